@@ -1,0 +1,36 @@
+/**
+ * An endpoint: a container's attachment to one network. Written by the agent of its host, never by users.
+ */
+import { type Static, Type } from '@sinclair/typebox';
+
+export const EndpointSchema = Type.Object(
+  {
+    /** The runtime's id of the attachment (Docker: EndpointID). */
+    endpointID: Type.String({ minLength: 1, maxLength: 128 }),
+    tenantName: Type.String(),
+    networkName: Type.String(),
+    /** Absent: in the network, in no group. */
+    groupName: Type.Optional(Type.String()),
+    /** IPv4 first, then IPv6 where the network has it. */
+    ipAddress: Type.Array(Type.String(), { minItems: 1, maxItems: 2 }),
+    macAddress: Type.String(),
+    /** Name of the host that it runs on. */
+    homingHost: Type.String(),
+    /** Absent until the runtime has told. */
+    containerID: Type.Optional(Type.String()),
+    containerName: Type.Optional(Type.String()),
+    /** Further names it answers to in its network: --network-alias, compose service names. */
+    aliases: Type.Optional(Type.Array(Type.String())),
+    labels: Type.Optional(Type.Record(Type.String(), Type.String())),
+    /** Only `running` answers to names (and unhealthy ones when none else is left). */
+    status: Type.Union([
+      Type.Literal('created'),
+      Type.Literal('running'),
+      Type.Literal('paused'),
+      Type.Literal('unhealthy'),
+    ]),
+    intfName: Type.Optional(Type.String()),
+  },
+  { $id: 'Endpoint', additionalProperties: false },
+);
+export type Endpoint = Static<typeof EndpointSchema>;

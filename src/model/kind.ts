@@ -1,0 +1,55 @@
+/**
+ * What the model knows of one kind of object. A new kind is one file beside this one and its line in
+ * kinds.ts; store keys, REST routes, links, OpenAPI, the watch and netctl's checks follow from it.
+ */
+import type { Static, TObject } from '@sinclair/typebox';
+
+/** A many-to-one relation that follows from an object's own fields. */
+export interface Reference<T> {
+  /** The field that is named when the reference is wrong. */
+  readonly field: string & keyof T;
+  /** The kind that is referred to, e.g. `network`. */
+  readonly kind: string;
+  /** Keys of the objects referred to, e.g. `['default:contiv-net']`; empty where the field is unset. */
+  keys(object: T): readonly string[];
+  /** Name under `links` (single) or `link-sets` (many) of this object, as 1.x has it, e.g. `Network`. */
+  readonly link?: string;
+  readonly many?: boolean;
+  /** Name under `link-sets` of the object referred to, e.g. `EndpointGroups`. */
+  readonly backLink?: string;
+}
+
+/** Read access to the other objects, for checks that need them. */
+export interface World {
+  get<T>(kind: string, key: string): T | undefined;
+  list<T>(kind: string): readonly T[];
+}
+
+/** Why an object is refused: a plain sentence that names the object, the field and what would be right. */
+export interface Problem {
+  readonly field?: string;
+  readonly message: string;
+  /** HTTP status; 422 where absent (400 malformed, 404 refers to nothing, 409 collides with another). */
+  readonly status?: 400 | 404 | 409 | 422;
+}
+
+export interface Kind<S extends TObject = TObject, T = Static<S>> {
+  /** As in links: `tenant`, `network`, `endpointGroup`. */
+  readonly name: string;
+  /** As in URLs: `tenants`, `networks`, `endpointGroups`. */
+  readonly collection: string;
+  readonly schema: S;
+  /** Fields whose values, joined by ':', are the key. */
+  readonly keyFields: readonly (string & keyof T)[];
+  /** A second POST updates (groups, profiles, globals); otherwise it is a conflict. */
+  readonly updatable: boolean;
+  readonly references: readonly Reference<T>[];
+  /** Names under `links` that are present as {} when unset, beyond those of `references`. */
+  readonly emptyLinks?: readonly string[];
+  /** Puts defaults in and text into canonical form. What users wrote stays as they wrote it where 1.x echoes it. */
+  normalize?(object: T): T;
+  /** What the schema cannot say. `before` is the object that is updated. */
+  check?(object: T, world: World, before: T | undefined): Problem | undefined;
+  /** Why it must not go although nothing refers to it. */
+  checkRemoval?(object: T, world: World): Problem | undefined;
+}

@@ -1,0 +1,14 @@
+/** Addresses and names that the host's parts must agree on. */
+
+/** The nameserver's address in every router and, by a connected route, in every container. */
+export const NAMESERVER = '169.254.53.53';
+/** Docker's embedded resolver in every container. */
+export const DOCKER_RESOLVER = '127.0.0.11';
+export const VXLAN_PORT = 4789;
+/** Answered to Docker for a network without gateway; never configured anywhere. */
+export const DUMMY_GATEWAY = '169.254.53.1';
+/** Default range of the transit pairs: shared address space (RFC 6598), away from Docker's pools. */
+export const TRANSIT = '100.127.0.0/16';
+export const TRANSIT6 = 'fd6f:6e74:6976::/64';
+/** Name of the nftables table in every router and in the host's namespace. */
+export const NFT_TABLE = 'contiv';

@@ -1,0 +1,50 @@
+/**
+ * The data plane as the rest of the agent sees it: one worker thread that owns the kernel.
+ *
+ *   main thread --HostState--> worker.ts --> apply.ts --> linux/ --> kernel
+ */
+import type { HostState } from '../state.ts';
+
+export interface ApplyReport {
+  /** Kernel objects written (links, addresses, routes, neighbours, fdb entries, nft elements and tables). */
+  readonly writes: number;
+  /** Only with `verify`: differences from the kernel that were none of our doing and were put right, one line each. */
+  readonly repaired: readonly string[];
+  /** Endpoints with phase joined whose veth is gone: their containers are. */
+  readonly lost: readonly string[];
+  /** What could not be established, one plain line each; the rest was. */
+  readonly failed: readonly { readonly endpoint?: string; readonly message: string }[];
+}
+
+/** Listening sockets in a router's namespace, as file descriptors of this process. */
+export interface NameserverSockets {
+  readonly udp4: number;
+  readonly udp6: number;
+  /** Bound, not yet listening. */
+  readonly tcp4: number;
+  readonly tcp6: number;
+}
+
+/** Where a query that the router led to our nameserver was going. */
+export interface OriginalDestination {
+  readonly address: string;
+  readonly port: number;
+}
+
+export interface Dataplane {
+  /**
+   * Makes the kernel equal to the state. Calls run one after the other. Without `verify` it trusts what it
+   * established before and writes the difference; with it, it reads the kernel and puts drift right.
+   */
+  apply(state: HostState, options?: { verify?: boolean }): Promise<ApplyReport>;
+  /** Sockets on port 53 of the nameserver's addresses in a router that is established. */
+  openNameserver(namespace: string): Promise<NameserverSockets>;
+  /** Asks conntrack where a UDP or TCP query from `client` was sent before it was redirected; undefined: unknown. */
+  originalDestination(
+    namespace: string,
+    protocol: 'tcp' | 'udp',
+    client: { address: string; port: number },
+  ): Promise<OriginalDestination | undefined>;
+  /** Leaves the kernel as it is: running containers keep their traffic. */
+  close(): Promise<void>;
+}

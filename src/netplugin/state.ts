@@ -1,0 +1,112 @@
+/**
+ * HostState: everything that one host's kernel must hold, as plain data. `compile(view, host)` makes
+ * it, `apply(state)` makes the kernel equal to it. Nothing else goes between the two.
+ *
+ *   intent + endpoints --compile--> HostState --apply--> kernel
+ *
+ * Addresses are strings in canonical text form (ipaddr.js toString()), prefixes `a.b.c.d/len`, MAC addresses lower
+ * case with colons. Lists are sorted by their first field so that equal states are deeply equal.
+ */
+
+export interface HostState {
+  /** One router namespace for each tenant that has endpoints on this host. */
+  readonly routers: readonly Router[];
+  /** What the host's own namespace must hold for the way out and for published ports. */
+  readonly exits: readonly Exit[];
+  /** Destinations that no container may reach through the host: control plane and VXLAN sockets. */
+  readonly guarded: readonly Guarded[];
+}
+
+export interface Router {
+  readonly tenant: string;
+  /** Name of the network namespace, e.g. `contiv-blue`; a stable hash where the tenant's name is too long. */
+  readonly namespace: string;
+  readonly tunnels: readonly Tunnel[];
+  readonly ports: readonly Port[];
+  /** Subnets of the tenant's networks: an unreachable route covers what no endpoint has. */
+  readonly subnets: readonly string[];
+  /** Gateway addresses, which this router answers for on every host. */
+  readonly gateways: readonly string[];
+  /** Endpoints of the tenant on other hosts. */
+  readonly remotes: readonly Remote[];
+  readonly publications: readonly Publication[];
+}
+
+/** The VXLAN device of one network. */
+export interface Tunnel {
+  readonly vni: number;
+  /** Device name in the router, `vx<vni>`. */
+  readonly device: string;
+  /** IPv4 or IPv6 address of this host on the underlay. */
+  readonly local: string;
+  readonly mac: string;
+  readonly mtu: number;
+  /** Remote hosts that have endpoints of this tenant: one neighbour and one fdb entry each. */
+  readonly peers: readonly Peer[];
+}
+
+export interface Peer {
+  /** The remote host's underlay address, which serves as next hop for IPv4 routes too. */
+  readonly vtep: string;
+  /** Next hop for IPv6 routes: a link-local address derived from the VTEP's address. */
+  readonly linkLocal: string;
+  readonly mac: string;
+}
+
+/** A local container's attachment: the router's end of its veth. */
+export interface Port {
+  readonly endpoint: string;
+  /** Router side device name, `ct<10 hex of endpoint id>`. */
+  readonly device: string;
+  /** What the container side is called until the runtime moves and renames it: `cc<same 10 hex>`. */
+  readonly peer: string;
+  readonly mac: string;
+  readonly mtu: number;
+  /** The endpoint's addresses, each routed /32 or /128 to the device. */
+  readonly addresses: readonly string[];
+  /** Subnets of the endpoint's network: between them the router must not be seen (ttl kept). */
+  readonly subnets: readonly string[];
+  /** Other addresses that the same container has in this tenant: legal sources here too. */
+  readonly alsoFrom: readonly string[];
+  /** Path of the container's network namespace, where names are led to the nameserver; none until it is known. */
+  readonly sandbox?: string;
+}
+
+/** One remote endpoint address. */
+export interface Remote {
+  readonly address: string;
+  /** VXLAN device of the address's network. */
+  readonly device: string;
+  readonly vtep: string;
+}
+
+/** A published port: host address and port to an endpoint. */
+export interface Publication {
+  readonly protocol: 'tcp' | 'udp' | 'sctp';
+  /** '' for all the host's addresses. */
+  readonly hostAddress: string;
+  readonly hostPort: number;
+  readonly address: string;
+  readonly port: number;
+}
+
+/** The way out of one router: a veth pair between it and the host's namespace. */
+export interface Exit {
+  readonly namespace: string;
+  /** Device in the host's namespace, `cx<8 hex of tenant>`. The router's end is called `uplink`. */
+  readonly device: string;
+  /** /31 pair, IPv4: host's and router's address out of the transit range. */
+  readonly hostAddress: string;
+  readonly routerAddress: string;
+  /** The same for IPv6, /127. */
+  readonly hostAddress6: string;
+  readonly routerAddress6: string;
+  readonly publications: readonly Publication[];
+}
+
+export interface Guarded {
+  /** '' for any address. */
+  readonly address: string;
+  readonly protocol: 'tcp' | 'udp';
+  readonly port: number;
+}

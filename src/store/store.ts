@@ -1,0 +1,73 @@
+/**
+ * The store: the only state that netmaster keeps. A flat, ordered map of keys to JSON values with one
+ * revision counter, shaped after etcd v3 so that etcd and the embedded store are interchangeable.
+ *
+ *   memory.ts   for tests and trials          sqlite.ts   embedded, one file, survives kill -9
+ *
+ * Every implementation passes store.suite.ts.
+ */
+
+/** One stored value. `revision` is the store revision of its last write, 1 or more. */
+export interface Entry {
+  readonly key: string;
+  readonly value: unknown;
+  readonly revision: number;
+}
+
+/** What a transaction relies on: the key still has this revision; 0 means it does not exist. */
+export interface Check {
+  readonly key: string;
+  readonly revision: number;
+}
+
+/** `value: undefined` deletes. A key written with a lease goes when the lease ends. */
+export interface Write {
+  readonly key: string;
+  readonly value: unknown;
+  readonly lease?: string;
+}
+
+export type Outcome =
+  | { readonly ok: true; readonly revision: number }
+  /** Nothing was written; `conflicts` names the keys whose revision was another. */
+  | { readonly ok: false; readonly conflicts: readonly string[] };
+
+/** A change of one key; `value` undefined: the key is gone. */
+export interface Change {
+  readonly key: string;
+  readonly value: unknown;
+  readonly revision: number;
+}
+
+/** All changes of one transaction under the watched prefix, in one piece. */
+export interface Batch {
+  readonly revision: number;
+  readonly changes: readonly Change[];
+}
+
+export interface Store {
+  /** Made once with the store, at random: another id means that all revisions mean nothing. */
+  readonly id: string;
+  get(key: string): Promise<Entry | undefined>;
+  /** All entries under the prefix in key order, and the revision that this list shows. */
+  list(prefix: string): Promise<{ entries: Entry[]; revision: number }>;
+  /** All or nothing: writes when every check holds. Durable when it answers. */
+  transact(checks: readonly Check[], writes: readonly Write[]): Promise<Outcome>;
+  /**
+   * Every transaction after revision `after` that touched the prefix, in order, without a gap, until
+   * the signal aborts. Throws CompactedError when `after` is older than the history that is kept.
+   */
+  watch(prefix: string, after: number, signal: AbortSignal): AsyncIterable<Batch>;
+  /** A lease that ends `ttl` seconds after its last renewal, and takes its keys with it. Returns its id. */
+  grant(ttl: number): Promise<string>;
+  /** False: the lease has ended. */
+  renew(lease: string): Promise<boolean>;
+  /** Ends the lease now; its keys go in one transaction. */
+  revoke(lease: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** The asked revision is no longer kept: list again. */
+export class CompactedError extends Error {
+  readonly code = 'compacted';
+}
