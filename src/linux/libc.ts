@@ -1,0 +1,84 @@
+/** The few system calls that Node does not offer, by koffi. All are synchronous and act on the calling thread. */
+import os from 'node:os';
+import koffi from 'koffi';
+
+const libc = koffi.load('libc.so.6');
+
+/** A system call failed. `errno` as in errno(3), `code` its name, e.g. 'EEXIST'. */
+export class SyscallError extends Error {
+  readonly call: string;
+  readonly errno: number;
+  readonly code: string;
+  constructor(call: string, errno: number, detail = '') {
+    const code = errorName(errno);
+    super(`${call}${detail === '' ? '' : ` ${detail}`}: ${code}`);
+    this.call = call;
+    this.errno = errno;
+    this.code = code;
+  }
+}
+
+const NAMES = new Map(Object.entries(os.constants.errno).map(([name, number]) => [number, name]));
+
+/** `EEXIST` for 17; the number as text where it has no name here. */
+export function errorName(errno: number): string {
+  return NAMES.get(errno) ?? `errno ${errno}`;
+}
+
+function checked<A extends unknown[]>(name: string, declaration: string): (...args: A) => number {
+  const call = libc.func(declaration);
+  return (...args) => {
+    const result = call(...args) as number;
+    if (result < 0) throw new SyscallError(name, koffi.errno(), args.filter((a) => typeof a === 'string').join(' '));
+    return result;
+  };
+}
+
+export const socket = checked<[domain: number, type: number, protocol: number]>(
+  'socket',
+  'int socket(int domain, int type, int protocol)',
+);
+export const bind = checked<[fd: number, address: Buffer, length: number]>(
+  'bind',
+  'int bind(int fd, const void *address, uint32_t length)',
+);
+export const setsockopt = checked<[fd: number, level: number, name: number, value: Buffer, length: number]>(
+  'setsockopt',
+  'int setsockopt(int fd, int level, int name, const void *value, uint32_t length)',
+);
+export const send = checked<[fd: number, data: Buffer, length: number, flags: number]>(
+  'send',
+  'intptr_t send(int fd, const void *data, size_t length, int flags)',
+);
+export const recv = checked<[fd: number, data: Buffer, length: number, flags: number]>(
+  'recv',
+  'intptr_t recv(int fd, _Out_ void *data, size_t length, int flags)',
+);
+export const open = checked<[path: string, flags: number]>('open', 'int open(const char *path, int flags)');
+export const close = checked<[fd: number]>('close', 'int close(int fd)');
+export const setns = checked<[fd: number, kind: number]>('setns', 'int setns(int fd, int kind)');
+export const unshare = checked<[flags: number]>('unshare', 'int unshare(int flags)');
+export const mount = checked<[source: string, target: string, type: string, flags: number, data: null]>(
+  'mount',
+  'int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data)',
+);
+export const umount2 = checked<[target: string, flags: number]>(
+  'umount2',
+  'int umount2(const char *target, int flags)',
+);
+
+export const AF_INET = 2;
+export const AF_INET6 = 10;
+export const AF_NETLINK = 16;
+export const SOCK_STREAM = 1;
+export const SOCK_DGRAM = 2;
+export const SOCK_RAW = 3;
+export const SOCK_NONBLOCK = 0o4000;
+export const SOCK_CLOEXEC = 0o2000000;
+
+/** setsockopt with an int value. */
+export function setOption(fd: number, level: number, name: number, value: number): void {
+  const bytes = Buffer.alloc(4);
+  bytes.writeInt32LE(value);
+  setsockopt(fd, level, name, bytes, 4);
+}

@@ -1,0 +1,159 @@
+/**
+ * Network namespaces from within: a thread enters one, does something there, and is back when the
+ * function returns. Sockets keep the namespace that they were made in, wherever their thread goes later
+ * (network_namespaces(7)), so most work needs the namespace only while a socket is opened.
+ *
+ * Named namespaces are bind mounts in /run/netns, as `ip netns` keeps them (ip-netns(8)).
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { addressBytes } from './address.ts';
+import * as libc from './libc.ts';
+
+const FOLDER = '/run/netns';
+const CLONE_NEWNET = 0x40000000;
+const MS_BIND = 4096;
+const MNT_DETACH = 2;
+const O_RDONLY = 0;
+const O_CLOEXEC = 0o2000000;
+
+export const namespacePath = (name: string): string => path.join(FOLDER, name);
+
+/** /proc/self is the process; the thread's own namespace is under thread-self. */
+const OWN = '/proc/thread-self/ns/net';
+
+/** Runs `use` in the namespace at this path. The thread is back in its own afterwards, also after an error. */
+export function inNamespace<T>(file: string, use: () => T): T {
+  const own = libc.open(OWN, O_RDONLY | O_CLOEXEC);
+  try {
+    const target = libc.open(file, O_RDONLY | O_CLOEXEC);
+    try {
+      libc.setns(target, CLONE_NEWNET);
+    } finally {
+      libc.close(target);
+    }
+    try {
+      return use();
+    } finally {
+      libc.setns(own, CLONE_NEWNET);
+    }
+  } finally {
+    libc.close(own);
+  }
+}
+
+/** Creates a namespace that `ip netns` lists too. EEXIST where there is one of this name. */
+export function createNamespace(name: string): void {
+  fs.mkdirSync(FOLDER, { recursive: true, mode: 0o755 });
+  const file = namespacePath(name);
+  fs.closeSync(fs.openSync(file, 'wx', 0o444));
+  const own = libc.open(OWN, O_RDONLY | O_CLOEXEC);
+  try {
+    libc.unshare(CLONE_NEWNET);
+    try {
+      libc.mount(OWN, file, 'none', MS_BIND, null);
+    } finally {
+      libc.setns(own, CLONE_NEWNET);
+    }
+  } catch (error) {
+    fs.rmSync(file, { force: true });
+    throw error;
+  } finally {
+    libc.close(own);
+  }
+}
+
+/** Fine when it is not there. The namespace itself goes when nothing uses it any more. */
+export function deleteNamespace(name: string): void {
+  const file = namespacePath(name);
+  try {
+    libc.umount2(file, MNT_DETACH);
+  } catch (error) {
+    const { code } = error as libc.SyscallError;
+    if (code !== 'EINVAL' && code !== 'ENOENT') throw error;
+  }
+  fs.rmSync(file, { force: true });
+}
+
+/** Names of those that are really mounted: a file left by a crash in between is none, and is removed. */
+export function listNamespaces(): string[] {
+  let names: string[];
+  try {
+    names = fs.readdirSync(FOLDER);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+  return names.filter((name) => isNamespace(namespacePath(name)));
+}
+
+/** A namespace file lives on the kernel's nsfs; an empty file that lost its mount does not. */
+export function isNamespace(file: string): boolean {
+  try {
+    return fs.statfsSync(file).type === 0x6e736673; // NSFS_MAGIC, linux/magic.h
+  } catch {
+    return false;
+  }
+}
+
+/** Inode of the namespace at this path: equal for equal namespaces; undefined where there is none. */
+export function namespaceId(file: string): number | undefined {
+  return isNamespace(file) ? fs.statSync(file).ino : undefined;
+}
+
+/** Sets a sysctl of the thread's current network namespace, e.g. `net/ipv4/ip_forward`. Answers whether it was another. */
+export function setSysctl(name: string, value: string): boolean {
+  // /proc/sys/net shows the namespace of the thread that opens it (net/sysctl_net.c).
+  const file = `/proc/sys/${name}`;
+  if (fs.readFileSync(file, 'utf8').trim() === value) return false;
+  fs.writeFileSync(file, value);
+  return true;
+}
+
+const SOL_SOCKET = 1;
+const SO_REUSEADDR = 2;
+const SOL_IP = 0;
+const IP_FREEBIND = 15;
+const SOL_IPV6 = 41;
+const IPV6_V6ONLY = 26;
+
+/** sockaddr_in or sockaddr_in6 (ip(7), ipv6(7)). */
+function socketAddress(address: string, port: number): Buffer {
+  const bytes = addressBytes(address);
+  const out = Buffer.alloc(bytes.length === 4 ? 16 : 28);
+  out.writeUInt16LE(bytes.length === 4 ? libc.AF_INET : libc.AF_INET6, 0);
+  out.writeUInt16BE(port, 2);
+  bytes.copy(out, bytes.length === 4 ? 4 : 8);
+  return out;
+}
+
+/**
+ * A socket bound in the thread's current namespace; answers its file descriptor, which the caller closes. Not
+ * listening. `shared` sets SO_REUSEADDR. Errors: EADDRINUSE, EADDRNOTAVAIL.
+ */
+export function bindPort(
+  protocol: 'tcp' | 'udp' | 'sctp',
+  address: string,
+  port: number,
+  { shared = false, nonblocking = false } = {},
+): number {
+  const stream = protocol !== 'udp';
+  const domain = address.includes(':') ? libc.AF_INET6 : libc.AF_INET;
+  const type = (stream ? libc.SOCK_STREAM : libc.SOCK_DGRAM) | libc.SOCK_CLOEXEC | (nonblocking ? libc.SOCK_NONBLOCK : 0);
+  const fd = libc.socket(domain, type, protocol === 'sctp' ? 132 : 0);
+  try {
+    if (shared) libc.setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    libc.setOption(fd, SOL_IP, IP_FREEBIND, 1);
+    if (domain === libc.AF_INET6) libc.setOption(fd, SOL_IPV6, IPV6_V6ONLY, 1);
+    const bytes = socketAddress(address, port);
+    libc.bind(fd, bytes, bytes.length);
+    return fd;
+  } catch (error) {
+    libc.close(fd);
+    throw error;
+  }
+}
+
+export const closeSocket = (fd: number): void => {
+  libc.close(fd);
+};

@@ -1,0 +1,483 @@
+/**
+ * rtnetlink(7): links, addresses, routes, neighbours and forwarding entries, as requests to send and lists
+ * to read. Numbers are those of linux/if_link.h, if_addr.h, rtnetlink.h and neighbour.h.
+ */
+import { addressBytes, addressText, macBytes, macText } from './address.ts';
+import { AF_INET, AF_INET6 } from './libc.ts';
+import {
+  attribute,
+  NLM_F_CREATE,
+  NLM_F_EXCL,
+  NLM_F_REPLACE,
+  type Netlink,
+  nested,
+  type Request,
+  readAttributes,
+  text,
+  u8,
+  u16be,
+  u32,
+} from './netlink.ts';
+
+const RTM_NEWLINK = 16;
+const RTM_DELLINK = 17;
+const RTM_GETLINK = 18;
+const RTM_SETLINK = 19;
+const RTM_NEWADDR = 20;
+const RTM_DELADDR = 21;
+const RTM_GETADDR = 22;
+const RTM_NEWROUTE = 24;
+const RTM_DELROUTE = 25;
+const RTM_GETROUTE = 26;
+const RTM_NEWNEIGH = 28;
+const RTM_DELNEIGH = 29;
+const RTM_GETNEIGH = 30;
+
+const AF_BRIDGE = 7;
+const IFF_UP = 1;
+
+const family = (address: string): number => (address.includes(':') ? AF_INET6 : AF_INET);
+const EMPTY = Buffer.alloc(0);
+
+// ---- links
+
+export interface Link {
+  readonly index: number;
+  readonly name: string;
+  /** `veth`, `vxlan`, `loopback` (''), ... */
+  readonly kind: string;
+  readonly mac: string;
+  readonly mtu: number;
+  readonly up: boolean;
+  /** Of a veth: index of the other end. */
+  readonly peer: number;
+  readonly vxlan?: { readonly vni: number; readonly local: string; readonly port: number; readonly learning: boolean };
+}
+
+/** struct ifinfomsg. */
+function linkHeader(index: number, flags = 0, change = 0): Buffer {
+  const out = Buffer.alloc(16);
+  out.writeInt32LE(index, 4);
+  out.writeUInt32LE(flags, 8);
+  out.writeUInt32LE(change, 12);
+  return out;
+}
+
+const IFLA_ADDRESS = 1;
+const IFLA_IFNAME = 3;
+const IFLA_MTU = 4;
+const IFLA_LINK = 5;
+const IFLA_LINKINFO = 18;
+const IFLA_NET_NS_FD = 28;
+const IFLA_TXQLEN = 13;
+const IFLA_INFO_KIND = 1;
+const IFLA_INFO_DATA = 2;
+const VETH_INFO_PEER = 1;
+const IFLA_VXLAN_ID = 1;
+const IFLA_VXLAN_LOCAL = 4;
+const IFLA_VXLAN_LEARNING = 7;
+const IFLA_VXLAN_PORT = 15;
+const IFLA_VXLAN_LOCAL6 = 17;
+
+export function listLinks(netlink: Netlink): Link[] {
+  const body = Buffer.concat([linkHeader(0)]);
+  return netlink.dump({ type: RTM_GETLINK, flags: 0, body, text: 'link show' }).map(({ body }) => {
+    const attributes = readAttributes(body.subarray(16));
+    const info = readAttributes(attributes.get(IFLA_LINKINFO) ?? EMPTY);
+    const kind = cString(info.get(IFLA_INFO_KIND));
+    const data = readAttributes(info.get(IFLA_INFO_DATA) ?? EMPTY);
+    const local = data.get(IFLA_VXLAN_LOCAL) ?? data.get(IFLA_VXLAN_LOCAL6);
+    return {
+      index: body.readInt32LE(4),
+      name: cString(attributes.get(IFLA_IFNAME)),
+      kind,
+      mac: macText(attributes.get(IFLA_ADDRESS) ?? EMPTY),
+      mtu: attributes.get(IFLA_MTU)?.readUInt32LE() ?? 0,
+      up: (body.readUInt32LE(8) & IFF_UP) !== 0,
+      peer: attributes.get(IFLA_LINK)?.readUInt32LE() ?? 0,
+      ...(kind === 'vxlan'
+        ? {
+            vxlan: {
+              vni: data.get(IFLA_VXLAN_ID)?.readUInt32LE() ?? 0,
+              local: local === undefined ? '' : addressText(local),
+              port: data.get(IFLA_VXLAN_PORT)?.readUInt16BE() ?? 0,
+              learning: data.get(IFLA_VXLAN_LEARNING)?.[0] === 1,
+            },
+          }
+        : {}),
+    };
+  });
+}
+
+function cString(bytes: Buffer | undefined): string {
+  return bytes === undefined ? '' : bytes.toString('utf8').replace(/\0.*$/s, '');
+}
+
+export interface VethEnd {
+  readonly name: string;
+  readonly mac?: string;
+  readonly mtu: number;
+  /** File descriptor of the namespace that this end is made in; the socket's own where absent. */
+  readonly namespace?: number;
+}
+
+function endAttributes(end: VethEnd): Buffer[] {
+  return [
+    attribute(IFLA_IFNAME, text(end.name)),
+    attribute(IFLA_MTU, u32(end.mtu)),
+    ...(end.mac === undefined ? [] : [attribute(IFLA_ADDRESS, macBytes(end.mac))]),
+    ...(end.namespace === undefined ? [] : [attribute(IFLA_NET_NS_FD, u32(end.namespace))]),
+  ];
+}
+
+/** Both ends are made where they belong: neither ever shows up in another namespace. */
+export function addVeth(end: VethEnd, peer: VethEnd): Request {
+  return {
+    type: RTM_NEWLINK,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    text: `link add ${end.name} type veth peer ${peer.name}`,
+    body: Buffer.concat([
+      linkHeader(0),
+      ...endAttributes(end),
+      nested(
+        IFLA_LINKINFO,
+        attribute(IFLA_INFO_KIND, text('veth')),
+        nested(IFLA_INFO_DATA, nested(VETH_INFO_PEER, linkHeader(0), ...endAttributes(peer))),
+      ),
+    ]),
+  };
+}
+
+export interface Vxlan {
+  readonly name: string;
+  readonly vni: number;
+  readonly local: string;
+  readonly port: number;
+  readonly mac: string;
+  readonly mtu: number;
+  /**
+   * File descriptor of the namespace that the device is made in. Its outer socket stays in the namespace of
+   * the netlink socket (drivers/net/vxlan: vxlan->net is the creating request's).
+   */
+  readonly namespace?: number;
+}
+
+export function addVxlan(vxlan: Vxlan): Request {
+  const local = addressBytes(vxlan.local);
+  return {
+    type: RTM_NEWLINK,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    text: `link add ${vxlan.name} type vxlan id ${vxlan.vni}`,
+    body: Buffer.concat([
+      linkHeader(0),
+      ...endAttributes(vxlan),
+      attribute(IFLA_TXQLEN, u32(1000)),
+      nested(
+        IFLA_LINKINFO,
+        attribute(IFLA_INFO_KIND, text('vxlan')),
+        nested(
+          IFLA_INFO_DATA,
+          attribute(IFLA_VXLAN_ID, u32(vxlan.vni)),
+          attribute(local.length === 4 ? IFLA_VXLAN_LOCAL : IFLA_VXLAN_LOCAL6, local),
+          attribute(IFLA_VXLAN_LEARNING, u8(0)),
+          attribute(IFLA_VXLAN_PORT, u16be(vxlan.port)),
+        ),
+      ),
+    ]),
+  };
+}
+
+export function deleteLink(link: { index: number; name: string }): Request {
+  return { type: RTM_DELLINK, flags: 0, body: linkHeader(link.index), text: `link delete ${link.name}` };
+}
+
+export interface LinkChange {
+  readonly up?: boolean;
+  readonly mac?: string;
+  readonly mtu?: number;
+  readonly name?: string;
+  /** File descriptor of the namespace to move it to. */
+  readonly namespace?: number;
+}
+
+export function setLink(index: number, change: LinkChange): Request {
+  const flags = change.up === undefined ? 0 : IFF_UP;
+  return {
+    type: RTM_SETLINK,
+    flags: 0,
+    text: `link set ${index}`,
+    body: Buffer.concat([
+      linkHeader(index, change.up === true ? IFF_UP : 0, flags),
+      ...(change.mac === undefined ? [] : [attribute(IFLA_ADDRESS, macBytes(change.mac))]),
+      ...(change.mtu === undefined ? [] : [attribute(IFLA_MTU, u32(change.mtu))]),
+      ...(change.name === undefined ? [] : [attribute(IFLA_IFNAME, text(change.name))]),
+      ...(change.namespace === undefined ? [] : [attribute(IFLA_NET_NS_FD, u32(change.namespace))]),
+    ]),
+  };
+}
+
+// ---- addresses
+
+export interface Address {
+  readonly index: number;
+  readonly address: string;
+  readonly length: number;
+  /** 0 global, 253 link, 254 host. */
+  readonly scope: number;
+}
+
+const IFA_ADDRESS = 1;
+const IFA_LOCAL = 2;
+const IFA_FLAGS = 8;
+const IFA_F_NODAD = 2;
+
+/** struct ifaddrmsg. */
+function addressBody(address: Address): Buffer {
+  const out = Buffer.alloc(8);
+  out[0] = family(address.address);
+  out[1] = address.length;
+  out[3] = address.scope;
+  out.writeUInt32LE(address.index, 4);
+  const bytes = addressBytes(address.address);
+  return Buffer.concat([
+    out,
+    attribute(IFA_LOCAL, bytes),
+    attribute(IFA_ADDRESS, bytes),
+    // Duplicate address detection would hold the address back for a second; ours are unique by allocation.
+    attribute(IFA_FLAGS, u32(IFA_F_NODAD)),
+  ]);
+}
+
+export const addAddress = (address: Address): Request => ({
+  type: RTM_NEWADDR,
+  flags: NLM_F_CREATE | NLM_F_REPLACE,
+  body: addressBody(address),
+  text: `addr add ${address.address}/${address.length}`,
+});
+
+export const deleteAddress = (address: Address): Request => ({
+  type: RTM_DELADDR,
+  flags: 0,
+  body: addressBody(address),
+  text: `addr del ${address.address}/${address.length}`,
+});
+
+export function listAddresses(netlink: Netlink): Address[] {
+  return netlink
+    .dump({ type: RTM_GETADDR, flags: 0, body: Buffer.alloc(8), text: 'addr show' })
+    .flatMap(({ body }) => {
+      const attributes = readAttributes(body.subarray(8));
+      const bytes = attributes.get(IFA_LOCAL) ?? attributes.get(IFA_ADDRESS);
+      if (bytes === undefined) return [];
+      return [
+        {
+          index: body.readUInt32LE(4),
+          address: addressText(bytes),
+          length: body[1] ?? 0,
+          scope: body[3] ?? 0,
+        },
+      ];
+    });
+}
+
+// ---- routes
+
+/** rtm_protocol of our routes: free in rt_protos, so that strays can be told from what others set. */
+export const ROUTE_PROTOCOL = 0xc7;
+
+const RTN_UNICAST = 1;
+const RTN_UNREACHABLE = 7;
+const RT_TABLE_MAIN = 254;
+const RT_SCOPE_LINK = 253;
+const RTNH_F_ONLINK = 4;
+const RTA_DST = 1;
+const RTA_OIF = 4;
+const RTA_GATEWAY = 5;
+const RTA_PRIORITY = 6;
+
+export interface Route {
+  /** Prefix `a.b.c.d/len`. */
+  readonly destination: string;
+  readonly type: 'unicast' | 'unreachable';
+  /** Next hop, taken as on link. */
+  readonly via?: string;
+  /** Index of the device; absent for unreachable. */
+  readonly device?: number;
+  /** rtm_protocol; ROUTE_PROTOCOL where absent. */
+  readonly protocol?: number;
+  readonly metric?: number;
+}
+
+/** struct rtmsg. */
+function routeBody(route: Route): Buffer {
+  const [address = '', length = ''] = route.destination.split('/');
+  const out = Buffer.alloc(12);
+  out[0] = family(address);
+  out[1] = Number(length);
+  out[4] = RT_TABLE_MAIN;
+  out[5] = route.protocol ?? ROUTE_PROTOCOL;
+  out[6] = route.via === undefined && route.type === 'unicast' && out[0] === AF_INET ? RT_SCOPE_LINK : 0;
+  out[7] = route.type === 'unicast' ? RTN_UNICAST : RTN_UNREACHABLE;
+  out.writeUInt32LE(route.via === undefined ? 0 : RTNH_F_ONLINK, 8);
+  return Buffer.concat([
+    out,
+    ...(Number(length) === 0 ? [] : [attribute(RTA_DST, addressBytes(address))]),
+    ...(route.via === undefined ? [] : [attribute(RTA_GATEWAY, addressBytes(route.via))]),
+    ...(route.device === undefined ? [] : [attribute(RTA_OIF, u32(route.device))]),
+    ...(route.metric === undefined ? [] : [attribute(RTA_PRIORITY, u32(route.metric))]),
+  ]);
+}
+
+/** One route a destination: replaces another one of ours. */
+export const addRoute = (route: Route): Request => ({
+  type: RTM_NEWROUTE,
+  flags: NLM_F_CREATE | NLM_F_REPLACE,
+  body: routeBody(route),
+  text: `route replace ${route.type} ${route.destination}`,
+});
+
+export const deleteRoute = (route: Route): Request => ({
+  type: RTM_DELROUTE,
+  flags: 0,
+  body: routeBody(route),
+  text: `route delete ${route.destination}`,
+});
+
+/** Unicast and unreachable routes of the main table. */
+export function listRoutes(netlink: Netlink, version: 4 | 6): Route[] {
+  const header = Buffer.alloc(12);
+  header[0] = version === 4 ? AF_INET : AF_INET6;
+  return netlink.dump({ type: RTM_GETROUTE, flags: 0, body: header, text: 'route show' }).flatMap(({ body }) => {
+    if (body[4] !== RT_TABLE_MAIN) return [];
+    const type = body[7] === RTN_UNICAST ? 'unicast' : body[7] === RTN_UNREACHABLE ? 'unreachable' : undefined;
+    if (type === undefined) return [];
+    const attributes = readAttributes(body.subarray(12));
+    const destination = attributes.get(RTA_DST);
+    const via = attributes.get(RTA_GATEWAY);
+    const device = attributes.get(RTA_OIF);
+    const metric = attributes.get(RTA_PRIORITY)?.readUInt32LE();
+    return [
+      {
+        destination: `${destination === undefined ? (version === 4 ? '0.0.0.0' : '::') : addressText(destination)}/${body[1]}`,
+        type,
+        protocol: body[5] ?? 0,
+        ...(via === undefined ? {} : { via: addressText(via) }),
+        // An unreachable IPv6 route is shown on lo.
+        ...(device === undefined || type === 'unreachable' ? {} : { device: device.readUInt32LE() }),
+        ...(metric === undefined ? {} : { metric }),
+      } satisfies Route,
+    ];
+  });
+}
+
+// ---- neighbours and forwarding entries
+
+const NDA_DST = 1;
+const NDA_LLADDR = 2;
+const NTF_SELF = 2;
+const NTF_PROXY = 8;
+const NUD_PERMANENT = 0x80;
+const NUD_NOARP = 0x40;
+
+export interface Neighbour {
+  readonly device: number;
+  readonly address: string;
+  /** '' for a proxy entry. */
+  readonly mac: string;
+  readonly state: 'permanent' | 'proxy' | 'other';
+}
+
+/** struct ndmsg. */
+function neighbourHeader(family: number, device: number, state: number, flags: number): Buffer {
+  const out = Buffer.alloc(12);
+  out[0] = family;
+  out.writeInt32LE(device, 4);
+  out.writeUInt16LE(state, 8);
+  out[10] = flags;
+  return out;
+}
+
+function neighbourBody(n: Neighbour): Buffer {
+  return Buffer.concat([
+    neighbourHeader(
+      family(n.address),
+      n.device,
+      n.state === 'permanent' ? NUD_PERMANENT : 0,
+      n.state === 'proxy' ? NTF_PROXY : 0,
+    ),
+    attribute(NDA_DST, addressBytes(n.address)),
+    ...(n.mac === '' ? [] : [attribute(NDA_LLADDR, macBytes(n.mac))]),
+  ]);
+}
+
+export const addNeighbour = (n: Neighbour): Request => ({
+  type: RTM_NEWNEIGH,
+  flags: NLM_F_CREATE | NLM_F_REPLACE,
+  body: neighbourBody(n),
+  text: `neigh replace ${n.address} lladdr ${n.mac}`,
+});
+
+export const deleteNeighbour = (n: Neighbour): Request => ({
+  type: RTM_DELNEIGH,
+  flags: 0,
+  body: neighbourBody(n),
+  text: `neigh del ${n.address}`,
+});
+
+export function listNeighbours(netlink: Netlink, version: 4 | 6): Neighbour[] {
+  const header = neighbourHeader(version === 4 ? AF_INET : AF_INET6, 0, 0, 0);
+  return netlink.dump({ type: RTM_GETNEIGH, flags: 0, body: header, text: 'neigh show' }).flatMap(({ body }) => {
+    const attributes = readAttributes(body.subarray(12));
+    const address = attributes.get(NDA_DST);
+    if (address === undefined) return [];
+    return [
+      {
+        device: body.readInt32LE(4),
+        address: addressText(address),
+        mac: macText(attributes.get(NDA_LLADDR) ?? EMPTY),
+        state: body.readUInt16LE(8) === NUD_PERMANENT ? 'permanent' : 'other',
+      } satisfies Neighbour,
+    ];
+  });
+}
+
+/** A VXLAN device's forwarding entry: frames to `mac` go to the host at `destination`. */
+export interface Forwarding {
+  readonly device: number;
+  readonly mac: string;
+  readonly destination: string;
+}
+
+function forwardingBody(f: Forwarding): Buffer {
+  return Buffer.concat([
+    neighbourHeader(AF_BRIDGE, f.device, NUD_PERMANENT | NUD_NOARP, NTF_SELF),
+    attribute(NDA_LLADDR, macBytes(f.mac)),
+    attribute(NDA_DST, addressBytes(f.destination)),
+  ]);
+}
+
+export const addForwarding = (f: Forwarding): Request => ({
+  type: RTM_NEWNEIGH,
+  flags: NLM_F_CREATE | NLM_F_REPLACE,
+  body: forwardingBody(f),
+  text: `bridge fdb replace ${f.mac} dst ${f.destination}`,
+});
+
+export const deleteForwarding = (f: Forwarding): Request => ({
+  type: RTM_DELNEIGH,
+  flags: 0,
+  body: forwardingBody(f),
+  text: `bridge fdb del ${f.mac} dst ${f.destination}`,
+});
+
+export function listForwarding(netlink: Netlink): Forwarding[] {
+  return netlink
+    .dump({ type: RTM_GETNEIGH, flags: 0, body: neighbourHeader(AF_BRIDGE, 0, 0, 0), text: 'bridge fdb show' })
+    .flatMap(({ body }) => {
+      const attributes = readAttributes(body.subarray(12));
+      const destination = attributes.get(NDA_DST);
+      const mac = attributes.get(NDA_LLADDR);
+      if (destination === undefined || mac === undefined) return [];
+      return [{ device: body.readInt32LE(4), mac: macText(mac), destination: addressText(destination) }];
+    });
+}

@@ -1,0 +1,74 @@
+/**
+ * Brings the kernel to what is known, one pass at a time: passes that are asked for while one runs become
+ * one pass after it. Every VERIFY_INTERVAL the kernel is read and drift is put right.
+ */
+import type { Logger } from 'pino';
+import type { ApplyReport, Dataplane } from './dataplane/index.ts';
+import type { HostState } from './state.ts';
+
+/** Milliseconds; a foreign change is put right within 10 s. */
+const VERIFY_INTERVAL = 4000;
+
+export interface Converging {
+  /** A pass that starts after this call: it sees all that is known now. */
+  now(): Promise<ApplyReport>;
+  close(): Promise<void>;
+}
+
+export interface ConvergeOptions {
+  readonly dataplane: Dataplane;
+  readonly log: Logger;
+  /** What the kernel should hold now. */
+  compile(): HostState;
+  /** After each pass that the data plane answered. */
+  done(state: HostState, report: ApplyReport): void;
+}
+
+export function startConverging({ dataplane, log, compile, done }: ConvergeOptions): Converging {
+  let running: Promise<unknown> = Promise.resolve();
+  let next: Promise<ApplyReport> | undefined;
+  let verify = true; // the first pass adopts what an earlier agent left running
+  let closed = false;
+
+  async function pass(): Promise<ApplyReport> {
+    next = undefined;
+    const state = compile();
+    const verifying = verify;
+    verify = false;
+    try {
+      const report = await dataplane.apply(state, { verify: verifying });
+      for (const line of report.repaired) log.warn({ repaired: line }, 'the kernel differed from what was set up: repaired');
+      for (const failure of report.failed) log.error(failure, 'not established');
+      done(state, report);
+      return report;
+    } catch (error) {
+      verify = true;
+      throw error;
+    }
+  }
+
+  const now = (): Promise<ApplyReport> => {
+    if (next === undefined) {
+      next = running.then(pass);
+      running = next.catch((error) => log.error({ err: error }, 'the data plane failed; it is tried again'));
+    }
+    return next;
+  };
+
+  const timer = setInterval(() => {
+    verify = true;
+    now().catch(() => {}); // logged above
+  }, VERIFY_INTERVAL);
+
+  return {
+    now() {
+      if (closed) throw new Error('the agent is ending');
+      return now();
+    },
+    async close() {
+      closed = true;
+      clearInterval(timer);
+      await running;
+    },
+  };
+}

@@ -1,0 +1,108 @@
+/**
+ * The agent's side of netmaster: registration and heartbeats, what the kernel has applied, addresses and
+ * endpoints of this host.
+ */
+import type { Logger } from 'pino';
+import { ApiError, type Client } from '../client/client.ts';
+import type {
+  AddressAnswer,
+  AddressRequest,
+  Applied,
+  HostAnswer,
+  Registration,
+  WriteAnswer,
+} from '../client/protocol.ts';
+import type { Endpoint } from '../model/endpoint.ts';
+import { HEARTBEAT } from '../model/host.ts';
+
+/** Milliseconds that a runtime's call is held while netmaster cannot be reached: dockerd gives up after 30 s. */
+const HOLD = 25_000;
+const RETRY_DELAY = 250;
+
+export interface Intent {
+  reserve(request: AddressRequest): Promise<AddressAnswer>;
+  release(network: string, address: string): Promise<void>;
+  register(endpoint: Endpoint, options: { hold: boolean }): Promise<WriteAnswer>;
+  unregister(endpoint: string): Promise<void>;
+  /** Reports in the background; the newest wins. */
+  applied(applied: Applied): void;
+  close(): void;
+}
+
+export function startIntent(client: Client, registration: Registration, log: Logger): Intent {
+  let closed = false;
+  let latest: Applied | undefined;
+  let reporting = false;
+  const host = encodeURIComponent(registration.name);
+
+  let registered = true;
+  async function heartbeat(): Promise<void> {
+    try {
+      await client.put<HostAnswer>(`/api/v1/hosts/${host}`, registration);
+      if (!registered) log.info('netmaster answers again');
+      registered = true;
+    } catch (error) {
+      if (registered) log.warn({ err: error }, 'cannot register at netmaster; trying on');
+      registered = false;
+    }
+  }
+  void heartbeat();
+  const beating = setInterval(heartbeat, HEARTBEAT * 1000);
+
+  async function held<T>(call: () => Promise<T>): Promise<T> {
+    const deadline = Date.now() + HOLD;
+    for (;;) {
+      try {
+        return await call();
+      } catch (error) {
+        const again = error instanceof ApiError && (error.code === 'unreachable' || error.status === 503);
+        if (!again || closed || Date.now() > deadline) throw error;
+        await new Promise((done) => setTimeout(done, RETRY_DELAY));
+      }
+    }
+  }
+
+  async function report(): Promise<void> {
+    if (reporting) return;
+    reporting = true;
+    while (latest !== undefined && !closed) {
+      const now: Applied = latest;
+      latest = undefined;
+      try {
+        await client.post(`/api/v1/hosts/${host}/applied`, now);
+      } catch (error) {
+        log.debug({ err: error }, 'applied revision not reported');
+        latest ??= now;
+        await new Promise((done) => setTimeout(done, RETRY_DELAY));
+      }
+    }
+    reporting = false;
+  }
+
+  return {
+    async reserve(request) {
+      return (await held(() => client.post<AddressAnswer>('/api/v1/addresses', request))).body;
+    },
+    async release(network, address) {
+      await client.delete(
+        `/api/v1/addresses/${encodeURIComponent(network)}/${encodeURIComponent(address)}?host=${host}`,
+      );
+    },
+    async register(endpoint, { hold }) {
+      const path = `/api/v1/endpoints/${encodeURIComponent(endpoint.endpointID)}?host=${host}`;
+      const call = () => client.put<WriteAnswer>(path, endpoint);
+      return (await (hold ? held(call) : call())).body;
+    },
+    async unregister(endpoint) {
+      await client.delete(`/api/v1/endpoints/${encodeURIComponent(endpoint)}?host=${host}&wait=0`);
+    },
+    applied(applied) {
+      latest = applied;
+      void report();
+    },
+    close() {
+      closed = true;
+      clearInterval(beating);
+    },
+  };
+}

@@ -1,0 +1,41 @@
+/** Entry of bin/netplugin. */
+import { pino } from 'pino';
+import { startAgent } from './agent.ts';
+import { readOptions, USAGE } from './options.ts';
+
+function wrongUsage(error: unknown): never {
+  process.stderr.write(`netplugin: ${(error as Error).message.split('\n')[0]} (see netplugin --help)\n`);
+  process.exit(1);
+}
+
+const options = ((): ReturnType<typeof readOptions> => {
+  try {
+    return readOptions(process.argv.slice(2));
+  } catch (error) {
+    return wrongUsage(error);
+  }
+})();
+
+if (options === 'help') process.stdout.write(USAGE);
+else if (process.getuid?.() !== 0) wrongUsage(new Error('must run as root: it sets up network namespaces'));
+else {
+  const log = pino({ name: 'netplugin', level: options.logLevel, base: { host: options.host } }, pino.destination(2));
+  try {
+    const agent = await startAgent(options, log);
+    const end = (): void => {
+      agent.close().then(
+        () => process.exit(0),
+        (error) => {
+          log.error({ err: error }, 'did not end cleanly');
+          process.exit(1);
+        },
+      );
+    };
+    process.once('SIGTERM', end);
+    process.once('SIGINT', end);
+  } catch (error) {
+    log.fatal({ err: error }, 'netplugin cannot start');
+    process.stderr.write(`netplugin: ${(error as Error).message}\n`);
+    process.exit(3);
+  }
+}

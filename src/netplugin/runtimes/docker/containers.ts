@@ -1,0 +1,149 @@
+/**
+ * What only Docker's API tells: which container an endpoint belongs to, its names, aliases, labels and
+ * health; and, after dockerd or this agent was away, which endpoints are gone.
+ *
+ *   event network connect  -> container and name (before its first process runs)
+ *   event start, rename... -> all of it, from inspect
+ *   (re)connected, and every RECONCILE_INTERVAL -> everything
+ */
+import type Dockerode from 'dockerode';
+import type { Logger } from 'pino';
+import type { Description, Endpoints } from '../runtime.ts';
+
+const RETRY_DELAY = 500;
+const RECONCILE_INTERVAL = 20_000;
+/** Milliseconds that an endpoint may be unknown to Docker's API after Join. */
+const GRACE = 60_000;
+
+interface Event {
+  Type?: string;
+  Action?: string;
+  Actor?: { ID?: string; Attributes?: Record<string, string> };
+}
+
+/** Events of containers after which its endpoints are described anew. */
+const DESCRIBING = /^(start|rename|pause|unpause|update|die|health_status)/;
+
+export interface Containers {
+  close(): void;
+}
+
+export function followContainers(docker: Dockerode, endpoints: Endpoints, log: Logger): Containers {
+  let closed = false;
+  const unknownSince = new Map<string, number>();
+
+  async function describeContainer(id: string): Promise<void> {
+    const container = await docker.getContainer(id).inspect();
+    const state = container.State as { Paused?: boolean; Health?: { Status?: string } };
+    const status = state.Paused ? 'paused' : state.Health?.Status === 'unhealthy' ? 'unhealthy' : 'running';
+    for (const network of Object.values(container.NetworkSettings.Networks)) {
+      const attachment = endpoints.attachments.get(network.EndpointID);
+      if (attachment === undefined) continue;
+      const name = container.Name.replace(/^\//, '');
+      await endpoints.describe(network.EndpointID, {
+        containerID: container.Id,
+        containerName: name,
+        // Docker adds the short id as an alias of its own.
+        aliases: [...new Set(network.Aliases ?? [])].filter((alias) => alias !== name),
+        labels: container.Config.Labels ?? {},
+        status,
+      });
+    }
+  }
+
+  /** While a container starts, inspecting it blocks; the network's own list does not. */
+  async function describeNetwork(id: string): Promise<Set<string>> {
+    const network = await docker.getNetwork(id).inspect();
+    const known = new Set<string>();
+    for (const [container, entry] of Object.entries(
+      (network.Containers ?? {}) as Record<string, { Name: string; EndpointID: string }>,
+    )) {
+      known.add(entry.EndpointID);
+      const attachment = endpoints.attachments.get(entry.EndpointID);
+      if (attachment === undefined || container.startsWith('ep-')) continue;
+      if (attachment.endpoint.containerID === undefined)
+        await endpoints.describe(entry.EndpointID, { containerID: container, containerName: entry.Name } satisfies Description);
+    }
+    return known;
+  }
+
+  /** Removes endpoints that Docker does not know, describes the others. */
+  async function reconcile(): Promise<void> {
+    const containers = await docker.listContainers();
+    const listed = new Set<string>();
+    for (const container of containers) {
+      const ours = Object.values(container.NetworkSettings.Networks).map((n) => n.EndpointID);
+      for (const id of ours) listed.add(id);
+      if (ours.some((id) => endpoints.attachments.has(id)))
+        await describeContainer(container.Id).catch((error) => {
+          if (error.statusCode !== 404) throw error;
+        });
+    }
+    const now = Date.now();
+    for (const [id, attachment] of endpoints.attachments) {
+      if (attachment.runtime !== 'docker') continue;
+      if (listed.has(id)) unknownSince.delete(id);
+      else if (!unknownSince.has(id)) unknownSince.set(id, now);
+      else if (now - (unknownSince.get(id) ?? now) > GRACE) {
+        unknownSince.delete(id);
+        log.info({ endpoint: id }, 'Docker does not know the endpoint any more: removing it');
+        await endpoints.detach(id);
+      }
+    }
+    for (const id of unknownSince.keys()) if (!endpoints.attachments.has(id)) unknownSince.delete(id);
+  }
+
+  async function handle(event: Event): Promise<void> {
+    const attributes = event.Actor?.Attributes ?? {};
+    if (event.Type === 'network' && event.Action === 'connect' && event.Actor?.ID !== undefined)
+      await describeNetwork(event.Actor.ID);
+    else if (event.Type === 'container' && DESCRIBING.test(event.Action ?? '') && event.Actor?.ID !== undefined)
+      await describeContainer(event.Actor.ID);
+    log.trace({ event: event.Action, attributes }, 'Docker event');
+  }
+
+  async function follow(): Promise<void> {
+    const stream = (await docker.getEvents({
+      filters: { type: ['container', 'network'] },
+    })) as NodeJS.ReadableStream & { destroy(): void };
+    // From here on nothing is missed; what happened before is found by comparison.
+    void reconcile().catch((error) => log.warn({ err: error }, 'comparison with Docker failed'));
+    let rest = '';
+    for await (const chunk of stream) {
+      if (closed) return stream.destroy();
+      const lines = (rest + chunk.toString()).split('\n');
+      rest = lines.pop() ?? '';
+      for (const line of lines) {
+        if (line.trim() === '') continue;
+        // Not awaited: inspecting one container may block while it starts, and others must not wait for it.
+        void handle(JSON.parse(line) as Event).catch((error) => {
+          if (error.statusCode !== 404) log.warn({ err: error }, 'Docker event not handled');
+        });
+      }
+    }
+  }
+
+  void (async () => {
+    let complained = false;
+    while (!closed) {
+      try {
+        await follow();
+        complained = false;
+      } catch (error) {
+        if (!complained) log.warn({ err: error }, 'Docker does not answer; waiting for it');
+        complained = true;
+      }
+      await new Promise((done) => setTimeout(done, RETRY_DELAY));
+    }
+  })();
+  const timer = setInterval(() => {
+    reconcile().catch((error) => log.debug({ err: error }, 'comparison with Docker failed'));
+  }, RECONCILE_INTERVAL);
+
+  return {
+    close() {
+      closed = true;
+      clearInterval(timer);
+    },
+  };
+}

@@ -1,0 +1,269 @@
+/**
+ * Docker's remote network and IPAM driver: the calls that dockerd makes on the plugin socket, as functions
+ * from request to answer. Protocol: moby, libnetwork/docs/remote.md and ipam.md.
+ *
+ * A container's start calls RequestAddress (each family), CreateEndpoint, Join, ProgramExternalConnectivity; its
+ * stop RevokeExternalConnectivity, Leave, DeleteEndpoint, ReleaseAddress. Docker's own API must not be used from
+ * within a call: it blocks on the very container that is being started.
+ */
+import path from 'node:path';
+import type { Logger } from 'pino';
+import { subnetPrefix } from '../../../model/address.ts';
+import { DUMMY_GATEWAY, NAMESERVER } from '../../constants.ts';
+import { readJson, writeJson } from '../../file.ts';
+import type { Publication } from '../../state.ts';
+import type { WatchedNetwork } from '../../view.ts';
+import type { Endpoints } from '../runtime.ts';
+import type { Target } from './networks.ts';
+import { type PortMapping, type Publications, readPortMap } from './publish.ts';
+
+type Json = Record<string, unknown>;
+type Call = (request: never) => Promise<Json> | Json;
+
+/** An endpoint between CreateEndpoint and Join. */
+interface Created {
+  readonly network: string;
+  readonly addresses: readonly string[];
+  readonly mac: string;
+}
+
+interface Saved {
+  /** Docker's network id to what it stands for. */
+  networks: [id: string, target: Target][];
+  created: [endpoint: string, Created][];
+}
+
+export interface DriverOptions {
+  readonly endpoints: Endpoints;
+  readonly publications: Publications;
+  readonly folder: string;
+  readonly log: Logger;
+}
+
+export interface Driver {
+  /** Call by its path, e.g. `NetworkDriver.Join`. Throws an Error whose message is for the user of docker. */
+  readonly calls: ReadonlyMap<string, Call>;
+  /** What a Docker network of ours stands for. */
+  target(dockerNetwork: string): Target | undefined;
+}
+
+/** The MAC address that goes with an IPv4 address: 02:02 and its four bytes, as 1.x has it. */
+export function macOf(ipv4: string): string {
+  return ['02', '02', ...ipv4.split('.').map((byte) => Number(byte).toString(16).padStart(2, '0'))].join(':');
+}
+
+export function createDriver({ endpoints, publications, folder, log }: DriverOptions): Driver {
+  const file = path.join(folder, 'docker.json');
+  const saved = readJson<Saved>(file);
+  const targets = new Map(saved?.networks);
+  const created = new Map(saved?.created);
+  const save = (): void => writeJson(file, { networks: [...targets], created: [...created] } satisfies Saved);
+
+  function networkOf(target: Target): WatchedNetwork {
+    const network = endpoints.view.networks.get(`${target.tenant}:${target.network}`);
+    if (network === undefined)
+      throw new Error(
+        `network ${target.tenant}:${target.network} does not exist: create it with netctl net create ${target.network} -t ${target.tenant} --subnet=...`,
+      );
+    return network;
+  }
+
+  const calls: Record<string, Call> = {
+    'Plugin.Activate': () => ({ Implements: ['NetworkDriver', 'IpamDriver'] }),
+
+    'IpamDriver.GetCapabilities': () => ({ RequiresMACAddress: false, RequiresRequestReplay: false }),
+    'IpamDriver.GetDefaultAddressSpaces': () => ({
+      LocalDefaultAddressSpace: 'contiv',
+      GlobalDefaultAddressSpace: 'contiv-global',
+    }),
+    'IpamDriver.RequestPool': (request: { Options?: Record<string, string>; Pool?: string; V6?: boolean }) => {
+      const target = readTarget(request.Options);
+      const network = networkOf(target);
+      const family = request.V6 === true ? 6 : 4;
+      const subnet = family === 6 ? network.ipv6Subnet : network.subnet;
+      if (!subnet) throw new Error(`network ${target.tenant}:${target.network} has no IPv6 subnet`);
+      const prefix = subnetPrefix(subnet);
+      const gateway = family === 6 ? network.ipv6Gateway : network.gateway;
+      const length = prefix.split('/')[1];
+      // Without it Docker would request an address for the gateway, and a network without one must not spend any.
+      const data =
+        family === 4
+          ? { 'com.docker.network.gateway': `${gateway || DUMMY_GATEWAY}/${length}` }
+          : { 'com.docker.network.gateway': `${gateway || 'fe80::1'}/${length}` };
+      return { PoolID: poolId({ ...target, family }), Pool: prefix, Data: data };
+    },
+    'IpamDriver.ReleasePool': () => ({}),
+    'IpamDriver.RequestAddress': async (request: {
+      PoolID: string;
+      Address?: string;
+      Options?: Record<string, string>;
+    }) => {
+      const pool = readPoolId(request.PoolID);
+      const network = networkOf(pool);
+      if (request.Options?.RequestAddressType === 'com.docker.network.gateway') {
+        const gateway = pool.family === 6 ? network.ipv6Gateway : network.gateway;
+        const subnet = subnetPrefix((pool.family === 6 ? network.ipv6Subnet : network.subnet) ?? '');
+        return { Address: `${gateway || request.Address || DUMMY_GATEWAY}/${subnet.split('/')[1]}`, Data: {} };
+      }
+      const { address, prefixLength } = await endpoints.reserve({
+        tenantName: pool.tenant,
+        networkName: pool.network,
+        family: pool.family,
+        ...(pool.group ? { groupName: pool.group } : {}),
+        ...(request.Address ? { address: request.Address } : {}),
+      });
+      // IPv6 neighbours cannot be proxied for a whole subnet: the container sends everything to the gateway.
+      return { Address: `${address}/${pool.family === 6 ? 128 : prefixLength}`, Data: {} };
+    },
+    'IpamDriver.ReleaseAddress': async (request: { PoolID: string; Address: string }) => {
+      const pool = readPoolId(request.PoolID);
+      const network = endpoints.view.networks.get(`${pool.tenant}:${pool.network}`);
+      const isGateway = [network?.gateway, network?.ipv6Gateway, DUMMY_GATEWAY].includes(request.Address);
+      if (!isGateway) await endpoints.release(`${pool.tenant}:${pool.network}`, request.Address);
+      return {};
+    },
+
+    'NetworkDriver.GetCapabilities': () => ({ Scope: 'local', ConnectivityScope: 'global' }),
+    'NetworkDriver.CreateNetwork': (request: { NetworkID: string; Options?: Json }) => {
+      const generic = request.Options?.['com.docker.network.generic'] as Record<string, string> | undefined;
+      const target = readTarget(generic);
+      networkOf(target);
+      targets.set(request.NetworkID, target);
+      save();
+      return {};
+    },
+    'NetworkDriver.DeleteNetwork': (request: { NetworkID: string }) => {
+      targets.delete(request.NetworkID);
+      save();
+      return {};
+    },
+    'NetworkDriver.CreateEndpoint': (request: {
+      NetworkID: string;
+      EndpointID: string;
+      Interface?: { Address?: string; AddressIPv6?: string; MacAddress?: string };
+    }) => {
+      const target = targetOf(request.NetworkID);
+      networkOf(target);
+      const given = request.Interface ?? {};
+      const addresses = [given.Address, given.AddressIPv6].filter((a) => a).map((a) => (a as string).split('/')[0] as string);
+      const ipv4 = addresses[0];
+      if (ipv4 === undefined || ipv4.includes(':'))
+        throw new Error(`endpoint ${request.EndpointID}: Docker gave no IPv4 address; use the IPAM driver netplugin`);
+      const mac = given.MacAddress || macOf(ipv4);
+      created.set(request.EndpointID, { network: request.NetworkID, addresses, mac });
+      save();
+      return { Interface: given.MacAddress ? {} : { MacAddress: mac } };
+    },
+    'NetworkDriver.EndpointOperInfo': (request: { EndpointID: string }) => {
+      const attachment = endpoints.attachments.get(request.EndpointID);
+      return { Value: attachment === undefined ? {} : { 'io.contiv.host': attachment.endpoint.homingHost } };
+    },
+    'NetworkDriver.Join': async (request: { NetworkID: string; EndpointID: string; SandboxKey: string }) => {
+      const waiting = created.get(request.EndpointID);
+      if (waiting === undefined) throw new Error(`endpoint ${request.EndpointID} was not created on this host`);
+      const target = targetOf(request.NetworkID);
+      const network = networkOf(target);
+      const { device } = await endpoints.attach(
+        {
+          endpointID: request.EndpointID,
+          tenantName: target.tenant,
+          networkName: target.network,
+          ...(target.group ? { groupName: target.group } : {}),
+          ipAddress: [...waiting.addresses],
+          macAddress: waiting.mac,
+          homingHost: endpoints.host,
+          status: 'running',
+        },
+        request.SandboxKey,
+        'docker',
+      );
+      endpoints.joined(request.EndpointID);
+      const hasIpv6 = waiting.addresses.length > 1;
+      const routes = [{ Destination: `${NAMESERVER}/32`, RouteType: 1, NextHop: '' }];
+      if (hasIpv6 && network.ipv6Gateway)
+        routes.push({ Destination: `${network.ipv6Gateway}/128`, RouteType: 1, NextHop: '' });
+      return {
+        InterfaceName: { SrcName: device, DstPrefix: 'eth' },
+        Gateway: network.gateway ?? '',
+        GatewayIPv6: hasIpv6 ? (network.ipv6Gateway ?? '') : '',
+        StaticRoutes: routes,
+        DisableGatewayService: !network.gateway,
+      };
+    },
+    'NetworkDriver.ProgramExternalConnectivity': async (request: { EndpointID: string; Options?: Json }) => {
+      const attachment = endpoints.attachments.get(request.EndpointID);
+      if (attachment === undefined) throw new Error(`endpoint ${request.EndpointID} has not joined on this host`);
+      const mappings = (request.Options?.['com.docker.network.portmap'] ?? []) as PortMapping[];
+      const wanted = readPortMap(mappings, attachment.endpoint.ipAddress);
+      const published: readonly Publication[] = publications.claim(request.EndpointID, wanted);
+      try {
+        if (published.length > 0) await endpoints.publish(request.EndpointID, published);
+      } catch (error) {
+        publications.free(request.EndpointID);
+        throw error;
+      }
+      return {};
+    },
+    'NetworkDriver.RevokeExternalConnectivity': async (request: { EndpointID: string }) => {
+      publications.free(request.EndpointID);
+      const attachment = endpoints.attachments.get(request.EndpointID);
+      if (attachment !== undefined && attachment.publications.length > 0)
+        await endpoints.publish(request.EndpointID, []);
+      return {};
+    },
+    'NetworkDriver.Leave': () => ({}),
+    'NetworkDriver.DeleteEndpoint': async (request: { EndpointID: string }) => {
+      created.delete(request.EndpointID);
+      save();
+      publications.free(request.EndpointID);
+      await endpoints.detach(request.EndpointID);
+      return {};
+    },
+    // Docker tells all drivers about other hosts where it runs a cluster of its own; netmaster tells us.
+    'NetworkDriver.DiscoverNew': () => ({}),
+    'NetworkDriver.DiscoverDelete': () => ({}),
+  };
+
+  function targetOf(dockerNetwork: string): Target {
+    const target = targets.get(dockerNetwork);
+    if (target === undefined)
+      throw new Error(`Docker network ${dockerNetwork} is not known to netplugin: remove it with docker network rm`);
+    return target;
+  }
+
+  for (const attachment of endpoints.attachments.values())
+    if (attachment.publications.length > 0)
+      try {
+        publications.claim(attachment.endpoint.endpointID, attachment.publications);
+      } catch (error) {
+        log.warn({ err: error }, 'a published port was taken by another process while netplugin was away');
+      }
+
+  return {
+    calls: new Map(Object.entries(calls)),
+    target: (dockerNetwork) => targets.get(dockerNetwork),
+  };
+}
+
+function readTarget(options: Record<string, string> | undefined): Target {
+  const { tenant = 'default', network = '', group = '' } = options ?? {};
+  if (network === '')
+    throw new Error(
+      'netplugin networks are declared with netctl net create, which offers them to Docker; or name one: --opt network=NAME --ipam-driver netplugin --ipam-opt network=NAME',
+    );
+  return { tenant, network, group };
+}
+
+interface Pool extends Target {
+  readonly family: 4 | 6;
+}
+
+/** Stable over restarts and equal on every host: Docker keeps it and passes nothing else. */
+function poolId({ tenant, network, group, family }: Pool): string {
+  return [tenant, network, group, family].join(':');
+}
+
+function readPoolId(id: string): Pool {
+  const [tenant = '', network = '', group = '', family] = id.split(':');
+  return { tenant, network, group, family: family === '6' ? 6 : 4 };
+}

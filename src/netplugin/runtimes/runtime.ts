@@ -1,0 +1,34 @@
+/**
+ * What the agent offers to a container runtime's side (docker/, cni/): addresses from netmaster, and
+ * endpoints in the kernel.
+ */
+import type { AddressAnswer, AddressRequest } from '../../client/protocol.ts';
+import type { Endpoint } from '../../model/endpoint.ts';
+import type { Attachment, View } from '../view.ts';
+
+/** What a runtime learns about an endpoint's container after it has joined. */
+export type Description = Partial<
+  Pick<Endpoint, 'containerID' | 'containerName' | 'aliases' | 'labels' | 'status'>
+>;
+
+export interface Endpoints {
+  readonly host: string;
+  readonly view: View;
+  readonly attachments: ReadonlyMap<string, Attachment>;
+  /** Retries while netmaster cannot be reached, up to 25 s: runtimes do not retry. */
+  reserve(request: Omit<AddressRequest, 'host'>): Promise<AddressAnswer>;
+  /** Does nothing where netmaster cannot be reached: it collects the address itself after the grace period. */
+  release(network: string, address: string): Promise<void>;
+  /**
+   * Makes the veth and lets the peers know (bounded by netmaster's deadline). Answers the name of the
+   * container's end, which then waits in the host's namespace. On failure nothing of it is left.
+   */
+  attach(endpoint: Endpoint, sandbox: string | undefined, runtime: string): Promise<{ device: string }>;
+  /** The runtime has taken the device. */
+  joined(endpoint: string): void;
+  publish(endpoint: string, publications: Attachment['publications']): Promise<void>;
+  /** Tells netmaster what changed; nothing where nothing did or the endpoint is not attached here. */
+  describe(endpoint: string, description: Description): Promise<void>;
+  /** Removes it from the kernel and from netmaster; fine when it is gone already. */
+  detach(endpoint: string): Promise<void>;
+}
