@@ -2,6 +2,8 @@
 
 /** The nameserver's address in every router and, by a connected route, in every container. */
 export const NAMESERVER = '169.254.53.53';
+/** The same for IPv6; also the next hop of containers whose network has no IPv6 gateway. On every port. */
+export const NAMESERVER6 = 'fd6f:6e74:6976:53::53';
 /** Docker's embedded resolver in every container. */
 export const DOCKER_RESOLVER = '127.0.0.11';
 export const VXLAN_PORT = 4789;

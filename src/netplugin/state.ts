@@ -68,6 +68,8 @@ export interface Port {
   readonly subnets: readonly string[];
   /** Other addresses that the same container has in this tenant: legal sources here too. */
   readonly alsoFrom: readonly string[];
+  /** False until the runtime has taken the container's end: from then on a missing device is not made again. */
+  readonly joined: boolean;
   /** Path of the container's network namespace, where names are led to the nameserver; none until it is known. */
   readonly sandbox?: string;
 }
@@ -98,7 +100,7 @@ export interface Exit {
   /** /31 pair, IPv4: host's and router's address out of the transit range. */
   readonly hostAddress: string;
   readonly routerAddress: string;
-  /** The same for IPv6, /127. */
+  /** The same for IPv6, /127; '' where the tenant has no IPv6. */
   readonly hostAddress6: string;
   readonly routerAddress6: string;
   readonly publications: readonly Publication[];

@@ -42,6 +42,8 @@ export interface LocalHost {
   /** The VTEP's address. */
   readonly underlay: string;
   readonly underlayMtu: number;
+  /** Underlay addresses of hosts by name, also of those whose lease has ended: their containers may run on. */
+  readonly lastUnderlays: ReadonlyMap<string, string>;
   /** IPv4 prefix, at most /28, that the tenants' transit pairs come from. */
   readonly transit: string;
   /** IPv6 prefix for the same. */

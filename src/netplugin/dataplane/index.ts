@@ -3,7 +3,10 @@
  *
  *   main thread --HostState--> worker.ts --> apply.ts --> linux/ --> kernel
  */
+import { Worker } from 'node:worker_threads';
 import type { HostState } from '../state.ts';
+import { admitForwarding } from './admit.ts';
+import type { AnswerMessage, CallMessage } from './worker.ts';
 
 export interface ApplyReport {
   /** Kernel objects written (links, addresses, routes, neighbours, fdb entries, nft elements and tables). */
@@ -12,6 +15,8 @@ export interface ApplyReport {
   readonly repaired: readonly string[];
   /** Endpoints with phase joined whose veth is gone: their containers are. */
   readonly lost: readonly string[];
+  /** Router namespaces that were made in this pass: sockets opened in an earlier one of the name are of no use. */
+  readonly created: readonly string[];
   /** What could not be established, one plain line each; the rest was. */
   readonly failed: readonly { readonly endpoint?: string; readonly message: string }[];
 }
@@ -47,4 +52,48 @@ export interface Dataplane {
   ): Promise<OriginalDestination | undefined>;
   /** Leaves the kernel as it is: running containers keep their traffic. */
   close(): Promise<void>;
+}
+
+/** Starts the worker thread in this process's network namespace, which is the host's. */
+export async function startDataplane(): Promise<Dataplane> {
+  const worker = new Worker(new URL('./worker.ts', import.meta.url));
+  const waiting = new Map<number, { done(value: never): void; fail(error: Error): void }>();
+  let last = 0;
+  let ended: Error | undefined;
+
+  const end = (error: Error): void => {
+    ended = error;
+    for (const { fail } of waiting.values()) fail(error);
+    waiting.clear();
+  };
+  worker.on('message', (answer: AnswerMessage) => {
+    const call = waiting.get(answer.id);
+    waiting.delete(answer.id);
+    if ('error' in answer) call?.fail(new Error(answer.error));
+    else call?.done(answer.value as never);
+  });
+  worker.on('error', (error) => end(error as Error));
+  worker.on('exit', () => end(new Error('the data plane has ended')));
+
+  function call<T>(name: CallMessage['call'], ...args: unknown[]): Promise<T> {
+    if (ended !== undefined) return Promise.reject(ended);
+    const id = ++last;
+    return new Promise<T>((done, fail) => {
+      waiting.set(id, { done, fail });
+      worker.postMessage({ id, call: name, args } satisfies CallMessage);
+    });
+  }
+
+  return {
+    async apply(state, { verify = false } = {}) {
+      const report = await call<ApplyReport>('apply', state, { verify });
+      await admitForwarding(state, verify);
+      return report;
+    },
+    openNameserver: (namespace) => call('openNameserver', namespace),
+    originalDestination: (namespace, protocol, client) => call('originalDestination', namespace, protocol, client),
+    async close() {
+      await worker.terminate();
+    },
+  };
 }

@@ -1,0 +1,75 @@
+/** Subnets as users write them: `a.b.c.d/len`, or a range `a.b.c.d-a.b.c.e/len` to hand out addresses from. */
+import ipaddr from 'ipaddr.js';
+
+export interface Subnet {
+  readonly family: 4 | 6;
+  /** Of the whole subnet, as a number. */
+  readonly network: bigint;
+  readonly length: number;
+  /** First and last address of the range that addresses are handed out from; the whole subnet where there is none. */
+  readonly first: bigint;
+  readonly last: bigint;
+  readonly ranged: boolean;
+}
+
+export function addressNumber(text: string): bigint {
+  return ipaddr
+    .parse(text)
+    .toByteArray()
+    .reduce((number, byte) => (number << 8n) | BigInt(byte), 0n);
+}
+
+export function numberAddress(number: bigint, family: 4 | 6): string {
+  const size = family === 4 ? 4 : 16;
+  const bytes = Array.from({ length: size }, (_, i) => Number((number >> BigInt(8 * (size - 1 - i))) & 0xffn));
+  return ipaddr.fromByteArray(bytes).toString();
+}
+
+/** Strict dotted quads: no octal, no short forms. */
+export function isIpv4(text: string): boolean {
+  return /^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)$/.test(text);
+}
+
+export function isIpv6(text: string): boolean {
+  return text.includes(':') && !text.includes('%') && ipaddr.IPv6.isValid(text);
+}
+
+/** undefined where the text is neither of the two forms. The prefix's host bits are ignored. */
+export function parseSubnet(text: string): Subnet | undefined {
+  const match = /^([^/-]+)(?:-([^/-]+))?\/(\d{1,3})$/.exec(text);
+  if (match === null) return undefined;
+  const [, from = '', to, digits = ''] = match;
+  const family = isIpv4(from) ? 4 : isIpv6(from) ? 6 : undefined;
+  if (family === undefined || (to !== undefined && !(family === 4 ? isIpv4(to) : isIpv6(to)))) return undefined;
+  const bits = family === 4 ? 32 : 128;
+  const length = Number(digits);
+  if (length > bits) return undefined;
+  const size = 1n << BigInt(bits - length);
+  const start = addressNumber(from);
+  const network = start - (start % size);
+  if (to === undefined) return { family, network, length, first: network, last: network + size - 1n, ranged: false };
+  const last = addressNumber(to);
+  if (last < start || last >= network + size) return undefined;
+  return { family, network, length, first: start, last, ranged: true };
+}
+
+/** `20.1.1.0/24` for `20.1.1.10-20.1.1.20/24`. Throws where it is no subnet. */
+export function subnetPrefix(text: string): string {
+  const subnet = parseSubnet(text);
+  if (subnet === undefined) throw new Error(`'${text}' is not a subnet like 20.1.1.0/24`);
+  return `${numberAddress(subnet.network, subnet.family)}/${subnet.length}`;
+}
+
+export function contains(subnet: Subnet, address: string): boolean {
+  if ((address.includes(':') ? 6 : 4) !== subnet.family) return false;
+  const bits = subnet.family === 4 ? 32 : 128;
+  const number = addressNumber(address);
+  return number >= subnet.network && number < subnet.network + (1n << BigInt(bits - subnet.length));
+}
+
+export function overlap(a: Subnet, b: Subnet): boolean {
+  if (a.family !== b.family) return false;
+  const bits = a.family === 4 ? 32 : 128;
+  const end = (s: Subnet): bigint => s.network + (1n << BigInt(bits - s.length));
+  return a.network < end(b) && b.network < end(a);
+}

@@ -1,0 +1,26 @@
+/** The thread that owns the kernel: calls come as messages, run one after the other, and are answered by id. */
+import { parentPort } from 'node:worker_threads';
+import { type Applier, openApplier } from './apply.ts';
+
+export interface CallMessage {
+  readonly id: number;
+  readonly call: keyof Applier;
+  readonly args: readonly unknown[];
+}
+
+export type AnswerMessage =
+  | { readonly id: number; readonly value: unknown }
+  | { readonly id: number; readonly error: string };
+
+const port = parentPort;
+if (port === null) throw new Error('worker.ts runs as a worker thread');
+const applier = openApplier();
+
+port.on('message', ({ id, call, args }: CallMessage) => {
+  try {
+    const run = applier[call] as (...args: readonly unknown[]) => unknown;
+    port.postMessage({ id, value: run(...args) } satisfies AnswerMessage);
+  } catch (error) {
+    port.postMessage({ id, error: (error as Error).message } satisfies AnswerMessage);
+  }
+});
