@@ -1,0 +1,181 @@
+/**
+ * The API client of netctl, netplugin and tests. On node:http, which is loaded in a few milliseconds: a command
+ * should answer at once.
+ */
+import http from 'node:http';
+import https from 'node:https';
+import type { ErrorBody, WatchMessage } from './protocol.ts';
+
+/** netmaster refused, or could not be reached (code `unreachable`, status 0). */
+export class ApiError extends Error {
+  readonly status: number;
+  readonly code: string;
+  readonly field: string | undefined;
+  constructor(status: number, code: string, message: string, field?: string) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.field = field;
+  }
+}
+
+export interface Answer<T> {
+  readonly status: number;
+  readonly headers: http.IncomingHttpHeaders;
+  readonly body: T;
+}
+
+export interface Client {
+  get<T>(path: string): Promise<Answer<T>>;
+  post<T>(path: string, body?: unknown): Promise<Answer<T>>;
+  put<T>(path: string, body?: unknown): Promise<Answer<T>>;
+  delete<T>(path: string): Promise<Answer<T>>;
+  /** Ends when the signal aborts; throws an ApiError when the connection ends, stays silent, or is refused. */
+  watch(options: { store?: string; after?: number; signal?: AbortSignal }): AsyncIterable<WatchMessage>;
+  close(): void;
+}
+
+export interface ClientOptions {
+  /** Tried in turn, starting with the one that answered last. */
+  readonly urls: readonly string[];
+  /** Takes any certificate. */
+  readonly insecure?: boolean;
+  /** For one answer; milliseconds. */
+  readonly timeoutMs?: number;
+}
+
+/** Milliseconds of silence after which a watch counts as dead: pings come every 3 s. */
+const SILENCE = 10_000;
+
+export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOptions): Client {
+  const agents = {
+    'http:': new http.Agent({ keepAlive: true, maxSockets: 32 }),
+    'https:': new https.Agent({ keepAlive: true, maxSockets: 32, rejectUnauthorized: !insecure }),
+  };
+  let current = 0;
+
+  function open(url: string, path: string, method: string, text: string | undefined): Promise<http.IncomingMessage> {
+    const base = new URL(url);
+    const secure = base.protocol === 'https:';
+    return new Promise((done, fail) => {
+      const request = (secure ? https : http).request(
+        {
+          host: base.hostname.replace(/^\[|\]$/g, ''),
+          port: base.port || (secure ? 443 : 80),
+          path: base.pathname.replace(/\/$/, '') + path,
+          method,
+          agent: agents[base.protocol as keyof typeof agents],
+          headers: {
+            accept: 'application/json',
+            ...(text === undefined
+              ? {}
+              : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
+          },
+        },
+        done,
+      );
+      request.setTimeout(timeoutMs, () => request.destroy(new Error(`no answer in ${timeoutMs / 1000} s`)));
+      request.on('error', fail);
+      request.end(text);
+    });
+  }
+
+  /** The first URL that can be reached. A request that may have been taken is not sent to another. */
+  async function reach(path: string, method: string, text: string | undefined): Promise<http.IncomingMessage> {
+    const reasons: string[] = [];
+    for (let i = 0; i < urls.length; i++) {
+      const index = (current + i) % urls.length;
+      const url = urls[index] as string;
+      try {
+        const response = await open(url, path, method, text);
+        current = index;
+        return response;
+      } catch (error) {
+        const { code, message } = error as NodeJS.ErrnoException;
+        reasons.push(`${url} (${code ?? message})`);
+        const notTaken = method === 'GET' || ['ECONNREFUSED', 'ENOTFOUND', 'EHOSTUNREACH', 'EAI_AGAIN'].includes(code ?? '');
+        if (!notTaken) break;
+      }
+    }
+    throw new ApiError(0, 'unreachable', `netmaster cannot be reached at ${reasons.join(', ')}`);
+  }
+
+  async function call<T>(method: string, path: string, body?: unknown): Promise<Answer<T>> {
+    const response = await reach(path, method, body === undefined ? undefined : JSON.stringify(body));
+    const status = response.statusCode ?? 0;
+    let text: string;
+    try {
+      text = await readText(response);
+    } catch (error) {
+      throw new ApiError(0, 'unreachable', `netmaster's answer broke off: ${(error as Error).message}`);
+    }
+    if (status >= 400) throw refusal(status, text);
+    return { status, headers: response.headers, body: (text === '' ? undefined : parse(text)) as T };
+  }
+
+  async function* watch({ store, after, signal }: { store?: string; after?: number; signal?: AbortSignal }) {
+    const parameters = new URLSearchParams();
+    if (store !== undefined) parameters.set('store', store);
+    if (after !== undefined) parameters.set('after', String(after));
+    const response = await reach(`/api/v1/watch?${parameters}`, 'GET', undefined);
+    if ((response.statusCode ?? 0) >= 400) throw refusal(response.statusCode ?? 0, await readText(response));
+    const stop = (): void => {
+      response.destroy();
+    };
+    signal?.addEventListener('abort', stop);
+    response.setTimeout(SILENCE, stop);
+    let rest = '';
+    response.setEncoding('utf8');
+    try {
+      for await (const chunk of response) {
+        const lines = (rest + chunk).split('\n');
+        rest = lines.pop() ?? '';
+        for (const line of lines) if (line !== '') yield parse(line) as WatchMessage;
+      }
+    } catch (error) {
+      if (signal?.aborted) return;
+      if (error instanceof ApiError) throw error;
+    } finally {
+      signal?.removeEventListener('abort', stop);
+      response.destroy();
+    }
+    if (!signal?.aborted) throw new ApiError(0, 'unreachable', 'the watch on netmaster broke off');
+  }
+
+  return {
+    get: (path) => call('GET', path),
+    post: (path, body) => call('POST', path, body),
+    put: (path, body) => call('PUT', path, body),
+    delete: (path) => call('DELETE', path),
+    watch,
+    close() {
+      for (const agent of Object.values(agents)) agent.destroy();
+    },
+  };
+}
+
+async function readText(response: http.IncomingMessage): Promise<string> {
+  response.setEncoding('utf8');
+  let text = '';
+  for await (const chunk of response) text += chunk;
+  return text;
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new ApiError(0, 'not_netmaster', `the answer is not netmaster's: '${text.slice(0, 80)}'`);
+  }
+}
+
+function refusal(status: number, text: string): ApiError {
+  let error: Partial<ErrorBody['error']> = {};
+  try {
+    error = (JSON.parse(text) as ErrorBody).error ?? {};
+  } catch {
+    // a proxy's page, or another server: its text is all there is
+  }
+  const { code = 'refused', message = `status ${status}: ${text.slice(0, 200).replace(/\s+/g, ' ')}`, field } = error;
+  return new ApiError(status, code, message, field);
+}

@@ -1,0 +1,28 @@
+/** What names may look like, and how an object is called in messages. */
+import { Type } from '@sinclair/typebox';
+import type { Problem } from './kind.ts';
+
+/** A DNS label (RFC 1123): tenants, networks, groups and services are looked up by name. */
+const LABEL = /^[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/;
+const WORD = /^[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/;
+
+export const Name = (description: string) => Type.String({ description, minLength: 1, maxLength: 63 });
+
+export function checkLabel(what: string, field: string, name: string): Problem | undefined {
+  if (LABEL.test(name)) return undefined;
+  return {
+    field,
+    status: 400,
+    message: `${what} '${name}': ${field} must be a DNS label: 1 to 63 letters, digits or '-', not at either end`,
+  };
+}
+
+/** Policies, rules and profiles, which are in no DNS name. */
+export function checkWord(what: string, field: string, name: string): Problem | undefined {
+  if (WORD.test(name)) return undefined;
+  return {
+    field,
+    status: 400,
+    message: `${what} '${name}': ${field} must be 1 to 63 letters, digits, '-', '_' or '.', a letter or digit at both ends`,
+  };
+}

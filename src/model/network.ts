@@ -1,0 +1,131 @@
+/** A network: a subnet of a tenant, routed by IP between hosts, with a tag on the wire (VXLAN VNI or VLAN id). */
+import { type Static, Type } from '@sinclair/typebox';
+import { addressNumber, contains, isIpv4, isIpv6, overlap, parseSubnet, type Subnet } from './address.ts';
+import { type Global, parseRange } from './global.ts';
+import type { Kind, Problem, World } from './kind.ts';
+import { checkLabel, Name } from './names.ts';
+
+export const NetworkSchema = Type.Object(
+  {
+    tenantName: Name('tenant that the network belongs to'),
+    networkName: Name('name of the network'),
+    nwType: Type.Optional(
+      Type.Union([Type.Literal('data'), Type.Literal('infra')], {
+        description: 'data for containers, infra for hosts',
+        default: 'data',
+      }),
+    ),
+    encap: Type.Optional(
+      Type.Union([Type.Literal('vxlan'), Type.Literal('vlan')], {
+        description: 'encapsulation between hosts',
+        default: 'vxlan',
+      }),
+    ),
+    pktTag: Type.Optional(
+      Type.Integer({ description: 'VXLAN VNI or VLAN id on the wire; given out where absent', minimum: 0, maximum: 16777215 }),
+    ),
+    subnet: Type.String({
+      description: 'subnet a.b.c.d/len, or a range a.b.c.d-a.b.c.e/len to hand out addresses from',
+      maxLength: 64,
+    }),
+    gateway: Type.Optional(Type.String({ description: 'gateway address in the subnet, answers on every host', maxLength: 64 })),
+    ipv6Subnet: Type.Optional(Type.String({ description: 'IPv6 subnet', maxLength: 128 })),
+    ipv6Gateway: Type.Optional(Type.String({ description: 'IPv6 gateway in the IPv6 subnet', maxLength: 64 })),
+    cfgdTag: Type.Optional(Type.String({ description: 'label for the network, given by the user', maxLength: 128 })),
+  },
+  { $id: 'network', additionalProperties: false },
+);
+export type Network = Static<typeof NetworkSchema>;
+
+/** Ranges that no network may have: they mean something else to every host and container. */
+const RESERVED = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/3', '::/16', 'fe80::/10', 'ff00::/8'].map(
+  (text) => ({ text, subnet: parseSubnet(text) as Subnet }),
+);
+
+export const network: Kind<typeof NetworkSchema> = {
+  name: 'network',
+  collection: 'networks',
+  schema: NetworkSchema,
+  keyFields: ['tenantName', 'networkName'],
+  updatable: false,
+  references: [
+    { field: 'tenantName', kind: 'tenant', keys: (n) => [n.tenantName], link: 'Tenant', backLink: 'Networks' },
+  ],
+  normalize: (n) => ({ ...n, nwType: n.nwType ?? 'data', encap: n.encap ?? 'vxlan' }),
+  check(n, world) {
+    const what = `network ${n.tenantName}:${n.networkName}`;
+    const wrong = (field: keyof Network, text: string, status: Problem['status'] = 400): Problem => ({
+      field,
+      status,
+      message: `${what}: ${field} ${text}`,
+    });
+    return (
+      checkLabel('network', 'networkName', n.networkName) ??
+      checkSubnet(n, 4, wrong) ??
+      checkSubnet(n, 6, wrong) ??
+      checkTag(n, world, wrong) ??
+      checkCollisions(n, world, wrong)
+    );
+  },
+};
+
+type Wrong = (field: keyof Network, text: string, status?: Problem['status']) => Problem;
+
+function checkSubnet(n: Network, family: 4 | 6, wrong: Wrong): Problem | undefined {
+  const field = family === 4 ? 'subnet' : 'ipv6Subnet';
+  const gatewayField = family === 4 ? 'gateway' : 'ipv6Gateway';
+  const text = n[field];
+  const gateway = n[gatewayField];
+  if (!text) {
+    if (family === 4) return wrong(field, 'is missing: give a subnet like 20.1.1.0/24');
+    return gateway ? wrong(gatewayField, 'needs an ipv6Subnet') : undefined;
+  }
+  const subnet = parseSubnet(text);
+  const example = family === 4 ? '20.1.1.0/24 or 20.1.1.10-20.1.1.20/24' : 'fd00:1::/64';
+  if (subnet === undefined || subnet.family !== family)
+    return wrong(field, `'${text}' is not a subnet: write it as ${example}`);
+  if (subnet.length < 8 || subnet.length > (family === 4 ? 30 : 126))
+    return wrong(field, `'${text}' must have a prefix length from 8 to ${family === 4 ? 30 : 126}`);
+  const reserved = RESERVED.find((r) => overlap(r.subnet, subnet));
+  if (reserved !== undefined) return wrong(field, `'${text}' overlaps ${reserved.text}, which is reserved`);
+  if (!gateway) return undefined;
+  if (!(family === 4 ? isIpv4(gateway) : isIpv6(gateway)))
+    return wrong(gatewayField, `'${gateway}' is not an IPv${family} address`);
+  const size = 1n << BigInt((family === 4 ? 32 : 128) - subnet.length);
+  const offset = addressNumber(gateway) - subnet.network;
+  if (!contains(subnet, gateway) || offset === 0n || (family === 4 && offset === size - 1n))
+    return wrong(gatewayField, `'${gateway}' must be a host address in ${text}`);
+  return undefined;
+}
+
+function checkTag(n: Network, world: World, wrong: Wrong): Problem | undefined {
+  if (!n.pktTag) return undefined;
+  const vlan = n.encap === 'vlan';
+  if (vlan && n.pktTag > 4094) return wrong('pktTag', `${n.pktTag} must be a VLAN id from 1 to 4094`);
+  const global = world.get<Global>('global', 'global');
+  const range = vlan ? (global?.vlans ?? '1-4094') : (global?.vxlans ?? '1-10000');
+  const [low, high] = parseRange(range) ?? [1, vlan ? 4094 : 10000];
+  if (n.pktTag < low || n.pktTag > high)
+    return wrong('pktTag', `${n.pktTag} is outside of the global ${vlan ? 'vlan' : 'vxlan'} range ${range}`, 422);
+  return undefined;
+}
+
+/** Whatever would make a name or an address mean two things. */
+function checkCollisions(n: Network, world: World, wrong: Wrong): Problem | undefined {
+  const name = n.networkName.toLowerCase();
+  const subnets = [n.subnet, n.ipv6Subnet].filter((s) => s).map((s) => parseSubnet(s as string));
+  for (const other of world.list<Network & { vni?: number }>('network')) {
+    if (other.tenantName !== n.tenantName || other.networkName === n.networkName) continue;
+    if (other.networkName.toLowerCase() === name)
+      return wrong('networkName', `is the name of network ${other.networkName} but for case`, 409);
+    for (const field of ['subnet', 'ipv6Subnet'] as const) {
+      const taken = other[field] ? parseSubnet(other[field]) : undefined;
+      if (taken !== undefined && subnets.some((s) => s !== undefined && overlap(s, taken)))
+        return wrong(field, `overlaps ${other[field]} of network ${other.networkName} of the same tenant`, 409);
+    }
+  }
+  for (const group of world.list<{ tenantName: string; groupName: string }>('endpointGroup'))
+    if (group.tenantName === n.tenantName && group.groupName.toLowerCase() === name)
+      return wrong('networkName', `is the name of group ${group.groupName} already: names are unique in a tenant`, 409);
+  return undefined;
+}

@@ -1,0 +1,111 @@
+/**
+ * Addresses: one cursor a network and family (one a group with an ip-pool) goes up and round again, so a freed address
+ * comes back last and a stale peer does not meet a stranger. Pure: what is taken and where the cursor stands
+ * come in, the address and the new cursor go out.
+ *
+ *   subnet 20.1.1.0/24         .2 .3 ... .254 .1 .2 ...
+ *   range 20.1.1.10-.20/24     .10 .11 ... .20 .10 ...
+ */
+import { addressNumber, contains, numberAddress, parseSubnet, type Subnet } from '../../model/address.ts';
+
+export interface Pool {
+  readonly subnet: Subnet;
+  /** First and last address that may be given. */
+  readonly first: bigint;
+  readonly last: bigint;
+  /** Where a new cursor starts. */
+  readonly start: bigint;
+  readonly isTaken: (address: bigint) => boolean;
+}
+
+export interface PoolSpec {
+  readonly subnet: string;
+  readonly gateway: string | undefined;
+  /** Of a group: only from here. */
+  readonly within?: { readonly first: string; readonly last: string };
+  /** Pools of groups: not for others. */
+  readonly except: readonly { readonly first: string; readonly last: string }[];
+}
+
+export function openPool(spec: PoolSpec, isTaken: (address: string) => boolean): Pool {
+  const subnet = parseSubnet(spec.subnet);
+  if (subnet === undefined) throw new Error(`'${spec.subnet}' is not a subnet`);
+  const [lowest, highest] = hosts(subnet);
+  const gateway = spec.gateway ? addressNumber(spec.gateway) : undefined;
+  const except = spec.except.map(({ first, last }) => [addressNumber(first), addressNumber(last)] as const);
+  const first = spec.within ? addressNumber(spec.within.first) : subnet.ranged ? subnet.first : lowest;
+  const last = spec.within ? addressNumber(spec.within.last) : subnet.ranged ? subnet.last : highest;
+  const clamped = { first: first < lowest ? lowest : first, last: last > highest ? highest : last };
+  const whole = !spec.within && !subnet.ranged;
+  return {
+    subnet,
+    ...clamped,
+    start: whole && clamped.first < clamped.last ? clamped.first + 1n : clamped.first,
+    isTaken: (address) =>
+      address === gateway ||
+      except.some(([from, to]) => address >= from && address <= to) ||
+      isTaken(numberAddress(address, subnet.family)),
+  };
+}
+
+/** First and last host address: without the network's and broadcast address, or ::0. */
+function hosts({ family, network, length }: Subnet): [bigint, bigint] {
+  const size = 1n << BigInt((family === 4 ? 32 : 128) - length);
+  return family === 4 ? [network + 1n, network + size - 2n] : [network + 1n, network + size - 1n];
+}
+
+/** The next free one after `cursor` (the last that was given), or undefined where all are taken. */
+export function nextAddress(pool: Pool, cursor: string | undefined): string | undefined {
+  const { first, last, start, isTaken } = pool;
+  if (first > last) return undefined;
+  const from = cursor === undefined ? start : addressNumber(cursor) + 1n;
+  const begin = from < first || from > last ? first : from;
+  for (let address = begin; address <= last; address++)
+    if (!isTaken(address)) return numberAddress(address, pool.subnet.family);
+  for (let address = first; address < begin; address++)
+    if (!isTaken(address)) return numberAddress(address, pool.subnet.family);
+  return undefined;
+}
+
+/** Why an address that was asked for cannot be given; undefined: it can. */
+export function refuseAddress(pool: Pool, address: string, gateway: string | undefined): string | undefined {
+  const number = addressNumber(address);
+  const [lowest, highest] = hosts(pool.subnet);
+  if (!contains(pool.subnet, address)) return 'is not in the subnet';
+  if (gateway && addressNumber(gateway) === number) return 'is the gateway';
+  if (number < lowest || number > highest) return "is the subnet's own or its broadcast address";
+  if (pool.isTaken(number)) return 'is in use';
+  return undefined;
+}
+
+/** Taken and free addresses of a pool as text: `20.1.1.1-20.1.1.253`; from the taken ones, whatever its size. */
+export function addressRanges(
+  spec: PoolSpec,
+  taken: Iterable<string>,
+): { allocated: string; available: string } {
+  const pool = openPool({ ...spec, except: [] }, () => false);
+  const { first, last } = pool;
+  const numbers = [...taken, ...(spec.gateway ? [spec.gateway] : [])]
+    .map(addressNumber)
+    .filter((n) => n >= first && n <= last)
+    .sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+  const allocated: [bigint, bigint][] = [];
+  const available: [bigint, bigint][] = [];
+  let next = first;
+  for (const number of numbers) {
+    const previous = allocated.at(-1);
+    if (previous !== undefined && number <= previous[1] + 1n) previous[1] = number;
+    else allocated.push([number, number]);
+    if (number > next) available.push([next, number - 1n]);
+    if (number >= next) next = number + 1n;
+  }
+  if (next <= last) available.push([next, last]);
+  const text = (ranges: readonly [bigint, bigint][]): string =>
+    ranges
+      .map(([from, to]) => {
+        const [a, b] = [numberAddress(from, pool.subnet.family), numberAddress(to, pool.subnet.family)];
+        return a === b ? a : `${a}-${b}`;
+      })
+      .join(', ');
+  return { allocated: text(allocated), available: text(available) };
+}

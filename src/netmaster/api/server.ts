@@ -1,0 +1,298 @@
+/**
+ * The REST API: routes for each kind of the model, and what agents use (client/protocol.ts). Bodies are
+ * checked here, once; what lies behind trusts them.
+ */
+import swagger from '@fastify/swagger';
+import { type TSchema, Type } from '@sinclair/typebox';
+import { Value } from '@sinclair/typebox/value';
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import type { Logger } from 'pino';
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { type AddressRequest, type Applied, type HostAnswer, LATE_HEADER, type WriteAnswer } from '../../client/protocol.ts';
+import { type Endpoint, EndpointSchema } from '../../model/endpoint.ts';
+import { HOST_TTL, type Host, HostSchema } from '../../model/host.ts';
+import type { Kind } from '../../model/kind.ts';
+import { KINDS, kindByCollection, keyOf } from '../../model/kinds.ts';
+import type { Store } from '../../store/store.ts';
+import type { Acknowledgements } from '../acknowledgements.ts';
+import { decideEndpoint, decideEndpointRemoval, decideRelease, decideReserve } from '../endpoints.ts';
+import { decideDelete, decideWrite, present, readObject, type WriteMode } from '../intent.ts';
+import { type Mirror, storeKey } from '../mirror.ts';
+import { operOf, presentEndpoint } from '../oper.ts';
+import { Refusal } from '../problem.ts';
+import type { Writer } from '../writer.ts';
+import { watchStream } from './watch.ts';
+
+/** Seconds that a write waits for the live hosts. */
+const DEADLINE = 2;
+const BODY_LIMIT = 1 << 20;
+
+export interface Parts {
+  readonly store: Store;
+  readonly mirror: Mirror;
+  readonly writer: Writer;
+  readonly acknowledgements: Acknowledgements;
+  readonly version: string;
+  readonly log: Logger;
+}
+
+const AddressRequestSchema = Type.Object(
+  {
+    tenantName: Type.String(),
+    networkName: Type.String(),
+    groupName: Type.Optional(Type.String()),
+    address: Type.Optional(Type.String()),
+    family: Type.Union([Type.Literal(4), Type.Literal(6)]),
+    host: Type.String({ minLength: 1 }),
+  },
+  { additionalProperties: false },
+);
+const AppliedSchema = Type.Object(
+  { store: Type.String(), revision: Type.Integer({ minimum: 0 }) },
+  { additionalProperties: false },
+);
+
+function read<T>(what: string, schema: TSchema, body: unknown): T {
+  const error = Value.Errors(schema, body).First();
+  if (error === undefined) return body as T;
+  const field = error.path.replace(/^\//, '').replaceAll('/', '.') || undefined;
+  throw new Refusal(400, `${what}: ${field ?? 'the body'}: ${error.message.toLowerCase()}`, field);
+}
+
+/** Throws where a name is not valid UTF-8 in percent encoding. */
+const parameter = (request: FastifyRequest, name: string): string =>
+  (request.params as Record<string, string>)[name] ?? '';
+
+const query = (request: FastifyRequest, name: string): string | undefined => {
+  const value = (request.query as Record<string, string | string[]>)[name];
+  return Array.isArray(value) ? value[0] : value;
+};
+
+function waitSeconds(request: FastifyRequest): number {
+  const text = query(request, 'wait');
+  if (text === undefined) return DEADLINE;
+  const seconds = Number(text);
+  if (!(seconds >= 0 && seconds <= 600)) throw new Refusal(400, `wait: '${text}' must be 0 to 600 seconds`, 'wait');
+  return seconds;
+}
+
+export async function createServer(parts: Parts): Promise<FastifyInstance> {
+  const { mirror, writer, acknowledgements, store, log } = parts;
+  const server = fastify({
+    loggerInstance: log,
+    disableRequestLogging: true,
+    bodyLimit: BODY_LIMIT,
+    requestTimeout: 30_000,
+    forceCloseConnections: true,
+    routerOptions: { ignoreTrailingSlash: true, maxParamLength: 1000 },
+  }) as unknown as FastifyInstance;
+
+  // JSON whatever the content type says: 1.x clients do not always send one.
+  server.removeAllContentTypeParsers();
+  server.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => {
+    if (body === '') return done(null, undefined);
+    try {
+      done(null, JSON.parse(body as string));
+    } catch {
+      done(new Refusal(400, 'the body is not JSON'));
+    }
+  });
+  server.setValidatorCompiler(() => () => true); // intent.ts checks, with messages for people
+  server.setErrorHandler((error: Error & { statusCode?: number; code?: string }, request, reply) => {
+    const refusal =
+      error instanceof Refusal
+        ? error
+        : error.statusCode !== undefined && error.statusCode < 500
+          ? new Refusal(
+              error.statusCode,
+              error.statusCode === 413 ? `the body is larger than ${BODY_LIMIT} bytes` : error.message,
+            )
+          : undefined;
+    if (refusal === undefined) log.error({ err: error, method: request.method, url: request.url }, 'request failed');
+    const { status, code, message, field } = refusal ?? {
+      status: 500,
+      code: 'internal',
+      message: 'netmaster failed; its log says why',
+      field: undefined,
+    };
+    void reply.status(status).send({ error: { code, message, ...(field === undefined ? {} : { field }) } });
+  });
+  server.setNotFoundHandler((request, reply) => {
+    void reply
+      .status(404)
+      .send({ error: { code: 'not_found', message: `${request.method} ${request.url.slice(0, 200)}: no such path; see /openapi.json` } });
+  });
+
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry, prefix: 'contiv_netmaster_' });
+  const requests = new Counter({
+    name: 'contiv_netmaster_requests_total',
+    help: 'requests by method, route and status',
+    labelNames: ['method', 'route', 'status'],
+    registers: [registry],
+  });
+  const durations = new Histogram({
+    name: 'contiv_netmaster_request_seconds',
+    help: 'time to answer',
+    labelNames: ['method', 'route'],
+    registers: [registry],
+  });
+  new Gauge({
+    name: 'contiv_netmaster_objects',
+    help: 'objects by kind',
+    labelNames: ['kind'],
+    registers: [registry],
+    collect() {
+      for (const kind of [...KINDS.map((k) => k.name), 'endpoint', 'host', 'address'])
+        this.set({ kind }, mirror.list(kind).length);
+    },
+  });
+  server.addHook('onResponse', async (request, reply) => {
+    const route = request.routeOptions.url ?? 'unknown';
+    requests.inc({ method: request.method, route, status: reply.statusCode });
+    durations.observe({ method: request.method, route }, reply.elapsedTime / 1000);
+  });
+
+  await server.register(swagger, {
+    openapi: {
+      info: { title: 'Contiv netmaster', version: parts.version, description: 'Tenants, networks, groups and policy' },
+    },
+  });
+  // Registered as a plugin so that it comes after swagger, which collects routes as they are added.
+  await server.register(async (api) => {
+    for (const kind of KINDS) routeKind(api, kind);
+    routeAgents(api);
+
+    api.get('/version', async () => ({ GitCommit: '', Version: parts.version, BuildTime: '' }));
+    api.get('/healthz', async () => ({ status: 'ok', store: store.id, revision: mirror.revision }));
+    api.get('/metrics', async (_request, reply) => {
+      void reply.header('content-type', registry.contentType);
+      return registry.metrics();
+    });
+    api.get('/openapi.json', { schema: { hide: true } }, async () => server.swagger());
+    api.get('/api/v1/watch', (request, reply) => watchStream(request, reply, mirror));
+    api.get('/api/v1/inspect/:collection/:key', async (request) => {
+      const collection = parameter(request, 'collection');
+      const key = parameter(request, 'key');
+      if (collection === 'endpoints') return { Oper: presentEndpoint(findEndpoint(key), mirror) };
+      const kind = kindByCollection.get(collection);
+      if (kind === undefined) throw new Refusal(404, `there is no collection ${collection}`);
+      const object = find(kind, key);
+      return { Config: present(kind, object, mirror), Oper: operOf(kind.name, object, mirror) };
+    });
+  });
+
+  function find(kind: Kind, key: string): Record<string, unknown> {
+    const object = mirror.get<Record<string, unknown>>(kind.name, key);
+    if (object === undefined) throw new Refusal(404, `${kind.name} ${key} does not exist`);
+    return object;
+  }
+
+  /** By its id, its container's id (12 characters or more) or its container's name. */
+  function findEndpoint(id: string): Endpoint {
+    const endpoint =
+      mirror.get<Endpoint>('endpoint', id) ??
+      mirror
+        .list<Endpoint>('endpoint')
+        .find((e) => e.containerName === id || (id.length >= 12 && (e.containerID ?? '').startsWith(id)));
+    if (endpoint === undefined) throw new Refusal(404, `endpoint ${id} does not exist: no endpoint or container has this id`);
+    return endpoint;
+  }
+
+  async function reportLate(request: FastifyRequest, reply: FastifyReply, revision: number): Promise<void> {
+    const late = await acknowledgements.wait(revision, waitSeconds(request));
+    if (late.length > 0) void reply.header(LATE_HEADER, late.join(','));
+  }
+
+  function routeKind(api: FastifyInstance, kind: Kind): void {
+    const base = `/api/v1/${kind.collection}`;
+    const body = { body: kind.schema, tags: [kind.name] };
+    const write = (mode: WriteMode) => async (request: FastifyRequest, reply: FastifyReply) => {
+      waitSeconds(request); // wrong usage is refused before anything is written
+      const key = parameter(request, 'key');
+      const object = readObject(kind, key, request.body);
+      const { answer, revision } = await writer.write(() => decideWrite(kind, key, object, mode, mirror));
+      await reportLate(request, reply, revision);
+      return present(kind, answer, mirror);
+    };
+    api.get(base, { schema: { tags: [kind.name] } }, async () =>
+      mirror.list<Record<string, unknown>>(kind.name).map((object) => present(kind, object, mirror)),
+    );
+    api.get(`${base}/:key`, { schema: { tags: [kind.name] } }, async (request) =>
+      present(kind, find(kind, parameter(request, 'key')), mirror),
+    );
+    api.post(`${base}/:key`, { schema: body }, write('post'));
+    api.put(`${base}/:key`, { schema: body }, write('put'));
+    api.delete(`${base}/:key`, { schema: { tags: [kind.name] } }, async (request, reply) => {
+      waitSeconds(request);
+      const key = parameter(request, 'key');
+      const { answer, revision } = await writer.write(() => decideDelete(kind, key, mirror));
+      await reportLate(request, reply, revision);
+      void reply.type('application/json');
+      return JSON.stringify(keyOf(kind, answer));
+    });
+  }
+
+  function routeAgents(api: FastifyInstance): void {
+    const leases = new Map<string, string>();
+    const tags = ['agent'];
+
+    api.get('/api/v1/hosts', { schema: { tags } }, async () => mirror.list<Host>('host'));
+    api.put('/api/v1/hosts/:name', { schema: { tags, body: HostSchema } }, async (request) => {
+      const name = parameter(request, 'name');
+      const host = read<Host>(`host ${name}`, HostSchema, request.body);
+      if (host.name !== name) throw new Refusal(400, `host ${name}: the body says ${host.name}`, 'name');
+      const twin = mirror.list<Host>('host').find((h) => h.name !== name && h.underlay === host.underlay);
+      if (twin !== undefined)
+        throw new Refusal(409, `host ${name}: underlay ${host.underlay} is host ${twin.name}'s already`, 'underlay');
+      const lease = leases.get(name);
+      const alive = lease !== undefined && (await store.renew(lease));
+      if (!alive || !Value.Equal(mirror.get<Host>('host', name), host)) {
+        const granted = alive ? (lease as string) : await store.grant(HOST_TTL);
+        leases.set(name, granted);
+        await writer.write(() => ({
+          checks: [],
+          writes: [{ key: storeKey('host', name), value: host, lease: granted }],
+          answer: undefined,
+        }));
+      }
+      return { store: store.id, revision: mirror.revision } satisfies HostAnswer;
+    });
+    api.post('/api/v1/hosts/:name/applied', { schema: { tags, body: AppliedSchema } }, async (request, reply) => {
+      const applied = read<Applied>('applied', AppliedSchema, request.body);
+      if (applied.store === store.id) acknowledgements.applied(parameter(request, 'name'), applied.revision);
+      return reply.status(204).send();
+    });
+
+    api.post('/api/v1/addresses', { schema: { tags, body: AddressRequestSchema } }, async (request) => {
+      const wanted = read<AddressRequest>('address', AddressRequestSchema, request.body);
+      return (await writer.write(() => decideReserve(mirror, wanted))).answer;
+    });
+    api.delete('/api/v1/addresses/:network/:address', { schema: { tags } }, async (request, reply) => {
+      const host = query(request, 'host') ?? '';
+      await writer.write(() =>
+        decideRelease(mirror, parameter(request, 'network'), parameter(request, 'address'), host),
+      );
+      return reply.status(204).send();
+    });
+
+    api.get('/api/v1/endpoints', { schema: { tags } }, async () => mirror.list<Endpoint>('endpoint'));
+    api.put('/api/v1/endpoints/:id', { schema: { tags, body: EndpointSchema } }, async (request) => {
+      const id = parameter(request, 'id');
+      const endpoint = read<Endpoint>(`endpoint ${id}`, EndpointSchema, request.body);
+      if (endpoint.endpointID !== id) throw new Refusal(400, `endpoint ${id}: the body says ${endpoint.endpointID}`, 'endpointID');
+      const seconds = waitSeconds(request);
+      const { revision } = await writer.write(() => decideEndpoint(mirror, endpoint));
+      const late = await acknowledgements.wait(revision, seconds, query(request, 'host'));
+      return { revision, late } satisfies WriteAnswer;
+    });
+    api.delete('/api/v1/endpoints/:id', { schema: { tags } }, async (request) => {
+      const seconds = waitSeconds(request);
+      const { revision } = await writer.write(() => decideEndpointRemoval(mirror, parameter(request, 'id')));
+      const late = await acknowledgements.wait(revision, seconds, query(request, 'host'));
+      return { revision, late } satisfies WriteAnswer;
+    });
+  }
+
+  return server;
+}

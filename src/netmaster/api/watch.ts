@@ -1,0 +1,48 @@
+/** GET /api/v1/watch: the list, then changes by revision, one JSON object a line (client/protocol.ts). */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { WatchMessage } from '../../client/protocol.ts';
+import { KINDS } from '../../model/kinds.ts';
+import type { Mirror } from '../mirror.ts';
+import { Refusal } from '../problem.ts';
+
+const PING_INTERVAL = 3000;
+/** Bytes that a watcher may be behind: one that is slower is dropped, and resumes. */
+const BACKLOG = 64 << 20;
+
+const line = (message: WatchMessage): string => `${JSON.stringify(message)}\n`;
+
+export function watchStream(request: FastifyRequest, reply: FastifyReply, mirror: Mirror): void {
+  const { store, after } = request.query as { store?: string; after?: string };
+  let missed: readonly { line: string }[] | undefined = [];
+  if (after !== undefined) {
+    const revision = Number(after);
+    if (!Number.isInteger(revision) || revision < 0)
+      throw new Refusal(400, `after: '${after}' must be a revision, a whole number`, 'after');
+    missed = store === mirror.storeId ? mirror.since(revision) : undefined;
+    if (missed === undefined)
+      throw new Refusal(410, `changes after revision ${after} of store ${store} are not kept: list again`);
+  }
+
+  reply.hijack();
+  const out = reply.raw;
+  out.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
+  if (after === undefined) {
+    for (const kind of [...KINDS.map((k) => k.name), 'endpoint', 'host'])
+      for (const [key, { object }] of mirror.entries(kind)) out.write(line({ type: 'object', kind, key, object }));
+    out.write(line({ type: 'synced', store: mirror.storeId, revision: mirror.revision }));
+  } else {
+    out.write(line({ type: 'synced', store: mirror.storeId, revision: Number(after) }));
+    for (const batch of missed) out.write(batch.line);
+  }
+
+  const send = (text: string): void => {
+    out.write(text);
+    if (out.writableLength > BACKLOG) out.destroy();
+  };
+  const unsubscribe = mirror.onChange((batch) => send(batch.line));
+  const pinging = setInterval(() => send(line({ type: 'ping', revision: mirror.revision })), PING_INTERVAL);
+  out.on('close', () => {
+    unsubscribe();
+    clearInterval(pinging);
+  });
+}

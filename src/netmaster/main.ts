@@ -1,0 +1,122 @@
+/** Entry of bin/netmaster. */
+import { parseArgs } from 'node:util';
+import { pino } from 'pino';
+import { GLOBAL_DEFAULTS } from '../model/global.ts';
+import { DEFAULT_TENANT } from '../model/tenant.ts';
+import { openStore } from '../store/open.ts';
+import { trackAcknowledgements } from './acknowledgements.ts';
+import { createServer } from './api/server.ts';
+import { decideCollection } from './endpoints.ts';
+import { openMirror, storeKey } from './mirror.ts';
+import { openWriter } from './writer.ts';
+
+const VERSION = '2.0.0';
+const USAGE = `netmaster: keeps the intent of a Contiv cluster and hands it to all hosts
+
+Usage: netmaster [flags]
+
+  --listen HOST:PORT       where to answer (default 127.0.0.1:9999)
+  --store STORE            memory, or sqlite:FILE (default sqlite:/var/lib/contiv/netmaster.db)
+  --address-grace SECONDS  after which a reserved address that no endpoint uses is free again (default 60)
+  --log-level LEVEL        debug, info, warn, error (default info)
+  --help, --version
+
+Example: netmaster --listen 10.0.0.1:9999 --store sqlite:/var/lib/contiv/netmaster.db
+`;
+
+const COLLECTION_INTERVAL = 5000;
+
+function wrongUsage(error: unknown): never {
+  process.stderr.write(`netmaster: ${(error as Error).message.split('\n')[0]} (see netmaster --help)\n`);
+  process.exit(1);
+}
+
+interface Options {
+  host: string;
+  port: number;
+  store: string;
+  grace: number;
+  level: string;
+}
+
+function readOptions(): Options | undefined {
+  const text = { type: 'string' } as const;
+  const { values } = parseArgs({
+    options: {
+      listen: text,
+      store: text,
+      'address-grace': text,
+      'log-level': text,
+      help: { type: 'boolean', short: 'h' },
+      version: { type: 'boolean' },
+    },
+  });
+  if (values.help) process.stdout.write(USAGE);
+  else if (values.version) process.stdout.write(`${VERSION}\n`);
+  if (values.help || values.version) return undefined;
+  const listen = values.listen ?? '127.0.0.1:9999';
+  const match = /^(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(listen);
+  if (match === null || Number(match[3]) > 65535)
+    throw new Error(`--listen: '${listen}' must be HOST:PORT, e.g. 10.0.0.1:9999`);
+  const grace = Number(values['address-grace'] ?? 60);
+  if (!(grace > 0)) throw new Error(`--address-grace: '${values['address-grace']}' must be seconds`);
+  return {
+    host: match[1] ?? match[2] ?? '',
+    port: Number(match[3]),
+    store: values.store ?? 'sqlite:/var/lib/contiv/netmaster.db',
+    grace,
+    level: values['log-level'] ?? 'info',
+  };
+}
+
+const options = (() => {
+  try {
+    return readOptions();
+  } catch (error) {
+    return wrongUsage(error);
+  }
+})();
+
+if (options !== undefined) {
+  const log = pino({ name: 'netmaster', level: options.level, base: {} }, pino.destination(2));
+  try {
+    const store = await openStore(options.store);
+    const mirror = await openMirror(store);
+    const writer = openWriter(store, mirror);
+    for (const [kind, key, value] of [
+      ['tenant', DEFAULT_TENANT, { tenantName: DEFAULT_TENANT }],
+      ['global', 'global', GLOBAL_DEFAULTS],
+    ] as const)
+      await writer.write(() => ({
+        checks: [{ key: storeKey(kind, key), revision: 0 }],
+        writes: mirror.stored(kind, key) === undefined ? [{ key: storeKey(kind, key), value }] : [],
+        answer: undefined,
+      }));
+    const acknowledgements = trackAcknowledgements(mirror);
+    const server = await createServer({ store, mirror, writer, acknowledgements, version: VERSION, log });
+
+    const collecting = setInterval(async () => {
+      try {
+        const { answer } = await writer.write(() => decideCollection(mirror, options.grace * 1000, Date.now()));
+        if (answer > 0) log.info({ addresses: answer }, 'collected addresses that no endpoint used');
+      } catch (error) {
+        log.error({ err: error }, 'addresses not collected');
+      }
+    }, COLLECTION_INTERVAL);
+
+    await server.listen({ host: options.host === '' ? '0.0.0.0' : options.host, port: options.port });
+    log.info({ store: options.store, revision: mirror.revision }, 'netmaster is ready');
+    const end = async (): Promise<void> => {
+      clearInterval(collecting);
+      await server.close();
+      await mirror.close();
+      await store.close();
+      process.exit(0);
+    };
+    process.once('SIGTERM', end);
+    process.once('SIGINT', end);
+  } catch (error) {
+    process.stderr.write(`netmaster: ${(error as Error).message}\n`);
+    process.exit(3);
+  }
+}

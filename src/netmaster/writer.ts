@@ -1,0 +1,58 @@
+/**
+ * Writes: a decision made on the mirror becomes one store transaction whose checks name the revisions that it
+ * was made on; on conflict the mirror catches up and the decision is made again.
+ */
+import type { Check, Store, Write } from '../store/store.ts';
+import { type Mirror, storeKey } from './mirror.ts';
+import { Refusal } from './problem.ts';
+
+export interface Decision<T> {
+  readonly checks: readonly Check[];
+  readonly writes: readonly Write[];
+  readonly answer: T;
+}
+
+export interface Written<T> {
+  readonly answer: T;
+  /** Of the store, with the write in it. */
+  readonly revision: number;
+}
+
+export interface Writer {
+  /** `decide` throws a Refusal where there is nothing to write. The mirror shows the write when it answers. */
+  write<T>(decide: () => Decision<T>): Promise<Written<T>>;
+}
+
+/** Conflicts are rare: other replicas only. Past this many something else is wrong. */
+const ATTEMPTS = 100;
+
+export function openWriter(store: Store, mirror: Mirror): Writer {
+  // One after the other within this replica: they would only conflict with each other.
+  let last: Promise<unknown> = Promise.resolve();
+
+  async function attempt<T>(decide: () => Decision<T>): Promise<Written<T>> {
+    for (let i = 0; i < ATTEMPTS; i++) {
+      const { checks, writes, answer } = decide();
+      if (writes.length === 0) return { answer, revision: mirror.revision };
+      const outcome = await store.transact(checks, writes);
+      if (outcome.ok) {
+        await mirror.seen(outcome.revision);
+        return { answer, revision: outcome.revision };
+      }
+      const { revision } = await store.list(storeKey('none', ''));
+      await mirror.seen(revision);
+    }
+    throw new Refusal(503, 'the store was changed by others again and again: try again');
+  }
+
+  return {
+    write(decide) {
+      const turn = last.then(
+        () => attempt(decide),
+        () => attempt(decide),
+      );
+      last = turn.catch(() => {});
+      return turn;
+    },
+  };
+}

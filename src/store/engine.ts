@@ -1,0 +1,213 @@
+/**
+ * A store within one process: checks, revisions, watch history and leases in memory, in front of a journal
+ * that makes writes durable.
+ *
+ *   transact --checks hold--> journal.write (durable) --> map, history --> watchers
+ *
+ * memory.ts has no journal, sqlite.ts one on disk.
+ */
+import { randomUUID } from 'node:crypto';
+import { type Batch, type Change, type Check, CompactedError, type Entry, type Outcome, type Store, type Write } from './store.ts';
+
+/** Transactions that a watcher may be behind. */
+const HISTORY = 10_000;
+
+export interface Lease {
+  readonly id: string;
+  /** Seconds. */
+  readonly ttl: number;
+}
+
+export interface Image {
+  readonly id: string;
+  readonly revision: number;
+  readonly entries: readonly (Entry & { readonly lease?: string })[];
+  readonly leases: readonly Lease[];
+}
+
+/** What makes writes durable. Calls are synchronous: a write has happened when it returns. */
+export interface Journal {
+  load(): Image;
+  write(revision: number, writes: readonly Write[]): void;
+  writeLease(lease: Lease | { readonly id: string; readonly ttl: undefined }): void;
+  close(): void;
+}
+
+export const noJournal = (): Journal => ({
+  load: () => ({ id: randomUUID(), revision: 1, entries: [], leases: [] }),
+  write() {},
+  writeLease() {},
+  close() {},
+});
+
+interface Watcher {
+  readonly prefix: string;
+  readonly queue: Batch[];
+  wake(): void;
+}
+
+interface LiveLease extends Lease {
+  readonly keys: Set<string>;
+  timer: NodeJS.Timeout;
+}
+
+export function openEngine(journal: Journal): Store {
+  const image = journal.load();
+  const entries = new Map(image.entries.map(({ lease: _, ...entry }) => [entry.key, entry]));
+  const leaseOf = new Map<string, string>();
+  const leases = new Map<string, LiveLease>();
+  const watchers = new Set<Watcher>();
+  const history: Batch[] = [];
+  let revision = image.revision;
+  let sorted: string[] | undefined;
+  let closed = false;
+
+  /** Keys in order, made again only after one came or went. */
+  function keys(): string[] {
+    sorted ??= [...entries.keys()].sort();
+    return sorted;
+  }
+
+  function commit(writes: readonly Write[]): number {
+    const next = revision + 1;
+    journal.write(next, writes);
+    revision = next;
+    const changes: Change[] = writes.map(({ key, value, lease }) => {
+      const held = leaseOf.get(key);
+      if (held !== undefined && held !== lease) {
+        leases.get(held)?.keys.delete(key);
+        leaseOf.delete(key);
+      }
+      if (value === undefined) {
+        if (entries.delete(key)) sorted = undefined;
+      } else {
+        if (!entries.has(key)) sorted = undefined;
+        entries.set(key, { key, value, revision });
+        if (lease !== undefined) {
+          leaseOf.set(key, lease);
+          leases.get(lease)?.keys.add(key);
+        }
+      }
+      return { key, value, revision };
+    });
+    const batch: Batch = { revision, changes };
+    history.push(batch);
+    if (history.length > 2 * HISTORY) history.splice(0, history.length - HISTORY);
+    for (const watcher of watchers) {
+      const seen = changes.filter((c) => c.key.startsWith(watcher.prefix));
+      if (seen.length === 0) continue;
+      watcher.queue.push({ revision, changes: seen });
+      watcher.wake();
+    }
+    return revision;
+  }
+
+  function end(id: string): void {
+    const lease = leases.get(id);
+    if (lease === undefined) return;
+    clearTimeout(lease.timer);
+    const gone = [...lease.keys].map((key) => ({ key, value: undefined }));
+    leases.delete(id);
+    journal.writeLease({ id, ttl: undefined });
+    if (gone.length > 0) commit(gone);
+  }
+
+  function hold(lease: Lease): LiveLease {
+    const live: LiveLease = { ...lease, keys: new Set(), timer: setTimeout(() => end(lease.id), lease.ttl * 1000) };
+    live.timer.unref();
+    leases.set(lease.id, live);
+    return live;
+  }
+
+  // After a restart each lease has its whole time again: that we were away is no host's fault.
+  for (const lease of image.leases) hold(lease);
+  for (const { key, lease } of image.entries) {
+    if (lease === undefined) continue;
+    leaseOf.set(key, lease);
+    leases.get(lease)?.keys.add(key);
+  }
+
+  return {
+    id: image.id,
+    async get(key) {
+      return entries.get(key);
+    },
+    async list(prefix) {
+      const all = keys();
+      let from = lowerBound(all, prefix);
+      const found: Entry[] = [];
+      for (; from < all.length && (all[from] as string).startsWith(prefix); from++)
+        found.push(entries.get(all[from] as string) as Entry);
+      return { entries: found, revision };
+    },
+    async transact(checks: readonly Check[], writes: readonly Write[]): Promise<Outcome> {
+      if (closed) throw new Error('the store is closed');
+      const conflicts = checks
+        .filter(({ key, revision }) => (entries.get(key)?.revision ?? 0) !== revision)
+        .map(({ key }) => key);
+      for (const { key, lease } of writes) if (lease !== undefined && !leases.has(lease)) conflicts.push(key);
+      if (conflicts.length > 0) return { ok: false, conflicts };
+      return { ok: true, revision: commit(writes) };
+    },
+    async *watch(prefix, after, signal) {
+      const oldest = (history[0]?.revision ?? revision + 1) - 1;
+      if (after < oldest || after > revision)
+        throw new CompactedError(`revision ${after} is not in the history ${oldest}-${revision}`);
+      const queue = history
+        .filter((batch) => batch.revision > after)
+        .map((batch) => ({ ...batch, changes: batch.changes.filter((c) => c.key.startsWith(prefix)) }))
+        .filter((batch) => batch.changes.length > 0);
+      let wake = (): void => {};
+      const watcher: Watcher = { prefix, queue, wake: () => wake() };
+      watchers.add(watcher);
+      const stop = (): void => wake();
+      signal.addEventListener('abort', stop);
+      try {
+        while (!signal.aborted && !closed) {
+          const batch = queue.shift();
+          if (batch !== undefined) yield batch;
+          else
+            await new Promise<void>((done) => {
+              wake = done;
+              if (queue.length > 0 || signal.aborted || closed) done();
+            });
+        }
+      } finally {
+        signal.removeEventListener('abort', stop);
+        watchers.delete(watcher);
+      }
+    },
+    async grant(ttl) {
+      const lease = { id: randomUUID(), ttl };
+      journal.writeLease(lease);
+      hold(lease);
+      return lease.id;
+    },
+    async renew(id) {
+      const lease = leases.get(id);
+      lease?.timer.refresh();
+      return lease !== undefined;
+    },
+    async revoke(id) {
+      end(id);
+    },
+    async close() {
+      closed = true;
+      for (const lease of leases.values()) clearTimeout(lease.timer);
+      for (const watcher of watchers) watcher.wake();
+      journal.close();
+    },
+  };
+}
+
+/** First index whose key is not less than the prefix. */
+function lowerBound(sorted: readonly string[], prefix: string): number {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((sorted[middle] as string) < prefix) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

@@ -1,0 +1,86 @@
+/**
+ * The embedded store: one SQLite file, written in WAL mode with synchronous=FULL, so that a transaction that
+ * was acknowledged survives kill -9 and loss of power (sqlite.org/pragma.html#pragma_synchronous).
+ * One process has it open at a time; history for watchers is of this process's time.
+ */
+import { randomUUID } from 'node:crypto';
+import { DatabaseSync } from 'node:sqlite';
+import { type Journal, openEngine } from './engine.ts';
+import type { Store } from './store.ts';
+
+const SCHEMA = `
+  CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS entry (
+    key TEXT PRIMARY KEY, value TEXT NOT NULL, revision INTEGER NOT NULL, lease TEXT
+  ) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS lease (id TEXT PRIMARY KEY, ttl REAL NOT NULL) WITHOUT ROWID;
+`;
+
+function openJournal(file: string): Journal {
+  let db: DatabaseSync;
+  try {
+    db = new DatabaseSync(file, { timeout: 0 });
+    // The lock is held until the file is closed, also by kill -9: the kernel drops it with the process.
+    db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
+    db.exec(`BEGIN IMMEDIATE; ${SCHEMA} COMMIT;`);
+  } catch (error) {
+    const busy = /locked|busy/i.test((error as Error).message);
+    throw new Error(
+      busy
+        ? `store ${file}: another netmaster has it open; more than one netmaster needs etcd`
+        : `store ${file}: ${(error as Error).message}`,
+    );
+  }
+  const getMeta = db.prepare('SELECT value FROM meta WHERE name = ?');
+  const putMeta = db.prepare('INSERT OR REPLACE INTO meta VALUES (?, ?)');
+  const put = db.prepare('INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?)');
+  const remove = db.prepare('DELETE FROM entry WHERE key = ?');
+  const putLease = db.prepare('INSERT OR REPLACE INTO lease VALUES (?, ?)');
+  const removeLease = db.prepare('DELETE FROM lease WHERE id = ?');
+  const meta = (name: string): string | undefined => (getMeta.get(name) as { value: string } | undefined)?.value;
+
+  if (meta('id') === undefined) putMeta.run('id', randomUUID());
+
+  return {
+    load() {
+      const rows = db.prepare('SELECT key, value, revision, lease FROM entry').all() as {
+        key: string;
+        value: string;
+        revision: number;
+        lease: string | null;
+      }[];
+      return {
+        id: meta('id') as string,
+        revision: Number(meta('revision') ?? 1),
+        entries: rows.map(({ key, value, revision, lease }) => ({
+          key,
+          value: JSON.parse(value),
+          revision,
+          ...(lease === null ? {} : { lease }),
+        })),
+        leases: db.prepare('SELECT id, ttl FROM lease').all() as { id: string; ttl: number }[],
+      };
+    },
+    write(revision, writes) {
+      db.exec('BEGIN');
+      try {
+        for (const { key, value, lease } of writes)
+          if (value === undefined) remove.run(key);
+          else put.run(key, JSON.stringify(value), revision, lease ?? null);
+        putMeta.run('revision', String(revision));
+        db.exec('COMMIT');
+      } catch (error) {
+        db.exec('ROLLBACK');
+        throw error;
+      }
+    },
+    writeLease({ id, ttl }) {
+      if (ttl === undefined) removeLease.run(id);
+      else putLease.run(id, ttl);
+    },
+    close: () => db.close(),
+  };
+}
+
+/** Throws an Error with one plain line where the file cannot be used. */
+export const openSqlite = (file: string): Store => openEngine(openJournal(file));
