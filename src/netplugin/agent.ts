@@ -73,6 +73,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
         name: options.host,
         underlay: underlay.address,
         underlayMtu: underlay.mtu,
+        lastUnderlays: replica.lastUnderlays,
         transit: options.transit,
         transit6: options.transit6,
         guarded,
@@ -83,7 +84,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       return state;
     },
     done(applied, report) {
-      void names.serve(applied.routers);
+      void names.serve(applied.routers, report.created);
       const at = compiledAt;
       if (replica.live)
         void (docker?.settled() ?? Promise.resolve()).then(() => intent.applied(at));

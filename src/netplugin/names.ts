@@ -58,7 +58,6 @@ export function startNames({ dataplane, log }: { dataplane: Dataplane; log: Logg
     async close() {
       await serving;
       for (const server of running.values()) await server.close();
-      upstreams.close();
     },
   };
 }

@@ -42,10 +42,13 @@ interface Saved {
   store: string;
   revision: number;
   objects: WatchedObject[];
+  underlays: [host: string, underlay: string][];
 }
 
 export interface Replica {
   readonly view: View;
+  /** Underlay addresses by host, also of hosts that have gone: their containers may run on. */
+  readonly lastUnderlays: ReadonlyMap<string, string>;
   /** Of the store that the copy comes from; '' before the first list. */
   readonly store: string;
   /** Store revision that the copy shows; 0 before the first list. */
@@ -89,6 +92,7 @@ function contents(tables: Tables): WatchedObject[] {
 export function openReplica({ client, folder, log, changed }: ReplicaOptions): Replica {
   const file = path.join(folder, 'view.json');
   const tables = emptyTables();
+  const lastUnderlays = new Map<string, string>();
   const stop = new AbortController();
   let store = '';
   let revision = 0;
@@ -98,12 +102,18 @@ export function openReplica({ client, folder, log, changed }: ReplicaOptions): R
   const saved = readJson<Saved>(file);
   if (saved !== undefined) {
     for (const object of saved.objects) put(tables, object);
+    for (const [name, underlay] of saved.underlays) lastUnderlays.set(name, underlay);
     ({ store, revision } = saved);
   }
 
+  const remember = (): void => {
+    for (const [name, { underlay }] of tables.hosts) lastUnderlays.set(name, underlay);
+  };
+  remember();
+
   const save = (): void => {
     saving = undefined;
-    writeJson(file, { store, revision, objects: contents(tables) } satisfies Saved);
+    writeJson(file, { store, revision, objects: contents(tables), underlays: [...lastUnderlays] } satisfies Saved);
   };
   const saveSoon = (): void => {
     saving ??= setTimeout(save, SAVE_DELAY);
@@ -127,6 +137,7 @@ export function openReplica({ client, folder, log, changed }: ReplicaOptions): R
             for (const [key, object] of listed[name]) map.set(key, object);
           }
           incoming = undefined;
+          remember();
           changed([...gone, ...contents(tables)], true);
         } else changed([], true);
         saveSoon();
@@ -134,6 +145,7 @@ export function openReplica({ client, folder, log, changed }: ReplicaOptions): R
       if (message.type === 'change') {
         for (const object of message.changes) put(tables, object);
         revision = message.revision;
+        remember();
         changed(message.changes, false);
         saveSoon();
       }
@@ -163,6 +175,7 @@ export function openReplica({ client, folder, log, changed }: ReplicaOptions): R
 
   return {
     view: tables,
+    lastUnderlays,
     get store() {
       return store;
     },

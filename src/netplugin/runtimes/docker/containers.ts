@@ -44,7 +44,7 @@ export function followContainers(docker: Dockerode, endpoints: Endpoints, log: L
         containerID: container.Id,
         containerName: name,
         // Docker adds the short id as an alias of its own.
-        aliases: [...new Set(network.Aliases ?? [])].filter((alias) => alias !== name),
+        aliases: [...new Set<string>(network.Aliases ?? [])].filter((alias) => alias !== name),
         labels: container.Config.Labels ?? {},
         status,
       });

@@ -1,0 +1,276 @@
+/**
+ * Does what runs equal the kernel, DNS and netmaster? Starts from what Docker says is running and asks the others
+ * by means of their own: ip, bridge and nft in the routers, REST at netmaster, dig from the containers' side. Nothing is
+ * taken from netplugin.
+ */
+import { parseArgs } from 'node:util';
+import { run, tryRun } from './shell.ts';
+import { type LabHost, NETMASTER_PORT, onHost, readState } from './state.ts';
+
+/** A container's attachment as Docker has it. */
+interface Running {
+  readonly host: string;
+  readonly endpoint: string;
+  readonly container: string;
+  readonly pid: number;
+  readonly tenant: string;
+  readonly network: string;
+  readonly group: string;
+  readonly addresses: readonly string[];
+  readonly mac: string;
+  readonly answering: boolean;
+}
+
+interface Endpoint {
+  readonly endpointID: string;
+  readonly tenantName: string;
+  readonly networkName: string;
+  readonly groupName?: string;
+  readonly containerName?: string;
+  readonly homingHost: string;
+  readonly ipAddress: readonly string[];
+  readonly macAddress: string;
+}
+
+export async function check(lab: string, args: string[]): Promise<number> {
+  const { values } = parseArgs({
+    args,
+    options: { wait: { type: 'string', default: '0' }, json: { type: 'boolean', default: false } },
+  });
+  const deadline = Date.now() + Number(values.wait) * 1000;
+  for (;;) {
+    const { differences, containers } = await compare(lab);
+    if (differences.length === 0 || Date.now() >= deadline) {
+      if (values.json) process.stdout.write(`${JSON.stringify({ containers, differences }, null, 2)}\n`);
+      else {
+        for (const line of differences) process.stdout.write(`${line}\n`);
+        process.stdout.write(
+          `${containers} attachments, ${differences.length === 0 ? 'no difference' : `${differences.length} differences`}\n`,
+        );
+      }
+      return differences.length === 0 ? 0 : 1;
+    }
+    await new Promise((done) => setTimeout(done, 300));
+  }
+}
+
+async function compare(lab: string): Promise<{ differences: string[]; containers: number }> {
+  const state = readState(lab);
+  if (state === undefined) throw new Error(`lab '${lab}' is not up: bin/lab up`);
+  const differences: string[] = [];
+  const running = (await Promise.all(state.hosts.map((host) => attachments(lab, host.name)))).flat();
+  const master = `http://${state.hosts[0]?.address}:${NETMASTER_PORT}`;
+  const rest = async <T>(path: string): Promise<T> =>
+    JSON.parse(await run(...onHost(lab, 'node1', 'curl', '-sf', `${master}${path}`))) as T;
+  const endpoints = await rest<Endpoint[]>('/api/v1/endpoints/');
+  compareEndpoints(running, endpoints, differences);
+  const networks = await rest<{ tenantName: string; networkName: string }[]>('/api/v1/networks/');
+  for (const n of networks) await compareAddresses(n, running, rest, differences);
+  for (const host of state.hosts) {
+    await compareKernel(lab, host, state.hosts, running, differences);
+    await compareNames(lab, host, running, differences);
+  }
+  return { differences, containers: running.length };
+}
+
+async function attachments(lab: string, host: string): Promise<Running[]> {
+  const ids = ((await tryRun(...onHost(lab, host, 'docker', 'ps', '-q', '--no-trunc'))) ?? '').split('\n').filter((id) => id);
+  if (ids.length === 0) return [];
+  const names = await run(...onHost(lab, host, 'docker', 'network', 'ls', '--filter', 'driver=netplugin', '-q', '--no-trunc'));
+  const targets = new Map<string, { tenant: string; network: string; group: string }>();
+  const networkIds = names.split('\n').filter((id) => id);
+  if (networkIds.length > 0)
+    for (const n of JSON.parse(await run(...onHost(lab, host, 'docker', 'network', 'inspect', ...networkIds))))
+      targets.set(n.Id, n.Options);
+  const inspected = JSON.parse(await run(...onHost(lab, host, 'docker', 'inspect', ...ids)));
+  const found: Running[] = [];
+  for (const container of inspected)
+    for (const n of Object.values<Record<string, string>>(container.NetworkSettings.Networks)) {
+      const target = targets.get(n.NetworkID ?? '');
+      if (target === undefined || !container.State.Running) continue;
+      found.push({
+        host,
+        endpoint: n.EndpointID ?? '',
+        container: container.Name.slice(1),
+        pid: container.State.Pid,
+        ...target,
+        addresses: [n.IPAddress, n.GlobalIPv6Address].filter((a) => a) as string[],
+        mac: n.MacAddress ?? '',
+        answering: !container.State.Paused,
+      });
+    }
+  return found;
+}
+
+function compareEndpoints(running: readonly Running[], endpoints: readonly Endpoint[], out: string[]): void {
+  const known = new Map(endpoints.map((e) => [e.endpointID, e]));
+  for (const r of running) {
+    const e = known.get(r.endpoint);
+    known.delete(r.endpoint);
+    const what = `netmaster: ${r.container} on ${r.host}`;
+    if (e === undefined) out.push(`${what} has no endpoint`);
+    else {
+      const pairs: [string, unknown, unknown][] = [
+        ['host', e.homingHost, r.host],
+        ['name', e.containerName, r.container],
+        ['network', `${e.tenantName}:${e.networkName}`, `${r.tenant}:${r.network}`],
+        ['group', e.groupName ?? '', r.group],
+        ['addresses', e.ipAddress.join(), r.addresses.join()],
+        ['mac', e.macAddress, r.mac],
+      ];
+      for (const [field, have, want] of pairs) if (have !== want) out.push(`${what}: ${field} is ${have}, runs with ${want}`);
+    }
+  }
+  for (const e of known.values())
+    out.push(`netmaster: endpoint ${e.endpointID.slice(0, 12)} (${e.containerName}) on ${e.homingHost}: no such container runs`);
+}
+
+async function compareAddresses(
+  network: { tenantName: string; networkName: string },
+  running: readonly Running[],
+  rest: <T>(path: string) => Promise<T>,
+  out: string[],
+): Promise<void> {
+  const key = `${network.tenantName}:${network.networkName}`;
+  const { Oper } = await rest<{ Oper: { allocatedAddressesCount?: number } }>(`/api/v1/inspect/networks/${key}/`);
+  const inUse = running.filter((r) => `${r.tenant}:${r.network}` === key).length;
+  if ((Oper.allocatedAddressesCount ?? 0) !== inUse)
+    out.push(`netmaster: network ${key} has ${Oper.allocatedAddressesCount ?? 0} addresses given out, ${inUse} are in use`);
+}
+
+const isV6 = (a: string): boolean => a.includes(':');
+
+async function compareKernel(
+  lab: string,
+  host: LabHost,
+  hosts: readonly LabHost[],
+  running: readonly Running[],
+  out: string[],
+): Promise<void> {
+  const at = (...command: string[]): Promise<string> => run(...onHost(lab, host.name, ...command));
+  const here = running.filter((r) => r.host === host.name);
+  const tenants = new Set(here.map((r) => r.tenant));
+  const present = (await at('ip', 'netns', 'list'))
+    .split('\n')
+    .map((l) => l.split(' ')[0] as string)
+    .filter((n) => n.startsWith('contiv-'));
+  for (const name of present)
+    if (!tenants.has(name.slice('contiv-'.length))) out.push(`${host.name}: router ${name} without a container`);
+  const strays = JSON.parse(await at('ip', '-j', 'link')).filter((l: { ifname: string }) => /^cc[0-9a-f]{10}$/.test(l.ifname));
+  for (const l of strays) out.push(`${host.name}: ${l.ifname} left in the host's namespace`);
+  const exits = JSON.parse(await at('ip', '-j', 'link')).filter((l: { ifname: string }) => /^cx[0-9a-f]{8}$/.test(l.ifname));
+  if (exits.length !== tenants.size) out.push(`${host.name}: ${exits.length} exits for ${tenants.size} tenants`);
+
+  for (const tenant of tenants) {
+    const ns = `contiv-${tenant}`;
+    const where = `${host.name}: router ${ns}`;
+    if (!present.includes(ns)) {
+      out.push(`${where} is missing`);
+      continue;
+    }
+    const local = here.filter((r) => r.tenant === tenant);
+    const remote = running.filter((r) => r.tenant === tenant && r.host !== host.name);
+    const routes = JSON.parse(await at('ip', '-n', ns, '-j', 'route')).concat(
+      JSON.parse(await at('ip', '-n', ns, '-j', '-6', 'route')),
+    ) as { dst: string; gateway?: string; dev?: string; protocol?: string; type?: string }[];
+    const hostRoutes = new Map(
+      routes.filter((r) => r.protocol === '199' && !r.dst.includes('/') && r.dst !== 'default').map((r) => [r.dst, r]),
+    );
+    const underlay = new Map(hosts.map((h) => [h.name, h.address]));
+    for (const r of local)
+      for (const a of r.addresses) {
+        const route = hostRoutes.get(a);
+        hostRoutes.delete(a);
+        if (!route?.dev?.startsWith('ct')) out.push(`${where}: no route to ${a} of ${r.container} here`);
+      }
+    for (const r of remote)
+      for (const a of r.addresses) {
+        const route = hostRoutes.get(a);
+        hostRoutes.delete(a);
+        const right = route?.dev?.startsWith('vx') && (isV6(a) || route.gateway === underlay.get(r.host));
+        if (!right) out.push(`${where}: no route to ${a} of ${r.container} on ${r.host}`);
+      }
+    for (const a of hostRoutes.keys()) out.push(`${where}: route to ${a}, which nobody has`);
+
+    const links = (JSON.parse(await at('ip', '-n', ns, '-j', 'link')) as { ifname: string }[]).map((l) => l.ifname);
+    const ports = links.filter((l) => l.startsWith('ct'));
+    if (ports.length !== local.length) out.push(`${where}: ${ports.length} ports for ${local.length} containers`);
+
+    const neighbours = [
+      ...JSON.parse(await at('ip', '-n', ns, '-j', 'neigh', 'show', 'nud', 'permanent')),
+      ...JSON.parse(await at('ip', '-n', ns, '-j', '-6', 'neigh', 'show', 'nud', 'permanent')),
+    ] as { dst: string; dev: string; lladdr: string }[];
+    const atPorts = neighbours.filter((n) => n.dev.startsWith('ct'));
+    const wanted = new Map(local.flatMap((r) => r.addresses.map((a) => [a, r] as const)));
+    for (const n of new Map(atPorts.map((n) => [n.dst, n])).values()) {
+      const r = wanted.get(n.dst);
+      wanted.delete(n.dst);
+      if (r === undefined) out.push(`${where}: neighbour ${n.dst}, which nobody here has`);
+      else if (r.mac !== n.lladdr) out.push(`${where}: neighbour ${n.dst} has ${n.lladdr}, runs with ${r.mac}`);
+    }
+    for (const a of wanted.keys()) out.push(`${where}: no neighbour entry for ${a}`);
+
+    const peers = new Set(remote.map((r) => underlay.get(r.host) as string));
+    for (const tunnel of links.filter((l) => l.startsWith('vx'))) {
+      const fdb = (JSON.parse(await at('bridge', '-n', ns, '-j', 'fdb', 'show', 'dev', tunnel)) as { dst?: string }[])
+        .map((f) => f.dst)
+        .filter((d) => d !== undefined);
+      for (const p of peers) if (!fdb.includes(p)) out.push(`${where}: ${tunnel} has no forwarding entry to ${p}`);
+      for (const d of fdb) if (!peers.has(d as string)) out.push(`${where}: ${tunnel} has a stray forwarding entry to ${d}`);
+    }
+
+    const table = JSON.parse(await at('ip', 'netns', 'exec', ns, 'nft', '-j', 'list', 'table', 'inet', 'contiv')) as {
+      nftables: { set?: { name: string; elem?: { concat: string[] }[] } }[];
+    };
+    const elements = (set: string): string[] =>
+      (table.nftables.find((i) => i.set?.name === set)?.set?.elem ?? []).map((e) => e.concat.at(-1) as string);
+    const compareSet = (set: string, want: readonly string[]): void => {
+      const have = new Set(elements(set));
+      for (const a of want) if (!have.delete(a)) out.push(`${where}: set ${set} lacks ${a}`);
+      for (const a of have) out.push(`${where}: set ${set} has ${a}, which nobody has`);
+    };
+    const of = (list: readonly Running[], v6: boolean): string[] => [
+      ...new Set(list.flatMap((r) => r.addresses.filter((a) => isV6(a) === v6))),
+    ];
+    compareSet('sources', of(local, false));
+    compareSet('sources6', of(local, true));
+    compareSet('remotes', of(remote, false));
+    compareSet('remotes6', of(remote, true));
+  }
+}
+
+/** Asks from one container of each network on the host for every container's name in that network. */
+async function compareNames(lab: string, host: LabHost, running: readonly Running[], out: string[]): Promise<void> {
+  const asked = new Set<string>();
+  for (const from of running.filter((r) => r.host === host.name)) {
+    const network = `${from.tenant}:${from.network}`;
+    if (asked.has(network)) continue;
+    asked.add(network);
+    const peers = running.filter((r) => `${r.tenant}:${r.network}` === network && r.answering);
+    const script = peers.map((p) => p.container).join('\n');
+    const text = await tryRun(
+      ...onHost(
+        lab,
+        host.name,
+        'sh',
+        '-c',
+        // One dig for all names; the container's resolver, from the container's network.
+        `nsenter -t ${from.pid} -n dig +noall +answer +tries=2 +time=3 @127.0.0.11 ${peers.map((p) => `${p.container} A`).join(' ')}`,
+      ),
+    );
+    if (text === undefined) {
+      out.push(`${host.name}: names in ${network} are not answered (asked ${script.split('\n').length})`);
+      continue;
+    }
+    const answers = new Map<string, string[]>();
+    for (const line of text.split('\n')) {
+      const [name = '', , , type, address = ''] = line.split(/\s+/);
+      if (type === 'A') answers.set(name.replace(/\.$/, ''), [...(answers.get(name.replace(/\.$/, '')) ?? []), address]);
+    }
+    for (const p of peers) {
+      const have = answers.get(p.container) ?? [];
+      if (!have.includes(p.addresses[0] as string))
+        out.push(`${host.name}: ${p.container} resolves to ${have.join() || 'nothing'} in ${network}, runs with ${p.addresses[0]}`);
+    }
+  }
+}

@@ -1,0 +1,97 @@
+/**
+ * Virtual hosts: namespaces on one bridge, which is in a namespace of its own.
+ *
+ *   node1 eth0 192.168.50.11 --+
+ *   node2 eth0 192.168.50.12 --+-- bridge (lab-NAME-switch) -- outside 192.168.50.1: router, resolver, stranger
+ *
+ * A host has its own network, mounts and host name, a /run of its own, and keeps its namespaces without any process.
+ */
+import fs from 'node:fs';
+import { run, tryRun } from './shell.ts';
+import {
+  hostFolder,
+  namespaceFolder,
+  networkNamespace,
+  onHost,
+  OUTSIDE,
+  OUTSIDE_ADDRESS,
+} from './state.ts';
+
+const switchOf = (lab: string): string => networkNamespace(lab, 'switch');
+
+export async function makeSwitch(lab: string): Promise<void> {
+  const folder = namespaceFolder(lab);
+  fs.mkdirSync(folder, { recursive: true });
+  // Mount namespaces can be kept as files only where mounts do not propagate (unshare(1)).
+  await run('mount', ['--bind', folder, folder]);
+  await run('mount', ['--make-private', folder]);
+  await run('ip', ['netns', 'add', switchOf(lab)]);
+  await inSwitch(lab, 'link', 'set', 'lo', 'up');
+  await inSwitch(lab, 'link', 'add', 'br0', 'type', 'bridge');
+  await inSwitch(lab, 'link', 'set', 'br0', 'up');
+}
+
+const inSwitch = (lab: string, ...args: string[]): Promise<string> => run('ip', ['-n', switchOf(lab), ...args]);
+
+export interface HostOptions {
+  readonly resolver: string;
+}
+
+export async function makeHost(lab: string, host: string, address: string, { resolver }: HostOptions): Promise<void> {
+  const namespace = networkNamespace(lab, host);
+  const at = `${namespaceFolder(lab)}/${host}`;
+  const data = hostFolder(lab, host);
+  fs.mkdirSync(`${data}/contiv`, { recursive: true });
+  fs.mkdirSync(`${data}/docker`, { recursive: true });
+  fs.writeFileSync(`${data}/resolv.conf`, `nameserver ${resolver}\n`);
+  await run('ip', ['netns', 'add', namespace]);
+  for (const kind of ['net', 'mnt', 'uts']) fs.writeFileSync(`${at}.${kind}`, '');
+  await run('mount', ['--bind', `/run/netns/${namespace}`, `${at}.net`]);
+  const inside = [
+    'mount -t tmpfs -o mode=755 tmpfs /run',
+    'mkdir -p /run/docker/plugins /run/netns /run/lock /run/contiv /var/lib/contiv',
+    `mount --bind ${data}/resolv.conf /etc/resolv.conf`,
+    `mount --bind ${data}/contiv /var/lib/contiv`,
+    `hostname ${host}`,
+  ].join(' && ');
+  await run('nsenter', [
+    `--net=${at}.net`,
+    '--',
+    'unshare',
+    `--mount=${at}.mnt`,
+    `--uts=${at}.uts`,
+    '--propagation',
+    'private',
+    'sh',
+    '-c',
+    inside,
+  ]);
+  const wire = `w-${host}`;
+  await inSwitch(lab, 'link', 'add', wire, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', namespace);
+  await inSwitch(lab, 'link', 'set', wire, 'master', 'br0', 'up');
+  const set = (...args: string[]): Promise<string> => run('ip', ['-n', namespace, ...args]);
+  await set('link', 'set', 'lo', 'up');
+  await set('addr', 'add', `${address}/24`, 'dev', 'eth0');
+  await set('link', 'set', 'eth0', 'up');
+  if (host !== OUTSIDE) await set('route', 'add', 'default', 'via', OUTSIDE_ADDRESS);
+  else {
+    // A place in the world, to be reached and seen by.
+    await set('addr', 'add', '198.51.100.1/32', 'dev', 'lo');
+    await run(...onHost(lab, host, 'sysctl', '-qw', 'net.ipv4.ip_forward=1'));
+  }
+}
+
+/** Everything of the lab's that the kernel holds, also what a broken `up` left. */
+export async function removeHosts(lab: string): Promise<void> {
+  const folder = namespaceFolder(lab);
+  if (fs.existsSync(folder)) {
+    for (const file of fs.readdirSync(folder)) if (/\.(net|mnt|uts)$/.test(file)) await tryRun('umount', ['-l', `${folder}/${file}`]);
+    await tryRun('umount', ['-l', folder]);
+    fs.rmSync(folder, { recursive: true, force: true });
+  }
+  const prefix = `lab-${lab}-`;
+  for (const line of ((await tryRun('ip', ['netns', 'list'])) ?? '').split('\n')) {
+    const name = line.split(' ')[0] ?? '';
+    if (name.startsWith(prefix)) await tryRun('ip', ['netns', 'delete', name]);
+  }
+}

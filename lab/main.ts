@@ -1,0 +1,162 @@
+/** Entry of bin/lab: virtual hosts on one machine, for the demo, the tests and the benchmarks. */
+import fs from 'node:fs';
+import { parseArgs } from 'node:util';
+import { check } from './check.ts';
+import { makeHost, makeSwitch, removeHosts } from './hosts.ts';
+import { loadImage, makeImage } from './image.ts';
+import { end, endAll, type ProcessName, removeControlGroups, removeData, start } from './processes.ts';
+import {
+  dataFolder,
+  hostAddress,
+  isRunning,
+  labName,
+  logFile,
+  namespaceFolder,
+  NETMASTER_PORT,
+  OUTSIDE,
+  OUTSIDE_ADDRESS,
+  readState,
+  writeState,
+} from './state.ts';
+
+const USAGE = `lab: virtual hosts on this machine, each with its own network, Docker and netplugin
+
+Usage: bin/lab [--name LAB] COMMAND
+
+  up [--hosts N] [--store sqlite|memory] [--loopback-resolver HOST]
+                              N hosts (default 2) with dockerd and netplugin, netmaster on node1
+  down                        ends and removes all of it
+  status [--json]             hosts with addresses; processes with name, host and pid
+  exec HOST -- COMMAND...     runs a command on a host (node1, node2, ..., outside)
+  check [--wait SECONDS]      does what runs equal kernel, DNS and netmaster, everywhere?
+  start|stop|kill PROCESS HOST   netmaster, netplugin or dockerd; kill is kill -9
+  logs PROCESS HOST
+
+Example: bin/lab up && bin/lab exec node1 -- docker ps
+`;
+
+const lab = labName();
+const say = (line: string): void => {
+  process.stdout.write(`${line}\n`);
+};
+
+async function up(args: string[]): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      hosts: { type: 'string', default: '2' },
+      store: { type: 'string', default: 'sqlite' },
+      netmasters: { type: 'string', default: '1' },
+      'loopback-resolver': { type: 'string', multiple: true, default: [] },
+      quiet: { type: 'boolean', default: false },
+    },
+  });
+  const count = Number(values.hosts);
+  if (!Number.isInteger(count) || count < 1 || count > 200) throw new Error(`--hosts: '${values.hosts}' must be 1 to 200`);
+  if (!['sqlite', 'memory'].includes(values.store)) throw new Error(`--store: '${values.store}' must be sqlite or memory`);
+  if (values.netmasters !== '1') throw new Error('--netmasters: more than one netmaster needs etcd, which is not supported yet');
+  if (readState(lab) !== undefined) throw new Error(`lab '${lab}' is up: end it with bin/lab down`);
+  requireRights();
+  const step = (line: string): void => {
+    if (!values.quiet) say(`  ${line} ...`);
+  };
+  await clean(); // what an `up` that was killed left
+  fs.mkdirSync(dataFolder(lab), { recursive: true });
+  const hosts = Array.from({ length: count }, (_, i) => ({ name: `node${i + 1}`, address: hostAddress(i + 1) }));
+  const store = values.store === 'memory' ? 'memory' : `sqlite:${dataFolder(lab)}/netmaster.db`;
+  writeState({ name: lab, store, hosts, processes: [] });
+  step('making the image contiv/lab');
+  const image = makeImage();
+  step(`making ${count} hosts`);
+  await makeSwitch(lab);
+  fs.writeFileSync(`${namespaceFolder(lab)}/netmaster`, `http://${hosts[0]?.address}:${NETMASTER_PORT}`);
+  await makeHost(lab, OUTSIDE, OUTSIDE_ADDRESS, { resolver: OUTSIDE_ADDRESS });
+  for (const { name, address } of hosts)
+    await makeHost(lab, name, address, {
+      resolver: values['loopback-resolver'].includes(name) ? '127.0.0.53' : OUTSIDE_ADDRESS,
+    });
+  step('starting netmaster');
+  await start(lab, 'netmaster', 'node1');
+  step('starting Docker and netplugin on each host');
+  await image;
+  for (const { name } of hosts) {
+    await start(lab, 'dockerd', name);
+    await start(lab, 'netplugin', name);
+    await loadImage(lab, name);
+  }
+}
+
+function requireRights(): void {
+  if (process.getuid?.() !== 0) throw new Error('must run as root: it makes network namespaces');
+  for (const [file, what] of [
+    ['/proc/sys/net/netfilter', 'netfilter'],
+    ['/proc/sys/net/ipv6', 'IPv6'],
+  ] as const)
+    if (!fs.existsSync(file)) throw new Error(`this kernel has no ${what}: use one that has`);
+}
+
+async function clean(): Promise<void> {
+  await endAll(lab);
+  await removeHosts(lab);
+  removeControlGroups(lab);
+  removeData(lab);
+}
+
+function status(args: string[]): void {
+  const state = readState(lab);
+  if (state === undefined) throw new Error(`lab '${lab}' is not up: bin/lab up`);
+  const processes = state.processes.map((p) => ({ name: p.name, host: p.host, pid: p.pid, running: isRunning(p) }));
+  if (args.includes('--json')) return say(JSON.stringify({ name: lab, hosts: state.hosts, processes }, null, 2));
+  say('HOST      ADDRESS');
+  for (const host of state.hosts) say(`${host.name.padEnd(9)} ${host.address}`);
+  say('\nPROCESS    HOST      PID');
+  for (const p of processes)
+    say(`${p.name.padEnd(10)} ${p.host.padEnd(9)} ${p.running ? p.pid : 'not running'}`);
+}
+
+function processAndHost(args: string[]): [ProcessName, string] {
+  const [name = '', host = ''] = args;
+  if (!['netmaster', 'netplugin', 'dockerd'].includes(name) || host === '')
+    throw new Error('say which: netmaster, netplugin or dockerd, and the host, e.g. netplugin node1');
+  return [name as ProcessName, host];
+}
+
+const [command = 'help', ...args] = process.argv.slice(2);
+try {
+  switch (command) {
+    case 'up':
+      await up(args);
+      break;
+    case 'down':
+      await clean();
+      break;
+    case 'status':
+      status(args);
+      break;
+    case 'check':
+      process.exitCode = await check(lab, args);
+      break;
+    case 'start':
+      await start(lab, ...processAndHost(args));
+      break;
+    case 'stop':
+      await end(lab, ...processAndHost(args), 'SIGTERM');
+      break;
+    case 'kill':
+      await end(lab, ...processAndHost(args), 'SIGKILL');
+      break;
+    case 'logs':
+      process.stdout.write(fs.readFileSync(logFile(lab, ...processAndHost(args)), 'utf8'));
+      break;
+    case 'help':
+    case '--help':
+    case '-h':
+      process.stdout.write(USAGE);
+      break;
+    default:
+      throw new Error(`no command '${command}' (see bin/lab help)`);
+  }
+} catch (error) {
+  process.stderr.write(`lab: ${(error as Error).message}\n`);
+  process.exitCode = 3;
+}

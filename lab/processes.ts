@@ -1,0 +1,164 @@
+/** The servers of a lab: started on their host, detached, recorded, ended by their recorded id. */
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import http from 'node:http';
+import { tryRun, until } from './shell.ts';
+import {
+  cgroup,
+  dataFolder,
+  hostFolder,
+  isRunning,
+  type LabHost,
+  type LabProcess,
+  type LabState,
+  logFile,
+  namespaceFolder,
+  NETMASTER_PORT,
+  onHost,
+  ROOT,
+  readState,
+  startTime,
+  writeState,
+} from './state.ts';
+
+export type ProcessName = LabProcess['name'];
+
+const netmasterUrl = (address: string): string => `http://${address}:${NETMASTER_PORT}`;
+
+function commandOf(name: ProcessName, host: LabHost, state: LabState): string[] {
+  const lab = state.name;
+  const first = state.hosts[0] as LabHost;
+  switch (name) {
+    case 'netmaster':
+      return [`${ROOT}/bin/netmaster`, '--listen', `${host.address}:${NETMASTER_PORT}`, '--store', state.store];
+    case 'netplugin':
+      return [
+        `${ROOT}/bin/netplugin`,
+        '--netmaster',
+        netmasterUrl(first.address),
+        '--underlay',
+        host.address,
+        '--host',
+        host.name,
+      ];
+    case 'dockerd':
+      return [
+        'dockerd',
+        `--data-root=${hostFolder(lab, host.name)}/docker`,
+        '--exec-root=/run/docker',
+        '--pidfile=/run/docker.pid',
+        '--host=unix:///run/docker.sock',
+        `--cgroup-parent=/${cgroup(lab, host.name)}`,
+        '--storage-driver=overlay2',
+      ];
+  }
+}
+
+/** Starts it and waits until it answers. Fine when it runs already. */
+export async function start(lab: string, name: ProcessName, hostName: string): Promise<LabProcess> {
+  const state = readState(lab);
+  const host = state?.hosts.find((h) => h.name === hostName);
+  if (state === undefined || host === undefined) throw new Error(`no host '${hostName}' in lab '${lab}'`);
+  const old = state.processes.find((p) => p.name === name && p.host === hostName);
+  if (old !== undefined && isRunning(old)) return old;
+  const log = fs.openSync(logFile(lab, name, hostName), 'a');
+  const [command, args] = onHost(lab, hostName, ...commandOf(name, host, state));
+  const child = spawn(command, args, { detached: true, stdio: ['ignore', log, log], cwd: '/' });
+  child.unref();
+  fs.closeSync(log);
+  const pid = child.pid as number;
+  const recorded = await until(`${name} on ${hostName}`, 5, () => startTime(pid));
+  const process: LabProcess = { name, host: hostName, pid, start: recorded };
+  const now = readState(lab) as LabState;
+  writeState({ ...now, processes: [...now.processes.filter((p) => p.name !== name || p.host !== hostName), process] });
+  await until(`${name} on ${hostName} (its log: ${logFile(lab, name, hostName)})`, 60, async () => {
+    if (!isRunning(process)) throw new Error(`${name} on ${hostName} ended: ${lastLine(logFile(lab, name, hostName))}`);
+    return answers(lab, name, host);
+  });
+  return process;
+}
+
+function lastLine(file: string): string {
+  return fs.readFileSync(file, 'utf8').trim().split('\n').at(-1) ?? '';
+}
+
+async function answers(lab: string, name: ProcessName, host: LabHost): Promise<boolean> {
+  const curl = (...args: string[]): Promise<string | undefined> =>
+    tryRun(...onHost(lab, host.name, 'curl', '-sf', '-m', '2', ...args));
+  switch (name) {
+    case 'netmaster':
+      return (await curl(`${netmasterUrl(host.address)}/healthz`)) !== undefined;
+    case 'dockerd':
+      return (await curl('--unix-socket', '/run/docker.sock', 'http://d/_ping')) !== undefined;
+    case 'netplugin': {
+      const health = await curl('--unix-socket', '/run/contiv/netplugin.sock', 'http://n/health');
+      return health !== undefined && JSON.parse(health).live === true;
+    }
+  }
+}
+
+/** Ends it with the signal and waits until it is gone. Fine when it is not there. */
+export async function end(lab: string, name: ProcessName, host: string, signal: NodeJS.Signals): Promise<void> {
+  const recorded = readState(lab)?.processes.find((p) => p.name === name && p.host === host);
+  if (recorded === undefined || !isRunning(recorded)) return;
+  process.kill(recorded.pid, signal);
+  await until(`${name} on ${host} to end`, 60, () => !isRunning(recorded));
+}
+
+/** Every process of the lab's hosts, by the mount namespace or control group that it is in. */
+export async function endAll(lab: string): Promise<void> {
+  for (let round = 0; round < 40; round++) {
+    const pids = processesOf(lab);
+    if (pids.length === 0) return;
+    for (const pid of pids)
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch {
+        // gone meanwhile
+      }
+    await new Promise((done) => setTimeout(done, 50));
+  }
+  throw new Error(`lab '${lab}': processes ${processesOf(lab).join(', ')} do not end`);
+}
+
+function processesOf(lab: string): number[] {
+  const folder = namespaceFolder(lab);
+  const mounts = new Set<number>();
+  if (fs.existsSync(folder))
+    for (const file of fs.readdirSync(folder)) {
+      const found = fs.statSync(`${folder}/${file}`);
+      if (file.endsWith('.mnt')) mounts.add(found.ino);
+    }
+  const pids: number[] = [];
+  for (const name of fs.readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      const inHost = mounts.has(fs.statSync(`/proc/${name}/ns/mnt`).ino);
+      const inGroup = fs.readFileSync(`/proc/${name}/cgroup`, 'utf8').includes(`/lab-${lab}-`);
+      if ((inHost || inGroup) && startTime(Number(name)) !== undefined) pids.push(Number(name));
+    } catch {
+      // gone meanwhile
+    }
+  }
+  return pids;
+}
+
+/** The control groups that dockerd made: empty by now. */
+export function removeControlGroups(lab: string): void {
+  const root = '/sys/fs/cgroup';
+  const remove = (folder: string): void => {
+    for (const entry of fs.readdirSync(folder, { withFileTypes: true }))
+      if (entry.isDirectory()) remove(`${folder}/${entry.name}`);
+    try {
+      fs.rmdirSync(folder);
+    } catch {
+      // a process that is still ending holds it
+    }
+  };
+  const controllers = fs.existsSync(root) ? fs.readdirSync(root, { withFileTypes: true }).filter((d) => d.isDirectory()) : [];
+  for (const folder of [root, ...controllers.map((d) => `${root}/${d.name}`)])
+    for (const entry of fs.readdirSync(folder))
+      if (entry.startsWith(`lab-${lab}-`)) remove(`${folder}/${entry}`);
+}
+
+export const removeData = (lab: string): void => fs.rmSync(dataFolder(lab), { recursive: true, force: true });

@@ -1,0 +1,90 @@
+/**
+ * What a lab is and where it keeps things. Everything that `up` makes follows from the lab's name, so `down`
+ * removes it whatever was killed in between.
+ *
+ *   /run/contiv-lab/NAME/HOST.{net,mnt,uts}   the host's namespaces     netmaster   URL for NETMASTER
+ *   /var/lib/contiv-lab/NAME/HOST/            Docker's data, the agent's state, logs
+ *   /var/lib/contiv-lab/NAME/lab.json         hosts and processes
+ *   network namespaces lab-NAME-HOST, lab-NAME-switch
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+
+export interface LabHost {
+  readonly name: string;
+  readonly address: string;
+}
+
+/** `start` is the process's start time in clock ticks since boot: the same pid with another is another process. */
+export interface LabProcess {
+  readonly name: 'netmaster' | 'netplugin' | 'dockerd';
+  readonly host: string;
+  readonly pid: number;
+  readonly start: string;
+}
+
+export interface LabState {
+  readonly name: string;
+  readonly store: string;
+  readonly hosts: readonly LabHost[];
+  readonly processes: readonly LabProcess[];
+}
+
+export const ROOT = path.dirname(import.meta.dirname);
+export const OUTSIDE = 'outside';
+/** Underlay of every lab: in namespaces of its own, so labs do not meet. */
+export const OUTSIDE_ADDRESS = '192.168.50.1';
+export const hostAddress = (index: number): string => `192.168.50.${10 + index}`;
+export const NETMASTER_PORT = 9999;
+
+const NAME = /^[a-z0-9]{1,12}$/;
+
+export function labName(): string {
+  const name = process.env.LAB ?? 'contiv';
+  if (!NAME.test(name)) throw new Error(`lab name '${name}' must be 1 to 12 lower case letters or digits`);
+  return name;
+}
+
+export const namespaceFolder = (lab: string): string => `/run/contiv-lab/${lab}`;
+export const dataFolder = (lab: string): string => `/var/lib/contiv-lab/${lab}`;
+export const hostFolder = (lab: string, host: string): string => path.join(dataFolder(lab), host);
+export const networkNamespace = (lab: string, host: string): string => `lab-${lab}-${host}`;
+export const cgroup = (lab: string, host: string): string => `lab-${lab}-${host}`;
+export const logFile = (lab: string, process: string, host: string): string =>
+  path.join(hostFolder(lab, host), `${process}.log`);
+
+const stateFile = (lab: string): string => path.join(dataFolder(lab), 'lab.json');
+
+export function readState(lab: string): LabState | undefined {
+  try {
+    return JSON.parse(fs.readFileSync(stateFile(lab), 'utf8')) as LabState;
+  } catch {
+    return undefined;
+  }
+}
+
+export function writeState(state: LabState): void {
+  const file = stateFile(state.name);
+  fs.mkdirSync(path.dirname(file), { recursive: true });
+  fs.writeFileSync(`${file}.new`, JSON.stringify(state, null, 2));
+  fs.renameSync(`${file}.new`, file);
+}
+
+/** Start time of a running process (proc(5), /proc/PID/stat field 22); undefined where there is none. */
+export function startTime(pid: number): string | undefined {
+  try {
+    const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return fields[0] === 'Z' ? undefined : fields[19];
+  } catch {
+    return undefined;
+  }
+}
+
+export const isRunning = (process: LabProcess): boolean => startTime(process.pid) === process.start;
+
+/** How to run something on a host. */
+export function onHost(lab: string, host: string, ...command: string[]): [string, string[]] {
+  const at = `${namespaceFolder(lab)}/${host}`;
+  return ['nsenter', [`--net=${at}.net`, `--mount=${at}.mnt`, `--uts=${at}.uts`, '--', ...command]];
+}

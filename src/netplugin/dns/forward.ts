@@ -1,0 +1,75 @@
+/** Queries that are not ours, sent on to resolvers from the host's namespace. */
+import { randomInt } from 'node:crypto';
+import dgram from 'node:dgram';
+import net from 'node:net';
+import type { Upstream } from './upstreams.ts';
+
+/** Milliseconds for one resolver: a client asks again after 5 s (resolv.conf(5)). */
+const TIMEOUT = 2000;
+
+/** The first answer of the resolvers in turn; undefined where none answers. The client's protocol is kept. */
+export async function forward(
+  query: Buffer,
+  upstreams: readonly Upstream[],
+  protocol: 'udp' | 'tcp',
+): Promise<Buffer | undefined> {
+  const id = query.readUInt16BE(0);
+  for (const upstream of upstreams) {
+    // An id and a source port of our own: nobody who knows the client's can forge the answer.
+    const sent = Buffer.from(query);
+    sent.writeUInt16BE(randomInt(0x10000), 0);
+    const answer = await (protocol === 'udp' ? askUdp(sent, upstream) : askTcp(sent, upstream));
+    if (answer === undefined) continue;
+    answer.writeUInt16BE(id, 0);
+    return answer;
+  }
+  return undefined;
+}
+
+/** The answer has the query's id and question (RFC 5452). */
+function matches(answer: Buffer, query: Buffer): boolean {
+  return answer.length >= 12 && answer.readUInt16BE(0) === query.readUInt16BE(0) && ((answer[2] ?? 0) & 0x80) !== 0;
+}
+
+function askUdp(query: Buffer, { address, port }: Upstream): Promise<Buffer | undefined> {
+  return new Promise((done) => {
+    const socket = dgram.createSocket(address.includes(':') ? 'udp6' : 'udp4');
+    const finish = (answer: Buffer | undefined): void => {
+      clearTimeout(timer);
+      socket.close();
+      done(answer);
+    };
+    const timer = setTimeout(() => finish(undefined), TIMEOUT);
+    socket.on('error', () => finish(undefined));
+    // Connected: only this resolver's answers arrive, and its refusal is noticed.
+    socket.connect(port, address, () => socket.send(query));
+    socket.on('message', (answer) => {
+      if (matches(answer, query)) finish(Buffer.from(answer));
+    });
+  });
+}
+
+function askTcp(query: Buffer, { address, port }: Upstream): Promise<Buffer | undefined> {
+  return new Promise((done) => {
+    const socket = net.connect(port, address);
+    let received = Buffer.alloc(0);
+    const finish = (answer: Buffer | undefined): void => {
+      socket.destroy();
+      done(answer);
+    };
+    socket.setTimeout(TIMEOUT, () => finish(undefined));
+    socket.on('error', () => finish(undefined));
+    socket.on('close', () => done(undefined));
+    socket.on('connect', () => {
+      const length = Buffer.alloc(2);
+      length.writeUInt16BE(query.length);
+      socket.write(Buffer.concat([length, query]));
+    });
+    socket.on('data', (chunk) => {
+      received = Buffer.concat([received, chunk]);
+      if (received.length < 2 || received.length < 2 + received.readUInt16BE(0)) return;
+      const answer = Buffer.from(received.subarray(2, 2 + received.readUInt16BE(0)));
+      finish(matches(answer, query) ? answer : undefined);
+    });
+  });
+}

@@ -1,0 +1,184 @@
+/**
+ * Names as one tenant's containers see them, as a function of the view: which addresses a name has, or that
+ * it is none of ours.
+ *
+ *   web                   in the caller's networks: container, then alias, then group
+ *   web.contiv-net        in any network of the tenant
+ *   web.contiv-net.blue   the same, with the tenant's own name
+ *
+ * A tenant's table is made when it is first asked for after a change. Another tenant's names are not in it.
+ */
+import type { WatchedObject } from '../../client/protocol.ts';
+import { addressNumber, contains, numberAddress, parseSubnet, type Subnet } from '../../model/address.ts';
+import type { Endpoint } from '../../model/endpoint.ts';
+import type { View } from '../view.ts';
+
+export interface Question {
+  readonly name: string;
+  /** `A`, `AAAA`, `PTR`, ... */
+  readonly type: string;
+}
+
+export type NameAnswer =
+  | { readonly kind: 'addresses'; readonly addresses: readonly string[] }
+  | { readonly kind: 'pointer'; readonly name: string }
+  /** The name is ours but has nothing of this type. */
+  | { readonly kind: 'empty' }
+  | { readonly kind: 'unknown' }
+  /** Not ours: ask others. */
+  | { readonly kind: 'forward' };
+
+/** Endpoints that one name means. */
+interface Members {
+  readonly endpoints: Endpoint[];
+  turn: number;
+}
+
+interface TenantTable {
+  /** By network, then by kind in order of precedence, then by name in lower case. */
+  readonly networks: Map<string, { containers: Map<string, Members>; aliases: Map<string, Members>; groups: Map<string, Members> }>;
+  /** By address: the endpoint that has it, and all networks of its container. */
+  readonly owners: Map<string, { endpoint: Endpoint; networks: string[] }>;
+  readonly subnets: Subnet[];
+}
+
+export interface Names {
+  /** `objects` are those that changed; undefined: all. */
+  update(view: View, objects: readonly WatchedObject[] | undefined): void;
+  /** `client` is the asking container's address. */
+  answer(tenant: string, client: string, question: Question): NameAnswer;
+}
+
+export function createNames(): Names {
+  let view: View | undefined;
+  const tables = new Map<string, TenantTable>();
+
+  function tableOf(tenant: string): TenantTable {
+    let table = tables.get(tenant);
+    if (table === undefined) {
+      table = build(view as View, tenant);
+      tables.set(tenant, table);
+    }
+    return table;
+  }
+
+  return {
+    update(next, objects) {
+      view = next;
+      for (const { kind, object } of objects ?? [{ kind: 'host', key: '', object: null }]) {
+        const tenant = (object as { tenantName?: string } | null)?.tenantName;
+        // A host's life or death, or something that is gone: whose it was is not known here.
+        if (kind === 'host' || tenant === undefined) return tables.clear();
+        tables.delete(tenant);
+      }
+    },
+    answer(tenant, client, { name, type }) {
+      const table = tableOf(tenant);
+      const lower = name.toLowerCase().replace(/\.$/, '');
+      if (lower.endsWith('.in-addr.arpa') || lower.endsWith('.ip6.arpa')) return pointer(table, lower, type);
+      const labels = lower.split('.');
+      if (labels.length === 3 && labels[2] === tenant.toLowerCase()) labels.pop();
+      const [label = '', network] = labels;
+      if (labels.length === 1) {
+        if (label === '') return { kind: 'forward' };
+        const networks = table.owners.get(client)?.networks ?? [];
+        for (const own of networks) {
+          const members = lookup(table, own, label);
+          if (members !== undefined) return addresses(members, type);
+        }
+        return { kind: 'unknown' };
+      }
+      if (labels.length === 2 && network !== undefined && table.networks.has(network)) {
+        const members = lookup(table, network, label);
+        return members === undefined ? { kind: 'unknown' } : addresses(members, type);
+      }
+      return { kind: 'forward' };
+    },
+  };
+}
+
+function build(view: View, tenant: string): TenantTable {
+  const table: TenantTable = { networks: new Map(), owners: new Map(), subnets: [] };
+  for (const network of view.networks.values()) {
+    if (network.tenantName !== tenant) continue;
+    table.networks.set(network.networkName.toLowerCase(), {
+      containers: new Map(),
+      aliases: new Map(),
+      groups: new Map(),
+    });
+    for (const text of [network.subnet, network.ipv6Subnet]) {
+      const subnet = text ? parseSubnet(text) : undefined;
+      if (subnet !== undefined) table.subnets.push(subnet);
+    }
+  }
+  for (const group of view.groups.values())
+    if (group.tenantName === tenant)
+      table.networks
+        .get(group.networkName.toLowerCase())
+        ?.groups.set(group.groupName.toLowerCase(), { endpoints: [], turn: 0 });
+
+  const byContainer = new Map<string, string[]>();
+  const mine = [...view.endpoints.values()].filter((e) => e.tenantName === tenant);
+  for (const endpoint of mine) {
+    const network = endpoint.networkName.toLowerCase();
+    const names = table.networks.get(network);
+    if (names === undefined) continue;
+    const container = endpoint.containerID ?? endpoint.endpointID;
+    const networks = byContainer.get(container) ?? [];
+    networks.push(network);
+    byContainer.set(container, networks);
+    for (const address of endpoint.ipAddress) table.owners.set(address, { endpoint, networks });
+    const add = (map: Map<string, Members>, name: string): void => {
+      const members = map.get(name.toLowerCase());
+      if (members !== undefined) members.endpoints.push(endpoint);
+      else map.set(name.toLowerCase(), { endpoints: [endpoint], turn: 0 });
+    };
+    const answers = view.hosts.has(endpoint.homingHost) && ['running', 'unhealthy'].includes(endpoint.status);
+    if (!answers) continue;
+    if (endpoint.containerName !== undefined) add(names.containers, endpoint.containerName);
+    for (const alias of endpoint.aliases ?? []) add(names.aliases, alias);
+    if (endpoint.groupName !== undefined) add(names.groups, endpoint.groupName);
+  }
+  return table;
+}
+
+function lookup(table: TenantTable, network: string, name: string): Members | undefined {
+  const names = table.networks.get(network);
+  return names?.containers.get(name) ?? names?.aliases.get(name) ?? names?.groups.get(name);
+}
+
+/** In turn, so that each member comes first equally often; unhealthy ones only where there is no other. */
+function addresses(members: Members, type: string): NameAnswer {
+  const healthy = members.endpoints.filter((e) => e.status === 'running');
+  const usable = healthy.length > 0 ? healthy : members.endpoints;
+  const v6 = type === 'AAAA';
+  if (type !== 'A' && !v6) return { kind: 'empty' };
+  const found = usable.flatMap((e) => e.ipAddress.filter((a) => a.includes(':') === v6));
+  if (found.length === 0) return { kind: 'empty' };
+  const first = members.turn++ % found.length;
+  return { kind: 'addresses', addresses: [...found.slice(first), ...found.slice(0, first)] };
+}
+
+function pointer(table: TenantTable, name: string, type: string): NameAnswer {
+  const address = pointedAddress(name);
+  if (address === undefined) return { kind: 'forward' };
+  if (!table.subnets.some((subnet) => contains(subnet, address))) return { kind: 'forward' };
+  const owner = table.owners.get(address)?.endpoint;
+  if (owner?.containerName === undefined) return { kind: 'unknown' };
+  if (type !== 'PTR') return { kind: 'empty' };
+  return { kind: 'pointer', name: `${owner.containerName}.${owner.networkName}` };
+}
+
+/** `20.1.1.3` for `3.1.1.20.in-addr.arpa` (RFC 1035 3.5, RFC 3596 2.5). */
+export function pointedAddress(name: string): string | undefined {
+  const v4 = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.in-addr\.arpa$/.exec(name);
+  if (v4 !== null) {
+    const bytes = v4.slice(1, 5).reverse();
+    return bytes.every((b) => Number(b) < 256) ? bytes.map(Number).join('.') : undefined;
+  }
+  const v6 = /^((?:[0-9a-f]\.){32})ip6\.arpa$/.exec(name);
+  if (v6 === null) return undefined;
+  const digits = (v6[1] as string).split('.').reverse().join('');
+  const groups = digits.match(/.{4}/g) as string[];
+  return numberAddress(addressNumber(groups.join(':')), 6);
+}
