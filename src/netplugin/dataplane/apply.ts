@@ -109,14 +109,12 @@ export function openApplier(): Applier {
         'net/ipv4/conf/all/send_redirects': '0',
         'net/ipv4/conf/default/send_redirects': '0',
         'net/ipv4/icmp_ratelimit': '0',
-        'net/ipv4/neigh/default/proxy_delay': '0',
         'net/ipv6/conf/all/forwarding': '1',
         'net/ipv6/conf/default/forwarding': '1',
         'net/ipv6/conf/all/accept_ra': '0',
         'net/ipv6/conf/default/accept_ra': '0',
         'net/ipv6/conf/default/accept_dad': '0',
         'net/ipv6/conf/default/dad_transmits': '0',
-        'net/ipv6/neigh/default/proxy_delay': '0',
       };
       for (const [key, value] of Object.entries(settings)) if (setSysctl(key, value)) pass.writes++;
       const netlink = openNetlink();
@@ -573,7 +571,9 @@ export function openApplier(): Applier {
         const links = establishLinks(open, router, exit, pass);
         establishEntries(open, router, exit, links, pass);
       } catch (error) {
-        pass.failed.push({ message: `${router.namespace}: ${message(error)}` });
+        const text = `${router.namespace}: ${message(error)}`;
+        pass.failed.push({ message: text });
+        for (const port of router.ports) pass.failed.push({ endpoint: port.endpoint, message: text });
       }
       for (const port of router.ports) establishSandbox(port, pass);
     }

@@ -25,8 +25,15 @@ export interface Table {
   readonly elements: ReadonlyMap<string, ReadonlySet<string>>;
 }
 
-/** Time to live plus one, which the router's own decrement takes away again; 255 cannot grow. */
-const PLUS_ONE = Array.from({ length: 254 }, (_, i) => `${i + 1} : ${i + 2}`).join(', ');
+/**
+ * Times to live that grow by one, which the router's own decrement takes away again: what systems start with, and
+ * what traceroute counts up. A chain each, since libnftables 1.0.6 cannot set a single byte from a map.
+ */
+const TTLS = [...Array.from({ length: 32 }, (_, i) => i + 1), 64, 128];
+const TTL_CHAINS = TTLS.map(
+  (ttl) => `chain ttl_${ttl} { ip ttl set ${ttl + 1}; ip6 hoplimit set ${ttl + 1}; }`,
+).join('\n');
+const TTL_VERDICTS = TTLS.map((ttl) => `${ttl} : goto ttl_${ttl}`).join(', ');
 
 const isV6 = (address: string): boolean => address.includes(':');
 
@@ -86,9 +93,10 @@ chain ttl {
   iifname . ip daddr @same goto grow
   iifname . ip6 daddr @same6 goto grow
 }
+${TTL_CHAINS}
 chain grow {
-  ip ttl set ip ttl map { ${PLUS_ONE} }
-  ip6 hoplimit set ip6 hoplimit map { ${PLUS_ONE} }
+  ip ttl vmap { ${TTL_VERDICTS} }
+  ip6 hoplimit vmap { ${TTL_VERDICTS} }
 }
 chain names {
   type nat hook prerouting priority -100; policy accept;
