@@ -1,0 +1,61 @@
+/**
+ * What a netctl command is: one file for each (network.ts, group.ts, ...), a line in commands.ts.
+ *
+ *   netctl COMMAND SUBCOMMAND [flags] [arguments]
+ */
+import type { Client } from '../client/client.ts';
+
+export interface Flag {
+  /** Long name, `pkt-tag`. All of -name, --name, -name=value, --name value are understood. */
+  readonly name: string;
+  /** `p`, `s6`, `tag`. */
+  readonly short?: string;
+  readonly kind: 'text' | 'number' | 'list' | 'switch';
+  readonly help: string;
+  /** Shown in help in place of the value, e.g. `A.B.C.D/LEN`. */
+  readonly value?: string;
+  readonly default?: string;
+  readonly required?: boolean;
+}
+
+export interface Invocation {
+  readonly client: Client;
+  readonly args: readonly string[];
+  text(flag: string): string;
+  number(flag: string): number;
+  list(flag: string): readonly string[];
+  on(flag: string): boolean;
+  /** To standard output. */
+  print(line: string): void;
+  /** After a write: warns of hosts that had not applied it in time. */
+  warnLate(headers: Record<string, string | string[] | undefined>): void;
+}
+
+export interface Subcommand {
+  readonly name: string;
+  readonly aliases?: readonly string[];
+  readonly summary: string;
+  /** Names of the arguments, all required: `NETWORK`. */
+  readonly args: readonly string[];
+  readonly flags: readonly Flag[];
+  readonly examples: readonly string[];
+  /** Collection whose names complete the first argument. */
+  readonly completes?: string;
+  run(invocation: Invocation): Promise<void>;
+}
+
+export interface Command {
+  readonly name: string;
+  readonly summary: string;
+  /** A command without subcommands has one, named ''. */
+  readonly subcommands: readonly Subcommand[];
+}
+
+/** Wrong usage: exit status 1, one line. */
+export class UsageError extends Error {}
+
+export const TENANT: Flag = { name: 'tenant', short: 't', kind: 'text', help: 'tenant', value: 'NAME', default: 'default' };
+const ALL: Flag = { name: 'all', short: 'a', kind: 'switch', help: 'of all tenants' };
+const JSON_FLAG: Flag = { name: 'json', short: 'j', kind: 'switch', help: 'as JSON' };
+const QUIET: Flag = { name: 'quiet', short: 'q', kind: 'switch', help: 'names only' };
+export const LIST_FLAGS: readonly Flag[] = [ALL, JSON_FLAG, QUIET];

@@ -1,0 +1,80 @@
+import { type Command, TENANT, UsageError } from './command.ts';
+import { body, create, inspectCommand, listCommand, type Objects, removeCommand } from './objects.ts';
+
+const networks: Objects = {
+  noun: 'network',
+  command: 'net',
+  collection: 'networks',
+  nameField: 'networkName',
+  inTenant: true,
+  columns: [
+    { title: 'Tenant', of: (n) => n.tenantName },
+    { title: 'Network', of: (n) => n.networkName },
+    { title: 'Nw Type', of: (n) => n.nwType },
+    { title: 'Encap type', of: (n) => n.encap },
+    { title: 'Packet tag', of: (n) => n.pktTag ?? 0 },
+    { title: 'Subnet', of: (n) => n.subnet },
+    { title: 'Gateway', of: (n) => n.gateway },
+    { title: 'IPv6Subnet', of: (n) => n.ipv6Subnet },
+    { title: 'IPv6Gateway', of: (n) => n.ipv6Gateway },
+    { title: 'Cfgd Tag', of: (n) => n.cfgdTag },
+  ],
+};
+
+const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)$/;
+
+export const command: Command = {
+  name: 'network',
+  summary: 'subnets that containers are in, with a tag on the wire',
+  subcommands: [
+    {
+      name: 'create',
+      summary: 'creates a network and offers it to Docker on every host',
+      args: ['NETWORK'],
+      flags: [
+        { name: 'subnet', short: 's', kind: 'text', value: 'A.B.C.D[-A.B.C.E]/LEN', help: 'subnet, or a range to hand out addresses from', required: true },
+        { name: 'gateway', short: 'g', kind: 'text', value: 'ADDRESS', help: 'gateway in the subnet; none: no way out' },
+        { name: 'pkt-tag', short: 'p', kind: 'number', value: 'NUMBER', help: 'VXLAN VNI or VLAN id; a free one where none is given' },
+        { name: 'encap', short: 'e', kind: 'text', value: 'vxlan|vlan', help: 'encapsulation', default: 'vxlan' },
+        { name: 'nw-type', short: 'n', kind: 'text', value: 'data|infra', help: 'what it is for', default: 'data' },
+        { name: 'subnetv6', short: 's6', kind: 'text', value: 'PREFIX/LEN', help: 'IPv6 subnet' },
+        { name: 'gatewayv6', short: 'g6', kind: 'text', value: 'ADDRESS', help: 'IPv6 gateway in the IPv6 subnet' },
+        { name: 'nw-tag', short: 'tag', kind: 'text', value: 'TEXT', help: 'label of your own' },
+        TENANT,
+      ],
+      examples: [
+        'netctl net create contiv-net --subnet=20.1.1.0/24 --gateway=20.1.1.254 --pkt-tag=1001',
+        'netctl net create -t blue web-net --subnet=10.1.1.10-10.1.1.99/24 -g 10.1.1.254 --subnetv6=fd00:1::/64 --gatewayv6=fd00:1::1',
+      ],
+      run(invocation) {
+        const [name = ''] = invocation.args;
+        const gateway = invocation.text('gateway');
+        if (gateway !== '' && !IPV4.test(gateway))
+          throw new UsageError(`--gateway: '${gateway}' is not an IPv4 address`);
+        return create(
+          invocation,
+          networks,
+          name,
+          body(
+            {
+              tenantName: invocation.text('tenant'),
+              networkName: name,
+              nwType: invocation.text('nw-type'),
+              encap: invocation.text('encap'),
+              pktTag: invocation.number('pkt-tag'),
+              subnet: invocation.text('subnet'),
+              gateway,
+              ipv6Subnet: invocation.text('subnetv6'),
+              ipv6Gateway: invocation.text('gatewayv6'),
+              cfgdTag: invocation.text('nw-tag'),
+            },
+            ['Tenant'],
+          ),
+        );
+      },
+    },
+    listCommand(networks),
+    inspectCommand(networks),
+    removeCommand(networks),
+  ],
+};

@@ -1,0 +1,126 @@
+/** What the commands of most kinds have in common: ls, inspect and rm differ in names and columns only. */
+import { type Flag, type Invocation, LIST_FLAGS, type Subcommand, TENANT } from './command.ts';
+import { table } from './table.ts';
+
+type Plain = Record<string, unknown>;
+
+export interface Column {
+  readonly title: string;
+  readonly of: (object: Plain) => unknown;
+}
+
+export interface Objects {
+  /** `network`, in texts. */
+  readonly noun: string;
+  readonly command: string;
+  readonly collection: string;
+  /** Field that a list's --quiet prints. */
+  readonly nameField: string;
+  readonly columns: readonly Column[];
+  /** False for objects that are in no tenant. */
+  readonly inTenant: boolean;
+}
+
+export const key = (invocation: Invocation, objects: Objects, name: string): string =>
+  objects.inTenant ? `${invocation.text('tenant')}:${name}` : name;
+
+export const path = (collection: string, objectKey: string): string =>
+  `/api/v1/${collection}/${encodeURIComponent(objectKey).replaceAll('%3A', ':')}/`;
+
+export const inspectPath = (collection: string, objectKey: string): string =>
+  path(`inspect/${collection}`, objectKey);
+
+export const printJson = (invocation: Invocation, value: unknown): void =>
+  invocation.print(JSON.stringify(value, null, 2));
+
+/** Without what was not given, as 1.x sends it; the server computes the links. */
+export function body(fields: Plain, links: readonly string[]): Plain {
+  const given = Object.entries(fields).filter(
+    ([, value]) => value !== '' && value !== 0 && !(Array.isArray(value) && value.length === 0),
+  );
+  return {
+    ...Object.fromEntries(given),
+    'link-sets': {},
+    ...(links.length === 0 ? {} : { links: Object.fromEntries(links.map((link) => [link, {}])) }),
+  };
+}
+
+const tenantFlags = (objects: Objects): Flag[] => (objects.inTenant ? [TENANT] : []);
+
+export function listCommand(objects: Objects): Subcommand {
+  const { noun, command, collection, nameField, columns } = objects;
+  return {
+    name: 'ls',
+    aliases: ['list'],
+    summary: `lists ${noun}s`,
+    args: [],
+    flags: [...tenantFlags(objects), ...LIST_FLAGS],
+    examples: [`netctl ${command} ls`, `netctl ${command} ls -q`],
+    async run(invocation) {
+      const tenant = objects.inTenant ? invocation.text('tenant') : '';
+      // Names the tenant that does not exist, where an empty list would not.
+      if (objects.inTenant) await invocation.client.get(path('tenants', tenant));
+      const all = (await invocation.client.get<Plain[]>(`/api/v1/${collection}/`)).body;
+      const shown =
+        objects.inTenant && !invocation.on('all') ? all.filter((object) => object.tenantName === tenant) : all;
+      if (invocation.on('json')) printJson(invocation, shown);
+      else if (invocation.on('quiet')) for (const object of shown) invocation.print(String(object[nameField]));
+      else
+        for (const line of table(
+          columns.map((c) => c.title),
+          shown.map((object) => columns.map((c) => c.of(object))),
+        ))
+          invocation.print(line);
+    },
+  };
+}
+
+export function inspectCommand(objects: Objects): Subcommand {
+  const { noun, command, collection } = objects;
+  return {
+    name: 'inspect',
+    summary: `shows a ${noun} and what runs in it, as JSON`,
+    args: [noun.toUpperCase().replaceAll(' ', '-')],
+    flags: tenantFlags(objects),
+    examples: [`netctl ${command} inspect web`],
+    completes: collection,
+    async run(invocation) {
+      const [name = ''] = invocation.args;
+      const answer = await invocation.client.get<unknown>(inspectPath(collection, key(invocation, objects, name)));
+      printJson(invocation, answer.body);
+    },
+  };
+}
+
+export function removeCommand(objects: Objects): Subcommand {
+  const { noun, command, collection } = objects;
+  return {
+    name: 'rm',
+    aliases: ['delete'],
+    summary: `deletes a ${noun} that nothing uses`,
+    args: [noun.toUpperCase().replaceAll(' ', '-')],
+    flags: tenantFlags(objects),
+    examples: [`netctl ${command} rm web`],
+    completes: collection,
+    async run(invocation) {
+      const [name = ''] = invocation.args;
+      const objectKey = key(invocation, objects, name);
+      const answer = await invocation.client.delete(path(collection, objectKey));
+      invocation.print(`Deleting ${noun} ${objectKey}`);
+      invocation.warnLate(answer.headers);
+    },
+  };
+}
+
+/** Sends the object and says what was done. */
+export async function create(
+  invocation: Invocation,
+  objects: Objects,
+  name: string,
+  object: Plain,
+): Promise<void> {
+  const objectKey = key(invocation, objects, name);
+  const answer = await invocation.client.post(path(objects.collection, objectKey), object);
+  invocation.print(`Creating ${objects.noun} ${objectKey}`);
+  invocation.warnLate(answer.headers);
+}

@@ -1,0 +1,22 @@
+import type { Command } from './command.ts';
+
+export const VERSION = '2.0.0';
+
+export const command: Command = {
+  name: 'version',
+  summary: 'versions of netctl and netmaster',
+  subcommands: [
+    {
+      name: '',
+      summary: 'shows the versions of netctl and netmaster',
+      args: [],
+      flags: [],
+      examples: ['netctl version'],
+      async run(invocation) {
+        invocation.print(`netctl     ${VERSION}`);
+        const { body } = await invocation.client.get<{ Version: string }>('/version');
+        invocation.print(`netmaster  ${body.Version}`);
+      },
+    },
+  ],
+};
