@@ -74,13 +74,19 @@ async function compare(lab: string): Promise<{ differences: string[]; containers
 }
 
 async function attachments(lab: string, host: string): Promise<Running[]> {
-  const ids = ((await tryRun(...onHost(lab, host, 'docker', 'ps', '-q', '--no-trunc'))) ?? '').split('\n').filter((id) => id);
+  const ids = ((await tryRun(...onHost(lab, host, 'docker', 'ps', '-q', '--no-trunc'))) ?? '')
+    .split('\n')
+    .filter((id) => id);
   if (ids.length === 0) return [];
-  const names = await run(...onHost(lab, host, 'docker', 'network', 'ls', '--filter', 'driver=netplugin', '-q', '--no-trunc'));
+  const names = await run(
+    ...onHost(lab, host, 'docker', 'network', 'ls', '--filter', 'driver=netplugin', '-q', '--no-trunc'),
+  );
   const targets = new Map<string, { tenant: string; network: string; group: string }>();
   const networkIds = names.split('\n').filter((id) => id);
   if (networkIds.length > 0)
-    for (const n of JSON.parse(await run(...onHost(lab, host, 'docker', 'network', 'inspect', ...networkIds))))
+    for (const n of JSON.parse(
+      await run(...onHost(lab, host, 'docker', 'network', 'inspect', ...networkIds)),
+    ))
       targets.set(n.Id, n.Options);
   const inspected = JSON.parse(await run(...onHost(lab, host, 'docker', 'inspect', ...ids)));
   const found: Running[] = [];
@@ -118,11 +124,14 @@ function compareEndpoints(running: readonly Running[], endpoints: readonly Endpo
         ['addresses', e.ipAddress.join(), r.addresses.join()],
         ['mac', e.macAddress, r.mac],
       ];
-      for (const [field, have, want] of pairs) if (have !== want) out.push(`${what}: ${field} is ${have}, runs with ${want}`);
+      for (const [field, have, want] of pairs)
+        if (have !== want) out.push(`${what}: ${field} is ${have}, runs with ${want}`);
     }
   }
   for (const e of known.values())
-    out.push(`netmaster: endpoint ${e.endpointID.slice(0, 12)} (${e.containerName}) on ${e.homingHost}: no such container runs`);
+    out.push(
+      `netmaster: endpoint ${e.endpointID.slice(0, 12)} (${e.containerName}) on ${e.homingHost}: no such container runs`,
+    );
 }
 
 async function compareAddresses(
@@ -132,10 +141,14 @@ async function compareAddresses(
   out: string[],
 ): Promise<void> {
   const key = `${network.tenantName}:${network.networkName}`;
-  const { Oper } = await rest<{ Oper: { allocatedAddressesCount?: number } }>(`/api/v1/inspect/networks/${key}/`);
+  const { Oper } = await rest<{ Oper: { allocatedAddressesCount?: number } }>(
+    `/api/v1/inspect/networks/${key}/`,
+  );
   const inUse = running.filter((r) => `${r.tenant}:${r.network}` === key).length;
   if ((Oper.allocatedAddressesCount ?? 0) !== inUse)
-    out.push(`netmaster: network ${key} has ${Oper.allocatedAddressesCount ?? 0} addresses given out, ${inUse} are in use`);
+    out.push(
+      `netmaster: network ${key} has ${Oper.allocatedAddressesCount ?? 0} addresses given out, ${inUse} are in use`,
+    );
 }
 
 const isV6 = (a: string): boolean => a.includes(':');
@@ -155,11 +168,17 @@ async function compareKernel(
     .map((l) => l.split(' ')[0] as string)
     .filter((n) => n.startsWith('contiv-'));
   for (const name of present)
-    if (!tenants.has(name.slice('contiv-'.length))) out.push(`${host.name}: router ${name} without a container`);
-  const strays = JSON.parse(await at('ip', '-j', 'link')).filter((l: { ifname: string }) => /^cc[0-9a-f]{10}$/.test(l.ifname));
+    if (!tenants.has(name.slice('contiv-'.length)))
+      out.push(`${host.name}: router ${name} without a container`);
+  const strays = JSON.parse(await at('ip', '-j', 'link')).filter((l: { ifname: string }) =>
+    /^cc[0-9a-f]{10}$/.test(l.ifname),
+  );
   for (const l of strays) out.push(`${host.name}: ${l.ifname} left in the host's namespace`);
-  const exits = JSON.parse(await at('ip', '-j', 'link')).filter((l: { ifname: string }) => /^cx[0-9a-f]{8}$/.test(l.ifname));
-  if (exits.length !== tenants.size) out.push(`${host.name}: ${exits.length} exits for ${tenants.size} tenants`);
+  const exits = JSON.parse(await at('ip', '-j', 'link')).filter((l: { ifname: string }) =>
+    /^cx[0-9a-f]{8}$/.test(l.ifname),
+  );
+  if (exits.length !== tenants.size)
+    out.push(`${host.name}: ${exits.length} exits for ${tenants.size} tenants`);
 
   for (const tenant of tenants) {
     const ns = `contiv-${tenant}`;
@@ -174,7 +193,9 @@ async function compareKernel(
       JSON.parse(await at('ip', '-n', ns, '-j', '-6', 'route')),
     ) as { dst: string; gateway?: string; dev?: string; protocol?: string; type?: string }[];
     const hostRoutes = new Map(
-      routes.filter((r) => r.protocol === '199' && !r.dst.includes('/') && r.dst !== 'default').map((r) => [r.dst, r]),
+      routes
+        .filter((r) => r.protocol === '199' && !r.dst.includes('/') && r.dst !== 'default')
+        .map((r) => [r.dst, r]),
     );
     const underlay = new Map(hosts.map((h) => [h.name, h.address]));
     for (const r of local)
@@ -192,9 +213,12 @@ async function compareKernel(
       }
     for (const a of hostRoutes.keys()) out.push(`${where}: route to ${a}, which nobody has`);
 
-    const links = (JSON.parse(await at('ip', '-n', ns, '-j', 'link')) as { ifname: string }[]).map((l) => l.ifname);
+    const links = (JSON.parse(await at('ip', '-n', ns, '-j', 'link')) as { ifname: string }[]).map(
+      (l) => l.ifname,
+    );
     const ports = links.filter((l) => l.startsWith('ct'));
-    if (ports.length !== local.length) out.push(`${where}: ${ports.length} ports for ${local.length} containers`);
+    if (ports.length !== local.length)
+      out.push(`${where}: ${ports.length} ports for ${local.length} containers`);
 
     const neighbours = [
       ...JSON.parse(await at('ip', '-n', ns, '-j', 'neigh', 'show', 'nud', 'permanent')),
@@ -206,24 +230,33 @@ async function compareKernel(
       const r = wanted.get(n.dst);
       wanted.delete(n.dst);
       if (r === undefined) out.push(`${where}: neighbour ${n.dst}, which nobody here has`);
-      else if (r.mac !== n.lladdr) out.push(`${where}: neighbour ${n.dst} has ${n.lladdr}, runs with ${r.mac}`);
+      else if (r.mac !== n.lladdr)
+        out.push(`${where}: neighbour ${n.dst} has ${n.lladdr}, runs with ${r.mac}`);
     }
     for (const a of wanted.keys()) out.push(`${where}: no neighbour entry for ${a}`);
 
     const peers = new Set(remote.map((r) => underlay.get(r.host) as string));
     for (const tunnel of links.filter((l) => l.startsWith('vx'))) {
-      const fdb = (JSON.parse(await at('bridge', '-n', ns, '-j', 'fdb', 'show', 'dev', tunnel)) as { dst?: string }[])
+      const fdb = (
+        JSON.parse(await at('bridge', '-n', ns, '-j', 'fdb', 'show', 'dev', tunnel)) as { dst?: string }[]
+      )
         .map((f) => f.dst)
         .filter((d) => d !== undefined);
-      for (const p of peers) if (!fdb.includes(p)) out.push(`${where}: ${tunnel} has no forwarding entry to ${p}`);
-      for (const d of fdb) if (!peers.has(d as string)) out.push(`${where}: ${tunnel} has a stray forwarding entry to ${d}`);
+      for (const p of peers)
+        if (!fdb.includes(p)) out.push(`${where}: ${tunnel} has no forwarding entry to ${p}`);
+      for (const d of fdb)
+        if (!peers.has(d as string)) out.push(`${where}: ${tunnel} has a stray forwarding entry to ${d}`);
     }
 
-    const table = JSON.parse(await at('ip', 'netns', 'exec', ns, 'nft', '-j', 'list', 'table', 'inet', 'contiv')) as {
+    const table = JSON.parse(
+      await at('ip', 'netns', 'exec', ns, 'nft', '-j', 'list', 'table', 'inet', 'contiv'),
+    ) as {
       nftables: { set?: { name: string; elem?: { concat: string[] }[] } }[];
     };
     const elements = (set: string): string[] =>
-      (table.nftables.find((i) => i.set?.name === set)?.set?.elem ?? []).map((e) => e.concat.at(-1) as string);
+      (table.nftables.find((i) => i.set?.name === set)?.set?.elem ?? []).map(
+        (e) => e.concat.at(-1) as string,
+      );
     const compareSet = (set: string, want: readonly string[]): void => {
       const have = new Set(elements(set));
       for (const a of want) if (!have.delete(a)) out.push(`${where}: set ${set} lacks ${a}`);
@@ -240,7 +273,12 @@ async function compareKernel(
 }
 
 /** Asks from one container of each network on the host for every container's name in that network. */
-async function compareNames(lab: string, host: LabHost, running: readonly Running[], out: string[]): Promise<void> {
+async function compareNames(
+  lab: string,
+  host: LabHost,
+  running: readonly Running[],
+  out: string[],
+): Promise<void> {
   const asked = new Set<string>();
   for (const from of running.filter((r) => r.host === host.name)) {
     const network = `${from.tenant}:${from.network}`;
@@ -265,12 +303,15 @@ async function compareNames(lab: string, host: LabHost, running: readonly Runnin
     const answers = new Map<string, string[]>();
     for (const line of text.split('\n')) {
       const [name = '', , , type, address = ''] = line.split(/\s+/);
-      if (type === 'A') answers.set(name.replace(/\.$/, ''), [...(answers.get(name.replace(/\.$/, '')) ?? []), address]);
+      if (type === 'A')
+        answers.set(name.replace(/\.$/, ''), [...(answers.get(name.replace(/\.$/, '')) ?? []), address]);
     }
     for (const p of peers) {
       const have = answers.get(p.container) ?? [];
       if (!have.includes(p.addresses[0] as string))
-        out.push(`${host.name}: ${p.container} resolves to ${have.join() || 'nothing'} in ${network}, runs with ${p.addresses[0]}`);
+        out.push(
+          `${host.name}: ${p.container} resolves to ${have.join() || 'nothing'} in ${network}, runs with ${p.addresses[0]}`,
+        );
     }
   }
 }

@@ -8,14 +8,7 @@
  */
 import fs from 'node:fs';
 import { run, tryRun } from './shell.ts';
-import {
-  hostFolder,
-  namespaceFolder,
-  networkNamespace,
-  onHost,
-  OUTSIDE,
-  OUTSIDE_ADDRESS,
-} from './state.ts';
+import { hostFolder, namespaceFolder, networkNamespace, OUTSIDE, OUTSIDE_ADDRESS, onHost } from './state.ts';
 
 const switchOf = (lab: string): string => networkNamespace(lab, 'switch');
 
@@ -31,13 +24,19 @@ export async function makeSwitch(lab: string): Promise<void> {
   await inSwitch(lab, 'link', 'set', 'br0', 'up');
 }
 
-const inSwitch = (lab: string, ...args: string[]): Promise<string> => run('ip', ['-n', switchOf(lab), ...args]);
+const inSwitch = (lab: string, ...args: string[]): Promise<string> =>
+  run('ip', ['-n', switchOf(lab), ...args]);
 
 export interface HostOptions {
   readonly resolver: string;
 }
 
-export async function makeHost(lab: string, host: string, address: string, { resolver }: HostOptions): Promise<void> {
+export async function makeHost(
+  lab: string,
+  host: string,
+  address: string,
+  { resolver }: HostOptions,
+): Promise<void> {
   const namespace = networkNamespace(lab, host);
   const at = `${namespaceFolder(lab)}/${host}`;
   const data = hostFolder(lab, host);
@@ -85,7 +84,8 @@ export async function makeHost(lab: string, host: string, address: string, { res
 export async function removeHosts(lab: string): Promise<void> {
   const folder = namespaceFolder(lab);
   if (fs.existsSync(folder)) {
-    for (const file of fs.readdirSync(folder)) if (/\.(net|mnt|uts)$/.test(file)) await tryRun('umount', ['-l', `${folder}/${file}`]);
+    for (const file of fs.readdirSync(folder))
+      if (/\.(net|mnt|uts)$/.test(file)) await tryRun('umount', ['-l', `${folder}/${file}`]);
     await tryRun('umount', ['-l', folder]);
     fs.rmSync(folder, { recursive: true, force: true });
   }

@@ -39,7 +39,10 @@ export async function makeImage(): Promise<void> {
       fs.copyFileSync(fs.realpathSync(library), FOLDER + library);
     }
   }
-  fs.writeFileSync(`${FOLDER}/etc/passwd`, 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n');
+  fs.writeFileSync(
+    `${FOLDER}/etc/passwd`,
+    'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n',
+  );
   fs.writeFileSync(`${FOLDER}/etc/group`, 'root:x:0:\nnogroup:x:65534:\n');
   fs.writeFileSync(`${FOLDER}/www/index.html`, 'hello from contiv\n');
   await run('tar', ['-C', FOLDER, '-cf', `${TAR}.new`, '.']);

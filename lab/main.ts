@@ -11,8 +11,8 @@ import {
   isRunning,
   labName,
   logFile,
-  namespaceFolder,
   NETMASTER_PORT,
+  namespaceFolder,
   OUTSIDE,
   OUTSIDE_ADDRESS,
   readState,
@@ -52,9 +52,12 @@ async function up(args: string[]): Promise<void> {
     },
   });
   const count = Number(values.hosts);
-  if (!Number.isInteger(count) || count < 1 || count > 200) throw new Error(`--hosts: '${values.hosts}' must be 1 to 200`);
-  if (!['sqlite', 'memory'].includes(values.store)) throw new Error(`--store: '${values.store}' must be sqlite or memory`);
-  if (values.netmasters !== '1') throw new Error('--netmasters: more than one netmaster needs etcd, which is not supported yet');
+  if (!Number.isInteger(count) || count < 1 || count > 200)
+    throw new Error(`--hosts: '${values.hosts}' must be 1 to 200`);
+  if (!['sqlite', 'memory'].includes(values.store))
+    throw new Error(`--store: '${values.store}' must be sqlite or memory`);
+  if (values.netmasters !== '1')
+    throw new Error('--netmasters: more than one netmaster needs etcd, which is not supported yet');
   if (readState(lab) !== undefined) throw new Error(`lab '${lab}' is up: end it with bin/lab down`);
   requireRights();
   const step = (line: string): void => {
@@ -62,7 +65,10 @@ async function up(args: string[]): Promise<void> {
   };
   await clean(); // what an `up` that was killed left
   fs.mkdirSync(dataFolder(lab), { recursive: true });
-  const hosts = Array.from({ length: count }, (_, i) => ({ name: `node${i + 1}`, address: hostAddress(i + 1) }));
+  const hosts = Array.from({ length: count }, (_, i) => ({
+    name: `node${i + 1}`,
+    address: hostAddress(i + 1),
+  }));
   const store = values.store === 'memory' ? 'memory' : `sqlite:${dataFolder(lab)}/netmaster.db`;
   writeState({ name: lab, store, hosts, processes: [] });
   step('making the image contiv/lab');
@@ -105,8 +111,16 @@ async function clean(): Promise<void> {
 function status(args: string[]): void {
   const state = readState(lab);
   if (state === undefined) throw new Error(`lab '${lab}' is not up: bin/lab up`);
-  const processes = state.processes.map((p) => ({ name: p.name, host: p.host, pid: p.pid, running: isRunning(p) }));
-  if (args.includes('--json')) return say(JSON.stringify({ name: lab, hosts: state.hosts, processes }, null, 2));
+  const processes = state.processes.map((p) => ({
+    name: p.name,
+    host: p.host,
+    pid: p.pid,
+    running: isRunning(p),
+  }));
+  if (args.includes('--json')) {
+    say(JSON.stringify({ name: lab, hosts: state.hosts, processes }, null, 2));
+    return;
+  }
   say('HOST      ADDRESS');
   for (const host of state.hosts) say(`${host.name.padEnd(9)} ${host.address}`);
   say('\nPROCESS    HOST      PID');

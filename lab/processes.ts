@@ -1,7 +1,6 @@
 /** The servers of a lab: started on their host, detached, recorded, ended by their recorded id. */
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
-import http from 'node:http';
 import { tryRun, until } from './shell.ts';
 import {
   cgroup,
@@ -12,8 +11,8 @@ import {
   type LabProcess,
   type LabState,
   logFile,
-  namespaceFolder,
   NETMASTER_PORT,
+  namespaceFolder,
   onHost,
   ROOT,
   readState,
@@ -30,7 +29,13 @@ function commandOf(name: ProcessName, host: LabHost, state: LabState): string[] 
   const first = state.hosts[0] as LabHost;
   switch (name) {
     case 'netmaster':
-      return [`${ROOT}/bin/netmaster`, '--listen', `${host.address}:${NETMASTER_PORT}`, '--store', state.store];
+      return [
+        `${ROOT}/bin/netmaster`,
+        '--listen',
+        `${host.address}:${NETMASTER_PORT}`,
+        '--store',
+        state.store,
+      ];
     case 'netplugin':
       return [
         `${ROOT}/bin/netplugin`,
@@ -70,9 +75,13 @@ export async function start(lab: string, name: ProcessName, hostName: string): P
   const recorded = await until(`${name} on ${hostName}`, 5, () => startTime(pid));
   const process: LabProcess = { name, host: hostName, pid, start: recorded };
   const now = readState(lab) as LabState;
-  writeState({ ...now, processes: [...now.processes.filter((p) => p.name !== name || p.host !== hostName), process] });
+  writeState({
+    ...now,
+    processes: [...now.processes.filter((p) => p.name !== name || p.host !== hostName), process],
+  });
   await until(`${name} on ${hostName} (its log: ${logFile(lab, name, hostName)})`, 60, async () => {
-    if (!isRunning(process)) throw new Error(`${name} on ${hostName} ended: ${lastLine(logFile(lab, name, hostName))}`);
+    if (!isRunning(process))
+      throw new Error(`${name} on ${hostName} ended: ${lastLine(logFile(lab, name, hostName))}`);
     return answers(lab, name, host);
   });
   return process;
@@ -98,7 +107,12 @@ async function answers(lab: string, name: ProcessName, host: LabHost): Promise<b
 }
 
 /** Ends it with the signal and waits until it is gone. Fine when it is not there. */
-export async function end(lab: string, name: ProcessName, host: string, signal: NodeJS.Signals): Promise<void> {
+export async function end(
+  lab: string,
+  name: ProcessName,
+  host: string,
+  signal: NodeJS.Signals,
+): Promise<void> {
   const recorded = readState(lab)?.processes.find((p) => p.name === name && p.host === host);
   if (recorded === undefined || !isRunning(recorded)) return;
   process.kill(recorded.pid, signal);
@@ -155,7 +169,9 @@ export function removeControlGroups(lab: string): void {
       // a process that is still ending holds it
     }
   };
-  const controllers = fs.existsSync(root) ? fs.readdirSync(root, { withFileTypes: true }).filter((d) => d.isDirectory()) : [];
+  const controllers = fs.existsSync(root)
+    ? fs.readdirSync(root, { withFileTypes: true }).filter((d) => d.isDirectory())
+    : [];
   for (const folder of [root, ...controllers.map((d) => `${root}/${d.name}`)])
     for (const entry of fs.readdirSync(folder))
       if (entry.startsWith(`lab-${lab}-`)) remove(`${folder}/${entry}`);

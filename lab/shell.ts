@@ -1,13 +1,18 @@
 /** Commands of the system, as the lab runs them. */
-import { execFile, type ExecFileException } from 'node:child_process';
+import { type ExecFileException, execFile } from 'node:child_process';
 
 /** What a command printed on standard output. Throws an Error with its own words where it fails. */
 export function run(command: string, args: readonly string[], input?: string): Promise<string> {
   return new Promise((done, fail) => {
-    const child = execFile(command, args, { maxBuffer: 1 << 28 }, (error: ExecFileException | null, out, err) => {
-      if (error === null) done(out);
-      else fail(new Error(`${command} ${args.join(' ')}: ${err.trim() || error.message}`));
-    });
+    const child = execFile(
+      command,
+      args,
+      { maxBuffer: 1 << 28 },
+      (error: ExecFileException | null, out, err) => {
+        if (error === null) done(out);
+        else fail(new Error(`${command} ${args.join(' ')}: ${err.trim() || error.message}`));
+      },
+    );
     if (input !== undefined) child.stdin?.end(input);
   });
 }

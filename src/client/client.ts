@@ -54,7 +54,12 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
   };
   let current = 0;
 
-  function open(url: string, path: string, method: string, text: string | undefined): Promise<http.IncomingMessage> {
+  function open(
+    url: string,
+    path: string,
+    method: string,
+    text: string | undefined,
+  ): Promise<http.IncomingMessage> {
     const base = new URL(url);
     const secure = base.protocol === 'https:';
     return new Promise((done, fail) => {
@@ -81,7 +86,11 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
   }
 
   /** The first URL that can be reached. A request that may have been taken is not sent to another. */
-  async function reach(path: string, method: string, text: string | undefined): Promise<http.IncomingMessage> {
+  async function reach(
+    path: string,
+    method: string,
+    text: string | undefined,
+  ): Promise<http.IncomingMessage> {
     const reasons: string[] = [];
     for (let i = 0; i < urls.length; i++) {
       const index = (current + i) % urls.length;
@@ -93,7 +102,8 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
       } catch (error) {
         const { code, message } = error as NodeJS.ErrnoException;
         reasons.push(`${url} (${code ?? message})`);
-        const notTaken = method === 'GET' || ['ECONNREFUSED', 'ENOTFOUND', 'EHOSTUNREACH', 'EAI_AGAIN'].includes(code ?? '');
+        const notTaken =
+          method === 'GET' || ['ECONNREFUSED', 'ENOTFOUND', 'EHOSTUNREACH', 'EAI_AGAIN'].includes(code ?? '');
         if (!notTaken) break;
       }
     }
@@ -176,6 +186,10 @@ function refusal(status: number, text: string): ApiError {
   } catch {
     // a proxy's page, or another server: its text is all there is
   }
-  const { code = 'refused', message = `status ${status}: ${text.slice(0, 200).replace(/\s+/g, ' ')}`, field } = error;
+  const {
+    code = 'refused',
+    message = `status ${status}: ${text.slice(0, 200).replace(/\s+/g, ' ')}`,
+    field,
+  } = error;
   return new ApiError(status, code, message, field);
 }

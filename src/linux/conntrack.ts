@@ -70,7 +70,10 @@ function dump(netlink: Netlink, family: number) {
 }
 
 export function listConnections(netlink: Netlink, version: 4 | 6): Connection[] {
-  return dump(netlink, version === 4 ? AF_INET : AF_INET6).map(({ original, reply }) => ({ original, reply }));
+  return dump(netlink, version === 4 ? AF_INET : AF_INET6).map(({ original, reply }) => ({
+    original,
+    reply,
+  }));
 }
 
 /** Forgets every connection that has one of these addresses on any side. Answers how many. */
@@ -79,7 +82,11 @@ export function forgetConnections(netlink: Netlink, addresses: ReadonlySet<strin
   for (const family of [AF_INET, AF_INET6])
     for (const connection of dump(netlink, family)) {
       const { original, reply, raw } = connection;
-      if (![original.source, original.destination, reply.source, reply.destination].some((a) => addresses.has(a)))
+      if (
+        ![original.source, original.destination, reply.source, reply.destination].some((a) =>
+          addresses.has(a),
+        )
+      )
         continue;
       const tuple = raw.get(CTA_TUPLE_ORIG) ?? EMPTY;
       const [error] = netlink.batch([

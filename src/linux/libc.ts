@@ -29,7 +29,8 @@ function checked<A extends unknown[]>(name: string, declaration: string): (...ar
   const call = libc.func(declaration);
   return (...args) => {
     const result = call(...args) as number;
-    if (result < 0) throw new SyscallError(name, koffi.errno(), args.filter((a) => typeof a === 'string').join(' '));
+    if (result < 0)
+      throw new SyscallError(name, koffi.errno(), args.filter((a) => typeof a === 'string').join(' '));
     return result;
   };
 }

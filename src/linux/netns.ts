@@ -139,7 +139,10 @@ export function bindPort(
 ): number {
   const stream = protocol !== 'udp';
   const domain = address.includes(':') ? libc.AF_INET6 : libc.AF_INET;
-  const type = (stream ? libc.SOCK_STREAM : libc.SOCK_DGRAM) | libc.SOCK_CLOEXEC | (nonblocking ? libc.SOCK_NONBLOCK : 0);
+  const type =
+    (stream ? libc.SOCK_STREAM : libc.SOCK_DGRAM) |
+    libc.SOCK_CLOEXEC |
+    (nonblocking ? libc.SOCK_NONBLOCK : 0);
   const fd = libc.socket(domain, type, protocol === 'sctp' ? 132 : 0);
   try {
     if (shared) libc.setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);

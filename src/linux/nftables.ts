@@ -31,14 +31,17 @@ export interface Nft {
 /** Opened in the thread's current namespace. */
 export function openNft(): Nft {
   const context = contextNew(0);
-  if (context === null) throw new NftError('no nftables context: is nf_tables in this kernel, and is this root?');
+  if (context === null)
+    throw new NftError('no nftables context: is nf_tables in this kernel, and is this root?');
   bufferOutput(context);
   bufferError(context);
   setOutputFlags(context, OUTPUT_JSON | OUTPUT_NUMERIC);
   const call = (commands: string): string => {
     if (runCommands(context, commands) !== 0) {
       const message = (errorOutput(context) as string | null) ?? '';
-      throw new NftError(message.trim().replace(/\n.*/s, '') || 'nft refused the commands and gave no reason');
+      throw new NftError(
+        message.trim().replace(/\n.*/s, '') || 'nft refused the commands and gave no reason',
+      );
     }
     return (output(context) as string | null) ?? '';
   };

@@ -6,10 +6,10 @@ import { addressBytes, addressText, macBytes, macText } from './address.ts';
 import { AF_INET, AF_INET6 } from './libc.ts';
 import {
   attribute,
+  type Netlink,
   NLM_F_CREATE,
   NLM_F_EXCL,
   NLM_F_REPLACE,
-  type Netlink,
   nested,
   type Request,
   readAttributes,
@@ -51,7 +51,12 @@ export interface Link {
   readonly up: boolean;
   /** Of a veth: index of the other end. */
   readonly peer: number;
-  readonly vxlan?: { readonly vni: number; readonly local: string; readonly port: number; readonly learning: boolean };
+  readonly vxlan?: {
+    readonly vni: number;
+    readonly local: string;
+    readonly port: number;
+    readonly learning: boolean;
+  };
 }
 
 /** struct ifinfomsg. */
@@ -347,27 +352,30 @@ export const deleteRoute = (route: Route): Request => ({
 export function listRoutes(netlink: Netlink, version: 4 | 6): Route[] {
   const header = Buffer.alloc(12);
   header[0] = version === 4 ? AF_INET : AF_INET6;
-  return netlink.dump({ type: RTM_GETROUTE, flags: 0, body: header, text: 'route show' }).flatMap(({ body }) => {
-    if (body[4] !== RT_TABLE_MAIN) return [];
-    const type = body[7] === RTN_UNICAST ? 'unicast' : body[7] === RTN_UNREACHABLE ? 'unreachable' : undefined;
-    if (type === undefined) return [];
-    const attributes = readAttributes(body.subarray(12));
-    const destination = attributes.get(RTA_DST);
-    const via = attributes.get(RTA_GATEWAY);
-    const device = attributes.get(RTA_OIF);
-    const metric = attributes.get(RTA_PRIORITY)?.readUInt32LE();
-    return [
-      {
-        destination: `${destination === undefined ? (version === 4 ? '0.0.0.0' : '::') : addressText(destination)}/${body[1]}`,
-        type,
-        protocol: body[5] ?? 0,
-        ...(via === undefined ? {} : { via: addressText(via) }),
-        // An unreachable IPv6 route is shown on lo.
-        ...(device === undefined || type === 'unreachable' ? {} : { device: device.readUInt32LE() }),
-        ...(metric === undefined ? {} : { metric }),
-      } satisfies Route,
-    ];
-  });
+  return netlink
+    .dump({ type: RTM_GETROUTE, flags: 0, body: header, text: 'route show' })
+    .flatMap(({ body }) => {
+      if (body[4] !== RT_TABLE_MAIN) return [];
+      const type =
+        body[7] === RTN_UNICAST ? 'unicast' : body[7] === RTN_UNREACHABLE ? 'unreachable' : undefined;
+      if (type === undefined) return [];
+      const attributes = readAttributes(body.subarray(12));
+      const destination = attributes.get(RTA_DST);
+      const via = attributes.get(RTA_GATEWAY);
+      const device = attributes.get(RTA_OIF);
+      const metric = attributes.get(RTA_PRIORITY)?.readUInt32LE();
+      return [
+        {
+          destination: `${destination === undefined ? (version === 4 ? '0.0.0.0' : '::') : addressText(destination)}/${body[1]}`,
+          type,
+          protocol: body[5] ?? 0,
+          ...(via === undefined ? {} : { via: addressText(via) }),
+          // An unreachable IPv6 route is shown on lo.
+          ...(device === undefined || type === 'unreachable' ? {} : { device: device.readUInt32LE() }),
+          ...(metric === undefined ? {} : { metric }),
+        } satisfies Route,
+      ];
+    });
 }
 
 // ---- neighbours and forwarding entries
@@ -426,19 +434,21 @@ export const deleteNeighbour = (n: Neighbour): Request => ({
 
 export function listNeighbours(netlink: Netlink, version: 4 | 6): Neighbour[] {
   const header = neighbourHeader(version === 4 ? AF_INET : AF_INET6, 0, 0, 0);
-  return netlink.dump({ type: RTM_GETNEIGH, flags: 0, body: header, text: 'neigh show' }).flatMap(({ body }) => {
-    const attributes = readAttributes(body.subarray(12));
-    const address = attributes.get(NDA_DST);
-    if (address === undefined) return [];
-    return [
-      {
-        device: body.readInt32LE(4),
-        address: addressText(address),
-        mac: macText(attributes.get(NDA_LLADDR) ?? EMPTY),
-        state: body.readUInt16LE(8) === NUD_PERMANENT ? 'permanent' : 'other',
-      } satisfies Neighbour,
-    ];
-  });
+  return netlink
+    .dump({ type: RTM_GETNEIGH, flags: 0, body: header, text: 'neigh show' })
+    .flatMap(({ body }) => {
+      const attributes = readAttributes(body.subarray(12));
+      const address = attributes.get(NDA_DST);
+      if (address === undefined) return [];
+      return [
+        {
+          device: body.readInt32LE(4),
+          address: addressText(address),
+          mac: macText(attributes.get(NDA_LLADDR) ?? EMPTY),
+          state: body.readUInt16LE(8) === NUD_PERMANENT ? 'permanent' : 'other',
+        } satisfies Neighbour,
+      ];
+    });
 }
 
 /** A VXLAN device's forwarding entry: frames to `mac` go to the host at `destination`. */
@@ -472,7 +482,12 @@ export const deleteForwarding = (f: Forwarding): Request => ({
 
 export function listForwarding(netlink: Netlink): Forwarding[] {
   return netlink
-    .dump({ type: RTM_GETNEIGH, flags: 0, body: neighbourHeader(AF_BRIDGE, 0, 0, 0), text: 'bridge fdb show' })
+    .dump({
+      type: RTM_GETNEIGH,
+      flags: 0,
+      body: neighbourHeader(AF_BRIDGE, 0, 0, 0),
+      text: 'bridge fdb show',
+    })
     .flatMap(({ body }) => {
       const attributes = readAttributes(body.subarray(12));
       const destination = attributes.get(NDA_DST);

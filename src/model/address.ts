@@ -21,7 +21,9 @@ export function addressNumber(text: string): bigint {
 
 export function numberAddress(number: bigint, family: 4 | 6): string {
   const size = family === 4 ? 4 : 16;
-  const bytes = Array.from({ length: size }, (_, i) => Number((number >> BigInt(8 * (size - 1 - i))) & 0xffn));
+  const bytes = Array.from({ length: size }, (_, i) =>
+    Number((number >> BigInt(8 * (size - 1 - i))) & 0xffn),
+  );
   return ipaddr.fromByteArray(bytes).toString();
 }
 
@@ -40,14 +42,16 @@ export function parseSubnet(text: string): Subnet | undefined {
   if (match === null) return undefined;
   const [, from = '', to, digits = ''] = match;
   const family = isIpv4(from) ? 4 : isIpv6(from) ? 6 : undefined;
-  if (family === undefined || (to !== undefined && !(family === 4 ? isIpv4(to) : isIpv6(to)))) return undefined;
+  if (family === undefined || (to !== undefined && !(family === 4 ? isIpv4(to) : isIpv6(to))))
+    return undefined;
   const bits = family === 4 ? 32 : 128;
   const length = Number(digits);
   if (length > bits) return undefined;
   const size = 1n << BigInt(bits - length);
   const start = addressNumber(from);
   const network = start - (start % size);
-  if (to === undefined) return { family, network, length, first: network, last: network + size - 1n, ranged: false };
+  if (to === undefined)
+    return { family, network, length, first: network, last: network + size - 1n, ranged: false };
   const last = addressNumber(to);
   if (last < start || last >= network + size) return undefined;
   return { family, network, length, first: start, last, ranged: true };

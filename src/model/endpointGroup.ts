@@ -14,13 +14,21 @@ export const EndpointGroupSchema = Type.Object(
       Type.String({ description: 'range a.b.c.d-a.b.c.e in the subnet for its endpoints', maxLength: 64 }),
     ),
     policies: Type.Optional(
-      Type.Array(Type.String({ maxLength: 63 }), { description: 'policies that hold for its endpoints', maxItems: 64, uniqueItems: true }),
+      Type.Array(Type.String({ maxLength: 63 }), {
+        description: 'policies that hold for its endpoints',
+        maxItems: 64,
+        uniqueItems: true,
+      }),
     ),
-    netProfile: Type.Optional(Type.String({ description: 'network profile: bandwidth, DSCP', maxLength: 63 })),
+    netProfile: Type.Optional(
+      Type.String({ description: 'network profile: bandwidth, DSCP', maxLength: 63 }),
+    ),
     extContractsGrps: Type.Optional(
       Type.Array(Type.String({ maxLength: 63 }), { description: 'external contracts', maxItems: 64 }),
     ),
-    cfgdTag: Type.Optional(Type.String({ description: 'label for the group, given by the user', maxLength: 128 })),
+    cfgdTag: Type.Optional(
+      Type.String({ description: 'label for the group, given by the user', maxLength: 128 }),
+    ),
   },
   { $id: 'endpointGroup', additionalProperties: false },
 );
@@ -29,7 +37,8 @@ export type EndpointGroup = Static<typeof EndpointGroupSchema>;
 /** First and last address of `a.b.c.d-a.b.c.e`; undefined where it is none. */
 export function parsePool(pool: string): { first: string; last: string } | undefined {
   const [first = '', last = '', ...rest] = pool.split('-');
-  if (rest.length > 0 || !isIpv4(first) || !isIpv4(last) || addressNumber(first) > addressNumber(last)) return undefined;
+  if (rest.length > 0 || !isIpv4(first) || !isIpv4(last) || addressNumber(first) > addressNumber(last))
+    return undefined;
   return { first, last };
 }
 
@@ -40,7 +49,13 @@ export const endpointGroup: Kind<typeof EndpointGroupSchema> = {
   keyFields: ['tenantName', 'groupName'],
   updatable: true,
   references: [
-    { field: 'tenantName', kind: 'tenant', keys: (g) => [g.tenantName], link: 'Tenant', backLink: 'EndpointGroups' },
+    {
+      field: 'tenantName',
+      kind: 'tenant',
+      keys: (g) => [g.tenantName],
+      link: 'Tenant',
+      backLink: 'EndpointGroups',
+    },
     {
       field: 'networkName',
       kind: 'network',
@@ -83,10 +98,18 @@ export const endpointGroup: Kind<typeof EndpointGroupSchema> = {
     const label = checkLabel('group', 'groupName', g.groupName);
     if (label !== undefined) return label;
     if (before !== undefined && before.networkName !== g.networkName)
-      return wrong('networkName', `is ${before.networkName} and cannot change: delete the group and create it anew`, 409);
+      return wrong(
+        'networkName',
+        `is ${before.networkName} and cannot change: delete the group and create it anew`,
+        409,
+      );
     const name = g.groupName.toLowerCase();
     for (const other of world.list<EndpointGroup>('endpointGroup'))
-      if (other.tenantName === g.tenantName && other.groupName !== g.groupName && other.groupName.toLowerCase() === name)
+      if (
+        other.tenantName === g.tenantName &&
+        other.groupName !== g.groupName &&
+        other.groupName.toLowerCase() === name
+      )
         return wrong('groupName', `is the name of group ${other.groupName} but for case`, 409);
     for (const n of world.list<Network>('network'))
       if (n.tenantName === g.tenantName && n.networkName.toLowerCase() === name)

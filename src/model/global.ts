@@ -20,7 +20,9 @@ export const GlobalSchema = Type.Object(
     arpMode: Type.Optional(
       Type.Union([Type.Literal('proxy'), Type.Literal('flood')], { description: 'how ARP is answered' }),
     ),
-    pvtSubnet: Type.Optional(Type.String({ description: 'private subnet of the hosts, a /16', maxLength: 32 })),
+    pvtSubnet: Type.Optional(
+      Type.String({ description: 'private subnet of the hosts, a /16', maxLength: 32 }),
+    ),
   },
   { $id: 'global', additionalProperties: false },
 );
@@ -89,5 +91,8 @@ export const global: Kind<typeof GlobalSchema> = {
     });
     return taken && wrong('pvtSubnet', `overlaps ${taken.subnet} of network ${taken.networkName}`, 409);
   },
-  checkRemoval: () => ({ status: 409, message: 'global cannot be deleted: it holds the settings of the whole cluster' }),
+  checkRemoval: () => ({
+    status: 409,
+    message: 'global cannot be deleted: it holds the settings of the whole cluster',
+  }),
 };

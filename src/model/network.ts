@@ -22,25 +22,41 @@ export const NetworkSchema = Type.Object(
       }),
     ),
     pktTag: Type.Optional(
-      Type.Integer({ description: 'VXLAN VNI or VLAN id on the wire; given out where absent', minimum: 0, maximum: 16777215 }),
+      Type.Integer({
+        description: 'VXLAN VNI or VLAN id on the wire; given out where absent',
+        minimum: 0,
+        maximum: 16777215,
+      }),
     ),
     subnet: Type.String({
       description: 'subnet a.b.c.d/len, or a range a.b.c.d-a.b.c.e/len to hand out addresses from',
       maxLength: 64,
     }),
-    gateway: Type.Optional(Type.String({ description: 'gateway address in the subnet, answers on every host', maxLength: 64 })),
+    gateway: Type.Optional(
+      Type.String({ description: 'gateway address in the subnet, answers on every host', maxLength: 64 }),
+    ),
     ipv6Subnet: Type.Optional(Type.String({ description: 'IPv6 subnet', maxLength: 128 })),
-    ipv6Gateway: Type.Optional(Type.String({ description: 'IPv6 gateway in the IPv6 subnet', maxLength: 64 })),
-    cfgdTag: Type.Optional(Type.String({ description: 'label for the network, given by the user', maxLength: 128 })),
+    ipv6Gateway: Type.Optional(
+      Type.String({ description: 'IPv6 gateway in the IPv6 subnet', maxLength: 64 }),
+    ),
+    cfgdTag: Type.Optional(
+      Type.String({ description: 'label for the network, given by the user', maxLength: 128 }),
+    ),
   },
   { $id: 'network', additionalProperties: false },
 );
 export type Network = Static<typeof NetworkSchema>;
 
 /** Ranges that no network may have: they mean something else to every host and container. */
-const RESERVED = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/3', '::/16', 'fe80::/10', 'ff00::/8'].map(
-  (text) => ({ text, subnet: parseSubnet(text) as Subnet }),
-);
+const RESERVED = [
+  '0.0.0.0/8',
+  '127.0.0.0/8',
+  '169.254.0.0/16',
+  '224.0.0.0/3',
+  '::/16',
+  'fe80::/10',
+  'ff00::/8',
+].map((text) => ({ text, subnet: parseSubnet(text) as Subnet }));
 
 export const network: Kind<typeof NetworkSchema> = {
   name: 'network',
@@ -49,7 +65,13 @@ export const network: Kind<typeof NetworkSchema> = {
   keyFields: ['tenantName', 'networkName'],
   updatable: false,
   references: [
-    { field: 'tenantName', kind: 'tenant', keys: (n) => [n.tenantName], link: 'Tenant', backLink: 'Networks' },
+    {
+      field: 'tenantName',
+      kind: 'tenant',
+      keys: (n) => [n.tenantName],
+      link: 'Tenant',
+      backLink: 'Networks',
+    },
   ],
   normalize: (n) => ({ ...n, nwType: n.nwType ?? 'data', encap: n.encap ?? 'vxlan' }),
   check(n, world) {
@@ -106,7 +128,11 @@ function checkTag(n: Network, world: World, wrong: Wrong): Problem | undefined {
   const range = vlan ? (global?.vlans ?? '1-4094') : (global?.vxlans ?? '1-10000');
   const [low, high] = parseRange(range) ?? [1, vlan ? 4094 : 10000];
   if (n.pktTag < low || n.pktTag > high)
-    return wrong('pktTag', `${n.pktTag} is outside of the global ${vlan ? 'vlan' : 'vxlan'} range ${range}`, 422);
+    return wrong(
+      'pktTag',
+      `${n.pktTag} is outside of the global ${vlan ? 'vlan' : 'vxlan'} range ${range}`,
+      422,
+    );
   return undefined;
 }
 
@@ -121,11 +147,19 @@ function checkCollisions(n: Network, world: World, wrong: Wrong): Problem | unde
     for (const field of ['subnet', 'ipv6Subnet'] as const) {
       const taken = other[field] ? parseSubnet(other[field]) : undefined;
       if (taken !== undefined && subnets.some((s) => s !== undefined && overlap(s, taken)))
-        return wrong(field, `overlaps ${other[field]} of network ${other.networkName} of the same tenant`, 409);
+        return wrong(
+          field,
+          `overlaps ${other[field]} of network ${other.networkName} of the same tenant`,
+          409,
+        );
     }
   }
   for (const group of world.list<{ tenantName: string; groupName: string }>('endpointGroup'))
     if (group.tenantName === n.tenantName && group.groupName.toLowerCase() === name)
-      return wrong('networkName', `is the name of group ${group.groupName} already: names are unique in a tenant`, 409);
+      return wrong(
+        'networkName',
+        `is the name of group ${group.groupName} already: names are unique in a tenant`,
+        409,
+      );
   return undefined;
 }

@@ -19,7 +19,13 @@ export const policy: Kind<typeof PolicySchema> = {
   keyFields: ['tenantName', 'policyName'],
   updatable: false,
   references: [
-    { field: 'tenantName', kind: 'tenant', keys: (p) => [p.tenantName], link: 'Tenant', backLink: 'Policies' },
+    {
+      field: 'tenantName',
+      kind: 'tenant',
+      keys: (p) => [p.tenantName],
+      link: 'Tenant',
+      backLink: 'Policies',
+    },
   ],
   check: (object) => checkWord('policy', 'policyName', object.policyName),
 };

@@ -54,7 +54,14 @@ export interface Command {
 /** Wrong usage: exit status 1, one line. */
 export class UsageError extends Error {}
 
-export const TENANT: Flag = { name: 'tenant', short: 't', kind: 'text', help: 'tenant', value: 'NAME', default: 'default' };
+export const TENANT: Flag = {
+  name: 'tenant',
+  short: 't',
+  kind: 'text',
+  help: 'tenant',
+  value: 'NAME',
+  default: 'default',
+};
 const ALL: Flag = { name: 'all', short: 'a', kind: 'switch', help: 'of all tenants' };
 const JSON_FLAG: Flag = { name: 'json', short: 'j', kind: 'switch', help: 'as JSON' };
 const QUIET: Flag = { name: 'quiet', short: 'q', kind: 'switch', help: 'names only' };

@@ -26,7 +26,9 @@ export const command: Command = {
       summary: `prints the completion script for ${shell}`,
       args: [],
       flags: [],
-      examples: [shell === 'fish' ? 'netctl completion fish | source' : `source <(netctl completion ${shell})`],
+      examples: [
+        shell === 'fish' ? 'netctl completion fish | source' : `source <(netctl completion ${shell})`,
+      ],
       async run(invocation: { print(line: string): void }) {
         invocation.print(script);
       },

@@ -10,7 +10,9 @@ export interface Parsed {
 }
 
 export function parseFlags(words: readonly string[], flags: readonly Flag[]): Parsed {
-  const byName = new Map(flags.flatMap((f) => [[f.name, f] as const, ...(f.short ? [[f.short, f] as const] : [])]));
+  const byName = new Map(
+    flags.flatMap((f) => [[f.name, f] as const, ...(f.short ? [[f.short, f] as const] : [])]),
+  );
   const args: string[] = [];
   const values = new Map<string, string[]>();
   for (let i = 0; i < words.length; i++) {
@@ -28,22 +30,28 @@ export function parseFlags(words: readonly string[], flags: readonly Flag[]): Pa
     const flag = byName.get(name);
     if (flag === undefined) {
       const near = nearest(name, [...byName.keys()]);
-      throw new UsageError(`unknown flag ${word.split('=')[0]}${near === undefined ? '' : `: did you mean --${byName.get(near)?.name}?`}`);
+      throw new UsageError(
+        `unknown flag ${word.split('=')[0]}${near === undefined ? '' : `: did you mean --${byName.get(near)?.name}?`}`,
+      );
     }
     let value = inline;
     if (flag.kind === 'switch') {
       value ??= 'true';
-      if (value !== 'true' && value !== 'false') throw new UsageError(`--${flag.name}: '${value}' must be true or false`);
+      if (value !== 'true' && value !== 'false')
+        throw new UsageError(`--${flag.name}: '${value}' must be true or false`);
     } else if (value === undefined) {
       value = words[++i];
-      if (value === undefined) throw new UsageError(`--${flag.name} needs a value: --${flag.name}=${flag.value ?? 'VALUE'}`);
+      if (value === undefined)
+        throw new UsageError(`--${flag.name} needs a value: --${flag.name}=${flag.value ?? 'VALUE'}`);
     }
-    if (flag.kind === 'number' && !/^\d{1,15}$/.test(value)) throw new UsageError(`--${flag.name}: '${value}' must be a whole number`);
+    if (flag.kind === 'number' && !/^\d{1,15}$/.test(value))
+      throw new UsageError(`--${flag.name}: '${value}' must be a whole number`);
     const before = flag.kind === 'list' ? (values.get(flag.name) ?? []) : [];
     values.set(flag.name, [...before, value]);
   }
   for (const flag of flags)
-    if (flag.required && !values.has(flag.name)) throw new UsageError(`--${flag.name} is missing: ${flag.help}`);
+    if (flag.required && !values.has(flag.name))
+      throw new UsageError(`--${flag.name} is missing: ${flag.help}`);
   return { args, values };
 }
 

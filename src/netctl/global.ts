@@ -44,7 +44,13 @@ export const command: Command = {
       name: 'set',
       summary: 'changes settings; those that are not named stay',
       args: [],
-      flags: Object.entries(SETTINGS).map(([name, [, short, value, help]]) => ({ name, short, kind: 'text', value, help })),
+      flags: Object.entries(SETTINGS).map(([name, [, short, value, help]]) => ({
+        name,
+        short,
+        kind: 'text',
+        value,
+        help,
+      })),
       examples: ['netctl global set --vxlan-range 5000-6000'],
       async run(invocation) {
         const changes = Object.entries(SETTINGS)

@@ -3,14 +3,20 @@ import type { Command, Flag, Subcommand } from './command.ts';
 import { COMMANDS } from './commands.ts';
 
 export const GLOBAL_FLAGS: readonly Flag[] = [
-  { name: 'netmaster', kind: 'text', value: 'URL[,URL...]', help: 'where netmaster answers (default $NETMASTER, else http://netmaster:9999)' },
+  {
+    name: 'netmaster',
+    kind: 'text',
+    value: 'URL[,URL...]',
+    help: 'where netmaster answers (default $NETMASTER, else http://netmaster:9999)',
+  },
   { name: 'insecure', kind: 'switch', help: 'take any certificate' },
   { name: 'help', short: 'h', kind: 'switch', help: 'help on a command' },
 ];
 
 const flagLines = (flags: readonly Flag[]): string[] => {
   const left = flags.map(
-    (f) => `  --${f.name}${f.kind === 'switch' ? '' : ` ${f.value ?? 'VALUE'}`}${f.short ? `, -${f.short}` : ''}`,
+    (f) =>
+      `  --${f.name}${f.kind === 'switch' ? '' : ` ${f.value ?? 'VALUE'}`}${f.short ? `, -${f.short}` : ''}`,
   );
   const width = Math.max(0, ...left.map((l) => l.length));
   return flags.map(
@@ -45,7 +51,8 @@ export function commandHelp(command: Command): string {
     '',
     'Subcommands:',
     ...command.subcommands.map(
-      (s) => `  ${[s.name, ...(s.aliases ?? [])].join(', ').padEnd(16)}${s.args.join(' ').padEnd(16)}${s.summary}`,
+      (s) =>
+        `  ${[s.name, ...(s.aliases ?? [])].join(', ').padEnd(16)}${s.args.join(' ').padEnd(16)}${s.summary}`,
     ),
     '',
     'Examples:',
@@ -54,7 +61,9 @@ export function commandHelp(command: Command): string {
 }
 
 export const usageLine = (command: Command, sub: Subcommand): string =>
-  ['netctl', command.name, sub.name, sub.flags.length > 0 ? '[flags]' : '', ...sub.args].filter((w) => w).join(' ');
+  ['netctl', command.name, sub.name, sub.flags.length > 0 ? '[flags]' : '', ...sub.args]
+    .filter((w) => w)
+    .join(' ');
 
 export function subcommandHelp(command: Command, sub: Subcommand): string {
   return [

@@ -26,8 +26,13 @@ function splitGlobal(words: readonly string[]): { global: string[]; rest: string
 async function findCommand(name: string): Promise<Command> {
   const listed = COMMANDS.find((c) => c.name === name || c.aliases.includes(name));
   if (listed !== undefined) return (await listed.load()).command;
-  const near = nearest(name, COMMANDS.flatMap((c) => [c.name, ...c.aliases]));
-  throw new UsageError(`unknown command '${name}'${near === undefined ? ': see netctl --help' : `: did you mean ${near}?`}`);
+  const near = nearest(
+    name,
+    COMMANDS.flatMap((c) => [c.name, ...c.aliases]),
+  );
+  throw new UsageError(
+    `unknown command '${name}'${near === undefined ? ': see netctl --help' : `: did you mean ${near}?`}`,
+  );
 }
 
 function findSubcommand(command: Command, name: string | undefined): Subcommand {
@@ -46,7 +51,8 @@ async function run(words: readonly string[]): Promise<void> {
   const { global, rest } = splitGlobal(words);
   const asksHelp = (word: string | undefined): boolean => /^(--?help|-h)$/.test(word ?? '');
   parseFlags(global, GLOBAL_FLAGS);
-  if (rest.length === 0 || asksHelp(global.at(-1)) || (rest[0] === 'help' && rest.length === 1)) return print(overview());
+  if (rest.length === 0 || asksHelp(global.at(-1)) || (rest[0] === 'help' && rest.length === 1))
+    return print(overview());
   const [name, ...words2] = rest[0] === 'help' ? [...rest.slice(1), '--help'] : rest;
   const command = await findCommand(name as string);
   const bare = command.subcommands[0]?.name === '';
@@ -59,11 +65,12 @@ async function run(words: readonly string[]): Promise<void> {
   const flags = [...sub.flags, ...GLOBAL_FLAGS];
   const { args, values } = parseFlags([...global, ...tail], flags);
   const variadic = sub.args.at(-1)?.endsWith('...') === true;
-  if (!variadic && args.length !== sub.args.length)
-    throw new UsageError(`usage: ${usageLine(command, sub)}`);
+  if (!variadic && args.length !== sub.args.length) throw new UsageError(`usage: ${usageLine(command, sub)}`);
   const value = (flag: string): string =>
     values.get(flag)?.at(-1) ?? flags.find((f) => f.name === flag)?.default ?? '';
-  const urls = (value('netmaster') || process.env.NETMASTER || 'http://netmaster:9999').split(',').filter((u) => u);
+  const urls = (value('netmaster') || process.env.NETMASTER || 'http://netmaster:9999')
+    .split(',')
+    .filter((u) => u);
   for (const url of urls)
     if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
       throw new UsageError(`--netmaster: '${url}' is not a URL like http://netmaster:9999`);

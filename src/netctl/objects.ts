@@ -62,9 +62,12 @@ export function listCommand(objects: Objects): Subcommand {
       if (objects.inTenant) await invocation.client.get(path('tenants', tenant));
       const all = (await invocation.client.get<Plain[]>(`/api/v1/${collection}/`)).body;
       const shown =
-        objects.inTenant && !invocation.on('all') ? all.filter((object) => object.tenantName === tenant) : all;
+        objects.inTenant && !invocation.on('all')
+          ? all.filter((object) => object.tenantName === tenant)
+          : all;
       if (invocation.on('json')) printJson(invocation, shown);
-      else if (invocation.on('quiet')) for (const object of shown) invocation.print(String(object[nameField]));
+      else if (invocation.on('quiet'))
+        for (const object of shown) invocation.print(String(object[nameField]));
       else
         for (const line of table(
           columns.map((c) => c.title),
@@ -86,7 +89,9 @@ export function inspectCommand(objects: Objects): Subcommand {
     completes: collection,
     async run(invocation) {
       const [name = ''] = invocation.args;
-      const answer = await invocation.client.get<unknown>(inspectPath(collection, key(invocation, objects, name)));
+      const answer = await invocation.client.get<unknown>(
+        inspectPath(collection, key(invocation, objects, name)),
+      );
       printJson(invocation, answer.body);
     },
   };

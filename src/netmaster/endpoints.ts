@@ -10,9 +10,15 @@ import { type AddressRecord, type Mirror, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
 import type { Decision } from './writer.ts';
 
-const canonical = (address: string): string => numberAddress(addressNumber(address), address.includes(':') ? 6 : 4);
+const canonical = (address: string): string =>
+  numberAddress(addressNumber(address), address.includes(':') ? 6 : 4);
 
-export function poolOf(mirror: Mirror, network: Network, family: 4 | 6, group: EndpointGroup | undefined): PoolSpec {
+export function poolOf(
+  mirror: Mirror,
+  network: Network,
+  family: 4 | 6,
+  group: EndpointGroup | undefined,
+): PoolSpec {
   const within = family === 4 && group?.ipPool ? parsePool(group.ipPool) : undefined;
   const others = mirror
     .list<EndpointGroup>('endpointGroup')
@@ -35,7 +41,8 @@ export function decideReserve(mirror: Mirror, request: AddressRequest): Decision
   if (groupKey !== undefined && group === undefined)
     throw new Refusal(404, `group ${groupKey} does not exist`, 'groupName');
   const { family } = request;
-  if (family === 6 && !network.ipv6Subnet) throw new Refusal(422, `network ${key} has no IPv6 subnet`, 'family');
+  if (family === 6 && !network.ipv6Subnet)
+    throw new Refusal(422, `network ${key} has no IPv6 subnet`, 'family');
   const spec = poolOf(mirror, network, family, group);
   const taken = mirror.addresses(key);
   const pool = openPool(spec, (address) => taken.has(address));
@@ -43,19 +50,29 @@ export function decideReserve(mirror: Mirror, request: AddressRequest): Decision
   let address: string | undefined;
   if (request.address) {
     if (!(family === 4 ? isIpv4(request.address) : isIpv6(request.address)))
-      throw new Refusal(400, `network ${key}: '${request.address}' is not an IPv${family} address`, 'address');
+      throw new Refusal(
+        400,
+        `network ${key}: '${request.address}' is not an IPv${family} address`,
+        'address',
+      );
     address = canonical(request.address);
     // A group's pool is no secret to who names an address in it.
     const all = openPool({ ...spec, except: [] }, (a) => taken.has(a));
     const reason = refuseAddress(all, address, spec.gateway);
     if (reason !== undefined)
-      throw new Refusal(409, `network ${key}: address ${address} ${reason}; choose a free one of ${spec.subnet}`, 'address');
+      throw new Refusal(
+        409,
+        `network ${key}: address ${address} ${reason}; choose a free one of ${spec.subnet}`,
+        'address',
+      );
   } else {
     const cursorKey = `${key}/${spec.within ? request.groupName : ''}/${family}`;
     const cursor = mirror.stored<{ last: string }>('cursor', cursorKey);
     address = nextAddress(pool, cursor?.object.last);
     if (address === undefined) {
-      const where = spec.within ? `${spec.within.first}-${spec.within.last} of group ${request.groupName}` : spec.subnet;
+      const where = spec.within
+        ? `${spec.within.first}-${spec.within.last} of group ${request.groupName}`
+        : spec.subnet;
       throw new Refusal(409, `network ${key}: all addresses of ${where} are taken`);
     }
     writes.push({ key: storeKey('cursor', cursorKey), value: { last: address } });
@@ -73,7 +90,12 @@ export function decideReserve(mirror: Mirror, request: AddressRequest): Decision
   };
 }
 
-export function decideRelease(mirror: Mirror, network: string, address: string, host: string): Decision<boolean> {
+export function decideRelease(
+  mirror: Mirror,
+  network: string,
+  address: string,
+  host: string,
+): Decision<boolean> {
   const stored = mirror.addresses(network).get(address);
   const free = stored !== undefined && stored.object.endpoint === undefined && stored.object.host === host;
   if (!free) return { checks: [], writes: [], answer: false };
@@ -86,7 +108,8 @@ export function decideEndpoint(mirror: Mirror, endpoint: Endpoint): Decision<End
   const what = `endpoint ${endpoint.containerName ?? id}`;
   const network = `${endpoint.tenantName}:${endpoint.networkName}`;
   const stored = mirror.stored<Network>('network', network);
-  if (stored === undefined) throw new Refusal(404, `${what}: network ${network} does not exist`, 'networkName');
+  if (stored === undefined)
+    throw new Refusal(404, `${what}: network ${network} does not exist`, 'networkName');
   const checks = [{ key: storeKey('network', network), revision: stored.revision }];
   if (endpoint.groupName) {
     const key = `${endpoint.tenantName}:${endpoint.groupName}`;
@@ -104,13 +127,28 @@ export function decideEndpoint(mirror: Mirror, endpoint: Endpoint): Decision<End
       throw new Refusal(400, `${what}: ipAddress '${address}' is not an address`, 'ipAddress');
     const record = taken.get(address);
     if (record?.object.endpoint !== undefined && record.object.endpoint !== id)
-      throw new Refusal(409, `${what}: address ${address} belongs to endpoint ${record.object.endpoint}`, 'ipAddress');
-    if (record !== undefined && record.object.endpoint === undefined && record.object.host !== endpoint.homingHost)
-      throw new Refusal(409, `${what}: address ${address} is reserved for host ${record.object.host}`, 'ipAddress');
+      throw new Refusal(
+        409,
+        `${what}: address ${address} belongs to endpoint ${record.object.endpoint}`,
+        'ipAddress',
+      );
+    if (
+      record !== undefined &&
+      record.object.endpoint === undefined &&
+      record.object.host !== endpoint.homingHost
+    )
+      throw new Refusal(
+        409,
+        `${what}: address ${address} is reserved for host ${record.object.host}`,
+        'ipAddress',
+      );
     if (record?.object.endpoint === id && record.object.host === endpoint.homingHost) continue;
     const key = storeKey('address', `${network}/${address}`);
     checks.push({ key, revision: record?.revision ?? 0 });
-    writes.push({ key, value: { host: endpoint.homingHost, endpoint: id, since: Date.now() } satisfies AddressRecord });
+    writes.push({
+      key,
+      value: { host: endpoint.homingHost, endpoint: id, since: Date.now() } satisfies AddressRecord,
+    });
   }
   for (const address of before?.object.ipAddress ?? [])
     if (!endpoint.ipAddress.includes(address))

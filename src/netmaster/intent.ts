@@ -1,6 +1,7 @@
 /** Creating, updating and deleting intent: validate, allocate, decide on one transaction. */
-import { Value } from '@sinclair/typebox/value';
+
 import type { TObject, TSchema } from '@sinclair/typebox';
+import { Value } from '@sinclair/typebox/value';
 import type { Kind, Problem } from '../model/kind.ts';
 import { keyOf } from '../model/kinds.ts';
 import type { Check, Write } from '../store/store.ts';
@@ -59,7 +60,10 @@ export function readObject(kind: Kind, key: string, body: unknown): Plain {
       message:
         schema === undefined
           ? `${what}: ${error.message}`
-          : `${what}: ${field} ${object[field] === undefined ? 'is missing: it' : ''} must be ${expected(schema)}`.replace('  ', ' '),
+          : `${what}: ${field} ${object[field] === undefined ? 'is missing: it' : ''} must be ${expected(schema)}`.replace(
+              '  ',
+              ' ',
+            ),
     });
   }
   return kind.normalize?.(object as never) ?? object;
@@ -84,11 +88,16 @@ function checkReferences(kind: Kind, key: string, object: Plain, mirror: Mirror)
 
 export type WriteMode = 'post' | 'put';
 
-export function decideWrite(kind: Kind, key: string, object: Plain, mode: WriteMode, mirror: Mirror): Decision<Plain> {
+export function decideWrite(
+  kind: Kind,
+  key: string,
+  object: Plain,
+  mode: WriteMode,
+  mirror: Mirror,
+): Decision<Plain> {
   const before = mirror.stored<Plain>(kind.name, key);
   if (before !== undefined && !kind.updatable) {
-    if (mode === 'post')
-      throw new Refusal(409, `${kind.name} ${key} exists already`);
+    if (mode === 'post') throw new Refusal(409, `${kind.name} ${key} exists already`);
     const { vni: _, ...same } = before.object;
     if (Value.Equal(same, object)) return { checks: [], writes: [], answer: before.object };
     throw new Refusal(409, `${kind.name} ${key} exists and cannot change: delete it and create it anew`);
@@ -99,7 +108,8 @@ export function decideWrite(kind: Kind, key: string, object: Plain, mode: WriteM
   const writes: Write[] = [];
   let stored = object;
   if (kind.name === 'network') {
-    const vni = (object.pktTag as number | undefined) ?? nextTag(mirror, object.encap as 'vlan' | 'vxlan', key);
+    const vni =
+      (object.pktTag as number | undefined) ?? nextTag(mirror, object.encap as 'vlan' | 'vxlan', key);
     stored = { ...object, vni };
     const tag = storeKey('tag', `${object.encap}/${vni}`);
     const taken = mirror.stored<{ network: string }>('tag', `${object.encap}/${vni}`);
@@ -128,7 +138,12 @@ export function decideWrite(kind: Kind, key: string, object: Plain, mode: WriteM
 
 /** Names that containers can look up, each of one owner. */
 function claimedNames(kind: Kind, object: Plain): string[] {
-  const name = kind.name === 'network' ? object.networkName : kind.name === 'endpointGroup' ? object.groupName : undefined;
+  const name =
+    kind.name === 'network'
+      ? object.networkName
+      : kind.name === 'endpointGroup'
+        ? object.groupName
+        : undefined;
   return name === undefined ? [] : [`${object.tenantName}/${String(name).toLowerCase()}`];
 }
 
@@ -154,7 +169,8 @@ export function decideDelete(kind: Kind, key: string, mirror: Mirror): Decision<
     for (const address of mirror.addresses(key).keys())
       writes.push({ key: storeKey('address', `${key}/${address}`), value: undefined });
   }
-  for (const name of claimedNames(kind, stored.object)) writes.push({ key: storeKey('name', name), value: undefined });
+  for (const name of claimedNames(kind, stored.object))
+    writes.push({ key: storeKey('name', name), value: undefined });
   return {
     // Within this replica writes come one after the other, so nothing that refers to it can slip in.
     checks: [{ key: storeKey(kind.name, key), revision: stored.revision }],
@@ -201,4 +217,3 @@ export function present(kind: Kind, stored: Plain, mirror: Mirror): Plain {
     ...(Object.keys(links).length > 0 ? { links } : {}),
   };
 }
-

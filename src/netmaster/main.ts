@@ -97,7 +97,9 @@ if (options !== undefined) {
 
     const collecting = setInterval(async () => {
       try {
-        const { answer } = await writer.write(() => decideCollection(mirror, options.grace * 1000, Date.now()));
+        const { answer } = await writer.write(() =>
+          decideCollection(mirror, options.grace * 1000, Date.now()),
+        );
         if (answer > 0) log.info({ addresses: answer }, 'collected addresses that no endpoint used');
       } catch (error) {
         log.error({ err: error }, 'addresses not collected');

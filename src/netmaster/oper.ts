@@ -22,7 +22,10 @@ export function presentEndpoint(endpoint: Endpoint, mirror: Mirror): Plain {
     ipAddress: endpoint.ipAddress,
     macAddress: endpoint.macAddress,
     network: `${networkName}.${tenantName}`,
-    labels: endpoint.labels && Object.keys(endpoint.labels).length > 0 ? JSON.stringify(endpoint.labels) : undefined,
+    labels:
+      endpoint.labels && Object.keys(endpoint.labels).length > 0
+        ? JSON.stringify(endpoint.labels)
+        : undefined,
     intfName: endpoint.intfName,
     vtepIP: mirror.get<Host>('host', endpoint.homingHost)?.underlay,
     status: endpoint.status,
@@ -60,17 +63,25 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror) => Plain>> =
     const taken = [...mirror.addresses(key).keys()].filter((a) => !a.includes(':'));
     const { allocated, available } = addressRanges(poolOf(mirror, network, 4, undefined), taken);
     return {
-      ...(network.encap === 'vlan' ? { pktTag: network.vni } : { pktTag: network.vni, externalPktTag: network.vni }),
+      ...(network.encap === 'vlan'
+        ? { pktTag: network.vni }
+        : { pktTag: network.vni, externalPktTag: network.vni }),
       networkTag: network.cfgdTag ?? `${network.networkName}.${network.tenantName}`,
       allocatedAddressesCount: taken.length,
       allocatedIPAddresses: allocated,
       availableIPAddresses: available,
-      ...endpointsOf(mirror, (e) => e.tenantName === network.tenantName && e.networkName === network.networkName),
+      ...endpointsOf(
+        mirror,
+        (e) => e.tenantName === network.tenantName && e.networkName === network.networkName,
+      ),
     };
   },
   endpointGroup(object, mirror) {
     const group = object as unknown as EndpointGroup;
-    const network = mirror.get<Network & { vni: number }>('network', `${group.tenantName}:${group.networkName}`);
+    const network = mirror.get<Network & { vni: number }>(
+      'network',
+      `${group.tenantName}:${group.networkName}`,
+    );
     return {
       pktTag: network?.vni,
       externalPktTag: network?.encap === 'vlan' ? undefined : network?.vni,
@@ -80,7 +91,8 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror) => Plain>> =
   },
   global(_object, mirror) {
     const networks = mirror.list<Network & { vni: number }>('network');
-    const tags = (encap: string): string => tagRanges(networks.filter((n) => n.encap === encap).map((n) => n.vni));
+    const tags = (encap: string): string =>
+      tagRanges(networks.filter((n) => n.encap === encap).map((n) => n.vni));
     return { numNetworks: networks.length, vlansInUse: tags('vlan'), vxlansInUse: tags('vxlan') };
   },
 };
@@ -89,7 +101,8 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror) => Plain>> =
 function compact(object: Plain): Plain {
   return Object.fromEntries(
     Object.entries(object).filter(
-      ([, value]) => value !== undefined && value !== '' && value !== 0 && !(Array.isArray(value) && value.length === 0),
+      ([, value]) =>
+        value !== undefined && value !== '' && value !== 0 && !(Array.isArray(value) && value.length === 0),
     ),
   );
 }

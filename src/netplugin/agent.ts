@@ -17,8 +17,8 @@ import { compile } from './compile/compile.ts';
 import { type Control, startControl } from './control.ts';
 import { startConverging } from './converge.ts';
 import { startDataplane } from './dataplane/index.ts';
-import { startNames } from './names.ts';
 import { startIntent } from './intent.ts';
+import { startNames } from './names.ts';
 import type { Options } from './options.ts';
 import { openReplica } from './replica.ts';
 import { startDocker } from './runtimes/docker/index.ts';
@@ -86,10 +86,12 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     done(applied, report) {
       void names.serve(applied.routers, report.created);
       const at = compiledAt;
-      if (replica.live)
-        void (docker?.settled() ?? Promise.resolve()).then(() => intent.applied(at));
+      if (replica.live) void (docker?.settled() ?? Promise.resolve()).then(() => intent.applied(at));
       for (const endpoint of report.lost) {
-        log.info({ endpoint }, 'the container is gone without a word from its runtime: removing its endpoint');
+        log.info(
+          { endpoint },
+          'the container is gone without a word from its runtime: removing its endpoint',
+        );
         void endpoints.detach(endpoint);
       }
     },
@@ -128,7 +130,9 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     // Also for one that is not attached: a reserved address may hang on it.
     await intent
       .unregister(id)
-      .catch((error) => log.warn({ err: error, endpoint: id }, 'endpoint stays at netmaster until it answers'));
+      .catch((error) =>
+        log.warn({ err: error, endpoint: id }, 'endpoint stays at netmaster until it answers'),
+      );
   }
 
   const endpoints: Endpoints = {
@@ -139,7 +143,9 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     async release(network, address) {
       await intent
         .release(network, address)
-        .catch((error) => log.warn({ err: error, network, address }, 'address not released; netmaster collects it'));
+        .catch((error) =>
+          log.warn({ err: error, network, address }, 'address not released; netmaster collects it'),
+        );
     },
     async attach(endpoint, sandbox, runtime) {
       const attachment: Attachment = {
@@ -195,7 +201,10 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     converge: () => converging.now(),
   });
   soon();
-  log.info({ underlay: underlay.address, mtu: underlay.mtu, attached: attachments.all.size }, 'netplugin is ready');
+  log.info(
+    { underlay: underlay.address, mtu: underlay.mtu, attached: attachments.all.size },
+    'netplugin is ready',
+  );
 
   return {
     async close() {
@@ -216,5 +225,7 @@ function same(a: unknown, b: unknown): boolean {
   if (a === b) return true;
   if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
   const keys = new Set([...Object.keys(a), ...Object.keys(b)]);
-  return [...keys].every((key) => same((a as Record<string, unknown>)[key], (b as Record<string, unknown>)[key]));
+  return [...keys].every((key) =>
+    same((a as Record<string, unknown>)[key], (b as Record<string, unknown>)[key]),
+  );
 }

@@ -29,7 +29,8 @@ export function openAttachments(folder: string): Attachments {
   const save = (): void => {
     const tenants = new Set([...all.values()].map((a) => a.endpoint.tenantName));
     for (const tenant of slots.keys()) if (!tenants.has(tenant)) slots.delete(tenant);
-    for (const tenant of tenants) if (!slots.has(tenant)) slots.set(tenant, lowestFree(new Set(slots.values())));
+    for (const tenant of tenants)
+      if (!slots.has(tenant)) slots.set(tenant, lowestFree(new Set(slots.values())));
     writeJson(file, { attachments: [...all.values()], slots: [...slots] } satisfies Saved);
   };
 

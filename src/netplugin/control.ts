@@ -35,7 +35,9 @@ export async function startControl(socket: string, subject: ControlSubject): Pro
     response.statusCode = answer === undefined ? 404 : 200;
     response.end(
       JSON.stringify(
-        answer?.() ?? { error: { code: 'not_found', message: `ask for one of ${Object.keys(answers).join(', ')}` } },
+        answer?.() ?? {
+          error: { code: 'not_found', message: `ask for one of ${Object.keys(answers).join(', ')}` },
+        },
       ),
     );
   });

@@ -37,7 +37,8 @@ export function startConverging({ dataplane, log, compile, done }: ConvergeOptio
     verify = false;
     try {
       const report = await dataplane.apply(state, { verify: verifying });
-      for (const line of report.repaired) log.warn({ repaired: line }, 'the kernel differed from what was set up: repaired');
+      for (const line of report.repaired)
+        log.warn({ repaired: line }, 'the kernel differed from what was set up: repaired');
       for (const failure of report.failed) log.error(failure, 'not established');
       done(state, report);
       return report;

@@ -33,6 +33,8 @@ export function readJson<T>(file: string): T | undefined {
   try {
     return JSON.parse(text) as T;
   } catch {
-    throw new Error(`${file}: not JSON; move it away and start again, the agent will learn its contents anew`);
+    throw new Error(
+      `${file}: not JSON; move it away and start again, the agent will learn its contents anew`,
+    );
   }
 }

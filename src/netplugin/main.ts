@@ -19,7 +19,10 @@ const options = ((): ReturnType<typeof readOptions> => {
 if (options === 'help') process.stdout.write(USAGE);
 else if (process.getuid?.() !== 0) wrongUsage(new Error('must run as root: it sets up network namespaces'));
 else {
-  const log = pino({ name: 'netplugin', level: options.logLevel, base: { host: options.host } }, pino.destination(2));
+  const log = pino(
+    { name: 'netplugin', level: options.logLevel, base: { host: options.host } },
+    pino.destination(2),
+  );
   try {
     const agent = await startAgent(options, log);
     const end = (): void => {

@@ -38,7 +38,8 @@ export function startNames({ dataplane, log }: { dataplane: Dataplane; log: Logg
           startNameserver({
             sockets,
             answer: (client, question) => names.answer(router.tenant, client, question),
-            originalDestination: (protocol, client) => dataplane.originalDestination(namespace, protocol, client),
+            originalDestination: (protocol, client) =>
+              dataplane.originalDestination(namespace, protocol, client),
             upstreams: () => upstreams.list(),
             log,
           }),

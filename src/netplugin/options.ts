@@ -56,7 +56,8 @@ export function readOptions(args: readonly string[]): Options | 'help' {
     },
   });
   if (values.help === true) return 'help';
-  if (values.netmaster === undefined) throw new Error('--netmaster is missing: the URL where netmaster answers');
+  if (values.netmaster === undefined)
+    throw new Error('--netmaster is missing: the URL where netmaster answers');
   if (values.underlay === undefined)
     throw new Error("--underlay is missing: this host's address or interface towards the other hosts");
   const netmasters = values.netmaster.split(',').filter((url) => url !== '');

@@ -113,7 +113,12 @@ export function openReplica({ client, folder, log, changed }: ReplicaOptions): R
 
   const save = (): void => {
     saving = undefined;
-    writeJson(file, { store, revision, objects: contents(tables), underlays: [...lastUnderlays] } satisfies Saved);
+    writeJson(file, {
+      store,
+      revision,
+      objects: contents(tables),
+      underlays: [...lastUnderlays],
+    } satisfies Saved);
   };
   const saveSoon = (): void => {
     saving ??= setTimeout(save, SAVE_DELAY);

@@ -7,7 +7,16 @@
  * memory.ts has no journal, sqlite.ts one on disk.
  */
 import { randomUUID } from 'node:crypto';
-import { type Batch, type Change, type Check, CompactedError, type Entry, type Outcome, type Store, type Write } from './store.ts';
+import {
+  type Batch,
+  type Change,
+  type Check,
+  CompactedError,
+  type Entry,
+  type Outcome,
+  type Store,
+  type Write,
+} from './store.ts';
 
 /** Transactions that a watcher may be behind. */
 const HISTORY = 10_000;
@@ -113,7 +122,11 @@ export function openEngine(journal: Journal): Store {
   }
 
   function hold(lease: Lease): LiveLease {
-    const live: LiveLease = { ...lease, keys: new Set(), timer: setTimeout(() => end(lease.id), lease.ttl * 1000) };
+    const live: LiveLease = {
+      ...lease,
+      keys: new Set(),
+      timer: setTimeout(() => end(lease.id), lease.ttl * 1000),
+    };
     live.timer.unref();
     leases.set(lease.id, live);
     return live;

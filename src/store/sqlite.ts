@@ -37,7 +37,8 @@ function openJournal(file: string): Journal {
   const remove = db.prepare('DELETE FROM entry WHERE key = ?');
   const putLease = db.prepare('INSERT OR REPLACE INTO lease VALUES (?, ?)');
   const removeLease = db.prepare('DELETE FROM lease WHERE id = ?');
-  const meta = (name: string): string | undefined => (getMeta.get(name) as { value: string } | undefined)?.value;
+  const meta = (name: string): string | undefined =>
+    (getMeta.get(name) as { value: string } | undefined)?.value;
 
   if (meta('id') === undefined) putMeta.run('id', randomUUID());
 

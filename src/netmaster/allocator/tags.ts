@@ -1,5 +1,5 @@
 /** Tags on the wire: the lowest free one of the global range. */
-import { type Global, GLOBAL_DEFAULTS, parseRange } from '../../model/global.ts';
+import { GLOBAL_DEFAULTS, type Global, parseRange } from '../../model/global.ts';
 import type { World } from '../../model/kind.ts';
 import type { Network } from '../../model/network.ts';
 import { Refusal } from '../problem.ts';
@@ -30,7 +30,11 @@ export function nextTag(world: World, encap: 'vlan' | 'vxlan', network: string):
       ? free(low, high)
       : (free(low, Math.min(high, SWARM_FIRST - 1)) ?? free(SWARM_LAST + 1, high) ?? free(low, high));
   if (tag === undefined)
-    throw new Refusal(409, `network ${network}: all ${encap} tags of the global range ${text} are taken`, 'pktTag');
+    throw new Refusal(
+      409,
+      `network ${network}: all ${encap} tags of the global range ${text} are taken`,
+      'pktTag',
+    );
   return tag;
 }
 

@@ -7,12 +7,18 @@ import { type TSchema, Type } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
-import { type AddressRequest, type Applied, type HostAnswer, LATE_HEADER, type WriteAnswer } from '../../client/protocol.ts';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import {
+  type AddressRequest,
+  type Applied,
+  type HostAnswer,
+  LATE_HEADER,
+  type WriteAnswer,
+} from '../../client/protocol.ts';
 import { type Endpoint, EndpointSchema } from '../../model/endpoint.ts';
 import { HOST_TTL, type Host, HostSchema } from '../../model/host.ts';
 import type { Kind } from '../../model/kind.ts';
-import { KINDS, kindByCollection, keyOf } from '../../model/kinds.ts';
+import { KINDS, keyOf, kindByCollection } from '../../model/kinds.ts';
 import type { Store } from '../../store/store.ts';
 import type { Acknowledgements } from '../acknowledgements.ts';
 import { decideEndpoint, decideEndpointRemoval, decideRelease, decideReserve } from '../endpoints.ts';
@@ -72,7 +78,8 @@ function waitSeconds(request: FastifyRequest): number {
   const text = query(request, 'wait');
   if (text === undefined) return DEADLINE;
   const seconds = Number(text);
-  if (!(seconds >= 0 && seconds <= 600)) throw new Refusal(400, `wait: '${text}' must be 0 to 600 seconds`, 'wait');
+  if (!(seconds >= 0 && seconds <= 600))
+    throw new Refusal(400, `wait: '${text}' must be 0 to 600 seconds`, 'wait');
   return seconds;
 }
 
@@ -108,7 +115,8 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
               error.statusCode === 413 ? `the body is larger than ${BODY_LIMIT} bytes` : error.message,
             )
           : undefined;
-    if (refusal === undefined) log.error({ err: error, method: request.method, url: request.url }, 'request failed');
+    if (refusal === undefined)
+      log.error({ err: error, method: request.method, url: request.url }, 'request failed');
     const { status, code, message, field } = refusal ?? {
       status: 500,
       code: 'internal',
@@ -118,9 +126,12 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     void reply.status(status).send({ error: { code, message, ...(field === undefined ? {} : { field }) } });
   });
   server.setNotFoundHandler((request, reply) => {
-    void reply
-      .status(404)
-      .send({ error: { code: 'not_found', message: `${request.method} ${request.url.slice(0, 200)}: no such path; see /openapi.json` } });
+    void reply.status(404).send({
+      error: {
+        code: 'not_found',
+        message: `${request.method} ${request.url.slice(0, 200)}: no such path; see /openapi.json`,
+      },
+    });
   });
 
   const registry = new Registry();
@@ -155,7 +166,11 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
 
   await server.register(swagger, {
     openapi: {
-      info: { title: 'Contiv netmaster', version: parts.version, description: 'Tenants, networks, groups and policy' },
+      info: {
+        title: 'Contiv netmaster',
+        version: parts.version,
+        description: 'Tenants, networks, groups and policy',
+      },
     },
   });
   // Registered as a plugin so that it comes after swagger, which collects routes as they are added.
@@ -195,7 +210,8 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
       mirror
         .list<Endpoint>('endpoint')
         .find((e) => e.containerName === id || (id.length >= 12 && (e.containerID ?? '').startsWith(id)));
-    if (endpoint === undefined) throw new Refusal(404, `endpoint ${id} does not exist: no endpoint or container has this id`);
+    if (endpoint === undefined)
+      throw new Refusal(404, `endpoint ${id} does not exist: no endpoint or container has this id`);
     return endpoint;
   }
 
@@ -244,7 +260,11 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
       if (host.name !== name) throw new Refusal(400, `host ${name}: the body says ${host.name}`, 'name');
       const twin = mirror.list<Host>('host').find((h) => h.name !== name && h.underlay === host.underlay);
       if (twin !== undefined)
-        throw new Refusal(409, `host ${name}: underlay ${host.underlay} is host ${twin.name}'s already`, 'underlay');
+        throw new Refusal(
+          409,
+          `host ${name}: underlay ${host.underlay} is host ${twin.name}'s already`,
+          'underlay',
+        );
       const lease = leases.get(name);
       const alive = lease !== undefined && (await store.renew(lease));
       if (!alive || !Value.Equal(mirror.get<Host>('host', name), host)) {
@@ -258,11 +278,16 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
       }
       return { store: store.id, revision: mirror.revision } satisfies HostAnswer;
     });
-    api.post('/api/v1/hosts/:name/applied', { schema: { tags, body: AppliedSchema } }, async (request, reply) => {
-      const applied = read<Applied>('applied', AppliedSchema, request.body);
-      if (applied.store === store.id) acknowledgements.applied(parameter(request, 'name'), applied.revision);
-      return reply.status(204).send();
-    });
+    api.post(
+      '/api/v1/hosts/:name/applied',
+      { schema: { tags, body: AppliedSchema } },
+      async (request, reply) => {
+        const applied = read<Applied>('applied', AppliedSchema, request.body);
+        if (applied.store === store.id)
+          acknowledgements.applied(parameter(request, 'name'), applied.revision);
+        return reply.status(204).send();
+      },
+    );
 
     api.post('/api/v1/addresses', { schema: { tags, body: AddressRequestSchema } }, async (request) => {
       const wanted = read<AddressRequest>('address', AddressRequestSchema, request.body);
@@ -280,7 +305,8 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     api.put('/api/v1/endpoints/:id', { schema: { tags, body: EndpointSchema } }, async (request) => {
       const id = parameter(request, 'id');
       const endpoint = read<Endpoint>(`endpoint ${id}`, EndpointSchema, request.body);
-      if (endpoint.endpointID !== id) throw new Refusal(400, `endpoint ${id}: the body says ${endpoint.endpointID}`, 'endpointID');
+      if (endpoint.endpointID !== id)
+        throw new Refusal(400, `endpoint ${id}: the body says ${endpoint.endpointID}`, 'endpointID');
       const seconds = waitSeconds(request);
       const { revision } = await writer.write(() => decideEndpoint(mirror, endpoint));
       const late = await acknowledgements.wait(revision, seconds, query(request, 'host'));

@@ -28,7 +28,8 @@ export function watchStream(request: FastifyRequest, reply: FastifyReply, mirror
   out.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
   if (after === undefined) {
     for (const kind of [...KINDS.map((k) => k.name), 'endpoint', 'host'])
-      for (const [key, { object }] of mirror.entries(kind)) out.write(line({ type: 'object', kind, key, object }));
+      for (const [key, { object }] of mirror.entries(kind))
+        out.write(line({ type: 'object', kind, key, object }));
     out.write(line({ type: 'synced', store: mirror.storeId, revision: mirror.revision }));
   } else {
     out.write(line({ type: 'synced', store: mirror.storeId, revision: Number(after) }));

@@ -32,7 +32,14 @@ export function compile(view: View, local: LocalHost): HostState {
   const remotes = remoteEndpoints(view, local, byTenant);
   const networks = networksByTenant(view);
   const routers = tenants.map((tenant) =>
-    router(tenant, byTenant.get(tenant) ?? [], networks.get(tenant) ?? [], remotes.get(tenant) ?? [], view, local),
+    router(
+      tenant,
+      byTenant.get(tenant) ?? [],
+      networks.get(tenant) ?? [],
+      remotes.get(tenant) ?? [],
+      view,
+      local,
+    ),
   );
   return {
     routers,
@@ -41,8 +48,10 @@ export function compile(view: View, local: LocalHost): HostState {
   };
 }
 
-const byFirst = <T>(key: (value: T) => string | number) => (a: T, b: T): number =>
-  key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0;
+const byFirst =
+  <T>(key: (value: T) => string | number) =>
+  (a: T, b: T): number =>
+    key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0;
 
 function networksByTenant(view: View): Map<string, WatchedNetwork[]> {
   const networks = new Map<string, WatchedNetwork[]>();
@@ -93,7 +102,8 @@ function router(
   const vteps = new Set<string>();
   for (const endpoint of endpoints) {
     const network = byName.get(endpoint.networkName);
-    const vtep = view.hosts.get(endpoint.homingHost)?.underlay ?? local.lastUnderlays.get(endpoint.homingHost);
+    const vtep =
+      view.hosts.get(endpoint.homingHost)?.underlay ?? local.lastUnderlays.get(endpoint.homingHost);
     if (network === undefined || vtep === undefined || vtep === local.underlay) continue;
     vteps.add(vtep);
     for (const address of endpoint.ipAddress)
@@ -130,7 +140,9 @@ function router(
     remotes,
     publications: attachments
       .flatMap((a) => a.publications)
-      .sort(byFirst((p) => `${p.protocol} ${String(p.hostPort).padStart(5, '0')} ${p.address} ${p.hostAddress}`)),
+      .sort(
+        byFirst((p) => `${p.protocol} ${String(p.hostPort).padStart(5, '0')} ${p.address} ${p.hostAddress}`),
+      ),
   };
 }
 

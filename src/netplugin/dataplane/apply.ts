@@ -12,8 +12,14 @@
  * and one set element a remote endpoint, one neighbour and one fdb entry a remote host and network.
  */
 import fs from 'node:fs';
-import { forgetConnections, findByReply } from '../../linux/conntrack.ts';
-import { NETLINK_NETFILTER, type Netlink, NetlinkError, openNetlink, type Request } from '../../linux/netlink.ts';
+import { findByReply, forgetConnections } from '../../linux/conntrack.ts';
+import {
+  NETLINK_NETFILTER,
+  type Netlink,
+  NetlinkError,
+  openNetlink,
+  type Request,
+} from '../../linux/netlink.ts';
 import {
   bindPort,
   createNamespace,
@@ -29,7 +35,14 @@ import * as route from '../../linux/route.ts';
 import { NAMESERVER, NAMESERVER6, NFT_TABLE, VXLAN_PORT } from '../constants.ts';
 import type { Exit, HostState, Port, Router } from '../state.ts';
 import type { ApplyReport, NameserverSockets, OriginalDestination } from './index.ts';
-import { containerTable, createCommands, elementCommands, hostTable, routerTable, type Table } from './ruleset.ts';
+import {
+  containerTable,
+  createCommands,
+  elementCommands,
+  hostTable,
+  routerTable,
+  type Table,
+} from './ruleset.ts';
 
 const LOOPBACK = 1;
 const ROUTER_NAME = /^contiv-/;
@@ -153,24 +166,37 @@ export function openApplier(): Applier {
 
   // ---- links
 
-  function establishLinks(open: OpenRouter, router: Router, exit: Exit | undefined, pass: Pass): route.Link[] {
+  function establishLinks(
+    open: OpenRouter,
+    router: Router,
+    exit: Exit | undefined,
+    pass: Pass,
+  ): route.Link[] {
     let links = route.listLinks(open.netlink);
     const byName = new Map(links.map((l) => [l.name, l]));
-    const wanted = new Set(['lo', ...router.tunnels.map((t) => t.device), ...router.ports.map((p) => p.device)]);
+    const wanted = new Set([
+      'lo',
+      ...router.tunnels.map((t) => t.device),
+      ...router.ports.map((p) => p.device),
+    ]);
     if (exit !== undefined) wanted.add(UPLINK);
     const stray = links.filter((l) => /^(vx\d|ct[0-9a-f]|uplink$)/.test(l.name) && !wanted.has(l.name));
     const before = open.entries;
     for (const link of stray)
-      if (!before.has(`link ${link.name}`) && before.size > 0) pass.repaired.push(`${router.namespace}: ${link.name} was not ours`);
+      if (!before.has(`link ${link.name}`) && before.size > 0)
+        pass.repaired.push(`${router.namespace}: ${link.name} was not ours`);
     send(open.netlink, stray.map(route.deleteLink), pass, router.namespace);
 
     for (const tunnel of router.tunnels) {
       const link = byName.get(tunnel.device);
       const same =
-        link?.vxlan?.vni === tunnel.vni && link.vxlan.local === tunnel.local && link.vxlan.port === VXLAN_PORT;
+        link?.vxlan?.vni === tunnel.vni &&
+        link.vxlan.local === tunnel.local &&
+        link.vxlan.port === VXLAN_PORT;
       if (same) continue;
       if (link !== undefined) send(open.netlink, [route.deleteLink(link)], pass, router.namespace);
-      if (before.has(`link ${tunnel.device}`)) pass.repaired.push(`${router.namespace}: ${tunnel.device} was gone`);
+      if (before.has(`link ${tunnel.device}`))
+        pass.repaired.push(`${router.namespace}: ${tunnel.device} was gone`);
       try {
         hostLink.request(
           route.addVxlan({
@@ -240,7 +266,12 @@ export function openApplier(): Applier {
           setSysctl(`net/ipv6/neigh/${name}/proxy_delay`, '0');
         }
       });
-    send(open.netlink, down.map((l) => route.setLink(l.index, { up: true })), pass, router.namespace);
+    send(
+      open.netlink,
+      down.map((l) => route.setLink(l.index, { up: true })),
+      pass,
+      router.namespace,
+    );
     return links;
   }
 
@@ -337,7 +368,12 @@ export function openApplier(): Applier {
     }
     for (const subnet of router.subnets) routes.push({ destination: subnet, type: 'unreachable' });
     if (exit !== undefined && index.has(UPLINK)) {
-      routes.push({ destination: '0.0.0.0/0', type: 'unicast', via: exit.hostAddress, device: device(UPLINK) });
+      routes.push({
+        destination: '0.0.0.0/0',
+        type: 'unicast',
+        via: exit.hostAddress,
+        device: device(UPLINK),
+      });
       if (exit.hostAddress6 !== '')
         routes.push({ destination: '::/0', type: 'unicast', via: exit.hostAddress6, device: device(UPLINK) });
     }
@@ -346,7 +382,8 @@ export function openApplier(): Applier {
     for (const tunnel of router.tunnels.filter((t) => index.has(t.device)))
       for (const peer of tunnel.peers) {
         const at = device(tunnel.device);
-        if (!isV6(peer.vtep)) neighbours.push({ device: at, address: peer.vtep, mac: peer.mac, state: 'permanent' });
+        if (!isV6(peer.vtep))
+          neighbours.push({ device: at, address: peer.vtep, mac: peer.mac, state: 'permanent' });
         neighbours.push({ device: at, address: peer.linkLocal, mac: peer.mac, state: 'permanent' });
         forwarding.push({ device: at, mac: peer.mac, destination: peer.vtep });
       }
@@ -417,7 +454,10 @@ export function openApplier(): Applier {
   // ---- rule sets
 
   /** Rules of a table as the kernel has them, without handles and counters. */
-  function fingerprint(nft: Nft, table: Table): { rules: string; elements: Map<string, Set<string>> } | undefined {
+  function fingerprint(
+    nft: Nft,
+    table: Table,
+  ): { rules: string; elements: Map<string, Set<string>> } | undefined {
     let listing: Record<string, unknown>[];
     try {
       listing = nft.list(`list table ${table.name}`);
@@ -431,7 +471,9 @@ export function openApplier(): Applier {
       if (set !== undefined) elements.set(set.name, new Set((set.elem ?? []).map(elementText)));
       else if ('chain' in item || 'rule' in item) rules.push(item);
     }
-    const rest = JSON.stringify(rules, (key, value) => (key === 'handle' || key === 'counter' ? undefined : value));
+    const rest = JSON.stringify(rules, (key, value) =>
+      key === 'handle' || key === 'counter' ? undefined : value,
+    );
     return { rules: rest, elements };
   }
 
@@ -520,7 +562,8 @@ export function openApplier(): Applier {
       if (setSysctl(`net/ipv4/conf/${link.name}/rp_filter`, '0')) pass.writes++;
     }
     if (state.exits.length > 0 && setSysctl('net/ipv4/ip_forward', '1')) pass.writes++;
-    if (state.exits.some((e) => e.hostAddress6 !== '') && setSysctl('net/ipv6/conf/all/forwarding', '1')) pass.writes++;
+    if (state.exits.some((e) => e.hostAddress6 !== '') && setSysctl('net/ipv6/conf/all/forwarding', '1'))
+      pass.writes++;
     const table = hostTable(state);
     if (table === undefined) {
       if (hostRules.table !== undefined || first) {
@@ -558,7 +601,14 @@ export function openApplier(): Applier {
   }
 
   function apply(state: HostState, { verify }: { verify: boolean }): ApplyReport {
-    const pass: Pass = { verify: verify || first, writes: 0, repaired: [], lost: [], failed: [], created: [] };
+    const pass: Pass = {
+      verify: verify || first,
+      writes: 0,
+      repaired: [],
+      lost: [],
+      failed: [],
+      created: [],
+    };
     const exits = new Map(state.exits.map((e) => [e.namespace, e]));
     for (const router of state.routers) {
       const exit = exits.get(router.namespace);
@@ -585,7 +635,12 @@ export function openApplier(): Applier {
         // Devices first: a namespace that a socket still holds would keep them.
         inNamespace(namespacePath(name), () => {
           const netlink = openNetlink();
-          netlink.batch(route.listLinks(netlink).filter((l) => l.kind !== '').map(route.deleteLink));
+          netlink.batch(
+            route
+              .listLinks(netlink)
+              .filter((l) => l.kind !== '')
+              .map(route.deleteLink),
+          );
           netlink.close();
         });
         deleteNamespace(name);
@@ -596,7 +651,8 @@ export function openApplier(): Applier {
     } catch (error) {
       pass.failed.push({ message: `host: ${message(error)}` });
     }
-    for (const sandbox of led.keys()) if (!state.routers.some((r) => r.ports.some((p) => p.sandbox === sandbox))) led.delete(sandbox);
+    for (const sandbox of led.keys())
+      if (!state.routers.some((r) => r.ports.some((p) => p.sandbox === sandbox))) led.delete(sandbox);
     first = false;
     return pass;
   }

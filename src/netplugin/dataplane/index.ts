@@ -91,7 +91,8 @@ export async function startDataplane(): Promise<Dataplane> {
       return report;
     },
     openNameserver: (namespace) => call('openNameserver', namespace),
-    originalDestination: (namespace, protocol, client) => call('originalDestination', namespace, protocol, client),
+    originalDestination: (namespace, protocol, client) =>
+      call('originalDestination', namespace, protocol, client),
     async close() {
       await worker.terminate();
     },

@@ -12,8 +12,9 @@
  * The cost of a packet does not depend on how many elements there are: all lookups are in hash sets, but for
  * `same` (device . prefix), which has one element a local endpoint.
  */
-import { DOCKER_RESOLVER, NAMESERVER, NAMESERVER6, NFT_TABLE, VXLAN_PORT } from '../constants.ts';
+
 import { vtepMac } from '../compile/names.ts';
+import { DOCKER_RESOLVER, NAMESERVER, NAMESERVER6, NFT_TABLE, VXLAN_PORT } from '../constants.ts';
 import type { Exit, HostState, Publication, Router } from '../state.ts';
 
 export interface Table {
@@ -44,12 +45,22 @@ export function routerTable(router: Router, exit: Exit | undefined): Table {
     elements.set(name, found);
     return found;
   };
-  for (const name of ['sources', 'sources6', 'remotes', 'remotes6', 'same', 'same6', 'published', 'published6'])
+  for (const name of [
+    'sources',
+    'sources6',
+    'remotes',
+    'remotes6',
+    'same',
+    'same6',
+    'published',
+    'published6',
+  ])
     set(name);
   for (const port of router.ports) {
     for (const address of [...port.addresses, ...port.alsoFrom])
       set(isV6(address) ? 'sources6' : 'sources').add(`"${port.device}" . ${address}`);
-    for (const subnet of port.subnets) set(isV6(subnet) ? 'same6' : 'same').add(`"${port.device}" . ${subnet}`);
+    for (const subnet of port.subnets)
+      set(isV6(subnet) ? 'same6' : 'same').add(`"${port.device}" . ${subnet}`);
   }
   for (const remote of router.remotes)
     set(isV6(remote.address) ? 'remotes6' : 'remotes').add(`${vtepMac(remote.vtep)} . ${remote.address}`);
@@ -58,7 +69,8 @@ export function routerTable(router: Router, exit: Exit | undefined): Table {
       `${p.protocol} . ${p.hostPort} : ${p.address} . ${p.port}`,
     );
   const snat = exit === undefined ? [] : [`oifname "uplink" snat ip to ${exit.routerAddress}`];
-  if (exit !== undefined && exit.routerAddress6 !== '') snat.push(`oifname "uplink" snat ip6 to ${exit.routerAddress6}`);
+  if (exit !== undefined && exit.routerAddress6 !== '')
+    snat.push(`oifname "uplink" snat ip6 to ${exit.routerAddress6}`);
   return {
     name: `inet ${NFT_TABLE}`,
     elements,
@@ -238,8 +250,13 @@ chain postrouting {
 
 /** Makes the whole table anew in one transaction: at no moment is there none. */
 export function createCommands(table: Table): string {
-  const parts = [`add table ${table.name}`, `delete table ${table.name}`, `table ${table.name} {${table.body}}`];
-  for (const [set, elements] of table.elements) parts.push(...elementCommands('add', table.name, set, elements));
+  const parts = [
+    `add table ${table.name}`,
+    `delete table ${table.name}`,
+    `table ${table.name} {${table.body}}`,
+  ];
+  for (const [set, elements] of table.elements)
+    parts.push(...elementCommands('add', table.name, set, elements));
   return parts.join('\n');
 }
 

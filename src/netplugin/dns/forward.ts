@@ -28,7 +28,9 @@ export async function forward(
 
 /** The answer has the query's id and question (RFC 5452). */
 function matches(answer: Buffer, query: Buffer): boolean {
-  return answer.length >= 12 && answer.readUInt16BE(0) === query.readUInt16BE(0) && ((answer[2] ?? 0) & 0x80) !== 0;
+  return (
+    answer.length >= 12 && answer.readUInt16BE(0) === query.readUInt16BE(0) && ((answer[2] ?? 0) & 0x80) !== 0
+  );
 }
 
 function askUdp(query: Buffer, { address, port }: Upstream): Promise<Buffer | undefined> {

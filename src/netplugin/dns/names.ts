@@ -36,7 +36,10 @@ interface Members {
 
 interface TenantTable {
   /** By network, then by kind in order of precedence, then by name in lower case. */
-  readonly networks: Map<string, { containers: Map<string, Members>; aliases: Map<string, Members>; groups: Map<string, Members> }>;
+  readonly networks: Map<
+    string,
+    { containers: Map<string, Members>; aliases: Map<string, Members>; groups: Map<string, Members> }
+  >;
   /** By address: the endpoint that has it, and all networks of its container. */
   readonly owners: Map<string, { endpoint: Endpoint; networks: string[] }>;
   readonly subnets: Subnet[];

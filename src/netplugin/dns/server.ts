@@ -54,17 +54,37 @@ export function startNameserver(options: NameserverOptions): Nameserver {
   const { sockets, log } = options;
   let forwards = 0;
 
-  function reply(query: Query, rcode: number, answers: packet.Answer[], authorities: packet.Answer[] = []): Buffer {
+  function reply(
+    query: Query,
+    rcode: number,
+    answers: packet.Answer[],
+    authorities: packet.Answer[] = [],
+  ): Buffer {
     const edns = query.additionals?.some((a) => a.type === 'OPT') === true;
     return packet.encode({
       type: 'response',
       id: query.id ?? 0,
-      flags: packet.AUTHORITATIVE_ANSWER | packet.RECURSION_AVAILABLE | ((query.flags ?? 0) & packet.RECURSION_DESIRED) | rcode,
+      flags:
+        packet.AUTHORITATIVE_ANSWER |
+        packet.RECURSION_AVAILABLE |
+        ((query.flags ?? 0) & packet.RECURSION_DESIRED) |
+        rcode,
       questions: query.questions ?? [],
       answers,
       authorities,
       additionals: edns
-        ? [{ type: 'OPT', name: '.', udpPayloadSize: EDNS_UDP, extendedRcode: 0, ednsVersion: 0, flags: 0, flag_do: false, options: [] }]
+        ? [
+            {
+              type: 'OPT',
+              name: '.',
+              udpPayloadSize: EDNS_UDP,
+              extendedRcode: 0,
+              ednsVersion: 0,
+              flags: 0,
+              flag_do: false,
+              options: [],
+            },
+          ]
         : [],
     });
   }
@@ -74,7 +94,15 @@ export function startNameserver(options: NameserverOptions): Nameserver {
     type: 'SOA',
     name,
     ttl: 0,
-    data: { mname: 'ns.contiv', rname: 'hostmaster.contiv', serial: 1, refresh: 0, retry: 0, expire: 0, minimum: 0 },
+    data: {
+      mname: 'ns.contiv',
+      rname: 'hostmaster.contiv',
+      serial: 1,
+      refresh: 0,
+      retry: 0,
+      expire: 0,
+      minimum: 0,
+    },
   });
 
   /** undefined: not worth an answer. */
@@ -98,7 +126,11 @@ export function startNameserver(options: NameserverOptions): Nameserver {
     switch (found.kind) {
       case 'addresses': {
         const family = type === 'AAAA' ? 'AAAA' : 'A';
-        return reply(query, 0, found.addresses.map((data) => ({ type: family, name, ttl: TTL, data })));
+        return reply(
+          query,
+          0,
+          found.addresses.map((data) => ({ type: family, name, ttl: TTL, data })),
+        );
       }
       case 'pointer':
         return reply(query, 0, [{ type: 'PTR', name, ttl: TTL, data: found.name }]);
@@ -116,7 +148,8 @@ export function startNameserver(options: NameserverOptions): Nameserver {
     forwards++;
     try {
       const to = await options.originalDestination(client.protocol, client);
-      const outside = to !== undefined && ![NAMESERVER, NAMESERVER6].includes(to.address) && !isOurs(to.address);
+      const outside =
+        to !== undefined && ![NAMESERVER, NAMESERVER6].includes(to.address) && !isOurs(to.address);
       return await forward(bytes, outside ? [to] : options.upstreams(), client.protocol);
     } finally {
       forwards--;
@@ -124,7 +157,8 @@ export function startNameserver(options: NameserverOptions): Nameserver {
   }
 
   /** The router's own addresses: the container asked its gateway. Outside resolvers are never in a tenant's subnet. */
-  const isOurs = (address: string): boolean => options.answer('', { name: reverseName(address), type: 'PTR' }).kind !== 'forward';
+  const isOurs = (address: string): boolean =>
+    options.answer('', { name: reverseName(address), type: 'PTR' }).kind !== 'forward';
 
   // ---- UDP
 
@@ -135,7 +169,7 @@ export function startNameserver(options: NameserverOptions): Nameserver {
     socket.on('message', (bytes, { address, port }) => {
       respond(bytes, { protocol: 'udp', address, port })
         .then((answer) => {
-          if (answer !== undefined) socket.send(fit(answer, bytes), port, address);
+          if (answer !== undefined) socket.send(fitted(answer, bytes), port, address);
         })
         .catch((error) => log.error({ err: error }, 'query not answered'));
     });
@@ -191,10 +225,12 @@ function reverseName(address: string): string {
 }
 
 /** An answer that the client can take by UDP: too large a one becomes empty with TC set, and it asks by TCP. */
-function fit(answer: Buffer, query: Buffer): Buffer {
+function fitted(answer: Buffer, query: Buffer): Buffer {
   let limit = PLAIN_UDP;
   try {
-    const opt = packet.decode(query).additionals?.find((a) => a.type === 'OPT') as { udpPayloadSize?: number } | undefined;
+    const opt = packet.decode(query).additionals?.find((a) => a.type === 'OPT') as
+      | { udpPayloadSize?: number }
+      | undefined;
     if (opt !== undefined) limit = Math.max(PLAIN_UDP, Math.min(opt.udpPayloadSize ?? 0, EDNS_UDP));
   } catch {
     return answer; // the answer to garbage is a header

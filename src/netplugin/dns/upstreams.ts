@@ -43,6 +43,5 @@ export function openUpstreams(file = '/etc/resolv.conf'): Upstreams {
       }
       return known;
     },
-
   };
 }

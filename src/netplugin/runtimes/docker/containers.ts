@@ -62,7 +62,10 @@ export function followContainers(docker: Dockerode, endpoints: Endpoints, log: L
       const attachment = endpoints.attachments.get(entry.EndpointID);
       if (attachment === undefined || container.startsWith('ep-')) continue;
       if (attachment.endpoint.containerID === undefined)
-        await endpoints.describe(entry.EndpointID, { containerID: container, containerName: entry.Name } satisfies Description);
+        await endpoints.describe(entry.EndpointID, {
+          containerID: container,
+          containerName: entry.Name,
+        } satisfies Description);
     }
     return known;
   }
@@ -97,7 +100,11 @@ export function followContainers(docker: Dockerode, endpoints: Endpoints, log: L
     const attributes = event.Actor?.Attributes ?? {};
     if (event.Type === 'network' && event.Action === 'connect' && event.Actor?.ID !== undefined)
       await describeNetwork(event.Actor.ID);
-    else if (event.Type === 'container' && DESCRIBING.test(event.Action ?? '') && event.Actor?.ID !== undefined)
+    else if (
+      event.Type === 'container' &&
+      DESCRIBING.test(event.Action ?? '') &&
+      event.Actor?.ID !== undefined
+    )
       await describeContainer(event.Actor.ID);
     log.trace({ event: event.Action, attributes }, 'Docker event');
   }

@@ -76,7 +76,11 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
       LocalDefaultAddressSpace: 'contiv',
       GlobalDefaultAddressSpace: 'contiv-global',
     }),
-    'IpamDriver.RequestPool': (request: { Options?: Record<string, string>; Pool?: string; V6?: boolean }) => {
+    'IpamDriver.RequestPool': (request: {
+      Options?: Record<string, string>;
+      Pool?: string;
+      V6?: boolean;
+    }) => {
       const target = readTarget(request.Options);
       const network = networkOf(target);
       const family = request.V6 === true ? 6 : 4;
@@ -103,7 +107,10 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
       if (request.Options?.RequestAddressType === 'com.docker.network.gateway') {
         const gateway = pool.family === 6 ? network.ipv6Gateway : network.gateway;
         const subnet = subnetPrefix((pool.family === 6 ? network.ipv6Subnet : network.subnet) ?? '');
-        return { Address: `${gateway || request.Address || DUMMY_GATEWAY}/${subnet.split('/')[1]}`, Data: {} };
+        return {
+          Address: `${gateway || request.Address || DUMMY_GATEWAY}/${subnet.split('/')[1]}`,
+          Data: {},
+        };
       }
       const { address, prefixLength } = await endpoints.reserve({
         tenantName: pool.tenant,
@@ -145,10 +152,14 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
       const target = targetOf(request.NetworkID);
       networkOf(target);
       const given = request.Interface ?? {};
-      const addresses = [given.Address, given.AddressIPv6].filter((a) => a).map((a) => (a as string).split('/')[0] as string);
+      const addresses = [given.Address, given.AddressIPv6]
+        .filter((a) => a)
+        .map((a) => (a as string).split('/')[0] as string);
       const ipv4 = addresses[0];
       if (ipv4 === undefined || ipv4.includes(':'))
-        throw new Error(`endpoint ${request.EndpointID}: Docker gave no IPv4 address; use the IPAM driver netplugin`);
+        throw new Error(
+          `endpoint ${request.EndpointID}: Docker gave no IPv4 address; use the IPAM driver netplugin`,
+        );
       const mac = given.MacAddress || macOf(ipv4);
       created.set(request.EndpointID, { network: request.NetworkID, addresses, mac });
       save();
@@ -160,7 +171,8 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
     },
     'NetworkDriver.Join': async (request: { NetworkID: string; EndpointID: string; SandboxKey: string }) => {
       const waiting = created.get(request.EndpointID);
-      if (waiting === undefined) throw new Error(`endpoint ${request.EndpointID} was not created on this host`);
+      if (waiting === undefined)
+        throw new Error(`endpoint ${request.EndpointID} was not created on this host`);
       const target = targetOf(request.NetworkID);
       const network = networkOf(target);
       const { device } = await endpoints.attach(
@@ -192,7 +204,8 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
     },
     'NetworkDriver.ProgramExternalConnectivity': async (request: { EndpointID: string; Options?: Json }) => {
       const attachment = endpoints.attachments.get(request.EndpointID);
-      if (attachment === undefined) throw new Error(`endpoint ${request.EndpointID} has not joined on this host`);
+      if (attachment === undefined)
+        throw new Error(`endpoint ${request.EndpointID} has not joined on this host`);
       const mappings = (request.Options?.['com.docker.network.portmap'] ?? []) as PortMapping[];
       const wanted = readPortMap(mappings, attachment.endpoint.ipAddress);
       const published: readonly Publication[] = publications.claim(request.EndpointID, wanted);
@@ -227,7 +240,9 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
   function targetOf(dockerNetwork: string): Target {
     const target = targets.get(dockerNetwork);
     if (target === undefined)
-      throw new Error(`Docker network ${dockerNetwork} is not known to netplugin: remove it with docker network rm`);
+      throw new Error(
+        `Docker network ${dockerNetwork} is not known to netplugin: remove it with docker network rm`,
+      );
     return target;
   }
 

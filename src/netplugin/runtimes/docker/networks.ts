@@ -38,7 +38,9 @@ export function wantedNetworks(view: View): Map<string, WantedNetwork> {
   const add = (name: string, tenant: string, network: string, group: string): void => {
     const spec = view.networks.get(`${tenant}:${network}`);
     if (spec === undefined || spec.encap === 'vlan') return; // kept only until there is a fabric for it
-    const config = [{ Subnet: subnetPrefix(spec.subnet), ...(spec.gateway ? { Gateway: spec.gateway } : {}) }];
+    const config = [
+      { Subnet: subnetPrefix(spec.subnet), ...(spec.gateway ? { Gateway: spec.gateway } : {}) },
+    ];
     if (spec.ipv6Subnet)
       config.push({
         Subnet: subnetPrefix(spec.ipv6Subnet),
@@ -109,7 +111,8 @@ export function startOffer(docker: Dockerode, view: View, log: Logger): Offer {
     for (const network of wanted.values()) {
       if (names.has(network.name)) continue;
       await create(network).catch((error) => {
-        if (error.statusCode !== 409) log.error({ err: error, network: network.name }, 'Docker refuses the network');
+        if (error.statusCode !== 409)
+          log.error({ err: error, network: network.name }, 'Docker refuses the network');
       });
     }
   }
@@ -122,7 +125,8 @@ export function startOffer(docker: Dockerode, view: View, log: Logger): Offer {
         try {
           await sync();
         } catch (error) {
-          if (reachable) log.warn({ err: error }, 'Docker cannot be reached: networks are offered when it answers');
+          if (reachable)
+            log.warn({ err: error }, 'Docker cannot be reached: networks are offered when it answers');
           reachable = false;
         }
       }

@@ -28,11 +28,15 @@ const LAST_CHOSEN = 65535;
 
 const PROTOCOLS: Readonly<Record<number, Publication['protocol']>> = { 6: 'tcp', 17: 'udp', 132: 'sctp' };
 
-export function readPortMap(mappings: readonly PortMapping[], addresses: readonly string[]): WantedPublication[] {
+export function readPortMap(
+  mappings: readonly PortMapping[],
+  addresses: readonly string[],
+): WantedPublication[] {
   const [ipv4, ipv6] = addresses;
   return mappings.flatMap((mapping) => {
     const protocol = PROTOCOLS[mapping.Proto];
-    if (protocol === undefined) throw new Error(`port ${mapping.Port}: protocol ${mapping.Proto} cannot be published`);
+    if (protocol === undefined)
+      throw new Error(`port ${mapping.Port}: protocol ${mapping.Proto} cannot be published`);
     const hostAddress = ['0.0.0.0', '::'].includes(mapping.HostIP ?? '') ? '' : (mapping.HostIP ?? '');
     const wanted = {
       protocol,
@@ -86,7 +90,12 @@ export function openPublications(): Publications {
       try {
         return wanted.map(({ lastPort, ...publication }) => {
           // IPv4 and IPv6 of one mapping get the same port.
-          const mapping = [publication.protocol, publication.hostAddress, publication.hostPort, publication.port].join();
+          const mapping = [
+            publication.protocol,
+            publication.hostAddress,
+            publication.hostPort,
+            publication.port,
+          ].join();
           const first = chosen.get(mapping);
           const from = first ?? publication.hostPort;
           const to = first ?? lastPort ?? publication.hostPort;

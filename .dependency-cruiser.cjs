@@ -1,0 +1,47 @@
+/** Imports point down the way of the data, never up: docs/architecture.md. */
+const only = (name, from, allowed) => ({
+  name,
+  severity: 'error',
+  from: { path: from, pathNot: '\\.test\\.ts$' },
+  to: { path: '^(src|lab|test|bench)/', pathNot: allowed },
+});
+
+module.exports = {
+  forbidden: [
+    {
+      name: 'no-cycles',
+      severity: 'error',
+      from: { pathNot: '\\.test\\.ts$' },
+      to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only', 'dynamic-import'] } },
+    },
+    only('model-knows-model', '^src/model/', '^src/model/'),
+    only('linux-knows-linux', '^src/linux/', '^src/linux/'),
+    only('store-knows-store', '^src/store/', '^src/store/'),
+    only('client-knows-model', '^src/client/', '^src/(client|model)/'),
+    only('netctl-knows-client', '^src/netctl/', '^src/(netctl|client|model)/'),
+    only('netmaster-knows-store', '^src/netmaster/', '^src/(netmaster|store|model|client/protocol)'),
+    only(
+      'compile-knows-no-kernel',
+      '^src/netplugin/compile/',
+      '^src/(model/|netplugin/(compile/|state|view|constants))',
+    ),
+    only(
+      'dns-knows-no-kernel',
+      '^src/netplugin/dns/',
+      '^src/(model/|client/protocol|netplugin/(dns/|view|constants|dataplane/index))',
+    ),
+    only(
+      'dataplane-knows-state',
+      '^src/netplugin/dataplane/',
+      '^src/(linux/|netplugin/(dataplane/|state|constants|compile/names))',
+    ),
+    only('netplugin-knows-client', '^src/netplugin/', '^src/(netplugin|client|model|linux)/'),
+    only('lab-stands-outside', '^lab/', '^lab/'),
+  ],
+  options: {
+    tsConfig: { fileName: 'tsconfig.json' },
+    tsPreCompilationDeps: true,
+    exclude: { path: 'node_modules' },
+    doNotFollow: { path: 'node_modules' },
+  },
+};

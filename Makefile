@@ -1,0 +1,41 @@
+# make demo runs the main job, make test passes the tests; both install what they need (Debian or Ubuntu, as root).
+ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
+export PATH := $(ROOT)node_modules/node/bin:$(ROOT)node_modules/.bin:$(PATH)
+
+.PHONY: help setup demo test test-unit test-kernel test-lab lint bench clean
+
+help:
+	@echo 'make setup   installs packages only'
+	@echo 'make demo    two virtual hosts and the quick start; leaves them up'
+	@echo 'make test    lint, test-unit, test-kernel, test-lab'
+	@echo 'make bench   this network against its peers, as ratios'
+	@echo 'make clean   ends the lab, removes what was installed here'
+
+setup:
+	@lab/setup.sh
+
+demo: setup
+	@lab/demo.sh
+
+test: lint test-unit test-kernel test-lab
+
+lint: setup
+	tsc --noEmit
+	biome check --error-on-warnings .
+	depcruise --config .dependency-cruiser.cjs src lab test
+
+test-unit: setup
+	vitest run --project unit
+
+test-kernel: setup
+	vitest run --project kernel
+
+test-lab: setup
+	vitest run --project lab
+
+bench: setup
+	node --disable-warning=ExperimentalWarning bench/main.ts
+
+clean:
+	-bin/lab down
+	rm -rf node_modules
