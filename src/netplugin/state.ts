@@ -64,6 +64,8 @@ export interface Port {
   readonly mtu: number;
   /** The endpoint's addresses, each routed /32 or /128 to the device. */
   readonly addresses: readonly string[];
+  /** Gateways of the endpoint's network: also on the device, so that the router's own messages come from them. */
+  readonly gateways: readonly string[];
   /** Subnets of the endpoint's network: between them the router must not be seen (ttl kept). */
   readonly subnets: readonly string[];
   /** Other addresses that the same container has in this tenant: legal sources here too. */

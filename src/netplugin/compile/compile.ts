@@ -132,11 +132,7 @@ function router(
     tunnels,
     ports,
     subnets: networks.flatMap(subnetsOf).sort(),
-    gateways: networks
-      .flatMap((n) => [n.gateway, n.ipv6Gateway])
-      .filter((g) => g)
-      .map((g) => canonical(g as string))
-      .sort(),
+    gateways: networks.flatMap(gatewaysOf).sort(),
     remotes,
     publications: attachments
       .flatMap((a) => a.publications)
@@ -146,8 +142,11 @@ function router(
   };
 }
 
-const canonical = (address: string): string =>
-  numberAddress(addressNumber(address), address.includes(':') ? 6 : 4);
+function gatewaysOf(network: WatchedNetwork): string[] {
+  return [network.gateway, network.ipv6Gateway]
+    .filter((g) => g)
+    .map((g) => numberAddress(addressNumber(g as string), (g as string).includes(':') ? 6 : 4));
+}
 
 function overlayMtu(local: LocalHost): number {
   return local.underlayMtu - ENCAPSULATION[local.underlay.includes(':') ? 6 : 4];
@@ -170,6 +169,7 @@ function port(
     mac: endpoint.macAddress,
     mtu: overlayMtu(local),
     addresses: endpoint.ipAddress,
+    gateways: network === undefined ? [] : gatewaysOf(network),
     subnets: network === undefined ? [] : subnetsOf(network),
     alsoFrom: siblings.flatMap((a) => a.endpoint.ipAddress).sort(),
     joined: attachment.phase === 'joined',

@@ -327,23 +327,20 @@ export function openApplier(): Applier {
     const name = new Map(links.map((l) => [l.index, l.name]));
     const established = new Set<string>(links.map((l) => `link ${l.name}`));
     const device = (text: string): number => index.get(text) ?? 0;
-    const gateways4 = router.gateways.filter((g) => !isV6(g));
-    const gateways6 = [...router.gateways.filter(isV6), NAMESERVER6];
     const hasIpv6 = router.subnets.some(isV6);
     const ports = router.ports.filter((p) => index.has(p.device));
 
-    const addresses: route.Address[] = [...gateways4, NAMESERVER].map((address) => ({
+    const addresses: route.Address[] = [...router.gateways, NAMESERVER, NAMESERVER6].map((address) => ({
       index: LOOPBACK,
       address,
-      length: 32,
+      length: isV6(address) ? 128 : 32,
       scope: 0,
     }));
-    addresses.push({ index: LOOPBACK, address: NAMESERVER6, length: 128, scope: 0 });
-    // A router answers neighbour solicitations only for addresses of the very device (net/ipv6/ndisc.c).
-    if (hasIpv6)
-      for (const port of ports)
-        for (const address of gateways6)
-          addresses.push({ index: device(port.device), address, length: 128, scope: 0 });
+    // A router answers neighbour solicitations only for addresses of the very device (net/ipv6/ndisc.c), and
+    // sends its ICMP messages from the address of the device that they leave by.
+    for (const port of ports)
+      for (const address of hasIpv6 ? [...port.gateways, NAMESERVER6] : port.gateways)
+        addresses.push({ index: device(port.device), address, length: isV6(address) ? 128 : 32, scope: 0 });
     if (exit !== undefined && index.has(UPLINK)) {
       addresses.push({ index: device(UPLINK), address: exit.routerAddress, length: 31, scope: 0 });
       if (exit.routerAddress6 !== '')

@@ -27,10 +27,10 @@ export interface Table {
 }
 
 /**
- * Times to live that grow by one, which the router's own decrement takes away again: what systems start with, and
- * what traceroute counts up. A chain each, since libnftables 1.0.6 cannot set a single byte from a map.
+ * Times to live that grow by one, which the router's own decrement takes away again: what systems start with, with
+ * and without a first hop, and what traceroute counts up. A chain each, since libnftables 1.0.6 cannot set a single byte from a map.
  */
-const TTLS = [...Array.from({ length: 32 }, (_, i) => i + 1), 64, 128];
+const TTLS = [...Array.from({ length: 32 }, (_, i) => i + 1), 63, 64, 127, 128];
 const TTL_CHAINS = TTLS.map(
   (ttl) => `chain ttl_${ttl} { ip ttl set ${ttl + 1}; ip6 hoplimit set ${ttl + 1}; }`,
 ).join('\n');
@@ -202,6 +202,7 @@ chain raw {
   type filter hook prerouting priority -300; policy accept;
   iifname "cx*" ip daddr 127.0.0.0/8 drop
   iifname "cx*" ip saddr != @transit drop
+  iifname "cx*" ip6 saddr != fe80::/10 ip6 saddr != @transit6 drop
 }
 chain prerouting {
   type nat hook prerouting priority -101; policy accept;${lead}
