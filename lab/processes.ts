@@ -66,6 +66,11 @@ export async function start(lab: string, name: ProcessName, hostName: string): P
   if (state === undefined || host === undefined) throw new Error(`no host '${hostName}' in lab '${lab}'`);
   const old = state.processes.find((p) => p.name === name && p.host === hostName);
   if (old !== undefined && isRunning(old)) return old;
+  // What a killed dockerd left (its containerd dies with it): the ids may belong to others by now.
+  if (name === 'dockerd')
+    await tryRun(
+      ...onHost(lab, hostName, 'rm', '-f', '/run/docker.pid', '/run/docker/containerd/containerd.pid'),
+    );
   const log = fs.openSync(logFile(lab, name, hostName), 'a');
   const [command, args] = onHost(lab, hostName, ...commandOf(name, host, state));
   const child = spawn(command, args, { detached: true, stdio: ['ignore', log, log], cwd: '/' });
