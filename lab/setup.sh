@@ -45,7 +45,7 @@ fi
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
   echo "  installing npm packages ..."
   log=$(mktemp)
-  npm ci --no-audit --no-fund >"$log" 2>&1 || { tail -5 "$log" >&2; echo "setup: npm ci failed" >&2; exit 1; }
+  npm ci --no-audit --no-fund >"$log" 2>&1 || { grep -m 8 'npm error' "$log" >&2; echo "setup: npm ci failed" >&2; exit 1; }
   rm -f "$log"
   touch node_modules/.package-lock.json
 fi

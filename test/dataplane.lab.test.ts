@@ -1,0 +1,310 @@
+/** Each trap of the data plane, on real hosts with real containers. node2's resolver is on loopback. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  addressOf,
+  type Background,
+  background,
+  clear,
+  differences,
+  docker,
+  inside,
+  must,
+  netctl,
+  on,
+  pings,
+  run,
+  until,
+} from './lab.ts';
+
+const OUTSIDE = '198.51.100.1';
+let resolver: Background;
+
+beforeAll(async () => {
+  await netctl('net', 'create', 'one', '--subnet=10.1.0.0/24', '--gateway=10.1.0.254');
+  await netctl(
+    'net',
+    'create',
+    'two',
+    '--subnet=10.2.0.0/24',
+    '--gateway=10.2.0.254',
+    '--subnetv6=fd00:2::/64',
+    '--gatewayv6=fd00:2::fe',
+  );
+  await netctl('net', 'create', 'closed', '--subnet=10.3.0.0/24');
+  await run('node1', 'a', 'one');
+  await run('node2', 'b', 'one');
+  await run('node1', 'c', 'two');
+  await run('node2', 'd', 'two');
+  // The resolver of the hosts, and one of the world's: the outside answers every A query with 203.0.113.9.
+  resolver = background(
+    'outside',
+    process.execPath,
+    '--disable-warning=ExperimentalWarning',
+    `${import.meta.dirname}/resolver.ts`,
+  );
+  await until('resolver', async () => resolver.lines.includes('ready'));
+});
+afterAll(async () => {
+  await resolver?.end('SIGTERM');
+  await clear();
+});
+
+describe('between containers', () => {
+  it('carries IPv6 as IPv4, by name', async () => {
+    expect((await inside('node1', 'c', 'ping', '-6', '-c', '1', '-W', '2', 'd')).out).toMatch(
+      /from fd00:2::3: .*ttl=64/,
+    );
+  });
+
+  it('is one hop between networks of a tenant, in both directions', async () => {
+    const { out } = await inside('node1', 'a', 'ping', '-c', '1', '-W', '2', await addressOf('node2', 'd'));
+    expect(out).toMatch(/ttl=63/);
+  });
+
+  it('answers for the gateway on every host, IPv4 and IPv6', async () => {
+    for (const [host, name] of [
+      ['node1', 'c'],
+      ['node2', 'd'],
+    ] as const) {
+      expect(await pings(host, name, '10.2.0.254')).toBe(true);
+      expect(await pings(host, name, 'fd00:2::fe')).toBe(true);
+    }
+  });
+
+  it('does not reach an address that nobody has, on any way', async () => {
+    const capture = background('outside', 'tcpdump', '-lnni', 'eth0', 'host 10.2.0.99 or host 10.1.0.99');
+    await until('capture', async () => capture.lines.some((l) => l.includes('listening on')));
+    expect(await pings('node1', 'a', '10.1.0.99')).toBe(false);
+    expect(await pings('node1', 'a', '10.2.0.99')).toBe(false);
+    await capture.end();
+    expect(capture.lines.filter((l) => l.includes('10.1.0.99') || l.includes('10.2.0.99'))).toEqual([]);
+  });
+
+  it('drops packets with a source that is not the container’s, and counts them', async () => {
+    const counter = async (): Promise<number> =>
+      Number(
+        /packets (\d+)/.exec(
+          await must(
+            'node1',
+            'ip',
+            'netns',
+            'exec',
+            'contiv-default',
+            'nft',
+            'list',
+            'counter',
+            'inet',
+            'contiv',
+            'spoofed',
+          ),
+        )?.[1],
+      );
+    const before = await counter();
+    const capture = background('node2', 'tcpdump', '-lnni', 'eth0', 'udp port 4789');
+    await until('capture', async () => capture.lines.some((l) => l.includes('listening on')));
+    const pid = await docker('node1', 'inspect', '-f', '{{.State.Pid}}', 'a');
+    // An address of the other container, set up within the container's namespace by its "root".
+    await must('node1', 'nsenter', '-t', pid, '-n', 'ip', 'addr', 'add', '10.1.0.77/32', 'dev', 'eth0');
+    await on(
+      'node1',
+      'nsenter',
+      '-t',
+      pid,
+      '-n',
+      'ping',
+      '-c',
+      '2',
+      '-W',
+      '1',
+      '-I',
+      '10.1.0.77',
+      '10.1.0.3',
+    );
+    await must('node1', 'nsenter', '-t', pid, '-n', 'ip', 'addr', 'del', '10.1.0.77/32', 'dev', 'eth0');
+    await capture.end();
+    expect(await counter()).toBeGreaterThan(before);
+    expect(capture.lines.filter((l) => l.includes('10.1.0.77'))).toEqual([]);
+  });
+});
+
+describe('the way out', () => {
+  it('reaches outside from every host although Docker sets the FORWARD policy to DROP', async () => {
+    expect(await must('node1', 'iptables', '-S', 'FORWARD')).toMatch(/-P FORWARD DROP/);
+    expect(await pings('node1', 'a', OUTSIDE)).toBe(true);
+    expect(await pings('node2', 'd', OUTSIDE)).toBe(true);
+  });
+
+  it('stays closed for a network without gateway, which works within', async () => {
+    await run('node1', 'x1', 'closed');
+    await run('node2', 'x2', 'closed');
+    expect(await pings('node1', 'x1', 'x2')).toBe(true);
+    expect(await pings('node1', 'x1', OUTSIDE)).toBe(false);
+    expect((await inside('node1', 'x1', 'ip', 'route')).out).not.toMatch(/default/);
+    expect((await inside('node1', 'x1', 'ls', '/sys/class/net')).out.split(/\s+/).filter((n) => n)).toEqual([
+      'eth0',
+      'lo',
+    ]);
+  });
+
+  it('keeps containers from VXLAN sockets and from netmaster', async () => {
+    const capture = background('node2', 'tcpdump', '-lnni', 'eth0', 'udp port 4789 and host 192.168.50.12');
+    await until('capture', async () => capture.lines.some((l) => l.includes('listening on')));
+    for (const [host, name] of [
+      ['node1', 'a'],
+      ['node2', 'b'],
+    ] as const)
+      await inside(host, name, 'sh', '-c', 'echo forged | nc -u -w 1 192.168.50.12 4789');
+    await capture.end();
+    expect(capture.lines.filter((l) => l.includes('.4789: ') && !l.includes('VXLAN'))).toEqual([]);
+    for (const [host, name] of [
+      ['node1', 'a'],
+      ['node2', 'b'],
+    ] as const)
+      expect(
+        (await inside(host, name, 'curl', '-s', '-m', '2', 'http://192.168.50.11:9999/version')).status,
+      ).not.toBe(0);
+    expect((await on('outside', 'curl', '-s', '-m', '2', 'http://192.168.50.11:9999/version')).status).toBe(
+      0,
+    );
+  });
+});
+
+describe('published ports', () => {
+  beforeAll(async () => {
+    await run('node1', 'pub', 'two', '-p', '8080:80');
+    await docker('node1', 'exec', '-d', 'pub', 'httpd', '-f', '-p', '80', '-h', '/www');
+    await until(
+      'httpd',
+      async () => (await inside('node1', 'pub', 'curl', '-s', 'http://127.0.0.1/')).status === 0,
+    );
+  });
+  const fetch = (host: string, url: string) => on(host, 'curl', '-s', '-m', '5', url);
+
+  it('are reached from outside, from the host, on localhost, and from containers of both hosts', async () => {
+    const url = 'http://192.168.50.11:8080/';
+    expect((await fetch('outside', url)).out).toBe('hello from contiv\n');
+    expect((await fetch('node1', url)).out).toBe('hello from contiv\n');
+    expect((await fetch('node1', 'http://127.0.0.1:8080/')).out).toBe('hello from contiv\n');
+    for (const [host, name] of [
+      ['node1', 'a'],
+      ['node1', 'pub'],
+      ['node2', 'b'],
+    ] as const)
+      expect((await inside(host, name, 'curl', '-s', '-m', '5', url)).out).toBe('hello from contiv\n');
+  });
+
+  it('show the container the address of an outside client', async () => {
+    const capture = background('node1', 'docker', 'exec', 'pub', 'tcpdump', '-lnni', 'eth0', 'tcp port 80');
+    await until('capture', async () => capture.lines.some((l) => l.includes('listening on')));
+    await fetch('outside', 'http://192.168.50.11:8080/');
+    await until('packets', async () => capture.lines.some((l) => l.includes('192.168.50.1.')));
+    await capture.end('SIGTERM');
+    await inside('node1', 'pub', 'killall', 'tcpdump');
+  });
+
+  it('are refused where they are taken, with the port in the message, and nothing is left', async () => {
+    const { status, err } = await on(
+      'node1',
+      'docker',
+      'run',
+      '-d',
+      '--name=late',
+      '--net=two',
+      '-p',
+      '8080:80',
+      'contiv/lab',
+    );
+    expect(status).not.toBe(0);
+    expect(err).toMatch(/port 8080 is taken/);
+    await docker('node1', 'rm', '-f', 'late');
+    expect(await differences()).toBe('');
+  });
+
+  it('are free again when the container is gone', async () => {
+    await docker('node1', 'rm', '-f', 'pub');
+    expect((await fetch('outside', 'http://192.168.50.11:8080/')).status).not.toBe(0);
+    await run('node1', 'pub', 'two', '-p', '8080:80');
+    await docker('node1', 'rm', '-f', 'pub');
+  });
+});
+
+describe('a container on two networks', () => {
+  it('answers on both addresses and has names in both', async () => {
+    await run('node1', 'both', 'one');
+    await docker('node1', 'network', 'connect', 'two', 'both');
+    const text = await docker(
+      'node1',
+      'inspect',
+      '-f',
+      '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}',
+      'both',
+    );
+    const [first = '', second = ''] = text.split(' ');
+    for (const address of [first, second]) {
+      expect(await pings('node2', 'b', address)).toBe(true);
+      expect(await pings('node2', 'd', address)).toBe(true);
+    }
+    expect(await pings('node2', 'b', 'both')).toBe(true);
+    expect(await pings('node2', 'd', 'both')).toBe(true);
+    expect(await differences()).toBe('');
+    await docker('node1', 'network', 'disconnect', 'two', 'both');
+    expect(await differences()).toBe('');
+    expect(await pings('node2', 'b', 'both')).toBe(true);
+  });
+});
+
+describe('names', () => {
+  const ask = (host: string, name: string, ...args: string[]): Promise<string> =>
+    inside(host, name, 'dig', '+short', '+tries=2', '+time=3', ...args).then((r) => r.out.trim());
+
+  it('resolve aliases, other networks of the tenant, and back from addresses', async () => {
+    await run('node2', 'store', 'one', '--network-alias=cache');
+    expect(await until('alias', async () => (await ask('node1', 'a', 'cache')) || undefined)).toBe(
+      await addressOf('node2', 'store'),
+    );
+    expect(await ask('node1', 'a', 'd.two')).toBe(await addressOf('node2', 'd'));
+    expect(await ask('node1', 'a', 'd')).toBe('');
+    expect(await ask('node1', 'a', '-x', await addressOf('node2', 'store'))).toBe('store.one.');
+  });
+
+  it('resolve a group to all members, on hosts of both kinds', async () => {
+    await netctl('group', 'create', 'one', 'app');
+    const members = [
+      await run('node1', 'app1', 'app.one'),
+      await run('node2', 'app2', 'app.one'),
+      await run('node2', 'app3', 'app'),
+    ];
+    for (const [host, name] of [
+      ['node1', 'a'],
+      ['node2', 'b'],
+    ] as const)
+      expect((await ask(host, name, 'app')).split('\n').sort()).toEqual([...members].sort());
+    await docker('node2', 'pause', 'app2');
+    await until(
+      'paused member leaves',
+      async () => !(await ask('node1', 'a', 'app')).includes(members[1] as string),
+    );
+    await docker('node2', 'unpause', 'app2');
+    await until('member is back', async () =>
+      (await ask('node1', 'a', 'app')).includes(members[1] as string),
+    );
+  });
+
+  it('that are unknown are no names, and a known one without the type is empty', async () => {
+    expect((await inside('node1', 'a', 'dig', 'nosuch')).out).toMatch(/NXDOMAIN/);
+    expect((await inside('node1', 'a', 'dig', 'b', 'AAAA')).out).toMatch(/NOERROR.*\n.*ANSWER: 0/);
+  });
+
+  it('of others are answered by the host’s resolver, and by an outside one that is asked', async () => {
+    expect(await ask('node1', 'a', 'example.com')).toBe('203.0.113.9');
+    expect(await ask('node1', 'a', '@198.51.100.1', 'example.com')).toBe('203.0.113.9');
+    expect(await ask('node1', 'a', '+tcp', 'example.com')).toBe('203.0.113.9');
+  });
+
+  it('of ours are answered whichever outside resolver is asked, and by the gateway', async () => {
+    const b = await addressOf('node2', 'b');
+    expect(await ask('node1', 'a', '@198.51.100.1', 'b')).toBe(b);
+    expect(await ask('node1', 'a', '@10.1.0.254', 'b')).toBe(b);
+    expect(await ask('node1', 'a', '+tcp', 'b')).toBe(b);
+  });
+});

@@ -1,0 +1,145 @@
+/** How the lab tests reach their lab, which is up for all of them (labSetup.ts). */
+import { execFile, spawn } from 'node:child_process';
+import path from 'node:path';
+
+export const LAB = 'labtest';
+const ROOT = path.dirname(import.meta.dirname);
+const COMMAND = path.join(ROOT, 'bin/lab');
+
+export interface Ended {
+  readonly status: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+const environment = (): NodeJS.ProcessEnv => ({ ...process.env, LAB });
+
+/** Runs bin/lab and answers however it ends. */
+export function lab(...args: string[]): Promise<Ended> {
+  return new Promise((done) => {
+    execFile(COMMAND, args, { env: environment(), maxBuffer: 1 << 26 }, (error, out, err) => {
+      const code = (error as { code?: number } | null)?.code;
+      done({ status: error === null ? 0 : (code ?? 255), out, err });
+    });
+  });
+}
+
+async function expectDone(ended: Promise<Ended>, what: string): Promise<string> {
+  const { status, out, err } = await ended;
+  if (status !== 0) throw new Error(`${what}: exit status ${status}: ${err.trim() || out.trim()}`);
+  return out.trim();
+}
+
+/** Runs bin/lab; throws where it fails. */
+export const mustLab = (...args: string[]): Promise<string> =>
+  expectDone(lab(...args), `lab ${args.join(' ')}`);
+
+/** Runs a command on a host; answers however it ends. */
+export const on = (host: string, ...command: string[]): Promise<Ended> => lab('exec', host, '--', ...command);
+
+/** Runs a command on a host; answers what it printed, throws where it fails. */
+export const must = (host: string, ...command: string[]): Promise<string> =>
+  expectDone(on(host, ...command), `${host}: ${command.join(' ')}`);
+
+export const docker = (host: string, ...args: string[]): Promise<string> => must(host, 'docker', ...args);
+export const netctl = (...args: string[]): Promise<string> => must('node1', 'netctl', ...args);
+
+/** In a container. */
+export const inside = (host: string, container: string, ...command: string[]): Promise<Ended> =>
+  on(host, 'docker', 'exec', container, ...command);
+
+/** A container that sleeps; answers its first address. */
+export async function run(host: string, name: string, network: string, ...flags: string[]): Promise<string> {
+  await docker(
+    host,
+    'run',
+    '-d',
+    `--name=${name}`,
+    `--net=${network}`,
+    ...flags,
+    'contiv/lab',
+    'sleep',
+    '100000',
+  );
+  return addressOf(host, name);
+}
+
+export async function addressOf(host: string, name: string): Promise<string> {
+  const text = await docker(
+    host,
+    'inspect',
+    '-f',
+    '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}',
+    name,
+  );
+  return text.split(' ')[0] ?? '';
+}
+
+/** Polls until the look answers something other than undefined or false. */
+export async function until<T>(
+  what: string,
+  look: () => Promise<T | undefined | false>,
+  seconds = 60,
+): Promise<T> {
+  const deadline = Date.now() + seconds * 1000;
+  for (;;) {
+    const found = await look();
+    if (found !== undefined && found !== false) return found;
+    if (Date.now() > deadline) throw new Error(`${what}: not within ${seconds} s`);
+    await new Promise((done) => setTimeout(done, 100));
+  }
+}
+
+/** One ping is answered. */
+export const pings = async (host: string, container: string, target: string): Promise<boolean> =>
+  (await inside(host, container, 'ping', '-c', '1', '-W', '2', target)).status === 0;
+
+/** Kernel, names and netmaster equal what runs, everywhere; answers the differences that are left. */
+export async function differences(seconds = 60): Promise<string> {
+  const { status, out } = await lab('check', '--wait', String(seconds));
+  return status === 0 ? '' : out;
+}
+
+/** Removes all containers, networks and groups: each file of tests leaves the lab as it found it. */
+export async function clear(): Promise<void> {
+  for (const host of ['node1', 'node2']) {
+    const ids = (await docker(host, 'ps', '-aq')).split('\n').filter((id) => id);
+    if (ids.length > 0) await docker(host, 'rm', '-f', ...ids);
+  }
+  const gone = await differences();
+  if (gone !== '') throw new Error(`the lab is not as before: ${gone}`);
+  for (const tenant of (await netctl('tenant', 'ls', '-q')).split('\n')) {
+    for (const kind of ['group', 'net'])
+      for (const name of (await netctl(kind, 'ls', '-q', '-t', tenant)).split('\n'))
+        if (name !== '') await netctl(kind, 'rm', '-t', tenant, name);
+    if (tenant !== 'default') await netctl('tenant', 'rm', tenant);
+  }
+}
+
+export interface Background {
+  readonly lines: string[];
+  /** Ends it with the signal and answers when it has ended. */
+  end(signal?: NodeJS.Signals): Promise<void>;
+}
+
+/** A command on a host that runs on; its output by line. */
+export function background(host: string, ...command: string[]): Background {
+  const child = spawn(COMMAND, ['exec', host, '--', ...command], { env: environment() });
+  const lines: string[] = [];
+  let rest = '';
+  const take = (chunk: Buffer): void => {
+    const parts = (rest + chunk.toString()).split('\n');
+    rest = parts.pop() ?? '';
+    lines.push(...parts);
+  };
+  child.stdout.on('data', take);
+  child.stderr.on('data', take);
+  const ended = new Promise<void>((done) => child.on('close', () => done()));
+  return {
+    lines,
+    end(signal = 'SIGINT') {
+      child.kill(signal);
+      return ended;
+    },
+  };
+}

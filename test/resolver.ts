@@ -1,0 +1,24 @@
+/** The world's resolver, on port 53 of the lab's outside: 203.0.113.9 for every A query, by UDP and TCP. */
+import dgram from 'node:dgram';
+import net from 'node:net';
+import packet from 'dns-packet';
+
+function answer(query: Buffer): Buffer {
+  const { id, questions = [] } = packet.decode(query);
+  const answers = questions
+    .filter((q) => q.type === 'A')
+    .map((q) => ({ type: 'A' as const, name: q.name, ttl: 60, data: '203.0.113.9' }));
+  return packet.encode({ type: 'response', id: id ?? 0, questions, answers });
+}
+
+const udp = dgram.createSocket('udp4');
+udp.on('message', (query, { address, port }) => udp.send(answer(query), port, address));
+net
+  .createServer((socket) => {
+    socket.on('data', (chunk) => {
+      const bytes = answer(chunk.subarray(2));
+      socket.end(Buffer.concat([Buffer.of(bytes.length >> 8, bytes.length & 255), bytes]));
+    });
+    socket.on('error', () => socket.destroy());
+  })
+  .listen(53, '0.0.0.0', () => udp.bind(53, '0.0.0.0', () => process.stdout.write('ready\n')));
