@@ -285,6 +285,9 @@ async function compareNames(
     if (asked.has(network)) continue;
     asked.add(network);
     const peers = running.filter((r) => `${r.tenant}:${r.network}` === network && r.answering);
+    // On several networks a container takes a bare name from any of them.
+    const several = running.filter((r) => r.host === from.host && r.container === from.container).length > 1;
+    const nameOf = (p: Running): string => (several ? `${p.container}.${p.network}` : p.container);
     const text = await tryRun(
       ...onHost(
         lab,
@@ -292,7 +295,7 @@ async function compareNames(
         'sh',
         '-c',
         // One dig for all names; the container's resolver, from the container's network.
-        `nsenter -t ${from.pid} -n dig +noall +answer +tries=2 +time=3 @127.0.0.11 ${peers.map((p) => `-q ${p.container} -t A`).join(' ')}`,
+        `nsenter -t ${from.pid} -n dig +noall +answer +tries=2 +time=3 @127.0.0.11 ${peers.map((p) => `-q ${nameOf(p)} -t A`).join(' ')}`,
       ),
     );
     if (text === undefined) {
@@ -306,7 +309,7 @@ async function compareNames(
         answers.set(name.replace(/\.$/, ''), [...(answers.get(name.replace(/\.$/, '')) ?? []), address]);
     }
     for (const p of peers) {
-      const have = answers.get(p.container) ?? [];
+      const have = answers.get(nameOf(p)) ?? [];
       if (!have.includes(p.addresses[0] as string))
         out.push(
           `${host.name}: ${p.container} resolves to ${have.join() || 'nothing'} in ${network}, runs with ${p.addresses[0]}`,

@@ -94,4 +94,7 @@ export async function removeHosts(lab: string): Promise<void> {
     const name = line.split(' ')[0] ?? '';
     if (name.startsWith(prefix)) await tryRun('ip', ['netns', 'delete', name]);
   }
+  // `ip netns add` made the folder a mount; with nothing in it, it is the machine's again.
+  if (fs.existsSync('/run/netns') && fs.readdirSync('/run/netns').length === 0)
+    await tryRun('umount', ['/run/netns']);
 }

@@ -1,5 +1,6 @@
 /** Each trap of the data plane, on real hosts with real containers. node2's resolver is on loopback. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { vtepMac } from '../src/netplugin/compile/names.ts';
 import {
   addressOf,
   type Background,
@@ -15,12 +16,15 @@ import {
   run,
   until,
 } from './lab.ts';
+import { vxlan } from './vxlan.ts';
 
 const OUTSIDE = '198.51.100.1';
+/** Without a user of its own, which the image does not have. */
+const TCPDUMP = ['tcpdump', '-Z', 'root', '-lnni', 'eth0'];
 let resolver: Background;
 
 beforeAll(async () => {
-  await netctl('net', 'create', 'one', '--subnet=10.1.0.0/24', '--gateway=10.1.0.254');
+  await netctl('net', 'create', 'one', '--subnet=10.1.0.0/24', '--gateway=10.1.0.254', '--pkt-tag=100');
   await netctl(
     'net',
     'create',
@@ -31,10 +35,10 @@ beforeAll(async () => {
     '--gatewayv6=fd00:2::fe',
   );
   await netctl('net', 'create', 'closed', '--subnet=10.3.0.0/24');
-  await run('node1', 'a', 'one');
-  await run('node2', 'b', 'one');
-  await run('node1', 'c', 'two');
-  await run('node2', 'd', 'two');
+  await run('node1', 'ann', 'one');
+  await run('node2', 'bob', 'one');
+  await run('node1', 'cal', 'two');
+  await run('node2', 'dan', 'two');
   // The resolver of the hosts, and one of the world's: the outside answers every A query with 203.0.113.9.
   resolver = background(
     'outside',
@@ -51,20 +55,29 @@ afterAll(async () => {
 
 describe('between containers', () => {
   it('carries IPv6 as IPv4, by name', async () => {
-    expect((await inside('node1', 'c', 'ping', '-6', '-c', '1', '-W', '2', 'd')).out).toMatch(
+    expect((await inside('node1', 'cal', 'ping', '-6', '-c', '1', '-W', '2', 'dan')).out).toMatch(
       /from fd00:2::3: .*ttl=64/,
     );
   });
 
   it('is one hop between networks of a tenant, in both directions', async () => {
-    const { out } = await inside('node1', 'a', 'ping', '-c', '1', '-W', '2', await addressOf('node2', 'd'));
+    const { out } = await inside(
+      'node1',
+      'ann',
+      'ping',
+      '-c',
+      '1',
+      '-W',
+      '2',
+      await addressOf('node2', 'dan'),
+    );
     expect(out).toMatch(/ttl=63/);
   });
 
   it('answers for the gateway on every host, IPv4 and IPv6', async () => {
     for (const [host, name] of [
-      ['node1', 'c'],
-      ['node2', 'd'],
+      ['node1', 'cal'],
+      ['node2', 'dan'],
     ] as const) {
       expect(await pings(host, name, '10.2.0.254')).toBe(true);
       expect(await pings(host, name, 'fd00:2::fe')).toBe(true);
@@ -74,8 +87,8 @@ describe('between containers', () => {
   it('does not reach an address that nobody has, on any way', async () => {
     const capture = background('outside', 'tcpdump', '-lnni', 'eth0', 'host 10.2.0.99 or host 10.1.0.99');
     await until('capture', async () => capture.lines.some((l) => l.includes('listening on')));
-    expect(await pings('node1', 'a', '10.1.0.99')).toBe(false);
-    expect(await pings('node1', 'a', '10.2.0.99')).toBe(false);
+    expect(await pings('node1', 'ann', '10.1.0.99')).toBe(false);
+    expect(await pings('node1', 'ann', '10.2.0.99')).toBe(false);
     await capture.end();
     expect(capture.lines.filter((l) => l.includes('10.1.0.99') || l.includes('10.2.0.99'))).toEqual([]);
   });
@@ -102,24 +115,10 @@ describe('between containers', () => {
     const before = await counter();
     const capture = background('node2', 'tcpdump', '-lnni', 'eth0', 'udp port 4789');
     await until('capture', async () => capture.lines.some((l) => l.includes('listening on')));
-    const pid = await docker('node1', 'inspect', '-f', '{{.State.Pid}}', 'a');
+    const pid = await docker('node1', 'inspect', '-f', '{{.State.Pid}}', 'ann');
     // An address of the other container, set up within the container's namespace by its "root".
     await must('node1', 'nsenter', '-t', pid, '-n', 'ip', 'addr', 'add', '10.1.0.77/32', 'dev', 'eth0');
-    await on(
-      'node1',
-      'nsenter',
-      '-t',
-      pid,
-      '-n',
-      'ping',
-      '-c',
-      '2',
-      '-W',
-      '1',
-      '-I',
-      '10.1.0.77',
-      '10.1.0.3',
-    );
+    await inside('node1', 'ann', 'ping', '-c', '2', '-W', '1', '-I', '10.1.0.77', '10.1.0.3');
     await must('node1', 'nsenter', '-t', pid, '-n', 'ip', 'addr', 'del', '10.1.0.77/32', 'dev', 'eth0');
     await capture.end();
     expect(await counter()).toBeGreaterThan(before);
@@ -130,8 +129,8 @@ describe('between containers', () => {
 describe('the way out', () => {
   it('reaches outside from every host although Docker sets the FORWARD policy to DROP', async () => {
     expect(await must('node1', 'iptables', '-S', 'FORWARD')).toMatch(/-P FORWARD DROP/);
-    expect(await pings('node1', 'a', OUTSIDE)).toBe(true);
-    expect(await pings('node2', 'd', OUTSIDE)).toBe(true);
+    expect(await pings('node1', 'ann', OUTSIDE)).toBe(true);
+    expect(await pings('node2', 'dan', OUTSIDE)).toBe(true);
   });
 
   it('stays closed for a network without gateway, which works within', async () => {
@@ -146,26 +145,36 @@ describe('the way out', () => {
     ]);
   });
 
-  it('keeps containers from VXLAN sockets and from netmaster', async () => {
-    const capture = background('node2', 'tcpdump', '-lnni', 'eth0', 'udp port 4789 and host 192.168.50.12');
+  it('keeps containers from forging VXLAN', async () => {
+    const target = await addressOf('node2', 'bob');
+    const capture = background('node2', 'docker', 'exec', 'bob', ...TCPDUMP, 'icmp');
     await until('capture', async () => capture.lines.some((l) => l.includes('listening on')));
-    for (const [host, name] of [
-      ['node1', 'a'],
-      ['node2', 'b'],
-    ] as const)
-      await inside(host, name, 'sh', '-c', 'echo forged | nc -u -w 1 192.168.50.12 4789');
+    // As node1 would send it: inner addresses that node2 takes. From another host, and from the host itself.
+    const forged = vxlan({
+      vni: 100,
+      from: { mac: vtepMac('192.168.50.11'), address: await addressOf('node1', 'ann') },
+      to: { mac: vtepMac('192.168.50.12'), address: target },
+    }).toString('base64');
+    const send = (host: string, ...into: string[]) =>
+      on(host, ...into, 'sh', '-c', `echo ${forged} | base64 -d | nc -u -w 1 192.168.50.12 4789`);
+    await send('node1', 'docker', 'exec', 'ann');
+    await send('node2', 'docker', 'exec', 'dan');
+    expect(capture.lines.filter((l) => l.includes('echo request'))).toEqual([]);
+    // The packet is right: from the host itself it does arrive.
+    await send('node1');
+    await until('packet', async () => capture.lines.some((l) => l.includes('echo request')));
+    await inside('node2', 'bob', 'killall', 'tcpdump');
     await capture.end();
-    expect(capture.lines.filter((l) => l.includes('.4789: ') && !l.includes('VXLAN'))).toEqual([]);
+  });
+
+  it('does not lead to netmaster', async () => {
+    const version = ['curl', '-s', '-m', '2', 'http://192.168.50.11:9999/version'];
     for (const [host, name] of [
-      ['node1', 'a'],
-      ['node2', 'b'],
+      ['node1', 'ann'],
+      ['node2', 'bob'],
     ] as const)
-      expect(
-        (await inside(host, name, 'curl', '-s', '-m', '2', 'http://192.168.50.11:9999/version')).status,
-      ).not.toBe(0);
-    expect((await on('outside', 'curl', '-s', '-m', '2', 'http://192.168.50.11:9999/version')).status).toBe(
-      0,
-    );
+      expect((await inside(host, name, ...version)).status).not.toBe(0);
+    expect((await on('outside', ...version)).status).toBe(0);
   });
 });
 
@@ -186,15 +195,26 @@ describe('published ports', () => {
     expect((await fetch('node1', url)).out).toBe('hello from contiv\n');
     expect((await fetch('node1', 'http://127.0.0.1:8080/')).out).toBe('hello from contiv\n');
     for (const [host, name] of [
-      ['node1', 'a'],
+      ['node1', 'ann'],
       ['node1', 'pub'],
-      ['node2', 'b'],
+      ['node2', 'bob'],
     ] as const)
       expect((await inside(host, name, 'curl', '-s', '-m', '5', url)).out).toBe('hello from contiv\n');
   });
 
   it('show the container the address of an outside client', async () => {
-    const capture = background('node1', 'docker', 'exec', 'pub', 'tcpdump', '-lnni', 'eth0', 'tcp port 80');
+    const capture = background(
+      'node1',
+      'docker',
+      'exec',
+      'pub',
+      'tcpdump',
+      '-Z',
+      'root',
+      '-lnni',
+      'eth0',
+      'tcp port 80',
+    );
     await until('capture', async () => capture.lines.some((l) => l.includes('listening on')));
     await fetch('outside', 'http://192.168.50.11:8080/');
     await until('packets', async () => capture.lines.some((l) => l.includes('192.168.50.1.')));
@@ -241,15 +261,15 @@ describe('a container on two networks', () => {
     );
     const [first = '', second = ''] = text.split(' ');
     for (const address of [first, second]) {
-      expect(await pings('node2', 'b', address)).toBe(true);
-      expect(await pings('node2', 'd', address)).toBe(true);
+      expect(await pings('node2', 'bob', address)).toBe(true);
+      expect(await pings('node2', 'dan', address)).toBe(true);
     }
-    expect(await pings('node2', 'b', 'both')).toBe(true);
-    expect(await pings('node2', 'd', 'both')).toBe(true);
+    expect(await pings('node2', 'bob', 'both')).toBe(true);
+    expect(await pings('node2', 'dan', 'both')).toBe(true);
     expect(await differences()).toBe('');
     await docker('node1', 'network', 'disconnect', 'two', 'both');
     expect(await differences()).toBe('');
-    expect(await pings('node2', 'b', 'both')).toBe(true);
+    expect(await pings('node2', 'bob', 'both')).toBe(true);
   });
 });
 
@@ -259,12 +279,12 @@ describe('names', () => {
 
   it('resolve aliases, other networks of the tenant, and back from addresses', async () => {
     await run('node2', 'store', 'one', '--network-alias=cache');
-    expect(await until('alias', async () => (await ask('node1', 'a', 'cache')) || undefined)).toBe(
+    expect(await until('alias', async () => (await ask('node1', 'ann', 'cache')) || undefined)).toBe(
       await addressOf('node2', 'store'),
     );
-    expect(await ask('node1', 'a', 'd.two')).toBe(await addressOf('node2', 'd'));
-    expect(await ask('node1', 'a', 'd')).toBe('');
-    expect(await ask('node1', 'a', '-x', await addressOf('node2', 'store'))).toBe('store.one.');
+    expect(await ask('node1', 'ann', 'dan.two')).toBe(await addressOf('node2', 'dan'));
+    expect(await ask('node1', 'ann', 'dan')).toBe('');
+    expect(await ask('node1', 'ann', '-x', await addressOf('node2', 'store'))).toBe('store.one.');
   });
 
   it('resolve a group to all members, on hosts of both kinds', async () => {
@@ -275,36 +295,36 @@ describe('names', () => {
       await run('node2', 'app3', 'app'),
     ];
     for (const [host, name] of [
-      ['node1', 'a'],
-      ['node2', 'b'],
+      ['node1', 'ann'],
+      ['node2', 'bob'],
     ] as const)
       expect((await ask(host, name, 'app')).split('\n').sort()).toEqual([...members].sort());
     await docker('node2', 'pause', 'app2');
     await until(
       'paused member leaves',
-      async () => !(await ask('node1', 'a', 'app')).includes(members[1] as string),
+      async () => !(await ask('node1', 'ann', 'app')).includes(members[1] as string),
     );
     await docker('node2', 'unpause', 'app2');
     await until('member is back', async () =>
-      (await ask('node1', 'a', 'app')).includes(members[1] as string),
+      (await ask('node1', 'ann', 'app')).includes(members[1] as string),
     );
   });
 
   it('that are unknown are no names, and a known one without the type is empty', async () => {
-    expect((await inside('node1', 'a', 'dig', 'nosuch')).out).toMatch(/NXDOMAIN/);
-    expect((await inside('node1', 'a', 'dig', 'b', 'AAAA')).out).toMatch(/NOERROR.*\n.*ANSWER: 0/);
+    expect((await inside('node1', 'ann', 'dig', 'nosuch')).out).toMatch(/NXDOMAIN/);
+    expect((await inside('node1', 'ann', 'dig', 'bob', 'AAAA')).out).toMatch(/NOERROR.*\n.*ANSWER: 0/);
   });
 
   it('of others are answered by the host’s resolver, and by an outside one that is asked', async () => {
-    expect(await ask('node1', 'a', 'example.com')).toBe('203.0.113.9');
-    expect(await ask('node1', 'a', '@198.51.100.1', 'example.com')).toBe('203.0.113.9');
-    expect(await ask('node1', 'a', '+tcp', 'example.com')).toBe('203.0.113.9');
+    expect(await ask('node1', 'ann', 'example.com')).toBe('203.0.113.9');
+    expect(await ask('node1', 'ann', '@198.51.100.1', 'example.com')).toBe('203.0.113.9');
+    expect(await ask('node1', 'ann', '+tcp', 'example.com')).toBe('203.0.113.9');
   });
 
   it('of ours are answered whichever outside resolver is asked, and by the gateway', async () => {
-    const b = await addressOf('node2', 'b');
-    expect(await ask('node1', 'a', '@198.51.100.1', 'b')).toBe(b);
-    expect(await ask('node1', 'a', '@10.1.0.254', 'b')).toBe(b);
-    expect(await ask('node1', 'a', '+tcp', 'b')).toBe(b);
+    const b = await addressOf('node2', 'bob');
+    expect(await ask('node1', 'ann', '@198.51.100.1', 'bob')).toBe(b);
+    expect(await ask('node1', 'ann', '@10.1.0.254', 'bob')).toBe(b);
+    expect(await ask('node1', 'ann', '+tcp', 'bob')).toBe(b);
   });
 });

@@ -13,6 +13,8 @@ import * as libc from './libc.ts';
 const FOLDER = '/run/netns';
 const CLONE_NEWNET = 0x40000000;
 const MS_BIND = 4096;
+const MS_REC = 16384;
+const MS_SHARED = 1 << 20;
 const MNT_DETACH = 2;
 const O_RDONLY = 0;
 const O_CLOEXEC = 0o2000000;
@@ -45,6 +47,7 @@ export function inNamespace<T>(file: string, use: () => T): T {
 /** Creates a namespace that `ip netns` lists too. EEXIST where there is one of this name. */
 export function createNamespace(name: string): void {
   fs.mkdirSync(FOLDER, { recursive: true, mode: 0o755 });
+  shareFolder();
   const file = namespacePath(name);
   fs.closeSync(fs.openSync(file, 'wx', 0o444));
   const own = libc.open(OWN, O_RDONLY | O_CLOEXEC);
@@ -60,6 +63,20 @@ export function createNamespace(name: string): void {
     throw error;
   } finally {
     libc.close(own);
+  }
+}
+
+/**
+ * Makes the folder a shared mount, as `ip netns add` does: every mount namespace sees what comes and goes. Without it
+ * the first `ip netns add` by somebody would put a copy of all our mounts on top of them, and none could be removed.
+ */
+function shareFolder(): void {
+  try {
+    libc.mount('', FOLDER, 'none', MS_SHARED | MS_REC, null);
+  } catch (error) {
+    if ((error as libc.SyscallError).code !== 'EINVAL') throw error; // EINVAL: not a mount yet
+    libc.mount(FOLDER, FOLDER, 'none', MS_BIND | MS_REC, null);
+    libc.mount('', FOLDER, 'none', MS_SHARED | MS_REC, null);
   }
 }
 

@@ -118,7 +118,7 @@ function build(view: View, tenant: string): TenantTable {
     if (group.tenantName === tenant)
       table.networks
         .get(group.networkName.toLowerCase())
-        ?.groups.set(group.groupName.toLowerCase(), { endpoints: [], turn: 0 });
+        ?.groups.set(group.groupName.toLowerCase(), { endpoints: [], turn: anyTurn() });
 
   const byContainer = new Map<string, string[]>();
   const mine = [...view.endpoints.values()].filter((e) => e.tenantName === tenant);
@@ -134,7 +134,7 @@ function build(view: View, tenant: string): TenantTable {
     const add = (map: Map<string, Members>, name: string): void => {
       const members = map.get(name.toLowerCase());
       if (members !== undefined) members.endpoints.push(endpoint);
-      else map.set(name.toLowerCase(), { endpoints: [endpoint], turn: 0 });
+      else map.set(name.toLowerCase(), { endpoints: [endpoint], turn: anyTurn() });
     };
     const answers = view.hosts.has(endpoint.homingHost) && ['running', 'unhealthy'].includes(endpoint.status);
     if (!answers) continue;
@@ -149,6 +149,9 @@ function lookup(table: TenantTable, network: string, name: string): Members | un
   const names = table.networks.get(network);
   return names?.containers.get(name) ?? names?.aliases.get(name) ?? names?.groups.get(name);
 }
+
+/** Tables are made anew at each change: under churn a fixed start would favour the first member. */
+const anyTurn = (): number => Math.floor(Math.random() * 2 ** 16);
 
 /** In turn, so that each member comes first equally often; unhealthy ones only where there is no other. */
 function addresses(members: Members, type: string): NameAnswer {

@@ -9,7 +9,7 @@
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { subnetPrefix } from '../../../model/address.ts';
-import { DUMMY_GATEWAY, NAMESERVER } from '../../constants.ts';
+import { DUMMY_GATEWAY, NAMESERVER, NAMESERVER6 } from '../../constants.ts';
 import { readJson, writeJson } from '../../file.ts';
 import type { Publication } from '../../state.ts';
 import type { WatchedNetwork } from '../../view.ts';
@@ -191,14 +191,14 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
       );
       endpoints.joined(request.EndpointID);
       const hasIpv6 = waiting.addresses.length > 1;
-      const routes = [{ Destination: `${NAMESERVER}/32`, RouteType: 1, NextHop: '' }];
-      if (hasIpv6 && network.ipv6Gateway)
-        routes.push({ Destination: `${network.ipv6Gateway}/128`, RouteType: 1, NextHop: '' });
+      const siblings = [...endpoints.attachments.values()].filter(
+        (a) => a.sandbox === request.SandboxKey && a.endpoint.endpointID !== request.EndpointID,
+      );
       return {
         InterfaceName: { SrcName: device, DstPrefix: 'eth' },
         Gateway: network.gateway ?? '',
         GatewayIPv6: hasIpv6 ? (network.ipv6Gateway ?? '') : '',
-        StaticRoutes: routes,
+        StaticRoutes: staticRoutes(network, hasIpv6, siblings.length > 0),
         DisableGatewayService: !network.gateway,
       };
     },
@@ -258,6 +258,36 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
     calls: new Map(Object.entries(calls)),
     target: (dockerNetwork) => targets.get(dockerNetwork),
   };
+}
+
+/** libnetwork's types: 1 goes to the device, 0 to a next hop. */
+interface StaticRoute {
+  readonly Destination: string;
+  readonly RouteType: 0 | 1;
+  readonly NextHop: string;
+}
+
+/**
+ * What a container needs beside its subnet and the default route that Docker makes from one of its networks:
+ * without a gateway a way to the nameserver; with IPv6, where it has /128, a way to the network. Docker fails where
+ * two networks of a container give the same route, so what any of them can serve comes from the first.
+ */
+function staticRoutes(network: WatchedNetwork, hasIpv6: boolean, hasSiblings: boolean): StaticRoute[] {
+  const routes: StaticRoute[] = [];
+  const toDevice = (address: string): void => {
+    routes.push({ Destination: address, RouteType: 1, NextHop: '' });
+  };
+  if (!network.gateway && !hasSiblings) toDevice(`${NAMESERVER}/32`);
+  if (hasIpv6) {
+    const nextHop = network.ipv6Gateway || NAMESERVER6;
+    if (network.ipv6Gateway || !hasSiblings) toDevice(`${nextHop}/128`);
+    routes.push({
+      Destination: subnetPrefix(network.ipv6Subnet as string),
+      RouteType: 0,
+      NextHop: nextHop,
+    });
+  }
+  return routes;
 }
 
 function readTarget(options: Record<string, string> | undefined): Target {

@@ -44,11 +44,11 @@ export async function startDocker({ endpoints, options, log }: DockerOptions): P
       const call = driver.calls.get(name);
       if (call === undefined) {
         response.statusCode = 404; // dockerd takes this as: the driver does not have the call
-        answer = { Err: `netplugin has no call ${name}` };
+        answer = refusal(`netplugin has no call ${name}`);
       } else answer = await call((await readBody(request)) as never);
     } catch (error) {
       log.warn({ call: name, err: error }, 'a call of Docker is refused');
-      answer = { Err: (error as Error).message };
+      answer = refusal((error as Error).message);
     }
     response.setHeader('content-type', CONTENT_TYPE);
     response.end(JSON.stringify(answer));
@@ -70,6 +70,9 @@ export async function startDocker({ endpoints, options, log }: DockerOptions): P
     },
   };
 }
+
+/** Network drivers fail with `Err`, IPAM drivers with `Error` (moby, libnetwork/drivers/remote/api, ipams/remote/api). */
+const refusal = (message: string) => ({ Err: message, Error: message });
 
 async function readBody(request: http.IncomingMessage): Promise<unknown> {
   const chunks: Buffer[] = [];
