@@ -43,8 +43,10 @@ function askUdp(query: Buffer, { address, port }: Upstream): Promise<Buffer | un
     };
     const timer = setTimeout(() => finish(undefined), TIMEOUT);
     socket.on('error', () => finish(undefined));
-    // Connected: only this resolver's answers arrive, and its refusal is noticed.
-    socket.connect(port, address, () => socket.send(query));
+    // Connected: only this resolver's answers arrive, and its refusal is noticed. By event: a callback of connect()
+    // would be called for a failure too, such as no route to it.
+    socket.on('connect', () => socket.send(query));
+    socket.connect(port, address);
     socket.on('message', (answer) => {
       if (matches(answer, query)) finish(Buffer.from(answer));
     });

@@ -8,6 +8,7 @@ import dgram from 'node:dgram';
 import net from 'node:net';
 import packet from 'dns-packet';
 import type { Logger } from 'pino';
+import { addressNumber } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { NameserverSockets, OriginalDestination } from '../dataplane/index.ts';
 import { forward } from './forward.ts';
@@ -178,8 +179,11 @@ export function startNameserver(options: NameserverOptions): Nameserver {
 
   // ---- TCP
 
+  const connected = new Set<net.Socket>();
   const tcp = [sockets.tcp4, sockets.tcp6].map((fd) => {
     const server = net.createServer((socket) => {
+      connected.add(socket);
+      socket.on('close', () => connected.delete(socket));
       const client: Client = {
         protocol: 'tcp',
         address: (socket.remoteAddress ?? '').replace(/^::ffff:/, ''),
@@ -212,6 +216,7 @@ export function startNameserver(options: NameserverOptions): Nameserver {
 
   return {
     async close() {
+      for (const socket of connected) socket.destroy();
       await Promise.all([
         ...udp.map((socket) => new Promise<void>((done) => socket.close(() => done()))),
         ...tcp.map((server) => new Promise<void>((done) => server.close(() => done()))),
@@ -221,7 +226,9 @@ export function startNameserver(options: NameserverOptions): Nameserver {
 }
 
 function reverseName(address: string): string {
-  return address.includes(':') ? 'unknown' : `${address.split('.').reverse().join('.')}.in-addr.arpa`;
+  if (!address.includes(':')) return `${address.split('.').reverse().join('.')}.in-addr.arpa`;
+  const digits = addressNumber(address).toString(16).padStart(32, '0');
+  return `${[...digits].reverse().join('.')}.ip6.arpa`;
 }
 
 /** An answer that the client can take by UDP: too large a one becomes empty with TC set, and it asks by TCP. */

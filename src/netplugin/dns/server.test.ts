@@ -1,0 +1,493 @@
+import dgram from 'node:dgram';
+import { once } from 'node:events';
+import net from 'node:net';
+import packet from 'dns-packet';
+import { pino } from 'pino';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { bindPort, closeSocket } from '../../linux/netns.ts';
+import { NAMESERVER } from '../constants.ts';
+import type { OriginalDestination } from '../dataplane/index.ts';
+import type { NameAnswer, Question } from './names.ts';
+import { startNameserver } from './server.ts';
+import type { Upstream } from './upstreams.ts';
+
+const NXDOMAIN = 3;
+const FORMERR = 1;
+const SERVFAIL = 2;
+const HEADER = 12;
+
+const ends: (() => Promise<unknown> | unknown)[] = [];
+afterEach(async () => {
+  for (const end of ends.splice(0).reverse()) await end();
+});
+
+/** A port that is free for UDP and TCP, and stays ours until the sockets are taken. */
+function sockets(): { port: number; udp4: number; udp6: number; tcp4: number; tcp6: number } {
+  for (let port = 20_000 + Math.floor(Math.random() * 10_000); ; port++) {
+    const fds: number[] = [];
+    try {
+      for (const [protocol, address] of [
+        ['udp', '127.0.0.1'],
+        ['udp', '::1'],
+        ['tcp', '127.0.0.1'],
+        ['tcp', '::1'],
+      ] as const)
+        fds.push(bindPort(protocol, address, port, { shared: protocol === 'tcp', nonblocking: true }));
+      const [udp4 = 0, udp6 = 0, tcp4 = 0, tcp6 = 0] = fds;
+      return { port, udp4, udp6, tcp4, tcp6 };
+    } catch (error) {
+      for (const fd of fds) closeSocket(fd);
+      if ((error as { code?: string }).code !== 'EADDRINUSE') throw error;
+    }
+  }
+}
+
+/** Names of the tests: what a name's first label says. */
+const NAMES: Readonly<Record<string, NameAnswer>> = {
+  web: { kind: 'addresses', addresses: ['10.1.1.1', '10.1.1.2'] },
+  big: { kind: 'addresses', addresses: Array.from({ length: 60 }, (_, i) => `10.1.2.${i}`) },
+  huge: { kind: 'addresses', addresses: Array.from({ length: 200 }, (_, i) => `10.1.3.${i}`) },
+  nothing: { kind: 'empty' },
+  nobody: { kind: 'unknown' },
+};
+
+interface Serving {
+  readonly upstreams?: readonly Upstream[];
+  readonly original?: OriginalDestination;
+  readonly answer?: (client: string, question: Question) => NameAnswer;
+}
+
+function serve({ upstreams = [], original, answer }: Serving = {}): number {
+  const { port, ...fds } = sockets();
+  const server = startNameserver({
+    sockets: fds,
+    answer: answer ?? ((_, { name }) => NAMES[name] ?? { kind: 'forward' }),
+    originalDestination: async () => original,
+    upstreams: () => upstreams,
+    log: pino({ level: 'silent' }),
+  });
+  ends.push(() => server.close());
+  return port;
+}
+
+const query = (name: string, more: Partial<packet.Packet> = {}): Buffer =>
+  packet.encode({
+    type: 'query',
+    id: 4711,
+    flags: packet.RECURSION_DESIRED,
+    questions: [{ type: 'A', name }],
+    ...more,
+  });
+
+const edns = (udpPayloadSize: number): Partial<packet.Packet> => ({
+  additionals: [
+    {
+      type: 'OPT',
+      name: '.',
+      udpPayloadSize,
+      extendedRcode: 0,
+      ednsVersion: 0,
+      flags: 0,
+      flag_do: false,
+      options: [],
+    },
+  ],
+});
+
+async function client(port: number, host: '127.0.0.1' | '::1' = '127.0.0.1'): Promise<dgram.Socket> {
+  const socket = dgram.createSocket(host === '::1' ? 'udp6' : 'udp4');
+  ends.push(() => new Promise<void>((done) => socket.close(done)));
+  socket.connect(port, host);
+  await once(socket, 'connect');
+  return socket;
+}
+
+async function askUdp(port: number, bytes: Buffer, host?: '127.0.0.1' | '::1'): Promise<Buffer> {
+  const socket = await client(port, host);
+  const answer = once(socket, 'message');
+  socket.send(bytes);
+  return (await answer)[0] as Buffer;
+}
+
+const framed = (bytes: Buffer): Buffer =>
+  Buffer.concat([Buffer.of(bytes.length >> 8, bytes.length & 255), bytes]);
+
+/** All answers until `count` have come; the bytes are sent in the given pieces. */
+async function askTcp(port: number, pieces: readonly Buffer[], count: number): Promise<Buffer[]> {
+  const socket = net.connect(port, '127.0.0.1');
+  ends.push(() => socket.destroy());
+  await once(socket, 'connect');
+  socket.setNoDelay(true);
+  const answers: Buffer[] = [];
+  let rest = Buffer.alloc(0);
+  return new Promise((done, fail) => {
+    socket.on('error', fail);
+    socket.on('data', (chunk) => {
+      rest = Buffer.concat([rest, chunk]);
+      while (rest.length >= 2 && rest.length >= 2 + rest.readUInt16BE(0)) {
+        answers.push(rest.subarray(2, 2 + rest.readUInt16BE(0)));
+        rest = rest.subarray(2 + rest.readUInt16BE(0));
+      }
+      if (answers.length >= count) done(answers);
+    });
+    (async () => {
+      for (const piece of pieces) {
+        socket.write(piece);
+        await new Promise((next) => setTimeout(next, 5));
+      }
+    })();
+  });
+}
+
+const rcode = (bytes: Buffer): number => (bytes[3] ?? 0) & 15;
+const truncated = (bytes: Buffer): boolean => ((bytes[2] ?? 0) & 2) !== 0;
+const addresses = (bytes: Buffer): string[] =>
+  (packet.decode(bytes).answers ?? []).map((a) => (a as { data: string }).data);
+
+/** An upstream resolver that answers with its own address, or as `respond` says. */
+async function upstream(
+  data: string,
+  respond: (query: Buffer) => Buffer | undefined = (bytes) => {
+    const { id = 0, questions = [] } = packet.decode(bytes);
+    return packet.encode({
+      type: 'response',
+      id,
+      questions,
+      answers: [{ type: 'A', name: questions[0]?.name ?? '', ttl: 60, data }],
+    });
+  },
+): Promise<Upstream & { asked: Buffer[] }> {
+  const { port, udp4, udp6, tcp4, tcp6 } = sockets();
+  for (const fd of [udp6, tcp6]) closeSocket(fd);
+  const asked: Buffer[] = [];
+  const udp = dgram.createSocket('udp4').bind({ fd: udp4 });
+  udp.on('message', (bytes, from) => {
+    asked.push(Buffer.from(bytes));
+    const answer = respond(bytes);
+    if (answer !== undefined) udp.send(answer, from.port, from.address);
+  });
+  const tcp = net
+    .createServer((socket) => {
+      socket.on('error', () => socket.destroy());
+      socket.on('data', (chunk) => {
+        const answer = respond(chunk.subarray(2));
+        if (answer !== undefined) socket.end(framed(answer));
+      });
+    })
+    .listen({ fd: tcp4 });
+  await once(tcp, 'listening');
+  ends.push(() => {
+    udp.close();
+    tcp.close();
+  });
+  return { address: '127.0.0.1', port, asked };
+}
+
+/** Nobody listens there: refused at once. */
+function closedPort(): Upstream {
+  const { port, ...fds } = sockets();
+  for (const fd of Object.values(fds)) closeSocket(fd);
+  return { address: '127.0.0.1', port };
+}
+
+describe('a query by UDP', () => {
+  it.each(['127.0.0.1', '::1'] as const)('from %s gets the addresses, for a second at most', async (host) => {
+    const answer = packet.decode(await askUdp(serve(), query('web'), host));
+    expect(answer).toMatchObject({ id: 4711, type: 'response', flag_aa: true, flag_ra: true, flag_rd: true });
+    expect(answer.questions).toEqual([{ name: 'web', type: 'A', class: 'IN' }]);
+    expect(
+      answer.answers?.map((a) => [a.name, a.type, (a as { ttl: number }).ttl, (a as { data: string }).data]),
+    ).toEqual([
+      ['web', 'A', 1, '10.1.1.1'],
+      ['web', 'A', 1, '10.1.1.2'],
+    ]);
+  });
+
+  it('is answered for the asking address', async () => {
+    const seen: string[] = [];
+    const port = serve({
+      answer: (from) => {
+        seen.push(from);
+        return { kind: 'unknown' };
+      },
+    });
+    await askUdp(port, query('web'));
+    await askUdp(port, query('web'), '::1');
+    expect(seen).toEqual(['127.0.0.1', '::1']);
+  });
+
+  it('for AAAA and PTR gets those', async () => {
+    const port = serve({
+      answer: (_, { type }) =>
+        type === 'PTR'
+          ? { kind: 'pointer', name: 'web1.net1' }
+          : { kind: 'addresses', addresses: ['fd00::1'] },
+    });
+    const aaaa = packet.decode(
+      await askUdp(port, query('web', { questions: [{ type: 'AAAA', name: 'web' }] })),
+    );
+    expect(aaaa.answers).toMatchObject([{ type: 'AAAA', data: 'fd00::1' }]);
+    const ptr = packet.decode(
+      await askUdp(port, query('', { questions: [{ type: 'PTR', name: '1.1.1.10.in-addr.arpa' }] })),
+    );
+    expect(ptr.answers).toMatchObject([{ type: 'PTR', data: 'web1.net1' }]);
+  });
+
+  it('for an unknown name gets NXDOMAIN, for one without the type an empty answer, neither to be cached', async () => {
+    const port = serve();
+    for (const [name, code] of [
+      ['nobody', NXDOMAIN],
+      ['nothing', 0],
+    ] as const) {
+      const bytes = await askUdp(port, query(name));
+      expect(rcode(bytes)).toBe(code);
+      const { answers, authorities } = packet.decode(bytes);
+      expect(answers).toEqual([]);
+      expect(authorities).toMatchObject([{ type: 'SOA', ttl: 0, data: { minimum: 0 } }]);
+    }
+  });
+});
+
+describe('an answer that is too large for UDP', () => {
+  it('is empty and truncated, and whole by TCP', async () => {
+    const port = serve();
+    const short = await askUdp(port, query('big'));
+    expect(truncated(short)).toBe(true);
+    expect(short.length).toBeLessThanOrEqual(512);
+    expect(addresses(short)).toEqual([]);
+    const [whole = Buffer.alloc(0)] = await askTcp(port, [framed(query('big'))], 1);
+    expect(truncated(whole)).toBe(false);
+    expect(addresses(whole)).toHaveLength(60);
+  });
+
+  it('is whole where the client takes that much by EDNS0, up to 1232 bytes', async () => {
+    const port = serve();
+    const big = await askUdp(port, query('big', edns(4096)));
+    expect(truncated(big)).toBe(false);
+    expect(addresses(big)).toHaveLength(60);
+    expect(truncated(await askUdp(port, query('huge', edns(4096))))).toBe(true);
+    expect(truncated(await askUdp(port, query('big', edns(600))))).toBe(true);
+  });
+
+  it('tells what we take by EDNS0 to those who speak it, and to no others', async () => {
+    const port = serve();
+    const opt = (bytes: Buffer) => packet.decode(bytes).additionals?.filter((a) => a.type === 'OPT');
+    expect(opt(await askUdp(port, query('web', edns(4096))))).toMatchObject([{ udpPayloadSize: 1232 }]);
+    expect(opt(await askUdp(port, query('web')))).toEqual([]);
+  });
+});
+
+describe('queries by TCP', () => {
+  it('are answered one after the other on one connection', async () => {
+    const answers = await askTcp(
+      serve(),
+      [Buffer.concat([framed(query('web')), framed(query('nobody'))])],
+      2,
+    );
+    expect(answers.map(rcode).sort()).toEqual([0, NXDOMAIN]);
+  });
+
+  it('may come in pieces', async () => {
+    const bytes = framed(query('web'));
+    const [answer = Buffer.alloc(0)] = await askTcp(
+      serve(),
+      [...bytes].map((byte) => Buffer.of(byte)),
+      1,
+    );
+    expect(addresses(answer)).toEqual(['10.1.1.1', '10.1.1.2']);
+  });
+});
+
+describe('what is no query', () => {
+  /** True when the bytes got no answer: a query that is sent after them is answered first. */
+  async function unanswered(bytes: Buffer): Promise<boolean> {
+    const socket = await client(serve());
+    const ids: number[] = [];
+    socket.on('message', (answer) => ids.push(answer.readUInt16BE(0)));
+    socket.send(bytes);
+    socket.send(query('web', { id: 9999 }));
+    await vi.waitFor(() => expect(ids).toContain(9999), { timeout: 10_000 });
+    return ids.length === 1;
+  }
+
+  it('a response gets no answer: that could go on for ever', async () => {
+    const response = packet.encode({ type: 'response', id: 4711, questions: [{ type: 'A', name: 'web' }] });
+    expect(await unanswered(response)).toBe(true);
+  });
+
+  it('garbage that calls itself a response gets none either', async () => {
+    const garbage = Buffer.alloc(40, 0xff);
+    expect(await unanswered(garbage)).toBe(true);
+  });
+
+  it('less than a header gets none', async () => {
+    expect(await unanswered(Buffer.from('hello'))).toBe(true);
+    expect(await unanswered(Buffer.alloc(0))).toBe(true);
+  });
+
+  it('a header with a broken question is a format error with its id', async () => {
+    const broken = query('web').subarray(0, HEADER + 2);
+    const answer = await askUdp(serve(), broken);
+    expect(answer.readUInt16BE(0)).toBe(4711);
+    expect(rcode(answer)).toBe(FORMERR);
+  });
+
+  it('several questions, or none, are a format error', async () => {
+    const port = serve();
+    const two = query('', {
+      questions: [
+        { type: 'A', name: 'web' },
+        { type: 'A', name: 'nobody' },
+      ],
+    });
+    expect(rcode(await askUdp(port, two))).toBe(FORMERR);
+    expect(rcode(await askUdp(port, query('', { questions: [] })))).toBe(FORMERR);
+  });
+
+  it('does not keep the server from answering others', async () => {
+    const port = serve();
+    const socket = await client(port);
+    for (let length = 0; length < 200; length++)
+      socket.send(Buffer.from(Array.from({ length }, () => Math.floor(Math.random() * 256))));
+    expect(rcode(await askUdp(port, query('web')))).toBe(0);
+  });
+});
+
+it('many queries at once are all answered, each with its own id', async () => {
+  const socket = await client(serve());
+  const ids = new Set<number>();
+  socket.on('message', (bytes) => ids.add(bytes.readUInt16BE(0)));
+  const count = 2000;
+  for (let at = 0; at < count; at += 100) {
+    for (let i = at; i < at + 100; i++) socket.send(query('web', { id: i }));
+    await vi.waitFor(() => expect(ids.size).toBe(at + 100), { timeout: 20_000, interval: 2 });
+  }
+  expect(ids.size).toBe(count);
+});
+
+describe('a name that is not ours', () => {
+  it('is answered by an upstream, with the id of the client', async () => {
+    const up = await upstream('203.0.113.9');
+    const answer = await askUdp(serve({ upstreams: [up] }), query('example.org'));
+    expect(answer.readUInt16BE(0)).toBe(4711);
+    expect(addresses(answer)).toEqual(['203.0.113.9']);
+  });
+
+  it('is asked under ids of our own', async () => {
+    const up = await upstream('203.0.113.9');
+    const port = serve({ upstreams: [up] });
+    for (let i = 0; i < 5; i++) await askUdp(port, query('example.org'));
+    expect(new Set(up.asked.map((bytes) => bytes.readUInt16BE(0))).size).toBeGreaterThan(1);
+  });
+
+  it('is asked by TCP where the client used that', async () => {
+    const up = await upstream('203.0.113.9');
+    const [answer = Buffer.alloc(0)] = await askTcp(
+      serve({ upstreams: [up] }),
+      [framed(query('example.org'))],
+      1,
+    );
+    expect(answer.readUInt16BE(0)).toBe(4711);
+    expect(addresses(answer)).toEqual(['203.0.113.9']);
+    expect(up.asked).toEqual([]);
+  });
+
+  it('goes to the next upstream where one refuses, cannot be routed to, or says nothing', async () => {
+    const silent = await upstream('', () => undefined);
+    const up = await upstream('203.0.113.9');
+    // Without SO_BROADCAST connect() fails, as it does where there is no route.
+    const unreachable = { address: '255.255.255.255', port: 53 };
+    const port = serve({ upstreams: [closedPort(), unreachable, silent, up] });
+    expect(addresses(await askUdp(port, query('example.org')))).toEqual(['203.0.113.9']);
+    expect(silent.asked).toHaveLength(1);
+  });
+
+  it('fails over by TCP too', async () => {
+    const up = await upstream('203.0.113.9');
+    const port = serve({ upstreams: [closedPort(), up] });
+    const [answer = Buffer.alloc(0)] = await askTcp(port, [framed(query('example.org'))], 1);
+    expect(addresses(answer)).toEqual(['203.0.113.9']);
+  });
+
+  it('does not take an answer with another id', async () => {
+    const forger = await upstream('', (bytes) => {
+      const answer = packet.encode({ type: 'response', id: bytes.readUInt16BE(0) ^ 1 });
+      return answer;
+    });
+    const up = await upstream('203.0.113.9');
+    expect(addresses(await askUdp(serve({ upstreams: [forger, up] }), query('example.org')))).toEqual([
+      '203.0.113.9',
+    ]);
+  });
+
+  it('fails where no upstream answers, or there is none', async () => {
+    expect(rcode(await askUdp(serve(), query('example.org')))).toBe(SERVFAIL);
+    expect(rcode(await askUdp(serve({ upstreams: [closedPort()] }), query('example.org')))).toBe(SERVFAIL);
+  });
+
+  describe('goes where the container sent it', () => {
+    it('when that was an outside resolver', async () => {
+      const chosen = await upstream('198.51.100.1');
+      const up = await upstream('203.0.113.9');
+      const port = serve({ upstreams: [up], original: { address: chosen.address, port: chosen.port } });
+      expect(addresses(await askUdp(port, query('example.org')))).toEqual(['198.51.100.1']);
+    });
+
+    it('when that was an outside resolver with an IPv6 address', async () => {
+      const asked: string[] = [];
+      const outside = dgram.createSocket('udp6');
+      outside.on('message', (bytes, from) => {
+        const { id = 0, questions = [] } = packet.decode(bytes);
+        asked.push(questions[0]?.name ?? '');
+        outside.send(packet.encode({ type: 'response', id, questions }), from.port, from.address);
+      });
+      outside.bind(0, '::1');
+      await once(outside, 'listening');
+      ends.push(() => outside.close());
+      const up = await upstream('203.0.113.9');
+      const port = serve({
+        upstreams: [up],
+        original: { address: '::1', port: outside.address().port },
+        answer: (_, { name }) => ({ kind: name.includes('.') ? 'forward' : 'unknown' }),
+      });
+      await askUdp(port, query('example.org'));
+      expect(asked).toEqual(['example.org']);
+      expect(up.asked).toEqual([]);
+    });
+
+    it.each([
+      ['the nameserver', NAMESERVER, 'forward'],
+      ['a gateway', '10.1.1.254', 'unknown'],
+      ['an IPv6 gateway', 'fd00:1::1', 'unknown'],
+    ] as const)('but to an upstream when that was %s', async (_, address, kind) => {
+      const up = await upstream('203.0.113.9');
+      const port = serve({
+        upstreams: [up],
+        original: { address, port: 53 },
+        answer: (_client, { type }) => (type === 'PTR' ? { kind } : { kind: 'forward' }),
+      });
+      expect(addresses(await askUdp(port, query('example.org')))).toEqual(['203.0.113.9']);
+    });
+  });
+});
+
+it('close ends what is connected, and gives the port back', async () => {
+  const { port, ...fds } = sockets();
+  const server = startNameserver({
+    sockets: fds,
+    answer: () => ({ kind: 'unknown' }),
+    originalDestination: async () => undefined,
+    upstreams: () => [],
+    log: pino({ level: 'silent' }),
+  });
+  await askUdp(port, query('web'));
+  const idle = net.connect(port, '127.0.0.1');
+  idle.on('error', () => {});
+  await once(idle, 'connect');
+  const ended = once(idle, 'close');
+  idle.resume();
+  await server.close();
+  await ended;
+  for (const protocol of ['udp', 'tcp'] as const)
+    for (const address of ['127.0.0.1', '::1']) closeSocket(bindPort(protocol, address, port));
+});
