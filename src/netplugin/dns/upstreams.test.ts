@@ -1,0 +1,51 @@
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { describe, expect, it, vi } from 'vitest';
+import { openUpstreams, readResolvers } from './upstreams.ts';
+
+describe('readResolvers', () => {
+  it('takes the nameserver lines of both families in their order', () => {
+    const text =
+      '# a comment\nsearch example.org\nnameserver 192.0.2.53\n  nameserver\t2001:db8::53\noptions ndots:1\n';
+    expect(readResolvers(text)).toEqual([
+      { address: '192.0.2.53', port: 53 },
+      { address: '2001:db8::53', port: 53 },
+    ]);
+  });
+
+  it('leaves out what is no address or is commented out', () => {
+    expect(
+      readResolvers('nameserver dns.example.org\n#nameserver 192.0.2.1\n;nameserver 192.0.2.2\nnameserver\n'),
+    ).toEqual([]);
+  });
+
+  it('keeps the interface of a link-local address', () => {
+    expect(readResolvers('nameserver fe80::1%eth0')).toEqual([{ address: 'fe80::1%eth0', port: 53 }]);
+  });
+});
+
+describe('openUpstreams', () => {
+  it('follows the file, and has none where it is gone', async () => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'upstreams-'));
+    try {
+      const file = path.join(folder, 'resolv.conf');
+      const upstreams = openUpstreams(file);
+      expect(upstreams.list()).toEqual([]);
+      const becomes = (expected: string[]) =>
+        vi.waitFor(() => expect(upstreams.list().map((u) => u.address)).toEqual(expected), {
+          timeout: 20_000,
+        });
+      fs.writeFileSync(file, 'nameserver 192.0.2.1\n');
+      await becomes(['192.0.2.1']);
+      fs.writeFileSync(file, 'nameserver 192.0.2.22\n');
+      await becomes(['192.0.2.22']);
+      fs.rmSync(file);
+      await becomes([]);
+      fs.writeFileSync(file, 'nameserver 192.0.2.22\n');
+      await becomes(['192.0.2.22']);
+    } finally {
+      fs.rmSync(folder, { recursive: true });
+    }
+  });
+});
