@@ -1,0 +1,512 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { Endpoint } from '../../model/endpoint.ts';
+import type { Exit, HostState, Publication, Router } from '../state.ts';
+import type { Attachment, LocalHost, View, WatchedNetwork } from '../view.ts';
+import { compile } from './compile.ts';
+import { exitDevice, peerDevice, portDevice, vtepLinkLocal, vtepMac } from './names.ts';
+
+/** Underlay addresses: this host is node1. */
+const HOSTS = { node1: '192.0.2.1', node2: '192.0.2.2', node3: '192.0.2.3' };
+
+function network(name: string, subnet: string, more: Partial<WatchedNetwork> = {}): WatchedNetwork {
+  return { tenantName: 'default', networkName: name, subnet, vni: 1001, ...more };
+}
+
+const NET1 = network('net1', '20.1.1.0/24', { gateway: '20.1.1.254' });
+const NET2 = network('net2', '20.1.2.0/24', { gateway: '20.1.2.254', vni: 1002 });
+const DUAL = network('dual', '20.1.3.0/24', {
+  vni: 1003,
+  gateway: '20.1.3.254',
+  ipv6Subnet: 'fd00:3::/64',
+  ipv6Gateway: 'fd00:3::1',
+});
+
+/** `ep2` with 20.1.1.2 on node1 in net1 of tenant default. */
+function endpoint(id: string, address: string, more: Partial<Endpoint> = {}): Endpoint {
+  return {
+    endpointID: id,
+    tenantName: 'default',
+    networkName: 'net1',
+    ipAddress: [address],
+    macAddress: `02:02:${id}`,
+    homingHost: 'node1',
+    status: 'running',
+    ...more,
+  };
+}
+
+const attachment = (of: Endpoint, more: Partial<Attachment> = {}): Attachment => ({
+  endpoint: of,
+  phase: 'joined',
+  publications: [],
+  runtime: 'docker',
+  ...more,
+});
+
+interface Case {
+  readonly networks?: readonly WatchedNetwork[];
+  /** Attached on this host. */
+  readonly here?: readonly (Endpoint | Attachment)[];
+  /** What netmaster lists beside those. */
+  readonly listed?: readonly Endpoint[];
+  /** Live hosts. */
+  readonly hosts?: Readonly<Record<string, string>>;
+  readonly host?: Partial<LocalHost>;
+}
+
+function input({
+  networks = [NET1],
+  here = [],
+  listed = [],
+  hosts = HOSTS,
+  host = {},
+}: Case): [View, LocalHost] {
+  const attachments = here.map((e) => ('endpointID' in e ? attachment(e) : e));
+  const tenants = [...new Set(attachments.map((a) => a.endpoint.tenantName))];
+  return [
+    {
+      tenants: new Map(),
+      networks: new Map(networks.map((n) => [`${n.tenantName}:${n.networkName}`, n])),
+      groups: new Map(),
+      endpoints: new Map([...attachments.map((a) => a.endpoint), ...listed].map((e) => [e.endpointID, e])),
+      hosts: new Map(Object.entries(hosts).map(([name, underlay]) => [name, { name, underlay }])),
+    },
+    {
+      name: 'node1',
+      underlay: HOSTS.node1,
+      underlayMtu: 1500,
+      lastUnderlays: new Map(),
+      transit: '100.127.0.0/16',
+      transit6: 'fd6f:6e74:6976::/64',
+      guarded: [],
+      attachments: new Map(attachments.map((a) => [a.endpoint.endpointID, a])),
+      transitSlots: new Map(tenants.map((tenant, slot) => [tenant, slot])),
+      ...host,
+    },
+  ];
+}
+
+const state = (given: Case): HostState => compile(...input(given));
+
+/** The only router. */
+function router(given: Case): Router {
+  const { routers } = state(given);
+  expect(routers).toHaveLength(1);
+  return routers[0] as Router;
+}
+
+describe('a host without containers', () => {
+  it('holds nothing, whatever others have', () => {
+    expect(state({ listed: [endpoint('ep9', '20.1.1.9', { homingHost: 'node2' })] })).toEqual({
+      routers: [],
+      exits: [],
+      guarded: [],
+    });
+  });
+
+  it('keeps what is guarded', () => {
+    const guarded = [{ address: '192.0.2.1', protocol: 'tcp', port: 9999 }] as const;
+    expect(state({ host: { guarded } }).guarded).toEqual(guarded);
+  });
+});
+
+describe('a container here', () => {
+  it("has a port in its tenant's router", () => {
+    const { tenant, namespace, ports, remotes } = router({ here: [endpoint('ep2', '20.1.1.2')] });
+    expect({ tenant, namespace }).toEqual({ tenant: 'default', namespace: 'contiv-default' });
+    expect(ports).toEqual([
+      {
+        endpoint: 'ep2',
+        device: portDevice('ep2'),
+        peer: peerDevice('ep2'),
+        mac: '02:02:ep2',
+        mtu: 1450,
+        addresses: ['20.1.1.2'],
+        gateways: ['20.1.1.254'],
+        subnets: ['20.1.1.0/24'],
+        alsoFrom: [],
+        joined: true,
+      },
+    ]);
+    expect(remotes).toEqual([]);
+  });
+
+  it('makes its router answer for all gateways and cover all subnets of the tenant', () => {
+    const of = router({ networks: [NET2, DUAL, NET1], here: [endpoint('ep2', '20.1.1.2')] });
+    expect(of.gateways).toEqual(['20.1.1.254', '20.1.2.254', '20.1.3.254', 'fd00:3::1']);
+    expect(of.subnets).toEqual(['20.1.1.0/24', '20.1.2.0/24', '20.1.3.0/24', 'fd00:3::/64']);
+    expect(of.tunnels.map((t) => t.device)).toEqual(['vx1001', 'vx1002', 'vx1003']);
+  });
+
+  it('has both its addresses, gateways and subnets where the network has IPv6', () => {
+    const dual = endpoint('ep2', '20.1.3.2', { networkName: 'dual', ipAddress: ['20.1.3.2', 'fd00:3::2'] });
+    const [port] = router({ networks: [DUAL], here: [dual] }).ports;
+    expect(port).toMatchObject({
+      addresses: ['20.1.3.2', 'fd00:3::2'],
+      gateways: ['20.1.3.254', 'fd00:3::1'],
+      subnets: ['20.1.3.0/24', 'fd00:3::/64'],
+    });
+  });
+
+  it('that is joining has a port whose device may be made', () => {
+    const joining = attachment(endpoint('ep2', '20.1.1.2'), { phase: 'joining', sandbox: '/run/sandbox' });
+    expect(router({ here: [joining] }).ports[0]).toMatchObject({ joined: false, sandbox: '/run/sandbox' });
+  });
+
+  it('has no port before its network is known', () => {
+    expect(state({ networks: [], here: [endpoint('ep2', '20.1.1.2')] }).routers).toEqual([]);
+    expect(
+      router({ here: [endpoint('ep2', '20.1.1.2'), endpoint('ep3', '20.9.9.3', { networkName: 'new' })] })
+        .ports,
+    ).toHaveLength(1);
+  });
+
+  it('in a network without gateway has none, a range is its whole subnet, an IPv6 address is canonical', () => {
+    const plain = network('net1', '20.1.1.10-20.1.1.20/24', {
+      ipv6Subnet: 'FD00:0::/64',
+      ipv6Gateway: 'FD00:0:0::0001',
+    });
+    const of = router({ networks: [plain], here: [endpoint('ep2', '20.1.1.12')] });
+    expect(of.subnets).toEqual(['20.1.1.0/24', 'fd00::/64']);
+    expect(of.gateways).toEqual(['fd00::1']);
+  });
+});
+
+describe('an endpoint on another host', () => {
+  const here = [endpoint('ep2', '20.1.1.2')];
+
+  it('is reached by the tunnel of its network, with its host as next hop', () => {
+    const { remotes, tunnels } = router({
+      here,
+      listed: [endpoint('ep9', '20.1.1.9', { homingHost: 'node2' })],
+    });
+    expect(remotes).toEqual([{ address: '20.1.1.9', device: 'vx1001', vtep: '192.0.2.2' }]);
+    expect(tunnels).toEqual([
+      {
+        vni: 1001,
+        device: 'vx1001',
+        local: '192.0.2.1',
+        mac: vtepMac('192.0.2.1'),
+        mtu: 1450,
+        peers: [{ vtep: '192.0.2.2', linkLocal: vtepLinkLocal('192.0.2.2'), mac: vtepMac('192.0.2.2') }],
+      },
+    ]);
+  });
+
+  it('in another network of the tenant is reached by the tunnel of that one', () => {
+    const { remotes } = router({
+      networks: [NET1, NET2],
+      here,
+      listed: [endpoint('ep9', '20.1.2.9', { networkName: 'net2', homingHost: 'node2' })],
+    });
+    expect(remotes).toEqual([{ address: '20.1.2.9', device: 'vx1002', vtep: '192.0.2.2' }]);
+  });
+
+  it('with two addresses is two remotes and one peer', () => {
+    const { remotes, tunnels } = router({
+      networks: [NET1, DUAL],
+      here,
+      listed: [
+        endpoint('ep9', '', {
+          networkName: 'dual',
+          ipAddress: ['20.1.3.9', 'fd00:3::9'],
+          homingHost: 'node2',
+        }),
+      ],
+    });
+    expect(remotes.map((r) => r.address)).toEqual(['20.1.3.9', 'fd00:3::9']);
+    for (const tunnel of tunnels) expect(tunnel.peers).toHaveLength(1);
+  });
+
+  it("is left out while its host's underlay is not known", () => {
+    const listed = [endpoint('ep9', '20.1.1.9', { homingHost: 'stranger' })];
+    const { remotes, tunnels } = router({ here, listed });
+    expect(remotes).toEqual([]);
+    expect(tunnels[0]?.peers).toEqual([]);
+  });
+
+  it("stays reachable when its host's lease has ended: the container may run on", () => {
+    const listed = [endpoint('ep9', '20.1.1.9', { homingHost: 'node3' })];
+    const { remotes } = router({
+      here,
+      listed,
+      hosts: { node1: HOSTS.node1 },
+      host: { lastUnderlays: new Map([['node3', HOSTS.node3]]) },
+    });
+    expect(remotes).toEqual([{ address: '20.1.1.9', device: 'vx1001', vtep: HOSTS.node3 }]);
+  });
+
+  it('that has moved is reached at its new host, the old one is no peer any more', () => {
+    const at = (homingHost: string) =>
+      router({ here, listed: [endpoint('ep9', '20.1.1.9', { homingHost })] });
+    expect(at('node2').remotes[0]?.vtep).toBe(HOSTS.node2);
+    const after = at('node3');
+    expect(after.remotes).toEqual([{ address: '20.1.1.9', device: 'vx1001', vtep: HOSTS.node3 }]);
+    expect(after.tunnels[0]?.peers.map((p) => p.vtep)).toEqual([HOSTS.node3]);
+  });
+
+  it('whose address is here by now is no remote', () => {
+    const { remotes, ports } = router({
+      here: [endpoint('new', '20.1.1.9')],
+      listed: [endpoint('old', '20.1.1.9', { homingHost: 'node2' })],
+    });
+    expect(remotes).toEqual([]);
+    expect(ports[0]?.addresses).toEqual(['20.1.1.9']);
+  });
+
+  it('that netmaster still lists on this host, but is not attached, is nothing', () => {
+    const of = router({ here, listed: [endpoint('gone', '20.1.1.9')] });
+    expect(of.ports).toHaveLength(1);
+    expect(of.remotes).toEqual([]);
+  });
+});
+
+describe('two tenants with the same subnets', () => {
+  const blue = { tenantName: 'blue' };
+  const given: Case = {
+    networks: [NET1, { ...NET1, ...blue, vni: 2001 }],
+    here: [endpoint('ep2', '20.1.1.2'), endpoint('b2', '20.1.1.2', blue)],
+    listed: [
+      endpoint('ep9', '20.1.1.9', { homingHost: 'node2' }),
+      endpoint('b9', '20.1.1.9', { ...blue, homingHost: 'node3' }),
+    ],
+  };
+
+  it('have a router each, which knows its own endpoints and tunnels only', () => {
+    const [first, second] = state(given).routers;
+    expect(first).toMatchObject({ tenant: 'blue', namespace: 'contiv-blue' });
+    expect(second).toMatchObject({ tenant: 'default', namespace: 'contiv-default' });
+    expect(first?.ports.map((p) => p.endpoint)).toEqual(['b2']);
+    expect(second?.ports.map((p) => p.endpoint)).toEqual(['ep2']);
+    expect(first?.remotes).toEqual([{ address: '20.1.1.9', device: 'vx2001', vtep: HOSTS.node3 }]);
+    expect(second?.remotes).toEqual([{ address: '20.1.1.9', device: 'vx1001', vtep: HOSTS.node2 }]);
+    expect(first?.tunnels.map((t) => t.vni)).toEqual([2001]);
+    expect(second?.tunnels.map((t) => t.vni)).toEqual([1001]);
+  });
+
+  it('leave by different transit addresses', () => {
+    const { exits } = state(given);
+    expect(new Set(exits.flatMap((e) => [e.hostAddress, e.routerAddress])).size).toBe(4);
+    expect(exits.map((e) => e.namespace)).toEqual(['contiv-blue', 'contiv-default']);
+  });
+
+  it('of which one has nothing here have one router', () => {
+    expect(router({ ...given, here: [endpoint('ep2', '20.1.1.2')] }).tenant).toBe('default');
+  });
+});
+
+describe('a container on two networks', () => {
+  const one = attachment(endpoint('ep2', '20.1.1.2'), { sandbox: '/run/sandbox' });
+  const two = attachment(endpoint('ep3', '20.1.2.2', { networkName: 'net2' }), { sandbox: '/run/sandbox' });
+  const alsoFrom = (given: Case) =>
+    Object.fromEntries(state(given).routers.flatMap((r) => r.ports.map((p) => [p.endpoint, p.alsoFrom])));
+
+  it('may send from all its addresses by each of its ports', () => {
+    expect(alsoFrom({ networks: [NET1, NET2], here: [one, two] })).toEqual({
+      ep2: ['20.1.2.2'],
+      ep3: ['20.1.1.2'],
+    });
+  });
+
+  it('may not where they are of two tenants, nor where the sandboxes differ or are not known', () => {
+    const blue = attachment(endpoint('ep3', '20.1.1.3', { tenantName: 'blue' }), { sandbox: '/run/sandbox' });
+    const nothing = { ep2: [], ep3: [] };
+    expect(alsoFrom({ networks: [NET1, { ...NET1, tenantName: 'blue' }], here: [one, blue] })).toEqual(
+      nothing,
+    );
+    expect(alsoFrom({ networks: [NET1, NET2], here: [one, { ...two, sandbox: '/run/other' }] })).toEqual(
+      nothing,
+    );
+    expect(
+      alsoFrom({ networks: [NET1, NET2], here: [attachment(one.endpoint), attachment(two.endpoint)] }),
+    ).toEqual(nothing);
+  });
+});
+
+describe('the MTU', () => {
+  it.each([
+    ['192.0.2.1', 1500, 1450],
+    ['192.0.2.1', 9000, 8950],
+    ['fd00::1', 1500, 1430],
+  ])('on an underlay at %s of %i is %i', (underlay, underlayMtu, expected) => {
+    const of = router({ here: [endpoint('ep2', '20.1.1.2')], host: { underlay, underlayMtu } });
+    expect(of.ports[0]?.mtu).toBe(expected);
+    expect(of.tunnels[0]).toMatchObject({ mtu: expected, local: underlay });
+  });
+});
+
+it('a vlan network has no tunnel, its subnet is covered all the same', () => {
+  const vlan = { ...NET2, encap: 'vlan' } as const;
+  const of = router({ networks: [NET1, vlan], here: [endpoint('ep2', '20.1.1.2')] });
+  expect(of.tunnels.map((t) => t.device)).toEqual(['vx1001']);
+  expect(of.subnets).toContain('20.1.2.0/24');
+});
+
+describe('publications', () => {
+  const publication = (hostPort: number, address: string): Publication => ({
+    protocol: 'tcp',
+    hostAddress: '',
+    hostPort,
+    address,
+    port: 80,
+  });
+
+  it('of all its containers are in the router and its exit, by host port', () => {
+    const { routers, exits } = state({
+      here: [
+        attachment(endpoint('ep2', '20.1.1.2'), { publications: [publication(10_080, '20.1.1.2')] }),
+        attachment(endpoint('ep3', '20.1.1.3'), {
+          publications: [publication(9000, '20.1.1.3'), publication(80, '20.1.1.3')],
+        }),
+      ],
+    });
+    expect(exits[0]?.publications.map((p) => [p.hostPort, p.address])).toEqual([
+      [80, '20.1.1.3'],
+      [9000, '20.1.1.3'],
+      [10_080, '20.1.1.2'],
+    ]);
+    expect(routers[0]?.publications).toEqual(exits[0]?.publications);
+  });
+
+  it('are those of the own tenant only', () => {
+    const blue = { tenantName: 'blue' };
+    const { exits } = state({
+      networks: [NET1, { ...NET1, ...blue, vni: 2001 }],
+      here: [
+        attachment(endpoint('ep2', '20.1.1.2'), { publications: [publication(80, '20.1.1.2')] }),
+        attachment(endpoint('b2', '20.1.1.2', blue)),
+      ],
+    });
+    expect(exits.map((e) => e.publications.length)).toEqual([0, 1]);
+  });
+});
+
+describe('the way out', () => {
+  const exit = (given: Case): Exit => state(given).exits[0] as Exit;
+  const here = [endpoint('ep2', '20.1.1.2')];
+
+  it("is a transit pair by the tenant's slot", () => {
+    expect(exit({ here })).toMatchObject({
+      namespace: 'contiv-default',
+      device: exitDevice('default'),
+      hostAddress: '100.127.0.0',
+      routerAddress: '100.127.0.1',
+      hostAddress6: '',
+      routerAddress6: '',
+    });
+    expect(exit({ here, host: { transitSlots: new Map([['default', 200]]) } })).toMatchObject({
+      hostAddress: '100.127.1.144',
+      routerAddress: '100.127.1.145',
+    });
+  });
+
+  it('has an IPv6 pair where any network of the tenant has IPv6', () => {
+    expect(
+      exit({ networks: [NET1, DUAL], here, host: { transitSlots: new Map([['default', 3]]) } }),
+    ).toMatchObject({
+      hostAddress6: 'fd6f:6e74:6976::6',
+      routerAddress6: 'fd6f:6e74:6976::7',
+    });
+  });
+
+  it('does not move when another tenant comes or goes', () => {
+    const blue = endpoint('b2', '20.1.1.2', { tenantName: 'blue' });
+    const networks = [NET1, { ...NET1, tenantName: 'blue', vni: 2001 }];
+    const slots = new Map([
+      ['default', 0],
+      ['blue', 1],
+    ]);
+    const both = state({ networks, here: [...here, blue], host: { transitSlots: slots } }).exits;
+    const alone = state({ networks, here, host: { transitSlots: slots } }).exits;
+    expect(both.find((e) => e.namespace === 'contiv-default')).toEqual(alone[0]);
+  });
+
+  it('says which transit range is none', () => {
+    expect(() => state({ here, host: { transit: 'somewhere' } })).toThrow(
+      "transit range 'somewhere' is not a subnet",
+    );
+  });
+});
+
+describe('the order of what is known', () => {
+  const tenants = ['default', 'blue'];
+  const networks = tenants.flatMap((tenantName, t) =>
+    [NET1, NET2, DUAL].map((n) => ({ ...n, tenantName, vni: n.vni + t * 1000 })),
+  );
+  const subnets = new Map([NET1, NET2, DUAL].map((n) => [n.networkName, n.subnet.replace(/\.0\/24$/, '')]));
+  const anyAttachment = (...hosts: string[]) =>
+    fc
+      .record({
+        tenantName: fc.constantFrom(...tenants),
+        networkName: fc.constantFrom('net1', 'net2', 'dual', 'unknown'),
+        homingHost: fc.constantFrom(...hosts),
+        last: fc.integer({ min: 2, max: 12 }),
+        six: fc.boolean(),
+        sandbox: fc.constantFrom('/run/a', '/run/b', undefined),
+        hostPort: fc.option(fc.integer({ min: 1, max: 65_535 }), { nil: undefined }),
+      })
+      .map(({ last, six, sandbox, hostPort, ...more }): Attachment => {
+        const address = `${subnets.get(more.networkName) ?? '20.9.9'}.${last}`;
+        const v6 = six && more.networkName === 'dual' ? [`fd00:3::${last}`] : [];
+        return attachment(endpoint('', address, { ...more, ipAddress: [address, ...v6] }), {
+          ...(sandbox === undefined ? {} : { sandbox }),
+          publications:
+            hostPort === undefined ? [] : [{ protocol: 'tcp', hostAddress: '', hostPort, address, port: 80 }],
+        });
+      });
+
+  /** No address twice at netmaster; one that moved here may still be listed where it was. */
+  const anyEndpoints = (...hosts: string[]) =>
+    fc.uniqueArray(anyAttachment(...hosts), {
+      maxLength: 15,
+      selector: ({ endpoint: e }) => `${e.tenantName} ${e.ipAddress[0]}`,
+    });
+  const anyWorld = fc
+    .tuple(anyEndpoints('node1'), anyEndpoints('node2', 'node3', 'stranger'))
+    .map(([here, listed]) =>
+      [...here, ...listed].map((a, i) => ({ ...a, endpoint: { ...a.endpoint, endpointID: `ep${i}` } })),
+    );
+
+  const caseOf = (all: readonly Attachment[], nets: readonly WatchedNetwork[]): Case => ({
+    networks: nets,
+    here: all.filter((a) => a.endpoint.homingHost === 'node1'),
+    listed: all.map((a) => a.endpoint).filter((e) => e.homingHost !== 'node1'),
+    host: {
+      transitSlots: new Map([
+        ['default', 1],
+        ['blue', 0],
+      ]),
+    },
+  });
+
+  it('does not matter', () => {
+    const shuffled = anyWorld.chain((world) =>
+      fc.tuple(
+        fc.constant(world),
+        fc.shuffledSubarray(world, { minLength: world.length }),
+        fc.shuffledSubarray(networks, { minLength: networks.length }),
+      ),
+    );
+    fc.assert(
+      fc.property(shuffled, ([world, other, nets]) => {
+        expect(state(caseOf(other, nets))).toEqual(state(caseOf(world, networks)));
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('and the same input gives the same output, which is left alone', () => {
+    fc.assert(
+      fc.property(anyWorld, (world) => {
+        const given = input(caseOf(world, networks));
+        const before = structuredClone(given);
+        const first = compile(...given);
+        expect(compile(...given)).toEqual(first);
+        expect(JSON.stringify(compile(...given))).toBe(JSON.stringify(first));
+        expect(given).toEqual(before);
+      }),
+      { numRuns: 50 },
+    );
+  });
+});
