@@ -86,6 +86,15 @@ const message = (error: unknown): string => (error as Error).message;
 const isV6 = (address: string): boolean => address.includes(':');
 const host = (address: string): string => `${address}/${isV6(address) ? 128 : 32}`;
 
+/**
+ * A namespace takes its devices with it only some time after it has gone (net/core/net_namespace.c, cleanup_net), and
+ * not while a socket holds it: until then their names and tags would clash with new ones.
+ */
+function deleteLinks(netlink: Netlink): void {
+  const devices = route.listLinks(netlink).filter((l) => l.kind !== '');
+  netlink.batch(devices.map(route.deleteLink));
+}
+
 /** Of the thread's current namespace, which is the host's. */
 export function openApplier(): Applier {
   const hostLink = openNetlink();
@@ -95,6 +104,8 @@ export function openApplier(): Applier {
   let hostRules: { table: Table | undefined; fingerprint: string } = { table: undefined, fingerprint: '' };
   /** Namespace ids of containers whose names lead to us, by sandbox path. */
   const led = new Map<string, number>();
+  /** Devices and addresses of exits that were established in the host's namespace. */
+  let hostEntries: ReadonlySet<string> = new Set();
   let first = true;
 
   function openRouter(name: string, pass: Pass): OpenRouter {
@@ -104,6 +115,7 @@ export function openApplier(): Applier {
     if (open !== undefined && open.id === id) return open;
     if (open !== undefined) {
       pass.repaired.push(`namespace ${name}: was gone`);
+      deleteLinks(open.netlink);
       closeRouter(open);
     }
     if (id === undefined) {
@@ -227,6 +239,8 @@ export function openApplier(): Applier {
         pass.lost.push(port.endpoint);
         continue;
       }
+      if (before.has(`link ${port.device}`))
+        pass.repaired.push(`${router.namespace}: ${port.device} was gone`);
       try {
         open.netlink.request(
           route.addVeth(
@@ -281,6 +295,8 @@ export function openApplier(): Applier {
     text(entry: T): string;
     add(entry: T): Request;
     remove(entry: T): Request;
+    /** Where the kernel knows an entry by less than its whole text: equal for those that replace each other. */
+    place?(entry: T): string;
   }
 
   function reconcile<T>(
@@ -296,9 +312,11 @@ export function openApplier(): Applier {
     const known = open.entries.size > 0;
     const removals: Request[] = [];
     const additions: Request[] = [];
+    const taken = new Set(kind.place === undefined ? [] : wanted.map(kind.place));
     for (const [text, entry] of have)
       if (!want.has(text)) {
-        removals.push(kind.remove(entry));
+        // Removing what the addition has replaced would remove the addition.
+        if (kind.place === undefined || !taken.has(kind.place(entry))) removals.push(kind.remove(entry));
         if (known && !open.entries.has(text)) pass.repaired.push(`${open.name}: removed ${text}`);
       }
     for (const [text, entry] of want) {
@@ -421,6 +439,7 @@ export function openApplier(): Applier {
           text: (n) => `neighbour ${n.address} lladdr ${n.mac} dev ${at(n.device)}`,
           add: route.addNeighbour,
           remove: route.deleteNeighbour,
+          place: (n) => `${n.address} ${n.device}`,
         },
         neighbours.filter((n) => isV6(n.address) === (version === 6)),
         route.listNeighbours(open.netlink, version).filter((n) => n.state === 'permanent'),
@@ -539,7 +558,10 @@ export function openApplier(): Applier {
     const links = route.listLinks(hostLink);
     const wanted = new Map(state.exits.map((e) => [e.device, e]));
     const stray = links.filter((l) => /^cx[0-9a-f]{8}$/.test(l.name) && !wanted.has(l.name));
+    for (const { name } of stray)
+      if (!first && !hostEntries.has(`link ${name}`)) pass.repaired.push(`host: ${name} was not ours`);
     send(hostLink, stray.map(route.deleteLink), pass, 'host');
+    const established = new Set<string>();
     const present = new Set(route.listAddresses(hostLink).map((a) => `${a.address} ${a.index}`));
     for (const link of links) {
       const exit = wanted.get(link.name);
@@ -547,6 +569,11 @@ export function openApplier(): Applier {
       const own = [{ address: exit.hostAddress, length: 31 }];
       if (exit.hostAddress6 !== '') own.push({ address: exit.hostAddress6, length: 127 });
       const missing = own.filter((a) => !present.has(`${a.address} ${link.index}`));
+      const text = (a: { address: string; length: number }): string =>
+        `address ${a.address}/${a.length} dev ${link.name}`;
+      for (const a of missing) if (hostEntries.has(text(a))) pass.repaired.push(`host: restored ${text(a)}`);
+      if (!link.up && hostEntries.has(`link ${link.name}`)) pass.repaired.push(`host: ${link.name} was down`);
+      for (const entry of [`link ${link.name}`, ...own.map(text)]) established.add(entry);
       send(
         hostLink,
         missing.map((a) => route.addAddress({ ...a, index: link.index, scope: 0 })),
@@ -558,6 +585,7 @@ export function openApplier(): Applier {
       if (setSysctl(`net/ipv4/conf/${link.name}/route_localnet`, '1')) pass.writes++;
       if (setSysctl(`net/ipv4/conf/${link.name}/rp_filter`, '0')) pass.writes++;
     }
+    hostEntries = established;
     if (state.exits.length > 0 && setSysctl('net/ipv4/ip_forward', '1')) pass.writes++;
     if (state.exits.some((e) => e.hostAddress6 !== '') && setSysctl('net/ipv6/conf/all/forwarding', '1'))
       pass.writes++;
@@ -625,21 +653,18 @@ export function openApplier(): Applier {
       for (const port of router.ports) establishSandbox(port, pass);
     }
     const wanted = new Set(state.routers.map((r) => r.namespace));
-    for (const name of verify || first ? listNamespaces() : routers.keys())
+    for (const name of new Set([...routers.keys(), ...(verify || first ? listNamespaces() : [])]))
       if (ROUTER_NAME.test(name) && !wanted.has(name)) {
         const open = routers.get(name);
-        if (open !== undefined) closeRouter(open);
-        // Devices first: a namespace that a socket still holds would keep them.
-        inNamespace(namespacePath(name), () => {
-          const netlink = openNetlink();
-          netlink.batch(
-            route
-              .listLinks(netlink)
-              .filter((l) => l.kind !== '')
-              .map(route.deleteLink),
-          );
-          netlink.close();
-        });
+        if (open !== undefined) {
+          deleteLinks(open.netlink);
+          closeRouter(open);
+        } else
+          inNamespace(namespacePath(name), () => {
+            const netlink = openNetlink();
+            deleteLinks(netlink);
+            netlink.close();
+          });
         deleteNamespace(name);
         pass.writes++;
       }

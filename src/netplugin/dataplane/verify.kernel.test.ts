@@ -1,0 +1,236 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  applied,
+  clean,
+  inRouter,
+  kernel,
+  LOCAL,
+  MAP,
+  NOTHING,
+  PEERS,
+  port,
+  remotes,
+  state,
+  VNI,
+} from '../../../test/hostState.ts';
+import { isolate, sh } from '../../../test/isolation.ts';
+import { exitDevice, vtepMac } from '../compile/names.ts';
+import { type Applier, openApplier } from './apply.ts';
+
+const given = state({ publications: [MAP], remotes: remotes(4) });
+const { device, mac } = port(2);
+const vtep = PEERS[0] as string;
+const vx = `vx${VNI}`;
+
+let applier: Applier;
+let before: string;
+
+beforeAll(() => {
+  isolate();
+  applier = openApplier();
+  applied(applier, given);
+  before = kernel();
+});
+afterAll(clean);
+
+/** What was done behind our back is undone, and said. */
+function repairs(what: RegExp, tamper: () => void): void {
+  tamper();
+  expect(kernel(), 'the tampering shows').not.toBe(before);
+  const report = applied(applier, given, true);
+  expect(report.repaired.join('\n')).toMatch(what);
+  expect(report.writes).toBeGreaterThan(0);
+  expect(kernel()).toBe(before);
+  expect(applied(applier, given, true)).toMatchObject({ writes: 0, repaired: [] });
+}
+
+describe('verify puts right and reports', () => {
+  it.each<[string, RegExp, string]>([
+    ['a deleted route', /contiv-default: restored route unicast 20\.1\.1\.2\/32/, 'ip route del 20.1.1.2'],
+    ['a deleted IPv6 route', /restored route unicast fd00:1::2\/128/, 'ip -6 route del fd00:1::2'],
+    [
+      'a deleted route to another host',
+      /restored route unicast 20\.1\.2\.0\/32 via 192\.0\.2\.2/,
+      'ip route del 20.1.2.0',
+    ],
+    [
+      'a deleted unreachable route',
+      /restored route unreachable 20\.1\.1\.0\/24/,
+      'ip route del unreachable 20.1.1.0/24',
+    ],
+    ['a deleted default route', /restored route unicast 0\.0\.0\.0\/0/, 'ip route del default'],
+    ['an added route', /removed route unicast 20\.1\.1\.77\/32/, `ip route add 20.1.1.77 dev ${device}`],
+    [
+      'an added IPv6 route',
+      /removed route unicast fd00:1::77\/128/,
+      `ip -6 route add fd00:1::77 dev ${device}`,
+    ],
+    [
+      'a route that was led elsewhere',
+      /restored route unicast 20\.1\.1\.2\/32/,
+      `ip route replace 20.1.1.2 via 192.0.2.3 dev ${vx} onlink`,
+    ],
+    [
+      'an IPv6 route that was led elsewhere',
+      /restored route unicast fd00:1::2\/128/,
+      `ip -6 route replace fd00:1::2 dev ${vx}`,
+    ],
+    ['a deleted neighbour', /restored neighbour 20\.1\.1\.2 /, `ip neigh del 20.1.1.2 dev ${device}`],
+    ['a deleted IPv6 neighbour', /restored neighbour fd00:1::2 /, `ip neigh del fd00:1::2 dev ${device}`],
+    [
+      'an added neighbour',
+      /removed neighbour 20\.1\.1\.77 /,
+      `ip neigh add 20.1.1.77 lladdr 02:00:00:00:00:77 dev ${device} nud permanent`,
+    ],
+    [
+      'a neighbour with another MAC',
+      new RegExp(`restored neighbour 20\\.1\\.1\\.2 lladdr ${mac}`),
+      `ip neigh replace 20.1.1.2 lladdr 02:00:00:00:00:77 dev ${device} nud permanent`,
+    ],
+    [
+      'an IPv6 neighbour with another MAC',
+      new RegExp(`restored neighbour fd00:1::2 lladdr ${mac}`),
+      `ip neigh replace fd00:1::2 lladdr 02:00:00:00:00:77 dev ${device} nud permanent`,
+    ],
+    [
+      'a deleted forwarding entry',
+      /restored forwarding .* to 192\.0\.2\.2/,
+      `bridge fdb del ${vtepMac(vtep)} dev ${vx} dst ${vtep}`,
+    ],
+    [
+      'an added forwarding entry',
+      /removed forwarding 02:00:00:00:00:77 to 192\.0\.2\.77/,
+      `bridge fdb add 02:00:00:00:00:77 dev ${vx} dst 192.0.2.77`,
+    ],
+    [
+      'a forwarding entry to another host',
+      /restored forwarding .* to 192\.0\.2\.2/,
+      `bridge fdb replace ${vtepMac(vtep)} dev ${vx} dst 192.0.2.77`,
+    ],
+    [
+      'a deleted address',
+      /restored address 20\.1\.1\.254\/32 dev/,
+      `ip addr del 20.1.1.254/32 dev ${device}`,
+    ],
+    ['an added address', /removed address 20\.1\.1\.77\/32/, `ip addr add 20.1.1.77/32 dev ${device}`],
+    [
+      'a deleted element',
+      /restored element .* \. 20\.1\.1\.2 of set sources/,
+      `nft 'delete element inet contiv sources { "${device}" . 20.1.1.2 }'`,
+    ],
+    [
+      'a deleted IPv6 element',
+      /restored element .* \. fd00:1::2 of set sources6/,
+      `nft 'delete element inet contiv sources6 { "${device}" . fd00:1::2 }'`,
+    ],
+    [
+      'a deleted subnet',
+      /restored element .* \. 20\.1\.1\.0\/24 of set same/,
+      `nft 'delete element inet contiv same { "${device}" . 20.1.1.0/24 }'`,
+    ],
+    [
+      'a deleted remote',
+      /restored element .* \. 20\.1\.2\.0 of set remotes/,
+      `nft 'delete element inet contiv remotes { ${vtepMac(vtep)} . 20.1.2.0 }'`,
+    ],
+    [
+      'an added element',
+      /removed element .* \. 20\.1\.1\.77 of set sources/,
+      `nft 'add element inet contiv sources { "${device}" . 20.1.1.77 }'`,
+    ],
+    [
+      'an added subnet',
+      /removed element .* \. 20\.1\.0\.0\/16 of set same/,
+      `nft 'add element inet contiv same { "ctx" . 20.1.0.0/16 }'`,
+    ],
+    [
+      'a deleted publication',
+      /restored element 6 \. 8080 : 20\.1\.1\.2 \. 80 of set published/,
+      `nft 'delete element inet contiv published { tcp . 8080 }'`,
+    ],
+    [
+      'an added publication',
+      /removed element 6 \. 81 : 20\.1\.1\.2 \. 80 of set published/,
+      `nft 'add element inet contiv published { tcp . 81 : 20.1.1.2 . 80 }'`,
+    ],
+    [
+      'a publication led elsewhere',
+      /restored element 6 \. 8080 : 20\.1\.1\.2 \. 80/,
+      `nft 'delete element inet contiv published { tcp . 8080 }; add element inet contiv published { tcp . 8080 : 20.1.1.9 . 80 }'`,
+    ],
+    [
+      'a deleted rule',
+      /contiv-default: rules of table inet contiv differed/,
+      'nft flush chain inet contiv guard',
+    ],
+    ['an added rule', /rules of table inet contiv differed/, 'nft insert rule inet contiv forward accept'],
+    ['an added chain', /rules of table inet contiv differed/, 'nft add chain inet contiv more'],
+    ['a deleted table', /rules of table inet contiv differed/, 'nft delete table inet contiv'],
+    ['a flushed rule set', /rules of table inet contiv differed/, 'nft flush ruleset'],
+    ['a tunnel that is down', /vx1001 was down/, `ip link set ${vx} down`],
+    ['a port that is down', new RegExp(`${device} was down`), `ip link set ${device} down`],
+    ['a deleted tunnel', /vx1001 was gone/, `ip link del ${vx}`],
+    [
+      'a tunnel with another tag',
+      /vx1001 was gone/,
+      `ip link del ${vx}; ip link add ${vx} type vxlan id 77 dstport 4789; ip link set ${vx} up`,
+    ],
+    ['an added tunnel', /vx77 was not ours/, 'ip link add vx77 type vxlan id 77 dstport 4789'],
+    ['a deleted way out', /uplink was gone/, 'ip link del uplink'],
+    ['a way out that is down', /uplink was down/, 'ip link set uplink down'],
+  ])('%s', (_, what, command) => repairs(what, () => void inRouter(command)));
+
+  const cx = exitDevice('default');
+  it.each<[string, RegExp, string]>([
+    [
+      'a deleted element',
+      /host: restored element 192\.0\.2\.1 \. 6 \. 9999 of set guarded/,
+      `nft 'delete element inet contiv guarded { ${LOCAL} . tcp . 9999 }'`,
+    ],
+    [
+      'an added element',
+      /host: removed element 100\.127\.9\.9 of set transit/,
+      "nft 'add element inet contiv transit { 100.127.9.9 }'",
+    ],
+    [
+      'a deleted publication',
+      /host: restored element 6 \. 8080 : 100\.127\.0\.1 \. 8080 of set published/,
+      "nft 'delete element inet contiv published { tcp . 8080 }'",
+    ],
+    [
+      'an added rule',
+      /host: rules of table inet contiv differed/,
+      'nft insert rule inet contiv forward accept',
+    ],
+    ['a deleted table', /host: rules of table inet contiv differed/, 'nft delete table inet contiv'],
+    [
+      'a deleted address',
+      /host: restored address 100\.127\.0\.0\/31/,
+      `ip addr del 100.127.0.0/31 dev ${cx}`,
+    ],
+    ['a way out that is down', /host: .* was down/, `ip link set ${cx} down`],
+    ['an added way out', /host: cx01234567 was not ours/, 'ip link add cx01234567 type veth peer name pp0'],
+  ])("in the host's namespace: %s", (_, what, command) => repairs(what, () => void sh(command)));
+
+  it('a deleted port of a container that has not joined', () => {
+    repairs(new RegExp(`${device} was gone`), () => void inRouter(`ip link del ${device}`));
+  });
+
+  it('a deleted router', () => {
+    sh('ip netns del contiv-default');
+    const report = applied(applier, given, true);
+    expect(report.repaired.join('\n')).toMatch(/namespace contiv-default: was gone/);
+    expect(report.created).toEqual(['contiv-default']);
+    expect(kernel()).toBe(before);
+  });
+});
+
+it("verify leaves alone what others have in the host's namespace", () => {
+  sh('nft add table inet others; nft add chain inet others c; ip link add other0 type veth peer name other1');
+  const theirs = () => sh('nft list table inet others; ip -o link show other0');
+  const before = theirs();
+  applied(applier, given, true);
+  applied(applier, NOTHING, true);
+  expect(theirs()).toBe(before);
+  sh('nft delete table inet others');
+});

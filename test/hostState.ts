@@ -1,0 +1,156 @@
+/**
+ * States of one host for tests of the applier, and what the kernel then holds. This host is 192.0.2.1; network net1 of
+ * a tenant has 20.1.1.0/24 and fd00:1::/64.
+ */
+import { expect } from 'vitest';
+import { deleteNamespace, inNamespace, listNamespaces, namespacePath } from '../src/linux/netns.ts';
+import {
+  exitDevice,
+  peerDevice,
+  portDevice,
+  vtepLinkLocal,
+  vtepMac,
+} from '../src/netplugin/compile/names.ts';
+import { type Applier, openApplier } from '../src/netplugin/dataplane/apply.ts';
+import type { ApplyReport } from '../src/netplugin/dataplane/index.ts';
+import type { Exit, HostState, Port, Publication, Remote, Router } from '../src/netplugin/state.ts';
+import { sh } from './isolation.ts';
+
+export const LOCAL = '192.0.2.1';
+export const SUBNETS = ['20.1.1.0/24', 'fd00:1::/64'];
+export const GATEWAYS = ['20.1.1.254', 'fd00:1::1'];
+export const VNI = 1001;
+export const PEERS = ['192.0.2.2', '192.0.2.3'];
+
+export const id = (n: number): string => `ep${n}`;
+
+export function port(n: number, more: Partial<Port> = {}): Port {
+  return {
+    endpoint: id(n),
+    device: portDevice(id(n)),
+    peer: peerDevice(id(n)),
+    mac: `02:02:14:01:01:${n.toString(16).padStart(2, '0')}`,
+    mtu: 1450,
+    addresses: [`20.1.1.${n}`, `fd00:1::${n.toString(16)}`],
+    gateways: GATEWAYS,
+    subnets: SUBNETS,
+    alsoFrom: [],
+    joined: false,
+    ...more,
+  };
+}
+
+export const remotes = (count: number): Remote[] =>
+  Array.from({ length: count }, (_, i) => ({
+    address: `20.1.${2 + (i >> 8)}.${i & 255}`,
+    device: `vx${VNI}`,
+    vtep: PEERS[i % PEERS.length] as string,
+  }));
+
+export interface Case {
+  readonly tenant?: string;
+  readonly vni?: number;
+  readonly slot?: number;
+  readonly ports?: readonly Port[];
+  readonly remotes?: readonly Remote[];
+  readonly publications?: readonly Publication[];
+}
+
+export function router(given: Case): Router {
+  const { tenant = 'default', vni = VNI, ports = [port(2)], publications = [] } = given;
+  const known = given.remotes ?? [{ address: '20.1.1.9', device: `vx${vni}`, vtep: '192.0.2.2' }];
+  const vteps = [...new Set(known.map((r) => r.vtep))].sort();
+  return {
+    tenant,
+    namespace: `contiv-${tenant}`,
+    tunnels: [
+      {
+        vni,
+        device: `vx${vni}`,
+        local: LOCAL,
+        mac: vtepMac(LOCAL),
+        mtu: 1450,
+        peers: vteps.map((vtep) => ({ vtep, mac: vtepMac(vtep), linkLocal: vtepLinkLocal(vtep) })),
+      },
+    ],
+    ports,
+    subnets: SUBNETS,
+    gateways: GATEWAYS,
+    remotes: known,
+    publications,
+  };
+}
+
+export function exit({ tenant = 'default', slot = 0, publications = [] }: Case): Exit {
+  return {
+    namespace: `contiv-${tenant}`,
+    device: exitDevice(tenant),
+    hostAddress: `100.127.0.${2 * slot}`,
+    routerAddress: `100.127.0.${2 * slot + 1}`,
+    hostAddress6: `fd6f:6e74:6976::${slot === 0 ? '' : 2 * slot}`,
+    routerAddress6: `fd6f:6e74:6976::${2 * slot + 1}`,
+    publications,
+  };
+}
+
+/** One router each; the host's own address is guarded. */
+export function state(...cases: Case[]): HostState {
+  return {
+    routers: cases.map(router),
+    exits: cases.map(exit),
+    guarded: [
+      { address: LOCAL, protocol: 'tcp', port: 9999 },
+      { address: 'fd00::1', protocol: 'tcp', port: 9999 },
+    ],
+  };
+}
+
+export const NOTHING: HostState = { routers: [], exits: [], guarded: [] };
+export const BLUE: Case = { tenant: 'blue', vni: 2001, slot: 1, ports: [port(7)], remotes: [] };
+export const MAP: Publication = {
+  protocol: 'tcp',
+  hostAddress: '',
+  hostPort: 8080,
+  address: '20.1.1.2',
+  port: 80,
+};
+
+/** In the router of tenant default. */
+export const inRouter = (command: string): string =>
+  inNamespace(namespacePath('contiv-default'), () => sh(command));
+
+export function applied(applier: Applier, wanted: HostState, verify = false): ApplyReport {
+  const report = applier.apply(wanted, { verify });
+  expect(report.failed).toEqual([]);
+  return report;
+}
+
+export const LISTING =
+  'ip -o link; ip -o addr; ip route; ip -6 route; ip neigh show nud permanent; bridge fdb; echo; nft -s list ruleset';
+
+/** All that a router and the host hold, without what differs when it is made anew: indices, MAC addresses of our ends. */
+export function kernel(): string {
+  const namespace = (listing: string): string => {
+    const [entries = '', ...rules] = listing.split('\n\n');
+    const lines = entries
+      .split('\n')
+      .filter((line) => !/inet6 fe80|^fe80|^33:33|^01:00:5e/.test(line))
+      .map((line) =>
+        line
+          .replace(/^\d+: ([^\s@:]+)(@\S+)?/, '$1')
+          .replace(/<.*?>/, (flags) => `<${/\bUP\b/.test(flags) ? 'UP' : ''}>`)
+          .replace(/ state .*| \\ .*| linkdown/, ''),
+      );
+    return [...lines.sort(), ...rules].join('\n');
+  };
+  return `${namespace(inRouter(LISTING))}\n${namespace(sh(LISTING))}`;
+}
+
+/** Leaves nothing in the test's kernel. */
+export function clean(): void {
+  // An applier that knows nothing removes every router there is.
+  openApplier().apply(NOTHING, { verify: true });
+  for (const name of listNamespaces()) deleteNamespace(name);
+  for (const link of sh('ip -o link show type veth').matchAll(/^\d+: ([^@:]+)/gm))
+    sh(`ip link delete ${link[1]} 2>/dev/null || true`);
+}
