@@ -7,7 +7,7 @@ export function writeJson(file: string, value: unknown): void {
   const draft = `${file}.new`;
   const fd = fs.openSync(draft, 'w', 0o600);
   try {
-    fs.writeSync(fd, JSON.stringify(value));
+    fs.writeFileSync(fd, JSON.stringify(value)); // writeSync stops short, without an error, where the disk is full
     fs.fsyncSync(fd);
   } finally {
     fs.closeSync(fd);

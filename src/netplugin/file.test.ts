@@ -1,0 +1,50 @@
+import fs from 'node:fs';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { temporaryFolder } from '../../test/folder.ts';
+import { readJson, writeJson } from './file.ts';
+
+const newFile = (): string => path.join(temporaryFolder(), 'state.json');
+
+describe('a state file', () => {
+  it('reads as it was written', () => {
+    const file = newFile();
+    const value = { networks: [['id', { tenant: 'blue' }]], text: 'ü\n', none: null };
+    writeJson(file, value);
+    expect(readJson(file)).toEqual(value);
+    writeJson(file, []);
+    expect(readJson(file)).toEqual([]);
+  });
+
+  it('is undefined where there is none', () => {
+    expect(readJson(newFile())).toBeUndefined();
+  });
+
+  it('is for the agent alone', () => {
+    const file = newFile();
+    writeJson(file, {});
+    expect(fs.statSync(file).mode & 0o777).toBe(0o600);
+  });
+
+  it('outlives a kill in the middle of writing: the draft does not count', () => {
+    const file = newFile();
+    writeJson(file, { kept: true });
+    fs.writeFileSync(`${file}.new`, '{"kept":fal');
+    expect(readJson(file)).toEqual({ kept: true });
+    writeJson(file, { kept: false });
+    expect(readJson(file)).toEqual({ kept: false });
+    expect(fs.readdirSync(path.dirname(file))).toEqual(['state.json']);
+  });
+
+  it.each(['', '{"kept":tr', 'hello'])('that holds %j is refused by its name, with what to do', (text) => {
+    const file = newFile();
+    fs.writeFileSync(file, text);
+    expect(() => readJson(file)).toThrow(`${file}: not JSON; move it away and start again`);
+  });
+
+  it('that cannot be read or written is an error, not an empty one', () => {
+    const folder = temporaryFolder();
+    expect(() => readJson(folder)).toThrow(/EISDIR/);
+    expect(() => writeJson(path.join(folder, 'missing', 'state.json'), {})).toThrow(/ENOENT/);
+  });
+});

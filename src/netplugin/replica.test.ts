@@ -1,0 +1,299 @@
+import fs from 'node:fs';
+import http from 'node:http';
+import type { AddressInfo } from 'node:net';
+import path from 'node:path';
+import { pino } from 'pino';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { temporaryFolder } from '../../test/folder.ts';
+import { connect } from '../client/client.ts';
+import type { WatchedObject, WatchMessage } from '../client/protocol.ts';
+import { openReplica, type Replica } from './replica.ts';
+
+const waitFor = <T>(check: () => T | Promise<T>): Promise<T> =>
+  vi.waitFor(check, { timeout: 30_000, interval: 10 });
+
+/** One watch that an agent has opened. */
+interface Watch {
+  /** `''` for a list, `store=s1&after=7` to go on. */
+  readonly asked: string;
+  say(...messages: WatchMessage[]): void;
+  /** Refuses it as too old. */
+  compacted(): void;
+  breakOff(): void;
+}
+
+/** A netmaster that says what the test wants. */
+async function startNetmaster(): Promise<{
+  url: string;
+  watches: Watch[];
+  watch(n: number): Promise<Watch>;
+}> {
+  const watches: Watch[] = [];
+  const server = http.createServer((request, response) => {
+    response.on('error', () => {});
+    watches.push({
+      asked: (request.url ?? '').split('?')[1] ?? '',
+      say(...messages) {
+        response.write(messages.map((m) => `${JSON.stringify(m)}\n`).join(''));
+      },
+      compacted() {
+        response.writeHead(410).end(JSON.stringify({ error: { code: 'compacted', message: 'too old' } }));
+      },
+      breakOff: () => response.destroy(),
+    });
+  });
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+  onTestFinished(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    watches,
+    watch: (n) => waitFor(() => watches[n] ?? Promise.reject(new Error(`no watch ${n} yet`))),
+  };
+}
+
+interface Followed {
+  readonly replica: Replica;
+  /** What was told, in order. */
+  readonly told: { keys: string[]; listed: boolean }[];
+}
+
+function follow(url: string, folder: string): Followed {
+  const client = connect({ urls: [url] });
+  const told: Followed['told'] = [];
+  const replica = openReplica({
+    client,
+    folder,
+    log: pino({ level: 'silent' }),
+    changed: (objects, listed) =>
+      told.push({ keys: objects.map((o) => `${o.object ? '' : '-'}${o.key}`), listed }),
+  });
+  onTestFinished(() => {
+    replica.close();
+    client.close();
+  });
+  return { replica, told };
+}
+
+const tenant = (name: string): WatchedObject => ({ kind: 'tenant', key: name, object: { tenantName: name } });
+const host = (name: string, underlay: string): WatchedObject => ({
+  kind: 'host',
+  key: name,
+  object: { name, underlay },
+});
+const gone = ({ kind, key }: WatchedObject): WatchedObject => ({ kind, key, object: null });
+const listing = (...objects: WatchedObject[]): WatchMessage[] =>
+  objects.map((o) => ({ type: 'object', ...o }));
+const synced = (revision: number, store = 's1'): WatchMessage => ({ type: 'synced', store, revision });
+const change = (revision: number, ...changes: WatchedObject[]): WatchMessage => ({
+  type: 'change',
+  revision,
+  changes,
+});
+
+const tenants = (replica: Replica): string[] => [...replica.view.tenants.keys()].sort();
+
+/** A replica that has listed tenants a and b of store s1 at revision 5, and its first watch. */
+async function listed(folder = temporaryFolder()) {
+  const netmaster = await startNetmaster();
+  const followed = follow(netmaster.url, folder);
+  const watch = await netmaster.watch(0);
+  watch.say(...listing(tenant('a'), tenant('b')), synced(5));
+  await waitFor(() => expect(followed.replica.live).toBe(true));
+  return { netmaster, watch, folder, ...followed };
+}
+
+describe('a first list', () => {
+  it('is in force when it is whole, and told as one', async () => {
+    const netmaster = await startNetmaster();
+    const { replica, told } = follow(netmaster.url, temporaryFolder());
+    const watch = await netmaster.watch(0);
+    expect(watch.asked).toBe('');
+    watch.say(...listing(tenant('a')));
+    watch.say({ type: 'ping', revision: 5 }, ...listing(tenant('b')), synced(5));
+    await waitFor(() => expect(replica.live).toBe(true));
+    expect(told).toEqual([{ keys: ['a', 'b'], listed: true }]);
+    expect(tenants(replica)).toEqual(['a', 'b']);
+    expect(replica).toMatchObject({ store: 's1', revision: 5 });
+  });
+
+  it('that breaks off counts for nothing', async () => {
+    const netmaster = await startNetmaster();
+    const { replica, told } = follow(netmaster.url, temporaryFolder());
+    const first = await netmaster.watch(0);
+    first.say(...listing(tenant('a')));
+    first.breakOff();
+    const second = await netmaster.watch(1);
+    expect(second.asked).toBe('');
+    second.say(...listing(tenant('b')), synced(6));
+    await waitFor(() => expect(replica.live).toBe(true));
+    expect(tenants(replica)).toEqual(['b']);
+    expect(told).toHaveLength(1);
+  });
+
+  it('may hold kinds that this agent does not know', async () => {
+    const netmaster = await startNetmaster();
+    const { replica } = follow(netmaster.url, temporaryFolder());
+    (await netmaster.watch(0)).say(
+      ...listing({ kind: 'novelty', key: 'x', object: {} }, tenant('a')),
+      synced(5),
+      change(6, { kind: 'novelty', key: 'x', object: null }),
+    );
+    await waitFor(() => expect(replica.revision).toBe(6));
+    expect(tenants(replica)).toEqual(['a']);
+  });
+});
+
+describe('changes', () => {
+  it('are in force one batch after the other', async () => {
+    const { replica, told, watch } = await listed();
+    watch.say(change(6, tenant('c'), gone(tenant('a'))), change(7, gone(tenant('c'))));
+    await waitFor(() => expect(replica.revision).toBe(7));
+    expect(tenants(replica)).toEqual(['b']);
+    expect(told.slice(1)).toEqual([
+      { keys: ['c', '-a'], listed: false },
+      { keys: ['-c'], listed: false },
+    ]);
+  });
+
+  it('go on after the last one when the connection breaks', async () => {
+    const { replica, told, watch, netmaster } = await listed();
+    watch.say(change(6, tenant('c')));
+    await waitFor(() => expect(replica.revision).toBe(6));
+    watch.breakOff();
+    const next = await netmaster.watch(1);
+    expect(next.asked).toBe('store=s1&after=6');
+    expect(tenants(replica)).toEqual(['a', 'b', 'c']);
+    next.say(synced(6), change(7, gone(tenant('a'))));
+    await waitFor(() => expect(replica.revision).toBe(7));
+    expect(tenants(replica)).toEqual(['b', 'c']);
+    expect(told.slice(2)).toEqual([
+      { keys: [], listed: true },
+      { keys: ['-a'], listed: false },
+    ]);
+  });
+
+  it('remember the underlay of hosts that have gone', async () => {
+    const { replica, watch } = await listed();
+    watch.say(change(6, host('node2', '192.0.2.2')), change(7, gone(host('node2', ''))));
+    await waitFor(() => expect(replica.revision).toBe(7));
+    expect(replica.view.hosts.size).toBe(0);
+    expect(replica.lastUnderlays.get('node2')).toBe('192.0.2.2');
+  });
+});
+
+describe('when the history is gone (410)', () => {
+  it('the copy stays in force until the new list is whole, which then replaces it', async () => {
+    const { replica, told, watch, netmaster } = await listed();
+    watch.breakOff();
+    (await netmaster.watch(1)).compacted();
+    const list = await netmaster.watch(2);
+    expect(list.asked).toBe('');
+    list.say(...listing(tenant('b')));
+    list.say({ type: 'ping', revision: 100 });
+    expect(tenants(replica)).toEqual(['a', 'b']);
+    expect(told).toHaveLength(1);
+    list.say(...listing(tenant('c')), synced(100, 's2'));
+    await waitFor(() => expect(replica.revision).toBe(100));
+    expect(replica.store).toBe('s2');
+    expect(tenants(replica)).toEqual(['b', 'c']);
+    // What is gone is told too: names of it must go.
+    expect(told.slice(1)).toEqual([{ keys: ['-a', '-b', 'b', 'c'], listed: true }]);
+  });
+
+  it('the copy stays in force when the new list breaks off too', async () => {
+    const { replica, told, watch, netmaster } = await listed();
+    watch.breakOff();
+    (await netmaster.watch(1)).compacted();
+    const broken = await netmaster.watch(2);
+    broken.say(...listing(tenant('c')));
+    broken.breakOff();
+    expect((await netmaster.watch(3)).asked).toBe('');
+    expect(tenants(replica)).toEqual(['a', 'b']);
+    expect(told).toHaveLength(1);
+  });
+
+  it('underlays of hosts that the new list lacks are remembered', async () => {
+    const { replica, watch, netmaster } = await listed();
+    watch.say(change(6, host('node2', '192.0.2.2')));
+    await waitFor(() => expect(replica.revision).toBe(6));
+    watch.breakOff();
+    (await netmaster.watch(1)).compacted();
+    (await netmaster.watch(2)).say(...listing(tenant('a')), synced(9, 's2'));
+    await waitFor(() => expect(replica.store).toBe('s2'));
+    expect(replica.view.hosts.size).toBe(0);
+    expect(replica.lastUnderlays.get('node2')).toBe('192.0.2.2');
+  });
+});
+
+describe('a restart', () => {
+  it('has the copy at once, without netmaster, and goes on from its revision', async () => {
+    const { replica, folder, watch } = await listed();
+    watch.say(change(6, tenant('c'), host('node2', '192.0.2.2')), change(7, gone(host('node2', ''))));
+    await waitFor(() => expect(replica.revision).toBe(7));
+    replica.close();
+    const netmaster = await startNetmaster();
+    const again = follow(netmaster.url, folder);
+    expect(tenants(again.replica)).toEqual(['a', 'b', 'c']);
+    expect(again.replica).toMatchObject({ store: 's1', revision: 7, live: false });
+    expect(again.replica.lastUnderlays.get('node2')).toBe('192.0.2.2');
+    const next = await netmaster.watch(0);
+    expect(next.asked).toBe('store=s1&after=7');
+    next.say(synced(7));
+    await waitFor(() => expect(again.replica.live).toBe(true));
+  });
+
+  it('after a kill has a copy that is a little old, whose rest comes by the watch', async () => {
+    const { folder, watch, replica } = await listed();
+    const file = path.join(folder, 'view.json');
+    await waitFor(() => expect(JSON.parse(fs.readFileSync(file, 'utf8'))).toMatchObject({ revision: 5 }));
+    const killed = fs.readFileSync(file);
+    watch.say(change(6, tenant('c')));
+    await waitFor(() => expect(replica.revision).toBe(6));
+    replica.close();
+    fs.writeFileSync(file, killed);
+    fs.writeFileSync(`${file}.new`, '{"store":"s1","rev'); // the kill came while it was written
+    const netmaster = await startNetmaster();
+    const again = follow(netmaster.url, folder);
+    expect(tenants(again.replica)).toEqual(['a', 'b']);
+    const next = await netmaster.watch(0);
+    expect(next.asked).toBe('store=s1&after=5');
+    next.say(synced(5), change(6, tenant('c')));
+    await waitFor(() => expect(tenants(again.replica)).toEqual(['a', 'b', 'c']));
+  });
+
+  it('in the middle of a new list keeps the old copy', async () => {
+    const { folder, watch, netmaster, replica } = await listed();
+    watch.breakOff();
+    (await netmaster.watch(1)).compacted();
+    (await netmaster.watch(2)).say(...listing(tenant('z')));
+    const file = path.join(folder, 'view.json');
+    await waitFor(() => expect(fs.existsSync(file)).toBe(true));
+    replica.close();
+    const again = follow((await startNetmaster()).url, folder);
+    expect(tenants(again.replica)).toEqual(['a', 'b']);
+  });
+
+  it('with a torn copy is refused by the name of the file', () => {
+    const folder = temporaryFolder();
+    fs.writeFileSync(path.join(folder, 'view.json'), '{"store":"s1","objec');
+    expect(() => follow('http://127.0.0.1:1', folder)).toThrow(/view\.json: not JSON; move it away/);
+  });
+
+  it('before anything was listed leaves no copy', async () => {
+    const folder = temporaryFolder();
+    const { replica } = follow('http://127.0.0.1:1', folder);
+    replica.close();
+    expect(fs.readdirSync(folder)).toEqual([]);
+  });
+});
+
+it('is not live while the watch is broken', async () => {
+  const { replica, watch, netmaster } = await listed();
+  watch.breakOff();
+  await waitFor(() => expect(replica.live).toBe(false));
+  (await netmaster.watch(1)).say(synced(5));
+  await waitFor(() => expect(replica.live).toBe(true));
+});
