@@ -117,8 +117,9 @@ export function openEngine(journal: Journal): Store {
     clearTimeout(lease.timer);
     const gone = [...lease.keys].map((key) => ({ key, value: undefined }));
     leases.delete(id);
-    journal.writeLease({ id, ttl: undefined });
+    // Keys first: killed in between, the lease is there to end once more.
     if (gone.length > 0) commit(gone);
+    journal.writeLease({ id, ttl: undefined });
   }
 
   function hold(lease: Lease): LiveLease {
@@ -205,6 +206,7 @@ export function openEngine(journal: Journal): Store {
       end(id);
     },
     async close() {
+      if (closed) return;
       closed = true;
       for (const lease of leases.values()) clearTimeout(lease.timer);
       for (const watcher of watchers) watcher.wake();

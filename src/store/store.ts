@@ -4,7 +4,7 @@
  *
  *   memory.ts   for tests and trials          sqlite.ts   embedded, one file, survives kill -9
  *
- * Every implementation passes store.suite.ts.
+ * Every implementation passes suite.ts.
  */
 
 /** One stored value. `revision` is the store revision of its last write, 1 or more. */
@@ -64,6 +64,7 @@ export interface Store {
   renew(lease: string): Promise<boolean>;
   /** Ends the lease now; its keys go in one transaction. */
   revoke(lease: string): Promise<void>;
+  /** Watches end. A second time does nothing. */
   close(): Promise<void>;
 }
 
