@@ -1,0 +1,163 @@
+/**
+ * What is measured. Client and server are the same programs for every network, run in its namespaces and pinned:
+ * on separate processors where the machine has two, or on one, where nothing waits for a processor to wake up and
+ * the time of a transaction is the work of the path alone.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import os from 'node:os';
+import path from 'node:path';
+import { run } from '../lab/shell.ts';
+import { onHost } from '../lab/state.ts';
+import type { Echoed } from './echo.ts';
+import { inPlace, type Network, PORTS, type Span, type Way } from './networks.ts';
+
+/** How long to measure: seconds of a stream or of transactions, a number of connections. */
+export interface Effort {
+  readonly seconds: number;
+  readonly connections: number;
+}
+
+export interface Measurement {
+  /** For --only; several measurements may share it. */
+  readonly name: string;
+  readonly title: string;
+  readonly unit: string;
+  readonly better: 'higher' | 'lower';
+  readonly rounds: number;
+  /** The value and, where there is more to say, its parts; undefined where this network has no such thing. */
+  readonly measure: (
+    lab: string,
+    network: Network,
+    span: Span,
+    effort: Effort,
+  ) => Promise<Sample | undefined>;
+}
+
+export interface Sample {
+  readonly value: number;
+  readonly also?: Readonly<Record<string, number>>;
+}
+
+const CLIENT = 0;
+const OTHER = Math.min(1, os.availableParallelism() - 1);
+const ECHO = [
+  process.execPath,
+  '--disable-warning=ExperimentalWarning',
+  path.join(import.meta.dirname, 'echo.ts'),
+];
+
+/** A server, from when it has said that it listens until the block ends. */
+async function serving(lab: string, way: Way, processor: number, command: readonly string[]) {
+  const [file, args] = inPlace(lab, way.server, processor, command);
+  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const ended = once(child, 'close');
+  const said = await Promise.race([once(child.stdout, 'data'), ended.then(() => undefined)]);
+  if (said === undefined) throw new Error(`${command.join(' ')} ended`);
+  return {
+    async [Symbol.asyncDispose]() {
+      child.kill('SIGKILL');
+      await ended;
+    },
+  };
+}
+
+async function throughput(lab: string, network: Network, span: Span, { seconds }: Effort): Promise<Sample> {
+  const way = network.ways[span];
+  await using _ = await serving(lab, way, OTHER, `iperf3 -s -p ${PORTS.iperf} --forceflush`.split(' '));
+  const command = `iperf3 -c ${way.address} -p ${way.ports.iperf} -t ${seconds} -O 1 -J`.split(' ');
+  const { end } = JSON.parse(await run(...inPlace(lab, way.client, CLIENT, command)));
+  return {
+    value: end.sum_received.bits_per_second / 1e9,
+    also: { retransmits: end.sum_sent.retransmits },
+  };
+}
+
+async function echoed(lab: string, way: Way, server: number, kind: string, amount: number): Promise<Echoed> {
+  await using _ = await serving(lab, way, server, [...ECHO, 'serve', String(PORTS.echo)]);
+  const command = [...ECHO, kind, way.address, String(way.ports.echo), String(amount)];
+  return JSON.parse(await run(...inPlace(lab, way.client, CLIENT, command))) as Echoed;
+}
+
+const latencyOn =
+  (server: number): Measurement['measure'] =>
+  async (lab, network, span, { seconds }) => {
+    const { medianUs, p99Us, perSecond } = await echoed(lab, network.ways[span], server, 'latency', seconds);
+    return { value: medianUs, also: { p99Us, perSecond } };
+  };
+
+async function connections(lab: string, network: Network, span: Span, effort: Effort): Promise<Sample> {
+  const way = network.ways[span];
+  const { medianUs, p99Us, perSecond } = await echoed(lab, way, CLIENT, 'connect', effort.connections);
+  return { value: perSecond, also: { medianUs, p99Us } };
+}
+
+/** `docker run`, until the new container says that a peer has answered its ping. */
+async function attach(lab: string, { attach }: Network, span: Span): Promise<Sample | undefined> {
+  const peer = attach?.peers[span];
+  if (attach === undefined || peer === undefined) return undefined;
+  const ping = ['sh', '-c', `until ping -c 1 -W 1 ${peer}; do :; done`];
+  const [file, args] = onHost(
+    lab,
+    'node1',
+    'docker',
+    'run',
+    '--rm',
+    `--net=${attach.network}`,
+    'contiv/lab',
+    ...ping,
+  );
+  const begin = performance.now();
+  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const ended = once(child, 'close');
+  let answered: number | undefined;
+  for await (const chunk of child.stdout)
+    if (answered === undefined && String(chunk).includes('bytes from')) answered = performance.now();
+  await ended;
+  if (answered === undefined) throw new Error(`docker run --net=${attach.network}: ${peer} did not answer`);
+  return { value: answered - begin };
+}
+
+/** `rounds` is how many rounds a full run has. */
+export const MEASUREMENTS: readonly Measurement[] = [
+  {
+    name: 'throughput',
+    title: 'throughput, one TCP stream',
+    unit: 'Gbit/s',
+    better: 'higher',
+    rounds: 3,
+    measure: throughput,
+  },
+  {
+    name: 'latency',
+    title: 'latency, two processors',
+    unit: 'us',
+    better: 'lower',
+    rounds: 3,
+    measure: latencyOn(OTHER),
+  },
+  {
+    name: 'latency',
+    title: 'latency, one processor',
+    unit: 'us',
+    better: 'lower',
+    rounds: 3,
+    measure: latencyOn(CLIENT),
+  },
+  {
+    name: 'connections',
+    title: 'new TCP connections',
+    unit: '/s',
+    better: 'higher',
+    rounds: 3,
+    measure: connections,
+  },
+  {
+    name: 'attach',
+    title: 'docker run to first ping',
+    unit: 'ms',
+    better: 'lower',
+    rounds: 7,
+    measure: attach,
+  },
+];

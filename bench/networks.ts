@@ -1,0 +1,129 @@
+/**
+ * The networks that are compared, side by side in one lab of two hosts. For each, where a client and its server
+ * are, within one host (both on node1) and between hosts (the server on node2):
+ *
+ *   ours      a network of netmaster's, without policy
+ *   overlay   Docker's overlay, in a Swarm of the two hosts
+ *   bridge    Docker's default bridge; between hosts by published ports
+ *   veth      no containers: two namespaces and a veth; the hosts' own interfaces
+ */
+import { run } from '../lab/shell.ts';
+import { NETMASTER_PORT, namespaceFolder, networkNamespace, onHost, ROOT, readState } from '../lab/state.ts';
+
+export const SPANS = ['within', 'between'] as const;
+export type Span = (typeof SPANS)[number];
+
+/** Where servers listen. */
+export const PORTS = { iperf: 5201, echo: 7000 };
+/** Where a host has them published: other ports, the host's own are the bare network's. */
+const PUBLISHED: typeof PORTS = { iperf: 15201, echo: 17000 };
+
+/** A network namespace on a host, as a path that nsenter(1) takes. */
+export interface Place {
+  readonly host: string;
+  readonly namespace: string;
+}
+
+/** `address` and `ports` are where the client finds the server. */
+export interface Way {
+  readonly client: Place;
+  readonly server: Place;
+  readonly address: string;
+  readonly ports: typeof PORTS;
+}
+
+/** `peers` are the addresses that a container, just started on node1, pings first. */
+export interface Network {
+  readonly name: string;
+  readonly ways: Readonly<Record<Span, Way>>;
+  readonly attach?: { readonly network: string; readonly peers: Readonly<Partial<Record<Span, string>>> };
+}
+
+/** How a program is run in a place, on one processor. It counts as the lab's: `lab down` ends it too. */
+export function inPlace(
+  lab: string,
+  place: Place,
+  processor: number,
+  command: readonly string[],
+): [string, string[]] {
+  const mounts = `${namespaceFolder(lab)}/${place.host}.mnt`;
+  const pinned = ['taskset', '-c', String(processor), ...command];
+  return ['nsenter', [`--net=${place.namespace}`, `--mount=${mounts}`, '--', ...pinned]];
+}
+
+/** Makes them all in a lab that is up. */
+export async function makeNetworks(lab: string): Promise<Network[]> {
+  const [first, second] = (readState(lab)?.hosts ?? []).map((h) => h.address);
+  if (first === undefined || second === undefined) throw new Error(`lab '${lab}' has no two hosts`);
+  const at = async (host: string, line: string): Promise<string> =>
+    (await run(...onHost(lab, host, ...line.split(' ')))).trim();
+
+  await at(
+    'node1',
+    `${ROOT}/bin/netctl --netmaster http://${first}:${NETMASTER_PORT} net create ours --subnet=10.77.0.0/16`,
+  );
+  await at('node1', `docker swarm init --advertise-addr ${first}`);
+  const token = await at('node1', 'docker swarm join-token -q worker');
+  await at('node2', `docker swarm join --advertise-addr ${second} --token ${token} ${first}:2377`);
+  await at('node1', 'docker network create -d overlay --attachable overlay');
+
+  const container = async (host: string, name: string, network: string, flags = '') => {
+    await at(host, `docker run -d --name=${name} --net=${network} ${flags}contiv/lab sleep 100000`);
+    const settings = JSON.parse(await at(host, `docker inspect ${name}`))[0];
+    return {
+      place: { host, namespace: `/proc/${settings.State.Pid}/ns/net` },
+      address: settings.NetworkSettings.Networks[network].IPAddress as string,
+    };
+  };
+  const containers = async (network: string): Promise<Network> => {
+    const local = network === 'bridge';
+    const published = (kind: keyof typeof PORTS): string => `-p ${PUBLISHED[kind]}:${PORTS[kind]} `;
+    const { place: client } = await container('node1', `${network}-client`, network);
+    const near = await container('node1', `${network}-near`, network);
+    const far = await container(
+      'node2',
+      `${network}-far`,
+      network,
+      local ? published('iperf') + published('echo') : '',
+    );
+    return {
+      name: network,
+      ways: {
+        within: { client, server: near.place, address: near.address, ports: PORTS },
+        between: local
+          ? { client, server: far.place, address: second, ports: PUBLISHED }
+          : { client, server: far.place, address: far.address, ports: PORTS },
+      },
+      attach: { network, peers: { within: near.address, ...(local ? {} : { between: far.address }) } },
+    };
+  };
+  const bare = async (): Promise<Network> => {
+    // Named as the lab names its own, so that it removes them.
+    const [one, other] = [networkNamespace(lab, 'one'), networkNamespace(lab, 'other')];
+    await run('ip', ['netns', 'add', one]);
+    await run('ip', ['netns', 'add', other]);
+    await run('ip', `-n ${one} link add eth0 type veth peer name eth0 netns ${other}`.split(' '));
+    for (const [name, address] of [
+      [one, '10.78.0.1'],
+      [other, '10.78.0.2'],
+    ] as const) {
+      await run('ip', `-n ${name} addr add ${address}/24 dev eth0`.split(' '));
+      await run('ip', `-n ${name} link set eth0 up`.split(' '));
+    }
+    const place = (host: string, name: string): Place => ({ host, namespace: `/run/netns/${name}` });
+    const host = (name: string): Place => place(name, networkNamespace(lab, name));
+    return {
+      name: 'veth',
+      ways: {
+        within: {
+          client: place('node1', one),
+          server: place('node1', other),
+          address: '10.78.0.2',
+          ports: PORTS,
+        },
+        between: { client: host('node1'), server: host('node2'), address: second, ports: PORTS },
+      },
+    };
+  };
+  return [await containers('ours'), await containers('overlay'), await containers('bridge'), await bare()];
+}
