@@ -5,6 +5,9 @@
  *   event network connect  -> container and name (before its first process runs)
  *   event start, rename... -> all of it, from inspect
  *   (re)connected, and every RECONCILE_INTERVAL -> everything
+ *
+ * Docker starts a container with a restart policy once when dockerd starts, and not again where this agent was away just then:
+ * such containers are started when the agent is there.
  */
 import type Dockerode from 'dockerode';
 import type { Logger } from 'pino';
@@ -28,7 +31,15 @@ export interface Containers {
   close(): void;
 }
 
-export function followContainers(docker: Dockerode, endpoints: Endpoints, log: Logger): Containers {
+export interface ContainersOptions {
+  readonly docker: Dockerode;
+  readonly endpoints: Endpoints;
+  /** The driver's socket: Docker names it where it got no answer. */
+  readonly pluginSocket: string;
+  readonly log: Logger;
+}
+
+export function followContainers({ docker, endpoints, pluginSocket, log }: ContainersOptions): Containers {
   let closed = false;
   const unknownSince = new Map<string, number>();
 
@@ -96,6 +107,21 @@ export function followContainers(docker: Dockerode, endpoints: Endpoints, log: L
     for (const id of unknownSince.keys()) if (!endpoints.attachments.has(id)) unknownSince.delete(id);
   }
 
+  /** Starts what should run by its restart policy and failed only because nobody answered on our socket. */
+  async function startForsaken(): Promise<void> {
+    const exited = await docker.listContainers({ all: true, filters: { status: ['exited', 'created'] } });
+    for (const { Id: id } of exited) {
+      const container = docker.getContainer(id);
+      const { Name: name, HostConfig, State } = await container.inspect();
+      const policy = HostConfig.RestartPolicy?.Name ?? '';
+      if (!['always', 'unless-stopped'].includes(policy) || !State.Error.includes(pluginSocket)) continue;
+      log.info({ container: name }, 'Docker could not start it while netplugin was away: starting it');
+      await container
+        .start()
+        .catch((error) => log.warn({ err: error, container: name }, 'the container does not start'));
+    }
+  }
+
   async function handle(event: Event): Promise<void> {
     const attributes = event.Actor?.Attributes ?? {};
     if (event.Type === 'network' && event.Action === 'connect' && event.Actor?.ID !== undefined)
@@ -114,7 +140,9 @@ export function followContainers(docker: Dockerode, endpoints: Endpoints, log: L
       filters: { type: ['container', 'network'] },
     })) as NodeJS.ReadableStream & { destroy(): void };
     // From here on nothing is missed; what happened before is found by comparison.
-    void reconcile().catch((error) => log.warn({ err: error }, 'comparison with Docker failed'));
+    void reconcile()
+      .then(startForsaken)
+      .catch((error) => log.warn({ err: error }, 'comparison with Docker failed'));
     let rest = '';
     for await (const chunk of stream) {
       if (closed) return stream.destroy();

@@ -5,6 +5,7 @@
  *   containers.ts  learns names, labels and health from Docker's API   publish.ts    claims host ports
  */
 import http from 'node:http';
+import path from 'node:path';
 import Dockerode from 'dockerode';
 import type { Logger } from 'pino';
 import { listenOnSocket } from '../../control.ts';
@@ -56,7 +57,12 @@ export async function startDocker({ endpoints, options, log }: DockerOptions): P
   await listenOnSocket(server, options.pluginSocket);
 
   const offer = startOffer(docker, endpoints.view, log);
-  const containers = followContainers(docker, endpoints, log);
+  const containers = followContainers({
+    docker,
+    endpoints,
+    pluginSocket: path.basename(options.pluginSocket),
+    log,
+  });
   return {
     intentChanged: () => offer.changed(),
     settled: () => offer.settled(),

@@ -66,44 +66,44 @@ export function openPublications(): Publications {
     held.delete(endpoint);
   }
 
-  function claimOne(wanted: WantedPublication, ports: readonly number[]): { port: number; fd: number } {
-    const address = wanted.hostAddress || (wanted.address.includes(':') ? '::' : '0.0.0.0');
+  /** One socket for each; none is left where one of them cannot be had. */
+  function bindAll(wanted: readonly WantedPublication[], port: number): number[] {
+    const fds: number[] = [];
+    try {
+      for (const w of wanted) fds.push(bindPort(w.protocol, bindAddress(w), port));
+      return fds;
+    } catch (error) {
+      for (const fd of fds) closeSocket(fd);
+      throw error;
+    }
+  }
+
+  function claimMapping(mapping: readonly WantedPublication[]): { port: number; fds: number[] } {
+    const { protocol, hostPort, lastPort = hostPort } = mapping[0] as WantedPublication;
     let cause: unknown;
-    for (const port of ports)
+    for (let port = hostPort; port <= lastPort; port++)
       try {
-        return { port, fd: bindPort(wanted.protocol, address, port) };
+        return { port, fds: bindAll(mapping, port) };
       } catch (error) {
         cause = error;
       }
-    const range = ports.length > 1 ? `ports ${ports[0]}-${ports.at(-1)} are all` : `port ${ports[0]} is`;
+    const range = lastPort > hostPort ? `ports ${hostPort}-${lastPort} are all` : `port ${hostPort} is`;
+    const address = bindAddress(mapping[0] as WantedPublication);
     throw new Error(
-      `cannot publish ${wanted.protocol} ${address}:${wanted.hostPort}: ${range} taken on this host (${(cause as Error).message})`,
+      `cannot publish ${protocol} ${address}:${hostPort}: ${range} taken on this host (${(cause as Error).message})`,
     );
   }
 
   return {
     claim(endpoint, wanted) {
       free(endpoint);
-      const fds: number[] = [];
-      held.set(endpoint, fds);
-      const chosen = new Map<string, number>();
+      const claimed: number[] = [];
+      held.set(endpoint, claimed);
       try {
-        return wanted.map(({ lastPort, ...publication }) => {
-          // IPv4 and IPv6 of one mapping get the same port.
-          const mapping = [
-            publication.protocol,
-            publication.hostAddress,
-            publication.hostPort,
-            publication.port,
-          ].join();
-          const first = chosen.get(mapping);
-          const from = first ?? publication.hostPort;
-          const to = first ?? lastPort ?? publication.hostPort;
-          const ports = Array.from({ length: to - from + 1 }, (_, i) => from + i);
-          const { port, fd } = claimOne(publication, ports);
-          fds.push(fd);
-          chosen.set(mapping, port);
-          return { ...publication, hostPort: port };
+        return byMapping(wanted).flatMap((mapping) => {
+          const { port, fds } = claimMapping(mapping);
+          claimed.push(...fds);
+          return mapping.map(({ lastPort: _, ...publication }) => ({ ...publication, hostPort: port }));
         });
       } catch (error) {
         free(endpoint);
@@ -112,4 +112,19 @@ export function openPublications(): Publications {
     },
     free,
   };
+}
+
+const bindAddress = ({ hostAddress, address }: Publication): string =>
+  hostAddress || (address.includes(':') ? '::' : '0.0.0.0');
+
+/** IPv4 and IPv6 of one mapping together: they get the same host port. */
+function byMapping(wanted: readonly WantedPublication[]): WantedPublication[][] {
+  const text = (w: WantedPublication): string => [w.protocol, w.hostAddress, w.hostPort, w.port].join();
+  const mappings: WantedPublication[][] = [];
+  for (const w of wanted) {
+    const same = mappings.find((m) => m.every((o) => text(o) === text(w) && o.address !== w.address));
+    if (same === undefined) mappings.push([w]);
+    else same.push(w);
+  }
+  return mappings;
 }

@@ -1,0 +1,267 @@
+import type Dockerode from 'dockerode';
+import { pino } from 'pino';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import type { EndpointGroup } from '../../../model/endpointGroup.ts';
+import type { View, WatchedNetwork } from '../../view.ts';
+import { DRIVER, startOffer, wantedNetworks } from './networks.ts';
+
+type Writable<T> = { [K in keyof T]: T[K] extends ReadonlyMap<infer A, infer B> ? Map<A, B> : T[K] };
+
+function network(name: string, more: Partial<WatchedNetwork> = {}): WatchedNetwork {
+  return { tenantName: 'default', networkName: name, subnet: '20.1.1.0/24', vni: 1, ...more };
+}
+
+const group = (groupName: string, networkName: string, tenantName = 'default'): EndpointGroup => ({
+  tenantName,
+  groupName,
+  networkName,
+});
+
+const view = (
+  networks: readonly WatchedNetwork[],
+  groups: readonly EndpointGroup[] = [],
+): Writable<View> => ({
+  tenants: new Map(),
+  networks: new Map(networks.map((n) => [`${n.tenantName}:${n.networkName}`, n])),
+  groups: new Map(groups.map((g) => [`${g.tenantName}:${g.groupName}`, g])),
+  endpoints: new Map(),
+  hosts: new Map(),
+});
+
+const names = (of: View): string[] => [...wantedNetworks(of).keys()].sort();
+
+describe('the names offered to Docker', () => {
+  it('for a network of tenant default are its own', () => {
+    expect(names(view([network('contiv-net')]))).toEqual(['contiv-net']);
+  });
+
+  it('for a network of another tenant end in the tenant', () => {
+    expect(names(view([network('contiv-net', { tenantName: 'blue' })]))).toEqual(['contiv-net/blue']);
+  });
+
+  it('for a group are group.network and its 1.x name', () => {
+    expect(names(view([network('net1')], [group('web', 'net1')]))).toEqual(['net1', 'web', 'web.net1']);
+    expect(names(view([network('net1', { tenantName: 'blue' })], [group('web', 'net1', 'blue')]))).toEqual([
+      'net1/blue',
+      'web.net1/blue',
+      'web/blue',
+    ]);
+  });
+
+  it('keep tenants apart that use the same names', () => {
+    const both = view(
+      [network('net1'), network('net1', { tenantName: 'blue' })],
+      [group('web', 'net1'), group('web', 'net1', 'blue')],
+    );
+    expect(names(both)).toEqual(['net1', 'net1/blue', 'web', 'web.net1', 'web.net1/blue', 'web/blue']);
+    expect(wantedNetworks(both).get('web/blue')).toMatchObject({
+      tenant: 'blue',
+      network: 'net1',
+      group: 'web',
+    });
+    expect(wantedNetworks(both).get('web')).toMatchObject({
+      tenant: 'default',
+      network: 'net1',
+      group: 'web',
+    });
+    expect(wantedNetworks(both).get('net1')).toMatchObject({ tenant: 'default', network: 'net1', group: '' });
+  });
+
+  it('are none for a group whose network is not known, and none for vlan', () => {
+    expect(names(view([], [group('web', 'net1')]))).toEqual([]);
+    expect(names(view([network('net1', { encap: 'vlan' })], [group('web', 'net1')]))).toEqual([]);
+  });
+
+  it('carry the subnet and the gateway, of both families', () => {
+    const config = (more: Partial<WatchedNetwork>) =>
+      wantedNetworks(view([network('n', more)])).get('n')?.config;
+    expect(config({})).toEqual([{ Subnet: '20.1.1.0/24' }]);
+    expect(config({ subnet: '20.1.1.10-20.1.1.20/24', gateway: '20.1.1.254' })).toEqual([
+      { Subnet: '20.1.1.0/24', Gateway: '20.1.1.254' },
+    ]);
+    expect(config({ ipv6Subnet: 'fd00:1::/64', ipv6Gateway: 'fd00:1::1' })).toEqual([
+      { Subnet: '20.1.1.0/24' },
+      { Subnet: 'fd00:1::/64', Gateway: 'fd00:1::1' },
+    ]);
+  });
+});
+
+// ---- against a Docker that refuses on command
+
+interface DockerNetwork {
+  Id: string;
+  Name: string;
+  Driver: string;
+  Labels: Record<string, string>;
+}
+
+const refused = (statusCode: number): Error =>
+  Object.assign(new Error(`status ${statusCode}`), { statusCode });
+
+interface CreateOptions extends DockerNetwork {
+  IPAM: unknown;
+  Options: unknown;
+  EnableIPv6: boolean;
+}
+
+/** As much of Docker's API as the offer uses. */
+interface FakeDocker {
+  networks: Map<string, DockerNetwork>;
+  /** Ids that containers hold. */
+  busy: Set<string>;
+  down: boolean;
+  created: CreateOptions[];
+  listNetworks(): Promise<DockerNetwork[]>;
+  createNetwork(options: CreateOptions): Promise<void>;
+  getNetwork(id: string): { remove(): Promise<void> };
+  names(): string[];
+}
+
+function fakeDocker(foreign: DockerNetwork[] = []): FakeDocker {
+  const networks = new Map(foreign.map((n) => [n.Id, n]));
+  const docker: FakeDocker = {
+    networks,
+    busy: new Set(),
+    down: false,
+    created: [],
+    async listNetworks() {
+      if (docker.down) throw new Error('no Docker');
+      return [...networks.values()];
+    },
+    async createNetwork(options) {
+      if ([...networks.values()].some((n) => n.Name === options.Name)) throw refused(409);
+      docker.created.push(options);
+      const Id = `id${docker.created.length}`;
+      networks.set(Id, { Id, Name: options.Name, Driver: options.Driver, Labels: options.Labels });
+    },
+    getNetwork: (id) => ({
+      async remove() {
+        if (docker.busy.has(id)) throw refused(403);
+        if (!networks.delete(id)) throw refused(404);
+      },
+    }),
+    names: () => [...networks.values()].map((n) => n.Name).sort(),
+  };
+  return docker;
+}
+
+function offering(of: View, docker = fakeDocker()) {
+  const offer = startOffer(docker as unknown as Dockerode, of, pino({ level: 'silent' }));
+  onTestFinished(() => offer.close());
+  return { offer, docker };
+}
+
+describe('the offer', () => {
+  it('creates what is wanted, with what both drivers need to tell it', async () => {
+    const { offer, docker } = offering(
+      view([network('net1', { tenantName: 'blue' })], [group('web', 'net1', 'blue')]),
+    );
+    await offer.settled();
+    expect(docker.names()).toEqual(['net1/blue', 'web.net1/blue', 'web/blue']);
+    const target = { tenant: 'blue', network: 'net1', group: 'web' };
+    expect(docker.created.find((n) => n.Name === 'web/blue')).toMatchObject({
+      Driver: DRIVER,
+      EnableIPv6: false,
+      Options: target,
+      IPAM: { Driver: DRIVER, Options: target, Config: [{ Subnet: '20.1.1.0/24' }] },
+    });
+  });
+
+  it('follows intent', async () => {
+    const intent = view([network('net1')]);
+    const { offer, docker } = offering(intent);
+    await offer.settled();
+    intent.networks.set('default:net2', network('net2'));
+    offer.changed();
+    await offer.settled();
+    expect(docker.names()).toEqual(['net1', 'net2']);
+    intent.networks.delete('default:net1');
+    offer.changed();
+    await offer.settled();
+    expect(docker.names()).toEqual(['net2']);
+  });
+
+  it('makes a network anew that came back with another subnet', async () => {
+    const intent = view([network('net1')]);
+    const { offer, docker } = offering(intent);
+    await offer.settled();
+    intent.networks.set('default:net1', network('net1', { subnet: '20.9.9.0/24' }));
+    offer.changed();
+    await offer.settled();
+    expect(docker.names()).toEqual(['net1']);
+    expect(docker.created.at(-1)?.IPAM).toMatchObject({ Config: [{ Subnet: '20.9.9.0/24' }] });
+  });
+
+  it('makes nothing twice', async () => {
+    const { offer, docker } = offering(view([network('net1')]));
+    await offer.settled();
+    offer.changed();
+    await offer.settled();
+    expect(docker.created).toHaveLength(1);
+  });
+
+  it('leaves networks of others alone, of our driver too', async () => {
+    const theirs = [
+      { Id: 'a', Name: 'bridge', Driver: 'bridge', Labels: {} },
+      { Id: 'b', Name: 'mine', Driver: DRIVER, Labels: {} },
+      { Id: 'c', Name: 'net1', Driver: 'bridge', Labels: {} },
+    ];
+    const { offer, docker } = offering(view([network('net1'), network('net2')]), fakeDocker(theirs));
+    await offer.settled();
+    expect(docker.names()).toEqual(['bridge', 'mine', 'net1', 'net2']);
+    expect(docker.networks.get('c')?.Driver).toBe('bridge');
+  });
+
+  it('withdraws a network that containers hold when they are gone', async () => {
+    const intent = view([network('net1')]);
+    const { offer, docker } = offering(intent);
+    await offer.settled();
+    const [id = ''] = docker.networks.keys();
+    docker.busy.add(id);
+    intent.networks.clear();
+    offer.changed();
+    await offer.settled();
+    expect(docker.names()).toEqual(['net1']);
+    docker.busy.clear();
+    offer.changed();
+    await offer.settled();
+    expect(docker.names()).toEqual([]);
+  });
+
+  it('waits for a Docker that is away, and settles meanwhile', async () => {
+    vi.useFakeTimers();
+    onTestFinished(() => {
+      vi.useRealTimers();
+    });
+    const docker = fakeDocker();
+    docker.down = true;
+    const { offer } = offering(view([network('net1')]), docker);
+    await offer.settled();
+    expect(docker.names()).toEqual([]);
+    docker.down = false;
+    await vi.advanceTimersByTimeAsync(20_000);
+    expect(docker.names()).toEqual(['net1']);
+  });
+
+  it('settles only when what was known at the call is offered', async () => {
+    const intent = view([network('net1')]);
+    const { offer, docker } = offering(intent);
+    // While the first round is on its way.
+    intent.networks.set('default:net2', network('net2'));
+    offer.changed();
+    await offer.settled();
+    expect(docker.names()).toEqual(['net1', 'net2']);
+  });
+
+  it('offers the others where Docker refuses one', async () => {
+    const docker = fakeDocker();
+    const create = docker.createNetwork;
+    docker.createNetwork = async (options) => {
+      if (options.Name === 'net1') throw refused(500);
+      return create(options);
+    };
+    const { offer } = offering(view([network('net1'), network('net2')]), docker);
+    await offer.settled();
+    expect(docker.names()).toEqual(['net2']);
+  });
+});

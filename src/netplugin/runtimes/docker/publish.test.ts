@@ -1,0 +1,216 @@
+import { once } from 'node:events';
+import net from 'node:net';
+import { afterEach, describe, expect, it } from 'vitest';
+import { bindPort, closeSocket } from '../../../linux/netns.ts';
+import { openPublications, type PortMapping, readPortMap, type WantedPublication } from './publish.ts';
+
+const TCP = 6;
+const UDP = 17;
+const V4 = ['20.1.1.2'];
+const DUAL = ['20.1.1.2', 'fd00:1::2'];
+
+const mapping = (more: Partial<PortMapping> = {}): PortMapping => ({
+  Proto: TCP,
+  Port: 80,
+  HostPort: 8080,
+  ...more,
+});
+
+describe("Docker's port map", () => {
+  it('means host port to container port, on all addresses of the host', () => {
+    expect(readPortMap([mapping()], V4)).toEqual([
+      { protocol: 'tcp', hostAddress: '', hostPort: 8080, lastPort: 8080, address: '20.1.1.2', port: 80 },
+    ]);
+    expect(readPortMap([mapping({ HostIP: '0.0.0.0' })], V4)).toEqual(readPortMap([mapping()], V4));
+  });
+
+  it('publishes IPv6 too where the endpoint has it', () => {
+    expect(readPortMap([mapping()], DUAL).map((p) => p.address)).toEqual(DUAL);
+    expect(readPortMap([mapping({ HostIP: '::' })], DUAL).map((p) => p.address)).toEqual(DUAL);
+  });
+
+  it('on one host address is of that family only', () => {
+    expect(readPortMap([mapping({ HostIP: '192.0.2.1' })], DUAL)).toMatchObject([
+      { hostAddress: '192.0.2.1', address: '20.1.1.2' },
+    ]);
+    expect(readPortMap([mapping({ HostIP: 'fd00::1' })], DUAL)).toMatchObject([
+      { hostAddress: 'fd00::1', address: 'fd00:1::2' },
+    ]);
+    expect(readPortMap([mapping({ HostIP: 'fd00::1' })], V4)).toEqual([]);
+  });
+
+  it('knows tcp, udp and sctp, and refuses others by port', () => {
+    const protocols = [TCP, UDP, 132].map((Proto) => readPortMap([mapping({ Proto })], V4)[0]?.protocol);
+    expect(protocols).toEqual(['tcp', 'udp', 'sctp']);
+    expect(() => readPortMap([mapping({ Proto: 1 })], V4)).toThrow('port 80: protocol 1 cannot be published');
+  });
+
+  it('may leave the host port to be chosen, from a range where one is given', () => {
+    expect(readPortMap([mapping({ HostPort: 0 })], V4)).toMatchObject([
+      { hostPort: 49_153, lastPort: 65_535 },
+    ]);
+    expect(readPortMap([mapping({ HostPort: 8000, HostPortEnd: 8010 })], V4)).toMatchObject([
+      { hostPort: 8000, lastPort: 8010 },
+    ]);
+  });
+
+  it('is empty where nothing is published', () => {
+    expect(readPortMap([], DUAL)).toEqual([]);
+  });
+});
+
+describe('the claim on host ports', () => {
+  const ends: (() => void)[] = [];
+  afterEach(() => {
+    for (const end of ends.splice(0)) end();
+  });
+
+  function publications() {
+    const opened = openPublications();
+    ends.push(() => {
+      for (const endpoint of ['ep1', 'ep2']) opened.free(endpoint);
+    });
+    return opened;
+  }
+
+  /** The first of some ports in a row that are free for all addresses. */
+  function freePorts(count: number): number {
+    for (;;) {
+      const first = 21_000 + Math.floor(Math.random() * 10_000);
+      const held: number[] = [];
+      try {
+        for (let port = first; port < first + count; port++)
+          held.push(
+            bindPort('tcp', '0.0.0.0', port),
+            bindPort('tcp', '::', port),
+            bindPort('udp', '0.0.0.0', port),
+          );
+        return first;
+      } catch (error) {
+        if ((error as { code?: string }).code !== 'EADDRINUSE') throw error;
+      } finally {
+        for (const fd of held) closeSocket(fd);
+      }
+    }
+  }
+
+  function take(port: number, address = '0.0.0.0'): void {
+    const fd = bindPort('tcp', address, port);
+    ends.push(() => closeSocket(fd));
+  }
+
+  const wanted = (hostPort: number, more: Partial<WantedPublication> = {}): WantedPublication => ({
+    protocol: 'tcp',
+    hostAddress: '',
+    hostPort,
+    address: '20.1.1.2',
+    port: 80,
+    ...more,
+  });
+
+  it('keeps others of the host from the port, until it is freed', () => {
+    const port = freePorts(1);
+    const claims = publications();
+    const { lastPort: _, ...published } = wanted(port);
+    expect(claims.claim('ep1', [wanted(port)])).toEqual([published]);
+    expect(() => bindPort('tcp', '0.0.0.0', port)).toThrow(/EADDRINUSE/);
+    closeSocket(bindPort('udp', '0.0.0.0', port));
+    claims.free('ep1');
+    closeSocket(bindPort('tcp', '0.0.0.0', port));
+  });
+
+  it('does not listen: who connects to the port itself is refused', async () => {
+    const port = freePorts(1);
+    publications().claim('ep1', [wanted(port)]);
+    const socket = net.connect(port, '127.0.0.1');
+    const [error] = await once(socket, 'error');
+    expect(error).toMatchObject({ code: 'ECONNREFUSED' });
+  });
+
+  it('refuses a port that is taken, by its number', () => {
+    const port = freePorts(1);
+    take(port);
+    expect(() => publications().claim('ep1', [wanted(port)])).toThrow(
+      `cannot publish tcp 0.0.0.0:${port}: port ${port} is taken on this host (bind: EADDRINUSE)`,
+    );
+  });
+
+  it('refuses what another endpoint has', () => {
+    const port = freePorts(1);
+    const claims = publications();
+    claims.claim('ep1', [wanted(port)]);
+    expect(() => claims.claim('ep2', [wanted(port, { address: '20.1.1.3' })])).toThrow(
+      /is taken on this host/,
+    );
+  });
+
+  it('is all or nothing', () => {
+    const port = freePorts(2);
+    take(port + 1);
+    expect(() => publications().claim('ep1', [wanted(port), wanted(port + 1)])).toThrow(
+      `port ${port + 1} is taken`,
+    );
+    closeSocket(bindPort('tcp', '0.0.0.0', port));
+  });
+
+  it('chooses the first free port of a range', () => {
+    const port = freePorts(3);
+    take(port);
+    take(port + 1);
+    const claims = publications();
+    expect(claims.claim('ep1', [wanted(port, { lastPort: port + 2 })])[0]?.hostPort).toBe(port + 2);
+    expect(() => claims.claim('ep2', [wanted(port, { lastPort: port + 2 })])).toThrow(
+      `ports ${port}-${port + 2} are all taken`,
+    );
+  });
+
+  it('gives IPv4 and IPv6 of one mapping the same chosen port', () => {
+    const claims = publications();
+    const chosen = claims.claim('ep1', readPortMap([mapping({ HostPort: 0 })], DUAL));
+    expect(chosen.map((p) => p.address)).toEqual(DUAL);
+    expect(chosen[0]?.hostPort).toBeGreaterThanOrEqual(49_153);
+    expect(chosen[1]?.hostPort).toBe(chosen[0]?.hostPort);
+  });
+
+  it('chooses a port that is free for both IPv4 and IPv6', () => {
+    const port = freePorts(2);
+    take(port, '::');
+    const range = mapping({ HostPort: port, HostPortEnd: port + 1 });
+    expect(
+      publications()
+        .claim('ep1', readPortMap([range], DUAL))
+        .map((p) => p.hostPort),
+    ).toEqual([port + 1, port + 1]);
+  });
+
+  it('gives each mapping of a container a port of its own', () => {
+    const ports = publications()
+      .claim(
+        'ep1',
+        readPortMap(
+          [mapping({ HostPort: 0 }), mapping({ HostPort: 0 }), mapping({ HostPort: 0, Port: 81 })],
+          V4,
+        ),
+      )
+      .map((p) => p.hostPort);
+    expect(new Set(ports).size).toBe(3);
+  });
+
+  it('takes tcp and udp of one port, and one port of two addresses', () => {
+    const port = freePorts(1);
+    const claims = publications();
+    claims.claim('ep1', [wanted(port, { hostAddress: '127.0.0.1' }), wanted(port, { protocol: 'udp' })]);
+    claims.claim('ep2', [wanted(port, { hostAddress: '127.0.0.2' })]);
+    expect(() => bindPort('tcp', '127.0.0.2', port)).toThrow(/EADDRINUSE/);
+  });
+
+  it('of an endpoint replaces its earlier one', () => {
+    const port = freePorts(2);
+    const claims = publications();
+    claims.claim('ep1', [wanted(port)]);
+    claims.claim('ep1', [wanted(port), wanted(port + 1)]);
+    claims.claim('ep1', [wanted(port + 1)]);
+    closeSocket(bindPort('tcp', '0.0.0.0', port));
+    expect(() => bindPort('tcp', '0.0.0.0', port + 1)).toThrow(/EADDRINUSE/);
+  });
+});
