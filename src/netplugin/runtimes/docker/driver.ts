@@ -198,7 +198,13 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
         InterfaceName: { SrcName: device, DstPrefix: 'eth' },
         Gateway: network.gateway ?? '',
         GatewayIPv6: hasIpv6 ? (network.ipv6Gateway ?? '') : '',
-        StaticRoutes: staticRoutes(network, hasIpv6, siblings.length > 0),
+        StaticRoutes: staticRoutes(network, hasIpv6, {
+          any: siblings.length > 0,
+          nameserver6: siblings.some(({ endpoint: e }) => {
+            const other = endpoints.view.networks.get(`${e.tenantName}:${e.networkName}`);
+            return e.ipAddress.length > 1 && !other?.ipv6Gateway;
+          }),
+        }),
         DisableGatewayService: !network.gateway,
       };
     },
@@ -272,15 +278,19 @@ interface StaticRoute {
  * without a gateway a way to the nameserver; with IPv6, where it has /128, a way to the network. Docker fails where
  * two networks of a container give the same route, so what any of them can serve comes from the first.
  */
-function staticRoutes(network: WatchedNetwork, hasIpv6: boolean, hasSiblings: boolean): StaticRoute[] {
+function staticRoutes(
+  network: WatchedNetwork,
+  hasIpv6: boolean,
+  siblings: { any: boolean; nameserver6: boolean },
+): StaticRoute[] {
   const routes: StaticRoute[] = [];
   const toDevice = (address: string): void => {
     routes.push({ Destination: address, RouteType: 1, NextHop: '' });
   };
-  if (!network.gateway && !hasSiblings) toDevice(`${NAMESERVER}/32`);
+  if (!network.gateway && !siblings.any) toDevice(`${NAMESERVER}/32`);
   if (hasIpv6) {
     const nextHop = network.ipv6Gateway || NAMESERVER6;
-    if (network.ipv6Gateway || !hasSiblings) toDevice(`${nextHop}/128`);
+    if (network.ipv6Gateway || !siblings.nameserver6) toDevice(`${nextHop}/128`);
     routes.push({
       Destination: subnetPrefix(network.ipv6Subnet as string),
       RouteType: 0,

@@ -1,0 +1,582 @@
+import fs from 'node:fs';
+import path from 'node:path';
+import { pino } from 'pino';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { temporaryFolder } from '../../../../test/folder.ts';
+import type { Endpoint } from '../../../model/endpoint.ts';
+import { DUMMY_GATEWAY, NAMESERVER, NAMESERVER6 } from '../../constants.ts';
+import type { Publication } from '../../state.ts';
+import type { Attachment, WatchedNetwork } from '../../view.ts';
+import type { Endpoints } from '../runtime.ts';
+import { createDriver, type Driver, macOf } from './driver.ts';
+import type { Publications, WantedPublication } from './publish.ts';
+
+const NETWORKS: WatchedNetwork[] = [
+  { tenantName: 'default', networkName: 'net1', subnet: '20.1.1.0/24', gateway: '20.1.1.254', vni: 1 },
+  { tenantName: 'default', networkName: 'range', subnet: '20.1.2.10-20.1.2.20/24', vni: 2 },
+  {
+    tenantName: 'blue',
+    networkName: 'dual',
+    subnet: '20.1.3.0/24',
+    gateway: '20.1.3.254',
+    ipv6Subnet: 'fd00:3::/64',
+    ipv6Gateway: 'fd00:3::1',
+    vni: 3,
+  },
+  { tenantName: 'blue', networkName: 'inner', subnet: '20.1.4.0/24', ipv6Subnet: 'fd00:4::/64', vni: 4 },
+];
+
+/** The agent as the driver sees it; `asked` says what it was asked for. */
+function fakeEndpoints() {
+  const attachments = new Map<string, Attachment>();
+  const asked: unknown[][] = [];
+  const fake = {
+    asked,
+    attachments,
+    /** Refuses the next call of this name. */
+    refuse: {} as { reserve?: string; attach?: string; publish?: string },
+    networks: new Map(NETWORKS.map((n) => [`${n.tenantName}:${n.networkName}`, n])),
+  };
+  const check = (name: keyof typeof fake.refuse): void => {
+    const message = fake.refuse[name];
+    if (message !== undefined) throw new Error(message);
+  };
+  const endpoints: Endpoints = {
+    host: 'node1',
+    view: {
+      tenants: new Map(),
+      networks: fake.networks,
+      groups: new Map(),
+      endpoints: new Map(),
+      hosts: new Map(),
+    },
+    attachments,
+    async reserve(request) {
+      asked.push(['reserve', request]);
+      check('reserve');
+      return {
+        address: request.address ?? (request.family === 6 ? 'fd00:3::2' : '20.1.1.1'),
+        prefixLength: request.family === 6 ? 64 : 24,
+      };
+    },
+    async release(network, address) {
+      asked.push(['release', network, address]);
+    },
+    async attach(endpoint, sandbox, runtime) {
+      check('attach');
+      attachments.set(endpoint.endpointID, {
+        endpoint,
+        phase: 'joining',
+        publications: [],
+        runtime,
+        ...(sandbox === undefined ? {} : { sandbox }),
+      });
+      return { device: `cc-${endpoint.endpointID}` };
+    },
+    joined(id) {
+      attachments.set(id, { ...(attachments.get(id) as Attachment), phase: 'joined' });
+    },
+    async publish(id, publications) {
+      check('publish');
+      attachments.set(id, { ...(attachments.get(id) as Attachment), publications });
+    },
+    async describe() {},
+    async detach(id) {
+      asked.push(['detach', id]);
+      attachments.delete(id);
+    },
+  };
+  return { ...fake, endpoints };
+}
+
+/** Claims without sockets. */
+function fakePublications() {
+  const held = new Map<string, readonly WantedPublication[]>();
+  let taken: string | undefined;
+  const publications: Publications = {
+    claim(endpoint, wanted) {
+      if (taken !== undefined) throw new Error(taken);
+      held.set(endpoint, wanted);
+      return wanted.map(({ lastPort: _, ...p }) => p);
+    },
+    free(endpoint) {
+      held.delete(endpoint);
+    },
+  };
+  return {
+    publications,
+    held,
+    refuse(message: string) {
+      taken = message;
+    },
+  };
+}
+
+let folder: string;
+let agent: ReturnType<typeof fakeEndpoints>;
+let ports: ReturnType<typeof fakePublications>;
+let driver: Driver;
+
+function start(): void {
+  driver = createDriver({
+    endpoints: agent.endpoints,
+    publications: ports.publications,
+    folder,
+    log: pino({ level: 'silent' }),
+  });
+}
+
+beforeEach(() => {
+  folder = temporaryFolder();
+  agent = fakeEndpoints();
+  ports = fakePublications();
+  start();
+});
+
+/** A call of dockerd. */
+async function call(name: string, request: unknown = {}): Promise<Record<string, unknown>> {
+  const found = driver.calls.get(name);
+  if (found === undefined) throw new Error(`no call ${name}`);
+  return found(request as never);
+}
+
+const options = (network: string, tenant = 'default', group = '') => ({ network, tenant, group });
+const requestPool = (of: object, V6 = false) => call('IpamDriver.RequestPool', { Options: of, Pool: '', V6 });
+const createNetwork = (id: string, of: object) =>
+  call('NetworkDriver.CreateNetwork', { NetworkID: id, Options: { 'com.docker.network.generic': of } });
+
+/** From CreateNetwork to Join, as dockerd does it; answers Join's. */
+async function run(
+  id: string,
+  of: { network: string; tenant: string; group: string },
+  { addresses = ['20.1.1.2/24'], sandbox = `/run/docker/netns/${id}` } = {},
+): Promise<Record<string, unknown>> {
+  const NetworkID = `docker-${of.tenant}-${of.network}`;
+  await createNetwork(NetworkID, of);
+  const [Address, AddressIPv6] = addresses;
+  await call('NetworkDriver.CreateEndpoint', {
+    NetworkID,
+    EndpointID: id,
+    Interface: { Address, AddressIPv6 },
+  });
+  return call('NetworkDriver.Join', { NetworkID, EndpointID: id, SandboxKey: sandbox });
+}
+
+describe('capabilities', () => {
+  it('are those of a network and an IPAM driver, local to the host', async () => {
+    expect(await call('Plugin.Activate')).toEqual({ Implements: ['NetworkDriver', 'IpamDriver'] });
+    expect(await call('NetworkDriver.GetCapabilities')).toEqual({
+      Scope: 'local',
+      ConnectivityScope: 'global',
+    });
+    expect(await call('IpamDriver.GetCapabilities')).toEqual({
+      RequiresMACAddress: false,
+      RequiresRequestReplay: false,
+    });
+  });
+});
+
+describe('RequestPool', () => {
+  it('answers the subnet and the gateway of the network, by an id that stays the same', async () => {
+    const answer = await requestPool(options('net1'));
+    expect(answer).toEqual({
+      PoolID: 'default:net1::4',
+      Pool: '20.1.1.0/24',
+      Data: { 'com.docker.network.gateway': '20.1.1.254/24' },
+    });
+    start();
+    expect(await requestPool(options('net1'))).toEqual(answer);
+  });
+
+  it('answers another id for each group and family', async () => {
+    const ids = [
+      await requestPool(options('dual', 'blue')),
+      await requestPool(options('dual', 'blue', 'web')),
+      await requestPool(options('dual', 'blue'), true),
+      await requestPool(options('dual', 'blue', 'web'), true),
+    ].map((answer) => answer.PoolID);
+    expect(new Set(ids).size).toBe(4);
+  });
+
+  it('answers the IPv6 subnet and gateway', async () => {
+    expect(await requestPool(options('dual', 'blue'), true)).toMatchObject({
+      Pool: 'fd00:3::/64',
+      Data: { 'com.docker.network.gateway': 'fd00:3::1/64' },
+    });
+  });
+
+  it('answers the whole subnet of a range, and a dummy where there is no gateway: Docker must not spend an address', async () => {
+    expect(await requestPool(options('range'))).toMatchObject({
+      Pool: '20.1.2.0/24',
+      Data: { 'com.docker.network.gateway': `${DUMMY_GATEWAY}/24` },
+    });
+    expect(await requestPool(options('inner', 'blue'), true)).toMatchObject({
+      Data: { 'com.docker.network.gateway': 'fe80::1/64' },
+    });
+  });
+
+  it('refuses a network that does not exist, by the command that makes it', async () => {
+    await expect(requestPool(options('nowhere', 'blue'))).rejects.toThrow(
+      'network blue:nowhere does not exist: create it with netctl net create nowhere -t blue --subnet=...',
+    );
+  });
+
+  it('refuses IPv6 where the network has none', async () => {
+    await expect(requestPool(options('net1'), true)).rejects.toThrow(
+      'network default:net1 has no IPv6 subnet',
+    );
+  });
+
+  it('refuses a network that was made without us, by how it is made', async () => {
+    await expect(call('IpamDriver.RequestPool', { Pool: '10.0.0.0/8' })).rejects.toThrow(
+      /netplugin networks are declared with netctl net create/,
+    );
+    await expect(createNetwork('id', {})).rejects.toThrow(
+      /netplugin networks are declared with netctl net create/,
+    );
+  });
+});
+
+describe('RequestAddress', () => {
+  const request = async (of: object, more: object = {}, V6 = false) =>
+    call('IpamDriver.RequestAddress', { PoolID: (await requestPool(of, V6)).PoolID, Address: '', ...more });
+
+  it('reserves the next one of the network at netmaster', async () => {
+    expect(await request(options('net1'))).toEqual({ Address: '20.1.1.1/24', Data: {} });
+    expect(agent.asked).toEqual([['reserve', { tenantName: 'default', networkName: 'net1', family: 4 }]]);
+  });
+
+  it('names the group, whose pool counts', async () => {
+    await request(options('dual', 'blue', 'web'));
+    expect(agent.asked).toEqual([
+      ['reserve', { tenantName: 'blue', networkName: 'dual', groupName: 'web', family: 4 }],
+    ]);
+  });
+
+  it('reserves the address that the user gave', async () => {
+    expect(await request(options('net1'), { Address: '20.1.1.77' })).toMatchObject({
+      Address: '20.1.1.77/24',
+    });
+    expect(agent.asked).toMatchObject([['reserve', { address: '20.1.1.77' }]]);
+  });
+
+  it('answers IPv6 as /128: the container sends everything to the gateway', async () => {
+    expect(await request(options('dual', 'blue'), {}, true)).toMatchObject({ Address: 'fd00:3::2/128' });
+    expect(agent.asked).toMatchObject([['reserve', { family: 6 }]]);
+  });
+
+  it('for the gateway reserves nothing', async () => {
+    const gateway = { Options: { RequestAddressType: 'com.docker.network.gateway' } };
+    expect(await request(options('net1'), gateway)).toMatchObject({ Address: '20.1.1.254/24' });
+    expect(await request(options('dual', 'blue'), gateway, true)).toMatchObject({ Address: 'fd00:3::1/64' });
+    expect(await request(options('range'), gateway)).toMatchObject({ Address: `${DUMMY_GATEWAY}/24` });
+    expect(agent.asked).toEqual([]);
+  });
+
+  it("passes netmaster's refusal on", async () => {
+    agent.refuse.reserve = 'network default:net1: all addresses of 20.1.1.0/24 are taken';
+    await expect(request(options('net1'))).rejects.toThrow('all addresses of 20.1.1.0/24 are taken');
+  });
+
+  it('works after a restart with the id of before', async () => {
+    const { PoolID } = await requestPool(options('dual', 'blue', 'web'), true);
+    start();
+    await call('IpamDriver.RequestAddress', { PoolID, Address: '' });
+    expect(agent.asked).toMatchObject([['reserve', { tenantName: 'blue', groupName: 'web', family: 6 }]]);
+  });
+});
+
+describe('ReleaseAddress', () => {
+  it('releases an address, never a gateway', async () => {
+    const { PoolID } = await requestPool(options('net1'));
+    for (const Address of ['20.1.1.254', DUMMY_GATEWAY, '20.1.1.2'])
+      await call('IpamDriver.ReleaseAddress', { PoolID, Address });
+    expect(agent.asked).toEqual([['release', 'default:net1', '20.1.1.2']]);
+  });
+
+  it('releases also where the network has gone', async () => {
+    const { PoolID } = await requestPool(options('net1'));
+    agent.networks.clear();
+    await call('IpamDriver.ReleaseAddress', { PoolID, Address: '20.1.1.2' });
+    expect(agent.asked).toEqual([['release', 'default:net1', '20.1.1.2']]);
+  });
+});
+
+describe('CreateEndpoint', () => {
+  const create = (given: object) =>
+    call('NetworkDriver.CreateEndpoint', { NetworkID: 'n1', EndpointID: 'ep1', Interface: given });
+  beforeEach(async () => {
+    await createNetwork('n1', options('net1'));
+  });
+
+  it('answers the MAC address that goes with the address', async () => {
+    expect(await create({ Address: '20.1.1.2/24' })).toEqual({
+      Interface: { MacAddress: '02:02:14:01:01:02' },
+    });
+    expect(macOf('255.0.16.1')).toBe('02:02:ff:00:10:01');
+  });
+
+  it('answers none where the user gave one: Docker takes that for an error', async () => {
+    expect(await create({ Address: '20.1.1.2/24', MacAddress: '02:00:00:00:00:09' })).toEqual({
+      Interface: {},
+    });
+    await call('NetworkDriver.Join', { NetworkID: 'n1', EndpointID: 'ep1', SandboxKey: '/run/s' });
+    expect(agent.attachments.get('ep1')?.endpoint.macAddress).toBe('02:00:00:00:00:09');
+  });
+
+  it('refuses an endpoint without an IPv4 address', async () => {
+    for (const given of [{}, { AddressIPv6: 'fd00:3::2/128' }, { Address: '' }])
+      await expect(create(given)).rejects.toThrow(
+        'endpoint ep1: Docker gave no IPv4 address; use the IPAM driver netplugin',
+      );
+  });
+
+  it('refuses a Docker network that it does not know', async () => {
+    await expect(
+      call('NetworkDriver.CreateEndpoint', { NetworkID: 'stranger', EndpointID: 'ep1', Interface: {} }),
+    ).rejects.toThrow('Docker network stranger is not known to netplugin: remove it with docker network rm');
+  });
+
+  it('refuses a network that was deleted meanwhile', async () => {
+    agent.networks.clear();
+    await expect(create({ Address: '20.1.1.2/24' })).rejects.toThrow('network default:net1 does not exist');
+  });
+});
+
+describe('Join', () => {
+  it('attaches the endpoint and answers its device and gateway', async () => {
+    expect(await run('ep1', options('net1', 'default', 'web'))).toEqual({
+      InterfaceName: { SrcName: 'cc-ep1', DstPrefix: 'eth' },
+      Gateway: '20.1.1.254',
+      GatewayIPv6: '',
+      StaticRoutes: [],
+      DisableGatewayService: false,
+    });
+    expect(agent.attachments.get('ep1')).toEqual({
+      endpoint: {
+        endpointID: 'ep1',
+        tenantName: 'default',
+        networkName: 'net1',
+        groupName: 'web',
+        ipAddress: ['20.1.1.2'],
+        macAddress: '02:02:14:01:01:02',
+        homingHost: 'node1',
+        status: 'running',
+      } satisfies Endpoint,
+      phase: 'joined',
+      publications: [],
+      runtime: 'docker',
+      sandbox: '/run/docker/netns/ep1',
+    });
+  });
+
+  it('in a network without gateway answers none, keeps docker_gwbridge away and leads to the nameserver', async () => {
+    expect(await run('ep1', options('range'), { addresses: ['20.1.2.10/24'] })).toMatchObject({
+      Gateway: '',
+      DisableGatewayService: true,
+      StaticRoutes: [{ Destination: `${NAMESERVER}/32`, RouteType: 1, NextHop: '' }],
+    });
+  });
+
+  it('with IPv6 leads to the gateway by the device, and to the subnet by the gateway', async () => {
+    expect(
+      await run('ep1', options('dual', 'blue'), { addresses: ['20.1.3.2/24', 'fd00:3::2/128'] }),
+    ).toMatchObject({
+      Gateway: '20.1.3.254',
+      GatewayIPv6: 'fd00:3::1',
+      StaticRoutes: [
+        { Destination: 'fd00:3::1/128', RouteType: 1, NextHop: '' },
+        { Destination: 'fd00:3::/64', RouteType: 0, NextHop: 'fd00:3::1' },
+      ],
+    });
+  });
+
+  it('with IPv6 but no gateway leads to the subnet by the nameserver address', async () => {
+    expect(
+      await run('ep1', options('inner', 'blue'), { addresses: ['20.1.4.2/24', 'fd00:4::2/128'] }),
+    ).toMatchObject({
+      GatewayIPv6: '',
+      StaticRoutes: [
+        { Destination: `${NAMESERVER}/32`, RouteType: 1 },
+        { Destination: `${NAMESERVER6}/128`, RouteType: 1 },
+        { Destination: 'fd00:4::/64', RouteType: 0, NextHop: NAMESERVER6 },
+      ],
+    });
+  });
+
+  it('of a second network gives no route twice: Docker would fail', async () => {
+    const first = await run('ep1', options('range'), { addresses: ['20.1.2.10/24'], sandbox: '/run/s' });
+    const second = await run('ep2', options('inner', 'blue'), {
+      addresses: ['20.1.4.2/24', 'fd00:4::2/128'],
+      sandbox: '/run/s',
+    });
+    const all = [first, second].flatMap((answer) =>
+      (answer.StaticRoutes as { Destination: string }[]).map((r) => r.Destination),
+    );
+    expect(new Set(all).size).toBe(all.length);
+    expect(all).toContain(`${NAMESERVER}/32`);
+  });
+
+  it('of a second network with the first IPv6 of the container leads to its next hop', async () => {
+    await run('ep1', options('net1'), { sandbox: '/run/s' });
+    const { StaticRoutes } = await run('ep2', options('inner', 'blue'), {
+      addresses: ['20.1.4.2/24', 'fd00:4::2/128'],
+      sandbox: '/run/s',
+    });
+    expect(StaticRoutes).toEqual([
+      { Destination: `${NAMESERVER6}/128`, RouteType: 1, NextHop: '' },
+      { Destination: 'fd00:4::/64', RouteType: 0, NextHop: NAMESERVER6 },
+    ]);
+  });
+
+  it('of another container gives it its own routes', async () => {
+    await run('ep1', options('range'), { addresses: ['20.1.2.10/24'] });
+    expect((await run('ep2', options('range'), { addresses: ['20.1.2.11/24'] })).StaticRoutes).toHaveLength(
+      1,
+    );
+  });
+
+  it('refuses an endpoint that was not created here', async () => {
+    await createNetwork('n1', options('net1'));
+    await expect(
+      call('NetworkDriver.Join', { NetworkID: 'n1', EndpointID: 'stranger', SandboxKey: '/run/s' }),
+    ).rejects.toThrow('endpoint stranger was not created on this host');
+  });
+
+  it("passes the agent's refusal on", async () => {
+    agent.refuse.attach = 'network with tag 1: another VXLAN device of this host has this VNI already';
+    await expect(run('ep1', options('net1'))).rejects.toThrow('another VXLAN device of this host');
+  });
+});
+
+describe('published ports', () => {
+  const PORTS = { 'com.docker.network.portmap': [{ Proto: 6, Port: 80, HostPort: 8080, HostPortEnd: 8080 }] };
+  const program = (id: string, of: object = PORTS) =>
+    call('NetworkDriver.ProgramExternalConnectivity', { NetworkID: 'n', EndpointID: id, Options: of });
+  const published = (id: string): readonly Publication[] | undefined =>
+    agent.attachments.get(id)?.publications;
+
+  it('are claimed and led to the container', async () => {
+    await run('ep1', options('net1'));
+    await program('ep1');
+    expect(published('ep1')).toEqual([
+      { protocol: 'tcp', hostAddress: '', hostPort: 8080, address: '20.1.1.2', port: 80 },
+    ]);
+    expect(ports.held.has('ep1')).toBe(true);
+  });
+
+  it('are none for a container that publishes nothing', async () => {
+    await run('ep1', options('net1'));
+    await program('ep1', {});
+    expect(published('ep1')).toEqual([]);
+  });
+
+  it('that are taken refuse the container, by the port', async () => {
+    ports.refuse('cannot publish tcp 0.0.0.0:8080: port 8080 is taken on this host');
+    await run('ep1', options('net1'));
+    await expect(program('ep1')).rejects.toThrow('port 8080 is taken on this host');
+    expect(published('ep1')).toEqual([]);
+  });
+
+  it('are free again when the kernel refuses them', async () => {
+    await run('ep1', options('net1'));
+    agent.refuse.publish = 'no rule set';
+    await expect(program('ep1')).rejects.toThrow('no rule set');
+    expect(ports.held.size).toBe(0);
+  });
+
+  it('are free again when the container stops, and when it is deleted', async () => {
+    for (const [id, name] of [
+      ['ep1', 'RevokeExternalConnectivity'],
+      ['ep2', 'DeleteEndpoint'],
+    ] as const) {
+      await run(id, options('net1'));
+      await program(id);
+      await call(`NetworkDriver.${name}`, { NetworkID: 'n', EndpointID: id });
+      expect(ports.held.has(id)).toBe(false);
+      expect(published(id) ?? []).toEqual([]);
+    }
+  });
+
+  it('of a container that has not joined are refused', async () => {
+    await expect(program('stranger')).rejects.toThrow('endpoint stranger has not joined on this host');
+  });
+});
+
+describe('the end of a container', () => {
+  it('detaches its endpoint', async () => {
+    await run('ep1', options('net1'));
+    await call('NetworkDriver.Leave', { NetworkID: 'n', EndpointID: 'ep1' });
+    await call('NetworkDriver.DeleteEndpoint', { NetworkID: 'n', EndpointID: 'ep1' });
+    expect(agent.asked).toEqual([['detach', 'ep1']]);
+  });
+
+  it('may be told twice, and of one that never joined', async () => {
+    for (let i = 0; i < 2; i++) {
+      await call('NetworkDriver.RevokeExternalConnectivity', { NetworkID: 'n', EndpointID: 'ep1' });
+      await call('NetworkDriver.Leave', { NetworkID: 'n', EndpointID: 'ep1' });
+      expect(await call('NetworkDriver.DeleteEndpoint', { NetworkID: 'n', EndpointID: 'ep1' })).toEqual({});
+    }
+  });
+});
+
+describe('a restart', () => {
+  it('knows the Docker networks of before, and not the deleted ones', async () => {
+    await createNetwork('n1', options('dual', 'blue', 'web'));
+    await createNetwork('n2', options('net1'));
+    await call('NetworkDriver.DeleteNetwork', { NetworkID: 'n2' });
+    start();
+    expect(driver.target('n1')).toEqual({ tenant: 'blue', network: 'dual', group: 'web' });
+    expect(driver.target('n2')).toBeUndefined();
+  });
+
+  it('between CreateEndpoint and Join goes on where it was', async () => {
+    await createNetwork('n1', options('net1'));
+    await call('NetworkDriver.CreateEndpoint', {
+      NetworkID: 'n1',
+      EndpointID: 'ep1',
+      Interface: { Address: '20.1.1.2/24' },
+    });
+    start();
+    await call('NetworkDriver.Join', { NetworkID: 'n1', EndpointID: 'ep1', SandboxKey: '/run/s' });
+    expect(agent.attachments.get('ep1')?.endpoint).toMatchObject({
+      ipAddress: ['20.1.1.2'],
+      macAddress: '02:02:14:01:01:02',
+    });
+  });
+
+  it('claims the ports of running containers again', async () => {
+    await run('ep1', options('net1'));
+    await call('NetworkDriver.ProgramExternalConnectivity', {
+      EndpointID: 'ep1',
+      Options: { 'com.docker.network.portmap': [{ Proto: 6, Port: 80, HostPort: 8080 }] },
+    });
+    ports = fakePublications();
+    start();
+    expect(ports.held.get('ep1')).toMatchObject([{ hostPort: 8080 }]);
+  });
+
+  it('starts although another process has taken such a port meanwhile', async () => {
+    await run('ep1', options('net1'));
+    agent.attachments.set('ep1', {
+      ...(agent.attachments.get('ep1') as Attachment),
+      publications: [{ protocol: 'tcp', hostAddress: '', hostPort: 8080, address: '20.1.1.2', port: 80 }],
+    });
+    ports.refuse('taken');
+    expect(start).not.toThrow();
+  });
+
+  it('with a torn state file is refused by its name', () => {
+    fs.writeFileSync(path.join(folder, 'docker.json'), '{"networks":[["n1"');
+    expect(start).toThrow(/docker\.json: not JSON/);
+  });
+});
+
+describe('information on an endpoint', () => {
+  it('names its host, nothing for a stranger', async () => {
+    await run('ep1', options('net1'));
+    const info = (id: string) => call('NetworkDriver.EndpointOperInfo', { EndpointID: id });
+    expect(await info('ep1')).toEqual({ Value: { 'io.contiv.host': 'node1' } });
+    expect(await info('stranger')).toEqual({ Value: {} });
+  });
+});
