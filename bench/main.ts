@@ -20,7 +20,7 @@ Usage: node bench/main.ts [--quick] [--only NAME] [--rounds N] [--keep]
   --rounds N     instead of 3 (attach: 7)
   --keep         leaves the lab up (LAB=bench bin/lab down)
 
-Writes bench/results.json.
+Writes bench/results.json, unless --only.
 `;
 const FOLDER = import.meta.dirname;
 const LAB = process.env.LAB ?? 'bench';
@@ -101,8 +101,8 @@ try {
       await lab('down');
       await lab('up');
       const found = await measure();
-      const file = path.join(FOLDER, 'results.json');
-      fs.writeFileSync(file, `${JSON.stringify(results(found, flags.quick), null, 2)}\n`);
+      const text = JSON.stringify(results(found, flags.quick), null, 2);
+      if (flags.only === names) fs.writeFileSync(path.join(FOLDER, 'results.json'), `${text}\n`);
       process.stdout.write(`\n${table(found)}\n\n${verdicts(found).join('\n')}\n`);
     } finally {
       if (!flags.keep) await lab('down');

@@ -70,7 +70,7 @@ async function up(args: string[]): Promise<void> {
     address: hostAddress(i + 1),
   }));
   const store = values.store === 'memory' ? 'memory' : `sqlite:${dataFolder(lab)}/netmaster.db`;
-  writeState({ name: lab, store, hosts, processes: [] });
+  writeState({ name: lab, store, hosts });
   step('making the image contiv/lab');
   const image = makeImage();
   step(`making ${count} hosts`);

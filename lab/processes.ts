@@ -17,7 +17,7 @@ import {
   ROOT,
   readState,
   startTime,
-  writeState,
+  writeProcess,
 } from './state.ts';
 
 export type ProcessName = LabProcess['name'];
@@ -79,11 +79,7 @@ export async function start(lab: string, name: ProcessName, hostName: string): P
   const pid = child.pid as number;
   const recorded = await until(`${name} on ${hostName}`, 5, () => startTime(pid));
   const process: LabProcess = { name, host: hostName, pid, start: recorded };
-  const now = readState(lab) as LabState;
-  writeState({
-    ...now,
-    processes: [...now.processes.filter((p) => p.name !== name || p.host !== hostName), process],
-  });
+  writeProcess(lab, process);
   await until(`${name} on ${hostName} (its log: ${logFile(lab, name, hostName)})`, 60, async () => {
     if (!isRunning(process))
       throw new Error(`${name} on ${hostName} ended: ${lastLine(logFile(lab, name, hostName))}`);

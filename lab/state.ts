@@ -4,7 +4,8 @@
  *
  *   /run/contiv-lab/NAME/HOST.{net,mnt,uts}   the host's namespaces     netmaster   URL for NETMASTER
  *   /var/lib/contiv-lab/NAME/HOST/            Docker's data, the agent's state, logs
- *   /var/lib/contiv-lab/NAME/lab.json         hosts and processes
+ *   /var/lib/contiv-lab/NAME/lab.json         hosts
+ *   /var/lib/contiv-lab/NAME/processes/       a file each: `lab start` of several at once do not meet
  *   network namespaces lab-NAME-HOST, lab-NAME-switch
  */
 import fs from 'node:fs';
@@ -55,20 +56,31 @@ export const logFile = (lab: string, process: string, host: string): string =>
 
 const stateFile = (lab: string): string => path.join(dataFolder(lab), 'lab.json');
 
-export function readState(lab: string): LabState | undefined {
-  try {
-    return JSON.parse(fs.readFileSync(stateFile(lab), 'utf8')) as LabState;
-  } catch {
-    return undefined;
-  }
-}
+const processFolder = (lab: string): string => path.join(dataFolder(lab), 'processes');
 
-export function writeState(state: LabState): void {
-  const file = stateFile(state.name);
+const readJson = <T>(file: string): T => JSON.parse(fs.readFileSync(file, 'utf8')) as T;
+
+function writeJson(file: string, value: unknown): void {
   fs.mkdirSync(path.dirname(file), { recursive: true });
-  fs.writeFileSync(`${file}.new`, JSON.stringify(state, null, 2));
+  fs.writeFileSync(`${file}.new`, JSON.stringify(value, null, 2));
   fs.renameSync(`${file}.new`, file);
 }
+
+export function readState(lab: string): LabState | undefined {
+  if (!fs.existsSync(stateFile(lab))) return undefined;
+  const folder = processFolder(lab);
+  const files = fs.existsSync(folder) ? fs.readdirSync(folder).filter((f) => f.endsWith('.json')) : [];
+  return {
+    ...readJson<Omit<LabState, 'processes'>>(stateFile(lab)),
+    processes: files.map((f) => readJson<LabProcess>(path.join(folder, f))),
+  };
+}
+
+export const writeState = (state: Omit<LabState, 'processes'>): void =>
+  writeJson(stateFile(state.name), state);
+
+export const writeProcess = (lab: string, process: LabProcess): void =>
+  writeJson(path.join(processFolder(lab), `${process.name}-${process.host}.json`), process);
 
 /** Start time of a running process (proc(5), /proc/PID/stat field 22); undefined where there is none. */
 export function startTime(pid: number): string | undefined {

@@ -5,7 +5,7 @@ import type { Endpoint } from '../model/endpoint.ts';
 import { type EndpointGroup, parsePool } from '../model/endpointGroup.ts';
 import type { Network } from '../model/network.ts';
 import type { Write } from '../store/store.ts';
-import { nextAddress, openPool, type PoolSpec, refuseAddress } from './allocator/addresses.ts';
+import { IN_USE, nextAddress, openPool, type PoolSpec, refuseAddress } from './allocator/addresses.ts';
 import { type AddressRecord, type Mirror, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
 import type { Decision } from './writer.ts';
@@ -62,7 +62,7 @@ export function decideReserve(mirror: Mirror, request: AddressRequest): Decision
     if (reason !== undefined)
       throw new Refusal(
         409,
-        `network ${key}: address ${address} ${reason}; choose a free one of ${spec.subnet}`,
+        `network ${key}: address ${address} ${reason}${reason === IN_USE ? ownerOf(mirror, taken.get(address)?.object) : ''}; choose a free one of ${spec.subnet}`,
         'address',
       );
   } else {
@@ -88,6 +88,13 @@ export function decideReserve(mirror: Mirror, request: AddressRequest): Decision
     writes,
     answer: { address, prefixLength: pool.subnet.length },
   };
+}
+
+/** ` by web on node1`; '' where nothing is known. */
+function ownerOf(mirror: Mirror, record: AddressRecord | undefined): string {
+  if (record === undefined) return '';
+  const endpoint = record.endpoint && mirror.stored<Endpoint>('endpoint', record.endpoint)?.object;
+  return ` by ${endpoint ? (endpoint.containerName ?? endpoint.endpointID) : 'a container that starts'} on ${record.host}`;
 }
 
 export function decideRelease(

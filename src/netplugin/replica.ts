@@ -18,8 +18,12 @@ import type { Tenant } from '../model/tenant.ts';
 import { readJson, writeJson } from './file.ts';
 import type { View, WatchedNetwork } from './view.ts';
 
-/** Milliseconds between a change and its copy on disk: a lost tail is fetched again by revision. */
-const SAVE_DELAY = 1000;
+/**
+ * Milliseconds at least between a change and its copy on disk, and the part of the time that writing may take. What a
+ * kill loses is fetched again by revision, but not while netmaster is away too: so it is soon, and cheap under churn.
+ */
+const SAVE_DELAY = 20;
+const SAVE_SHARE = 0.05;
 const RETRY_DELAY = 500;
 
 interface Tables {
@@ -113,15 +117,18 @@ export function openReplica({ client, folder, log, changed }: ReplicaOptions): R
 
   const save = (): void => {
     saving = undefined;
+    const start = performance.now();
     writeJson(file, {
       store,
       revision,
       objects: contents(tables),
       underlays: [...lastUnderlays],
     } satisfies Saved);
+    saveDelay = Math.max(SAVE_DELAY, (performance.now() - start) / SAVE_SHARE);
   };
+  let saveDelay = SAVE_DELAY;
   const saveSoon = (): void => {
-    saving ??= setTimeout(save, SAVE_DELAY);
+    saving ??= setTimeout(save, saveDelay);
   };
 
   async function follow(): Promise<void> {

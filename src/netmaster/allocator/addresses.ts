@@ -67,6 +67,8 @@ export function nextAddress(pool: Pool, cursor: string | undefined): string | un
   return undefined;
 }
 
+export const IN_USE = 'is in use';
+
 /** Why an address that was asked for cannot be given; undefined: it can. */
 export function refuseAddress(pool: Pool, address: string, gateway: string | undefined): string | undefined {
   const number = addressNumber(address);
@@ -74,7 +76,7 @@ export function refuseAddress(pool: Pool, address: string, gateway: string | und
   if (!contains(pool.subnet, address)) return 'is not in the subnet';
   if (gateway && addressNumber(gateway) === number) return 'is the gateway';
   if (number < lowest || number > highest) return "is the subnet's own or its broadcast address";
-  if (pool.isTaken(number)) return 'is in use';
+  if (pool.isTaken(number)) return IN_USE;
   return undefined;
 }
 
