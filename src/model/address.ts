@@ -29,7 +29,7 @@ export function numberAddress(number: bigint, family: 4 | 6): string {
 
 /** Strict dotted quads: no octal, no short forms. */
 export function isIpv4(text: string): boolean {
-  return /^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)$/.test(text);
+  return /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)$/.test(text);
 }
 
 export function isIpv6(text: string): boolean {

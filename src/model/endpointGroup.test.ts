@@ -1,0 +1,75 @@
+import { describe, expect, it } from 'vitest';
+import { worldOf } from '../../test/world.ts';
+import { type EndpointGroup, endpointGroup, parsePool } from './endpointGroup.ts';
+import type { Problem } from './kind.ts';
+
+const GROUP: EndpointGroup = { tenantName: 'blue', groupName: 'web', networkName: 'net1' };
+const WORLD = worldOf({
+  network: [
+    { tenantName: 'blue', networkName: 'net1', subnet: '20.1.1.0/24' },
+    { tenantName: 'red', networkName: 'other', subnet: '20.1.1.0/24' },
+  ],
+  endpointGroup: [
+    { ...GROUP, groupName: 'db' },
+    { ...GROUP, tenantName: 'red', groupName: 'cache' },
+  ],
+});
+
+const check = (fields: Partial<EndpointGroup>, before?: EndpointGroup): Problem | undefined =>
+  endpointGroup.check?.({ ...GROUP, ...fields }, WORLD, before);
+
+describe('endpoint group', () => {
+  it.each<Partial<EndpointGroup>>([
+    {},
+    { ipPool: '20.1.1.10-20.1.1.20' },
+    { ipPool: '20.1.1.10-20.1.1.10' },
+    { groupName: 'cache' },
+    { groupName: 'other' },
+  ])('may be %j', (fields) => {
+    expect(check(fields)).toBeUndefined();
+  });
+
+  it.each<[Partial<EndpointGroup>, keyof EndpointGroup, number, string]>([
+    [{ groupName: 'DB' }, 'groupName', 409, 'is the name of group db but for case'],
+    [
+      { groupName: 'Net1' },
+      'groupName',
+      409,
+      'is the name of a network already: names are unique in a tenant',
+    ],
+    [{ ipPool: '20.1.1.10' }, 'ipPool', 400, "'20.1.1.10' is not a range like 20.1.1.10-20.1.1.20"],
+    [{ ipPool: '20.1.1.20-20.1.1.10' }, 'ipPool', 400, 'is not a range like 20.1.1.10-20.1.1.20'],
+    [{ ipPool: '20.1.1.10-20.1.1.020' }, 'ipPool', 400, 'is not a range like 20.1.1.10-20.1.1.20'],
+    [{ ipPool: 'fd00::1-fd00::2' }, 'ipPool', 400, 'is not a range like 20.1.1.10-20.1.1.20'],
+    [{ ipPool: '20.1.1.10-20.1.2.20' }, 'ipPool', 400, 'must lie in 20.1.1.0/24 of network net1'],
+    [{ ipPool: '30.1.1.10-30.1.1.20' }, 'ipPool', 400, 'must lie in 20.1.1.0/24 of network net1'],
+  ])('is refused with %j, naming %s', (fields, field, status, text) => {
+    const problem = check(fields);
+    expect(problem).toMatchObject({ field, status });
+    expect(problem?.message).toContain(`group blue:${fields.groupName ?? 'web'}: ${field} `);
+    expect(problem?.message).toContain(text);
+  });
+
+  it('is refused with a name that is no DNS label', () => {
+    expect(check({ groupName: 'a.b' })).toMatchObject({
+      field: 'groupName',
+      status: 400,
+      message: expect.stringContaining("group 'a.b': groupName must be a DNS label"),
+    });
+  });
+
+  it('stays in its network', () => {
+    expect(check({}, GROUP)).toBeUndefined();
+    expect(check({}, { ...GROUP, networkName: 'net0' })).toMatchObject({
+      field: 'networkName',
+      status: 409,
+      message: 'group blue:web: networkName is net0 and cannot change: delete the group and create it anew',
+    });
+  });
+
+  it('has a pool of two addresses in order', () => {
+    expect(parsePool('20.1.1.10-20.1.1.20')).toEqual({ first: '20.1.1.10', last: '20.1.1.20' });
+    for (const text of ['', '-', '20.1.1.10-', '20.1.1.10-20.1.1.20-20.1.1.30', '20.1.1.10-x'])
+      expect(parsePool(text), text).toBeUndefined();
+  });
+});

@@ -1,0 +1,136 @@
+import { describe, expect, it } from 'vitest';
+import { worldOf } from '../../test/world.ts';
+import { GLOBAL_DEFAULTS } from './global.ts';
+import type { Problem } from './kind.ts';
+import { type Network, network } from './network.ts';
+
+const NET: Network = {
+  tenantName: 'blue',
+  networkName: 'net1',
+  encap: 'vxlan',
+  subnet: '20.1.1.0/24',
+  gateway: '20.1.1.254',
+};
+
+function check(fields: Partial<Network>, others: Parameters<typeof worldOf>[0] = {}): Problem | undefined {
+  return network.check?.({ ...NET, ...fields }, worldOf({ global: [GLOBAL_DEFAULTS], ...others }), undefined);
+}
+
+/** Fields, then field, status and text of the refusal. */
+type Refused = [Partial<Network>, keyof Network, number, string];
+
+describe('network', () => {
+  it.each<Partial<Network>>([
+    {},
+    { gateway: '' },
+    { gateway: '20.1.1.1' },
+    { subnet: '20.1.1.10-20.1.1.20/24' },
+    { subnet: '20.1.1.252/30', gateway: '20.1.1.253' },
+    { subnet: '20.0.0.0/8' },
+    { ipv6Subnet: 'fd00:1::/64' },
+    { ipv6Subnet: 'fd00:1::/64', ipv6Gateway: 'fd00:1::1' },
+    { ipv6Subnet: 'fd00:1::/126', ipv6Gateway: 'fd00:1::3' },
+    { pktTag: 10000 },
+    { encap: 'vlan', pktTag: 4094 },
+  ])('may be %j', (fields) => {
+    expect(check(fields)).toBeUndefined();
+  });
+
+  it.each<Refused>([
+    [{ subnet: '' }, 'subnet', 400, 'is missing: give a subnet like 20.1.1.0/24'],
+    [{ subnet: '20.1.1.0' }, 'subnet', 400, "'20.1.1.0' is not a subnet: write it as 20.1.1.0/24"],
+    [{ subnet: '20.1.1.09/24' }, 'subnet', 400, "'20.1.1.09/24' is not a subnet: write it as 20.1.1.0/24"],
+    [{ subnet: 'fd00::/64' }, 'subnet', 400, "'fd00::/64' is not a subnet: write it as 20.1.1.0/24"],
+    [{ subnet: '20.1.1.20-20.1.1.10/24' }, 'subnet', 400, 'or 20.1.1.10-20.1.1.20/24'],
+    [{ subnet: '20.1.1.0/31' }, 'subnet', 400, 'must have a prefix length from 8 to 30'],
+    [{ subnet: '20.0.0.0/7' }, 'subnet', 400, 'must have a prefix length from 8 to 30'],
+    [{ subnet: '127.0.0.0/8' }, 'subnet', 400, "'127.0.0.0/8' overlaps 127.0.0.0/8, which is reserved"],
+    [{ subnet: '169.254.7.0/24' }, 'subnet', 400, 'overlaps 169.254.0.0/16, which is reserved'],
+    [{ subnet: '224.0.0.0/24' }, 'subnet', 400, 'overlaps 224.0.0.0/3, which is reserved'],
+    [{ subnet: '255.255.255.0/24' }, 'subnet', 400, 'overlaps 224.0.0.0/3, which is reserved'],
+    [{ subnet: '0.1.0.0/16' }, 'subnet', 400, 'overlaps 0.0.0.0/8, which is reserved'],
+    [{ gateway: 'gw' }, 'gateway', 400, "'gw' is not an IPv4 address"],
+    [{ gateway: '20.1.1.01' }, 'gateway', 400, "'20.1.1.01' is not an IPv4 address"],
+    [{ gateway: '20.1.2.1' }, 'gateway', 400, "'20.1.2.1' must be a host address in 20.1.1.0/24"],
+    [{ gateway: '20.1.1.0' }, 'gateway', 400, "'20.1.1.0' must be a host address in 20.1.1.0/24"],
+    [{ gateway: '20.1.1.255' }, 'gateway', 400, "'20.1.1.255' must be a host address in 20.1.1.0/24"],
+    [{ gateway: 'fd00::1' }, 'gateway', 400, "'fd00::1' is not an IPv4 address"],
+    [{ ipv6Gateway: 'fd00::1' }, 'ipv6Gateway', 400, 'needs an ipv6Subnet'],
+    [{ ipv6Subnet: '20.1.1.0/24' }, 'ipv6Subnet', 400, 'is not a subnet: write it as fd00:1::/64'],
+    [{ ipv6Subnet: 'fd00::/127' }, 'ipv6Subnet', 400, 'must have a prefix length from 8 to 126'],
+    [{ ipv6Subnet: 'fe80::/64' }, 'ipv6Subnet', 400, 'overlaps fe80::/10, which is reserved'],
+    [{ ipv6Subnet: '::/64' }, 'ipv6Subnet', 400, 'overlaps ::/16, which is reserved'],
+    [
+      { ipv6Subnet: 'fd00::/64', ipv6Gateway: 'fd00::' },
+      'ipv6Gateway',
+      400,
+      'must be a host address in fd00::/64',
+    ],
+    [
+      { ipv6Subnet: 'fd00::/64', ipv6Gateway: 'fd01::1' },
+      'ipv6Gateway',
+      400,
+      'must be a host address in fd00::/64',
+    ],
+    [{ pktTag: 10001 }, 'pktTag', 422, '10001 is outside of the global vxlan range 1-10000'],
+    [{ encap: 'vlan', pktTag: 4095 }, 'pktTag', 400, '4095 must be a VLAN id from 1 to 4094'],
+  ])('is refused with %j, naming %s', (fields, field, status, text) => {
+    const problem = check(fields);
+    expect(problem).toMatchObject({ field, status });
+    expect(problem?.message).toContain(`network blue:net1: ${field} `);
+    expect(problem?.message).toContain(text);
+    expect(problem?.message).not.toMatch(/\n/);
+  });
+
+  it('is refused with a name that is no DNS label', () => {
+    expect(check({ networkName: 'net_1' })).toMatchObject({
+      field: 'networkName',
+      status: 400,
+      message: expect.stringContaining("network 'net_1': networkName must be a DNS label"),
+    });
+  });
+
+  it('keeps to the tag range that the cluster has', () => {
+    const world = { global: [{ ...GLOBAL_DEFAULTS, vxlans: '500-600', vlans: '20-30' }] };
+    expect(check({ pktTag: 500 }, world)).toBeUndefined();
+    expect(check({ pktTag: 601 }, world)?.message).toContain('outside of the global vxlan range 500-600');
+    expect(check({ encap: 'vlan', pktTag: 31 }, world)?.message).toContain(
+      'outside of the global vlan range 20-30',
+    );
+  });
+
+  it.each<Refused>([
+    [
+      { networkName: 'NET2', subnet: '30.1.1.0/24' },
+      'networkName',
+      409,
+      'is the name of network net2 but for case',
+    ],
+    [{ networkName: 'WEB', subnet: '30.1.1.0/24' }, 'networkName', 409, 'is the name of group web already'],
+    [{ subnet: '20.1.2.128/25' }, 'subnet', 409, 'overlaps 20.1.2.0/24 of network net2 of the same tenant'],
+    [{ subnet: '20.1.2.5-20.1.2.6/24' }, 'subnet', 409, 'overlaps 20.1.2.0/24 of network net2'],
+    [{ ipv6Subnet: 'fd00:2::/32' }, 'ipv6Subnet', 409, 'overlaps fd00:2::/64 of network net2'],
+  ])('that collides in its tenant is refused: %j', (fields, field, status, text) => {
+    const others = {
+      network: [{ ...NET, networkName: 'net2', subnet: '20.1.2.0/24', ipv6Subnet: 'fd00:2::/64' }],
+      endpointGroup: [{ tenantName: 'blue', groupName: 'web', networkName: 'net2' }],
+    };
+    const problem = check({ gateway: '', ...fields }, others);
+    expect(problem).toMatchObject({ field, status });
+    expect(problem?.message).toContain(text);
+    expect(problem?.message).toMatch(/^network blue:\w+: /);
+  });
+
+  it('may have the name and the addresses of any other tenant', () => {
+    const others = {
+      network: [{ ...NET, tenantName: 'red' }],
+      endpointGroup: [{ tenantName: 'red', groupName: 'net1', networkName: 'net1' }],
+    };
+    expect(check({}, others)).toBeUndefined();
+  });
+
+  it('is VXLAN for data where nothing else is said', () => {
+    const { encap: _, ...plain } = NET;
+    expect(network.normalize?.(plain)).toEqual({ ...NET, nwType: 'data', encap: 'vxlan' });
+  });
+});

@@ -1,0 +1,367 @@
+/** A container's life, and that of the servers beside it: afterwards everything equals what runs. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  addressOf,
+  background,
+  clear,
+  differences,
+  docker,
+  inside,
+  lab,
+  must,
+  mustLab,
+  netctl,
+  on,
+  pings,
+  run,
+  until,
+} from './lab.ts';
+
+let peer = '';
+
+beforeAll(async () => {
+  await netctl(
+    'net',
+    'create',
+    'life',
+    '--subnet=10.7.0.0/24',
+    '--gateway=10.7.0.254',
+    '--subnetv6=fd00:7::/64',
+    '--gatewayv6=fd00:7::fe',
+  );
+  await netctl('net', 'create', 'other', '--subnet=10.8.0.0/24', '--gateway=10.8.0.254');
+  peer = await run('node2', 'peer', 'life');
+});
+afterAll(clear);
+
+const state = (name: string): Promise<string> => docker('node1', 'inspect', '-f', '{{.State.Status}}', name);
+const pidOf = (name: string): Promise<string> => docker('node1', 'inspect', '-f', '{{.State.Pid}}', name);
+const running = (name: string): Promise<boolean> => state(name).then((s) => s === 'running');
+const remove = (...names: string[]): Promise<string> => docker('node1', 'rm', '-f', ...names);
+describe('a container', () => {
+  it('is stopped, started and restarted, and reachable by name after each', async () => {
+    await run('node1', 'web', 'life');
+    await docker('node1', 'stop', '-t', '0', 'web');
+    expect(await differences()).toBe('');
+    expect((await inside('node2', 'peer', 'dig', '+short', 'web')).out).toBe('');
+    await docker('node1', 'start', 'web');
+    await until('name', () => pings('node2', 'peer', 'web'));
+    await docker('node1', 'restart', '-t', '0', 'web');
+    await until('name', () => pings('node2', 'peer', 'web'));
+    expect(await differences()).toBe('');
+    await remove('web');
+    expect(await differences()).toBe('');
+  });
+
+  it('with a restart policy is back on its network after a kill -9 of its process', async () => {
+    await run('node1', 'stubborn', 'life', '--restart=always');
+    const pid = await pidOf('stubborn');
+    await must('node1', 'kill', '-9', pid);
+    await until('restart', async () => (await running('stubborn')) && (await pidOf('stubborn')) !== pid);
+    await until('ping', () => pings('node2', 'peer', 'stubborn'));
+    expect(await differences()).toBe('');
+    await remove('stubborn');
+  });
+
+  it('without one leaves nothing after a kill -9 of its process', async () => {
+    const address = await run('node1', 'mortal', 'life');
+    await must('node1', 'kill', '-9', await pidOf('mortal'));
+    await until('exit', async () => (await state('mortal')) === 'exited');
+    expect(await differences()).toBe('');
+    expect(await pings('node2', 'peer', address)).toBe(false);
+    await remove('mortal');
+  });
+
+  it('is connected to and disconnected from networks while it runs', async () => {
+    await run('node1', 'nomad', 'life');
+    await docker('node1', 'network', 'connect', '--alias=wanderer', 'other', 'nomad');
+    await run('node2', 'resident', 'other');
+    await until('alias', () => pings('node2', 'resident', 'wanderer'));
+    await docker('node1', 'network', 'disconnect', 'life', 'nomad');
+    expect(await differences()).toBe('');
+    await until('the other network', () => pings('node1', 'nomad', 'resident'));
+    expect((await inside('node2', 'peer', 'dig', '+short', 'nomad')).out).toBe('');
+    await docker('node1', 'network', 'connect', 'life', 'nomad');
+    await until('again', () => pings('node2', 'peer', 'nomad'));
+    expect(await differences()).toBe('');
+    await remove('nomad');
+    await docker('node2', 'rm', '-f', 'resident');
+  });
+
+  it('takes the address that the user gives, and refuses one that is taken or foreign', async () => {
+    expect(await run('node1', 'fixed', 'life', '--ip=10.7.0.77', '--ip6=fd00:7::77')).toBe('10.7.0.77');
+    expect(await pings('node2', 'peer', 'fd00:7::77')).toBe(true);
+    const second = ['docker', 'run', '--rm', '--net=life', '--ip=10.7.0.77', 'contiv/lab', 'true'];
+    const taken = await on('node2', ...second);
+    expect(taken.status).not.toBe(0);
+    expect(taken.err).toMatch(/10\.7\.0\.77.*fixed/);
+    const foreign = await on('node1', ...second.map((a) => a.replace('10.7.0.77', '10.9.0.1')));
+    expect(foreign.status).not.toBe(0);
+    const gateway = await on('node1', ...second.map((a) => a.replace('10.7.0.77', '10.7.0.254')));
+    expect(gateway.status).not.toBe(0);
+    expect(gateway.err).toMatch(/gateway/);
+    await remove('fixed');
+    expect(await differences()).toBe('');
+  });
+
+  it('keeps the address that the user gave over a restart', async () => {
+    await run('node1', 'kept', 'life', '--ip=10.7.0.78');
+    await docker('node1', 'restart', '-t', '0', 'kept');
+    expect(await addressOf('node1', 'kept')).toBe('10.7.0.78');
+    await until('ping', () => pings('node2', 'peer', 'kept'));
+    await remove('kept');
+  });
+
+  it('takes the MAC address that the user gives', async () => {
+    // By Docker's API, old and new place: a newer command line does not give it to an older dockerd.
+    const mac = '02:aa:bb:cc:dd:ee';
+    const body = {
+      Image: 'contiv/lab',
+      Cmd: ['sleep', '100000'],
+      MacAddress: mac,
+      HostConfig: { NetworkMode: 'life' },
+      NetworkingConfig: { EndpointsConfig: { life: { MacAddress: mac } } },
+    };
+    const api = ['curl', '-sf', '--unix-socket', '/run/docker.sock', '-H', 'Content-Type: application/json'];
+    await must('node1', ...api, '-d', JSON.stringify(body), 'http://d/containers/create?name=mac');
+    await docker('node1', 'start', 'mac');
+    expect((await inside('node1', 'mac', 'cat', '/sys/class/net/eth0/address')).out.trim()).toBe(
+      '02:aa:bb:cc:dd:ee',
+    );
+    await until('ping', () => pings('node2', 'peer', 'mac'));
+    expect(await differences()).toBe('');
+    await remove('mac');
+  });
+
+  it('is found by its new name after a rename, and no longer by the old one', async () => {
+    await run('node1', 'before', 'life');
+    await docker('node1', 'rename', 'before', 'after');
+    await until('new name', () => pings('node2', 'peer', 'after'));
+    expect((await inside('node2', 'peer', 'dig', '+short', 'before')).out).toBe('');
+    expect(await differences()).toBe('');
+    await remove('after');
+  });
+
+  it('has no name while it is paused', async () => {
+    await run('node1', 'sleepy', 'life');
+    await until('name', () => pings('node2', 'peer', 'sleepy'));
+    await docker('node1', 'pause', 'sleepy');
+    await until('paused', async () => (await inside('node2', 'peer', 'dig', '+short', 'sleepy')).out === '');
+    expect(await differences()).toBe('');
+    await docker('node1', 'unpause', 'sleepy');
+    await until('back', () => pings('node2', 'peer', 'sleepy'));
+    await remove('sleepy');
+  });
+
+  it('that fails to start leaves nothing', async () => {
+    const { status } = await on(
+      'node1',
+      'docker',
+      'run',
+      '--name=broken',
+      '--net=life',
+      'contiv/lab',
+      '/no/such',
+    );
+    expect(status).not.toBe(0);
+    await remove('broken');
+    expect(await differences()).toBe('');
+  });
+});
+
+describe('dockerd', () => {
+  it('is restarted: containers with a restart policy come back, others are gone everywhere', async () => {
+    await run('node1', 'always', 'life', '--restart=always');
+    await run('node1', 'never', 'life');
+    await mustLab('stop', 'dockerd', 'node1');
+    await mustLab('start', 'dockerd', 'node1');
+    await until('always', () => running('always'));
+    expect(await running('never')).toBe(false);
+    await until('ping', () => pings('node2', 'peer', 'always'));
+    expect(await differences()).toBe('');
+    await remove('always', 'never');
+  });
+
+  it('starts while netplugin and netmaster are away, and is served when they are back', async () => {
+    await run('node1', 'first', 'life', '--restart=always');
+    for (const name of ['dockerd', 'netplugin', 'netmaster']) await mustLab('kill', name, 'node1');
+    const starting = mustLab('start', 'dockerd', 'node1');
+    // dockerd asks for the plugin by now, again and again for 15 s.
+    await until('call', async () =>
+      (await lab('logs', 'dockerd', 'node1')).out
+        .split('Loading containers: start')
+        .at(-1)
+        ?.includes('Unable to connect to plugin'),
+    );
+    await mustLab('start', 'netmaster', 'node1');
+    await mustLab('start', 'netplugin', 'node1');
+    await starting;
+    await until('first', () => running('first'));
+    await until('ping', () => pings('node2', 'peer', 'first'));
+    expect(await differences()).toBe('');
+    await remove('first');
+  });
+});
+
+describe('netplugin', () => {
+  /** Sequence numbers that a ping of 100 a second got answers for. */
+  const answered = (lines: readonly string[]): number[] =>
+    lines.flatMap((line) => /seq=(\d+)/.exec(line)?.[1] ?? []).map(Number);
+
+  it.each(['stop', 'kill'])('is restarted (%s): not one ping of 100 a second is lost', async (how) => {
+    await run('node1', 'steady', 'life');
+    // busybox counts replies by sequence number; the interval is 10 ms.
+    const flood = background('node1', 'docker', 'exec', 'steady', 'ping', '-i', '0.01', peer);
+    const flood6 = background('node2', 'docker', 'exec', 'peer', 'ping', '-6', '-i', '0.01', 'steady');
+    await until('pings', async () => answered(flood.lines).length > 50 && answered(flood6.lines).length > 50);
+    for (const host of ['node1', 'node2']) {
+      await mustLab(how, 'netplugin', host);
+      await mustLab('start', 'netplugin', host);
+    }
+    const count = answered(flood.lines).length;
+    await until('more pings', async () => answered(flood.lines).length > count + 200);
+    for (const [host, container] of [
+      ['node1', 'steady'],
+      ['node2', 'peer'],
+    ] as const)
+      await inside(host, container, 'killall', 'ping');
+    await Promise.all([flood.end(), flood6.end()]);
+    for (const { lines } of [flood, flood6]) {
+      const numbers = answered(lines);
+      const last = numbers.at(-1) as number;
+      expect(Array.from({ length: last + 1 }, (_, i) => i).filter((i) => !numbers.includes(i))).toEqual([]);
+    }
+    expect(await differences()).toBe('');
+    await remove('steady');
+  });
+
+  it('finds what started and died while it was away', async () => {
+    await run('node1', 'dies', 'life');
+    await run('node1', 'renamed', 'life');
+    await mustLab('kill', 'netplugin', 'node1');
+    await must('node1', 'kill', '-9', await pidOf('dies'));
+    await docker('node1', 'rename', 'renamed', 'newname');
+    // Docker calls the driver again and again: the start waits for netplugin.
+    const starting = on(
+      'node1',
+      'docker',
+      'run',
+      '-d',
+      '--name=late',
+      '--net=life',
+      'contiv/lab',
+      'sleep',
+      '100000',
+    );
+    await mustLab('start', 'netplugin', 'node1');
+    expect((await starting).status).toBe(0);
+    expect(await differences()).toBe('');
+    expect(await pings('node2', 'peer', 'late')).toBe(true);
+    expect(await pings('node2', 'peer', 'newname')).toBe(true);
+    await remove('dies', 'newname', 'late');
+    expect(await differences()).toBe('');
+  });
+
+  it('goes on without netmaster, which finds everything as it is when it is back', async () => {
+    await run('node1', 'alone', 'life');
+    expect(await pings('node2', 'peer', 'alone')).toBe(true);
+    await mustLab('kill', 'netmaster', 'node1');
+    expect(await pings('node2', 'peer', 'alone')).toBe(true);
+    await mustLab('kill', 'netplugin', 'node2');
+    // Without netmaster it is not live, but it serves: start would wait for that.
+    const start = lab('start', 'netplugin', 'node2');
+    await until('names without netmaster', () => pings('node2', 'peer', 'alone'));
+    await mustLab('start', 'netmaster', 'node1');
+    expect((await start).status).toBe(0);
+    expect(await differences()).toBe('');
+    await remove('alone');
+  });
+});
+
+describe('an entry changed by hand', () => {
+  const router = (...command: string[]) => must('node1', 'ip', 'netns', 'exec', 'contiv-default', ...command);
+  const nft = (...command: string[]) => router('nft', ...command);
+  const logged = (text: string): Promise<boolean> =>
+    lab('logs', 'netplugin', 'node1').then(({ out }) =>
+      out.split('\n').some((l) => l.includes('repaired') && l.includes(text)),
+    );
+  let mine = '';
+  let device = '';
+
+  beforeAll(async () => {
+    mine = await run('node1', 'target', 'life');
+    device = /dev (ct\w+)/.exec(await router('ip', 'route', 'get', mine))?.[1] as string;
+  });
+  afterAll(() => remove('target'));
+
+  const changes: [what: string, change: () => Promise<unknown>, logged: () => string][] = [
+    ['a deleted route', () => router('ip', 'route', 'del', `${peer}/32`), () => `route unicast ${peer}/32`],
+    [
+      'an added route',
+      () => router('ip', 'route', 'add', '10.7.0.200/32', 'dev', device),
+      () => '10.7.0.200/32',
+    ],
+    [
+      'a deleted IPv6 route',
+      () => router('ip', '-6', 'route', 'del', 'fd00:7::2/128'),
+      () => 'fd00:7::2/128',
+    ],
+    [
+      'a deleted nft element',
+      () => nft('delete', 'element', 'inet', 'contiv', 'sources', `{ "${device}" . ${mine} }`),
+      () => `${device} . ${mine}`,
+    ],
+    [
+      'an added nft element',
+      () => nft('add', 'element', 'inet', 'contiv', 'sources', `{ "${device}" . 10.7.0.201 }`),
+      () => '10.7.0.201',
+    ],
+    [
+      'a flushed chain',
+      () => nft('flush', 'chain', 'inet', 'contiv', 'guard'),
+      () => 'rules of table inet contiv',
+    ],
+    ['a deleted table', () => nft('delete', 'table', 'inet', 'contiv'), () => 'rules of table inet contiv'],
+    [
+      'a deleted forwarding entry',
+      () =>
+        router(
+          'sh',
+          '-c',
+          'bridge fdb show | awk \'/dst 192.168.50.12/ {print "bridge fdb del " $1 " dev " $3 " dst 192.168.50.12"}\' | sh -e',
+        ),
+      () => 'forwarding 02:ce:c0:a8:32:0c',
+    ],
+    [
+      'an added neighbour',
+      () =>
+        router(
+          'ip',
+          'neigh',
+          'add',
+          '10.7.0.202',
+          'lladdr',
+          '02:00:00:00:00:01',
+          'dev',
+          device,
+          'nud',
+          'permanent',
+        ),
+      () => '10.7.0.202',
+    ],
+    ['a deleted way out', () => router('ip', 'link', 'del', 'uplink'), () => 'uplink was gone'],
+    [
+      'a deleted tunnel',
+      () =>
+        router('sh', '-c', 'ip link del $(ip -o link show type vxlan | head -1 | cut -d: -f2 | cut -d@ -f1)'),
+      () => 'was gone',
+    ],
+  ];
+  it.each(changes)('is put right within 10 s and logged: %s', async (_, change, text) => {
+    expect(await differences()).toBe('');
+    await change();
+    await until('repair in the log', () => logged(text()), 10);
+    expect(await differences()).toBe('');
+    await until('ping', () => pings('node2', 'peer', 'target'));
+  });
+});

@@ -1,0 +1,14 @@
+/** The other objects of a cluster, for checks of the model, without a netmaster. */
+import type { World } from '../src/model/kind.ts';
+import { keyOf, kindByName } from '../src/model/kinds.ts';
+
+export function worldOf(objects: Readonly<Record<string, readonly object[]>>): World {
+  const list = (kind: string): readonly object[] => objects[kind] ?? [];
+  return {
+    list: <T>(kind: string) => list(kind) as readonly T[],
+    get<T>(name: string, key: string) {
+      const kind = kindByName.get(name);
+      return list(name).find((o) => kind !== undefined && keyOf(kind, o) === key) as T | undefined;
+    },
+  };
+}
