@@ -141,13 +141,13 @@ async function compareAddresses(
   out: string[],
 ): Promise<void> {
   const key = `${network.tenantName}:${network.networkName}`;
-  const { Oper } = await rest<{ Oper: { allocatedAddressesCount?: number } }>(
+  const { Oper } = await rest<{ Oper: { allocatedAddressesCount?: number; allocatedIPAddresses?: string } }>(
     `/api/v1/inspect/networks/${key}/`,
   );
   const inUse = running.filter((r) => `${r.tenant}:${r.network}` === key).length;
   if ((Oper.allocatedAddressesCount ?? 0) !== inUse)
     out.push(
-      `netmaster: network ${key} has ${Oper.allocatedAddressesCount ?? 0} addresses given out, ${inUse} are in use`,
+      `netmaster: network ${key} has ${Oper.allocatedAddressesCount ?? 0} addresses given out (with the gateway ${Oper.allocatedIPAddresses}), ${inUse} are in use`,
     );
 }
 

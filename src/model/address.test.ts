@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import {
   addressNumber,
   contains,
+  halves,
   isIpv4,
   isIpv6,
   numberAddress,
@@ -180,5 +181,16 @@ describe('subnets', () => {
         expect(overlap(b, a)).toBe(shared);
       }),
     );
+  });
+});
+
+describe('halves', () => {
+  it.each([
+    ['20.1.1.0/24', '20.1.1.0/25', '20.1.1.128/25'],
+    ['20.1.1.10-20.1.1.20/24', '20.1.1.0/25', '20.1.1.128/25'],
+    ['10.0.0.0/8', '10.0.0.0/9', '10.128.0.0/9'],
+    ['fd00::/64', 'fd00::/65', 'fd00::8000:0:0:0/65'],
+  ])('of %s are %s and %s', (whole, first, second) => {
+    expect(halves(whole)).toEqual([first, second]);
   });
 });

@@ -64,6 +64,14 @@ export function subnetPrefix(text: string): string {
   return `${numberAddress(subnet.network, subnet.family)}/${subnet.length}`;
 }
 
+/** The two prefixes, one bit longer, that make up the whole subnet. Throws where it is no subnet. */
+export function halves(text: string): [string, string] {
+  const subnet = parseSubnet(subnetPrefix(text)) as Subnet;
+  const middle = (subnet.first + subnet.last + 1n) / 2n;
+  const prefix = (start: bigint): string => `${numberAddress(start, subnet.family)}/${subnet.length + 1}`;
+  return [prefix(subnet.first), prefix(middle)];
+}
+
 export function contains(subnet: Subnet, address: string): boolean {
   if ((address.includes(':') ? 6 : 4) !== subnet.family) return false;
   const bits = subnet.family === 4 ? 32 : 128;

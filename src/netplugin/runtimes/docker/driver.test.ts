@@ -349,7 +349,11 @@ describe('Join', () => {
       InterfaceName: { SrcName: 'cc-ep1', DstPrefix: 'eth' },
       Gateway: '20.1.1.254',
       GatewayIPv6: '',
-      StaticRoutes: [],
+      StaticRoutes: [
+        { Destination: '20.1.1.254/32', RouteType: 1, NextHop: '' },
+        { Destination: '20.1.1.0/25', RouteType: 0, NextHop: '20.1.1.254' },
+        { Destination: '20.1.1.128/25', RouteType: 0, NextHop: '20.1.1.254' },
+      ],
       DisableGatewayService: false,
     });
     expect(agent.attachments.get('ep1')).toEqual({
@@ -374,7 +378,11 @@ describe('Join', () => {
     expect(await run('ep1', options('range'), { addresses: ['20.1.2.10/24'] })).toMatchObject({
       Gateway: '',
       DisableGatewayService: true,
-      StaticRoutes: [{ Destination: `${NAMESERVER}/32`, RouteType: 1, NextHop: '' }],
+      StaticRoutes: [
+        { Destination: `${NAMESERVER}/32`, RouteType: 1, NextHop: '' },
+        { Destination: '20.1.2.0/25', RouteType: 0, NextHop: NAMESERVER },
+        { Destination: '20.1.2.128/25', RouteType: 0, NextHop: NAMESERVER },
+      ],
     });
   });
 
@@ -385,6 +393,9 @@ describe('Join', () => {
       Gateway: '20.1.3.254',
       GatewayIPv6: 'fd00:3::1',
       StaticRoutes: [
+        { Destination: '20.1.3.254/32', RouteType: 1, NextHop: '' },
+        { Destination: '20.1.3.0/25', RouteType: 0, NextHop: '20.1.3.254' },
+        { Destination: '20.1.3.128/25', RouteType: 0, NextHop: '20.1.3.254' },
         { Destination: 'fd00:3::1/128', RouteType: 1, NextHop: '' },
         { Destination: 'fd00:3::/64', RouteType: 0, NextHop: 'fd00:3::1' },
       ],
@@ -398,6 +409,8 @@ describe('Join', () => {
       GatewayIPv6: '',
       StaticRoutes: [
         { Destination: `${NAMESERVER}/32`, RouteType: 1 },
+        { Destination: '20.1.4.0/25', RouteType: 0, NextHop: NAMESERVER },
+        { Destination: '20.1.4.128/25', RouteType: 0, NextHop: NAMESERVER },
         { Destination: `${NAMESERVER6}/128`, RouteType: 1 },
         { Destination: 'fd00:4::/64', RouteType: 0, NextHop: NAMESERVER6 },
       ],
@@ -432,7 +445,7 @@ describe('Join', () => {
   it('of another container gives it its own routes', async () => {
     await run('ep1', options('range'), { addresses: ['20.1.2.10/24'] });
     expect((await run('ep2', options('range'), { addresses: ['20.1.2.11/24'] })).StaticRoutes).toHaveLength(
-      1,
+      3,
     );
   });
 

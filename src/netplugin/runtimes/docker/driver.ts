@@ -8,7 +8,7 @@
  */
 import path from 'node:path';
 import type { Logger } from 'pino';
-import { subnetPrefix } from '../../../model/address.ts';
+import { halves, subnetPrefix } from '../../../model/address.ts';
 import { DUMMY_GATEWAY, NAMESERVER, NAMESERVER6 } from '../../constants.ts';
 import { readJson, writeJson } from '../../file.ts';
 import type { Publication } from '../../state.ts';
@@ -274,9 +274,11 @@ interface StaticRoute {
 }
 
 /**
- * What a container needs beside its subnet and the default route that Docker makes from one of its networks:
- * without a gateway a way to the nameserver; with IPv6, where it has /128, a way to the network. Docker fails where
- * two networks of a container give the same route, so what any of them can serve comes from the first.
+ * What a container needs beside its subnet and the default route that Docker makes from one of its networks: the
+ * subnet's halves by the gateway, so that the container keeps one neighbour, not one for each peer (the kernel's
+ * limit, gc_thresh3 of 1024, is for all containers of a machine together); without a gateway a way to the nameserver,
+ * which takes its part; with IPv6, where it has /128, a way to the network. Docker fails where two networks of a
+ * container give the same route, so what any of them can serve comes from the first.
  */
 function staticRoutes(
   network: WatchedNetwork,
@@ -287,7 +289,12 @@ function staticRoutes(
   const toDevice = (address: string): void => {
     routes.push({ Destination: address, RouteType: 1, NextHop: '' });
   };
-  if (!network.gateway && !siblings.any) toDevice(`${NAMESERVER}/32`);
+  const nextHop4 = network.gateway || (siblings.any ? undefined : NAMESERVER);
+  if (nextHop4 !== undefined) {
+    toDevice(`${nextHop4}/32`); // else Docker finds its gateway behind itself, in one of the halves
+    for (const half of halves(network.subnet))
+      routes.push({ Destination: half, RouteType: 0, NextHop: nextHop4 });
+  }
   if (hasIpv6) {
     const nextHop = network.ipv6Gateway || NAMESERVER6;
     if (network.ipv6Gateway || !siblings.nameserver6) toDevice(`${nextHop}/128`);

@@ -1,0 +1,60 @@
+/** A hundred containers at once over two hosts. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { clear, differences, docker, inside, must, netctl, on } from './lab.ts';
+
+const COUNT = 100;
+const HOSTS = ['node1', 'node2'];
+const containers = Array.from({ length: COUNT }, (_, i) => ({
+  name: `many${i}`,
+  host: HOSTS[i % HOSTS.length] as string,
+}));
+const of = (host: string) => containers.filter((c) => c.host === host).map((c) => c.name);
+
+beforeAll(() => netctl('net', 'create', 'many', '--subnet=10.9.0.0/24', '--gateway=10.9.0.254'));
+afterAll(clear);
+
+describe('a hundred containers started at once', () => {
+  it('all get distinct addresses', async () => {
+    const started = await Promise.all(
+      containers.map(({ name, host }) =>
+        on(host, 'docker', 'run', '-d', `--name=${name}`, '--net=many', 'contiv/lab', 'sleep', '100000'),
+      ),
+    );
+    expect(started.filter((s) => s.status !== 0).map((s) => s.err)).toEqual([]);
+    const addresses: string[] = [];
+    for (const host of HOSTS)
+      addresses.push(
+        ...(
+          await docker(host, 'inspect', '-f', '{{.NetworkSettings.Networks.many.IPAddress}}', ...of(host))
+        ).split('\n'),
+      );
+    expect(new Set(addresses).size).toBe(COUNT);
+  });
+
+  it('resolve and ping each other by name', async () => {
+    const names = containers.map((c) => c.name).join(' ');
+    const script = `for n in ${names}; do ping -c 1 -W 3 $n >/dev/null || echo $n; done`;
+    const unreached = await Promise.all(
+      containers.map(async ({ name, host }) => {
+        const { out } = await inside(host, name, 'sh', '-c', script);
+        return out
+          .split('\n')
+          .filter((line) => line)
+          .map((target) => `${name} to ${target}`);
+      }),
+    );
+    expect(unreached.flat()).toEqual([]);
+    expect(await differences()).toBe('');
+  });
+
+  it('leave nothing after docker rm -f of all', async () => {
+    await Promise.all(HOSTS.map((host) => docker(host, 'rm', '-f', ...of(host))));
+    expect(await differences()).toBe('');
+    for (const host of HOSTS) {
+      expect(await must(host, 'ip', '-br', 'link')).not.toMatch(/^(ct|cc|cx|vx)/m);
+      expect(await must(host, 'ip', 'netns', 'list')).not.toMatch(/contiv-/);
+    }
+    const { Oper } = JSON.parse(await netctl('net', 'inspect', 'many')) as { Oper: object };
+    expect(Oper).not.toHaveProperty('allocatedAddressesCount');
+  });
+});
