@@ -2,7 +2,7 @@
 import { execFile, spawn } from 'node:child_process';
 import path from 'node:path';
 
-export const LAB = 'labtest';
+export const LAB = process.env.TEST_LAB ?? 'labtest';
 const ROOT = path.dirname(import.meta.dirname);
 const COMMAND = path.join(ROOT, 'bin/lab');
 
