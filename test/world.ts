@@ -1,6 +1,6 @@
 /** The other objects of a cluster, for checks of the model, without a netmaster. */
 import type { World } from '../src/model/kind.ts';
-import { keyOf, kindByName } from '../src/model/kinds.ts';
+import { keyOf, kindByName, relationsOf } from '../src/model/kinds.ts';
 
 export function worldOf(objects: Readonly<Record<string, readonly object[]>>): World {
   const list = (kind: string): readonly object[] => objects[kind] ?? [];
@@ -9,6 +9,10 @@ export function worldOf(objects: Readonly<Record<string, readonly object[]>>): W
     get<T>(name: string, key: string) {
       const kind = kindByName.get(name);
       return list(name).find((o) => kind !== undefined && keyOf(kind, o) === key) as T | undefined;
+    },
+    users<T>(kind: string, key: string, of: string) {
+      const relations = (relationsOf.get(of) ?? []).filter((r) => r.reference.kind === kind);
+      return list(of).filter((o) => relations.some((r) => r.reference.keys(o).includes(key))) as T[];
     },
   };
 }

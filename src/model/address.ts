@@ -57,6 +57,28 @@ export function parseSubnet(text: string): Subnet | undefined {
   return { family, network, length, first: start, last, ranged: true };
 }
 
+/** `host` is the address as it was written; the prefix has its bits behind `length` cleared. */
+export interface Prefix {
+  readonly family: 4 | 6;
+  readonly host: bigint;
+  readonly network: bigint;
+  readonly length: number;
+}
+
+/** An address `20.1.1.5`, whose length is 32 or 128, or a prefix `20.1.1.0/28`; undefined where it is neither. */
+export function parsePrefix(text: string): Prefix | undefined {
+  const [address = '', length, ...rest] = text.split('/');
+  if (rest.length > 0 || address.includes('-')) return undefined;
+  const subnet = parseSubnet(`${address}/${length ?? (address.includes(':') ? 128 : 32)}`);
+  if (subnet === undefined) return undefined;
+  return {
+    family: subnet.family,
+    host: addressNumber(address),
+    network: subnet.network,
+    length: subnet.length,
+  };
+}
+
 /** `20.1.1.0/24` for `20.1.1.10-20.1.1.20/24`. Throws where it is no subnet. */
 export function subnetPrefix(text: string): string {
   const subnet = parseSubnet(text);

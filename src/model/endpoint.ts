@@ -2,6 +2,7 @@
  * An endpoint: a container's attachment to one network. Written by the agent of its host, never by users.
  */
 import { type Static, Type } from '@sinclair/typebox';
+import type { Reference } from './kind.ts';
 
 export const EndpointSchema = Type.Object(
   {
@@ -34,3 +35,20 @@ export const EndpointSchema = Type.Object(
   { $id: 'Endpoint', additionalProperties: false },
 );
 export type Endpoint = Static<typeof EndpointSchema>;
+
+const references: readonly Reference<Endpoint>[] = [
+  { field: 'tenantName', kind: 'tenant', keys: (e) => [e.tenantName] },
+  { field: 'networkName', kind: 'network', keys: (e) => [`${e.tenantName}:${e.networkName}`] },
+  {
+    field: 'groupName',
+    kind: 'endpointGroup',
+    keys: (e) => (e.groupName ? [`${e.tenantName}:${e.groupName}`] : []),
+  },
+];
+
+export const endpoint = {
+  name: 'endpoint',
+  references,
+  /** How messages name it. */
+  call: (e: Endpoint): string => `container ${e.containerName ?? e.endpointID} on ${e.homingHost}`,
+};

@@ -30,13 +30,6 @@ describe('endpoint group', () => {
   });
 
   it.each<[Partial<EndpointGroup>, keyof EndpointGroup, number, string]>([
-    [{ groupName: 'DB' }, 'groupName', 409, 'is the name of group db but for case'],
-    [
-      { groupName: 'Net1' },
-      'groupName',
-      409,
-      'is the name of a network already: names are unique in a tenant',
-    ],
     [{ ipPool: '20.1.1.10' }, 'ipPool', 400, "'20.1.1.10' is not a range like 20.1.1.10-20.1.1.20"],
     [{ ipPool: '20.1.1.20-20.1.1.10' }, 'ipPool', 400, 'is not a range like 20.1.1.10-20.1.1.20'],
     [{ ipPool: '20.1.1.10-20.1.1.020' }, 'ipPool', 400, 'is not a range like 20.1.1.10-20.1.1.20'],

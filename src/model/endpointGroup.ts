@@ -24,7 +24,11 @@ export const EndpointGroupSchema = Type.Object(
       Type.String({ description: 'network profile: bandwidth, DSCP', maxLength: 63 }),
     ),
     extContractsGrps: Type.Optional(
-      Type.Array(Type.String({ maxLength: 63 }), { description: 'external contracts', maxItems: 64 }),
+      Type.Array(Type.String({ maxLength: 63 }), {
+        description: 'external contracts',
+        maxItems: 64,
+        uniqueItems: true,
+      }),
     ),
     cfgdTag: Type.Optional(
       Type.String({ description: 'label for the group, given by the user', maxLength: 128 }),
@@ -88,6 +92,8 @@ export const endpointGroup: Kind<typeof EndpointGroupSchema> = {
     },
   ],
   emptyLinks: ['AppProfile'],
+  lookupName: 'groupName',
+  allocates: ['pool'],
   check(g, world, before) {
     const what = `group ${g.tenantName}:${g.groupName}`;
     const wrong = (field: keyof EndpointGroup, text: string, status: Problem['status'] = 400): Problem => ({
@@ -103,17 +109,6 @@ export const endpointGroup: Kind<typeof EndpointGroupSchema> = {
         `is ${before.networkName} and cannot change: delete the group and create it anew`,
         409,
       );
-    const name = g.groupName.toLowerCase();
-    for (const other of world.list<EndpointGroup>('endpointGroup'))
-      if (
-        other.tenantName === g.tenantName &&
-        other.groupName !== g.groupName &&
-        other.groupName.toLowerCase() === name
-      )
-        return wrong('groupName', `is the name of group ${other.groupName} but for case`, 409);
-    for (const n of world.list<Network>('network'))
-      if (n.tenantName === g.tenantName && n.networkName.toLowerCase() === name)
-        return wrong('groupName', `is the name of a network already: names are unique in a tenant`, 409);
     if (!g.ipPool) return undefined;
     const pool = parsePool(g.ipPool);
     if (pool === undefined) return wrong('ipPool', `'${g.ipPool}' is not a range like 20.1.1.10-20.1.1.20`);

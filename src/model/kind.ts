@@ -15,14 +15,21 @@ export interface Reference<T> {
   /** Name under `links` (single) or `link-sets` (many) of this object, as 1.x has it, e.g. `Network`. */
   readonly link?: string;
   readonly many?: boolean;
-  /** Name under `link-sets` of the object referred to, e.g. `EndpointGroups`. */
+  /** Name under `link-sets` of the object referred to, e.g. `EndpointGroups`. Absent: not shown there. */
   readonly backLink?: string;
+  /** `backLink` is under `links`, as 1.x has a group's one application profile. */
+  readonly backSingle?: boolean;
+  /** It goes with what it refers to, as rules with their policy; otherwise it keeps that from being deleted. */
+  readonly owned?: boolean;
 }
 
 /** Read access to the other objects, for checks that need them. */
 export interface World {
   get<T>(kind: string, key: string): T | undefined;
+  /** All of a kind, copied: not for checks of what there are many of. */
   list<T>(kind: string): readonly T[];
+  /** Those of a kind that refer to an object, as the networks of a tenant: `users('tenant', 'blue', 'network')`. */
+  users<T>(kind: string, key: string, of: string): readonly T[];
 }
 
 /** Why an object is refused: a plain sentence that names the object, the field and what would be right. */
@@ -32,6 +39,12 @@ export interface Problem {
   /** HTTP status; 422 where absent (400 malformed, 404 refers to nothing, 409 collides with another). */
   readonly status?: 400 | 404 | 409 | 422;
 }
+
+/**
+ * `tag`: a VNI or VLAN id, stored as `vni`. `subnet`: the addresses given out in it. `pool`: a group's cursor in its
+ * network. `vip`: an address of the network, stored as `vip`.
+ */
+export type Allocation = 'tag' | 'subnet' | 'pool' | 'vip';
 
 export interface Kind<S extends TObject = TObject, T = Static<S>> {
   /** As in links: `tenant`, `network`, `endpointGroup`. */
@@ -46,6 +59,12 @@ export interface Kind<S extends TObject = TObject, T = Static<S>> {
   readonly references: readonly Reference<T>[];
   /** Names under `links` that are present as {} when unset, beyond those of `references`. */
   readonly emptyLinks?: readonly string[];
+  /** Field with the name that containers look it up by: unique in the tenant, whatever its case and kind. */
+  readonly lookupName?: string & keyof T;
+  /** What netmaster gives to it when it is written, and takes back: netmaster/allocator/index.ts. */
+  readonly allocates?: readonly Allocation[];
+  /** What inspect says besides, e.g. that nothing acts on it yet. */
+  note?(object: T): string | undefined;
   /** Puts defaults in and text into canonical form. What users wrote stays as they wrote it where 1.x echoes it. */
   normalize?(object: T): T;
   /** What the schema cannot say. `before` is the object that is updated. */

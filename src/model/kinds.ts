@@ -1,15 +1,56 @@
 /** All kinds of intent. A new one is a file and a line here. */
+import { aciGw } from './aciGw.ts';
+import { appProfile } from './appProfile.ts';
+import { bgp } from './bgp.ts';
+import { endpoint } from './endpoint.ts';
 import { endpointGroup } from './endpointGroup.ts';
+import { extContractsGroup } from './extContractsGroup.ts';
 import { global } from './global.ts';
-import type { Kind } from './kind.ts';
+import type { Kind, Reference } from './kind.ts';
+import { netprofile } from './netprofile.ts';
 import { network } from './network.ts';
 import { policy } from './policy.ts';
+import { rule } from './rule.ts';
+import { serviceLB } from './serviceLB.ts';
 import { tenant } from './tenant.ts';
 
-export const KINDS: readonly Kind[] = [tenant, network, endpointGroup, policy, global] as unknown as Kind[];
+export const KINDS = [
+  tenant,
+  network,
+  endpointGroup,
+  policy,
+  rule,
+  netprofile,
+  appProfile,
+  serviceLB,
+  extContractsGroup,
+  bgp,
+  aciGw,
+  global,
+] as unknown as readonly Kind[];
 
 export const kindByName = new Map(KINDS.map((kind) => [kind.name, kind]));
 export const kindByCollection = new Map(KINDS.map((kind) => [kind.collection, kind]));
+
+/** Objects of one kind refer to objects of another. */
+export interface Relation {
+  /** The kind that refers, e.g. `rule`. */
+  readonly kind: string;
+  readonly reference: Reference<object>;
+}
+
+/** By the kind that refers: intent, and endpoints to what they are in. */
+export const relationsOf: ReadonlyMap<string, readonly Relation[]> = new Map(
+  [...KINDS, endpoint].map(({ name, references }) => [
+    name,
+    (references as readonly unknown[]).map((r) => ({ kind: name, reference: r as Reference<object> })),
+  ]),
+);
+
+/** Kinds that something can refer to. */
+export const REFERRED: ReadonlySet<string> = new Set(
+  [...relationsOf.values()].flat().map((relation) => relation.reference.kind),
+);
 
 /** `default:contiv-net`. */
 export function keyOf(kind: Kind, object: object): string {

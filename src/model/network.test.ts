@@ -100,20 +100,12 @@ describe('network', () => {
   });
 
   it.each<Refused>([
-    [
-      { networkName: 'NET2', subnet: '30.1.1.0/24' },
-      'networkName',
-      409,
-      'is the name of network net2 but for case',
-    ],
-    [{ networkName: 'WEB', subnet: '30.1.1.0/24' }, 'networkName', 409, 'is the name of group web already'],
     [{ subnet: '20.1.2.128/25' }, 'subnet', 409, 'overlaps 20.1.2.0/24 of network net2 of the same tenant'],
     [{ subnet: '20.1.2.5-20.1.2.6/24' }, 'subnet', 409, 'overlaps 20.1.2.0/24 of network net2'],
     [{ ipv6Subnet: 'fd00:2::/32' }, 'ipv6Subnet', 409, 'overlaps fd00:2::/64 of network net2'],
-  ])('that collides in its tenant is refused: %j', (fields, field, status, text) => {
+  ])('whose addresses another one of its tenant has is refused: %j', (fields, field, status, text) => {
     const others = {
       network: [{ ...NET, networkName: 'net2', subnet: '20.1.2.0/24', ipv6Subnet: 'fd00:2::/64' }],
-      endpointGroup: [{ tenantName: 'blue', groupName: 'web', networkName: 'net2' }],
     };
     const problem = check({ gateway: '', ...fields }, others);
     expect(problem).toMatchObject({ field, status });
@@ -121,12 +113,13 @@ describe('network', () => {
     expect(problem?.message).toMatch(/^network blue:\w+: /);
   });
 
-  it('may have the name and the addresses of any other tenant', () => {
-    const others = {
-      network: [{ ...NET, tenantName: 'red' }],
-      endpointGroup: [{ tenantName: 'red', groupName: 'net1', networkName: 'net1' }],
-    };
-    expect(check({}, others)).toBeUndefined();
+  it('may have the addresses of any other tenant', () => {
+    expect(check({}, { network: [{ ...NET, tenantName: 'red' }] })).toBeUndefined();
+  });
+
+  it('of VLAN says that nothing acts on it yet', () => {
+    expect(network.note?.({ ...NET, encap: 'vlan' })).toContain('nothing acts on VLAN networks yet');
+    expect(network.note?.(NET)).toBeUndefined();
   });
 
   it('is VXLAN for data where nothing else is said', () => {

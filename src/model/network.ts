@@ -73,6 +73,12 @@ export const network: Kind<typeof NetworkSchema> = {
       backLink: 'Networks',
     },
   ],
+  lookupName: 'networkName',
+  allocates: ['tag', 'subnet'],
+  note: (n) =>
+    n.encap === 'vlan'
+      ? 'kept only: nothing acts on VLAN networks yet, no container gets onto one'
+      : undefined,
   normalize: (n) => ({ ...n, nwType: n.nwType ?? 'data', encap: n.encap ?? 'vxlan' }),
   check(n, world) {
     const what = `network ${n.tenantName}:${n.networkName}`;
@@ -136,14 +142,11 @@ function checkTag(n: Network, world: World, wrong: Wrong): Problem | undefined {
   return undefined;
 }
 
-/** Whatever would make a name or an address mean two things. */
+/** An address means one thing in a tenant. */
 function checkCollisions(n: Network, world: World, wrong: Wrong): Problem | undefined {
-  const name = n.networkName.toLowerCase();
   const subnets = [n.subnet, n.ipv6Subnet].filter((s) => s).map((s) => parseSubnet(s as string));
-  for (const other of world.list<Network & { vni?: number }>('network')) {
-    if (other.tenantName !== n.tenantName || other.networkName === n.networkName) continue;
-    if (other.networkName.toLowerCase() === name)
-      return wrong('networkName', `is the name of network ${other.networkName} but for case`, 409);
+  for (const other of world.users<Network>('tenant', n.tenantName, 'network')) {
+    if (other.networkName === n.networkName) continue;
     for (const field of ['subnet', 'ipv6Subnet'] as const) {
       const taken = other[field] ? parseSubnet(other[field]) : undefined;
       if (taken !== undefined && subnets.some((s) => s !== undefined && overlap(s, taken)))
@@ -154,12 +157,5 @@ function checkCollisions(n: Network, world: World, wrong: Wrong): Problem | unde
         );
     }
   }
-  for (const group of world.list<{ tenantName: string; groupName: string }>('endpointGroup'))
-    if (group.tenantName === n.tenantName && group.groupName.toLowerCase() === name)
-      return wrong(
-        'networkName',
-        `is the name of group ${group.groupName} already: names are unique in a tenant`,
-        409,
-      );
   return undefined;
 }

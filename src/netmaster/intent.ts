@@ -2,13 +2,15 @@
 
 import type { TObject, TSchema } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
+import { type Endpoint, endpoint } from '../model/endpoint.ts';
 import type { Kind, Problem } from '../model/kind.ts';
-import { keyOf } from '../model/kinds.ts';
+import { keyOf, type Relation } from '../model/kinds.ts';
 import type { Check, Write } from '../store/store.ts';
-import { nextTag } from './allocator/tags.ts';
+import { ALLOCATORS } from './allocator/index.ts';
+import { decideGuard, releaseGuard, relyOn } from './guards.ts';
 import { type Mirror, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
-import type { Decision } from './writer.ts';
+import type { Decision, Writer, Written } from './writer.ts';
 
 type Plain = Record<string, unknown>;
 
@@ -23,7 +25,8 @@ function expected(schema: TSchema): string {
   if (schema.type === 'integer')
     return `a whole number from ${schema.minimum ?? 0} to ${schema.maximum ?? Number.MAX_SAFE_INTEGER}`;
   if (schema.type === 'string') return `text of at most ${schema.maxLength ?? 256} characters`;
-  if (schema.type === 'array') return `a list of at most ${schema.maxItems ?? 64} names, each once`;
+  if (schema.type === 'array')
+    return `a list of ${schema.minItems ?? 0} to ${schema.maxItems ?? 64} texts, each once`;
   return `of type ${schema.type}`;
 }
 
@@ -36,7 +39,7 @@ export function readObject(kind: Kind, key: string, body: unknown): Plain {
   const { links: _links, 'link-sets': _sets, key: _key, ...given } = body as Plain;
   const object: Plain = {};
   for (const [field, value] of Object.entries(given)) {
-    if (!(field in (kind.schema as TObject).properties))
+    if (!Object.hasOwn((kind.schema as TObject).properties, field))
       throw new Refusal(
         400,
         `${what}: ${JSON.stringify(field.slice(0, 64))} is not a field; the fields are ${Object.keys(kind.schema.properties).join(', ')}`,
@@ -70,20 +73,29 @@ export function readObject(kind: Kind, key: string, body: unknown): Plain {
 }
 
 /** Checks that what an object refers to is there; the transaction relies on it staying. */
-function checkReferences(kind: Kind, key: string, object: Plain, mirror: Mirror): Check[] {
+function checkReferences(kind: Kind, key: string, object: Plain, mirror: Mirror) {
   const checks: Check[] = [];
+  const writes: Write[] = [];
   for (const reference of kind.references)
     for (const target of reference.keys(object as never)) {
-      const stored = mirror.stored(reference.kind, target);
-      if (stored === undefined)
+      if (mirror.stored(reference.kind, target) === undefined)
         refuse({
           status: 404,
           field: reference.field,
           message: `${kind.name} ${key}: ${reference.field} names ${reference.kind} ${target}, which does not exist`,
         });
-      checks.push({ key: storeKey(reference.kind, target), revision: stored.revision });
+      const relying = relyOn(mirror, reference.kind, target);
+      checks.push(...relying.checks);
+      writes.push(...relying.writes);
     }
-  return checks;
+  return { checks, writes };
+}
+
+/** What the user said of an object, without what netmaster gave to it. */
+function said(kind: Kind, stored: Plain): Plain {
+  return Object.fromEntries(
+    Object.entries(stored).filter(([field]) => Object.hasOwn(kind.schema.properties, field)),
+  );
 }
 
 export type WriteMode = 'post' | 'put';
@@ -98,117 +110,142 @@ export function decideWrite(
   const before = mirror.stored<Plain>(kind.name, key);
   if (before !== undefined && !kind.updatable) {
     if (mode === 'post') throw new Refusal(409, `${kind.name} ${key} exists already`);
-    const { vni: _, ...same } = before.object;
-    if (Value.Equal(same, object)) return { checks: [], writes: [], answer: before.object };
+    if (Value.Equal(said(kind, before.object), object))
+      return { checks: [], writes: [], answer: before.object };
     throw new Refusal(409, `${kind.name} ${key} exists and cannot change: delete it and create it anew`);
   }
-  const checks = checkReferences(kind, key, object, mirror);
+  const { checks, writes } = checkReferences(kind, key, object, mirror);
   const problem = kind.check?.(object as never, mirror, before?.object as never);
   if (problem !== undefined) refuse(problem);
-  const writes: Write[] = [];
+  claimName(kind, key, object, mirror, checks, writes);
   let stored = object;
-  if (kind.name === 'network') {
-    const vni =
-      (object.pktTag as number | undefined) ?? nextTag(mirror, object.encap as 'vlan' | 'vxlan', key);
-    stored = { ...object, vni };
-    const tag = storeKey('tag', `${object.encap}/${vni}`);
-    const taken = mirror.stored<{ network: string }>('tag', `${object.encap}/${vni}`);
-    if (taken !== undefined)
-      throw new Refusal(
-        409,
-        `network ${key}: pktTag ${vni} is taken by network ${taken.object.network}; choose another, or none to be given a free one`,
-        'pktTag',
-      );
-    checks.push({ key: tag, revision: 0 });
-    writes.push({ key: tag, value: { network: key } });
+  for (const allocation of kind.allocates ?? []) {
+    const given = ALLOCATORS[allocation].give?.(mirror, key, object, before?.object);
+    if (given === undefined) continue;
+    stored = { ...stored, ...given.fields };
+    checks.push(...given.checks);
+    writes.push(...given.writes);
   }
   checks.push({ key: storeKey(kind.name, key), revision: before?.revision ?? 0 });
-  // Names are unique over networks and groups of a tenant: concurrent creates of either must see each other.
-  for (const name of claimedNames(kind, object)) {
-    const claim = mirror.stored<{ by: string }>('name', name);
-    const by = `${kind.name} ${key}`;
-    if (claim !== undefined && claim.object.by !== by)
-      throw new Refusal(409, `${by}: its name is taken by ${claim.object.by}`);
-    checks.push({ key: storeKey('name', name), revision: claim?.revision ?? 0 });
-    if (claim === undefined) writes.push({ key: storeKey('name', name), value: { by } });
-  }
   writes.push({ key: storeKey(kind.name, key), value: stored });
   return { checks, writes, answer: stored };
 }
 
-/** Names that containers can look up, each of one owner. */
-function claimedNames(kind: Kind, object: Plain): string[] {
-  const name =
-    kind.name === 'network'
-      ? object.networkName
-      : kind.name === 'endpointGroup'
-        ? object.groupName
-        : undefined;
-  return name === undefined ? [] : [`${object.tenantName}/${String(name).toLowerCase()}`];
+/** Key of the record that says whose a name is; undefined where containers do not look it up. */
+function nameKey(kind: Kind, object: Plain): string | undefined {
+  if (kind.lookupName === undefined) return undefined;
+  return `${object.tenantName}/${String(object[kind.lookupName]).toLowerCase()}`;
 }
 
-export function decideDelete(kind: Kind, key: string, mirror: Mirror): Decision<Plain> {
-  const stored = mirror.stored<Plain>(kind.name, key);
-  if (stored === undefined) throw new Refusal(404, `${kind.name} ${key} does not exist`);
-  const problem = kind.checkRemoval?.(stored.object as never, mirror);
+/** Names are unique over kinds in a tenant: concurrent creates must see each other, so each name is a key. */
+function claimName(
+  kind: Kind,
+  key: string,
+  object: Plain,
+  mirror: Mirror,
+  checks: Check[],
+  writes: Write[],
+): void {
+  const name = nameKey(kind, object);
+  if (name === undefined) return;
+  const claim = mirror.stored<{ by: string }>('name', name);
+  const by = `${kind.name} ${key}`;
+  if (claim === undefined) {
+    checks.push({ key: storeKey('name', name), revision: 0 });
+    writes.push({ key: storeKey('name', name), value: { by } });
+  } else if (claim.object.by !== by)
+    throw new Refusal(
+      409,
+      `${by}: ${kind.lookupName} is the name of ${claim.object.by} already: names of networks, groups and services are unique in a tenant, whatever their case`,
+      kind.lookupName,
+    );
+}
+
+/** How a message names what refers to something. */
+function callUser({ kind }: Relation, key: string, mirror: Mirror): string {
+  const running = kind === endpoint.name ? mirror.get<Endpoint>(kind, key) : undefined;
+  return running === undefined ? `${kind} ${key}` : endpoint.call(running);
+}
+
+/** Throws a Refusal where the object is not there or must stay. */
+function checkRemoval(kind: Kind, key: string, mirror: Mirror): Plain {
+  const object = mirror.get<Plain>(kind.name, key);
+  if (object === undefined) throw new Refusal(404, `${kind.name} ${key} does not exist`);
+  const problem = kind.checkRemoval?.(object as never, mirror);
   if (problem !== undefined) refuse(problem);
-  const users = [...mirror.referrers(kind.name, key).values()].flatMap((keys) =>
-    [...keys].map(([user, type]) => `${type} ${user}`),
-  );
-  users.push(...endpointUsers(kind, key, mirror));
-  if (users.length > 0) {
-    const shown = users.slice(0, 5).join(', ');
-    const more = users.length > 5 ? ` and ${users.length - 5} more` : '';
-    throw new Refusal(409, `${kind.name} ${key} is in use by ${shown}${more}: delete them first`);
+  let count = 0;
+  const shown: string[] = [];
+  for (const [relation, keys] of mirror.referrers(kind.name, key)) {
+    if (relation.reference.owned) continue;
+    count += keys.size;
+    for (const user of keys) {
+      if (shown.length === 5) break;
+      shown.push(callUser(relation, user, mirror));
+    }
   }
-  const writes: Write[] = [{ key: storeKey(kind.name, key), value: undefined }];
-  if (kind.name === 'network') {
-    writes.push({ key: storeKey('tag', `${stored.object.encap}/${stored.object.vni}`), value: undefined });
-    for (const [cursor] of mirror.entries('cursor'))
-      if (cursor.startsWith(`${key}/`)) writes.push({ key: storeKey('cursor', cursor), value: undefined });
-    for (const address of mirror.addresses(key).keys())
-      writes.push({ key: storeKey('address', `${key}/${address}`), value: undefined });
-  }
-  for (const name of claimedNames(kind, stored.object))
-    writes.push({ key: storeKey('name', name), value: undefined });
-  return {
-    // Within this replica writes come one after the other, so nothing that refers to it can slip in.
-    checks: [{ key: storeKey(kind.name, key), revision: stored.revision }],
-    writes,
-    answer: stored.object,
-  };
+  if (count === 0) return object;
+  const more = count > shown.length ? ` and ${count - shown.length} more` : '';
+  throw new Refusal(409, `${kind.name} ${key} is in use by ${shown.join(', ')}${more}: delete them first`);
 }
 
-function endpointUsers(kind: Kind, key: string, mirror: Mirror): string[] {
-  if (kind.name !== 'network' && kind.name !== 'endpointGroup') return [];
-  const field = kind.name === 'network' ? 'networkName' : 'groupName';
-  return mirror
-    .list<Record<string, string | undefined>>('endpoint')
-    .filter((e) => `${e.tenantName}:${e[field]}` === key)
-    .map((e) => `container ${e.containerName ?? e.endpointID} on ${e.homingHost}`);
+/** Deletes it with what it owns. In two steps where something can refer to it: guards.ts. */
+export async function remove(
+  kind: Kind,
+  key: string,
+  mirror: Mirror,
+  writer: Writer,
+): Promise<Written<Plain>> {
+  for (;;) {
+    await writer.write(() => {
+      checkRemoval(kind, key, mirror);
+      return decideGuard(mirror, kind.name, key);
+    });
+    const { answer, revision } = await writer.write(() => decideDelete(kind, key, mirror));
+    if (answer !== undefined) return { answer, revision };
+  }
+}
+
+/** The answer is undefined where the guard has gone. */
+function decideDelete(kind: Kind, key: string, mirror: Mirror): Decision<Plain | undefined> {
+  const object = checkRemoval(kind, key, mirror);
+  const guard = releaseGuard(mirror, kind.name, key);
+  if (guard === undefined) return { checks: [], writes: [], answer: undefined };
+  const writes: Write[] = [...guard.writes, { key: storeKey(kind.name, key), value: undefined }];
+  for (const [{ kind: user, reference }, keys] of mirror.referrers(kind.name, key))
+    if (reference.owned)
+      for (const owned of keys) writes.push({ key: storeKey(user, owned), value: undefined });
+  for (const allocation of kind.allocates ?? [])
+    writes.push(...ALLOCATORS[allocation].take(mirror, key, object));
+  const name = nameKey(kind, object);
+  if (name !== undefined) writes.push({ key: storeKey('name', name), value: undefined });
+  const revision = mirror.stored(kind.name, key)?.revision ?? 0;
+  return { checks: [...guard.checks, { key: storeKey(kind.name, key), revision }], writes, answer: object };
 }
 
 /** For answers: `key`, the links, nothing that is empty, nothing of ours. */
 export function present(kind: Kind, stored: Plain, mirror: Mirror): Plain {
   const key = keyOf(kind, stored);
-  const links: Plain = Object.fromEntries((kind.emptyLinks ?? []).map((name) => [name, {}]));
+  const links: Record<string, Plain> = Object.fromEntries((kind.emptyLinks ?? []).map((name) => [name, {}]));
   const sets: Record<string, Plain> = {};
   for (const { link, many, kind: type, keys } of kind.references) {
     if (link === undefined) continue;
     const targets = keys(stored as never);
     if (many) {
       if (targets.length > 0) sets[link] = Object.fromEntries(targets.map((k) => [k, { type, key: k }]));
-    } else links[link] = targets[0] === undefined ? {} : { type, key: targets[0] };
+    } else if (targets[0] !== undefined) links[link] = { type, key: targets[0] };
+    else links[link] ??= {};
   }
-  for (const [name, users] of mirror.referrers(kind.name, key))
-    sets[name] = Object.fromEntries([...users].sort().map(([k, type]) => [k, { type, key: k }]));
-  const fields = Object.entries(stored).filter(
-    ([name, value]) =>
-      name in (kind.schema as TObject).properties &&
-      value !== '' &&
-      value !== 0 &&
-      value !== false &&
-      !(Array.isArray(value) && value.length === 0),
+  for (const [{ kind: type, reference }, users] of mirror.referrers(kind.name, key)) {
+    const { backLink, backSingle } = reference;
+    if (backLink === undefined) continue;
+    const sorted = [...users].sort();
+    if (backSingle) links[backLink] = { type, key: sorted[0] };
+    else
+      sets[backLink] = { ...sets[backLink], ...Object.fromEntries(sorted.map((k) => [k, { type, key: k }])) };
+  }
+  const fields = Object.entries(said(kind, stored)).filter(
+    ([, value]) =>
+      value !== '' && value !== 0 && value !== false && !(Array.isArray(value) && value.length === 0),
   );
   return {
     key,

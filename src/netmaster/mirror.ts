@@ -3,18 +3,18 @@
  * and agents are told from here what changed.
  *
  * Store keys are /contiv/KIND/KEY: intent, and beside it endpoint/ID, host/NAME, address/NETWORK/ADDRESS and
- * cursor/NETWORK/POOL, tag/ENCAP/NUMBER and name/TENANT/NAME, of which the last four are netmaster's own.
+ * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME and guard/KIND/KEY, of which the last five are netmaster's own.
  */
 import type { WatchedObject } from '../client/protocol.ts';
 import type { World } from '../model/kind.ts';
-import { kindByName } from '../model/kinds.ts';
+import { type Relation, relationsOf } from '../model/kinds.ts';
 import type { Store } from '../store/store.ts';
 
 export const ROOT = '/contiv/';
 export const storeKey = (kind: string, key: string): string => `${ROOT}${kind}/${key}`;
 
 /** Kinds that no agent needs to see. */
-const PRIVATE = new Set(['address', 'cursor', 'tag', 'name']);
+const PRIVATE = new Set(['address', 'cursor', 'tag', 'name', 'guard']);
 /** Changes that a watcher can resume over. */
 const HISTORY = 10_000;
 
@@ -30,8 +30,8 @@ export interface VisibleBatch {
   readonly line: string;
 }
 
-/** Link name to keys of the objects that refer to something. */
-export type BackLinks = ReadonlyMap<string, ReadonlyMap<string, string>>;
+/** Keys of the objects that refer to something, by how they do. */
+export type Referrers = ReadonlyMap<Relation, ReadonlySet<string>>;
 
 export interface Mirror extends World {
   readonly storeId: string;
@@ -41,8 +41,9 @@ export interface Mirror extends World {
   entries<T>(kind: string): IterableIterator<[key: string, stored: Stored<T>]>;
   /** Addresses taken in a network, by text. */
   addresses(network: string): ReadonlyMap<string, Stored<AddressRecord>>;
-  /** What refers to an object: link name -> key -> kind. */
-  referrers(kind: string, key: string): BackLinks;
+  /** How many there are of a kind. */
+  count(kind: string): number;
+  referrers(kind: string, key: string): Referrers;
   /** When it shows at least this revision. */
   seen(revision: number): Promise<void>;
   /** Called after each change, in order. */
@@ -52,17 +53,23 @@ export interface Mirror extends World {
   close(): Promise<void>;
 }
 
-/** An address that is given out: to an endpoint, or reserved for a host since then (milliseconds, Unix time). */
+/**
+ * An address that is given out: to a service, to an endpoint on a host, or reserved for a host since then
+ * (milliseconds, Unix time).
+ */
 export interface AddressRecord {
-  readonly host: string;
+  /** Absent: a service's. */
+  readonly host?: string;
   readonly endpoint?: string;
+  /** Key of the service. */
+  readonly service?: string;
   readonly since: number;
 }
 
 export async function openMirror(store: Store): Promise<Mirror> {
   const kinds = new Map<string, Map<string, Stored>>();
   const byNetwork = new Map<string, Map<string, Stored<AddressRecord>>>();
-  const backLinks = new Map<string, Map<string, Map<string, string>>>();
+  const users = new Map<string, Map<Relation, Set<string>>>();
   const listeners = new Set<(batch: VisibleBatch) => void>();
   const waiters = new Set<{ revision: number; done(): void }>();
   const history: VisibleBatch[] = [];
@@ -79,20 +86,18 @@ export async function openMirror(store: Store): Promise<Mirror> {
   };
 
   function link(kind: string, key: string, object: unknown, present: boolean): void {
-    for (const reference of kindByName.get(kind)?.references ?? []) {
-      if (reference.backLink === undefined) continue;
-      for (const target of reference.keys(object as never)) {
-        const id = `${reference.kind}/${target}`;
-        const links = backLinks.get(id) ?? new Map<string, Map<string, string>>();
-        const keys = links.get(reference.backLink) ?? new Map<string, string>();
-        if (present) keys.set(key, kind);
+    for (const relation of relationsOf.get(kind) ?? [])
+      for (const target of relation.reference.keys(object as object)) {
+        const id = `${relation.reference.kind}/${target}`;
+        const relations = users.get(id) ?? new Map<Relation, Set<string>>();
+        const keys = relations.get(relation) ?? new Set<string>();
+        if (present) keys.add(key);
         else keys.delete(key);
-        if (keys.size === 0) links.delete(reference.backLink);
-        else links.set(reference.backLink, keys);
-        if (links.size === 0) backLinks.delete(id);
-        else backLinks.set(id, links);
+        if (keys.size === 0) relations.delete(relation);
+        else relations.set(relation, keys);
+        if (relations.size === 0) users.delete(id);
+        else users.set(id, relations);
       }
-    }
   }
 
   function put(storeKeyText: string, value: unknown, at: number): WatchedObject {
@@ -114,7 +119,8 @@ export async function openMirror(store: Store): Promise<Mirror> {
       const taken = byNetwork.get(network) ?? new Map<string, Stored<AddressRecord>>();
       if (value === undefined) taken.delete(key.slice(split + 1));
       else taken.set(key.slice(split + 1), { object: value as AddressRecord, revision: at });
-      byNetwork.set(network, taken);
+      if (taken.size === 0) byNetwork.delete(network);
+      else byNetwork.set(network, taken);
     }
     return { kind, key, object: value ?? null };
   }
@@ -159,7 +165,14 @@ export async function openMirror(store: Store): Promise<Mirror> {
     stored: <T>(kind: string, key: string) => kinds.get(kind)?.get(key) as Stored<T> | undefined,
     entries: <T>(kind: string) => table(kind).entries() as IterableIterator<[string, Stored<T>]>,
     addresses: (network) => byNetwork.get(network) ?? new Map(),
-    referrers: (kind, key) => backLinks.get(`${kind}/${key}`) ?? new Map(),
+    count: (kind) => kinds.get(kind)?.size ?? 0,
+    referrers: (kind, key) => users.get(`${kind}/${key}`) ?? new Map(),
+    users<T>(kind: string, key: string, of: string) {
+      const found = new Set<string>();
+      for (const [relation, keys] of users.get(`${kind}/${key}`) ?? [])
+        if (relation.kind === of) for (const user of keys) found.add(user);
+      return [...found].map((user) => kinds.get(of)?.get(user)?.object as T);
+    },
     seen(wanted) {
       if (wanted <= revision) return Promise.resolve();
       return new Promise((done) => waiters.add({ revision: wanted, done }));

@@ -2,11 +2,15 @@
 import type { Endpoint } from '../model/endpoint.ts';
 import type { EndpointGroup } from '../model/endpointGroup.ts';
 import type { Host } from '../model/host.ts';
+import type { Kind } from '../model/kind.ts';
+import { keyOf } from '../model/kinds.ts';
 import type { Network } from '../model/network.ts';
+import { type StoredServiceLB, selects } from '../model/serviceLB.ts';
 import { addressRanges } from './allocator/addresses.ts';
+import { poolOf } from './allocator/choose.ts';
 import { tagRanges } from './allocator/tags.ts';
-import { poolOf } from './endpoints.ts';
 import type { Mirror } from './mirror.ts';
+import { Refusal } from './problem.ts';
 
 type Plain = Record<string, unknown>;
 
@@ -32,34 +36,43 @@ export function presentEndpoint(endpoint: Endpoint, mirror: Mirror): Plain {
   });
 }
 
-function endpointsOf(mirror: Mirror, fits: (endpoint: Endpoint) => boolean): Plain {
-  const endpoints = mirror.list<Endpoint>('endpoint').filter(fits);
-  return { numEndpoints: endpoints.length, endpoints: endpoints.map((e) => presentEndpoint(e, mirror)) };
+const listed = (endpoints: readonly Endpoint[], mirror: Mirror): Plain => ({
+  numEndpoints: endpoints.length,
+  endpoints: endpoints.map((e) => presentEndpoint(e, mirror)),
+});
+
+const endpointsIn = (mirror: Mirror, kind: string, key: string): readonly Endpoint[] =>
+  mirror.users<Endpoint>(kind, key, 'endpoint');
+
+/** Throws a Refusal where there is nothing to inspect. */
+export function operOf(kind: Kind, object: Plain, mirror: Mirror): Plain {
+  return compact({
+    ...OPER[kind.name]?.(object, mirror, keyOf(kind, object)),
+    note: kind.note?.(object as never),
+  });
 }
 
-export function operOf(kind: string, object: Plain, mirror: Mirror): Plain {
-  const compute = OPER[kind];
-  return compact(compute?.(object, mirror) ?? {});
-}
+/** A tenant's totals, by kind. */
+const TOTALS: Readonly<Record<string, string>> = {
+  network: 'totalNetworks',
+  endpointGroup: 'totalEPGs',
+  policy: 'totalPolicies',
+  netprofile: 'totalNetprofiles',
+  appProfile: 'totalAppProfiles',
+  serviceLB: 'totalServicelbs',
+  endpoint: 'totalEndpoints',
+};
 
-const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror) => Plain>> = {
-  tenant({ tenantName }, mirror) {
-    const count = (kind: string): number =>
-      mirror.list<{ tenantName: string }>(kind).filter((o) => o.tenantName === tenantName).length;
-    return {
-      totalNetworks: count('network'),
-      totalEPGs: count('endpointGroup'),
-      totalPolicies: count('policy'),
-      totalNetprofiles: count('netprofile'),
-      totalAppProfiles: count('appProfile'),
-      totalServicelbs: count('serviceLB'),
-      totalEndpoints: count('endpoint'),
-      ...endpointsOf(mirror, (e) => e.tenantName === tenantName),
-    };
+const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror, key: string) => Plain>> = {
+  tenant(_object, mirror, key) {
+    const totals = Object.entries(TOTALS).map(([kind, total]) => [
+      total,
+      mirror.users('tenant', key, kind).length,
+    ]);
+    return { ...Object.fromEntries(totals), ...listed(endpointsIn(mirror, 'tenant', key), mirror) };
   },
-  network(object, mirror) {
+  network(object, mirror, key) {
     const network = object as unknown as Network & { vni: number };
-    const key = `${network.tenantName}:${network.networkName}`;
     const taken = [...mirror.addresses(key).keys()].filter((a) => !a.includes(':'));
     const { allocated, available } = addressRanges(poolOf(mirror, network, 4, undefined), taken);
     return {
@@ -70,13 +83,10 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror) => Plain>> =
       allocatedAddressesCount: taken.length,
       allocatedIPAddresses: allocated,
       availableIPAddresses: available,
-      ...endpointsOf(
-        mirror,
-        (e) => e.tenantName === network.tenantName && e.networkName === network.networkName,
-      ),
+      ...listed(endpointsIn(mirror, 'network', key), mirror),
     };
   },
-  endpointGroup(object, mirror) {
+  endpointGroup(object, mirror, key) {
     const group = object as unknown as EndpointGroup;
     const network = mirror.get<Network & { vni: number }>(
       'network',
@@ -86,8 +96,35 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror) => Plain>> =
       pktTag: network?.vni,
       externalPktTag: network?.encap === 'vlan' ? undefined : network?.vni,
       groupTag: group.cfgdTag ?? `${group.groupName}.${group.tenantName}`,
-      ...endpointsOf(mirror, (e) => e.tenantName === group.tenantName && e.groupName === group.groupName),
+      ...listed(endpointsIn(mirror, 'endpointGroup', key), mirror),
     };
+  },
+  policy(_object, mirror, key) {
+    const groups = mirror.users<EndpointGroup>('policy', key, 'endpointGroup');
+    const counts = groups.map(
+      (g) => endpointsIn(mirror, 'endpointGroup', `${g.tenantName}:${g.groupName}`).length,
+    );
+    return { numEndpoints: counts.reduce((sum, count) => sum + count, 0) };
+  },
+  serviceLB(object, mirror) {
+    const service = object as unknown as StoredServiceLB;
+    const providers = endpointsIn(mirror, 'tenant', service.tenantName).filter((e) =>
+      selects(service, e.labels),
+    );
+    return {
+      serviceVip: service.vip,
+      numProviders: providers.length,
+      providers: providers.map((e) => presentEndpoint(e, mirror)),
+    };
+  },
+  Bgp(_object, mirror, key) {
+    // As in 1.x, where the host itself is asked.
+    if (mirror.get<Host>('host', key) === undefined)
+      throw new Refusal(
+        404,
+        `Bgp ${key}: no agent runs on a host named ${key}, so there is nothing to inspect`,
+      );
+    return {};
   },
   global(_object, mirror) {
     const networks = mirror.list<Network & { vni: number }>('network');

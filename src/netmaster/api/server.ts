@@ -22,7 +22,7 @@ import { KINDS, keyOf, kindByCollection } from '../../model/kinds.ts';
 import type { Store } from '../../store/store.ts';
 import type { Acknowledgements } from '../acknowledgements.ts';
 import { decideEndpoint, decideEndpointRemoval, decideRelease, decideReserve } from '../endpoints.ts';
-import { decideDelete, decideWrite, present, readObject, type WriteMode } from '../intent.ts';
+import { decideWrite, present, readObject, remove, type WriteMode } from '../intent.ts';
 import { type Mirror, storeKey } from '../mirror.ts';
 import { operOf, presentEndpoint } from '../oper.ts';
 import { Refusal } from '../problem.ts';
@@ -155,7 +155,7 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     registers: [registry],
     collect() {
       for (const kind of [...KINDS.map((k) => k.name), 'endpoint', 'host', 'address'])
-        this.set({ kind }, mirror.list(kind).length);
+        this.set({ kind }, mirror.count(kind));
     },
   });
   server.addHook('onResponse', async (request, reply) => {
@@ -193,7 +193,7 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
       const kind = kindByCollection.get(collection);
       if (kind === undefined) throw new Refusal(404, `there is no collection ${collection}`);
       const object = find(kind, key);
-      return { Config: present(kind, object, mirror), Oper: operOf(kind.name, object, mirror) };
+      return { Config: present(kind, object, mirror), Oper: operOf(kind, object, mirror) };
     });
   });
 
@@ -242,7 +242,7 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     api.delete(`${base}/:key`, { schema: { tags: [kind.name] } }, async (request, reply) => {
       waitSeconds(request);
       const key = parameter(request, 'key');
-      const { answer, revision } = await writer.write(() => decideDelete(kind, key, mirror));
+      const { answer, revision } = await remove(kind, key, mirror, writer);
       await reportLate(request, reply, revision);
       void reply.type('application/json');
       return JSON.stringify(keyOf(kind, answer));

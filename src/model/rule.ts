@@ -1,0 +1,153 @@
+/**
+ * A rule of a policy: which first packets of connections pass to (`in`) or from (`out`) the endpoints of the groups
+ * that carry the policy. The matching rule with the highest priority number decides, at equal priority deny.
+ */
+import { type Static, Type } from '@sinclair/typebox';
+import { numberAddress, parsePrefix } from './address.ts';
+import type { EndpointGroup } from './endpointGroup.ts';
+import type { Kind, Problem, Reference, World } from './kind.ts';
+import { checkWord, Name } from './names.ts';
+
+const Peer = (description: string, maxLength = 63) => Type.Optional(Type.String({ description, maxLength }));
+
+export const RuleSchema = Type.Object(
+  {
+    tenantName: Name('tenant that the policy belongs to'),
+    policyName: Name('policy that the rule is of'),
+    ruleId: Name('name of the rule in its policy'),
+    direction: Type.Union([Type.Literal('in'), Type.Literal('out')], {
+      description: 'in judges packets to the endpoints of groups with the policy, out packets from them',
+    }),
+    priority: Type.Optional(
+      Type.Integer({ description: 'the highest number decides; 1 where absent', minimum: 1, maximum: 100 }),
+    ),
+    fromEndpointGroup: Peer('in: only from endpoints of this group'),
+    toEndpointGroup: Peer('out: only to endpoints of this group'),
+    fromNetwork: Peer('in: only from this network'),
+    toNetwork: Peer('out: only to this network'),
+    fromIpAddress: Peer('in: only from this address or prefix', 64),
+    toIpAddress: Peer('out: only to this address or prefix', 64),
+    protocol: Type.Optional(
+      Type.String({
+        description: 'tcp, udp, icmp or a protocol number 0 to 255; any where absent',
+        maxLength: 8,
+      }),
+    ),
+    port: Type.Optional(
+      Type.Integer({
+        description: 'destination port; without protocol: of TCP, UDP and SCTP',
+        minimum: 1,
+        maximum: 65535,
+      }),
+    ),
+    action: Type.Union([Type.Literal('allow'), Type.Literal('deny')], {
+      description: 'what happens to a connection that it matches',
+    }),
+  },
+  { $id: 'rule', additionalProperties: false },
+);
+export type Rule = Static<typeof RuleSchema>;
+
+const PROTOCOLS: Readonly<Record<string, number>> = { icmp: 1, tcp: 6, udp: 17 };
+/** Protocols with ports: TCP, UDP, SCTP. */
+export const PORT_PROTOCOLS: readonly number[] = [6, 17, 132];
+
+/** The IP protocol number of `tcp`, `udp`, `icmp` or a number from 0 to 255; undefined where it is none. */
+export function protocolNumber(text: string): number | undefined {
+  if (Object.hasOwn(PROTOCOLS, text)) return PROTOCOLS[text];
+  return /^(?:0|[1-9]\d{0,2})$/.test(text) && Number(text) <= 255 ? Number(text) : undefined;
+}
+
+/** Reference to a group or network of the tenant. */
+const peer = (
+  field: 'fromEndpointGroup' | 'toEndpointGroup' | 'fromNetwork' | 'toNetwork',
+  kind: string,
+  links: Pick<Reference<Rule>, 'link' | 'backLink'>,
+): Reference<Rule> => ({
+  field,
+  kind,
+  keys: (r) => (r[field] ? [`${r.tenantName}:${r[field]}`] : []),
+  ...links,
+});
+const MATCH = { link: 'MatchEndpointGroup', backLink: 'MatchRules' };
+
+export const rule: Kind<typeof RuleSchema> = {
+  name: 'rule',
+  collection: 'rules',
+  schema: RuleSchema,
+  keyFields: ['tenantName', 'policyName', 'ruleId'],
+  updatable: false,
+  references: [
+    {
+      field: 'policyName',
+      kind: 'policy',
+      keys: (r) => [`${r.tenantName}:${r.policyName}`],
+      link: 'Policies',
+      many: true,
+      backLink: 'Rules',
+      owned: true,
+    },
+    peer('fromEndpointGroup', 'endpointGroup', MATCH),
+    peer('toEndpointGroup', 'endpointGroup', MATCH),
+    peer('fromNetwork', 'network', {}),
+    peer('toNetwork', 'network', {}),
+  ],
+  normalize: (r) => ({ ...r, priority: r.priority ?? 1 }),
+  check(r, world) {
+    const what = `rule ${r.tenantName}:${r.policyName}:${r.ruleId}`;
+    const wrong = (field: keyof Rule, text: string): Problem => ({
+      field,
+      status: 400,
+      message: `${what}: ${field} ${text}`,
+    });
+    return checkWord('rule', 'ruleId', r.ruleId) ?? checkPeer(r, world, wrong) ?? checkService(r, wrong);
+  },
+};
+
+type Wrong = (field: keyof Rule, text: string) => Problem;
+
+/** At most one of group, network and address, on the side that the direction has. */
+function checkPeer(r: Rule, world: World, wrong: Wrong): Problem | undefined {
+  const [here, there] = r.direction === 'in' ? (['from', 'to'] as const) : (['to', 'from'] as const);
+  for (const field of [`${there}EndpointGroup`, `${there}Network`, `${there}IpAddress`] as const)
+    if (r[field])
+      return wrong(
+        field,
+        `does not go with direction ${r.direction}, which takes ${field.replace(there, here)}`,
+      );
+  const [groupField, networkField, addressField] = [
+    `${here}EndpointGroup`,
+    `${here}Network`,
+    `${here}IpAddress`,
+  ] as const;
+  const [group, network, address] = [r[groupField], r[networkField], r[addressField]];
+  if (address && (group || network))
+    return wrong(addressField, `does not go with ${group ? groupField : networkField}: give one of them`);
+  if (group && network) {
+    const found = world.get<EndpointGroup>('endpointGroup', `${r.tenantName}:${group}`);
+    if (found !== undefined && found.networkName !== network)
+      return wrong(networkField, `is ${network}, but group ${group} is in network ${found.networkName}`);
+  }
+  if (!address) return undefined;
+  const prefix = parsePrefix(address);
+  if (prefix === undefined)
+    return wrong(addressField, `'${address}' must be an address or a prefix like 20.1.1.0/28 or fd00:1::/64`);
+  if (prefix.host !== prefix.network)
+    return wrong(
+      addressField,
+      `'${address}' has bits behind its prefix length: write ${numberAddress(prefix.network, prefix.family)}/${prefix.length}, or the address alone`,
+    );
+  return undefined;
+}
+
+function checkService(r: Rule, wrong: Wrong): Problem | undefined {
+  const protocol = r.protocol ? protocolNumber(r.protocol) : undefined;
+  if (r.protocol && protocol === undefined)
+    return wrong('protocol', `'${r.protocol}' must be tcp, udp, icmp or a number from 0 to 255`);
+  if (r.port && protocol !== undefined && !PORT_PROTOCOLS.includes(protocol))
+    return wrong(
+      'port',
+      `does not go with protocol ${r.protocol}, which has no ports: only tcp, udp and 132 have`,
+    );
+  return undefined;
+}

@@ -1,0 +1,108 @@
+/** Choosing an address of a network, for an endpoint or a service, and who has one that is taken. */
+import { addressNumber, isIpv4, isIpv6, numberAddress } from '../../model/address.ts';
+import type { Endpoint } from '../../model/endpoint.ts';
+import { type EndpointGroup, parsePool } from '../../model/endpointGroup.ts';
+import type { Network } from '../../model/network.ts';
+import type { Check, Write } from '../../store/store.ts';
+import { type AddressRecord, type Mirror, storeKey } from '../mirror.ts';
+import { Refusal } from '../problem.ts';
+import { IN_USE, nextAddress, openPool, type PoolSpec, refuseAddress } from './addresses.ts';
+
+export const canonical = (address: string): string =>
+  numberAddress(addressNumber(address), address.includes(':') ? 6 : 4);
+
+/** Of a network, or of a group with a pool of its own. */
+export const cursorKey = (network: string, group: string | undefined, family: 4 | 6): string =>
+  `${network}/${group ?? ''}/${family}`;
+
+export function poolOf(
+  mirror: Mirror,
+  network: Network,
+  family: 4 | 6,
+  group: EndpointGroup | undefined,
+): PoolSpec {
+  const within = family === 4 && group?.ipPool ? parsePool(group.ipPool) : undefined;
+  const others =
+    within || family === 6
+      ? []
+      : mirror
+          .users<EndpointGroup>('network', `${network.tenantName}:${network.networkName}`, 'endpointGroup')
+          .filter((g) => g.ipPool);
+  return {
+    subnet: (family === 4 ? network.subnet : network.ipv6Subnet) ?? '',
+    gateway: family === 4 ? network.gateway : network.ipv6Gateway,
+    ...(within ? { within } : {}),
+    except: others.flatMap((g) => parsePool(g.ipPool ?? '') ?? []),
+  };
+}
+
+export interface Wanted {
+  readonly network: Network;
+  readonly family: 4 | 6;
+  /** Whose pool is used where it has one. */
+  readonly group?: EndpointGroup | undefined;
+  /** A given address instead of the next free one. */
+  readonly address?: string | undefined;
+  /** In messages: `network blue:net1`. */
+  readonly what: string;
+  /** The field that is named when the address cannot be given. */
+  readonly field: string;
+}
+
+export interface Chosen {
+  readonly address: string;
+  readonly prefixLength: number;
+  readonly checks: Check[];
+  readonly writes: Write[];
+}
+
+/** An address with what makes it the owner's. Throws a Refusal where there is none. */
+export function chooseAddress(mirror: Mirror, wanted: Wanted, owner: Omit<AddressRecord, 'since'>): Chosen {
+  const { network, family, group, what, field } = wanted;
+  const key = `${network.tenantName}:${network.networkName}`;
+  const spec = poolOf(mirror, network, family, group);
+  const taken = mirror.addresses(key);
+  const pool = openPool(spec, (address) => taken.has(address));
+  const writes: Write[] = [];
+  let address: string | undefined;
+  if (wanted.address) {
+    if (!(family === 4 ? isIpv4(wanted.address) : isIpv6(wanted.address)))
+      throw new Refusal(400, `${what}: '${wanted.address}' is not an IPv${family} address`, field);
+    address = canonical(wanted.address);
+    // A group's pool is no secret to who names an address in it.
+    const all = openPool({ ...spec, except: [] }, (a) => taken.has(a));
+    const reason = refuseAddress(all, address, spec.gateway);
+    if (reason !== undefined)
+      throw new Refusal(
+        409,
+        `${what}: address ${address} ${reason}${reason === IN_USE ? ownerOf(mirror, taken.get(address)?.object) : ''}; choose a free one of ${spec.subnet}`,
+        field,
+      );
+  } else {
+    const cursor = cursorKey(key, spec.within && group?.groupName, family);
+    address = nextAddress(pool, mirror.stored<{ last: string }>('cursor', cursor)?.object.last);
+    if (address === undefined) {
+      const where = spec.within
+        ? `${spec.within.first}-${spec.within.last} of group ${group?.groupName}`
+        : spec.subnet;
+      throw new Refusal(409, `${what}: all addresses of ${where} are taken`);
+    }
+    writes.push({ key: storeKey('cursor', cursor), value: { last: address } });
+  }
+  const addressKey = storeKey('address', `${key}/${address}`);
+  writes.push({ key: addressKey, value: { ...owner, since: Date.now() } satisfies AddressRecord });
+  return {
+    address,
+    prefixLength: pool.subnet.length,
+    checks: [{ key: addressKey, revision: 0 }],
+    writes,
+  };
+}
+
+/** ` by web on node1`; '' where nothing is known. */
+function ownerOf(mirror: Mirror, record: AddressRecord | undefined): string {
+  if (record === undefined) return '';
+  if (record.service !== undefined) return ` by service ${record.service}`;
+  const endpoint = record.endpoint && mirror.get<Endpoint>('endpoint', record.endpoint);
+  return ` by ${endpoint ? (endpoint.containerName ?? endpoint.endpointID) : 'a container that starts'} on ${record.host}`;
+}

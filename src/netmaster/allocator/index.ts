@@ -1,0 +1,101 @@
+/** What netmaster gives to an object when it is written, in the same transaction, and takes back when it goes. */
+import type { EndpointGroup } from '../../model/endpointGroup.ts';
+import type { Allocation } from '../../model/kind.ts';
+import type { Network } from '../../model/network.ts';
+import type { ServiceLB, StoredServiceLB } from '../../model/serviceLB.ts';
+import type { Check, Write } from '../../store/store.ts';
+import { type Mirror, storeKey } from '../mirror.ts';
+import { Refusal } from '../problem.ts';
+import { canonical, chooseAddress, cursorKey } from './choose.ts';
+import { nextTag } from './tags.ts';
+
+export interface Given {
+  /** Stored with the object's own fields, seen by agents, not in answers. */
+  readonly fields: object;
+  readonly checks: readonly Check[];
+  readonly writes: readonly Write[];
+}
+
+export interface Allocator<T = object> {
+  /** Throws a Refusal where there is nothing to give. `before` is the object that is updated. */
+  give?(mirror: Mirror, key: string, object: T, before: (T & object) | undefined): Given;
+  take(mirror: Mirror, key: string, object: T): Write[];
+}
+
+type Tagged = Network & { readonly vni?: number };
+
+const tag: Allocator<Tagged> = {
+  give(mirror, key, network) {
+    const encap = network.encap ?? 'vxlan';
+    const vni = network.pktTag ?? nextTag(mirror, encap, key);
+    const taken = mirror.stored<{ network: string }>('tag', `${encap}/${vni}`);
+    if (taken !== undefined)
+      throw new Refusal(
+        409,
+        `network ${key}: pktTag ${vni} is taken by network ${taken.object.network}; choose another, or none to be given a free one`,
+        'pktTag',
+      );
+    const tagKey = storeKey('tag', `${encap}/${vni}`);
+    return {
+      fields: { vni },
+      checks: [{ key: tagKey, revision: 0 }],
+      writes: [{ key: tagKey, value: { network: key } }],
+    };
+  },
+  take: (_mirror, _key, { encap, vni }) => [{ key: storeKey('tag', `${encap}/${vni}`), value: undefined }],
+};
+
+const cursors = (mirror: Mirror, keys: readonly string[]): Write[] =>
+  keys
+    .filter((key) => mirror.stored('cursor', key) !== undefined)
+    .map((key) => ({ key: storeKey('cursor', key), value: undefined }));
+
+/** Reservations that no endpoint came for, and where the next address would have been. */
+const subnet: Allocator<Network> = {
+  take: (mirror, key) => [
+    ...[...mirror.addresses(key).keys()].map((address) => ({
+      key: storeKey('address', `${key}/${address}`),
+      value: undefined,
+    })),
+    ...cursors(mirror, [cursorKey(key, undefined, 4), cursorKey(key, undefined, 6)]),
+  ],
+};
+
+const pool: Allocator<EndpointGroup> = {
+  take: (mirror, _key, group) =>
+    cursors(mirror, [cursorKey(`${group.tenantName}:${group.networkName}`, group.groupName, 4)]),
+};
+
+const vip: Allocator<ServiceLB> = {
+  give(mirror, key, service, before) {
+    const had = (before as StoredServiceLB | undefined)?.vip;
+    if (had !== undefined && (!service.ipAddress || canonical(service.ipAddress) === had))
+      return { fields: { vip: had }, checks: [], writes: [] };
+    const network = mirror.get<Network>('network', `${service.tenantName}:${service.networkName}`);
+    if (network === undefined) throw new Error(`service ${key}: its network was not checked`);
+    const wanted = {
+      network,
+      family: 4,
+      address: service.ipAddress,
+      what: `service ${key}`,
+      field: 'ipAddress',
+    } as const;
+    const { address, checks, writes } = chooseAddress(mirror, wanted, { service: key });
+    return {
+      fields: { vip: address },
+      checks,
+      writes: [...writes, ...(before === undefined ? [] : vip.take(mirror, key, before))],
+    };
+  },
+  take: (_mirror, _key, service) => [
+    {
+      key: storeKey(
+        'address',
+        `${service.tenantName}:${service.networkName}/${(service as StoredServiceLB).vip}`,
+      ),
+      value: undefined,
+    },
+  ],
+};
+
+export const ALLOCATORS = { tag, subnet, pool, vip } as unknown as Readonly<Record<Allocation, Allocator>>;
