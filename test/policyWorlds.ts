@@ -99,8 +99,8 @@ const OUTSIDE_PREFIXES = ['192.0.2.0/24', '192.0.2.1/32', '0.0.0.0/0', '0.0.0.0/
 /** Names that are legal and that an object used as a map would trip over. */
 const GROUP_NAMES = ['web', 'db', 'cache', 'constructor'];
 const POLICY_NAMES = ['prod_web', 'base', 'shared.1', 'valueOf'];
-/** Few, so that rules tie; 0 and none mean 1. */
-const PRIORITIES = [undefined, 0, 1, 1, 2, 10, 10, 100];
+/** Few, so that rules tie; none means 1. */
+const PRIORITIES = [undefined, undefined, 1, 1, 2, 10, 10, 100];
 const PROTOCOLS = [undefined, undefined, 'tcp', 'tcp', 'udp', 'icmp', '6', '17', '132', '1', '58', '47'];
 /** Those whose rules may name a port. */
 const PORTED = new Set<string | undefined>([undefined, 'tcp', 'udp', '6', '17', '132']);
