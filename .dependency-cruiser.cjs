@@ -33,7 +33,7 @@ module.exports = {
     only(
       'dataplane-knows-state',
       '^src/netplugin/dataplane/',
-      '^src/(linux/|netplugin/(dataplane/|state|constants|compile/names))',
+      '^src/(linux/|model/address|netplugin/(dataplane/|state|constants))',
     ),
     only('netplugin-knows-client', '^src/netplugin/', '^src/(netplugin|client|model|linux)/'),
     only('lab-stands-outside', '^lab/', '^lab/'),

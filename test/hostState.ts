@@ -13,7 +13,15 @@ import {
 } from '../src/netplugin/compile/names.ts';
 import { type Applier, openApplier } from '../src/netplugin/dataplane/apply.ts';
 import type { ApplyReport } from '../src/netplugin/dataplane/index.ts';
-import type { Exit, HostState, Port, Publication, Remote, Router } from '../src/netplugin/state.ts';
+import type {
+  Exit,
+  HostState,
+  Port,
+  Publication,
+  RemoteHost,
+  Router,
+  RuleSet,
+} from '../src/netplugin/state.ts';
 import { sh } from './isolation.ts';
 
 export const LOCAL = '192.0.2.1';
@@ -36,11 +44,22 @@ export function port(n: number, more: Partial<Port> = {}): Port {
     subnets: SUBNETS,
     alsoFrom: [],
     joined: false,
+    group: 0,
+    judgedIn: 0,
+    judgedOut: 0,
     ...more,
   };
 }
 
-export const remotes = (count: number): Remote[] =>
+/** One address of a remote endpoint, with where it is. */
+export interface At {
+  readonly address: string;
+  readonly device: string;
+  readonly vtep: string;
+  readonly group?: number;
+}
+
+export const remotes = (count: number): At[] =>
   Array.from({ length: count }, (_, i) => ({
     address: `20.1.${2 + (i >> 8)}.${i & 255}`,
     device: `vx${VNI}`,
@@ -52,32 +71,37 @@ export interface Case {
   readonly vni?: number;
   readonly slot?: number;
   readonly ports?: readonly Port[];
-  readonly remotes?: readonly Remote[];
+  readonly remotes?: readonly At[];
+  readonly ruleSets?: readonly RuleSet[];
+  readonly ranges?: Router['ranges'];
   readonly publications?: readonly Publication[];
 }
 
 export function router(given: Case): Router {
   const { tenant = 'default', vni = VNI, ports = [port(2)], publications = [] } = given;
   const known = given.remotes ?? [{ address: '20.1.1.9', device: `vx${vni}`, vtep: '192.0.2.2' }];
-  const vteps = [...new Set(known.map((r) => r.vtep))].sort();
+  const hosts = [...new Set(known.map((r) => r.vtep))].sort().map(
+    (vtep): RemoteHost => ({
+      vtep,
+      mac: vtepMac(vtep),
+      linkLocal: vtepLinkLocal(vtep),
+      devices: [`vx${vni}`],
+      endpoints: known
+        .filter((r) => r.vtep === vtep)
+        .map(({ address, device, group = 0 }) => ({ address, device, group })),
+    }),
+  );
   return {
     tenant,
     namespace: `contiv-${tenant}`,
-    tunnels: [
-      {
-        vni,
-        device: `vx${vni}`,
-        local: LOCAL,
-        mac: vtepMac(LOCAL),
-        mtu: 1450,
-        peers: vteps.map((vtep) => ({ vtep, mac: vtepMac(vtep), linkLocal: vtepLinkLocal(vtep) })),
-      },
-    ],
+    tunnels: [{ vni, device: `vx${vni}`, local: LOCAL, mac: vtepMac(LOCAL), mtu: 1450 }],
     ports,
+    hosts,
     subnets: SUBNETS,
     gateways: GATEWAYS,
-    remotes: known,
     publications,
+    ruleSets: given.ruleSets ?? [],
+    ranges: given.ranges ?? [],
   };
 }
 

@@ -13,7 +13,8 @@ import { connect } from '../client/client.ts';
 import type { WatchedObject } from '../client/protocol.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import { openAttachments } from './attachments.ts';
-import { compile } from './compile/compile.ts';
+import { openCompiler } from './compile/compile.ts';
+import { equal } from './compile/memo.ts';
 import { type Control, startControl } from './control.ts';
 import { startConverging } from './converge.ts';
 import { startDataplane } from './dataplane/index.ts';
@@ -48,6 +49,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     log,
   );
 
+  const compiler = openCompiler();
   let state: HostState = { routers: [], exits: [], guarded: [] };
   let compiledAt = { store: '', revision: 0 };
 
@@ -80,7 +82,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
         attachments: attachments.all,
         transitSlots: attachments.slots,
       };
-      state = compile(replica.view, local);
+      state = compiler.compile(replica.view, local);
       return state;
     },
     done(applied, report) {
@@ -104,7 +106,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   async function reconcile(): Promise<void> {
     if (!replica.live) return;
     for (const { endpoint } of attachments.all.values()) {
-      if (same(replica.view.endpoints.get(endpoint.endpointID), endpoint)) continue;
+      if (equal(replica.view.endpoints.get(endpoint.endpointID), endpoint)) continue;
       await intent
         .register(endpoint, { hold: false })
         .catch((error) => log.warn({ err: error, endpoint: endpoint.endpointID }, 'endpoint not registered'));
@@ -184,7 +186,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       const attachment = attachments.all.get(id);
       if (attachment === undefined) return;
       const endpoint: Endpoint = { ...attachment.endpoint, ...description };
-      if (same(endpoint, attachment.endpoint)) return;
+      if (equal(endpoint, attachment.endpoint)) return;
       attachments.put({ ...attachment, endpoint });
       await intent
         .register(endpoint, { hold: false })
@@ -218,14 +220,4 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       await dataplane.close();
     },
   };
-}
-
-/** Objects as JSON carries them: independent of the order of their fields. */
-function same(a: unknown, b: unknown): boolean {
-  if (a === b) return true;
-  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
-  const keys = new Set([...Object.keys(a), ...Object.keys(b)]);
-  return [...keys].every((key) =>
-    same((a as Record<string, unknown>)[key], (b as Record<string, unknown>)[key]),
-  );
 }

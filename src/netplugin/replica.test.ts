@@ -2,6 +2,7 @@ import fs from 'node:fs';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { pino } from 'pino';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { temporaryFolder } from '../../test/folder.ts';
@@ -92,6 +93,18 @@ const change = (revision: number, ...changes: WatchedObject[]): WatchMessage => 
   revision,
   changes,
 });
+
+/** Of the copy on disk. */
+function savedRevision(folder: string): number {
+  const db = new DatabaseSync(path.join(folder, 'view.db'), { readOnly: true });
+  try {
+    return (
+      (db.prepare('SELECT revision FROM position').get() as { revision: number } | undefined)?.revision ?? 0
+    );
+  } finally {
+    db.close();
+  }
+}
 
 const tenants = (replica: Replica): string[] => [...replica.view.tenants.keys()].sort();
 
@@ -200,7 +213,7 @@ describe('when the history is gone (410)', () => {
     expect(replica.store).toBe('s2');
     expect(tenants(replica)).toEqual(['b', 'c']);
     // What is gone is told too: names of it must go.
-    expect(told.slice(1)).toEqual([{ keys: ['-a', '-b', 'b', 'c'], listed: true }]);
+    expect(told.slice(1)).toEqual([{ keys: ['-a', 'b', 'c'], listed: true }]);
   });
 
   it('the copy stays in force when the new list breaks off too', async () => {
@@ -247,16 +260,13 @@ describe('a restart', () => {
 
   it('after a kill has a copy that is a little old, whose rest comes by the watch', async () => {
     const { folder, watch, replica } = await listed();
-    const file = path.join(folder, 'view.json');
-    await waitFor(() => expect(JSON.parse(fs.readFileSync(file, 'utf8'))).toMatchObject({ revision: 5 }));
-    const killed = fs.readFileSync(file);
+    await waitFor(() => expect(savedRevision(folder)).toBe(5));
+    const killed = temporaryFolder();
+    fs.cpSync(folder, killed, { recursive: true });
     watch.say(change(6, tenant('c')));
     await waitFor(() => expect(replica.revision).toBe(6));
-    replica.close();
-    fs.writeFileSync(file, killed);
-    fs.writeFileSync(`${file}.new`, '{"store":"s1","rev'); // the kill came while it was written
     const netmaster = await startNetmaster();
-    const again = follow(netmaster.url, folder);
+    const again = follow(netmaster.url, killed);
     expect(tenants(again.replica)).toEqual(['a', 'b']);
     const next = await netmaster.watch(0);
     expect(next.asked).toBe('store=s1&after=5');
@@ -264,29 +274,46 @@ describe('a restart', () => {
     await waitFor(() => expect(tenants(again.replica)).toEqual(['a', 'b', 'c']));
   });
 
+  it('after changes writes only those, and has them all', async () => {
+    const { folder, watch, replica } = await listed();
+    watch.say(change(6, tenant('c')), change(7, gone(tenant('a'))));
+    await waitFor(() => expect(replica.revision).toBe(7));
+    replica.close();
+    const again = follow((await startNetmaster()).url, folder);
+    expect(tenants(again.replica)).toEqual(['b', 'c']);
+  });
+
   it('in the middle of a new list keeps the old copy', async () => {
     const { folder, watch, netmaster, replica } = await listed();
     watch.breakOff();
     (await netmaster.watch(1)).compacted();
     (await netmaster.watch(2)).say(...listing(tenant('z')));
-    const file = path.join(folder, 'view.json');
-    await waitFor(() => expect(fs.existsSync(file)).toBe(true));
+    await waitFor(() => expect(savedRevision(folder)).toBe(5));
     replica.close();
     const again = follow((await startNetmaster()).url, folder);
     expect(tenants(again.replica)).toEqual(['a', 'b']);
   });
 
-  it('with a torn copy is refused by the name of the file', () => {
+  it('with a copy that is broken puts it aside and lists anew', async () => {
     const folder = temporaryFolder();
-    fs.writeFileSync(path.join(folder, 'view.json'), '{"store":"s1","objec');
-    expect(() => follow('http://127.0.0.1:1', folder)).toThrow(/view\.json: not JSON; move it away/);
+    fs.writeFileSync(
+      path.join(folder, 'view.db'),
+      'not a database at all, and longer than a header of one. '.repeat(20),
+    );
+    const netmaster = await startNetmaster();
+    const { replica } = follow(netmaster.url, folder);
+    const list = await netmaster.watch(0);
+    expect(list.asked).toBe('');
+    list.say(...listing(tenant('a')), synced(5));
+    await waitFor(() => expect(tenants(replica)).toEqual(['a']));
+    expect(fs.readdirSync(folder)).toContain('view.db.broken');
   });
 
-  it('before anything was listed leaves no copy', async () => {
+  it('before anything was listed has nothing', async () => {
     const folder = temporaryFolder();
     const { replica } = follow('http://127.0.0.1:1', folder);
     replica.close();
-    expect(fs.readdirSync(folder)).toEqual([]);
+    expect(follow('http://127.0.0.1:1', folder).replica).toMatchObject({ store: '', revision: 0 });
   });
 });
 

@@ -2,52 +2,23 @@
  * The host's copy of netmaster's objects: fed by the watch, kept on disk, so that the agent starts and
  * goes on without netmaster.
  *
- *   watch --object/synced/change--> maps (View) --debounced--> view.json
+ *   watch --object/synced/change--> view --debounced, what changed--> view.db (SQLite)
  *
  * When the history is gone or the store is another one, the list is taken anew beside the old copy,
  * which stays in force until the new one is whole: nothing is torn down meanwhile.
  */
-import path from 'node:path';
 import type { Logger } from 'pino';
 import { ApiError, type Client } from '../client/client.ts';
 import type { WatchedObject } from '../client/protocol.ts';
-import type { Endpoint } from '../model/endpoint.ts';
-import type { EndpointGroup } from '../model/endpointGroup.ts';
-import type { Host } from '../model/host.ts';
-import type { Tenant } from '../model/tenant.ts';
-import { readJson, writeJson } from './file.ts';
-import type { View, WatchedNetwork } from './view.ts';
+import { openCopy } from './copy.ts';
+import { openView, type View } from './view.ts';
 
 /**
- * Milliseconds at least between a change and its copy on disk, and the part of the time that writing may take. What a
- * kill loses is fetched again by revision, but not while netmaster is away too: so it is soon, and cheap under churn.
+ * Milliseconds between a change and its copy on disk. What a kill loses is fetched again by revision, but not while
+ * netmaster is away too: so it is soon.
  */
 const SAVE_DELAY = 20;
-const SAVE_SHARE = 0.05;
 const RETRY_DELAY = 500;
-
-interface Tables {
-  tenants: Map<string, Tenant>;
-  networks: Map<string, WatchedNetwork>;
-  groups: Map<string, EndpointGroup>;
-  endpoints: Map<string, Endpoint>;
-  hosts: Map<string, Host>;
-}
-
-const TABLE_OF_KIND: Readonly<Record<string, keyof Tables>> = {
-  tenant: 'tenants',
-  network: 'networks',
-  endpointGroup: 'groups',
-  endpoint: 'endpoints',
-  host: 'hosts',
-};
-
-interface Saved {
-  store: string;
-  revision: number;
-  objects: WatchedObject[];
-  underlays: [host: string, underlay: string][];
-}
 
 export interface Replica {
   readonly view: View;
@@ -70,96 +41,68 @@ export interface ReplicaOptions {
   changed(objects: readonly WatchedObject[], listed: boolean): void;
 }
 
-const emptyTables = (): Tables => ({
-  tenants: new Map(),
-  networks: new Map(),
-  groups: new Map(),
-  endpoints: new Map(),
-  hosts: new Map(),
-});
-
-function put(tables: Tables, { kind, key, object }: WatchedObject): void {
-  const table = TABLE_OF_KIND[kind];
-  if (table === undefined) return; // a kind that this agent does not act on
-  const map = tables[table] as Map<string, unknown>;
-  if (object === null) map.delete(key);
-  else map.set(key, object);
-}
-
-function contents(tables: Tables): WatchedObject[] {
-  return Object.entries(TABLE_OF_KIND).flatMap(([kind, table]) =>
-    [...(tables[table] as Map<string, unknown>)].map(([key, object]) => ({ kind, key, object })),
-  );
-}
-
 /** Starts to follow; what was on disk is in force at once. */
 export function openReplica({ client, folder, log, changed }: ReplicaOptions): Replica {
-  const file = path.join(folder, 'view.json');
-  const tables = emptyTables();
-  const lastUnderlays = new Map<string, string>();
+  const copy = openCopy(folder);
+  const { store: savedStore, revision: savedRevision, objects, underlays } = copy.load();
+  const view = openView(objects);
+  const lastUnderlays = new Map(underlays);
   const stop = new AbortController();
-  let store = '';
-  let revision = 0;
+  let store = savedStore;
+  let revision = savedRevision;
   let live = false;
   let saving: NodeJS.Timeout | undefined;
-
-  const saved = readJson<Saved>(file);
-  if (saved !== undefined) {
-    for (const object of saved.objects) put(tables, object);
-    for (const [name, underlay] of saved.underlays) lastUnderlays.set(name, underlay);
-    ({ store, revision } = saved);
-  }
-
-  const remember = (): void => {
-    for (const [name, { underlay }] of tables.hosts) lastUnderlays.set(name, underlay);
-  };
-  remember();
+  /** Changed since the last save, by kind and key; undefined: everything. */
+  let unsaved: Map<string, WatchedObject> | undefined = new Map();
 
   const save = (): void => {
+    clearTimeout(saving);
     saving = undefined;
-    const start = performance.now();
-    writeJson(file, {
-      store,
-      revision,
-      objects: contents(tables),
-      underlays: [...lastUnderlays],
-    } satisfies Saved);
-    saveDelay = Math.max(SAVE_DELAY, (performance.now() - start) / SAVE_SHARE);
+    try {
+      copy.save({ store, revision, underlays: lastUnderlays }, unsaved?.values(), () => view.contents());
+      unsaved = new Map();
+    } catch (error) {
+      log.error({ err: error }, 'the copy on disk is not written; it is tried again');
+      if (!stop.signal.aborted) saving = setTimeout(save, RETRY_DELAY);
+    }
   };
-  let saveDelay = SAVE_DELAY;
-  const saveSoon = (): void => {
-    saving ??= setTimeout(save, saveDelay);
+  const take = (objects: readonly WatchedObject[]): void => {
+    for (const object of objects) {
+      view.put(object);
+      unsaved?.set(`${object.kind} ${object.key}`, object);
+    }
+    for (const [name, { underlay }] of view.hosts) lastUnderlays.set(name, underlay);
+    saving ??= setTimeout(save, SAVE_DELAY);
   };
 
   async function follow(): Promise<void> {
-    let incoming = revision === 0 ? emptyTables() : undefined;
+    let incoming: WatchedObject[] | undefined = revision === 0 ? [] : undefined;
     const resume = incoming === undefined ? { store, after: revision } : {};
     for await (const message of client.watch({ ...resume, signal: stop.signal })) {
-      if (message.type === 'object' && incoming !== undefined) put(incoming, message);
+      if (message.type === 'object') incoming?.push(message);
       if (message.type === 'synced') {
         store = message.store;
         revision = message.revision;
         live = true;
         const listed = incoming;
-        if (listed !== undefined) {
-          const gone = contents(tables).map((entry) => ({ ...entry, object: null }));
-          for (const name of Object.keys(tables) as (keyof Tables)[]) {
-            const map = tables[name] as Map<string, unknown>;
-            map.clear();
-            for (const [key, object] of listed[name]) map.set(key, object);
-          }
-          incoming = undefined;
-          remember();
-          changed([...gone, ...contents(tables)], true);
-        } else changed([], true);
-        saveSoon();
+        incoming = undefined;
+        if (listed === undefined) {
+          changed([], true);
+          continue;
+        }
+        const kept = new Set(listed.map(({ kind, key }) => `${kind} ${key}`));
+        const gone = view
+          .contents()
+          .filter(({ kind, key }) => !kept.has(`${kind} ${key}`))
+          .map((entry) => ({ ...entry, object: null }));
+        unsaved = undefined;
+        take([...gone, ...listed]);
+        changed([...gone, ...listed], true);
       }
       if (message.type === 'change') {
-        for (const object of message.changes) put(tables, object);
         revision = message.revision;
-        remember();
+        take(message.changes);
         changed(message.changes, false);
-        saveSoon();
       }
     }
   }
@@ -186,7 +129,7 @@ export function openReplica({ client, folder, log, changed }: ReplicaOptions): R
   })();
 
   return {
-    view: tables,
+    view,
     lastUnderlays,
     get store() {
       return store;
@@ -198,9 +141,10 @@ export function openReplica({ client, folder, log, changed }: ReplicaOptions): R
       return live;
     },
     close() {
+      if (stop.signal.aborted) return;
       stop.abort();
-      clearTimeout(saving);
       if (revision > 0) save();
+      copy.close();
     },
   };
 }

@@ -4,8 +4,11 @@
  *
  *   intent + endpoints --compile--> HostState --apply--> kernel
  *
+ * A state is made of parts (Port, RemoteHost, RuleSet, ...): a part that did not change is the same object as in the
+ * state before, so that what a change costs does not grow with what is there. Equal states are deeply equal all the same.
+ *
  * Addresses are strings in canonical text form (ipaddr.js toString()), prefixes `a.b.c.d/len`, MAC addresses lower
- * case with colons. Lists are sorted by their first field so that equal states are deeply equal.
+ * case with colons. Lists are sorted by their first field.
  */
 
 export interface HostState {
@@ -23,13 +26,17 @@ export interface Router {
   readonly namespace: string;
   readonly tunnels: readonly Tunnel[];
   readonly ports: readonly Port[];
+  /** Other hosts that have endpoints of the tenant. */
+  readonly hosts: readonly RemoteHost[];
   /** Subnets of the tenant's networks: an unreachable route covers what no endpoint has. */
   readonly subnets: readonly string[];
   /** Gateway addresses, which this router answers for on every host. */
   readonly gateways: readonly string[];
-  /** Endpoints of the tenant on other hosts. */
-  readonly remotes: readonly Remote[];
   readonly publications: readonly Publication[];
+  /** Rule sets of the groups that have endpoints here. */
+  readonly ruleSets: readonly RuleSet[];
+  /** Disjoint ranges of addresses that the rules here tell apart. */
+  readonly ranges: readonly AddressRange[];
 }
 
 /** The VXLAN device of one network. */
@@ -41,16 +48,18 @@ export interface Tunnel {
   readonly local: string;
   readonly mac: string;
   readonly mtu: number;
-  /** Remote hosts that have endpoints of this tenant: one neighbour and one fdb entry each. */
-  readonly peers: readonly Peer[];
 }
 
-export interface Peer {
-  /** The remote host's underlay address, which serves as next hop for IPv4 routes too. */
+/** A remote host: one neighbour and one forwarding entry on each tunnel, one route each of its endpoints' addresses. */
+export interface RemoteHost {
+  /** Its underlay address, which serves as next hop for IPv4 routes too. */
   readonly vtep: string;
   /** Next hop for IPv6 routes: a link-local address derived from the VTEP's address. */
   readonly linkLocal: string;
   readonly mac: string;
+  /** The router's VXLAN devices. */
+  readonly devices: readonly string[];
+  readonly endpoints: readonly Remote[];
 }
 
 /** A local container's attachment: the router's end of its veth. */
@@ -72,16 +81,62 @@ export interface Port {
   readonly alsoFrom: readonly string[];
   /** False until the runtime has taken the container's end: from then on a missing device is not made again. */
   readonly joined: boolean;
+  /** Number of the endpoint's group, 0 for none: what rules of others call it by. */
+  readonly group: number;
+  /** Numbers of the rule sets that judge what it receives and what it sends; 0: nothing does. */
+  readonly judgedIn: number;
+  readonly judgedOut: number;
   /** Path of the container's network namespace, where names are led to the nameserver; none until it is known. */
   readonly sandbox?: string;
 }
 
-/** One remote endpoint address. */
+/** One address of a remote endpoint. */
 export interface Remote {
   readonly address: string;
   /** VXLAN device of the address's network. */
   readonly device: string;
-  readonly vtep: string;
+  /** Number of the endpoint's group, 0 for none. */
+  readonly group: number;
+}
+
+/**
+ * What judges the first packet of a connection on one side (in: to endpoints here, out: from them), for all groups
+ * that carry the same policies. The peer is known by its group's number; a range of addresses that rules name leads to
+ * another rule set, made for peers in that range.
+ *
+ *   rule set, peer's address -> range -> rule set -> group, where the set tells it apart -> protocol, port -> rule
+ */
+export interface RuleSet {
+  /** Not 0; unique in the tenant on this host. */
+  readonly id: number;
+  /** For people: `in default: prod_web, base`. */
+  readonly name: string;
+  /** Range to the rule set for peers in it. */
+  readonly narrowed: readonly { readonly range: number; readonly to: number }[];
+  /** Groups that it tells apart; all others count as 0. */
+  readonly groups: readonly number[];
+  readonly decisions: readonly Decision[];
+}
+
+/** The most specific one that fits decides: group, protocol and port, then group and protocol, then group. */
+export interface Decision {
+  readonly group: number;
+  /** IANA number; absent: any. */
+  readonly protocol?: number;
+  /** Destination port; absent: any. */
+  readonly port?: number;
+  /** Number of the rule in its set, 1 to 2^31-1. */
+  readonly rule: number;
+  readonly action: 'allow' | 'deny';
+  /** Key of the rule: `default:prod_web:1`. */
+  readonly key: string;
+}
+
+export interface AddressRange {
+  /** First and last address. */
+  readonly first: string;
+  readonly last: string;
+  readonly range: number;
 }
 
 /** A published port: host address and port to an endpoint. */

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { Exit, HostState, Publication, Router } from '../state.ts';
-import type { Attachment, LocalHost, View, WatchedNetwork } from '../view.ts';
+import { type Attachment, type LocalHost, type MutableView, openView, type WatchedNetwork } from '../view.ts';
 import { compile } from './compile.ts';
 import { exitDevice, peerDevice, portDevice, vtepLinkLocal, vtepMac } from './names.ts';
 
@@ -61,17 +61,23 @@ function input({
   listed = [],
   hosts = HOSTS,
   host = {},
-}: Case): [View, LocalHost] {
+}: Case): [MutableView, LocalHost] {
   const attachments = here.map((e) => ('endpointID' in e ? attachment(e) : e));
   const tenants = [...new Set(attachments.map((a) => a.endpoint.tenantName))];
   return [
-    {
-      tenants: new Map(),
-      networks: new Map(networks.map((n) => [`${n.tenantName}:${n.networkName}`, n])),
-      groups: new Map(),
-      endpoints: new Map([...attachments.map((a) => a.endpoint), ...listed].map((e) => [e.endpointID, e])),
-      hosts: new Map(Object.entries(hosts).map(([name, underlay]) => [name, { name, underlay }])),
-    },
+    openView([
+      ...networks.map((n) => ({ kind: 'network', key: `${n.tenantName}:${n.networkName}`, object: n })),
+      ...[...attachments.map((a) => a.endpoint), ...listed].map((e) => ({
+        kind: 'endpoint',
+        key: e.endpointID,
+        object: e,
+      })),
+      ...Object.entries(hosts).map(([name, underlay]) => ({
+        kind: 'host',
+        key: name,
+        object: { name, underlay },
+      })),
+    ]),
     {
       name: 'node1',
       underlay: HOSTS.node1,
@@ -88,6 +94,12 @@ function input({
 }
 
 const state = (given: Case): HostState => compile(...input(given));
+
+/** Addresses on other hosts, by address. */
+const remotesOf = ({ hosts }: Router): object[] =>
+  hosts
+    .flatMap(({ vtep, endpoints }) => endpoints.map(({ address, device }) => ({ address, device, vtep })))
+    .sort((a, b) => (a.address < b.address ? -1 : 1));
 
 /** The only router. */
 function router(given: Case): Router {
@@ -113,7 +125,7 @@ describe('a host without containers', () => {
 
 describe('a container here', () => {
   it("has a port in its tenant's router", () => {
-    const { tenant, namespace, ports, remotes } = router({ here: [endpoint('ep2', '20.1.1.2')] });
+    const { tenant, namespace, ports, hosts } = router({ here: [endpoint('ep2', '20.1.1.2')] });
     expect({ tenant, namespace }).toEqual({ tenant: 'default', namespace: 'contiv-default' });
     expect(ports).toEqual([
       {
@@ -127,9 +139,12 @@ describe('a container here', () => {
         subnets: ['20.1.1.0/24'],
         alsoFrom: [],
         joined: true,
+        group: 0,
+        judgedIn: 0,
+        judgedOut: 0,
       },
     ]);
-    expect(remotes).toEqual([]);
+    expect(hosts).toEqual([]);
   });
 
   it('makes its router answer for all gateways and cover all subnets of the tenant', () => {
@@ -177,34 +192,35 @@ describe('an endpoint on another host', () => {
   const here = [endpoint('ep2', '20.1.1.2')];
 
   it('is reached by the tunnel of its network, with its host as next hop', () => {
-    const { remotes, tunnels } = router({
+    const of = router({
       here,
       listed: [endpoint('ep9', '20.1.1.9', { homingHost: 'node2' })],
     });
-    expect(remotes).toEqual([{ address: '20.1.1.9', device: 'vx1001', vtep: '192.0.2.2' }]);
-    expect(tunnels).toEqual([
+    expect(remotesOf(of)).toEqual([{ address: '20.1.1.9', device: 'vx1001', vtep: '192.0.2.2' }]);
+    expect(of.hosts).toMatchObject([
       {
-        vni: 1001,
-        device: 'vx1001',
-        local: '192.0.2.1',
-        mac: vtepMac('192.0.2.1'),
-        mtu: 1450,
-        peers: [{ vtep: '192.0.2.2', linkLocal: vtepLinkLocal('192.0.2.2'), mac: vtepMac('192.0.2.2') }],
+        vtep: '192.0.2.2',
+        linkLocal: vtepLinkLocal('192.0.2.2'),
+        mac: vtepMac('192.0.2.2'),
+        devices: ['vx1001'],
       },
+    ]);
+    expect(of.tunnels).toEqual([
+      { vni: 1001, device: 'vx1001', local: '192.0.2.1', mac: vtepMac('192.0.2.1'), mtu: 1450 },
     ]);
   });
 
   it('in another network of the tenant is reached by the tunnel of that one', () => {
-    const { remotes } = router({
+    const of = router({
       networks: [NET1, NET2],
       here,
       listed: [endpoint('ep9', '20.1.2.9', { networkName: 'net2', homingHost: 'node2' })],
     });
-    expect(remotes).toEqual([{ address: '20.1.2.9', device: 'vx1002', vtep: '192.0.2.2' }]);
+    expect(remotesOf(of)).toEqual([{ address: '20.1.2.9', device: 'vx1002', vtep: '192.0.2.2' }]);
   });
 
   it('with two addresses is two remotes and one peer', () => {
-    const { remotes, tunnels } = router({
+    const of = router({
       networks: [NET1, DUAL],
       here,
       listed: [
@@ -215,50 +231,50 @@ describe('an endpoint on another host', () => {
         }),
       ],
     });
-    expect(remotes.map((r) => r.address)).toEqual(['20.1.3.9', 'fd00:3::9']);
-    for (const tunnel of tunnels) expect(tunnel.peers).toHaveLength(1);
+    expect(of.hosts[0]?.endpoints.map((r) => r.address)).toEqual(['20.1.3.9', 'fd00:3::9']);
+    expect(of.hosts).toHaveLength(1);
   });
 
   it("is left out while its host's underlay is not known", () => {
     const listed = [endpoint('ep9', '20.1.1.9', { homingHost: 'stranger' })];
-    const { remotes, tunnels } = router({ here, listed });
-    expect(remotes).toEqual([]);
-    expect(tunnels[0]?.peers).toEqual([]);
+    const of = router({ here, listed });
+    expect(remotesOf(of)).toEqual([]);
+    expect(of.hosts).toEqual([]);
   });
 
   it("stays reachable when its host's lease has ended: the container may run on", () => {
     const listed = [endpoint('ep9', '20.1.1.9', { homingHost: 'node3' })];
-    const { remotes } = router({
+    const of = router({
       here,
       listed,
       hosts: { node1: HOSTS.node1 },
       host: { lastUnderlays: new Map([['node3', HOSTS.node3]]) },
     });
-    expect(remotes).toEqual([{ address: '20.1.1.9', device: 'vx1001', vtep: HOSTS.node3 }]);
+    expect(remotesOf(of)).toEqual([{ address: '20.1.1.9', device: 'vx1001', vtep: HOSTS.node3 }]);
   });
 
   it('that has moved is reached at its new host, the old one is no peer any more', () => {
     const at = (homingHost: string) =>
       router({ here, listed: [endpoint('ep9', '20.1.1.9', { homingHost })] });
-    expect(at('node2').remotes[0]?.vtep).toBe(HOSTS.node2);
+    expect(at('node2').hosts[0]?.vtep).toBe(HOSTS.node2);
     const after = at('node3');
-    expect(after.remotes).toEqual([{ address: '20.1.1.9', device: 'vx1001', vtep: HOSTS.node3 }]);
-    expect(after.tunnels[0]?.peers.map((p) => p.vtep)).toEqual([HOSTS.node3]);
+    expect(remotesOf(after)).toEqual([{ address: '20.1.1.9', device: 'vx1001', vtep: HOSTS.node3 }]);
+    expect(after.hosts.map((h) => h.vtep)).toEqual([HOSTS.node3]);
   });
 
   it('whose address is here by now is no remote', () => {
-    const { remotes, ports } = router({
+    const of = router({
       here: [endpoint('new', '20.1.1.9')],
       listed: [endpoint('old', '20.1.1.9', { homingHost: 'node2' })],
     });
-    expect(remotes).toEqual([]);
-    expect(ports[0]?.addresses).toEqual(['20.1.1.9']);
+    expect(remotesOf(of)).toEqual([]);
+    expect(of.ports[0]?.addresses).toEqual(['20.1.1.9']);
   });
 
   it('that netmaster still lists on this host, but is not attached, is nothing', () => {
     const of = router({ here, listed: [endpoint('gone', '20.1.1.9')] });
     expect(of.ports).toHaveLength(1);
-    expect(of.remotes).toEqual([]);
+    expect(of.hosts).toEqual([]);
   });
 });
 
@@ -279,8 +295,12 @@ describe('two tenants with the same subnets', () => {
     expect(second).toMatchObject({ tenant: 'default', namespace: 'contiv-default' });
     expect(first?.ports.map((p) => p.endpoint)).toEqual(['b2']);
     expect(second?.ports.map((p) => p.endpoint)).toEqual(['ep2']);
-    expect(first?.remotes).toEqual([{ address: '20.1.1.9', device: 'vx2001', vtep: HOSTS.node3 }]);
-    expect(second?.remotes).toEqual([{ address: '20.1.1.9', device: 'vx1001', vtep: HOSTS.node2 }]);
+    expect(remotesOf(first as Router)).toEqual([
+      { address: '20.1.1.9', device: 'vx2001', vtep: HOSTS.node3 },
+    ]);
+    expect(remotesOf(second as Router)).toEqual([
+      { address: '20.1.1.9', device: 'vx1001', vtep: HOSTS.node2 },
+    ]);
     expect(first?.tunnels.map((t) => t.vni)).toEqual([2001]);
     expect(second?.tunnels.map((t) => t.vni)).toEqual([1001]);
   });
@@ -499,12 +519,12 @@ describe('the order of what is known', () => {
   it('and the same input gives the same output, which is left alone', () => {
     fc.assert(
       fc.property(anyWorld, (world) => {
-        const given = input(caseOf(world, networks));
-        const before = structuredClone(given);
-        const first = compile(...given);
-        expect(compile(...given)).toEqual(first);
-        expect(JSON.stringify(compile(...given))).toBe(JSON.stringify(first));
-        expect(given).toEqual(before);
+        const [view, host] = input(caseOf(world, networks));
+        const before = structuredClone([view.contents(), host]);
+        const first = compile(view, host);
+        expect(compile(view, host)).toEqual(first);
+        expect(JSON.stringify(compile(view, host))).toBe(JSON.stringify(first));
+        expect([view.contents(), host]).toEqual(before);
       }),
       { numRuns: 50 },
     );

@@ -1,13 +1,17 @@
 /**
- * From what is known to what the kernel must hold: pure, the same answer for the same input.
+ * From what is known to what the kernel must hold: the same answer for the same input.
  *
- *   view, local --routers--> Router: tunnels, ports, remotes     one for each tenant with attachments here
+ *   view, local --routers--> Router: tunnels, ports, remote hosts      one for each tenant with attachments here
+ *               --policy---> RuleSets, ranges (policy.ts)
  *               --exits----> Exit: transit pair, published ports
+ *
+ * A compiler remembers the parts that it made: what follows from the same objects is the same object again (memo.ts).
  */
 import { addressNumber, numberAddress, parseSubnet, subnetPrefix } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
-import type { Exit, HostState, Port, Publication, Remote, Router, Tunnel } from '../state.ts';
-import type { Attachment, LocalHost, View, WatchedNetwork } from '../view.ts';
+import type { Exit, HostState, Port, Publication, RemoteHost, Router, Tunnel } from '../state.ts';
+import type { Attachment, LocalHost, TenantView, View, WatchedNetwork } from '../view.ts';
+import { type Memo, openMemo } from './memo.ts';
 import {
   exitDevice,
   peerDevice,
@@ -17,33 +21,44 @@ import {
   vtepLinkLocal,
   vtepMac,
 } from './names.ts';
+import { type CompiledPolicy, compilePolicy } from './policy.ts';
 
 /** Outer Ethernet, IP, UDP and VXLAN headers (RFC 7348). */
 const ENCAPSULATION = { 4: 50, 6: 70 } as const;
 
-export function compile(view: View, local: LocalHost): HostState {
+export interface Compiler {
+  compile(view: View, local: LocalHost): HostState;
+}
+
+export function openCompiler(): Compiler {
+  const memo = openMemo();
+  return {
+    compile(view, local) {
+      const state = compileWith(memo, view, local);
+      memo.turn();
+      return state;
+    },
+  };
+}
+
+/** By a compiler that has seen nothing before. */
+export const compile = (view: View, local: LocalHost): HostState => openCompiler().compile(view, local);
+
+function compileWith(memo: Memo, view: View, local: LocalHost): HostState {
   const byTenant = new Map<string, Attachment[]>();
   for (const attachment of local.attachments.values()) {
-    const { tenantName } = attachment.endpoint;
-    const known = view.networks.has(`${tenantName}:${attachment.endpoint.networkName}`);
-    if (known) byTenant.set(tenantName, [...(byTenant.get(tenantName) ?? []), attachment]);
+    const { tenantName, networkName } = attachment.endpoint;
+    if (!view.networks.has(`${tenantName}:${networkName}`)) continue;
+    const list = byTenant.get(tenantName);
+    if (list === undefined) byTenant.set(tenantName, [attachment]);
+    else list.push(attachment);
   }
-  const tenants = [...byTenant.keys()].sort();
-  const remotes = remoteEndpoints(view, local, byTenant);
-  const networks = networksByTenant(view);
-  const routers = tenants.map((tenant) =>
-    router(
-      tenant,
-      byTenant.get(tenant) ?? [],
-      networks.get(tenant) ?? [],
-      remotes.get(tenant) ?? [],
-      view,
-      local,
-    ),
-  );
+  const routers = [...byTenant]
+    .sort(byFirst(([tenant]) => tenant))
+    .map(([tenant, attachments]) => compileRouter(memo, tenant, attachments, view, local));
   return {
     routers,
-    exits: routers.map((r) => exit(r, local)),
+    exits: routers.map((r) => compileExit(memo, r, local)),
     guarded: local.guarded,
   };
 }
@@ -53,68 +68,56 @@ const byFirst =
   (a: T, b: T): number =>
     key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0;
 
-function networksByTenant(view: View): Map<string, WatchedNetwork[]> {
-  const networks = new Map<string, WatchedNetwork[]>();
-  for (const network of view.networks.values()) {
-    const list = networks.get(network.tenantName);
-    if (list === undefined) networks.set(network.tenantName, [network]);
-    else list.push(network);
-  }
-  return networks;
+/** What the parts of one router have in common. */
+interface Context {
+  readonly memo: Memo;
+  readonly tenant: string;
+  readonly mine: TenantView;
+  readonly networks: ReadonlyMap<string, WatchedNetwork>;
+  readonly policy: CompiledPolicy;
+  readonly local: LocalHost;
 }
 
-/** Endpoints on other hosts, of the tenants that have some here. */
-function remoteEndpoints(
-  view: View,
-  local: LocalHost,
-  tenants: ReadonlyMap<string, unknown>,
-): Map<string, Endpoint[]> {
-  const remotes = new Map<string, Endpoint[]>();
-  for (const endpoint of view.endpoints.values()) {
-    if (endpoint.homingHost === local.name || !tenants.has(endpoint.tenantName)) continue;
-    const list = remotes.get(endpoint.tenantName);
-    if (list === undefined) remotes.set(endpoint.tenantName, [endpoint]);
-    else list.push(endpoint);
-  }
-  return remotes;
-}
-
-function subnetsOf(network: WatchedNetwork): string[] {
-  return [network.subnet, network.ipv6Subnet].filter((s) => s).map((s) => subnetPrefix(s as string));
-}
-
-function router(
+function compileRouter(
+  memo: Memo,
   tenant: string,
   attachments: readonly Attachment[],
-  networks: readonly WatchedNetwork[],
-  endpoints: readonly Endpoint[],
   view: View,
   local: LocalHost,
 ): Router {
-  const byName = new Map(networks.map((n) => [n.networkName, n]));
-  const ports = attachments
-    .map((a) => port(a, attachments, byName.get(a.endpoint.networkName), local))
-    .sort(byFirst((p) => p.endpoint));
-  // An address that has just moved here may still be listed at its old host.
-  const own = new Set(ports.flatMap((p) => p.addresses));
+  const mine = view.of(tenant);
+  const keyOf = (name: string): string => `router ${tenant} ${name}`;
+  const networks = memo.use(
+    keyOf('networks'),
+    [mine.networks],
+    () => new Map(mine.networks.map((n) => [n.networkName, n])),
+  );
+  const groupsHere = new Set(attachments.map((a) => a.endpoint.groupName).filter((g) => g !== undefined));
+  const policy = compilePolicy(tenant, mine, groupsHere, memo);
+  const context: Context = { memo, tenant, mine, networks, policy, local };
+  const publications = attachments.flatMap((a) => a.publications);
+  return {
+    tenant,
+    namespace: routerNamespace(tenant),
+    tunnels: memo.use(keyOf('tunnels'), [networks, local.underlay, local.underlayMtu], () =>
+      tunnels(mine.networks, local),
+    ),
+    ports: ports(context, attachments),
+    hosts: remoteHosts(context, view, new Set(attachments.flatMap((a) => a.endpoint.ipAddress))),
+    subnets: memo.use(keyOf('subnets'), [networks], () => mine.networks.flatMap(subnetsOf).sort()),
+    gateways: memo.use(keyOf('gateways'), [networks], () => mine.networks.flatMap(gatewaysOf).sort()),
+    publications: memo.use(keyOf('publications'), publications, () =>
+      publications.toSorted(
+        byFirst((p) => `${p.protocol} ${String(p.hostPort).padStart(5, '0')} ${p.address} ${p.hostAddress}`),
+      ),
+    ),
+    ruleSets: policy.ruleSets,
+    ranges: policy.ranges,
+  };
+}
 
-  const remotes: Remote[] = [];
-  const vteps = new Set<string>();
-  for (const endpoint of endpoints) {
-    const network = byName.get(endpoint.networkName);
-    const vtep =
-      view.hosts.get(endpoint.homingHost)?.underlay ?? local.lastUnderlays.get(endpoint.homingHost);
-    if (network === undefined || vtep === undefined || vtep === local.underlay) continue;
-    vteps.add(vtep);
-    for (const address of endpoint.ipAddress)
-      if (!own.has(address)) remotes.push({ address, device: tunnelDevice(network.vni), vtep });
-  }
-  remotes.sort(byFirst((r) => r.address));
-
-  const peers = [...vteps]
-    .sort()
-    .map((vtep) => ({ vtep, linkLocal: vtepLinkLocal(vtep), mac: vtepMac(vtep) }));
-  const tunnels: Tunnel[] = networks
+function tunnels(networks: readonly WatchedNetwork[], local: LocalHost): Tunnel[] {
+  return networks
     .filter((n) => n.encap !== 'vlan')
     .map((n) => ({
       vni: n.vni,
@@ -122,24 +125,62 @@ function router(
       local: local.underlay,
       mac: vtepMac(local.underlay),
       mtu: overlayMtu(local),
-      peers,
     }))
     .sort(byFirst((t) => t.vni));
+}
 
-  return {
-    tenant,
-    namespace: routerNamespace(tenant),
-    tunnels,
-    ports,
-    subnets: networks.flatMap(subnetsOf).sort(),
-    gateways: networks.flatMap(gatewaysOf).sort(),
-    remotes,
-    publications: attachments
-      .flatMap((a) => a.publications)
-      .sort(
-        byFirst((p) => `${p.protocol} ${String(p.hostPort).padStart(5, '0')} ${p.address} ${p.hostAddress}`),
-      ),
-  };
+function overlayMtu(local: LocalHost): number {
+  return local.underlayMtu - ENCAPSULATION[local.underlay.includes(':') ? 6 : 4];
+}
+
+/** By VTEP, since a host that was renamed has its old endpoints under its old name. `own`: addresses here. */
+function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): RemoteHost[] {
+  const { memo, tenant, mine, networks, policy, local } = context;
+  const byVtep = new Map<string, (readonly Endpoint[])[]>();
+  for (const [host, endpoints] of mine.endpoints) {
+    const vtep = view.hosts.get(host)?.underlay ?? local.lastUnderlays.get(host);
+    if (host === local.name || vtep === undefined || vtep === local.underlay) continue;
+    const lists = byVtep.get(vtep);
+    if (lists === undefined) byVtep.set(vtep, [endpoints]);
+    else lists.push(endpoints);
+  }
+  const hosts: RemoteHost[] = [];
+  for (const [vtep, lists] of byVtep) {
+    const host = memo.use(`host ${tenant} ${vtep}`, [networks, mine.groups, ...lists], (): RemoteHost => {
+      const endpoints = lists.flat().flatMap((endpoint) => {
+        const network = networks.get(endpoint.networkName);
+        if (network === undefined) return [];
+        const device = tunnelDevice(network.vni);
+        const group = policy.groupNumber(endpoint.groupName);
+        return endpoint.ipAddress.map((address) => ({ address, device, group }));
+      });
+      return {
+        vtep,
+        linkLocal: vtepLinkLocal(vtep),
+        mac: vtepMac(vtep),
+        devices: mine.networks
+          .filter((n) => n.encap !== 'vlan')
+          .map((n) => tunnelDevice(n.vni))
+          .sort(),
+        endpoints: endpoints.sort(byFirst((e) => e.address)),
+      };
+    });
+    // An address that has just moved here may still be listed at its old host.
+    const moved = host.endpoints.filter((e) => own.has(e.address)).map((e) => e.address);
+    const rest =
+      moved.length === 0
+        ? host
+        : memo.use(`host ${tenant} ${vtep} without`, [host, moved.join()], () => ({
+            ...host,
+            endpoints: host.endpoints.filter((e) => !own.has(e.address)),
+          }));
+    if (rest.endpoints.length > 0) hosts.push(rest);
+  }
+  return hosts.sort(byFirst((h) => h.vtep));
+}
+
+function subnetsOf(network: WatchedNetwork): string[] {
+  return [network.subnet, network.ipv6Subnet].filter((s) => s).map((s) => subnetPrefix(s as string));
 }
 
 function gatewaysOf(network: WatchedNetwork): string[] {
@@ -148,21 +189,25 @@ function gatewaysOf(network: WatchedNetwork): string[] {
     .map((g) => numberAddress(addressNumber(g as string), (g as string).includes(':') ? 6 : 4));
 }
 
-function overlayMtu(local: LocalHost): number {
-  return local.underlayMtu - ENCAPSULATION[local.underlay.includes(':') ? 6 : 4];
+function ports(context: Context, attachments: readonly Attachment[]): Port[] {
+  const bySandbox = Map.groupBy(attachments, (a) => a.sandbox ?? a.endpoint.endpointID);
+  return attachments
+    .map((a) => {
+      const siblings = bySandbox.get(a.sandbox ?? a.endpoint.endpointID) ?? [];
+      return port(context, a, siblings.flatMap((s) => (s === a ? [] : s.endpoint.ipAddress)).sort());
+    })
+    .sort(byFirst((p) => p.endpoint));
 }
 
-function port(
-  attachment: Attachment,
-  attachments: readonly Attachment[],
-  network: WatchedNetwork | undefined,
-  local: LocalHost,
-): Port {
-  const { endpoint, sandbox } = attachment;
-  const siblings = attachments.filter(
-    (a) => a !== attachment && sandbox !== undefined && a.sandbox === sandbox,
-  );
-  return {
+/** `alsoFrom`: other addresses of the same container. */
+function port(context: Context, attachment: Attachment, alsoFrom: readonly string[]): Port {
+  const { memo, networks, policy, local } = context;
+  const { endpoint, sandbox, phase } = attachment;
+  const network = networks.get(endpoint.networkName);
+  const group = policy.groupNumber(endpoint.groupName);
+  const judges = policy.judges(endpoint.groupName);
+  const inputs = [attachment, network, alsoFrom.join(), group, judges.in, judges.out, local.underlayMtu];
+  return memo.use(`port ${endpoint.endpointID}`, inputs, () => ({
     endpoint: endpoint.endpointID,
     device: portDevice(endpoint.endpointID),
     peer: peerDevice(endpoint.endpointID),
@@ -171,31 +216,37 @@ function port(
     addresses: endpoint.ipAddress,
     gateways: network === undefined ? [] : gatewaysOf(network),
     subnets: network === undefined ? [] : subnetsOf(network),
-    alsoFrom: siblings.flatMap((a) => a.endpoint.ipAddress).sort(),
-    joined: attachment.phase === 'joined',
+    alsoFrom,
+    joined: phase === 'joined',
+    group,
+    judgedIn: judges.in,
+    judgedOut: judges.out,
     ...(sandbox === undefined ? {} : { sandbox }),
-  };
+  }));
 }
 
-function exit(router: Router, local: LocalHost): Exit {
+function compileExit(memo: Memo, router: Router, local: LocalHost): Exit {
   const slot = local.transitSlots.get(router.tenant) ?? 0;
-  const pair = (range: string): [string, string] => {
-    const subnet = parseSubnet(range);
-    if (subnet === undefined) throw new Error(`transit range '${range}' is not a subnet`);
-    const first = subnet.network + 2n * BigInt(slot);
-    return [numberAddress(first, subnet.family), numberAddress(first + 1n, subnet.family)];
-  };
-  const [hostAddress, routerAddress] = pair(local.transit);
   const hasIpv6 = router.subnets.some((s) => s.includes(':'));
-  const [hostAddress6, routerAddress6] = hasIpv6 ? pair(local.transit6) : ['', ''];
   const publications: readonly Publication[] = router.publications;
-  return {
-    namespace: router.namespace,
-    device: exitDevice(router.tenant),
-    hostAddress,
-    routerAddress,
-    hostAddress6,
-    routerAddress6,
-    publications,
-  };
+  const inputs = [slot, hasIpv6, local.transit, local.transit6, publications];
+  return memo.use(`exit ${router.tenant}`, inputs, () => {
+    const pair = (range: string): [string, string] => {
+      const subnet = parseSubnet(range);
+      if (subnet === undefined) throw new Error(`transit range '${range}' is not a subnet`);
+      const first = subnet.network + 2n * BigInt(slot);
+      return [numberAddress(first, subnet.family), numberAddress(first + 1n, subnet.family)];
+    };
+    const [hostAddress, routerAddress] = pair(local.transit);
+    const [hostAddress6, routerAddress6] = hasIpv6 ? pair(local.transit6) : ['', ''];
+    return {
+      namespace: router.namespace,
+      device: exitDevice(router.tenant),
+      hostAddress,
+      routerAddress,
+      hostAddress6,
+      routerAddress6,
+      publications,
+    };
+  });
 }

@@ -1,11 +1,12 @@
 /**
  * The data plane as the rest of the agent sees it: one worker thread that owns the kernel.
  *
- *   main thread --HostState--> worker.ts --> apply.ts --> linux/ --> kernel
+ *   main thread --HostState, packed (parcel.ts)--> worker.ts --> apply.ts --> linux/ --> kernel
  */
 import { Worker } from 'node:worker_threads';
 import type { HostState } from '../state.ts';
 import { admitForwarding } from './admit.ts';
+import { openPacker } from './parcel.ts';
 import type { AnswerMessage, CallMessage } from './worker.ts';
 
 export interface ApplyReport {
@@ -84,9 +85,10 @@ export async function startDataplane(): Promise<Dataplane> {
     });
   }
 
+  const pack = openPacker();
   return {
     async apply(state, { verify = false } = {}) {
-      const report = await call<ApplyReport>('apply', state, { verify });
+      const report = await call<ApplyReport>('apply', pack(state), { verify });
       await admitForwarding(state, verify);
       return report;
     },

@@ -5,6 +5,7 @@
  *   router     guard     source addresses are the sender's own, before conntrack sees the packet
  *              ttl       the router is invisible within a network, one hop between networks
  *              names     port 53 to the gateway, to the nameserver and to outside resolvers
+ *              judge     the policy of the groups of our endpoints, once a connection
  *              forward   established; never from tunnel to tunnel; from outside only to published ports
  *   host       exits     masquerading, published ports, what containers must not reach
  *   container  names     Docker's resolver address leads to the router's nameserver
@@ -13,17 +14,30 @@
  * `same` (device . prefix), which has one element a local endpoint.
  */
 
-import { vtepMac } from '../compile/names.ts';
+import { addressNumber } from '../../model/address.ts';
 import { DOCKER_RESOLVER, NAMESERVER, NAMESERVER6, NFT_TABLE, VXLAN_PORT } from '../constants.ts';
-import type { Exit, HostState, Publication, Router } from '../state.ts';
+import type {
+  AddressRange,
+  Decision,
+  Exit,
+  HostState,
+  Port,
+  Publication,
+  RemoteHost,
+  Router,
+  RuleSet,
+} from '../state.ts';
+
+/** Set name to elements, each as nft writes it in a command. */
+export type Elements = ReadonlyMap<string, readonly string[]>;
 
 export interface Table {
   /** `inet contiv`, `ip contiv`. */
   readonly name: string;
   /** Commands that make it, with empty sets, where it is not there. */
   readonly body: string;
-  /** By set name, each element as nft writes it in a command. */
-  readonly elements: ReadonlyMap<string, ReadonlySet<string>>;
+  /** By the part of the state that they follow from; no two parts have an element in common. */
+  readonly parts: ReadonlyMap<object, Elements>;
 }
 
 /**
@@ -38,43 +52,170 @@ const TTL_VERDICTS = TTLS.map((ttl) => `${ttl} : goto ttl_${ttl}`).join(', ');
 
 const isV6 = (address: string): boolean => address.includes(':');
 
-export function routerTable(router: Router, exit: Exit | undefined): Table {
-  const elements = new Map<string, Set<string>>();
-  const set = (name: string): Set<string> => {
-    const found = elements.get(name) ?? new Set<string>();
-    elements.set(name, found);
-    return found;
+/** Collects elements; those of IPv6 go to the set of the same name with a 6. */
+function collect(): { add(set: string, address: string, element: string): void; elements: Elements } {
+  const elements = new Map<string, string[]>();
+  return {
+    elements,
+    add(set, address, element) {
+      const name = isV6(address) ? `${set}6` : set;
+      const list = elements.get(name);
+      if (list === undefined) elements.set(name, [element]);
+      else list.push(element);
+    },
   };
-  for (const name of [
-    'sources',
-    'sources6',
-    'remotes',
-    'remotes6',
-    'same',
-    'same6',
-    'published',
-    'published6',
-  ])
-    set(name);
-  for (const port of router.ports) {
-    for (const address of [...port.addresses, ...port.alsoFrom])
-      set(isV6(address) ? 'sources6' : 'sources').add(`"${port.device}" . ${address}`);
-    for (const subnet of port.subnets)
-      set(isV6(subnet) ? 'same6' : 'same').add(`"${port.device}" . ${subnet}`);
+}
+
+/** The same answer for the same part, made once. */
+function once<T extends object>(make: (part: T) => Elements): (part: T) => Elements {
+  const made = new WeakMap<T, Elements>();
+  return (part) => {
+    const known = made.get(part) ?? make(part);
+    made.set(part, known);
+    return known;
+  };
+}
+
+const portElements = once((port: Port) => {
+  const { add, elements } = collect();
+  for (const address of [...port.addresses, ...port.alsoFrom])
+    add('sources', address, `"${port.device}" . ${address}`);
+  for (const subnet of port.subnets) add('same', subnet, `"${port.device}" . ${subnet}`);
+  for (const address of port.addresses) {
+    if (port.group !== 0) add('members', address, `${address} : ${port.group}`);
+    if (port.judgedIn !== 0) add('judged_in', address, `${address} : ${port.judgedIn}`);
+    if (port.judgedOut !== 0) add('judged_out', address, `${address} : ${port.judgedOut}`);
   }
-  for (const remote of router.remotes)
-    set(isV6(remote.address) ? 'remotes6' : 'remotes').add(`${vtepMac(remote.vtep)} . ${remote.address}`);
-  for (const p of router.publications)
-    set(isV6(p.address) ? 'published6' : 'published').add(
-      `${p.protocol} . ${p.hostPort} : ${p.address} . ${p.port}`,
-    );
+  return elements;
+});
+
+const hostElements = once((host: RemoteHost) => {
+  const { add, elements } = collect();
+  for (const { address, group } of host.endpoints) {
+    add('remotes', address, `${host.mac} . ${address}`);
+    if (group !== 0) add('members', address, `${address} : ${group}`);
+  }
+  return elements;
+});
+
+const publicationElements = once((publications: readonly Publication[]) => {
+  const { add, elements } = collect();
+  for (const p of publications)
+    add('published', p.address, `${p.protocol} . ${p.hostPort} : ${p.address} . ${p.port}`);
+  return elements;
+});
+
+const rangeElements = once((ranges: readonly AddressRange[]) => {
+  const { add, elements } = collect();
+  for (const range of ranges) add('ranges', range.first, `${rangeText(range)} : ${range.range}`);
+  return elements;
+});
+
+/** As nft lists it: a prefix where it is one. */
+function rangeText({ first, last }: AddressRange): string {
+  const [from, to] = [addressNumber(first), addressNumber(last)];
+  const size = to - from + 1n;
+  const bits = size.toString(2).length - 1;
+  if (size !== 1n << BigInt(bits) || from % size !== 0n) return `${first}-${last}`;
+  return bits === 0 ? first : `${first}/${(isV6(first) ? 128 : 32) - bits}`;
+}
+
+/** Bit of a decision's mark that says deny; the others are the rule's number. */
+export const DENY = 0x80000000;
+
+const ruleSetElements = once(
+  ({ id, narrowed, groups, decisions }: RuleSet) =>
+    new Map([
+      ['narrowed', narrowed.map(({ range, to }) => `${id} . ${range} : ${to}`)],
+      ['told', groups.map((group) => `${id} . ${group}`)],
+      ['by_port', decisions.filter((d) => d.port !== undefined).map((d) => decision(id, d))],
+      [
+        'by_protocol',
+        decisions.filter((d) => d.port === undefined && d.protocol !== undefined).map((d) => decision(id, d)),
+      ],
+      ['by_group', decisions.filter((d) => d.protocol === undefined).map((d) => decision(id, d))],
+    ]),
+);
+
+function decision(id: number, { group, protocol, port, rule, action }: Decision): string {
+  const key = [id, group, protocol, port].filter((part) => part !== undefined).join(' . ');
+  return `${key} : ${rule + (action === 'deny' ? DENY : 0)}`;
+}
+
+/**
+ * Judges new connections: the rule set of our endpoint, `own`, and who the `peer` is lead to a rule's mark. The numbers
+ * travel in the marks: ct mark holds the rule set, meta mark what is being looked up.
+ */
+const judge = (
+  name: string,
+  priority: number,
+  side: string,
+  own: string,
+  peer: string,
+  set: string,
+): string => `
+chain ${name} {
+  type filter hook forward priority ${priority}; policy accept;
+  ct state established,related accept
+  ${side}
+  ct mark set 0
+  ct mark set ip ${own} map @${set}
+  ct mark set ip6 ${own} map @${set}6
+  ct mark 0 accept
+  meta mark set 0
+  meta mark set ip ${peer} map @ranges
+  meta mark set ip6 ${peer} map @ranges6
+  ct mark set ct mark . meta mark map @narrowed
+  meta mark set 0
+  meta mark set ip ${peer} map @members
+  meta mark set ip6 ${peer} map @members6
+  ct mark . meta mark != @told meta mark set 0
+  goto decide
+}`;
+
+const POLICY = `
+map judged_in { type ipv4_addr : mark; }
+map judged_in6 { type ipv6_addr : mark; }
+map judged_out { type ipv4_addr : mark; }
+map judged_out6 { type ipv6_addr : mark; }
+map members { type ipv4_addr : mark; }
+map members6 { type ipv6_addr : mark; }
+map ranges { type ipv4_addr : mark; flags interval; }
+map ranges6 { type ipv6_addr : mark; flags interval; }
+map narrowed { type mark . mark : mark; }
+set told { type mark . mark; }
+map by_port { type mark . mark . inet_proto . inet_service : mark; }
+map by_protocol { type mark . mark . inet_proto : mark; }
+map by_group { type mark . mark : mark; }
+set hits { type mark . mark; size 65535; flags dynamic; counter; }
+chain decided {
+  update @hits { ct mark . meta mark }
+  meta mark & ${DENY} == 0 accept
+  drop
+}
+chain decide {
+  meta mark set ct mark . meta mark . meta l4proto . th dport map @by_port goto decided
+  meta mark set ct mark . meta mark . meta l4proto map @by_protocol goto decided
+  meta mark set ct mark . meta mark map @by_group goto decided
+}
+${judge('judge_out', -20, 'iifname != "ct*" accept', 'saddr', 'daddr', 'judged_out')}
+${judge('judge_in', -10, 'oifname != "ct*" accept', 'daddr', 'saddr', 'judged_in')}
+`;
+
+export function routerTable(router: Router, exit: Exit | undefined): Table {
+  const parts = new Map<object, Elements>();
+  for (const port of router.ports) parts.set(port, portElements(port));
+  for (const host of router.hosts) parts.set(host, hostElements(host));
+  for (const ruleSet of router.ruleSets) parts.set(ruleSet, ruleSetElements(ruleSet));
+  parts.set(router.ranges, rangeElements(router.ranges));
+  parts.set(router.publications, publicationElements(router.publications));
   const snat = exit === undefined ? [] : [`oifname "uplink" snat ip to ${exit.routerAddress}`];
   if (exit !== undefined && exit.routerAddress6 !== '')
     snat.push(`oifname "uplink" snat ip6 to ${exit.routerAddress6}`);
   return {
     name: `inet ${NFT_TABLE}`,
-    elements,
-    body: `
+    parts,
+    body: `${POLICY}
 set sources { type ifname . ipv4_addr; }
 set sources6 { type ifname . ipv6_addr; }
 set remotes { type ether_addr . ipv4_addr; }
@@ -179,15 +320,21 @@ export function hostTable(state: HostState): Table | undefined {
   iifname "cx*" ip6 daddr . meta l4proto . th dport @guarded6 drop`;
   return {
     name: `inet ${NFT_TABLE}`,
-    elements: new Map([
-      ['published', published],
-      ['published6', published6],
-      ['published_at', publishedAt],
-      ['published_at6', publishedAt6],
-      ['guarded', guarded],
-      ['guarded6', guarded6],
-      ['transit', new Set(transit)],
-      ['transit6', new Set(transit6)],
+    // One part: a host has few exits, and its state changes seldom.
+    parts: new Map([
+      [
+        state,
+        new Map([
+          ['published', [...published]],
+          ['published6', [...published6]],
+          ['published_at', [...publishedAt]],
+          ['published_at6', [...publishedAt6]],
+          ['guarded', [...guarded]],
+          ['guarded6', [...guarded6]],
+          ['transit', transit],
+          ['transit6', transit6],
+        ]),
+      ],
     ]),
     body: `
 map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
@@ -234,7 +381,7 @@ chain input {
 export function containerTable(): Table {
   return {
     name: `ip ${NFT_TABLE}`,
-    elements: new Map(),
+    parts: new Map(),
     // Docker's own nat chain has priority -100: ours comes first.
     body: `
 chain output {
@@ -256,8 +403,8 @@ export function createCommands(table: Table): string {
     `delete table ${table.name}`,
     `table ${table.name} {${table.body}}`,
   ];
-  for (const [set, elements] of table.elements)
-    parts.push(...elementCommands('add', table.name, set, elements));
+  for (const elements of table.parts.values())
+    for (const [set, list] of elements) parts.push(...elementCommands('add', table.name, set, list));
   return parts.join('\n');
 }
 

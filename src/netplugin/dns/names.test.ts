@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Endpoint } from '../../model/endpoint.ts';
-import type { View, WatchedNetwork } from '../view.ts';
+import { openView, type View, type WatchedNetwork } from '../view.ts';
 import { createNames, type NameAnswer, pointedAddress } from './names.ts';
 
 const CALLER = '20.1.1.1';
@@ -40,19 +40,20 @@ function view({ networks = ['net1'], groups = [], endpoints = [], hosts = ['node
     const [tenantName, networkName] = split(given);
     return { tenantName, networkName, subnet: `20.1.${i + 1}.0/24`, vni: i + 1 };
   });
-  return {
-    tenants: new Map(),
-    networks: new Map(nets.map((n) => [`${n.tenantName}:${n.networkName}`, n])),
-    groups: new Map(
-      groups.map((text) => {
-        const [tenantName, rest] = split(text);
-        const [groupName = '', networkName = ''] = rest.split('.');
-        return [`${tenantName}:${groupName}`, { tenantName, groupName, networkName }];
-      }),
-    ),
-    endpoints: new Map([endpoint(CALLER), ...endpoints].map((e) => [e.endpointID, e])),
-    hosts: new Map(hosts.map((name) => [name, { name, underlay: '192.0.2.1' }])),
-  };
+  return openView([
+    ...nets.map((n) => ({ kind: 'network', key: `${n.tenantName}:${n.networkName}`, object: n })),
+    ...groups.map((text) => {
+      const [tenantName, rest] = split(text);
+      const [groupName = '', networkName = ''] = rest.split('.');
+      return {
+        kind: 'endpointGroup',
+        key: `${tenantName}:${groupName}`,
+        object: { tenantName, groupName, networkName },
+      };
+    }),
+    ...[endpoint(CALLER), ...endpoints].map((e) => ({ kind: 'endpoint', key: e.endpointID, object: e })),
+    ...hosts.map((name) => ({ kind: 'host', key: name, object: { name, underlay: '192.0.2.1' } })),
+  ]);
 }
 
 /** What the caller, a container of net1 in tenant default, is answered. */

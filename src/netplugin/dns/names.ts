@@ -34,6 +34,16 @@ interface Members {
   turn: number;
 }
 
+/** Kinds that names follow from. */
+const NAMED: ReadonlySet<string> = new Set([
+  'tenant',
+  'network',
+  'endpointGroup',
+  'serviceLB',
+  'endpoint',
+  'host',
+]);
+
 interface TenantTable {
   /** By network, then by kind in order of precedence, then by name in lower case. */
   readonly networks: Map<
@@ -69,6 +79,7 @@ export function createNames(): Names {
     update(next, objects) {
       view = next;
       for (const { kind, object } of objects ?? [{ kind: 'host', key: '', object: null }]) {
+        if (!NAMED.has(kind)) continue;
         const tenant = (object as { tenantName?: string } | null)?.tenantName;
         // A host's life or death, or something that is gone: whose it was is not known here.
         if (kind === 'host' || tenant === undefined) return tables.clear();
@@ -102,8 +113,8 @@ export function createNames(): Names {
 
 function build(view: View, tenant: string): TenantTable {
   const table: TenantTable = { networks: new Map(), owners: new Map(), subnets: [] };
-  for (const network of view.networks.values()) {
-    if (network.tenantName !== tenant) continue;
+  const mine = view.of(tenant);
+  for (const network of mine.networks) {
     table.networks.set(network.networkName.toLowerCase(), {
       containers: new Map(),
       aliases: new Map(),
@@ -114,15 +125,13 @@ function build(view: View, tenant: string): TenantTable {
       if (subnet !== undefined) table.subnets.push(subnet);
     }
   }
-  for (const group of view.groups.values())
-    if (group.tenantName === tenant)
-      table.networks
-        .get(group.networkName.toLowerCase())
-        ?.groups.set(group.groupName.toLowerCase(), { endpoints: [], turn: anyTurn() });
+  for (const group of mine.groups)
+    table.networks
+      .get(group.networkName.toLowerCase())
+      ?.groups.set(group.groupName.toLowerCase(), { endpoints: [], turn: anyTurn() });
 
   const byContainer = new Map<string, string[]>();
-  const mine = [...view.endpoints.values()].filter((e) => e.tenantName === tenant);
-  for (const endpoint of mine) {
+  for (const endpoint of [...mine.endpoints.values()].flat()) {
     const network = endpoint.networkName.toLowerCase();
     const names = table.networks.get(network);
     if (names === undefined) continue;

@@ -6,7 +6,7 @@ import { temporaryFolder } from '../../../../test/folder.ts';
 import type { Endpoint } from '../../../model/endpoint.ts';
 import { DUMMY_GATEWAY, NAMESERVER, NAMESERVER6 } from '../../constants.ts';
 import type { Publication } from '../../state.ts';
-import type { Attachment, WatchedNetwork } from '../../view.ts';
+import { type Attachment, openView, type WatchedNetwork } from '../../view.ts';
 import type { Endpoints } from '../runtime.ts';
 import { createDriver, type Driver, macOf } from './driver.ts';
 import type { Publications, WantedPublication } from './publish.ts';
@@ -43,13 +43,7 @@ function fakeEndpoints() {
   };
   const endpoints: Endpoints = {
     host: 'node1',
-    view: {
-      tenants: new Map(),
-      networks: fake.networks,
-      groups: new Map(),
-      endpoints: new Map(),
-      hosts: new Map(),
-    },
+    view: { ...openView(), networks: fake.networks },
     attachments,
     async reserve(request) {
       asked.push(['reserve', request]);

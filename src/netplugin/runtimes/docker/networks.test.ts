@@ -2,7 +2,7 @@ import type Dockerode from 'dockerode';
 import { pino } from 'pino';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { EndpointGroup } from '../../../model/endpointGroup.ts';
-import type { View, WatchedNetwork } from '../../view.ts';
+import { openView, type View, type WatchedNetwork } from '../../view.ts';
 import { DRIVER, startOffer, wantedNetworks } from './networks.ts';
 
 type Writable<T> = { [K in keyof T]: T[K] extends ReadonlyMap<infer A, infer B> ? Map<A, B> : T[K] };
@@ -20,12 +20,10 @@ const group = (groupName: string, networkName: string, tenantName = 'default'): 
 const view = (
   networks: readonly WatchedNetwork[],
   groups: readonly EndpointGroup[] = [],
-): Writable<View> => ({
-  tenants: new Map(),
+): Pick<Writable<View>, 'networks' | 'groups'> & View => ({
+  ...openView(),
   networks: new Map(networks.map((n) => [`${n.tenantName}:${n.networkName}`, n])),
   groups: new Map(groups.map((g) => [`${g.tenantName}:${g.groupName}`, g])),
-  endpoints: new Map(),
-  hosts: new Map(),
 });
 
 const names = (of: View): string[] => [...wantedNetworks(of).keys()].sort();

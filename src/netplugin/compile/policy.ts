@@ -1,0 +1,315 @@
+/**
+ * From policies to what judges the first packet of a connection: rule sets, with numbers in place of names, and
+ * every precedence already decided (state.ts, RuleSet).
+ *
+ *   rules of a list of policies, one direction --ordered--> highest priority first, deny before allow
+ *     --for peers in a range, of a group--> the first that fits a protocol and port decides it
+ *
+ * Groups that carry the same policies share a rule set. Its size is that of its rules, times one more than the groups
+ * that they name, times the ranges that they cut: no other group, member or policy of the tenant has a part in it.
+ */
+import { addressNumber, numberAddress, parseSubnet, type Subnet } from '../../model/address.ts';
+import type { EndpointGroup } from '../../model/endpointGroup.ts';
+import type { Rule } from '../../model/rule.ts';
+import type { AddressRange, Decision, RuleSet } from '../state.ts';
+import type { TenantView, WatchedNetwork } from '../view.ts';
+import type { Memo } from './memo.ts';
+
+export interface CompiledPolicy {
+  readonly ruleSets: readonly RuleSet[];
+  readonly ranges: readonly AddressRange[];
+  /** 0 for no group. */
+  groupNumber(group: string | undefined): number;
+  /** Numbers of the rule sets that judge a group's endpoints; 0: nothing does. */
+  judges(group: string | undefined): { readonly in: number; readonly out: number };
+}
+
+type Direction = 'in' | 'out';
+
+/** A rule as one side asks it. */
+interface Ordered {
+  readonly key: string;
+  readonly number: number;
+  readonly action: 'allow' | 'deny';
+  /** Of the peer; undefined: any. */
+  readonly group?: string;
+  /** The peer's address is in one of these; undefined: any. */
+  readonly prefixes?: readonly string[];
+  /** undefined: any. */
+  readonly protocols?: readonly number[];
+  readonly port?: number;
+}
+
+/** The rules of one list of policies, in the order in which they decide. */
+interface RuleList {
+  readonly name: string;
+  readonly rules: readonly Ordered[];
+  readonly prefixes: readonly string[];
+}
+
+const PROTOCOLS: Readonly<Record<string, readonly number[]>> = { tcp: [6], udp: [17], icmp: [1, 58] };
+/** Those that have ports: TCP, UDP, SCTP. */
+const WITH_PORTS = [6, 17, 132];
+
+/** `groupsHere`: names of the tenant's groups that have endpoints on this host. */
+export function compilePolicy(
+  tenantName: string,
+  tenant: TenantView,
+  groupsHere: Iterable<string>,
+  memo: Memo,
+): CompiledPolicy {
+  const keyOf = (name: string): string => `policy ${tenantName} ${name}`;
+  const groups = memo.use(
+    keyOf('groups'),
+    [tenant.groups],
+    () => new Map(tenant.groups.map((g) => [g.groupName, g])),
+  );
+  const groupNumbers = memo.use(keyOf('numbers'), [groups], () => numbered(groups.keys(), 32));
+
+  const lists = new Map<string, RuleList>();
+  const carried = new Map<string, { readonly in: string; readonly out: string }>();
+  for (const groupName of groupsHere) {
+    const policies = policiesOf(groups.get(groupName));
+    if (policies.length === 0) continue;
+    const nameOf = (direction: Direction): string => `${direction} ${tenantName}: ${policies.join(', ')}`;
+    carried.set(groupName, { in: nameOf('in'), out: nameOf('out') });
+    for (const direction of ['in', 'out'] as const) {
+      const name = nameOf(direction);
+      if (lists.has(name)) continue;
+      const inputs = [tenant.networks, ...policies.map((policy) => tenant.rules.get(policy))];
+      const list = memo.use(keyOf(name), inputs, () =>
+        ruleList(
+          name,
+          direction,
+          policies.flatMap((policy) => tenant.rules.get(policy) ?? []),
+          tenant.networks,
+        ),
+      );
+      if (list.rules.length > 0) lists.set(name, list);
+    }
+  }
+
+  const named = [...lists.values()].filter((list) => list.prefixes.length > 0);
+  const cut = memo.use(keyOf('ranges'), named, () =>
+    cutRanges(new Set(named.flatMap((list) => list.prefixes))),
+  );
+
+  // What each list comes to for peers in each range that it tells apart.
+  const variants = new Map<string, { list: RuleList; within: ReadonlySet<string> }>();
+  const narrowings = new Map<string, { range: number; variant: string }[]>();
+  for (const list of lists.values()) {
+    variants.set(list.name, { list, within: new Set() });
+    if (list.prefixes.length === 0) continue;
+    const own = new Set(list.prefixes);
+    const narrowed = new Map<number, string>();
+    for (const { range, within } of cut) {
+      const mine = within.filter((prefix) => own.has(prefix));
+      if (mine.length === 0) continue;
+      const variant = `${list.name} for ${mine.join(', ')}`;
+      variants.set(variant, { list, within: new Set(mine) });
+      narrowed.set(range, variant);
+    }
+    narrowings.set(
+      list.name,
+      [...narrowed].map(([range, variant]) => ({ range, variant })),
+    );
+  }
+  const names = [...variants.keys()];
+  const setNumbers = memo.use(keyOf('set numbers'), names, () => numbered(names, 32));
+
+  const ruleSets = [...variants].map(([name, { list, within }]): RuleSet => {
+    const id = setNumbers.get(name) as number;
+    const { groups: told, decisions } = memo.use(keyOf(`decisions ${name}`), [list, groupNumbers], () =>
+      decide(list, within, groupNumbers),
+    );
+    const narrowed = (narrowings.get(name) ?? []).map(({ range, variant }) => ({
+      range,
+      to: setNumbers.get(variant) as number,
+    }));
+    const narrowedText = narrowed.map((n) => `${n.range}:${n.to}`).join();
+    return memo.use(keyOf(`set ${name}`), [id, told, decisions, narrowedText], () => ({
+      id,
+      name,
+      narrowed,
+      groups: told,
+      decisions,
+    }));
+  });
+  ruleSets.sort((a, b) => a.id - b.id);
+
+  return {
+    ruleSets,
+    ranges: memo.use(keyOf('range list'), [cut], () =>
+      cut.map(({ first, last, range }) => ({ first, last, range })),
+    ),
+    groupNumber: (group) => (group === undefined ? 0 : (groupNumbers.get(group) ?? 0)),
+    judges(group) {
+      const by = group === undefined ? undefined : carried.get(group);
+      if (by === undefined) return { in: 0, out: 0 };
+      return { in: setNumbers.get(by.in) ?? 0, out: setNumbers.get(by.out) ?? 0 };
+    },
+  };
+}
+
+const policiesOf = (group: EndpointGroup | undefined): string[] => [...new Set(group?.policies ?? [])].sort();
+
+function ruleList(
+  name: string,
+  direction: Direction,
+  all: readonly Rule[],
+  networks: readonly WatchedNetwork[],
+): RuleList {
+  const subnets = new Map(networks.map((n) => [n.networkName, n]));
+  const asked = all.filter((rule) => rule.direction === direction).sort(before);
+  const numbers = numbered(asked.map(keyOfRule), 31);
+  const rules = asked.map((rule): Ordered => {
+    const [group, network, address] =
+      direction === 'in'
+        ? [rule.fromEndpointGroup, rule.fromNetwork, rule.fromIpAddress]
+        : [rule.toEndpointGroup, rule.toNetwork, rule.toIpAddress];
+    const prefixes = network
+      ? networkPrefixes(subnets.get(network))
+      : address
+        ? [prefix(address)]
+        : undefined;
+    const protocols = rule.protocol ? protocolNumbers(rule.protocol) : rule.port ? WITH_PORTS : undefined;
+    return {
+      key: keyOfRule(rule),
+      number: numbers.get(keyOfRule(rule)) as number,
+      action: rule.action,
+      ...(group ? { group } : {}),
+      ...(prefixes ? { prefixes } : {}),
+      ...(protocols ? { protocols } : {}),
+      ...(rule.port ? { port: rule.port } : {}),
+    };
+  });
+  return { name, rules, prefixes: [...new Set(rules.flatMap((r) => r.prefixes ?? []))].sort() };
+}
+
+const keyOfRule = (rule: Rule): string => `${rule.tenantName}:${rule.policyName}:${rule.ruleId}`;
+
+/** Higher priority first, then deny, then by key so that the order is one. */
+function before(a: Rule, b: Rule): number {
+  const priority = (b.priority || 1) - (a.priority || 1);
+  if (priority !== 0) return priority;
+  if (a.action !== b.action) return a.action === 'deny' ? -1 : 1;
+  return keyOfRule(a) < keyOfRule(b) ? -1 : 1;
+}
+
+const protocolNumbers = (protocol: string): readonly number[] => PROTOCOLS[protocol] ?? [Number(protocol)];
+
+function networkPrefixes(network: WatchedNetwork | undefined): string[] {
+  return [network?.subnet, network?.ipv6Subnet].filter((s) => s).map((s) => prefix(s as string));
+}
+
+/** `10.0.0.1/32` for an address; host bits are dropped. */
+function prefix(text: string): string {
+  const subnet = parseSubnet(text.includes('/') ? text : `${text}/${text.includes(':') ? 128 : 32}`);
+  if (subnet === undefined) throw new Error(`'${text}' is not an address or prefix`);
+  return `${numberAddress(subnet.network, subnet.family)}/${subnet.length}`;
+}
+
+/** One pass over the rules for each group that they name, and one for all others. */
+function decide(
+  list: RuleList,
+  within: ReadonlySet<string>,
+  groupNumbers: ReadonlyMap<string, number>,
+): { groups: readonly number[]; decisions: readonly Decision[] } {
+  const rules = list.rules.filter((r) => r.prefixes === undefined || r.prefixes.some((p) => within.has(p)));
+  const named = [...new Set(rules.map((r) => r.group))].filter((g) => g !== undefined && groupNumbers.has(g));
+  const decisions = [undefined, ...named].flatMap((group) =>
+    decideFor(
+      rules.filter((r) => r.group === undefined || r.group === group),
+      group === undefined ? 0 : (groupNumbers.get(group) as number),
+    ),
+  );
+  return {
+    groups: named.map((g) => groupNumbers.get(g as string) as number).sort((a, b) => a - b),
+    decisions,
+  };
+}
+
+function decideFor(rules: readonly Ordered[], group: number): Decision[] {
+  const decisions: Decision[] = [];
+  const protocolsDecided = new Set<number>();
+  const portsDecided = new Set<string>();
+  for (const { key, number, action, protocols, port } of rules) {
+    const decision = { group, rule: number, action, key };
+    if (protocols === undefined) {
+      decisions.push(decision);
+      break; // whatever follows has nothing left to decide
+    }
+    for (const protocol of protocols) {
+      if (protocolsDecided.has(protocol)) continue;
+      if (port === undefined) {
+        protocolsDecided.add(protocol);
+        decisions.push({ ...decision, protocol });
+        continue;
+      }
+      const text = `${protocol} ${port}`;
+      if (portsDecided.has(text)) continue;
+      portsDecided.add(text);
+      decisions.push({ ...decision, protocol, port });
+    }
+  }
+  return decisions;
+}
+
+interface CutRange extends AddressRange {
+  /** The prefixes that it lies in. */
+  readonly within: readonly string[];
+}
+
+/** The ranges between the borders of these prefixes, each with the prefixes that cover it. */
+function cutRanges(prefixes: ReadonlySet<string>): CutRange[] {
+  const parsed = [...prefixes].sort().map((text) => ({ text, subnet: parseSubnet(text) as Subnet }));
+  const found = ([4, 6] as const).flatMap((family) => {
+    const mine = parsed.filter(({ subnet }) => subnet.family === family);
+    const borders = new Set(mine.flatMap(({ subnet }) => [subnet.first, subnet.last + 1n]));
+    const sorted = [...borders].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+    return sorted.slice(0, -1).flatMap((first, i) => {
+      const last = (sorted[i + 1] as bigint) - 1n;
+      const within = mine
+        .filter(({ subnet }) => subnet.first <= first && last <= subnet.last)
+        .map((p) => p.text);
+      return within.length === 0
+        ? []
+        : [{ first: numberAddress(first, family), last: numberAddress(last, family), within }];
+    });
+  });
+  const numbers = numbered(
+    found.map((range) => range.within.join()),
+    32,
+  );
+  return found.map((range) => ({ ...range, range: numbers.get(range.within.join()) as number }));
+}
+
+/**
+ * A number other than 0 for each text, of so many bits: its hash (FNV-1a), or the next that is free. Numbers do not move when
+ * others come or go, but where two hashes are the same.
+ */
+export function numbered(texts: Iterable<string>, bits: 31 | 32): Map<string, number> {
+  const limit = 2 ** bits;
+  const taken = new Set<number>([0]);
+  const numbers = new Map<string, number>();
+  for (const text of [...new Set(texts)].sort()) {
+    let number = fnv1a(text) % limit;
+    while (taken.has(number)) number = (number + 1) % limit;
+    taken.add(number);
+    numbers.set(text, number);
+  }
+  return numbers;
+}
+
+function fnv1a(text: string): number {
+  let hash = 0x811c9dc5;
+  for (const byte of Buffer.from(text)) hash = Math.imul(hash ^ byte, 0x01000193);
+  return hash >>> 0;
+}
+
+/** Whether an address is in a range. */
+export function inRange(address: string, { first, last }: AddressRange): boolean {
+  if (address.includes(':') !== first.includes(':')) return false;
+  const number = addressNumber(address);
+  return number >= addressNumber(first) && number <= addressNumber(last);
+}

@@ -1,0 +1,89 @@
+/**
+ * The copy of netmaster's objects on disk: one SQLite file, into which only what changed is written. A kill at any
+ * moment leaves the state before or after a save; loss of power may leave an older one, which is then caught up by revision.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import type { WatchedObject } from '../client/protocol.ts';
+
+const SCHEMA = `
+  CREATE TABLE IF NOT EXISTS object (kind TEXT, key TEXT, object TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS underlay (host TEXT PRIMARY KEY, address TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS position (id INTEGER PRIMARY KEY CHECK (id = 0), store TEXT NOT NULL, revision INTEGER NOT NULL);
+`;
+
+export interface Position {
+  /** Id of the store that it is a copy of; '' where it is none yet. */
+  readonly store: string;
+  readonly revision: number;
+  /** Last known underlay address by host. */
+  readonly underlays: ReadonlyMap<string, string>;
+}
+
+export interface Copy {
+  load(): Position & { readonly objects: readonly WatchedObject[] };
+  /** `changed` undefined: everything is written anew, as `all` tells it. */
+  save(position: Position, changed: Iterable<WatchedObject> | undefined, all: () => WatchedObject[]): void;
+  close(): void;
+}
+
+export function openCopy(folder: string): Copy {
+  const file = path.join(folder, 'view.db');
+  const db = open(file);
+  const put = db.prepare('INSERT OR REPLACE INTO object VALUES (?, ?, ?)');
+  const remove = db.prepare('DELETE FROM object WHERE kind = ? AND key = ?');
+  const putUnderlay = db.prepare('INSERT OR REPLACE INTO underlay VALUES (?, ?)');
+  const putPosition = db.prepare('INSERT OR REPLACE INTO position VALUES (0, ?, ?)');
+  return {
+    load() {
+      const position = db.prepare('SELECT store, revision FROM position').get() as
+        | { store: string; revision: number }
+        | undefined;
+      const rows = db.prepare('SELECT kind, key, object FROM object').all() as Record<string, string>[];
+      const hosts = db.prepare('SELECT host, address FROM underlay').all() as Record<string, string>[];
+      return {
+        store: position?.store ?? '',
+        revision: position?.revision ?? 0,
+        objects: rows.map((row) => ({
+          kind: row.kind as string,
+          key: row.key as string,
+          object: JSON.parse(row.object as string),
+        })),
+        underlays: new Map(hosts.map((row) => [row.host as string, row.address as string])),
+      };
+    },
+    save({ store, revision, underlays }, changed, all) {
+      db.exec('BEGIN');
+      try {
+        if (changed === undefined) db.exec('DELETE FROM object');
+        for (const { kind, key, object } of changed ?? all())
+          if (object === null) remove.run(kind, key);
+          else put.run(kind, key, JSON.stringify(object));
+        for (const [host, address] of underlays) putUnderlay.run(host, address);
+        putPosition.run(store, revision);
+        db.exec('COMMIT');
+      } catch (error) {
+        db.exec('ROLLBACK');
+        throw error;
+      }
+    },
+    close: () => db.close(),
+  };
+}
+
+/** A file that is not ours or broken is put aside: what was in it is listed anew. */
+function open(file: string): DatabaseSync {
+  const attempt = (): DatabaseSync => {
+    const db = new DatabaseSync(file);
+    db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; ${SCHEMA}`);
+    return db;
+  };
+  try {
+    return attempt();
+  } catch {
+    for (const suffix of ['', '-wal', '-shm'])
+      if (fs.existsSync(file + suffix)) fs.renameSync(file + suffix, `${file}.broken${suffix}`);
+    return attempt();
+  }
+}

@@ -1,0 +1,188 @@
+/**
+ * What a router holds beside links and rule sets: addresses, routes, neighbours and forwarding entries, as they follow
+ * from each part of the state. Devices go by name; a name becomes an index when an entry is written.
+ *
+ *   Port          /32 and /128 routes, neighbours, the gateway on the device
+ *   RemoteHost    a route an address, a neighbour and a forwarding entry a tunnel
+ *   subnets, gateways, Exit
+ */
+import type { Request } from '../../linux/netlink.ts';
+import * as route from '../../linux/route.ts';
+import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
+import type { Exit, Port, RemoteHost, Router } from '../state.ts';
+
+export const LOOPBACK = 'lo';
+export const UPLINK = 'uplink';
+
+export interface Entry {
+  /** Equal for equal entries; what is logged about them. */
+  readonly text: string;
+  /** Entries of the same place replace each other in the kernel. */
+  readonly place: string;
+  /** Removing it leaves another entry of the same place alone. */
+  readonly exact: boolean;
+  /** Of a route to one address: that address; else ''. */
+  readonly endpoint: string;
+  /** Name of the device; '' where it has none. */
+  readonly device: string;
+  add(device: number): Request;
+  remove(device: number): Request;
+}
+
+const isV6 = (address: string): boolean => address.includes(':');
+const bits = (address: string): number => (isV6(address) ? 128 : 32);
+const host = (address: string): string => `${address}/${bits(address)}`;
+
+export function addressEntry(device: string, address: string, length: number): Entry {
+  const at = (index: number): route.Address => ({ index, address, length, scope: 0 });
+  const text = `address ${address}/${length} dev ${device}`;
+  return {
+    text,
+    place: text,
+    exact: true,
+    endpoint: '',
+    device,
+    add: (index) => route.addAddress(at(index)),
+    remove: (index) => route.deleteAddress(at(index)),
+  };
+}
+
+export function routeEntry(given: Omit<route.Route, 'device'>, device: string): Entry {
+  const [address = '', length] = given.destination.split('/');
+  const at = (index: number): route.Route => (device === '' ? given : { ...given, device: index });
+  return {
+    text: `route ${given.type} ${given.destination} via ${given.via ?? '-'} dev ${device}`,
+    place: `route ${given.destination}`,
+    exact: true,
+    endpoint: given.type === 'unicast' && length === `${bits(address)}` ? address : '',
+    device,
+    add: (index) => route.addRoute(at(index)),
+    remove: (index) => route.deleteRoute(at(index)),
+  };
+}
+
+export function neighbourEntry(device: string, address: string, mac: string): Entry {
+  const at = (index: number): route.Neighbour => ({ device: index, address, mac, state: 'permanent' });
+  return {
+    text: `neighbour ${address} lladdr ${mac} dev ${device}`,
+    place: `neighbour ${address} dev ${device}`,
+    exact: false,
+    endpoint: '',
+    device,
+    add: (index) => route.addNeighbour(at(index)),
+    remove: (index) => route.deleteNeighbour(at(index)),
+  };
+}
+
+export function forwardingEntry(device: string, mac: string, destination: string): Entry {
+  const at = (index: number): route.Forwarding => ({ device: index, mac, destination });
+  const text = `forwarding ${mac} to ${destination} dev ${device}`;
+  return {
+    text,
+    place: text,
+    exact: true,
+    endpoint: '',
+    device,
+    add: (index) => route.addForwarding(at(index)),
+    remove: (index) => route.deleteForwarding(at(index)),
+  };
+}
+
+const unicast = (address: string, device: string, via?: string): Entry =>
+  routeEntry({ destination: host(address), type: 'unicast', ...(via === undefined ? {} : { via }) }, device);
+
+/** The same answer for the same part, made once. */
+function once<T extends object>(make: (part: T) => readonly Entry[]): (part: T) => readonly Entry[] {
+  const made = new WeakMap<T, readonly Entry[]>();
+  return (part) => {
+    const known = made.get(part) ?? make(part);
+    made.set(part, known);
+    return known;
+  };
+}
+
+const portEntries = once((port: Port) => {
+  const { device, addresses, gateways, mac } = port;
+  // A router answers neighbour solicitations only for addresses of the very device (net/ipv6/ndisc.c), and
+  // sends its ICMP messages from the address of the device that they leave by.
+  const own = addresses.some(isV6) ? [...gateways, NAMESERVER6] : gateways;
+  return [
+    ...own.map((address) => addressEntry(device, address, bits(address))),
+    ...addresses.flatMap((address) => [unicast(address, device), neighbourEntry(device, address, mac)]),
+  ];
+});
+
+const hostEntries = once(({ vtep, linkLocal, mac, devices, endpoints }: RemoteHost) => [
+  ...devices.flatMap((device) => [
+    ...(isV6(vtep) ? [] : [neighbourEntry(device, vtep, mac)]),
+    neighbourEntry(device, linkLocal, mac),
+    forwardingEntry(device, mac, vtep),
+  ]),
+  ...endpoints.map(({ address, device }) => unicast(address, device, isV6(address) ? linkLocal : vtep)),
+]);
+
+const subnetEntries = once((subnets: readonly string[]) =>
+  subnets.map((destination) => routeEntry({ destination, type: 'unreachable' }, '')),
+);
+
+const gatewayEntries = once((gateways: readonly string[]) =>
+  [...gateways, NAMESERVER, NAMESERVER6].map((address) => addressEntry(LOOPBACK, address, bits(address))),
+);
+
+const exitEntries = once((exit: Exit) => {
+  const entries = [
+    addressEntry(UPLINK, exit.routerAddress, 31),
+    routeEntry({ destination: '0.0.0.0/0', type: 'unicast', via: exit.hostAddress }, UPLINK),
+  ];
+  if (exit.hostAddress6 !== '')
+    entries.push(
+      addressEntry(UPLINK, exit.routerAddress6, 127),
+      routeEntry({ destination: '::/0', type: 'unicast', via: exit.hostAddress6 }, UPLINK),
+    );
+  return entries;
+});
+
+/**
+ * By part, in the order in which they are written: a local address comes after a remote one, which it replaces where a
+ * container has just moved here.
+ */
+export function routerEntries(router: Router, exit: Exit | undefined): Map<object, readonly Entry[]> {
+  const parts = new Map<object, readonly Entry[]>();
+  parts.set(router.gateways, gatewayEntries(router.gateways));
+  parts.set(router.subnets, subnetEntries(router.subnets));
+  for (const remote of router.hosts) parts.set(remote, hostEntries(remote));
+  if (exit !== undefined) parts.set(exit, exitEntries(exit));
+  for (const port of router.ports) parts.set(port, portEntries(port));
+  return parts;
+}
+
+/** Everything of these kinds that the kernel holds and that is not its own doing. */
+export function listEntries(
+  netlink: Parameters<typeof route.listLinks>[0],
+  links: readonly route.Link[],
+): Entry[] {
+  const PROTO_KERNEL = 2;
+  const names = new Map(links.map((l) => [l.index, l.name]));
+  const nameOf = (index: number | undefined): string =>
+    index === undefined ? '' : (names.get(index) ?? String(index));
+  const addresses = route
+    .listAddresses(netlink)
+    .filter((a) => !a.address.startsWith('fe80:') && a.address !== '127.0.0.1' && a.address !== '::1')
+    .map((a) => addressEntry(nameOf(a.index), a.address, a.length));
+  const routes = ([4, 6] as const).flatMap((version) =>
+    route
+      .listRoutes(netlink, version)
+      .filter((r) => r.protocol !== PROTO_KERNEL)
+      .map(({ device, ...r }) => routeEntry(r, nameOf(device))),
+  );
+  const neighbours = ([4, 6] as const).flatMap((version) =>
+    route
+      .listNeighbours(netlink, version)
+      .filter((n) => n.state === 'permanent')
+      .map((n) => neighbourEntry(nameOf(n.device), n.address, n.mac)),
+  );
+  const forwarding = route
+    .listForwarding(netlink)
+    .map((f) => forwardingEntry(nameOf(f.device), f.mac, f.destination));
+  return [...addresses, ...routes, ...neighbours, ...forwarding];
+}

@@ -1,0 +1,124 @@
+/** Links of a router: its tunnels, its containers' veths and its way out. */
+import { type Netlink, NetlinkError } from '../../linux/netlink.ts';
+import { inNamespace, namespacePath, setSysctl } from '../../linux/netns.ts';
+import * as route from '../../linux/route.ts';
+import { VXLAN_PORT } from '../constants.ts';
+import type { Exit, Router } from '../state.ts';
+import { LOOPBACK, UPLINK } from './entries.ts';
+import { message, type Pass, send } from './pass.ts';
+
+export interface LinkOptions {
+  readonly router: Router;
+  readonly exit: Exit | undefined;
+  /** Of the router's namespace, and a file descriptor of that. */
+  readonly netlink: Netlink;
+  readonly namespace: number;
+  /** Of the host's. */
+  readonly hostNetlink: Netlink;
+  readonly hostNamespace: number;
+  /** Names of the links that were established before; undefined: nothing is known of this router. */
+  readonly before: ReadonlySet<string> | undefined;
+}
+
+/**
+ * A namespace takes its devices with it only some time after it has gone (net/core/net_namespace.c, cleanup_net), and
+ * not while a socket holds it: until then their names and tags would clash with new ones.
+ */
+export function deleteLinks(netlink: Netlink): void {
+  const devices = route.listLinks(netlink).filter((l) => l.kind !== '');
+  netlink.batch(devices.map(route.deleteLink));
+}
+
+/** Answers the router's links as they are afterwards. */
+export function establishLinks(options: LinkOptions, pass: Pass): route.Link[] {
+  const { router, exit, netlink, namespace, hostNetlink, hostNamespace, before } = options;
+  const where = router.namespace;
+  const had = (name: string): boolean => before?.has(name) === true;
+  let links = route.listLinks(netlink);
+  const byName = new Map(links.map((l) => [l.name, l]));
+  const wanted = new Set([
+    LOOPBACK,
+    ...router.tunnels.map((t) => t.device),
+    ...router.ports.map((p) => p.device),
+  ]);
+  if (exit !== undefined) wanted.add(UPLINK);
+  const stray = links.filter((l) => /^(vx\d|ct[0-9a-f]|uplink$)/.test(l.name) && !wanted.has(l.name));
+  if (before !== undefined)
+    for (const link of stray)
+      if (!before.has(link.name)) pass.repaired.push(`${where}: ${link.name} was not ours`);
+  send(netlink, stray.map(route.deleteLink), pass, where);
+
+  for (const tunnel of router.tunnels) {
+    const link = byName.get(tunnel.device);
+    const same =
+      link?.vxlan?.vni === tunnel.vni && link.vxlan.local === tunnel.local && link.vxlan.port === VXLAN_PORT;
+    if (same) continue;
+    if (link !== undefined) send(netlink, [route.deleteLink(link)], pass, where);
+    if (had(tunnel.device)) pass.repaired.push(`${where}: ${tunnel.device} was gone`);
+    try {
+      const { device: name, vni, local, mac, mtu } = tunnel;
+      hostNetlink.request(route.addVxlan({ name, vni, local, port: VXLAN_PORT, mac, mtu, namespace }));
+      pass.writes++;
+    } catch (error) {
+      const clash = error instanceof NetlinkError && error.code === 'EEXIST';
+      pass.failed.push({
+        message: clash
+          ? `network with tag ${tunnel.vni}: another VXLAN device of this host has this VNI already (a Docker Swarm overlay?); choose another --pkt-tag`
+          : message(error),
+      });
+    }
+  }
+
+  for (const port of router.ports) {
+    if (byName.has(port.device)) continue;
+    if (port.joined) {
+      pass.lost.push(port.endpoint);
+      continue;
+    }
+    if (had(port.device)) pass.repaired.push(`${where}: ${port.device} was gone`);
+    try {
+      netlink.request(
+        route.addVeth(
+          { name: port.device, mtu: port.mtu },
+          { name: port.peer, mac: port.mac, mtu: port.mtu, namespace: hostNamespace },
+        ),
+      );
+      pass.writes++;
+    } catch (error) {
+      pass.failed.push({ endpoint: port.endpoint, message: message(error) });
+    }
+  }
+
+  if (exit !== undefined && !byName.has(UPLINK)) {
+    if (had(UPLINK)) pass.repaired.push(`${where}: ${UPLINK} was gone`);
+    const old = route.listLinks(hostNetlink).find((l) => l.name === exit.device);
+    if (old !== undefined) send(hostNetlink, [route.deleteLink(old)], pass, 'host');
+    send(
+      hostNetlink,
+      [route.addVeth({ name: exit.device, mtu: 1500 }, { name: UPLINK, mtu: 1500, namespace })],
+      pass,
+      'host',
+    );
+  }
+
+  links = route.listLinks(netlink);
+  const down = links.filter((l) => !l.up && wanted.has(l.name));
+  for (const link of down) if (had(link.name)) pass.repaired.push(`${where}: ${link.name} was down`);
+  const ports = down.filter((l) => l.name.startsWith('ct'));
+  if (ports.length > 0)
+    inNamespace(namespacePath(router.namespace), () => {
+      for (const { name } of ports) {
+        setSysctl(`net/ipv4/conf/${name}/proxy_arp`, '1');
+        // Otherwise the kernel keeps an answer back for up to 0.8 s (net/ipv4/arp.c, parp_redo).
+        setSysctl(`net/ipv4/neigh/${name}/proxy_delay`, '0');
+        setSysctl(`net/ipv6/neigh/${name}/proxy_delay`, '0');
+      }
+    });
+  send(
+    netlink,
+    down.map((l) => route.setLink(l.index, { up: true })),
+    pass,
+    where,
+  );
+  return links;
+}

@@ -1,0 +1,72 @@
+/** Containers' own namespaces: their names lead to us, before their first process runs where the namespace is there by then. */
+import { NETLINK_NETFILTER, openNetlink } from '../../linux/netlink.ts';
+import { inNamespace, namespaceId, setSysctl } from '../../linux/netns.ts';
+import { openNft } from '../../linux/nftables.ts';
+import type { Port } from '../state.ts';
+import { message, type Pass } from './pass.ts';
+import { containerTable, createCommands } from './ruleset.ts';
+import { readGeneration, readTable } from './tables.ts';
+
+export interface Sandboxes {
+  /** Fine for a container that ends meanwhile. */
+  establish(port: Port, pass: Pass): void;
+  /** What is known of the others is forgotten. */
+  retain(ports: readonly Port[]): void;
+}
+
+/** A namespace whose names lead to us, with the generation of its rules. */
+interface Led {
+  readonly id: number;
+  readonly generation: number;
+  readonly port: Port;
+}
+
+export function openSandboxes(): Sandboxes {
+  const led = new Map<string, Led>();
+
+  function lead(sandbox: string, before: Led | undefined, pass: Pass): number {
+    return inNamespace(sandbox, () => {
+      const netlink = openNetlink(NETLINK_NETFILTER);
+      try {
+        if (before?.generation === readGeneration(netlink)) return before.generation;
+        setSysctl('net/ipv4/conf/all/route_localnet', '1');
+        const nft = openNft();
+        try {
+          const table = containerTable();
+          if (before === undefined || readTable(nft, table.name) === undefined) {
+            nft.run(createCommands(table));
+            pass.writes++;
+          }
+        } finally {
+          nft.close();
+        }
+        return readGeneration(netlink);
+      } finally {
+        netlink.close();
+      }
+    });
+  }
+
+  return {
+    establish(port, pass) {
+      const { sandbox } = port;
+      if (sandbox === undefined) return;
+      const known = led.get(sandbox);
+      if (known?.port === port && !pass.verify) return;
+      const id = namespaceId(sandbox);
+      if (id === undefined) return;
+      try {
+        const generation = lead(sandbox, known?.id === id ? known : undefined, pass);
+        led.set(sandbox, { id, generation, port });
+      } catch (error) {
+        // The container may end at any moment; a lasting fault shows on the next pass too.
+        if (namespaceId(sandbox) === id)
+          pass.failed.push({ endpoint: port.endpoint, message: `names in the container: ${message(error)}` });
+      }
+    },
+    retain(ports) {
+      const kept = new Set(ports.map((p) => p.sandbox));
+      for (const sandbox of led.keys()) if (!kept.has(sandbox)) led.delete(sandbox);
+    },
+  };
+}

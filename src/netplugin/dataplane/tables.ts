@@ -1,0 +1,191 @@
+/**
+ * Makes an nftables table of the kernel equal to a Table. The difference to what was established before is written, in
+ * one transaction; the kernel is read only when verifying, and only where its generation says that somebody else has
+ * changed something (every transaction makes a new one: net/netfilter/nf_tables_api.c, nf_tables_commit).
+ */
+import { type Netlink, readAttributes } from '../../linux/netlink.ts';
+import type { Nft } from '../../linux/nftables.ts';
+import type { Pass } from './pass.ts';
+import { createCommands, type Elements, elementCommands, type Table } from './ruleset.ts';
+
+const NFNL_SUBSYS_NFTABLES = 10;
+const NFT_MSG_GETGEN = 16;
+const NFTA_GEN_ID = 1;
+
+/** Generation of the rule set of the socket's namespace (a netfilter socket). */
+export function readGeneration(netlink: Netlink): number {
+  const type = (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETGEN;
+  const answer = netlink.get({ type, flags: 0, body: Buffer.alloc(4), text: 'nft generation' });
+  return (
+    readAttributes(answer?.body.subarray(4) ?? Buffer.alloc(0))
+      .get(NFTA_GEN_ID)
+      ?.readUInt32BE() ?? 0
+  );
+}
+
+/** One table of one namespace. */
+export interface OpenTable {
+  readonly nft: Nft;
+  /** A netfilter socket of the same namespace. */
+  readonly netlink: Netlink;
+  /** What was established; undefined: nothing yet. */
+  established?: { readonly table: Table; readonly rules: string; generation: number };
+}
+
+export function establishTable(open: OpenTable, table: Table, where: string, pass: Pass): void {
+  if (pass.verify) repair(open, where, pass);
+  const before = open.established;
+  if (before === undefined || before.table.body !== table.body) {
+    run(open, createCommands(table));
+    pass.writes++;
+    const generation = readGeneration(open.netlink);
+    open.established = { table, rules: readTable(open.nft, table.name)?.rules ?? '', generation };
+    return;
+  }
+  const { gone, added } = difference(before.table.parts, table.parts);
+  const commands = changeCommands(table.name, gone, added);
+  if (commands.length > 0) run(open, commands.join('\n'));
+  pass.writes += count(gone) + count(added);
+  open.established = { ...before, table };
+}
+
+/** Runs in one transaction; where somebody else's came in between, the next verification will read. */
+function run(open: OpenTable, commands: string): void {
+  const before = open.established;
+  open.nft.run(commands);
+  if (before === undefined) return;
+  const now = readGeneration(open.netlink);
+  before.generation = now === before.generation + 1 ? now : 0;
+}
+
+type Sets = ReadonlyMap<string, ReadonlySet<string>>;
+
+const count = (sets: Sets): number => [...sets.values()].reduce((sum, set) => sum + set.size, 0);
+
+/** From the parts that are not in both: elements that go, and that come. */
+function difference(
+  before: ReadonlyMap<object, Elements>,
+  after: ReadonlyMap<object, Elements>,
+): { gone: Sets; added: Sets } {
+  const gone = new Map<string, Set<string>>();
+  const added = new Map<string, Set<string>>();
+  const collect = (into: Map<string, Set<string>>, elements: Elements): void => {
+    for (const [set, list] of elements) {
+      const found = into.get(set) ?? new Set<string>();
+      for (const element of list) found.add(element);
+      into.set(set, found);
+    }
+  };
+  for (const [part, elements] of before) if (!after.has(part)) collect(gone, elements);
+  for (const [part, elements] of after) if (!before.has(part)) collect(added, elements);
+  for (const [set, elements] of gone)
+    for (const element of elements) if (added.get(set)?.delete(element)) elements.delete(element);
+  return { gone, added };
+}
+
+/** A map's element is deleted by its key. */
+function changeCommands(table: string, gone: Sets, added: Sets): string[] {
+  const commands: string[] = [];
+  for (const [set, elements] of gone)
+    commands.push(
+      ...elementCommands(
+        'delete',
+        table,
+        set,
+        [...elements].map((e) => e.split(' : ')[0] as string),
+      ),
+    );
+  for (const [set, elements] of added) commands.push(...elementCommands('add', table, set, elements));
+  return commands;
+}
+
+/** Puts right what others have changed, where the generation says that they may have. */
+function repair(open: OpenTable, where: string, pass: Pass): void {
+  const before = open.established;
+  if (before === undefined) return;
+  const generation = readGeneration(open.netlink);
+  if (generation === before.generation) return;
+  const actual = readTable(open.nft, before.table.name);
+  if (actual === undefined || actual.rules !== before.rules) {
+    pass.repaired.push(`${where}: rules of table ${before.table.name} differed`);
+    delete open.established; // made anew
+    return;
+  }
+  before.generation = generation;
+  const wanted = new Map<string, Map<string, string>>();
+  for (const elements of before.table.parts.values())
+    for (const [set, list] of elements) {
+      const texts = wanted.get(set) ?? new Map<string, string>();
+      for (const element of list) texts.set(normalElement(element), element);
+      wanted.set(set, texts);
+    }
+  const gone = new Map<string, Set<string>>();
+  const added = new Map<string, Set<string>>();
+  for (const [set, have] of actual.elements) {
+    if (OWN_BY_KERNEL.has(set)) continue;
+    const texts = wanted.get(set) ?? new Map<string, string>();
+    gone.set(set, new Set([...have].filter((element) => !texts.has(element))));
+    added.set(set, new Set([...texts].filter(([text]) => !have.has(text)).map(([, element]) => element)));
+  }
+  for (const [set, elements] of gone)
+    for (const element of elements) pass.repaired.push(`${where}: removed element ${element} of set ${set}`);
+  for (const [set, elements] of added)
+    for (const element of elements)
+      pass.repaired.push(`${where}: restored element ${normalElement(element)} of set ${set}`);
+  const commands = changeCommands(before.table.name, gone, added);
+  if (commands.length > 0) run(open, commands.join('\n'));
+  pass.writes += count(gone) + count(added);
+}
+
+/** Sets whose elements packets make. */
+const OWN_BY_KERNEL: ReadonlySet<string> = new Set(['hits']);
+
+/** A table as the kernel has it, its rules without handles and counters; undefined where there is none. */
+export function readTable(
+  nft: Nft,
+  name: string,
+): { rules: string; elements: Map<string, Set<string>> } | undefined {
+  let listing: Record<string, unknown>[];
+  try {
+    listing = nft.list(`list table ${name}`);
+  } catch {
+    return undefined;
+  }
+  const elements = new Map<string, Set<string>>();
+  const rules: unknown[] = [];
+  for (const item of listing) {
+    const set = (item.set ?? item.map) as { name: string; elem?: unknown[] } | undefined;
+    if (set !== undefined) elements.set(set.name, new Set((set.elem ?? []).map(elementText)));
+    else if ('chain' in item || 'rule' in item) rules.push(item);
+  }
+  const rest = JSON.stringify(rules, (key, value) =>
+    key === 'handle' || key === 'counter' ? undefined : value,
+  );
+  return { rules: rest, elements };
+}
+
+/** An element of nft's JSON as the text of a command, without what nft writes in more than one way. */
+function elementText(element: unknown): string {
+  if (Array.isArray(element)) return element.map(elementText).join(' : ');
+  if (typeof element !== 'object' || element === null) return String(element);
+  const { concat, prefix, range, elem } = element as {
+    concat?: unknown[];
+    prefix?: { addr: string; len: number };
+    range?: unknown[];
+    elem?: { val: unknown };
+  };
+  if (concat !== undefined) return concat.map(elementText).join(' . ');
+  if (prefix !== undefined) return `${prefix.addr}/${prefix.len}`;
+  if (range !== undefined) return range.map(elementText).join('-');
+  return elem === undefined ? JSON.stringify(element) : elementText(elem.val);
+}
+
+const PROTOCOL_NUMBERS: Readonly<Record<string, string>> = { tcp: '6', udp: '17', sctp: '132' };
+
+/** Our own element text as elementText writes the kernel's. */
+function normalElement(element: string): string {
+  return element
+    .replaceAll('"', '')
+    .replace(/\b(tcp|udp|sctp)\b/g, (name) => PROTOCOL_NUMBERS[name] ?? name)
+    .replace(/\/(32|128)(?= : |$)/, '');
+}
