@@ -1,0 +1,154 @@
+/**
+ * First packets of connections between network namespaces, by real sockets, many at once: TCP and UDP to a port where
+ * something listens, ICMP echo. All system calls return at once; what has arrived is looked up when all are sent.
+ */
+import koffi from 'koffi';
+import { addressBytes } from '../src/linux/address.ts';
+import {
+  AF_INET,
+  AF_INET6,
+  bind,
+  close,
+  SOCK_DGRAM,
+  SOCK_NONBLOCK,
+  SOCK_RAW,
+  SOCK_STREAM,
+  setOption,
+  socket,
+} from '../src/linux/libc.ts';
+import { inNamespace } from '../src/linux/netns.ts';
+import type { Packet } from '../src/model/verdict.ts';
+
+const libc = koffi.load('libc.so.6');
+const listen = libc.func('int listen(int fd, int backlog)');
+const connect = libc.func('int connect(int fd, const void *address, uint32_t length)');
+const sendto = libc.func(
+  'intptr_t sendto(int fd, const void *data, size_t length, int flags, const void *to, uint32_t size)',
+);
+const receive = libc.func('intptr_t recv(int fd, _Out_ void *data, size_t length, int flags)');
+const getsockopt = libc.func(
+  'int getsockopt(int fd, int level, int name, _Out_ void *value, _Inout_ uint32_t *length)',
+);
+
+const SOL_SOCKET = 1;
+const SO_REUSEADDR = 2;
+const SOL_IPV6 = 41;
+const IPV6_V6ONLY = 26;
+const SOL_TCP = 6;
+const TCP_INFO = 11;
+const TCP_ESTABLISHED = 1;
+const TCP = 6;
+const UDP = 17;
+
+/** struct sockaddr_in or sockaddr_in6. */
+function socketAddress(address: string, port: number): Buffer {
+  const bytes = addressBytes(address);
+  const out = Buffer.alloc(bytes.length === 4 ? 16 : 28);
+  out.writeUInt16LE(bytes.length === 4 ? AF_INET : AF_INET6, 0);
+  out.writeUInt16BE(port, 2);
+  bytes.copy(out, bytes.length === 4 ? 4 : 8);
+  return out;
+}
+
+const familyOf = (address: string): number => (address.includes(':') ? AF_INET6 : AF_INET);
+
+/** Where an address lives: path of its network namespace. */
+export type NamespaceOf = (address: string) => string;
+
+/** Answers for each packet whether it got through: connected, received, answered. */
+export async function probe(
+  packets: readonly Packet[],
+  namespaceOf: NamespaceOf,
+  waitMs: number,
+): Promise<boolean[]> {
+  const open: number[] = [];
+  const opened = (namespace: string, make: () => number): number => {
+    const fd = inNamespace(namespace, make);
+    open.push(fd);
+    return fd;
+  };
+  try {
+    const receivers = new Map<string, number>();
+    for (const { to, protocol, port = 0 } of packets) {
+      if (protocol !== TCP && protocol !== UDP) continue;
+      const name = `${protocol} ${to} ${port}`;
+      if (!receivers.has(name))
+        receivers.set(
+          name,
+          opened(namespaceOf(to), () => receiver(to, protocol, port)),
+        );
+    }
+    const senders = packets.map((packet, id) => opened(namespaceOf(packet.from), () => sender(packet, id)));
+    await new Promise((done) => setTimeout(done, waitMs));
+    const arrived = new Set<number>();
+    for (const [name, fd] of receivers)
+      if (name.startsWith(`${UDP} `)) for (const bytes of received(fd)) arrived.add(bytes.readUInt32BE(0));
+    return packets.map(({ protocol, from }, id) => {
+      const fd = senders[id] as number;
+      if (protocol === TCP) return isEstablished(fd);
+      if (protocol === UDP) return arrived.has(id);
+      return received(fd).some((bytes) => isEchoReply(bytes, from, id));
+    });
+  } finally {
+    for (const fd of open) close(fd);
+  }
+}
+
+function receiver(address: string, protocol: number, port: number): number {
+  const fd = socket(familyOf(address), (protocol === TCP ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK, 0);
+  setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+  if (address.includes(':')) setOption(fd, SOL_IPV6, IPV6_V6ONLY, 1);
+  const at = socketAddress(address, port);
+  bind(fd, at, at.length);
+  if (protocol === TCP) listen(fd, 512);
+  return fd;
+}
+
+function sender({ from, to, protocol, port = 0 }: Packet, id: number): number {
+  const icmp = protocol !== TCP && protocol !== UDP;
+  const type = icmp ? SOCK_RAW : protocol === TCP ? SOCK_STREAM : SOCK_DGRAM;
+  const fd = socket(familyOf(from), type | SOCK_NONBLOCK, icmp ? protocol : 0);
+  const own = socketAddress(from, 0);
+  bind(fd, own, own.length);
+  const peer = socketAddress(to, icmp ? 0 : port);
+  if (protocol === TCP) {
+    connect(fd, peer, peer.length);
+    return fd;
+  }
+  const data = icmp ? echoRequest(to, id) : Buffer.alloc(4);
+  if (!icmp) data.writeUInt32BE(id);
+  sendto(fd, data, data.length, 0, peer, peer.length);
+  return fd;
+}
+
+/** RFC 792; the kernel sums up for IPv6 (raw(7)). */
+function echoRequest(to: string, id: number): Buffer {
+  const bytes = Buffer.from([to.includes(':') ? 128 : 8, 0, 0, 0, 0, 0, 0, 1]);
+  bytes.writeUInt16BE(id, 4);
+  let sum = 0;
+  for (let i = 0; i < bytes.length; i += 2) sum += bytes.readUInt16BE(i);
+  bytes.writeUInt16BE(~((sum & 0xffff) + (sum >> 16)) & 0xffff, 2);
+  return bytes;
+}
+
+/** A raw IPv4 socket gives the IP header too. */
+function isEchoReply(bytes: Buffer, own: string, id: number): boolean {
+  const icmp = own.includes(':') ? bytes : bytes.subarray(((bytes[0] ?? 0) & 15) * 4);
+  return icmp[0] === (own.includes(':') ? 129 : 0) && icmp.readUInt16BE(4) === id;
+}
+
+function received(fd: number): Buffer[] {
+  const found: Buffer[] = [];
+  const buffer = Buffer.alloc(2048);
+  for (;;) {
+    const length = receive(fd, buffer, buffer.length, 0) as number;
+    if (length < 0) return found;
+    found.push(Buffer.from(buffer.subarray(0, length)));
+  }
+}
+
+function isEstablished(fd: number): boolean {
+  const info = Buffer.alloc(8);
+  const length = [info.length];
+  return getsockopt(fd, SOL_TCP, TCP_INFO, info, length) === 0 && info[0] === TCP_ESTABLISHED;
+}
