@@ -12,6 +12,25 @@ export const COMMANDS: readonly Listed[] = [
   { name: 'tenant', aliases: [], summary: 'tenants', load: () => import('./tenant.ts') },
   { name: 'network', aliases: ['net'], summary: 'networks', load: () => import('./network.ts') },
   { name: 'group', aliases: [], summary: 'endpoint groups', load: () => import('./group.ts') },
+  { name: 'policy', aliases: [], summary: 'policies and their rules', load: () => import('./policy.ts') },
+  {
+    name: 'netprofile',
+    aliases: [],
+    summary: 'network profiles: bandwidth, DSCP',
+    load: () => import('./netprofile.ts'),
+  },
+  {
+    name: 'app-profile',
+    aliases: [],
+    summary: 'groups that belong together',
+    load: () => import('./appProfile.ts'),
+  },
+  {
+    name: 'service',
+    aliases: [],
+    summary: 'virtual addresses in front of containers',
+    load: () => import('./service.ts'),
+  },
   {
     name: 'endpoint',
     aliases: ['ep'],
@@ -24,6 +43,15 @@ export const COMMANDS: readonly Listed[] = [
     summary: 'settings of the whole cluster',
     load: () => import('./global.ts'),
   },
+  { name: 'bgp', aliases: [], summary: 'BGP of hosts', load: () => import('./bgp.ts') },
+  {
+    name: 'external-contracts',
+    aliases: [],
+    summary: 'contracts of a physical fabric',
+    load: () => import('./externalContracts.ts'),
+  },
+  { name: 'aci-gw', aliases: [], summary: 'gateway to an ACI fabric', load: () => import('./aciGw.ts') },
+  { name: 'login', aliases: [], summary: 'logs in to netmaster', load: () => import('./login.ts') },
   { name: 'completion', aliases: [], summary: 'shell completion', load: () => import('./completion.ts') },
   { name: 'version', aliases: [], summary: 'versions', load: () => import('./version.ts') },
 ];

@@ -3,6 +3,7 @@ import { body, create, inspectCommand, listCommand, type Objects, removeCommand 
 
 const groups: Objects = {
   noun: 'group',
+  example: 'web',
   command: 'group',
   collection: 'endpointGroups',
   nameField: 'groupName',

@@ -32,7 +32,7 @@ export function overview(): string {
     'Usage: netctl [flags] COMMAND [SUBCOMMAND] [flags] [arguments]',
     '',
     'Commands:',
-    ...COMMANDS.map((c) => `  ${[c.name, ...c.aliases].join(', ').padEnd(16)}${c.summary}`),
+    ...COMMANDS.map((c) => `  ${[c.name, ...c.aliases].join(', ').padEnd(20)}${c.summary}`),
     '',
     'Flags:',
     ...flagLines(GLOBAL_FLAGS),
@@ -52,7 +52,7 @@ export function commandHelp(command: Command): string {
     'Subcommands:',
     ...command.subcommands.map(
       (s) =>
-        `  ${[s.name, ...(s.aliases ?? [])].join(', ').padEnd(16)}${s.args.join(' ').padEnd(16)}${s.summary}`,
+        `  ${[s.name, ...(s.aliases ?? [])].join(', ').padEnd(16)}${s.args.join(' ').padEnd(20)}${s.summary}`,
     ),
     '',
     'Examples:',

@@ -3,6 +3,7 @@ import { body, create, inspectCommand, listCommand, type Objects, removeCommand 
 
 const networks: Objects = {
   noun: 'network',
+  example: 'contiv-net',
   command: 'net',
   collection: 'networks',
   nameField: 'networkName',

@@ -12,6 +12,10 @@ export interface Column {
 export interface Objects {
   /** `network`, in texts. */
   readonly noun: string;
+  /** Where it is not the noun with an s. */
+  readonly plural?: string;
+  /** A name for the examples. */
+  readonly example: string;
   readonly command: string;
   readonly collection: string;
   /** Field that a list's --quiet prints. */
@@ -33,11 +37,12 @@ export const inspectPath = (collection: string, objectKey: string): string =>
 export const printJson = (invocation: Invocation, value: unknown): void =>
   invocation.print(JSON.stringify(value, null, 2));
 
-/** Without what was not given, as 1.x sends it; the server computes the links. */
-export function body(fields: Plain, links: readonly string[]): Plain {
+/** Without what was not given, as 1.x sends it; the server computes the links. No `links`: of a kind without any. */
+export function body(fields: Plain, links?: readonly string[]): Plain {
   const given = Object.entries(fields).filter(
     ([, value]) => value !== '' && value !== 0 && !(Array.isArray(value) && value.length === 0),
   );
+  if (links === undefined) return Object.fromEntries(given);
   return {
     ...Object.fromEntries(given),
     'link-sets': {},
@@ -48,11 +53,11 @@ export function body(fields: Plain, links: readonly string[]): Plain {
 const tenantFlags = (objects: Objects): Flag[] => (objects.inTenant ? [TENANT] : []);
 
 export function listCommand(objects: Objects): Subcommand {
-  const { noun, command, collection, nameField, columns } = objects;
+  const { noun, plural = `${noun}s`, command, collection, nameField, columns } = objects;
   return {
     name: 'ls',
     aliases: ['list'],
-    summary: `lists ${noun}s`,
+    summary: `lists ${plural}`,
     args: [],
     flags: [...tenantFlags(objects), ...LIST_FLAGS],
     examples: [`netctl ${command} ls`, `netctl ${command} ls -q`],
@@ -79,13 +84,13 @@ export function listCommand(objects: Objects): Subcommand {
 }
 
 export function inspectCommand(objects: Objects): Subcommand {
-  const { noun, command, collection } = objects;
+  const { noun, command, collection, example } = objects;
   return {
     name: 'inspect',
     summary: `shows a ${noun} and what runs in it, as JSON`,
     args: [noun.toUpperCase().replaceAll(' ', '-')],
     flags: tenantFlags(objects),
-    examples: [`netctl ${command} inspect web`],
+    examples: [`netctl ${command} inspect ${example}`],
     completes: collection,
     async run(invocation) {
       const [name = ''] = invocation.args;
@@ -98,14 +103,14 @@ export function inspectCommand(objects: Objects): Subcommand {
 }
 
 export function removeCommand(objects: Objects): Subcommand {
-  const { noun, command, collection } = objects;
+  const { noun, command, collection, example } = objects;
   return {
     name: 'rm',
     aliases: ['delete'],
     summary: `deletes a ${noun} that nothing uses`,
     args: [noun.toUpperCase().replaceAll(' ', '-')],
     flags: tenantFlags(objects),
-    examples: [`netctl ${command} rm web`],
+    examples: [`netctl ${command} rm ${example}`],
     completes: collection,
     async run(invocation) {
       const [name = ''] = invocation.args;
@@ -123,9 +128,10 @@ export async function create(
   objects: Objects,
   name: string,
   object: Plain,
+  done = 'Creating',
 ): Promise<void> {
   const objectKey = key(invocation, objects, name);
   const answer = await invocation.client.post(path(objects.collection, objectKey), object);
-  invocation.print(`Creating ${objects.noun} ${objectKey}`);
+  invocation.print(`${done} ${objects.noun} ${objectKey}`);
   invocation.warnLate(answer.headers);
 }

@@ -3,6 +3,7 @@ import { body, create, inspectCommand, listCommand, type Objects, removeCommand 
 
 const tenants: Objects = {
   noun: 'tenant',
+  example: 'blue',
   command: 'tenant',
   collection: 'tenants',
   nameField: 'tenantName',

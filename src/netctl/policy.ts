@@ -1,0 +1,243 @@
+import {
+  type Command,
+  type Flag,
+  type Invocation,
+  JSON_FLAG,
+  QUIET,
+  type Subcommand,
+  TENANT,
+  UsageError,
+} from './command.ts';
+import {
+  body,
+  create,
+  inspectCommand,
+  key,
+  listCommand,
+  type Objects,
+  path,
+  printJson,
+  removeCommand,
+} from './objects.ts';
+import { table } from './table.ts';
+
+type Plain = Record<string, unknown>;
+
+const policies: Objects = {
+  noun: 'policy',
+  plural: 'policies',
+  example: 'prod_web',
+  command: 'policy',
+  collection: 'policys',
+  nameField: 'policyName',
+  inTenant: true,
+  columns: [
+    { title: 'Tenant', of: (p) => p.tenantName },
+    { title: 'Policy', of: (p) => p.policyName },
+  ],
+};
+
+/** Named POLICY:RULE here. */
+const rules: Objects = {
+  noun: 'rule',
+  example: '1',
+  command: 'policy',
+  collection: 'rules',
+  nameField: 'ruleId',
+  inTenant: true,
+  columns: [],
+};
+
+const peer = (name: string, short: string, value: string, help: string): Flag => ({
+  name,
+  short,
+  kind: 'text',
+  value,
+  help,
+});
+
+/** What the direction does not take, and the flags that together say too much. */
+function checkPeers(invocation: Invocation): void {
+  const direction = invocation.text('direction');
+  if (direction !== 'in' && direction !== 'out')
+    throw new UsageError(`--direction: '${direction}' must be in or out`);
+  const [here, there] = direction === 'in' ? ['from', 'to'] : ['to', 'from'];
+  for (const what of ['group', 'network', 'ip-address'])
+    if (invocation.text(`${there}-${what}`) !== '')
+      throw new UsageError(
+        `--${there}-${what} does not go with direction ${direction}: use --${here}-${what}`,
+      );
+  if (invocation.text(`${here}-group`) !== '' && invocation.text(`${here}-network`) !== '')
+    throw new UsageError(`give one of --${here}-group and --${here}-network: a group is in one network`);
+}
+
+const ruleAdd: Subcommand = {
+  name: 'rule-add',
+  summary: 'adds a rule to a policy; at once in force for all groups with the policy',
+  args: ['POLICY', 'RULE'],
+  flags: [
+    {
+      name: 'direction',
+      short: 'd',
+      kind: 'text',
+      value: 'in|out',
+      help: 'packets to the containers, or from them',
+      default: 'in',
+    },
+    {
+      name: 'priority',
+      short: 'p',
+      kind: 'number',
+      value: '1-100',
+      help: 'the highest decides; at equal priority deny does',
+      default: '1',
+    },
+    peer('from-group', 'g', 'NAME', 'in: only from this group'),
+    peer('from-network', 'n', 'NAME', 'in: only from this network'),
+    peer('from-ip-address', 'i', 'ADDRESS[/LEN]', 'in: only from this address or prefix'),
+    peer('to-group', 'e', 'NAME', 'out: only to this group'),
+    peer('to-network', 'o', 'NAME', 'out: only to this network'),
+    peer('to-ip-address', 's', 'ADDRESS[/LEN]', 'out: only to this address or prefix'),
+    {
+      name: 'protocol',
+      short: 'l',
+      kind: 'text',
+      value: 'tcp|udp|icmp|NUMBER',
+      help: 'only this protocol',
+    },
+    { name: 'port', short: 'P', kind: 'number', value: '1-65535', help: 'only to this port' },
+    {
+      name: 'action',
+      short: 'j',
+      kind: 'text',
+      value: 'allow|deny',
+      help: 'what happens to a connection that it matches',
+      default: 'allow',
+    },
+    TENANT,
+  ],
+  examples: [
+    'netctl policy rule-add prod_web 1 -direction=in -protocol=tcp -action=deny',
+    'netctl policy rule-add prod_web 2 -direction=in -protocol=tcp -port=80 -action=allow -priority=10',
+    'netctl policy rule-add prod_db 1 -d in -g web -l tcp -P 5432 -j allow',
+  ],
+  completes: 'policys',
+  run(invocation) {
+    const [policy = '', rule = ''] = invocation.args;
+    checkPeers(invocation);
+    const fields = {
+      tenantName: invocation.text('tenant'),
+      policyName: policy,
+      ruleId: rule,
+      direction: invocation.text('direction'),
+      priority: invocation.number('priority'),
+      fromEndpointGroup: invocation.text('from-group'),
+      fromNetwork: invocation.text('from-network'),
+      fromIpAddress: invocation.text('from-ip-address'),
+      toEndpointGroup: invocation.text('to-group'),
+      toNetwork: invocation.text('to-network'),
+      toIpAddress: invocation.text('to-ip-address'),
+      protocol: invocation.text('protocol'),
+      port: invocation.number('port'),
+      action: invocation.text('action'),
+    };
+    return create(invocation, rules, `${policy}:${rule}`, body(fields, ['MatchEndpointGroup']));
+  },
+};
+
+function ruleTable(direction: string, found: readonly Plain[]): string[] {
+  const [side, field] = direction === 'in' ? ['From', 'from'] : ['To', 'to'];
+  return table(
+    [
+      'Rule',
+      'Priority',
+      `${side} EndpointGroup`,
+      `${side} Network`,
+      `${side} IpAddress`,
+      'Protocol',
+      'Port',
+      'Action',
+    ],
+    found
+      .filter((r) => r.direction === direction)
+      .map((r) => [
+        r.ruleId,
+        r.priority,
+        r[`${field}EndpointGroup`],
+        r[`${field}Network`],
+        r[`${field}IpAddress`],
+        r.protocol,
+        r.port,
+        r.action,
+      ]),
+  );
+}
+
+const ruleLs: Subcommand = {
+  name: 'rule-ls',
+  summary: 'lists the rules of a policy, incoming and outgoing',
+  args: ['POLICY'],
+  flags: [TENANT, JSON_FLAG, QUIET],
+  examples: ['netctl policy rule-ls prod_web'],
+  completes: 'policys',
+  async run(invocation) {
+    const [policy = ''] = invocation.args;
+    const tenant = invocation.text('tenant');
+    // Name the tenant or policy that does not exist, where empty tables would not.
+    await invocation.client.get(path('tenants', tenant));
+    await invocation.client.get(path(policies.collection, key(invocation, policies, policy)));
+    const all = (await invocation.client.get<Plain[]>('/api/v1/rules/')).body;
+    const found = all.filter((r) => r.tenantName === tenant && r.policyName === policy);
+    if (invocation.on('json')) return printJson(invocation, found);
+    if (invocation.on('quiet')) {
+      for (const { ruleId } of found) invocation.print(String(ruleId));
+      return;
+    }
+    invocation.print('Incoming Rules:');
+    for (const line of ruleTable('in', found)) invocation.print(line);
+    invocation.print('');
+    invocation.print('Outgoing Rules:');
+    for (const line of ruleTable('out', found)) invocation.print(line);
+  },
+};
+
+const ruleRm: Subcommand = {
+  name: 'rule-rm',
+  summary: 'deletes a rule of a policy',
+  args: ['POLICY', 'RULE'],
+  flags: [TENANT],
+  examples: ['netctl policy rule-rm prod_web 2'],
+  completes: 'policys',
+  async run(invocation) {
+    const [policy = '', rule = ''] = invocation.args;
+    const objectKey = key(invocation, rules, `${policy}:${rule}`);
+    const answer = await invocation.client.delete(path(rules.collection, objectKey));
+    invocation.print(`Deleting rule ${objectKey}`);
+    invocation.warnLate(answer.headers);
+  },
+};
+
+export const command: Command = {
+  name: 'policy',
+  summary: 'what may enter and leave the containers of groups',
+  subcommands: [
+    {
+      name: 'create',
+      summary: 'creates a policy without rules',
+      args: ['POLICY'],
+      flags: [TENANT],
+      examples: ['netctl policy create prod_web', 'netctl group create contiv-net web -policy=prod_web'],
+      run(invocation) {
+        const [name = ''] = invocation.args;
+        const fields = { tenantName: invocation.text('tenant'), policyName: name };
+        return create(invocation, policies, name, body(fields, ['Tenant']));
+      },
+    },
+    ruleAdd,
+    ruleLs,
+    ruleRm,
+    listCommand(policies),
+    inspectCommand(policies),
+    { ...removeCommand(policies), summary: 'deletes a policy that no group carries, with its rules' },
+  ],
+};

@@ -1,0 +1,109 @@
+/** Runs a command line. */
+import { ApiError, connect } from '../client/client.ts';
+import { LATE_HEADER } from '../client/protocol.ts';
+import { type Command, type Invocation, type Subcommand, UsageError } from './command.ts';
+import { COMMANDS } from './commands.ts';
+import { nearest, parseFlags } from './flags.ts';
+import { commandHelp, GLOBAL_FLAGS, overview, subcommandHelp, usageLine } from './help.ts';
+
+/** What a command line touches besides netmaster. */
+export interface Terminal {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  print(line: string): void;
+  printError(line: string): void;
+}
+
+/** What stands before the command, with the flag's value where it takes one. */
+function splitGlobal(words: readonly string[]): { global: string[]; rest: string[] } {
+  const global: string[] = [];
+  let i = 0;
+  while (i < words.length && (words[i] as string).startsWith('-')) {
+    const word = words[i] as string;
+    global.push(word);
+    i++;
+    if (/^--?netmaster$/.test(word) && i < words.length) global.push(words[i++] as string);
+  }
+  return { global, rest: words.slice(i) };
+}
+
+async function findCommand(name: string): Promise<Command> {
+  const listed = COMMANDS.find((c) => c.name === name || c.aliases.includes(name));
+  if (listed !== undefined) return (await listed.load()).command;
+  const near = nearest(
+    name,
+    COMMANDS.flatMap((c) => [c.name, ...c.aliases]),
+  );
+  throw new UsageError(
+    `unknown command '${name}'${near === undefined ? ': see netctl --help' : `: did you mean ${near}?`}`,
+  );
+}
+
+function findSubcommand(command: Command, name: string | undefined): Subcommand {
+  const found = command.subcommands.find((s) => s.name === (name ?? '') || s.aliases?.includes(name ?? ''));
+  if (found !== undefined) return found;
+  const names = command.subcommands.map((s) => s.name);
+  const near = name === undefined ? undefined : nearest(name, names);
+  throw new UsageError(
+    name === undefined
+      ? `netctl ${command.name} needs a subcommand: ${names.join(', ')}`
+      : `unknown subcommand '${name}' of netctl ${command.name}: ${near === undefined ? `it has ${names.join(', ')}` : `did you mean ${near}?`}`,
+  );
+}
+
+async function run(words: readonly string[], { env, print, printError }: Terminal): Promise<void> {
+  const { global, rest } = splitGlobal(words);
+  const asksHelp = (word: string | undefined): boolean => /^(--?help|-h)$/.test(word ?? '');
+  parseFlags(global, GLOBAL_FLAGS);
+  if (rest.length === 0 || asksHelp(global.at(-1)) || (rest[0] === 'help' && rest.length === 1))
+    return print(overview());
+  const [name, ...words2] = rest[0] === 'help' ? [...rest.slice(1), '--help'] : rest;
+  const command = await findCommand(name as string);
+  const bare = command.subcommands[0]?.name === '';
+  if (!bare && (words2.length === 0 || asksHelp(words2[0]))) return print(commandHelp(command));
+  const sub = findSubcommand(command, bare ? undefined : words2[0]);
+  const tail = bare ? words2 : words2.slice(1);
+  const end = tail.indexOf('--');
+  if (tail.slice(0, end < 0 ? tail.length : end).some(asksHelp)) return print(subcommandHelp(command, sub));
+
+  const flags = [...sub.flags, ...GLOBAL_FLAGS];
+  const { args, values } = parseFlags([...global, ...tail], flags);
+  const variadic = sub.args.at(-1)?.endsWith('...') === true;
+  if (!variadic && args.length !== sub.args.length) throw new UsageError(`usage: ${usageLine(command, sub)}`);
+  const value = (flag: string): string =>
+    values.get(flag)?.at(-1) ?? flags.find((f) => f.name === flag)?.default ?? '';
+  const urls = (value('netmaster') || env.NETMASTER || 'http://netmaster:9999').split(',').filter((u) => u);
+  for (const url of urls)
+    if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
+      throw new UsageError(`--netmaster: '${url}' is not a URL like http://netmaster:9999`);
+  const client = connect({ urls, insecure: value('insecure') === 'true' });
+  const invocation: Invocation = {
+    client,
+    args,
+    text: value,
+    number: (flag) => Number(value(flag)),
+    list: (flag) => values.get(flag) ?? [],
+    on: (flag) => value(flag) === 'true',
+    print,
+    warnLate(headers) {
+      const late = headers[LATE_HEADER];
+      if (late) printError(`netctl: warning: not yet applied on ${late}`);
+    },
+  };
+  try {
+    await sub.run(invocation);
+  } finally {
+    client.close();
+  }
+}
+
+/** Answers the exit status: 0 done, 1 wrong usage, 3 the server refused or could not be reached. */
+export async function netctl(words: readonly string[], terminal: Terminal): Promise<number> {
+  try {
+    await run(words, terminal);
+    return 0;
+  } catch (error) {
+    if (!(error instanceof UsageError || error instanceof ApiError)) throw error;
+    terminal.printError(`netctl: ${error.message.replaceAll('\n', ' ')}`);
+    return error instanceof UsageError ? 1 : 3;
+  }
+}

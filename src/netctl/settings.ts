@@ -1,0 +1,83 @@
+/** What the commands of objects that there is one of have in common: info, inspect and set. */
+import { ApiError } from '../client/client.ts';
+import { type Invocation, JSON_FLAG, type Subcommand, UsageError } from './command.ts';
+import { inspectPath, path, printJson } from './objects.ts';
+import { table } from './table.ts';
+
+type Plain = Record<string, unknown>;
+
+export interface Settings {
+  readonly command: string;
+  readonly collection: string;
+  /** Of the one object, its name too. */
+  readonly key: string;
+  /** Flag to field, short name, form of the value, help. */
+  readonly settings: Readonly<
+    Record<string, readonly [field: string, short: string, value: string, help: string]>
+  >;
+  readonly example: string;
+}
+
+export function settingsCommands({ command, collection, key, settings, example }: Settings): Subcommand[] {
+  async function present(invocation: Invocation): Promise<Plain> {
+    try {
+      return (await invocation.client.get<Plain>(path(collection, key))).body;
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 404) return { name: key };
+      throw error;
+    }
+  }
+  return [
+    {
+      name: 'info',
+      summary: 'shows the settings',
+      args: [],
+      flags: [JSON_FLAG],
+      examples: [`netctl ${command} info`],
+      async run(invocation) {
+        const { body } = await invocation.client.get<Plain[]>(`/api/v1/${collection}/`);
+        if (invocation.on('json')) return printJson(invocation, body);
+        const found = body[0] ?? {};
+        const rows = Object.entries(settings).map(([flag, [field]]) => [flag, found[field]]);
+        for (const line of table(['Setting', 'Value'], rows)) invocation.print(line);
+      },
+    },
+    {
+      name: 'inspect',
+      summary: 'shows the settings and what is in use, as JSON',
+      args: [],
+      flags: [],
+      examples: [`netctl ${command} inspect`],
+      async run(invocation) {
+        printJson(invocation, (await invocation.client.get(inspectPath(collection, key))).body);
+      },
+    },
+    {
+      name: 'set',
+      summary: 'changes settings; those that are not named stay',
+      args: [],
+      flags: Object.entries(settings).map(([name, [, short, value, help]]) => ({
+        name,
+        short,
+        kind: 'text',
+        value,
+        help,
+      })),
+      examples: [example],
+      async run(invocation) {
+        const changes = Object.entries(settings)
+          .map(([flag, [field]]) => [field, invocation.text(flag)] as const)
+          .filter(([, value]) => value !== '');
+        if (changes.length === 0)
+          throw new UsageError(`nothing to set: give one of --${Object.keys(settings).join(', --')}`);
+        const { 'link-sets': _sets, links: _links, ...before } = await present(invocation);
+        const answer = await invocation.client.post(path(collection, key), {
+          ...before,
+          ...Object.fromEntries(changes),
+        });
+        invocation.print(`Updating ${key}`);
+        invocation.warnLate(answer.headers);
+      },
+    },
+  ];
+}
