@@ -41,10 +41,10 @@ export interface Problem {
 }
 
 /**
- * `tag`: a VNI or VLAN id, stored as `vni`. `subnet`: the addresses given out in it. `pool`: a group's cursor in its
- * network. `vip`: an address of the network, stored as `vip`.
+ * `tag`: a VNI or VLAN id, stored as `vni`. `subnet`: the addresses of a network. `subnets`: those of a tenant.
+ * `pool`: a group's cursor in its network. `vip`: an address of the network, stored as `vip`.
  */
-export type Allocation = 'tag' | 'subnet' | 'pool' | 'vip';
+export type Allocation = 'tag' | 'subnet' | 'subnets' | 'pool' | 'vip';
 
 export interface Kind<S extends TObject = TObject, T = Static<S>> {
   /** As in links: `tenant`, `network`, `endpointGroup`. */

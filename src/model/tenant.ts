@@ -23,6 +23,7 @@ export const tenant: Kind<typeof TenantSchema> = {
   keyFields: ['tenantName'],
   updatable: false,
   references: [],
+  allocates: ['subnets'],
   check: (object) => checkLabel('tenant', 'tenantName', object.tenantName),
   checkRemoval(object) {
     if (object.tenantName !== DEFAULT_TENANT) return undefined;

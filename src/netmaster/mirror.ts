@@ -2,8 +2,8 @@
  * All objects in memory, fed by the store's watch: reads are answered from here, decisions are made on it,
  * and agents are told from here what changed.
  *
- * Store keys are /contiv/KIND/KEY: intent, and beside it endpoint/ID, host/NAME, address/NETWORK/ADDRESS and
- * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME and guard/KIND/KEY, of which the last five are netmaster's own.
+ * Store keys are /contiv/KIND/KEY: intent, and beside it endpoint/ID and host/NAME. Netmaster's own are address/NETWORK/ADDRESS,
+ * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT and guard/KIND/KEY.
  */
 import type { WatchedObject } from '../client/protocol.ts';
 import type { World } from '../model/kind.ts';
@@ -14,7 +14,7 @@ export const ROOT = '/contiv/';
 export const storeKey = (kind: string, key: string): string => `${ROOT}${kind}/${key}`;
 
 /** Kinds that no agent needs to see. */
-const PRIVATE = new Set(['address', 'cursor', 'tag', 'name', 'guard']);
+const PRIVATE = new Set(['address', 'cursor', 'tag', 'name', 'subnets', 'guard']);
 /** Changes that a watcher can resume over. */
 const HISTORY = 10_000;
 

@@ -3,6 +3,7 @@ import type { EndpointGroup } from '../../model/endpointGroup.ts';
 import type { Allocation } from '../../model/kind.ts';
 import type { Network } from '../../model/network.ts';
 import type { ServiceLB, StoredServiceLB } from '../../model/serviceLB.ts';
+import type { Tenant } from '../../model/tenant.ts';
 import type { Check, Write } from '../../store/store.ts';
 import { type Mirror, storeKey } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
@@ -50,8 +51,19 @@ const cursors = (mirror: Mirror, keys: readonly string[]): Write[] =>
     .filter((key) => mirror.stored('cursor', key) !== undefined)
     .map((key) => ({ key: storeKey('cursor', key), value: undefined }));
 
-/** Reservations that no endpoint came for, and where the next address would have been. */
+/**
+ * Networks of a tenant are created one after the other, so that each sees the subnets of those before. Taking back:
+ * reservations that no endpoint came for, and where the next address would have been.
+ */
 const subnet: Allocator<Network> = {
+  give(mirror, key, { tenantName }) {
+    const subnets = { key: storeKey('subnets', tenantName) };
+    return {
+      fields: {},
+      checks: [{ ...subnets, revision: mirror.stored('subnets', tenantName)?.revision ?? 0 }],
+      writes: [{ ...subnets, value: { last: key } }],
+    };
+  },
   take: (mirror, key) => [
     ...[...mirror.addresses(key).keys()].map((address) => ({
       key: storeKey('address', `${key}/${address}`),
@@ -59,6 +71,12 @@ const subnet: Allocator<Network> = {
     })),
     ...cursors(mirror, [cursorKey(key, undefined, 4), cursorKey(key, undefined, 6)]),
   ],
+};
+
+/** Of a tenant: the record of its networks' subnets. */
+const subnets: Allocator<Tenant> = {
+  take: (mirror, key) =>
+    mirror.stored('subnets', key) === undefined ? [] : [{ key: storeKey('subnets', key), value: undefined }],
 };
 
 const pool: Allocator<EndpointGroup> = {
@@ -98,4 +116,6 @@ const vip: Allocator<ServiceLB> = {
   ],
 };
 
-export const ALLOCATORS = { tag, subnet, pool, vip } as unknown as Readonly<Record<Allocation, Allocator>>;
+export const ALLOCATORS = { tag, subnet, subnets, pool, vip } as unknown as Readonly<
+  Record<Allocation, Allocator>
+>;
