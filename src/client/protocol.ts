@@ -59,7 +59,8 @@ export const LATE_HEADER = 'contiv-late-hosts';
 
 /**
  * The kinds on the watch: `tenant`, `network`, `endpointGroup`, `global` and all further intent, `endpoint`, `host`.
- * A `network` carries `vni`, the tag on the wire, also where it was given out automatically.
+ * A `network` carries `vni`, the tag on the wire, also where it was given out automatically, and a `serviceLB` in the
+ * same way `vip`, its virtual address.
  * Objects are without `key`, `links` and `link-sets`.
  */
 export interface WatchedObject {

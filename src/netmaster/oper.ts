@@ -122,7 +122,7 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror, key: string)
     if (mirror.get<Host>('host', key) === undefined)
       throw new Refusal(
         404,
-        `Bgp ${key}: no agent runs on a host named ${key}, so there is nothing to inspect`,
+        `Bgp ${key}: no agent runs on a host named ${key}, so there is nothing to inspect; nothing acts on BGP settings yet`,
       );
     return {};
   },
