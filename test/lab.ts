@@ -109,7 +109,7 @@ export async function clear(): Promise<void> {
   const gone = await differences();
   if (gone !== '') throw new Error(`the lab is not as before: ${gone}`);
   for (const tenant of (await netctl('tenant', 'ls', '-q')).split('\n')) {
-    for (const kind of ['group', 'net'])
+    for (const kind of ['service', 'group', 'policy', 'netprofile', 'net'])
       for (const name of (await netctl(kind, 'ls', '-q', '-t', tenant)).split('\n'))
         if (name !== '') await netctl(kind, 'rm', '-t', tenant, name);
     if (tenant !== 'default') await netctl('tenant', 'rm', tenant);
