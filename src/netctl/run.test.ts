@@ -1,0 +1,150 @@
+/** Command lines against a server that takes everything; what 1.x sends is in test/conformance.test.ts. */
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { COMMANDS } from './commands.ts';
+import { netctl } from './run.ts';
+
+let server: Server;
+let sent: [request: string, body: unknown][] = [];
+const missing = new Set<string>();
+
+beforeAll(async () => {
+  server = createServer(async (request, response) => {
+    let body = '';
+    for await (const chunk of request) body += chunk;
+    sent.push([`${request.method} ${request.url}`, body === '' ? undefined : JSON.parse(body)]);
+    const isList = request.method === 'GET' && /^\/api\/v1\/\w+\/$/.test(request.url ?? '');
+    response.writeHead(missing.has(request.url ?? '') ? 404 : 200);
+    response.end(isList ? '[]' : '{}');
+  });
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+});
+afterAll(() => server.close());
+
+async function run(line: string): Promise<{ exit: number; out: string[]; err: string[] }> {
+  sent = [];
+  const words = [...line.matchAll(/"([^"]*)"|(\S+)/g)].map((m) => m[1] ?? m[2] ?? '');
+  const out: string[] = [];
+  const err: string[] = [];
+  const exit = await netctl(words, {
+    env: { NETMASTER: `http://127.0.0.1:${(server.address() as AddressInfo).port}` },
+    print: (text) => out.push(text),
+    printError: (text) => err.push(text),
+  });
+  return { exit, out, err };
+}
+
+const LINKS = (...names: string[]) => ({
+  'link-sets': {},
+  links: Object.fromEntries(names.map((name) => [name, {}])),
+});
+
+it.each<[line: string, request: string, body: unknown]>([
+  [
+    'policy rule-add prod_web 2 -direction=in -protocol=tcp -port=80 -action=allow -priority=10',
+    'POST /api/v1/rules/default:prod_web:2/',
+    {
+      tenantName: 'default',
+      policyName: 'prod_web',
+      ruleId: '2',
+      direction: 'in',
+      priority: 10,
+      protocol: 'tcp',
+      port: 80,
+      action: 'allow',
+      ...LINKS('MatchEndpointGroup'),
+    },
+  ],
+  ['policy rule-rm -t blue prod_web 2', 'DELETE /api/v1/rules/blue:prod_web:2/', undefined],
+  [
+    'service create lb -t blue -s net1 -l app=web -l tier=a,b -p 80:8080:TCP --port=53:53:UDP -ip 20.1.1.9',
+    'POST /api/v1/serviceLBs/blue:lb/',
+    {
+      tenantName: 'blue',
+      serviceName: 'lb',
+      networkName: 'net1',
+      ipAddress: '20.1.1.9',
+      selectors: ['app=web', 'tier=a,b'],
+      ports: ['80:8080:TCP', '53:53:UDP'],
+      ...LINKS('Network', 'Tenant'),
+    },
+  ],
+  [
+    'external-contracts create ext -c -a one -a two',
+    'POST /api/v1/extContractsGroups/default:ext/',
+    {
+      tenantName: 'default',
+      contractsGroupName: 'ext',
+      contractsType: 'consumed',
+      contracts: ['one', 'two'],
+      ...LINKS('Tenant'),
+    },
+  ],
+  ['service rm lb', 'DELETE /api/v1/serviceLBs/default:lb/', undefined],
+  ['bgp inspect host1', 'GET /api/v1/inspect/Bgps/host1/', undefined],
+])('netctl %s sends %s', async (line, request, body) => {
+  expect(await run(line)).toMatchObject({ exit: 0, err: [] });
+  expect(sent).toEqual([[request, body]]);
+});
+
+it('aci-gw set creates the gateway where there is none', async () => {
+  missing.add('/api/v1/aciGws/aciGw/');
+  try {
+    // The stand-in answers 404 to the POST too.
+    expect((await run('aci-gw set -d dom -e yes')).exit).toBe(3);
+  } finally {
+    missing.clear();
+  }
+  expect(sent.at(-1)).toEqual([
+    'POST /api/v1/aciGws/aciGw/',
+    { name: 'aciGw', physicalDomain: 'dom', enforcePolicies: 'yes' },
+  ]);
+});
+
+it.each([
+  ['policy rule-add -d sideways p 1', "--direction: 'sideways' must be in or out"],
+  ['policy rule-add -d in -o net1 p 1', '--to-network does not go with direction in: use --from-network'],
+  ['policy rule-add -d out -i 8.8.8.8 p 1', '--from-ip-address does not go with direction out'],
+  ['policy rule-add -d out -e web -o net1 p 1', 'give one of --to-group and --to-network'],
+  ['policy rule-add -P http p 1', "--port: 'http' must be a whole number"],
+  ['external-contracts create -p -c -a x ext', 'give one of --provided and --consumed'],
+  ['external-contracts create -a x ext', 'give one of --provided and --consumed'],
+  ['external-contracts create -p ext', '--contract is missing'],
+  ['service create lb -l a=b -p 80:80:TCP', '--network is missing'],
+  ['bgp create host1 --router-ip 50.1.1.2 --as 1', 'must be an address with its prefix length'],
+  ['aci-gw set', 'nothing to set: give one of --path-bindings'],
+  ['login root', 'usage: netctl login'],
+])('netctl %s is wrong usage and sends nothing', async (line, text) => {
+  const { exit, out, err } = await run(line);
+  expect({ exit, out, sent }).toEqual({ exit: 1, out: [], sent: [] });
+  expect(err).toEqual([expect.stringContaining(text)]);
+});
+
+it('rule-ls prints incoming and outgoing rules as two tables', async () => {
+  expect((await run('policy rule-ls p')).out).toEqual([
+    'Incoming Rules:',
+    'Rule  Priority  From EndpointGroup  From Network  From IpAddress  Protocol  Port  Action',
+    '----  --------  ------------------  ------------  --------------  --------  ----  ------',
+    '',
+    'Outgoing Rules:',
+    'Rule  Priority  To EndpointGroup  To Network  To IpAddress  Protocol  Port  Action',
+    '----  --------  ----------------  ----------  ------------  --------  ----  ------',
+  ]);
+});
+
+it('every example in the help is a command line that works', async () => {
+  let tried = 0;
+  for (const listed of COMMANDS) {
+    const { command } = await listed.load();
+    expect(command.name).toBe(listed.name);
+    for (const sub of command.subcommands) {
+      expect(sub.examples.length, `${command.name} ${sub.name}`).toBeGreaterThan(0);
+      for (const example of sub.examples.filter((e) => e.startsWith('netctl ') && !e.includes('|'))) {
+        expect(await run(example.slice('netctl '.length)), example).toMatchObject({ exit: 0, err: [] });
+        tried++;
+      }
+    }
+  }
+  expect(tried).toBeGreaterThan(40);
+});
