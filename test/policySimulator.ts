@@ -112,12 +112,14 @@ function chainsOf(router: Router): Chains {
     let ct = get(`${set}${v6}`, own) ?? 0;
     if (ct === 0) return PASS;
     ct = get('narrowed', ct, ranged(peer)) ?? ct;
-    let group = get(`members${v6}`, peer) ?? 0;
-    if (get('told', ct, group) === undefined) group = 0;
+    const group = get(`members${v6}`, peer) ?? 0;
     const mark =
-      get('by_port', ct, group, protocol, port) ??
-      get('by_protocol', ct, group, protocol) ??
-      get('by_group', ct, group) ??
+      get('by_group_port', ct, group, protocol, port) ??
+      get('by_port', ct, protocol, port) ??
+      get('by_group_protocol', ct, group, protocol) ??
+      get('by_protocol', ct, protocol) ??
+      get('by_group_any', ct, group) ??
+      get('by_any', ct) ??
       0;
     return { denied: mark >= DENY, rule: keys.get(`${ct} ${mark % DENY}`) ?? '' };
   };

@@ -29,7 +29,7 @@ export interface Router {
   /** Other hosts that have endpoints of the tenant. */
   readonly hosts: readonly RemoteHost[];
   /** Subnets of the tenant's networks: an unreachable route covers what no endpoint has. */
-  readonly subnets: readonly string[];
+  readonly subnets: readonly Subnet[];
   /** Gateway addresses, which this router answers for on every host. */
   readonly gateways: readonly string[];
   readonly publications: readonly Publication[];
@@ -37,6 +37,13 @@ export interface Router {
   readonly ruleSets: readonly RuleSet[];
   /** Disjoint ranges of addresses that the rules here tell apart. */
   readonly ranges: readonly AddressRange[];
+}
+
+/** A subnet of a network; a network with IPv6 has two. */
+export interface Subnet {
+  readonly prefix: string;
+  /** Number of the network: its VNI. */
+  readonly network: number;
 }
 
 /** The VXLAN device of one network. */
@@ -75,8 +82,8 @@ export interface Port {
   readonly addresses: readonly string[];
   /** Gateways of the endpoint's network: also on the device, so that the router's own messages come from them. */
   readonly gateways: readonly string[];
-  /** Subnets of the endpoint's network: between them the router must not be seen (ttl kept). */
-  readonly subnets: readonly string[];
+  /** Number of the endpoint's network, 0 where it is not known: within it the router must not be seen (ttl kept). */
+  readonly network: number;
   /** Other addresses that the same container has in this tenant: legal sources here too. */
   readonly alsoFrom: readonly string[];
   /** False until the runtime has taken the container's end: from then on a missing device is not made again. */
@@ -104,7 +111,7 @@ export interface Remote {
  * that carry the same policies. The peer is known by its group's number; a range of addresses that rules name leads to
  * another rule set, made for peers in that range.
  *
- *   rule set, peer's address -> range -> rule set -> group, where the set tells it apart -> protocol, port -> rule
+ *   rule set, peer's address -> range -> rule set -> peer's group, protocol, port -> rule
  */
 export interface RuleSet {
   /** Not 0; unique in the tenant on this host. */
@@ -113,13 +120,12 @@ export interface RuleSet {
   readonly name: string;
   /** Range to the rule set for peers in it. */
   readonly narrowed: readonly { readonly range: number; readonly to: number }[];
-  /** Groups that it tells apart; all others count as 0. */
-  readonly groups: readonly number[];
   readonly decisions: readonly Decision[];
 }
 
-/** The most specific one that fits decides: group, protocol and port, then group and protocol, then group. */
+/** The most specific one that fits decides: by port before by protocol before any, and of two that say as much the group's. */
 export interface Decision {
+  /** Number of the peer's group; 0: any. */
   readonly group: number;
   /** IANA number; absent: any. */
   readonly protocol?: number;

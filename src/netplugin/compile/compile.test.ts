@@ -136,7 +136,7 @@ describe('a container here', () => {
         mtu: 1450,
         addresses: ['20.1.1.2'],
         gateways: ['20.1.1.254'],
-        subnets: ['20.1.1.0/24'],
+        network: 1001,
         alsoFrom: [],
         joined: true,
         group: 0,
@@ -150,7 +150,12 @@ describe('a container here', () => {
   it('makes its router answer for all gateways and cover all subnets of the tenant', () => {
     const of = router({ networks: [NET2, DUAL, NET1], here: [endpoint('ep2', '20.1.1.2')] });
     expect(of.gateways).toEqual(['20.1.1.254', '20.1.2.254', '20.1.3.254', 'fd00:3::1']);
-    expect(of.subnets).toEqual(['20.1.1.0/24', '20.1.2.0/24', '20.1.3.0/24', 'fd00:3::/64']);
+    expect(of.subnets).toEqual([
+      { prefix: '20.1.1.0/24', network: 1001 },
+      { prefix: '20.1.2.0/24', network: 1002 },
+      { prefix: '20.1.3.0/24', network: 1003 },
+      { prefix: 'fd00:3::/64', network: 1003 },
+    ]);
     expect(of.tunnels.map((t) => t.device)).toEqual(['vx1001', 'vx1002', 'vx1003']);
   });
 
@@ -160,7 +165,7 @@ describe('a container here', () => {
     expect(port).toMatchObject({
       addresses: ['20.1.3.2', 'fd00:3::2'],
       gateways: ['20.1.3.254', 'fd00:3::1'],
-      subnets: ['20.1.3.0/24', 'fd00:3::/64'],
+      network: 1003,
     });
   });
 
@@ -183,7 +188,7 @@ describe('a container here', () => {
       ipv6Gateway: 'FD00:0:0::0001',
     });
     const of = router({ networks: [plain], here: [endpoint('ep2', '20.1.1.12')] });
-    expect(of.subnets).toEqual(['20.1.1.0/24', 'fd00::/64']);
+    expect(of.subnets.map((s) => s.prefix)).toEqual(['20.1.1.0/24', 'fd00::/64']);
     expect(of.gateways).toEqual(['fd00::1']);
   });
 });
@@ -360,7 +365,7 @@ it('a vlan network has no tunnel, its subnet is covered all the same', () => {
   const vlan = { ...NET2, encap: 'vlan' } as const;
   const of = router({ networks: [NET1, vlan], here: [endpoint('ep2', '20.1.1.2')] });
   expect(of.tunnels.map((t) => t.device)).toEqual(['vx1001']);
-  expect(of.subnets).toContain('20.1.2.0/24');
+  expect(of.subnets.map((s) => s.prefix)).toContain('20.1.2.0/24');
 });
 
 describe('publications', () => {

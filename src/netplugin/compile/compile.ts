@@ -9,7 +9,7 @@
  */
 import { addressNumber, numberAddress, parseSubnet, subnetPrefix } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
-import type { Exit, HostState, Port, Publication, RemoteHost, Router, Tunnel } from '../state.ts';
+import type { Exit, HostState, Port, Publication, RemoteHost, Router, Subnet, Tunnel } from '../state.ts';
 import type { Attachment, LocalHost, TenantView, View, WatchedNetwork } from '../view.ts';
 import { type Memo, openMemo } from './memo.ts';
 import {
@@ -104,7 +104,9 @@ function compileRouter(
     ),
     ports: ports(context, attachments),
     hosts: remoteHosts(context, view, new Set(attachments.flatMap((a) => a.endpoint.ipAddress))),
-    subnets: memo.use(keyOf('subnets'), [networks], () => mine.networks.flatMap(subnetsOf).sort()),
+    subnets: memo.use(keyOf('subnets'), [networks], () =>
+      mine.networks.flatMap(subnetsOf).sort(byFirst((s) => s.prefix)),
+    ),
     gateways: memo.use(keyOf('gateways'), [networks], () => mine.networks.flatMap(gatewaysOf).sort()),
     publications: memo.use(keyOf('publications'), publications, () =>
       publications.toSorted(
@@ -179,8 +181,10 @@ function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): Re
   return hosts.sort(byFirst((h) => h.vtep));
 }
 
-function subnetsOf(network: WatchedNetwork): string[] {
-  return [network.subnet, network.ipv6Subnet].filter((s) => s).map((s) => subnetPrefix(s as string));
+function subnetsOf(network: WatchedNetwork): Subnet[] {
+  return [network.subnet, network.ipv6Subnet]
+    .filter((s) => s)
+    .map((s) => ({ prefix: subnetPrefix(s as string), network: network.vni }));
 }
 
 function gatewaysOf(network: WatchedNetwork): string[] {
@@ -215,7 +219,7 @@ function port(context: Context, attachment: Attachment, alsoFrom: readonly strin
     mtu: overlayMtu(local),
     addresses: endpoint.ipAddress,
     gateways: network === undefined ? [] : gatewaysOf(network),
-    subnets: network === undefined ? [] : subnetsOf(network),
+    network: network?.vni ?? 0,
     alsoFrom,
     joined: phase === 'joined',
     group,
@@ -227,7 +231,7 @@ function port(context: Context, attachment: Attachment, alsoFrom: readonly strin
 
 function compileExit(memo: Memo, router: Router, local: LocalHost): Exit {
   const slot = local.transitSlots.get(router.tenant) ?? 0;
-  const hasIpv6 = router.subnets.some((s) => s.includes(':'));
+  const hasIpv6 = router.subnets.some((s) => s.prefix.includes(':'));
   const publications: readonly Publication[] = router.publications;
   const inputs = [slot, hasIpv6, local.transit, local.transit6, publications];
   return memo.use(`exit ${router.tenant}`, inputs, () => {

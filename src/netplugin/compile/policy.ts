@@ -5,8 +5,9 @@
  *   rules of a list of policies, one direction --ordered--> highest priority first, deny before allow
  *     --for peers in a range, of a group--> the first that fits a protocol and port decides it
  *
- * Groups that carry the same policies share a rule set. Its size is that of its rules, times one more than the groups
- * that they name, times the ranges that they cut: no other group, member or policy of the tenant has a part in it.
+ * Groups that carry the same policies share a rule set. Its size is that of its rules, times the ranges that they cut, and
+ * for a group that they name what it changes in the decisions for all others: no other group, member or policy of the
+ * tenant has a part in it.
  */
 import { addressNumber, numberAddress, parseSubnet, type Subnet } from '../../model/address.ts';
 import type { EndpointGroup } from '../../model/endpointGroup.ts';
@@ -119,7 +120,7 @@ export function compilePolicy(
 
   const ruleSets = [...variants].map(([name, { list, within }]): RuleSet => {
     const id = setNumbers.get(name) as number;
-    const { groups: told, decisions } = memo.use(keyOf(`decisions ${name}`), [list, groupNumbers], () =>
+    const decisions = memo.use(keyOf(`decisions ${name}`), [list, groupNumbers], () =>
       decide(list, within, groupNumbers),
     );
     const narrowed = (narrowings.get(name) ?? []).map(({ range, variant }) => ({
@@ -127,11 +128,10 @@ export function compilePolicy(
       to: setNumbers.get(variant) as number,
     }));
     const narrowedText = narrowed.map((n) => `${n.range}:${n.to}`).join();
-    return memo.use(keyOf(`set ${name}`), [id, told, decisions, narrowedText], () => ({
+    return memo.use(keyOf(`set ${name}`), [id, decisions, narrowedText], () => ({
       id,
       name,
       narrowed,
-      groups: told,
       decisions,
     }));
   });
@@ -209,50 +209,85 @@ function prefix(text: string): string {
   return `${numberAddress(subnet.network, subnet.family)}/${subnet.length}`;
 }
 
-/** One pass over the rules for each group that they name, and one for all others. */
+/** The decisions for any peer, and for each group that the rules name what differs from those. */
 function decide(
   list: RuleList,
   within: ReadonlySet<string>,
   groupNumbers: ReadonlyMap<string, number>,
-): { groups: readonly number[]; decisions: readonly Decision[] } {
+): readonly Decision[] {
   const rules = list.rules.filter((r) => r.prefixes === undefined || r.prefixes.some((p) => within.has(p)));
-  const named = [...new Set(rules.map((r) => r.group))].filter((g) => g !== undefined && groupNumbers.has(g));
-  const decisions = [undefined, ...named].flatMap((group) =>
-    decideFor(
-      rules.filter((r) => r.group === undefined || r.group === group),
-      group === undefined ? 0 : (groupNumbers.get(group) as number),
-    ),
+  const general = decideFor(
+    rules.filter((r) => r.group === undefined),
+    0,
   );
-  return {
-    groups: named.map((g) => groupNumbers.get(g as string) as number).sort((a, b) => a - b),
-    decisions,
-  };
+  const named = new Set(rules.map((r) => r.group));
+  return [
+    ...values(general),
+    ...[...named].flatMap((group) => {
+      const number = group === undefined ? undefined : groupNumbers.get(group);
+      if (number === undefined) return [];
+      const all = rules.filter((r) => r.group === undefined || r.group === group);
+      return values(without(decideFor(all, number), general));
+    }),
+  ];
 }
 
-function decideFor(rules: readonly Ordered[], group: number): Decision[] {
-  const decisions: Decision[] = [];
-  const protocolsDecided = new Set<number>();
-  const portsDecided = new Set<string>();
+/** What decides for one group, by how much it says. Keys: protocol and port, protocol. */
+interface Decided {
+  readonly ports: Map<string, Decision>;
+  readonly protocols: Map<number, Decision>;
+  any: Decision | undefined;
+}
+
+const values = ({ ports, protocols, any }: Decided): Decision[] => [
+  ...ports.values(),
+  ...protocols.values(),
+  ...(any === undefined ? [] : [any]),
+];
+
+const portKey = (protocol: number, port: number): string => `${protocol} ${port}`;
+
+/** One pass over the rules in their order: the first that fits decides. */
+function decideFor(rules: readonly Ordered[], group: number): Decided {
+  const decided: Decided = { ports: new Map(), protocols: new Map(), any: undefined };
   for (const { key, number, action, protocols, port } of rules) {
     const decision = { group, rule: number, action, key };
     if (protocols === undefined) {
-      decisions.push(decision);
+      decided.any = decision;
       break; // whatever follows has nothing left to decide
     }
     for (const protocol of protocols) {
-      if (protocolsDecided.has(protocol)) continue;
-      if (port === undefined) {
-        protocolsDecided.add(protocol);
-        decisions.push({ ...decision, protocol });
-        continue;
-      }
-      const text = `${protocol} ${port}`;
-      if (portsDecided.has(text)) continue;
-      portsDecided.add(text);
-      decisions.push({ ...decision, protocol, port });
+      if (decided.protocols.has(protocol)) continue;
+      if (port === undefined) decided.protocols.set(protocol, { ...decision, protocol });
+      else if (!decided.ports.has(portKey(protocol, port)))
+        decided.ports.set(portKey(protocol, port), { ...decision, protocol, port });
     }
   }
-  return decisions;
+  return decided;
+}
+
+/** Of what decides for a group, that which would not be found as what decides for all. */
+function without(group: Decided, general: Decided): Decided {
+  const same = (a: Decision | undefined, b: Decision | undefined): boolean => a?.key === b?.key;
+  const rest: Decided = { ports: new Map(), protocols: new Map(), any: undefined };
+  if (!same(group.any, general.any)) rest.any = group.any;
+  const any = group.any; // found either way
+
+  const found = (protocol: number): Decision | undefined =>
+    rest.protocols.get(protocol) ?? general.protocols.get(protocol) ?? any;
+  const meant = (protocol: number): Decision | undefined => group.protocols.get(protocol) ?? any;
+  for (const protocol of new Set([...group.protocols.keys(), ...general.protocols.keys()])) {
+    const decision = meant(protocol);
+    if (decision !== undefined && !same(decision, found(protocol)))
+      rest.protocols.set(protocol, { ...decision, protocol });
+  }
+  for (const key of new Set([...group.ports.keys(), ...general.ports.keys()])) {
+    const [protocol, port] = key.split(' ').map(Number) as [number, number];
+    const decision = group.ports.get(key) ?? meant(protocol);
+    if (decision !== undefined && !same(decision, general.ports.get(key) ?? found(protocol)))
+      rest.ports.set(key, { ...decision, protocol, port });
+  }
+  return rest;
 }
 
 interface CutRange extends AddressRange {

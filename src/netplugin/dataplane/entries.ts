@@ -9,7 +9,7 @@
 import type { Request } from '../../linux/netlink.ts';
 import * as route from '../../linux/route.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
-import type { Exit, Port, RemoteHost, Router } from '../state.ts';
+import type { Exit, Port, RemoteHost, Router, Subnet } from '../state.ts';
 
 export const LOOPBACK = 'lo';
 export const UPLINK = 'uplink';
@@ -121,8 +121,8 @@ const hostEntries = once(({ vtep, linkLocal, mac, devices, endpoints }: RemoteHo
   ...endpoints.map(({ address, device }) => unicast(address, device, isV6(address) ? linkLocal : vtep)),
 ]);
 
-const subnetEntries = once((subnets: readonly string[]) =>
-  subnets.map((destination) => routeEntry({ destination, type: 'unreachable' }, '')),
+const subnetEntries = once((subnets: readonly Subnet[]) =>
+  subnets.map(({ prefix }) => routeEntry({ destination: prefix, type: 'unreachable' }, '')),
 );
 
 const gatewayEntries = once((gateways: readonly string[]) =>

@@ -10,8 +10,8 @@
  *   host       exits     masquerading, published ports, what containers must not reach
  *   container  names     Docker's resolver address leads to the router's nameserver
  *
- * The cost of a packet does not depend on how many elements there are: all lookups are in hash sets, but for
- * `same` (device . prefix), which has one element a local endpoint.
+ * The cost of a packet does not depend on how many elements there are: all lookups are in hash sets, but for those of
+ * prefixes: `same`, one element a subnet, and `ranges`, one for each range that rules tell apart.
  */
 
 import { addressNumber } from '../../model/address.ts';
@@ -26,6 +26,7 @@ import type {
   RemoteHost,
   Router,
   RuleSet,
+  Subnet,
 } from '../state.ts';
 
 /** Set name to elements, each as nft writes it in a command. */
@@ -80,7 +81,7 @@ const portElements = once((port: Port) => {
   const { add, elements } = collect();
   for (const address of [...port.addresses, ...port.alsoFrom])
     add('sources', address, `"${port.device}" . ${address}`);
-  for (const subnet of port.subnets) add('same', subnet, `"${port.device}" . ${subnet}`);
+  add('network', '', `"${port.device}" : ${port.network}`);
   for (const address of port.addresses) {
     if (port.group !== 0) add('members', address, `${address} : ${port.group}`);
     if (port.judgedIn !== 0) add('judged_in', address, `${address} : ${port.judgedIn}`);
@@ -105,6 +106,12 @@ const publicationElements = once((publications: readonly Publication[]) => {
   return elements;
 });
 
+const subnetElements = once((subnets: readonly Subnet[]) => {
+  const { add, elements } = collect();
+  for (const { prefix, network } of subnets) add('same', prefix, `${network} . ${prefix}`);
+  return elements;
+});
+
 const rangeElements = once((ranges: readonly AddressRange[]) => {
   const { add, elements } = collect();
   for (const range of ranges) add('ranges', range.first, `${rangeText(range)} : ${range.range}`);
@@ -123,23 +130,22 @@ function rangeText({ first, last }: AddressRange): string {
 /** Bit of a decision's mark that says deny; the others are the rule's number. */
 export const DENY = 0x80000000;
 
-const ruleSetElements = once(
-  ({ id, narrowed, groups, decisions }: RuleSet) =>
-    new Map([
-      ['narrowed', narrowed.map(({ range, to }) => `${id} . ${range} : ${to}`)],
-      ['told', groups.map((group) => `${id} . ${group}`)],
-      ['by_port', decisions.filter((d) => d.port !== undefined).map((d) => decision(id, d))],
-      [
-        'by_protocol',
-        decisions.filter((d) => d.port === undefined && d.protocol !== undefined).map((d) => decision(id, d)),
-      ],
-      ['by_group', decisions.filter((d) => d.protocol === undefined).map((d) => decision(id, d))],
-    ]),
-);
+const ruleSetElements = once(({ id, narrowed, decisions }: RuleSet) => {
+  const { add, elements } = collect();
+  for (const { range, to } of narrowed) add('narrowed', '', `${id} . ${range} : ${to}`);
+  for (const decision of decisions) {
+    const { group, protocol, port, rule, action } = decision;
+    const key = [id, group === 0 ? undefined : group, protocol, port].filter((part) => part !== undefined);
+    const mark = rule + (action === 'deny' ? DENY : 0);
+    add(decisionMap(decision), '', `${key.join(' . ')} : ${mark}`);
+  }
+  return elements;
+});
 
-function decision(id: number, { group, protocol, port, rule, action }: Decision): string {
-  const key = [id, group, protocol, port].filter((part) => part !== undefined).join(' . ');
-  return `${key} : ${rule + (action === 'deny' ? DENY : 0)}`;
+/** One map for each form of a decision's key. */
+export function decisionMap({ group, protocol, port }: Decision): string {
+  const what = port !== undefined ? 'port' : protocol !== undefined ? 'protocol' : 'any';
+  return group === 0 ? `by_${what}` : `by_group_${what}`;
 }
 
 /**
@@ -169,7 +175,6 @@ chain ${name} {
   meta mark set 0
   meta mark set ip ${peer} map @members
   meta mark set ip6 ${peer} map @members6
-  ct mark . meta mark != @told meta mark set 0
   goto decide
 }`;
 
@@ -183,10 +188,12 @@ map members6 { type ipv6_addr : mark; }
 map ranges { type ipv4_addr : mark; flags interval; }
 map ranges6 { type ipv6_addr : mark; flags interval; }
 map narrowed { type mark . mark : mark; }
-set told { type mark . mark; }
-map by_port { type mark . mark . inet_proto . inet_service : mark; }
-map by_protocol { type mark . mark . inet_proto : mark; }
-map by_group { type mark . mark : mark; }
+map by_group_port { type mark . mark . inet_proto . inet_service : mark; }
+map by_port { type mark . inet_proto . inet_service : mark; }
+map by_group_protocol { type mark . mark . inet_proto : mark; }
+map by_protocol { type mark . inet_proto : mark; }
+map by_group_any { type mark . mark : mark; }
+map by_any { type mark : mark; }
 set hits { type mark . mark; size 65535; flags dynamic; counter; }
 chain decided {
   update @hits { ct mark . meta mark }
@@ -194,9 +201,12 @@ chain decided {
   drop
 }
 chain decide {
-  meta mark set ct mark . meta mark . meta l4proto . th dport map @by_port goto decided
-  meta mark set ct mark . meta mark . meta l4proto map @by_protocol goto decided
-  meta mark set ct mark . meta mark map @by_group goto decided
+  meta mark set ct mark . meta mark . meta l4proto . th dport map @by_group_port goto decided
+  meta mark set ct mark . meta l4proto . th dport map @by_port goto decided
+  meta mark set ct mark . meta mark . meta l4proto map @by_group_protocol goto decided
+  meta mark set ct mark . meta l4proto map @by_protocol goto decided
+  meta mark set ct mark . meta mark map @by_group_any goto decided
+  meta mark set ct mark map @by_any goto decided
 }
 ${judge('judge_out', -20, 'iifname != "ct*" accept', 'saddr', 'daddr', 'judged_out')}
 ${judge('judge_in', -10, 'oifname != "ct*" accept', 'daddr', 'saddr', 'judged_in')}
@@ -207,6 +217,7 @@ export function routerTable(router: Router, exit: Exit | undefined): Table {
   for (const port of router.ports) parts.set(port, portElements(port));
   for (const host of router.hosts) parts.set(host, hostElements(host));
   for (const ruleSet of router.ruleSets) parts.set(ruleSet, ruleSetElements(ruleSet));
+  parts.set(router.subnets, subnetElements(router.subnets));
   parts.set(router.ranges, rangeElements(router.ranges));
   parts.set(router.publications, publicationElements(router.publications));
   const snat = exit === undefined ? [] : [`oifname "uplink" snat ip to ${exit.routerAddress}`];
@@ -220,8 +231,9 @@ set sources { type ifname . ipv4_addr; }
 set sources6 { type ifname . ipv6_addr; }
 set remotes { type ether_addr . ipv4_addr; }
 set remotes6 { type ether_addr . ipv6_addr; }
-set same { type ifname . ipv4_addr; flags interval; }
-set same6 { type ifname . ipv6_addr; flags interval; }
+map network { type ifname : mark; }
+set same { type mark . ipv4_addr; flags interval; }
+set same6 { type mark . ipv6_addr; flags interval; }
 map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
 map published6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
 counter spoofed { }
@@ -243,8 +255,9 @@ chain guard {
 chain ttl {
   type filter hook prerouting priority -150; policy accept;
   iifname "vx*" goto grow
-  iifname . ip daddr @same goto grow
-  iifname . ip6 daddr @same6 goto grow
+  meta mark set iifname map @network
+  meta mark . ip daddr @same goto grow
+  meta mark . ip6 daddr @same6 goto grow
 }
 ${TTL_CHAINS}
 chain grow {
@@ -403,8 +416,14 @@ export function createCommands(table: Table): string {
     `delete table ${table.name}`,
     `table ${table.name} {${table.body}}`,
   ];
+  const bySet = new Map<string, string[]>();
   for (const elements of table.parts.values())
-    for (const [set, list] of elements) parts.push(...elementCommands('add', table.name, set, list));
+    for (const [set, list] of elements) {
+      const all = bySet.get(set);
+      if (all === undefined) bySet.set(set, [...list]);
+      else for (const element of list) all.push(element);
+    }
+  for (const [set, list] of bySet) parts.push(...elementCommands('add', table.name, set, list));
   return parts.join('\n');
 }
 

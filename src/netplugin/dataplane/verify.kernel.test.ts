@@ -126,7 +126,7 @@ describe('verify puts right and reports', () => {
     [
       'a deleted subnet',
       /restored element .* \. 20\.1\.1\.0\/24 of set same/,
-      `nft 'delete element inet contiv same { "${device}" . 20.1.1.0/24 }'`,
+      `nft 'delete element inet contiv same { 1001 . 20.1.1.0/24 }'`,
     ],
     [
       'a deleted remote',
@@ -141,7 +141,7 @@ describe('verify puts right and reports', () => {
     [
       'an added subnet',
       /removed element .* \. 20\.1\.0\.0\/16 of set same/,
-      `nft 'add element inet contiv same { "ctx" . 20.1.0.0/16 }'`,
+      `nft 'add element inet contiv same { 77 . 20.1.0.0/16 }'`,
     ],
     [
       'a deleted publication',
