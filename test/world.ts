@@ -1,5 +1,5 @@
 /** The other objects of a cluster, for checks of the model, without a netmaster. */
-import type { World } from '../src/model/kind.ts';
+import type { Index, World } from '../src/model/kind.ts';
 import { keyOf, kindByName, relationsOf } from '../src/model/kinds.ts';
 
 export function worldOf(objects: Readonly<Record<string, readonly object[]>>): World {
@@ -10,6 +10,8 @@ export function worldOf(objects: Readonly<Record<string, readonly object[]>>): W
       const kind = kindByName.get(name);
       return list(name).find((o) => kind !== undefined && keyOf(kind, o) === key) as T | undefined;
     },
+    where: <T>(kind: string, index: Index<T>, value: string) =>
+      (list(kind) as readonly T[]).filter((object) => index(object).includes(value)),
     users<T>(kind: string, key: string, of: string) {
       const relations = (relationsOf.get(of) ?? []).filter((r) => r.reference.kind === kind);
       return list(of).filter((o) => relations.some((r) => r.reference.keys(o).includes(key))) as T[];

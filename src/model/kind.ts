@@ -23,13 +23,18 @@ export interface Reference<T> {
   readonly owned?: boolean;
 }
 
+/** Values that an object is found by. Each function is an index of its own, kept up to date: a constant, not a closure. */
+export type Index<T> = (object: T) => readonly string[];
+
 /** Read access to the other objects, for checks that need them. */
 export interface World {
   get<T>(kind: string, key: string): T | undefined;
-  /** All of a kind, copied: not for checks of what there are many of. */
+  /** All of a kind: not for checks of what there are many of. */
   list<T>(kind: string): readonly T[];
   /** Those of a kind that refer to an object, as the networks of a tenant: `users('tenant', 'blue', 'network')`. */
   users<T>(kind: string, key: string, of: string): readonly T[];
+  /** Objects of the kind that the index gives this value, at once whatever their number. */
+  where<T>(kind: string, index: Index<T>, value: string): readonly T[];
 }
 
 /** Why an object is refused: a plain sentence that names the object, the field and what would be right. */

@@ -2,7 +2,7 @@
 import { type Static, Type } from '@sinclair/typebox';
 import { addressNumber, contains, isIpv4, isIpv6, overlap, parseSubnet, type Subnet } from './address.ts';
 import { type Global, parseRange } from './global.ts';
-import type { Kind, Problem, World } from './kind.ts';
+import type { Index, Kind, Problem, World } from './kind.ts';
 import { checkLabel, Name } from './names.ts';
 
 export const NetworkSchema = Type.Object(
@@ -142,10 +142,41 @@ function checkTag(n: Network, world: World, wrong: Wrong): Problem | undefined {
   return undefined;
 }
 
+/**
+ * Subnets that overlap have a bucket in common, the one that the larger of them is at home in. Buckets are prefixes of
+ * 8, 16, 24, ... bits; a subnet is at home in the smallest that holds it, and in those around that.
+ */
+function buckets(n: Network): string[][] {
+  const found: string[][] = [];
+  for (const text of [n.subnet, n.ipv6Subnet]) {
+    const subnet = text ? parseSubnet(text) : undefined;
+    if (subnet === undefined) continue;
+    const bits = subnet.family === 4 ? 32n : 128n;
+    const ofSubnet: string[] = [];
+    for (let length = 8; length <= subnet.length; length += 8)
+      ofSubnet.push(
+        `${n.tenantName}/${subnet.family}/${length}/${subnet.network >> (bits - BigInt(length))}`,
+      );
+    found.push(ofSubnet);
+  }
+  return found;
+}
+const byHome: Index<Network> = (n) => buckets(n).flatMap((b) => b.at(-1) ?? []);
+const byBucket: Index<Network> = (n) => buckets(n).flat();
+
+/** Networks of the tenant that may overlap this one: few, whatever their number. */
+function neighbours(n: Network, world: World): Set<Network> {
+  const around = buckets(n).flatMap((b) => b.slice(0, -1));
+  return new Set([
+    ...byHome(n).flatMap((bucket) => world.where('network', byBucket, bucket)),
+    ...around.flatMap((bucket) => world.where('network', byHome, bucket)),
+  ]);
+}
+
 /** An address means one thing in a tenant. */
 function checkCollisions(n: Network, world: World, wrong: Wrong): Problem | undefined {
   const subnets = [n.subnet, n.ipv6Subnet].filter((s) => s).map((s) => parseSubnet(s as string));
-  for (const other of world.users<Network>('tenant', n.tenantName, 'network')) {
+  for (const other of neighbours(n, world)) {
     if (other.networkName === n.networkName) continue;
     for (const field of ['subnet', 'ipv6Subnet'] as const) {
       const taken = other[field] ? parseSubnet(other[field]) : undefined;

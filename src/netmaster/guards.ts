@@ -14,18 +14,18 @@
  */
 import { REFERRED } from '../model/kinds.ts';
 import type { Check, Write } from '../store/store.ts';
-import { type Mirror, storeKey } from './mirror.ts';
+import { storeKey, type View } from './mirror.ts';
 import type { Decision } from './writer.ts';
 
 const guardOf = (kind: string, key: string): string => `${kind}/${key}`;
 
 /** For a write that refers to an object, which is there. */
-export function relyOn(mirror: Mirror, kind: string, key: string): { checks: Check[]; writes: Write[] } {
-  const guard = mirror.stored('guard', guardOf(kind, key));
+export function relyOn(view: View, kind: string, key: string): { checks: Check[]; writes: Write[] } {
+  const guard = view.stored('guard', guardOf(kind, key));
   const guardKey = storeKey('guard', guardOf(kind, key));
   return {
     checks: [
-      { key: storeKey(kind, key), revision: mirror.stored(kind, key)?.revision ?? 0 },
+      { key: storeKey(kind, key), revision: view.stored(kind, key)?.revision ?? 0 },
       { key: guardKey, revision: guard?.revision ?? 0 },
     ],
     writes: guard === undefined ? [] : [{ key: guardKey, value: undefined }],
@@ -33,20 +33,20 @@ export function relyOn(mirror: Mirror, kind: string, key: string): { checks: Che
 }
 
 /** The first step of a delete; nothing where no kind can refer to it. */
-export function decideGuard(mirror: Mirror, kind: string, key: string): Decision<undefined> {
-  const guarded = !REFERRED.has(kind) || mirror.stored('guard', guardOf(kind, key)) !== undefined;
+export function decideGuard(view: View, kind: string, key: string): Decision<undefined> {
+  const guarded = !REFERRED.has(kind) || view.stored('guard', guardOf(kind, key)) !== undefined;
   const writes = guarded ? [] : [{ key: storeKey('guard', guardOf(kind, key)), value: {} }];
   return { checks: [], writes, answer: undefined };
 }
 
 /** For the second step; undefined where the guard has gone and must be written again. */
 export function releaseGuard(
-  mirror: Mirror,
+  view: View,
   kind: string,
   key: string,
 ): { checks: Check[]; writes: Write[] } | undefined {
   if (!REFERRED.has(kind)) return { checks: [], writes: [] };
-  const guard = mirror.stored('guard', guardOf(kind, key));
+  const guard = view.stored('guard', guardOf(kind, key));
   if (guard === undefined) return undefined;
   const guardKey = storeKey('guard', guardOf(kind, key));
   return {

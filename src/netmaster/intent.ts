@@ -7,12 +7,13 @@ import type { Kind, Problem } from '../model/kind.ts';
 import { keyOf, type Relation } from '../model/kinds.ts';
 import type { Check, Write } from '../store/store.ts';
 import { ALLOCATORS } from './allocator/index.ts';
+import { type FreeTag, freeTags } from './allocator/tags.ts';
 import { decideGuard, releaseGuard, relyOn } from './guards.ts';
-import { type Mirror, storeKey } from './mirror.ts';
+import { type Mirror, storeKey, type View } from './mirror.ts';
 import { Refusal } from './problem.ts';
 import type { Decision, Writer, Written } from './writer.ts';
 
-type Plain = Record<string, unknown>;
+export type Plain = Record<string, unknown>;
 
 function refuse(problem: Problem): never {
   throw new Refusal(problem.status ?? 422, problem.message, problem.field);
@@ -73,18 +74,18 @@ export function readObject(kind: Kind, key: string, body: unknown): Plain {
 }
 
 /** Checks that what an object refers to is there; the transaction relies on it staying. */
-function checkReferences(kind: Kind, key: string, object: Plain, mirror: Mirror) {
+function checkReferences(kind: Kind, key: string, object: Plain, view: View) {
   const checks: Check[] = [];
   const writes: Write[] = [];
   for (const reference of kind.references)
     for (const target of reference.keys(object as never)) {
-      if (mirror.stored(reference.kind, target) === undefined)
+      if (view.stored(reference.kind, target) === undefined)
         refuse({
           status: 404,
           field: reference.field,
           message: `${kind.name} ${key}: ${reference.field} names ${reference.kind} ${target}, which does not exist`,
         });
-      const relying = relyOn(mirror, reference.kind, target);
+      const relying = relyOn(view, reference.kind, target);
       checks.push(...relying.checks);
       writes.push(...relying.writes);
     }
@@ -105,22 +106,23 @@ export function decideWrite(
   key: string,
   object: Plain,
   mode: WriteMode,
-  mirror: Mirror,
+  view: View,
+  freeTag: FreeTag = freeTags(view),
 ): Decision<Plain> {
-  const before = mirror.stored<Plain>(kind.name, key);
+  const before = view.stored<Plain>(kind.name, key);
   if (before !== undefined && !kind.updatable) {
     if (mode === 'post') throw new Refusal(409, `${kind.name} ${key} exists already`);
     if (Value.Equal(said(kind, before.object), object))
       return { checks: [], writes: [], answer: before.object };
     throw new Refusal(409, `${kind.name} ${key} exists and cannot change: delete it and create it anew`);
   }
-  const { checks, writes } = checkReferences(kind, key, object, mirror);
-  const problem = kind.check?.(object as never, mirror, before?.object as never);
+  const { checks, writes } = checkReferences(kind, key, object, view);
+  const problem = kind.check?.(object as never, view, before?.object as never);
   if (problem !== undefined) refuse(problem);
-  claimName(kind, key, object, mirror, checks, writes);
+  claimName(kind, key, object, view, checks, writes);
   let stored = object;
   for (const allocation of kind.allocates ?? []) {
-    const given = ALLOCATORS[allocation].give?.(mirror, key, object, before?.object);
+    const given = ALLOCATORS[allocation].give?.(view, key, object, before?.object, freeTag);
     if (given === undefined) continue;
     stored = { ...stored, ...given.fields };
     checks.push(...given.checks);
@@ -142,13 +144,13 @@ function claimName(
   kind: Kind,
   key: string,
   object: Plain,
-  mirror: Mirror,
+  view: View,
   checks: Check[],
   writes: Write[],
 ): void {
   const name = nameKey(kind, object);
   if (name === undefined) return;
-  const claim = mirror.stored<{ by: string }>('name', name);
+  const claim = view.stored<{ by: string }>('name', name);
   const by = `${kind.name} ${key}`;
   if (claim === undefined) {
     checks.push({ key: storeKey('name', name), revision: 0 });
@@ -162,25 +164,25 @@ function claimName(
 }
 
 /** How a message names what refers to something. */
-function callUser({ kind }: Relation, key: string, mirror: Mirror): string {
-  const running = kind === endpoint.name ? mirror.get<Endpoint>(kind, key) : undefined;
+function callUser({ kind }: Relation, key: string, view: View): string {
+  const running = kind === endpoint.name ? view.get<Endpoint>(kind, key) : undefined;
   return running === undefined ? `${kind} ${key}` : endpoint.call(running);
 }
 
 /** Throws a Refusal where the object is not there or must stay. */
-function checkRemoval(kind: Kind, key: string, mirror: Mirror): Plain {
-  const object = mirror.get<Plain>(kind.name, key);
+function checkRemoval(kind: Kind, key: string, view: View): Plain {
+  const object = view.get<Plain>(kind.name, key);
   if (object === undefined) throw new Refusal(404, `${kind.name} ${key} does not exist`);
-  const problem = kind.checkRemoval?.(object as never, mirror);
+  const problem = kind.checkRemoval?.(object as never, view);
   if (problem !== undefined) refuse(problem);
   let count = 0;
   const shown: string[] = [];
-  for (const [relation, keys] of mirror.referrers(kind.name, key)) {
+  for (const [relation, keys] of view.referrers(kind.name, key)) {
     if (relation.reference.owned) continue;
     count += keys.size;
     for (const user of keys) {
       if (shown.length === 5) break;
-      shown.push(callUser(relation, user, mirror));
+      shown.push(callUser(relation, user, view));
     }
   }
   if (count === 0) return object;
@@ -206,24 +208,24 @@ export async function remove(
 }
 
 /** The answer is undefined where the guard has gone. */
-function decideDelete(kind: Kind, key: string, mirror: Mirror): Decision<Plain | undefined> {
-  const object = checkRemoval(kind, key, mirror);
-  const guard = releaseGuard(mirror, kind.name, key);
+export function decideDelete(kind: Kind, key: string, view: View): Decision<Plain | undefined> {
+  const object = checkRemoval(kind, key, view);
+  const guard = releaseGuard(view, kind.name, key);
   if (guard === undefined) return { checks: [], writes: [], answer: undefined };
   const writes: Write[] = [...guard.writes, { key: storeKey(kind.name, key), value: undefined }];
-  for (const [{ kind: user, reference }, keys] of mirror.referrers(kind.name, key))
+  for (const [{ kind: user, reference }, keys] of view.referrers(kind.name, key))
     if (reference.owned)
       for (const owned of keys) writes.push({ key: storeKey(user, owned), value: undefined });
   for (const allocation of kind.allocates ?? [])
-    writes.push(...ALLOCATORS[allocation].take(mirror, key, object));
+    writes.push(...ALLOCATORS[allocation].take(view, key, object));
   const name = nameKey(kind, object);
   if (name !== undefined) writes.push({ key: storeKey('name', name), value: undefined });
-  const revision = mirror.stored(kind.name, key)?.revision ?? 0;
+  const revision = view.stored(kind.name, key)?.revision ?? 0;
   return { checks: [...guard.checks, { key: storeKey(kind.name, key), revision }], writes, answer: object };
 }
 
 /** For answers: `key`, the links, nothing that is empty, nothing of ours. */
-export function present(kind: Kind, stored: Plain, mirror: Mirror): Plain {
+export function present(kind: Kind, stored: Plain, view: View): Plain {
   const key = keyOf(kind, stored);
   const links: Record<string, Plain> = Object.fromEntries((kind.emptyLinks ?? []).map((name) => [name, {}]));
   const sets: Record<string, Plain> = {};
@@ -235,7 +237,7 @@ export function present(kind: Kind, stored: Plain, mirror: Mirror): Plain {
     } else if (targets[0] !== undefined) links[link] = { type, key: targets[0] };
     else links[link] ??= {};
   }
-  for (const [{ kind: type, reference }, users] of mirror.referrers(kind.name, key)) {
+  for (const [{ kind: type, reference }, users] of view.referrers(kind.name, key)) {
     const { backLink, backSingle } = reference;
     if (backLink === undefined) continue;
     const sorted = [...users].sort();

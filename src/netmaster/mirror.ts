@@ -7,11 +7,16 @@
  */
 import type { WatchedObject } from '../client/protocol.ts';
 import type { World } from '../model/kind.ts';
-import { type Relation, relationsOf } from '../model/kinds.ts';
+import type { Relation } from '../model/kinds.ts';
 import type { Store } from '../store/store.ts';
+import { openTables, type Tables } from './tables.ts';
 
 export const ROOT = '/contiv/';
 export const storeKey = (kind: string, key: string): string => `${ROOT}${kind}/${key}`;
+export function parseStoreKey(text: string): { kind: string; key: string } {
+  const slash = text.indexOf('/', ROOT.length);
+  return { kind: text.slice(ROOT.length, slash), key: text.slice(slash + 1) };
+}
 
 /** Kinds that no agent needs to see. */
 const PRIVATE = new Set(['address', 'cursor', 'tag', 'name', 'subnets', 'guard']);
@@ -33,10 +38,8 @@ export interface VisibleBatch {
 /** Keys of the objects that refer to something, by how they do. */
 export type Referrers = ReadonlyMap<Relation, ReadonlySet<string>>;
 
-export interface Mirror extends World {
-  readonly storeId: string;
-  /** Store revision that it shows. */
-  readonly revision: number;
+/** Everything that a decision may look at. */
+export interface View extends World {
   stored<T>(kind: string, key: string): Stored<T> | undefined;
   entries<T>(kind: string): IterableIterator<[key: string, stored: Stored<T>]>;
   /** Addresses taken in a network, by text. */
@@ -44,6 +47,14 @@ export interface Mirror extends World {
   /** How many there are of a kind. */
   count(kind: string): number;
   referrers(kind: string, key: string): Referrers;
+}
+
+export interface Mirror extends View {
+  readonly storeId: string;
+  /** Store revision that it shows. */
+  readonly revision: number;
+  /** The same as of now, to write on: what a decision sees of the decisions before it in the same transaction. */
+  overlay(): Tables;
   /** When it shows at least this revision. */
   seen(revision: number): Promise<void>;
   /** Called after each change, in order. */
@@ -67,61 +78,16 @@ export interface AddressRecord {
 }
 
 export async function openMirror(store: Store): Promise<Mirror> {
-  const kinds = new Map<string, Map<string, Stored>>();
-  const byNetwork = new Map<string, Map<string, Stored<AddressRecord>>>();
-  const users = new Map<string, Map<Relation, Set<string>>>();
+  const tables = openTables();
   const listeners = new Set<(batch: VisibleBatch) => void>();
   const waiters = new Set<{ revision: number; done(): void }>();
   const history: VisibleBatch[] = [];
   let historyFrom = 0;
   let revision = 0;
 
-  const table = (kind: string): Map<string, Stored> => {
-    let found = kinds.get(kind);
-    if (found === undefined) {
-      found = new Map();
-      kinds.set(kind, found);
-    }
-    return found;
-  };
-
-  function link(kind: string, key: string, object: unknown, present: boolean): void {
-    for (const relation of relationsOf.get(kind) ?? [])
-      for (const target of relation.reference.keys(object as object)) {
-        const id = `${relation.reference.kind}/${target}`;
-        const relations = users.get(id) ?? new Map<Relation, Set<string>>();
-        const keys = relations.get(relation) ?? new Set<string>();
-        if (present) keys.add(key);
-        else keys.delete(key);
-        if (keys.size === 0) relations.delete(relation);
-        else relations.set(relation, keys);
-        if (relations.size === 0) users.delete(id);
-        else users.set(id, relations);
-      }
-  }
-
   function put(storeKeyText: string, value: unknown, at: number): WatchedObject {
-    const rest = storeKeyText.slice(ROOT.length);
-    const slash = rest.indexOf('/');
-    const kind = rest.slice(0, slash);
-    const key = rest.slice(slash + 1);
-    const objects = table(kind);
-    const before = objects.get(key);
-    if (before !== undefined) link(kind, key, before.object, false);
-    if (value === undefined) objects.delete(key);
-    else {
-      objects.set(key, { object: value, revision: at });
-      link(kind, key, value, true);
-    }
-    if (kind === 'address') {
-      const split = key.lastIndexOf('/');
-      const network = key.slice(0, split);
-      const taken = byNetwork.get(network) ?? new Map<string, Stored<AddressRecord>>();
-      if (value === undefined) taken.delete(key.slice(split + 1));
-      else taken.set(key.slice(split + 1), { object: value as AddressRecord, revision: at });
-      if (taken.size === 0) byNetwork.delete(network);
-      else byNetwork.set(network, taken);
-    }
+    const { kind, key } = parseStoreKey(storeKeyText);
+    tables.put(kind, key, value, at);
     return { kind, key, object: value ?? null };
   }
 
@@ -160,19 +126,8 @@ export async function openMirror(store: Store): Promise<Mirror> {
     get revision() {
       return revision;
     },
-    get: <T>(kind: string, key: string) => kinds.get(kind)?.get(key)?.object as T | undefined,
-    list: <T>(kind: string) => [...table(kind).values()].map((s) => s.object as T),
-    stored: <T>(kind: string, key: string) => kinds.get(kind)?.get(key) as Stored<T> | undefined,
-    entries: <T>(kind: string) => table(kind).entries() as IterableIterator<[string, Stored<T>]>,
-    addresses: (network) => byNetwork.get(network) ?? new Map(),
-    count: (kind) => kinds.get(kind)?.size ?? 0,
-    referrers: (kind, key) => users.get(`${kind}/${key}`) ?? new Map(),
-    users<T>(kind: string, key: string, of: string) {
-      const found = new Set<string>();
-      for (const [relation, keys] of users.get(`${kind}/${key}`) ?? [])
-        if (relation.kind === of) for (const user of keys) found.add(user);
-      return [...found].map((user) => kinds.get(of)?.get(user)?.object as T);
-    },
+    ...tables,
+    overlay: () => openTables(tables),
     seen(wanted) {
       if (wanted <= revision) return Promise.resolve();
       return new Promise((done) => waiters.add({ revision: wanted, done }));

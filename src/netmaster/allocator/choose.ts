@@ -2,9 +2,10 @@
 import { addressNumber, isIpv4, isIpv6, numberAddress } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { type EndpointGroup, parsePool } from '../../model/endpointGroup.ts';
+import type { Index } from '../../model/kind.ts';
 import type { Network } from '../../model/network.ts';
 import type { Check, Write } from '../../store/store.ts';
-import { type AddressRecord, type Mirror, storeKey } from '../mirror.ts';
+import { type AddressRecord, storeKey, type View } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import { IN_USE, nextAddress, openPool, type PoolSpec, refuseAddress } from './addresses.ts';
 
@@ -15,19 +16,18 @@ export const canonical = (address: string): string =>
 export const cursorKey = (network: string, group: string | undefined, family: 4 | 6): string =>
   `${network}/${group ?? ''}/${family}`;
 
+/** Groups with a pool of their own, by network. */
+const pooledIn: Index<EndpointGroup> = (g) => (g.ipPool ? [`${g.tenantName}:${g.networkName}`] : []);
+
 export function poolOf(
-  mirror: Mirror,
+  view: View,
   network: Network,
   family: 4 | 6,
   group: EndpointGroup | undefined,
 ): PoolSpec {
   const within = family === 4 && group?.ipPool ? parsePool(group.ipPool) : undefined;
-  const others =
-    within || family === 6
-      ? []
-      : mirror
-          .users<EndpointGroup>('network', `${network.tenantName}:${network.networkName}`, 'endpointGroup')
-          .filter((g) => g.ipPool);
+  const key = `${network.tenantName}:${network.networkName}`;
+  const others = within || family === 6 ? [] : view.where('endpointGroup', pooledIn, key);
   return {
     subnet: (family === 4 ? network.subnet : network.ipv6Subnet) ?? '',
     gateway: family === 4 ? network.gateway : network.ipv6Gateway,
@@ -57,11 +57,11 @@ export interface Chosen {
 }
 
 /** An address with what makes it the owner's. Throws a Refusal where there is none. */
-export function chooseAddress(mirror: Mirror, wanted: Wanted, owner: Omit<AddressRecord, 'since'>): Chosen {
+export function chooseAddress(view: View, wanted: Wanted, owner: Omit<AddressRecord, 'since'>): Chosen {
   const { network, family, group, what, field } = wanted;
   const key = `${network.tenantName}:${network.networkName}`;
-  const spec = poolOf(mirror, network, family, group);
-  const taken = mirror.addresses(key);
+  const spec = poolOf(view, network, family, group);
+  const taken = view.addresses(key);
   const pool = openPool(spec, (address) => taken.has(address));
   const writes: Write[] = [];
   let address: string | undefined;
@@ -75,12 +75,12 @@ export function chooseAddress(mirror: Mirror, wanted: Wanted, owner: Omit<Addres
     if (reason !== undefined)
       throw new Refusal(
         409,
-        `${what}: address ${address} ${reason}${reason === IN_USE ? ownerOf(mirror, taken.get(address)?.object) : ''}; choose a free one of ${spec.subnet}`,
+        `${what}: address ${address} ${reason}${reason === IN_USE ? ownerOf(view, taken.get(address)?.object) : ''}; choose a free one of ${spec.subnet}`,
         field,
       );
   } else {
     const cursor = cursorKey(key, spec.within && group?.groupName, family);
-    address = nextAddress(pool, mirror.stored<{ last: string }>('cursor', cursor)?.object.last);
+    address = nextAddress(pool, view.stored<{ last: string }>('cursor', cursor)?.object.last);
     if (address === undefined) {
       const where = spec.within
         ? `${spec.within.first}-${spec.within.last} of group ${group?.groupName}`
@@ -100,9 +100,9 @@ export function chooseAddress(mirror: Mirror, wanted: Wanted, owner: Omit<Addres
 }
 
 /** ` by web on node1`; '' where nothing is known. */
-function ownerOf(mirror: Mirror, record: AddressRecord | undefined): string {
+function ownerOf(view: View, record: AddressRecord | undefined): string {
   if (record === undefined) return '';
   if (record.service !== undefined) return ` by service ${record.service}`;
-  const endpoint = record.endpoint && mirror.get<Endpoint>('endpoint', record.endpoint);
+  const endpoint = record.endpoint && view.get<Endpoint>('endpoint', record.endpoint);
   return ` by ${endpoint ? (endpoint.containerName ?? endpoint.endpointID) : 'a container that starts'} on ${record.host}`;
 }

@@ -5,10 +5,10 @@ import type { Network } from '../../model/network.ts';
 import type { ServiceLB, StoredServiceLB } from '../../model/serviceLB.ts';
 import type { Tenant } from '../../model/tenant.ts';
 import type { Check, Write } from '../../store/store.ts';
-import { type Mirror, storeKey } from '../mirror.ts';
+import { storeKey, type View } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import { canonical, chooseAddress, cursorKey } from './choose.ts';
-import { nextTag } from './tags.ts';
+import type { FreeTag } from './tags.ts';
 
 export interface Given {
   /** Stored with the object's own fields, seen by agents, not in answers. */
@@ -19,17 +19,17 @@ export interface Given {
 
 export interface Allocator<T = object> {
   /** Throws a Refusal where there is nothing to give. `before` is the object that is updated. */
-  give?(mirror: Mirror, key: string, object: T, before: (T & object) | undefined): Given;
-  take(mirror: Mirror, key: string, object: T): Write[];
+  give?(view: View, key: string, object: T, before: (T & object) | undefined, freeTag: FreeTag): Given;
+  take(view: View, key: string, object: T): Write[];
 }
 
 type Tagged = Network & { readonly vni?: number };
 
 const tag: Allocator<Tagged> = {
-  give(mirror, key, network) {
+  give(view, key, network, _before, freeTag) {
     const encap = network.encap ?? 'vxlan';
-    const vni = network.pktTag ?? nextTag(mirror, encap, key);
-    const taken = mirror.stored<{ network: string }>('tag', `${encap}/${vni}`);
+    const vni = network.pktTag ?? freeTag(encap, key);
+    const taken = view.stored<{ network: string }>('tag', `${encap}/${vni}`);
     if (taken !== undefined)
       throw new Refusal(
         409,
@@ -43,12 +43,12 @@ const tag: Allocator<Tagged> = {
       writes: [{ key: tagKey, value: { network: key } }],
     };
   },
-  take: (_mirror, _key, { encap, vni }) => [{ key: storeKey('tag', `${encap}/${vni}`), value: undefined }],
+  take: (_view, _key, { encap, vni }) => [{ key: storeKey('tag', `${encap}/${vni}`), value: undefined }],
 };
 
-const cursors = (mirror: Mirror, keys: readonly string[]): Write[] =>
+const cursors = (view: View, keys: readonly string[]): Write[] =>
   keys
-    .filter((key) => mirror.stored('cursor', key) !== undefined)
+    .filter((key) => view.stored('cursor', key) !== undefined)
     .map((key) => ({ key: storeKey('cursor', key), value: undefined }));
 
 /**
@@ -56,40 +56,40 @@ const cursors = (mirror: Mirror, keys: readonly string[]): Write[] =>
  * reservations that no endpoint came for, and where the next address would have been.
  */
 const subnet: Allocator<Network> = {
-  give(mirror, key, { tenantName }) {
+  give(view, key, { tenantName }) {
     const subnets = { key: storeKey('subnets', tenantName) };
     return {
       fields: {},
-      checks: [{ ...subnets, revision: mirror.stored('subnets', tenantName)?.revision ?? 0 }],
+      checks: [{ ...subnets, revision: view.stored('subnets', tenantName)?.revision ?? 0 }],
       writes: [{ ...subnets, value: { last: key } }],
     };
   },
-  take: (mirror, key) => [
-    ...[...mirror.addresses(key).keys()].map((address) => ({
+  take: (view, key) => [
+    ...[...view.addresses(key).keys()].map((address) => ({
       key: storeKey('address', `${key}/${address}`),
       value: undefined,
     })),
-    ...cursors(mirror, [cursorKey(key, undefined, 4), cursorKey(key, undefined, 6)]),
+    ...cursors(view, [cursorKey(key, undefined, 4), cursorKey(key, undefined, 6)]),
   ],
 };
 
 /** Of a tenant: the record of its networks' subnets. */
 const subnets: Allocator<Tenant> = {
-  take: (mirror, key) =>
-    mirror.stored('subnets', key) === undefined ? [] : [{ key: storeKey('subnets', key), value: undefined }],
+  take: (view, key) =>
+    view.stored('subnets', key) === undefined ? [] : [{ key: storeKey('subnets', key), value: undefined }],
 };
 
 const pool: Allocator<EndpointGroup> = {
-  take: (mirror, _key, group) =>
-    cursors(mirror, [cursorKey(`${group.tenantName}:${group.networkName}`, group.groupName, 4)]),
+  take: (view, _key, group) =>
+    cursors(view, [cursorKey(`${group.tenantName}:${group.networkName}`, group.groupName, 4)]),
 };
 
 const vip: Allocator<ServiceLB> = {
-  give(mirror, key, service, before) {
+  give(view, key, service, before) {
     const had = (before as StoredServiceLB | undefined)?.vip;
     if (had !== undefined && (!service.ipAddress || canonical(service.ipAddress) === had))
       return { fields: { vip: had }, checks: [], writes: [] };
-    const network = mirror.get<Network>('network', `${service.tenantName}:${service.networkName}`);
+    const network = view.get<Network>('network', `${service.tenantName}:${service.networkName}`);
     if (network === undefined) throw new Error(`service ${key}: its network was not checked`);
     const wanted = {
       network,
@@ -98,14 +98,14 @@ const vip: Allocator<ServiceLB> = {
       what: `service ${key}`,
       field: 'ipAddress',
     } as const;
-    const { address, checks, writes } = chooseAddress(mirror, wanted, { service: key });
+    const { address, checks, writes } = chooseAddress(view, wanted, { service: key });
     return {
       fields: { vip: address },
       checks,
-      writes: [...writes, ...(before === undefined ? [] : vip.take(mirror, key, before))],
+      writes: [...writes, ...(before === undefined ? [] : vip.take(view, key, before))],
     };
   },
-  take: (_mirror, _key, service) => [
+  take: (_view, _key, service) => [
     {
       key: storeKey(
         'address',

@@ -1,4 +1,4 @@
-/** Tags on the wire: the lowest free one of the global range. */
+/** Tags on the wire: the lowest free ones of the global range. */
 import { GLOBAL_DEFAULTS, type Global, parseRange } from '../../model/global.ts';
 import type { World } from '../../model/kind.ts';
 import type { Network } from '../../model/network.ts';
@@ -11,31 +11,42 @@ import { Refusal } from '../problem.ts';
 const SWARM_FIRST = 4096;
 const SWARM_LAST = 6143;
 
-export function nextTag(world: World, encap: 'vlan' | 'vxlan', network: string): number {
+/** Gives a free tag, each one once: for all networks of one decision. */
+export type FreeTag = (encap: 'vlan' | 'vxlan', network: string) => number;
+
+export function freeTags(world: World): FreeTag {
+  const left = new Map<string, Iterator<number>>();
+  return (encap, network) => {
+    const tags = left.get(encap) ?? walk(world, encap);
+    left.set(encap, tags);
+    const { value, done } = tags.next();
+    if (!done) return value;
+    throw new Refusal(
+      409,
+      `network ${network}: all ${encap} tags of the global range ${rangeOf(world, encap)} are taken`,
+      'pktTag',
+    );
+  };
+}
+
+function rangeOf(world: World, encap: 'vlan' | 'vxlan'): string {
   const global = world.get<Global>('global', 'global') ?? GLOBAL_DEFAULTS;
-  const text = (encap === 'vlan' ? global.vlans : global.vxlans) ?? '';
-  const [low, high] = parseRange(text) ?? [1, 0];
+  return (encap === 'vlan' ? global.vlans : global.vxlans) ?? '';
+}
+
+function* walk(world: World, encap: 'vlan' | 'vxlan'): Generator<number, undefined> {
+  const [low, high] = parseRange(rangeOf(world, encap)) ?? [1, 0];
   const taken = new Set(
     world
       .list<Network & { vni: number }>('network')
       .filter((n) => n.encap === encap)
       .map((n) => n.vni),
   );
-  const free = (from: number, to: number): number | undefined => {
-    for (let tag = from; tag <= to; tag++) if (!taken.has(tag)) return tag;
-    return undefined;
-  };
-  const tag =
-    encap === 'vlan' || low >= SWARM_FIRST
-      ? free(low, high)
-      : (free(low, Math.min(high, SWARM_FIRST - 1)) ?? free(SWARM_LAST + 1, high) ?? free(low, high));
-  if (tag === undefined)
-    throw new Refusal(
-      409,
-      `network ${network}: all ${encap} tags of the global range ${text} are taken`,
-      'pktTag',
-    );
-  return tag;
+  const swarm = (tag: number): boolean =>
+    encap === 'vxlan' && low < SWARM_FIRST && tag >= SWARM_FIRST && tag <= SWARM_LAST;
+  for (let tag = low; tag <= high; tag++) if (!taken.has(tag) && !swarm(tag)) yield tag;
+  for (let tag = low; tag <= high; tag++) if (!taken.has(tag) && swarm(tag)) yield tag;
+  return undefined;
 }
 
 /** `1-2, 7` for 1, 2, 7. */

@@ -1,0 +1,151 @@
+/**
+ * Objects by kind and key, with what is looked up beside them: who refers to an object, addresses of a network,
+ * objects by an index. Every lookup takes the same time whatever the number of objects.
+ *
+ *   openTables()        the mirror's own
+ *   openTables(below)   an overlay: shows what is below with later writes over it, and never changes what is below.
+ *                       The part that is written to is copied once, at its first write.
+ */
+import type { Index } from '../model/kind.ts';
+import { type Relation, relationsOf } from '../model/kinds.ts';
+import type { AddressRecord, Stored, View } from './mirror.ts';
+
+export interface Tables extends View {
+  /** `object` undefined: it is gone. */
+  put(kind: string, key: string, object: unknown, revision: number): void;
+  /** For overlays. */
+  readonly parts: Parts;
+}
+
+interface Parts {
+  /** Kind -> key. */
+  readonly objects: Layered<Stored>;
+  /** Network -> address. */
+  readonly addresses: Layered<Stored<AddressRecord>>;
+  /** Number of the relation and key that is referred to -> key that refers. */
+  readonly users: Layered<true>;
+  /** Value of the index -> key. */
+  index(kind: string, index: Index<unknown>): Layered<unknown>;
+}
+
+const relations = [...relationsOf.values()].flat();
+const relationNumber = new Map(relations.map((relation, i) => [relation, i]));
+/** By the kind that is referred to. */
+const relationsTo = Map.groupBy(relations, (relation) => relation.reference.kind);
+const usersKey = (relation: Relation, key: string): string => `${relationNumber.get(relation)}/${key}`;
+
+/** A map of maps, over another one that stays as it is. */
+interface Layered<T> {
+  get(outer: string): ReadonlyMap<string, T>;
+  set(outer: string, inner: string, value: T | undefined): void;
+}
+
+const NOTHING: ReadonlyMap<string, never> = new Map<string, never>();
+
+function openLayered<T>(below: Layered<T> | undefined): Layered<T> {
+  const own = new Map<string, Map<string, T>>();
+  return {
+    get: (outer) => own.get(outer) ?? below?.get(outer) ?? NOTHING,
+    set(outer, inner, value) {
+      let entries = own.get(outer);
+      if (entries === undefined) {
+        entries = new Map(below?.get(outer));
+        own.set(outer, entries);
+      }
+      if (value !== undefined) entries.set(inner, value);
+      else if (entries.delete(inner) && entries.size === 0 && below === undefined) own.delete(outer);
+    },
+  };
+}
+
+export function openTables(below?: Tables): Tables {
+  const objects = openLayered(below?.parts.objects);
+  const addresses = openLayered(below?.parts.addresses);
+  const users = openLayered(below?.parts.users);
+  const indexes = new Map<string, Map<Index<unknown>, Layered<unknown>>>();
+  /** Of an overlay: kind -> keys that were written here. */
+  const written = new Map<string, Set<string>>();
+  const lists = new Map<string, unknown[]>();
+
+  function link(kind: string, key: string, object: unknown, present: boolean): void {
+    for (const relation of relationsOf.get(kind) ?? [])
+      for (const target of relation.reference.keys(object as object))
+        users.set(usersKey(relation, target), key, present ? true : undefined);
+  }
+
+  function index(kind: string, by: Index<unknown>): Layered<unknown> {
+    const ofKind = indexes.get(kind) ?? new Map<Index<unknown>, Layered<unknown>>();
+    indexes.set(kind, ofKind);
+    let found = ofKind.get(by);
+    if (found === undefined) {
+      found = openLayered(below?.parts.index(kind, by));
+      ofKind.set(by, found);
+      for (const key of below === undefined ? objects.get(kind).keys() : (written.get(kind) ?? [])) {
+        const before = below?.stored(kind, key)?.object;
+        if (before !== undefined) for (const value of by(before)) found.set(value, key, undefined);
+        const now = objects.get(kind).get(key)?.object;
+        if (now !== undefined) for (const value of by(now)) found.set(value, key, now);
+      }
+    }
+    return found;
+  }
+
+  /** Kept from call to call: a new object is added to it, anything else makes it anew. */
+  function list(kind: string): unknown[] {
+    let found = lists.get(kind);
+    if (found === undefined) {
+      found = [...objects.get(kind).values()].map((s) => s.object);
+      lists.set(kind, found);
+    }
+    return found;
+  }
+
+  return {
+    parts: { objects, addresses, users, index },
+    get: <T>(kind: string, key: string) => objects.get(kind).get(key)?.object as T | undefined,
+    list: <T>(kind: string) => list(kind) as readonly T[],
+    where: <T>(kind: string, by: Index<T>, value: string) =>
+      [
+        ...index(kind, by as Index<unknown>)
+          .get(value)
+          .values(),
+      ] as T[],
+    stored: <T>(kind: string, key: string) => objects.get(kind).get(key) as Stored<T> | undefined,
+    entries: <T>(kind: string) => objects.get(kind).entries() as IterableIterator<[string, Stored<T>]>,
+    addresses: (network) => addresses.get(network),
+    count: (kind) => objects.get(kind).size,
+    referrers(kind, key) {
+      const found = new Map<Relation, ReadonlySet<string>>();
+      for (const relation of relationsTo.get(kind) ?? []) {
+        const keys = users.get(usersKey(relation, key));
+        if (keys.size > 0) found.set(relation, new Set(keys.keys()));
+      }
+      return found;
+    },
+    users<T>(kind: string, key: string, of: string) {
+      const found = new Set<string>();
+      for (const relation of relationsTo.get(kind) ?? [])
+        if (relation.kind === of)
+          for (const user of users.get(usersKey(relation, key)).keys()) found.add(user);
+      return [...found].map((user) => objects.get(of).get(user)?.object as T);
+    },
+    put(kind, key, object, revision) {
+      const before = objects.get(kind).get(key)?.object;
+      if (before !== undefined) link(kind, key, before, false);
+      if (object !== undefined) link(kind, key, object, true);
+      for (const [by, entries] of indexes.get(kind) ?? []) {
+        if (before !== undefined) for (const value of by(before)) entries.set(value, key, undefined);
+        if (object !== undefined) for (const value of by(object)) entries.set(value, key, object);
+      }
+      objects.set(kind, key, object === undefined ? undefined : { object, revision });
+      if (below !== undefined) written.set(kind, (written.get(kind) ?? new Set()).add(key));
+      if (before === undefined && object !== undefined) lists.get(kind)?.push(object);
+      else lists.delete(kind);
+      if (kind === 'address') {
+        const split = key.lastIndexOf('/');
+        const record = object === undefined ? undefined : { object: object as AddressRecord, revision };
+        addresses.set(key.slice(0, split), key.slice(split + 1), record);
+      }
+    },
+  };
+}
