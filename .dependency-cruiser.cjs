@@ -19,7 +19,11 @@ module.exports = {
     only('store-knows-store', '^src/store/', '^src/store/'),
     only('client-knows-model', '^src/client/', '^src/(client|model)/'),
     only('netctl-knows-client', '^src/netctl/', '^src/(netctl|client|model)/'),
-    only('netmaster-knows-store', '^src/netmaster/', '^src/(netmaster|store|model|client/protocol)'),
+    only(
+      'netmaster-knows-store',
+      '^src/netmaster/',
+      '^src/(netmaster|store|model|client/(protocol|declared))',
+    ),
     only(
       'compile-knows-no-kernel',
       '^src/netplugin/compile/',

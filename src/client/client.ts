@@ -11,11 +11,14 @@ export class ApiError extends Error {
   readonly status: number;
   readonly code: string;
   readonly field: string | undefined;
-  constructor(status: number, code: string, message: string, field?: string) {
+  /** Of the object in a set, from 1. */
+  readonly position: number | undefined;
+  constructor(status: number, code: string, message: string, field?: string, position?: number) {
     super(message);
     this.status = status;
     this.code = code;
     this.field = field;
+    this.position = position;
   }
 }
 
@@ -134,13 +137,18 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
     };
     signal?.addEventListener('abort', stop);
     response.setTimeout(SILENCE, stop);
-    let rest = '';
+    // Pieces of a line that has not ended: one transaction, however large, is one line.
+    let rest: string[] = [];
     response.setEncoding('utf8');
     try {
       for await (const chunk of response) {
-        const lines = (rest + chunk).split('\n');
-        rest = lines.pop() ?? '';
-        for (const line of lines) if (line !== '') yield parse(line) as WatchMessage;
+        for (const piece of (chunk as string).split(/(?<=\n)/)) {
+          rest.push(piece);
+          if (!piece.endsWith('\n')) continue;
+          const line = rest.join('');
+          rest = [];
+          if (line !== '\n') yield parse(line) as WatchMessage;
+        }
       }
     } catch (error) {
       if (signal?.aborted) return;
@@ -190,6 +198,7 @@ function refusal(status: number, text: string): ApiError {
     code = 'refused',
     message = `status ${status}: ${text.slice(0, 200).replace(/\s+/g, ' ')}`,
     field,
+    position,
   } = error;
-  return new ApiError(status, code, message, field);
+  return new ApiError(status, code, message, field, position);
 }

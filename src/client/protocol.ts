@@ -81,9 +81,9 @@ export type WatchMessage =
   | { type: 'change'; revision: number; changes: WatchedObject[] }
   | { type: 'ping'; revision: number };
 
-/** Body of every answer with status >= 400. */
+/** Body of every answer with status >= 400. `position`: of the object in a set, from 1. */
 export interface ErrorBody {
-  error: { code: string; message: string; field?: string };
+  error: { code: string; message: string; field?: string; position?: number };
 }
 
 export type { Endpoint, Host };

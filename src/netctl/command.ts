@@ -27,6 +27,8 @@ export interface Invocation {
   on(flag: string): boolean;
   /** To standard output. */
   print(line: string): void;
+  /** Exit status of a command that is done, where it is not 0. */
+  exitWith(status: number): void;
   /** After a write: warns of hosts that had not applied it in time. */
   warnLate(headers: Record<string, string | string[] | undefined>): void;
 }
@@ -35,7 +37,7 @@ export interface Subcommand {
   readonly name: string;
   readonly aliases?: readonly string[];
   readonly summary: string;
-  /** Names of the arguments, all required: `NETWORK`. */
+  /** Names of the arguments: `NETWORK`, or `[NAME]` where it may be left out. */
   readonly args: readonly string[];
   readonly flags: readonly Flag[];
   readonly examples: readonly string[];

@@ -52,6 +52,25 @@ export const COMMANDS: readonly Listed[] = [
   },
   { name: 'aci-gw', aliases: [], summary: 'gateway to an ACI fabric', load: () => import('./aciGw.ts') },
   { name: 'login', aliases: [], summary: 'logs in to netmaster', load: () => import('./login.ts') },
+  {
+    name: 'apply',
+    aliases: [],
+    summary: 'makes the cluster what a file declares',
+    load: () => import('./apply.ts'),
+  },
+  { name: 'diff', aliases: [], summary: 'shows what apply would change', load: () => import('./diff.ts') },
+  {
+    name: 'get',
+    aliases: [],
+    summary: 'writes objects of a kind, as apply reads them',
+    load: () => import('./get.ts'),
+  },
+  {
+    name: 'export',
+    aliases: [],
+    summary: 'writes all objects, as apply reads them',
+    load: () => import('./export.ts'),
+  },
   { name: 'completion', aliases: [], summary: 'shell completion', load: () => import('./completion.ts') },
   { name: 'version', aliases: [], summary: 'versions', load: () => import('./version.ts') },
 ];

@@ -50,25 +50,33 @@ function findSubcommand(command: Command, name: string | undefined): Subcommand 
   );
 }
 
-async function run(words: readonly string[], { env, print, printError }: Terminal): Promise<void> {
+/** Answers the exit status. */
+async function run(words: readonly string[], { env, print, printError }: Terminal): Promise<number> {
+  let status = 0;
+  const show = (text: string): number => {
+    print(text);
+    return 0;
+  };
   const { global, rest } = splitGlobal(words);
   const asksHelp = (word: string | undefined): boolean => /^(--?help|-h)$/.test(word ?? '');
   parseFlags(global, GLOBAL_FLAGS);
   if (rest.length === 0 || asksHelp(global.at(-1)) || (rest[0] === 'help' && rest.length === 1))
-    return print(overview());
+    return show(overview());
   const [name, ...words2] = rest[0] === 'help' ? [...rest.slice(1), '--help'] : rest;
   const command = await findCommand(name as string);
   const bare = command.subcommands[0]?.name === '';
-  if (!bare && (words2.length === 0 || asksHelp(words2[0]))) return print(commandHelp(command));
+  if (!bare && (words2.length === 0 || asksHelp(words2[0]))) return show(commandHelp(command));
   const sub = findSubcommand(command, bare ? undefined : words2[0]);
   const tail = bare ? words2 : words2.slice(1);
   const end = tail.indexOf('--');
-  if (tail.slice(0, end < 0 ? tail.length : end).some(asksHelp)) return print(subcommandHelp(command, sub));
+  if (tail.slice(0, end < 0 ? tail.length : end).some(asksHelp)) return show(subcommandHelp(command, sub));
 
   const flags = [...sub.flags, ...GLOBAL_FLAGS];
   const { args, values } = parseFlags([...global, ...tail], flags);
   const variadic = sub.args.at(-1)?.endsWith('...') === true;
-  if (!variadic && args.length !== sub.args.length) throw new UsageError(`usage: ${usageLine(command, sub)}`);
+  const required = sub.args.filter((name) => !name.startsWith('[')).length;
+  if (!variadic && (args.length < required || args.length > sub.args.length))
+    throw new UsageError(`usage: ${usageLine(command, sub)}`);
   const value = (flag: string): string =>
     values.get(flag)?.at(-1) ?? flags.find((f) => f.name === flag)?.default ?? '';
   const urls = (value('netmaster') || env.NETMASTER || 'http://netmaster:9999').split(',').filter((u) => u);
@@ -84,6 +92,9 @@ async function run(words: readonly string[], { env, print, printError }: Termina
     list: (flag) => values.get(flag) ?? [],
     on: (flag) => value(flag) === 'true',
     print,
+    exitWith(code) {
+      status = code;
+    },
     warnLate(headers) {
       const late = headers[LATE_HEADER];
       if (late) printError(`netctl: warning: not yet applied on ${late}`);
@@ -94,13 +105,13 @@ async function run(words: readonly string[], { env, print, printError }: Termina
   } finally {
     client.close();
   }
+  return status;
 }
 
-/** Answers the exit status: 0 done, 1 wrong usage, 3 the server refused or could not be reached. */
+/** Answers the exit status: 0 done, or what the command says, 1 wrong usage, 3 the server refused or could not be reached. */
 export async function netctl(words: readonly string[], terminal: Terminal): Promise<number> {
   try {
-    await run(words, terminal);
-    return 0;
+    return await run(words, terminal);
   } catch (error) {
     if (!(error instanceof UsageError || error instanceof ApiError)) throw error;
     terminal.printError(`netctl: ${error.message.replaceAll('\n', ' ')}`);

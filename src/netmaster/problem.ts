@@ -3,11 +3,14 @@ export class Refusal extends Error {
   readonly status: number;
   readonly code: string;
   readonly field: string | undefined;
-  constructor(status: number, message: string, field?: string) {
+  /** Of the object in the set that is refused, from 1. */
+  readonly position: number | undefined;
+  constructor(status: number, message: string, field?: string, position?: number) {
     super(message);
     this.status = status;
     this.code = CODES[status] ?? 'internal';
     this.field = field;
+    this.position = position;
   }
 }
 

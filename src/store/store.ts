@@ -51,7 +51,7 @@ export interface Store {
   get(key: string): Promise<Entry | undefined>;
   /** All entries under the prefix in key order, and the revision that this list shows. */
   list(prefix: string): Promise<{ entries: Entry[]; revision: number }>;
-  /** All or nothing: writes when every check holds. Durable when it answers. */
+  /** All or nothing, of any size: a store with a limit (etcd) stages it in here. Durable when it answers. */
   transact(checks: readonly Check[], writes: readonly Write[]): Promise<Outcome>;
   /**
    * Every transaction after revision `after` that touched the prefix, in order, without a gap, until

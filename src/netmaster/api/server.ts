@@ -8,19 +8,21 @@ import { Value } from '@sinclair/typebox/value';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Applied, ObjectSet } from '../../client/declared.ts';
 import {
   type AddressRequest,
-  type Applied,
   type HostAnswer,
+  type Applied as HostApplied,
   LATE_HEADER,
   type WriteAnswer,
 } from '../../client/protocol.ts';
 import { type Endpoint, EndpointSchema } from '../../model/endpoint.ts';
 import { HOST_TTL, type Host, HostSchema } from '../../model/host.ts';
 import type { Kind } from '../../model/kind.ts';
-import { KINDS, keyOf, kindByCollection } from '../../model/kinds.ts';
+import { KINDS, keyOf, kindByCollection, kindByName } from '../../model/kinds.ts';
 import type { Store } from '../../store/store.ts';
 import type { Acknowledgements } from '../acknowledgements.ts';
+import { decideApply, exportSet, readSet } from '../apply.ts';
 import { decideEndpoint, decideEndpointRemoval, decideRelease, decideReserve } from '../endpoints.ts';
 import { decideWrite, present, readObject, remove, type WriteMode } from '../intent.ts';
 import { type Mirror, storeKey } from '../mirror.ts';
@@ -31,7 +33,10 @@ import { watchStream } from './watch.ts';
 
 /** Seconds that a write waits for the live hosts. */
 const DEADLINE = 2;
+/** Bytes. */
 const BODY_LIMIT = 1 << 20;
+/** Of a whole cluster at once: some 100,000 objects. */
+const SET_LIMIT = 64 << 20;
 
 export interface Parts {
   readonly store: Store;
@@ -53,6 +58,12 @@ const AddressRequestSchema = Type.Object(
   },
   { additionalProperties: false },
 );
+const ObjectSetSchema = Type.Object({
+  objects: Type.Array(
+    Type.Object({ kind: Type.Union(KINDS.map((k) => Type.Literal(k.name))) }, { additionalProperties: true }),
+    { description: 'each with its kind and its fields as in its collection, in any order' },
+  ),
+});
 const AppliedSchema = Type.Object(
   { store: Type.String(), revision: Type.Integer({ minimum: 0 }) },
   { additionalProperties: false },
@@ -112,18 +123,20 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
         : error.statusCode !== undefined && error.statusCode < 500
           ? new Refusal(
               error.statusCode,
-              error.statusCode === 413 ? `the body is larger than ${BODY_LIMIT} bytes` : error.message,
+              error.statusCode === 413
+                ? `the body is larger than ${request.routeOptions.bodyLimit ?? BODY_LIMIT} bytes`
+                : error.message,
             )
           : undefined;
     if (refusal === undefined)
       log.error({ err: error, method: request.method, url: request.url }, 'request failed');
-    const { status, code, message, field } = refusal ?? {
+    const { status, code, message, field, position } = refusal ?? {
       status: 500,
       code: 'internal',
       message: 'netmaster failed; its log says why',
-      field: undefined,
     };
-    void reply.status(status).send({ error: { code, message, ...(field === undefined ? {} : { field }) } });
+    // Fields that are undefined are in no JSON.
+    void reply.status(status).send({ error: { code, message, field, position } });
   });
   server.setNotFoundHandler((request, reply) => {
     void reply.status(404).send({
@@ -176,6 +189,7 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
   // Registered as a plugin so that it comes after swagger, which collects routes as they are added.
   await server.register(async (api) => {
     for (const kind of KINDS) routeKind(api, kind);
+    routeSets(api);
     routeAgents(api);
 
     api.get('/version', async () => ({ GitCommit: '', Version: parts.version, BuildTime: '' }));
@@ -249,6 +263,36 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     });
   }
 
+  /** Many objects at once: client/declared.ts. */
+  function routeSets(api: FastifyInstance): void {
+    const tags = ['set'];
+    const schema = { tags, body: ObjectSetSchema };
+    api.post('/api/v1/apply', { schema, bodyLimit: SET_LIMIT }, async (request, reply) => {
+      waitSeconds(request);
+      const dryRun = query(request, 'dryRun') ?? 'false';
+      if (dryRun !== 'true' && dryRun !== 'false')
+        throw new Refusal(400, `dryRun: '${dryRun}' must be true or false`, 'dryRun');
+      const set = readSet(request.body);
+      if (dryRun === 'true') {
+        const { answer } = decideApply(set, mirror);
+        return { dryRun: true, revision: mirror.revision, objects: answer } satisfies Applied;
+      }
+      const { answer, revision } = await writer.write(() => decideApply(set, mirror));
+      await reportLate(request, reply, revision);
+      return { dryRun: false, revision, objects: answer } satisfies Applied;
+    });
+    api.get('/api/v1/export', { schema: { tags } }, async (request) => {
+      const kind = query(request, 'kind');
+      if (kind !== undefined && !kindByName.has(kind))
+        throw new Refusal(
+          404,
+          `kind: '${kind}' must be one of ${KINDS.map((k) => k.name).join(', ')}`,
+          'kind',
+        );
+      return { objects: exportSet(mirror, kind) } satisfies ObjectSet;
+    });
+  }
+
   function routeAgents(api: FastifyInstance): void {
     const leases = new Map<string, string>();
     const tags = ['agent'];
@@ -282,7 +326,7 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
       '/api/v1/hosts/:name/applied',
       { schema: { tags, body: AppliedSchema } },
       async (request, reply) => {
-        const applied = read<Applied>('applied', AppliedSchema, request.body);
+        const applied = read<HostApplied>('applied', AppliedSchema, request.body);
         if (applied.store === store.id)
           acknowledgements.applied(parameter(request, 'name'), applied.revision);
         return reply.status(204).send();

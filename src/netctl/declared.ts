@@ -1,0 +1,110 @@
+/**
+ * Files of objects: YAML (one or several documents) or JSON, each document one object, a list, or {objects: [...]}.
+ *
+ *   kind: network
+ *   networkName: contiv-net
+ *   subnet: 20.1.1.0/24
+ */
+import fs from 'node:fs';
+import type { Document, Node } from 'yaml';
+import { Composer, isMap, isSeq, LineCounter, Parser } from 'yaml';
+import { ApiError, type Client } from '../client/client.ts';
+import type { Applied, DeclaredObject } from '../client/declared.ts';
+import { kindByName } from '../model/kinds.ts';
+import { type Flag, UsageError } from './command.ts';
+
+export const FILE: Flag = {
+  name: 'file',
+  short: 'f',
+  kind: 'text',
+  value: 'FILE|-',
+  help: 'YAML or JSON with objects, in any order; - is standard input',
+  required: true,
+};
+
+export interface DeclaredFile {
+  readonly name: string;
+  readonly objects: readonly DeclaredObject[];
+  /** Line that each object begins at, from 1. */
+  readonly lines: readonly number[];
+}
+
+export function readDeclared(name: string): DeclaredFile {
+  let text: string;
+  try {
+    text = fs.readFileSync(name === '-' ? 0 : name, 'utf8');
+  } catch (error) {
+    throw new UsageError(`--file: ${(error as Error).message}`);
+  }
+  const file = parseDeclared(text, name === '-' ? 'standard input' : name);
+  if (file.objects.length === 0) throw new UsageError(`${file.name} has no objects`);
+  return file;
+}
+
+export function parseDeclared(text: string, name: string): DeclaredFile {
+  const objects: DeclaredObject[] = [];
+  const lines: number[] = [];
+  const counter = new LineCounter();
+  const wrong = (offset: number, reason: string): never => {
+    throw new UsageError(`${name}: line ${counter.linePos(offset).line}: ${reason}`);
+  };
+  const add = (node: Node | null, document: Document.Parsed): void => {
+    const offset = node?.range?.[0] ?? 0;
+    if (isSeq(node)) for (const item of node.items) add(item as Node, document);
+    else if (!isMap(node)) wrong(offset, 'must be an object: kind: KIND, and its fields');
+    else if (!node.has('kind') && node.items.length === 1 && isSeq(node.get('objects')))
+      add(node.get('objects') as Node, document);
+    else {
+      lines.push(counter.linePos(offset).line);
+      objects.push(typed(node.toJS(document) as Record<string, unknown>));
+    }
+  };
+  // Text stays text (007, 1.10, yes): the field says what is a number. JSON is read as the YAML that it is.
+  const composer = new Composer({ schema: 'failsafe', customTags: ['null'], prettyErrors: false });
+  // One document at a time: a hundred thousand of them as trees do not fit into memory.
+  for (const document of composer.compose(new Parser(counter.addNewLine).parse(text), true, text.length)) {
+    const [error] = document.errors;
+    if (error !== undefined) wrong(error.pos[0], lowerFirst(error.message.split('\n')[0] ?? ''));
+    if (document.contents === null || isNull(document.contents)) continue;
+    try {
+      add(document.contents as Node, document as Document.Parsed);
+    } catch (reason) {
+      if (reason instanceof UsageError) throw reason;
+      wrong(document.range[0], lowerFirst((reason as Error).message.split('\n')[0] ?? ''));
+    }
+  }
+  return { name, objects, lines };
+}
+
+const isNull = (node: unknown): boolean => (node as { value?: unknown }).value === null;
+const lowerFirst = (sentence: string): string => sentence.charAt(0).toLowerCase() + sentence.slice(1);
+
+/** Whole numbers where the model has them; fields without a value are unset. */
+function typed(fields: Record<string, unknown>): DeclaredObject {
+  const properties = kindByName.get(String(fields.kind))?.schema.properties;
+  const object: Record<string, unknown> = {};
+  for (const [field, value] of Object.entries(fields)) {
+    if (value === null) continue;
+    const whole =
+      properties?.[field]?.type === 'integer' && typeof value === 'string' && /^\d{1,15}$/.test(value);
+    object[field] = whole ? Number(value) : value;
+  }
+  return object;
+}
+
+/** Sends the set. A refusal names the file and the line of the object. */
+export async function sendDeclared(client: Client, file: DeclaredFile, dryRun: boolean) {
+  try {
+    return await client.post<Applied>(`/api/v1/apply?dryRun=${dryRun}`, { objects: file.objects });
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.position === undefined) throw error;
+    const line = file.lines[error.position - 1];
+    throw new ApiError(
+      error.status,
+      error.code,
+      `${file.name}: line ${line}: ${error.message}`,
+      error.field,
+      error.position,
+    );
+  }
+}

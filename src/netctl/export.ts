@@ -1,0 +1,24 @@
+import type { ObjectSet } from '../client/declared.ts';
+import type { Command } from './command.ts';
+import { outputFlag, printObjects } from './output.ts';
+
+export const command: Command = {
+  name: 'export',
+  summary: 'writes all objects, as apply reads them',
+  subcommands: [
+    {
+      name: '',
+      summary: [
+        'Writes everything that was declared, as apply reads it: into an empty cluster it makes the same one, with the',
+        'same tags and service addresses, also where they were given out. Endpoints are not in it: they come from the hosts.',
+      ].join('\n'),
+      args: [],
+      flags: [outputFlag(['yaml', 'json'])],
+      examples: ['netctl export > cluster.yaml', 'netctl export -o json'],
+      async run(invocation) {
+        const { body } = await invocation.client.get<ObjectSet>('/api/v1/export');
+        await printObjects(invocation, body.objects, false);
+      },
+    },
+  ],
+};
