@@ -56,7 +56,13 @@ export function parseDeclared(text: string, name: string): DeclaredFile {
       add(node.get('objects') as Node, document);
     else {
       lines.push(counter.linePos(offset).line);
-      objects.push(typed(node.toJS(document) as Record<string, unknown>));
+      let fields: Record<string, unknown>;
+      try {
+        fields = node.toJS(document);
+      } catch (error) {
+        return wrong(offset, sentence(error as Error)); // an alias of nothing
+      }
+      objects.push(typed(fields));
     }
   };
   // Text stays text (007, 1.10, yes): the field says what is a number. JSON is read as the YAML that it is.
@@ -64,20 +70,17 @@ export function parseDeclared(text: string, name: string): DeclaredFile {
   // One document at a time: a hundred thousand of them as trees do not fit into memory.
   for (const document of composer.compose(new Parser(counter.addNewLine).parse(text), true, text.length)) {
     const [error] = document.errors;
-    if (error !== undefined) wrong(error.pos[0], lowerFirst(error.message.split('\n')[0] ?? ''));
-    if (document.contents === null || isNull(document.contents)) continue;
-    try {
+    if (error !== undefined) wrong(error.pos[0], sentence(error));
+    if (document.contents !== null && !isNull(document.contents))
       add(document.contents as Node, document as Document.Parsed);
-    } catch (reason) {
-      if (reason instanceof UsageError) throw reason;
-      wrong(document.range[0], lowerFirst((reason as Error).message.split('\n')[0] ?? ''));
-    }
   }
   return { name, objects, lines };
 }
 
 const isNull = (node: unknown): boolean => (node as { value?: unknown }).value === null;
-const lowerFirst = (sentence: string): string => sentence.charAt(0).toLowerCase() + sentence.slice(1);
+/** Its first line, to go on after a colon. */
+const sentence = ({ message }: Error): string =>
+  (message.charAt(0).toLowerCase() + message.slice(1)).split('\n')[0] ?? '';
 
 /** Whole numbers where the model has them; fields without a value are unset. */
 function typed(fields: Record<string, unknown>): DeclaredObject {
