@@ -45,13 +45,12 @@ export function parseDeclared(text: string, name: string): DeclaredFile {
   const objects: DeclaredObject[] = [];
   const lines: number[] = [];
   const counter = new LineCounter();
-  const wrong = (offset: number, reason: string): never => {
-    throw new UsageError(`${name}: line ${counter.linePos(offset).line}: ${reason}`);
-  };
+  const wrong = (offset: number, reason: string): UsageError =>
+    new UsageError(`${name}: line ${counter.linePos(offset).line}: ${reason}`);
   const add = (node: Node | null, document: Document.Parsed): void => {
     const offset = node?.range?.[0] ?? 0;
     if (isSeq(node)) for (const item of node.items) add(item as Node, document);
-    else if (!isMap(node)) wrong(offset, 'must be an object: kind: KIND, and its fields');
+    else if (!isMap(node)) throw wrong(offset, 'must be an object: kind: KIND, and its fields');
     else if (!node.has('kind') && node.items.length === 1 && isSeq(node.get('objects')))
       add(node.get('objects') as Node, document);
     else {
@@ -60,7 +59,7 @@ export function parseDeclared(text: string, name: string): DeclaredFile {
       try {
         fields = node.toJS(document);
       } catch (error) {
-        return wrong(offset, sentence(error as Error)); // an alias of nothing
+        throw wrong(offset, sentence(error as Error)); // an alias of nothing
       }
       objects.push(typed(fields));
     }
@@ -70,7 +69,7 @@ export function parseDeclared(text: string, name: string): DeclaredFile {
   // One document at a time: a hundred thousand of them as trees do not fit into memory.
   for (const document of composer.compose(new Parser(counter.addNewLine).parse(text), true, text.length)) {
     const [error] = document.errors;
-    if (error !== undefined) wrong(error.pos[0], sentence(error));
+    if (error !== undefined) throw wrong(error.pos[0], sentence(error));
     if (document.contents !== null && !isNull(document.contents))
       add(document.contents as Node, document as Document.Parsed);
   }

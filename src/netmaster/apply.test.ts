@@ -1,12 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { closeCluster, openCluster, type Parts } from '../../test/cluster.ts';
+import { clusters, type Plain } from '../../test/clusters.ts';
 import type { ObjectOutcome } from '../client/declared.ts';
 import { KINDS } from '../model/kinds.ts';
 import { decideApply, exportSet, ORDER, readSet } from './apply.ts';
 import { Refusal } from './problem.ts';
-
-type Plain = Record<string, unknown>;
 
 async function cluster(): Promise<Parts> {
   const parts = await openCluster();
@@ -34,8 +33,13 @@ async function refusal(parts: Parts, objects: readonly Plain[]): Promise<Refusal
 
 /** Everything in the store but its revisions. */
 async function contents({ store }: Parts): Promise<unknown> {
-  return (await store.list('')).entries.map(({ key, value }) => [key, value]);
+  const { entries } = await store.list('');
+  return entries.map(({ key, value }) => [key, { ...(value as Plain), since: undefined }]);
 }
+
+/** Tags and addresses that objects of the kind have, as agents see them. */
+const given = ({ mirror }: Parts, kind: string): unknown[] =>
+  [...mirror.entries<Plain>(kind)].map(([key, { object }]) => [key, object.vni, object.vip]).sort();
 
 const TENANT = { kind: 'tenant', tenantName: 'blue' };
 const NETWORK = { kind: 'network', tenantName: 'blue', networkName: 'net1', subnet: '20.1.1.0/24' };
@@ -47,6 +51,23 @@ const GROUP = {
   networkName: 'net1',
   policies: ['p1'],
 };
+const RULE = {
+  kind: 'rule',
+  tenantName: 'blue',
+  policyName: 'p1',
+  ruleId: '1',
+  direction: 'in',
+  fromEndpointGroup: 'web',
+  action: 'allow',
+};
+const SERVICE = {
+  kind: 'serviceLB',
+  tenantName: 'blue',
+  serviceName: 'lb',
+  networkName: 'net1',
+  selectors: ['app=web'],
+  ports: ['80:8080:TCP'],
+};
 const SET = [GROUP, NETWORK, POLICY, TENANT];
 
 describe('apply', () => {
@@ -56,6 +77,17 @@ describe('apply', () => {
       { ...NETWORK, networkName: 'net2', subnet: '20.1.2.0/24' },
       { ...NETWORK, networkName: 'net3', subnet: '20.1.3.0/24', pktTag: 1 },
       { kind: 'global', vxlans: '1-10', vlans: '1-4094' },
+      RULE,
+      {
+        ...RULE,
+        policyName: 'p1',
+        ruleId: '2',
+        direction: 'out',
+        toEndpointGroup: 'web',
+        fromEndpointGroup: '',
+      },
+      SERVICE,
+      { ...SERVICE, serviceName: 'lb2', ipAddress: '20.1.1.2' },
     ];
     const first = await cluster();
     await apply(first, objects);
@@ -133,7 +165,7 @@ describe('apply', () => {
       'a name is used twice in the set',
       [...SET, { ...GROUP, groupName: 'NET1' }],
       5,
-      'group blue:NET1: groupName is the name of a network already',
+      'endpointGroup blue:NET1: groupName is the name of network blue:net1 already',
     ],
     [
       'a tag is asked for twice',
@@ -193,6 +225,47 @@ describe('apply', () => {
     expect(tags).toEqual({ a: 2, b: 1, c: 1 });
   });
 
+  it('gives addresses of services that no object of the set asks for, and keeps them', async () => {
+    const parts = await cluster();
+    const other = { ...SERVICE, serviceName: 'lb2', ipAddress: '20.1.1.2' };
+    await apply(parts, [...SET, SERVICE, other]);
+    const vip = (): unknown => parts.mirror.get<Plain>('serviceLB', 'blue:lb')?.vip;
+    expect(vip()).toBe('20.1.1.3');
+    expect(outcome(parts, [SERVICE])?.result).toBe('unchanged');
+    expect(outcome(parts, [{ ...SERVICE, ipAddress: '20.1.1.3' }])?.result).toBe('unchanged');
+    expect(await apply(parts, [{ ...SERVICE, ports: ['81:8080:TCP'] }])).toEqual([
+      'serviceLB blue:lb changed',
+    ]);
+    expect(vip()).toBe('20.1.1.3');
+    expect(await apply(parts, [{ ...SERVICE, ipAddress: '20.1.1.9' }])).toEqual([
+      'serviceLB blue:lb changed',
+    ]);
+    expect(vip()).toBe('20.1.1.9');
+    expect([...parts.mirror.addresses('blue:net1').keys()].sort()).toEqual(['20.1.1.2', '20.1.1.9']);
+  });
+
+  it('replaces a rule that differs, in one step and checked as a new one', async () => {
+    const parts = await cluster();
+    await apply(parts, [...SET, RULE]);
+    const revision = parts.mirror.revision;
+    const denied = { ...RULE, action: 'deny', priority: 7 };
+    expect(outcome(parts, [denied])?.fields).toEqual({
+      action: { before: 'allow', after: 'deny' },
+      priority: { before: 1, after: 7 },
+    });
+    const seen: unknown[] = [];
+    parts.mirror.onChange((batch) => seen.push(...batch.changes));
+    expect(await apply(parts, [denied])).toEqual(['rule blue:p1:1 changed']);
+    const { kind: _, ...object } = denied;
+    expect(seen).toEqual([{ kind: 'rule', key: 'blue:p1:1', object }]);
+    expect(parts.mirror.revision).toBe(revision + 1);
+    expect((await refusal(parts, [{ ...denied, port: 99999 }])).message).toContain('rule blue:p1:1: port');
+    expect((await refusal(parts, [{ ...denied, fromEndpointGroup: 'no' }])).message).toContain(
+      'does not exist',
+    );
+    expect(parts.mirror.get('rule', 'blue:p1:1')).toEqual(object);
+  });
+
   it('leaves alone what the set does not name', async () => {
     const parts = await cluster();
     await apply(parts, SET);
@@ -214,6 +287,58 @@ describe('apply', () => {
     });
     expect(decided).toBe(2);
     expect(answer.map((o) => o.result)).toEqual(['created', 'created', 'created', 'unchanged']);
+  });
+
+  it('rebuilds any cluster from its export, and finds it unchanged in itself', async () => {
+    await fc.assert(
+      fc.asyncProperty(clusters, async (objects) => {
+        const [first, second] = [await openCluster(), await openCluster()];
+        try {
+          await apply(first, objects);
+          const exported = exportSet(first.mirror);
+          for (const line of await apply(first, exported)) expect(line).toMatch(/ unchanged$/);
+          for (const line of await apply(first, objects)) expect(line).toMatch(/ unchanged$/);
+          await apply(second, exported);
+          expect(exportSet(second.mirror)).toEqual(exported);
+          for (const kind of KINDS) expect(given(second, kind.name)).toEqual(given(first, kind.name));
+        } finally {
+          await closeCluster(first);
+          await closeCluster(second);
+        }
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  it('decides on 10,000 networks with the number of look-ups that ten times 1,000 take', async () => {
+    const lookups = async (count: number): Promise<number> => {
+      const parts = await cluster();
+      let asked = 0;
+      const counted = <F extends (...args: never[]) => unknown>(f: F): F =>
+        ((...args: never[]) => {
+          const answer = f(...args);
+          asked += Array.isArray(answer) ? answer.length : 1;
+          return answer;
+        }) as F;
+      const overlay = parts.mirror.overlay();
+      const { where, users, list, stored, get } = overlay;
+      const counting = {
+        ...overlay,
+        where: counted(where),
+        users: counted(users),
+        list: counted(list),
+        stored: counted(stored),
+        get: counted(get),
+      };
+      const objects = Array.from({ length: count }, (_, i) => ({
+        kind: 'network',
+        networkName: `n${i}`,
+        subnet: `10.${i >> 8}.${i & 255}.0/24`,
+      }));
+      decideApply(readSet({ objects }), { ...parts.mirror, overlay: () => counting });
+      return asked;
+    };
+    expect(await lookups(10_000)).toBeLessThan(15 * (await lookups(1000)));
   });
 
   it('orders kinds so that each comes after those it refers to', () => {

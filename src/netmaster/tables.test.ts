@@ -1,10 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { groupsByName } from '../model/names.ts';
+import type { Index } from '../model/kind.ts';
 import { openTables, type Tables } from './tables.ts';
 
 const TENANTS = ['blue', 'red'];
 const NAMES = ['a', 'A', 'b', 'c'];
+
+const byName: Index<{ tenantName: string; groupName: string }> = (g) => [
+  `${g.tenantName}/${g.groupName.toLowerCase()}`,
+];
 
 /** One write: a group or an address that comes, changes or goes. */
 const write = fc.record({
@@ -36,11 +40,16 @@ function answers(tables: Tables): unknown {
     entries: sorted(tables.entries('endpointGroup')),
     get: TENANTS.flatMap((t) => NAMES.map((n) => tables.stored('endpointGroup', `${t}:${n}`) ?? null)),
     where: TENANTS.flatMap((t) =>
-      NAMES.map((n) => sorted(tables.where('endpointGroup', groupsByName, `${t}/${n}`))),
+      NAMES.map((n) => sorted(tables.where('endpointGroup', byName, `${t}/${n}`))),
     ),
     addresses: TENANTS.map((t) => sorted(tables.addresses(`${t}:n1`))),
+    count: tables.count('endpointGroup'),
+    users: TENANTS.map((t) => sorted(tables.users('network', `${t}:n1`, 'endpointGroup'))),
     referrers: TENANTS.flatMap((t) =>
-      [...tables.referrers('network', `${t}:n1`)].map(([link, keys]) => [link, sorted(keys)]),
+      [...tables.referrers('network', `${t}:n1`)].map(([{ reference }, keys]) => [
+        reference.field,
+        sorted(keys),
+      ]),
     ),
   };
 }
