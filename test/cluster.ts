@@ -53,7 +53,7 @@ export async function startNetmaster(store: string): Promise<string> {
   const child: ChildProcess = spawn(
     join(ROOT, 'bin/netmaster'),
     ['--listen', `127.0.0.1:${port}`, '--store', store, '--log-level', 'error'],
-    { stdio: ['ignore', 'ignore', 'inherit'] },
+    { stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, NODE_NO_WARNINGS: '1' } },
   );
   const ended = once(child, 'exit');
   onTestFinished(async () => {

@@ -37,7 +37,7 @@ export function readDeclared(name: string): DeclaredFile {
     throw new UsageError(`--file: ${(error as Error).message}`);
   }
   const file = parseDeclared(text, name === '-' ? 'standard input' : name);
-  if (file.objects.length === 0) throw new UsageError(`${file.name} has no objects`);
+  if (file.objects.length === 0) throw new UsageError(`${file.name}: has no objects`);
   return file;
 }
 

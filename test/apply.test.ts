@@ -1,0 +1,253 @@
+/** Files of objects, from bin/netctl through a netmaster process and back. */
+import fs from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import type { ObjectOutcome } from '../src/client/declared.ts';
+import { KINDS } from '../src/model/kinds.ts';
+import { netctl, type Ran, startNetmaster } from './cluster.ts';
+import { temporaryFolder } from './folder.ts';
+
+/** All kinds, each before what it refers to. */
+const FILE = `
+kind: serviceLB
+serviceName: lb
+networkName: contiv-net
+selectors: [app=web]
+ports: ["80:8080:TCP"]
+---
+- kind: appProfile
+  appProfileName: shop
+  endpointGroups: [web, db]
+- kind: rule
+  policyName: prod_web
+  ruleId: 1
+  direction: in
+  fromEndpointGroup: db
+  protocol: tcp
+  port: 80
+  action: allow
+- kind: endpointGroup
+  groupName: web
+  networkName: contiv-net
+  policies: [prod_web]
+  netProfile: gold
+  extContractsGrps: [c1]
+- kind: endpointGroup
+  groupName: db
+  networkName: contiv-net
+  ipPool: 20.1.1.10-20.1.1.20
+- {kind: extContractsGroup, contractsGroupName: c1, contractsType: provided, contracts: [x]}
+- {kind: netprofile, profileName: gold, bandwidth: 10 mbps, DSCP: 3}
+- {kind: policy, policyName: prod_web}
+---
+kind: network
+networkName: contiv-net
+subnet: 20.1.1.0/24
+gateway: 20.1.1.254
+---
+kind: network
+tenantName: blue
+networkName: contiv-net
+subnet: 20.1.1.0/24
+pktTag: 1
+---
+kind: tenant
+tenantName: blue
+---
+kind: tenant
+tenantName: default
+---
+kind: global
+vxlans: 1-500
+---
+kind: Bgp
+hostname: node1
+routerip: 50.1.1.2/24
+as: 65000
+---
+kind: aciGw
+enforcePolicies: yes
+`;
+
+/** Sends a file by name; what netctl says, and the store's revision after. */
+async function openFiles(url: string) {
+  const folder = temporaryFolder();
+  const file = join(folder, 'cluster.yaml');
+  return {
+    async run(command: string, text: string, ...flags: string[]): Promise<Ran> {
+      fs.writeFileSync(file, text);
+      return netctl(url, [command, ...flags, '-f', file]);
+    },
+    async revision(): Promise<number> {
+      return ((await (await fetch(`${url}/healthz`)).json()) as { revision: number }).revision;
+    },
+    file,
+  };
+}
+
+const done = (out: string | RegExp): unknown => ({
+  status: 0,
+  err: '',
+  out: out instanceof RegExp ? expect.stringMatching(out) : out,
+});
+
+describe.each(['memory', 'sqlite'])('with the %s store, netctl', (kind) => {
+  const start = (): Promise<string> =>
+    startNetmaster(kind === 'memory' ? 'memory' : `sqlite:${join(temporaryFolder(), 'store.db')}`);
+
+  it('applies a file, finds it applied, and shows and applies what differs', async () => {
+    const url = await start();
+    const { run, revision } = await openFiles(url);
+    const empty = await revision();
+
+    const dry = await run('apply', FILE, '--dry-run');
+    expect(dry).toEqual(done(/^serviceLB default:lb created\nappProfile default:shop created\n/));
+    expect(dry.out).toContain('\nnetwork default:contiv-net created\n');
+    expect(dry.out).toContain('\ndry run, nothing was written: 13 created, 1 changed, 1 unchanged\n');
+    expect(await revision()).toBe(empty);
+
+    const first = await run('apply', FILE);
+    expect(first).toEqual(done(/\n13 created, 1 changed, 1 unchanged\n$/));
+    expect(first.out.split('\n').slice(0, -2)).toEqual(dry.out.split('\n').slice(0, -2));
+    expect(await revision()).toBe(empty + 1);
+
+    expect(await run('apply', FILE)).toEqual(done(/\nnothing to do: 0 created, 0 changed, 15 unchanged\n$/));
+    expect(await revision()).toBe(empty + 1);
+    expect(await run('diff', FILE, '--exit-code')).toEqual(done(''));
+
+    const edited = FILE.replace('action: allow', 'action: deny').replace('[prod_web]', '[prod_web, p2]');
+    const more = `${edited}---\nkind: policy\npolicyName: p2\n`;
+    expect(await run('diff', more)).toEqual(
+      done(
+        [
+          '  rule default:prod_web:1',
+          '-   action: allow',
+          '+   action: deny',
+          '  endpointGroup default:web',
+          '-   policies: ["prod_web"]',
+          '+   policies: ["prod_web","p2"]',
+          '+ policy default:p2',
+          '+   tenantName: default',
+          '+   policyName: p2',
+          '',
+        ].join('\n'),
+      ),
+    );
+    expect(await run('diff', more, '--exit-code')).toMatchObject({ status: 2, err: '' });
+    expect(await revision()).toBe(empty + 1);
+    expect(await run('apply', more)).toEqual(done(/\n1 created, 2 changed, 13 unchanged\n$/));
+    expect(await revision()).toBe(empty + 2);
+    expect(await run('diff', more)).toEqual(done(''));
+  });
+
+  it('writes what it reads: get and export, and a cluster is rebuilt from its export', async () => {
+    const url = await start();
+    const { run, revision } = await openFiles(url);
+    await run('apply', FILE);
+    const applied = await revision();
+    for (const { name } of KINDS) {
+      const got = await netctl(url, ['get', name, '-a', '-o', kind === 'memory' ? 'yaml' : 'json']);
+      expect(got).toMatchObject({ status: 0, err: '' });
+      const again = await netctl(url, ['apply', '-f', '-'], got.out);
+      expect(again).toEqual(done(/^(?:\S+ \S+ unchanged\n)+nothing to do: .*\n$/));
+    }
+    const exported = await netctl(url, ['export']);
+    expect(await netctl(url, ['apply', '-f', '-'], exported.out)).toEqual(done(/\n.* 15 unchanged\n$/));
+    expect(await revision()).toBe(applied);
+
+    for (const format of ['yaml', 'json']) {
+      const other = await start();
+      const { out } = await netctl(url, ['export', '-o', format]);
+      expect(await netctl(other, ['apply', '-f', '-'], out)).toEqual(done(/\n13 created, 1 changed, 1 unch/));
+      expect(await netctl(other, ['export'])).toEqual(exported);
+    }
+    expect(exported.out).toMatch(
+      /^kind: tenant\ntenantName: blue\n---\nkind: tenant\ntenantName: default\n---\nkind: gl/,
+    );
+    expect(exported.out).toContain('networkName: contiv-net\nnwType: data\nencap: vxlan\npktTag: 2\n');
+    expect(exported.out).toContain('serviceName: lb\nnetworkName: contiv-net\nipAddress: 20.1.1.2\n');
+  });
+
+  it('refuses in one line that names file, line and object, and nothing is written', async () => {
+    const url = await start();
+    const { run, revision, file } = await openFiles(url);
+    const empty = await revision();
+    const refused = async (text: string, message: string, status: number): Promise<void> => {
+      for (const command of ['apply', 'diff'])
+        expect(await run(command, text)).toEqual({ status, out: '', err: `netctl: ${file}: ${message}\n` });
+      expect(await revision()).toBe(empty);
+    };
+    await refused(
+      FILE.replace('networkName: contiv-net\n  policies', 'networkName: gone\n  policies'),
+      'line 19: object 4: endpointGroup default:web: networkName names network default:gone, which does not exist',
+      3,
+    );
+    await refused(
+      'kind: tenant\ntenantName: [',
+      'line 2: flow sequence in block collection must be sufficiently indented and end with a ]',
+      1,
+    );
+    await refused('# nothing\n', 'has no objects', 1);
+  });
+});
+
+describe('netctl get', () => {
+  it('finds objects by kind and name as the other commands call them', async () => {
+    const url = await startNetmaster('memory');
+    await netctl(url, ['apply', '-f', '-'], FILE);
+    const get = (...args: string[]): Promise<Ran> => netctl(url, ['get', ...args]);
+    expect(await get('net', '-o', 'name')).toEqual(done('default:contiv-net\n'));
+    expect(await get('networks', '-a', '-o', 'name')).toEqual(done('blue:contiv-net\ndefault:contiv-net\n'));
+    expect(await get('network', 'contiv-net', '-t', 'blue', '-o', 'name')).toEqual(done('blue:contiv-net\n'));
+    expect(await get('group', 'default:web', '-o', 'name')).toEqual(done('default:web\n'));
+    expect(await get('rule', 'prod_web:1')).toEqual(done(/^kind: rule\n.*\nruleId: "1"\n/s));
+    expect(await get('host')).toEqual(done(''));
+    expect(await get('network', 'nope')).toEqual({
+      status: 3,
+      out: '',
+      err: 'netctl: network default:nope does not exist\n',
+    });
+    expect(await get('netwrk')).toMatchObject({
+      status: 1,
+      err: "netctl: unknown kind 'netwrk': did you mean network?\n",
+    });
+    expect(await get('network', '-o', 'xml')).toMatchObject({ status: 1 });
+    expect(await get('network', 'a', 'b')).toMatchObject({ status: 1 });
+  });
+});
+
+describe('POST /api/v1/apply', () => {
+  const post = (url: string, body: string, query = ''): Promise<Response> =>
+    fetch(`${url}/api/v1/apply${query}`, { method: 'POST', body });
+
+  it('takes more than other routes do, and answers what was done', async () => {
+    const url = await startNetmaster('memory');
+    const objects = Array.from({ length: 10_000 }, (_, i) => ({
+      kind: 'policy',
+      policyName: `${'p'.repeat(50)}${i}`,
+      'link-sets': { padding: 'x'.repeat(100) },
+    }));
+    const body = JSON.stringify({ objects });
+    expect(body.length).toBeGreaterThan(1 << 20);
+    const answer = (await (await post(url, body)).json()) as { objects: ObjectOutcome[] };
+    expect(answer.objects).toHaveLength(10_000);
+    expect(answer.objects.every((o) => o.result === 'created')).toBe(true);
+    const large = await fetch(`${url}/api/v1/tenants/a`, { method: 'POST', body });
+    expect(large.status).toBe(413);
+    expect(await large.text()).toContain('the body is larger than 1048576 bytes');
+  });
+
+  it.each([
+    ['{"objects": [{"kind": "tenant", "tenantName": "a_b"}]}', '', 400, { position: 1, field: 'tenantName' }],
+    ['{"objects": {}}', '', 400, { field: 'objects' }],
+    ['{"objects": [], "x": 1}', '', 400, { field: 'objects' }],
+    ['[]', '', 400, { field: 'objects' }],
+    ['', '', 400, { field: 'objects' }],
+    ['{"objects": []}', '?dryRun=1', 400, { field: 'dryRun' }],
+    ['{"objects": []}', '?wait=x', 400, { field: 'wait' }],
+  ])('refuses %s%s', async (body, query, status, error) => {
+    const response = await post(await startNetmaster('memory'), body, query);
+    expect(response.status).toBe(status);
+    expect(((await response.json()) as { error: object }).error).toMatchObject(error);
+  });
+});
