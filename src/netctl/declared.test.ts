@@ -34,7 +34,8 @@ describe('a file of objects', () => {
   it('knows the line of each object', () => {
     const text =
       '# c\nkind: tenant\ntenantName: a\n---\n\n- kind: tenant\n  tenantName: b\n-\n  kind: tenant\n';
-    expect(parseDeclared(text, 'f').lines).toEqual([2, 6, 9]);
+    expect(parseDeclared(text, 'f').lines()).toEqual([2, 6, 9]);
+    expect(parseDeclared(JSON.stringify({ objects: [a, b] }, null, 2), 'f').lines()).toEqual([3, 7]);
   });
 
   it.each([
@@ -43,6 +44,7 @@ describe('a file of objects', () => {
     ['kind: tenant\nkind: tenant', 2],
     ['kind: tenant\n---\njust text', 3],
     ['- kind: tenant\n- 7', 2],
+    ['[\n{"kind": "tenant"},\n 7]', 3],
     ['{"kind": "tenant",\n "tenantName": "a"', 2],
     ['kind: tenant\n---\nkind: *x', 3],
   ])('that is malformed is one line with the number of the line: %j', (text, line) => {

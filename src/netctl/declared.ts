@@ -26,7 +26,7 @@ export interface DeclaredFile {
   readonly name: string;
   readonly objects: readonly DeclaredObject[];
   /** Line that each object begins at, from 1. */
-  readonly lines: readonly number[];
+  lines(): readonly number[];
 }
 
 export function readDeclared(name: string): DeclaredFile {
@@ -42,6 +42,30 @@ export function readDeclared(name: string): DeclaredFile {
 }
 
 export function parseDeclared(text: string, name: string): DeclaredFile {
+  const objects = parseJson(text);
+  if (objects === undefined) return parseYaml(text, name);
+  // JSON is YAML: where a line is asked for, which is rare, it is read so, which is slow.
+  const lines = (): readonly number[] => parseYaml(text, name).lines();
+  return { name, objects: objects.map((object) => typed(object as Record<string, unknown>)), lines };
+}
+
+/** undefined where it is no JSON, or not of objects: then the reader of YAML says what is wrong, and where. */
+function parseJson(text: string): object[] | undefined {
+  if (!/^\s*[[{]/.test(text)) return undefined;
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  const isObject = (entry: unknown): entry is object =>
+    typeof entry === 'object' && entry !== null && !Array.isArray(entry);
+  const set = isObject(value) && !('kind' in value) && 'objects' in value ? value.objects : value;
+  const objects: unknown[] = Array.isArray(set) ? set : [set];
+  return objects.every(isObject) ? objects : undefined;
+}
+
+function parseYaml(text: string, name: string): DeclaredFile {
   const objects: DeclaredObject[] = [];
   const lines: number[] = [];
   const counter = new LineCounter();
@@ -64,7 +88,7 @@ export function parseDeclared(text: string, name: string): DeclaredFile {
       objects.push(typed(fields));
     }
   };
-  // Text stays text (007, 1.10, yes): the field says what is a number. JSON is read as the YAML that it is.
+  // Text stays text (007, 1.10, yes): the field says what is a number.
   const composer = new Composer({ schema: 'failsafe', customTags: ['null'], prettyErrors: false });
   // One document at a time: a hundred thousand of them as trees do not fit into memory.
   for (const document of composer.compose(new Parser(counter.addNewLine).parse(text), true, text.length)) {
@@ -73,7 +97,7 @@ export function parseDeclared(text: string, name: string): DeclaredFile {
     if (document.contents !== null && !isNull(document.contents))
       add(document.contents as Node, document as Document.Parsed);
   }
-  return { name, objects, lines };
+  return { name, objects, lines: () => lines };
 }
 
 const isNull = (node: unknown): boolean => (node as { value?: unknown }).value === null;
@@ -100,7 +124,7 @@ export async function sendDeclared(client: Client, file: DeclaredFile, dryRun: b
     return await client.post<Applied>(`/api/v1/apply?dryRun=${dryRun}`, { objects: file.objects });
   } catch (error) {
     if (!(error instanceof ApiError) || error.position === undefined) throw error;
-    const line = file.lines[error.position - 1];
+    const line = file.lines()[error.position - 1];
     throw new ApiError(
       error.status,
       error.code,
