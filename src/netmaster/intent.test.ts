@@ -242,7 +242,7 @@ describe('references', () => {
 
     await expect(del('policys/default:p')).rejects.toMatchObject(refusal('endpointGroup default:web'));
     await expect(del('endpointGroups/default:db')).rejects.toMatchObject(
-      refusal('rule default:p:2, container c1 on node1'),
+      refusal('container c1 on node1, rule default:p:2'),
     );
     await expect(del('networks/default:net1')).rejects.toMatchObject(refusal('.*rule default:p:1.*'));
     await del('endpointGroups/default:web');

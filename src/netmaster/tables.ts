@@ -28,8 +28,9 @@ interface Parts {
   index(kind: string, index: Index<unknown>): Layered<unknown>;
 }
 
-const relations = [...relationsOf.values()].flat();
-const relationNumber = new Map(relations.map((relation, i) => [relation, i]));
+/** Those of endpoints first: what keeps an object from being deleted is told in this order. */
+const relations = new Set([...(relationsOf.get('endpoint') ?? []), ...[...relationsOf.values()].flat()]);
+const relationNumber = new Map([...relations].map((relation, i) => [relation, i]));
 /** By the kind that is referred to. */
 const relationsTo = Map.groupBy(relations, (relation) => relation.reference.kind);
 const usersKey = (relation: Relation, key: string): string => `${relationNumber.get(relation)}/${key}`;
