@@ -4,7 +4,11 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { ObjectOutcome } from '../src/client/declared.ts';
 import { KINDS } from '../src/model/kinds.ts';
-import { netctl, type Ran, startNetmaster } from './cluster.ts';
+import { command as apply } from '../src/netctl/apply.ts';
+import { command as diff } from '../src/netctl/diff.ts';
+import { command as export_ } from '../src/netctl/export.ts';
+import { command as get } from '../src/netctl/get.ts';
+import { netctl, type Ran, shell, startNetmaster } from './cluster.ts';
 import { temporaryFolder } from './folder.ts';
 
 /** All kinds, each before what it refers to. */
@@ -216,6 +220,18 @@ describe('netctl get', () => {
   });
 });
 
+it('every example in the help of the commands for files works', async () => {
+  const url = await startNetmaster('memory');
+  const folder = temporaryFolder();
+  fs.writeFileSync(join(folder, 'cluster.yaml'), FILE);
+  const examples = [apply, diff, get, export_].flatMap((c) => c.subcommands.flatMap((s) => s.examples));
+  for (const example of examples) {
+    const exit = await shell(url, folder, example);
+    expect({ example, exit }).toEqual({ example, exit: { status: 0, err: '' } });
+  }
+  expect(fs.readFileSync(join(folder, 'cluster.yaml'), 'utf8')).toMatch(/^kind: tenant\n/);
+});
+
 describe('POST /api/v1/apply', () => {
   const post = (url: string, body: string, query = ''): Promise<Response> =>
     fetch(`${url}/api/v1/apply${query}`, { method: 'POST', body });
@@ -237,17 +253,25 @@ describe('POST /api/v1/apply', () => {
     expect(await large.text()).toContain('the body is larger than 1048576 bytes');
   });
 
-  it.each([
-    ['{"objects": [{"kind": "tenant", "tenantName": "a_b"}]}', '', 400, { position: 1, field: 'tenantName' }],
-    ['{"objects": {}}', '', 400, { field: 'objects' }],
-    ['{"objects": [], "x": 1}', '', 400, { field: 'objects' }],
-    ['[]', '', 400, { field: 'objects' }],
-    ['', '', 400, { field: 'objects' }],
-    ['{"objects": []}', '?dryRun=1', 400, { field: 'dryRun' }],
-    ['{"objects": []}', '?wait=x', 400, { field: 'wait' }],
-  ])('refuses %s%s', async (body, query, status, error) => {
-    const response = await post(await startNetmaster('memory'), body, query);
-    expect(response.status).toBe(status);
-    expect(((await response.json()) as { error: object }).error).toMatchObject(error);
+  it('refuses what is no set, and flags that it does not know', async () => {
+    const url = await startNetmaster('memory');
+    const tenant = '{"objects": [{"kind": "tenant", "tenantName": "a"}]}';
+    for (const [body, query, error] of [
+      [tenant.replace('"a"', '"a_b"'), '', { position: 1, field: 'tenantName' }],
+      ['{"objects": {}}', '', { field: 'objects' }],
+      ['{"objects": [], "x": 1}', '', { field: 'objects' }],
+      ['[]', '', { field: 'objects' }],
+      ['', '', { field: 'objects' }],
+      ['{', '', { message: 'the body is not JSON' }],
+      [tenant, '?dryRun=1', { field: 'dryRun' }],
+      [tenant, '?wait=x', { field: 'wait' }],
+    ] as const) {
+      const response = await post(url, body, query);
+      expect(response.status, body + query).toBe(400);
+      expect(((await response.json()) as { error: object }).error, body + query).toMatchObject(error);
+    }
+    expect((await fetch(`${url}/api/v1/tenants/a`)).status).toBe(404);
+    const api = (await (await fetch(`${url}/openapi.json`)).json()) as { paths: Record<string, unknown> };
+    expect(Object.keys(api.paths)).toEqual(expect.arrayContaining(['/api/v1/apply', '/api/v1/export']));
   });
 });

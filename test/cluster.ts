@@ -70,6 +70,16 @@ export interface Ran {
   readonly err: string;
 }
 
+/** Runs a line as a user types it, in a folder, with netctl on the PATH. */
+export function shell(url: string, cwd: string, line: string): Promise<Omit<Ran, 'out'>> {
+  const env = { ...process.env, NETMASTER: url, PATH: `${join(ROOT, 'bin')}:${process.env.PATH}` };
+  return new Promise((done) => {
+    const child = execFile('/bin/sh', ['-c', line], { cwd, env }, (_error, _out, err) =>
+      done({ status: child.exitCode ?? -1, err }),
+    );
+  });
+}
+
 export function netctl(url: string, args: readonly string[], input = ''): Promise<Ran> {
   return new Promise((done) => {
     const child = execFile(

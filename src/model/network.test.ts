@@ -1,5 +1,7 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { worldOf } from '../../test/world.ts';
+import { overlap, parseSubnet, type Subnet } from './address.ts';
 import { GLOBAL_DEFAULTS } from './global.ts';
 import type { Problem } from './kind.ts';
 import { type Network, network } from './network.ts';
@@ -120,6 +122,33 @@ describe('network', () => {
   it('of VLAN says that nothing acts on it yet', () => {
     expect(network.note?.({ ...NET, encap: 'vlan' })).toContain('nothing acts on VLAN networks yet');
     expect(network.note?.(NET)).toBeUndefined();
+  });
+
+  it('collides with exactly those networks whose addresses overlap its own', () => {
+    const subnet = fc
+      .tuple(fc.constantFrom('20.1', '20.2'), fc.nat(255), fc.nat(255), fc.integer({ min: 8, max: 30 }))
+      .map(([high, c, d, length]) => `${high}.${c}.${d}/${length}`);
+    const ipv6Subnet = fc
+      .tuple(
+        fc.constantFrom('fd00', 'fd00:0:0:1'),
+        fc.integer({ min: 0, max: 0xffff }),
+        fc.integer({ min: 8, max: 126 }),
+      )
+      .map(([high, low, length]) => `${high}::${low.toString(16)}/${length}`);
+    const overlaps = (a: string | undefined, b: string | undefined): boolean =>
+      a !== undefined && b !== undefined && overlap(parseSubnet(a) as Subnet, parseSubnet(b) as Subnet);
+    const subnets = fc.record({ subnet, ipv6Subnet }, { requiredKeys: ['subnet'] });
+    fc.assert(
+      fc.property(subnets, fc.array(subnets, { maxLength: 5 }), (own, taken) => {
+        const others = taken.map((fields, i) => ({ ...NET, ...fields, networkName: `other${i}` }));
+        const expected = others.some(
+          (o) => overlaps(own.subnet, o.subnet) || overlaps(own.ipv6Subnet, o.ipv6Subnet),
+        );
+        const problem = check({ gateway: '', ...own }, { network: others });
+        expect(problem?.status === 409).toBe(expected);
+      }),
+      { numRuns: 2000 },
+    );
   });
 
   it('is VXLAN for data where nothing else is said', () => {

@@ -40,6 +40,7 @@ export function overview(): string {
     'Examples:',
     '  netctl net create contiv-net --subnet=20.1.1.0/24 --gateway=20.1.1.254',
     '  netctl group create contiv-net web',
+    '  netctl apply -f cluster.yaml',
     '  netctl net create --help',
   ].join('\n');
 }

@@ -133,9 +133,12 @@ it('rule-ls prints incoming and outgoing rules as two tables', async () => {
   ]);
 });
 
+/** What they send and read are whole objects: test/apply.test.ts has their examples. */
+const OF_FILES = new Set(['apply', 'diff', 'get', 'export']);
+
 it('every example in the help is a command line that works', async () => {
   let tried = 0;
-  for (const listed of COMMANDS) {
+  for (const listed of COMMANDS.filter((c) => !OF_FILES.has(c.name))) {
     const { command } = await listed.load();
     expect(command.name).toBe(listed.name);
     for (const sub of command.subcommands) {

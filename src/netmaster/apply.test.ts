@@ -176,6 +176,19 @@ describe('apply', () => {
     ['a field is unknown', [TENANT, { ...NETWORK, subnett: 'x' }], 2, '"subnett" is not a field'],
     ['a field is malformed', [TENANT, { ...NETWORK, subnet: '20.1.1.0/33' }], 2, 'network blue:net1: subnet'],
     [
+      'a name is missing',
+      [TENANT, { kind: 'network' }],
+      2,
+      'object 2 (network): networkName is missing: it must',
+    ],
+    ['a name is a number', [{ ...RULE, ruleId: 1 }], 1, "object 1 (rule): ruleId 1 must be text without ':'"],
+    [
+      'a name has a colon',
+      [{ ...POLICY, policyName: 'a:b' }],
+      1,
+      'object 1 (policy): policyName "a:b" must be',
+    ],
+    [
       'a name is malformed',
       [{ kind: 'tenant', tenantName: 'a_b' }],
       1,

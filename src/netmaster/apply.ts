@@ -72,8 +72,17 @@ export function readSet(body: unknown): Declared[] {
         'kind',
         position,
       );
-    for (const field of kind.keyFields)
+    for (const field of kind.keyFields) {
       fields[field] ??= field === 'tenantName' ? DEFAULT_TENANT : kind.schema.properties[field]?.const;
+      const value = fields[field];
+      if (typeof value !== 'string' || value === '' || value.includes(':'))
+        throw new Refusal(
+          400,
+          `object ${position} (${kind.name}): ${field} ${value === undefined ? 'is missing: it' : JSON.stringify(value)} must be text without ':'`,
+          field,
+          position,
+        );
+    }
     const key = keyOf(kind, fields);
     const name = `${kind.name} ${key}`;
     const before = first.get(name);
