@@ -257,9 +257,11 @@ export function openApplier(): Applier {
 /** Whether any link may have to be made, changed or removed. */
 const linksDiffer = (before: Established, router: Router, exit: Exit | undefined): boolean =>
   before.exit !== exit ||
-  before.router.tunnels !== router.tunnels ||
-  before.router.ports.length !== router.ports.length ||
-  before.router.ports.some((port, i) => port !== router.ports[i]);
+  !sameParts(before.router.tunnels, router.tunnels) ||
+  !sameParts(before.router.ports, router.ports);
+
+const sameParts = (a: readonly object[], b: readonly object[]): boolean =>
+  a.length === b.length && a.every((part, i) => part === b[i]);
 
 /** Answers whether every entry could be written. */
 function establishEntries(
