@@ -4,7 +4,8 @@
  *
  *   event network connect  -> container and name (before its first process runs)
  *   event start, rename... -> all of it, from inspect
- *   (re)connected, and every RECONCILE_INTERVAL -> everything
+ *   event network disconnect -> comparison, where the endpoint is still attached: the driver was away when it ended
+ *   (re)connected, and every RECONCILE_INTERVAL -> comparison: everything
  *
  * Docker starts a container with a restart policy once when dockerd starts, and not again where this agent was away just then:
  * such containers are started when the agent is there.
@@ -12,11 +13,10 @@
 import type Dockerode from 'dockerode';
 import type { Logger } from 'pino';
 import type { Description, Endpoints } from '../runtime.ts';
+import { DRIVER } from './networks.ts';
 
 const RETRY_DELAY = 500;
 const RECONCILE_INTERVAL = 20_000;
-/** Milliseconds that an endpoint may be unknown to Docker's API after Join. */
-const GRACE = 60_000;
 
 interface Event {
   Type?: string;
@@ -41,7 +41,6 @@ export interface ContainersOptions {
 
 export function followContainers({ docker, endpoints, pluginSocket, log }: ContainersOptions): Containers {
   let closed = false;
-  const unknownSince = new Map<string, number>();
 
   async function describeContainer(id: string): Promise<void> {
     const container = await docker.getContainer(id).inspect();
@@ -63,13 +62,8 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
   }
 
   /** While a container starts, inspecting it blocks; the network's own list does not. */
-  async function describeNetwork(id: string): Promise<Set<string>> {
-    const network = await docker.getNetwork(id).inspect();
-    const known = new Set<string>();
-    for (const [container, entry] of Object.entries(
-      (network.Containers ?? {}) as Record<string, { Name: string; EndpointID: string }>,
-    )) {
-      known.add(entry.EndpointID);
+  async function describeNetwork(id: string): Promise<void> {
+    for (const [container, entry] of await members(id)) {
       const attachment = endpoints.attachments.get(entry.EndpointID);
       if (attachment === undefined || container.startsWith('ep-')) continue;
       if (attachment.endpoint.containerID === undefined)
@@ -78,11 +72,20 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
           containerName: entry.Name,
         } satisfies Description);
     }
-    return known;
+  }
+
+  /** A network's endpoints by container, from before Join on: also those of containers that do not run yet. */
+  async function members(
+    network: string,
+  ): Promise<[container: string, { Name: string; EndpointID: string }][]> {
+    const { Containers } = await docker.getNetwork(network).inspect();
+    return Object.entries(Containers ?? {});
   }
 
   /** Removes endpoints that Docker does not know, describes the others. */
   async function reconcile(): Promise<void> {
+    // Docker knows an endpoint before it asks us to attach it: what is attached now and not in a later list is gone.
+    const attached = [...endpoints.attachments.values()].filter((a) => a.runtime === 'docker');
     const containers = await docker.listContainers();
     const listed = new Set<string>();
     for (const container of containers) {
@@ -93,18 +96,25 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
           if (error.statusCode !== 404) throw error;
         });
     }
-    const now = Date.now();
-    for (const [id, attachment] of endpoints.attachments) {
-      if (attachment.runtime !== 'docker') continue;
-      if (listed.has(id)) unknownSince.delete(id);
-      else if (!unknownSince.has(id)) unknownSince.set(id, now);
-      else if (now - (unknownSince.get(id) ?? now) > GRACE) {
-        unknownSince.delete(id);
-        log.info({ endpoint: id }, 'Docker does not know the endpoint any more: removing it');
-        await endpoints.detach(id);
-      }
+    const missing = (): string[] =>
+      attached
+        .map((a) => a.endpoint.endpointID)
+        .filter((id) => !listed.has(id) && endpoints.attachments.has(id));
+    if (missing().length === 0) return;
+    for (const network of await docker.listNetworks({ filters: { driver: [DRIVER] } }))
+      for (const [, { EndpointID }] of await members(network.Id)) listed.add(EndpointID);
+    for (const id of missing()) {
+      log.info({ endpoint: id }, 'Docker does not know the endpoint any more: removing it');
+      await endpoints.detach(id);
     }
-    for (const id of unknownSince.keys()) if (!endpoints.attachments.has(id)) unknownSince.delete(id);
+  }
+
+  let comparing: Promise<void> = Promise.resolve();
+  function compare(): Promise<void> {
+    comparing = comparing
+      .then(reconcile)
+      .catch((error) => log.debug({ err: error }, 'comparison with Docker failed; it is tried again'));
+    return comparing;
   }
 
   /** Starts what should run by its restart policy and failed only because nobody answered on our socket. */
@@ -112,7 +122,11 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
     const exited = await docker.listContainers({ all: true, filters: { status: ['exited', 'created'] } });
     for (const { Id: id } of exited) {
       const container = docker.getContainer(id);
-      const { Name: name, HostConfig, State } = await container.inspect();
+      const found = await container.inspect().catch((error) => {
+        if (error.statusCode !== 404) throw error;
+      });
+      if (found === undefined) continue; // removed meanwhile
+      const { Name: name, HostConfig, State } = found;
       const policy = HostConfig.RestartPolicy?.Name ?? '';
       if (!['always', 'unless-stopped'].includes(policy) || !State.Error.includes(pluginSocket)) continue;
       log.info({ container: name }, 'Docker could not start it while netplugin was away: starting it');
@@ -126,7 +140,12 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
     const attributes = event.Actor?.Attributes ?? {};
     if (event.Type === 'network' && event.Action === 'connect' && event.Actor?.ID !== undefined)
       await describeNetwork(event.Actor.ID);
-    else if (
+    else if (event.Type === 'network' && event.Action === 'disconnect') {
+      const left = [...endpoints.attachments.values()].some(
+        (a) => a.endpoint.containerID === attributes.container,
+      );
+      if (left) await compare();
+    } else if (
       event.Type === 'container' &&
       DESCRIBING.test(event.Action ?? '') &&
       event.Actor?.ID !== undefined
@@ -140,9 +159,9 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
       filters: { type: ['container', 'network'] },
     })) as NodeJS.ReadableStream & { destroy(): void };
     // From here on nothing is missed; what happened before is found by comparison.
-    void reconcile()
+    void compare()
       .then(startForsaken)
-      .catch((error) => log.warn({ err: error }, 'comparison with Docker failed'));
+      .catch((error) => log.warn({ err: error }, 'containers without an answer not looked for'));
     let rest = '';
     for await (const chunk of stream) {
       if (closed) return stream.destroy();
@@ -171,9 +190,7 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
       await new Promise((done) => setTimeout(done, RETRY_DELAY));
     }
   })();
-  const timer = setInterval(() => {
-    reconcile().catch((error) => log.debug({ err: error }, 'comparison with Docker failed'));
-  }, RECONCILE_INTERVAL);
+  const timer = setInterval(compare, RECONCILE_INTERVAL);
 
   return {
     close() {

@@ -46,7 +46,7 @@ export async function startDocker({ endpoints, options, log }: DockerOptions): P
       if (call === undefined) {
         response.statusCode = 404; // dockerd takes this as: the driver does not have the call
         answer = refusal(`netplugin has no call ${name}`);
-      } else answer = await call((await readBody(request)) as never);
+      } else answer = await call((await readBody(request, name)) as never);
     } catch (error) {
       log.warn({ call: name, err: error }, 'a call of Docker is refused');
       answer = refusal((error as Error).message);
@@ -80,7 +80,10 @@ export async function startDocker({ endpoints, options, log }: DockerOptions): P
 /** Network drivers fail with `Err`, IPAM drivers with `Error` (moby, libnetwork/drivers/remote/api, ipams/remote/api). */
 const refusal = (message: string) => ({ Err: message, Error: message });
 
-async function readBody(request: http.IncomingMessage): Promise<unknown> {
+/** Calls without contents. */
+const BARE = /^(Plugin\.Activate|\w+\.GetCapabilities|IpamDriver\.GetDefaultAddressSpaces)$/;
+
+async function readBody(request: http.IncomingMessage, call: string): Promise<unknown> {
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of request) {
@@ -89,5 +92,11 @@ async function readBody(request: http.IncomingMessage): Promise<unknown> {
     chunks.push(chunk);
   }
   const text = Buffer.concat(chunks).toString();
+  // Docker reads the contents for the first attempt only (moby, pkg/plugins/client.go): taken as an empty object, a
+  // DeleteEndpoint would have deleted nothing, and said that it had.
+  if (text === '' && !BARE.test(call))
+    throw new Error(
+      `Docker repeated ${call} without its contents, since netplugin was restarted meanwhile: try again`,
+    );
   return text === '' ? {} : JSON.parse(text);
 }
