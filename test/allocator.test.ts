@@ -1,0 +1,228 @@
+/**
+ * A real netmaster with the embedded store, 64 clients that reserve, attach, detach and release, and kill -9 of it at
+ * random moments. What was acknowledged is there, no address is had by two, and in the end none is lost.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import net from 'node:net';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { ApiError, type Client, connect } from '../src/client/client.ts';
+import type { AddressAnswer, Endpoint } from '../src/client/protocol.ts';
+import { addressNumber, numberAddress } from '../src/model/address.ts';
+import { temporaryFolder } from './folder.ts';
+
+const ROOT = join(import.meta.dirname, '..');
+const CLIENTS = 64;
+/** Addresses of the subnet: a few more than the clients hold at most, so that they are given again and again. */
+const ADDRESSES = 254;
+const MOST = 3;
+
+let server: ChildProcess | undefined;
+afterEach(kill);
+
+async function start(url: string, file: string, grace = 60): Promise<void> {
+  const args = ['--listen', new URL(url).host, '--store', `sqlite:${file}`, '--address-grace', `${grace}`];
+  server = spawn(join(ROOT, 'bin/netmaster'), args, { stdio: 'ignore' });
+  await vi.waitUntil(
+    () =>
+      fetch(`${url}/healthz`).then(
+        (r) => r.ok,
+        () => false,
+      ),
+    { timeout: 30_000, interval: 20 },
+  );
+}
+
+async function kill(): Promise<void> {
+  if (server?.exitCode !== null || server.signalCode !== null) return;
+  server.kill('SIGKILL');
+  await once(server, 'close');
+}
+
+async function freePort(): Promise<number> {
+  const listener = net.createServer().listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  const { port } = listener.address() as net.AddressInfo;
+  listener.close();
+  await once(listener, 'close');
+  return port;
+}
+
+/** What one client knows of an endpoint: `unknown` where netmaster died over a write. */
+interface Had {
+  readonly address: string;
+  readonly id: string;
+  endpoint: 'none' | 'there' | 'unknown' | 'gone';
+}
+
+describe('addresses of 64 clients, with kill -9 of netmaster', () => {
+  it('are had by one at a time, are still there after it, and none is lost', async () => {
+    const pause = fc.integer({ min: 30, max: 500 });
+    await fc.assert(fc.asyncProperty(fc.array(pause, { minLength: 5, maxLength: 5 }), fc.nat(), live), {
+      numRuns: 1,
+      endOnFailure: true,
+    });
+  });
+});
+
+async function live(pauses: readonly number[], seed: number): Promise<void> {
+  const file = join(temporaryFolder(), 'netmaster.db');
+  const url = `http://127.0.0.1:${await freePort()}`;
+  await start(url, file);
+  const admin = connect({ urls: [url] });
+  await admin.post('/api/v1/networks/default:n/', { subnet: '10.1.0.0/24' });
+
+  const random = generator(seed);
+  /** By address: who has it by netmaster's word, and has not begun to give it back. */
+  const owners = new Map<string, string>();
+  const all: Had[] = [];
+  let living = true;
+  let given = 0;
+
+  /** undefined: nothing can be said of what netmaster did. A refusal is thrown. */
+  async function ask<T>(call: Promise<{ body: T }>): Promise<T | undefined> {
+    try {
+      return (await call).body;
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 0) throw error;
+      await new Promise((done) => setTimeout(done, 20));
+      return undefined;
+    }
+  }
+
+  async function client(name: string, rest: Client): Promise<void> {
+    const host = `host-${name}`;
+    let mine: Had[] = [];
+    let count = 0;
+    const attach = async (had: Had): Promise<void> => {
+      const endpoint: Endpoint = {
+        endpointID: had.id,
+        tenantName: 'default',
+        networkName: 'n',
+        ipAddress: [had.address],
+        macAddress: '02:02:00:00:00:01',
+        homingHost: host,
+        status: 'running',
+      };
+      const done = await ask(rest.put(`/api/v1/endpoints/${had.id}`, endpoint));
+      had.endpoint = done === undefined ? 'unknown' : 'there';
+    };
+    const giveBack = async (had: Had): Promise<void> => {
+      mine = mine.filter((h) => h !== had);
+      owners.delete(had.address);
+      if (had.endpoint !== 'none') {
+        had.endpoint = 'unknown';
+        const done = await ask(rest.delete(`/api/v1/endpoints/${had.id}`));
+        if (done !== undefined) had.endpoint = 'gone';
+      }
+      await ask(rest.delete(`/api/v1/addresses/default:n/${had.address}?host=${host}`));
+    };
+    while (living) {
+      const choice = random();
+      const bare = mine.find((had) => had.endpoint === 'none' || had.endpoint === 'unknown');
+      if (bare !== undefined && choice < 0.7) await attach(bare);
+      else if (mine.length >= MOST || (mine.length > 0 && choice < 0.4)) await giveBack(mine[0] as Had);
+      else {
+        const request = { tenantName: 'default', networkName: 'n', family: 4, host };
+        const got = await ask(rest.post<AddressAnswer>('/api/v1/addresses', request)).catch((error) => {
+          // Reservations that nobody heard of, and whose grace is not over, may have filled the subnet.
+          if (error.status !== 409) throw error;
+          return undefined;
+        });
+        if (got === undefined) continue;
+        expect(owners.get(got.address), `${got.address} for ${name} too`).toBeUndefined();
+        owners.set(got.address, name);
+        given++;
+        const had: Had = { address: got.address, id: `${name}-${++count}`, endpoint: 'none' };
+        mine.push(had);
+        all.push(had);
+      }
+    }
+  }
+
+  /** Everything that was acknowledged, and nothing that was acknowledged to be gone. */
+  async function compare(): Promise<Endpoint[]> {
+    const endpoints = (await admin.get<Endpoint[]>('/api/v1/endpoints/')).body;
+    const there = new Map(endpoints.map((e) => [e.endpointID, e]));
+    for (const had of all) {
+      const found = there.get(had.id);
+      if (had.endpoint === 'there') expect(found?.ipAddress, had.id).toEqual([had.address]);
+      if (had.endpoint === 'gone' || had.endpoint === 'none') expect(found, had.id).toBeUndefined();
+    }
+    const addresses = endpoints.flatMap((e) => e.ipAddress);
+    expect(new Set(addresses).size).toBe(addresses.length);
+    const taken = await allocated(admin);
+    for (const address of addresses) expect(taken, `of an endpoint: ${address}`).toContain(address);
+    for (const address of owners.keys()) expect(taken, `acknowledged: ${address}`).toContain(address);
+    return endpoints;
+  }
+
+  const connections = Array.from({ length: CLIENTS }, () => connect({ urls: [url] }));
+  const clients = Promise.all(connections.map((rest, i) => client(`c${i}`, rest)));
+  // A client that fails ends the test at the next step, not after all of them.
+  const step = <T>(work: Promise<T>): Promise<T> => Promise.race([work, clients.then(() => work)]);
+  try {
+    for (const ms of pauses) {
+      await step(new Promise((done) => setTimeout(done, ms)));
+      await kill();
+      await step(start(url, file));
+    }
+    const before = given;
+    await step(vi.waitUntil(() => given > before + CLIENTS, { timeout: 30_000 }));
+  } finally {
+    living = false;
+    await clients.catch(() => {});
+  }
+  await clients;
+  expect(given).toBeGreaterThan(ADDRESSES); // each address has been given more than once
+  const endpoints = await compare();
+
+  // What nobody has any more is collected after the grace period; what endpoints have is not.
+  await kill();
+  await start(url, file, 0.5);
+  const wanted = endpoints.flatMap((e) => e.ipAddress).sort();
+  await vi.waitUntil(async () => (await allocated(admin)).length <= wanted.length, { timeout: 30_000 });
+  expect((await allocated(admin)).sort()).toEqual(wanted);
+  await kill();
+  await start(url, file);
+  for (const { endpointID, ipAddress, homingHost } of endpoints) {
+    await admin.delete(`/api/v1/endpoints/${endpointID}`);
+    for (const address of ipAddress)
+      await admin.delete(`/api/v1/addresses/default:n/${address}?host=${homingHost}`);
+  }
+  const request = { tenantName: 'default', networkName: 'n', family: 4, host: 'last' };
+  const last = new Set<string>();
+  for (let i = 0; i < ADDRESSES; i++)
+    last.add((await admin.post<AddressAnswer>('/api/v1/addresses', request)).body.address);
+  expect(last.size).toBe(ADDRESSES);
+  await expect(admin.post('/api/v1/addresses', request)).rejects.toThrow(/all addresses .* are taken/);
+  for (const rest of [admin, ...connections]) rest.close();
+}
+
+/** Addresses that are given out, by inspect's ranges: `10.1.0.2-10.1.0.4, 10.1.0.9`. */
+async function allocated(client: Client): Promise<string[]> {
+  const { body } = await client.get<{ Oper: { allocatedIPAddresses?: string } }>(
+    '/api/v1/inspect/networks/default:n/',
+  );
+  const ranges = (body.Oper.allocatedIPAddresses ?? '').split(', ').filter((r) => r);
+  return ranges.flatMap((range) => {
+    const [first = '', last = first] = range.split('-');
+    const from = addressNumber(first);
+    return Array.from({ length: Number(addressNumber(last) - from) + 1 }, (_, i) =>
+      numberAddress(from + BigInt(i), 4),
+    );
+  });
+}
+
+/** Numbers from 0 to 1 that the seed determines (mulberry32). */
+function generator(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
+  };
+}
