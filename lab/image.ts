@@ -5,15 +5,15 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { run, tryRun } from './shell.ts';
-import { onHost } from './state.ts';
+import { dataFolder, onHost } from './state.ts';
 
 export const IMAGE = 'contiv/lab';
-const FOLDER = '/var/lib/contiv-lab/image';
-const TAR = `${FOLDER}.tar`;
+const TAR = '/var/lib/contiv-lab/image.tar';
 const TOOLS = ['iperf3', 'dig', 'tcpdump', 'socat', 'curl', 'ip', 'traceroute', 'arping', 'netperf'];
 
-/** Made once; again when a program is newer than it. */
-export async function makeImage(): Promise<void> {
+/** Made once for all labs, again when a program is newer than it; drafted in the lab's own folder, which goes with it. */
+export async function makeImage(lab: string): Promise<void> {
+  const folder = path.join(dataFolder(lab), 'image');
   const tools: string[] = [];
   for (const tool of TOOLS) {
     const found = (await tryRun('sh', ['-c', `command -v ${tool}`]))?.trim();
@@ -23,31 +23,31 @@ export async function makeImage(): Promise<void> {
   if (!busybox) throw new Error('busybox is missing: run make setup');
   const newest = Math.max(...[...tools, busybox, import.meta.filename].map((f) => fs.statSync(f).mtimeMs));
   if (fs.existsSync(TAR) && fs.statSync(TAR).mtimeMs > newest) return;
-  fs.rmSync(FOLDER, { recursive: true, force: true });
-  for (const folder of ['bin', 'etc', 'tmp', 'proc', 'sys', 'dev', 'root', 'www'])
-    fs.mkdirSync(`${FOLDER}/${folder}`, { recursive: true });
-  fs.copyFileSync(busybox, `${FOLDER}/bin/busybox`);
+  fs.rmSync(folder, { recursive: true, force: true });
+  for (const name of ['bin', 'etc', 'tmp', 'proc', 'sys', 'dev', 'root', 'www'])
+    fs.mkdirSync(`${folder}/${name}`, { recursive: true });
+  fs.copyFileSync(busybox, `${folder}/bin/busybox`);
   for (const applet of (await run(busybox, ['--list'])).split('\n'))
-    if (applet !== '' && applet !== 'busybox') fs.symlinkSync('busybox', `${FOLDER}/bin/${applet}`);
+    if (applet !== '' && applet !== 'busybox') fs.symlinkSync('busybox', `${folder}/bin/${applet}`);
   for (const tool of tools) {
-    const target = `${FOLDER}/bin/${path.basename(tool)}`;
+    const target = `${folder}/bin/${path.basename(tool)}`;
     fs.rmSync(target, { force: true });
     fs.copyFileSync(tool, target);
     for (const match of (await run('ldd', [tool])).matchAll(/(\/[^\s]+)/g)) {
       const library = match[1] as string;
-      fs.mkdirSync(FOLDER + path.dirname(library), { recursive: true });
-      fs.copyFileSync(fs.realpathSync(library), FOLDER + library);
+      fs.mkdirSync(folder + path.dirname(library), { recursive: true });
+      fs.copyFileSync(fs.realpathSync(library), folder + library);
     }
   }
   fs.writeFileSync(
-    `${FOLDER}/etc/passwd`,
+    `${folder}/etc/passwd`,
     'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n',
   );
-  fs.writeFileSync(`${FOLDER}/etc/group`, 'root:x:0:\nnogroup:x:65534:\n');
-  fs.writeFileSync(`${FOLDER}/www/index.html`, 'hello from contiv\n');
-  await run('tar', ['-C', FOLDER, '-cf', `${TAR}.new`, '.']);
-  fs.renameSync(`${TAR}.new`, TAR);
-  fs.rmSync(FOLDER, { recursive: true, force: true });
+  fs.writeFileSync(`${folder}/etc/group`, 'root:x:0:\nnogroup:x:65534:\n');
+  fs.writeFileSync(`${folder}/www/index.html`, 'hello from contiv\n');
+  await run('tar', ['-C', folder, '-cf', `${folder}.tar`, '.']);
+  fs.renameSync(`${folder}.tar`, TAR);
+  fs.rmSync(folder, { recursive: true, force: true });
 }
 
 export async function loadImage(lab: string, host: string): Promise<void> {

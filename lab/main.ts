@@ -6,11 +6,14 @@ import { makeHost, makeSwitch, removeHosts } from './hosts.ts';
 import { loadImage, makeImage } from './image.ts';
 import { end, endAll, type ProcessName, removeControlGroups, removeData, start } from './processes.ts';
 import {
+  condition,
   dataFolder,
   hostAddress,
   isRunning,
   labName,
   logFile,
+  markStarted,
+  markStarting,
   NETMASTER_PORT,
   namespaceFolder,
   OUTSIDE,
@@ -58,13 +61,15 @@ async function up(args: string[]): Promise<void> {
     throw new Error(`--store: '${values.store}' must be sqlite or memory`);
   if (values.netmasters !== '1')
     throw new Error('--netmasters: more than one netmaster needs etcd, which is not supported yet');
-  if (readState(lab) !== undefined) throw new Error(`lab '${lab}' is up: end it with bin/lab down`);
+  const before = condition(lab);
+  if (before === 'up' || before === 'starting')
+    throw new Error(`lab '${lab}' is ${before}: end it with bin/lab down`);
   requireRights();
   const step = (line: string): void => {
     if (!values.quiet) say(`  ${line} ...`);
   };
   await clean(); // what an `up` that was killed left
-  fs.mkdirSync(dataFolder(lab), { recursive: true });
+  markStarting(lab);
   const hosts = Array.from({ length: count }, (_, i) => ({
     name: `node${i + 1}`,
     address: hostAddress(i + 1),
@@ -72,7 +77,7 @@ async function up(args: string[]): Promise<void> {
   const store = values.store === 'memory' ? 'memory' : `sqlite:${dataFolder(lab)}/netmaster.db`;
   writeState({ name: lab, store, hosts });
   step('making the image contiv/lab');
-  const image = makeImage();
+  const image = makeImage(lab);
   step(`making ${count} hosts`);
   await makeSwitch(lab);
   fs.writeFileSync(`${namespaceFolder(lab)}/netmaster`, `http://${hosts[0]?.address}:${NETMASTER_PORT}`);
@@ -90,6 +95,7 @@ async function up(args: string[]): Promise<void> {
     await start(lab, 'netplugin', name);
     await loadImage(lab, name);
   }
+  markStarted(lab);
 }
 
 function requireRights(): void {

@@ -5,6 +5,7 @@
  *   /run/contiv-lab/NAME/HOST.{net,mnt,uts}   the host's namespaces     netmaster   URL for NETMASTER
  *   /var/lib/contiv-lab/NAME/HOST/            Docker's data, the agent's state, logs
  *   /var/lib/contiv-lab/NAME/lab.json         hosts
+ *   /var/lib/contiv-lab/NAME/starting.json    the `up` that runs, gone when it is done
  *   /var/lib/contiv-lab/NAME/processes/       a file each: `lab start` of several at once do not meet
  *   network namespaces lab-NAME-HOST, lab-NAME-switch
  */
@@ -94,6 +95,23 @@ export function startTime(pid: number): string | undefined {
 }
 
 export const isRunning = (process: LabProcess): boolean => startTime(process.pid) === process.start;
+
+const startingFile = (lab: string): string => path.join(dataFolder(lab), 'starting.json');
+
+/** This process brings the lab up, until markStarted. */
+export const markStarting = (lab: string): void =>
+  writeJson(startingFile(lab), { pid: process.pid, start: startTime(process.pid) });
+
+export const markStarted = (lab: string): void => fs.rmSync(startingFile(lab));
+
+/** `broken`: its `up` has failed or was killed. */
+export function condition(lab: string): 'down' | 'starting' | 'broken' | 'up' {
+  if (fs.existsSync(startingFile(lab))) {
+    const { pid, start } = readJson<{ pid: number; start: string }>(startingFile(lab));
+    return startTime(pid) === start ? 'starting' : 'broken';
+  }
+  return readState(lab) === undefined ? 'down' : 'up';
+}
 
 /** How to run something on a host. */
 export function onHost(lab: string, host: string, ...command: string[]): [string, string[]] {
