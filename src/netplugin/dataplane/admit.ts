@@ -23,15 +23,30 @@ function run(program: string, args: readonly string[]): Promise<number> {
   });
 }
 
-let admitted = false;
+/** Programs by which our rules have been put in. */
+const admitted = new Set<string>();
+let looked = false;
 
-/** Looks at the first pass that has exits, and when verifying: dockerd may have been started or restarted. */
-export async function admitForwarding(state: HostState, verify: boolean): Promise<void> {
-  if (state.exits.length === 0 || (admitted && !verify)) return;
-  admitted = true;
+/**
+ * Looks at the first pass that has exits, and when verifying: dockerd may have been started or restarted. Answers what
+ * somebody had taken out again, one line each.
+ */
+export async function admitForwarding(state: HostState, verify: boolean): Promise<string[]> {
+  const repaired: string[] = [];
+  if (state.exits.length === 0 || (looked && !verify)) return repaired;
+  looked = true;
   for (const program of ['iptables', 'ip6tables']) {
-    if ((await run(program, ['-n', '-L', CHAIN])) !== 0) continue; // no Docker, or none yet
-    for (const rule of RULES)
-      if ((await run(program, ['-C', CHAIN, ...rule])) !== 0) await run(program, ['-I', CHAIN, ...rule]);
+    if ((await run(program, ['-n', '-L', CHAIN])) !== 0) {
+      admitted.delete(program); // no Docker, or none yet
+      continue;
+    }
+    for (const rule of RULES) {
+      if ((await run(program, ['-C', CHAIN, ...rule])) === 0) continue;
+      const done = (await run(program, ['-I', CHAIN, ...rule])) === 0;
+      if (done && admitted.has(program))
+        repaired.push(`host: restored ${program} -I ${CHAIN} ${rule.join(' ')}`);
+    }
+    admitted.add(program);
   }
+  return repaired;
 }

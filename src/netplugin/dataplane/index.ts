@@ -89,8 +89,8 @@ export async function startDataplane(): Promise<Dataplane> {
   return {
     async apply(state, { verify = false } = {}) {
       const report = await call<ApplyReport>('apply', pack(state), { verify });
-      await admitForwarding(state, verify);
-      return report;
+      const restored = await admitForwarding(state, verify);
+      return { ...report, repaired: [...report.repaired, ...restored] };
     },
     openNameserver: (namespace) => call('openNameserver', namespace),
     originalDestination: (namespace, protocol, client) =>
