@@ -279,12 +279,16 @@ describe('netplugin', () => {
 });
 
 describe('an entry changed by hand', () => {
+  /** The exit's device in the host's namespace. */
+  const EXIT = '$(ip -o link | grep -o "cx[0-9a-f]*" | head -1)';
   const router = (...command: string[]) => must('node1', 'ip', 'netns', 'exec', 'contiv-default', ...command);
   const nft = (...command: string[]) => router('nft', ...command);
-  const logged = (text: string): Promise<boolean> =>
-    lab('logs', 'netplugin', 'node1').then(({ out }) =>
-      out.split('\n').some((l) => l.includes('repaired') && l.includes(text)),
-    );
+  const onHost = (command: string) => must('node1', 'sh', '-ec', command);
+  /** Repairs in the log that say so. */
+  const logged = async (text: string): Promise<number> =>
+    (await lab('logs', 'netplugin', 'node1')).out
+      .split('\n')
+      .filter((line) => line.includes('"repaired"') && line.includes(text)).length;
   let mine = '';
   let device = '';
 
@@ -351,6 +355,38 @@ describe('an entry changed by hand', () => {
     ],
     ['a deleted way out', () => router('ip', 'link', 'del', 'uplink'), () => 'uplink was gone'],
     [
+      'a flushed chain of the host’s',
+      () => onHost('nft flush chain inet contiv postrouting'),
+      () => 'host: rules of table inet contiv',
+    ],
+    [
+      'a deleted table of the host’s',
+      () => onHost('nft delete table inet contiv'),
+      () => 'host: rules of table inet contiv',
+    ],
+    [
+      'an nft element of the host’s',
+      () => onHost('nft add element inet contiv transit { 100.127.9.9 }'),
+      () => '100.127.9.9',
+    ],
+    ['a deleted exit of the host’s', () => onHost(`ip link del ${EXIT}`), () => 'uplink was gone'],
+    ['an exit that is down', () => onHost(`ip link set ${EXIT} down`), () => 'was down'],
+    [
+      'an exit without its address',
+      () => onHost(`ip addr flush dev ${EXIT} scope global`),
+      () => 'restored address 100.127.',
+    ],
+    [
+      'a rule taken out of DOCKER-USER',
+      () => onHost('iptables -D DOCKER-USER -o cx+ -j ACCEPT'),
+      () => 'restored iptables -I DOCKER-USER -o cx+ -j ACCEPT',
+    ],
+    [
+      'a flushed DOCKER-USER',
+      () => onHost('iptables -F DOCKER-USER'),
+      () => 'restored iptables -I DOCKER-USER -i cx+ -j ACCEPT',
+    ],
+    [
       'a deleted tunnel',
       () =>
         router('sh', '-c', 'ip link del $(ip -o link show type vxlan | head -1 | cut -d: -f2 | cut -d@ -f1)'),
@@ -359,9 +395,11 @@ describe('an entry changed by hand', () => {
   ];
   it.each(changes)('is put right within 10 s and logged: %s', async (_, change, text) => {
     expect(await differences()).toBe('');
+    const before = await logged(text());
     await change();
-    await until('repair in the log', () => logged(text()), 10);
+    await until('repair in the log', async () => (await logged(text())) > before, 10);
     expect(await differences()).toBe('');
     await until('ping', () => pings('node2', 'peer', 'target'));
+    await until('the way out', () => pings('node1', 'target', '198.51.100.1'));
   });
 });
