@@ -12,7 +12,7 @@ help:
 	@echo 'make clean   ends the lab, removes what was installed here'
 
 setup:
-	@lab/setup.sh
+	@lab/setup.sh $(MAKECMDGOALS)
 
 demo: setup
 	@lab/demo.sh

@@ -61,10 +61,10 @@ async function up(args: string[]): Promise<void> {
     throw new Error(`--store: '${values.store}' must be sqlite or memory`);
   if (values.netmasters !== '1')
     throw new Error('--netmasters: more than one netmaster needs etcd, which is not supported yet');
+  requireKernel();
   const before = condition(lab);
   if (before === 'up' || before === 'starting')
     throw new Error(`lab '${lab}' is ${before}: end it with bin/lab down`);
-  requireRights();
   const step = (line: string): void => {
     if (!values.quiet) say(`  ${line} ...`);
   };
@@ -98,8 +98,15 @@ async function up(args: string[]): Promise<void> {
   markStarted(lab);
 }
 
-function requireRights(): void {
-  if (process.getuid?.() !== 0) throw new Error('must run as root: it makes network namespaces');
+function requireRoot(): void {
+  if (process.getuid?.() !== 0)
+    throw new Error(
+      `must run as root, for network namespaces: try sudo bin/lab ${process.argv.slice(2).join(' ')}`,
+    );
+}
+
+/** What this kernel must have. */
+function requireKernel(): void {
   for (const [file, what] of [
     ['/proc/sys/net/netfilter', 'netfilter'],
     ['/proc/sys/net/ipv6', 'IPv6'],
@@ -143,6 +150,7 @@ function processAndHost(args: string[]): [ProcessName, string] {
 
 const [command = 'help', ...args] = process.argv.slice(2);
 try {
+  if (!['status', 'logs', 'help', '--help', '-h'].includes(command)) requireRoot();
   switch (command) {
     case 'up':
       await up(args);
