@@ -2,54 +2,20 @@
  * A real netmaster with the embedded store, 64 clients that reserve, attach, detach and release, and kill -9 of it at
  * random moments. What was acknowledged is there, no address is had by two, and in the end none is lost.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import net from 'node:net';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { ApiError, type Client, connect } from '../src/client/client.ts';
 import type { AddressAnswer, Endpoint } from '../src/client/protocol.ts';
 import { addressNumber, numberAddress } from '../src/model/address.ts';
 import { temporaryFolder } from './folder.ts';
+import { netmasterOn } from './netmaster.ts';
 
-const ROOT = join(import.meta.dirname, '..');
 const CLIENTS = 64;
 /** Of the subnet: fewer than the clients would have, so that each is given again and again. */
 const SUBNET = '10.1.0.0/25';
 const ADDRESSES = 126;
 const MOST = 2;
-
-let server: ChildProcess | undefined;
-afterEach(kill);
-
-async function start(url: string, file: string, grace = 60): Promise<void> {
-  const args = ['--listen', new URL(url).host, '--store', `sqlite:${file}`, '--address-grace', `${grace}`];
-  server = spawn(join(ROOT, 'bin/netmaster'), args, { stdio: 'ignore' });
-  await vi.waitUntil(
-    () =>
-      fetch(`${url}/healthz`).then(
-        (r) => r.ok,
-        () => false,
-      ),
-    { timeout: 30_000, interval: 20 },
-  );
-}
-
-async function kill(): Promise<void> {
-  if (server?.exitCode !== null || server.signalCode !== null) return;
-  server.kill('SIGKILL');
-  await once(server, 'close');
-}
-
-async function freePort(): Promise<number> {
-  const listener = net.createServer().listen(0, '127.0.0.1');
-  await once(listener, 'listening');
-  const { port } = listener.address() as net.AddressInfo;
-  listener.close();
-  await once(listener, 'close');
-  return port;
-}
 
 /** What one client knows of an endpoint: `unknown` where netmaster died over a write. */
 interface Had {
@@ -69,9 +35,9 @@ describe('addresses of 64 clients, with kill -9 of netmaster', () => {
 });
 
 async function live(pauses: readonly number[], seed: number): Promise<void> {
-  const file = join(temporaryFolder(), 'netmaster.db');
-  const url = `http://127.0.0.1:${await freePort()}`;
-  await start(url, file);
+  const netmaster = await netmasterOn(`sqlite:${join(temporaryFolder(), 'netmaster.db')}`);
+  const { url } = netmaster;
+  await netmaster.start();
   const admin = connect({ urls: [url] });
   await admin.post('/api/v1/networks/default:n/', { subnet: SUBNET });
 
@@ -176,8 +142,8 @@ async function live(pauses: readonly number[], seed: number): Promise<void> {
     for (const ms of pauses) {
       await busy();
       await step(new Promise((done) => setTimeout(done, ms)));
-      await kill();
-      await step(start(url, file));
+      await netmaster.kill();
+      await step(netmaster.start());
     }
     await busy();
   } finally {
@@ -189,13 +155,13 @@ async function live(pauses: readonly number[], seed: number): Promise<void> {
   const endpoints = await compare();
 
   // What nobody has any more is collected after the grace period; what endpoints have is not.
-  await kill();
-  await start(url, file, 0.5);
+  await netmaster.kill();
+  await netmaster.start('--address-grace', '0.5');
   const wanted = endpoints.flatMap((e) => e.ipAddress).sort();
   await vi.waitUntil(async () => (await allocated(admin)).length <= wanted.length, { timeout: 30_000 });
   expect((await allocated(admin)).sort()).toEqual(wanted);
-  await kill();
-  await start(url, file);
+  await netmaster.kill();
+  await netmaster.start();
   for (const { endpointID, ipAddress, homingHost } of endpoints) {
     await admin.delete(`/api/v1/endpoints/${endpointID}`);
     for (const address of ipAddress)

@@ -1,0 +1,53 @@
+/** A netmaster of a test's own, as the process that it is. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import net from 'node:net';
+import path from 'node:path';
+import { onTestFinished, vi } from 'vitest';
+
+const COMMAND = path.join(import.meta.dirname, '../bin/netmaster');
+
+export interface Netmaster {
+  /** The same over restarts. */
+  readonly url: string;
+  /** Answers when it answers. Flags beside --listen and --store. */
+  start(...flags: string[]): Promise<void>;
+  /** kill -9; fine when it does not run. */
+  kill(): Promise<void>;
+}
+
+/** On a free port, not yet started; ends with the test. */
+export async function netmasterOn(store: string): Promise<Netmaster> {
+  const listen = `127.0.0.1:${await freePort()}`;
+  const url = `http://${listen}`;
+  let server: ChildProcess | undefined;
+  const kill = async (): Promise<void> => {
+    if (server === undefined || server.exitCode !== null || server.signalCode !== null) return;
+    const ended = once(server, 'close');
+    server.kill('SIGKILL');
+    await ended;
+  };
+  onTestFinished(kill);
+  return {
+    url,
+    kill,
+    async start(...flags) {
+      server = spawn(COMMAND, ['--listen', listen, '--store', store, ...flags], { stdio: 'ignore' });
+      const answers = (): Promise<boolean> =>
+        fetch(`${url}/healthz`).then(
+          (response) => response.ok,
+          () => false,
+        );
+      await vi.waitUntil(answers, { timeout: 30_000, interval: 20 });
+    },
+  };
+}
+
+async function freePort(): Promise<number> {
+  const listener = net.createServer().listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  const { port } = listener.address() as net.AddressInfo;
+  listener.close();
+  await once(listener, 'close');
+  return port;
+}

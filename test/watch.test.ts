@@ -1,0 +1,180 @@
+/** GET /api/v1/watch of a real netmaster: the list, changes by revision, resuming, and watchers that are too slow. */
+import { once } from 'node:events';
+import http from 'node:http';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { ApiError, type Client, connect } from '../src/client/client.ts';
+import type { WatchedObject, WatchMessage } from '../src/client/protocol.ts';
+import { temporaryFolder } from './folder.ts';
+import { netmasterOn } from './netmaster.ts';
+
+type Change = Extract<WatchMessage, { type: 'change' }>;
+type Synced = Extract<WatchMessage, { type: 'synced' }>;
+
+async function started(store = 'memory') {
+  const netmaster = await netmasterOn(store);
+  await netmaster.start();
+  const client = connect({ urls: [netmaster.url] });
+  onTestFinished(() => client.close());
+  return { netmaster, client };
+}
+
+/** As soon as it answers something. */
+const until = <T>(look: () => T): Promise<Exclude<T, false | undefined>> =>
+  vi.waitUntil(look, { timeout: 30_000, interval: 5 }) as Promise<Exclude<T, false | undefined>>;
+
+interface Watching {
+  readonly messages: WatchMessage[];
+  synced(): Promise<Synced>;
+  /** Changes so far, without the objects of others. */
+  changes(): Change[];
+  readonly failure: Promise<unknown>;
+  stop(): void;
+}
+
+function watch(client: Client, from: { store?: string; after?: number } = {}): Watching {
+  const messages: WatchMessage[] = [];
+  const stop = new AbortController();
+  onTestFinished(() => stop.abort());
+  const failure = (async () => {
+    for await (const message of client.watch({ ...from, signal: stop.signal })) messages.push(message);
+  })().then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  return {
+    messages,
+    failure,
+    stop: () => stop.abort(),
+    changes: () => messages.filter((m) => m.type === 'change'),
+    synced: () => until(() => messages.find((m) => m.type === 'synced')),
+  };
+}
+
+const createNetwork = (client: Client, name: string, i: number) =>
+  client.post(`/api/v1/networks/default:${name}/`, { subnet: `10.1.${i}.0/24` });
+/** `network default:a`, and `- network default:a` where it is gone. */
+const texts = (changes: readonly Change[]): string[] =>
+  changes.flatMap((c) => c.changes.map((o) => `${o.object === null ? '- ' : ''}${o.kind} ${o.key}`));
+const objects = (messages: readonly WatchMessage[]): WatchedObject[] =>
+  messages.filter((m) => m.type === 'object');
+
+describe('a watch', () => {
+  it('lists what is there, then tells changes by revision, in order', async () => {
+    const { client } = await started();
+    await createNetwork(client, 'a', 1);
+    const watching = watch(client);
+    const { revision } = await watching.synced();
+    expect(objects(watching.messages).map((o) => `${o.kind} ${o.key}`)).toEqual(
+      expect.arrayContaining(['tenant default', 'global global', 'network default:a']),
+    );
+    await createNetwork(client, 'b', 2);
+    await client.delete('/api/v1/networks/default:a/');
+    await until(() => watching.changes().length === 2);
+    expect(texts(watching.changes())).toEqual(['network default:b', '- network default:a']);
+    const revisions = watching.changes().map((c) => c.revision);
+    expect(revisions).toEqual(revisions.toSorted((a, b) => a - b));
+    expect(revisions[0]).toBeGreaterThan(revision);
+  });
+
+  it('shows nothing of netmaster’s own records', async () => {
+    const { client } = await started();
+    await createNetwork(client, 'a', 1);
+    const watching = watch(client);
+    await watching.synced();
+    await client.post('/api/v1/addresses', { tenantName: 'default', networkName: 'a', family: 4, host: 'h' });
+    await createNetwork(client, 'b', 2);
+    await until(() => watching.changes().length > 0);
+    const kinds = new Set([
+      ...objects(watching.messages).map((o) => o.kind),
+      ...watching.changes().flatMap((c) => c.changes.map((o) => o.kind)),
+    ]);
+    expect([...kinds].sort()).toEqual(['global', 'network', 'tenant']);
+  });
+
+  it('resumes after a revision without a list and without a gap', async () => {
+    const { client } = await started();
+    const first = watch(client);
+    const { store, revision } = await first.synced();
+    first.stop();
+    for (let i = 0; i < 5; i++) await createNetwork(client, `n${i}`, i);
+    const second = watch(client, { store, after: revision });
+    expect(await second.synced()).toEqual({ type: 'synced', store, revision });
+    await createNetwork(client, 'n5', 5);
+    await until(() => second.changes().length === 6);
+    expect(objects(second.messages)).toEqual([]);
+    expect(texts(second.changes())).toEqual([0, 1, 2, 3, 4, 5].map((i) => `network default:n${i}`));
+    const third = watch(client, { store, after: second.changes()[3]?.revision as number });
+    await until(() => third.changes().length === 2);
+    expect(texts(third.changes())).toEqual(['network default:n4', 'network default:n5']);
+  });
+
+  it('of another store, of a revision that is not yet, and after a restart is 410: list again', async () => {
+    const { netmaster, client } = await started(`sqlite:${join(temporaryFolder(), 'netmaster.db')}`);
+    const first = watch(client);
+    const { store, revision } = await first.synced();
+    await createNetwork(client, 'a', 1);
+    const gone = (from: { store?: string; after: number }) => expect(watch(client, from).failure).resolves;
+    await gone({ store: 'another', after: revision }).toMatchObject({ status: 410 });
+    await gone({ after: revision }).toMatchObject({ status: 410 });
+    await gone({ store, after: revision + 1000 }).toMatchObject({ status: 410 });
+    await netmaster.kill();
+    expect(await first.failure).toBeInstanceOf(ApiError);
+    await netmaster.start();
+    // The history is this process's; the store, and what is in it, are the same.
+    await gone({ store, after: revision }).toMatchObject({ status: 410 });
+    const again = watch(client);
+    expect((await again.synced()).store).toBe(store);
+    expect(objects(again.messages).map((o) => o.key)).toContain('default:a');
+  });
+
+  it('after a revision that is no number is refused', async () => {
+    const { client } = await started();
+    await expect(client.get('/api/v1/watch?after=x')).rejects.toMatchObject({ status: 400, field: 'after' });
+  });
+
+  it('says that it lives while nothing changes', async () => {
+    const { client } = await started();
+    const watching = watch(client);
+    await until(() => watching.messages.some((m) => m.type === 'ping'));
+  });
+});
+
+describe('a watcher that does not read', () => {
+  it('is dropped, keeps nobody waiting, and resumes where it was', async () => {
+    const { netmaster, client } = await started();
+    await createNetwork(client, 'a', 1);
+    const request = http.get(`${netmaster.url}/api/v1/watch`);
+    const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+    onTestFinished(() => void response.destroy());
+    const brokenOff = new Promise<void>((done) => response.on('close', () => done()));
+    response.on('error', () => {}); // it is broken off, as it must be
+    response.pause();
+    const watching = watch(client);
+    const { store, revision } = await watching.synced();
+
+    // 150 times 0.7 MB: what it may be behind is 64 MiB, and some is in the kernel's buffers.
+    const count = 150;
+    for (let i = 0; i < count; i++)
+      await client.put('/api/v1/endpoints/large', {
+        endpointID: 'large',
+        tenantName: 'default',
+        networkName: 'a',
+        ipAddress: ['10.1.1.9'],
+        macAddress: '02:02:0a:01:01:09',
+        homingHost: 'h',
+        status: 'running',
+        labels: { round: String(i), text: 'x'.repeat(700_000) },
+      });
+    await until(() => watching.changes().length === count);
+    response.resume();
+    await brokenOff;
+    expect(response.complete).toBe(false);
+    const resumed = watch(client, { store, after: revision });
+    await until(() => resumed.changes().length === count);
+    const rounds = resumed
+      .changes()
+      .flatMap((c) => c.changes.map((o) => (o.object as { labels: { round: string } }).labels.round));
+    expect(rounds).toEqual(Array.from({ length: count }, (_, i) => String(i)));
+  });
+});
