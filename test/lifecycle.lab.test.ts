@@ -170,17 +170,29 @@ describe('a container', () => {
 });
 
 describe('dockerd', () => {
-  it('is restarted: containers with a restart policy come back, others are gone everywhere', async () => {
-    await run('node1', 'always', 'life', '--restart=always');
-    await run('node1', 'never', 'life');
-    await mustLab('stop', 'dockerd', 'node1');
-    await mustLab('start', 'dockerd', 'node1');
-    await until('always', () => running('always'));
-    expect(await running('never')).toBe(false);
-    await until('ping', () => pings('node2', 'peer', 'always'));
-    expect(await differences()).toBe('');
-    await remove('always', 'never');
-  });
+  it.each(['stop', 'kill'])(
+    'is restarted (%s): containers with a restart policy come back, others are gone everywhere',
+    async (how) => {
+      // What a killed dockerd leaves running the next one ends, and waits 10 s for those that ignore SIGTERM.
+      const flags = ['--stop-signal=SIGKILL'];
+      await run('node1', 'always', 'life', '--restart=always', '-p', '8090:80', ...flags);
+      await docker('node1', 'network', 'connect', 'other', 'always');
+      await run('node1', 'never', 'life', ...flags);
+      await mustLab(how, 'dockerd', 'node1');
+      await mustLab('start', 'dockerd', 'node1');
+      await until('always', () => running('always'));
+      expect(await running('never')).toBe(false);
+      await until('ping', () => pings('node2', 'peer', 'always'));
+      await docker('node1', 'exec', '-d', 'always', 'httpd', '-f', '-p', '80', '-h', '/www');
+      await until(
+        'port',
+        async () => (await on('outside', 'curl', '-sf', 'http://192.168.50.11:8090/')).status === 0,
+      );
+      expect(await differences()).toBe('');
+      await remove('always', 'never');
+      expect(await differences()).toBe('');
+    },
+  );
 
   it('starts while netplugin and netmaster are away, and is served when they are back', async () => {
     await run('node1', 'first', 'life', '--restart=always');
@@ -275,6 +287,24 @@ describe('netplugin', () => {
     expect((await start).status).toBe(0);
     expect(await differences()).toBe('');
     await remove('alone');
+  });
+});
+
+describe('netmaster', () => {
+  it.each(['stop', 'kill'])('is restarted (%s): what started and ended meanwhile is found', async (how) => {
+    const address = await run('node1', 'ends', 'life');
+    await mustLab(how, 'netmaster', 'node1');
+    await remove('ends');
+    expect(await pings('node2', 'peer', peer)).toBe(true);
+    // The start is held until an address can be had.
+    const starting = run('node1', 'starts', 'life');
+    await mustLab('start', 'netmaster', 'node1');
+    expect(await starting).not.toBe(address);
+    await until('ping', () => pings('node2', 'peer', 'starts'));
+    // The address of the one that ended is collected after a minute.
+    expect(await differences(120)).toBe('');
+    await remove('starts');
+    expect(await differences()).toBe('');
   });
 });
 
