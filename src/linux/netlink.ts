@@ -90,6 +90,12 @@ export function u32(value: number): Buffer {
   out.writeUInt32LE(value);
   return out;
 }
+/** Of a whole number up to 2^53. */
+export function u64(value: number): Buffer {
+  const out = Buffer.alloc(8);
+  out.writeBigUInt64LE(BigInt(value));
+  return out;
+}
 export const text = (value: string): Buffer => Buffer.from(`${value}\0`);
 
 /** Attributes by type; of several of one type the last. */

@@ -56,6 +56,8 @@ export interface Link {
     readonly local: string;
     readonly port: number;
     readonly learning: boolean;
+    /** The outer header takes DSCP and ECN from the inner one. */
+    readonly tosInherited: boolean;
   };
 }
 
@@ -80,9 +82,12 @@ const IFLA_INFO_DATA = 2;
 const VETH_INFO_PEER = 1;
 const IFLA_VXLAN_ID = 1;
 const IFLA_VXLAN_LOCAL = 4;
+const IFLA_VXLAN_TOS = 6;
 const IFLA_VXLAN_LEARNING = 7;
 const IFLA_VXLAN_PORT = 15;
 const IFLA_VXLAN_LOCAL6 = 17;
+/** The outer header's DSCP and ECN are the inner packet's (drivers/net/vxlan/vxlan_core.c, vxlan_xmit_one). */
+const TOS_INHERIT = 1;
 
 export function listLinks(netlink: Netlink): Link[] {
   const body = Buffer.concat([linkHeader(0)]);
@@ -107,6 +112,7 @@ export function listLinks(netlink: Netlink): Link[] {
               local: local === undefined ? '' : addressText(local),
               port: data.get(IFLA_VXLAN_PORT)?.readUInt16BE() ?? 0,
               learning: data.get(IFLA_VXLAN_LEARNING)?.[0] === 1,
+              tosInherited: data.get(IFLA_VXLAN_TOS)?.[0] === TOS_INHERIT,
             },
           }
         : {}),
@@ -153,6 +159,20 @@ export function addVeth(end: VethEnd, peer: VethEnd): Request {
   };
 }
 
+/** A device that gives back what is redirected to it (traffic.ts). */
+export function addIfb(name: string): Request {
+  return {
+    type: RTM_NEWLINK,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    text: `link add ${name} type ifb`,
+    body: Buffer.concat([
+      linkHeader(0),
+      attribute(IFLA_IFNAME, text(name)),
+      nested(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, text('ifb'))),
+    ]),
+  };
+}
+
 export interface Vxlan {
   readonly name: string;
   readonly vni: number;
@@ -184,6 +204,7 @@ export function addVxlan(vxlan: Vxlan): Request {
           IFLA_INFO_DATA,
           attribute(IFLA_VXLAN_ID, u32(vxlan.vni)),
           attribute(local.length === 4 ? IFLA_VXLAN_LOCAL : IFLA_VXLAN_LOCAL6, local),
+          attribute(IFLA_VXLAN_TOS, u8(TOS_INHERIT)),
           attribute(IFLA_VXLAN_LEARNING, u8(0)),
           attribute(IFLA_VXLAN_PORT, u16be(vxlan.port)),
         ),
