@@ -1,8 +1,16 @@
+import dgram from 'node:dgram';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { isolate, sh } from '../../test/isolation.ts';
 import * as libc from './libc.ts';
-import { type Netlink, NetlinkError, openNetlink } from './netlink.ts';
-import { closeSocket, createNamespace, deleteNamespace, inNamespace, namespacePath } from './netns.ts';
+import { type Netlink, NetlinkError, openNetlink, type Request } from './netlink.ts';
+import {
+  bindPort,
+  closeSocket,
+  createNamespace,
+  deleteNamespace,
+  inNamespace,
+  namespacePath,
+} from './netns.ts';
 import * as route from './route.ts';
 
 let netlink: Netlink;
@@ -48,6 +56,40 @@ function vxlan(overrides: Partial<route.Vxlan>, test: (device: number) => void):
   }
 }
 
+/** Sends a packet with this byte of DSCP and ECN; answers the one of the VXLAN packet that it leaves in. */
+async function outerByte(from: string, to: string, byte: number): Promise<number> {
+  const [AF_PACKET, ETH_P_ALL_BE, MSG_DONTWAIT] = [17, 0x0300, 0x40]; // packet(7), recv(2)
+  const tap = libc.socket(AF_PACKET, libc.SOCK_RAW | libc.SOCK_CLOEXEC, ETH_P_ALL_BE);
+  const v6 = from.includes(':');
+  const fd = bindPort('udp', from, 0);
+  libc.setOption(fd, v6 ? 41 : 0, v6 ? 67 : 1, byte); // IPV6_TCLASS, IP_TOS
+  const socket = dgram.createSocket(v6 ? 'udp6' : 'udp4');
+  try {
+    await new Promise<void>((resolve) => socket.bind({ fd }, resolve));
+    const frame = Buffer.alloc(2000);
+    // A link that came up a moment ago may lose packets (net/core/link_watch.c): again, until one has left.
+    for (const deadline = Date.now() + 30_000; ; ) {
+      await new Promise<void>((resolve) => socket.send('x', 9, to, () => resolve()));
+      try {
+        for (;;) {
+          const size = libc.recv(tap, frame, frame.length, MSG_DONTWAIT);
+          const outer = frame.subarray(14, size);
+          const ip = (outer[0] ?? 0) >> 4;
+          if (ip === 4 && outer[9] === 17 && outer.readUInt16BE(22) === VXLAN.port) return outer[1] ?? 0;
+          if (ip === 6 && outer[6] === 17 && outer.readUInt16BE(42) === VXLAN.port)
+            return (outer.readUInt16BE(0) >> 4) & 255;
+        }
+      } catch (error) {
+        if (!(error instanceof libc.SyscallError) || error.call !== 'recv' || Date.now() > deadline)
+          throw error;
+      }
+    }
+  } finally {
+    socket.close();
+    libc.close(tap);
+  }
+}
+
 describe('links', () => {
   it('of kind veth carry mac, mtu and peer, and go in pairs', () => {
     netlink.request(
@@ -77,7 +119,7 @@ describe('links', () => {
         kind: 'vxlan',
         mac: VXLAN.mac,
         mtu: 1450,
-        vxlan: { vni: 77, local: '192.0.2.1', port: 4789, learning: false },
+        vxlan: { vni: 77, local: '192.0.2.1', port: 4789, learning: false, tosInherited: true },
       });
     });
     vxlan({ local: 'fd00::1' }, () => expect(link('vx77')?.vxlan?.local).toBe('fd00::1'));
@@ -109,6 +151,44 @@ describe('links', () => {
       deleteNamespace('t-there');
     }
   });
+
+  it.each([
+    ['192.0.2.1', '192.0.2.2', '10.1.0.1', '10.1.0.2'],
+    ['192.0.2.1', '192.0.2.2', 'fd00:1::1', 'fd00:1::2'],
+    ['fd00:2::1', 'fd00:2::2', '10.1.0.1', '10.1.0.2'],
+    ['fd00:2::1', 'fd00:2::2', 'fd00:1::1', 'fd00:1::2'],
+  ])(
+    'of kind vxlan from %s to %s carry DSCP and ECN of a packet from %s to %s outside too',
+    async (...ends) => {
+      const [local, remote, from, to] = ends;
+      const request = (...requests: Request[]): void => {
+        for (const error of netlink.batch(requests)) if (error !== undefined) throw error;
+      };
+      const length = (address: string): number => (address.includes(':') ? 64 : 24);
+      request(
+        route.addVeth({ name: 'ua', mtu: 1500 }, { name: 'ub', mtu: 1500 }),
+        route.addVxlan({ ...VXLAN, local }),
+      );
+      const [under, end, device] = [index('ua'), index('ub'), index(VXLAN.name)];
+      const mac = '02:ce:c0:00:02:02';
+      request(
+        ...[under, end, device].map((i) => route.setLink(i, { up: true })),
+        route.addAddress({ index: under, address: local, length: length(local), scope: 0 }),
+        route.addNeighbour({ device: under, address: remote, mac, state: 'permanent' }),
+        route.addForwarding({ device, mac, destination: remote }),
+        route.addAddress({ index: device, address: from, length: length(from), scope: 0 }),
+        route.addNeighbour({ device, address: to, mac, state: 'permanent' }),
+      );
+      try {
+        for (const byte of [0, 0xb8, 0xba, 0x21]) expect(await outerByte(from, to, byte)).toBe(byte);
+      } finally {
+        request(
+          route.deleteLink({ index: device, name: 'vx77' }),
+          route.deleteLink({ index: under, name: 'ua' }),
+        );
+      }
+    },
+  );
 
   it('name what was asked for when the kernel refuses', () => {
     vxlan({}, () => {

@@ -86,7 +86,7 @@ const IFLA_VXLAN_TOS = 6;
 const IFLA_VXLAN_LEARNING = 7;
 const IFLA_VXLAN_PORT = 15;
 const IFLA_VXLAN_LOCAL6 = 17;
-/** The outer header's DSCP and ECN are the inner packet's (drivers/net/vxlan/vxlan_core.c, vxlan_xmit_one). */
+/** The outer header's DSCP and ECN are the inner packet's (drivers/net/vxlan/vxlan_core.c, vxlan_xmit_one; RFC 6040). */
 const TOS_INHERIT = 1;
 
 export function listLinks(netlink: Netlink): Link[] {

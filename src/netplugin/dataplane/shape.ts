@@ -13,10 +13,11 @@
  * TCP payload 1.7 % less (IPv6: 3.1 %), frames on the wire 3 % more. Small packets count with their headers: of
  * packets with 100 bytes of payload, 72 % of the rate is payload.
  *
- * Burst: 10 ms at the rate, as a busy machine's timers may be that late, and a stall that is longer is bandwidth lost; but
- * not less than ten frames, TCP's first window (RFC 6928): at 1 mbps that is 1.2 % more than the rate over ten seconds.
- * A burst shorter than the longest super-packet (GSO) makes the bucket cut those, which costs processor time, but at
- * low rates lets a queue be shared fairly.
+ * Burst: 20 ms at the rate, as a busy machine's timers may be that late and a longer stall is bandwidth lost (0.2 % over ten
+ * seconds). Where that is less than a super-packet (GSO), below 28 mbps, ten frames, TCP's first window (RFC 6928):
+ * at 1 mbps that is 1.2 % more than the rate over ten seconds. A burst that was set is raised to 4 ms, a tick of the
+ * kernel's clock: with less the rate is not reached (tc-tbf(8); 16 KB at 1 gbps gave 0.8 gbps). A bucket cuts
+ * super-packets that are longer than its burst: at low rates no packet holds the queue for half a second.
  *
  * Queue: 50 ms at the rate. TCP CUBIC gives up 0.3 of its window after a loss, so it keeps the rate as long as the
  * queue holds 0.43 of what is under way in a round trip: up to round trips of 115 ms. At low rates, not less than
@@ -35,7 +36,7 @@ export interface Limit {
   readonly device: string;
   /** At least 1,000. */
   readonly bitsPerSecond: number;
-  /** What may pass at once after a pause; by default what suits the rate. Raised to one frame where it is less. */
+  /** What may pass at once after a pause; by default what suits the rate. Raised to one frame and to 4 ms of the rate. */
   readonly burstBytes?: number;
 }
 
@@ -57,26 +58,28 @@ export const ifbDevice = (device: string): string => `ib${device.slice(2)}`;
 const ETHERNET = 14;
 const VLAN_TAG = 4;
 const IP_AND_UDP = 28;
-const LEAST_BURST_FRAMES = 10;
-const BURST_SECONDS = 0.01;
+const SHORT_BURST_FRAMES = 10;
+const BURST_SECONDS = 0.02;
+const LEAST_BURST_SECONDS = 0.004;
 const LEAST_QUEUE_FRAMES = 24;
 const QUEUE_SECONDS = 0.05;
 /** The kernel's longest burst is 274 s of the rate (32 bits of 64 ns). */
 const LONGEST_BURST_SECONDS = 200;
 const U32_MAX = 0xffffffff;
-/** Longest super-packet that is usual, with the headers that its segments will have (include/linux/netdevice.h). */
+/** Longest usual super-packet, 64 KiB, with the headers that its segments will have (net/core/dev.c, qdisc_pkt_len_init). */
 const SUPER_PACKET = 72 * 1024;
 
 /** The bucket for a limit on a device with this MTU. */
 export function bucketOf({ bitsPerSecond, burstBytes }: Limit, mtu: number): traffic.TokenBucket {
   const frame = mtu + ETHERNET;
   const rate = Math.round(((bitsPerSecond / 8) * frame) / (mtu - IP_AND_UDP));
-  const usual = Math.max(rate * BURST_SECONDS, LEAST_BURST_FRAMES * frame);
+  const long = rate * BURST_SECONDS;
+  const usual = long < SUPER_PACKET ? SHORT_BURST_FRAMES * frame : long;
   const burst = Math.min(burstBytes ?? usual, rate * LONGEST_BURST_SECONDS, U32_MAX);
   const queue = Math.max(rate * QUEUE_SECONDS, LEAST_QUEUE_FRAMES * frame);
   return {
     rate,
-    burst: Math.round(Math.max(burst, frame + VLAN_TAG)),
+    burst: Math.round(Math.max(burst, rate * LEAST_BURST_SECONDS, frame + VLAN_TAG)),
     queue: Math.round(Math.min(queue, U32_MAX)),
   };
 }
@@ -85,7 +88,8 @@ const HANDLES = [0x10000, 0x20000] as const;
 
 /**
  * Makes the limits of a router's namespace equal to the list, also those that an earlier process left. A change of rate
- * keeps what waits in the queue, except where the burst falls below a super-packet's length.
+ * keeps what waits in the queue, except where the burst becomes less than what might wait there (traffic.ts,
+ * setTokenBucket): then the queue begins anew, and TCP sends again what was in it.
  *
  * `links` are those of the namespace as they are now. A limit of a device that is not there waits for the call after it
  * has come. `before` is what the last call established; undefined for the first one, which repairs without a word.
