@@ -264,7 +264,7 @@ describe('the rate', () => {
     expect(bucketOf(limit({ bitsPerSecond: 1e6 }), MTU)).toEqual({
       rate: 128_692,
       burst: 14_640,
-      queue: 35_136,
+      queue: 52_704,
     });
     expect(bucketOf(limit({ bitsPerSecond: 1e6, burstBytes: 1 }), MTU).burst).toBe(1468);
     expect(bucketOf(limit({ bitsPerSecond: 1e9, burstBytes: 1 }), MTU).burst).toBe(514_768);
