@@ -93,6 +93,10 @@ export interface Port {
   /** Numbers of the rule sets that judge what it receives and what it sends; 0: nothing does. */
   readonly judgedIn: number;
   readonly judgedOut: number;
+  /** How fast it may send, and receive; absent: as fast as it can. */
+  readonly limit?: { readonly bitsPerSecond: number; readonly burstBytes?: number };
+  /** What its packets are marked with, 0 to 63; absent: as it sends them. */
+  readonly dscp?: number;
   /** Path of the container's network namespace, where names are led to the nameserver; none until it is known. */
   readonly sandbox?: string;
 }

@@ -368,6 +368,33 @@ it('a vlan network has no tunnel, its subnet is covered all the same', () => {
   expect(of.subnets.map((s) => s.prefix)).toContain('20.1.2.0/24');
 });
 
+describe('a network profile', () => {
+  const withProfile = (profile: object) => {
+    const [view, local] = input({ here: [endpoint('ep2', '20.1.1.2', { groupName: 'web' })] });
+    const group = { tenantName: 'default', groupName: 'web', networkName: 'net1', netProfile: 'gold' };
+    view.put({ kind: 'endpointGroup', key: 'default:web', object: group });
+    view.put({
+      kind: 'netprofile',
+      key: 'default:gold',
+      object: { tenantName: 'default', profileName: 'gold', ...profile },
+    });
+    return compile(view, local).routers[0]?.ports[0];
+  };
+
+  it("is each port's limit and class", () => {
+    expect(withProfile({ bandwidth: '10 mbps', burst: 100, DSCP: 46 })).toMatchObject({
+      limit: { bitsPerSecond: 10_000_000, burstBytes: 100_000 },
+      dscp: 46,
+    });
+  });
+
+  it('says nothing of what it does not set', () => {
+    const port = withProfile({ DSCP: 8 });
+    expect(port).toMatchObject({ dscp: 8 });
+    expect(port).not.toHaveProperty('limit');
+  });
+});
+
 describe('publications', () => {
   const publication = (hostPort: number, address: string): Publication => ({
     protocol: 'tcp',

@@ -7,8 +7,10 @@
  *
  * A compiler remembers the parts that it made: what follows from the same objects is the same object again (memo.ts).
  */
+
 import { addressNumber, numberAddress, parseSubnet, subnetPrefix } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
+import { type Netprofile, parseBandwidth } from '../../model/netprofile.ts';
 import type { Exit, HostState, Port, Publication, RemoteHost, Router, Subnet, Tunnel } from '../state.ts';
 import type { Attachment, LocalHost, TenantView, View, WatchedNetwork } from '../view.ts';
 import { type Memo, openMemo } from './memo.ts';
@@ -74,6 +76,8 @@ interface Context {
   readonly tenant: string;
   readonly mine: TenantView;
   readonly networks: ReadonlyMap<string, WatchedNetwork>;
+  /** By the group that carries it. */
+  readonly profiles: ReadonlyMap<string, Netprofile>;
   readonly policy: CompiledPolicy;
   readonly local: LocalHost;
 }
@@ -94,7 +98,8 @@ function compileRouter(
   );
   const groupsHere = new Set(attachments.map((a) => a.endpoint.groupName).filter((g) => g !== undefined));
   const policy = compilePolicy(tenant, mine, groupsHere, memo);
-  const context: Context = { memo, tenant, mine, networks, policy, local };
+  const profiles = memo.use(keyOf('profiles'), [mine.groups, mine.profiles], () => profilesByGroup(mine));
+  const context: Context = { memo, tenant, mine, networks, profiles, policy, local };
   const publications = attachments.flatMap((a) => a.publications);
   return {
     tenant,
@@ -116,6 +121,16 @@ function compileRouter(
     ruleSets: policy.ruleSets,
     ranges: policy.ranges,
   };
+}
+
+function profilesByGroup({ groups, profiles }: TenantView): Map<string, Netprofile> {
+  const byName = new Map(profiles.map((p) => [p.profileName, p]));
+  return new Map(
+    groups.flatMap(({ groupName, netProfile }) => {
+      const profile = netProfile ? byName.get(netProfile) : undefined;
+      return profile === undefined ? [] : [[groupName, profile] as const];
+    }),
+  );
 }
 
 function tunnels(networks: readonly WatchedNetwork[], local: LocalHost): Tunnel[] {
@@ -205,12 +220,22 @@ function ports(context: Context, attachments: readonly Attachment[]): Port[] {
 
 /** `alsoFrom`: other addresses of the same container. */
 function port(context: Context, attachment: Attachment, alsoFrom: readonly string[]): Port {
-  const { memo, networks, policy, local } = context;
+  const { memo, networks, profiles, policy, local } = context;
   const { endpoint, sandbox, phase } = attachment;
   const network = networks.get(endpoint.networkName);
   const group = policy.groupNumber(endpoint.groupName);
   const judges = policy.judges(endpoint.groupName);
-  const inputs = [attachment, network, alsoFrom.join(), group, judges.in, judges.out, local.underlayMtu];
+  const profile = endpoint.groupName === undefined ? undefined : profiles.get(endpoint.groupName);
+  const inputs = [
+    attachment,
+    network,
+    alsoFrom.join(),
+    group,
+    judges.in,
+    judges.out,
+    profile,
+    local.underlayMtu,
+  ];
   return memo.use(`port ${endpoint.endpointID}`, inputs, () => ({
     endpoint: endpoint.endpointID,
     device: portDevice(endpoint.endpointID),
@@ -225,8 +250,17 @@ function port(context: Context, attachment: Attachment, alsoFrom: readonly strin
     group,
     judgedIn: judges.in,
     judgedOut: judges.out,
+    ...(profile === undefined ? {} : shape(profile)),
     ...(sandbox === undefined ? {} : { sandbox }),
   }));
+}
+
+function shape({ bandwidth, burst, DSCP }: Netprofile): Pick<Port, 'limit' | 'dscp'> {
+  const bitsPerSecond = bandwidth ? parseBandwidth(bandwidth) : undefined;
+  return {
+    ...(bitsPerSecond ? { limit: { bitsPerSecond, ...(burst ? { burstBytes: burst * 1000 } : {}) } } : {}),
+    ...(DSCP === undefined ? {} : { dscp: DSCP }),
+  };
 }
 
 function compileExit(memo: Memo, router: Router, local: LocalHost): Exit {

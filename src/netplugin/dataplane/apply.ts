@@ -35,6 +35,7 @@ import { deleteLinks, establishLinks } from './links.ts';
 import { message, type Pass } from './pass.ts';
 import { routerTable } from './ruleset.ts';
 import { openSandboxes } from './sandboxes.ts';
+import { establishLimits } from './shape.ts';
 import { establishTable, type OpenTable } from './tables.ts';
 
 const ROUTER_NAME = /^contiv-/;
@@ -57,6 +58,8 @@ interface Established {
   readonly links: readonly route.Link[];
   /** By part of the state. */
   readonly entries: ReadonlyMap<object, readonly Entry[]>;
+  /** Bandwidth limits, as shape.ts knows them. */
+  readonly limits: ReadonlySet<string>;
   /** False where an entry could not be written since its device was missing. */
   readonly complete: boolean;
 }
@@ -174,7 +177,30 @@ export function openApplier(): Applier {
     }
     const entries = routerEntries(router, exit);
     const complete = establishEntries(open, entries, links, read, pass);
-    open.established = { router, exit, links, entries, complete };
+    const limits =
+      read || before === undefined || !sameParts(before.router.ports, router.ports)
+        ? limitBandwidth(open, router, links, before?.limits, pass)
+        : before.limits;
+    open.established = { router, exit, links, entries, limits, complete };
+  }
+
+  /** Answers what is established. */
+  function limitBandwidth(
+    open: OpenRouter,
+    router: Router,
+    links: readonly route.Link[],
+    before: ReadonlySet<string> | undefined,
+    pass: Pass,
+  ): ReadonlySet<string> {
+    const limits = router.ports.flatMap(({ device, limit }) =>
+      limit === undefined ? [] : [{ device, ...limit }],
+    );
+    if (limits.length === 0 && before?.size === 0) return before;
+    const report = establishLimits(open.netlink, limits, links, before);
+    pass.writes += report.writes;
+    for (const line of report.repaired) pass.repaired.push(`${open.name}: ${line}`);
+    for (const line of report.failed) pass.failed.push({ message: `${open.name}: ${line}` });
+    return report.established;
   }
 
   function removeRouter(name: string, pass: Pass): void {

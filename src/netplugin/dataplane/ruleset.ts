@@ -3,6 +3,7 @@
  * the elements of its sets. What changes while containers come and go are elements only.
  *
  *   router     guard     source addresses are the sender's own, before conntrack sees the packet
+ *              dscp      what the group's network profile says
  *              ttl       the router is invisible within a network, one hop between networks
  *              names     port 53 to the gateway, to the nameserver and to outside resolvers
  *              judge     the policy of the groups of our endpoints, once a connection
@@ -28,6 +29,7 @@ import type {
   RuleSet,
   Subnet,
 } from '../state.ts';
+import { DSCP_MAPS, dscpChains, dscpElement } from './dscp.ts';
 
 /** Set name to elements, each as nft writes it in a command. */
 export type Elements = ReadonlyMap<string, readonly string[]>;
@@ -85,6 +87,7 @@ const portElements = once((port: Port) => {
   for (const address of port.addresses) {
     if (port.group !== 0) add('members', address, `${address} : ${port.group}`);
     if (port.judgedIn !== 0) add('judged_in', address, `${address} : ${port.judgedIn}`);
+    if (port.dscp !== undefined) add(DSCP_MAPS[4], address, dscpElement(address, port.dscp));
     if (port.judgedOut !== 0) add('judged_out', address, `${address} : ${port.judgedOut}`);
   }
   return elements;
@@ -252,6 +255,7 @@ chain guard {
   iifname "vx*" ether saddr . ip6 saddr @remotes6 accept
   iifname "vx*" counter name "foreign" drop
 }
+${dscpChains()}
 chain ttl {
   type filter hook prerouting priority -150; policy accept;
   iifname "vx*" goto grow
