@@ -2,13 +2,14 @@
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 export PATH := $(ROOT)node_modules/node/bin:$(ROOT)node_modules/.bin:$(PATH)
 
-.PHONY: help setup demo test test-unit test-kernel test-lab lint bench clean
+.PHONY: help setup demo test test-unit test-kernel test-lab lint bench docs clean
 
 help:
 	@echo 'make setup   installs packages only'
 	@echo 'make demo    two virtual hosts and the quick start; leaves them up'
 	@echo 'make test    lint, test-unit, test-kernel, test-lab'
 	@echo 'make bench   this network against its peers, as ratios'
+	@echo 'make docs    docs/reference from the commands and schemas'
 	@echo 'make clean   ends the lab, removes what was installed here'
 
 setup:
@@ -35,6 +36,9 @@ test-lab: setup
 
 bench: setup
 	node --disable-warning=ExperimentalWarning bench/main.ts
+
+docs: setup
+	node --disable-warning=ExperimentalWarning docs/generate.ts
 
 clean:
 	-bin/lab down

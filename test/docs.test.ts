@@ -1,0 +1,27 @@
+/** The reference says what the code does; pages that the docs lead to are there. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { reference } from '../docs/generate.ts';
+
+const ROOT = path.dirname(import.meta.dirname);
+const DOCS = path.join(ROOT, 'docs');
+const pages = [
+  'README.md',
+  ...fs.readdirSync(DOCS, { recursive: true, encoding: 'utf8' }).map((f) => `docs/${f}`),
+].filter((file) => file.endsWith('.md'));
+
+it.each([...(await reference())])('docs/reference/%s is what make docs writes', (name, text) => {
+  expect(fs.readFileSync(path.join(DOCS, 'reference', name), 'utf8')).toBe(text);
+});
+
+describe.each(pages)('%s', (page) => {
+  const text = fs.readFileSync(path.join(ROOT, page), 'utf8');
+  it('leads to files that exist', () => {
+    const links = [...text.matchAll(/\]\(([^)#\s]+)(?:#[^)]*)?\)/g)].map((m) => m[1] as string);
+    const missing = links.filter(
+      (link) => !/^[a-z]+:/.test(link) && !fs.existsSync(path.join(ROOT, path.dirname(page), link)),
+    );
+    expect(missing).toEqual([]);
+  });
+});
