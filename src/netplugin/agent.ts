@@ -102,6 +102,9 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     converging.now().catch(() => {}); // converge.ts logs and tries again
   };
 
+  /** Addresses that the runtime has given back while netmaster was away: network and address. */
+  const unreleased = new Set<string>();
+
   /** Makes netmaster's list of this host's endpoints equal to what is attached. */
   async function reconcile(): Promise<void> {
     if (!replica.live) return;
@@ -116,6 +119,14 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       await intent
         .unregister(endpoint.endpointID)
         .catch((error) => log.warn({ err: error, endpoint: endpoint.endpointID }, 'endpoint not removed'));
+    }
+    // After the endpoints that had them.
+    for (const entry of unreleased) {
+      const [network = '', address = ''] = entry.split(' ');
+      await intent.release(network, address).then(
+        () => unreleased.delete(entry),
+        (error) => log.warn({ err: error, network, address }, 'address not released; it is tried again'),
+      );
     }
   }
   let reconciling: Promise<void> = Promise.resolve();
@@ -141,13 +152,17 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     host: options.host,
     view: replica.view,
     attachments: attachments.all,
-    reserve: (request) => intent.reserve({ ...request, host: options.host }),
+    async reserve(request) {
+      const answer = await intent.reserve({ ...request, host: options.host });
+      // Another container's by now.
+      unreleased.delete(`${request.tenantName}:${request.networkName} ${answer.address}`);
+      return answer;
+    },
     async release(network, address) {
-      await intent
-        .release(network, address)
-        .catch((error) =>
-          log.warn({ err: error, network, address }, 'address not released; netmaster collects it'),
-        );
+      await intent.release(network, address).catch((error) => {
+        log.warn({ err: error, network, address }, 'address not released; it is tried again');
+        unreleased.add(`${network} ${address}`);
+      });
     },
     async attach(endpoint, sandbox, runtime) {
       const attachment: Attachment = {
