@@ -36,9 +36,14 @@ export function watchStream(request: FastifyRequest, reply: FastifyReply, mirror
     for (const batch of missed) out.write(batch.line);
   }
 
+  // What was there or missed may itself be larger: whoever takes it is not slow, and would be dropped again and again.
+  let limit = out.writableLength + BACKLOG;
+  out.once('drain', () => {
+    limit = BACKLOG;
+  });
   const send = (text: string): void => {
     out.write(text);
-    if (out.writableLength > BACKLOG) out.destroy();
+    if (out.writableLength > limit) out.destroy();
   };
   const unsubscribe = mirror.onChange((batch) => send(batch.line));
   const pinging = setInterval(() => send(line({ type: 'ping', revision: mirror.revision })), PING_INTERVAL);
