@@ -82,7 +82,16 @@ describe('a write of intent', () => {
     }
   };
 
+  /** A host that has just come back, or was too late once, is named until it has told what it has applied. */
+  const caughtUp = () =>
+    until('node2 has caught up', async () => {
+      const { err } = await create('probe', 13);
+      await netctl('net', 'rm', 'probe');
+      return err === '';
+    });
+
   it('is applied on every live host when it is answered', async () => {
+    await caughtUp();
     for (let i = 0; i < 5; i++) {
       const { status, err } = await create(`now${i}`, i);
       expect([status, err]).toEqual([0, '']);
@@ -103,11 +112,7 @@ describe('a write of intent', () => {
       );
       expect(answer).toMatch(/^HTTP\/1.1 200[\s\S]*contiv-late-hosts: node2\r/i);
     });
-    await until('node2 has caught up', async () => {
-      const { err } = await create('late3', 13);
-      await netctl('net', 'rm', 'late3');
-      return err === '';
-    });
+    await caughtUp();
     for (const name of ['late1', 'late2'])
       await docker('node2', 'run', '--rm', `--net=${name}`, 'contiv/lab', 'true');
     await stopped(async () => expect((await create('late4', 14)).err).toMatch(/node2/));
