@@ -76,6 +76,7 @@ export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
 export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
+export const MSG_DONTWAIT = 0x40;
 
 /** setsockopt with an int value. */
 export function setOption(fd: number, level: number, name: number, value: number): void {

@@ -96,15 +96,25 @@ export function u64(value: number): Buffer {
   out.writeBigUInt64LE(BigInt(value));
   return out;
 }
+export function u32be(value: number): Buffer {
+  const out = Buffer.alloc(4);
+  out.writeUInt32BE(value);
+  return out;
+}
 export const text = (value: string): Buffer => Buffer.from(`${value}\0`);
 
 /** Attributes by type; of several of one type the last. */
 export function readAttributes(bytes: Buffer): Map<number, Buffer> {
-  const attributes = new Map<number, Buffer>();
+  return new Map(listAttributes(bytes));
+}
+
+/** All attributes in their order, as [type, value]: for lists, whose members are of one type. */
+export function listAttributes(bytes: Buffer): [type: number, value: Buffer][] {
+  const attributes: [number, Buffer][] = [];
   for (let at = 0; at + 4 <= bytes.length; ) {
     const length = bytes.readUInt16LE(at);
     if (length < 4 || at + length > bytes.length) break;
-    attributes.set(bytes.readUInt16LE(at + 2) & 0x3fff, bytes.subarray(at + 4, at + length));
+    attributes.push([bytes.readUInt16LE(at + 2) & 0x3fff, bytes.subarray(at + 4, at + length)]);
     at += (length + 3) & ~3;
   }
   return attributes;
