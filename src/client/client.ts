@@ -33,8 +33,16 @@ export interface Client {
   post<T>(path: string, body?: unknown): Promise<Answer<T>>;
   put<T>(path: string, body?: unknown): Promise<Answer<T>>;
   delete<T>(path: string): Promise<Answer<T>>;
-  /** Ends when the signal aborts; throws an ApiError when the connection ends, stays silent, or is refused. */
-  watch(options: { store?: string; after?: number; signal?: AbortSignal }): AsyncIterable<WatchMessage>;
+  /**
+   * Ends when the signal aborts; throws an ApiError when the connection ends, stays silent, or is refused. `host` is the
+   * agent's, which is then asked for what its kernel does.
+   */
+  watch(options: {
+    store?: string;
+    after?: number;
+    host?: string;
+    signal?: AbortSignal;
+  }): AsyncIterable<WatchMessage>;
   close(): void;
 }
 
@@ -126,8 +134,9 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
     return { status, headers: response.headers, body: (text === '' ? undefined : parse(text)) as T };
   }
 
-  async function* watch({ store, after, signal }: { store?: string; after?: number; signal?: AbortSignal }) {
+  async function* watch({ store, after, host, signal }: Parameters<Client['watch']>[0]) {
     const parameters = new URLSearchParams();
+    if (host !== undefined) parameters.set('host', host);
     if (store !== undefined) parameters.set('store', store);
     if (after !== undefined) parameters.set('after', String(after));
     const response = await reach(`/api/v1/watch?${parameters}`, 'GET', undefined);

@@ -64,7 +64,7 @@ export const TENANT: Flag = {
   value: 'NAME',
   default: 'default',
 };
-const ALL: Flag = { name: 'all', short: 'a', kind: 'switch', help: 'of all tenants' };
+export const ALL: Flag = { name: 'all', short: 'a', kind: 'switch', help: 'of all tenants' };
 export const JSON_FLAG: Flag = { name: 'json', short: 'j', kind: 'switch', help: 'as JSON' };
 export const QUIET: Flag = { name: 'quiet', short: 'q', kind: 'switch', help: 'names only' };
 export const LIST_FLAGS: readonly Flag[] = [ALL, JSON_FLAG, QUIET];

@@ -20,6 +20,7 @@ import {
   removeCommand,
 } from './objects.ts';
 import { table } from './table.ts';
+import { trace } from './trace.ts';
 
 type Plain = Record<string, unknown>;
 
@@ -236,8 +237,12 @@ export const command: Command = {
     ruleAdd,
     ruleLs,
     ruleRm,
+    trace,
     listCommand(policies),
-    inspectCommand(policies),
+    {
+      ...inspectCommand(policies),
+      summary: 'shows a policy, how often its rules decided, and whom it denied, as JSON',
+    },
     { ...removeCommand(policies), summary: 'deletes a policy that no group carries, with its rules' },
   ],
 };

@@ -6,18 +6,21 @@
  *   Docker --calls--> attachments -+
  *                                  +--> names --> one nameserver a router
  *   netmaster <--registration, endpoints, applied revision-- intent
+ *   netmaster <--hits of rules, denied flows-- flows <-- kernel
  */
 import fs from 'node:fs';
 import type { Logger } from 'pino';
 import { connect } from '../client/client.ts';
 import type { WatchedObject } from '../client/protocol.ts';
 import type { Endpoint } from '../model/endpoint.ts';
+import { answerLive } from './answers.ts';
 import { openAttachments } from './attachments.ts';
 import { openCompiler } from './compile/compile.ts';
 import { equal } from './compile/memo.ts';
 import { type Control, startControl } from './control.ts';
 import { startConverging } from './converge.ts';
 import { startDataplane } from './dataplane/index.ts';
+import { startFlowReporting } from './flows.ts';
 import { startIntent } from './intent.ts';
 import { startNames } from './names.ts';
 import type { Options } from './options.ts';
@@ -57,6 +60,12 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     client,
     folder: options.stateDir,
     log,
+    host: options.host,
+    asked(id, question) {
+      answerLive(question, state, dataplane)
+        .then((answer) => intent.answer(id, answer))
+        .catch((error) => log.warn({ err: error }, "netmaster's question is not answered"));
+    },
     changed(objects: readonly WatchedObject[], listed: boolean) {
       names.update(replica.view, objects);
       soon();
@@ -210,6 +219,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     detach,
   };
 
+  const flows = startFlowReporting({ dataplane, client, host: options.host, log, state: () => state });
   const docker = await startDocker({ endpoints, options, log });
   const control: Control = await startControl(options.controlSocket, {
     state: () => state,
@@ -226,6 +236,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   return {
     async close() {
       clearInterval(reconcileTimer);
+      flows.close();
       await docker.close();
       await control.close();
       replica.close();

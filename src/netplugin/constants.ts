@@ -14,3 +14,5 @@ export const TRANSIT = '100.127.0.0/16';
 export const TRANSIT6 = 'fd6f:6e74:6976::/64';
 /** Name of the nftables table in every router and in the host's namespace. */
 export const NFT_TABLE = 'contiv';
+/** NFLOG group of denied packets in every router: the number is the router's own, as each namespace has its groups. */
+export const DENIED_LOG = 4789;

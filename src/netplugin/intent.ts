@@ -9,6 +9,7 @@ import type {
   AddressRequest,
   Applied,
   HostAnswer,
+  LiveAnswer,
   Registration,
   WriteAnswer,
 } from '../client/protocol.ts';
@@ -26,6 +27,8 @@ export interface Intent {
   unregister(endpoint: string): Promise<void>;
   /** Reports in the background; the newest wins. */
   applied(applied: Applied): void;
+  /** To a question that came on the watch. */
+  answer(id: string, answer: LiveAnswer): Promise<void>;
   close(): void;
 }
 
@@ -99,6 +102,9 @@ export function startIntent(client: Client, registration: Registration, log: Log
     applied(applied) {
       latest = applied;
       void report();
+    },
+    async answer(id, answer) {
+      await client.post(`/api/v1/hosts/${host}/answers/${encodeURIComponent(id)}`, answer);
     },
     close() {
       closed = true;

@@ -9,7 +9,7 @@
  */
 import type { Logger } from 'pino';
 import { ApiError, type Client } from '../client/client.ts';
-import type { WatchedObject } from '../client/protocol.ts';
+import type { LiveQuestion, WatchedObject } from '../client/protocol.ts';
 import { openCopy } from './copy.ts';
 import { openView, type View } from './view.ts';
 
@@ -37,12 +37,15 @@ export interface ReplicaOptions {
   readonly client: Client;
   readonly folder: string;
   readonly log: Logger;
+  /** This host's name: netmaster may ask it. */
+  readonly host?: string;
+  asked?(id: string, question: LiveQuestion): void;
   /** Called after each batch, and after a list; `objects` are those that changed, all of them after a list. */
   changed(objects: readonly WatchedObject[], listed: boolean): void;
 }
 
 /** Starts to follow; what was on disk is in force at once. */
-export function openReplica({ client, folder, log, changed }: ReplicaOptions): Replica {
+export function openReplica({ client, folder, log, host, asked, changed }: ReplicaOptions): Replica {
   const copy = openCopy(folder);
   const { store: savedStore, revision: savedRevision, objects, underlays } = copy.load();
   const view = openView(objects);
@@ -78,7 +81,9 @@ export function openReplica({ client, folder, log, changed }: ReplicaOptions): R
   async function follow(): Promise<void> {
     let incoming: WatchedObject[] | undefined = revision === 0 ? [] : undefined;
     const resume = incoming === undefined ? { store, after: revision } : {};
-    for await (const message of client.watch({ ...resume, signal: stop.signal })) {
+    const named = host === undefined ? {} : { host };
+    for await (const message of client.watch({ ...resume, ...named, signal: stop.signal })) {
+      if (message.type === 'ask') asked?.(message.id, message.question);
       if (message.type === 'object') incoming?.push(message);
       if (message.type === 'synced') {
         store = message.store;

@@ -3,7 +3,7 @@
  * checked here, once; what lies behind trusts them.
  */
 import swagger from '@fastify/swagger';
-import { type TSchema, Type } from '@sinclair/typebox';
+import { Type } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
@@ -24,11 +24,15 @@ import type { Store } from '../../store/store.ts';
 import type { Acknowledgements } from '../acknowledgements.ts';
 import { decideApply, exportSet, readSet } from '../apply.ts';
 import { decideEndpoint, decideEndpointRemoval, decideRelease, decideReserve } from '../endpoints.ts';
+import { trackFlows } from '../flows.ts';
 import { decideWrite, present, readObject, remove, type WriteMode } from '../intent.ts';
 import { type Mirror, storeKey } from '../mirror.ts';
 import { operOf, presentEndpoint } from '../oper.ts';
 import { Refusal } from '../problem.ts';
+import { openQuestions } from '../questions.ts';
 import type { Writer } from '../writer.ts';
+import { policyFlows, routeExplain } from './explain.ts';
+import { parameter, query, read } from './request.ts';
 import { watchStream } from './watch.ts';
 
 /** Seconds that a write waits for the live hosts. */
@@ -69,22 +73,6 @@ const AppliedSchema = Type.Object(
   { additionalProperties: false },
 );
 
-function read<T>(what: string, schema: TSchema, body: unknown): T {
-  const error = Value.Errors(schema, body).First();
-  if (error === undefined) return body as T;
-  const field = error.path.replace(/^\//, '').replaceAll('/', '.') || undefined;
-  throw new Refusal(400, `${what}: ${field ?? 'the body'}: ${error.message.toLowerCase()}`, field);
-}
-
-/** Throws where a name is not valid UTF-8 in percent encoding. */
-const parameter = (request: FastifyRequest, name: string): string =>
-  (request.params as Record<string, string>)[name] ?? '';
-
-const query = (request: FastifyRequest, name: string): string | undefined => {
-  const value = (request.query as Record<string, string | string[]>)[name];
-  return Array.isArray(value) ? value[0] : value;
-};
-
 function waitSeconds(request: FastifyRequest): number {
   const text = query(request, 'wait');
   if (text === undefined) return DEADLINE;
@@ -96,6 +84,7 @@ function waitSeconds(request: FastifyRequest): number {
 
 export async function createServer(parts: Parts): Promise<FastifyInstance> {
   const { mirror, writer, acknowledgements, store, log } = parts;
+  const explaining = { mirror, flows: trackFlows(mirror), questions: openQuestions() };
   const server = fastify({
     loggerInstance: log,
     disableRequestLogging: true,
@@ -191,6 +180,7 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     for (const kind of KINDS) routeKind(api, kind);
     routeSets(api);
     routeAgents(api);
+    routeExplain(api, explaining);
 
     api.get('/version', async () => ({ GitCommit: '', Version: parts.version, BuildTime: '' }));
     api.get('/healthz', async () => ({ status: 'ok', store: store.id, revision: mirror.revision }));
@@ -199,7 +189,7 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
       return registry.metrics();
     });
     api.get('/openapi.json', { schema: { hide: true } }, async () => server.swagger());
-    api.get('/api/v1/watch', (request, reply) => watchStream(request, reply, mirror));
+    api.get('/api/v1/watch', (request, reply) => watchStream(request, reply, mirror, explaining.questions));
     api.get('/api/v1/inspect/:collection/:key', async (request) => {
       const collection = parameter(request, 'collection');
       const key = parameter(request, 'key');
@@ -207,7 +197,8 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
       const kind = kindByCollection.get(collection);
       if (kind === undefined) throw new Refusal(404, `there is no collection ${collection}`);
       const object = find(kind, key);
-      return { Config: present(kind, object, mirror), Oper: operOf(kind, object, mirror) };
+      const flows = kind.name === 'policy' ? policyFlows(key, explaining) : {};
+      return { Config: present(kind, object, mirror), Oper: { ...operOf(kind, object, mirror), ...flows } };
     });
   });
 

@@ -4,6 +4,7 @@ import type { WatchMessage } from '../../client/protocol.ts';
 import { KINDS } from '../../model/kinds.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
+import type { Questions } from '../questions.ts';
 
 const PING_INTERVAL = 3000;
 /** Bytes that a watcher may be behind: one that is slower is dropped, and resumes. */
@@ -11,8 +12,13 @@ const BACKLOG = 64 << 20;
 
 const line = (message: WatchMessage): string => `${JSON.stringify(message)}\n`;
 
-export function watchStream(request: FastifyRequest, reply: FastifyReply, mirror: Mirror): void {
-  const { store, after } = request.query as { store?: string; after?: string };
+export function watchStream(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  mirror: Mirror,
+  questions: Questions,
+): void {
+  const { store, after, host } = request.query as { store?: string; after?: string; host?: string };
   let missed: readonly { line: string }[] | undefined = [];
   if (after !== undefined) {
     const revision = Number(after);
@@ -47,7 +53,9 @@ export function watchStream(request: FastifyRequest, reply: FastifyReply, mirror
   };
   const unsubscribe = mirror.onChange((batch) => send(batch.line));
   const pinging = setInterval(() => send(line({ type: 'ping', revision: mirror.revision })), PING_INTERVAL);
+  const detach = host === undefined ? () => {} : questions.attach(host, (message) => send(line(message)));
   out.on('close', () => {
+    detach();
     unsubscribe();
     clearInterval(pinging);
   });

@@ -24,19 +24,28 @@ import {
   namespacePath,
   setSysctl,
 } from '../../linux/netns.ts';
+import { openPacketLog, type PacketLog } from '../../linux/nflog.ts';
 import { type Nft, openNft } from '../../linux/nftables.ts';
 import * as route from '../../linux/route.ts';
-import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
+import { DENIED_LOG, NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { Exit, HostState, Router } from '../state.ts';
 import { type Entry, listEntries, routerEntries } from './entries.ts';
 import { establishExits, type OpenExits } from './exits.ts';
 import type { ApplyReport, NameserverSockets, OriginalDestination } from './index.ts';
 import { deleteLinks, establishLinks } from './links.ts';
+import {
+  deniedPacket,
+  type KernelDecision,
+  lookUp,
+  type Observation,
+  type Question,
+  readHits,
+} from './observe.ts';
 import { message, type Pass } from './pass.ts';
 import { routerTable } from './ruleset.ts';
 import { openSandboxes } from './sandboxes.ts';
 import { establishLimits } from './shape.ts';
-import { establishTable, type OpenTable } from './tables.ts';
+import { changedChains, establishTable, type OpenTable } from './tables.ts';
 
 const ROUTER_NAME = /^contiv-/;
 
@@ -49,6 +58,8 @@ interface OpenRouter {
   readonly nft: Nft;
   readonly fd: number;
   readonly table: OpenTable;
+  /** Where denied packets are read; while there are rule sets, and nobody else has taken it. */
+  log?: PacketLog;
   established?: Established;
 }
 
@@ -72,7 +83,17 @@ export interface Applier {
     protocol: 'tcp' | 'udp',
     client: { address: string; port: number },
   ): OriginalDestination | undefined;
+  /** What policy did since the last call, of each router that has rule sets: two requests and a read each. */
+  observe(): Observation[];
+  /** What the kernel's sets come to, and which chains are not as they were set up; undefined: no such router. */
+  lookUp(
+    namespace: string,
+    question: Question,
+  ): (KernelDecision & { readonly changed: readonly string[] }) | undefined;
 }
+
+/** Packets of one router that one observation takes; what is more stays for the next. */
+const DENIED_AT_ONCE = 500;
 
 const isV6 = (address: string): boolean => address.includes(':');
 
@@ -147,12 +168,22 @@ export function openApplier(): Applier {
     router.netlink.close();
     router.netfilter.close();
     router.nft.close();
+    router.log?.close();
     fs.closeSync(router.fd);
     routers.delete(router.name);
   }
 
+  function openLog(open: OpenRouter): void {
+    try {
+      open.log ??= inNamespace(`/proc/self/fd/${open.fd}`, () => openPacketLog(DENIED_LOG));
+    } catch {
+      // An earlier agent that is about to end has it still, or somebody else's daemon: tried again each time.
+    }
+  }
+
   function establishRouter(router: Router, exit: Exit | undefined, pass: Pass): void {
     const open = openRouter(router.namespace, pass);
+    if (router.ruleSets.length > 0) openLog(open);
     // Rules first: a device that appears is never without its guard.
     establishTable(open.table, routerTable(router, exit), router.namespace, pass);
     const before = open.established;
@@ -276,6 +307,26 @@ export function openApplier(): Applier {
         destinationPort: client.port,
       });
       return found && { address: found.original.destination, port: found.original.destinationPort };
+    },
+    observe() {
+      return [...routers.values()].flatMap((open): Observation[] => {
+        if ((open.established?.router.ruleSets.length ?? 0) === 0) return [];
+        openLog(open);
+        return [
+          {
+            namespace: open.name,
+            table: `${open.id}.${open.table.made}`,
+            hits: readHits(open.netfilter),
+            denied: (open.log?.read(DENIED_AT_ONCE) ?? []).map(deniedPacket),
+          },
+        ];
+      });
+    },
+    lookUp(namespace, question) {
+      const open = routers.get(namespace);
+      if (open === undefined) return undefined;
+      const changed = changedChains(open.table, [`judge_${question.direction}`, 'decide', 'decided']);
+      return { ...lookUp(open.netfilter, question), changed };
     },
   };
 }

@@ -6,8 +6,11 @@
 import { Worker } from 'node:worker_threads';
 import type { HostState } from '../state.ts';
 import { admitForwarding } from './admit.ts';
+import type { KernelDecision, Observation, Question } from './observe.ts';
 import { openPacker } from './parcel.ts';
 import type { AnswerMessage, CallMessage } from './worker.ts';
+
+export type { KernelDecision, Observation, Question };
 
 export interface ApplyReport {
   /** Kernel objects written (links, addresses, routes, neighbours, fdb entries, nft elements and tables). */
@@ -51,6 +54,16 @@ export interface Dataplane {
     protocol: 'tcp' | 'udp',
     client: { address: string; port: number },
   ): Promise<OriginalDestination | undefined>;
+  /** What policy did since the last call, of each router that has rule sets. */
+  observe(): Promise<readonly Observation[]>;
+  /**
+   * What the kernel's sets say to the first packet of a connection on one side, and which of its chains are not as they
+   * were set up. undefined: there is no such router.
+   */
+  lookUp(
+    namespace: string,
+    question: Question,
+  ): Promise<(KernelDecision & { readonly changed: readonly string[] }) | undefined>;
   /** Leaves the kernel as it is: running containers keep their traffic. */
   close(): Promise<void>;
 }
@@ -95,6 +108,8 @@ export async function startDataplane(): Promise<Dataplane> {
     openNameserver: (namespace) => call('openNameserver', namespace),
     originalDestination: (namespace, protocol, client) =>
       call('originalDestination', namespace, protocol, client),
+    observe: () => call('observe'),
+    lookUp: (namespace, question) => call('lookUp', namespace, question),
     async close() {
       await worker.terminate();
     },

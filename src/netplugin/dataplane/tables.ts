@@ -28,6 +28,8 @@ export interface OpenTable {
   readonly nft: Nft;
   /** A netfilter socket of the same namespace. */
   readonly netlink: Netlink;
+  /** How often the table was made, which sets its counters to 0. */
+  made?: number;
   /** What was established; undefined: nothing yet. */
   established?: { readonly table: Table; readonly rules: string; generation: number };
 }
@@ -37,6 +39,7 @@ export function establishTable(open: OpenTable, table: Table, where: string, pas
   const before = open.established;
   if (before === undefined || before.table.body !== table.body) {
     run(open, createCommands(table));
+    open.made = (open.made ?? 0) + 1;
     pass.writes++;
     const generation = readGeneration(open.netlink);
     open.established = { table, rules: readTable(open.nft, table.name)?.rules ?? '', generation };
@@ -152,16 +155,35 @@ export function readTable(
     return undefined;
   }
   const elements = new Map<string, Set<string>>();
-  const rules: unknown[] = [];
   for (const item of listing) {
     const set = (item.set ?? item.map) as { name: string; elem?: unknown[] } | undefined;
     if (set !== undefined) elements.set(set.name, new Set((set.elem ?? []).map(elementText)));
-    else if ('chain' in item || 'rule' in item) rules.push(item);
   }
-  const rest = JSON.stringify(rules, (key, value) =>
-    key === 'handle' || key === 'counter' ? undefined : value,
+  return { rules: rulesText(listing), elements };
+}
+
+/** Chains and rules of a listing, without handles and counters. */
+const rulesText = (listing: readonly unknown[]): string =>
+  JSON.stringify(
+    listing.filter((item) => 'chain' in (item as object) || 'rule' in (item as object)),
+    (key, value) => (key === 'handle' || key === 'counter' ? undefined : value),
   );
-  return { rules: rest, elements };
+
+/** Names of these chains whose rules are not those that were established. */
+export function changedChains(open: OpenTable, chains: readonly string[]): string[] {
+  const { established } = open;
+  if (established === undefined) return [...chains];
+  const rules = JSON.parse(established.rules) as { chain?: { name: string }; rule?: { chain: string } }[];
+  return chains.filter((name) => {
+    const wanted = rules.filter((item) => (item.chain?.name ?? item.rule?.chain) === name);
+    try {
+      return (
+        rulesText(open.nft.list(`list chain ${established.table.name} ${name}`)) !== JSON.stringify(wanted)
+      );
+    } catch {
+      return true; // not there
+    }
+  });
 }
 
 /** An element of nft's JSON as the text of a command, without what nft writes in more than one way. */

@@ -1,0 +1,51 @@
+import type { NamedDeniedFlow } from '../client/protocol.ts';
+import { ALL, type Command, JSON_FLAG, TENANT, UsageError } from './command.ts';
+import { printJson } from './objects.ts';
+import { protocolName } from './protocols.ts';
+import { table } from './table.ts';
+
+const end = (address: string, container: string | undefined, group: string | undefined): string =>
+  [container ?? '', address, group ? `(${group})` : ''].filter((part) => part !== '').join(' ');
+
+export function flowTable(flows: readonly NamedDeniedFlow[]): string[] {
+  return table(
+    ['Time', 'Host', 'From', 'To', 'Protocol', 'Port', 'Rule', 'Count'],
+    flows.map((f) => [
+      f.time.replace(/\.\d+Z$/, 'Z'),
+      f.host,
+      end(f.from, f.fromContainer, f.fromGroup),
+      end(f.to, f.toContainer, f.toGroup),
+      protocolName(f.protocol),
+      f.port,
+      f.rule,
+      f.count,
+    ]),
+  );
+}
+
+export const command: Command = {
+  name: 'flows',
+  summary: 'connections that policy denied',
+  subcommands: [
+    {
+      name: '',
+      summary: 'lists the last connections that policy denied, the newest last; kept since netmaster started',
+      args: [],
+      flags: [
+        { name: 'denied', kind: 'switch', help: 'those that were denied: only these are kept' },
+        TENANT,
+        ALL,
+        JSON_FLAG,
+      ],
+      examples: ['netctl flows --denied', 'netctl flows --denied -a --json'],
+      async run(invocation) {
+        if (!invocation.on('denied')) throw new UsageError('give --denied: only denied flows are kept');
+        const parameters = new URLSearchParams({ denied: 'true' });
+        if (!invocation.on('all')) parameters.set('tenant', invocation.text('tenant'));
+        const { body } = await invocation.client.get<NamedDeniedFlow[]>(`/api/v1/flows?${parameters}`);
+        if (invocation.on('json')) printJson(invocation, body);
+        else for (const line of flowTable(body)) invocation.print(line);
+      },
+    },
+  ],
+};

@@ -1,0 +1,104 @@
+/** `netctl policy trace`: why can X not reach Y. */
+import type { LiveSide, Trace, TraceEnd } from '../client/protocol.ts';
+import type { Side } from '../model/verdict.ts';
+import { JSON_FLAG, type Subcommand, TENANT, UsageError } from './command.ts';
+import { printJson } from './objects.ts';
+import { protocolName } from './protocols.ts';
+
+export const trace: Subcommand = {
+  name: 'trace',
+  summary: 'says which rules decide whether a connection passes, as declared now',
+  args: [],
+  flags: [
+    {
+      name: 'from',
+      kind: 'text',
+      value: 'CONTAINER|GROUP|IP',
+      help: 'who connects; group:NAME or container:NAME where a name is both',
+      required: true,
+    },
+    { name: 'to', kind: 'text', value: 'CONTAINER|GROUP|IP', help: 'to whom', required: true },
+    {
+      name: 'protocol',
+      short: 'l',
+      kind: 'text',
+      value: 'tcp|udp|icmp|NUMBER',
+      help: 'protocol of the connection',
+      default: 'tcp',
+    },
+    { name: 'port', short: 'P', kind: 'number', value: '1-65535', help: 'port that is connected to' },
+    { name: 'live', kind: 'switch', help: 'asks the kernels of both hosts too' },
+    TENANT,
+    JSON_FLAG,
+  ],
+  examples: [
+    'netctl policy trace --from=client --to=web --protocol=tcp --port=80',
+    'netctl policy trace --from=web --to=10.0.0.7 --protocol=icmp --live',
+  ],
+  async run(invocation) {
+    const parameters = new URLSearchParams({
+      tenant: invocation.text('tenant'),
+      from: invocation.text('from'),
+      to: invocation.text('to'),
+      protocol: invocation.text('protocol'),
+    });
+    const port = invocation.text('port');
+    if (port !== '' && (Number(port) < 1 || Number(port) > 65535))
+      throw new UsageError(`--port: '${port}' must be 1 to 65535`);
+    if (port !== '') parameters.set('port', port);
+    if (invocation.on('live')) parameters.set('live', 'true');
+    const { body } = await invocation.client.get<Trace>(`/api/v1/trace?${parameters}`);
+    if (invocation.on('json')) printJson(invocation, body);
+    else for (const line of traceText(body)) invocation.print(line);
+  },
+};
+
+/** For people; the verdict is the last line. */
+export function traceText(traced: Trace): string[] {
+  const { from, to, out, verdict, notes, live } = traced;
+  const service = `${protocolName(traced.protocol)}${traced.port === undefined ? '' : ` ${traced.port}`}`;
+  return [
+    `from  ${endText(from)}`,
+    `to    ${endText(to)}`,
+    `      ${service}`,
+    ...sideText(`Leaving ${from.name}`, out, live, 'out'),
+    ...sideText(`Entering ${to.name}`, traced.in, live, 'in'),
+    ...(notes.length === 0 ? [] : ['', ...notes.map((note) => `Note: ${note}`)]),
+    '',
+    `${service} from ${from.name} to ${to.name}: ${VERDICTS[verdict]}`,
+  ];
+}
+
+const VERDICTS: Readonly<Record<Trace['verdict'], string>> = {
+  allow: 'allowed',
+  deny: 'DENIED',
+  unreachable: 'UNREACHABLE',
+};
+
+function endText({ name, address, group, network, host }: TraceEnd): string {
+  const place = [
+    group && !name.startsWith('group ') ? `group ${group}` : '',
+    network ? `network ${network}` : '',
+    host ? `on ${host}` : '',
+  ].filter((part) => part !== '');
+  return [name.endsWith(address) ? name : `${name} ${address}`, ...place].join(', ');
+}
+
+function sideText(
+  title: string,
+  { considered, decides, verdict, why }: Side,
+  live: readonly LiveSide[] | undefined,
+  direction: 'in' | 'out',
+): string[] {
+  return [
+    '',
+    `${title}: ${verdict}, ${why}`,
+    ...considered.map(
+      ({ rule, matches, why: reason }) =>
+        `  ${rule === decides ? '>' : ' '} ${rule}  ${rule === decides ? 'decides' : matches ? 'matches, but comes later' : 'does not match'}: ${reason}`,
+    ),
+    ...(live ?? [])
+      .filter((side) => side.direction === direction)
+      .map((side) => `  kernel on ${side.host}: ${side.text}`),
+  ];
+}

@@ -1,0 +1,125 @@
+import { describe, expect, it } from 'vitest';
+import { openTestMirror } from '../../test/mirror.ts';
+import type { DeniedFlow, FlowReport } from '../client/protocol.ts';
+import { policyFlows } from './api/explain.ts';
+import { trackFlows } from './flows.ts';
+import { openQuestions } from './questions.ts';
+
+const RULE = { tenantName: 'default', policyName: 'p', ruleId: '1', direction: 'in', action: 'deny' };
+const WORLD = {
+  tenant: [{ tenantName: 'default' }, { tenantName: 'blue' }],
+  network: [{ tenantName: 'default', networkName: 'net1', subnet: '20.1.1.0/24' }],
+  endpointGroup: [{ tenantName: 'default', groupName: 'web', networkName: 'net1', policies: ['p'] }],
+  policy: [{ tenantName: 'default', policyName: 'p' }],
+  rule: [RULE, { ...RULE, ruleId: '2' }],
+  endpoint: [
+    {
+      endpointID: 'e1',
+      tenantName: 'default',
+      networkName: 'net1',
+      groupName: 'web',
+      ipAddress: ['20.1.1.2'],
+      homingHost: 'node1',
+      containerName: 'server',
+    },
+  ],
+};
+const FLOW: DeniedFlow = {
+  tenant: 'default',
+  direction: 'in',
+  from: '20.1.1.9',
+  to: '20.1.1.2',
+  protocol: 6,
+  port: 22,
+  rule: 'default:p:1',
+  count: 1,
+  last: 1000,
+};
+let sequence = 0;
+const report = (hits: [rule: string, packets: number][], denied: readonly DeniedFlow[] = []): FlowReport => ({
+  reporter: 'r',
+  sequence: ++sequence,
+  hits: hits.map(([rule, packets]) => ({ rule, packets, bytes: packets * 60 })),
+  denied: [...denied],
+});
+
+describe('hits', () => {
+  it('are summed over reports and hosts; a report that is sent again counts once, an agent that began anew counts', async () => {
+    const { mirror } = await openTestMirror(WORLD);
+    const flows = trackFlows(mirror);
+    expect(flows.hits('default:p:1')).toBeUndefined();
+    const first = report([['default:p:1', 3]]);
+    flows.report('node1', first);
+    flows.report('node1', first);
+    flows.report('node2', first);
+    flows.report('node1', report([['default:p:1', 1]]));
+    flows.report('node1', { ...first, reporter: 'anew' });
+    expect(flows.hits('default:p:1')).toEqual({ packets: 10, bytes: 600 });
+    expect(flows.hits('default:p:2')).toBeUndefined();
+  });
+
+  it('go with their rule, and a report that comes late brings none back', async () => {
+    const { mirror, put, remove } = await openTestMirror(WORLD);
+    const flows = trackFlows(mirror);
+    flows.report('node1', report([['default:p:1', 3]]));
+    await remove('rule', 'default:p:1');
+    expect(flows.hits('default:p:1')).toBeUndefined();
+    flows.report('node1', report([['default:p:1', 3]]));
+    await put({ rule: [RULE] });
+    expect(flows.hits('default:p:1')).toBeUndefined();
+  });
+});
+
+describe('denied flows', () => {
+  it('have the names of their endpoints, and are one where they are the same, the newest last', async () => {
+    const { mirror } = await openTestMirror(WORLD);
+    const flows = trackFlows(mirror);
+    flows.report('node1', report([], [FLOW, { ...FLOW, port: 23, last: 2000 }]));
+    flows.report('node1', report([], [{ ...FLOW, count: 4, last: 61_000 }]));
+    const named = { host: 'node1', toContainer: 'server', toGroup: 'web' };
+    expect(flows.denied('default')).toEqual([
+      { ...FLOW, ...named, port: 23, last: 2000, time: '1970-01-01T00:00:02.000Z' },
+      { ...FLOW, ...named, count: 5, last: 61_000, time: '1970-01-01T00:01:01.000Z' },
+    ]);
+    expect(flows.denied('blue')).toEqual([]);
+  });
+
+  it('are the last 1000 of a tenant, and go with the tenant; those of an unknown tenant are not kept', async () => {
+    const { mirror, remove } = await openTestMirror(WORLD);
+    const flows = trackFlows(mirror);
+    const many = Array.from({ length: 1200 }, (_, i) => ({ ...FLOW, port: i + 1, last: i }));
+    flows.report('node1', report([], many));
+    flows.report(
+      'node1',
+      report(
+        [],
+        [
+          { ...FLOW, tenant: 'blue' },
+          { ...FLOW, tenant: 'nobody' },
+        ],
+      ),
+    );
+    expect(flows.denied('default').map((f) => f.port)).toEqual(many.slice(200).map((f) => f.port));
+    expect(flows.denied('blue')).toHaveLength(1);
+    expect(flows.denied('nobody')).toEqual([]);
+    await remove('tenant', 'blue');
+    expect(flows.denied('blue')).toEqual([]);
+  });
+});
+
+describe('inspect of a policy', () => {
+  it('shows the rules that decided something and the last ten that it denied; nothing where nothing happened', async () => {
+    const { mirror } = await openTestMirror(WORLD);
+    const flows = trackFlows(mirror);
+    const explaining = { mirror, flows, questions: openQuestions() };
+    expect(policyFlows('default:p', explaining)).toEqual({});
+    const many = Array.from({ length: 12 }, (_, i) => ({ ...FLOW, port: i + 1, last: i }));
+    flows.report(
+      'node1',
+      report([['default:p:2', 3]], [...many, { ...FLOW, rule: 'default:pp:1', last: 99 }]),
+    );
+    const { hits, denied } = policyFlows('default:p', explaining);
+    expect(hits).toEqual([{ ruleId: '2', action: 'deny', packets: 3, bytes: 180 }]);
+    expect((denied as DeniedFlow[]).map((f) => f.port)).toEqual([3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+  });
+});

@@ -1,0 +1,101 @@
+/**
+ * What hosts report of policy at work: how often each rule decided, and who was denied. Status, not intent: it is kept in
+ * memory, counts from this netmaster's start (a rule's from its creation, if that was later), and goes with the rule.
+ */
+import type { DeniedFlow, FlowReport, NamedDeniedFlow } from '../client/protocol.ts';
+import type { Endpoint } from '../model/endpoint.ts';
+import type { Network } from '../model/network.ts';
+import type { Mirror } from './mirror.ts';
+
+/** Denied flows that are kept of a tenant; one that comes again is the same with a higher count. */
+const KEPT = 1000;
+
+export interface HitCount {
+  readonly packets: number;
+  readonly bytes: number;
+}
+
+export interface Flows {
+  report(host: string, report: FlowReport): void;
+  /** Summed over all hosts; undefined where it decided nothing yet. */
+  hits(rule: string): HitCount | undefined;
+  /** The oldest first. */
+  denied(tenant: string): NamedDeniedFlow[];
+}
+
+export function trackFlows(mirror: Mirror): Flows {
+  /** By rule, then host. */
+  const counts = new Map<string, Map<string, HitCount>>();
+  const denied = new Map<string, Map<string, NamedDeniedFlow>>();
+  const latest = new Map<string, { reporter: string; sequence: number }>();
+
+  mirror.onChange((batch) => {
+    for (const { kind, key, object } of batch.changes) {
+      if (object !== null) continue;
+      if (kind === 'rule') counts.delete(key);
+      if (kind === 'tenant') denied.delete(key);
+    }
+  });
+
+  function addDenied(host: string, flow: DeniedFlow): void {
+    if (mirror.get('tenant', flow.tenant) === undefined) return;
+    const flows = denied.get(flow.tenant) ?? new Map<string, NamedDeniedFlow>();
+    denied.set(flow.tenant, flows);
+    const { from, to, protocol, port, rule, direction } = flow;
+    const id = JSON.stringify([host, direction, from, to, protocol, port, rule]);
+    const count = (flows.get(id)?.count ?? 0) + flow.count;
+    const [sender, receiver] = [from, to].map((address) => endpointAt(mirror, flow.tenant, address));
+    flows.delete(id);
+    flows.set(id, {
+      ...flow,
+      time: new Date(flow.last).toISOString(),
+      host,
+      count,
+      ...(sender?.containerName && { fromContainer: sender.containerName }),
+      ...(sender?.groupName && { fromGroup: sender.groupName }),
+      ...(receiver?.containerName && { toContainer: receiver.containerName }),
+      ...(receiver?.groupName && { toGroup: receiver.groupName }),
+    });
+    for (const oldest of flows.keys()) {
+      if (flows.size <= KEPT) break;
+      flows.delete(oldest);
+    }
+  }
+
+  return {
+    report(host, { reporter, sequence, hits, denied: flows }) {
+      const last = latest.get(host);
+      if (last?.reporter === reporter && sequence <= last.sequence) return; // sent again: its answer was lost
+      latest.set(host, { reporter, sequence });
+      for (const { rule, packets, bytes } of hits) {
+        if (mirror.get('rule', rule) === undefined) continue; // deleted meanwhile
+        const hosts = counts.get(rule) ?? new Map<string, HitCount>();
+        counts.set(rule, hosts);
+        const sum = hosts.get(host) ?? { packets: 0, bytes: 0 };
+        hosts.set(host, { packets: sum.packets + packets, bytes: sum.bytes + bytes });
+      }
+      for (const flow of flows) addDenied(host, flow);
+    },
+    hits(rule) {
+      const hosts = counts.get(rule);
+      if (hosts === undefined) return undefined;
+      let packets = 0;
+      let bytes = 0;
+      for (const count of hosts.values()) {
+        packets += count.packets;
+        bytes += count.bytes;
+      }
+      return { packets, bytes };
+    },
+    denied: (tenant) => [...(denied.get(tenant)?.values() ?? [])].sort((a, b) => a.last - b.last),
+  };
+}
+
+/** The tenant's endpoint that has the address. */
+export function endpointAt(mirror: Mirror, tenant: string, address: string): Endpoint | undefined {
+  for (const { networkName } of mirror.users<Network>('tenant', tenant, 'network')) {
+    const record = mirror.addresses(`${tenant}:${networkName}`).get(address);
+    if (record?.object.endpoint !== undefined) return mirror.get('endpoint', record.object.endpoint);
+  }
+  return undefined;
+}

@@ -1,0 +1,282 @@
+import { describe, expect, it } from 'vitest';
+import { openTestMirror, type TestMirror } from '../../test/mirror.ts';
+import type { LiveAnswer } from '../client/protocol.ts';
+import { traceText } from '../netctl/trace.ts';
+import { openQuestions } from './questions.ts';
+import { askHosts, compare, type TraceRequest, trace } from './trace.ts';
+
+const endpoint = (id: string, address: string, more: object = {}) => ({
+  endpointID: id,
+  tenantName: 'default',
+  networkName: 'net1',
+  ipAddress: [address],
+  macAddress: '02:02:00:00:00:01',
+  homingHost: 'node1',
+  containerName: id,
+  status: 'running',
+  ...more,
+});
+const rule = (ruleId: string, more: object) => ({
+  tenantName: 'default',
+  policyName: 'prod_web',
+  ruleId,
+  direction: 'in',
+  action: 'deny',
+  ...more,
+});
+
+/** The quick start's: web refuses TCP but for port 80. */
+const WORLD = {
+  host: [
+    { name: 'node1', underlay: '192.0.2.1' },
+    { name: 'node2', underlay: '192.0.2.2' },
+  ],
+  tenant: [{ tenantName: 'default' }, { tenantName: 'blue' }],
+  network: [
+    {
+      tenantName: 'default',
+      networkName: 'net1',
+      encap: 'vxlan',
+      subnet: '20.1.1.0/24',
+      gateway: '20.1.1.254',
+    },
+    {
+      tenantName: 'default',
+      networkName: 'net6',
+      encap: 'vxlan',
+      subnet: '20.1.6.0/24',
+      ipv6Subnet: 'fd00::/64',
+    },
+    { tenantName: 'blue', networkName: 'net1', encap: 'vxlan', subnet: '20.1.1.0/24' },
+  ],
+  policy: [{ tenantName: 'default', policyName: 'prod_web' }],
+  rule: [
+    rule('1', { protocol: 'tcp' }),
+    rule('2', { protocol: 'tcp', port: 80, action: 'allow', priority: 10 }),
+    rule('3', { protocol: 'udp', fromEndpointGroup: 'web' }),
+  ],
+  endpointGroup: [
+    { tenantName: 'default', groupName: 'web', networkName: 'net1', policies: ['prod_web'] },
+    { tenantName: 'default', groupName: 'idle', networkName: 'net6', policies: ['prod_web'] },
+    { tenantName: 'default', groupName: 'client', networkName: 'net1' },
+    { tenantName: 'blue', groupName: 'far', networkName: 'net1' },
+  ],
+  endpoint: [
+    endpoint('server', '20.1.1.2', { groupName: 'web', containerID: '0123456789abcdef' }),
+    endpoint('client', '20.1.1.3', { homingHost: 'node2', aliases: ['asker'] }),
+    endpoint('six', '20.1.6.2', { networkName: 'net6', ipAddress: ['20.1.6.2', 'fd00::2'] }),
+    endpoint('sleepy', '20.1.1.4', { status: 'paused', homingHost: 'node3' }),
+    endpoint('a1', '20.1.1.5', { containerName: 'twin' }),
+    endpoint('a2', '20.1.1.6', { containerName: 'twin', homingHost: 'node2' }),
+    endpoint('foreign', '20.1.1.9', { tenantName: 'blue' }),
+  ],
+  serviceLB: [
+    {
+      tenantName: 'default',
+      serviceName: 'lb',
+      networkName: 'net1',
+      vip: '20.1.1.200',
+      selectors: ['app=x'],
+      ports: ['80:80:TCP'],
+    },
+  ],
+};
+
+const opened = (): Promise<TestMirror> => openTestMirror(WORLD);
+const asked = (more: Partial<TraceRequest> = {}): TraceRequest => ({
+  tenant: 'default',
+  from: 'client',
+  to: 'server',
+  protocol: 'tcp',
+  port: 22,
+  ...more,
+});
+const icmp = (from: string, to: string): TraceRequest =>
+  asked({ from, to, protocol: 'icmp', port: undefined });
+
+describe('a trace', () => {
+  it('says on both sides what was considered, what decides and the verdict', async () => {
+    const { mirror } = await opened();
+    expect(traceText(trace(mirror, asked()))).toEqual([
+      'from  container client 20.1.1.3, network net1, on node2',
+      'to    container server 20.1.1.2, group web, network net1, on node1',
+      '      tcp 22',
+      '',
+      'Leaving container client: allow, 20.1.1.3 is in no group',
+      '',
+      'Entering container server: deny, rule default:prod_web:1 of priority 1 says deny',
+      '    default:prod_web:2  does not match: port is 22, not 80',
+      '  > default:prod_web:1  decides: protocol is tcp',
+      '    default:prod_web:3  does not match: 20.1.1.3 is in no group, not in group web; protocol is tcp, not udp',
+      '',
+      "Note: 'client' is a group too: say group:client for that",
+      'Note: connections that are open already go on',
+      '',
+      'tcp 22 from container client to container server: DENIED',
+    ]);
+    const allowed = traceText(trace(mirror, asked({ port: 80 })));
+    expect(allowed).toContain('    default:prod_web:1  matches, but comes later: protocol is tcp');
+    expect(allowed.at(-1)).toBe('tcp 80 from container client to container server: allowed');
+  });
+
+  it('takes a container by name, id, alias or address, and a group by one of its containers', async () => {
+    const { mirror } = await opened();
+    for (const from of ['client', 'container:client', 'asker', '20.1.1.3'])
+      expect(trace(mirror, asked({ from })).from).toMatchObject({ address: '20.1.1.3', host: 'node2' });
+    for (const to of ['server', '0123456789ab', 'web', 'group:web', '20.1.1.2'])
+      expect(trace(mirror, asked({ to })).to).toMatchObject({ address: '20.1.1.2', group: 'web' });
+    expect(trace(mirror, asked({ to: 'web' })).notes).toContain(
+      'group web: taken is container server, its only one',
+    );
+  });
+
+  it('judges a group without containers as if it had one, and says so', async () => {
+    const { mirror } = await opened();
+    const traced = trace(mirror, asked({ to: 'idle' }));
+    expect(traced).toMatchObject({
+      verdict: 'deny',
+      to: { name: 'group idle', group: 'idle', network: 'net6' },
+      in: { group: 'default:idle', decides: 'default:prod_web:1' },
+    });
+    expect(traced.to).not.toHaveProperty('host');
+    expect(traced.notes[1]).toMatch(
+      /^group idle has no container: judged as if one had 20\.1\.6\.\d+ and fd00::/,
+    );
+    expect(trace(mirror, asked({ from: 'group:client' })).from.address).toMatch(/^20\.1\.1\./);
+  });
+
+  it('is of IPv6 where an end is, and refuses ends of different families', async () => {
+    const { mirror } = await opened();
+    expect(trace(mirror, icmp('six', 'fd00:0::2'))).toMatchObject({ verdict: 'allow', protocol: 58 });
+    expect(trace(mirror, icmp('idle', 'fd00::2')).from.address).toMatch(/^fd00::/);
+    expect(() => trace(mirror, icmp('client', 'fd00::2'))).toThrow(
+      'container client has no address of the family of fd00::2',
+    );
+  });
+
+  it.each<[string, TraceRequest, RegExp]>([
+    ['a tenant that is none', asked({ tenant: 'red' }), /^tenant red does not exist$/],
+    ['a name that nobody has', asked({ to: 'nobody' }), /no running container, group or address 'nobody'/],
+    [
+      'a name that two containers have',
+      asked({ to: 'twin' }),
+      /several: say one of 20\.1\.1\.5 .*20\.1\.1\.6/,
+    ],
+    ['a service', asked({ to: 'lb' }), /service lb \(20\.1\.1\.200\) .* none now/],
+    ["a service's address", asked({ to: '20.1.1.200' }), /service lb/],
+    ['two ends outside', asked({ from: '192.0.2.7', to: '192.0.2.8' }), /neither address 192\.0\.2\.7 nor/],
+    ['no end', asked({ from: '' }), /^from is missing/],
+    ['a protocol that is none', asked({ protocol: 'tcpp' }), /^protocol: 'tcpp' must be/],
+    ['TCP without a port', asked({ port: undefined }), /^port: tcp needs one/],
+    ['ICMP with a port', asked({ protocol: 'icmp' }), /^port: icmp has no ports/],
+  ])('refuses %s', async (_, request, message) => {
+    const { mirror } = await opened();
+    expect(() => trace(mirror, request)).toThrow(message);
+  });
+
+  it.each<[string, TraceRequest, string, RegExp]>([
+    [
+      'who is in another tenant',
+      asked({ to: 'foreign' }),
+      'unreachable',
+      /is in tenant blue: tenants do not/,
+    ],
+    ['a group of another tenant', asked({ to: 'far' }), 'unreachable', /group far is in tenant blue/],
+    ['an address that nobody has', asked({ to: '20.1.1.77' }), 'unreachable', /no container has it/],
+    ['that the gateway answers ping', icmp('client', '20.1.1.254'), 'allow', /the router itself answers/],
+    [
+      'that the gateway answers nothing else',
+      asked({ to: '20.1.1.254' }),
+      'unreachable',
+      /refuses everything/,
+    ],
+    ['a paused container', asked({ to: 'sleepy' }), 'allow', /sleepy is paused: it answers nothing/],
+    [
+      'a host that is gone',
+      asked({ to: 'sleepy' }),
+      'allow',
+      /host node3 of container sleepy is not heard of/,
+    ],
+    ['the way out', asked({ to: '192.0.2.7' }), 'allow', /outside the tenant: by way of the host/],
+    ['the way in', asked({ from: '192.0.2.7' }), 'deny', /published ports only/],
+    ['itself', asked({ from: 'server' }), 'allow', /to itself does not leave it/],
+    ['UDP', asked({ protocol: 'udp' }), 'allow', /asked for each packet/],
+  ])('says of %s what policy does not', async (_, request, verdict, note) => {
+    const { mirror } = await opened();
+    const traced = trace(mirror, request);
+    expect(traced.verdict).toBe(verdict);
+    expect(traced.notes.join('\n')).toMatch(note);
+  });
+});
+
+describe('the kernels', () => {
+  it('are asked on the host of each end for their side, also where nothing judges it', async () => {
+    const { mirror } = await opened();
+    const questions = openQuestions();
+    const heard: object[] = [];
+    const attach = (host: string, answer: LiveAnswer) =>
+      questions.attach(host, (message) => {
+        if (message.type !== 'ask') return;
+        heard.push(message.question);
+        questions.answer(host, message.id, answer);
+      });
+    attach('node1', { verdict: 'deny', rule: 'default:prod_web:1', changed: [] });
+    attach('node2', { verdict: 'deny', rule: 'default:old:1', changed: [] });
+    expect(await askHosts(trace(mirror, asked()), questions)).toEqual([
+      {
+        host: 'node2',
+        direction: 'out',
+        agrees: false,
+        text: 'differs: the kernel says deny, rule default:old:1 decides; declared is allow, no rule decides',
+      },
+      { host: 'node1', direction: 'in', agrees: true, text: 'agrees: deny, rule default:prod_web:1 decides' },
+    ]);
+    const [client, server] = ['20.1.1.3', '20.1.1.2'];
+    expect(heard).toEqual([
+      { tenant: 'default', direction: 'out', own: client, peer: server, protocol: 6, port: 22 },
+      { tenant: 'default', direction: 'in', own: server, peer: client, protocol: 6, port: 22 },
+    ]);
+  });
+
+  it('are not asked where no rule is: itself, the gateway, what nothing leads to', async () => {
+    const { mirror } = await opened();
+    const questions = openQuestions();
+    for (const request of [asked({ from: 'server' }), icmp('client', '20.1.1.254'), asked({ to: 'foreign' })])
+      expect(await askHosts(trace(mirror, request), questions)).toEqual([]);
+  });
+
+  const side = {
+    considered: [],
+    verdict: 'deny',
+    decides: 'default:p:1',
+    group: 'default:web',
+    why: '',
+  } as const;
+  it.each<[LiveAnswer | 'away' | 'silent', boolean, string]>([
+    [{ verdict: 'deny', rule: 'default:p:1', changed: [] }, true, 'agrees: deny, rule default:p:1 decides'],
+    [
+      { verdict: 'allow', rule: '', changed: [] },
+      false,
+      'differs: the kernel says allow, no rule decides; declared is deny, rule default:p:1 decides',
+    ],
+    [
+      { verdict: 'deny', rule: 'default:p:2', changed: [] },
+      false,
+      'differs: the kernel says deny, rule default:p:2 decides; declared is deny, rule default:p:1 decides',
+    ],
+    [
+      { verdict: 'deny', rule: 'default:p:1', changed: ['judge_in'] },
+      false,
+      'differs: its chains are not as they were set up: judge_in',
+    ],
+    [
+      { verdict: 'allow', rule: '', changed: [], problem: 'there is no router of tenant blue' },
+      false,
+      'differs: there is no router of tenant blue',
+    ],
+    ['silent', false, 'does not answer within 3 s'],
+    ['away', false, 'is not connected to this netmaster'],
+  ])('%o', (answer, agrees, text) => {
+    expect(compare(side, answer)).toEqual({ agrees, text });
+  });
+});

@@ -1,0 +1,363 @@
+/**
+ * Why can X not reach Y: names become endpoints, policy is judged as declared now (model/verdict.ts), and what no policy can
+ * help is said too. With `live` the kernels of both hosts are asked what they would do, and compared.
+ *
+ *   container, group or address, twice --resolve--> addresses --judge--> both sides, verdict --ask--> agents of both hosts
+ */
+import type { LiveAnswer, LiveQuestion, LiveSide, Trace, TraceEnd } from '../client/protocol.ts';
+import { contains, isIpv4, isIpv6, parseSubnet } from '../model/address.ts';
+import type { Endpoint } from '../model/endpoint.ts';
+import type { EndpointGroup } from '../model/endpointGroup.ts';
+import type { Host } from '../model/host.ts';
+import type { Network } from '../model/network.ts';
+import { PORT_PROTOCOLS, protocolNumber, type Rule } from '../model/rule.ts';
+import { type StoredServiceLB, selects } from '../model/serviceLB.ts';
+import { type JudgedEndpoint, judge, type Side } from '../model/verdict.ts';
+import { canonical, chooseAddress } from './allocator/choose.ts';
+import { endpointAt } from './flows.ts';
+import type { Mirror } from './mirror.ts';
+import { Refusal } from './problem.ts';
+import type { Questions } from './questions.ts';
+
+/** Seconds that a host has to answer. */
+const PATIENCE = 3;
+const DNS = 53;
+const ICMP = 1;
+const ICMPV6 = 58;
+
+export interface TraceRequest {
+  readonly tenant: string;
+  readonly from: string;
+  readonly to: string;
+  /** `tcp`, `udp`, `icmp` or a number. */
+  readonly protocol: string;
+  readonly port?: number | undefined;
+}
+
+/** Of what never comes to the rules. */
+const UNASKED: Side = { considered: [], verdict: 'allow', why: 'no rule is asked' };
+
+/** One end, before it is known which of its addresses is meant. */
+interface End {
+  readonly field: 'from' | 'to';
+  readonly asked: string;
+  readonly name: string;
+  readonly addresses: readonly string[];
+  /** The asker named an address: the other end must have one of its family. */
+  readonly fixed: boolean;
+  readonly endpoint?: Endpoint;
+  /** Judged as if it had an endpoint. */
+  readonly imagined?: JudgedEndpoint;
+  readonly notes: readonly string[];
+  /** Why nothing gets there whatever policy says. */
+  readonly unreachable?: string;
+  /** It is the router itself. */
+  readonly gateway?: boolean;
+}
+
+/** Throws a Refusal where an end is not known or could mean several, or the request makes no packet. */
+export function trace(mirror: Mirror, request: TraceRequest): Trace {
+  const { tenant, port } = request;
+  if (mirror.get('tenant', tenant) === undefined)
+    throw new Refusal(404, `tenant ${tenant} does not exist`, 'tenant');
+  const asked = protocolNumber(request.protocol);
+  if (asked === undefined)
+    throw new Refusal(
+      400,
+      `protocol: '${request.protocol}' must be tcp, udp, icmp or a number from 0 to 255`,
+      'protocol',
+    );
+  const ported = PORT_PROTOCOLS.includes(asked);
+  if (ported !== (port !== undefined))
+    throw new Refusal(
+      400,
+      ported
+        ? `port: ${request.protocol} needs one, 1 to 65535`
+        : `port: ${request.protocol} has no ports: only tcp, udp and 132 have`,
+      'port',
+    );
+  const from = resolve(mirror, tenant, 'from', request.from);
+  const to = resolve(mirror, tenant, 'to', request.to);
+  const inside = (end: End): boolean => end.endpoint !== undefined || end.imagined !== undefined;
+  if (!inside(from) && !inside(to) && (from.unreachable ?? to.unreachable) === undefined)
+    throw new Refusal(
+      422,
+      `neither ${from.name} nor ${to.name} belongs to a container or group of tenant ${tenant}`,
+      'from',
+    );
+
+  const [source, destination] = sameFamily(from, to);
+  const protocol = asked === ICMP && source.includes(':') ? ICMPV6 : asked;
+  const packet = { from: source, to: destination, protocol, ...(port === undefined ? {} : { port }) };
+  const result = (verdict: Trace['verdict'], out: Side, into: Side, notes: readonly string[]): Trace => ({
+    tenant,
+    protocol,
+    ...(port === undefined ? {} : { port }),
+    from: present(from, source),
+    to: present(to, destination),
+    verdict,
+    out,
+    in: into,
+    notes: [...from.notes, ...to.notes, ...notes],
+  });
+  const unreachable = [from, to].flatMap((end) => end.unreachable ?? []);
+  if (unreachable.length > 0) return result('unreachable', UNASKED, UNASKED, unreachable);
+  if (source === destination)
+    return result('allow', UNASKED, UNASKED, ['what a container sends to itself does not leave it']);
+  if (to.gateway) {
+    const answers = protocol === ICMP || protocol === ICMPV6 || port === DNS;
+    const note = `${destination} is the gateway: the router itself answers ping and DNS, and refuses everything else`;
+    return result(answers ? 'allow' : 'unreachable', UNASKED, UNASKED, [note]);
+  }
+
+  const mine = <T extends { tenantName: string }>(kind: string): T[] =>
+    mirror.list<T>(kind).filter((object) => object.tenantName === tenant);
+  const world = {
+    networks: mine<Network>('network'),
+    groups: mine<EndpointGroup>('endpointGroup'),
+    rules: mine<Rule>('rule'),
+    endpoints: [
+      ...mine<Endpoint>('endpoint'),
+      ...[from, to].flatMap((end) => (end.imagined === undefined ? [] : [end.imagined])),
+    ],
+  };
+  const { verdict, out, in: into } = judge(world, packet);
+  const notes: string[] = [];
+  if (!inside(to)) notes.push(`${destination} is outside the tenant: by way of the host, with its address`);
+  if (!inside(from))
+    notes.push(`${source} is outside the tenant: it reaches containers by published ports only`);
+  if (protocol === 17) notes.push('UDP without an answer: the rules are asked for each packet');
+  if (verdict === 'deny') notes.push('connections that are open already go on');
+  return result(verdict, out, into, notes);
+}
+
+function present(end: End, address: string): TraceEnd {
+  const { endpoint, imagined } = end;
+  const group = endpoint?.groupName ?? imagined?.groupName;
+  const network = endpoint?.networkName ?? imagined?.networkName;
+  return {
+    asked: end.asked,
+    address,
+    name: end.name,
+    ...(group ? { group } : {}),
+    ...(network ? { network } : {}),
+    ...(endpoint ? { host: endpoint.homingHost } : {}),
+  };
+}
+
+/** An address of each, of one family; IPv4 where both have it. */
+function sameFamily(from: End, to: End): [string, string] {
+  for (const v6 of [false, true]) {
+    const [source, destination] = [from, to].map((end) =>
+      end.addresses.find((address) => address.includes(':') === v6),
+    );
+    if (source !== undefined && destination !== undefined) return [source, destination];
+  }
+  const fixed = from.fixed ? from : to;
+  const other = fixed === from ? to : from;
+  throw new Refusal(
+    422,
+    `${other.name} has no address of the family of ${fixed.addresses[0] ?? fixed.name}`,
+    other.field,
+  );
+}
+
+const nameOf = (e: Endpoint): string => `container ${e.containerName ?? e.endpointID}`;
+
+const candidate = (e: Endpoint): string =>
+  `${e.ipAddress[0]} (${e.containerName ?? e.endpointID}, network ${e.networkName}, ${e.homingHost})`;
+
+/** A name is that of a container, its alias, a service or a group, in this order, as in DNS. */
+function resolve(mirror: Mirror, tenant: string, field: 'from' | 'to', asked: string): End {
+  if (asked === '') throw new Refusal(400, `${field} is missing: a container, a group or an address`, field);
+  if (isIpv4(asked) || isIpv6(asked)) return resolveAddress(mirror, tenant, field, asked);
+  const [, kind, name = ''] = /^(?:(container|group):)?(.*)$/s.exec(asked) ?? [];
+  const groupOf = (t: string): EndpointGroup | undefined =>
+    kind === 'container' ? undefined : mirror.get<EndpointGroup>('endpointGroup', `${t}:${name}`);
+  const endpoints = kind === 'group' ? [] : mirror.list<Endpoint>('endpoint');
+  const found = called(
+    endpoints.filter((e) => e.tenantName === tenant),
+    name,
+  );
+  const group = groupOf(tenant);
+  const [endpoint, ...more] = found;
+  if (endpoint !== undefined && more.length > 0)
+    throw new Refusal(
+      409,
+      `${field}: '${asked}' could be several: say one of ${found.map(candidate).join(', ')}`,
+      field,
+    );
+  if (endpoint !== undefined) {
+    const both =
+      group !== undefined && kind === undefined && endpoint.groupName !== name
+        ? [`'${name}' is a group too: say group:${name} for that`]
+        : [];
+    return ofEndpoint(mirror, field, asked, endpoint, both);
+  }
+  const service = kind === undefined && mirror.get<StoredServiceLB>('serviceLB', `${tenant}:${name}`);
+  if (service) throw serviceRefusal(mirror, field, service);
+  if (group !== undefined) return ofGroup(mirror, field, asked, group);
+
+  const elsewhere = called(endpoints, name)[0];
+  const tenants = mirror.list<{ tenantName: string }>('tenant').map((t) => t.tenantName);
+  const foreign = elsewhere?.tenantName ?? tenants.find((t) => groupOf(t) !== undefined);
+  if (foreign === undefined)
+    throw new Refusal(
+      404,
+      `${field}: tenant ${tenant} has no running container, group or address '${asked}'; a stopped container has no address`,
+      field,
+    );
+  const other =
+    elsewhere === undefined
+      ? ofGroup(mirror, field, asked, groupOf(foreign) as EndpointGroup)
+      : ofEndpoint(mirror, field, asked, elsewhere, []);
+  return { ...other, unreachable: `${other.name} is in tenant ${foreign}: tenants do not reach each other` };
+}
+
+/** By endpoint id, container id (12 characters or more) or container name; else by alias. */
+function called(endpoints: readonly Endpoint[], name: string): Endpoint[] {
+  const byName = endpoints.filter(
+    (e) =>
+      e.endpointID === name ||
+      e.containerName === name ||
+      (name.length >= 12 && (e.containerID ?? '').startsWith(name)),
+  );
+  return byName.length > 0 ? byName : endpoints.filter((e) => e.aliases?.includes(name));
+}
+
+function ofEndpoint(
+  mirror: Mirror,
+  field: 'from' | 'to',
+  asked: string,
+  endpoint: Endpoint,
+  notes: readonly string[],
+): End {
+  const name = nameOf(endpoint);
+  const host = endpoint.homingHost;
+  return {
+    field,
+    asked,
+    name,
+    addresses: endpoint.ipAddress,
+    fixed: false,
+    endpoint,
+    notes: [
+      ...notes,
+      ...(endpoint.status === 'paused' ? [`${name} is paused: it answers nothing`] : []),
+      ...(endpoint.status === 'created' ? [`${name} has not started yet`] : []),
+      ...(mirror.get<Host>('host', host) === undefined
+        ? [`host ${host} of ${name} is not heard of: it may be down`]
+        : []),
+    ],
+  };
+}
+
+/** One of its endpoints; without any, as if it had one. */
+function ofGroup(mirror: Mirror, field: 'from' | 'to', asked: string, group: EndpointGroup): End {
+  const { tenantName, groupName, networkName } = group;
+  const members = mirror.users<Endpoint>('endpointGroup', `${tenantName}:${groupName}`, 'endpoint');
+  const member = members.find((e) => e.status === 'running') ?? members[0];
+  if (member !== undefined) {
+    const end = ofEndpoint(mirror, field, asked, member, []);
+    const others = members.length === 1 ? 'its only one' : `one of its ${members.length}`;
+    return { ...end, notes: [`group ${groupName}: taken is ${end.name}, ${others}`, ...end.notes] };
+  }
+  const network = mirror.get<Network>('network', `${tenantName}:${networkName}`) as Network;
+  const what = `group ${groupName}`;
+  const families = network.ipv6Subnet ? ([4, 6] as const) : ([4] as const);
+  const addresses = families.map(
+    (family) => chooseAddress(mirror, { network, family, group, what, field }, {}).address,
+  );
+  return {
+    field,
+    asked,
+    name: what,
+    addresses,
+    fixed: false,
+    imagined: { groupName, networkName, ipAddress: addresses },
+    notes: [`${what} has no container: judged as if one had ${addresses.join(' and ')}`],
+  };
+}
+
+function resolveAddress(mirror: Mirror, tenant: string, field: 'from' | 'to', asked: string): End {
+  const address = canonical(asked);
+  const endpoint = endpointAt(mirror, tenant, address);
+  if (endpoint !== undefined)
+    return { ...ofEndpoint(mirror, field, asked, endpoint, []), addresses: [address], fixed: true };
+  const end = { field, asked, name: `address ${address}`, addresses: [address], fixed: true, notes: [] };
+  for (const network of mirror.users<Network>('tenant', tenant, 'network')) {
+    const { networkName, gateway, ipv6Gateway } = network;
+    const record = mirror.addresses(`${tenant}:${networkName}`).get(address)?.object;
+    const service = record?.service && mirror.get<StoredServiceLB>('serviceLB', record.service);
+    if (service) throw serviceRefusal(mirror, field, service);
+    if ([gateway, ipv6Gateway].some((g) => g && canonical(g) === address)) {
+      if (field === 'to') return { ...end, gateway: true };
+      return { ...end, unreachable: `${address} is the gateway of network ${networkName}: it opens nothing` };
+    }
+    const subnets = [network.subnet, network.ipv6Subnet].flatMap((s) => parseSubnet(s ?? '') ?? []);
+    if (subnets.some((subnet) => contains(subnet, address)))
+      return { ...end, unreachable: `${address} is in network ${networkName}, and no container has it` };
+  }
+  return end;
+}
+
+function serviceRefusal(mirror: Mirror, field: 'from' | 'to', service: StoredServiceLB): Refusal {
+  const { tenantName, serviceName, vip } = service;
+  const providers = mirror
+    .users<Endpoint>('tenant', tenantName, 'endpoint')
+    .filter((e) => selects(service, e.labels))
+    .map(candidate);
+  return new Refusal(
+    422,
+    `${field}: service ${serviceName} (${vip}) leads connections to its providers, and policy judges those: ${providers.length === 0 ? 'it has none now' : `say one of ${providers.join(', ')}`}`,
+    field,
+  );
+}
+
+/** What the kernels of the ends' hosts would do. */
+export async function askHosts(traced: Trace, questions: Questions): Promise<LiveSide[]> {
+  const { tenant, from, to, protocol, port } = traced;
+  const sides = [
+    { direction: 'out', end: from, peer: to, side: traced.out },
+    { direction: 'in', end: to, peer: from, side: traced.in },
+  ] as const;
+  return Promise.all(
+    sides.flatMap(({ direction, end, peer, side }) => {
+      const { host } = end;
+      if (host === undefined || side === UNASKED) return [];
+      const question: LiveQuestion = {
+        tenant,
+        direction,
+        own: end.address,
+        peer: peer.address,
+        protocol,
+        ...(port === undefined ? {} : { port }),
+      };
+      return [
+        questions
+          .ask(host, question, PATIENCE)
+          .then((answer) => ({ host, direction, ...compare(side, answer) })),
+      ];
+    }),
+  );
+}
+
+const rulePhrase = (rule: string): string => (rule === '' ? 'no rule decides' : `rule ${rule} decides`);
+
+export function compare(
+  side: Side,
+  answer: LiveAnswer | 'away' | 'silent',
+): { agrees: boolean; text: string } {
+  const differs = (text: string) => ({ agrees: false, text });
+  if (answer === 'silent') return differs(`does not answer within ${PATIENCE} s`);
+  if (answer === 'away') return differs('is not connected to this netmaster');
+  if (answer.problem !== undefined) return differs(`differs: ${answer.problem}`);
+  if (answer.changed.length > 0)
+    return differs(`differs: its chains are not as they were set up: ${answer.changed.join(', ')}`);
+  const declared = side.decides ?? '';
+  if (answer.verdict === side.verdict && answer.rule === declared)
+    return { agrees: true, text: `agrees: ${answer.verdict}, ${rulePhrase(answer.rule)}` };
+  return differs(
+    `differs: the kernel says ${answer.verdict}, ${rulePhrase(answer.rule)}; declared is ${side.verdict}, ${rulePhrase(declared)}`,
+  );
+}

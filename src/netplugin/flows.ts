@@ -1,0 +1,164 @@
+/**
+ * What policy did on this host, told to netmaster: how often each rule decided, and who was denied what.
+ *
+ *   kernel --readings: rule set, rule number, counter--> increments by rule key --report, once--> netmaster
+ *
+ * The kernel's counters begin anew with its table; netmaster gets differences. A report is sent again until netmaster has
+ * taken it, under the same number, so that it counts once; what comes meanwhile waits for the next.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Logger } from 'pino';
+import type { Client } from '../client/client.ts';
+import type { DeniedFlow, FlowReport, RuleHits } from '../client/protocol.ts';
+import type { Dataplane, Observation } from './dataplane/index.ts';
+import type { HostState, Router } from './state.ts';
+
+/** Milliseconds between readings: some microseconds for each tenant that has rules here, nothing for others. */
+const INTERVAL = 1000;
+/** Flows and rules in one report; of flows that wait for netmaster the oldest are dropped. */
+const FLOWS = 1000;
+const RULES = 2000;
+
+export interface Tally {
+  /** `now` in milliseconds, Unix time. */
+  take(state: HostState, observed: readonly Observation[], now: number): void;
+  /** What is to be told; the same until `taken`. undefined: nothing. */
+  report(): FlowReport | undefined;
+  taken(): void;
+}
+
+interface Seen {
+  readonly table: string;
+  readonly readings: ReadonlyMap<string, { readonly packets: number; readonly bytes: number }>;
+  /** Rule keys by rule set and rule, also of rule sets that went, while the kernel has their counters. */
+  readonly keys: ReadonlyMap<string, string>;
+}
+
+/** `reporter` names this run of the agent. */
+export function openTally(reporter: string): Tally {
+  const seen = new Map<string, Seen>();
+  const hits = new Map<string, RuleHits>();
+  const denied = new Map<string, DeniedFlow>();
+  let sequence = 0;
+  let pending: FlowReport | undefined;
+
+  function takeHits(router: Router | undefined, { namespace, table, hits: read }: Observation): void {
+    const known = seen.get(namespace);
+    const before = known?.table === table ? known.readings : undefined;
+    const readings = new Map<string, { packets: number; bytes: number }>(
+      read.map(({ ruleSet, rule, packets, bytes }) => [`${ruleSet} ${rule}`, { packets, bytes }]),
+    );
+    const keys = new Map<string, string>(
+      (router?.ruleSets ?? []).flatMap((s) => s.decisions.map((d) => [`${s.id} ${d.rule}`, d.key] as const)),
+    );
+    for (const id of readings.keys()) {
+      const key = keys.get(id) ?? known?.keys.get(id);
+      if (key !== undefined) keys.set(id, key);
+    }
+    seen.set(namespace, { table, readings, keys });
+    for (const [id, now] of readings) {
+      const key = keys.get(id);
+      const last = before?.get(id);
+      // Less than before: somebody has emptied the set.
+      const from = last === undefined || now.packets < last.packets ? { packets: 0, bytes: 0 } : last;
+      const packets = now.packets - from.packets;
+      if (packets === 0 || key === undefined) continue;
+      const sum = hits.get(key) ?? { rule: key, packets: 0, bytes: 0 };
+      hits.set(key, {
+        rule: key,
+        packets: sum.packets + packets,
+        bytes: sum.bytes + now.bytes - from.bytes,
+      });
+    }
+  }
+
+  function takeDenied(router: Router, { denied: packets }: Observation, now: number): void {
+    for (const { direction, from, to, protocol, port, rule } of packets) {
+      const flow = {
+        tenant: router.tenant,
+        direction,
+        from,
+        to,
+        protocol,
+        ...(port === undefined ? {} : { port }),
+        rule: ruleKey(router, direction, direction === 'in' ? to : from, rule),
+      };
+      const id = JSON.stringify(flow);
+      const count = (denied.get(id)?.count ?? 0) + 1;
+      denied.delete(id); // the newest is last
+      denied.set(id, { ...flow, count, last: now });
+    }
+    for (const id of denied.keys()) {
+      if (denied.size <= FLOWS) break;
+      denied.delete(id);
+    }
+  }
+
+  return {
+    take(state, observed, now) {
+      const routers = new Map(state.routers.map((r) => [r.namespace, r]));
+      for (const observation of observed) {
+        const router = routers.get(observation.namespace);
+        takeHits(router, observation);
+        if (router !== undefined) takeDenied(router, observation, now);
+      }
+      for (const namespace of seen.keys()) if (!routers.has(namespace)) seen.delete(namespace);
+    },
+    report() {
+      if (pending === undefined && hits.size + denied.size > 0) {
+        const some = [...hits.values()].slice(0, RULES);
+        pending = { reporter, sequence: ++sequence, hits: some, denied: [...denied.values()] };
+        for (const { rule } of some) hits.delete(rule);
+        denied.clear();
+      }
+      return pending;
+    },
+    taken() {
+      pending = undefined;
+    },
+  };
+}
+
+/** Numbers of rules are unique in what judges one endpoint. '' where no rule here has the number any more. */
+function ruleKey(router: Router, direction: 'in' | 'out', own: string, rule: number): string {
+  const port = router.ports.find((p) => p.addresses.includes(own));
+  const first = port === undefined ? 0 : direction === 'in' ? port.judgedIn : port.judgedOut;
+  const narrowed = router.ruleSets.find((s) => s.id === first)?.narrowed.map((n) => n.to) ?? [];
+  const sets = router.ruleSets.filter((s) => s.id === first || narrowed.includes(s.id));
+  return sets.flatMap((s) => s.decisions).find((d) => d.rule === rule)?.key ?? '';
+}
+
+export interface FlowReporting {
+  close(): void;
+}
+
+export interface FlowReportingOptions {
+  readonly dataplane: Pick<Dataplane, 'observe'>;
+  readonly client: Pick<Client, 'post'>;
+  readonly host: string;
+  readonly log: Logger;
+  state(): HostState;
+}
+
+export function startFlowReporting(options: FlowReportingOptions): FlowReporting {
+  const { dataplane, client, host, log, state } = options;
+  const tally = openTally(randomUUID());
+  let busy = false;
+  async function look(): Promise<void> {
+    tally.take(state(), await dataplane.observe(), Date.now());
+    const report = tally.report();
+    if (report === undefined) return;
+    await client.post(`/api/v1/hosts/${encodeURIComponent(host)}/flows`, report);
+    tally.taken();
+  }
+  const timer = setInterval(() => {
+    if (busy) return;
+    busy = true;
+    look()
+      .catch((error) => log.debug({ err: error }, 'hits and denied flows not reported; tried again'))
+      .finally(() => {
+        busy = false;
+      });
+  }, INTERVAL);
+  return { close: () => clearInterval(timer) };
+}
