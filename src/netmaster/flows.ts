@@ -24,8 +24,8 @@ export interface Flows {
 }
 
 export function trackFlows(mirror: Mirror): Flows {
-  /** By rule, then host. */
-  const counts = new Map<string, Map<string, HitCount>>();
+  /** By rule. */
+  const counts = new Map<string, HitCount>();
   const denied = new Map<string, Map<string, NamedDeniedFlow>>();
   const latest = new Map<string, { reporter: string; sequence: number }>();
 
@@ -69,24 +69,12 @@ export function trackFlows(mirror: Mirror): Flows {
       latest.set(host, { reporter, sequence });
       for (const { rule, packets, bytes } of hits) {
         if (mirror.get('rule', rule) === undefined) continue; // deleted meanwhile
-        const hosts = counts.get(rule) ?? new Map<string, HitCount>();
-        counts.set(rule, hosts);
-        const sum = hosts.get(host) ?? { packets: 0, bytes: 0 };
-        hosts.set(host, { packets: sum.packets + packets, bytes: sum.bytes + bytes });
+        const sum = counts.get(rule) ?? { packets: 0, bytes: 0 };
+        counts.set(rule, { packets: sum.packets + packets, bytes: sum.bytes + bytes });
       }
       for (const flow of flows) addDenied(host, flow);
     },
-    hits(rule) {
-      const hosts = counts.get(rule);
-      if (hosts === undefined) return undefined;
-      let packets = 0;
-      let bytes = 0;
-      for (const count of hosts.values()) {
-        packets += count.packets;
-        bytes += count.bytes;
-      }
-      return { packets, bytes };
-    },
+    hits: (rule) => counts.get(rule),
     denied: (tenant) => [...(denied.get(tenant)?.values() ?? [])].sort((a, b) => a.last - b.last),
   };
 }

@@ -238,10 +238,15 @@ describe('the kernels', () => {
     ]);
   });
 
-  it('are not asked where no rule is: itself, the gateway, what nothing leads to', async () => {
+  it('are not asked where no rule is: itself, the gateway, what nothing leads to, a container that is not there', async () => {
     const { mirror } = await opened();
     const questions = openQuestions();
-    for (const request of [asked({ from: 'server' }), icmp('client', '20.1.1.254'), asked({ to: 'foreign' })])
+    for (const request of [
+      asked({ from: 'server' }),
+      icmp('client', '20.1.1.254'),
+      asked({ to: 'foreign' }),
+      asked({ from: 'idle' }),
+    ])
       expect(await askHosts(trace(mirror, request), questions)).toEqual([]);
   });
 

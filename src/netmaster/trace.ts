@@ -314,13 +314,17 @@ function serviceRefusal(mirror: Mirror, field: 'from' | 'to', service: StoredSer
   );
 }
 
-/** What the kernels of the ends' hosts would do. */
+/**
+ * What the kernels of the ends' hosts would do; of none where the packet comes to no rule, or an end is of a group
+ * without containers: no kernel knows such a one.
+ */
 export async function askHosts(traced: Trace, questions: Questions): Promise<LiveSide[]> {
   const { tenant, from, to, protocol, port } = traced;
   const sides = [
     { direction: 'out', end: from, peer: to, side: traced.out },
     { direction: 'in', end: to, peer: from, side: traced.in },
   ] as const;
+  if ([from, to].some((end) => end.group !== undefined && end.host === undefined)) return [];
   return Promise.all(
     sides.flatMap(({ direction, end, peer, side }) => {
       const { host } = end;

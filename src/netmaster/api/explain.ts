@@ -72,7 +72,9 @@ export function routeExplain(api: FastifyInstance, { mirror, flows, questions }:
       port: port === undefined ? undefined : Number(port),
     });
     if (query(request, 'live') !== 'true') return traced;
-    return { ...traced, live: await askHosts(traced, questions) };
+    const live = await askHosts(traced, questions);
+    const unasked = 'no kernel was asked: the packet comes to no rule, or an end has no container';
+    return { ...traced, live, notes: live.length === 0 ? [...traced.notes, unasked] : traced.notes };
   });
 
   api.get('/api/v1/flows', { schema: { tags } }, async (request): Promise<NamedDeniedFlow[]> => {
