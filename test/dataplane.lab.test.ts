@@ -16,7 +16,7 @@ import {
   run,
   until,
 } from './lab.ts';
-import { vxlan } from './vxlan.ts';
+import { vxlan } from './packet.ts';
 
 const OUTSIDE = '198.51.100.1';
 /** Without a user of its own, which the image does not have. */

@@ -11,6 +11,7 @@ import {
   vtepLinkLocal,
   vtepMac,
 } from '../src/netplugin/compile/names.ts';
+import { TRANSIT, TRANSIT6 } from '../src/netplugin/constants.ts';
 import { type Applier, openApplier } from '../src/netplugin/dataplane/apply.ts';
 import type { ApplyReport } from '../src/netplugin/dataplane/index.ts';
 import type {
@@ -113,6 +114,8 @@ export function exit({ tenant = 'default', slot = 0, publications = [] }: Case):
     routerAddress: `100.127.0.${2 * slot + 1}`,
     hostAddress6: `fd6f:6e74:6976::${slot === 0 ? '' : 2 * slot}`,
     routerAddress6: `fd6f:6e74:6976::${2 * slot + 1}`,
+    transit: TRANSIT,
+    transit6: TRANSIT6,
     publications,
   };
 }

@@ -43,7 +43,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const underlay = findUnderlay(options.underlay);
   const guarded = await findGuarded(options.netmasters);
   const client = connect({ urls: options.netmasters });
-  const attachments = openAttachments(options.stateDir);
+  const attachments = openAttachments(options.stateDir, options.transitPairs);
   const dataplane = await startDataplane();
   const names = startNames({ dataplane, log });
   const intent = startIntent(

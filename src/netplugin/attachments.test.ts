@@ -5,6 +5,8 @@ import { temporaryFolder } from '../../test/folder.ts';
 import { openAttachments } from './attachments.ts';
 import type { Attachment } from './view.ts';
 
+const PAIRS = 1 << 15;
+
 const attachment = (id: string, tenantName = 'default', more: Partial<Attachment> = {}): Attachment => ({
   endpoint: {
     endpointID: id,
@@ -24,14 +26,14 @@ const attachment = (id: string, tenantName = 'default', more: Partial<Attachment
 describe('attachments', () => {
   it('outlive the agent: what was put is there when put returns', () => {
     const folder = temporaryFolder();
-    const before = openAttachments(folder);
+    const before = openAttachments(folder, PAIRS);
     const published = attachment('ep1', 'default', {
       sandbox: '/run/sandbox',
       publications: [{ protocol: 'tcp', hostAddress: '', hostPort: 80, address: '20.1.1.2', port: 80 }],
     });
     before.put(published);
     before.put(attachment('ep2', 'blue', { phase: 'joining' }));
-    const after = openAttachments(folder);
+    const after = openAttachments(folder, PAIRS);
     expect([...after.all]).toEqual([...before.all]);
     expect(after.all.get('ep1')).toEqual(published);
     expect([...after.slots]).toEqual([...before.slots]);
@@ -39,15 +41,15 @@ describe('attachments', () => {
 
   it('that are removed stay removed', () => {
     const folder = temporaryFolder();
-    const attachments = openAttachments(folder);
+    const attachments = openAttachments(folder, PAIRS);
     attachments.put(attachment('ep1'));
     expect(attachments.remove('ep1')).toBe(true);
     expect(attachments.remove('ep1')).toBe(false);
-    expect(openAttachments(folder).all.size).toBe(0);
+    expect(openAttachments(folder, PAIRS).all.size).toBe(0);
   });
 
   it('are replaced by their id', () => {
-    const attachments = openAttachments(temporaryFolder());
+    const attachments = openAttachments(temporaryFolder(), PAIRS);
     attachments.put(attachment('ep1', 'default', { phase: 'joining' }));
     attachments.put(attachment('ep1'));
     expect([...attachments.all.values()].map((a) => a.phase)).toEqual(['joined']);
@@ -55,45 +57,45 @@ describe('attachments', () => {
 
   it('survive a kill in the middle of writing', () => {
     const folder = temporaryFolder();
-    openAttachments(folder).put(attachment('ep1'));
+    openAttachments(folder, PAIRS).put(attachment('ep1'));
     fs.writeFileSync(path.join(folder, 'attachments.json.new'), '{"attachm');
-    expect([...openAttachments(folder).all.keys()]).toEqual(['ep1']);
+    expect([...openAttachments(folder, PAIRS).all.keys()]).toEqual(['ep1']);
   });
 
   it('are not forgotten silently where the file is torn', () => {
     const folder = temporaryFolder();
     fs.writeFileSync(path.join(folder, 'attachments.json'), '{"attachm');
-    expect(() => openAttachments(folder)).toThrow(/attachments\.json: not JSON/);
+    expect(() => openAttachments(folder, PAIRS)).toThrow(/attachments\.json: not JSON/);
   });
 });
 
 describe('transit slots', () => {
-  it('are one a tenant, from the lowest', () => {
-    const attachments = openAttachments(temporaryFolder());
-    for (const [id, tenant] of [
-      ['a1', 'a'],
-      ['a2', 'a'],
-      ['b1', 'b'],
-    ] as const)
-      attachments.put(attachment(id, tenant));
-    expect([...attachments.slots]).toEqual([
-      ['a', 0],
-      ['b', 1],
-    ]);
+  it('are one a tenant, by chance, until there is none left', () => {
+    const firsts = new Set<number | undefined>();
+    for (let i = 0; i < 50; i++) {
+      const attachments = openAttachments(temporaryFolder(), 4);
+      for (const tenant of ['a', 'a', 'b', 'c', 'd']) attachments.put(attachment(`${tenant}1`, tenant));
+      expect([...attachments.slots.values()].sort()).toEqual([0, 1, 2, 3]);
+      firsts.add(attachments.slots.get('a'));
+      expect(() => attachments.put(attachment('e1', 'e'))).toThrow(
+        'all 4 pairs of the transit range are taken: start netplugin with a larger --transit',
+      );
+      expect(attachments.all.has('e1')).toBe(false);
+    }
+    expect(firsts.size).toBeGreaterThan(1);
   });
 
   it('stay with their tenant while it has containers, also over a restart', () => {
     const folder = temporaryFolder();
-    const attachments = openAttachments(folder);
+    const attachments = openAttachments(folder, PAIRS);
     attachments.put(attachment('a1', 'a'));
     attachments.put(attachment('b1', 'b'));
+    const slot = attachments.slots.get('b');
     attachments.remove('a1');
-    expect([...attachments.slots]).toEqual([['b', 1]]);
-    const restarted = openAttachments(folder);
+    expect([...attachments.slots]).toEqual([['b', slot]]);
+    const restarted = openAttachments(folder, PAIRS);
     restarted.put(attachment('c1', 'c'));
-    expect([...restarted.slots]).toEqual([
-      ['b', 1],
-      ['c', 0],
-    ]);
+    expect([...restarted.slots.keys()]).toEqual(['b', 'c']);
+    expect(restarted.slots.get('b')).toBe(slot);
   });
 });

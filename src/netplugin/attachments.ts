@@ -2,6 +2,7 @@
  * The containers that this host's runtimes have attached, and the transit slot of each of their tenants.
  * On disk before a runtime gets its answer: whatever is killed when, no attached container is forgotten.
  */
+import { randomInt } from 'node:crypto';
 import path from 'node:path';
 import { readJson, writeJson } from './file.ts';
 import type { Attachment } from './view.ts';
@@ -20,7 +21,8 @@ export interface Attachments {
   remove(endpoint: string): boolean;
 }
 
-export function openAttachments(folder: string): Attachments {
+/** `pairs`: how many slots there are. */
+export function openAttachments(folder: string, pairs: number): Attachments {
   const file = path.join(folder, 'attachments.json');
   const saved = readJson<Saved>(file);
   const all = new Map(saved?.attachments.map((a) => [a.endpoint.endpointID, a]));
@@ -29,8 +31,6 @@ export function openAttachments(folder: string): Attachments {
   const save = (): void => {
     const tenants = new Set([...all.values()].map((a) => a.endpoint.tenantName));
     for (const tenant of slots.keys()) if (!tenants.has(tenant)) slots.delete(tenant);
-    for (const tenant of tenants)
-      if (!slots.has(tenant)) slots.set(tenant, lowestFree(new Set(slots.values())));
     writeJson(file, { attachments: [...all.values()], slots: [...slots] } satisfies Saved);
   };
 
@@ -38,6 +38,8 @@ export function openAttachments(folder: string): Attachments {
     all,
     slots,
     put(attachment) {
+      const { tenantName } = attachment.endpoint;
+      if (!slots.has(tenantName)) slots.set(tenantName, freeSlot(new Set(slots.values()), pairs));
       all.set(attachment.endpoint.endpointID, attachment);
       save();
     },
@@ -49,6 +51,14 @@ export function openAttachments(folder: string): Attachments {
   };
 }
 
-function lowestFree(taken: ReadonlySet<number>): number {
-  for (let slot = 0; ; slot++) if (!taken.has(slot)) return slot;
+/** By chance: traceroute shows a tenant its own, whose number must not tell how many others were there before. */
+function freeSlot(taken: ReadonlySet<number>, pairs: number): number {
+  const start = randomInt(pairs);
+  for (let i = 0; i < pairs; i++) {
+    const slot = (start + i) % pairs;
+    if (!taken.has(slot)) return slot;
+  }
+  throw new Error(
+    `all ${pairs} pairs of the transit range are taken: start netplugin with a larger --transit`,
+  );
 }

@@ -1,6 +1,7 @@
 /** netplugin's command line. */
 import os from 'node:os';
 import { parseArgs } from 'node:util';
+import { parseSubnet } from '../model/address.ts';
 import { TRANSIT, TRANSIT6 } from './constants.ts';
 
 export interface Options {
@@ -14,6 +15,8 @@ export interface Options {
   readonly controlSocket: string;
   readonly transit: string;
   readonly transit6: string;
+  /** How many pairs of addresses the transit range has. */
+  readonly transitPairs: number;
   readonly logLevel: string;
 }
 
@@ -64,6 +67,10 @@ export function readOptions(args: readonly string[]): Options | 'help' {
   for (const url of netmasters)
     if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
       throw new Error(`--netmaster: '${url}' is not a URL like http://10.0.0.1:9999`);
+  const transit = values.transit ?? TRANSIT;
+  const range = parseSubnet(transit);
+  if (range?.family !== 4 || range.length > 28)
+    throw new Error(`--transit: '${transit}' is not an IPv4 prefix, /28 at most, like ${TRANSIT}`);
   return {
     netmasters,
     underlay: values.underlay,
@@ -72,7 +79,8 @@ export function readOptions(args: readonly string[]): Options | 'help' {
     dockerSocket: values['docker-socket'] ?? '/run/docker.sock',
     pluginSocket: values['plugin-socket'] ?? '/run/docker/plugins/netplugin.sock',
     controlSocket: values['control-socket'] ?? '/run/contiv/netplugin.sock',
-    transit: values.transit ?? TRANSIT,
+    transit,
+    transitPairs: 2 ** (31 - range.length),
     transit6: values.transit6 ?? TRANSIT6,
     logLevel: values['log-level'] ?? 'info',
   };

@@ -170,6 +170,9 @@ export interface Exit {
   /** The same for IPv6, /127; '' where the tenant has no IPv6. */
   readonly hostAddress6: string;
   readonly routerAddress6: string;
+  /** The ranges that all pairs come from, as prefixes: containers send nothing there. */
+  readonly transit: string;
+  readonly transit6: string;
   readonly publications: readonly Publication[];
 }
 

@@ -284,6 +284,8 @@ function compileExit(memo: Memo, router: Router, local: LocalHost): Exit {
       routerAddress,
       hostAddress6,
       routerAddress6,
+      transit: subnetPrefix(local.transit),
+      transit6: subnetPrefix(local.transit6),
       publications,
     };
   });

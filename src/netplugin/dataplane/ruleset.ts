@@ -5,11 +5,15 @@
  *   router     guard     source addresses are the sender's own, before conntrack sees the packet
  *              dscp      what the group's network profile says
  *              ttl       the router is invisible within a network, one hop between networks
+ *              apart     the tenants' ways out are nobody's destination
  *              names     port 53 to the gateway, to the nameserver and to outside resolvers
  *              judge     the policy of the groups of our endpoints, once a connection
  *              forward   established; never from tunnel to tunnel; from outside only to published ports
  *   host       exits     masquerading, published ports, what containers must not reach
  *   container  names     Docker's resolver address leads to the router's nameserver
+ *
+ * What leaves has the host's address: a container that complains of too large packets would lower the MTU of paths
+ * to this host, so of other tenants' tunnels.
  *
  * The cost of a packet does not depend on how many elements there are: all lookups are in hash sets, but for those of
  * prefixes: `same`, one element a subnet, and `ranges`, one for each range that rules tell apart.
@@ -235,6 +239,10 @@ export function routerTable(router: Router, exit: Exit | undefined): Table {
   const snat = exit === undefined ? [] : [`oifname "uplink" snat ip to ${exit.routerAddress}`];
   if (exit !== undefined && exit.routerAddress6 !== '')
     snat.push(`oifname "uplink" snat ip6 to ${exit.routerAddress6}`);
+  const apart =
+    exit === undefined
+      ? []
+      : [`iifname "ct*" ip daddr ${exit.transit} drop`, `iifname "ct*" ip6 daddr ${exit.transit6} drop`];
   return {
     name: `inet ${NFT_TABLE}`,
     parts,
@@ -277,6 +285,11 @@ chain grow {
   ip ttl vmap { ${TTL_VERDICTS} }
   ip6 hoplimit vmap { ${TTL_VERDICTS} }
 }
+chain apart {
+  type filter hook prerouting priority -110; policy accept;
+  ct state established,related accept
+  ${apart.join('\n  ')}
+}
 chain names {
   type nat hook prerouting priority -100; policy accept;
   iifname "ct*" meta l4proto { tcp, udp } th dport 53 fib daddr type local dnat ip to ${NAMESERVER}
@@ -289,7 +302,11 @@ chain names {
 chain forward {
   type filter hook forward priority 0; policy drop;
   iifname "vx*" oifname "vx*" drop
-  ct state established,related accept
+  ct state established accept
+  oifname "uplink" icmp type destination-unreachable icmp code frag-needed drop
+  oifname "uplink" icmp type redirect drop
+  oifname "uplink" icmpv6 type { packet-too-big, nd-redirect } drop
+  ct state related accept
   ct state invalid drop
   oifname "uplink" udp dport ${VXLAN_PORT} drop
   iifname "uplink" ct status dnat accept
@@ -331,6 +348,7 @@ export function hostTable(state: HostState): Table | undefined {
   for (const exit of state.exits) for (const p of exit.publications) add(exit, p);
   const guarded = new Set<string>();
   const guarded6 = new Set<string>();
+  const guardedPorts = new Set(state.guarded.map((g) => `${g.protocol} . ${g.port}`));
   for (const g of state.guarded)
     (isV6(g.address) ? guarded6 : guarded).add(`${g.address} . ${g.protocol} . ${g.port}`);
   const transit = state.exits.map((e) => e.routerAddress).sort();
@@ -357,6 +375,7 @@ export function hostTable(state: HostState): Table | undefined {
           ['published_at6', [...publishedAt6]],
           ['guarded', [...guarded]],
           ['guarded6', [...guarded6]],
+          ['guarded_ports', [...guardedPorts]],
           ['transit', transit],
           ['transit6', transit6],
         ]),
@@ -369,6 +388,7 @@ map published_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet
 map published_at6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
 set guarded { type ipv4_addr . inet_proto . inet_service; }
 set guarded6 { type ipv6_addr . inet_proto . inet_service; }
+set guarded_ports { type inet_proto . inet_service; }
 set transit { type ipv4_addr; }
 set transit6 { type ipv6_addr; }
 chain raw {
@@ -398,6 +418,7 @@ chain forward {
 }
 chain input {
   type filter hook input priority -10; policy accept;${refuse}
+  iifname "cx*" meta l4proto . th dport @guarded_ports drop
 }
 `,
   };
