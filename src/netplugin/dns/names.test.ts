@@ -240,6 +240,20 @@ describe('members', () => {
     }
   });
 
+  it('come first equally often for a client that asks for both families each time', () => {
+    const names = createNames();
+    const dual = members.map((m, i) => ({ ...m, ipAddress: [...m.ipAddress, `fd00::${i + 1}`] }));
+    names.update(view({ groups: ['web.net1'], endpoints: dual }), undefined);
+    const firsts = { A: new Set<string | undefined>(), AAAA: new Set<string | undefined>() };
+    for (let i = 0; i < members.length; i++)
+      for (const type of ['A', 'AAAA'] as const) {
+        const answer = names.answer('default', CALLER, { name: 'web', type });
+        firsts[type].add(answer.kind === 'addresses' ? answer.addresses[0] : undefined);
+      }
+    expect(firsts.A.size).toBe(members.length);
+    expect(firsts.AAAA.size).toBe(members.length);
+  });
+
   it('come first about equally often also while the view changes all the time', () => {
     const counts = firsts(3);
     expect(counts).toHaveLength(10);

@@ -32,6 +32,8 @@ export type NameAnswer =
 interface Members {
   readonly endpoints: Endpoint[];
   turn: number;
+  /** Of AAAA: who asks for both each time must not be led past every other member. */
+  turn6?: number;
 }
 
 /** Kinds that names follow from. */
@@ -170,7 +172,10 @@ function addresses(members: Members, type: string): NameAnswer {
   if (type !== 'A' && !v6) return { kind: 'empty' };
   const found = usable.flatMap((e) => e.ipAddress.filter((a) => a.includes(':') === v6));
   if (found.length === 0) return { kind: 'empty' };
-  const first = members.turn++ % found.length;
+  const turn = v6 ? (members.turn6 ?? members.turn) : members.turn;
+  if (v6) members.turn6 = turn + 1;
+  else members.turn++;
+  const first = turn % found.length;
   return { kind: 'addresses', addresses: [...found.slice(first), ...found.slice(0, first)] };
 }
 
