@@ -524,6 +524,30 @@ it('writes look at what they refer to, never through all there is', async () => 
   }
 });
 
+describe("a group's pool", () => {
+  it('is where its members’ addresses come from, and nobody else’s, also where an address is named', async () => {
+    const { post, mirror, writer } = await shop();
+    await post('endpointGroups/default:web', { networkName: 'net1', ipPool: '20.1.1.2-20.1.1.4' });
+    const reserve = async (groupName?: string, address?: string): Promise<string> => {
+      const request = { tenantName: 'default', networkName: 'net1', family: 4, host: 'node1' } as const;
+      const asked = { ...request, ...(groupName && { groupName }), ...(address && { address }) };
+      return (await writer.write(() => decideReserve(mirror, asked))).answer.address;
+    };
+    expect(await reserve()).toBe('20.1.1.5');
+    expect(await reserve('db')).toBe('20.1.1.6');
+    expect(await reserve('web', '20.1.1.3')).toBe('20.1.1.3');
+    expect([await reserve('web'), await reserve('web')]).toEqual(['20.1.1.2', '20.1.1.4']);
+    await expect(reserve('web')).rejects.toThrow('all addresses of 20.1.1.2-20.1.1.4 of group web are taken');
+    await expect(reserve('web', '20.1.1.9')).rejects.toThrow(
+      "address 20.1.1.9 is not in the group's pool 20.1.1.2-20.1.1.4",
+    );
+    await post('endpointGroups/default:late', { networkName: 'net1', ipPool: '20.1.1.20-20.1.1.29' });
+    await expect(reserve(undefined, '20.1.1.20')).rejects.toThrow(
+      'address 20.1.1.20 is in the pool 20.1.1.20-20.1.1.29 of a group',
+    );
+  });
+});
+
 describe('two replicas over one store', () => {
   const endpoint: Endpoint = {
     endpointID: 'e',

@@ -80,6 +80,17 @@ export function refuseAddress(pool: Pool, address: string, gateway: string | und
   return undefined;
 }
 
+/** Pools of groups bind who names an address too: members to their own, all others to none. */
+export function refusePools({ within, except }: PoolSpec, address: string): string | undefined {
+  const number = addressNumber(address);
+  const holds = ({ first, last }: { first: string; last: string }): boolean =>
+    number >= addressNumber(first) && number <= addressNumber(last);
+  if (within !== undefined && !holds(within))
+    return `is not in the group's pool ${within.first}-${within.last}`;
+  const other = except.find(holds);
+  return other && `is in the pool ${other.first}-${other.last} of a group`;
+}
+
 /** Taken and free addresses of a pool as text: `20.1.1.1-20.1.1.253`; from the taken ones, whatever its size. */
 export function addressRanges(
   spec: PoolSpec,

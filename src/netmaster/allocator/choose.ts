@@ -7,7 +7,7 @@ import type { Network } from '../../model/network.ts';
 import type { Check, Write } from '../../store/store.ts';
 import { type AddressRecord, storeKey, type View } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
-import { IN_USE, nextAddress, openPool, type PoolSpec, refuseAddress } from './addresses.ts';
+import { IN_USE, nextAddress, openPool, type PoolSpec, refuseAddress, refusePools } from './addresses.ts';
 
 export const canonical = (address: string): string =>
   numberAddress(addressNumber(address), address.includes(':') ? 6 : 4);
@@ -69,9 +69,8 @@ export function chooseAddress(view: View, wanted: Wanted, owner: Omit<AddressRec
     if (!(family === 4 ? isIpv4(wanted.address) : isIpv6(wanted.address)))
       throw new Refusal(400, `${what}: '${wanted.address}' is not an IPv${family} address`, field);
     address = canonical(wanted.address);
-    // A group's pool is no secret to who names an address in it.
     const all = openPool({ ...spec, except: [] }, (a) => taken.has(a));
-    const reason = refuseAddress(all, address, spec.gateway);
+    const reason = refuseAddress(all, address, spec.gateway) ?? refusePools(spec, address);
     if (reason !== undefined)
       throw new Refusal(
         409,
