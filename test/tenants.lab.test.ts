@@ -6,20 +6,28 @@
  *   node1   blue-a (attacker)   red-a   red-c (20.1.1.77, published 8080)
  *   node2   blue-b "db"         red-b "db"   red-h (in `hidden`, 10.66.0.2)
  */
+import fs from 'node:fs';
+import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { dataFolder, hostFolder } from '../lab/state.ts';
 import { exitDevice, vtepMac } from '../src/netplugin/compile/names.ts';
 import { NAMESERVER, NAMESERVER6 } from '../src/netplugin/constants.ts';
+import { temporaryFolder } from './folder.ts';
 import {
   addressOf,
   type Background,
   background,
   clear,
+  differences,
   docker,
   type Ended,
   inside,
+  LAB,
   must,
   netctl,
   on,
+  pings,
   run,
   until,
 } from './lab.ts';
@@ -191,10 +199,14 @@ interface Watch {
 describe('an attacker', () => {
   const watches: Watch[] = [];
   let round = 0;
+  /** Bytes of red's own pings, and more: no attack has such. */
+  const FENCE = 200;
+  const isFence = (line: string): boolean =>
+    Number(/ICMP echo \w+, .* length (\d+)$/.exec(line)?.[1] ?? 0) > FENCE;
 
   /** Each of red's containers and routers sees a ping of red's own: what was sent before has been captured by then. */
-  async function fence(): Promise<string> {
-    const size = 200 + round++;
+  async function fence(): Promise<void> {
+    const size = FENCE + round++;
     const ping = (host: string, from: string, to: string): Promise<Ended> =>
       inside(host, from, 'ping', '-c', '1', '-W', '5', '-s', String(size), to);
     for (const [host, from, to] of [
@@ -208,17 +220,16 @@ describe('an attacker', () => {
       await until(`a ping in the capture of ${name}`, async () =>
         capture.lines.some((l) => l.includes(text)),
       );
-    return text;
   }
 
   async function strange(attack: () => Promise<unknown>): Promise<string[]> {
     const before = watches.map(({ capture }) => capture.lines.length);
     await attack();
-    const own = await fence();
+    await fence();
     return watches.flatMap(({ name, capture, isStrange }, i) =>
       capture.lines
         .slice(before[i])
-        .filter((line) => !line.includes(own) && isStrange(line))
+        .filter((line) => !isFence(line) && isStrange(line))
         .map((line) => `${name}: ${line}`),
     );
   }
@@ -512,26 +523,40 @@ describe('an attacker', () => {
 });
 
 describe('nothing is learnt', () => {
-  /** What the attacker sees, without what differs each time and without the target's own text. */
-  async function seen(command: string, ...own: string[]): Promise<string> {
-    const { status, out, err } = await shell(command);
-    let text = `${out}${err}`;
-    for (const name of own.toSorted((a, b) => b.length - a.length)) text = text.replaceAll(name, 'TARGET');
-    text = text
+  /**
+   * What the attacker sees of commands, all run at once: by command, without what differs each time. `names` stand in
+   * commands and in what they say: the target's own.
+   */
+  async function seen(names: readonly string[], commands: readonly string[]): Promise<string> {
+    const plain = (text: string): string =>
+      names.reduce((t, name, i) => t.replaceAll(name, `TARGET${i}`), text);
+    const { out } = await shell(
+      [
+        'cd $(mktemp -d)',
+        ...commands.map((command, i) => `{ ${command}; echo status $?; } > ${i} 2>&1 &`),
+        'wait',
+        ...commands.map((_, i) => `echo COMMAND ${i}; cat ${i}`),
+      ].join('\n'),
+    );
+    const text = out
       .replace(/id: \d+|;; Query time.*|;; WHEN.*|;; MSG SIZE.*|; COOKIE.*|; <<>>.*|;; SERVER.*/g, '')
-      .replace(/[\d.]+ ?(ms|msec)\b/g, '#')
-      .replace(/\d+ ?(ms|milliseconds)\b/g, '#');
-    return `${status} ${text}`;
+      .replace(/\d+ ?milliseconds|[\d./]+ ?ms\b/g, '#')
+      .replace(/COMMAND (\d+)/g, (_, i) => `COMMAND ${plain(commands[Number(i)] as string)}`);
+    return plain(text);
   }
 
-  const pairs: [what: string, there: () => string, not: string][] = [
-    ['a container of the same subnet', () => VAULT, '20.1.1.78'],
-    ['a container of the same subnet, IPv6', () => VAULT6, 'fd00:1::78'],
-    ['a container of a network of the other alone', () => HIDDEN, '10.67.0.2'],
-    ["the router's end of the other's way out", () => red.router, '100.127.255.201'],
-    ["the host's end of the other's way out", () => red.host, '100.127.255.200'],
-    ["the router's end of the other's way out, IPv6", () => red.router6, 'fd6f:6e74:6976::ffff:1'],
-    ["the host's end of the other's way out, IPv6", () => red.host6, 'fd6f:6e74:6976::ffff:0'],
+  const unused = (kind: 'host' | 'router'): string =>
+    ['100.127.3.', '100.127.4.', '100.127.5.']
+      .map((prefix) => `${prefix}${kind === 'host' ? 200 : 201}`)
+      .find((address) => ![red, blue].some((transit) => transit[kind] === address)) as string;
+  const pairs: [what: string, there: () => string, not: () => string][] = [
+    ['a container of the same subnet', () => VAULT, () => '20.1.1.78'],
+    ['a container of the same subnet, IPv6', () => VAULT6, () => 'fd00:1::78'],
+    ['a container of a network of the other alone', () => HIDDEN, () => '10.67.0.2'],
+    ["the router's end of the other's way out", () => red.router, () => unused('router')],
+    ["the host's end of the other's way out", () => red.host, () => unused('host')],
+    ["the router's end of the other's way out, IPv6", () => red.router6, () => 'fd6f:6e74:6976::ffff:1'],
+    ["the host's end of the other's way out, IPv6", () => red.host6, () => 'fd6f:6e74:6976::ffff:0'],
   ];
   it.each(pairs)('of %s: it looks as if nobody were there', async (_, there, not) => {
     const probes = (target: string): string[] => {
@@ -540,48 +565,94 @@ describe('nothing is learnt', () => {
         `ping -c 1 -W 1 ${target}`,
         `ping -c 1 -W 1 -t 1 ${target}`,
         `ping -c 1 -W 1 -t 2 ${target}`,
-        `curl -sS -m 1 'http://${url}/'`,
-        `curl -sS -m 1 'http://${url}:8080/'`,
-        `dig +tries=1 +time=1 @${target} db`,
-        `dig +tries=1 +time=1 +tcp @${target} db`,
+        `curl -sS -m 2 'http://${url}/'`,
+        `curl -sS -m 2 'http://${url}:8080/'`,
+        `dig +tries=1 +time=2 @${target} db`,
+        `dig +tries=1 +time=2 +tcp @${target} db`,
         ...(target.includes(':') ? [] : [`arping -c 1 -w 1 -I eth0 ${target} | grep -c reply`]),
       ];
     };
-    const [exists, not_] = [probes(there()), probes(not)];
-    for (const [i, command] of exists.entries())
-      expect(`${command.split(' ')[0]} ${await seen(command, there())}`, command).toBe(
-        `${command.split(' ')[0]} ${await seen(not_[i] as string, not)}`,
-      );
+    const of = (target: string): Promise<string> => seen([target], probes(target));
+    expect(await of(there())).toBe(await of(not()));
   });
 
   const servers = ['127.0.0.11', GATEWAY, NAMESERVER, NAMESERVER6, OUTSIDE];
   it.each(servers)('from the nameserver, asked by way of %s', async (server) => {
-    const forms = (name: string): string[] => [
-      name,
-      name.toUpperCase(),
-      `${name}.net`,
-      `${name}.net.red`,
-      `${name}.NET.RED`,
-      `${name}.hidden`,
-      `${name}.hidden.red`,
-      `red-${name === 'vault' ? 'c' : 'x'}.net.red`,
-    ];
-    const ask = (name: string, more = ''): string => `dig +tries=1 +time=2 ${more} @${server} ${name}`;
-    const [exists, not] = [forms('vault'), forms('nobdy')];
-    for (const [i, name] of exists.entries())
-      for (const more of ['', '-t ANY', '-t AAAA', '+tcp']) {
-        const other = not[i] as string;
-        const answer = await seen(ask(name, more), name);
-        expect(answer, `${more} ${name}`).toBe(await seen(ask(other, more), other));
-        expect(answer).not.toMatch(/20\.1\.1\.|10\.66\.|fd00:/);
-      }
-    const reverse = ['77.1.1.20.in-addr.arpa', '78.1.1.20.in-addr.arpa'] as const;
-    expect(await seen(ask(reverse[0], '-t PTR'), reverse[0])).toBe(
-      await seen(ask(reverse[1], '-t PTR'), reverse[1]),
-    );
-    const strangers = ['2.0.66.10.in-addr.arpa', '2.0.67.10.in-addr.arpa'] as const;
-    expect(await seen(ask(strangers[0], '-t PTR'), strangers[0])).toBe(
-      await seen(ask(strangers[1], '-t PTR'), strangers[1]),
-    );
+    const of = (name: string, container: string, ...reverse: string[]): Promise<string> => {
+      const forms = [
+        ...[name, name.toUpperCase(), `${name}.net`, `${name}.net.red`, `${name}.NET.RED`],
+        ...[`${name}.hidden`, `${name}.hidden.red`, `${container}.net.red`],
+      ];
+      const asked = forms.flatMap((form) => ['', '-t ANY ', '-t AAAA ', '+tcp '].map((more) => more + form));
+      const commands = [...asked, ...reverse.map((address) => `-x ${address}`)];
+      const labels = (address: string): string => `${address.split('.').reverse().join('.')}.in-addr.arpa`;
+      return seen(
+        [name, name.toUpperCase(), container, ...reverse, ...reverse.map(labels)],
+        commands.map((command) => `dig +tries=1 +time=5 @${server} ${command}`),
+      );
+    };
+    const answers = await of('vault', 'red-c', VAULT, HIDDEN);
+    expect(answers).toBe(await of('nobdy', 'red-x', '20.1.1.78', '10.67.0.2'));
+    expect(answers).toMatch(/NXDOMAIN/);
+    expect(answers).not.toMatch(/20\.1\.1\.\d|10\.66\.|fd00:/);
+  });
+});
+
+describe("a tenant's removal", () => {
+  /** Of a database that its server keeps locked: from a copy, with its journal. */
+  function rowsOf(file: string, table: string): string {
+    const copy = path.join(temporaryFolder(), 'copy.db');
+    for (const end of ['', '-wal']) if (fs.existsSync(file + end)) fs.copyFileSync(file + end, copy + end);
+    const db = new DatabaseSync(copy);
+    const rows = db.prepare(`SELECT * FROM ${table}`).all();
+    db.close();
+    expect(rows.length).toBeGreaterThan(0);
+    return JSON.stringify(rows);
+  }
+
+  it('leaves nothing of it, and the other as it was', async () => {
+    for (const host of ['node1', 'node2']) {
+      const ids = await docker(host, 'ps', '-aq', '--filter', 'name=red-');
+      await docker(host, 'rm', '-f', ...ids.split('\n'));
+    }
+    await netctl('group', 'rm', '-t', 'red', 'web');
+    for (const network of ['net', 'hidden']) await netctl('net', 'rm', '-t', 'red', network);
+    await netctl('tenant', 'rm', 'red');
+    expect(await differences()).toBe('');
+
+    const api = async (path: string): Promise<string> =>
+      must('node1', 'sh', '-c', `curl -sf $NETMASTER/api/v1/${path}/`);
+    for (const path of ['tenants', 'networks', 'endpointGroups', 'inspect/endpoints'])
+      expect(await api(path)).not.toMatch(/red/);
+    expect(rowsOf(`${dataFolder(LAB)}/netmaster.db`, 'entry')).not.toMatch(/\bred\b/);
+    for (const host of ['node1', 'node2']) {
+      await until(
+        'Docker to let go of the networks',
+        async () => !(await docker(host, 'network', 'ls')).includes('/red'),
+      );
+      expect(await must(host, 'ip', 'netns', 'list')).not.toMatch(/contiv-red/);
+      expect(await must(host, 'ip', 'link')).not.toContain(exitDevice('red'));
+      for (const address of [red.router, red.router6])
+        expect(await must(host, 'nft', 'list', 'table', 'inet', 'contiv')).not.toContain(`${address} `);
+      await until(
+        "the agent's files",
+        async () =>
+          (await on(host, 'grep', '-l', '"red', '-r', '/var/lib/contiv', '--include=*.json')).status === 1,
+      );
+      await until(
+        "the agent's copy",
+        async () => !/\bred\b/.test(rowsOf(`${hostFolder(LAB, host)}/contiv/view.db`, 'object')),
+      );
+    }
+    expect((await attacker('curl', '-s', '-m', '5', 'http://db/')).out).toBe('blue\n');
+  });
+
+  it('makes room for another of the same name, which starts afresh', async () => {
+    await netctl('tenant', 'create', 'red');
+    await netctl('net', 'create', 'net', '-t', 'red', '--subnet=20.1.1.0/24', `--gateway=${GATEWAY}`);
+    expect(await run('node1', 'red-new', 'net/red')).toBe('20.1.1.2');
+    expect((await inside('node1', 'red-new', 'dig', '+noall', '+comments', 'db')).out).toMatch(/NXDOMAIN/);
+    expect((await inside('node1', 'red-new', 'dig', '+noall', '+comments', 'vault')).out).toMatch(/NXDOMAIN/);
+    expect(await pings('node1', 'red-new', '20.1.1.3')).toBe(false);
   });
 });
