@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { isolate, sh } from '../../test/isolation.ts';
 import { type Netlink, openNetlink } from './netlink.ts';
 import * as route from './route.ts';
@@ -14,11 +14,16 @@ const qdiscs = (of: number): traffic.Qdisc[] =>
 
 beforeAll(() => {
   isolate();
+  // No packets but the tests' own.
+  sh('sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1');
   netlink = openNetlink();
   netlink.request(route.addVeth({ name: 'va', mtu: 1500 }, { name: 'vb', mtu: 1500 }));
   netlink.request(route.addIfb('fb'));
   for (const name of ['va', 'vb', 'fb']) netlink.request(route.setLink(index(name), { up: true }));
   [device, ifb] = [index('va'), index('fb')];
+});
+afterEach(() => {
+  for (const qdisc of qdiscs(device)) netlink.request(traffic.deleteQdisc(qdisc));
 });
 afterAll(() => netlink.close());
 
@@ -107,7 +112,6 @@ describe('an ingress', () => {
   ])('has no redirection where the filter %s', (_, filter) => {
     sh(`tc qdisc add dev va ingress; tc filter add dev va ingress protocol all u32 ${filter}`);
     expect(traffic.listFilters(netlink, device)).toEqual([{ kind: 'u32' }]);
-    sh('tc qdisc del dev va ingress');
   });
 
   it('gives what it redirects back as received by the device that it came from', () => {

@@ -128,7 +128,7 @@ describe('a change', () => {
     established(limit({ bitsPerSecond: 1e9 }));
     const { stop, passed } = stream('box1', '10.0.2.2');
     passed(1e6);
-    expect(established(limit({ bitsPerSecond: 20e6 })).writes).toBe(2);
+    expect(established(limit({ bitsPerSecond: 5e6 })).writes).toBe(2);
     passed(100e3);
     expect(established(limit({ bitsPerSecond: 1e9 })).writes).toBe(2);
     passed(1e6);

@@ -13,8 +13,8 @@
  * TCP payload 1.7 % less (IPv6: 3.1 %), frames on the wire 3 % more. Small packets count with their headers: of
  * packets with 100 bytes of payload, 72 % of the rate is payload.
  *
- * Burst: 20 ms at the rate, as a busy machine's timers may be that late and a longer stall is bandwidth lost (0.2 % over ten
- * seconds). Where that is less than a super-packet (GSO), below 28 mbps, ten frames, TCP's first window (RFC 6928):
+ * Burst: 50 ms at the rate, as a busy machine serves a queue that late, and what a longer stall leaves unused is lost (0.5 %
+ * over ten seconds). Where that is less than a super-packet (GSO), below 11 mbps, ten frames, TCP's first window (RFC 6928):
  * at 1 mbps that is 1.2 % more than the rate over ten seconds. A burst that was set is raised to 4 ms, a tick of the
  * kernel's clock: with less the rate is not reached (tc-tbf(8); 16 KB at 1 gbps gave 0.8 gbps). A bucket cuts
  * super-packets that are longer than its burst: at low rates no packet holds the queue for half a second.
@@ -60,7 +60,7 @@ const ETHERNET = 14;
 const VLAN_TAG = 4;
 const IP_AND_UDP = 28;
 const SHORT_BURST_FRAMES = 10;
-const BURST_SECONDS = 0.02;
+const BURST_SECONDS = 0.05;
 const LEAST_BURST_SECONDS = 0.004;
 const LEAST_QUEUE_FRAMES = 36;
 const QUEUE_SECONDS = 0.05;
