@@ -5,6 +5,19 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { COMMANDS } from './commands.ts';
 import { netctl } from './run.ts';
 
+const END = { asked: 'a', address: '20.1.1.2', name: 'container a' };
+const SIDE = { considered: [], verdict: 'allow', why: 'no rule' };
+const TRACE = {
+  tenant: 'default',
+  protocol: 6,
+  from: END,
+  to: END,
+  verdict: 'allow',
+  out: SIDE,
+  in: SIDE,
+  notes: [],
+};
+
 let server: Server;
 let sent: [request: string, body: unknown][] = [];
 const missing = new Set<string>();
@@ -16,7 +29,8 @@ beforeAll(async () => {
     sent.push([`${request.method} ${request.url}`, body === '' ? undefined : JSON.parse(body)]);
     const isList = request.method === 'GET' && /^\/api\/v1\/\w+\/$/.test(request.url ?? '');
     response.writeHead(missing.has(request.url ?? '') ? 404 : 200);
-    response.end(isList ? '[]' : '{}');
+    const isTrace = request.url?.startsWith('/api/v1/trace') === true;
+    response.end(isList ? '[]' : isTrace ? JSON.stringify(TRACE) : '{}');
   });
   await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
 });
