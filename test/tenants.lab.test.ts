@@ -486,7 +486,10 @@ describe('an attacker', () => {
       () =>
         shell(
           targets()
-            .map((to) => `dig +tries=1 +time=1 @${to} vault.net & dig +tcp +tries=1 +time=1 @${to} vault`)
+            .map(
+              (to) =>
+                `dig +tries=1 +time=1 @${to} vault & dig +tries=1 +time=1 @${to} example.com & dig +tcp +tries=1 +time=1 @${to} example.com &`,
+            )
             .join('\n')
             .concat('\nwait'),
         ),
@@ -559,16 +562,21 @@ describe('nothing is learnt', () => {
     ["the host's end of the other's way out, IPv6", () => red.host6, () => 'fd6f:6e74:6976::ffff:0'],
   ];
   it.each(pairs)('of %s: it looks as if nobody were there', async (_, there, not) => {
+    // Only answers are looked at: whether silence is said to be `unreachable` is a matter of the kernel's rate limit
+    // (net/ipv4/route.c, ip_error: five at once, then one a second). Only traceroute shows it, and waits for its turn.
+    // The nameserver says SERVFAIL after 2 s without an answer.
     const probes = (target: string): string[] => {
       const url = target.includes(':') ? `[${target}]` : target;
+      const http = (port: number): string =>
+        `curl -sv -m 2 'http://${url}:${port}/' 2>&1 | grep -o 'refused\\|HTTP/.*'`;
+      const ask = (more: string): string =>
+        `dig +tries=1 +time=6 ${more} @${target} example.com | grep -o 'status: [A-Z]*\\|refused\\|203.*'`;
       return [
-        `ping -c 1 -W 1 ${target}`,
-        `ping -c 1 -W 1 -t 1 ${target}`,
-        `ping -c 1 -W 1 -t 2 ${target}`,
-        `curl -sS -m 2 'http://${url}/'`,
-        `curl -sS -m 2 'http://${url}:8080/'`,
-        `dig +tries=1 +time=2 @${target} db`,
-        `dig +tries=1 +time=2 +tcp @${target} db`,
+        `sleep 5; traceroute -n -q 1 -m 2 -w 1 ${target} | sed 's/ [0-9.]* ms//'`,
+        `ping -c 1 -W 1 ${target} | grep -o 'ttl=.*'`,
+        ...[80, 8080, 53].map((port) => http(port)),
+        ask('+notcp'),
+        ask('+tcp'),
         ...(target.includes(':') ? [] : [`arping -c 1 -w 1 -I eth0 ${target} | grep -c reply`]),
       ];
     };
@@ -594,7 +602,7 @@ describe('nothing is learnt', () => {
     const answers = await of('vault', 'red-c', VAULT, HIDDEN);
     expect(answers).toBe(await of('nobdy', 'red-x', '20.1.1.78', '10.67.0.2'));
     expect(answers).toMatch(/NXDOMAIN/);
-    expect(answers).not.toMatch(/20\.1\.1\.\d|10\.66\.|fd00:/);
+    expect(answers).not.toMatch(/20\.1\.1\.(2|3|77)\b|10\.66\.|fd00:/);
   });
 });
 
@@ -620,10 +628,10 @@ describe("a tenant's removal", () => {
     await netctl('tenant', 'rm', 'red');
     expect(await differences()).toBe('');
 
-    const api = async (path: string): Promise<string> =>
-      must('node1', 'sh', '-c', `curl -sf $NETMASTER/api/v1/${path}/`);
-    for (const path of ['tenants', 'networks', 'endpointGroups', 'inspect/endpoints'])
-      expect(await api(path)).not.toMatch(/red/);
+    const api = async (collection: string): Promise<string> =>
+      must('node1', 'sh', '-c', `curl -sf $NETMASTER/api/v1/${collection}/`);
+    for (const collection of ['tenants', 'networks', 'endpointGroups'])
+      expect(await api(collection)).not.toMatch(/red/);
     expect(rowsOf(`${dataFolder(LAB)}/netmaster.db`, 'entry')).not.toMatch(/\bred\b/);
     for (const host of ['node1', 'node2']) {
       await until(
