@@ -27,12 +27,12 @@ module.exports = {
     only(
       'compile-knows-no-kernel',
       '^src/netplugin/compile/',
-      '^src/(model/|netplugin/(compile/|state|view|constants))',
+      '^src/(model/|netplugin/(compile/|state|view|ready|constants))',
     ),
     only(
       'dns-knows-no-kernel',
       '^src/netplugin/dns/',
-      '^src/(model/|client/protocol|netplugin/(dns/|view|constants|dataplane/index))',
+      '^src/(model/|client/protocol|netplugin/(dns/|view|ready|constants|dataplane/index))',
     ),
     only(
       'dataplane-knows-state',

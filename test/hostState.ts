@@ -22,6 +22,7 @@ import type {
   RemoteHost,
   Router,
   RuleSet,
+  Service,
 } from '../src/netplugin/state.ts';
 import { sh } from './isolation.ts';
 
@@ -76,6 +77,7 @@ export interface Case {
   readonly ruleSets?: readonly RuleSet[];
   readonly ranges?: Router['ranges'];
   readonly publications?: readonly Publication[];
+  readonly services?: readonly Service[];
 }
 
 export function router(given: Case): Router {
@@ -101,6 +103,7 @@ export function router(given: Case): Router {
     subnets: SUBNETS.map((prefix) => ({ prefix, network: vni })),
     gateways: GATEWAYS,
     publications,
+    services: given.services ?? [],
     ruleSets: given.ruleSets ?? [],
     ranges: given.ranges ?? [],
   };

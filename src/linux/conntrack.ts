@@ -76,19 +76,13 @@ export function listConnections(netlink: Netlink, version: 4 | 6): Connection[] 
   }));
 }
 
-/** Forgets every connection that has one of these addresses on any side. Answers how many. */
-export function forgetConnections(netlink: Netlink, addresses: ReadonlySet<string>): number {
+/** Forgets those connections. Answers how many. */
+export function forgetConnections(netlink: Netlink, which: (connection: Connection) => boolean): number {
   let count = 0;
   for (const family of [AF_INET, AF_INET6])
     for (const connection of dump(netlink, family)) {
-      const { original, reply, raw } = connection;
-      if (
-        ![original.source, original.destination, reply.source, reply.destination].some((a) =>
-          addresses.has(a),
-        )
-      )
-        continue;
-      const tuple = raw.get(CTA_TUPLE_ORIG) ?? EMPTY;
+      if (!which(connection)) continue;
+      const tuple = connection.raw.get(CTA_TUPLE_ORIG) ?? EMPTY;
       const [error] = netlink.batch([
         {
           type: DELETE,

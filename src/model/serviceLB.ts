@@ -57,13 +57,15 @@ export function parseSelector(text: string): readonly [label: string, value: str
   return match === null ? undefined : [match[1] as string, match[2] as string];
 }
 
-/** Whether labels carry all selectors. */
-export function selects(service: ServiceLB, labels: Readonly<Record<string, string>> | undefined): boolean {
-  return service.selectors.every((text) => {
-    const selector = parseSelector(text);
-    return selector !== undefined && labels !== undefined && labels[selector[0]] === selector[1];
-  });
+type Labels = Readonly<Record<string, string>> | undefined;
+
+/** Answers whether labels carry all selectors; for many labels. */
+export function selectorOf(service: ServiceLB): (labels: Labels) => boolean {
+  const selectors = service.selectors.map(parseSelector);
+  return (labels) => labels !== undefined && selectors.every((s) => s !== undefined && labels[s[0]] === s[1]);
 }
+
+export const selects = (service: ServiceLB, labels: Labels): boolean => selectorOf(service)(labels);
 
 export const serviceLB: Kind<typeof ServiceLBSchema> = {
   name: 'serviceLB',

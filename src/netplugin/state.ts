@@ -33,6 +33,8 @@ export interface Router {
   /** Gateway addresses, which this router answers for on every host. */
   readonly gateways: readonly string[];
   readonly publications: readonly Publication[];
+  /** The tenant's services, wherever their providers run. */
+  readonly services: readonly Service[];
   /** Rule sets of the groups that have endpoints here. */
   readonly ruleSets: readonly RuleSet[];
   /** Disjoint ranges of addresses that the rules here tell apart. */
@@ -147,6 +149,24 @@ export interface AddressRange {
   readonly first: string;
   readonly last: string;
   readonly range: number;
+}
+
+/**
+ * A virtual address (IPv4, as the model has it) that leads to its providers. The client's router chooses one for each
+ * connection, so that policy judges the real provider, and answers itself for what no provider does.
+ */
+export interface Service {
+  readonly name: string;
+  readonly address: string;
+  readonly ports: readonly ServicePort[];
+  /** IPv4 addresses by slot. Which has which slot means nothing: those that stay keep theirs (compile/services.ts). */
+  readonly providers: readonly string[];
+}
+
+export interface ServicePort {
+  readonly protocol: 'tcp' | 'udp';
+  readonly port: number;
+  readonly providerPort: number;
 }
 
 /** A published port: host address and port to an endpoint. */

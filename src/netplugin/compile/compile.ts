@@ -3,6 +3,7 @@
  *
  *   view, local --routers--> Router: tunnels, ports, remote hosts      one for each tenant with attachments here
  *               --policy---> RuleSets, ranges (policy.ts)
+ *               --services-> Service (services.ts)
  *               --exits----> Exit: transit pair, published ports
  *
  * A compiler remembers the parts that it made: what follows from the same objects is the same object again (memo.ts).
@@ -24,6 +25,7 @@ import {
   vtepMac,
 } from './names.ts';
 import { type CompiledPolicy, compilePolicy } from './policy.ts';
+import { compileServices } from './services.ts';
 
 /** Outer Ethernet, IP, UDP and VXLAN headers (RFC 7348). */
 const ENCAPSULATION = { 4: 50, 6: 70 } as const;
@@ -117,6 +119,10 @@ function compileRouter(
       publications.toSorted(
         byFirst((p) => `${p.protocol} ${String(p.hostPort).padStart(5, '0')} ${p.address} ${p.hostAddress}`),
       ),
+    ),
+    services: compileServices(
+      { tenant, mine, networks, here: attachments.map((a) => a.endpoint), view, local },
+      memo,
     ),
     ruleSets: policy.ruleSets,
     ranges: policy.ranges,

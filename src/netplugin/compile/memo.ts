@@ -3,8 +3,11 @@
  * compile costs what changed. Forgetting is always right; what a whole pass did not ask for is forgotten.
  */
 export interface Memo {
-  /** `make()` where `key` was not asked for in the last pass or its inputs were others. */
-  use<T>(key: string, inputs: readonly unknown[], make: () => T): T;
+  /**
+   * `make()` where `key` was not asked for in the last pass or its inputs were others. It may lean on what was there
+   * before, only as far as anything else would do as well.
+   */
+  use<T>(key: string, inputs: readonly unknown[], make: (before: T | undefined) => T): T;
   /** Ends a pass. */
   turn(): void;
 }
@@ -18,7 +21,7 @@ export function openMemo(): Memo {
   let last = new Map<string, Kept>();
   let now = new Map<string, Kept>();
   return {
-    use<T>(key: string, inputs: readonly unknown[], make: () => T): T {
+    use<T>(key: string, inputs: readonly unknown[], make: (before: T | undefined) => T): T {
       const kept = now.get(key) ?? last.get(key);
       const same =
         kept !== undefined &&
@@ -28,7 +31,7 @@ export function openMemo(): Memo {
         now.set(key, kept);
         return kept.value as T;
       }
-      const made = make();
+      const made = make(kept?.value as T | undefined);
       const value = kept !== undefined && equal(kept.value, made) ? (kept.value as T) : made;
       now.set(key, { inputs, value });
       return value;

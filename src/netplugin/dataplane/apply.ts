@@ -31,6 +31,7 @@ import { DENIED_LOG, NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { Exit, HostState, Router } from '../state.ts';
 import { type Entry, listEntries, routerEntries } from './entries.ts';
 import { establishExits, type OpenExits } from './exits.ts';
+import { endedBy } from './forget.ts';
 import type { ApplyReport, NameserverSockets, OriginalDestination } from './index.ts';
 import { deleteLinks, establishLinks } from './links.ts';
 import {
@@ -207,7 +208,9 @@ export function openApplier(): Applier {
       read ||= links.some((l) => indices.has(l.name) && indices.get(l.name) !== l.index);
     }
     const entries = routerEntries(router, exit);
-    const complete = establishEntries(open, entries, links, read, pass);
+    const { complete, gone } = establishEntries(open, entries, links, read, pass);
+    const ended = endedBy(gone, before?.router.services, router.services);
+    if (ended !== undefined) pass.writes += forgetConnections(open.netfilter, ended);
     const limits =
       read || before === undefined || !sameParts(before.router.ports, router.ports)
         ? limitBandwidth(open, router, links, before?.limits, pass)
@@ -340,14 +343,14 @@ const linksDiffer = (before: Established, router: Router, exit: Exit | undefined
 const sameParts = (a: readonly object[], b: readonly object[]): boolean =>
   a.length === b.length && a.every((part, i) => part === b[i]);
 
-/** Answers whether every entry could be written. */
+/** Answers whether every entry could be written, and the endpoints' addresses that lead nowhere any more. */
 function establishEntries(
   open: OpenRouter,
   wanted: ReadonlyMap<object, readonly Entry[]>,
   links: readonly route.Link[],
   read: boolean,
   pass: Pass,
-): boolean {
+): { complete: boolean; gone: ReadonlySet<string> } {
   const indices = new Map(links.map((l) => [l.name, l.index]));
   const before = open.established;
   const { gone, added } = difference(before?.entries ?? new Map(), wanted);
@@ -385,13 +388,9 @@ function establishEntries(
     if (error !== undefined && !['ESRCH', 'ENOENT', 'EADDRNOTAVAIL', 'ENODEV'].includes(error.code))
       pass.failed.push({ message: `${open.name}: ${error.message}` });
 
-  // A policy decision stands for a connection: the next owner of an address must not inherit it.
   const left = new Set([...added.values()].map((entry) => entry.endpoint));
-  const forgotten = new Set(
-    [...gone.values()].flatMap(({ endpoint }) => (endpoint !== '' && !left.has(endpoint) ? [endpoint] : [])),
-  );
-  if (forgotten.size > 0) pass.writes += forgetConnections(open.netfilter, forgotten);
-  return adding.length === additions.length;
+  const lost = [...gone.values()].map((entry) => entry.endpoint).filter((e) => e !== '' && !left.has(e));
+  return { complete: adding.length === additions.length, gone: new Set(lost) };
 }
 
 /** By text, from the parts that are not in both. */

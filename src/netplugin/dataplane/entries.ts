@@ -4,12 +4,13 @@
  *
  *   Port          /32 and /128 routes, neighbours, the gateway on the device
  *   RemoteHost    a route an address, a neighbour and a forwarding entry a tunnel
+ *   Service       its address on the loopback device: the router answers pings, and refuses what no provider takes
  *   subnets, gateways, Exit
  */
 import type { Request } from '../../linux/netlink.ts';
 import * as route from '../../linux/route.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
-import type { Exit, Port, RemoteHost, Router, Subnet } from '../state.ts';
+import type { Exit, Port, RemoteHost, Router, Service, Subnet } from '../state.ts';
 
 export const LOOPBACK = 'lo';
 export const UPLINK = 'uplink';
@@ -129,6 +130,8 @@ const gatewayEntries = once((gateways: readonly string[]) =>
   [...gateways, NAMESERVER, NAMESERVER6].map((address) => addressEntry(LOOPBACK, address, bits(address))),
 );
 
+const serviceEntries = once(({ address }: Service) => [addressEntry(LOOPBACK, address, bits(address))]);
+
 const exitEntries = once((exit: Exit) => {
   const entries = [
     addressEntry(UPLINK, exit.routerAddress, 31),
@@ -150,6 +153,7 @@ export function routerEntries(router: Router, exit: Exit | undefined): Map<objec
   const parts = new Map<object, readonly Entry[]>();
   parts.set(router.gateways, gatewayEntries(router.gateways));
   parts.set(router.subnets, subnetEntries(router.subnets));
+  for (const service of router.services) parts.set(service, serviceEntries(service));
   for (const remote of router.hosts) parts.set(remote, hostEntries(remote));
   if (exit !== undefined) parts.set(exit, exitEntries(exit));
   for (const port of router.ports) parts.set(port, portEntries(port));

@@ -5,7 +5,7 @@
 import type { HostState, Router } from '../state.ts';
 
 /** Lists of parts, and lists that are a part as a whole. */
-const LISTS = ['tunnels', 'ports', 'hosts', 'ruleSets'] as const;
+const LISTS = ['tunnels', 'ports', 'hosts', 'services', 'ruleSets'] as const;
 const WHOLE = ['subnets', 'gateways', 'publications', 'ranges'] as const;
 
 type Packed = Pick<Router, 'tenant' | 'namespace'> &
@@ -39,6 +39,7 @@ export function openPacker(): (state: HostState) => Parcel {
       tunnels: router.tunnels.map(number),
       ports: router.ports.map(number),
       hosts: router.hosts.map(number),
+      services: router.services.map(number),
       ruleSets: router.ruleSets.map(number),
       subnets: number(router.subnets),
       gateways: number(router.gateways),
@@ -70,6 +71,7 @@ export function openUnpacker(): (parcel: Parcel) => HostState {
         tunnels: list(router.tunnels),
         ports: list(router.ports),
         hosts: list(router.hosts),
+        services: list(router.services),
         ruleSets: list(router.ruleSets),
         subnets: part(router.subnets),
         gateways: part(router.gateways),

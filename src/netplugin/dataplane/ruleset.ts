@@ -6,6 +6,7 @@
  *              dscp      what the group's network profile says
  *              ttl       the router is invisible within a network, one hop between networks
  *              apart     the tenants' ways out are nobody's destination
+ *              serve     a provider for each connection to a service
  *              names     port 53 to the gateway, to the nameserver and to outside resolvers
  *              judge     the policy of the groups of our endpoints, once a connection
  *              forward   established; never from tunnel to tunnel; from outside only to published ports
@@ -31,6 +32,7 @@ import type {
   RemoteHost,
   Router,
   RuleSet,
+  Service,
   Subnet,
 } from '../state.ts';
 import { DSCP_MAPS, dscpChains, dscpElement } from './dscp.ts';
@@ -89,6 +91,8 @@ const portElements = once((port: Port) => {
     add('sources', address, `"${port.device}" . ${address}`);
   add('network', '', `"${port.device}" : ${port.network}`);
   for (const address of port.addresses) {
+    for (const own of [...port.addresses, ...port.alsoFrom])
+      if (!isV6(address) && !isV6(own)) add('own', address, `${own} . ${address}`);
     if (port.group !== 0) add('members', address, `${address} : ${port.group}`);
     if (port.judgedIn !== 0) add('judged_in', address, `${address} : ${port.judgedIn}`);
     if (port.dscp !== undefined) add(DSCP_MAPS[4], address, dscpElement(address, port.dscp));
@@ -116,6 +120,19 @@ const publicationElements = once((publications: readonly Publication[]) => {
 const subnetElements = once((subnets: readonly Subnet[]) => {
   const { add, elements } = collect();
   for (const { prefix, network } of subnets) add('same', prefix, `${network} . ${prefix}`);
+  return elements;
+});
+
+const serviceElements = once(({ address, ports, providers }: Service) => {
+  const { add, elements } = collect();
+  add('services', address, address);
+  const size = SERVICE_SIZES.find((n) => n >= providers.length) ?? MAX_SERVICE_SIZE;
+  for (const { protocol, port, providerPort } of ports) {
+    const key = `${address} . ${protocol} . ${port}`;
+    if (providers.length > 0) add('service_size', address, `${key} : ${size}`);
+    for (const [slot, provider] of providers.entries())
+      add('service_to', address, `${key} . ${slot} : ${provider} . ${providerPort}`);
+  }
   return elements;
 });
 
@@ -228,10 +245,42 @@ ${judge('judge_out', -20, 'iifname != "ct*" accept', 'saddr', 'daddr', 'judged_o
 ${judge('judge_in', -10, 'oifname != "ct*" accept', 'daddr', 'saddr', 'judged_in')}
 `;
 
+/** Slots of a service's port as a power of two: what `numgen` draws from must stand in a rule. */
+const MAX_SERVICE_SIZE = 4096;
+const SERVICE_SIZES = Array.from({ length: Math.log2(MAX_SERVICE_SIZE) + 1 }, (_, i) => 2 ** i);
+/** Draws before one that cannot miss: less than one connection in a thousand needs it, as more than half of the slots are taken. */
+const DRAWS = 10;
+
+/**
+ * Chooses a provider: draws a slot until one is taken. Of n providers each gets one of n connections, at any n; one more
+ * or less changes its own element, at times the size. Beyond 4096 providers the others wait.
+ */
+const SERVICES = `
+set services { type ipv4_addr; }
+map service_size { type ipv4_addr . inet_proto . inet_service : mark; }
+map service_to { type ipv4_addr . inet_proto . inet_service . mark : ipv4_addr . inet_service; }
+set own { type ipv4_addr . ipv4_addr; }
+chain lead {
+  dnat ip to ip daddr . meta l4proto . th dport . meta mark map @service_to
+}
+${SERVICE_SIZES.map((size) => {
+  const draws = [...Array.from({ length: size === 1 ? 0 : DRAWS }, () => size), Math.ceil(size / 2)];
+  return `chain pick_${size} {
+${draws.map((n) => `  meta mark set ${n === 1 ? 0 : `numgen random mod ${n}`} jump lead`).join('\n')}
+}`;
+}).join('\n')}
+chain serve {
+  meta mark set 0
+  meta mark set ip daddr . meta l4proto . th dport map @service_size
+  meta mark vmap { ${SERVICE_SIZES.map((size) => `${size} : goto pick_${size}`).join(', ')} }
+}
+`;
+
 export function routerTable(router: Router, exit: Exit | undefined): Table {
   const parts = new Map<object, Elements>();
   for (const port of router.ports) parts.set(port, portElements(port));
   for (const host of router.hosts) parts.set(host, hostElements(host));
+  for (const service of router.services) parts.set(service, serviceElements(service));
   for (const ruleSet of router.ruleSets) parts.set(ruleSet, ruleSetElements(ruleSet));
   parts.set(router.subnets, subnetElements(router.subnets));
   parts.set(router.ranges, rangeElements(router.ranges));
@@ -246,7 +295,7 @@ export function routerTable(router: Router, exit: Exit | undefined): Table {
   return {
     name: `inet ${NFT_TABLE}`,
     parts,
-    body: `${POLICY}
+    body: `${POLICY}${SERVICES}
 set sources { type ifname . ipv4_addr; }
 set sources6 { type ifname . ipv6_addr; }
 set remotes { type ether_addr . ipv4_addr; }
@@ -292,6 +341,7 @@ chain apart {
 }
 chain names {
   type nat hook prerouting priority -100; policy accept;
+  iifname "ct*" ip daddr @services goto serve
   iifname "ct*" meta l4proto { tcp, udp } th dport 53 fib daddr type local dnat ip to ${NAMESERVER}
   iifname "ct*" meta l4proto { tcp, udp } th dport 53 fib daddr type local dnat ip6 to ${NAMESERVER6}
   iifname "ct*" meta l4proto { tcp, udp } th dport 53 fib daddr oifname "uplink" dnat ip to ${NAMESERVER}
@@ -325,6 +375,7 @@ chain input {
 }
 chain out {
   type nat hook postrouting priority 100; policy accept;
+  oifname "ct*" ct status dnat ip saddr . ip daddr @own snat ip to ${NAMESERVER}
   ${snat.join('\n  ')}
 }
 `,

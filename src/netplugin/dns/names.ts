@@ -2,7 +2,7 @@
  * Names as one tenant's containers see them, as a function of the view: which addresses a name has, or that
  * it is none of ours.
  *
- *   web                   in the caller's networks: container, then alias, then group
+ *   web                   in the caller's networks: container, then alias, then service, then group
  *   web.contiv-net        in any network of the tenant
  *   web.contiv-net.blue   the same, with the tenant's own name
  *
@@ -11,6 +11,7 @@
 import type { WatchedObject } from '../../client/protocol.ts';
 import { addressNumber, contains, numberAddress, parseSubnet, type Subnet } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
+import { answers, ready } from '../ready.ts';
 import type { View } from '../view.ts';
 
 export interface Question {
@@ -28,9 +29,9 @@ export type NameAnswer =
   /** Not ours: ask others. */
   | { readonly kind: 'forward' };
 
-/** Endpoints that one name means. */
+/** What one name means: endpoints, or a service. */
 interface Members {
-  readonly endpoints: Endpoint[];
+  readonly endpoints: Pick<Endpoint, 'status' | 'ipAddress'>[];
   turn: number;
   /** Of AAAA: who asks for both each time must not be led past every other member. */
   turn6?: number;
@@ -50,10 +51,17 @@ interface TenantTable {
   /** By network, then by kind in order of precedence, then by name in lower case. */
   readonly networks: Map<
     string,
-    { containers: Map<string, Members>; aliases: Map<string, Members>; groups: Map<string, Members> }
+    {
+      containers: Map<string, Members>;
+      aliases: Map<string, Members>;
+      services: Map<string, Members>;
+      groups: Map<string, Members>;
+    }
   >;
   /** By address: the endpoint that has it, and all networks of its container. */
   readonly owners: Map<string, { endpoint: Endpoint; networks: string[] }>;
+  /** Names of services by address. */
+  readonly pointers: Map<string, string>;
   readonly subnets: Subnet[];
 }
 
@@ -114,12 +122,13 @@ export function createNames(): Names {
 }
 
 function build(view: View, tenant: string): TenantTable {
-  const table: TenantTable = { networks: new Map(), owners: new Map(), subnets: [] };
+  const table: TenantTable = { networks: new Map(), owners: new Map(), pointers: new Map(), subnets: [] };
   const mine = view.of(tenant);
   for (const network of mine.networks) {
     table.networks.set(network.networkName.toLowerCase(), {
       containers: new Map(),
       aliases: new Map(),
+      services: new Map(),
       groups: new Map(),
     });
     for (const text of [network.subnet, network.ipv6Subnet]) {
@@ -131,6 +140,13 @@ function build(view: View, tenant: string): TenantTable {
     table.networks
       .get(group.networkName.toLowerCase())
       ?.groups.set(group.groupName.toLowerCase(), { endpoints: [], turn: anyTurn() });
+
+  for (const { serviceName, networkName, vip } of mine.services) {
+    // Also without a provider: who connects is refused at once.
+    const service: Members = { endpoints: [{ status: 'running', ipAddress: [vip] }], turn: 0 };
+    table.networks.get(networkName.toLowerCase())?.services.set(serviceName.toLowerCase(), service);
+    table.pointers.set(vip, `${serviceName}.${networkName}`);
+  }
 
   const byContainer = new Map<string, string[]>();
   for (const endpoint of [...mine.endpoints.values()].flat()) {
@@ -147,8 +163,7 @@ function build(view: View, tenant: string): TenantTable {
       if (members !== undefined) members.endpoints.push(endpoint);
       else map.set(name.toLowerCase(), { endpoints: [endpoint], turn: anyTurn() });
     };
-    const answers = view.hosts.has(endpoint.homingHost) && ['running', 'unhealthy'].includes(endpoint.status);
-    if (!answers) continue;
+    if (!view.hosts.has(endpoint.homingHost) || !answers(endpoint)) continue;
     if (endpoint.containerName !== undefined) add(names.containers, endpoint.containerName);
     for (const alias of endpoint.aliases ?? []) add(names.aliases, alias);
     if (endpoint.groupName !== undefined) add(names.groups, endpoint.groupName);
@@ -158,19 +173,22 @@ function build(view: View, tenant: string): TenantTable {
 
 function lookup(table: TenantTable, network: string, name: string): Members | undefined {
   const names = table.networks.get(network);
-  return names?.containers.get(name) ?? names?.aliases.get(name) ?? names?.groups.get(name);
+  return (
+    names?.containers.get(name) ??
+    names?.aliases.get(name) ??
+    names?.services.get(name) ??
+    names?.groups.get(name)
+  );
 }
 
 /** Tables are made anew at each change: under churn a fixed start would favour the first member. */
 const anyTurn = (): number => Math.floor(Math.random() * 2 ** 16);
 
-/** In turn, so that each member comes first equally often; unhealthy ones only where there is no other. */
+/** In turn, so that each member comes first equally often. */
 function addresses(members: Members, type: string): NameAnswer {
-  const healthy = members.endpoints.filter((e) => e.status === 'running');
-  const usable = healthy.length > 0 ? healthy : members.endpoints;
   const v6 = type === 'AAAA';
   if (type !== 'A' && !v6) return { kind: 'empty' };
-  const found = usable.flatMap((e) => e.ipAddress.filter((a) => a.includes(':') === v6));
+  const found = ready(members.endpoints).flatMap((e) => e.ipAddress.filter((a) => a.includes(':') === v6));
   if (found.length === 0) return { kind: 'empty' };
   const turn = v6 ? (members.turn6 ?? members.turn) : members.turn;
   if (v6) members.turn6 = turn + 1;
@@ -184,9 +202,10 @@ function pointer(table: TenantTable, name: string, type: string): NameAnswer {
   if (address === undefined) return { kind: 'forward' };
   if (!table.subnets.some((subnet) => contains(subnet, address))) return { kind: 'forward' };
   const owner = table.owners.get(address)?.endpoint;
-  if (owner?.containerName === undefined) return { kind: 'unknown' };
-  if (type !== 'PTR') return { kind: 'empty' };
-  return { kind: 'pointer', name: `${owner.containerName}.${owner.networkName}` };
+  const container = owner?.containerName && `${owner.containerName}.${owner.networkName}`;
+  const found = container ?? table.pointers.get(address);
+  if (found === undefined) return { kind: 'unknown' };
+  return type === 'PTR' ? { kind: 'pointer', name: found } : { kind: 'empty' };
 }
 
 /** `20.1.1.3` for `3.1.1.20.in-addr.arpa` (RFC 1035 3.5, RFC 3596 2.5). */

@@ -1,0 +1,99 @@
+/**
+ * From services and labels to providers.
+ *
+ *   selectors, endpoints of a host --candidates--> service -> endpoints that carry its labels   one host at a time
+ *     --all hosts, ready.ts--> providers --arrange--> slots
+ *
+ * What containers of this host are is known from their attachments, before netmaster has heard of it.
+ */
+import type { Endpoint } from '../../model/endpoint.ts';
+import { parseServicePort, type StoredServiceLB, selectorOf } from '../../model/serviceLB.ts';
+import { answers, ready } from '../ready.ts';
+import type { Service } from '../state.ts';
+import type { LocalHost, TenantView, View, WatchedNetwork } from '../view.ts';
+import type { Memo } from './memo.ts';
+
+/** By service's name. */
+type Candidates = ReadonlyMap<string, readonly Endpoint[]>;
+
+export interface ServiceInput {
+  readonly tenant: string;
+  readonly mine: TenantView;
+  readonly networks: ReadonlyMap<string, WatchedNetwork>;
+  /** The tenant's endpoints on this host. */
+  readonly here: readonly Endpoint[];
+  readonly view: View;
+  readonly local: LocalHost;
+}
+
+export function compileServices(
+  { tenant, mine, networks, here, view, local }: ServiceInput,
+  memo: Memo,
+): readonly Service[] {
+  const keyOf = (name: string): string => `services ${tenant} ${name}`;
+  if (mine.services.length === 0) return memo.use(keyOf('list'), [], () => []);
+  const selectors = memo.use(keyOf('selectors'), [mine.services], () =>
+    mine.services.map((service) => ({ service, selects: selectorOf(service) })),
+  );
+  const candidatesOf = (
+    host: string,
+    endpoints: readonly Endpoint[],
+    inputs: readonly unknown[],
+  ): Candidates =>
+    memo.use(keyOf(`of host ${host}`), [selectors, networks, ...inputs], () => {
+      const answering = endpoints.filter((e) => answers(e) && networks.has(e.networkName));
+      return new Map(
+        selectors.map(({ service, selects }) => [
+          service.serviceName,
+          answering.filter((e) => selects(e.labels)),
+        ]),
+      );
+    });
+  const hosts = [candidatesOf(local.name, here, here)];
+  for (const [host, endpoints] of mine.endpoints)
+    if (host !== local.name && view.hosts.has(host)) hosts.push(candidatesOf(host, endpoints, [endpoints]));
+
+  const services = mine.services.map((service) => {
+    const candidates = hosts.map((of) => of.get(service.serviceName) ?? []);
+    return memo.use(
+      keyOf(`service ${service.serviceName}`),
+      [service, ...candidates],
+      (before: Service | undefined): Service => ({
+        name: service.serviceName,
+        address: service.vip,
+        ports: service.ports.flatMap((text) => parseServicePort(text) ?? []),
+        providers: arrange(before?.providers ?? [], providers(service, candidates.flat())),
+      }),
+    );
+  });
+  return memo.use(keyOf('list'), services, () => services.toSorted((a, b) => (a.name < b.name ? -1 : 1)));
+}
+
+/** One address a container, in the service's network where it has one there; sorted. */
+function providers(service: StoredServiceLB, candidates: readonly Endpoint[]): string[] {
+  const chosen = new Map<string, { address: string; near: boolean }>();
+  for (const { containerID, endpointID, networkName, ipAddress } of ready(candidates)) {
+    const address = ipAddress.find((a) => !a.includes(':'));
+    if (address === undefined) continue;
+    const near = networkName === service.networkName;
+    const other = chosen.get(containerID ?? endpointID);
+    const better = other === undefined || (near === other.near ? address < other.address : near);
+    if (better) chosen.set(containerID ?? endpointID, { address, near });
+  }
+  // One that has just moved may be listed at two hosts.
+  return [...new Set([...chosen.values()].map((c) => c.address))].sort();
+}
+
+/** Whoever stays keeps its slot, but that the last ones close the gaps: a change is as small as what changed. */
+export function arrange(before: readonly string[], wanted: readonly string[]): string[] {
+  const stays = new Set(wanted);
+  const had = new Set(before);
+  const newcomers = wanted.filter((address) => !had.has(address));
+  const slots = before.map((address) => (stays.has(address) ? address : newcomers.shift()));
+  slots.push(...newcomers);
+  for (let gap = slots.indexOf(undefined); gap !== -1; gap = slots.indexOf(undefined, gap)) {
+    const last = slots.pop();
+    if (gap < slots.length) slots[gap] = last;
+  }
+  return slots as string[];
+}
