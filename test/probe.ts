@@ -104,7 +104,8 @@ function receiver(address: string, protocol: number, port: number): number {
   return fd;
 }
 
-function sender({ from, to, protocol, port = 0 }: Packet, id: number): number {
+/** A socket in the thread's namespace that has sent its first packet: for TCP one that is connecting. */
+export function sender({ from, to, protocol, port = 0 }: Packet, id: number): number {
   const icmp = protocol !== TCP && protocol !== UDP;
   const type = icmp ? SOCK_RAW : protocol === TCP ? SOCK_STREAM : SOCK_DGRAM;
   const fd = socket(familyOf(from), type | SOCK_NONBLOCK, icmp ? protocol : 0);

@@ -25,11 +25,19 @@ interface World {
   /** `group.network`, `blue:group.network`. */
   readonly groups?: readonly string[];
   readonly endpoints?: readonly Endpoint[];
+  /** `lb.network at address`, `blue:lb.network at address`. */
+  readonly services?: readonly string[];
   /** Live ones. */
   readonly hosts?: readonly string[];
 }
 
-function view({ networks = ['net1'], groups = [], endpoints = [], hosts = ['node1'] }: World): View {
+function view({
+  networks = ['net1'],
+  groups = [],
+  endpoints = [],
+  services = [],
+  hosts = ['node1'],
+}: World): View {
   const split = (text: string): [string, string] => {
     const [a = '', b] = text.split(':');
     return b === undefined ? ['default', a] : [a, b];
@@ -50,6 +58,13 @@ function view({ networks = ['net1'], groups = [], endpoints = [], hosts = ['node
         key: `${tenantName}:${groupName}`,
         object: { tenantName, groupName, networkName },
       };
+    }),
+    ...services.map((text) => {
+      const [named = '', vip] = text.split(' at ');
+      const [tenantName, rest] = split(named);
+      const [serviceName = '', networkName = ''] = rest.split('.');
+      const object = { tenantName, serviceName, networkName, vip, selectors: ['a=b'], ports: ['80:80:TCP'] };
+      return { kind: 'serviceLB', key: `${tenantName}:${serviceName}`, object };
     }),
     ...[endpoint(CALLER), ...endpoints].map((e) => ({ kind: 'endpoint', key: e.endpointID, object: e })),
     ...hosts.map((name) => ({ kind: 'host', key: name, object: { name, underlay: '192.0.2.1' } })),
@@ -108,6 +123,44 @@ describe('a name', () => {
     };
     for (const name of ['web', 'WEB', 'wEb.', 'Web.net1', 'WEB.NET1.', 'web.Net1.DEFAULT'])
       expect(ask(world, name, 'A', { client: '20.1.1.2' }), name).toEqual(found('20.1.1.2'));
+  });
+});
+
+describe('a service', () => {
+  const services = ['Shop.net1 at 20.1.1.100', 'far.net2 at 20.1.2.100', 'blue:hidden.net1 at 20.1.1.101'];
+  const networks = ['net1', 'net2', 'blue:net1'];
+  const world: World = { networks, services };
+
+  it('has its virtual address, also without a provider, in any case of letters, and no IPv6 address', () => {
+    for (const name of ['shop', 'SHOP', 'shop.net1', 'shop.net1.default'])
+      expect(ask(world, name), name).toEqual(found('20.1.1.100'));
+    expect(ask(world, 'shop', 'AAAA')).toEqual(EMPTY);
+  });
+
+  it("is found in the caller's network, and in another of the tenant by that one's name", () => {
+    expect(ask(world, 'far')).toEqual(UNKNOWN);
+    expect(ask(world, 'far.net2')).toEqual(found('20.1.2.100'));
+    expect(ask(world, 'hidden')).toEqual(UNKNOWN);
+  });
+
+  it('comes after containers and aliases, before a group', () => {
+    const container = endpoint('20.1.1.2', { containerName: 'shop' });
+    const alias = endpoint('20.1.1.3', { containerName: 'c3', aliases: ['shop'] });
+    const member = endpoint('20.1.1.4', { groupName: 'shop' });
+    expect(ask({ ...world, endpoints: [container] }, 'shop')).toEqual(found('20.1.1.2'));
+    expect(ask({ ...world, endpoints: [alias] }, 'shop')).toEqual(found('20.1.1.3'));
+    expect(ask({ ...world, groups: ['shop.net1'], endpoints: [member] }, 'shop')).toEqual(
+      found('20.1.1.100'),
+    );
+  });
+
+  it('is what its address points to', () => {
+    const pointer = (address: string, type = 'PTR') =>
+      ask(world, `${address.split('.').reverse().join('.')}.in-addr.arpa`, type);
+    expect(pointer('20.1.1.100')).toEqual({ kind: 'pointer', name: 'Shop.net1' });
+    expect(pointer('20.1.2.100')).toEqual({ kind: 'pointer', name: 'far.net2' });
+    expect(pointer('20.1.1.100', 'A')).toEqual(EMPTY);
+    expect(pointer('20.1.1.101')).toEqual(UNKNOWN);
   });
 });
 

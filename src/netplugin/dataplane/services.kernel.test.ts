@@ -1,0 +1,327 @@
+/** Real connections to a service, through a real router; its providers are namespaces beside it. */
+import dgram from 'node:dgram';
+import { once } from 'node:events';
+import net from 'node:net';
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { applied, clean, inRouter, kernel, port, state } from '../../../test/hostState.ts';
+import { isolate, sh } from '../../../test/isolation.ts';
+import { sender } from '../../../test/probe.ts';
+import { bindPort, createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
+import { NAMESERVER } from '../constants.ts';
+import type { HostState, Service } from '../state.ts';
+import { type Applier, openApplier } from './apply.ts';
+
+const VIP = '20.1.1.100';
+const addressOf = (n: number): string => `20.1.1.${n}`;
+const closing: (() => void)[] = [];
+let applier: Applier;
+
+beforeAll(isolate);
+beforeEach(() => {
+  applier = openApplier();
+});
+afterEach(() => {
+  for (const close of closing.splice(0)) close();
+  clean();
+});
+
+/** Port 80 leads to 8080, TCP and UDP; whose providers are those boxes. */
+const service = (providers: readonly number[], more: Partial<Service> = {}): Service => ({
+  name: 'lb',
+  address: VIP,
+  ports: (['tcp', 'udp'] as const).map((protocol) => ({ protocol, port: 80, providerPort: 8080 })),
+  providers: providers.map(addressOf),
+  ...more,
+});
+
+const BOXES = [2, 3, 4, 5, 6];
+const world = (services: readonly Service[], joined = true): HostState =>
+  state({ ports: BOXES.map((n) => port(n, { joined })), services });
+const change = (...services: Service[]) => applied(applier, world(services));
+
+/** Containers 2 to 6, each with the nameserver's route as the driver gives it, and a default route where there is a gateway. */
+function boxes({ gateway = true } = {}): void {
+  applied(applier, world([], false));
+  for (const n of BOXES) {
+    createNamespace(`box${n}`);
+    sh(`ip link set ${port(n).peer} netns box${n} name eth0`);
+    inNamespace(namespacePath(`box${n}`), () => {
+      sh(`ip link set lo up; ip addr add ${addressOf(n)}/24 dev eth0; ip link set eth0 up`);
+      sh(`ip route add ${NAMESERVER} dev eth0 ${gateway ? '; ip route add default via 20.1.1.254' : ''}`);
+    });
+  }
+}
+
+const inBox = <T>(n: number, use: () => T): T => inNamespace(namespacePath(`box${n}`), use);
+
+interface Provider {
+  /** Address and port of each client, TCP connections and UDP datagrams. */
+  readonly clients: string[];
+}
+
+/** Answers who it is to whatever comes, on port 8080. */
+async function provide(n: number): Promise<Provider> {
+  const clients: string[] = [];
+  const server = net.createServer((socket) => {
+    clients.push(`${socket.remoteAddress}`);
+    socket.on('data', () => socket.write(`${n}`));
+    socket.on('error', () => {});
+    closing.push(() => socket.destroy());
+  });
+  server.listen({ fd: inBox(n, () => bindPort('tcp', addressOf(n), 8080, { nonblocking: true })) });
+  await once(server, 'listening');
+  const datagrams = dgram.createSocket('udp4', (_, from) => {
+    clients.push(from.address);
+    datagrams.send(`${n}`, from.port, from.address);
+  });
+  datagrams.bind({ fd: inBox(n, () => bindPort('udp', addressOf(n), 8080, { nonblocking: true })) });
+  closing.push(
+    () => server.close(),
+    () => datagrams.close(),
+  );
+  return { clients };
+}
+
+interface Client {
+  /** Who answers; the error's code where nobody does. */
+  ask(): Promise<string>;
+  close(): void;
+}
+
+/** Asks again what UDP or a busy machine has lost; a test that waits for nothing ends by its limit. */
+async function answer(ask: () => void, told: { last: string | undefined }): Promise<string> {
+  told.last = undefined;
+  for (let tries = 0; told.last === undefined; tries++) {
+    if (tries % 40 === 0) ask();
+    await new Promise((done) => setTimeout(done, 5));
+  }
+  return told.last;
+}
+
+async function tcp(box: number, to = VIP, at = 80, from = addressOf(box)): Promise<Client> {
+  const told: { last: string | undefined } = { last: undefined };
+  const socket = new net.Socket({ fd: inBox(box, () => sender({ from, to, protocol: 6, port: at }, 0)) });
+  socket.on('data', (data) => {
+    told.last = data.toString();
+  });
+  let failed: string | undefined;
+  socket.on('error', (error: NodeJS.ErrnoException) => {
+    failed = told.last = error.code;
+  });
+  socket.on('end', () => {
+    failed = told.last = 'END';
+  });
+  closing.push(() => socket.destroy());
+  let asked = false;
+  return {
+    async ask() {
+      if (failed !== undefined) return failed;
+      asked = false;
+      return answer(() => {
+        if (!asked) socket.write('?');
+        asked = true;
+      }, told);
+    },
+    close: () => socket.destroy(),
+  };
+}
+
+async function udp(from: number, to = VIP, at = 80): Promise<Client> {
+  const told: { last: string | undefined } = { last: undefined };
+  const socket = dgram.createSocket('udp4', (data) => {
+    told.last = data.toString();
+  });
+  socket.bind({ fd: inBox(from, () => bindPort('udp', addressOf(from), 0, { nonblocking: true })) });
+  socket.connect(at, to);
+  await once(socket, 'connect');
+  socket.on('error', (error: NodeJS.ErrnoException) => {
+    told.last = error.code;
+  });
+  closing.push(() => socket.close());
+  return { ask: () => answer(() => socket.send('?'), told), close: () => {} };
+}
+
+describe('a service', () => {
+  it.each([
+    ['TCP', tcp],
+    ['UDP', udp],
+  ])('is reached by %s at its address, and its provider sees the client', async (_, connect) => {
+    boxes();
+    change(service([3]));
+    const { clients } = await provide(3);
+    expect(await (await connect(2)).ask()).toBe('3');
+    expect(new Set(clients)).toEqual(new Set([addressOf(2)]));
+  });
+
+  it.each([
+    ['TCP', 'with', tcp, true],
+    ['TCP', 'without', tcp, false],
+    ['UDP', 'with', udp, true],
+    ['UDP', 'without', udp, false],
+  ])('is reached by %s from its own only provider, %s a gateway', async (_, __, connect, gateway) => {
+    boxes({ gateway });
+    change(service([3]));
+    const { clients } = await provide(3);
+    expect(await (await connect(3)).ask()).toBe('3');
+    expect(new Set(clients)).toEqual(new Set([NAMESERVER]));
+  });
+
+  it('is reached by its provider also from its address in another network', async () => {
+    boxes();
+    // Container 3 has the port of container 4 too.
+    sh('ip -n box4 link set eth0 netns box3 name eth1');
+    inBox(3, () => sh(`ip addr add ${addressOf(4)}/32 dev eth1; ip link set eth1 up`));
+    const ports = BOXES.map((n) => {
+      const alsoFrom = n === 3 ? [addressOf(4)] : n === 4 ? [addressOf(3)] : [];
+      return port(n, { joined: true, alsoFrom });
+    });
+    applied(applier, state({ ports, services: [service([3])] }));
+    await provide(3);
+    expect(await (await tcp(3, VIP, 80, addressOf(4))).ask()).toBe('3');
+  });
+
+  it('answers a ping itself, unseen as within one network', () => {
+    boxes();
+    change(service([]));
+    expect(inBox(2, () => sh(`busybox ping -c 1 -W 5 ${VIP}`))).toMatch(/ttl=64/);
+  });
+
+  it('refuses what no provider takes: another port, and all where it has no provider', async () => {
+    boxes();
+    change(service([3]));
+    await provide(3);
+    for (const connect of [tcp, udp]) {
+      expect(await (await connect(2, VIP, 81)).ask()).toBe('ECONNREFUSED');
+      // The nameserver is not to be found there either.
+      expect(await (await connect(2, VIP, 53)).ask()).toBe('ECONNREFUSED');
+    }
+    change(service([]));
+    for (const connect of [tcp, udp]) expect(await (await connect(2)).ask()).toBe('ECONNREFUSED');
+  });
+
+  it('on port 53 is not mistaken for the nameserver', async () => {
+    boxes();
+    change(service([3], { ports: [{ protocol: 'udp', port: 53, providerPort: 8080 }] }));
+    await provide(3);
+    expect(await (await udp(2, VIP, 53)).ask()).toBe('3');
+  });
+});
+
+describe('when providers come and go', () => {
+  it('what is open goes on with its provider, also when that takes no new ones', async () => {
+    boxes();
+    change(service([3]));
+    for (const n of [3, 4, 5]) await provide(n);
+    const open = await tcp(2);
+    expect(await open.ask()).toBe('3');
+    change(service([3, 4, 5]));
+    expect(await open.ask()).toBe('3');
+    change(service([5, 4]));
+    expect(await open.ask()).toBe('3');
+    const others = await Promise.all(Array.from({ length: 30 }, async () => (await tcp(2)).ask()));
+    expect(new Set(others)).toEqual(new Set(['4', '5']));
+  });
+
+  it('UDP that keeps its port goes to another when its provider takes no new ones, and only then', async () => {
+    boxes();
+    change(service([3]));
+    for (const n of [3, 4]) await provide(n);
+    const client = await udp(2);
+    expect(await client.ask()).toBe('3');
+    change(service([3, 4]));
+    expect(await client.ask()).toBe('3');
+    change(service([4]));
+    expect(await client.ask()).toBe('4');
+    // Also where it happened while the agent was away.
+    change(service([4, 3]));
+    applier = openApplier();
+    change(service([3]));
+    expect(await client.ask()).toBe('3');
+  });
+
+  it('what is open ends with the service', async () => {
+    boxes();
+    change(service([3]));
+    await provide(3);
+    const [stream, datagrams] = [await tcp(2), await udp(2)];
+    expect([await stream.ask(), await datagrams.ask()]).toEqual(['3', '3']);
+    expect(inRouter('cat /proc/net/nf_conntrack')).toContain(`dst=${VIP}`);
+    change();
+    expect(inRouter('cat /proc/net/nf_conntrack')).not.toContain(`dst=${VIP}`);
+  });
+});
+
+describe('connections', () => {
+  /** One datagram each from so many ports of box 2; by provider, how many it got. */
+  async function spread(providers: readonly number[], count: number): Promise<number[]> {
+    boxes();
+    change(service(providers));
+    const all = await Promise.all(providers.map(provide));
+    const got = (): number => all.reduce((sum, { clients }) => sum + clients.length, 0);
+    for (let sent = 0; sent < count; sent += 50) {
+      const sockets = await Promise.all(Array.from({ length: 50 }, () => udp(2)));
+      await Promise.all(sockets.map((socket) => socket.ask()));
+    }
+    expect(got()).toBeGreaterThanOrEqual(count);
+    return all.map(({ clients }) => clients.length);
+  }
+
+  it.each([2, 3, 5])('spread evenly over %i providers', async (n) => {
+    const count = 2000;
+    const counts = await spread(BOXES.slice(0, n), count);
+    // Binomial: beyond five standard deviations less than once in a million runs.
+    const deviation = Math.sqrt(count * (1 / n) * (1 - 1 / n));
+    for (const got of counts) expect(Math.abs(got - count / n), counts.join()).toBeLessThan(5 * deviation);
+  });
+});
+
+describe('a change of a service', () => {
+  const LIMIT = 1000;
+  const many = (count: number): Service => ({
+    ...service([]),
+    ports: [{ protocol: 'tcp', port: 80, providerPort: 8080 }],
+    providers: Array.from({ length: count }, (_, i) => `20.1.${2 + (i >> 8)}.${i & 255}`),
+  });
+
+  it.each([
+    // The provider's own element, and the size where it passes a power of two, which goes and comes.
+    [1, 2, 3],
+    [2, 3, 3],
+    [3, 4, 1],
+    [7, 8, 1],
+    [8, 9, 3],
+    [500, 501, 1],
+    [LIMIT, LIMIT + 1, 1],
+    [501, 500, 1],
+  ])('from %i to %i providers writes %i elements', (before, after, writes) => {
+    change(many(before));
+    expect(change(many(after)).writes).toBe(writes);
+  });
+
+  it('writes nothing where nothing changed, and finds nothing to repair', () => {
+    const given = world([many(20), service([2, 3], { name: 'other', address: '20.1.1.101' })], false);
+    applied(applier, given);
+    expect(applied(applier, structuredClone(given))).toMatchObject({ writes: 0 });
+    expect(applied(applier, given, true)).toMatchObject({ writes: 0, repaired: [] });
+  });
+
+  it('leaves nothing behind when the service goes', () => {
+    change();
+    const before = kernel();
+    change(many(20));
+    expect(kernel()).not.toBe(before);
+    change();
+    expect(kernel()).toBe(before);
+  });
+
+  it('by somebody else is put right', () => {
+    const given = world([service([3, 4])], false);
+    applied(applier, given);
+    const before = kernel();
+    inRouter(`nft delete element inet contiv service_to '{ ${VIP} . tcp . 80 . 1 }'`);
+    inRouter(`nft add element inet contiv service_to '{ ${VIP} . tcp . 81 . 0 : 20.1.1.9 . 1 }'`);
+    inRouter(`ip addr del ${VIP}/32 dev lo`);
+    expect(applied(applier, given, true).repaired).toHaveLength(3);
+    expect(kernel()).toBe(before);
+  });
+});
