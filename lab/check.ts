@@ -19,6 +19,19 @@ interface Running {
   readonly addresses: readonly string[];
   readonly mac: string;
   readonly answering: boolean;
+  readonly healthy: boolean;
+  readonly id: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** A service as netmaster has it. */
+interface Service {
+  readonly tenantName: string;
+  readonly serviceName: string;
+  readonly networkName: string;
+  readonly selectors: readonly string[];
+  readonly ports: readonly string[];
+  readonly vip: string;
 }
 
 interface Endpoint {
@@ -66,8 +79,14 @@ async function compare(lab: string): Promise<{ differences: string[]; containers
   compareEndpoints(running, endpoints, differences);
   const networks = await rest<{ tenantName: string; networkName: string }[]>('/api/v1/networks/');
   for (const n of networks) await compareAddresses(n, running, rest, differences);
+  const services: Service[] = [];
+  for (const s of await rest<Service[]>('/api/v1/serviceLBs/')) {
+    const key = `${s.tenantName}:${s.serviceName}`;
+    const { Oper } = await rest<{ Oper: { serviceVip: string } }>(`/api/v1/inspect/serviceLBs/${key}/`);
+    services.push({ ...s, vip: Oper.serviceVip });
+  }
   for (const host of state.hosts) {
-    await compareKernel(lab, host, state.hosts, running, differences);
+    await compareKernel(lab, host, state.hosts, running, services, differences);
     await compareNames(lab, host, running, differences);
   }
   return { differences, containers: running.length };
@@ -103,6 +122,9 @@ async function attachments(lab: string, host: string): Promise<Running[]> {
         addresses: [n.IPAddress, n.GlobalIPv6Address].filter((a) => a) as string[],
         mac: n.MacAddress ?? '',
         answering: !container.State.Paused,
+        healthy: container.State.Health?.Status !== 'unhealthy',
+        id: container.Id,
+        labels: container.Config.Labels ?? {},
       });
     }
   return found;
@@ -158,6 +180,7 @@ async function compareKernel(
   host: LabHost,
   hosts: readonly LabHost[],
   running: readonly Running[],
+  services: readonly Service[],
   out: string[],
 ): Promise<void> {
   const at = (...command: string[]): Promise<string> => run(...onHost(lab, host.name, ...command));
@@ -251,7 +274,10 @@ async function compareKernel(
     const table = JSON.parse(
       await at('ip', 'netns', 'exec', ns, 'nft', '-j', 'list', 'table', 'inet', 'contiv'),
     ) as {
-      nftables: { set?: { name: string; elem?: { concat: string[] }[] } }[];
+      nftables: {
+        set?: { name: string; elem?: { concat: string[] }[] };
+        map?: { name: string; elem?: [Concat, Concat | number][] };
+      }[];
     };
     const elements = (set: string): string[] =>
       (table.nftables.find((i) => i.set?.name === set)?.set?.elem ?? []).map(
@@ -269,7 +295,77 @@ async function compareKernel(
     compareSet('sources6', of(local, true));
     compareSet('remotes', of(remote, false));
     compareSet('remotes6', of(remote, true));
+    const map = (name: string) => table.nftables.find((i) => i.map?.name === name)?.map?.elem ?? [];
+    compareServices(
+      where,
+      services.filter((s) => s.tenantName === tenant),
+      running.filter((r) => r.tenant === tenant),
+      map('service_to'),
+      map('service_size'),
+      out,
+    );
+    const own = JSON.parse(await at('ip', '-n', ns, '-j', '-4', 'addr', 'show', 'dev', 'lo')) as {
+      addr_info: { local: string }[];
+    }[];
+    for (const s of services)
+      if (s.tenantName === tenant && !own[0]?.addr_info.some((a) => a.local === s.vip))
+        out.push(`${where}: no address ${s.vip} of service ${s.serviceName}`);
   }
+}
+
+interface Concat {
+  readonly concat: readonly (string | number)[];
+}
+
+/** Each provider has one slot of each port, the slots are 0, 1, 2, ..., and the size is the power of two that covers them. */
+function compareServices(
+  where: string,
+  services: readonly Service[],
+  running: readonly Running[],
+  to: readonly (readonly [Concat, Concat | number])[],
+  sizes: readonly (readonly [Concat, Concat | number])[],
+  out: string[],
+): void {
+  const slots = new Map<string, Map<number, string>>();
+  for (const [{ concat }, value] of to) {
+    const key = concat.slice(0, 3).join(' ');
+    const of = slots.get(key) ?? new Map<number, string>();
+    of.set(Number(concat[3]), (value as Concat).concat.join(':'));
+    slots.set(key, of);
+  }
+  const size = new Map(sizes.map(([{ concat }, value]) => [concat.join(' '), value]));
+  for (const s of services) {
+    const selected = running.filter(
+      (r) =>
+        r.answering &&
+        s.selectors.every((text) => {
+          const at = text.indexOf('=');
+          return r.labels[text.slice(0, at)] === text.slice(at + 1);
+        }),
+    );
+    const healthy = selected.filter((r) => r.healthy);
+    const byContainer = Map.groupBy(healthy.length > 0 ? healthy : selected, (r) => r.id);
+    const addresses = [...byContainer.values()].map(
+      (of) => (of.find((r) => r.network === s.networkName) ?? of[0])?.addresses[0],
+    );
+    for (const text of s.ports) {
+      const [port, providerPort, protocol = ''] = text.toLowerCase().split(':');
+      const key = `${s.vip} ${protocol === 'udp' ? 17 : 6} ${port}`;
+      const what = `${where}: service ${s.serviceName} port ${port}/${protocol}`;
+      const have = slots.get(key) ?? new Map<number, string>();
+      slots.delete(key);
+      const want = addresses.map((a) => `${a}:${providerPort}`).sort();
+      const found = [...have.values()].sort();
+      if (found.join() !== want.join())
+        out.push(`${what} leads to ${found.join() || 'nothing'}, labels choose ${want.join() || 'nothing'}`);
+      if ([...have.keys()].some((slot) => slot >= have.size)) out.push(`${what} has a gap in its slots`);
+      const power = want.length === 0 ? undefined : 2 ** Math.ceil(Math.log2(want.length));
+      if (size.get(key) !== power) out.push(`${what} draws from ${size.get(key)}, not from ${power}`);
+      size.delete(key);
+    }
+  }
+  for (const key of new Set([...slots.keys(), ...size.keys()]))
+    out.push(`${where}: ${key} leads somewhere, which is no service's port`);
 }
 
 /** Asks from one container of each network on the host for every container's name in that network. */
