@@ -78,13 +78,13 @@ async function compare(lab: string): Promise<{ differences: string[]; containers
   const endpoints = await rest<Endpoint[]>('/api/v1/endpoints/');
   compareEndpoints(running, endpoints, differences);
   const networks = await rest<{ tenantName: string; networkName: string }[]>('/api/v1/networks/');
-  for (const n of networks) await compareAddresses(n, running, rest, differences);
   const services: Service[] = [];
   for (const s of await rest<Service[]>('/api/v1/serviceLBs/')) {
     const key = `${s.tenantName}:${s.serviceName}`;
     const { Oper } = await rest<{ Oper: { serviceVip: string } }>(`/api/v1/inspect/serviceLBs/${key}/`);
     services.push({ ...s, vip: Oper.serviceVip });
   }
+  for (const n of networks) await compareAddresses(n, running, services, rest, differences);
   for (const host of state.hosts) {
     await compareKernel(lab, host, state.hosts, running, services, differences);
     await compareNames(lab, host, running, differences);
@@ -159,6 +159,7 @@ function compareEndpoints(running: readonly Running[], endpoints: readonly Endpo
 async function compareAddresses(
   network: { tenantName: string; networkName: string },
   running: readonly Running[],
+  services: readonly Service[],
   rest: <T>(path: string) => Promise<T>,
   out: string[],
 ): Promise<void> {
@@ -166,7 +167,9 @@ async function compareAddresses(
   const { Oper } = await rest<{ Oper: { allocatedAddressesCount?: number; allocatedIPAddresses?: string } }>(
     `/api/v1/inspect/networks/${key}/`,
   );
-  const inUse = running.filter((r) => `${r.tenant}:${r.network}` === key).length;
+  const inUse =
+    running.filter((r) => `${r.tenant}:${r.network}` === key).length +
+    services.filter((s) => `${s.tenantName}:${s.networkName}` === key).length;
   if ((Oper.allocatedAddressesCount ?? 0) !== inUse)
     out.push(
       `netmaster: network ${key} has ${Oper.allocatedAddressesCount ?? 0} addresses given out (with the gateway ${Oper.allocatedIPAddresses}), ${inUse} are in use`,
@@ -350,7 +353,7 @@ function compareServices(
     );
     for (const text of s.ports) {
       const [port, providerPort, protocol = ''] = text.toLowerCase().split(':');
-      const key = `${s.vip} ${protocol === 'udp' ? 17 : 6} ${port}`;
+      const key = `${s.vip} ${protocol} ${port}`;
       const what = `${where}: service ${s.serviceName} port ${port}/${protocol}`;
       const have = slots.get(key) ?? new Map<number, string>();
       slots.delete(key);
