@@ -4,7 +4,8 @@
  *   selectors, endpoints of a host --candidates--> service -> endpoints that carry its labels   one host at a time
  *     --all hosts, ready.ts--> providers --arrange--> slots
  *
- * What containers of this host are is known from their attachments, before netmaster has heard of it.
+ * Providers of this host are known from its attachments, before netmaster has heard of a change. One in a network
+ * without gateway serves clients of its own network only, as it has no way back to others.
  */
 import type { Endpoint } from '../../model/endpoint.ts';
 import { parseServicePort, type StoredServiceLB, selectorOf } from '../../model/serviceLB.ts';
