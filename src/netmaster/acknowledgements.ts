@@ -17,9 +17,16 @@ export interface Acknowledgements {
   wait(revision: number, seconds: number, except?: string): Promise<string[]>;
 }
 
+/** A write that waits: `left` are the hosts that it is still waited for. */
+interface Waiting {
+  readonly revision: number;
+  readonly left: Set<string>;
+  finish(): void;
+}
+
 export function trackAcknowledgements(mirror: Mirror): Acknowledgements {
   const progress = new Map<string, Progress>();
-  const waiting = new Set<() => void>();
+  const waiting = new Set<Waiting>();
 
   const of = (host: string): Progress => {
     let found = progress.get(host);
@@ -30,14 +37,16 @@ export function trackAcknowledgements(mirror: Mirror): Acknowledgements {
     }
     return found;
   };
-  const wake = (): void => {
-    for (const look of waiting) look();
+  // One host at a time: what a write costs grows with the number of hosts, not with its square.
+  const crossOff = (host: string, applied: number): void => {
+    for (const { revision, left, finish } of waiting)
+      if (applied >= revision && left.delete(host) && left.size === 0) finish();
   };
   mirror.onChange((batch) => {
     for (const { kind, key, object } of batch.changes)
       if (kind === 'host' && object === null) {
         progress.delete(key);
-        wake();
+        crossOff(key, Number.POSITIVE_INFINITY);
       }
   });
 
@@ -46,7 +55,7 @@ export function trackAcknowledgements(mirror: Mirror): Acknowledgements {
       const entry = of(host);
       entry.applied = Math.max(entry.applied, revision);
       if (entry.missed === Number.POSITIVE_INFINITY || entry.applied >= entry.missed) entry.missed = 0;
-      wake();
+      crossOff(host, entry.applied);
     },
     async wait(revision, seconds, except) {
       const pending = (): string[] =>
@@ -54,25 +63,24 @@ export function trackAcknowledgements(mirror: Mirror): Acknowledgements {
           .list<Host>('host')
           .map((h) => h.name)
           .filter((name) => name !== except && of(name).applied < revision);
-      const worthWaiting = (): boolean => pending().some((name) => of(name).missed === 0);
-      if (seconds > 0 && worthWaiting())
+      const left = new Set(pending().filter((name) => of(name).missed === 0));
+      if (seconds > 0 && left.size > 0)
         await new Promise<void>((done) => {
           const finish = (): void => {
             clearTimeout(timer);
-            waiting.delete(look);
+            waiting.delete(entry);
             done();
           };
-          const look = (): void => {
-            if (!worthWaiting()) finish();
-          };
+          const entry: Waiting = { revision, left, finish };
           const timer = setTimeout(finish, seconds * 1000);
-          waiting.add(look);
+          waiting.add(entry);
         });
       const late = pending();
       if (seconds > 0)
         for (const name of late) {
           const entry = of(name);
           if (entry.missed !== Number.POSITIVE_INFINITY) entry.missed = Math.max(entry.missed, revision);
+          crossOff(name, Number.POSITIVE_INFINITY);
         }
       return late;
     },
