@@ -17,7 +17,7 @@ export interface Position {
   /** Id of the store that it is a copy of; '' where it is none yet. */
   readonly store: string;
   readonly revision: number;
-  /** Last known underlay address by host. */
+  /** Last known underlay address by host; to be saved, of those that changed. */
   readonly underlays: ReadonlyMap<string, string>;
 }
 

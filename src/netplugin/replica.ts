@@ -9,7 +9,7 @@
  */
 import type { Logger } from 'pino';
 import { ApiError, type Client } from '../client/client.ts';
-import type { LiveQuestion, WatchedObject } from '../client/protocol.ts';
+import type { Host, LiveQuestion, WatchedObject } from '../client/protocol.ts';
 import { openCopy } from './copy.ts';
 import { openView, type View } from './view.ts';
 
@@ -57,13 +57,15 @@ export function openReplica({ client, folder, log, host, asked, changed }: Repli
   let saving: NodeJS.Timeout | undefined;
   /** Changed since the last save, by kind and key; undefined: everything. */
   let unsaved: Map<string, WatchedObject> | undefined = new Map();
+  let unsavedUnderlays = new Map<string, string>();
 
   const save = (): void => {
     clearTimeout(saving);
     saving = undefined;
     try {
-      copy.save({ store, revision, underlays: lastUnderlays }, unsaved?.values(), () => view.contents());
+      copy.save({ store, revision, underlays: unsavedUnderlays }, unsaved?.values(), () => view.contents());
       unsaved = new Map();
+      unsavedUnderlays = new Map();
     } catch (error) {
       log.error({ err: error }, 'the copy on disk is not written; it is tried again');
       if (!stop.signal.aborted) saving = setTimeout(save, RETRY_DELAY);
@@ -73,8 +75,11 @@ export function openReplica({ client, folder, log, host, asked, changed }: Repli
     for (const object of objects) {
       view.put(object);
       unsaved?.set(`${object.kind} ${object.key}`, object);
+      if (object.kind !== 'host' || object.object === null) continue;
+      const { underlay } = object.object as Host;
+      lastUnderlays.set(object.key, underlay);
+      unsavedUnderlays.set(object.key, underlay);
     }
-    for (const [name, { underlay }] of view.hosts) lastUnderlays.set(name, underlay);
     saving ??= setTimeout(save, SAVE_DELAY);
   };
 
