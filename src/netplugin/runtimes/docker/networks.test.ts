@@ -109,8 +109,10 @@ interface FakeDocker {
   busy: Set<string>;
   down: boolean;
   created: CreateOptions[];
+  /** How often it was asked for its list. */
+  listed: number;
   listNetworks(): Promise<DockerNetwork[]>;
-  createNetwork(options: CreateOptions): Promise<void>;
+  createNetwork(options: CreateOptions): Promise<{ id: string }>;
   getNetwork(id: string): { remove(): Promise<void> };
   names(): string[];
 }
@@ -122,7 +124,9 @@ function fakeDocker(foreign: DockerNetwork[] = []): FakeDocker {
     busy: new Set(),
     down: false,
     created: [],
+    listed: 0,
     async listNetworks() {
+      docker.listed++;
       if (docker.down) throw new Error('no Docker');
       return [...networks.values()];
     },
@@ -131,6 +135,7 @@ function fakeDocker(foreign: DockerNetwork[] = []): FakeDocker {
       docker.created.push(options);
       const Id = `id${docker.created.length}`;
       networks.set(Id, { Id, Name: options.Name, Driver: options.Driver, Labels: options.Labels });
+      return { id: Id };
     },
     getNetwork: (id) => ({
       async remove() {
@@ -198,6 +203,31 @@ describe('the offer', () => {
     expect(docker.created).toHaveLength(1);
   });
 
+  it('costs a change the networks that it is about, not the list of all', async () => {
+    const intent = view([network('net1')]);
+    const { offer, docker } = offering(intent);
+    await offer.settled();
+    const { listed } = docker;
+    for (let i = 0; i < 100; i++) {
+      intent.groups.set(`default:g${i}`, group(`g${i}`, 'net1'));
+      offer.changed();
+      await offer.settled();
+    }
+    expect([docker.created.length, docker.listed]).toEqual([201, listed]);
+  });
+
+  it('offers anew what somebody removed', async () => {
+    vi.useFakeTimers();
+    onTestFinished(() => {
+      vi.useRealTimers();
+    });
+    const { offer, docker } = offering(view([network('net1')]));
+    await offer.settled();
+    docker.networks.clear();
+    await vi.advanceTimersByTimeAsync(20_000);
+    expect(docker.names()).toEqual(['net1']);
+  });
+
   it('leaves networks of others alone, of our driver too', async () => {
     const theirs = [
       { Id: 'a', Name: 'bridge', Driver: 'bridge', Labels: {} },
@@ -249,6 +279,20 @@ describe('the offer', () => {
     offer.changed();
     await offer.settled();
     expect(docker.names()).toEqual(['net1', 'net2']);
+  });
+
+  it('lets nobody wait for the list that is taken now and then', async () => {
+    vi.useFakeTimers();
+    onTestFinished(() => {
+      vi.useRealTimers();
+    });
+    const { offer, docker } = offering(view([network('net1')]));
+    await offer.settled();
+    const { promise, resolve } = Promise.withResolvers<DockerNetwork[]>();
+    docker.listNetworks = () => promise;
+    await vi.advanceTimersByTimeAsync(20_000);
+    await offer.settled();
+    resolve([...docker.networks.values()]);
   });
 
   it('offers the others where Docker refuses one', async () => {

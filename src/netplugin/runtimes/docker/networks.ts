@@ -68,15 +68,30 @@ export interface Offer {
   close(): void;
 }
 
+/** What Docker has, by name: networks of ours, and names that others use. */
+interface Present {
+  readonly ours: Map<string, { readonly id: string; readonly fingerprint: string | undefined }>;
+  readonly others: ReadonlySet<string>;
+}
+
+/**
+ * Docker is asked for its list at the start and every SYNC_INTERVAL; in between a change costs the networks that it
+ * is about. Whoever waits for a change does not wait for that list.
+ */
 export function startOffer(docker: Dockerode, view: View, log: Logger): Offer {
-  let dirty = true;
+  /** undefined: not known. */
+  let present: Present | undefined;
+  /** How many changes there were, and how many of them have been seen to. */
+  let asked = 1;
+  let settled = 0;
+  let stale = true;
   let running: Promise<void> | undefined;
   let reachable = true;
   let closed = false;
 
-  async function create(network: WantedNetwork): Promise<void> {
+  async function create(network: WantedNetwork): Promise<string> {
     const options = { tenant: network.tenant, network: network.network, group: network.group };
-    await docker.createNetwork({
+    const { id } = await docker.createNetwork({
       Name: network.name,
       Driver: DRIVER,
       CheckDuplicate: true,
@@ -86,42 +101,59 @@ export function startOffer(docker: Dockerode, view: View, log: Logger): Offer {
       Labels: { [LABEL]: fingerprint(network) },
     });
     log.info({ network: network.name }, 'offered to Docker');
+    return id;
+  }
+
+  async function list(): Promise<Present> {
+    const networks = await docker.listNetworks();
+    reachable = true;
+    const isOurs = (n: (typeof networks)[number]): boolean =>
+      n.Driver === DRIVER && n.Labels?.[LABEL] !== undefined;
+    return {
+      ours: new Map(
+        networks.filter(isOurs).map((n) => [n.Name, { id: n.Id, fingerprint: n.Labels?.[LABEL] }]),
+      ),
+      others: new Set(networks.filter((n) => !isOurs(n)).map((n) => n.Name)),
+    };
   }
 
   async function sync(): Promise<void> {
     const wanted = wantedNetworks(view);
-    const present = await docker.listNetworks();
-    reachable = true;
-    const ours = present.filter((n) => n.Driver === DRIVER && n.Labels?.[LABEL] !== undefined);
-    for (const network of ours) {
-      const want = wanted.get(network.Name);
-      if (want !== undefined && network.Labels?.[LABEL] === fingerprint(want)) continue;
-      await docker
-        .getNetwork(network.Id)
-        .remove()
-        .then(() => log.info({ network: network.Name }, 'withdrawn from Docker'))
-        .catch((error) => {
-          if (error.statusCode === 404) return;
-          // 403: containers that are still there hold it; the next sync finds it free
-          log.debug({ err: error, network: network.Name }, 'Docker keeps the network');
-        });
+    present ??= await list();
+    const { ours, others } = present;
+    for (const [name, { id, fingerprint: has }] of ours) {
+      const want = wanted.get(name);
+      if (want !== undefined && has === fingerprint(want)) continue;
+      try {
+        await docker.getNetwork(id).remove();
+        log.info({ network: name }, 'withdrawn from Docker');
+      } catch (error) {
+        if ((error as { statusCode?: number }).statusCode !== 404) {
+          // 403: containers that are still there hold it; a later sync finds it free
+          log.debug({ err: error, network: name }, 'Docker keeps the network');
+          continue;
+        }
+      }
+      ours.delete(name);
     }
-    const now = await docker.listNetworks();
-    const names = new Set(now.map((n) => n.Name));
     for (const network of wanted.values()) {
-      if (names.has(network.name)) continue;
-      await create(network).catch((error) => {
-        if (error.statusCode !== 409)
+      if (ours.has(network.name) || others.has(network.name)) continue;
+      try {
+        ours.set(network.name, { id: await create(network), fingerprint: fingerprint(network) });
+      } catch (error) {
+        if ((error as { statusCode?: number }).statusCode !== 409)
           log.error({ err: error, network: network.name }, 'Docker refuses the network');
-      });
+      }
     }
   }
 
   function run(): Promise<void> {
     if (running !== undefined) return running;
     running = (async () => {
-      while (dirty && !closed) {
-        dirty = false;
+      while ((stale || settled < asked) && !closed) {
+        const seen = asked;
+        if (stale) present = undefined;
+        stale = false;
         try {
           await sync();
         } catch (error) {
@@ -129,6 +161,7 @@ export function startOffer(docker: Dockerode, view: View, log: Logger): Offer {
             log.warn({ err: error }, 'Docker cannot be reached: networks are offered when it answers');
           reachable = false;
         }
+        settled = seen;
       }
       running = undefined;
     })();
@@ -136,17 +169,17 @@ export function startOffer(docker: Dockerode, view: View, log: Logger): Offer {
   }
 
   const timer = setInterval(() => {
-    dirty = true;
+    stale = true;
     void run();
   }, SYNC_INTERVAL);
   void run();
 
   return {
     changed() {
-      dirty = true;
+      asked++;
       void run();
     },
-    settled: () => (dirty || running !== undefined ? run() : Promise.resolve()),
+    settled: () => (settled < asked ? run() : Promise.resolve()),
     close() {
       closed = true;
       clearInterval(timer);
