@@ -22,6 +22,7 @@ import { startConverging } from './converge.ts';
 import { startDataplane } from './dataplane/index.ts';
 import { startFlowReporting } from './flows.ts';
 import { startIntent } from './intent.ts';
+import { openMetrics } from './metrics.ts';
 import { startNames } from './names.ts';
 import type { Options } from './options.ts';
 import { openReplica } from './replica.ts';
@@ -75,9 +76,14 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   });
   names.update(replica.view, undefined);
 
+  const metrics = openMetrics(
+    () => attachments.all.size,
+    () => replica.revision,
+  );
   const converging = startConverging({
     dataplane,
     log,
+    metrics,
     compile() {
       compiledAt = { store: replica.store, revision: replica.revision };
       const local: LocalHost = {
@@ -225,7 +231,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     state: () => state,
     replica,
     attachments: attachments.all,
-    converge: () => converging.now(),
+    metrics,
   });
   soon();
   log.info(

@@ -1,8 +1,8 @@
-/** The agent's own socket, for tools on this host: GET /health, GET /state. Root only. */
+/** The agent's own socket, for tools on this host: GET /health, /state, /attachments, /metrics. Root only. */
 import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
-import type { ApplyReport } from './dataplane/index.ts';
+import type { Metrics } from './metrics.ts';
 import type { Replica } from './replica.ts';
 import type { HostState } from './state.ts';
 import type { Attachment } from './view.ts';
@@ -15,7 +15,7 @@ export interface ControlSubject {
   state(): HostState;
   readonly replica: Replica;
   readonly attachments: ReadonlyMap<string, Attachment>;
-  converge(): Promise<ApplyReport>;
+  readonly metrics: Metrics;
 }
 
 export async function startControl(socket: string, subject: ControlSubject): Promise<Control> {
@@ -29,15 +29,19 @@ export async function startControl(socket: string, subject: ControlSubject): Pro
     '/state': () => subject.state(),
     '/attachments': () => [...subject.attachments.values()],
   };
-  const server = http.createServer((request, response) => {
+  const server = http.createServer(async (request, response) => {
+    if (request.url === '/metrics') {
+      response.setHeader('content-type', subject.metrics.contentType);
+      response.end(await subject.metrics.text());
+      return;
+    }
     const answer = answers[request.url ?? ''];
     response.setHeader('content-type', 'application/json');
     response.statusCode = answer === undefined ? 404 : 200;
+    const paths = [...Object.keys(answers), '/metrics'];
     response.end(
       JSON.stringify(
-        answer?.() ?? {
-          error: { code: 'not_found', message: `ask for one of ${Object.keys(answers).join(', ')}` },
-        },
+        answer?.() ?? { error: { code: 'not_found', message: `ask for one of ${paths.join(', ')}` } },
       ),
     );
   });

@@ -4,6 +4,7 @@
  */
 import type { Logger } from 'pino';
 import type { ApplyReport, Dataplane } from './dataplane/index.ts';
+import type { Metrics } from './metrics.ts';
 import type { HostState } from './state.ts';
 
 /** Milliseconds; a foreign change is put right within 10 s. */
@@ -18,13 +19,14 @@ export interface Converging {
 export interface ConvergeOptions {
   readonly dataplane: Dataplane;
   readonly log: Logger;
+  readonly metrics: Metrics;
   /** What the kernel should hold now. */
   compile(): HostState;
   /** After each pass that the data plane answered. */
   done(state: HostState, report: ApplyReport): void;
 }
 
-export function startConverging({ dataplane, log, compile, done }: ConvergeOptions): Converging {
+export function startConverging({ dataplane, log, metrics, compile, done }: ConvergeOptions): Converging {
   let running: Promise<unknown> = Promise.resolve();
   let next: Promise<ApplyReport> | undefined;
   let verify = true; // the first pass adopts what an earlier agent left running
@@ -32,11 +34,14 @@ export function startConverging({ dataplane, log, compile, done }: ConvergeOptio
 
   async function pass(): Promise<ApplyReport> {
     next = undefined;
+    const began = performance.now();
     const state = compile();
+    const compileSeconds = (performance.now() - began) / 1000;
     const verifying = verify;
     verify = false;
     try {
       const report = await dataplane.apply(state, { verify: verifying });
+      metrics.passed(compileSeconds, report, verifying);
       for (const line of report.repaired)
         log.warn({ repaired: line }, 'the kernel differed from what was set up: repaired');
       for (const failure of report.failed) log.error(failure, 'not established');

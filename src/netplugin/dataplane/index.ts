@@ -25,6 +25,12 @@ export interface ApplyReport {
   readonly failed: readonly { readonly endpoint?: string; readonly message: string }[];
 }
 
+/** A report with what it took the thread that owns the kernel, in seconds. */
+export interface TimedReport extends ApplyReport {
+  readonly seconds: number;
+  readonly cpuSeconds: number;
+}
+
 /** Listening sockets in a router's namespace, as file descriptors of this process. */
 export interface NameserverSockets {
   readonly udp4: number;
@@ -45,7 +51,7 @@ export interface Dataplane {
    * Makes the kernel equal to the state. Calls run one after the other. Without `verify` it trusts what it
    * established before and writes the difference; with it, it reads the kernel and puts drift right.
    */
-  apply(state: HostState, options?: { verify?: boolean }): Promise<ApplyReport>;
+  apply(state: HostState, options?: { verify?: boolean }): Promise<TimedReport>;
   /** Sockets on port 53 of the nameserver's addresses in a router that is established. */
   openNameserver(namespace: string): Promise<NameserverSockets>;
   /** Asks conntrack where a UDP or TCP query from `client` was sent before it was redirected; undefined: unknown. */
@@ -101,7 +107,7 @@ export async function startDataplane(): Promise<Dataplane> {
   const pack = openPacker();
   return {
     async apply(state, { verify = false } = {}) {
-      const report = await call<ApplyReport>('apply', pack(state), { verify });
+      const report = await call<TimedReport>('apply', pack(state), { verify });
       const restored = await admitForwarding(state, verify);
       return { ...report, repaired: [...report.repaired, ...restored] };
     },

@@ -1,6 +1,7 @@
 /** The thread that owns the kernel: calls come as messages, run one after the other, and are answered by id. */
 import { parentPort } from 'node:worker_threads';
 import { type Applier, openApplier } from './apply.ts';
+import type { TimedReport } from './index.ts';
 import { openUnpacker, type Parcel } from './parcel.ts';
 
 export interface CallMessage {
@@ -20,7 +21,17 @@ const unpack = openUnpacker();
 /** As they come from the other thread: a state is packed. */
 const calls: Record<keyof Applier, (...args: never[]) => unknown> = {
   ...applier,
-  apply: (parcel: Parcel, options: { verify: boolean }) => applier.apply(unpack(parcel), options),
+  apply(parcel: Parcel, options: { verify: boolean }): TimedReport {
+    const began = performance.now();
+    const { user, system } = process.threadCpuUsage();
+    const report = applier.apply(unpack(parcel), options);
+    const spent = process.threadCpuUsage({ user, system });
+    return {
+      ...report,
+      seconds: (performance.now() - began) / 1000,
+      cpuSeconds: (spent.user + spent.system) / 1e6,
+    };
+  },
 };
 
 port.on('message', ({ id, call, args }: CallMessage) => {
