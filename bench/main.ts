@@ -7,24 +7,28 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { MEASUREMENTS, type Sample } from './measure.ts';
+import { type Changes, changeResults, changeTable, changeVerdicts, measureChanges } from './change.ts';
+import { MEASUREMENTS, type Measurement, type Sample } from './measure.ts';
 import { makeNetworks, SPANS } from './networks.ts';
-import { type Result, results, shown, table, verdicts } from './report.ts';
+import { shown } from './numbers.ts';
+import { type Result, results, table, verdicts } from './report.ts';
 
 const USAGE = `bench: this network against Docker's overlay and bridge and a bare veth, as ratios
 
 Usage: node bench/main.ts [--quick] [--only NAME] [--rounds N] [--keep]
 
   --quick        one short round of each: does it work?
-  --only NAME    throughput, latency, connections or attach; may be given again
-  --rounds N     instead of 3 (attach: 7)
-  --keep         leaves the lab up (LAB=bench bin/lab down)
+  --only NAME    throughput, latency, connections, attach, policy or change; may be given again
+  --rounds N     instead of 3 (attach, policy: 7; change: 40)
+  --keep         leaves the labs up (LAB=bench bin/lab down; of change: bench10, bench100, bench1000)
 
 Writes bench/results.json, unless --only.
 `;
 const FOLDER = import.meta.dirname;
 const LAB = process.env.LAB ?? 'bench';
-const names = [...new Set(MEASUREMENTS.map((m) => m.name))];
+const POLICY = 'policy';
+const CHANGE = 'change';
+const names = [...new Set(MEASUREMENTS.map((m) => m.name)), POLICY, CHANGE];
 
 const flags = options();
 
@@ -63,50 +67,88 @@ function step(words: string): void {
 }
 
 /** In a process group of its own: Ctrl-C must not end `down`. */
-async function lab(...args: string[]): Promise<void> {
+async function lab(name: string, ...args: string[]): Promise<void> {
   const command = path.join(FOLDER, '../bin/lab');
-  const child = spawn(command, args, { stdio: 'inherit', detached: true, env: { ...process.env, LAB } });
+  const env = { ...process.env, LAB: name };
+  const child = spawn(command, args, { stdio: 'inherit', detached: true, env });
   const [status] = await once(child, 'close');
   if (status !== 0) throw new Error(`lab ${args.join(' ')}: exit status ${status}`);
 }
 
+/** How many rounds a network has of a measurement, by what was asked for. */
+function roundsOf({ name, rounds, policyRounds }: Measurement, network: string): number {
+  const asked = (what: string, full: number): number => {
+    if (!flags.only.includes(what) || full === 0) return 0;
+    return Number(flags.rounds ?? (flags.quick ? 1 : full));
+  };
+  const judged = asked(POLICY, policyRounds);
+  if (network === 'policy') return judged;
+  return network === 'ours' ? Math.max(asked(name, rounds), judged) : asked(name, rounds);
+}
+
 async function measure(): Promise<Result[]> {
-  const effort = flags.quick ? { seconds: 1, connections: 1000 } : { seconds: 3, connections: 10_000 };
-  const chosen = MEASUREMENTS.filter((m) => flags.only.includes(m.name));
+  const effort = flags.quick ? { seconds: 1, connections: 1000 } : { seconds: 2, connections: 10_000 };
   step('  making the networks ...\n');
-  const networks = await makeNetworks(LAB);
+  const peers = MEASUREMENTS.some((m) => flags.only.includes(m.name));
+  const networks = await makeNetworks(LAB, peers);
   const found: Result[] = [];
-  for (const measurement of chosen)
+  for (const measurement of MEASUREMENTS)
     for (const span of SPANS) {
       const samples = new Map<string, Sample[]>();
-      const rounds = Number(flags.rounds ?? (flags.quick ? 1 : measurement.rounds));
-      for (let round = 0; round < rounds; round++)
-        for (let turn = 0; turn < networks.length; turn++) {
-          const network = networks[(round + turn) % networks.length] as (typeof networks)[number];
-          step(`  ${measurement.title}, ${span}, round ${round + 1} of ${rounds}: ${network.name} ... `);
+      const last = Math.max(...networks.map((network) => roundsOf(measurement, network.name)));
+      for (let round = 0; round < last; round++) {
+        const taking = networks.filter((network) => round < roundsOf(measurement, network.name));
+        for (let turn = 0; turn < taking.length; turn++) {
+          const network = taking[(round + turn) % taking.length] as (typeof networks)[number];
+          step(`  ${measurement.title}, ${span}, round ${round + 1}: ${network.name} ... `);
           const sample = await measurement.measure(LAB, network, span, effort);
           process.stdout.write(`${shown(sample?.value)}\n`);
           if (sample !== undefined) samples.set(network.name, [...(samples.get(network.name) ?? []), sample]);
         }
-      found.push({ measurement, span, samples });
+      }
+      if (samples.size > 0) found.push({ measurement, span, samples });
     }
   return found;
+}
+
+/** All but changes: in one lab of two hosts. */
+async function measureNetworks(): Promise<Result[]> {
+  if (!flags.only.some((name) => name !== CHANGE)) return [];
+  step('bench: a lab of two hosts\n');
+  try {
+    await lab(LAB, 'down');
+    await lab(LAB, 'up');
+    return await measure();
+  } finally {
+    if (!flags.keep) await lab(LAB, 'down');
+  }
+}
+
+async function measureChange(): Promise<Changes | undefined> {
+  if (!flags.only.includes(CHANGE)) return undefined;
+  const rounds = Number(flags.rounds ?? (flags.quick ? 10 : 40));
+  step('bench: what a change takes\n');
+  return measureChanges({ lab: LAB, rounds, step, command: lab, keep: flags.keep });
 }
 
 try {
   if (flags.help) process.stdout.write(USAGE);
   else {
-    step('bench: a lab of two hosts\n');
-    try {
-      await lab('down');
-      await lab('up');
-      const found = await measure();
-      const text = JSON.stringify(results(found, flags.quick), null, 2);
-      if (flags.only === names) fs.writeFileSync(path.join(FOLDER, 'results.json'), `${text}\n`);
-      process.stdout.write(`\n${table(found)}\n\n${verdicts(found).join('\n')}\n`);
-    } finally {
-      if (!flags.keep) await lab('down');
-    }
+    const found = await measureNetworks();
+    const changes = await measureChange();
+    const targets = [...verdicts(found), ...(changes === undefined ? [] : changeVerdicts(changes))];
+    const all = {
+      ...results(found, flags.quick),
+      ...(changes === undefined ? {} : { change: changeResults(changes) }),
+      targets,
+    };
+    if (flags.only === names)
+      fs.writeFileSync(path.join(FOLDER, 'results.json'), `${JSON.stringify(all, null, 2)}\n`);
+    const tables = [
+      ...(found.length > 0 ? [table(found)] : []),
+      ...(changes === undefined ? [] : [changeTable(changes)]),
+    ];
+    process.stdout.write(`\n${[...tables, targets.join('\n')].join('\n\n')}\n`);
   }
 } catch (error) {
   process.stderr.write(`bench: ${interrupted ? 'interrupted' : (error as Error).message}\n`);

@@ -25,6 +25,8 @@ export interface Measurement {
   readonly unit: string;
   readonly better: 'higher' | 'lower';
   readonly rounds: number;
+  /** How many the networks with and without policy have of it: their difference is small. 0: policy has no part in it. */
+  readonly policyRounds: number;
   /** The value and, where there is more to say, its parts; undefined where this network has no such thing. */
   readonly measure: (
     lab: string,
@@ -126,6 +128,7 @@ export const MEASUREMENTS: readonly Measurement[] = [
     unit: 'Gbit/s',
     better: 'higher',
     rounds: 3,
+    policyRounds: 7,
     measure: throughput,
   },
   {
@@ -134,6 +137,7 @@ export const MEASUREMENTS: readonly Measurement[] = [
     unit: 'us',
     better: 'lower',
     rounds: 3,
+    policyRounds: 7,
     measure: latencyOn(OTHER),
   },
   {
@@ -142,6 +146,7 @@ export const MEASUREMENTS: readonly Measurement[] = [
     unit: 'us',
     better: 'lower',
     rounds: 3,
+    policyRounds: 7,
     measure: latencyOn(CLIENT),
   },
   {
@@ -150,6 +155,7 @@ export const MEASUREMENTS: readonly Measurement[] = [
     unit: '/s',
     better: 'higher',
     rounds: 3,
+    policyRounds: 7,
     measure: connections,
   },
   {
@@ -158,6 +164,7 @@ export const MEASUREMENTS: readonly Measurement[] = [
     unit: 'ms',
     better: 'lower',
     rounds: 7,
+    policyRounds: 0,
     measure: attach,
   },
 ];

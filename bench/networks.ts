@@ -3,12 +3,14 @@
  * are, within one host (both on node1) and between hosts (the server on node2):
  *
  *   ours      a network of netmaster's, without policy
+ *   policy    the same network; client and server in groups of their own, each with 100 rules in and 100 out
  *   overlay   Docker's overlay, in a Swarm of the two hosts
  *   bridge    Docker's default bridge; between hosts by published ports
  *   veth      no containers: two namespaces and a veth; the hosts' own interfaces
  */
 import { run } from '../lab/shell.ts';
 import { NETMASTER_PORT, namespaceFolder, networkNamespace, onHost, ROOT, readState } from '../lab/state.ts';
+import { hundredRules } from './rules.ts';
 
 export const SPANS = ['within', 'between'] as const;
 export type Span = (typeof SPANS)[number];
@@ -51,21 +53,22 @@ export function inPlace(
   return ['nsenter', [`--net=${place.namespace}`, `--mount=${mounts}`, '--', ...pinned]];
 }
 
-/** Makes them all in a lab that is up. */
-export async function makeNetworks(lab: string): Promise<Network[]> {
+/** Makes them in a lab that is up; without `peers` only our own. */
+export async function makeNetworks(lab: string, peers: boolean): Promise<Network[]> {
   const [first, second] = (readState(lab)?.hosts ?? []).map((h) => h.address);
   if (first === undefined || second === undefined) throw new Error(`lab '${lab}' has no two hosts`);
-  const at = async (host: string, line: string): Promise<string> =>
-    (await run(...onHost(lab, host, ...line.split(' ')))).trim();
+  const at = async (host: string, line: string, input?: string): Promise<string> =>
+    (await run(...onHost(lab, host, ...line.split(' ')), input)).trim();
+  const netctl = `${ROOT}/bin/netctl --netmaster http://${first}:${NETMASTER_PORT}`;
 
-  await at(
-    'node1',
-    `${ROOT}/bin/netctl --netmaster http://${first}:${NETMASTER_PORT} net create ours --subnet=10.77.0.0/16`,
-  );
-  await at('node1', `docker swarm init --advertise-addr ${first}`);
-  const token = await at('node1', 'docker swarm join-token -q worker');
-  await at('node2', `docker swarm join --advertise-addr ${second} --token ${token} ${first}:2377`);
-  await at('node1', 'docker network create -d overlay --attachable overlay');
+  await at('node1', `${netctl} net create ours --subnet=10.77.0.0/16`);
+  await at('node1', `${netctl} apply -f -`, JSON.stringify(groupsWithPolicy()));
+  if (peers) {
+    await at('node1', `docker swarm init --advertise-addr ${first}`);
+    const token = await at('node1', 'docker swarm join-token -q worker');
+    await at('node2', `docker swarm join --advertise-addr ${second} --token ${token} ${first}:2377`);
+    await at('node1', 'docker network create -d overlay --attachable overlay');
+  }
 
   const container = async (host: string, name: string, network: string, flags = '') => {
     await at(host, `docker run -d --name=${name} --net=${network} ${flags}contiv/lab sleep 100000`);
@@ -73,6 +76,18 @@ export async function makeNetworks(lab: string): Promise<Network[]> {
     return {
       place: { host, namespace: `/proc/${settings.State.Pid}/ns/net` },
       address: settings.NetworkSettings.Networks[network].IPAddress as string,
+    };
+  };
+  const withPolicy = async (): Promise<Network> => {
+    const { place: client } = await container('node1', 'policy-client', 'clients.ours');
+    const near = await container('node1', 'policy-near', 'servers.ours');
+    const far = await container('node2', 'policy-far', 'servers.ours');
+    return {
+      name: 'policy',
+      ways: {
+        within: { client, server: near.place, address: near.address, ports: PORTS },
+        between: { client, server: far.place, address: far.address, ports: PORTS },
+      },
     };
   };
   const containers = async (network: string): Promise<Network> => {
@@ -125,5 +140,24 @@ export async function makeNetworks(lab: string): Promise<Network[]> {
       },
     };
   };
-  return [await containers('ours'), await containers('overlay'), await containers('bridge'), await bare()];
+  const pair = [await containers('ours'), await withPolicy()];
+  return peers ? [...pair, await containers('overlay'), await containers('bridge'), await bare()] : pair;
+}
+
+/** Groups clients and servers, in each direction judged by 100 rules about groups, prefixes and ports. */
+function groupsWithPolicy(): object[] {
+  const names = ['clients', 'servers', ...Array.from({ length: 8 }, (_, i) => `others${i}`)];
+  const prefixes = ['10.0.0.0/8', '10.77.0.0/16', '10.77.0.0/24', '10.77.1.0/24'];
+  const rules = (policy: string, direction: 'in' | 'out'): object[] =>
+    hundredRules(
+      policy,
+      direction,
+      (i) => names[(i / 10) % names.length] as string,
+      (i) => prefixes[((i - 1) / 25) % prefixes.length] as string,
+    );
+  return names.flatMap((name) => [
+    { kind: 'policy', policyName: name },
+    { kind: 'endpointGroup', groupName: name, networkName: 'ours', policies: [name] },
+    ...(name.startsWith('others') ? [] : [...rules(name, 'in'), ...rules(name, 'out')]),
+  ]);
 }

@@ -1,0 +1,37 @@
+/** Numbers and tables of them, for people. */
+
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length / 2;
+  return ((sorted[Math.ceil(middle) - 1] ?? Number.NaN) + (sorted[Math.floor(middle)] ?? Number.NaN)) / 2;
+}
+
+/** `share` 0.5 is the middle. */
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
+}
+
+export const shown = (value: number | undefined): string => {
+  if (value === undefined || Number.isNaN(value)) return '-';
+  return value >= 100 ? Math.round(value).toString() : value.toFixed(value >= 10 ? 1 : 2);
+};
+
+/** Columns in line: words to the left (the first `words` ones and the last), numbers to the right. */
+export function textTable(lines: readonly (readonly string[])[], words: number): string {
+  const widths = (lines[0] ?? []).map((_, column) =>
+    Math.max(...lines.map((line) => (line[column] as string).length)),
+  );
+  return lines
+    .map((line) =>
+      line
+        .map((cell, column) =>
+          column < words || column === line.length - 1
+            ? cell.padEnd(widths[column] as number)
+            : cell.padStart(widths[column] as number),
+        )
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
+}
