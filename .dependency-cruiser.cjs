@@ -37,7 +37,7 @@ module.exports = {
     only(
       'dataplane-knows-state',
       '^src/netplugin/dataplane/',
-      '^src/(linux/|model/address|netplugin/(dataplane/|state|constants))',
+      '^src/(linux/|model/address|netplugin/(dataplane/|state|constants|clock))',
     ),
     only('netplugin-knows-client', '^src/netplugin/', '^src/(netplugin|client|model|linux)/'),
     only('lab-stands-outside', '^lab/', '^lab/'),

@@ -6,6 +6,7 @@
  *   message    length u32, type u16, flags u16, sequence u32, port u32, body, attributes
  *   attribute  length u16, type u16, value, padded to 4 bytes
  */
+import os from 'node:os';
 import * as libc from './libc.ts';
 
 export const NETLINK_ROUTE = 0;
@@ -121,6 +122,8 @@ export function listAttributes(bytes: Buffer): [type: number, value: Buffer][] {
 }
 
 export interface Netlink {
+  /** The socket's address, which messages about what it changed carry; 0 before the first answer. */
+  readonly port: number;
   /** Requests sent since the socket was opened. */
   readonly sent: number;
   /** Throws a NetlinkError when the kernel refuses. */
@@ -143,6 +146,7 @@ export function openNetlink(protocol: number = NETLINK_ROUTE): Netlink {
   const buffer = Buffer.alloc(RECEIVE);
   let sequence = 0;
   let sent = 0;
+  let port = 0;
 
   function encode(request: Request, flags: number): Buffer {
     const out = Buffer.alloc((HEADER + request.body.length + 3) & ~3);
@@ -160,6 +164,7 @@ export function openNetlink(protocol: number = NETLINK_ROUTE): Netlink {
     const length = libc.recv(fd, buffer, buffer.length, 0);
     for (let at = 0; at + HEADER <= length; ) {
       const size = buffer.readUInt32LE(at);
+      port = buffer.readUInt32LE(at + 12);
       yield {
         type: buffer.readUInt16LE(at + 4),
         flags: buffer.readUInt16LE(at + 6),
@@ -229,6 +234,9 @@ export function openNetlink(protocol: number = NETLINK_ROUTE): Netlink {
     get sent() {
       return sent;
     },
+    get port() {
+      return port;
+    },
     request(request) {
       const [error] = batch([request]);
       if (error !== undefined) throw error;
@@ -260,5 +268,48 @@ export function openNetlink(protocol: number = NETLINK_ROUTE): Netlink {
     close: () => {
       libc.close(fd);
     },
+  };
+}
+
+/** RTMGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE (linux/rtnetlink.h). */
+const ROUTE_GROUPS = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400;
+const MSG_DONTWAIT = 0x40;
+
+export interface Listener {
+  /**
+   * Whether links, addresses, routes, neighbours or forwarding entries have changed since the last call otherwise than
+   * by requests from the port; true also where the kernel does not say by whom, or messages were lost.
+   */
+  heard(port: number): boolean;
+  close(): void;
+}
+
+/** Hears of changes in the thread's current namespace: by then a message is queued, when the change has happened. */
+export function openListener(): Listener {
+  const fd = libc.socket(libc.AF_NETLINK, libc.SOCK_RAW | libc.SOCK_CLOEXEC, NETLINK_ROUTE);
+  const address = Buffer.alloc(12); // struct sockaddr_nl
+  address.writeUInt16LE(libc.AF_NETLINK, 0);
+  address.writeUInt32LE(ROUTE_GROUPS, 8);
+  libc.bind(fd, address, address.length);
+  const buffer = Buffer.alloc(RECEIVE);
+  return {
+    heard(port) {
+      let others = false;
+      for (;;) {
+        let length: number;
+        try {
+          length = libc.recv(fd, buffer, buffer.length, MSG_DONTWAIT);
+        } catch (error) {
+          const { errno } = error as libc.SyscallError;
+          if (errno === os.constants.errno.EAGAIN) return others;
+          if (errno !== os.constants.errno.ENOBUFS) throw error;
+          others = true;
+          continue;
+        }
+        for (let at = 0; at + HEADER <= length; at += (buffer.readUInt32LE(at) + 3) & ~3)
+          if (buffer.readUInt32LE(at + 12) !== port) others = true;
+      }
+    },
+    close: () => libc.close(fd),
   };
 }

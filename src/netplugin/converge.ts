@@ -3,6 +3,7 @@
  * one pass after it. Every VERIFY_INTERVAL the kernel is read and drift is put right.
  */
 import type { Logger } from 'pino';
+import { startClock } from './clock.ts';
 import type { ApplyReport, Dataplane } from './dataplane/index.ts';
 import type { Metrics } from './metrics.ts';
 import type { HostState } from './state.ts';
@@ -31,19 +32,32 @@ export function startConverging({ dataplane, log, metrics, compile, done }: Conv
   let next: Promise<ApplyReport> | undefined;
   let verify = true; // the first pass adopts what an earlier agent left running
   let closed = false;
+  let admitting: Promise<void> | undefined;
+
+  const warn = (lines: readonly string[]): void => {
+    for (const line of lines)
+      log.warn({ repaired: line }, 'the kernel differed from what was set up: repaired');
+  };
+  /** The first time it is waited for: the first container's way out is open when it starts. */
+  async function admit({ exits }: HostState, verifying: boolean): Promise<void> {
+    if (exits.length === 0 || (admitting !== undefined && !verifying)) return;
+    const first = admitting === undefined;
+    admitting = (admitting ?? Promise.resolve()).then(() => dataplane.admit()).then(warn);
+    if (first) await admitting;
+  }
 
   async function pass(): Promise<ApplyReport> {
     next = undefined;
-    const began = performance.now();
+    const clock = startClock();
     const state = compile();
-    const compileSeconds = (performance.now() - began) / 1000;
+    const compiled = clock();
     const verifying = verify;
     verify = false;
     try {
       const report = await dataplane.apply(state, { verify: verifying });
-      metrics.passed(compileSeconds, report, verifying);
-      for (const line of report.repaired)
-        log.warn({ repaired: line }, 'the kernel differed from what was set up: repaired');
+      metrics.passed(compiled, report, verifying);
+      await admit(state, verifying);
+      warn(report.repaired);
       for (const failure of report.failed) log.error(failure, 'not established');
       done(state, report);
       return report;

@@ -1,10 +1,11 @@
 /** What the agent counts, for Prometheus: GET /metrics of its control socket. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Spent } from './clock.ts';
 import type { TimedReport } from './dataplane/index.ts';
 
 export interface Metrics {
-  /** After a pass: what it took, in seconds, and what came of it. */
-  passed(compileSeconds: number, report: TimedReport, verified: boolean): void;
+  /** After a pass: what compile took, what the kernel did and what came of it. */
+  passed(compiled: Spent, report: TimedReport, verified: boolean): void;
   text(): Promise<string>;
   readonly contentType: string;
 }
@@ -20,6 +21,11 @@ export function openMetrics(attached: () => number, revision: () => number): Met
     name: 'contiv_netplugin_compile_seconds',
     help: 'time from what is known to what the kernel must hold, of a pass',
     buckets: BUCKETS,
+    registers,
+  });
+  const compileCpu = new Counter({
+    name: 'contiv_netplugin_compile_cpu_seconds_total',
+    help: 'processor time of the same',
     registers,
   });
   const apply = new Histogram({
@@ -38,6 +44,11 @@ export function openMetrics(attached: () => number, revision: () => number): Met
   const writes = new Counter({
     name: 'contiv_netplugin_kernel_writes_total',
     help: 'kernel objects written: links, addresses, routes, neighbours, forwarding entries, nft elements and tables',
+    registers,
+  });
+  const reads = new Counter({
+    name: 'contiv_netplugin_kernel_reads_total',
+    help: 'routers of which all entries were read: at the start, after changes by others, and once a minute',
     registers,
   });
   const repairs = new Counter({
@@ -67,12 +78,14 @@ export function openMetrics(attached: () => number, revision: () => number): Met
     },
   });
   return {
-    passed(compileSeconds, report, verified) {
+    passed(compiled, report, verified) {
       const verify = String(verified);
-      compile.observe(compileSeconds);
+      compile.observe(compiled.seconds);
+      compileCpu.inc(compiled.cpuSeconds);
       apply.observe({ verify }, report.seconds);
       applyCpu.inc({ verify }, report.cpuSeconds);
       writes.inc(report.writes);
+      reads.inc(report.reads);
       repairs.inc(report.repaired.length);
       failed.set(report.failed.length);
     },

@@ -5,7 +5,6 @@
  * interfaces (legacy or nf_tables) Docker's rules are in.
  */
 import { execFile } from 'node:child_process';
-import type { HostState } from '../state.ts';
 
 const CHAIN = 'DOCKER-USER';
 const RULES = [
@@ -25,16 +24,10 @@ function run(program: string, args: readonly string[]): Promise<number> {
 
 /** Programs by which our rules have been put in. */
 const admitted = new Set<string>();
-let looked = false;
 
-/**
- * Looks at the first pass that has exits, and when verifying: dockerd may have been started or restarted. Answers what
- * somebody had taken out again, one line each.
- */
-export async function admitForwarding(state: HostState, verify: boolean): Promise<string[]> {
+/** Answers what somebody had taken out again, one line each. */
+export async function admitForwarding(): Promise<string[]> {
   const repaired: string[] = [];
-  if (state.exits.length === 0 || (looked && !verify)) return repaired;
-  looked = true;
   for (const program of ['iptables', 'ip6tables']) {
     if ((await run(program, ['-n', '-L', CHAIN])) !== 0) {
       admitted.delete(program); // no Docker, or none yet

@@ -6,14 +6,22 @@
  *
  * A pass writes the difference between the parts of this state and of the one before (state.ts): what it costs does not
  * grow with what is there. When verifying, and where links came or went unasked, the kernel is read and compared as a
- * whole, one dump of each kind, some microseconds an entry.
+ * whole, one dump of each kind, some microseconds an entry; a verification leaves that out, but for each WHOLE-th, where
+ * the kernel has told of no change but our own.
  *
  * The kernel's cost: one veth, two to four routes and neighbours and a few set elements a local endpoint, one route
  * and two set elements a remote endpoint, one neighbour and one forwarding entry a remote host and network.
  */
 import fs from 'node:fs';
 import { findByReply, forgetConnections } from '../../linux/conntrack.ts';
-import { NETLINK_NETFILTER, type Netlink, openNetlink, type Request } from '../../linux/netlink.ts';
+import {
+  type Listener,
+  NETLINK_NETFILTER,
+  type Netlink,
+  openListener,
+  openNetlink,
+  type Request,
+} from '../../linux/netlink.ts';
 import {
   bindPort,
   createNamespace,
@@ -48,6 +56,8 @@ import { openSandboxes } from './sandboxes.ts';
 import { establishLimits } from './shape.ts';
 import { changedChains, establishTable, type OpenTable } from './tables.ts';
 
+/** Verifications after which everything is read, whatever was heard: a minute's. */
+const WHOLE = 15;
 const ROUTER_NAME = /^contiv-/;
 
 /** An open router: sockets that stay in its namespace, and what was established there. */
@@ -56,6 +66,9 @@ interface OpenRouter {
   readonly id: number;
   readonly netlink: Netlink;
   readonly netfilter: Netlink;
+  readonly listener: Listener;
+  /** Verifications since everything was read. */
+  unread: number;
   readonly nft: Nft;
   readonly fd: number;
   readonly table: OpenTable;
@@ -146,6 +159,7 @@ export function openApplier(): Applier {
     }
     const opened = inNamespace(file, (): OpenRouter => {
       for (const [key, value] of Object.entries(SETTINGS)) if (setSysctl(key, value)) pass.writes++;
+      const listener = openListener();
       const netlink = openNetlink();
       const loopback = route.listLinks(netlink).find((l) => l.name === 'lo');
       netlink.request(route.setLink(loopback?.index ?? 1, { up: true }));
@@ -156,6 +170,8 @@ export function openApplier(): Applier {
         id: namespaceId(file) ?? 0,
         netlink,
         netfilter,
+        listener,
+        unread: 0,
         nft,
         fd: fs.openSync(file, 'r'),
         table: { nft, netlink: netfilter },
@@ -168,6 +184,7 @@ export function openApplier(): Applier {
   function closeRouter(router: OpenRouter): void {
     router.netlink.close();
     router.netfilter.close();
+    router.listener.close();
     router.nft.close();
     router.log?.close();
     fs.closeSync(router.fd);
@@ -189,8 +206,8 @@ export function openApplier(): Applier {
     establishTable(open.table, routerTable(router, exit), router.namespace, pass);
     const before = open.established;
     let links = before?.links ?? [];
-    let read = pass.verify || before === undefined || !before.complete;
-    if (read || before === undefined || linksDiffer(before, router, exit)) {
+    let read = before === undefined || !before.complete || (pass.verify && mustRead(open));
+    if (pass.verify || read || before === undefined || linksDiffer(before, router, exit)) {
       links = establishLinks(
         {
           router,
@@ -256,6 +273,7 @@ export function openApplier(): Applier {
     const pass: Pass = {
       verify: verify || first,
       writes: 0,
+      reads: 0,
       repaired: [],
       lost: [],
       failed: [],
@@ -334,6 +352,13 @@ export function openApplier(): Applier {
   };
 }
 
+/** Whether a verification has anything to find. */
+function mustRead(open: OpenRouter): boolean {
+  const heard = open.listener.heard(open.netlink.port);
+  open.unread = heard || open.unread + 1 === WHOLE ? 0 : open.unread + 1;
+  return open.unread === 0;
+}
+
 /** Whether any link may have to be made, changed or removed. */
 const linksDiffer = (before: Established, router: Router, exit: Exit | undefined): boolean =>
   before.exit !== exit ||
@@ -357,6 +382,7 @@ function establishEntries(
   let removals = [...gone.values()];
   let additions = [...added.values()];
   if (read) {
+    pass.reads++;
     // Of several entries of one place the last is meant.
     const byPlace = new Map([...wanted.values()].flat().map((entry) => [entry.place, entry]));
     const present = new Map(listEntries(open.netlink, links).map((entry) => [entry.text, entry]));

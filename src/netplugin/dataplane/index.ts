@@ -4,6 +4,7 @@
  *   main thread --HostState, packed (parcel.ts)--> worker.ts --> apply.ts --> linux/ --> kernel
  */
 import { Worker } from 'node:worker_threads';
+import type { Spent } from '../clock.ts';
 import type { HostState } from '../state.ts';
 import { admitForwarding } from './admit.ts';
 import type { KernelDecision, Observation, Question } from './observe.ts';
@@ -15,6 +16,8 @@ export type { KernelDecision, Observation, Question };
 export interface ApplyReport {
   /** Kernel objects written (links, addresses, routes, neighbours, fdb entries, nft elements and tables). */
   readonly writes: number;
+  /** Routers of which every address, route, neighbour and forwarding entry was read. */
+  readonly reads: number;
   /** Only with `verify`: differences from the kernel that were none of our doing and were put right, one line each. */
   readonly repaired: readonly string[];
   /** Endpoints with phase joined whose veth is gone: their containers are. */
@@ -25,11 +28,8 @@ export interface ApplyReport {
   readonly failed: readonly { readonly endpoint?: string; readonly message: string }[];
 }
 
-/** A report with what it took the thread that owns the kernel, in seconds. */
-export interface TimedReport extends ApplyReport {
-  readonly seconds: number;
-  readonly cpuSeconds: number;
-}
+/** With what it took the thread that owns the kernel. */
+export interface TimedReport extends ApplyReport, Spent {}
 
 /** Listening sockets in a router's namespace, as file descriptors of this process. */
 export interface NameserverSockets {
@@ -52,6 +52,11 @@ export interface Dataplane {
    * established before and writes the difference; with it, it reads the kernel and puts drift right.
    */
   apply(state: HostState, options?: { verify?: boolean }): Promise<TimedReport>;
+  /**
+   * Has the exits let through by Docker's firewall, which may have come or have been made anew. Answers what somebody had
+   * taken out of it, one line each. Runs several programs: no apply waits for it.
+   */
+  admit(): Promise<readonly string[]>;
   /** Sockets on port 53 of the nameserver's addresses in a router that is established. */
   openNameserver(namespace: string): Promise<NameserverSockets>;
   /** Asks conntrack where a UDP or TCP query from `client` was sent before it was redirected; undefined: unknown. */
@@ -106,11 +111,8 @@ export async function startDataplane(): Promise<Dataplane> {
 
   const pack = openPacker();
   return {
-    async apply(state, { verify = false } = {}) {
-      const report = await call<TimedReport>('apply', pack(state), { verify });
-      const restored = await admitForwarding(state, verify);
-      return { ...report, repaired: [...report.repaired, ...restored] };
-    },
+    apply: (state, { verify = false } = {}) => call<TimedReport>('apply', pack(state), { verify }),
+    admit: admitForwarding,
     openNameserver: (namespace) => call('openNameserver', namespace),
     originalDestination: (namespace, protocol, client) =>
       call('originalDestination', namespace, protocol, client),

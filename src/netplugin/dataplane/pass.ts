@@ -5,6 +5,7 @@ export interface Pass {
   /** The kernel is read and compared, not only written. */
   readonly verify: boolean;
   writes: number;
+  reads: number;
   readonly repaired: string[];
   readonly lost: string[];
   readonly failed: { endpoint?: string; message: string }[];

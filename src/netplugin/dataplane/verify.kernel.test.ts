@@ -35,6 +35,8 @@ afterAll(clean);
 
 /** What was done behind our back is undone, and said. */
 function repairs(what: RegExp, tamper: () => void): void {
+  const reads = [1, 2].map(() => applied(applier, given, true).reads);
+  expect(reads, 'nothing has changed since').toContain(0);
   tamper();
   expect(kernel(), 'the tampering shows').not.toBe(before);
   const report = applied(applier, given, true);
@@ -223,6 +225,24 @@ describe('verify puts right and reports', () => {
     expect(report.created).toEqual(['contiv-default']);
     expect(kernel()).toBe(before);
   });
+});
+
+it('verify reads all entries where others changed any, and else now and then', () => {
+  const reads = (): number => applied(applier, given, true).reads;
+  reads();
+  reads();
+  inRouter('ip route add 20.1.9.9 dev lo; ip route del 20.1.9.9 dev lo');
+  expect([reads(), reads()]).toEqual([1, 0]);
+  expect(Array.from({ length: 30 }, reads).reduce((sum, n) => sum + n)).toBe(2);
+});
+
+it('verify reads nothing for what we changed ourselves', () => {
+  applied(applier, given, true);
+  const moved = state({ publications: [MAP], remotes: remotes(8) });
+  applied(applier, moved);
+  applied(applier, given);
+  expect(applied(applier, given, true)).toMatchObject({ reads: 0, writes: 0 });
+  expect(kernel()).toBe(before);
 });
 
 it("verify leaves alone what others have in the host's namespace", () => {

@@ -1,5 +1,6 @@
 /** The thread that owns the kernel: calls come as messages, run one after the other, and are answered by id. */
 import { parentPort } from 'node:worker_threads';
+import { startClock } from '../clock.ts';
 import { type Applier, openApplier } from './apply.ts';
 import type { TimedReport } from './index.ts';
 import { openUnpacker, type Parcel } from './parcel.ts';
@@ -22,15 +23,9 @@ const unpack = openUnpacker();
 const calls: Record<keyof Applier, (...args: never[]) => unknown> = {
   ...applier,
   apply(parcel: Parcel, options: { verify: boolean }): TimedReport {
-    const began = performance.now();
-    const { user, system } = process.threadCpuUsage();
+    const clock = startClock();
     const report = applier.apply(unpack(parcel), options);
-    const spent = process.threadCpuUsage({ user, system });
-    return {
-      ...report,
-      seconds: (performance.now() - began) / 1000,
-      cpuSeconds: (spent.user + spent.system) / 1e6,
-    };
+    return { ...report, ...clock() };
   },
 };
 
