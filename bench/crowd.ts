@@ -84,7 +84,7 @@ function intent(): object[] {
       ...hundredRules(
         `p${g}`,
         'in',
-        (i) => `g${(g + i) % groups}`,
+        (i) => `g${(g + i / 10) % groups}`,
         (i) => `20.${i}.0.0/16`,
       ),
     );

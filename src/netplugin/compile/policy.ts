@@ -234,7 +234,7 @@ function decide(
 
 /** What decides for one group, by how much it says. Keys: protocol and port, protocol. */
 interface Decided {
-  readonly ports: Map<string, Decision>;
+  readonly ports: Map<number, Decision>;
   readonly protocols: Map<number, Decision>;
   any: Decision | undefined;
 }
@@ -245,22 +245,22 @@ const values = ({ ports, protocols, any }: Decided): Decision[] => [
   ...(any === undefined ? [] : [any]),
 ];
 
-const portKey = (protocol: number, port: number): string => `${protocol} ${port}`;
+/** A number: keys are made for each rule of each group, and texts cost several times as much. */
+const portKey = (protocol: number, port: number): number => protocol * 65536 + port;
 
 /** One pass over the rules in their order: the first that fits decides. */
 function decideFor(rules: readonly Ordered[], group: number): Decided {
   const decided: Decided = { ports: new Map(), protocols: new Map(), any: undefined };
-  for (const { key, number, action, protocols, port } of rules) {
-    const decision = { group, rule: number, action, key };
+  for (const { key, number: rule, action, protocols, port } of rules) {
     if (protocols === undefined) {
-      decided.any = decision;
+      decided.any = { group, rule, action, key };
       break; // whatever follows has nothing left to decide
     }
     for (const protocol of protocols) {
       if (decided.protocols.has(protocol)) continue;
-      if (port === undefined) decided.protocols.set(protocol, { ...decision, protocol });
+      if (port === undefined) decided.protocols.set(protocol, { group, rule, action, key, protocol });
       else if (!decided.ports.has(portKey(protocol, port)))
-        decided.ports.set(portKey(protocol, port), { ...decision, protocol, port });
+        decided.ports.set(portKey(protocol, port), { group, rule, action, key, protocol, port });
     }
   }
   return decided;
@@ -281,12 +281,14 @@ function without(group: Decided, general: Decided): Decided {
     if (decision !== undefined && !same(decision, found(protocol)))
       rest.protocols.set(protocol, { ...decision, protocol });
   }
-  for (const key of new Set([...group.ports.keys(), ...general.ports.keys()])) {
-    const [protocol, port] = key.split(' ').map(Number) as [number, number];
-    const decision = group.ports.get(key) ?? meant(protocol);
-    if (decision !== undefined && !same(decision, general.ports.get(key) ?? found(protocol)))
+  const keep = (key: number, own: Decision | undefined, others: Decision | undefined): void => {
+    const [protocol, port] = [Math.floor(key / 65536), key % 65536];
+    const decision = own ?? meant(protocol);
+    if (decision !== undefined && !same(decision, others ?? found(protocol)))
       rest.ports.set(key, { ...decision, protocol, port });
-  }
+  };
+  for (const [key, own] of group.ports) keep(key, own, general.ports.get(key));
+  for (const [key, others] of general.ports) if (!group.ports.has(key)) keep(key, undefined, others);
   return rest;
 }
 
