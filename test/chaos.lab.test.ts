@@ -18,7 +18,8 @@ async function churn(host: string): Promise<void> {
   const starter = ++starters;
   for (let round = 0; churning; round++) {
     const name = `chaos${starter}-${round}`;
-    const flags = ['-d', `--name=${name}`, '--net=chaos', KILLED];
+    const net = round % 2 === 0 ? 'chaos' : 'app.chaos';
+    const flags = ['-d', `--name=${name}`, `--net=${net}`, KILLED];
     if ((await on(host, 'docker', 'run', ...flags, 'contiv/lab', 'sleep', '100000')).status === 0) started++;
     else await pause(200);
     // Every third one stays for a while.
@@ -29,7 +30,11 @@ async function churn(host: string): Promise<void> {
 
 beforeAll(async () => {
   await netctl('net', 'create', 'chaos', '--subnet=10.10.0.0/16', '--gateway=10.10.255.254');
-  for (const host of HOSTS) await run(host, `stays-${host}`, 'chaos', '--restart=always', KILLED);
+  await netctl('policy', 'create', 'some');
+  await netctl('policy', 'rule-add', 'some', 'ssh', '-protocol=tcp', '-port=22', '-action=deny');
+  await netctl('policy', 'rule-add', 'some', 'near', '--from-network=chaos', '-action=allow', '-priority=5');
+  await netctl('group', 'create', 'chaos', 'app', '-policy=some');
+  for (const host of HOSTS) await run(host, `stays-${host}`, 'app.chaos', '--restart=always', KILLED);
 });
 afterAll(clear);
 

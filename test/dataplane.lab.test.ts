@@ -145,6 +145,23 @@ describe('the way out', () => {
     ]);
   });
 
+  it('stays closed for it also when the container makes a route of its own', async () => {
+    const pid = await docker('node1', 'inspect', '-f', '{{.State.Pid}}', 'x1');
+    await must('node1', 'nsenter', '-t', pid, '-n', 'ip', 'route', 'add', 'default', 'via', '169.254.53.53');
+    expect(await pings('node1', 'x1', '10.1.0.254')).toBe(true); // the route leads to the router
+    expect(await pings('node1', 'x1', OUTSIDE)).toBe(false);
+  });
+
+  it("leads to Docker's own bridges by published ports only", async () => {
+    await run('node1', 'bridged', 'bridge', '-p', '8181:80');
+    await docker('node1', 'exec', '-d', 'bridged', 'httpd', '-f', '-p', '80', '-h', '/www');
+    const address = await addressOf('node1', 'bridged');
+    const fetch = (url: string) => inside('node1', 'ann', 'curl', '-s', '-m', '3', url);
+    await until('published', async () => (await fetch('http://192.168.50.11:8181/')).status === 0);
+    expect((await fetch(`http://${address}/`)).status).not.toBe(0);
+    await docker('node1', 'rm', '-f', 'bridged');
+  });
+
   it('keeps containers from forging VXLAN', async () => {
     const target = await addressOf('node2', 'bob');
     const capture = background('node2', 'docker', 'exec', 'bob', ...TCPDUMP, 'icmp');

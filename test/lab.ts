@@ -109,6 +109,11 @@ export async function clear(): Promise<void> {
   const gone = await differences();
   if (gone !== '') throw new Error(`the lab is not as before: ${gone}`);
   for (const tenant of (await netctl('tenant', 'ls', '-q')).split('\n')) {
+    // Rules name groups, groups carry policies.
+    for (const policy of (await netctl('policy', 'ls', '-q', '-t', tenant)).split('\n'))
+      if (policy !== '')
+        for (const { ruleId } of JSON.parse(await netctl('policy', 'rule-ls', '-j', '-t', tenant, policy)))
+          await netctl('policy', 'rule-rm', '-t', tenant, policy, ruleId);
     for (const kind of ['service', 'group', 'policy', 'netprofile', 'net'])
       for (const name of (await netctl(kind, 'ls', '-q', '-t', tenant)).split('\n'))
         if (name !== '') await netctl(kind, 'rm', '-t', tenant, name);

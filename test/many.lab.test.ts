@@ -7,17 +7,39 @@ const HOSTS = ['node1', 'node2'];
 const containers = Array.from({ length: COUNT }, (_, i) => ({
   name: `many${i}`,
   host: HOSTS[i % HOSTS.length] as string,
+  group: `g${i % 10}`,
 }));
 const of = (host: string) => containers.filter((c) => c.host === host).map((c) => c.name);
 
-beforeAll(() => netctl('net', 'create', 'many', '--subnet=10.9.0.0/24', '--gateway=10.9.0.254'));
+/** Ten groups, each with a policy that denies all but ping, and names another group. */
+beforeAll(async () => {
+  await netctl('net', 'create', 'many', '--subnet=10.9.0.0/24', '--gateway=10.9.0.254');
+  for (let i = 0; i < 10; i++) {
+    const add = (...flags: string[]) => netctl('policy', 'rule-add', `p${i}`, ...flags);
+    await netctl('policy', 'create', `p${i}`);
+    await add('none', '-action=deny');
+    await add('ping', '-protocol=icmp', '-action=allow', '-priority=2');
+    if (i > 0) await add('friends', `--from-group=g${i - 1}`, '-action=allow', '-priority=3');
+    await netctl('group', 'create', 'many', `g${i}`, `-policy=p${i}`);
+  }
+});
 afterAll(clear);
 
 describe('a hundred containers started at once', () => {
   it('all get distinct addresses', async () => {
     const started = await Promise.all(
-      containers.map(({ name, host }) =>
-        on(host, 'docker', 'run', '-d', `--name=${name}`, '--net=many', 'contiv/lab', 'sleep', '100000'),
+      containers.map(({ name, host, group }) =>
+        on(
+          host,
+          'docker',
+          'run',
+          '-d',
+          `--name=${name}`,
+          `--net=${group}.many`,
+          'contiv/lab',
+          'sleep',
+          '100000',
+        ),
       ),
     );
     expect(started.filter((s) => s.status !== 0).map((s) => s.err)).toEqual([]);
@@ -25,7 +47,13 @@ describe('a hundred containers started at once', () => {
     for (const host of HOSTS)
       addresses.push(
         ...(
-          await docker(host, 'inspect', '-f', '{{.NetworkSettings.Networks.many.IPAddress}}', ...of(host))
+          await docker(
+            host,
+            'inspect',
+            '-f',
+            '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}',
+            ...of(host),
+          )
         ).split('\n'),
       );
     expect(new Set(addresses).size).toBe(COUNT);

@@ -12,8 +12,15 @@ export interface OpenExits {
   readonly netlink: Netlink;
   readonly table: OpenTable;
   /** The last state that was established, and the devices and addresses of it; undefined: an earlier agent's may be there. */
-  established?: { readonly state: HostState; readonly entries: ReadonlySet<string> };
+  established?: {
+    readonly state: HostState;
+    readonly entries: ReadonlySet<string>;
+    readonly bridges: readonly string[];
+  };
 }
+
+/** Names that Docker gives to the bridges it makes; one that the user has named otherwise is not known as Docker's. */
+const DOCKER_BRIDGE = /^(?:docker0|docker_gwbridge|br-[0-9a-f]{12})$/;
 
 export function establishExits(open: OpenExits, state: HostState, pass: Pass): void {
   const before = open.established;
@@ -53,13 +60,15 @@ export function establishExits(open: OpenExits, state: HostState, pass: Pass): v
   if (state.exits.length > 0 && setSysctl('net/ipv4/ip_forward', '1')) pass.writes++;
   if (state.exits.some((e) => e.hostAddress6 !== '') && setSysctl('net/ipv6/conf/all/forwarding', '1'))
     pass.writes++;
-  const table = hostTable(state);
+  const found = links.filter((l) => l.kind === 'bridge' && DOCKER_BRIDGE.test(l.name)).map((l) => l.name);
+  const bridges = before?.bridges.join() === found.join() ? before.bridges : found;
+  const table = hostTable(state, bridges);
   if (table !== undefined) establishTable(open.table, table, 'host', pass);
   else if (open.table.established !== undefined || before === undefined) {
     open.table.nft.run(`add table inet ${NFT_TABLE}\ndelete table inet ${NFT_TABLE}`);
     delete open.table.established;
   }
-  open.established = { state, entries: established };
+  open.established = { state, entries: established, bridges };
 }
 
 const sameExits = (a: HostState, b: HostState): boolean =>

@@ -90,6 +90,7 @@ const portElements = once((port: Port) => {
   for (const address of [...port.addresses, ...port.alsoFrom])
     add('sources', address, `"${port.device}" . ${address}`);
   add('network', '', `"${port.device}" : ${port.network}`);
+  for (const gateway of port.gateways) add('outward', gateway, `"${port.device}"`);
   for (const address of port.addresses) {
     for (const own of [...port.addresses, ...port.alsoFrom])
       if (!isV6(address) && !isV6(own)) add('own', address, `${own} . ${address}`);
@@ -301,6 +302,8 @@ set sources6 { type ifname . ipv6_addr; }
 set remotes { type ether_addr . ipv4_addr; }
 set remotes6 { type ether_addr . ipv6_addr; }
 map network { type ifname : mark; }
+set outward { type ifname; }
+set outward6 { type ifname; }
 set same { type mark . ipv4_addr; flags interval; }
 set same6 { type mark . ipv6_addr; flags interval; }
 map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
@@ -360,6 +363,8 @@ chain forward {
   ct state invalid drop
   oifname "uplink" udp dport ${VXLAN_PORT} drop
   iifname "uplink" ct status dnat accept
+  oifname "uplink" meta nfproto ipv4 iifname != @outward drop
+  oifname "uplink" meta nfproto ipv6 iifname != @outward6 drop
   iifname { "ct*", "vx*" } accept
 }
 chain input {
@@ -382,8 +387,11 @@ chain out {
   };
 }
 
-/** The host's own table; undefined where no tenant has a way out here. */
-export function hostTable(state: HostState): Table | undefined {
+/**
+ * The host's own table; undefined where no tenant has a way out here. `bridges`: Docker's own, whose containers are
+ * reached by their published ports only, as by any outsider.
+ */
+export function hostTable(state: HostState, bridges: readonly string[]): Table | undefined {
   if (state.exits.length === 0) return undefined;
   const published = new Set<string>();
   const published6 = new Set<string>();
@@ -416,7 +424,7 @@ export function hostTable(state: HostState): Table | undefined {
   return {
     name: `inet ${NFT_TABLE}`,
     // One part: a host has few exits, and its state changes seldom.
-    parts: new Map([
+    parts: new Map<object, Elements>([
       [
         state,
         new Map([
@@ -431,6 +439,7 @@ export function hostTable(state: HostState): Table | undefined {
           ['transit6', transit6],
         ]),
       ],
+      [bridges, new Map([['bridges', bridges.map((name) => `"${name}"`)]])],
     ]),
     body: `
 map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
@@ -440,6 +449,7 @@ map published_at6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . ine
 set guarded { type ipv4_addr . inet_proto . inet_service; }
 set guarded6 { type ipv6_addr . inet_proto . inet_service; }
 set guarded_ports { type inet_proto . inet_service; }
+set bridges { type ifname; }
 set transit { type ipv4_addr; }
 set transit6 { type ipv6_addr; }
 chain raw {
@@ -466,6 +476,8 @@ chain forward {
   ct state established,related accept
   oifname "cx*" ct status dnat accept
   oifname "cx*" drop
+  iifname "cx*" oifname @bridges ct status dnat accept
+  iifname "cx*" oifname @bridges drop
 }
 chain input {
   type filter hook input priority -10; policy accept;${refuse}
