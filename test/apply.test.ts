@@ -262,7 +262,7 @@ describe('POST /api/v1/apply', () => {
       ['{"objects": [], "x": 1}', '', { field: 'objects' }],
       ['[]', '', { field: 'objects' }],
       ['', '', { field: 'objects' }],
-      ['{', '', { message: 'the body is not JSON' }],
+      ['{', '', { message: 'POST /api/v1/apply: the body is not JSON' }],
       [tenant, '?dryRun=1', { field: 'dryRun' }],
       [tenant, '?wait=x', { field: 'wait' }],
     ] as const) {

@@ -130,7 +130,7 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
     } catch (error) {
       throw new ApiError(0, 'unreachable', `netmaster's answer broke off: ${(error as Error).message}`);
     }
-    if (status >= 400) throw refusal(status, text);
+    if (status < 200 || status >= 300) throw refusal(status, text);
     return { status, headers: response.headers, body: (text === '' ? undefined : parse(text)) as T };
   }
 
@@ -140,7 +140,7 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
     if (store !== undefined) parameters.set('store', store);
     if (after !== undefined) parameters.set('after', String(after));
     const response = await reach(`/api/v1/watch?${parameters}`, 'GET', undefined);
-    if ((response.statusCode ?? 0) >= 400) throw refusal(response.statusCode ?? 0, await readText(response));
+    if (response.statusCode !== 200) throw refusal(response.statusCode ?? 0, await readText(response));
     const stop = (): void => {
       response.destroy();
     };
@@ -192,22 +192,47 @@ function parse(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    throw new ApiError(0, 'not_netmaster', `the answer is not netmaster's: '${text.slice(0, 80)}'`);
+    throw notNetmaster(text);
   }
 }
 
+const notNetmaster = (text: string): ApiError =>
+  new ApiError(0, 'not_netmaster', `the answer is not netmaster's: '${text.slice(0, 80)}'`);
+
+type Plain = Record<string, unknown>;
+const isObject = (value: unknown): value is Plain =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** Another server may answer JSON too. Throws an ApiError where it is no object, or has not these fields. */
+export function asObject<T extends object>(answer: Answer<T>, fields: readonly (keyof T & string)[] = []): T {
+  if (!isObject(answer.body) || fields.some((field) => !Object.hasOwn(answer.body, field)))
+    throw notNetmaster(JSON.stringify(answer.body) ?? '');
+  return answer.body;
+}
+
+/** Throws an ApiError where the answer is no list of objects. */
+export function asList<T extends object>(answer: Answer<readonly T[]>): readonly T[] {
+  const { body } = answer;
+  if (!Array.isArray(body) || !body.every(isObject)) throw notNetmaster(JSON.stringify(body) ?? '');
+  return body as readonly T[];
+}
+
 function refusal(status: number, text: string): ApiError {
-  let error: Partial<ErrorBody['error']> = {};
+  let body: unknown;
   try {
-    error = (JSON.parse(text) as ErrorBody).error ?? {};
+    body = JSON.parse(text);
   } catch {
     // a proxy's page, or another server: its text is all there is
   }
-  const {
-    code = 'refused',
-    message = `status ${status}: ${text.slice(0, 200).replace(/\s+/g, ' ')}`,
-    field,
-    position,
-  } = error;
-  return new ApiError(status, code, message, field, position);
+  const error = isObject(body) && isObject(body.error) ? body.error : {};
+  const { code, message, field, position } = error as { [K in keyof ErrorBody['error']]: unknown };
+  return new ApiError(
+    status,
+    typeof code === 'string' ? code : 'refused',
+    typeof message === 'string'
+      ? message
+      : `netmaster answered status ${status}: ${text.slice(0, 200).replace(/\s+/g, ' ')}`,
+    typeof field === 'string' ? field : undefined,
+    typeof position === 'number' ? position : undefined,
+  );
 }

@@ -5,6 +5,8 @@
  *   GET  /api/v1/export[?kind=KIND]                             -> ObjectSet      (what apply reads)
  */
 
+import { type Answer, asList, asObject } from './client.ts';
+
 /** `{kind: 'network', networkName: 'contiv-net', subnet: '20.1.1.0/24'}`; the tenant is default where none is named. */
 export type DeclaredObject = Readonly<Record<string, unknown>>;
 
@@ -30,4 +32,11 @@ export interface Applied {
   readonly revision: number;
   /** In the order of the request. */
   readonly objects: readonly ObjectOutcome[];
+}
+
+/** Throws an ApiError where the answer has no list of objects. */
+export function objectsOf<T extends object>(
+  answer: Answer<{ readonly objects: readonly T[] }>,
+): readonly T[] {
+  return asList({ ...answer, body: asObject(answer).objects });
 }

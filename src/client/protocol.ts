@@ -2,7 +2,7 @@
  * What travels between netplugin and netmaster beside the /api/v1/ collections of 1.x.
  *
  *   PUT    /api/v1/hosts/NAME                  Registration          -> HostAnswer   (register and heartbeat)
- *   POST   /api/v1/hosts/NAME/applied          Applied               -> 204
+ *   POST   /api/v1/hosts/NAME/applied          Applied               -> 204          (404: register first; flows too)
  *   POST   /api/v1/hosts/NAME/flows            FlowReport            -> 204
  *   POST   /api/v1/hosts/NAME/answers/ID       LiveAnswer            -> 204
  *   POST   /api/v1/addresses                   AddressRequest        -> AddressAnswer

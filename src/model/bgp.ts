@@ -2,6 +2,7 @@
 import { type Static, Type } from '@sinclair/typebox';
 import { isIpv4, parsePrefix } from './address.ts';
 import type { Kind, Problem } from './kind.ts';
+import { isHostName } from './names.ts';
 
 export const BgpSchema = Type.Object(
   {
@@ -21,9 +22,6 @@ export type Bgp = Static<typeof BgpSchema>;
 /** RFC 6793: four octets, 0 reserved (RFC 7607), and the last one (RFC 7300). */
 const isAsNumber = (text: string): boolean => /^[1-9]\d{0,9}$/.test(text) && Number(text) < 2 ** 32 - 1;
 
-/** A host name: DNS labels, also with '_' as some hosts have it. */
-const HOST = /^[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?$/;
-
 export const bgp: Kind<typeof BgpSchema> = {
   name: 'Bgp',
   collection: 'Bgps',
@@ -38,7 +36,7 @@ export const bgp: Kind<typeof BgpSchema> = {
       status: 400,
       message: `Bgp ${b.hostname}: ${field} '${b[field]}' must be ${text}`,
     });
-    if (!HOST.test(b.hostname)) return wrong('hostname', 'the name of a host');
+    if (!isHostName(b.hostname)) return wrong('hostname', 'the name of a host');
     const router = parsePrefix(b.routerip);
     if (router === undefined || router.family !== 4 || !b.routerip.includes('/'))
       return wrong('routerip', 'an IPv4 address with its prefix length like 50.1.1.2/24');

@@ -8,17 +8,17 @@ export const EndpointSchema = Type.Object(
   {
     /** The runtime's id of the attachment (Docker: EndpointID). */
     endpointID: Type.String({ minLength: 1, maxLength: 128 }),
-    tenantName: Type.String(),
-    networkName: Type.String(),
+    tenantName: Type.String({ minLength: 1, maxLength: 63 }),
+    networkName: Type.String({ minLength: 1, maxLength: 63 }),
     /** Absent: in the network, in no group. */
-    groupName: Type.Optional(Type.String()),
+    groupName: Type.Optional(Type.String({ maxLength: 63 })),
     /** IPv4 first, then IPv6 where the network has it. */
-    ipAddress: Type.Array(Type.String(), { minItems: 1, maxItems: 2 }),
-    macAddress: Type.String(),
+    ipAddress: Type.Array(Type.String({ maxLength: 64 }), { minItems: 1, maxItems: 2, uniqueItems: true }),
+    macAddress: Type.String({ maxLength: 64 }),
     /** Name of the host that it runs on. */
-    homingHost: Type.String(),
+    homingHost: Type.String({ minLength: 1, maxLength: 253 }),
     /** Absent until the runtime has told. */
-    containerID: Type.Optional(Type.String()),
+    containerID: Type.Optional(Type.String({ maxLength: 128 })),
     containerName: Type.Optional(Type.String()),
     /** Further names it answers to in its network: --network-alias, compose service names. */
     aliases: Type.Optional(Type.Array(Type.String())),

@@ -1,5 +1,8 @@
 /** A host that runs an agent. Bound to a lease: gone when the agent is not heard of for `HOST_TTL`. */
 import { type Static, Type } from '@sinclair/typebox';
+import { isIpv4, isIpv6 } from './address.ts';
+import type { Problem } from './kind.ts';
+import { isHostName } from './names.ts';
 
 /** Seconds after the last heartbeat until a host counts as dead and its endpoints lose their names. */
 export const HOST_TTL = 10;
@@ -10,9 +13,22 @@ export const HostSchema = Type.Object(
   {
     name: Type.String({ minLength: 1, maxLength: 253 }),
     /** VTEP: the address that other hosts send VXLAN to. */
-    underlay: Type.String(),
-    version: Type.Optional(Type.String()),
+    underlay: Type.String({ maxLength: 64 }),
+    version: Type.Optional(Type.String({ maxLength: 64 })),
   },
   { $id: 'Host', additionalProperties: false },
 );
 export type Host = Static<typeof HostSchema>;
+
+export function checkHost({ name, underlay }: Host): Problem | undefined {
+  const wrong = (field: keyof Host, text: string): Problem => ({
+    field,
+    status: 400,
+    message: `host ${name}: ${field} ${text}`,
+  });
+  if (!isHostName(name))
+    return wrong('name', "must be letters, digits, '-', '_' or '.', a letter or digit at both ends");
+  if (!isIpv4(underlay) && !isIpv6(underlay))
+    return wrong('underlay', `'${underlay}' must be an IPv4 or IPv6 address`);
+  return undefined;
+}

@@ -6,6 +6,10 @@ import type { Problem } from './kind.ts';
 const LABEL = /^[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/;
 const WORD = /^[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/;
 
+/** A host's name: DNS labels, also with '_' as some hosts have it. It travels in a header, separated by commas. */
+const HOST = /^[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?$/;
+export const isHostName = (name: string): boolean => HOST.test(name);
+
 export const Name = (description: string) => Type.String({ description, minLength: 1, maxLength: 63 });
 
 export function checkLabel(what: string, field: string, name: string): Problem | undefined {

@@ -24,7 +24,11 @@ export const tenant: Kind<typeof TenantSchema> = {
   updatable: false,
   references: [],
   allocates: ['subnets'],
-  check: (object) => checkLabel('tenant', 'tenantName', object.tenantName),
+  check: ({ tenantName, defaultNetwork }) =>
+    checkLabel('tenant', 'tenantName', tenantName) ??
+    (defaultNetwork
+      ? checkLabel(`tenant ${tenantName}: network`, 'defaultNetwork', defaultNetwork)
+      : undefined),
   checkRemoval(object) {
     if (object.tenantName !== DEFAULT_TENANT) return undefined;
     return { status: 409, message: 'tenant default cannot be deleted: everything without a tenant is in it' };

@@ -1,3 +1,4 @@
+import { asObject } from '../client/client.ts';
 import { type Command, type Invocation, JSON_FLAG, QUIET, type Subcommand, TENANT } from './command.ts';
 import {
   body,
@@ -60,7 +61,7 @@ async function listGroups(invocation: Invocation): Promise<void> {
   const answer = await invocation.client.get<{ endpointGroups?: string[] }>(
     path(profiles.collection, objectKey),
   );
-  const groups = answer.body.endpointGroups ?? [];
+  const groups = [asObject(answer).endpointGroups ?? []].flat();
   if (invocation.on('json')) printJson(invocation, groups);
   else if (invocation.on('quiet')) for (const group of groups) invocation.print(group);
   else

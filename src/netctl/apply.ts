@@ -28,8 +28,7 @@ export const command: Command = {
       async run(invocation) {
         const dryRun = invocation.on('dry-run');
         const file = readDeclared(invocation.text('file'));
-        const { body, headers } = await sendDeclared(invocation.client, file, dryRun);
-        const { objects } = body;
+        const { objects, headers } = await sendDeclared(invocation.client, file, dryRun);
         invocation.print(objects.map((o) => `${o.kind} ${o.key} ${o.result}`).join('\n'));
         const count = (result: string): number => objects.filter((o) => o.result === result).length;
         const counts = `${count('created')} created, ${count('changed')} changed, ${count('unchanged')} unchanged`;

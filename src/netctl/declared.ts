@@ -9,7 +9,7 @@ import fs from 'node:fs';
 import type { Document, Node } from 'yaml';
 import { Composer, isMap, isSeq, LineCounter, Parser } from 'yaml';
 import { ApiError, type Client } from '../client/client.ts';
-import type { Applied, DeclaredObject } from '../client/declared.ts';
+import { type Applied, type DeclaredObject, objectsOf } from '../client/declared.ts';
 import { kindByName } from '../model/kinds.ts';
 import { type Flag, UsageError } from './command.ts';
 
@@ -41,9 +41,18 @@ export function readDeclared(name: string): DeclaredFile {
   return file;
 }
 
+/** For what ends in a RangeError, the stack being at its end. */
+const tooDeep = (name: string): UsageError => new UsageError(`${name}: is nested too deeply`);
+
 export function parseDeclared(text: string, name: string): DeclaredFile {
   const objects = parseJson(text);
-  if (objects === undefined) return parseYaml(text, name);
+  if (objects === undefined) {
+    try {
+      return parseYaml(text, name);
+    } catch (error) {
+      throw error instanceof RangeError ? tooDeep(name) : error;
+    }
+  }
   // JSON is YAML: where a line is asked for, which is rare, it is read so, which is slow.
   const lines = (): readonly number[] => parseYaml(text, name).lines();
   return { name, objects: objects.map((object) => typed(object as Record<string, unknown>)), lines };
@@ -82,7 +91,10 @@ function parseYaml(text: string, name: string): DeclaredFile {
       let fields: Record<string, unknown>;
       try {
         fields = node.toJS(document);
+        JSON.stringify(fields);
       } catch (error) {
+        if (error instanceof RangeError) throw error;
+        if (error instanceof TypeError) throw wrong(offset, 'contains itself');
         throw wrong(offset, sentence(error as Error)); // an alias of nothing
       }
       objects.push(typed(fields));
@@ -108,21 +120,25 @@ const sentence = ({ message }: Error): string =>
 /** Whole numbers where the model has them; fields without a value are unset. */
 function typed(fields: Record<string, unknown>): DeclaredObject {
   const properties = kindByName.get(String(fields.kind))?.schema.properties;
-  const object: Record<string, unknown> = {};
-  for (const [field, value] of Object.entries(fields)) {
-    if (value === null) continue;
-    const whole =
-      properties?.[field]?.type === 'integer' && typeof value === 'string' && /^\d{1,15}$/.test(value);
-    object[field] = whole ? Number(value) : value;
-  }
-  return object;
+  // Not by assignment, which takes __proto__ for something else.
+  return Object.fromEntries(
+    Object.entries(fields)
+      .filter(([, value]) => value !== null)
+      .map(([field, value]) => {
+        const whole =
+          properties?.[field]?.type === 'integer' && typeof value === 'string' && /^\d{1,15}$/.test(value);
+        return [field, whole ? Number(value) : value];
+      }),
+  );
 }
 
 /** Sends the set. A refusal names the file and the line of the object. */
 export async function sendDeclared(client: Client, file: DeclaredFile, dryRun: boolean) {
   try {
-    return await client.post<Applied>(`/api/v1/apply?dryRun=${dryRun}`, { objects: file.objects });
+    const answer = await client.post<Applied>(`/api/v1/apply?dryRun=${dryRun}`, { objects: file.objects });
+    return { objects: objectsOf(answer), headers: answer.headers };
   } catch (error) {
+    if (error instanceof RangeError) throw tooDeep(file.name);
     if (!(error instanceof ApiError) || error.position === undefined) throw error;
     const line = file.lines()[error.position - 1];
     throw new ApiError(

@@ -19,8 +19,12 @@ export const command: Command = {
       ],
       examples: ['netctl diff -f cluster.yaml', 'netctl diff --exit-code -f cluster.yaml'],
       async run(invocation) {
-        const { body } = await sendDeclared(invocation.client, readDeclared(invocation.text('file')), true);
-        const differing = body.objects.filter((o) => o.result !== 'unchanged');
+        const { objects } = await sendDeclared(
+          invocation.client,
+          readDeclared(invocation.text('file')),
+          true,
+        );
+        const differing = objects.filter((o) => o.result !== 'unchanged');
         for (const { kind, key, result, fields = {} } of differing) {
           invocation.print(`${result === 'created' ? '+' : ' '} ${kind} ${key}`);
           for (const line of fieldLines(fields)) invocation.print(line);

@@ -1,4 +1,4 @@
-import type { ObjectSet } from '../client/declared.ts';
+import { type ObjectSet, objectsOf } from '../client/declared.ts';
 import type { Command } from './command.ts';
 import { outputFlag, printObjects } from './output.ts';
 
@@ -16,8 +16,8 @@ export const command: Command = {
       flags: [outputFlag(['yaml', 'json'])],
       examples: ['netctl export > cluster.yaml', 'netctl export -o json'],
       async run(invocation) {
-        const { body } = await invocation.client.get<ObjectSet>('/api/v1/export');
-        await printObjects(invocation, body.objects, false);
+        const objects = objectsOf(await invocation.client.get<ObjectSet>('/api/v1/export'));
+        await printObjects(invocation, objects, false);
       },
     },
   ],

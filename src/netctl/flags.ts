@@ -21,12 +21,11 @@ export function parseFlags(words: readonly string[], flags: readonly Flag[]): Pa
       args.push(...words.slice(i + 1));
       break;
     }
-    const match = /^--?([^=-][^=]*)(?:=(.*))?$/s.exec(word);
-    if (match === null) {
+    if (!word.startsWith('-') || word === '-') {
       args.push(word);
       continue;
     }
-    const [, name = '', inline] = match;
+    const [, name = '', inline] = /^--?([^=]*)(?:=(.*))?$/s.exec(word) ?? [];
     const flag = byName.get(name);
     if (flag === undefined) {
       const near = nearest(name, [...byName.keys()]);
@@ -50,13 +49,17 @@ export function parseFlags(words: readonly string[], flags: readonly Flag[]): Pa
     values.set(flag.name, [...before, value]);
   }
   for (const flag of flags)
-    if (flag.required && !values.has(flag.name))
+    if (flag.required && values.get(flag.name)?.every((value) => value === '') !== false)
       throw new UsageError(`--${flag.name} is missing: ${flag.help}`);
   return { args, values };
 }
 
+/** No name is longer; the distance to long words takes long. */
+const MAX_NAME = 32;
+
 /** The candidate that is at most two edits away. */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
+  if (word.length > MAX_NAME) return undefined;
   const scored = candidates.map((c) => ({ c, d: distance(word, c) })).sort((a, b) => a.d - b.d);
   return scored[0] !== undefined && scored[0].d <= Math.min(2, word.length - 1) ? scored[0].c : undefined;
 }

@@ -1,3 +1,4 @@
+import { asList } from '../client/client.ts';
 import type { NamedDeniedFlow } from '../client/protocol.ts';
 import { ALL, type Command, JSON_FLAG, TENANT, UsageError } from './command.ts';
 import { printJson } from './objects.ts';
@@ -42,7 +43,7 @@ export const command: Command = {
         if (!invocation.on('denied')) throw new UsageError('give --denied: only denied flows are kept');
         const parameters = new URLSearchParams({ denied: 'true' });
         if (!invocation.on('all')) parameters.set('tenant', invocation.text('tenant'));
-        const { body } = await invocation.client.get<NamedDeniedFlow[]>(`/api/v1/flows?${parameters}`);
+        const body = asList(await invocation.client.get<NamedDeniedFlow[]>(`/api/v1/flows?${parameters}`));
         if (invocation.on('json')) printJson(invocation, body);
         else for (const line of flowTable(body)) invocation.print(line);
       },

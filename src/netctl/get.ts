@@ -1,5 +1,5 @@
-import { ApiError } from '../client/client.ts';
-import type { DeclaredObject, ObjectSet } from '../client/declared.ts';
+import { ApiError, asList } from '../client/client.ts';
+import { type DeclaredObject, type ObjectSet, objectsOf } from '../client/declared.ts';
 import { KINDS } from '../model/kinds.ts';
 import { type Command, type Invocation, TENANT, UsageError } from './command.ts';
 import { nearest } from './flags.ts';
@@ -108,7 +108,7 @@ function findKind(word: string): Readable {
 
 async function load({ client }: Invocation, kind: Readable): Promise<readonly DeclaredObject[]> {
   if (!OF_HOSTS.includes(kind))
-    return (await client.get<ObjectSet>(`/api/v1/export?kind=${kind.name}`)).body.objects;
-  const { body } = await client.get<DeclaredObject[]>(`/api/v1/${kind.collection}/`);
+    return objectsOf(await client.get<ObjectSet>(`/api/v1/export?kind=${kind.name}`));
+  const body = asList(await client.get<DeclaredObject[]>(`/api/v1/${kind.collection}/`));
   return body.map((object) => ({ kind: kind.name, ...object }));
 }

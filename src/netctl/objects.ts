@@ -1,4 +1,5 @@
 /** What the commands of most kinds have in common: ls, inspect and rm differ in names and columns only. */
+import { asList } from '../client/client.ts';
 import { type Flag, type Invocation, LIST_FLAGS, type Subcommand, TENANT } from './command.ts';
 import { table } from './table.ts';
 
@@ -29,7 +30,7 @@ export const key = (invocation: Invocation, objects: Objects, name: string): str
   objects.inTenant ? `${invocation.text('tenant')}:${name}` : name;
 
 export const path = (collection: string, objectKey: string): string =>
-  `/api/v1/${collection}/${encodeURIComponent(objectKey).replaceAll('%3A', ':')}/`;
+  `/api/v1/${collection}/${encodeURIComponent(objectKey.toWellFormed()).replaceAll('%3A', ':')}/`;
 
 export const inspectPath = (collection: string, objectKey: string): string =>
   path(`inspect/${collection}`, objectKey);
@@ -65,7 +66,7 @@ export function listCommand(objects: Objects): Subcommand {
       const tenant = objects.inTenant ? invocation.text('tenant') : '';
       // Names the tenant that does not exist, where an empty list would not.
       if (objects.inTenant) await invocation.client.get(path('tenants', tenant));
-      const all = (await invocation.client.get<Plain[]>(`/api/v1/${collection}/`)).body;
+      const all = asList(await invocation.client.get<Plain[]>(`/api/v1/${collection}/`));
       const shown =
         objects.inTenant && !invocation.on('all')
           ? all.filter((object) => object.tenantName === tenant)

@@ -1,3 +1,4 @@
+import { asList } from '../client/client.ts';
 import {
   type Command,
   type Flag,
@@ -187,7 +188,7 @@ const ruleLs: Subcommand = {
     // Name the tenant or policy that does not exist, where empty tables would not.
     await invocation.client.get(path('tenants', tenant));
     await invocation.client.get(path(policies.collection, key(invocation, policies, policy)));
-    const all = (await invocation.client.get<Plain[]>('/api/v1/rules/')).body;
+    const all = asList(await invocation.client.get<Plain[]>('/api/v1/rules/'));
     const found = all.filter((r) => r.tenantName === tenant && r.policyName === policy);
     if (invocation.on('json')) return printJson(invocation, found);
     if (invocation.on('quiet')) {

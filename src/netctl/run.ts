@@ -1,6 +1,7 @@
 /** Runs a command line. */
 import { ApiError, connect } from '../client/client.ts';
 import { LATE_HEADER } from '../client/protocol.ts';
+import { oneLine } from '../model/text.ts';
 import { type Command, type Invocation, type Subcommand, UsageError } from './command.ts';
 import { COMMANDS } from './commands.ts';
 import { nearest, parseFlags } from './flags.ts';
@@ -9,6 +10,8 @@ import { commandHelp, GLOBAL_FLAGS, overview, subcommandHelp, usageLine } from '
 /** What a command line touches besides netmaster. */
 export interface Terminal {
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Until netmaster's answer; 30 s where absent. */
+  readonly timeoutMs?: number;
   print(line: string): void;
   printError(line: string): void;
 }
@@ -17,7 +20,7 @@ export interface Terminal {
 function splitGlobal(words: readonly string[]): { global: string[]; rest: string[] } {
   const global: string[] = [];
   let i = 0;
-  while (i < words.length && (words[i] as string).startsWith('-')) {
+  while (i < words.length && /^-./s.test(words[i] as string)) {
     const word = words[i] as string;
     global.push(word);
     i++;
@@ -51,7 +54,10 @@ function findSubcommand(command: Command, name: string | undefined): Subcommand 
 }
 
 /** Answers the exit status. */
-async function run(words: readonly string[], { env, print, printError }: Terminal): Promise<number> {
+async function run(
+  words: readonly string[],
+  { env, timeoutMs, print, printError }: Terminal,
+): Promise<number> {
   let status = 0;
   const show = (text: string): number => {
     print(text);
@@ -72,18 +78,27 @@ async function run(words: readonly string[], { env, print, printError }: Termina
   if (tail.slice(0, end < 0 ? tail.length : end).some(asksHelp)) return show(subcommandHelp(command, sub));
 
   const flags = [...sub.flags, ...GLOBAL_FLAGS];
-  const { args, values } = parseFlags([...global, ...tail], flags);
+  // A `--` in front of the command ended the flags there only.
+  const { args, values } = parseFlags([...global.filter((word) => word !== '--'), ...tail], flags);
+  if (values.get('help')?.at(-1) === 'true') return show(subcommandHelp(command, sub));
   const variadic = sub.args.at(-1)?.endsWith('...') === true;
   const required = sub.args.filter((name) => !name.startsWith('[')).length;
   if (!variadic && (args.length < required || args.length > sub.args.length))
     throw new UsageError(`usage: ${usageLine(command, sub)}`);
+  const empty = variadic ? -1 : args.indexOf('');
+  if (empty >= 0) throw new UsageError(`${sub.args[empty]} is empty: usage: ${usageLine(command, sub)}`);
   const value = (flag: string): string =>
     values.get(flag)?.at(-1) ?? flags.find((f) => f.name === flag)?.default ?? '';
+  const from = value('netmaster') ? '--netmaster' : 'NETMASTER';
   const urls = (value('netmaster') || env.NETMASTER || 'http://netmaster:9999').split(',').filter((u) => u);
-  for (const url of urls)
+  for (const url of urls.length === 0 ? [''] : urls)
     if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
-      throw new UsageError(`--netmaster: '${url}' is not a URL like http://netmaster:9999`);
-  const client = connect({ urls, insecure: value('insecure') === 'true' });
+      throw new UsageError(`${from}: '${url}' is not a URL like http://netmaster:9999`);
+  const client = connect({
+    urls,
+    insecure: value('insecure') === 'true',
+    ...(timeoutMs ? { timeoutMs } : {}),
+  });
   const invocation: Invocation = {
     client,
     args,
@@ -113,8 +128,11 @@ export async function netctl(words: readonly string[], terminal: Terminal): Prom
   try {
     return await run(words, terminal);
   } catch (error) {
-    if (!(error instanceof UsageError || error instanceof ApiError)) throw error;
-    terminal.printError(`netctl: ${error.message.replaceAll('\n', ' ')}`);
-    return error instanceof UsageError ? 1 : 3;
+    const usage = error instanceof UsageError;
+    const known = usage || error instanceof ApiError;
+    // A mistake of ours is one line too.
+    const text = known ? error.message : `failed: ${(error as Error).message}`;
+    terminal.printError(`netctl: ${oneLine(text, 800)}`);
+    return usage ? 1 : 3;
   }
 }

@@ -1,5 +1,5 @@
 /** What the commands of objects that there is one of have in common: info, inspect and set. */
-import { ApiError } from '../client/client.ts';
+import { ApiError, asList, asObject } from '../client/client.ts';
 import { type Invocation, JSON_FLAG, type Subcommand, UsageError } from './command.ts';
 import { inspectPath, path, printJson } from './objects.ts';
 import { table } from './table.ts';
@@ -21,7 +21,7 @@ export interface Settings {
 export function settingsCommands({ command, collection, key, settings, example }: Settings): Subcommand[] {
   async function present(invocation: Invocation): Promise<Plain> {
     try {
-      return (await invocation.client.get<Plain>(path(collection, key))).body;
+      return asObject(await invocation.client.get<Plain>(path(collection, key)));
     } catch (error) {
       if (error instanceof ApiError && error.status === 404) return { name: key };
       throw error;
@@ -35,7 +35,7 @@ export function settingsCommands({ command, collection, key, settings, example }
       flags: [JSON_FLAG],
       examples: [`netctl ${command} info`],
       async run(invocation) {
-        const { body } = await invocation.client.get<Plain[]>(`/api/v1/${collection}/`);
+        const body = asList(await invocation.client.get<Plain[]>(`/api/v1/${collection}/`));
         if (invocation.on('json')) return printJson(invocation, body);
         const found = body[0] ?? {};
         const rows = Object.entries(settings).map(([flag, [field]]) => [flag, found[field]]);

@@ -1,4 +1,5 @@
 /** `netctl policy trace`: why can X not reach Y. */
+import { asObject } from '../client/client.ts';
 import type { LiveSide, Trace, TraceEnd } from '../client/protocol.ts';
 import type { Side } from '../model/verdict.ts';
 import { JSON_FLAG, type Subcommand, TENANT, UsageError } from './command.ts';
@@ -47,7 +48,8 @@ export const trace: Subcommand = {
       throw new UsageError(`--port: '${port}' must be 1 to 65535`);
     if (port !== '') parameters.set('port', port);
     if (invocation.on('live')) parameters.set('live', 'true');
-    const { body } = await invocation.client.get<Trace>(`/api/v1/trace?${parameters}`);
+    const answer = await invocation.client.get<Trace>(`/api/v1/trace?${parameters}`);
+    const body = asObject(answer, ['protocol', 'from', 'to', 'out', 'in', 'verdict', 'notes']);
     if (invocation.on('json')) printJson(invocation, body);
     else for (const line of traceText(body)) invocation.print(line);
   },

@@ -1,3 +1,4 @@
+import { asObject } from '../client/client.ts';
 import type { Command } from './command.ts';
 
 export const VERSION = '2.0.0';
@@ -14,8 +15,8 @@ export const command: Command = {
       examples: ['netctl version'],
       async run(invocation) {
         invocation.print(`netctl     ${VERSION}`);
-        const { body } = await invocation.client.get<{ Version: string }>('/version');
-        invocation.print(`netmaster  ${body.Version}`);
+        const { Version } = asObject(await invocation.client.get<{ Version: string }>('/version'));
+        invocation.print(`netmaster  ${Version}`);
       },
     },
   ],

@@ -173,7 +173,7 @@ describe('apply', () => {
       2,
       'object 2: network blue:net1: pktTag 7 is taken by network blue:b',
     ],
-    ['a field is unknown', [TENANT, { ...NETWORK, subnett: 'x' }], 2, '"subnett" is not a field'],
+    ['a field is unknown', [TENANT, { ...NETWORK, subnett: 'x' }], 2, "'subnett' is not a field"],
     ['a field is malformed', [TENANT, { ...NETWORK, subnet: '20.1.1.0/33' }], 2, 'network blue:net1: subnet'],
     [
       'a name is missing',
@@ -186,7 +186,7 @@ describe('apply', () => {
       'a name has a colon',
       [{ ...POLICY, policyName: 'a:b' }],
       1,
-      'object 1 (policy): policyName "a:b" must be',
+      "object 1 (policy): policyName 'a:b' must be",
     ],
     [
       'a name is malformed',
@@ -195,7 +195,7 @@ describe('apply', () => {
       "object 1 (tenant a_b): tenant 'a_b': tenantName must",
     ],
     ['an object comes twice', [TENANT, POLICY, TENANT], 3, 'object 3: tenant blue is object 1 already'],
-    ['a kind is unknown', [TENANT, { kind: 'net' }], 2, 'object 2: kind "net" must be one of tenant,'],
+    ['a kind is unknown', [TENANT, { kind: 'net' }], 2, "object 2: kind 'net' must be one of tenant,"],
     ['a kind is missing', [TENANT, { tenantName: 'x' }], 2, 'object 2: kind is missing: it must be one of'],
     ['an object is none', [TENANT, 7 as unknown as Plain], 2, 'object 2: kind is missing'],
   ])('writes nothing where %s, and names the object', async (_why, objects, position, text) => {

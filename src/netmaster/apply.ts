@@ -12,9 +12,11 @@ import type { Applied, FieldChanges, ObjectOutcome } from '../client/declared.ts
 import type { Allocation, Kind } from '../model/kind.ts';
 import { KINDS, keyOf, kindByName, REFERRED } from '../model/kinds.ts';
 import { DEFAULT_TENANT } from '../model/tenant.ts';
+import { shown } from '../model/text.ts';
 import type { Check, Write } from '../store/store.ts';
 import { type FreeTag, freeTags } from './allocator/tags.ts';
-import { decideDelete, decideWrite, type Plain, readObject } from './intent.ts';
+import type { Plain } from './fields.ts';
+import { decideDelete, decideWrite, readObject } from './intent.ts';
 import { type Mirror, parseStoreKey, storeKey, type View } from './mirror.ts';
 import { Refusal } from './problem.ts';
 import type { Tables } from './tables.ts';
@@ -68,17 +70,21 @@ export function readSet(body: unknown): Declared[] {
     if (kind === undefined)
       throw new Refusal(
         400,
-        `object ${position}: kind ${kindName === undefined ? 'is missing: it' : JSON.stringify(kindName)} must be one of ${KINDS.map((k) => k.name).join(', ')}`,
+        `object ${position}: kind ${kindName === undefined ? 'is missing: it' : shown(kindName)} must be one of ${KINDS.map((k) => k.name).join(', ')}`,
         'kind',
         position,
       );
     for (const field of kind.keyFields) {
-      fields[field] ??= field === 'tenantName' ? DEFAULT_TENANT : kind.schema.properties[field]?.const;
+      if (fields[field] === undefined)
+        fields[field] =
+          field === 'tenantName' && kind.keyFields.length > 1
+            ? DEFAULT_TENANT
+            : kind.schema.properties[field]?.const;
       const value = fields[field];
       if (typeof value !== 'string' || value === '' || value.includes(':'))
         throw new Refusal(
           400,
-          `object ${position} (${kind.name}): ${field} ${value === undefined ? 'is missing: it' : JSON.stringify(value)} must be text without ':'`,
+          `object ${position} (${kind.name}): ${field} ${value === undefined ? 'is missing: it' : shown(value)} must be text without ':'`,
           field,
           position,
         );

@@ -1,10 +1,10 @@
 /** What agents write: addresses and endpoints of their hosts, as decisions on one transaction each. */
 import type { AddressAnswer, AddressRequest } from '../client/protocol.ts';
-import { isIpv4, isIpv6 } from '../model/address.ts';
+import { contains, isIpv4, isIpv6, parseSubnet } from '../model/address.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import type { EndpointGroup } from '../model/endpointGroup.ts';
 import type { Network } from '../model/network.ts';
-import { chooseAddress } from './allocator/choose.ts';
+import { canonical, chooseAddress } from './allocator/choose.ts';
 import { relyOn } from './guards.ts';
 import { type AddressRecord, type Mirror, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
@@ -52,12 +52,22 @@ export function decideRelease(
   return { checks: [{ key, revision: stored.revision }], writes: [{ key, value: undefined }], answer: true };
 }
 
+const MAC = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/i;
+
 export function decideEndpoint(mirror: Mirror, endpoint: Endpoint): Decision<Endpoint> {
   const id = endpoint.endpointID;
   const what = `endpoint ${endpoint.containerName ?? id}`;
   const network = `${endpoint.tenantName}:${endpoint.networkName}`;
-  if (mirror.get<Network>('network', network) === undefined)
+  if (!MAC.test(endpoint.macAddress))
+    throw new Refusal(
+      400,
+      `${what}: macAddress '${endpoint.macAddress}' must be like 02:02:14:01:01:02`,
+      'macAddress',
+    );
+  const found = mirror.get<Network>('network', network);
+  if (found === undefined)
     throw new Refusal(404, `${what}: network ${network} does not exist`, 'networkName');
+  const subnets = [found.subnet, found.ipv6Subnet ?? ''].flatMap((text) => parseSubnet(text) ?? []);
   const { checks, writes } = relyOn(mirror, 'network', network);
   if (endpoint.groupName) {
     const key = `${endpoint.tenantName}:${endpoint.groupName}`;
@@ -74,6 +84,19 @@ export function decideEndpoint(mirror: Mirror, endpoint: Endpoint): Decision<End
   for (const address of endpoint.ipAddress) {
     if (!isIpv4(address) && !isIpv6(address))
       throw new Refusal(400, `${what}: ipAddress '${address}' is not an address`, 'ipAddress');
+    // Its text is the key that says whose it is.
+    if (canonical(address) !== address)
+      throw new Refusal(
+        400,
+        `${what}: ipAddress '${address}' must be written ${canonical(address)}`,
+        'ipAddress',
+      );
+    if (!subnets.some((subnet) => contains(subnet, address)))
+      throw new Refusal(
+        422,
+        `${what}: ipAddress ${address} is in no subnet of network ${network}`,
+        'ipAddress',
+      );
     const record = taken.get(address);
     if (record?.object.service !== undefined)
       throw new Refusal(

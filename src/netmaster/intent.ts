@@ -1,75 +1,48 @@
 /** Creating, updating and deleting intent: validate, allocate, decide on one transaction. */
 
-import type { TObject, TSchema } from '@sinclair/typebox';
+import type { TSchema } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
 import { type Endpoint, endpoint } from '../model/endpoint.ts';
 import type { Kind, Problem } from '../model/kind.ts';
 import { keyOf, type Relation } from '../model/kinds.ts';
+import { oneLine } from '../model/text.ts';
 import type { Check, Write } from '../store/store.ts';
 import { ALLOCATORS } from './allocator/index.ts';
 import { type FreeTag, freeTags } from './allocator/tags.ts';
+import { checkFields, type Plain, readBody } from './fields.ts';
 import { decideGuard, releaseGuard, relyOn } from './guards.ts';
 import { type Mirror, storeKey, type View } from './mirror.ts';
 import { Refusal } from './problem.ts';
 import type { Decision, Writer, Written } from './writer.ts';
 
-export type Plain = Record<string, unknown>;
-
-function refuse(problem: Problem): never {
+export function refuse(problem: Problem): never {
   throw new Refusal(problem.status ?? 422, problem.message, problem.field);
 }
 
-/** In words, what a field may hold. */
-function expected(schema: TSchema): string {
-  if (Array.isArray(schema.anyOf)) return `one of ${schema.anyOf.map((s: TSchema) => s.const).join(', ')}`;
-  if (schema.const !== undefined) return `'${schema.const}'`;
-  if (schema.type === 'integer')
-    return `a whole number from ${schema.minimum ?? 0} to ${schema.maximum ?? Number.MAX_SAFE_INTEGER}`;
-  if (schema.type === 'string') return `text of at most ${schema.maxLength ?? 256} characters`;
-  if (schema.type === 'array')
-    return `a list of ${schema.minItems ?? 0} to ${schema.maxItems ?? 64} texts, each once`;
-  return `of type ${schema.type}`;
+/** 1.x clients send the zero value of a field for what is unset. */
+function isZero(value: unknown, schema: TSchema): boolean {
+  if (schema.type === 'array') return Array.isArray(value) && value.length === 0;
+  return value === (schema.type === 'integer' ? 0 : '');
 }
 
 /** The object as the caller means it: known fields only, the key's fields from the URL where the body has none. */
 export function readObject(kind: Kind, key: string, body: unknown): Plain {
-  const what = `${kind.name} ${key.slice(0, 200)}`;
-  if (typeof body !== 'object' || body === null || Array.isArray(body))
-    throw new Refusal(400, `${what}: the body must be a JSON object`);
+  const what = `${kind.name} ${oneLine(key, 200)}`;
+  const { properties } = kind.schema;
   // links are computed, whatever the client sends in them
-  const { links: _links, 'link-sets': _sets, key: _key, ...given } = body as Plain;
-  const object: Plain = {};
-  for (const [field, value] of Object.entries(given)) {
-    if (!Object.hasOwn((kind.schema as TObject).properties, field))
-      throw new Refusal(
-        400,
-        `${what}: ${JSON.stringify(field.slice(0, 64))} is not a field; the fields are ${Object.keys(kind.schema.properties).join(', ')}`,
-        field.slice(0, 64),
-      );
-    // 1.x clients send zero values for what is unset.
-    if (value !== '' && value !== 0 && !(Array.isArray(value) && value.length === 0)) object[field] = value;
-  }
+  const { links: _links, 'link-sets': _sets, key: _key, ...given } = readBody(what, body);
+  const object: Plain = Object.fromEntries(
+    Object.entries(given).filter(
+      ([field, value]) => !(Object.hasOwn(properties, field) && isZero(value, properties[field] as TSchema)),
+    ),
+  );
   const parts = key.split(':');
   for (const [i, field] of kind.keyFields.entries()) {
-    object[field] ??= parts[i] ?? '';
+    if (object[field] === undefined) object[field] = parts[i] ?? '';
     if (object[field] !== parts[i] || parts.length !== kind.keyFields.length)
       throw new Refusal(400, `${what}: the URL must end in ${kind.keyFields.join(':')} of the body`, field);
   }
-  for (const error of Value.Errors(kind.schema, object)) {
-    const [, field = ''] = error.path.split('/');
-    const schema = (kind.schema as TObject).properties[field];
-    refuse({
-      status: 400,
-      field,
-      message:
-        schema === undefined
-          ? `${what}: ${error.message}`
-          : `${what}: ${field} ${object[field] === undefined ? 'is missing: it' : ''} must be ${expected(schema)}`.replace(
-              '  ',
-              ' ',
-            ),
-    });
-  }
+  checkFields(what, kind.schema, object);
   return kind.normalize?.(object as never) ?? object;
 }
 

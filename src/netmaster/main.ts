@@ -3,7 +3,8 @@ import { parseArgs } from 'node:util';
 import { pino } from 'pino';
 import { GLOBAL_DEFAULTS } from '../model/global.ts';
 import { DEFAULT_TENANT } from '../model/tenant.ts';
-import { openStore } from '../store/open.ts';
+import { oneLine } from '../model/text.ts';
+import { checkStoreSpec, openStore } from '../store/open.ts';
 import { trackAcknowledgements } from './acknowledgements.ts';
 import { createServer } from './api/server.ts';
 import { decideCollection } from './endpoints.ts';
@@ -24,10 +25,12 @@ Usage: netmaster [flags]
 Example: netmaster --listen 10.0.0.1:9999 --store sqlite:/var/lib/contiv/netmaster.db
 `;
 
+/** Of pino; the last one is for tests. */
+const LEVELS = ['debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 const COLLECTION_INTERVAL = 5000;
 
 function wrongUsage(error: unknown): never {
-  process.stderr.write(`netmaster: ${(error as Error).message.split('\n')[0]} (see netmaster --help)\n`);
+  process.stderr.write(`netmaster: ${oneLine((error as Error).message)} (see netmaster --help)\n`);
   process.exit(1);
 }
 
@@ -55,17 +58,22 @@ function readOptions(): Options | undefined {
   else if (values.version) process.stdout.write(`${VERSION}\n`);
   if (values.help || values.version) return undefined;
   const listen = values.listen ?? '127.0.0.1:9999';
-  const match = /^(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(listen);
+  const match = /^(?:\[([\da-f:.]+)\]|([\w.-]*)):(\d{1,5})$/i.exec(listen);
   if (match === null || Number(match[3]) > 65535)
     throw new Error(`--listen: '${listen}' must be HOST:PORT, e.g. 10.0.0.1:9999`);
-  const grace = Number(values['address-grace'] ?? 60);
-  if (!(grace > 0)) throw new Error(`--address-grace: '${values['address-grace']}' must be seconds`);
+  const grace = values['address-grace'] ?? '60';
+  if (!/^[1-9]\d{0,6}$/.test(grace))
+    throw new Error(`--address-grace: '${grace}' must be seconds, from 1 to 9999999`);
+  const level = values['log-level'] ?? 'info';
+  if (!LEVELS.includes(level)) throw new Error(`--log-level: '${level}' must be one of ${LEVELS.join(', ')}`);
+  const store = values.store ?? 'sqlite:/var/lib/contiv/netmaster.db';
+  checkStoreSpec(store);
   return {
     host: match[1] ?? match[2] ?? '',
     port: Number(match[3]),
-    store: values.store ?? 'sqlite:/var/lib/contiv/netmaster.db',
-    grace,
-    level: values['log-level'] ?? 'info',
+    store,
+    grace: Number(grace),
+    level,
   };
 }
 
@@ -118,7 +126,7 @@ if (options !== undefined) {
     process.once('SIGTERM', end);
     process.once('SIGINT', end);
   } catch (error) {
-    process.stderr.write(`netmaster: ${(error as Error).message}\n`);
+    process.stderr.write(`netmaster: ${oneLine((error as Error).message)}\n`);
     process.exit(3);
   }
 }

@@ -1,15 +1,18 @@
 /** What the API refuses, with the status and the one line that the caller gets. */
+import { oneLine } from '../model/text.ts';
+
 export class Refusal extends Error {
   readonly status: number;
   readonly code: string;
   readonly field: string | undefined;
   /** Of the object in the set that is refused, from 1. */
   readonly position: number | undefined;
+  /** The message may hold what the caller sent, whatever that is: it becomes one line of a bounded length here. */
   constructor(status: number, message: string, field?: string, position?: number) {
-    super(message);
+    super(oneLine(message));
     this.status = status;
-    this.code = CODES[status] ?? 'internal';
-    this.field = field;
+    this.code = CODES[status] ?? (status < 500 ? 'invalid' : 'internal');
+    this.field = field === undefined ? undefined : oneLine(field, 64);
     this.position = position;
   }
 }
@@ -18,10 +21,14 @@ const CODES: Readonly<Record<number, string>> = {
   400: 'invalid',
   404: 'not_found',
   405: 'method_not_allowed',
+  408: 'timeout',
   409: 'conflict',
   410: 'compacted',
   413: 'too_large',
+  414: 'too_large',
   415: 'unsupported_media_type',
+  417: 'invalid',
   422: 'unprocessable',
+  431: 'too_large',
   503: 'unavailable',
 };

@@ -1,10 +1,11 @@
 /** Entry of bin/netplugin. */
 import { pino } from 'pino';
+import { oneLine } from '../model/text.ts';
 import { startAgent } from './agent.ts';
 import { readOptions, USAGE } from './options.ts';
 
 function wrongUsage(error: unknown): never {
-  process.stderr.write(`netplugin: ${(error as Error).message.split('\n')[0]} (see netplugin --help)\n`);
+  process.stderr.write(`netplugin: ${oneLine((error as Error).message)} (see netplugin --help)\n`);
   process.exit(1);
 }
 
@@ -37,8 +38,8 @@ else {
     process.once('SIGTERM', end);
     process.once('SIGINT', end);
   } catch (error) {
-    log.fatal({ err: error }, 'netplugin cannot start');
-    process.stderr.write(`netplugin: ${(error as Error).message}\n`);
+    log.debug({ err: error }, 'netplugin cannot start');
+    process.stderr.write(`netplugin: ${oneLine((error as Error).message)}\n`);
     process.exit(3);
   }
 }

@@ -1,7 +1,8 @@
 /** netplugin's command line. */
 import os from 'node:os';
 import { parseArgs } from 'node:util';
-import { parseSubnet } from '../model/address.ts';
+import { parseSubnet, type Subnet } from '../model/address.ts';
+import { isHostName } from '../model/names.ts';
 import { TRANSIT, TRANSIT6 } from './constants.ts';
 
 export interface Options {
@@ -39,6 +40,18 @@ Usage: netplugin --netmaster URL[,URL...] --underlay ADDRESS|INTERFACE [flags]
 Example: netplugin --netmaster http://10.0.0.1:9999 --underlay eth0
 `;
 
+/** Of pino; the last one is for tests. */
+const LEVELS = ['debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+
+function readPrefix(flag: string, text: string, family: 4 | 6, longest: number, example: string): Subnet {
+  const subnet = parseSubnet(text);
+  if (subnet?.family !== family || subnet.ranged || subnet.length > longest)
+    throw new Error(
+      `--${flag}: '${text}' is not an IPv${family} prefix, /${longest} at most, like ${example}`,
+    );
+  return subnet;
+}
+
 /** Throws an Error with one plain line where the command line is wrong. 'help' where help is asked for. */
 export function readOptions(args: readonly string[]): Options | 'help' {
   const text = { type: 'string' } as const;
@@ -64,24 +77,34 @@ export function readOptions(args: readonly string[]): Options | 'help' {
   if (values.underlay === undefined)
     throw new Error("--underlay is missing: this host's address or interface towards the other hosts");
   const netmasters = values.netmaster.split(',').filter((url) => url !== '');
-  for (const url of netmasters)
+  for (const url of netmasters.length === 0 ? [''] : netmasters)
     if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
       throw new Error(`--netmaster: '${url}' is not a URL like http://10.0.0.1:9999`);
+  const host = values.host ?? os.hostname();
+  if (!isHostName(host))
+    throw new Error(
+      `--host: '${host}' must be letters, digits, '-', '_' or '.', a letter or digit at both ends`,
+    );
   const transit = values.transit ?? TRANSIT;
-  const range = parseSubnet(transit);
-  if (range?.family !== 4 || range.length > 28)
-    throw new Error(`--transit: '${transit}' is not an IPv4 prefix, /28 at most, like ${TRANSIT}`);
+  const range = readPrefix('transit', transit, 4, 28, TRANSIT);
+  const transit6 = values.transit6 ?? TRANSIT6;
+  readPrefix('transit6', transit6, 6, 112, TRANSIT6);
+  const logLevel = values['log-level'] ?? 'info';
+  if (!LEVELS.includes(logLevel))
+    throw new Error(`--log-level: '${logLevel}' must be one of ${LEVELS.join(', ')}`);
+  for (const name of ['underlay', 'state-dir', 'docker-socket', 'plugin-socket', 'control-socket'] as const)
+    if (values[name] === '') throw new Error(`--${name} is empty`);
   return {
     netmasters,
     underlay: values.underlay,
-    host: values.host ?? os.hostname(),
+    host,
     stateDir: values['state-dir'] ?? '/var/lib/contiv',
     dockerSocket: values['docker-socket'] ?? '/run/docker.sock',
     pluginSocket: values['plugin-socket'] ?? '/run/docker/plugins/netplugin.sock',
     controlSocket: values['control-socket'] ?? '/run/contiv/netplugin.sock',
     transit,
     transitPairs: 2 ** (31 - range.length),
-    transit6: values.transit6 ?? TRANSIT6,
-    logLevel: values['log-level'] ?? 'info',
+    transit6,
+    logLevel,
   };
 }

@@ -16,14 +16,25 @@ const SCHEMA = `
   CREATE TABLE IF NOT EXISTS lease (id TEXT PRIMARY KEY, ttl REAL NOT NULL) WITHOUT ROWID;
 `;
 
-function openJournal(file: string): Journal {
-  let db: DatabaseSync;
+/** A database that another program made is left as it is. */
+const COUNT_OTHERS = `
+  SELECT count(*) AS count FROM sqlite_schema WHERE type = 'table' AND name NOT IN ('meta', 'entry', 'lease')
+`;
+
+/** Throws an Error with one plain line where the file cannot be used. */
+export function openSqlite(file: string): Store {
+  let db: DatabaseSync | undefined;
   try {
     db = new DatabaseSync(file, { timeout: 0 });
     // The lock is held until the file is closed, also by kill -9: the kernel drops it with the process.
-    db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
+    db.exec('PRAGMA locking_mode = EXCLUSIVE;');
+    if ((db.prepare(COUNT_OTHERS).get() as { count: number }).count > 0)
+      throw new Error("another program's database, not netmaster's");
+    db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
     db.exec(`BEGIN IMMEDIATE; ${SCHEMA} COMMIT;`);
+    return openEngine(openJournal(db));
   } catch (error) {
+    db?.close();
     const busy = /locked|busy/i.test((error as Error).message);
     throw new Error(
       busy
@@ -31,6 +42,10 @@ function openJournal(file: string): Journal {
         : `store ${file}: ${(error as Error).message}`,
     );
   }
+}
+
+/** Throws where the tables are not as ours. */
+function openJournal(db: DatabaseSync): Journal {
   const getMeta = db.prepare('SELECT value FROM meta WHERE name = ?');
   const putMeta = db.prepare('INSERT OR REPLACE INTO meta VALUES (?, ?)');
   const put = db.prepare('INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?)');
@@ -82,6 +97,3 @@ function openJournal(file: string): Journal {
     close: () => db.close(),
   };
 }
-
-/** Throws an Error with one plain line where the file cannot be used. */
-export const openSqlite = (file: string): Store => openEngine(openJournal(file));

@@ -3,12 +3,13 @@ import { Type } from '@sinclair/typebox';
 import type { FastifyInstance } from 'fastify';
 import type { FlowReport, LiveAnswer, NamedDeniedFlow, Trace } from '../../client/protocol.ts';
 import type { Rule } from '../../model/rule.ts';
+import { shown } from '../../model/text.ts';
 import type { Flows } from '../flows.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { Questions } from '../questions.ts';
 import { askHosts, trace } from '../trace.ts';
-import { parameter, query, read } from './request.ts';
+import { parameter, read, readQuery, readSwitch, registered } from './request.ts';
 
 export interface Explaining {
   readonly mirror: Mirror;
@@ -19,27 +20,31 @@ export interface Explaining {
 /** Denied flows that inspect shows of a policy. */
 const SHOWN = 10;
 
-const Count = Type.Integer({ minimum: 0 });
+const Count = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
+/** Milliseconds that a Date can hold (ECMA-262, time values). */
+const Time = Type.Integer({ minimum: 0, maximum: 8.64e15 });
+const Key = Type.String({ maxLength: 200 });
+const Address = Type.String({ maxLength: 64 });
 const Direction = Type.Union([Type.Literal('in'), Type.Literal('out')]);
 const FlowReportSchema = Type.Object(
   {
-    reporter: Type.String(),
+    reporter: Type.String({ maxLength: 128 }),
     sequence: Count,
     hits: Type.Array(
-      Type.Object({ rule: Type.String(), packets: Count, bytes: Count }, { additionalProperties: false }),
+      Type.Object({ rule: Key, packets: Count, bytes: Count }, { additionalProperties: false }),
     ),
     denied: Type.Array(
       Type.Object(
         {
-          tenant: Type.String(),
+          tenant: Type.String({ maxLength: 63 }),
           direction: Direction,
-          from: Type.String(),
-          to: Type.String(),
+          from: Address,
+          to: Address,
           protocol: Type.Integer({ minimum: 0, maximum: 255 }),
           port: Type.Optional(Type.Integer({ minimum: 0, maximum: 65535 })),
-          rule: Type.String(),
+          rule: Key,
           count: Count,
-          last: Count,
+          last: Time,
         },
         { additionalProperties: false },
       ),
@@ -50,9 +55,9 @@ const FlowReportSchema = Type.Object(
 const LiveAnswerSchema = Type.Object(
   {
     verdict: Type.Union([Type.Literal('allow'), Type.Literal('deny')]),
-    rule: Type.String(),
-    changed: Type.Array(Type.String()),
-    problem: Type.Optional(Type.String()),
+    rule: Key,
+    changed: Type.Array(Type.String({ maxLength: 1000 }), { maxItems: 1000 }),
+    problem: Type.Optional(Type.String({ maxLength: 1000 })),
   },
   { additionalProperties: false },
 );
@@ -61,26 +66,29 @@ export function routeExplain(api: FastifyInstance, { mirror, flows, questions }:
   const tags = ['explain'];
 
   api.get('/api/v1/trace', { schema: { tags } }, async (request): Promise<Trace> => {
-    const port = query(request, 'port');
+    const query = readQuery(request, ['tenant', 'from', 'to', 'protocol', 'port', 'live']);
+    const { tenant = 'default', from = '', to = '', protocol = 'tcp', port } = query;
+    const isLive = readSwitch(query, 'live');
     if (port !== undefined && !(/^\d{1,5}$/.test(port) && Number(port) >= 1 && Number(port) <= 65535))
-      throw new Refusal(400, `port: '${port}' must be 1 to 65535`, 'port');
+      throw new Refusal(400, `port: ${shown(port)} must be 1 to 65535`, 'port');
     const traced = trace(mirror, {
-      tenant: query(request, 'tenant') ?? 'default',
-      from: query(request, 'from') ?? '',
-      to: query(request, 'to') ?? '',
-      protocol: query(request, 'protocol') ?? 'tcp',
+      tenant,
+      from,
+      to,
+      protocol,
       port: port === undefined ? undefined : Number(port),
     });
-    if (query(request, 'live') !== 'true') return traced;
+    if (!isLive) return traced;
     const live = await askHosts(traced, questions);
     const unasked = 'no kernel was asked: the packet comes to no rule, or an end has no container';
     return { ...traced, live, notes: live.length === 0 ? [...traced.notes, unasked] : traced.notes };
   });
 
   api.get('/api/v1/flows', { schema: { tags } }, async (request): Promise<NamedDeniedFlow[]> => {
-    if (query(request, 'denied') !== 'true')
+    const query = readQuery(request, ['denied', 'tenant']);
+    if (!readSwitch(query, 'denied'))
       throw new Refusal(400, 'denied: must be true: only denied flows are kept', 'denied');
-    const tenant = query(request, 'tenant');
+    const { tenant } = query;
     if (tenant !== undefined && mirror.get('tenant', tenant) === undefined)
       throw new Refusal(404, `tenant ${tenant} does not exist`, 'tenant');
     const tenants =
@@ -94,7 +102,7 @@ export function routeExplain(api: FastifyInstance, { mirror, flows, questions }:
     '/api/v1/hosts/:name/flows',
     { schema: { tags, body: FlowReportSchema } },
     async (request, reply) => {
-      const name = parameter(request, 'name');
+      const name = registered(request, mirror);
       flows.report(name, read<FlowReport>(`flows of host ${name}`, FlowReportSchema, request.body));
       return reply.status(204).send();
     },
@@ -103,7 +111,7 @@ export function routeExplain(api: FastifyInstance, { mirror, flows, questions }:
     '/api/v1/hosts/:name/answers/:id',
     { schema: { tags, body: LiveAnswerSchema } },
     async (request, reply) => {
-      const name = parameter(request, 'name');
+      const name = registered(request, mirror);
       const answer = read<LiveAnswer>(`answer of host ${name}`, LiveAnswerSchema, request.body);
       questions.answer(name, parameter(request, 'id'), answer);
       return reply.status(204).send();

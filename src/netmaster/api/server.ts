@@ -5,7 +5,12 @@
 import swagger from '@fastify/swagger';
 import { Type } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
-import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import fastify, {
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from 'fastify';
 import type { Logger } from 'pino';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Applied, ObjectSet } from '../../client/declared.ts';
@@ -17,22 +22,24 @@ import {
   type WriteAnswer,
 } from '../../client/protocol.ts';
 import { type Endpoint, EndpointSchema } from '../../model/endpoint.ts';
-import { HOST_TTL, type Host, HostSchema } from '../../model/host.ts';
+import { checkHost, HOST_TTL, type Host, HostSchema } from '../../model/host.ts';
 import type { Kind } from '../../model/kind.ts';
 import { KINDS, keyOf, kindByCollection, kindByName } from '../../model/kinds.ts';
+import { shown } from '../../model/text.ts';
 import type { Store } from '../../store/store.ts';
 import type { Acknowledgements } from '../acknowledgements.ts';
 import { decideApply, exportSet, readSet } from '../apply.ts';
 import { decideEndpoint, decideEndpointRemoval, decideRelease, decideReserve } from '../endpoints.ts';
 import { trackFlows } from '../flows.ts';
-import { decideWrite, present, readObject, remove, type WriteMode } from '../intent.ts';
+import { decideWrite, present, readObject, refuse, remove, type WriteMode } from '../intent.ts';
 import { type Mirror, storeKey } from '../mirror.ts';
 import { operOf, presentEndpoint } from '../oper.ts';
 import { Refusal } from '../problem.ts';
 import { openQuestions } from '../questions.ts';
 import type { Writer } from '../writer.ts';
+import { answerBroken, answerError, answerExpectation, collectRoutes } from './errors.ts';
 import { policyFlows, routeExplain } from './explain.ts';
-import { parameter, query, read } from './request.ts';
+import { parameter, type Query, read, readQuery, readSwitch, registered } from './request.ts';
 import { watchStream } from './watch.ts';
 
 /** Seconds that a write waits for the live hosts. */
@@ -49,16 +56,24 @@ export interface Parts {
   readonly acknowledgements: Acknowledgements;
   readonly version: string;
   readonly log: Logger;
+  readonly timeouts?: Timeouts;
 }
+
+/** Milliseconds that a client has to send the head of a request, and all of it; a larger one is told so by then. */
+export interface Timeouts {
+  readonly headers: number;
+  readonly request: number;
+}
+const TIMEOUTS: Timeouts = { headers: 10_000, request: 60_000 };
 
 const AddressRequestSchema = Type.Object(
   {
-    tenantName: Type.String(),
-    networkName: Type.String(),
-    groupName: Type.Optional(Type.String()),
-    address: Type.Optional(Type.String()),
+    tenantName: Type.String({ minLength: 1, maxLength: 63 }),
+    networkName: Type.String({ minLength: 1, maxLength: 63 }),
+    groupName: Type.Optional(Type.String({ maxLength: 63 })),
+    address: Type.Optional(Type.String({ maxLength: 64 })),
     family: Type.Union([Type.Literal(4), Type.Literal(6)]),
-    host: Type.String({ minLength: 1 }),
+    host: Type.String({ minLength: 1, maxLength: 253 }),
   },
   { additionalProperties: false },
 );
@@ -69,71 +84,66 @@ const ObjectSetSchema = Type.Object({
   ),
 });
 const AppliedSchema = Type.Object(
-  { store: Type.String(), revision: Type.Integer({ minimum: 0 }) },
+  {
+    store: Type.String({ maxLength: 64 }),
+    revision: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
+  },
   { additionalProperties: false },
 );
 
-function waitSeconds(request: FastifyRequest): number {
-  const text = query(request, 'wait');
-  if (text === undefined) return DEADLINE;
-  const seconds = Number(text);
-  if (!(seconds >= 0 && seconds <= 600))
-    throw new Refusal(400, `wait: '${text}' must be 0 to 600 seconds`, 'wait');
-  return seconds;
+/** `wait` of a query, in seconds. */
+function waitSeconds({ wait }: Query): number {
+  if (wait === undefined) return DEADLINE;
+  if (!/^\d{1,3}(?:\.\d{1,3})?$/.test(wait) || Number(wait) > 600)
+    throw new Refusal(400, `wait: ${shown(wait)} must be 0 to 600 seconds`, 'wait');
+  return Number(wait);
 }
 
 export async function createServer(parts: Parts): Promise<FastifyInstance> {
-  const { mirror, writer, acknowledgements, store, log } = parts;
+  const { mirror, writer, acknowledgements, store, log, timeouts = TIMEOUTS } = parts;
   const explaining = { mirror, flows: trackFlows(mirror), questions: openQuestions() };
   const server = fastify({
     loggerInstance: log,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: BODY_LIMIT,
-    requestTimeout: 30_000,
+    requestTimeout: timeouts.request,
+    http: {
+      headersTimeout: timeouts.headers,
+      connectionsCheckingInterval: timeouts.headers / 5,
+      requireHostHeader: false, // Node would answer without a body
+    },
+    clientErrorHandler: answerBroken,
+    frameworkErrors: answerError,
     forceCloseConnections: true,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 1000 },
   }) as unknown as FastifyInstance;
 
   // JSON whatever the content type says: 1.x clients do not always send one.
   server.removeAllContentTypeParsers();
-  server.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => {
+  server.addContentTypeParser('*', { parseAs: 'string' }, ({ method, url }, body, done) => {
     if (body === '') return done(null, undefined);
     try {
       done(null, JSON.parse(body as string));
     } catch {
-      done(new Refusal(400, 'the body is not JSON'));
+      done(new Refusal(400, `${method} ${url}: the body is not JSON`));
     }
   });
   server.setValidatorCompiler(() => () => true); // intent.ts checks, with messages for people
-  server.setErrorHandler((error: Error & { statusCode?: number; code?: string }, request, reply) => {
-    const refusal =
-      error instanceof Refusal
-        ? error
-        : error.statusCode !== undefined && error.statusCode < 500
-          ? new Refusal(
-              error.statusCode,
-              error.statusCode === 413
-                ? `the body is larger than ${request.routeOptions.bodyLimit ?? BODY_LIMIT} bytes`
-                : error.message,
-            )
-          : undefined;
-    if (refusal === undefined)
-      log.error({ err: error, method: request.method, url: request.url }, 'request failed');
-    const { status, code, message, field, position } = refusal ?? {
-      status: 500,
-      code: 'internal',
-      message: 'netmaster failed; its log says why',
-    };
-    // Fields that are undefined are in no JSON.
-    void reply.status(status).send({ error: { code, message, field, position } });
-  });
+  server.server.on('checkExpectation', answerExpectation);
+  server.setErrorHandler(answerError);
+  const routes = collectRoutes(server);
   server.setNotFoundHandler((request, reply) => {
-    void reply.status(404).send({
-      error: {
-        code: 'not_found',
-        message: `${request.method} ${request.url.slice(0, 200)}: no such path; see /openapi.json`,
-      },
-    });
+    const { method, url } = request;
+    const methods = routes.methodsOf(url.split('?')[0] as string);
+    if (methods.length === 0)
+      return answerError(
+        new Refusal(404, `${method} ${url}: no such path; see /openapi.json`),
+        request,
+        reply,
+      );
+    void reply.header('allow', methods.join(', '));
+    const text = `${method} ${url}: this path takes ${methods.join(', ')} only`;
+    return answerError(new Refusal(405, text), request, reply);
   });
 
   const registry = new Registry();
@@ -189,7 +199,10 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
       return registry.metrics();
     });
     api.get('/openapi.json', { schema: { hide: true } }, async () => server.swagger());
-    api.get('/api/v1/watch', (request, reply) => watchStream(request, reply, mirror, explaining.questions));
+    // HEAD would never end.
+    api.get('/api/v1/watch', { exposeHeadRoute: false }, (request, reply) =>
+      watchStream(request, reply, mirror, explaining.questions),
+    );
     api.get('/api/v1/inspect/:collection/:key', async (request) => {
       const collection = parameter(request, 'collection');
       const key = parameter(request, 'key');
@@ -220,8 +233,8 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     return endpoint;
   }
 
-  async function reportLate(request: FastifyRequest, reply: FastifyReply, revision: number): Promise<void> {
-    const late = await acknowledgements.wait(revision, waitSeconds(request));
+  async function reportLate(reply: FastifyReply, revision: number, seconds: number): Promise<void> {
+    const late = await acknowledgements.wait(revision, seconds);
     if (late.length > 0) void reply.header(LATE_HEADER, late.join(','));
   }
 
@@ -229,11 +242,11 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     const base = `/api/v1/${kind.collection}`;
     const body = { body: kind.schema, tags: [kind.name] };
     const write = (mode: WriteMode) => async (request: FastifyRequest, reply: FastifyReply) => {
-      waitSeconds(request); // wrong usage is refused before anything is written
+      const seconds = waitSeconds(readQuery(request, ['wait']));
       const key = parameter(request, 'key');
       const object = readObject(kind, key, request.body);
       const { answer, revision } = await writer.write(() => decideWrite(kind, key, object, mode, mirror));
-      await reportLate(request, reply, revision);
+      await reportLate(reply, revision, seconds);
       return present(kind, answer, mirror);
     };
     api.get(base, { schema: { tags: [kind.name] } }, async () =>
@@ -245,10 +258,10 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     api.post(`${base}/:key`, { schema: body }, write('post'));
     api.put(`${base}/:key`, { schema: body }, write('put'));
     api.delete(`${base}/:key`, { schema: { tags: [kind.name] } }, async (request, reply) => {
-      waitSeconds(request);
+      const seconds = waitSeconds(readQuery(request, ['wait']));
       const key = parameter(request, 'key');
       const { answer, revision } = await remove(kind, key, mirror, writer);
-      await reportLate(request, reply, revision);
+      await reportLate(reply, revision, seconds);
       void reply.type('application/json');
       return JSON.stringify(keyOf(kind, answer));
     });
@@ -259,25 +272,24 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     const tags = ['set'];
     const schema = { tags, body: ObjectSetSchema };
     api.post('/api/v1/apply', { schema, bodyLimit: SET_LIMIT }, async (request, reply) => {
-      waitSeconds(request);
-      const dryRun = query(request, 'dryRun') ?? 'false';
-      if (dryRun !== 'true' && dryRun !== 'false')
-        throw new Refusal(400, `dryRun: '${dryRun}' must be true or false`, 'dryRun');
+      const query = readQuery(request, ['wait', 'dryRun']);
+      const seconds = waitSeconds(query);
+      const dryRun = readSwitch(query, 'dryRun');
       const set = readSet(request.body);
-      if (dryRun === 'true') {
+      if (dryRun) {
         const { answer } = decideApply(set, mirror);
         return { dryRun: true, revision: mirror.revision, objects: answer } satisfies Applied;
       }
       const { answer, revision } = await writer.write(() => decideApply(set, mirror));
-      await reportLate(request, reply, revision);
+      await reportLate(reply, revision, seconds);
       return { dryRun: false, revision, objects: answer } satisfies Applied;
     });
     api.get('/api/v1/export', { schema: { tags } }, async (request) => {
-      const kind = query(request, 'kind');
+      const { kind } = readQuery(request, ['kind']);
       if (kind !== undefined && !kindByName.has(kind))
         throw new Refusal(
           404,
-          `kind: '${kind}' must be one of ${KINDS.map((k) => k.name).join(', ')}`,
+          `kind: ${shown(kind)} must be one of ${KINDS.map((k) => k.name).join(', ')}`,
           'kind',
         );
       return { objects: exportSet(mirror, kind) } satisfies ObjectSet;
@@ -293,6 +305,8 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
       const name = parameter(request, 'name');
       const host = read<Host>(`host ${name}`, HostSchema, request.body);
       if (host.name !== name) throw new Refusal(400, `host ${name}: the body says ${host.name}`, 'name');
+      const problem = checkHost(host);
+      if (problem !== undefined) refuse(problem);
       const twin = mirror.list<Host>('host').find((h) => h.name !== name && h.underlay === host.underlay);
       if (twin !== undefined)
         throw new Refusal(
@@ -317,19 +331,19 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
       '/api/v1/hosts/:name/applied',
       { schema: { tags, body: AppliedSchema } },
       async (request, reply) => {
-        const applied = read<HostApplied>('applied', AppliedSchema, request.body);
-        if (applied.store === store.id)
-          acknowledgements.applied(parameter(request, 'name'), applied.revision);
+        const name = registered(request, mirror);
+        const applied = read<HostApplied>(`host ${name}: applied`, AppliedSchema, request.body);
+        if (applied.store === store.id) acknowledgements.applied(name, applied.revision);
         return reply.status(204).send();
       },
     );
 
     api.post('/api/v1/addresses', { schema: { tags, body: AddressRequestSchema } }, async (request) => {
-      const wanted = read<AddressRequest>('address', AddressRequestSchema, request.body);
+      const wanted = read<AddressRequest>('an address', AddressRequestSchema, request.body);
       return (await writer.write(() => decideReserve(mirror, wanted))).answer;
     });
     api.delete('/api/v1/addresses/:network/:address', { schema: { tags } }, async (request, reply) => {
-      const host = query(request, 'host') ?? '';
+      const { host = '' } = readQuery(request, ['host']);
       await writer.write(() =>
         decideRelease(mirror, parameter(request, 'network'), parameter(request, 'address'), host),
       );
@@ -338,19 +352,21 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
 
     api.get('/api/v1/endpoints', { schema: { tags } }, async () => mirror.list<Endpoint>('endpoint'));
     api.put('/api/v1/endpoints/:id', { schema: { tags, body: EndpointSchema } }, async (request) => {
+      const query = readQuery(request, ['wait', 'host']);
+      const seconds = waitSeconds(query);
       const id = parameter(request, 'id');
       const endpoint = read<Endpoint>(`endpoint ${id}`, EndpointSchema, request.body);
       if (endpoint.endpointID !== id)
         throw new Refusal(400, `endpoint ${id}: the body says ${endpoint.endpointID}`, 'endpointID');
-      const seconds = waitSeconds(request);
       const { revision } = await writer.write(() => decideEndpoint(mirror, endpoint));
-      const late = await acknowledgements.wait(revision, seconds, query(request, 'host'));
+      const late = await acknowledgements.wait(revision, seconds, query.host);
       return { revision, late } satisfies WriteAnswer;
     });
     api.delete('/api/v1/endpoints/:id', { schema: { tags } }, async (request) => {
-      const seconds = waitSeconds(request);
+      const query = readQuery(request, ['wait', 'host']);
+      const seconds = waitSeconds(query);
       const { revision } = await writer.write(() => decideEndpointRemoval(mirror, parameter(request, 'id')));
-      const late = await acknowledgements.wait(revision, seconds, query(request, 'host'));
+      const late = await acknowledgements.wait(revision, seconds, query.host);
       return { revision, late } satisfies WriteAnswer;
     });
   }

@@ -5,6 +5,7 @@ import { KINDS } from '../../model/kinds.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { Questions } from '../questions.ts';
+import { readQuery, readRevision } from './request.ts';
 
 const PING_INTERVAL = 3000;
 /** Bytes that a watcher may be behind: one that is slower is dropped, and resumes. */
@@ -18,12 +19,10 @@ export function watchStream(
   mirror: Mirror,
   questions: Questions,
 ): void {
-  const { store, after, host } = request.query as { store?: string; after?: string; host?: string };
+  const { store, after, host } = readQuery(request, ['store', 'after', 'host']);
   let missed: readonly { line: string }[] | undefined = [];
   if (after !== undefined) {
-    const revision = Number(after);
-    if (!Number.isInteger(revision) || revision < 0)
-      throw new Refusal(400, `after: '${after}' must be a revision, a whole number`, 'after');
+    const revision = readRevision('after', after);
     missed = store === mirror.storeId ? mirror.since(revision) : undefined;
     if (missed === undefined)
       throw new Refusal(410, `changes after revision ${after} of store ${store} are not kept: list again`);
