@@ -226,8 +226,15 @@ function decide(
     ...[...named].flatMap((group) => {
       const number = group === undefined ? undefined : groupNumbers.get(group);
       if (number === undefined) return [];
-      const all = rules.filter((r) => r.group === undefined || r.group === group);
-      return values(without(decideFor(all, number), general));
+      // Where its rules are all about ports, it is decided as for any peer at every other port.
+      const own = rules.filter((r) => r.group === group);
+      const ports = own.every((r) => r.port !== undefined) ? new Set(own.map((r) => r.port)) : undefined;
+      const others = rules.filter(
+        (r) => r.group === undefined && (r.port === undefined || ports === undefined || ports.has(r.port)),
+      );
+      const both = new Set([...others, ...own]);
+      const all = rules.filter((r) => both.has(r));
+      return values(without(decideFor(all, number), ports === undefined ? general : decideFor(others, 0)));
     }),
   ];
 }
