@@ -8,7 +8,7 @@ help:
 	@echo 'make setup   installs packages only'
 	@echo 'make demo    two virtual hosts and the quick start; leaves them up'
 	@echo 'make test    lint, test-unit, test-kernel, test-lab'
-	@echo 'make bench   this network against its peers, as ratios'
+	@echo 'make bench   this network against its peers, and what policy and changes cost, as ratios'
 	@echo 'make docs    docs/reference from the commands and schemas'
 	@echo 'make clean   ends the lab, removes what was installed here'
 
