@@ -57,7 +57,7 @@ export function verdicts(results: readonly Result[]): string[] {
         const rounded = Math.round(found * 100) / 100;
         const met = better === 'higher' ? rounded >= bound : rounded <= bound;
         const whose = network === 'policy' ? ' with policy' : '';
-        const words = `${title}, ${PLACES[result.span]}${whose}: ${shown(found)} of ${peer}'s`;
+        const words = `${title}, ${PLACES[result.span]}${whose}: ${shown(found)} of ${peer === 'ours' ? 'that without' : `${peer}'s`}`;
         return `${met ? 'pass' : 'FAIL'}  ${words}, wanted ${better === 'higher' ? 'at least' : 'at most'} ${bound}`;
       }),
   );
