@@ -469,6 +469,57 @@ describe('what agents send', () => {
     expect(answer.field, answer.message).toBe(field);
   });
 
+  it('reports of flows and answers that are wrong are refused, and a report counts whole or not at all', async () => {
+    const flow = {
+      tenant: 'default',
+      direction: 'in',
+      from: '20.1.1.2',
+      to: '20.1.1.3',
+      protocol: 6,
+      rule: '',
+      count: 1,
+      last: 1,
+    };
+    const report = { reporter: 'r', sequence: 1, hits: [], denied: [flow] };
+    const url = '/api/v1/hosts/node1/flows';
+    const wrong: Plain[] = [
+      ...[null, 5, {}, 'x', [5], [null], [{}], [{ ...flow, x: 1 }]].map((denied) => ({ ...report, denied })),
+      ...[-1, 1.5, 1e308, 8.64e15 + 2, null, '1'].map((last) => ({
+        ...report,
+        denied: [flow, { ...flow, last }],
+      })),
+      ...[MB, null, 5].map((from) => ({ ...report, denied: [{ ...flow, from }] })),
+      ...[null, [5], [{ rule: MB, packets: 1, bytes: 1 }], [{ rule: 'x', packets: 1e308, bytes: 1 }]].map(
+        (hits) => ({ ...report, hits }),
+      ),
+      ...[null, -1, '1', 2 ** 53].map((sequence) => ({ ...report, sequence })),
+      { ...report, reporter: MB },
+    ];
+    for (const body of wrong) {
+      const { status, message } = await api.send('POST', url, body);
+      expect(status, JSON.stringify(body).slice(0, 200)).toBe(400);
+      expect(message).toContain('host node1');
+    }
+    expect(JSON.parse((await api.send('GET', '/api/v1/flows?denied=true')).text)).toEqual([]);
+    expect((await api.send('POST', url, { ...report, denied: [{ ...flow, last: 8.64e15 }] })).status).toBe(
+      204,
+    );
+    expect(JSON.parse((await api.send('GET', '/api/v1/flows?denied=true')).text)).toHaveLength(1);
+    expect((await api.send('POST', url.replace('node1', 'nobody'), report)).status).toBe(404);
+
+    const answer = { verdict: 'allow', rule: '', changed: [] };
+    for (const body of [
+      { ...answer, verdict: 'maybe' },
+      { ...answer, rule: MB },
+      { ...answer, changed: [5] },
+      { ...answer, problem: null },
+      {},
+    ])
+      expect((await api.send('POST', '/api/v1/hosts/node1/answers/x', body)).status).toBe(400);
+    expect((await api.send('POST', '/api/v1/hosts/node1/answers/x', answer)).status).toBe(204);
+    expect((await api.send('POST', '/api/v1/hosts/nobody/answers/x', answer)).status).toBe(404);
+  });
+
   it('labels of containers may hold any text: they are the users of Docker who write them', async () => {
     const labels = {
       ...Object.fromEntries(UNICODE.map((u, i) => [u, `${i}`])),
@@ -498,6 +549,7 @@ it('parameters of queries that are wrong are refused and named', async () => {
     ['DELETE', '/api/v1/endpoints/ep1', 'wait', undefined],
     ['GET', '/api/v1/watch', 'after', undefined],
     ['GET', '/api/v1/export', 'kind', undefined],
+    ['GET', '/api/v1/flows', 'denied', undefined],
   ] as const) {
     for (const value of [
       '',
@@ -535,6 +587,37 @@ it('parameters of queries that are wrong are refused and named', async () => {
   }
   for (const after of ['1', '99999999'])
     expect((await api.send('GET', `/api/v1/watch?after=${after}&store=x`)).status).toBe(410);
+});
+
+it('traces of what there is not are refused and name the end', async () => {
+  for (const odd of [
+    '',
+    ...UNICODE,
+    ...TEXTS.slice(1),
+    MB.slice(0, 3000),
+    'gone',
+    'group:',
+    'container:',
+    '1.2.3',
+    '::1::',
+    '__proto__',
+  ]) {
+    for (const [name, query] of [
+      ['from', 'to=20.1.1.3'],
+      ['to', 'from=20.1.1.3'],
+    ])
+      expect(await api.send('GET', `/api/v1/trace?${query}&${name}=${encode(odd)}&port=80`)).toMatchObject({
+        status: expect.toSatisfy((s) => s >= 400),
+        field: name,
+      });
+    for (const name of ['port', 'protocol', 'live', 'tenant'])
+      expect(
+        await api.send(
+          'GET',
+          `/api/v1/trace?from=20.1.1.2&to=20.1.1.3&${name === 'port' ? '' : 'port=80&'}${name}=${encode(odd)}`,
+        ),
+      ).toMatchObject({ status: expect.toSatisfy((s) => s >= 400), field: name });
+  }
 });
 
 it('sets that are wrong are refused with the position of the object, and nothing of them is written', async () => {

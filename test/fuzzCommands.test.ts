@@ -346,6 +346,8 @@ describe('netctl and a server that is no netmaster', () => {
       ['get', 'net'],
       ['get', 'host'],
       ['export'],
+      ['policy', 'trace', '--from', 'a', '--to', 'b'],
+      ['flows', '--denied'],
       ['app-profile', 'group-ls', 'x'],
       ['global', 'info'],
       ['global', 'set', '-v', '1-9'],

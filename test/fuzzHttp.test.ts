@@ -5,6 +5,7 @@ import net from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { connect } from '../src/client/client.ts';
 import { type Api, judge, openApi } from './apiServer.ts';
 import { startNetmaster } from './cluster.ts';
 import { temporaryFolder } from './folder.ts';
@@ -168,6 +169,10 @@ it('clients that never finish are closed, and keep nobody waiting', async () => 
     'POST /api/v1/apply HTTP/1.1\r\nHost: x\r\nContent-Length: 60000000\r\n\r\n{"objects":[',
     'POST /api/v1/tenants/blue HTTP/1.1\r\nHost: x\r\nContent-Length: 60000000\r\n\r\n{',
   ];
+  // A watch is a request that was sent in time: it stays.
+  const stop = new AbortController();
+  const watch = connect({ urls: [`http://127.0.0.1:${api.port}`] }).watch({ signal: stop.signal });
+  const messages = watch[Symbol.asyncIterator]();
   let open = 0;
   const texts = Array.from({ length: 350 }, async (_, i) => {
     const socket = net.connect(api.port, '127.0.0.1');
@@ -194,6 +199,8 @@ it('clients that never finish are closed, and keep nobody waiting', async () => 
     for (const status of answers(text, 'slow')) expect([400, 408]).toContain(status);
   expect(open).toBe(0);
   expect(api.mirror.get('tenant', 'blue')).toBeUndefined();
+  for (let type = ''; type !== 'ping'; ) type = (await messages.next()).value.type;
+  stop.abort();
 });
 
 it('a watcher that reads nothing keeps nobody waiting, and one that breaks off is forgotten', async () => {
