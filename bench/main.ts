@@ -22,7 +22,7 @@ Usage: node bench/main.ts [--quick] [--only NAME] [--rounds N] [--keep]
   --rounds N     instead of 3 (attach, policy: 7; change: 40)
   --keep         leaves the labs up (LAB=bench bin/lab down; of change: bench10, bench100, bench1000)
 
-Writes bench/results.json, unless --only.
+Writes bench/results.json, unless --quick or --only.
 `;
 const FOLDER = import.meta.dirname;
 const LAB = process.env.LAB ?? 'bench';
@@ -142,7 +142,7 @@ try {
       ...(changes === undefined ? {} : { change: changeResults(changes) }),
       targets,
     };
-    if (flags.only === names)
+    if (flags.only === names && !flags.quick)
       fs.writeFileSync(path.join(FOLDER, 'results.json'), `${JSON.stringify(all, null, 2)}\n`);
     const tables = [
       ...(found.length > 0 ? [table(found)] : []),
