@@ -5,7 +5,7 @@ import { isolate, sh } from '../../../test/isolation.ts';
 import { setOption } from '../../linux/libc.ts';
 import { bindPort, inNamespace, namespacePath } from '../../linux/netns.ts';
 import { type Nft, openNft } from '../../linux/nftables.ts';
-import { DSCP_MAPS, dscpChains, dscpElement } from './dscp.ts';
+import { DSCP_MAPS, dscpChains, dscpElement, dscpRules } from './dscp.ts';
 
 /** A container at 10.0.0.2 and fd00::2, with more addresses; another at 10.0.1.2 and fd00:1::2. */
 let nft: Nft;
@@ -30,6 +30,7 @@ beforeAll(() => {
     ip netns exec router sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1`);
   nft = inNamespace(namespacePath('router'), openNft);
   nft.run(`table inet shown { ${dscpChains()}
+    chain classes { type filter hook prerouting priority -150; ${dscpRules().join('; ')}; }
     chain marked { type filter hook forward priority 0; meta mark != 0 counter; }
   }`);
 });

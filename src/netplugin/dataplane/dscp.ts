@@ -7,7 +7,7 @@
  * static chains. An address without an element ends the rule, its packets are left as they are. nft writes the six bits
  * under a mask: the container's own ECN bits stay.
  *
- * The chain stands before routing, so it sees every packet, whatever conntrack knows, and after guard: the source
+ * The rules stand before routing, so they see every packet, whatever conntrack knows, and after guard: the source
  * is the sender's own. The mark is 0 again afterwards. VXLAN copies the class to the outer header (addVxlan).
  */
 const CLASSES = Array.from({ length: 64 }, (_, dscp) => dscp);
@@ -26,10 +26,11 @@ map ${DSCP_MAPS[4]} { type ipv4_addr : mark; }
 map ${DSCP_MAPS[6]} { type ipv6_addr : mark; }
 ${CLASSES.map((dscp) => `chain dscp_${dscp} { meta mark set 0; ip dscp set ${dscp}; ip6 dscp set ${dscp}; }`).join('\n')}
 chain dscp_set { meta mark vmap { ${verdicts} }; }
-chain dscp {
-  type filter hook prerouting priority -160; policy accept;
-  iifname "ct*" meta mark set ip saddr map @${DSCP_MAPS[4]} goto dscp_set
-  iifname "ct*" meta mark set ip6 saddr map @${DSCP_MAPS[6]} goto dscp_set
-}
 `;
 }
+
+/** Rules for a chain before routing that packets from containers pass; it goes on behind them. */
+export const dscpRules = (): string[] => [
+  `meta mark set ip saddr map @${DSCP_MAPS[4]} jump dscp_set`,
+  `meta mark set ip6 saddr map @${DSCP_MAPS[6]} jump dscp_set`,
+];

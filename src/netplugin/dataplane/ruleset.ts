@@ -3,18 +3,19 @@
  * the elements of its sets. What changes while containers come and go are elements only.
  *
  *   router     guard     source addresses are the sender's own, before conntrack sees the packet
- *              dscp      what the group's network profile says
- *              ttl       the router is invisible within a network, one hop between networks
- *              apart     the tenants' ways out are nobody's destination
- *              serve     a provider for each connection to a service
- *              names     port 53 to the gateway, to the nameserver and to outside resolvers
- *              judge     the policy of the groups of our endpoints, once a connection
- *              forward   established; never from tunnel to tunnel; from outside only to published ports
+ *              ttl       DSCP of the group's network profile; the router is invisible within a network, one hop between them
+ *              names     first packets only: the tenants' ways out are nobody's destination; a provider for each connection
+ *                        to a service; port 53 to the gateway, to the nameserver and to outside resolvers
+ *              forward   never from tunnel to tunnel; established; judge_out and judge_in, the policy of the groups of
+ *                        our endpoints; from outside only to published ports
  *   host       exits     masquerading, published ports, what containers must not reach
  *   container  names     Docker's resolver address leads to the router's nameserver
  *
  * What leaves has the host's address: a container that complains of too large packets would lower the MTU of paths
  * to this host, so of other tenants' tunnels.
+ *
+ * A packet of an established connection meets as few chains and rules as there can be: what the first one found out
+ * about the connection, that both ends are in one network, its ct mark keeps (SAME_NETWORK).
  *
  * The cost of a packet does not depend on how many elements there are: all lookups are in hash sets, but for those of
  * prefixes: `same`, one element a subnet, and `ranges`, one for each range that rules tell apart.
@@ -35,7 +36,7 @@ import type {
   Service,
   Subnet,
 } from '../state.ts';
-import { DSCP_MAPS, dscpChains, dscpElement } from './dscp.ts';
+import { DSCP_MAPS, dscpChains, dscpElement, dscpRules } from './dscp.ts';
 
 /** Set name to elements, each as nft writes it in a command. */
 export type Elements = ReadonlyMap<string, readonly string[]>;
@@ -152,6 +153,9 @@ function rangeText({ first, last }: AddressRange): string {
   return bits === 0 ? first : `${first}/${(isV6(first) ? 128 : 32) - bits}`;
 }
 
+/** Mark of a connection whose ends are in one network, once its first packet has passed. */
+const SAME_NETWORK = 1;
+
 /** Bit of a decision's mark that says deny; the others are the rule's number. */
 export const DENY = 0x80000000;
 
@@ -178,22 +182,12 @@ export function decisionMap({ group, protocol, port }: Decision): string {
  * travel in the marks: ct mark holds the rule set, meta mark what is being looked up. What is left after `decide` is denied;
  * some of it is logged for the agent to read, few enough that a flood costs nothing.
  */
-const judge = (
-  name: string,
-  priority: number,
-  side: string,
-  own: string,
-  peer: string,
-  set: string,
-): string => `
+const judge = (name: string, own: string, peer: string, set: string): string => `
 chain ${name} {
-  type filter hook forward priority ${priority}; policy accept;
-  ct state established,related accept
-  ${side}
   ct mark set 0
   ct mark set ip ${own} map @${set}
   ct mark set ip6 ${own} map @${set}6
-  ct mark 0 accept
+  ct mark 0 return
   meta mark set 0
   meta mark set ip ${peer} map @ranges
   meta mark set ip6 ${peer} map @ranges6
@@ -202,6 +196,7 @@ chain ${name} {
   meta mark set ip ${peer} map @members
   meta mark set ip6 ${peer} map @members6
   jump decide
+  meta mark & ${DENY} == 0 return
   limit rate 50/second burst 50 packets log prefix "${name}" group ${DENIED_LOG} snaplen 96
   drop
 }`;
@@ -231,7 +226,6 @@ map by_any { type mark : mark; }
 set hits { type mark . mark; size ${HITS}; flags dynamic,timeout; timeout 1h; gc-interval 10m; counter; }
 chain decided {
   update @hits { ct mark . meta mark }
-  meta mark & ${DENY} == 0 accept
 }
 chain decide {
   meta mark set ct mark . meta mark . meta l4proto . th dport map @by_group_port goto decided
@@ -240,10 +234,10 @@ chain decide {
   meta mark set ct mark . meta l4proto map @by_protocol goto decided
   meta mark set ct mark . meta mark map @by_group_any goto decided
   meta mark set ct mark map @by_any goto decided
-  accept
+  meta mark set 0
 }
-${judge('judge_out', -20, 'iifname != "ct*" accept', 'saddr', 'daddr', 'judged_out')}
-${judge('judge_in', -10, 'oifname != "ct*" accept', 'daddr', 'saddr', 'judged_in')}
+${judge('judge_out', 'saddr', 'daddr', 'judged_out')}
+${judge('judge_in', 'daddr', 'saddr', 'judged_in')}
 `;
 
 /** Slots of a service's port as a power of two: what `numgen` draws from must stand in a rule. */
@@ -310,24 +304,36 @@ map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
 map published6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
 counter spoofed { }
 counter foreign { }
+chain guard_port {
+  ip daddr 127.0.0.0/8 drop
+  iifname . ip saddr @sources accept
+  iifname . ip6 saddr @sources6 accept
+  ip6 saddr fe80::/10 icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
+  ip6 saddr { ::, fe80::/10 } drop
+  counter name "spoofed" drop
+}
+chain guard_tunnel {
+  ip daddr 127.0.0.0/8 drop
+  ether saddr . ip saddr @remotes accept
+  ether saddr . ip6 saddr @remotes6 accept
+  counter name "foreign" drop
+}
 chain guard {
   type filter hook prerouting priority -300; policy accept;
+  iifname "ct*" goto guard_port
+  iifname "vx*" goto guard_tunnel
   iifname "lo" accept
   ip daddr 127.0.0.0/8 drop
   ip saddr 127.0.0.0/8 drop
-  iifname "ct*" iifname . ip saddr @sources accept
-  iifname "ct*" iifname . ip6 saddr @sources6 accept
-  iifname "ct*" ip6 saddr fe80::/10 icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
-  iifname "ct*" ip6 saddr { ::, fe80::/10 } drop
-  iifname "ct*" counter name "spoofed" drop
-  iifname "vx*" ether saddr . ip saddr @remotes accept
-  iifname "vx*" ether saddr . ip6 saddr @remotes6 accept
-  iifname "vx*" counter name "foreign" drop
 }
 ${dscpChains()}
 chain ttl {
   type filter hook prerouting priority -150; policy accept;
   iifname "vx*" goto grow
+  iifname "uplink" accept
+  ${dscpRules().join('\n  ')}
+  ct mark ${SAME_NETWORK} goto grow
+  ct state established accept
   meta mark set iifname map @network
   meta mark . ip daddr @same goto grow
   meta mark . ip6 daddr @same6 goto grow
@@ -337,13 +343,9 @@ chain grow {
   ip ttl vmap { ${TTL_VERDICTS} }
   ip6 hoplimit vmap { ${TTL_VERDICTS} }
 }
-chain apart {
-  type filter hook prerouting priority -110; policy accept;
-  ct state established,related accept
-  ${apart.join('\n  ')}
-}
 chain names {
   type nat hook prerouting priority -100; policy accept;
+  ${apart.join('\n  ')}
   iifname "ct*" ip daddr @services goto serve
   iifname "ct*" meta l4proto { tcp, udp } th dport 53 fib daddr type local dnat ip to ${NAMESERVER}
   iifname "ct*" meta l4proto { tcp, udp } th dport 53 fib daddr type local dnat ip6 to ${NAMESERVER6}
@@ -362,10 +364,28 @@ chain forward {
   ct state related accept
   ct state invalid drop
   oifname "uplink" udp dport ${VXLAN_PORT} drop
+  iifname "ct*" jump judge_out
+  oifname "ct*" jump judge_in
+  ct mark set 0
   iifname "uplink" ct status dnat accept
   oifname "uplink" meta nfproto ipv4 iifname != @outward drop
   oifname "uplink" meta nfproto ipv6 iifname != @outward6 drop
-  iifname { "ct*", "vx*" } accept
+  iifname "ct*" goto begun_here
+  iifname "vx*" goto begun_there
+}
+chain begun_here {
+  meta mark set 0
+  meta mark set iifname map @network
+  meta mark . ip daddr @same ct mark set ${SAME_NETWORK}
+  meta mark . ip6 daddr @same6 ct mark set ${SAME_NETWORK}
+  accept
+}
+chain begun_there {
+  meta mark set 0
+  meta mark set oifname map @network
+  meta mark . ip saddr @same ct mark set ${SAME_NETWORK}
+  meta mark . ip6 saddr @same6 ct mark set ${SAME_NETWORK}
+  accept
 }
 chain input {
   type filter hook input priority 0; policy drop;
