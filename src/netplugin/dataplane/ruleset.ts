@@ -305,7 +305,6 @@ map published6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
 counter spoofed { }
 counter foreign { }
 chain guard_port {
-  ip daddr 127.0.0.0/8 drop
   iifname . ip saddr @sources accept
   iifname . ip6 saddr @sources6 accept
   ip6 saddr fe80::/10 icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
@@ -313,7 +312,6 @@ chain guard_port {
   counter name "spoofed" drop
 }
 chain guard_tunnel {
-  ip daddr 127.0.0.0/8 drop
   ether saddr . ip saddr @remotes accept
   ether saddr . ip6 saddr @remotes6 accept
   counter name "foreign" drop
@@ -323,14 +321,12 @@ chain guard {
   iifname "ct*" goto guard_port
   iifname "vx*" goto guard_tunnel
   iifname "lo" accept
-  ip daddr 127.0.0.0/8 drop
   ip saddr 127.0.0.0/8 drop
 }
 ${dscpChains()}
 chain ttl {
   type filter hook prerouting priority -150; policy accept;
   iifname "vx*" goto grow
-  iifname "uplink" accept
   ${dscpRules().join('\n  ')}
   ct mark ${SAME_NETWORK} goto grow
   ct state established accept
@@ -340,11 +336,13 @@ chain ttl {
 }
 ${TTL_CHAINS}
 chain grow {
+  ip ttl 64 ip ttl set 65 accept
   ip ttl vmap { ${TTL_VERDICTS} }
   ip6 hoplimit vmap { ${TTL_VERDICTS} }
 }
 chain names {
   type nat hook prerouting priority -100; policy accept;
+  iifname != "lo" ip daddr 127.0.0.0/8 drop
   ${apart.join('\n  ')}
   iifname "ct*" ip daddr @services goto serve
   iifname "ct*" meta l4proto { tcp, udp } th dport 53 fib daddr type local dnat ip to ${NAMESERVER}
@@ -474,6 +472,7 @@ set transit { type ipv4_addr; }
 set transit6 { type ipv6_addr; }
 chain raw {
   type filter hook prerouting priority -300; policy accept;
+  iifname != "cx*" accept
   iifname "cx*" ip daddr 127.0.0.0/8 drop
   iifname "cx*" ip saddr != @transit drop
   iifname "cx*" ip6 saddr != fe80::/10 ip6 saddr != @transit6 drop
@@ -500,7 +499,8 @@ chain forward {
   iifname "cx*" oifname @bridges drop
 }
 chain input {
-  type filter hook input priority -10; policy accept;${refuse}
+  type filter hook input priority -10; policy accept;
+  iifname != "cx*" accept${refuse}
   iifname "cx*" meta l4proto . th dport @guarded_ports drop
 }
 `,
