@@ -1,5 +1,7 @@
 /** A container's life, and that of the servers beside it: afterwards everything equals what runs. */
+import fs from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { dataFolder, hostFolder } from '../lab/state.ts';
 import {
   addressOf,
   background,
@@ -7,6 +9,7 @@ import {
   differences,
   docker,
   inside,
+  LAB,
   lab,
   must,
   mustLab,
@@ -304,6 +307,50 @@ describe('netmaster', () => {
     expect(await differences(30)).toBe(''); // before addresses that nobody has are collected
     await remove('starts');
     expect(await differences()).toBe('');
+  });
+});
+
+describe('netmaster with an empty store', () => {
+  it('ends nothing that runs; the applied export brings it all back', async () => {
+    await netctl('policy', 'create', 'closed');
+    await netctl('policy', 'rule-add', 'closed', '1', '-protocol=tcp', '-port=80', '-action=deny');
+    await netctl('group', 'create', 'life', 'guarded', '-policy=closed');
+    const address = await run('node1', 'runs', 'guarded.life');
+    for (const port of ['80', '81']) await inside('node1', 'runs', 'httpd', '-p', port, '-h', '/www');
+    const open = async (): Promise<string[]> => {
+      const answers = async (port: string) =>
+        (await inside('node2', 'peer', 'nc', '-w', '1', address, port, '-e', 'true')).status === 0;
+      return [...((await answers('80')) ? ['80'] : []), ...((await answers('81')) ? ['81'] : [])];
+    };
+    expect(await open()).toEqual(['81']);
+    const exported = await netctl('export');
+    const flood = background('node2', 'docker', 'exec', 'peer', 'ping', '-i', '0.1', address);
+    await mustLab('kill', 'netmaster', 'node1');
+    for (const suffix of ['', '-wal', '-shm'])
+      fs.rmSync(`${dataFolder(LAB)}/netmaster.db${suffix}`, { force: true });
+    await mustLab('start', 'netmaster', 'node1');
+    for (const host of ['node1', 'node2'])
+      await until('the agent says so', async () =>
+        (await lab('logs', 'netplugin', host)).out.includes('netmaster does not know network default:life'),
+      );
+    // Not even with an agent that has lost its copy too.
+    await mustLab('kill', 'netplugin', 'node1');
+    for (const suffix of ['', '-wal', '-shm'])
+      fs.rmSync(`${hostFolder(LAB, 'node1')}/contiv/view.db${suffix}`, { force: true });
+    const starting = lab('start', 'netplugin', 'node1');
+    const count = flood.lines.length;
+    await until('pings', async () => flood.lines.length > count + 20);
+    const numbers = flood.lines.flatMap((line) => /seq=(\d+)/.exec(line)?.[1] ?? []).map(Number);
+    expect(numbers).toEqual(numbers.map((_, i) => i));
+    expect(await open()).toEqual(['81']);
+    await must('node1', 'sh', '-c', 'printf %s "$1" | netctl apply -f -', 'sh', exported);
+    expect((await starting).status).toBe(0);
+    expect(await differences()).toBe('');
+    expect(await pings('node2', 'peer', 'runs')).toBe(true);
+    expect(await open()).toEqual(['81']);
+    await inside('node2', 'peer', 'killall', 'ping');
+    await flood.end();
+    await remove('runs');
   });
 });
 

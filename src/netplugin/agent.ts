@@ -57,6 +57,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   let state: HostState = { routers: [], exits: [], guarded: [] };
   let compiledAt = { store: '', revision: 0 };
 
+  let reconciling: Promise<void> = Promise.resolve();
   const replica = openReplica({
     client,
     folder: options.stateDir,
@@ -67,11 +68,23 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
         .then((answer) => intent.answer(id, answer))
         .catch((error) => log.warn({ err: error }, "netmaster's question is not answered"));
     },
+    missing(list) {
+      for (const { endpoint } of attachments.all.values()) {
+        const { tenantName, networkName, groupName } = endpoint;
+        const network = `${tenantName}:${networkName}`;
+        if (!list.networks.has(network)) return `network ${network}`;
+        if (groupName && !list.groups.has(`${tenantName}:${groupName}`))
+          return `group ${tenantName}:${groupName}`;
+      }
+      return '';
+    },
+    // Live, and to be waited for: what it lacks may come with the next write.
+    waiting: (store) => intent.applied({ store, revision: 0 }),
     changed(objects: readonly WatchedObject[], listed: boolean) {
       names.update(replica.view, objects);
+      if (listed) reconciling = reconciling.then(reconcile);
       soon();
       if (objects.some((o) => o.kind === 'network' || o.kind === 'endpointGroup')) docker?.intentChanged();
-      if (listed) void reconcile();
     },
   });
   names.update(replica.view, undefined);
@@ -84,6 +97,8 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     dataplane,
     log,
     metrics,
+    // Without its networks what runs would be taken for what nobody wants.
+    ready: () => replica.store !== '' || attachments.all.size === 0,
     compile() {
       compiledAt = { store: replica.store, revision: replica.revision };
       const local: LocalHost = {
@@ -103,7 +118,8 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     done(applied, report) {
       void names.serve(applied.routers, report.created);
       const at = compiledAt;
-      if (replica.live) void (docker?.settled() ?? Promise.resolve()).then(() => intent.applied(at));
+      // With a list, what runs here is told first: its addresses must not be given to others.
+      if (replica.live) void Promise.all([docker?.settled(), reconciling]).then(() => intent.applied(at));
       for (const endpoint of report.lost) {
         log.info(
           { endpoint },
@@ -144,7 +160,6 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       );
     }
   }
-  let reconciling: Promise<void> = Promise.resolve();
   const reconcileTimer = setInterval(() => {
     reconciling = reconciling.then(reconcile);
   }, RECONCILE_INTERVAL);
@@ -153,7 +168,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     const attachment = attachments.all.get(id);
     if (attachment !== undefined) {
       attachments.remove(id);
-      await converging.now();
+      if (converging.ready()) await converging.now();
     }
     // Also for one that is not attached: a reserved address may hang on it.
     await intent
@@ -166,6 +181,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const endpoints: Endpoints = {
     host: options.host,
     view: replica.view,
+    known: () => replica.store !== '',
     attachments: attachments.all,
     async reserve(request) {
       const answer = await intent.reserve({ ...request, host: options.host });

@@ -14,6 +14,8 @@ const VERIFY_INTERVAL = 4000;
 export interface Converging {
   /** A pass that starts after this call: it sees all that is known now. */
   now(): Promise<ApplyReport>;
+  /** Enough is known for a pass; until then now() is refused, and the kernel stays as it is. */
+  ready(): boolean;
   close(): Promise<void>;
 }
 
@@ -21,13 +23,21 @@ export interface ConvergeOptions {
   readonly dataplane: Dataplane;
   readonly log: Logger;
   readonly metrics: Metrics;
+  ready(): boolean;
   /** What the kernel should hold now. */
   compile(): HostState;
   /** After each pass that the data plane answered. */
   done(state: HostState, report: ApplyReport): void;
 }
 
-export function startConverging({ dataplane, log, metrics, compile, done }: ConvergeOptions): Converging {
+export function startConverging({
+  dataplane,
+  log,
+  metrics,
+  ready,
+  compile,
+  done,
+}: ConvergeOptions): Converging {
   let running: Promise<unknown> = Promise.resolve();
   let next: Promise<ApplyReport> | undefined;
   let verify = true; // the first pass adopts what an earlier agent left running
@@ -68,6 +78,10 @@ export function startConverging({ dataplane, log, metrics, compile, done }: Conv
   }
 
   const now = (): Promise<ApplyReport> => {
+    if (!ready())
+      return Promise.reject(
+        new Error('netplugin does not know yet what was declared: it waits for netmaster'),
+      );
     if (next === undefined) {
       next = running.then(pass);
       running = next.catch((error) => log.error({ err: error }, 'the data plane failed; it is tried again'));
@@ -81,6 +95,7 @@ export function startConverging({ dataplane, log, metrics, compile, done }: Conv
   }, VERIFY_INTERVAL);
 
   return {
+    ready,
     now() {
       if (closed) throw new Error('the agent is ending');
       return now();

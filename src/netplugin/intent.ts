@@ -23,6 +23,7 @@ const RETRY_DELAY = 250;
 export interface Intent {
   reserve(request: AddressRequest): Promise<AddressAnswer>;
   release(network: string, address: string): Promise<void>;
+  /** `hold`: until netmaster can be reached, and until the other hosts know it (bounded by its deadline). */
   register(endpoint: Endpoint, options: { hold: boolean }): Promise<WriteAnswer>;
   unregister(endpoint: string): Promise<void>;
   /** Reports in the background; the newest wins. */
@@ -92,7 +93,9 @@ export function startIntent(client: Client, registration: Registration, log: Log
       );
     },
     async register(endpoint, { hold }) {
-      const path = `/api/v1/endpoints/${encodeURIComponent(endpoint.endpointID)}?host=${host}`;
+      // Agents that wait for each other's registrations before they say what they applied would wait in vain.
+      const wait = hold ? '' : '&wait=0';
+      const path = `/api/v1/endpoints/${encodeURIComponent(endpoint.endpointID)}?host=${host}${wait}`;
       const call = () => client.put<WriteAnswer>(path, endpoint);
       return (await (hold ? held(call) : call())).body;
     },

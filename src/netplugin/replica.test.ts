@@ -8,7 +8,7 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { temporaryFolder } from '../../test/folder.ts';
 import { connect } from '../client/client.ts';
 import type { WatchedObject, WatchMessage } from '../client/protocol.ts';
-import { openReplica, type Replica } from './replica.ts';
+import { openReplica, type Replica, type ReplicaOptions } from './replica.ts';
 
 const waitFor = <T>(check: () => T | Promise<T>): Promise<T> =>
   vi.waitFor(check, { timeout: 30_000, interval: 10 });
@@ -61,7 +61,7 @@ interface Followed {
   readonly told: { keys: string[]; listed: boolean }[];
 }
 
-function follow(url: string, folder: string): Followed {
+function follow(url: string, folder: string, options: Partial<ReplicaOptions> = {}): Followed {
   const client = connect({ urls: [url] });
   const told: Followed['told'] = [];
   const replica = openReplica({
@@ -70,6 +70,7 @@ function follow(url: string, folder: string): Followed {
     log: pino({ level: 'silent' }),
     changed: (objects, listed) =>
       told.push({ keys: objects.map((o) => `${o.object ? '' : '-'}${o.key}`), listed }),
+    ...options,
   });
   onTestFinished(() => {
     replica.close();
@@ -238,6 +239,98 @@ describe('when the history is gone (410)', () => {
     await waitFor(() => expect(replica.store).toBe('s2'));
     expect(replica.view.hosts.size).toBe(0);
     expect(replica.lastUnderlays.get('node2')).toBe('192.0.2.2');
+  });
+});
+
+describe('a netmaster that lost its store', () => {
+  const network: WatchedObject = {
+    kind: 'network',
+    key: 'a:net',
+    object: { tenantName: 'a', networkName: 'net', subnet: '10.0.0.0/24', vni: 1 },
+  };
+  const endpoint = (id: string, homingHost: string, address: string): WatchedObject => ({
+    kind: 'endpoint',
+    key: id,
+    object: { endpointID: id, tenantName: 'a', networkName: 'net', homingHost, ipAddress: [address] },
+  });
+  const ids = (replica: Replica): string[] => [...replica.view.endpoints.keys()].sort();
+  const before = [
+    tenant('a'),
+    network,
+    endpoint('mine', 'node1', '10.0.0.2'),
+    endpoint('theirs', 'node2', '10.0.0.3'),
+    endpoint('moved', 'node2', '10.0.0.4'),
+  ];
+
+  /** A replica of node1, where a container of network a:net runs while it `runs`, after another store's list. */
+  async function lost(list: WatchedObject[]) {
+    const runs = { here: true };
+    const waited: string[] = [];
+    const folder = temporaryFolder();
+    const netmaster = await startNetmaster();
+    const { replica, told } = follow(netmaster.url, folder, {
+      host: 'node1',
+      missing: (view) => (runs.here && !view.networks.has('a:net') ? 'network a:net' : ''),
+      waiting: (store) => waited.push(store),
+    });
+    const first = await netmaster.watch(0);
+    first.say(...listing(...before), synced(5));
+    await waitFor(() => expect(replica.live).toBe(true));
+    first.breakOff();
+    (await netmaster.watch(1)).compacted();
+    const watch = await netmaster.watch(2);
+    watch.say(...listing(...list), synced(1, 's2'));
+    return { replica, told, watch, folder, runs, waited, netmaster };
+  }
+
+  it('is not believed while it does not know the networks of what runs here', async () => {
+    const { replica, told, watch, waited, netmaster } = await lost([tenant('a')]);
+    watch.say(change(2, tenant('b')), { type: 'ping', revision: 2 });
+    await waitFor(() => expect(waited).toEqual(['s2', 's2', 's2']));
+    expect(replica).toMatchObject({ live: false, store: 's1', revision: 5 });
+    expect(tenants(replica)).toEqual(['a']);
+    expect(ids(replica)).toEqual(['mine', 'moved', 'theirs']);
+    expect(told).toHaveLength(1);
+    // Nor when it is asked again.
+    watch.breakOff();
+    (await netmaster.watch(3)).say(...listing(tenant('a')), synced(3, 's2'));
+    await waitFor(() => expect(waited).toHaveLength(4));
+    expect(replica.view.networks.size).toBe(1);
+  });
+
+  it('is believed once they are declared anew; endpoints of other hosts stay until they are told or replaced', async () => {
+    const { replica, watch, waited, told } = await lost([tenant('a')]);
+    await waitFor(() => expect(waited).toEqual(['s2']));
+    watch.say(change(2, network, tenant('b')));
+    await waitFor(() => expect(replica).toMatchObject({ live: true, store: 's2', revision: 2 }));
+    expect(tenants(replica)).toEqual(['a', 'b']);
+    expect(ids(replica)).toEqual(['moved', 'theirs']);
+    expect(told[1]).toEqual({ keys: ['-mine', 'a', 'b', 'a:net'], listed: true });
+    watch.say(change(3, endpoint('mine', 'node1', '10.0.0.2'), endpoint('new', 'node2', '10.0.0.4')));
+    await waitFor(() => expect(ids(replica)).toEqual(['mine', 'new', 'theirs']));
+    expect(told.at(-1)?.keys).toEqual(['mine', 'new', '-moved']);
+    watch.say(change(4, endpoint('theirs', 'node2', '10.0.0.3')));
+    await waitFor(() => expect(replica.revision).toBe(4));
+    expect(ids(replica)).toEqual(['mine', 'new', 'theirs']);
+  });
+
+  it('is believed when nothing of it runs here any more', async () => {
+    const { replica, watch, waited, runs } = await lost([tenant('b')]);
+    await waitFor(() => expect(waited).toEqual(['s2']));
+    runs.here = false;
+    watch.say({ type: 'ping', revision: 1 });
+    await waitFor(() => expect(replica).toMatchObject({ live: true, store: 's2' }));
+    expect(tenants(replica)).toEqual(['b']);
+    expect(ids(replica)).toEqual([]);
+  });
+
+  it('leaves nothing on disk of endpoints that it does not know', async () => {
+    const { replica, folder, waited } = await lost([tenant('a'), network]);
+    await waitFor(() => expect(replica.store).toBe('s2'));
+    expect(waited).toEqual([]);
+    expect(ids(replica)).toEqual(['moved', 'theirs']);
+    replica.close();
+    expect(ids(follow((await startNetmaster()).url, folder).replica)).toEqual([]);
   });
 });
 

@@ -44,6 +44,7 @@ function fakeEndpoints() {
   const endpoints: Endpoints = {
     host: 'node1',
     view: { ...openView(), networks: fake.networks },
+    known: () => true,
     attachments,
     async reserve(request) {
       asked.push(['reserve', request]);

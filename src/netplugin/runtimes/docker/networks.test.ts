@@ -148,13 +148,27 @@ function fakeDocker(foreign: DockerNetwork[] = []): FakeDocker {
   return docker;
 }
 
-function offering(of: View, docker = fakeDocker()) {
-  const offer = startOffer(docker as unknown as Dockerode, of, pino({ level: 'silent' }));
+function offering(of: View, docker = fakeDocker(), known = () => true) {
+  const offer = startOffer(docker as unknown as Dockerode, { view: of, known }, pino({ level: 'silent' }));
   onTestFinished(() => offer.close());
   return { offer, docker };
 }
 
 describe('the offer', () => {
+  it('withdraws nothing before anything is known', async () => {
+    let known = false;
+    const docker = fakeDocker();
+    const first = offering(view([network('net1')]), docker).offer;
+    await first.settled();
+    const { offer } = offering(view([]), docker, () => known);
+    await offer.settled();
+    expect(docker.names()).toEqual(['net1']);
+    known = true;
+    offer.changed();
+    await offer.settled();
+    expect(docker.names()).toEqual([]);
+  });
+
   it('creates what is wanted, with what both drivers need to tell it', async () => {
     const { offer, docker } = offering(
       view([network('net1', { tenantName: 'blue' })], [group('web', 'net1', 'blue')]),

@@ -13,6 +13,7 @@ import type Dockerode from 'dockerode';
 import type { Logger } from 'pino';
 import { subnetPrefix } from '../../../model/address.ts';
 import type { View } from '../../view.ts';
+import type { Endpoints } from '../runtime.ts';
 
 export const DRIVER = 'netplugin';
 const LABEL = 'io.contiv.network';
@@ -78,7 +79,11 @@ interface Present {
  * Docker is asked for its list at the start and every SYNC_INTERVAL; in between a change costs the networks that it
  * is about. Whoever waits for a change does not wait for that list.
  */
-export function startOffer(docker: Dockerode, view: View, log: Logger): Offer {
+export function startOffer(
+  docker: Dockerode,
+  { view, known }: Pick<Endpoints, 'view' | 'known'>,
+  log: Logger,
+): Offer {
   /** undefined: not known. */
   let present: Present | undefined;
   /** How many changes there were, and how many of them have been seen to. */
@@ -118,6 +123,7 @@ export function startOffer(docker: Dockerode, view: View, log: Logger): Offer {
   }
 
   async function sync(): Promise<void> {
+    if (!known()) return; // else all would be withdrawn, and containers that are stopped could not start again
     const wanted = wantedNetworks(view);
     present ??= await list();
     const { ours, others } = present;
