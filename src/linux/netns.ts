@@ -46,23 +46,30 @@ export function inNamespace<T>(file: string, use: () => T): T {
 
 /** Creates a namespace that `ip netns` lists too. EEXIST where there is one of this name. */
 export function createNamespace(name: string): void {
-  fs.mkdirSync(FOLDER, { recursive: true, mode: 0o755 });
-  shareFolder();
-  const file = namespacePath(name);
-  fs.closeSync(fs.openSync(file, 'wx', 0o444));
   const own = libc.open(OWN, O_RDONLY | O_CLOEXEC);
   try {
     libc.unshare(CLONE_NEWNET);
     try {
-      libc.mount(OWN, file, 'none', MS_BIND, null);
+      nameNamespace(name, OWN);
     } finally {
       libc.setns(own, CLONE_NEWNET);
     }
+  } finally {
+    libc.close(own);
+  }
+}
+
+/** Gives the namespace at this path a name that `ip netns` lists too. EEXIST where there is one of this name. */
+export function nameNamespace(name: string, at: string): void {
+  fs.mkdirSync(FOLDER, { recursive: true, mode: 0o755 });
+  shareFolder();
+  const file = namespacePath(name);
+  fs.closeSync(fs.openSync(file, 'wx', 0o444));
+  try {
+    libc.mount(at, file, 'none', MS_BIND, null);
   } catch (error) {
     fs.rmSync(file, { force: true });
     throw error;
-  } finally {
-    libc.close(own);
   }
 }
 

@@ -28,6 +28,7 @@ import {
   deleteNamespace,
   inNamespace,
   listNamespaces,
+  nameNamespace,
   namespaceId,
   namespacePath,
   setSysctl,
@@ -143,13 +144,16 @@ export function openApplier(): Applier {
   function openRouter(name: string, pass: Pass): OpenRouter {
     const file = namespacePath(name);
     const open = routers.get(name);
-    if (open !== undefined && !pass.verify) return open;
     const id = namespaceId(file);
-    if (open !== undefined && open.id === id) return open;
     if (open !== undefined) {
-      pass.repaired.push(`namespace ${name}: was gone`);
-      deleteLinks(open.netlink);
-      closeRouter(open);
+      if (open.id !== id) {
+        // Our sockets hold the namespace itself, and with it all that runs there.
+        deleteNamespace(name);
+        nameNamespace(name, `/proc/self/fd/${open.fd}`);
+        pass.repaired.push(`namespace ${name}: its name was gone`);
+        pass.writes++;
+      }
+      return open;
     }
     if (id === undefined) {
       deleteNamespace(name); // a file without a mount, left by a kill in between

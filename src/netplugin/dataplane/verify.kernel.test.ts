@@ -14,6 +14,7 @@ import {
   VNI,
 } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
+import { namespaceId, namespacePath } from '../../linux/netns.ts';
 import { exitDevice, vtepMac } from '../compile/names.ts';
 import { type Applier, openApplier } from './apply.ts';
 
@@ -218,11 +219,20 @@ describe('verify puts right and reports', () => {
     repairs(new RegExp(`${device} was gone`), () => void inRouter(`ip link del ${device}`));
   });
 
-  it('a deleted router', () => {
-    sh('ip netns del contiv-default');
-    const report = applied(applier, given, true);
-    expect(report.repaired.join('\n')).toMatch(/namespace contiv-default: was gone/);
-    expect(report.created).toEqual(['contiv-default']);
+  it.each([
+    ['a deleted name of a router', 'ip netns del contiv-default', true],
+    ['one that leads elsewhere', 'ip netns del contiv-default; ip netns add contiv-default', true],
+    ['one, before any verification', 'ip netns del contiv-default', false],
+  ])('%s, without a change to what runs there', (_, tamper, verify) => {
+    const router = namespaceId(namespacePath('contiv-default'));
+    const links = () => sh(`ip -o link show ${port(2).peer}; ip -o link show ${exitDevice('default')}`);
+    const had = links();
+    sh(tamper);
+    const report = applied(applier, given, verify);
+    expect(report.repaired.join('\n')).toMatch(/namespace contiv-default: its name was gone/);
+    expect(report).toMatchObject({ created: [], lost: [] });
+    expect(namespaceId(namespacePath('contiv-default'))).toBe(router);
+    expect(links()).toBe(had);
     expect(kernel()).toBe(before);
   });
 });
