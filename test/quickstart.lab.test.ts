@@ -87,7 +87,9 @@ describe('the quick start', () => {
       '--subnet=20.1.1.0/24',
     );
     expect(status).toBe(3);
-    expect(err.trim().split('\n')).toEqual(['netctl: network default:contiv-net exists already']);
+    expect(err.trim().split('\n')).toEqual([
+      'netctl: network default:contiv-net exists already and cannot change: delete it and create it anew',
+    ]);
   });
 
   it('refuses to delete a network with containers and names them', async () => {

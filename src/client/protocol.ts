@@ -65,6 +65,9 @@ export interface WriteAnswer {
 /** Header of every answer to a write of intent that names hosts which had not applied it: `node1,node2`. */
 export const LATE_HEADER = 'contiv-late-hosts';
 
+/** Header of the answer to a create: `created`, or `changed` where the object was there before. */
+export const RESULT_HEADER = 'contiv-result';
+
 /**
  * The kinds on the watch: `tenant`, `network`, `endpointGroup`, `global` and all further intent, `endpoint`, `host`.
  * A `network` carries `vni`, the tag on the wire, also where it was given out automatically, and a `serviceLB` in the

@@ -8,6 +8,7 @@ const networks: Objects = {
   collection: 'networks',
   nameField: 'networkName',
   inTenant: true,
+  given: { field: 'pktTag', kind: 'network' },
   columns: [
     { title: 'Tenant', of: (n) => n.tenantName },
     { title: 'Network', of: (n) => n.networkName },

@@ -1,5 +1,7 @@
 /** What the commands of most kinds have in common: ls, inspect and rm differ in names and columns only. */
 import { asList } from '../client/client.ts';
+import { type ObjectSet, objectsOf } from '../client/declared.ts';
+import { RESULT_HEADER } from '../client/protocol.ts';
 import { type Flag, type Invocation, LIST_FLAGS, type Subcommand, TENANT } from './command.ts';
 import { table } from './table.ts';
 
@@ -22,6 +24,8 @@ export interface Objects {
   /** Field that a list's --quiet prints. */
   readonly nameField: string;
   readonly columns: readonly Column[];
+  /** Field that netmaster gives where the user names none. The API's lists have what the user named, the export both. */
+  readonly given?: { readonly field: string; readonly kind: string };
   /** False for objects that are in no tenant. */
   readonly inTenant: boolean;
 }
@@ -74,14 +78,31 @@ export function listCommand(objects: Objects): Subcommand {
       if (invocation.on('json')) printJson(invocation, shown);
       else if (invocation.on('quiet'))
         for (const object of shown) invocation.print(String(object[nameField]));
-      else
+      else {
+        const whole = await withGiven(invocation, objects, shown);
         for (const line of table(
           columns.map((c) => c.title),
-          shown.map((object) => columns.map((c) => c.of(object))),
+          whole.map((object) => columns.map((c) => c.of(object))),
         ))
           invocation.print(line);
+      }
     },
   };
+}
+
+async function withGiven(
+  { client }: Invocation,
+  { given, nameField }: Objects,
+  shown: readonly Plain[],
+): Promise<readonly Plain[]> {
+  if (given === undefined || shown.every((object) => object[given.field])) return shown;
+  const exported = objectsOf(await client.get<ObjectSet>(`/api/v1/export?kind=${given.kind}`));
+  const keyOf = (object: Plain): string => `${object.tenantName}:${object[nameField]}`;
+  const values = new Map(exported.map((object) => [keyOf(object), object[given.field]]));
+  return shown.map((object) => ({
+    ...object,
+    [given.field]: object[given.field] || values.get(keyOf(object)),
+  }));
 }
 
 export function inspectCommand(objects: Objects): Subcommand {
@@ -123,7 +144,7 @@ export function removeCommand(objects: Objects): Subcommand {
   };
 }
 
-/** Sends the object and says what was done. */
+/** Sends the object and says what was done; of an object that was there before, that it changes. */
 export async function create(
   invocation: Invocation,
   objects: Objects,
@@ -133,6 +154,7 @@ export async function create(
 ): Promise<void> {
   const objectKey = key(invocation, objects, name);
   const answer = await invocation.client.post(path(objects.collection, objectKey), object);
-  invocation.print(`${done} ${objects.noun} ${objectKey}`);
+  const verb = answer.headers[RESULT_HEADER] === 'changed' ? 'Changing' : done;
+  invocation.print(`${verb} ${objects.noun} ${objectKey}`);
   invocation.warnLate(answer.headers);
 }

@@ -8,11 +8,12 @@ const services: Objects = {
   collection: 'serviceLBs',
   nameField: 'serviceName',
   inTenant: true,
+  given: { field: 'ipAddress', kind: 'serviceLB' },
   columns: [
     { title: 'Tenant', of: (s) => s.tenantName },
     { title: 'Service', of: (s) => s.serviceName },
     { title: 'Network', of: (s) => s.networkName },
-    { title: 'Preferred IP', of: (s) => s.ipAddress },
+    { title: 'IP', of: (s) => s.ipAddress },
     { title: 'Ports', of: (s) => s.ports },
     { title: 'Selectors', of: (s) => s.selectors },
   ],

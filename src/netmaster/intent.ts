@@ -84,10 +84,10 @@ export function decideWrite(
 ): Decision<Plain> {
   const before = view.stored<Plain>(kind.name, key);
   if (before !== undefined && !kind.updatable) {
-    if (mode === 'post') throw new Refusal(409, `${kind.name} ${key} exists already`);
-    if (Value.Equal(said(kind, before.object), object))
-      return { checks: [], writes: [], answer: before.object };
-    throw new Refusal(409, `${kind.name} ${key} exists and cannot change: delete it and create it anew`);
+    const same = Value.Equal(said(kind, before.object), object);
+    if (same && mode === 'put') return { checks: [], writes: [], answer: before.object };
+    const remedy = same ? '' : ' and cannot change: delete it and create it anew';
+    throw new Refusal(409, `${kind.name} ${key} exists already${remedy}`);
   }
   const { checks, writes } = checkReferences(kind, key, object, view);
   const problem = kind.check?.(object as never, view, before?.object as never);

@@ -19,6 +19,7 @@ import {
   type HostAnswer,
   type Applied as HostApplied,
   LATE_HEADER,
+  RESULT_HEADER,
   type WriteAnswer,
 } from '../../client/protocol.ts';
 import { type Endpoint, EndpointSchema } from '../../model/endpoint.ts';
@@ -223,13 +224,21 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
 
   /** By its id, its container's id (12 characters or more) or its container's name. */
   function findEndpoint(id: string): Endpoint {
-    const endpoint =
-      mirror.get<Endpoint>('endpoint', id) ??
-      mirror
-        .list<Endpoint>('endpoint')
-        .find((e) => e.containerName === id || (id.length >= 12 && (e.containerID ?? '').startsWith(id)));
+    const exact = mirror.get<Endpoint>('endpoint', id);
+    if (exact !== undefined) return exact;
+    const found = mirror
+      .list<Endpoint>('endpoint')
+      .filter((e) => e.containerName === id || (id.length >= 12 && (e.containerID ?? '').startsWith(id)));
+    const [endpoint] = found;
     if (endpoint === undefined)
       throw new Refusal(404, `endpoint ${id} does not exist: no endpoint or container has this id`);
+    if (found.length > 1) {
+      const ids = found.map((e) => `${(e.containerID ?? e.endpointID).slice(0, 12)} on ${e.homingHost}`);
+      throw new Refusal(
+        409,
+        `${id} is the name of several containers: say the id of one (${ids.join(', ')})`,
+      );
+    }
     return endpoint;
   }
 
@@ -245,7 +254,12 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
       const seconds = waitSeconds(readQuery(request, ['wait']));
       const key = parameter(request, 'key');
       const object = readObject(kind, key, request.body);
-      const { answer, revision } = await writer.write(() => decideWrite(kind, key, object, mode, mirror));
+      let existed = false;
+      const { answer, revision } = await writer.write(() => {
+        existed = mirror.get(kind.name, key) !== undefined;
+        return decideWrite(kind, key, object, mode, mirror);
+      });
+      void reply.header(RESULT_HEADER, existed ? 'changed' : 'created');
       await reportLate(reply, revision, seconds);
       return present(kind, answer, mirror);
     };
