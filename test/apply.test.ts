@@ -220,6 +220,77 @@ describe('netctl get', () => {
   });
 });
 
+describe('netctl', () => {
+  it('lists tags and service addresses that were given out', async () => {
+    const url = await startNetmaster('memory');
+    await netctl(url, ['apply', '-f', '-'], FILE);
+    expect((await netctl(url, ['net', 'ls', '-a'])).out).toMatch(/^default +contiv-net +data +vxlan +2 /m);
+    expect((await netctl(url, ['service', 'ls'])).out).toMatch(/^default +lb +contiv-net +20\.1\.1\.\d+ /m);
+  });
+
+  it('says whether a create creates or changes, and that rules and networks do not change', async () => {
+    const url = await startNetmaster('memory');
+    await netctl(url, ['apply', '-f', '-'], FILE);
+    const line = (text: string): Promise<Ran> => netctl(url, text.split(' '));
+    expect(await line('group create contiv-net new')).toEqual(done('Creating group default:new\n'));
+    expect(await line('group create contiv-net new')).toEqual(done('Changing group default:new\n'));
+    expect(await line('policy rule-add prod_web 1 -protocol=udp')).toMatchObject({
+      status: 3,
+      err: 'netctl: rule default:prod_web:1 exists already and cannot change: delete it and create it anew\n',
+    });
+  });
+
+  it('completes the names of the tenant on the line', async () => {
+    const url = await startNetmaster('memory');
+    await netctl(url, ['apply', '-f', '-'], FILE);
+    await netctl(url, ['net', 'create', '-t', 'blue', 'other', '--subnet=10.1.1.0/24']);
+    const words = async (...line: string[]) =>
+      (await netctl(url, ['completion', 'words', '--', ...line])).out.split('\n').filter((word) => word);
+    expect(await words('net', 'rm', '')).toEqual(['contiv-net']);
+    expect(await words('net', 'rm', '-t', 'blue', '')).toEqual(['contiv-net', 'other']);
+    expect(await words('net', 'rm', '--tenant=blue', 'o')).toEqual(['other']);
+    expect(await words('tenant', 'inspect', '')).toEqual(expect.arrayContaining(['blue', 'default']));
+    expect(await words('apply', '--d')).toEqual(['--dry-run']);
+  });
+
+  it('shows no endpoint where a name means several, and lists them', async () => {
+    const url = await startNetmaster('memory');
+    await netctl(url, ['apply', '-f', '-'], FILE);
+    const send = async (method: string, path: string, body: unknown): Promise<void> => {
+      const headers = { 'content-type': 'application/json' };
+      const response = await fetch(`${url}/api/v1/${path}`, { method, headers, body: JSON.stringify(body) });
+      expect(response.status, await response.text()).toBe(200);
+    };
+    await send('PUT', 'hosts/node1', { name: 'node1', underlay: '192.168.1.1', version: '2.0.0' });
+    for (const [tenantName, id] of [
+      ['default', 'a'],
+      ['blue', 'b'],
+    ] as const) {
+      const place = { tenantName, networkName: 'contiv-net' };
+      await send('POST', 'addresses', { ...place, family: 4, host: 'node1', address: '20.1.1.7' });
+      await send('PUT', `endpoints/${id}?wait=0`, {
+        ...place,
+        endpointID: id,
+        ipAddress: ['20.1.1.7'],
+        macAddress: '02:02:14:01:01:07',
+        homingHost: 'node1',
+        containerID: id.repeat(64),
+        containerName: 'twin',
+        status: 'running',
+      });
+    }
+    expect(await netctl(url, ['endpoint', 'inspect', 'twin'])).toEqual({
+      status: 3,
+      out: '',
+      err: 'netctl: twin is the name of several containers: say the id of one (aaaaaaaaaaaa on node1, bbbbbbbbbbbb on node1)\n',
+    });
+    expect((await netctl(url, ['endpoint', 'inspect', 'b'.repeat(12)])).out).toContain('"contiv-net.blue"');
+    expect((await netctl(url, ['endpoint', 'ls', '-t', 'blue'])).out).toMatch(
+      /^blue +twin +b{12} +node1 +contiv-net +20\.1\.1\.7 +running$/m,
+    );
+  });
+});
+
 it('every example in the help of the commands for files works', async () => {
   const url = await startNetmaster('memory');
   const folder = temporaryFolder();

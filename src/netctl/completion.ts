@@ -2,6 +2,7 @@
  * Shell completion: the shell calls `netctl completion words ...` with what has been typed, and netctl answers
  * the words that fit, names of objects among them where netmaster answers at once.
  */
+import type { Client } from '../client/client.ts';
 import { type Command, UsageError } from './command.ts';
 import { COMMANDS } from './commands.ts';
 
@@ -16,6 +17,19 @@ _netctl() { compadd -- \${(f)"$(netctl completion words -- "\${words[@]:1:$((CUR
 compdef _netctl netctl`,
   fish: `complete -c netctl -f -a '(netctl completion words -- (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'`,
 };
+
+/** Names of the tenant that the line names; all of what is in no tenant. */
+async function names(client: Client, collection: string, typed: readonly string[]): Promise<string[]> {
+  const tenant = /(?:^| )--?t(?:enant)?[= ](\S+)/.exec(typed.join(' '))?.[1] ?? 'default';
+  const objects = await client
+    .get<{ key: string }[]>(`/api/v1/${collection}/`)
+    .then((answer) => answer.body)
+    .catch(() => []);
+  return objects.flatMap(({ key }) => {
+    const parts = key.split(':');
+    return parts.length === 1 || parts[0] === tenant ? (parts.at(-1) as string) : [];
+  });
+}
 
 export const command: Command = {
   name: 'completion',
@@ -48,16 +62,14 @@ export const command: Command = {
         if (first === undefined) words = COMMANDS.flatMap((c) => [c.name, ...c.aliases]);
         else if (listed !== undefined) {
           const { command: found } = await listed.load();
-          const sub = found.subcommands.find((s) => s.name === second || s.aliases?.includes(second ?? ''));
-          if (second === undefined) words = found.subcommands.flatMap((s) => [s.name, ...(s.aliases ?? [])]);
+          const bare = found.subcommands[0]?.name === '';
+          const sub = bare
+            ? found.subcommands[0]
+            : found.subcommands.find((s) => s.name === second || s.aliases?.includes(second ?? ''));
+          if (!bare && second === undefined)
+            words = found.subcommands.flatMap((s) => [s.name, ...(s.aliases ?? [])]);
           else if (sub !== undefined && current.startsWith('-')) words = sub.flags.map((f) => `--${f.name}`);
-          else if (sub?.completes !== undefined) {
-            const objects = await invocation.client
-              .get<{ key: string }[]>(`/api/v1/${sub.completes}/`)
-              .then((answer) => answer.body)
-              .catch(() => []);
-            words = objects.map((o) => o.key.split(':').at(-1) as string);
-          }
+          else if (sub?.completes !== undefined) words = await names(invocation.client, sub.completes, typed);
         } else throw new UsageError(`no command ${first}`);
         for (const word of words) if (word.startsWith(current)) invocation.print(word);
       },

@@ -34,7 +34,9 @@ export function readDeclared(name: string): DeclaredFile {
   try {
     text = fs.readFileSync(name === '-' ? 0 : name, 'utf8');
   } catch (error) {
-    throw new UsageError(`--file: ${(error as Error).message}`);
+    const { code, message } = error as NodeJS.ErrnoException;
+    const known = { ENOENT: 'does not exist', EISDIR: 'is a folder', EACCES: 'may not be read' }[code ?? ''];
+    throw new UsageError(`--file: ${known === undefined ? message : `${name} ${known}`}`);
   }
   const file = parseDeclared(text, name === '-' ? 'standard input' : name);
   if (file.objects.length === 0) throw new UsageError(`${file.name}: has no objects`);

@@ -1,10 +1,30 @@
 import type { Command } from './command.ts';
-import { inspectPath, printJson } from './objects.ts';
+import { inspectPath, listCommand, type Objects, printJson } from './objects.ts';
+
+const endpoints: Objects = {
+  noun: 'endpoint',
+  example: 'web',
+  command: 'endpoint',
+  collection: 'endpoints',
+  nameField: 'endpointID',
+  inTenant: true,
+  columns: [
+    { title: 'Tenant', of: (e) => e.tenantName },
+    { title: 'Container', of: (e) => e.containerName },
+    { title: 'Container ID', of: (e) => String(e.containerID ?? '').slice(0, 12) },
+    { title: 'Host', of: (e) => e.homingHost },
+    { title: 'Network', of: (e) => e.networkName },
+    { title: 'Group', of: (e) => e.groupName },
+    { title: 'IP', of: (e) => e.ipAddress },
+    { title: 'Status', of: (e) => e.status },
+  ],
+};
 
 export const command: Command = {
   name: 'endpoint',
   summary: 'attachments of running containers',
   subcommands: [
+    { ...listCommand(endpoints), summary: 'lists endpoints: container, host, group, address' },
     {
       name: 'inspect',
       summary: 'shows an endpoint by its id, or by the id or name of its container',

@@ -16,6 +16,8 @@ const OF_HOSTS: readonly Readable[] = [
   { name: 'endpoint', collection: 'endpoints', keyFields: ['endpointID'] },
   { name: 'host', collection: 'hosts', keyFields: ['name'] },
 ];
+const OUTPUTS: readonly string[] = ['yaml', 'json', 'name'];
+
 const READABLE: readonly Readable[] = [...KINDS, ...OF_HOSTS];
 
 /** As the other commands call them, beside the names of kinds and of collections. */
@@ -56,7 +58,7 @@ export const command: Command = {
       ].join('\n'),
       args: ['KIND', '[NAME]'],
       flags: [
-        outputFlag(['yaml', 'json', 'name']),
+        outputFlag(OUTPUTS),
         TENANT,
         { name: 'all', short: 'a', kind: 'switch', help: 'of all tenants' },
       ],
@@ -68,6 +70,9 @@ export const command: Command = {
       async run(invocation) {
         const [word = '', name] = invocation.args;
         const kind = findKind(word);
+        const output = invocation.text('output');
+        if (!OUTPUTS.includes(output))
+          throw new UsageError(`--output: '${output}' must be yaml, json or name`);
         const tenant = invocation.text('tenant');
         const loaded = (await load(invocation, kind)).map((object) => ({
           object,
@@ -85,7 +90,7 @@ export const command: Command = {
         );
         if (name !== undefined && found.length === 0)
           throw new ApiError(404, 'not_found', `${kind.name} ${key} does not exist`);
-        if (invocation.text('output') === 'name') for (const entry of found) invocation.print(entry.key);
+        if (output === 'name') for (const entry of found) invocation.print(entry.key);
         else
           await printObjects(
             invocation,

@@ -25,7 +25,7 @@ export const command: Command = {
   subcommands: [
     {
       name: 'create',
-      summary: 'creates a group in a network, or updates it',
+      summary: 'creates a group in a network, or says it anew: what is left out is unset',
       args: ['NETWORK', 'GROUP'],
       flags: [
         {

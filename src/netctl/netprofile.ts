@@ -23,7 +23,7 @@ export const command: Command = {
   subcommands: [
     {
       name: 'create',
-      summary: 'creates a network profile, or updates it',
+      summary: 'creates a network profile, or says it anew: what is left out is unset',
       args: ['NETPROFILE'],
       flags: [
         {

@@ -147,6 +147,23 @@ it('rule-ls prints incoming and outgoing rules as two tables', async () => {
   ]);
 });
 
+it.each<[line: string, error: RegExp]>([
+  ['policy trace --from a --to b', /^netctl: --port is missing: tcp needs one/],
+  ['policy trace --from a --to b -l 132', /^netctl: --port is missing: 132 needs one/],
+  ['get group -o table', /^netctl: --output: 'table' must be yaml, json or name$/],
+  ['apply -f no-such-file', /^netctl: --file: no-such-file does not exist$/],
+  ['apply -f /', /^netctl: --file: \/ is a folder$/],
+])('%s is wrong usage, and nothing is sent', async (line, error) => {
+  expect(await run(line)).toEqual({ exit: 1, out: [], err: [expect.stringMatching(error)] });
+  expect(sent).toEqual([]);
+});
+
+it.each(['version', '--version', '-v'])('%s shows versions', async (line) => {
+  expect(await run(line)).toMatchObject({
+    out: expect.arrayContaining([expect.stringMatching(/^netctl +\d/)]),
+  });
+});
+
 /** What they send and read are whole objects: test/apply.test.ts has their examples. */
 const OF_FILES = new Set(['apply', 'diff', 'get', 'export']);
 

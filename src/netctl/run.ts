@@ -63,7 +63,8 @@ async function run(
     print(text);
     return 0;
   };
-  const { global, rest } = splitGlobal(words);
+  const asksVersion = words.length === 1 && /^(--?version|-v)$/.test(words[0] as string);
+  const { global, rest } = splitGlobal(asksVersion ? ['version'] : words);
   const asksHelp = (word: string | undefined): boolean => /^(--?help|-h)$/.test(word ?? '');
   parseFlags(global, GLOBAL_FLAGS);
   if (rest.length === 0 || asksHelp(global.at(-1)) || (rest[0] === 'help' && rest.length === 1))

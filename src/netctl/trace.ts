@@ -1,6 +1,7 @@
 /** `netctl policy trace`: why can X not reach Y. */
 import { asObject } from '../client/client.ts';
 import type { LiveSide, Trace, TraceEnd } from '../client/protocol.ts';
+import { PORT_PROTOCOLS, protocolNumber } from '../model/rule.ts';
 import type { Side } from '../model/verdict.ts';
 import { JSON_FLAG, type Subcommand, TENANT, UsageError } from './command.ts';
 import { printJson } from './objects.ts';
@@ -27,7 +28,13 @@ export const trace: Subcommand = {
       help: 'protocol of the connection',
       default: 'tcp',
     },
-    { name: 'port', short: 'P', kind: 'number', value: '1-65535', help: 'port that is connected to' },
+    {
+      name: 'port',
+      short: 'P',
+      kind: 'number',
+      value: '1-65535',
+      help: 'port that is connected to; required for tcp and udp',
+    },
     { name: 'live', kind: 'switch', help: 'asks the kernels of both hosts too' },
     TENANT,
     JSON_FLAG,
@@ -46,6 +53,9 @@ export const trace: Subcommand = {
     const port = invocation.text('port');
     if (port !== '' && (Number(port) < 1 || Number(port) > 65535))
       throw new UsageError(`--port: '${port}' must be 1 to 65535`);
+    const protocol = invocation.text('protocol');
+    if (port === '' && PORT_PROTOCOLS.includes(protocolNumber(protocol) ?? -1))
+      throw new UsageError(`--port is missing: ${protocol} needs one, 1 to 65535; or say --protocol=icmp`);
     if (port !== '') parameters.set('port', port);
     if (invocation.on('live')) parameters.set('live', 'true');
     const answer = await invocation.client.get<Trace>(`/api/v1/trace?${parameters}`);
