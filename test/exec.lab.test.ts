@@ -39,6 +39,11 @@ beforeAll(() => netctl('net', 'create', 'shell', '--subnet=10.15.0.0/24', '--gat
 afterAll(clear);
 
 describe('lab exec', () => {
+  it('begins in the folder that it is called in', async () => {
+    expect(await must('node1', 'pwd')).toBe(process.cwd());
+    expect(await must('node1', 'sh', '-c', 'printf "%s|" "$@"', 'sh', 'a  b', '$HOME')).toBe('a  b|$HOME|');
+  });
+
   it('passes on the exit status, also of docker run and of an unknown command', async () => {
     expect((await on('node1', 'sh', '-c', 'exit 7')).status).toBe(7);
     const run = ['docker', 'run', '--rm', '--net=shell', 'contiv/lab', 'sh', '-c', 'exit 9'];
