@@ -85,11 +85,37 @@ async function compare(lab: string): Promise<{ differences: string[]; containers
     services.push({ ...s, vip: Oper.serviceVip });
   }
   for (const n of networks) await compareAddresses(n, running, services, rest, differences);
+  const declared: Declared = { services, judged: await judgedGroups(rest) };
   for (const host of state.hosts) {
-    await compareKernel(lab, host, state.hosts, running, services, differences);
+    await compareKernel(lab, host, state.hosts, running, declared, differences);
     await compareNames(lab, host, running, differences);
   }
   return { differences, containers: running.length };
+}
+
+/** What of intent shows in the kernels, beside what runs. */
+interface Declared {
+  readonly services: readonly Service[];
+  /** `default:web in`: groups whose policies have rules of that direction. */
+  readonly judged: ReadonlySet<string>;
+}
+
+async function judgedGroups(rest: <T>(path: string) => Promise<T>): Promise<Set<string>> {
+  interface Rule {
+    readonly tenantName: string;
+    readonly policyName: string;
+    readonly direction: string;
+  }
+  const rules = await rest<Rule[]>('/api/v1/rules/');
+  const groups =
+    await rest<{ tenantName: string; groupName: string; policies?: string[] }[]>('/api/v1/endpointGroups/');
+  return new Set(
+    groups.flatMap((g) =>
+      rules
+        .filter((r) => r.tenantName === g.tenantName && g.policies?.includes(r.policyName))
+        .map((r) => `${g.tenantName}:${g.groupName} ${r.direction}`),
+    ),
+  );
 }
 
 async function attachments(lab: string, host: string): Promise<Running[]> {
@@ -183,7 +209,7 @@ async function compareKernel(
   host: LabHost,
   hosts: readonly LabHost[],
   running: readonly Running[],
-  services: readonly Service[],
+  { services, judged }: Declared,
   out: string[],
 ): Promise<void> {
   const at = (...command: string[]): Promise<string> => run(...onHost(lab, host.name, ...command));
@@ -307,6 +333,20 @@ async function compareKernel(
       map('service_size'),
       out,
     );
+    for (const six of ['', '6']) {
+      const addressed = running.filter((r) => r.tenant === tenant);
+      compareMembers(where, addressed, six === '6', map(`members${six}`), out);
+      for (const direction of ['in', 'out'] as const)
+        compareJudged(
+          `${where}: judged_${direction}${six}`,
+          of(
+            local.filter((r) => judged.has(`${r.tenant}:${r.group} ${direction}`)),
+            six === '6',
+          ),
+          map(`judged_${direction}${six}`),
+          out,
+        );
+    }
     const own = JSON.parse(await at('ip', '-n', ns, '-j', '-4', 'addr', 'show', 'dev', 'lo')) as {
       addr_info: { local: string }[];
     }[];
@@ -314,6 +354,38 @@ async function compareKernel(
       if (s.tenantName === tenant && !own[0]?.addr_info.some((a) => a.local === s.vip))
         out.push(`${where}: no address ${s.vip} of service ${s.serviceName}`);
   }
+}
+
+type Mapped = readonly (readonly [Concat | string, Concat | number])[];
+
+/** Each address of a group's container has its group's number, which no other group has. */
+function compareMembers(
+  where: string,
+  running: readonly Running[],
+  v6: boolean,
+  members: Mapped,
+  out: string[],
+): void {
+  const have = new Map(members.map(([address, number]) => [address as string, number as number]));
+  const numbers = new Map<number, string>();
+  for (const r of running.filter((r) => r.group !== ''))
+    for (const address of r.addresses.filter((a) => isV6(a) === v6)) {
+      const number = have.get(address);
+      have.delete(address);
+      if (number === undefined) out.push(`${where}: ${address} of ${r.container} is no member of ${r.group}`);
+      else if ((numbers.get(number) ?? r.group) !== r.group)
+        out.push(`${where}: ${address} of ${r.container} counts as ${numbers.get(number)}, is in ${r.group}`);
+      else numbers.set(number, r.group);
+    }
+  for (const address of have.keys())
+    out.push(`${where}: member ${address}, which no container of a group has`);
+}
+
+/** Those and only those are under a policy. */
+function compareJudged(where: string, wanted: readonly string[], judged: Mapped, out: string[]): void {
+  const have = new Set(judged.map(([address]) => address as string));
+  for (const address of wanted) if (!have.delete(address)) out.push(`${where} lacks ${address}`);
+  for (const address of have) out.push(`${where} has ${address}, whose group has no such rules`);
 }
 
 interface Concat {
