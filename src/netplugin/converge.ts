@@ -7,6 +7,7 @@ import { startClock } from './clock.ts';
 import type { ApplyReport, Dataplane } from './dataplane/index.ts';
 import type { Metrics } from './metrics.ts';
 import type { HostState } from './state.ts';
+import { inTurn } from './turns.ts';
 
 /** Milliseconds; a foreign change is put right within 10 s. */
 const VERIFY_INTERVAL = 4000;
@@ -38,8 +39,6 @@ export function startConverging({
   compile,
   done,
 }: ConvergeOptions): Converging {
-  let running: Promise<unknown> = Promise.resolve();
-  let next: Promise<ApplyReport> | undefined;
   let verify = true; // the first pass adopts what an earlier agent left running
   let closed = false;
   let admitting: Promise<void> | undefined;
@@ -57,13 +56,12 @@ export function startConverging({
   }
 
   async function pass(): Promise<ApplyReport> {
-    next = undefined;
-    const clock = startClock();
-    const state = compile();
-    const compiled = clock();
     const verifying = verify;
-    verify = false;
     try {
+      const clock = startClock();
+      const state = compile();
+      const compiled = clock();
+      verify = false;
       const report = await dataplane.apply(state, { verify: verifying });
       metrics.passed(compiled, report, verifying);
       await admit(state, verifying);
@@ -73,20 +71,16 @@ export function startConverging({
       return report;
     } catch (error) {
       verify = true;
+      log.error({ err: error }, 'the data plane failed; it is tried again');
       throw error;
     }
   }
+  const passes = inTurn(pass);
 
   const now = (): Promise<ApplyReport> => {
-    if (!ready())
-      return Promise.reject(
-        new Error('netplugin does not know yet what was declared: it waits for netmaster'),
-      );
-    if (next === undefined) {
-      next = running.then(pass);
-      running = next.catch((error) => log.error({ err: error }, 'the data plane failed; it is tried again'));
-    }
-    return next;
+    if (closed) return Promise.reject(new Error('the agent is ending'));
+    if (ready()) return passes.next();
+    return Promise.reject(new Error('netplugin does not know yet what was declared: it waits for netmaster'));
   };
 
   const timer = setInterval(() => {
@@ -96,14 +90,11 @@ export function startConverging({
 
   return {
     ready,
-    now() {
-      if (closed) throw new Error('the agent is ending');
-      return now();
-    },
-    async close() {
+    now,
+    close() {
       closed = true;
       clearInterval(timer);
-      await running;
+      return passes.idle();
     },
   };
 }

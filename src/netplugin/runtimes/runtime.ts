@@ -33,4 +33,6 @@ export interface Endpoints {
   describe(endpoint: string, description: Description): Promise<void>;
   /** Removes it from the kernel and from netmaster; fine when it is gone already. */
   detach(endpoint: string): Promise<void>;
+  /** Called when an endpoint is detached, whoever asked for it: nothing is held for it any more. */
+  onDetach(listener: (endpoint: string) => void): void;
 }

@@ -12,6 +12,7 @@
  */
 import type Dockerode from 'dockerode';
 import type { Logger } from 'pino';
+import { inTurn } from '../../turns.ts';
 import type { Description, Endpoints } from '../runtime.ts';
 import { DRIVER } from './networks.ts';
 
@@ -41,6 +42,7 @@ export interface ContainersOptions {
 
 export function followContainers({ docker, endpoints, pluginSocket, log }: ContainersOptions): Containers {
   let closed = false;
+  let events: { destroy(): void } | undefined;
 
   async function describeContainer(id: string): Promise<void> {
     const container = await docker.getContainer(id).inspect();
@@ -109,13 +111,11 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
     }
   }
 
-  let comparing: Promise<void> = Promise.resolve();
-  function compare(): Promise<void> {
-    comparing = comparing
-      .then(reconcile)
+  const comparisons = inTurn(reconcile);
+  const compare = (): Promise<void> =>
+    comparisons
+      .next()
       .catch((error) => log.debug({ err: error }, 'comparison with Docker failed; it is tried again'));
-    return comparing;
-  }
 
   /** Starts what should run by its restart policy and failed only because nobody answered on our socket. */
   async function startForsaken(): Promise<void> {
@@ -158,13 +158,14 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
     const stream = (await docker.getEvents({
       filters: { type: ['container', 'network'] },
     })) as NodeJS.ReadableStream & { destroy(): void };
+    events = stream;
+    if (closed) return stream.destroy();
     // From here on nothing is missed; what happened before is found by comparison.
     void compare()
       .then(startForsaken)
       .catch((error) => log.warn({ err: error }, 'containers without an answer not looked for'));
     let rest = '';
     for await (const chunk of stream) {
-      if (closed) return stream.destroy();
       const lines = (rest + chunk.toString()).split('\n');
       rest = lines.pop() ?? '';
       for (const line of lines) {
@@ -184,6 +185,7 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
         await follow();
         complained = false;
       } catch (error) {
+        if (closed) return;
         if (!complained) log.warn({ err: error }, 'Docker does not answer; waiting for it');
         complained = true;
       }
@@ -196,6 +198,7 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
     close() {
       closed = true;
       clearInterval(timer);
+      events?.destroy();
     },
   };
 }

@@ -30,6 +30,7 @@ const NETWORKS: WatchedNetwork[] = [
 function fakeEndpoints() {
   const attachments = new Map<string, Attachment>();
   const asked: unknown[][] = [];
+  const listeners: ((endpoint: string) => void)[] = [];
   const fake = {
     asked,
     attachments,
@@ -79,7 +80,9 @@ function fakeEndpoints() {
     async detach(id) {
       asked.push(['detach', id]);
       attachments.delete(id);
+      for (const listener of listeners) listener(id);
     },
+    onDetach: (listener) => void listeners.push(listener),
   };
   return { ...fake, endpoints };
 }
@@ -504,6 +507,13 @@ describe('published ports', () => {
       expect(ports.held.has(id)).toBe(false);
       expect(published(id) ?? []).toEqual([]);
     }
+  });
+
+  it('are free again when the agent finds the container gone, of which Docker said nothing', async () => {
+    await run('ep1', options('net1'));
+    await program('ep1');
+    await agent.endpoints.detach('ep1');
+    expect(ports.held.has('ep1')).toBe(false);
   });
 
   it('of a container that has not joined are refused', async () => {

@@ -232,9 +232,6 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
     },
     'NetworkDriver.Leave': () => ({}),
     'NetworkDriver.DeleteEndpoint': async (request: { EndpointID: string }) => {
-      created.delete(request.EndpointID);
-      save();
-      publications.free(request.EndpointID);
       await endpoints.detach(request.EndpointID);
       return {};
     },
@@ -242,6 +239,12 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
     'NetworkDriver.DiscoverNew': () => ({}),
     'NetworkDriver.DiscoverDelete': () => ({}),
   };
+
+  // Also where the container went without a word of Docker's.
+  endpoints.onDetach((endpoint) => {
+    publications.free(endpoint);
+    if (created.delete(endpoint)) save();
+  });
 
   function targetOf(dockerNetwork: string): Target {
     const target = targets.get(dockerNetwork);

@@ -1,0 +1,126 @@
+import { pino } from 'pino';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { temporaryFolder } from '../../test/folder.ts';
+import { type Attachments, openAttachments } from './attachments.ts';
+import type { ApplyReport } from './dataplane/index.ts';
+import { type LocalEndpoints, openEndpoints } from './endpoints.ts';
+import { openView } from './view.ts';
+
+const REPORT: ApplyReport = { writes: 0, reads: 0, repaired: [], lost: [], created: [], failed: [] };
+const endpoint = (id: string, homingHost = 'node1') => ({
+  endpointID: id,
+  tenantName: 'default',
+  networkName: 'net1',
+  ipAddress: ['20.1.1.1'],
+  macAddress: '02:02:14:01:01:01',
+  homingHost,
+  status: 'running' as const,
+});
+
+let attachments: Attachments;
+let endpoints: LocalEndpoints;
+/** What netmaster was asked for; what it says to the next call. */
+let asked: string[];
+let netmaster: () => Promise<void>;
+let kernel: () => Promise<ApplyReport>;
+const view = openView();
+
+beforeEach(() => {
+  attachments = openAttachments(temporaryFolder(), 16);
+  asked = [];
+  netmaster = async () => {};
+  kernel = async () => REPORT;
+  const ask = async (...call: string[]): Promise<void> => {
+    asked.push(call.join(' '));
+    await netmaster();
+  };
+  endpoints = openEndpoints({
+    host: 'node1',
+    replica: { view, live: true, store: 's1' },
+    attachments,
+    intent: {
+      reserve: async () => ({ address: '20.1.1.1', prefixLength: 24 }),
+      release: (network, address) => ask('release', network, address),
+      register: async ({ endpointID }) => {
+        await ask('register', endpointID);
+        return { revision: 1, late: [] };
+      },
+      unregister: (id) => ask('unregister', id),
+    },
+    log: pino({ level: 'silent' }),
+    converging: { now: () => kernel(), ready: () => true },
+    state: () => ({ routers: [], exits: [], guarded: [] }),
+  });
+});
+afterEach(() => {
+  endpoints.close();
+  for (const { kind, key } of view.contents()) view.put({ kind, key, object: null });
+});
+
+const settled = () => new Promise((done) => setImmediate(done));
+const attached = (id: string) =>
+  attachments.put({ endpoint: endpoint(id), phase: 'joined', publications: [], runtime: 'docker' });
+
+it('leaves nothing of an endpoint that cannot be attached, and says why it could not', async () => {
+  kernel = async () => ({ ...REPORT, failed: [{ endpoint: 'ep1', message: 'no room in the kernel' }] });
+  await expect(endpoints.attach(endpoint('ep1'), undefined, 'docker')).rejects.toThrow('no room');
+  expect(attachments.all.size).toBe(0);
+  expect(asked).toEqual(['register ep1', 'unregister ep1']);
+});
+
+it('says why an endpoint could not be attached also where it cannot be taken back', async () => {
+  let passes = 0;
+  kernel = async () => {
+    throw new Error(passes++ === 0 ? 'the first' : 'the second');
+  };
+  await expect(endpoints.attach(endpoint('ep1'), undefined, 'docker')).rejects.toThrow('the first');
+  expect(passes).toBe(2);
+  expect(attachments.all.size).toBe(0);
+});
+
+it('tells whoever holds something for an endpoint that it is detached', async () => {
+  const told: string[] = [];
+  endpoints.onDetach((id) => told.push(id));
+  attached('ep1');
+  await endpoints.detach('ep1');
+  await endpoints.detach('never attached');
+  expect(told).toEqual(['ep1', 'never attached']);
+});
+
+it('tells netmaster what it does not know, and takes back what is not here', async () => {
+  attached('here');
+  view.put({ kind: 'endpoint', key: 'gone', object: endpoint('gone') });
+  view.put({ kind: 'endpoint', key: 'elsewhere', object: endpoint('elsewhere', 'node2') });
+  endpoints.reconcile();
+  await settled();
+  expect(asked).toEqual(['register here', 'unregister gone']);
+});
+
+it('compares with a netmaster that is slow once at a time, however often it is asked to', async () => {
+  const slow = Promise.withResolvers<void>();
+  netmaster = () => slow.promise;
+  attached('ep1');
+  for (let i = 0; i < 5; i++) endpoints.reconcile();
+  await settled();
+  expect(asked).toEqual(['register ep1']);
+  // Those that came while it ran are one more.
+  for (let i = 0; i < 5; i++) endpoints.reconcile();
+  slow.resolve();
+  await settled();
+  await settled();
+  expect(asked).toEqual(['register ep1', 'register ep1']);
+});
+
+it('releases an address later that netmaster did not take back, unless it is given out again', async () => {
+  netmaster = () => Promise.reject(new Error('away'));
+  await endpoints.release('default:net1', '20.1.1.1');
+  await endpoints.release('default:net1', '20.1.1.9');
+  netmaster = async () => {};
+  await endpoints.reserve({ tenantName: 'default', networkName: 'net1', family: 4 });
+  asked.length = 0;
+  endpoints.reconcile();
+  await settled();
+  endpoints.reconcile();
+  await settled();
+  expect(asked).toEqual(['release default:net1 20.1.1.9']);
+});

@@ -1,0 +1,161 @@
+/**
+ * What runtimes ask of the agent (runtimes/runtime.ts): an endpoint is on disk first (attachments), then in the kernel
+ * and at netmaster.
+ *
+ *   attach    attachments --> kernel, and at the same time netmaster, which tells the peers
+ *   detach    attachments --> kernel --> netmaster
+ *
+ * What netmaster missed meanwhile is told again: reconcile makes its list of this host's endpoints equal to what is attached.
+ */
+import type { Logger } from 'pino';
+import type { Endpoint } from '../model/endpoint.ts';
+import type { Attachments } from './attachments.ts';
+import { equal } from './compile/memo.ts';
+import type { Converging } from './converge.ts';
+import type { Intent } from './intent.ts';
+import type { Replica } from './replica.ts';
+import type { Endpoints } from './runtimes/runtime.ts';
+import type { HostState } from './state.ts';
+import { inTurn } from './turns.ts';
+import type { Attachment } from './view.ts';
+
+/** Milliseconds between comparisons of this host's endpoints with netmaster's. */
+const RECONCILE_INTERVAL = 5000;
+
+export interface LocalEndpoints extends Endpoints {
+  /** Compares with netmaster's list now. */
+  reconcile(): void;
+  /** When those comparisons have ended that were asked for before. */
+  reconciled(): Promise<void>;
+  close(): void;
+}
+
+export interface LocalEndpointsOptions {
+  readonly host: string;
+  readonly replica: Pick<Replica, 'view' | 'live' | 'store'>;
+  readonly attachments: Attachments;
+  readonly intent: Pick<Intent, 'reserve' | 'release' | 'register' | 'unregister'>;
+  readonly log: Logger;
+  readonly converging: Pick<Converging, 'now' | 'ready'>;
+  /** What was compiled last. */
+  state(): HostState;
+}
+
+export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
+  const { host, replica, attachments, intent, log, converging, state } = options;
+  const listeners: ((endpoint: string) => void)[] = [];
+  /** Addresses that the runtime has given back while netmaster was away: network and address. */
+  const unreleased = new Set<string>();
+
+  async function compare(): Promise<void> {
+    if (!replica.live) return;
+    for (const { endpoint } of attachments.all.values()) {
+      if (equal(replica.view.endpoints.get(endpoint.endpointID), endpoint)) continue;
+      await intent
+        .register(endpoint, { hold: false })
+        .catch((error) => log.warn({ err: error, endpoint: endpoint.endpointID }, 'endpoint not registered'));
+    }
+    for (const endpoint of replica.view.endpoints.values()) {
+      if (endpoint.homingHost !== host || attachments.all.has(endpoint.endpointID)) continue;
+      await intent
+        .unregister(endpoint.endpointID)
+        .catch((error) => log.warn({ err: error, endpoint: endpoint.endpointID }, 'endpoint not removed'));
+    }
+    // After the endpoints that had them.
+    for (const entry of unreleased) {
+      const [network = '', address = ''] = entry.split(' ');
+      await intent.release(network, address).then(
+        () => unreleased.delete(entry),
+        (error) => log.warn({ err: error, network, address }, 'address not released; it is tried again'),
+      );
+    }
+  }
+  const comparisons = inTurn(compare);
+  const reconcile = (): void => {
+    comparisons.next().catch((error) => log.error({ err: error }, 'endpoints not compared with netmaster'));
+  };
+  const timer = setInterval(reconcile, RECONCILE_INTERVAL);
+
+  async function detach(id: string): Promise<void> {
+    const had = attachments.remove(id);
+    for (const listener of listeners) listener(id);
+    if (had && converging.ready()) await converging.now();
+    // Also for one that is not attached: a reserved address may hang on it.
+    await intent
+      .unregister(id)
+      .catch((error) =>
+        log.warn({ err: error, endpoint: id }, 'endpoint stays at netmaster until it answers'),
+      );
+  }
+
+  return {
+    host,
+    view: replica.view,
+    known: () => replica.store !== '',
+    attachments: attachments.all,
+    async reserve(request) {
+      const answer = await intent.reserve({ ...request, host });
+      // Another container's by now.
+      unreleased.delete(`${request.tenantName}:${request.networkName} ${answer.address}`);
+      return answer;
+    },
+    async release(network, address) {
+      await intent.release(network, address).catch((error) => {
+        log.warn({ err: error, network, address }, 'address not released; it is tried again');
+        unreleased.add(`${network} ${address}`);
+      });
+    },
+    async attach(endpoint, sandbox, runtime) {
+      const attachment: Attachment = {
+        endpoint,
+        phase: 'joining',
+        publications: [],
+        runtime,
+        ...(sandbox === undefined ? {} : { sandbox }),
+      };
+      attachments.put(attachment);
+      try {
+        const [report] = await Promise.all([converging.now(), intent.register(endpoint, { hold: true })]);
+        const failure = report.failed.find((f) => f.endpoint === endpoint.endpointID);
+        if (failure !== undefined) throw new Error(failure.message);
+        const port = state()
+          .routers.flatMap((r) => r.ports)
+          .find((p) => p.endpoint === endpoint.endpointID);
+        if (port === undefined)
+          throw new Error(`network ${endpoint.tenantName}:${endpoint.networkName} is not known on this host`);
+        return { device: port.peer };
+      } catch (error) {
+        await detach(endpoint.endpointID).catch((second) =>
+          log.warn({ err: second, endpoint: endpoint.endpointID }, 'endpoint not removed; it is tried again'),
+        );
+        throw error;
+      }
+    },
+    joined(id) {
+      const attachment = attachments.all.get(id);
+      if (attachment !== undefined && attachment.phase === 'joining')
+        attachments.put({ ...attachment, phase: 'joined' });
+    },
+    async publish(id, publications) {
+      const attachment = attachments.all.get(id);
+      if (attachment === undefined) throw new Error(`endpoint ${id} has not joined on this host`);
+      attachments.put({ ...attachment, publications });
+      await converging.now();
+    },
+    async describe(id, description) {
+      const attachment = attachments.all.get(id);
+      if (attachment === undefined) return;
+      const endpoint: Endpoint = { ...attachment.endpoint, ...description };
+      if (equal(endpoint, attachment.endpoint)) return;
+      attachments.put({ ...attachment, endpoint });
+      await intent
+        .register(endpoint, { hold: false })
+        .catch((error) => log.warn({ err: error, endpoint: id }, 'endpoint not updated; it is tried again'));
+    },
+    detach,
+    onDetach: (listener) => void listeners.push(listener),
+    reconcile,
+    reconciled: () => comparisons.idle(),
+    close: () => clearInterval(timer),
+  };
+}
