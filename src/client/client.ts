@@ -145,6 +145,7 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
       response.destroy();
     };
     signal?.addEventListener('abort', stop);
+    if (signal?.aborted) stop(); // while it was being connected
     response.setTimeout(SILENCE, stop);
     // Pieces of a line that has not ended: one transaction, however large, is one line.
     let rest: string[] = [];
