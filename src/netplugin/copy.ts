@@ -75,9 +75,15 @@ export function openCopy(folder: string): Copy {
 /** A file that is not ours or broken is put aside: what was in it is listed anew. */
 function open(file: string): DatabaseSync {
   const attempt = (): DatabaseSync => {
-    const db = new DatabaseSync(file);
-    db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; ${SCHEMA}`);
-    return db;
+    // Milliseconds: an earlier agent that is about to end may still write.
+    const db = new DatabaseSync(file, { timeout: 5000 });
+    try {
+      db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; ${SCHEMA}`);
+      return db;
+    } catch (error) {
+      db.close();
+      throw error;
+    }
   };
   try {
     return attempt();

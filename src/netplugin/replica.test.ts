@@ -1,8 +1,10 @@
+import { once } from 'node:events';
 import fs from 'node:fs';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { Worker } from 'node:worker_threads';
 import { pino } from 'pino';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { temporaryFolder } from '../../test/folder.ts';
@@ -400,6 +402,26 @@ describe('a restart', () => {
     list.say(...listing(tenant('a')), synced(5));
     await waitFor(() => expect(tenants(replica)).toEqual(['a']));
     expect(fs.readdirSync(folder)).toContain('view.db.broken');
+  });
+
+  it('waits for the agent before it, which still has its hands on the copy', async () => {
+    const { replica, folder } = await listed();
+    replica.close();
+    const before = new Worker(
+      `const { parentPort, workerData } = require('node:worker_threads');
+      const db = new (require('node:sqlite').DatabaseSync)(workerData);
+      db.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE');
+      parentPort.postMessage('locked');
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+      db.exec('COMMIT');
+      db.close();`,
+      { eval: true, workerData: path.join(folder, 'view.db') },
+    );
+    await once(before, 'message');
+    const again = follow('http://127.0.0.1:1', folder);
+    expect(tenants(again.replica)).toEqual(['a', 'b']);
+    expect(fs.readdirSync(folder)).not.toContain('view.db.broken');
+    await once(before, 'exit');
   });
 
   it('before anything was listed has nothing', async () => {
