@@ -53,7 +53,9 @@ export function startNames({ dataplane, log }: { dataplane: Dataplane; log: Logg
   return {
     update: (view, objects) => names.update(view, objects),
     serve(routers, recreated = []) {
-      serving = serving.then(() => serve(routers, recreated));
+      serving = serving
+        .then(() => serve(routers, recreated))
+        .catch((error) => log.error({ err: error }, 'nameservers not brought up to date; it is tried again'));
       return serving;
     },
     async close() {

@@ -17,6 +17,7 @@ import {
 } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import {
+  bindPort,
   closeSocket,
   createNamespace,
   inNamespace,
@@ -25,7 +26,7 @@ import {
   namespacePath,
 } from '../../linux/netns.ts';
 import { exitDevice, vtepLinkLocal, vtepMac } from '../compile/names.ts';
-import { NAMESERVER } from '../constants.ts';
+import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { HostState } from '../state.ts';
 import { openApplier } from './apply.ts';
 
@@ -97,6 +98,16 @@ describe('a router', () => {
     } finally {
       for (const fd of Object.values(sockets)) closeSocket(fd);
     }
+  });
+
+  it('leaves no socket open where it cannot have all of a nameserver', () => {
+    const applier = openApplier();
+    applied(applier, state({}));
+    const taken = inNamespace(namespacePath('contiv-default'), () => bindPort('tcp', NAMESERVER6, 53));
+    const open = fs.readdirSync('/proc/self/fd').length;
+    expect(() => applier.openNameserver('contiv-default')).toThrow('EADDRINUSE');
+    expect(fs.readdirSync('/proc/self/fd')).toHaveLength(open);
+    closeSocket(taken);
   });
 });
 
@@ -262,6 +273,19 @@ describe('apply', () => {
     const report = openApplier().apply(state(bad, {}), { verify: false });
     expect(report.failed).toMatchObject([{ endpoint: 'ep7' }]);
     expect(inRouter('ip route')).toContain(`20.1.1.2 dev ${port(2).device}`);
+  });
+
+  it("does not let a tenant's namespace that cannot be removed keep the rest from being made", () => {
+    const applier = openApplier();
+    applied(applier, state(BLUE));
+    const file = namespacePath('contiv-blue');
+    sh(`mount --bind ${file} ${file}`); // removing it once leaves the mount below
+    const { failed } = applier.apply(state({}), { verify: false });
+    expect(failed.map((f) => f.message)).toEqual([expect.stringMatching(/^contiv-blue: .*busy/i)]);
+    expect(inRouter('ip route')).toContain('20.1.1.2');
+    expect(sh('ip -o addr')).toContain('100.127.0.0');
+    applied(applier, state({}), true);
+    expect(listNamespaces()).toEqual(['contiv-default']);
   });
 
   it('leads the names of a container once its namespace is known', () => {

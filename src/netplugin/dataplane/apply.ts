@@ -24,6 +24,7 @@ import {
 } from '../../linux/netlink.ts';
 import {
   bindPort,
+  closeSocket,
   createNamespace,
   deleteNamespace,
   inNamespace,
@@ -266,8 +267,11 @@ export function openApplier(): Applier {
     } else
       inNamespace(namespacePath(name), () => {
         const netlink = openNetlink();
-        deleteLinks(netlink);
-        netlink.close();
+        try {
+          deleteLinks(netlink);
+        } finally {
+          netlink.close();
+        }
       });
     deleteNamespace(name);
     pass.writes++;
@@ -296,12 +300,8 @@ export function openApplier(): Applier {
     }
     const wanted = new Set(state.routers.map((r) => r.namespace));
     for (const name of new Set([...routers.keys(), ...(pass.verify ? listNamespaces() : [])]))
-      if (ROUTER_NAME.test(name) && !wanted.has(name)) removeRouter(name, pass);
-    try {
-      establishExits(exits, state, pass);
-    } catch (error) {
-      pass.failed.push({ message: `host: ${message(error)}` });
-    }
+      if (ROUTER_NAME.test(name) && !wanted.has(name)) attempt(name, () => removeRouter(name, pass), pass);
+    attempt('host', () => establishExits(exits, state, pass), pass);
     sandboxes.retain(state.routers.flatMap((r) => r.ports));
     first = false;
     return pass;
@@ -311,14 +311,23 @@ export function openApplier(): Applier {
     apply,
     openNameserver(namespace) {
       return inNamespace(namespacePath(namespace), () => {
-        const open = (protocol: 'tcp' | 'udp', address: string): number =>
-          bindPort(protocol, address, 53, { shared: true, nonblocking: true });
-        return {
-          udp4: open('udp', NAMESERVER),
-          udp6: open('udp', NAMESERVER6),
-          tcp4: open('tcp', NAMESERVER),
-          tcp6: open('tcp', NAMESERVER6),
+        const fds: number[] = [];
+        const open = (protocol: 'tcp' | 'udp', address: string): number => {
+          const fd = bindPort(protocol, address, 53, { shared: true, nonblocking: true });
+          fds.push(fd);
+          return fd;
         };
+        try {
+          return {
+            udp4: open('udp', NAMESERVER),
+            udp6: open('udp', NAMESERVER6),
+            tcp4: open('tcp', NAMESERVER),
+            tcp6: open('tcp', NAMESERVER6),
+          };
+        } catch (error) {
+          for (const fd of fds) closeSocket(fd); // it is tried again with each pass
+          throw error;
+        }
       });
     },
     originalDestination(namespace, protocol, client) {
@@ -354,6 +363,15 @@ export function openApplier(): Applier {
       return { ...lookUp(open.netfilter, question), changed };
     },
   };
+}
+
+/** What fails is reported; the rest of the pass goes on. */
+function attempt(where: string, step: () => void, pass: Pass): void {
+  try {
+    step();
+  } catch (error) {
+    pass.failed.push({ message: `${where}: ${message(error)}` });
+  }
 }
 
 /** Whether a verification has anything to find. */

@@ -87,7 +87,7 @@ export async function startDataplane(): Promise<Dataplane> {
   let ended: Error | undefined;
 
   const end = (error: Error): void => {
-    ended = error;
+    ended ??= error; // the first one is the cause
     for (const { fail } of waiting.values()) fail(error);
     waiting.clear();
   };
