@@ -53,13 +53,12 @@ function readTuple(bytes: Buffer | undefined): Tuple {
   };
 }
 
-function readConnection(body: Buffer): Connection & { raw: Map<number, Buffer>; family: number } {
+function readConnection(body: Buffer): Connection & { raw: Map<number, Buffer> } {
   const raw = readAttributes(body.subarray(4));
   return {
     original: readTuple(raw.get(CTA_TUPLE_ORIG)),
     reply: readTuple(raw.get(CTA_TUPLE_REPLY)),
     raw,
-    family: body[0] ?? 0,
   };
 }
 
@@ -79,21 +78,18 @@ export function listConnections(netlink: Netlink, version: 4 | 6): Connection[] 
 /** Forgets those connections. Answers how many. */
 export function forgetConnections(netlink: Netlink, which: (connection: Connection) => boolean): number {
   let count = 0;
-  for (const family of [AF_INET, AF_INET6])
-    for (const connection of dump(netlink, family)) {
-      if (!which(connection)) continue;
-      const tuple = connection.raw.get(CTA_TUPLE_ORIG) ?? EMPTY;
-      const [error] = netlink.batch([
-        {
-          type: DELETE,
-          flags: 0,
-          body: Buffer.concat([header(family), nested(CTA_TUPLE_ORIG, tuple)]),
-          text: 'conntrack -D',
-        },
-      ]);
+  for (const family of [AF_INET, AF_INET6]) {
+    const ended = dump(netlink, family).filter(which);
+    const requests = ended.map(({ raw }) => ({
+      type: DELETE,
+      flags: 0,
+      body: Buffer.concat([header(family), nested(CTA_TUPLE_ORIG, raw.get(CTA_TUPLE_ORIG) ?? EMPTY)]),
+      text: 'conntrack -D',
+    }));
+    for (const error of netlink.batch(requests))
       if (error === undefined) count++;
-      else if (error.code !== 'ENOENT') throw error;
-    }
+      else if (error.code !== 'ENOENT') throw error; // it had ended by itself
+  }
   return count;
 }
 

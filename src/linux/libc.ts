@@ -43,7 +43,7 @@ export const bind = checked<[fd: number, address: Buffer, length: number]>(
   'bind',
   'int bind(int fd, const void *address, uint32_t length)',
 );
-export const setsockopt = checked<[fd: number, level: number, name: number, value: Buffer, length: number]>(
+const setsockopt = checked<[fd: number, level: number, name: number, value: Buffer, length: number]>(
   'setsockopt',
   'int setsockopt(int fd, int level, int name, const void *value, uint32_t length)',
 );
@@ -76,11 +76,26 @@ export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
 export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
-export const MSG_DONTWAIT = 0x40;
+const MSG_DONTWAIT = 0x40;
 
 /** setsockopt with an int value. */
 export function setOption(fd: number, level: number, name: number, value: number): void {
   const bytes = Buffer.alloc(4);
   bytes.writeInt32LE(value);
   setsockopt(fd, level, name, bytes, 4);
+}
+
+/**
+ * Reads from a socket without waiting: bytes; 'nothing' where nothing is there; 'lost' once after the socket was too full
+ * to take all that came (ENOBUFS, netlink(7)).
+ */
+export function received(fd: number, buffer: Buffer): number | 'nothing' | 'lost' {
+  try {
+    return recv(fd, buffer, buffer.length, MSG_DONTWAIT);
+  } catch (error) {
+    const { errno } = error as SyscallError;
+    if (errno === os.constants.errno.EAGAIN) return 'nothing';
+    if (errno === os.constants.errno.ENOBUFS) return 'lost';
+    throw error;
+  }
 }

@@ -6,7 +6,6 @@
  *   message    length u32, type u16, flags u16, sequence u32, port u32, body, attributes
  *   attribute  length u16, type u16, value, padded to 4 bytes
  */
-import os from 'node:os';
 import * as libc from './libc.ts';
 
 export const NETLINK_ROUTE = 0;
@@ -14,7 +13,7 @@ export const NETLINK_NETFILTER = 12;
 
 export const NLM_F_REQUEST = 1;
 export const NLM_F_ACK = 4;
-export const NLM_F_DUMP = 0x300;
+const NLM_F_DUMP = 0x300;
 export const NLM_F_REPLACE = 0x100;
 export const NLM_F_EXCL = 0x200;
 export const NLM_F_CREATE = 0x400;
@@ -75,11 +74,6 @@ export const nested = (type: number, ...inner: Buffer[]): Buffer =>
 
 export function u8(value: number): Buffer {
   return Buffer.of(value);
-}
-export function u16(value: number): Buffer {
-  const out = Buffer.alloc(2);
-  out.writeUInt16LE(value);
-  return out;
 }
 export function u16be(value: number): Buffer {
   const out = Buffer.alloc(2);
@@ -196,13 +190,13 @@ export function openNetlink(protocol: number = NETLINK_ROUTE): Netlink {
     const results: (NetlinkError | undefined)[] = [];
     for (let at = 0; at < requests.length; at += BATCH) {
       const part = requests.slice(at, at + BATCH);
-      const first = sequence + 1;
+      const first = (sequence + 1) >>> 0;
       const data = Buffer.concat(part.map((request) => encode(request, NLM_F_ACK)));
       libc.send(fd, data, data.length, 0);
       const outcome = new Map<number, NetlinkError | undefined>();
       while (outcome.size < part.length)
         for (const message of receive()) {
-          const index = message.sequence - first;
+          const index = (message.sequence - first) >>> 0;
           const request = part[index];
           if (message.type === NLMSG_ERROR && request !== undefined)
             outcome.set(index, errorOf(request, message.flags, message.body));
@@ -273,7 +267,6 @@ export function openNetlink(protocol: number = NETLINK_ROUTE): Netlink {
 
 /** RTMGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE (linux/rtnetlink.h). */
 const ROUTE_GROUPS = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400;
-const MSG_DONTWAIT = 0x40;
 
 export interface Listener {
   /**
@@ -296,13 +289,9 @@ export function openListener(): Listener {
     heard(port) {
       let others = false;
       for (;;) {
-        let length: number;
-        try {
-          length = libc.recv(fd, buffer, buffer.length, MSG_DONTWAIT);
-        } catch (error) {
-          const { errno } = error as libc.SyscallError;
-          if (errno === os.constants.errno.EAGAIN) return others;
-          if (errno !== os.constants.errno.ENOBUFS) throw error;
+        const length = libc.received(fd, buffer);
+        if (length === 'nothing') return others;
+        if (length === 'lost') {
           others = true;
           continue;
         }

@@ -99,7 +99,7 @@ export function deleteNamespace(name: string): void {
   fs.rmSync(file, { force: true });
 }
 
-/** Names of those that are really mounted: a file left by a crash in between is none, and is removed. */
+/** Names of those that are really mounted: a file left by a crash in between is none. */
 export function listNamespaces(): string[] {
   let names: string[];
   try {

@@ -96,15 +96,9 @@ export function openPacketLog(group: number): PacketLog {
     read(limit) {
       const packets: LoggedPacket[] = [];
       while (packets.length < limit) {
-        let length: number;
-        try {
-          length = libc.recv(fd, buffer, buffer.length, libc.MSG_DONTWAIT);
-        } catch (error) {
-          const { code } = error as libc.SyscallError;
-          if (code === 'EAGAIN' || code === 'EWOULDBLOCK') break; // two names of one number
-          if (code === 'ENOBUFS') continue; // told once: some were lost
-          throw error;
-        }
+        const length = libc.received(fd, buffer);
+        if (length === 'nothing') break;
+        if (length === 'lost') continue;
         for (const { type, body } of messages(length)) {
           const packet = type === NFULNL_MSG_PACKET ? readLogged(body) : undefined;
           if (packet !== undefined) packets.push(packet);

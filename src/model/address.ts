@@ -12,6 +12,9 @@ export interface Subnet {
   readonly ranged: boolean;
 }
 
+/** Of an address or prefix. */
+export const isV6 = (text: string): boolean => text.includes(':');
+
 export function addressNumber(text: string): bigint {
   return ipaddr
     .parse(text)

@@ -37,6 +37,7 @@ import {
 import { openPacketLog, type PacketLog } from '../../linux/nflog.ts';
 import { type Nft, openNft } from '../../linux/nftables.ts';
 import * as route from '../../linux/route.ts';
+import { isV6 } from '../../model/address.ts';
 import { DENIED_LOG, NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { Exit, HostState, Router } from '../state.ts';
 import { type Entry, listEntries, routerEntries } from './entries.ts';
@@ -52,7 +53,8 @@ import {
   type Question,
   readHits,
 } from './observe.ts';
-import { message, type Pass } from './pass.ts';
+import { changedParts } from './parts.ts';
+import { message, type Pass, send } from './pass.ts';
 import { routerTable } from './ruleset.ts';
 import { openSandboxes } from './sandboxes.ts';
 import { establishLimits } from './shape.ts';
@@ -110,8 +112,6 @@ export interface Applier {
 
 /** Packets of one router that one observation takes; what is more stays for the next. */
 const DENIED_AT_ONCE = 500;
-
-const isV6 = (address: string): boolean => address.includes(':');
 
 /** Before any device is there: defaults are inherited when one is made. */
 const SETTINGS: Readonly<Record<string, string>> = {
@@ -428,13 +428,9 @@ function establishEntries(
   const removing = removals
     .filter((entry) => entry.exact || !replaced.has(entry.place))
     .flatMap((entry) => request(entry, entry.remove));
-  pass.writes += adding.length + removing.length;
-  for (const error of open.netlink.batch(adding))
-    if (error !== undefined) pass.failed.push({ message: `${open.name}: ${error.message}` });
+  send(open.netlink, adding, pass, open.name);
   // With a device or a route that was replaced its entries are gone already.
-  for (const error of open.netlink.batch(removing))
-    if (error !== undefined && !['ESRCH', 'ENOENT', 'EADDRNOTAVAIL', 'ENODEV'].includes(error.code))
-      pass.failed.push({ message: `${open.name}: ${error.message}` });
+  send(open.netlink, removing, pass, open.name, ['ESRCH', 'ENOENT', 'EADDRNOTAVAIL', 'ENODEV']);
 
   const left = new Set([...added.values()].map((entry) => entry.endpoint));
   const lost = [...gone.values()].map((entry) => entry.endpoint).filter((e) => e !== '' && !left.has(e));
@@ -446,17 +442,11 @@ function difference(
   before: ReadonlyMap<object, readonly Entry[]>,
   after: ReadonlyMap<object, readonly Entry[]>,
 ): { gone: Map<string, Entry>; added: Map<string, Entry> } {
-  const collect = (
-    from: ReadonlyMap<object, readonly Entry[]>,
-    other: ReadonlyMap<object, readonly Entry[]>,
-  ): Map<string, Entry> => {
-    const found = new Map<string, Entry>();
-    for (const [part, entries] of from)
-      if (!other.has(part)) for (const entry of entries) found.set(entry.text, entry);
-    return found;
-  };
-  const gone = collect(before, after);
-  const added = collect(after, before);
+  const changed = changedParts(before, after);
+  const byText = (lists: readonly (readonly Entry[])[]): Map<string, Entry> =>
+    new Map(lists.flat().map((entry) => [entry.text, entry]));
+  const gone = byText(changed.gone);
+  const added = byText(changed.added);
   for (const text of gone.keys()) if (added.delete(text)) gone.delete(text);
   return { gone, added };
 }

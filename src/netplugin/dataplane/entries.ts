@@ -9,8 +9,10 @@
  */
 import type { Request } from '../../linux/netlink.ts';
 import * as route from '../../linux/route.ts';
+import { isV6 } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { Exit, Port, RemoteHost, Router, Service, Subnet } from '../state.ts';
+import { once } from './parts.ts';
 
 export const LOOPBACK = 'lo';
 export const UPLINK = 'uplink';
@@ -30,11 +32,10 @@ export interface Entry {
   remove(device: number): Request;
 }
 
-const isV6 = (address: string): boolean => address.includes(':');
 const bits = (address: string): number => (isV6(address) ? 128 : 32);
 const host = (address: string): string => `${address}/${bits(address)}`;
 
-export function addressEntry(device: string, address: string, length: number): Entry {
+function addressEntry(device: string, address: string, length: number): Entry {
   const at = (index: number): route.Address => ({ index, address, length, scope: 0 });
   const text = `address ${address}/${length} dev ${device}`;
   return {
@@ -48,7 +49,7 @@ export function addressEntry(device: string, address: string, length: number): E
   };
 }
 
-export function routeEntry(given: Omit<route.Route, 'device'>, device: string): Entry {
+function routeEntry(given: Omit<route.Route, 'device'>, device: string): Entry {
   const [address = '', length] = given.destination.split('/');
   const at = (index: number): route.Route => (device === '' ? given : { ...given, device: index });
   return {
@@ -62,7 +63,7 @@ export function routeEntry(given: Omit<route.Route, 'device'>, device: string): 
   };
 }
 
-export function neighbourEntry(device: string, address: string, mac: string): Entry {
+function neighbourEntry(device: string, address: string, mac: string): Entry {
   const at = (index: number): route.Neighbour => ({ device: index, address, mac, state: 'permanent' });
   return {
     text: `neighbour ${address} lladdr ${mac} dev ${device}`,
@@ -75,7 +76,7 @@ export function neighbourEntry(device: string, address: string, mac: string): En
   };
 }
 
-export function forwardingEntry(device: string, mac: string, destination: string): Entry {
+function forwardingEntry(device: string, mac: string, destination: string): Entry {
   const at = (index: number): route.Forwarding => ({ device: index, mac, destination });
   const text = `forwarding ${mac} to ${destination} dev ${device}`;
   return {
@@ -92,17 +93,7 @@ export function forwardingEntry(device: string, mac: string, destination: string
 const unicast = (address: string, device: string, via?: string): Entry =>
   routeEntry({ destination: host(address), type: 'unicast', ...(via === undefined ? {} : { via }) }, device);
 
-/** The same answer for the same part, made once. */
-function once<T extends object>(make: (part: T) => readonly Entry[]): (part: T) => readonly Entry[] {
-  const made = new WeakMap<T, readonly Entry[]>();
-  return (part) => {
-    const known = made.get(part) ?? make(part);
-    made.set(part, known);
-    return known;
-  };
-}
-
-const portEntries = once((port: Port) => {
+const portEntries = once((port: Port): readonly Entry[] => {
   const { device, addresses, gateways, mac } = port;
   // A router answers neighbour solicitations only for addresses of the very device (net/ipv6/ndisc.c), and
   // sends its ICMP messages from the address of the device that they leave by.

@@ -14,9 +14,16 @@ export interface Pass {
 
 export const message = (error: unknown): string => (error as Error).message;
 
-/** Sends; a failure is reported and does not keep the others from happening. */
-export function send(netlink: Netlink, requests: readonly Request[], pass: Pass, where: string): void {
+/** Sends; a failure is reported, but for these codes, and does not keep the others from happening. */
+export function send(
+  netlink: Netlink,
+  requests: readonly Request[],
+  pass: Pass,
+  where: string,
+  fine: readonly string[] = [],
+): void {
   pass.writes += requests.length;
   for (const error of netlink.batch(requests))
-    if (error !== undefined) pass.failed.push({ message: `${where}: ${error.message}` });
+    if (error !== undefined && !fine.includes(error.code))
+      pass.failed.push({ message: `${where}: ${error.message}` });
 }

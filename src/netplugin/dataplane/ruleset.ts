@@ -20,8 +20,7 @@
  * The cost of a packet does not depend on how many elements there are: all lookups are in hash sets, but for those of
  * prefixes: `same`, one element a subnet, and `ranges`, one for each range that rules tell apart.
  */
-
-import { addressNumber } from '../../model/address.ts';
+import { addressNumber, isV6 } from '../../model/address.ts';
 import { DENIED_LOG, DOCKER_RESOLVER, NAMESERVER, NAMESERVER6, NFT_TABLE, VXLAN_PORT } from '../constants.ts';
 import type {
   AddressRange,
@@ -37,6 +36,7 @@ import type {
   Subnet,
 } from '../state.ts';
 import { DSCP_MAPS, dscpChains, dscpElement, dscpRules } from './dscp.ts';
+import { once } from './parts.ts';
 
 /** Set name to elements, each as nft writes it in a command. */
 export type Elements = ReadonlyMap<string, readonly string[]>;
@@ -60,8 +60,6 @@ const TTL_CHAINS = TTLS.map(
 ).join('\n');
 const TTL_VERDICTS = TTLS.map((ttl) => `${ttl} : goto ttl_${ttl}`).join(', ');
 
-const isV6 = (address: string): boolean => address.includes(':');
-
 /** Collects elements; those of IPv6 go to the set of the same name with a 6. */
 function collect(): { add(set: string, address: string, element: string): void; elements: Elements } {
   const elements = new Map<string, string[]>();
@@ -73,16 +71,6 @@ function collect(): { add(set: string, address: string, element: string): void; 
       if (list === undefined) elements.set(name, [element]);
       else list.push(element);
     },
-  };
-}
-
-/** The same answer for the same part, made once. */
-function once<T extends object>(make: (part: T) => Elements): (part: T) => Elements {
-  const made = new WeakMap<T, Elements>();
-  return (part) => {
-    const known = made.get(part) ?? make(part);
-    made.set(part, known);
-    return known;
   };
 }
 
@@ -172,7 +160,7 @@ const ruleSetElements = once(({ id, narrowed, decisions }: RuleSet) => {
 });
 
 /** One map for each form of a decision's key. */
-export function decisionMap({ group, protocol, port }: Decision): string {
+function decisionMap({ group, protocol, port }: Decision): string {
   const what = port !== undefined ? 'port' : protocol !== undefined ? 'protocol' : 'any';
   return group === 0 ? `by_${what}` : `by_group_${what}`;
 }

@@ -54,7 +54,7 @@ export interface LimitsReport {
 
 const PORT = /^ct[0-9a-f]{10}$/;
 const IFB = /^ib[0-9a-f]{10}$/;
-export const ifbDevice = (device: string): string => `ib${device.slice(2)}`;
+const ifbDevice = (device: string): string => `ib${device.slice(2)}`;
 
 const ETHERNET = 14;
 const VLAN_TAG = 4;

@@ -5,6 +5,7 @@
  */
 import { type Netlink, readAttributes } from '../../linux/netlink.ts';
 import type { Nft } from '../../linux/nftables.ts';
+import { changedParts } from './parts.ts';
 import type { Pass } from './pass.ts';
 import { createCommands, type Elements, elementCommands, type Table } from './ruleset.ts';
 
@@ -70,17 +71,19 @@ function difference(
   before: ReadonlyMap<object, Elements>,
   after: ReadonlyMap<object, Elements>,
 ): { gone: Sets; added: Sets } {
-  const gone = new Map<string, Set<string>>();
-  const added = new Map<string, Set<string>>();
-  const collect = (into: Map<string, Set<string>>, elements: Elements): void => {
-    for (const [set, list] of elements) {
-      const found = into.get(set) ?? new Set<string>();
-      for (const element of list) found.add(element);
-      into.set(set, found);
-    }
+  const changed = changedParts(before, after);
+  const bySet = (lists: readonly Elements[]): Map<string, Set<string>> => {
+    const sets = new Map<string, Set<string>>();
+    for (const elements of lists)
+      for (const [set, list] of elements) {
+        const found = sets.get(set) ?? new Set<string>();
+        for (const element of list) found.add(element);
+        sets.set(set, found);
+      }
+    return sets;
   };
-  for (const [part, elements] of before) if (!after.has(part)) collect(gone, elements);
-  for (const [part, elements] of after) if (!before.has(part)) collect(added, elements);
+  const gone = bySet(changed.gone);
+  const added = bySet(changed.added);
   for (const [set, elements] of gone)
     for (const element of elements) if (added.get(set)?.delete(element)) elements.delete(element);
   return { gone, added };
