@@ -3,7 +3,7 @@ const only = (name, from, allowed) => ({
   name,
   severity: 'error',
   from: { path: from, pathNot: '\\.test\\.ts$' },
-  to: { path: '^(src|lab|test|bench)/', pathNot: allowed },
+  to: { path: '^(src|lab|test|bench|docs)/', pathNot: allowed },
 });
 
 module.exports = {
@@ -40,7 +40,13 @@ module.exports = {
       '^src/(linux/|model/address|netplugin/(dataplane/|state|constants|clock))',
     ),
     only('netplugin-knows-client', '^src/netplugin/', '^src/(netplugin|client|model|linux)/'),
+    only(
+      'runtimes-know-endpoints',
+      '^src/netplugin/runtimes/',
+      '^src/(model/|client/protocol|linux/netns|netplugin/(runtimes/|view|state|constants|file|control|options|turns))',
+    ),
     only('lab-stands-outside', '^lab/', '^lab/'),
+    only('docs-are-made-of-schemas', '^docs/', '^src/(netctl|netmaster|netplugin/options|model|store)'),
   ],
   options: {
     tsConfig: { fileName: 'tsconfig.json' },

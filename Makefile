@@ -23,7 +23,7 @@ test: lint test-unit test-kernel test-lab
 lint: setup
 	tsc --noEmit
 	biome check --error-on-warnings .
-	depcruise --config .dependency-cruiser.cjs src lab test bench
+	depcruise --config .dependency-cruiser.cjs src lab test bench docs
 
 test-unit: setup
 	vitest run --project unit
