@@ -1,9 +1,6 @@
-/** A netmaster's parts in this process, and netmaster and netctl as processes. */
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { createServer } from 'node:net';
+/** A netmaster's parts in this process, and netctl as the process that it is. */
+import { execFile } from 'node:child_process';
 import { join } from 'node:path';
-import { onTestFinished, vi } from 'vitest';
 import { GLOBAL_DEFAULTS } from '../src/model/global.ts';
 import { type Mirror, openMirror, storeKey } from '../src/netmaster/mirror.ts';
 import { openWriter, type Writer } from '../src/netmaster/writer.ts';
@@ -35,33 +32,6 @@ export async function openCluster(): Promise<Parts> {
 export async function closeCluster({ store, mirror }: Parts): Promise<void> {
   await mirror.close();
   await store.close();
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
-/** URL of a netmaster that ends with the test. */
-export async function startNetmaster(store: string): Promise<string> {
-  const port = await freePort();
-  const url = `http://127.0.0.1:${port}`;
-  const child: ChildProcess = spawn(
-    join(ROOT, 'bin/netmaster'),
-    ['--listen', `127.0.0.1:${port}`, '--store', store, '--log-level', 'error'],
-    { stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, NODE_NO_WARNINGS: '1' } },
-  );
-  const ended = once(child, 'exit');
-  onTestFinished(async () => {
-    child.kill();
-    await ended;
-  });
-  await vi.waitFor(() => fetch(`${url}/healthz`), { timeout: 30_000, interval: 50 });
-  return url;
 }
 
 export interface Ran {

@@ -7,8 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it, onTestFinished, vi } from 'vitest';
 import { connect } from '../src/client/client.ts';
 import { type Api, judge, openApi } from './apiServer.ts';
-import { startNetmaster } from './cluster.ts';
 import { temporaryFolder } from './folder.ts';
+import { startNetmaster } from './netmaster.ts';
 
 let api: Api;
 beforeAll(async () => {

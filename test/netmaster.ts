@@ -32,15 +32,33 @@ export async function netmasterOn(store: string): Promise<Netmaster> {
     url,
     kill,
     async start(...flags) {
-      server = spawn(COMMAND, ['--listen', listen, '--store', store, ...flags], { stdio: 'ignore' });
-      const answers = (): Promise<boolean> =>
-        fetch(`${url}/healthz`).then(
+      const started = spawn(
+        COMMAND,
+        ['--listen', listen, '--store', store, '--log-level', 'error', ...flags],
+        { stdio: ['ignore', 'ignore', 'pipe'] },
+      );
+      server = started;
+      let said = '';
+      started.stderr.setEncoding('utf8').on('data', (chunk) => {
+        said += chunk;
+      });
+      const answers = async (): Promise<boolean> => {
+        if (started.exitCode !== null) throw new Error(`netmaster ended with ${started.exitCode}: ${said}`);
+        return fetch(`${url}/healthz`).then(
           (response) => response.ok,
           () => false,
         );
-      await vi.waitUntil(answers, { timeout: 30_000, interval: 20 });
+      };
+      await vi.waitUntil(answers, { timeout: 60_000, interval: 20 });
     },
   };
+}
+
+/** URL of one that runs until the test ends. */
+export async function startNetmaster(store: string): Promise<string> {
+  const netmaster = await netmasterOn(store);
+  await netmaster.start();
+  return netmaster.url;
 }
 
 async function freePort(): Promise<number> {
