@@ -29,21 +29,21 @@ export async function startControl(socket: string, subject: ControlSubject): Pro
     '/state': () => subject.state(),
     '/attachments': () => [...subject.attachments.values()],
   };
-  const server = http.createServer(async (request, response) => {
-    if (request.url === '/metrics') {
-      response.setHeader('content-type', subject.metrics.contentType);
-      response.end(await subject.metrics.text());
-      return;
-    }
-    const answer = answers[request.url ?? ''];
-    response.setHeader('content-type', 'application/json');
-    response.statusCode = answer === undefined ? 404 : 200;
-    const paths = [...Object.keys(answers), '/metrics'];
-    response.end(
-      JSON.stringify(
-        answer?.() ?? { error: { code: 'not_found', message: `ask for one of ${paths.join(', ')}` } },
-      ),
-    );
+  const paths = [...Object.keys(answers), '/metrics'];
+  const server = http.createServer((request, response) => {
+    const { url = '' } = request;
+    const say = (status: number, type: string, text: string): void => {
+      response.writeHead(status, { 'content-type': type }).end(text);
+    };
+    const refuse = (status: number, code: string, message: string): void =>
+      say(status, 'application/json', JSON.stringify({ error: { code, message } }));
+    const reply = async (): Promise<void> => {
+      if (url === '/metrics') return say(200, subject.metrics.contentType, await subject.metrics.text());
+      const answer = answers[url];
+      if (answer === undefined) return refuse(404, 'not_found', `ask for one of ${paths.join(', ')}`);
+      say(200, 'application/json', JSON.stringify(answer()));
+    };
+    reply().catch((error) => refuse(500, 'internal', (error as Error).message));
   });
   await listenOnSocket(server, socket);
   return {

@@ -26,7 +26,7 @@ export async function forward(
   return undefined;
 }
 
-/** The answer has the query's id and question (RFC 5452). */
+/** It is an answer and has the query's id (RFC 5452); that the one who was asked sent it is the socket's care. */
 function matches(answer: Buffer, query: Buffer): boolean {
   return (
     answer.length >= 12 && answer.readUInt16BE(0) === query.readUInt16BE(0) && ((answer[2] ?? 0) & 0x80) !== 0
