@@ -86,6 +86,7 @@ const IFLA_VXLAN_TOS = 6;
 const IFLA_VXLAN_LEARNING = 7;
 const IFLA_VXLAN_PORT = 15;
 const IFLA_VXLAN_LOCAL6 = 17;
+const IFLA_VXLAN_UDP_CSUM = 18;
 /** The outer header's DSCP and ECN are the inner packet's (drivers/net/vxlan/vxlan_core.c, vxlan_xmit_one; RFC 6040). */
 const TOS_INHERIT = 1;
 
@@ -207,6 +208,8 @@ export function addVxlan(vxlan: Vxlan): Request {
           attribute(IFLA_VXLAN_TOS, u8(TOS_INHERIT)),
           attribute(IFLA_VXLAN_LEARNING, u8(0)),
           attribute(IFLA_VXLAN_PORT, u16be(vxlan.port)),
+          // Zero over IPv4 (RFC 7348, 5): what is inside has checksums of its own, and fewer network cards segment with it.
+          attribute(IFLA_VXLAN_UDP_CSUM, u8(0)),
         ),
       ),
     ]),
