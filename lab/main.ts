@@ -78,6 +78,7 @@ async function up(args: string[]): Promise<void> {
   writeState({ name: lab, store, hosts });
   step('making the image contiv/lab');
   const image = makeImage(lab);
+  image.catch(() => {}); // told where it is waited for; what fails before goes first
   step(`making ${count} hosts`);
   await makeSwitch(lab);
   fs.writeFileSync(`${namespaceFolder(lab)}/netmaster`, `http://${hosts[0]?.address}:${NETMASTER_PORT}`);

@@ -97,6 +97,9 @@ export function u32be(value: number): Buffer {
   return out;
 }
 export const text = (value: string): Buffer => Buffer.from(`${value}\0`);
+/** The other way round; '' where there is no such attribute. */
+export const readText = (value: Buffer | undefined): string =>
+  value === undefined ? '' : value.toString().replace(/\0.*$/s, '');
 
 /** Attributes by type; of several of one type the last. */
 export function readAttributes(bytes: Buffer): Map<number, Buffer> {
@@ -173,13 +176,8 @@ export function openNetlink(protocol: number = NETLINK_ROUTE): Netlink {
     const errno = -body.readInt32LE(0);
     if (errno === 0) return undefined;
     // With NETLINK_CAP_ACK only the request's header comes back, then attributes.
-    const detail =
-      (flags & NLM_F_ACK_TLVS) === 0
-        ? ''
-        : (readAttributes(body.subarray(4 + HEADER))
-            .get(NLMSGERR_ATTR_MSG)
-            ?.toString()
-            .replace(/\0.*$/s, '') ?? '');
+    const attributes = readAttributes(body.subarray(4 + HEADER));
+    const detail = (flags & NLM_F_ACK_TLVS) === 0 ? '' : readText(attributes.get(NLMSGERR_ATTR_MSG));
     return new NetlinkError(request.text, errno, detail);
   }
 

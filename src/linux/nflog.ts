@@ -11,6 +11,7 @@ import {
   NLM_F_ACK,
   NLM_F_REQUEST,
   readAttributes,
+  readText,
   u32be,
 } from './netlink.ts';
 
@@ -118,7 +119,7 @@ function readLogged(body: Buffer): LoggedPacket | undefined {
   return (
     packet && {
       ...packet,
-      prefix: attributes.get(NFULA_PREFIX)?.toString().replace(/\0.*$/s, '') ?? '',
+      prefix: readText(attributes.get(NFULA_PREFIX)),
       mark: attributes.get(NFULA_MARK)?.readUInt32BE() ?? 0,
     }
   );

@@ -13,6 +13,7 @@ import {
   nested,
   type Request,
   readAttributes,
+  readText,
   text,
   u8,
   u16be,
@@ -91,16 +92,16 @@ const IFLA_VXLAN_UDP_CSUM = 18;
 const TOS_INHERIT = 1;
 
 export function listLinks(netlink: Netlink): Link[] {
-  const body = Buffer.concat([linkHeader(0)]);
-  return netlink.dump({ type: RTM_GETLINK, flags: 0, body, text: 'link show' }).map(({ body }) => {
+  const all = { type: RTM_GETLINK, flags: 0, body: linkHeader(0), text: 'link show' };
+  return netlink.dump(all).map(({ body }) => {
     const attributes = readAttributes(body.subarray(16));
     const info = readAttributes(attributes.get(IFLA_LINKINFO) ?? EMPTY);
-    const kind = cString(info.get(IFLA_INFO_KIND));
+    const kind = readText(info.get(IFLA_INFO_KIND));
     const data = readAttributes(info.get(IFLA_INFO_DATA) ?? EMPTY);
     const local = data.get(IFLA_VXLAN_LOCAL) ?? data.get(IFLA_VXLAN_LOCAL6);
     return {
       index: body.readInt32LE(4),
-      name: cString(attributes.get(IFLA_IFNAME)),
+      name: readText(attributes.get(IFLA_IFNAME)),
       kind,
       mac: macText(attributes.get(IFLA_ADDRESS) ?? EMPTY),
       mtu: attributes.get(IFLA_MTU)?.readUInt32LE() ?? 0,
@@ -119,10 +120,6 @@ export function listLinks(netlink: Netlink): Link[] {
         : {}),
     };
   });
-}
-
-function cString(bytes: Buffer | undefined): string {
-  return bytes === undefined ? '' : bytes.toString('utf8').replace(/\0.*$/s, '');
 }
 
 export interface VethEnd {

@@ -18,6 +18,7 @@ import {
   nested,
   type Request,
   readAttributes,
+  readText,
   text,
   u32,
   u64,
@@ -50,8 +51,7 @@ function header(device: number, handle: number, parent: number, info = 0): Buffe
   return out;
 }
 
-const kindOf = (attributes: ReadonlyMap<number, Buffer>): string =>
-  attributes.get(TCA_KIND)?.toString('utf8').replace(/\0.*$/s, '') ?? '';
+const kindOf = (attributes: ReadonlyMap<number, Buffer>): string => readText(attributes.get(TCA_KIND));
 
 // ---- qdiscs
 

@@ -1,7 +1,6 @@
 import { asObject } from '../client/client.ts';
+import { VERSION } from '../model/version.ts';
 import type { Command } from './command.ts';
-
-export const VERSION = '2.0.0';
 
 export const command: Command = {
   name: 'version',

@@ -4,6 +4,7 @@ import { pino } from 'pino';
 import { GLOBAL_DEFAULTS } from '../model/global.ts';
 import { DEFAULT_TENANT } from '../model/tenant.ts';
 import { oneLine } from '../model/text.ts';
+import { VERSION } from '../model/version.ts';
 import { checkStoreSpec, openStore } from '../store/open.ts';
 import { trackAcknowledgements } from './acknowledgements.ts';
 import { createServer } from './api/server.ts';
@@ -11,7 +12,6 @@ import { decideCollection } from './endpoints.ts';
 import { openMirror, storeKey } from './mirror.ts';
 import { openWriter } from './writer.ts';
 
-const VERSION = '2.0.0';
 const USAGE = `netmaster: keeps the intent of a Contiv cluster and hands it to all hosts
 
 Usage: netmaster [flags]
@@ -116,12 +116,20 @@ if (options !== undefined) {
 
     await server.listen({ host: options.host === '' ? '0.0.0.0' : options.host, port: options.port });
     log.info({ store: options.store, revision: mirror.revision }, 'netmaster is ready');
-    const end = async (): Promise<void> => {
+    const close = async (): Promise<void> => {
       clearInterval(collecting);
       await server.close();
       await mirror.close();
       await store.close();
-      process.exit(0);
+    };
+    const end = (): void => {
+      close().then(
+        () => process.exit(0),
+        (error) => {
+          log.error({ err: error }, 'did not end cleanly');
+          process.exit(1);
+        },
+      );
     };
     process.once('SIGTERM', end);
     process.once('SIGINT', end);

@@ -12,6 +12,7 @@ import fs from 'node:fs';
 import type { Logger } from 'pino';
 import { connect } from '../client/client.ts';
 import type { WatchedObject } from '../client/protocol.ts';
+import { VERSION } from '../model/version.ts';
 import { answerLive } from './answers.ts';
 import { openAttachments } from './attachments.ts';
 import { openCompiler } from './compile/compile.ts';
@@ -44,7 +45,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const names = startNames({ dataplane, log });
   const intent = startIntent(
     client,
-    { name: options.host, underlay: underlay.address, version: '2.0.0' },
+    { name: options.host, underlay: underlay.address, version: VERSION },
     log,
   );
 

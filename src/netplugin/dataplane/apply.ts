@@ -53,7 +53,7 @@ import {
   type Question,
   readHits,
 } from './observe.ts';
-import { changedParts } from './parts.ts';
+import { changedParts, sameParts } from './parts.ts';
 import { message, type Pass, send } from './pass.ts';
 import { routerTable } from './ruleset.ts';
 import { openSandboxes } from './sandboxes.ts';
@@ -386,9 +386,6 @@ const linksDiffer = (before: Established, router: Router, exit: Exit | undefined
   before.exit !== exit ||
   !sameParts(before.router.tunnels, router.tunnels) ||
   !sameParts(before.router.ports, router.ports);
-
-const sameParts = (a: readonly object[], b: readonly object[]): boolean =>
-  a.length === b.length && a.every((part, i) => part === b[i]);
 
 /** Answers whether every entry could be written, and the endpoints' addresses that lead nowhere any more. */
 function establishEntries(

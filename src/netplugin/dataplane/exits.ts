@@ -4,6 +4,7 @@ import { setSysctl } from '../../linux/netns.ts';
 import * as route from '../../linux/route.ts';
 import { NFT_TABLE } from '../constants.ts';
 import type { HostState } from '../state.ts';
+import { sameParts } from './parts.ts';
 import { type Pass, send } from './pass.ts';
 import { hostTable } from './ruleset.ts';
 import { establishTable, type OpenTable } from './tables.ts';
@@ -72,4 +73,4 @@ export function establishExits(open: OpenExits, state: HostState, pass: Pass): v
 }
 
 const sameExits = (a: HostState, b: HostState): boolean =>
-  a.guarded === b.guarded && a.exits.length === b.exits.length && a.exits.every((e, i) => e === b.exits[i]);
+  a.guarded === b.guarded && sameParts(a.exits, b.exits);

@@ -17,3 +17,7 @@ export function changedParts<R>(before: ByPart<R>, after: ByPart<R>): { gone: R[
     [...from].filter(([part]) => !other.has(part)).map(([, value]) => value);
   return { gone: only(before, after), added: only(after, before) };
 }
+
+/** The very same parts, in the same order. */
+export const sameParts = (a: readonly object[], b: readonly object[]): boolean =>
+  a.length === b.length && a.every((part, i) => part === b[i]);
