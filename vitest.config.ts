@@ -10,6 +10,8 @@ export default defineConfig({
           include: ['src/**/*.test.ts', 'lab/**/*.test.ts', 'test/*.test.ts'],
           exclude: ['**/*.kernel.test.ts', '**/*.lab.test.ts'],
           testTimeout: 60_000,
+          // Many of them wait for processes and timers: one more than small machines have processors.
+          maxWorkers: 3,
         },
       },
       {

@@ -346,7 +346,7 @@ describe('netctl and a server that is no netmaster', () => {
       ['get', 'net'],
       ['get', 'host'],
       ['export'],
-      ['policy', 'trace', '--from', 'a', '--to', 'b'],
+      ['policy', 'trace', '--from', 'a', '--to', 'b', '--port', '80'],
       ['flows', '--denied'],
       ['app-profile', 'group-ls', 'x'],
       ['global', 'info'],
