@@ -15,9 +15,9 @@ interface Saved {
 export interface Attachments {
   readonly all: ReadonlyMap<string, Attachment>;
   readonly slots: ReadonlyMap<string, number>;
-  /** Durable when it returns. */
+  /** Durable when it returns; where it cannot be written it throws, and nothing has changed. */
   put(attachment: Attachment): void;
-  /** False where it was not there. */
+  /** False where it was not there. Where it cannot be written it throws, and is gone nevertheless: until a restart. */
   remove(endpoint: string): boolean;
 }
 
@@ -38,10 +38,17 @@ export function openAttachments(folder: string, pairs: number): Attachments {
     all,
     slots,
     put(attachment) {
-      const { tenantName } = attachment.endpoint;
+      const { tenantName, endpointID } = attachment.endpoint;
+      const before = all.get(endpointID);
       if (!slots.has(tenantName)) slots.set(tenantName, freeSlot(new Set(slots.values()), pairs));
-      all.set(attachment.endpoint.endpointID, attachment);
-      save();
+      all.set(endpointID, attachment);
+      try {
+        save();
+      } catch (error) {
+        if (before === undefined) all.delete(endpointID);
+        else all.set(endpointID, before);
+        throw error;
+      }
     },
     remove(endpoint) {
       if (!all.delete(endpoint)) return false;

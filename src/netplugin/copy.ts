@@ -72,7 +72,10 @@ export function openCopy(folder: string): Copy {
   };
 }
 
-/** A file that is not ours or broken is put aside: what was in it is listed anew. */
+/** SQLite's result codes for a file that is not ours or broken (sqlite3.h). */
+const BROKEN = new Set([11, 26]);
+
+/** A file that is not ours or broken is put aside: what was in it is listed anew. One on a full disk is kept. */
 function open(file: string): DatabaseSync {
   const attempt = (): DatabaseSync => {
     // Milliseconds: an earlier agent that is about to end may still write.
@@ -87,7 +90,9 @@ function open(file: string): DatabaseSync {
   };
   try {
     return attempt();
-  } catch {
+  } catch (error) {
+    const { errcode, message } = error as Error & { errcode?: number };
+    if (!BROKEN.has((errcode ?? 0) & 0xff)) throw new Error(`${file}: ${message}: is its disk full?`);
     for (const suffix of ['', '-wal', '-shm'])
       if (fs.existsSync(file + suffix)) fs.renameSync(file + suffix, `${file}.broken${suffix}`);
     return attempt();

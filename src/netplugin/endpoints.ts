@@ -77,7 +77,12 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
   const timer = setInterval(reconcile, RECONCILE_INTERVAL);
 
   async function detach(id: string): Promise<void> {
-    const had = attachments.remove(id);
+    const had = attachments.all.has(id);
+    try {
+      attachments.remove(id);
+    } catch (error) {
+      log.error({ err: error, endpoint: id }, 'endpoint removed, but not on disk');
+    }
     for (const listener of listeners) listener(id);
     if (had && converging.ready()) await converging.now();
     // Also for one that is not attached: a reserved address may hang on it.

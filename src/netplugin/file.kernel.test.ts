@@ -1,14 +1,30 @@
-import { beforeAll, expect, it } from 'vitest';
+/** The agent's state where the disk is full. */
+import fs from 'node:fs';
+import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { temporaryFolder } from '../../test/folder.ts';
 import { isolate, sh } from '../../test/isolation.ts';
+import { openAttachments } from './attachments.ts';
+import { openCopy } from './copy.ts';
 import { readJson, writeJson } from './file.ts';
+import type { Attachment } from './view.ts';
 
 beforeAll(isolate);
 
-it('a state file is the old one, whole, when the disk is full', () => {
+/** A folder on a disk of its own. */
+function disk(kilobytes: number): { folder: string; fill(): void; free(): void } {
   const folder = temporaryFolder();
-  sh(`mount -t tmpfs -o size=64k tmpfs ${folder}`);
-  try {
+  sh(`mount -t tmpfs -o size=${kilobytes}k tmpfs ${folder}`);
+  onTestFinished(() => void sh(`umount -l ${folder}`));
+  return {
+    folder,
+    fill: () => void sh(`dd if=/dev/zero of=${folder}/filling bs=1k 2>/dev/null || true`),
+    free: () => fs.rmSync(`${folder}/filling`),
+  };
+}
+
+describe('a full disk', () => {
+  it('leaves a state file the old one, whole', () => {
+    const { folder } = disk(64);
     const file = `${folder}/state.json`;
     writeJson(file, { kept: true });
     expect(() => writeJson(file, 'x'.repeat(100_000))).toThrow(/ENOSPC/);
@@ -16,7 +32,51 @@ it('a state file is the old one, whole, when the disk is full', () => {
     // The draft that filled it is written over.
     writeJson(file, { kept: false });
     expect(readJson(file)).toEqual({ kept: false });
-  } finally {
-    sh(`umount ${folder}`);
-  }
+  });
+
+  it('refuses an attachment, which then is not there; and lets one go', () => {
+    const { folder, fill, free } = disk(64);
+    const attachment = (endpointID: string, more: Partial<Attachment> = {}): Attachment => ({
+      endpoint: {
+        endpointID,
+        tenantName: 'default',
+        networkName: 'net1',
+        ipAddress: ['20.1.1.2'],
+        macAddress: '02:02:14:01:01:02',
+        homingHost: 'node1',
+        status: 'running',
+      },
+      phase: 'joining',
+      publications: [],
+      runtime: 'docker',
+      ...more,
+    });
+    const attachments = openAttachments(folder, 8);
+    attachments.put(attachment('ep1'));
+    attachments.put(attachment('ep2'));
+    fill();
+    expect(() => attachments.put(attachment('ep3'))).toThrow(/ENOSPC/);
+    expect(() => attachments.put(attachment('ep1', { phase: 'joined' }))).toThrow(/ENOSPC/);
+    expect(() => attachments.remove('ep2')).toThrow(/ENOSPC/);
+    expect([...attachments.all.values()].map((a) => [a.endpoint.endpointID, a.phase])).toEqual([
+      ['ep1', 'joining'],
+    ]);
+    free();
+    attachments.put(attachment('ep1', { phase: 'joined' }));
+    expect([...openAttachments(folder, 8).all.keys()]).toEqual(['ep1']);
+  });
+
+  it('does not cost the copy of what was declared', () => {
+    const { folder, fill, free } = disk(512);
+    const object = { kind: 'tenant', key: 'blue', object: { tenantName: 'blue' } };
+    const copy = openCopy(folder);
+    copy.save({ store: 's', revision: 7, underlays: new Map() }, [object], () => []);
+    copy.close();
+    fill();
+    expect(() => openCopy(folder)).toThrow(/view\.db: .* is its disk full/);
+    free();
+    const again = openCopy(folder);
+    onTestFinished(() => again.close());
+    expect(again.load()).toMatchObject({ revision: 7, objects: [object] });
+  });
 });

@@ -162,7 +162,12 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
         );
       const mac = given.MacAddress || macOf(ipv4);
       created.set(request.EndpointID, { network: request.NetworkID, addresses, mac });
-      save();
+      try {
+        save();
+      } catch (error) {
+        created.delete(request.EndpointID);
+        throw error;
+      }
       return { Interface: given.MacAddress ? {} : { MacAddress: mac } };
     },
     'NetworkDriver.EndpointOperInfo': (request: { EndpointID: string }) => {
@@ -233,6 +238,9 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
     'NetworkDriver.Leave': () => ({}),
     'NetworkDriver.DeleteEndpoint': async (request: { EndpointID: string }) => {
       await endpoints.detach(request.EndpointID);
+      // Last: a full disk must not keep the endpoint alive.
+      created.delete(request.EndpointID);
+      save();
       return {};
     },
     // Docker tells all drivers about other hosts where it runs a cluster of its own; netmaster tells us.
