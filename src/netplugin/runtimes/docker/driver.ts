@@ -238,9 +238,6 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
     'NetworkDriver.Leave': () => ({}),
     'NetworkDriver.DeleteEndpoint': async (request: { EndpointID: string }) => {
       await endpoints.detach(request.EndpointID);
-      // Last: a full disk must not keep the endpoint alive.
-      created.delete(request.EndpointID);
-      save();
       return {};
     },
     // Docker tells all drivers about other hosts where it runs a cluster of its own; netmaster tells us.
@@ -251,7 +248,12 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
   // Also where the container went without a word of Docker's.
   endpoints.onDetach((endpoint) => {
     publications.free(endpoint);
-    if (created.delete(endpoint)) save();
+    if (!created.delete(endpoint)) return;
+    try {
+      save();
+    } catch (error) {
+      log.error({ err: error, endpoint }, 'endpoint removed, but not on disk'); // a full disk must not keep it alive
+    }
   });
 
   function targetOf(dockerNetwork: string): Target {
