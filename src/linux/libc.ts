@@ -35,9 +35,13 @@ function checked<A extends unknown[]>(name: string, declaration: string): (...ar
   };
 }
 
-export const socket = checked<[domain: number, type: number, protocol: number]>(
+const makeSocket = checked<[domain: number, type: number, protocol: number]>(
   'socket',
   'int socket(int domain, int type, int protocol)',
+);
+const fcntl = checked<[fd: number, command: number, value: number]>(
+  'fcntl',
+  'int fcntl(int fd, int command, long value)',
 );
 export const bind = checked<[fd: number, address: Buffer, length: number]>(
   'bind',
@@ -57,6 +61,29 @@ export const recv = checked<[fd: number, data: Buffer, length: number, flags: nu
 );
 export const open = checked<[path: string, flags: number]>('open', 'int open(const char *path, int flags)');
 export const close = checked<[fd: number]>('close', 'int close(int fd)');
+/** From here on select(2) cannot wait for it: glibc ends the process (FD_SETSIZE). */
+export const LOW_DESCRIPTORS = 1024;
+const F_DUPFD_CLOEXEC = 1030;
+
+/**
+ * The same open file under a number that select(2) cannot use, so that the low ones are left to libnftables, which
+ * needs them. Where the process may not have so many files, the number stays.
+ */
+export function raised(fd: number): number {
+  let high: number;
+  try {
+    high = fcntl(fd, F_DUPFD_CLOEXEC, LOW_DESCRIPTORS);
+  } catch {
+    return fd;
+  }
+  close(fd);
+  return high;
+}
+
+/** Closed on exec. */
+export const socket = (domain: number, type: number, protocol: number): number =>
+  raised(makeSocket(domain, type, protocol));
+
 export const setns = checked<[fd: number, kind: number]>('setns', 'int setns(int fd, int kind)');
 export const unshare = checked<[flags: number]>('unshare', 'int unshare(int flags)');
 export const mount = checked<[source: string, target: string, type: string, flags: number, data: null]>(

@@ -1,4 +1,5 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import fs from 'node:fs';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { isolate } from '../../test/isolation.ts';
 import { createNamespace, deleteNamespace, inNamespace, namespacePath } from './netns.ts';
 import { type Nft, NftError, openNft } from './nftables.ts';
@@ -21,6 +22,22 @@ const elements = (set: string): unknown =>
   nft
     .list(`list set inet t ${set}`)
     .flatMap((item) => ('set' in item ? [(item.set as { elem?: unknown }).elem] : []))[0];
+
+it('works where the process has more files open than select(2) can wait for', () => {
+  const low = 1024;
+  const files: number[] = [];
+  // As many as there are: whoever comes next is above.
+  while ((files.at(-1) ?? 0) < low) files.push(fs.openSync('/dev/null', 'r'));
+  onTestFinished(() => {
+    for (const fd of files) fs.closeSync(fd);
+  });
+  // One that is held for it; then an error, where the process would have ended.
+  const one = openNft();
+  one.run('add table inet t');
+  expect(tables(one)).toEqual(['t']);
+  expect(openNft).toThrow(/file descriptors/);
+  one.close();
+});
 
 describe('run', () => {
   it('takes commands that list then shows', () => {

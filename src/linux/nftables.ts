@@ -3,6 +3,7 @@
  * one call are one transaction in the kernel. A context belongs to the namespace that it was opened in.
  */
 import koffi from 'koffi';
+import * as libc from './libc.ts';
 
 const lib = koffi.load('libnftables.so.1');
 const contextNew = lib.func('void *nft_ctx_new(uint32_t flags)');
@@ -30,7 +31,7 @@ export interface Nft {
 
 /** Opened in the thread's current namespace. */
 export function openNft(): Nft {
-  const context = contextNew(0);
+  const context = withLow(() => contextNew(0));
   if (context === null)
     throw new NftError('no nftables context: is nf_tables in this kernel, and is this root?');
   bufferOutput(context);
@@ -53,6 +54,41 @@ export function openNft(): Nft {
       const text = call(command);
       return text === '' ? [] : (JSON.parse(text) as { nftables: Record<string, unknown>[] }).nftables;
     },
-    close: () => contextFree(context),
+    close() {
+      contextFree(context);
+      holdLow();
+    },
   };
+}
+
+/**
+ * libnftables waits for its socket with select(2), and glibc ends a process that does so for a number of 1024 or more.
+ * Some low numbers are held until one is needed, however many files others open.
+ */
+const held: number[] = [];
+/** More than other threads can take in the moment when they are free. */
+const HELD = 8;
+
+function holdLow(): void {
+  while (held.length < HELD) {
+    const fd = libc.open('/dev/null', 0);
+    if (fd >= libc.LOW_DESCRIPTORS) {
+      libc.close(fd);
+      return;
+    }
+    held.push(fd);
+  }
+}
+
+/** Runs `make` when low numbers are free. */
+function withLow<T>(make: () => T): T {
+  holdLow();
+  if (held.length < HELD)
+    throw new NftError('no nftables context: the first 1024 file descriptors are taken');
+  for (const fd of held.splice(0)) libc.close(fd);
+  try {
+    return make();
+  } finally {
+    holdLow();
+  }
 }

@@ -14,6 +14,7 @@
  */
 import fs from 'node:fs';
 import { findByReply, forgetConnections } from '../../linux/conntrack.ts';
+import { raised } from '../../linux/libc.ts';
 import {
   type Listener,
   NETLINK_NETFILTER,
@@ -178,7 +179,7 @@ export function openApplier(): Applier {
         listener,
         unread: 0,
         nft,
-        fd: fs.openSync(file, 'r'),
+        fd: raised(fs.openSync(file, 'r')),
         table: { nft, netlink: netfilter },
       };
     });
