@@ -67,7 +67,7 @@ const F_DUPFD_CLOEXEC = 1030;
 
 /**
  * The same open file under a number that select(2) cannot use, so that the low ones are left to libnftables, which
- * needs them. Where the process may not have so many files, the number stays.
+ * needs them. Where the process may not have so many files, the number stays. Not for what Node opened: it keeps the number.
  */
 export function raised(fd: number): number {
   let high: number;

@@ -44,6 +44,16 @@ export function inNamespace<T>(file: string, use: () => T): T {
   }
 }
 
+/**
+ * A file descriptor of the namespace at this path, which the caller closes with closeNamespace. Not Node's: it closes
+ * by number what a worker opened by it, whoever has the number by then.
+ */
+export const openNamespace = (file: string): number => libc.raised(libc.open(file, O_RDONLY | O_CLOEXEC));
+
+export const closeNamespace = (fd: number): void => {
+  libc.close(fd);
+};
+
 /** Creates a namespace that `ip netns` lists too. EEXIST where there is one of this name. */
 export function createNamespace(name: string): void {
   const own = libc.open(OWN, O_RDONLY | O_CLOEXEC);

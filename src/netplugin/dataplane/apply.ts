@@ -12,9 +12,7 @@
  * The kernel's cost: one veth, two to four routes and neighbours and a few set elements a local endpoint, one route
  * and two set elements a remote endpoint, one neighbour and one forwarding entry a remote host and network.
  */
-import fs from 'node:fs';
 import { findByReply, forgetConnections } from '../../linux/conntrack.ts';
-import { raised } from '../../linux/libc.ts';
 import {
   type Listener,
   NETLINK_NETFILTER,
@@ -25,6 +23,7 @@ import {
 } from '../../linux/netlink.ts';
 import {
   bindPort,
+  closeNamespace,
   closeSocket,
   createNamespace,
   deleteNamespace,
@@ -33,6 +32,7 @@ import {
   nameNamespace,
   namespaceId,
   namespacePath,
+  openNamespace,
   setSysctl,
 } from '../../linux/netns.ts';
 import { openPacketLog, type PacketLog } from '../../linux/nflog.ts';
@@ -134,7 +134,7 @@ const SETTINGS: Readonly<Record<string, string>> = {
 /** Of the thread's current namespace, which is the host's. */
 export function openApplier(): Applier {
   const hostLink = openNetlink();
-  const hostNamespace = fs.openSync('/proc/thread-self/ns/net', 'r');
+  const hostNamespace = openNamespace('/proc/thread-self/ns/net');
   const exits: OpenExits = {
     netlink: hostLink,
     table: { nft: openNft(), netlink: openNetlink(NETLINK_NETFILTER) },
@@ -179,7 +179,7 @@ export function openApplier(): Applier {
         listener,
         unread: 0,
         nft,
-        fd: raised(fs.openSync(file, 'r')),
+        fd: openNamespace(file),
         table: { nft, netlink: netfilter },
       };
     });
@@ -193,7 +193,7 @@ export function openApplier(): Applier {
     router.listener.close();
     router.nft.close();
     router.log?.close();
-    fs.closeSync(router.fd);
+    closeNamespace(router.fd);
     routers.delete(router.name);
   }
 

@@ -1,3 +1,4 @@
+import fs from 'node:fs';
 import { afterEach, beforeAll, expect, it } from 'vitest';
 import { clean, inRouter, MAP, NOTHING, port, state } from '../../../test/hostState.ts';
 import { isolate } from '../../../test/isolation.ts';
@@ -24,6 +25,17 @@ it('closing leaves the kernel as it is, calls afterwards fail', async () => {
   expect(listNamespaces()).toEqual(['contiv-default']);
   expect(inRouter('ip route')).toContain('20.1.1.2');
   await expect(dataplane.apply(state({}))).rejects.toThrow('the data plane has ended');
+});
+
+it('closing leaves alone what others have opened since', async () => {
+  const dataplane = await startDataplane();
+  await dataplane.apply(state({}));
+  const files = Array.from({ length: 64 }, () => fs.openSync('/dev/null', 'r'));
+  await dataplane.close();
+  for (const fd of files) {
+    expect(() => fs.fstatSync(fd)).not.toThrow();
+    fs.closeSync(fd);
+  }
 });
 
 it('a call that fails is refused with its reason, and the worker goes on', async () => {
