@@ -1,5 +1,5 @@
 /**
- * Elements of nftables sets and maps straight by nfnetlink (linux/netfilter/nf_tables.h): what libnftables, which
+ * Elements of nftables sets and maps, and the generation of a rule set, straight by nfnetlink (linux/netfilter/nf_tables.h): what libnftables, which
  * reads its cache anew for each question, takes milliseconds for is one request of some microseconds here. Tables of
  * family inet. Keys are as the kernel's registers hold them: each field padded to 4 bytes, addresses and ports in network
  * byte order, marks in the host's.
@@ -8,7 +8,9 @@ import { attribute, listAttributes, type Netlink, nested, readAttributes, text }
 
 const NFNL_SUBSYS_NFTABLES = 10;
 const NFT_MSG_GETSETELEM = (NFNL_SUBSYS_NFTABLES << 8) | 13;
+const NFT_MSG_GETGEN = (NFNL_SUBSYS_NFTABLES << 8) | 16;
 const NFPROTO_INET = 1;
+const NFTA_GEN_ID = 1;
 const NFTA_SET_ELEM_LIST_TABLE = 1;
 const NFTA_SET_ELEM_LIST_SET = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS = 3;
@@ -87,4 +89,15 @@ function readElements(message: Buffer): SetElement[] {
       bytes: count(NFTA_COUNTER_BYTES),
     };
   });
+}
+
+/** Generation of the rule set of the socket's namespace: each transaction, whoever's, makes a new one. */
+export function readGeneration(netlink: Netlink): number {
+  const request = { type: NFT_MSG_GETGEN, flags: 0, body: Buffer.alloc(4), text: 'nft generation' };
+  const answer = netlink.get(request);
+  return (
+    readAttributes(answer?.body.subarray(4) ?? EMPTY)
+      .get(NFTA_GEN_ID)
+      ?.readUInt32BE() ?? 0
+  );
 }

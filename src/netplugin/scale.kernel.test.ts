@@ -7,11 +7,11 @@ import { isolate } from '../../test/isolation.ts';
 import type { WatchedObject } from '../client/protocol.ts';
 import { NETLINK_NETFILTER, openNetlink } from '../linux/netlink.ts';
 import { inNamespace, namespacePath } from '../linux/netns.ts';
+import { readGeneration } from '../linux/nftset.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import { openCompiler } from './compile/compile.ts';
 import { openApplier } from './dataplane/apply.ts';
 import { openPacker, openUnpacker } from './dataplane/parcel.ts';
-import { readGeneration } from './dataplane/tables.ts';
 import { type Attachment, type LocalHost, openView } from './view.ts';
 
 const HOSTS = 20;

@@ -2,10 +2,11 @@
 import { NETLINK_NETFILTER, openNetlink } from '../../linux/netlink.ts';
 import { inNamespace, namespaceId, setSysctl } from '../../linux/netns.ts';
 import { openNft } from '../../linux/nftables.ts';
+import { readGeneration } from '../../linux/nftset.ts';
 import type { Port } from '../state.ts';
 import { message, type Pass } from './pass.ts';
 import { containerTable, createCommands } from './ruleset.ts';
-import { readGeneration, readTable } from './tables.ts';
+import { readTable } from './tables.ts';
 
 export interface Sandboxes {
   /** Fine for a container that ends meanwhile. */

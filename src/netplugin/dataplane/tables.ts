@@ -3,26 +3,12 @@
  * one transaction; the kernel is read only when verifying, and only where its generation says that somebody else has
  * changed something (every transaction makes a new one: net/netfilter/nf_tables_api.c, nf_tables_commit).
  */
-import { type Netlink, readAttributes } from '../../linux/netlink.ts';
+import type { Netlink } from '../../linux/netlink.ts';
 import type { Nft } from '../../linux/nftables.ts';
+import { readGeneration } from '../../linux/nftset.ts';
 import { changedParts } from './parts.ts';
 import type { Pass } from './pass.ts';
 import { createCommands, type Elements, elementCommands, type Table } from './ruleset.ts';
-
-const NFNL_SUBSYS_NFTABLES = 10;
-const NFT_MSG_GETGEN = 16;
-const NFTA_GEN_ID = 1;
-
-/** Generation of the rule set of the socket's namespace (a netfilter socket). */
-export function readGeneration(netlink: Netlink): number {
-  const type = (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETGEN;
-  const answer = netlink.get({ type, flags: 0, body: Buffer.alloc(4), text: 'nft generation' });
-  return (
-    readAttributes(answer?.body.subarray(4) ?? Buffer.alloc(0))
-      .get(NFTA_GEN_ID)
-      ?.readUInt32BE() ?? 0
-  );
-}
 
 /** One table of one namespace. */
 export interface OpenTable {
