@@ -29,9 +29,12 @@ function open(command: string, args: readonly string[]): Session {
   };
 }
 const exec = (...command: string[]): Session => open(COMMAND, ['exec', 'node1', '--', ...command]);
-/** Under script(1), which gives it a terminal and passes its exit status on. */
+/**
+ * Under script(1), which gives it a terminal and passes its exit status on. `exec`: a shell that stays in front of it
+ * would end by Ctrl-C itself.
+ */
 const onTerminal = (command: string): Session =>
-  open('script', ['-qec', `${COMMAND} exec node1 -- ${command}`, '/dev/null']);
+  open('script', ['-qec', `exec ${COMMAND} exec node1 -- ${command}`, '/dev/null']);
 
 const TRAP = `trap 'echo got INT; exit 5' INT; trap 'echo got TERM; exit 6' TERM; echo ready; while :; do sleep 0.1; done`;
 
