@@ -95,6 +95,33 @@ export const umount2 = checked<[target: string, flags: number]>(
   'int umount2(const char *target, int flags)',
 );
 
+const bpfCall = checked<[number: number, command: number, attributes: Buffer, size: number]>(
+  'bpf',
+  'long syscall(long number, int command, void *attributes, unsigned int size)',
+);
+/** glibc has no function for it: by its number (asm/unistd.h). */
+const BPF_NUMBERS: Readonly<Record<string, number>> = { x64: 321, arm64: 280, riscv64: 280 };
+
+/** bpf(2). ENOSYS on a processor whose numbers are not known here. */
+export function bpf(command: number, attributes: Buffer): number {
+  const number = BPF_NUMBERS[process.arch];
+  if (number === undefined) throw new SyscallError('bpf', os.constants.errno.ENOSYS);
+  return bpfCall(number, command, attributes, attributes.length);
+}
+
+const clockResolution = checked<[clock: number, resolution: Buffer]>(
+  'clock_getres',
+  'int clock_getres(int clock, _Out_ void *resolution)',
+);
+const CLOCK_MONOTONIC_COARSE = 6;
+
+/** Of the kernel's clock (CONFIG_HZ): the coarse clocks go by its ticks (clock_getres(2)). */
+export function ticksPerSecond(): number {
+  const resolution = Buffer.alloc(16); // struct timespec
+  clockResolution(CLOCK_MONOTONIC_COARSE, resolution);
+  return Math.round(1e9 / Number(resolution.readBigInt64LE(8)));
+}
+
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const AF_NETLINK = 16;

@@ -4,7 +4,8 @@
  * tc_act/tc_mirred.h.
  *
  *   qdisc    what a device's packets queue in; `root` sends, `ingress` only holds filters for what arrives
- *   filter   of a qdisc; the one here matches every packet and redirects it to another device's root qdisc
+ *   filter   of a qdisc; those here match every packet: one redirects it to another device's root qdisc, one has an eBPF
+ *            program decide (bpf.ts)
  *
  * An IFB (drivers/net/ifb.c) gives back what was redirected to it from an ingress as received by the device that it
  * came from: a queue for what a device receives.
@@ -134,6 +135,19 @@ export function addIngress(device: number): Request {
   };
 }
 
+/** The kernel's other qdisc for what arrives, in the same place: it holds programs' filters as well, without a queue's lock. */
+export function addClassAction(device: number): Request {
+  return {
+    type: RTM_NEWQDISC,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    text: `qdisc add dev ${device} clsact`,
+    body: Buffer.concat([header(device, INGRESS_HANDLE, INGRESS), attribute(TCA_KIND, text('clsact'))]),
+  };
+}
+
+export const deleteClassAction = (device: number): Request =>
+  deleteQdisc({ device, kind: 'clsact', handle: INGRESS_HANDLE, parent: INGRESS });
+
 /** Its filters go with it, and what waits in it is lost. */
 export function deleteQdisc(qdisc: Qdisc): Request {
   return {
@@ -185,6 +199,8 @@ export interface Filter {
   readonly kind: string;
   /** Index of the device that every packet is redirected to; absent for a filter that does anything else. */
   readonly redirect?: number;
+  /** Number of the eBPF program that decides; absent for any other filter. */
+  readonly program?: number;
 }
 
 const ETH_P_ALL = 3;
@@ -197,8 +213,44 @@ const TCA_ACT_OPTIONS = 2;
 const TCA_MIRRED_PARMS = 2;
 const TC_ACT_STOLEN = 4;
 const TCA_EGRESS_REDIR = 1;
+/** For what arrives at a clsact qdisc (TC_H_MIN_INGRESS). */
+const ARRIVING = 0xfffffff2;
+const TCA_BPF_FD = 6;
+const TCA_BPF_NAME = 7;
+const TCA_BPF_FLAGS = 8;
+const TCA_BPF_ID = 11;
+const TCA_BPF_FLAG_ACT_DIRECT = 1;
 const SELECTOR = 16; // struct tc_u32_sel, before its keys
 const KEY = 16; // struct tc_u32_key: mask, value, offset, offset's mask
+
+/** Every protocol's packets, at the first priority. */
+function everyPacket(): number {
+  const protocol = Buffer.alloc(2);
+  protocol.writeUInt16BE(ETH_P_ALL);
+  return ((PRIORITY << 16) | protocol.readUInt16LE()) >>> 0;
+}
+
+/**
+ * Has a program (by its file descriptor) decide about what arrives at a device with a clsact qdisc, in place of the one
+ * that did: its answer is the action (linux/pkt_cls.h), -1 goes on as if there were no filter.
+ */
+export function setProgram(device: number, program: number, name: string): Request {
+  return {
+    type: RTM_NEWTFILTER,
+    flags: NLM_F_CREATE | NLM_F_REPLACE,
+    text: `filter replace dev ${device} ingress bpf ${name} direct-action`,
+    body: Buffer.concat([
+      header(device, 1, ARRIVING, everyPacket()),
+      attribute(TCA_KIND, text('bpf')),
+      nested(
+        TCA_OPTIONS,
+        attribute(TCA_BPF_FD, u32(program)),
+        attribute(TCA_BPF_NAME, text(name)),
+        attribute(TCA_BPF_FLAGS, u32(TCA_BPF_FLAG_ACT_DIRECT)),
+      ),
+    ]),
+  };
+}
 
 /**
  * A filter of an ingress qdisc, as `tc filter add dev X ingress protocol all u32 match u32 0 0 action mirred egress
@@ -212,14 +264,12 @@ export function addRedirect(device: number, to: number): Request {
   mirred.writeInt32LE(TC_ACT_STOLEN, 8);
   mirred.writeInt32LE(TCA_EGRESS_REDIR, 20);
   mirred.writeUInt32LE(to, 24);
-  const protocol = Buffer.alloc(2);
-  protocol.writeUInt16BE(ETH_P_ALL);
   return {
     type: RTM_NEWTFILTER,
     flags: NLM_F_CREATE | NLM_F_EXCL,
     text: `filter add dev ${device} ingress u32 redirect to ${to}`,
     body: Buffer.concat([
-      header(device, 0, INGRESS_HANDLE, ((PRIORITY << 16) | protocol.readUInt16LE()) >>> 0),
+      header(device, 0, INGRESS_HANDLE, everyPacket()),
       attribute(TCA_KIND, text('u32')),
       nested(
         TCA_OPTIONS,
@@ -237,13 +287,13 @@ export function addRedirect(device: number, to: number): Request {
   };
 }
 
-/** Of the device's ingress qdisc; none where it has no such. The kernel lists them by device only. */
+/** Of the device's ingress or clsact qdisc, for what arrives; none where it has no such. The kernel lists them by device only. */
 export function listFilters(netlink: Netlink, device: number): Filter[] {
   return netlink
     .dump({
       type: RTM_GETTFILTER,
       flags: 0,
-      body: header(device, 0, INGRESS_HANDLE),
+      body: header(device, 0, ARRIVING),
       text: `filter show dev ${device} ingress`,
     })
     .flatMap(({ body }) => {
@@ -254,7 +304,14 @@ export function listFilters(netlink: Netlink, device: number): Filter[] {
       // A filter's kind and its hash tables come as entries of their own.
       if (options.size === 0 || (kind === 'u32' && selector === undefined)) return [];
       const redirect = matchesAll(selector) ? redirectOf(options.get(TCA_U32_ACT)) : undefined;
-      return [{ kind, ...(redirect === undefined ? {} : { redirect }) } satisfies Filter];
+      const program = kind === 'bpf' ? options.get(TCA_BPF_ID)?.readUInt32LE() : undefined;
+      return [
+        {
+          kind,
+          ...(redirect === undefined ? {} : { redirect }),
+          ...(program === undefined ? {} : { program }),
+        } satisfies Filter,
+      ];
     });
 }
 

@@ -114,7 +114,7 @@ const CHANGES: [string, WatchedObject, object][] = [
   [
     'an endpoint of another host',
     { kind: 'endpoint', key: 'new', object: { ...endpoint(5000, 10), endpointID: 'new' } },
-    { parts: 1, writes: 3, reads: 0, transactions: 1 },
+    { parts: 1, writes: 4, reads: 0, transactions: 1 },
   ],
 ];
 

@@ -43,6 +43,13 @@ import { DENIED_LOG, NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { Exit, HostState, Router } from '../state.ts';
 import { type Entry, listEntries, routerEntries } from './entries.ts';
 import { establishExits, type OpenExits } from './exits.ts';
+import {
+  closeFastPath,
+  establishFastPath,
+  FAST_PATH_SETTINGS,
+  type FastPath,
+  removeFastPath,
+} from './fastpath.ts';
 import { endedBy } from './forget.ts';
 import type { ApplyReport, NameserverSockets, OriginalDestination } from './index.ts';
 import { deleteLinks, establishLinks } from './links.ts';
@@ -77,6 +84,7 @@ interface OpenRouter {
   readonly nft: Nft;
   readonly fd: number;
   readonly table: OpenTable;
+  fastPath?: FastPath;
   /** Where denied packets are read; while there are rule sets, and nobody else has taken it. */
   log?: PacketLog;
   established?: Established;
@@ -129,6 +137,7 @@ const SETTINGS: Readonly<Record<string, string>> = {
   'net/ipv6/conf/default/accept_ra': '0',
   'net/ipv6/conf/default/accept_dad': '0',
   'net/ipv6/conf/default/dad_transmits': '0',
+  ...FAST_PATH_SETTINGS,
 };
 
 /** Of the thread's current namespace, which is the host's. */
@@ -142,6 +151,7 @@ export function openApplier(): Applier {
   const routers = new Map<string, OpenRouter>();
   const sandboxes = openSandboxes();
   let first = true;
+  let fastPaths: 'untried' | 'some' | 'none' = 'untried';
 
   function openRouter(name: string, pass: Pass): OpenRouter {
     const file = namespacePath(name);
@@ -193,6 +203,7 @@ export function openApplier(): Applier {
     router.listener.close();
     router.nft.close();
     router.log?.close();
+    if (router.fastPath !== undefined) closeFastPath(router.fastPath);
     closeNamespace(router.fd);
     routers.delete(router.name);
   }
@@ -206,6 +217,7 @@ export function openApplier(): Applier {
   }
 
   function establishRouter(router: Router, exit: Exit | undefined, pass: Pass): void {
+    const writes = pass.writes;
     const open = openRouter(router.namespace, pass);
     if (router.ruleSets.length > 0) openLog(open);
     // Rules first: a device that appears is never without its guard.
@@ -238,7 +250,30 @@ export function openApplier(): Applier {
       read || before === undefined || !sameParts(before.router.ports, router.ports)
         ? limitBandwidth(open, router, links, before?.limits, pass)
         : before.limits;
+    if (fastPaths !== 'none') speedUp(open, router, links, { read, changed: pass.writes !== writes }, pass);
     open.established = { router, exit, links, entries, limits, complete };
+  }
+
+  /** Without it all goes on, slower. Where the kernel cannot do it, that is said once. */
+  function speedUp(
+    open: OpenRouter,
+    router: Router,
+    links: readonly route.Link[],
+    how: { readonly read: boolean; readonly changed: boolean },
+    pass: Pass,
+  ): void {
+    try {
+      open.fastPath = establishFastPath(open.netlink, router, links, open.fastPath, how, pass);
+      fastPaths = 'some';
+    } catch (error) {
+      if (fastPaths === 'untried') fastPaths = 'none';
+      const known = open.fastPath;
+      delete open.fastPath;
+      pass.failed.push({
+        message: `${open.name}: no fast path for established connections: ${message(error)}`,
+      });
+      removeFastPath(open.netlink, known);
+    }
   }
 
   /** Answers what is established. */

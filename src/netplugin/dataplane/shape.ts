@@ -156,7 +156,7 @@ export function establishLimits(
   }
   send(changes);
 
-  // Whatever else is on a port or is an IFB was a limit, or is somebody else's.
+  // Whatever else is on a port, but for the fast path's qdisc, or is an IFB was a limit, or is somebody else's.
   const limited = new Set(wanted.map((l) => l.device));
   const removals: Request[] = [];
   const removed = (name: string, what: string): void => {
@@ -166,7 +166,7 @@ export function establishLimits(
   for (const link of links)
     if (PORT.test(link.name) && !limited.has(link.name))
       for (const qdisc of [find(link, traffic.INGRESS), find(link, traffic.ROOT)])
-        if (qdisc !== undefined) {
+        if (qdisc !== undefined && qdisc.kind !== 'clsact') {
           removed(link.name, `${qdisc.kind} of`);
           removals.push(traffic.deleteQdisc(qdisc));
         }
