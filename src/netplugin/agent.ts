@@ -41,7 +41,9 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const guarded = await findGuarded(options.netmasters);
   const client = connect({ urls: options.netmasters });
   const attachments = openAttachments(options.stateDir, options.transitPairs);
-  const dataplane = await startDataplane();
+  const dataplane = await startDataplane((cause) =>
+    log.error({ err: cause }, 'the thread that owns the kernel has ended: the next pass starts another'),
+  );
   const names = startNames({ dataplane, log });
   const intent = startIntent(
     client,
