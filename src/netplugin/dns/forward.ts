@@ -6,6 +6,9 @@ import type { Upstream } from './upstreams.ts';
 
 /** Milliseconds for one resolver: a client asks again after 5 s (resolv.conf(5)). */
 const TIMEOUT = 2000;
+/** Bytes (RFC 1035 4.1.1, 2.3.4). */
+const HEADER = 12;
+const MAX_LABEL = 63;
 
 /** The first answer of the resolvers in turn; undefined where none answers. The client's protocol is kept. */
 export async function forward(
@@ -26,10 +29,29 @@ export async function forward(
   return undefined;
 }
 
-/** It is an answer and has the query's id (RFC 5452); that the one who was asked sent it is the socket's care. */
+/** It is an answer to this query (RFC 5452 9.1): its id, its question. That the one who was asked sent it is the socket's care. */
 function matches(answer: Buffer, query: Buffer): boolean {
+  if (answer.length < HEADER || answer.readUInt16BE(0) !== query.readUInt16BE(0)) return false;
+  if (((answer[2] as number) & 0x80) === 0) return false;
+  const questions = answer.readUInt16BE(4);
+  // Servers that know no EDNS0 may refuse without the question (RFC 2671 5.3): no more than a failure is forged so.
+  if (questions === 0) return ((answer[3] as number) & 15) !== 0;
+  return questions === 1 && sameQuestion(answer, query);
+}
+
+/** Of the query it is known that it has one question. */
+function sameQuestion(answer: Buffer, query: Buffer): boolean {
+  let at = HEADER;
+  for (let label = query[at]; label !== undefined && label > 0 && label <= MAX_LABEL; label = query[at])
+    at += 1 + label;
+  const name = at + 1;
+  const end = name + 4; // type and class
+  const lower = (bytes: Buffer): string =>
+    bytes.toString('latin1', HEADER, name).replace(/[A-Z]/g, (c) => c.toLowerCase());
   return (
-    answer.length >= 12 && answer.readUInt16BE(0) === query.readUInt16BE(0) && ((answer[2] ?? 0) & 0x80) !== 0
+    answer.length >= end &&
+    lower(answer) === lower(query) &&
+    answer.compare(query, name, end, name, end) === 0
   );
 }
 

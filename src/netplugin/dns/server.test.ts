@@ -144,10 +144,10 @@ const truncated = (bytes: Buffer): boolean => ((bytes[2] ?? 0) & 2) !== 0;
 const addresses = (bytes: Buffer): string[] =>
   (packet.decode(bytes).answers ?? []).map((a) => (a as { data: string }).data);
 
-/** An upstream resolver that answers with its own address, or as `respond` says. */
+/** An upstream resolver that answers with its own address, or as `respond` says; several by UDP only. */
 async function upstream(
   data: string,
-  respond: (query: Buffer) => Buffer | undefined = (bytes) => {
+  respond: (query: Buffer) => Buffer | readonly Buffer[] | undefined = (bytes) => {
     const { id = 0, questions = [] } = packet.decode(bytes);
     return packet.encode({
       type: 'response',
@@ -163,15 +163,13 @@ async function upstream(
   const udp = dgram.createSocket('udp4').bind({ fd: udp4 });
   udp.on('message', (bytes, from) => {
     asked.push(Buffer.from(bytes));
-    const answer = respond(bytes);
-    if (answer !== undefined) udp.send(answer, from.port, from.address);
+    for (const answer of [respond(bytes) ?? []].flat()) udp.send(answer, from.port, from.address);
   });
   const tcp = net
     .createServer((socket) => {
       socket.on('error', () => socket.destroy());
       socket.on('data', (chunk) => {
-        const answer = respond(chunk.subarray(2));
-        if (answer !== undefined) socket.end(framed(answer));
+        for (const answer of [respond(chunk.subarray(2)) ?? []].flat()) socket.end(framed(answer));
       });
     })
     .listen({ fd: tcp4 });
@@ -418,6 +416,82 @@ describe('a name that is not ours', () => {
     expect(addresses(await askUdp(serve({ upstreams: [forger, up] }), query('example.org')))).toEqual([
       '203.0.113.9',
     ]);
+  });
+
+  describe('asked of an upstream', () => {
+    const answerTo = (bytes: Buffer, data: string, more: Partial<packet.Packet> = {}): Buffer => {
+      const { id = 0, questions = [] } = packet.decode(bytes);
+      const name = questions[0]?.name ?? '';
+      return packet.encode({
+        type: 'response',
+        id,
+        questions,
+        answers: [{ type: 'A', name, ttl: 60, data }],
+        ...more,
+      });
+    };
+    const asked: packet.Question = { type: 'A', name: 'example.org' };
+    const otherQuestions: readonly (readonly packet.Question[])[] = [
+      [{ ...asked, name: 'example.net' }],
+      [{ ...asked, name: 'www.example.org' }],
+      [{ ...asked, name: 'org' }],
+      [{ ...asked, type: 'AAAA' }],
+      [{ ...asked, class: 'CH' }],
+      [asked, asked],
+      [],
+    ];
+
+    it('waits for the answer to its own question', async () => {
+      const up = await upstream('', (bytes) => [
+        ...otherQuestions.map((questions) => answerTo(bytes, '192.0.2.66', { questions: [...questions] })),
+        answerTo(bytes, '192.0.2.66').subarray(0, HEADER + 5),
+        answerTo(bytes, '203.0.113.9'),
+      ]);
+      expect(addresses(await askUdp(serve({ upstreams: [up] }), query('example.org')))).toEqual([
+        '203.0.113.9',
+      ]);
+    });
+
+    it('by TCP goes to the next where the answer is to another question', async () => {
+      const forgers = await Promise.all(
+        otherQuestions.map((questions) =>
+          upstream('', (bytes) => answerTo(bytes, '192.0.2.66', { questions: [...questions] })),
+        ),
+      );
+      const port = serve({ upstreams: [...forgers, await upstream('203.0.113.9')] });
+      const [answer = Buffer.alloc(0)] = await askTcp(port, [framed(query('example.org'))], 1);
+      expect(addresses(answer)).toEqual(['203.0.113.9']);
+    });
+
+    it('takes the question in other case, but a type that looks like a letter as it is', async () => {
+      const up = await upstream('', (bytes) => {
+        const [question] = packet.decode(bytes).questions ?? [];
+        if (question?.type !== 'A')
+          return [
+            Buffer.from(bytes)
+              .fill(0x80, 2, 3)
+              .fill(97, bytes.length - 3, bytes.length - 2),
+            Buffer.from(bytes).fill(0x81, 2, 3),
+          ];
+        return answerTo(bytes, '203.0.113.9', { questions: [{ ...asked, name: 'eXample.ORG' }] });
+      });
+      const port = serve({ upstreams: [up] });
+      expect(addresses(await askUdp(port, query('Example.org')))).toEqual(['203.0.113.9']);
+      const https = query('example.org');
+      https[https.length - 3] = 65; // RFC 9460
+      expect((await askUdp(port, https))[2]).toBe(0x81);
+    });
+
+    it('takes a refusal without the question', async () => {
+      const up = await upstream('', (bytes) => {
+        const refusal = Buffer.from(bytes.subarray(0, HEADER)).fill(0, 4);
+        refusal[2] = 0x80;
+        refusal[3] = FORMERR;
+        return refusal;
+      });
+      const answer = await askUdp(serve({ upstreams: [up] }), query('example.org', edns(1232)));
+      expect(rcode(answer)).toBe(FORMERR);
+    });
   });
 
   it('fails where no upstream answers, or there is none', async () => {
