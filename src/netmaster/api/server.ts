@@ -4,7 +4,6 @@
  */
 import swagger from '@fastify/swagger';
 import { Type } from '@sinclair/typebox';
-import { Value } from '@sinclair/typebox/value';
 import fastify, {
   type FastifyInstance,
   type FastifyReply,
@@ -23,7 +22,7 @@ import {
   type WriteAnswer,
 } from '../../client/protocol.ts';
 import { type Endpoint, EndpointSchema } from '../../model/endpoint.ts';
-import { checkHost, HOST_TTL, type Host, HostSchema } from '../../model/host.ts';
+import { checkHost, type Host, HostSchema } from '../../model/host.ts';
 import type { Kind } from '../../model/kind.ts';
 import { KINDS, keyOf, kindByCollection, kindByName } from '../../model/kinds.ts';
 import { shown } from '../../model/text.ts';
@@ -32,8 +31,9 @@ import type { Acknowledgements } from '../acknowledgements.ts';
 import { decideApply, exportSet, readSet } from '../apply.ts';
 import { decideEndpoint, decideEndpointRemoval, decideRelease, decideReserve } from '../endpoints.ts';
 import { trackFlows } from '../flows.ts';
+import { openHosts } from '../hosts.ts';
 import { decideWrite, present, readObject, refuse, remove, type WriteMode } from '../intent.ts';
-import { type Mirror, storeKey } from '../mirror.ts';
+import type { Mirror } from '../mirror.ts';
 import { operOf, presentEndpoint } from '../oper.ts';
 import { Refusal } from '../problem.ts';
 import { openQuestions } from '../questions.ts';
@@ -311,7 +311,7 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
   }
 
   function routeAgents(api: FastifyInstance): void {
-    const leases = new Map<string, string>();
+    const hosts = openHosts({ store, mirror, writer });
     const tags = ['agent'];
 
     api.get('/api/v1/hosts', { schema: { tags } }, async () => mirror.list<Host>('host'));
@@ -321,24 +321,7 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
       if (host.name !== name) throw new Refusal(400, `host ${name}: the body says ${host.name}`, 'name');
       const problem = checkHost(host);
       if (problem !== undefined) refuse(problem);
-      const twin = mirror.list<Host>('host').find((h) => h.name !== name && h.underlay === host.underlay);
-      if (twin !== undefined)
-        throw new Refusal(
-          409,
-          `host ${name}: underlay ${host.underlay} is host ${twin.name}'s already`,
-          'underlay',
-        );
-      const lease = leases.get(name);
-      const alive = lease !== undefined && (await store.renew(lease));
-      if (!alive || !Value.Equal(mirror.get<Host>('host', name), host)) {
-        const granted = alive ? (lease as string) : await store.grant(HOST_TTL);
-        leases.set(name, granted);
-        await writer.write(() => ({
-          checks: [],
-          writes: [{ key: storeKey('host', name), value: host, lease: granted }],
-          answer: undefined,
-        }));
-      }
+      await hosts.beat(host);
       return { store: store.id, revision: mirror.revision } satisfies HostAnswer;
     });
     api.post(

@@ -1,0 +1,73 @@
+import { expect, it, onTestFinished } from 'vitest';
+import { closeCluster, openCluster } from '../../test/cluster.ts';
+import type { Host } from '../model/host.ts';
+import { type Hosts, openHosts } from './hosts.ts';
+import type { Mirror } from './mirror.ts';
+
+const NODE1: Host = { name: 'node1', underlay: '192.168.1.1', version: '2.0.0' };
+
+interface Opened {
+  readonly hosts: Hosts;
+  readonly mirror: Mirror;
+  /** Of the store, in the order in which they were granted. */
+  readonly leases: string[];
+  revoke(lease: string): Promise<void>;
+}
+
+async function open(): Promise<Opened> {
+  const parts = await openCluster();
+  onTestFinished(() => closeCluster(parts));
+  const { store, mirror } = parts;
+  const leases: string[] = [];
+  const counting = {
+    renew: store.renew,
+    async grant(ttl: number) {
+      const lease = await store.grant(ttl);
+      leases.push(lease);
+      return lease;
+    },
+  };
+  return { hosts: openHosts({ ...parts, store: counting }), mirror, leases, revoke: store.revoke };
+}
+
+it('heartbeats of a host that overlap get one lease', async () => {
+  const { hosts, mirror, leases } = await open();
+  await Promise.all([NODE1, NODE1, NODE1, NODE1].map(hosts.beat));
+  expect(leases).toHaveLength(1);
+  expect(mirror.list('host')).toEqual([NODE1]);
+});
+
+it('so do those that come when the lease has just ended', async () => {
+  const { hosts, mirror, leases, revoke } = await open();
+  await hosts.beat(NODE1);
+  await revoke(leases[0] as string);
+  await Promise.all([NODE1, NODE1, NODE1].map(hosts.beat));
+  expect(leases).toHaveLength(2);
+  expect(mirror.list('host')).toEqual([NODE1]);
+});
+
+it('a heartbeat writes only what has changed, on the same lease', async () => {
+  const { hosts, mirror, leases } = await open();
+  await hosts.beat(NODE1);
+  const { revision } = mirror;
+  await hosts.beat(NODE1);
+  expect(mirror.revision).toBe(revision);
+  const moved = { ...NODE1, underlay: '192.168.1.9' };
+  await hosts.beat(moved);
+  expect(mirror.list('host')).toEqual([moved]);
+  expect(leases).toHaveLength(1);
+});
+
+it('of two hosts that come at once with one underlay only one is taken, and the other when that has gone', async () => {
+  const { hosts, mirror, leases, revoke } = await open();
+  const node2 = { ...NODE1, name: 'node2' };
+  const outcomes = await Promise.allSettled([NODE1, node2].map(hosts.beat));
+  expect(outcomes).toMatchObject([
+    { status: 'fulfilled' },
+    { reason: { message: "host node2: underlay 192.168.1.1 is host node1's already" } },
+  ]);
+  expect(mirror.list('host')).toEqual([NODE1]);
+  await revoke(leases[0] as string);
+  await hosts.beat(node2);
+  expect(mirror.list('host')).toEqual([node2]);
+});
