@@ -1,4 +1,4 @@
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type Journal, noJournal, openEngine } from './engine.ts';
 import { CompactedError } from './store.ts';
 
@@ -68,4 +68,16 @@ describe('journal', () => {
     const watch = store.watch('', 1000, new AbortController().signal)[Symbol.asyncIterator]();
     await expect(watch.next()).rejects.toThrow(CompactedError);
   });
+});
+
+it('a lease has its whole time again when the process was stopped for longer, and ends then', async () => {
+  const store = openEngine(noJournal());
+  onTestFinished(() => store.close());
+  const lease = await store.grant(2);
+  await store.transact([], [{ key: '/a', value: 1, lease }]);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5000);
+  for (let turn = 0; turn < 3; turn++) await new Promise((done) => setTimeout(done, 0));
+  expect(await store.get('/a')).toMatchObject({ value: 1 });
+  expect(await store.renew(lease)).toBe(true);
+  await vi.waitFor(async () => expect(await store.get('/a')).toBeUndefined(), { timeout: 20_000 });
 });

@@ -20,6 +20,8 @@ import {
 
 /** Transactions that a watcher may be behind. */
 const HISTORY = 10_000;
+/** Milliseconds between looks at the clock. */
+const TICK = 1000;
 
 export interface Lease {
   readonly id: string;
@@ -133,6 +135,15 @@ export function openEngine(journal: Journal): Store {
     return live;
   }
 
+  // Stopped, or kept from its timers by anything else, this process could hear nobody: as after a restart.
+  let ticked = performance.now();
+  const ticking = setInterval(() => {
+    const now = performance.now();
+    if (now - ticked > 2 * TICK) for (const lease of leases.values()) lease.timer.refresh();
+    ticked = now;
+  }, TICK);
+  ticking.unref();
+
   // After a restart each lease has its whole time again: that we were away is no host's fault.
   for (const lease of image.leases) hold(lease);
   for (const { key, lease } of image.entries) {
@@ -208,6 +219,7 @@ export function openEngine(journal: Journal): Store {
     async close() {
       if (closed) return;
       closed = true;
+      clearInterval(ticking);
       for (const lease of leases.values()) clearTimeout(lease.timer);
       for (const watcher of watchers) watcher.wake();
       journal.close();
