@@ -61,6 +61,14 @@ it('a call that fails is refused with its reason, and the worker goes on', async
   await dataplane.close();
 });
 
+function isBpf(link: string): boolean {
+  try {
+    return fs.readlinkSync(link).startsWith('anon_inode:bpf-');
+  } catch {
+    return false; // the one that read the folder
+  }
+}
+
 describe('a thread that ends by itself', () => {
   const RULES: RuleSet = {
     id: 7,
@@ -173,7 +181,10 @@ describe('a thread that ends by itself', () => {
     const sockets = (): number => inRouter('cat /proc/net/netlink').split('\n').length;
     await dataplane.apply(judged());
     const [before] = await dataplane.observe();
-    const first = { log: logged(), sockets: sockets() };
+    const programs = (): number =>
+      fs.readdirSync('/proc/self/fd').filter((fd) => isBpf(`/proc/self/fd/${fd}`)).length;
+    const first = { log: logged(), sockets: sockets(), programs: programs() };
+    expect(first.programs).toBe(4); // three maps and a program
     expect(first.log).toBeDefined();
     await die(mortal);
     expect(logged()).toBeUndefined();
@@ -181,6 +192,7 @@ describe('a thread that ends by itself', () => {
     const [after] = await dataplane.observe();
     expect(logged()).toBeDefined();
     expect(sockets()).toBe(first.sockets);
+    expect(programs()).toBe(first.programs);
     expect(after?.table).not.toBe(before?.table); // its counters are 0 again
     await dataplane.apply(NOTHING);
     expect(listNamespaces()).toEqual([]);

@@ -5,9 +5,15 @@
 import fs from 'node:fs';
 import { closeSocket, inNamespace, namespaceId, namespacePath } from '../../linux/netns.ts';
 
-/** Netlink sockets in these routers, and the namespaces themselves: only the thread that owns the kernel has any. */
+/** Of the fast path, as proc(5) names them. */
+const BPF = ['anon_inode:bpf-map', 'anon_inode:bpf-prog'];
+
+/**
+ * Netlink sockets in these routers, the namespaces themselves, programs and their maps: only the thread that owns the
+ * kernel has any.
+ */
 export function closeLeftovers(routers: Iterable<string>): void {
-  const left = new Set<string>();
+  const left = new Set<string>(BPF);
   for (const name of routers) {
     const file = namespacePath(name);
     const id = namespaceId(file);
