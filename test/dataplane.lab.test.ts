@@ -84,6 +84,41 @@ describe('between containers', () => {
     }
   });
 
+  it('goes past the routers once a connection is established, between hosts and within one', async () => {
+    await run('node1', 'eve', 'one');
+    const router = (host: string, command: string): Promise<string> =>
+      must(host, 'ip', 'netns', 'exec', 'contiv-default', 'sh', '-c', command);
+    const forwarded = async (host: string): Promise<number> => {
+      const [names = '', values = ''] = (await router(host, 'grep ^Ip: /proc/net/snmp')).split('\n');
+      return Number(values.split(' ')[names.split(' ').indexOf('ForwDatagrams')]);
+    };
+    /** Received by the containers' veths and the tunnel: what either way takes. */
+    const received = async (host: string): Promise<number> => {
+      const devices = await router(host, "grep -E '(ct.*|vx100):' /proc/net/dev");
+      return devices
+        .split('\n')
+        .map((line) => Number(line.trim().split(/[:\s]+/)[2]))
+        .reduce((sum, packets) => sum + packets, 0);
+    };
+    for (const [host, name, hosts] of [
+      ['node2', 'bob', ['node1', 'node2']],
+      ['node1', 'eve', ['node1']],
+    ] as const) {
+      await docker(host, 'exec', '-d', name, 'iperf3', '-s', '-1');
+      await until('server', async () => (await inside(host, name, 'netstat', '-ltn')).out.includes(':5201'));
+      const before = await Promise.all(
+        hosts.map(async (h) => [await forwarded(h), await received(h)] as const),
+      );
+      await docker('node1', 'exec', 'ann', 'iperf3', '-c', name, '-n', '20M');
+      for (const [i, h] of hosts.entries()) {
+        const [byRouter = 0, packets = 0] = before[i] ?? [];
+        expect((await received(h)) - packets).toBeGreaterThan(300);
+        expect((await forwarded(h)) - byRouter).toBeLessThan(30);
+      }
+    }
+    await docker('node1', 'rm', '-f', 'eve');
+  });
+
   it('does not reach an address that nobody has, on any way', async () => {
     const capture = background('outside', 'tcpdump', '-lnni', 'eth0', 'host 10.2.0.99 or host 10.1.0.99');
     await until('capture', async () => capture.lines.some((l) => l.includes('listening on')));
