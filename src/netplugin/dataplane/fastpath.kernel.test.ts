@@ -165,6 +165,25 @@ const DENY: RuleSet = {
   decisions: [{ group: 0, protocol: 6, rule: 1, action: 'deny', key: 'default:nothing:1' }],
 };
 
+describe('a kernel that does not tell its types', () => {
+  it('has no fast path, which is said once, and all else goes on', async () => {
+    const file = '/sys/kernel/btf/vmlinux';
+    sh(`mount --bind /dev/null ${file}`);
+    try {
+      const applier = openApplier();
+      const given = state({ ports: [port(2), port(3), port(4)], remotes: [] });
+      const { failed } = applier.apply(given, { verify: false });
+      expect(failed.map((f) => f.message)).toEqual([
+        expect.stringContaining('no fast path for established connections'),
+      ]);
+      containers(applier);
+      expect(await through(() => exchange(connection(v4), 10))).toBeGreaterThanOrEqual(20);
+    } finally {
+      sh(`umount ${file}`);
+    }
+  });
+});
+
 describe('an established connection', () => {
   it.each([
     ['IPv4', v4],
@@ -255,6 +274,21 @@ describe('the router’s way is gone by', () => {
     containers(openApplier(), more);
     const pair = connection(v4);
     expect(await through(() => exchange(pair, 10))).toBeGreaterThanOrEqual(20);
+  });
+
+  it('what is too long for the way, so that the sender is told', async () => {
+    containers(openApplier());
+    for (const n of [2, 3]) inBox(n, () => sh('ip link set eth0 mtu 3000'));
+    const [client, server] = connection(v4);
+    const refused = (): string => inRouter('nstat -asz IpFragFails');
+    expect(refused()).toMatch(/IpFragFails +0 /);
+    // Many segments of 2,948 bytes in one packet, which the veth lets in.
+    const sent = Buffer.alloc(20_000, 'x');
+    send(client, sent, sent.length, 0);
+    let arrived = 0;
+    while (arrived < sent.length) arrived += (await arriving(server))?.length ?? Number.NaN;
+    expect(arrived).toBe(sent.length);
+    expect(refused()).toMatch(/IpFragFails +[1-9]/);
   });
 
   it('what a container sends in the name of another, which does not arrive', async () => {

@@ -24,7 +24,7 @@
  */
 import { addressBytes, addressText, macBytes } from '../../linux/address.ts';
 import * as bpf from '../../linux/bpf.ts';
-import { readKernelTypes } from '../../linux/btf.ts';
+import { type KernelTypes, readKernelTypes } from '../../linux/btf.ts';
 import { assemble, type Register, reg, type Size } from '../../linux/ebpf.ts';
 import { ticksPerSecond } from '../../linux/libc.ts';
 import type { Netlink } from '../../linux/netlink.ts';
@@ -55,6 +55,7 @@ const ADDRESS = 16;
  *   8  MAC address of the container or of the other host's tunnels
  *  14  1 for an endpoint on another host
  *  16  MAC address that its packets come from: of the device, or of this host's tunnels
+ *  22  the device's MTU
  *
  * A flow: the same of the receiver, but
  *   4  generation in which it was found out
@@ -67,6 +68,7 @@ const NETWORK = 4;
 const MAC = 8;
 const REMOTE = 14;
 const SENDER_MAC = 16;
+const MTU = 22;
 const GENERATION = 4;
 const OVER = 24;
 /** A host's busiest connections of one tenant, in each direction: others are found out again more often. */
@@ -93,6 +95,8 @@ const REDIRECT = 23;
 const PULL_DATA = 39;
 const JIFFIES64 = 118;
 const REDIRECT_PEER = 155;
+const CHECK_MTU = 163;
+const BPF_MTU_CHK_SEGS = 1;
 const TC_ACT_UNSPEC = -1;
 // linux/netfilter/nf_conntrack_common.h
 const IPS_ASSURED = 1 << 2;
@@ -134,6 +138,7 @@ const OPTIONS_SIZE = 12;
 const OPTIONS = -80;
 const NOW = -88;
 const VALUE = -120;
+const LENGTH = -128;
 
 interface Maps {
   readonly endpoints: number;
@@ -141,9 +146,13 @@ interface Maps {
   readonly generation: number;
 }
 
+/** Read once: the kernel stays the same. */
+let types: KernelTypes | undefined;
+
 /** The program for these maps. Throws where the kernel lacks what it takes. */
 function program({ endpoints, flows, generation }: Maps): Buffer {
-  const kernel = readKernelTypes([lookup, release], [status, timeout]);
+  types ??= readKernelTypes([lookup, release], [status, timeout]);
+  const kernel = types;
   const need = (found: ReadonlyMap<string, number>, name: string): number => {
     const number = found.get(name);
     if (number === undefined) throw new Error(`the kernel has no ${name}`);
@@ -239,6 +248,9 @@ function program({ endpoints, flows, generation }: Maps): Buffer {
   p.call(JIFFIES64).load(4, 1, receiver, OVER).subtract(1, reg(0)).jump('s<=', 1, 0, 'unknown');
 
   p.label('forward');
+  // Too long for the device, unless it is many packets in one (GSO): the router says so to the sender.
+  p.load(4, 1, skb, SKB_LENGTH).add(1, -ETHERNET).load(2, 2, receiver, MTU).jump('>', 1, reg(2), 'measure');
+  p.label('fits');
   p.load(4, 1, receiver, MAC).store(4, data, 0, reg(1));
   p.load(2, 1, receiver, MAC + 4).store(2, data, 4, reg(1));
   p.load(4, 1, receiver, SENDER_MAC).store(4, data, 6, reg(1));
@@ -246,6 +258,10 @@ function program({ endpoints, flows, generation }: Maps): Buffer {
   p.load(4, 1, receiver, DEVICE).set(2, 0).load(2, 3, receiver, REMOTE).jump('!=', 3, 0, 'tunnel');
   p.call(REDIRECT_PEER).exit();
   p.label('tunnel').call(REDIRECT).exit();
+
+  p.label('measure').store(4, stack, LENGTH, 0).set(1, reg(skb)).load(4, 2, receiver, DEVICE);
+  at(3, LENGTH);
+  p.set(4, 0).set(5, BPF_MTU_CHK_SEGS).call(CHECK_MTU).jump('==', 0, 0, 'fits').go('pass');
 
   p.label('unknown');
   findEndpoint(sender, SENDER);
@@ -359,6 +375,7 @@ function entryOf(place: Place, device: route.Link): Buffer {
   macBytes(place.mac).copy(value, MAC);
   value.writeUInt16LE(place.network === undefined ? 1 : 0, REMOTE);
   macBytes(device.mac).copy(value, SENDER_MAC);
+  value.writeUInt16LE(device.mtu, MTU);
   return value;
 }
 
