@@ -1,9 +1,10 @@
 /**
  * Does what runs equal the kernel, DNS and netmaster? Starts from what Docker says is running and asks the others
- * by means of their own: ip, bridge and nft in the routers, REST at netmaster, dig from the containers' side. Nothing is
+ * by means of their own: ip, bridge, nft, tc and bpftool in the routers, REST at netmaster, dig from the containers' side. Nothing is
  * taken from netplugin.
  */
 import { parseArgs } from 'node:util';
+import ipaddr from 'ipaddr.js';
 import { run, tryRun } from './shell.ts';
 import { type LabHost, NETMASTER_PORT, onHost, readState } from './state.ts';
 
@@ -85,7 +86,11 @@ async function compare(lab: string): Promise<{ differences: string[]; containers
     services.push({ ...s, vip: Oper.serviceVip });
   }
   for (const n of networks) await compareAddresses(n, running, services, rest, differences);
-  const declared: Declared = { services, judged: await judgedGroups(rest) };
+  const declared: Declared = {
+    services,
+    judged: await judgedGroups(rest),
+    profiled: await profiledGroups(rest),
+  };
   for (const host of state.hosts) {
     await compareKernel(lab, host, state.hosts, running, declared, differences);
     await compareNames(lab, host, running, differences);
@@ -98,6 +103,27 @@ interface Declared {
   readonly services: readonly Service[];
   /** `default:web in`: groups whose policies have rules of that direction. */
   readonly judged: ReadonlySet<string>;
+  /** `default:web`: groups whose packets are shaped or marked. */
+  readonly profiled: ReadonlySet<string>;
+}
+
+async function profiledGroups(rest: <T>(path: string) => Promise<T>): Promise<Set<string>> {
+  const groups =
+    await rest<{ tenantName: string; groupName: string; netProfile?: string }[]>('/api/v1/endpointGroups/');
+  const profiles =
+    await rest<{ tenantName: string; profileName: string; bandwidth?: string; DSCP?: number }[]>(
+      '/api/v1/netprofiles/',
+    );
+  const acting = new Set(
+    profiles
+      .filter((p) => p.bandwidth || p.DSCP !== undefined)
+      .map((p) => `${p.tenantName}:${p.profileName}`),
+  );
+  return new Set(
+    groups
+      .filter((g) => acting.has(`${g.tenantName}:${g.netProfile}`))
+      .map((g) => `${g.tenantName}:${g.groupName}`),
+  );
 }
 
 async function judgedGroups(rest: <T>(path: string) => Promise<T>): Promise<Set<string>> {
@@ -209,7 +235,7 @@ async function compareKernel(
   host: LabHost,
   hosts: readonly LabHost[],
   running: readonly Running[],
-  { services, judged }: Declared,
+  { services, judged, profiled }: Declared,
   out: string[],
 ): Promise<void> {
   const at = (...command: string[]): Promise<string> => run(...onHost(lab, host.name, ...command));
@@ -265,9 +291,8 @@ async function compareKernel(
       }
     for (const a of hostRoutes.keys()) out.push(`${where}: route to ${a}, which nobody has`);
 
-    const links = (JSON.parse(await at('ip', '-n', ns, '-j', 'link')) as { ifname: string }[]).map(
-      (l) => l.ifname,
-    );
+    const devices = JSON.parse(await at('ip', '-n', ns, '-j', 'link')) as Device[];
+    const links = devices.map((l) => l.ifname);
     const ports = links.filter((l) => l.startsWith('ct'));
     if (ports.length !== local.length)
       out.push(`${where}: ${ports.length} ports for ${local.length} containers`);
@@ -347,6 +372,8 @@ async function compareKernel(
           out,
         );
     }
+    const fast = local.filter((r) => !profiled.has(`${r.tenant}:${r.group}`));
+    await compareFastPath(where, at, ns, devices, { fast, remote }, out);
     const own = JSON.parse(await at('ip', '-n', ns, '-j', '-4', 'addr', 'show', 'dev', 'lo')) as {
       addr_info: { local: string }[];
     }[];
@@ -354,6 +381,80 @@ async function compareKernel(
       if (s.tenantName === tenant && !own[0]?.addr_info.some((a) => a.local === s.vip))
         out.push(`${where}: no address ${s.vip} of service ${s.serviceName}`);
   }
+}
+
+interface Device {
+  readonly ifindex: number;
+  readonly ifname: string;
+}
+
+/**
+ * One program at each tunnel and at the port of each container that is not shaped or marked, and its map leads to those and
+ * to the other hosts' containers.
+ */
+async function compareFastPath(
+  where: string,
+  at: (...command: string[]) => Promise<string>,
+  ns: string,
+  devices: readonly Device[],
+  { fast, remote }: { readonly fast: readonly Running[]; readonly remote: readonly Running[] },
+  out: string[],
+): Promise<void> {
+  const json = async (...command: string[]) => JSON.parse(await at('ip', 'netns', 'exec', ns, ...command));
+  const programs = new Set<number>();
+  let ports = 0;
+  for (const { ifname } of devices.filter((d) => /^(ct|vx)/.test(d.ifname))) {
+    const filters = (await json('tc', '-j', 'filter', 'show', 'dev', ifname, 'ingress')) as {
+      kind: string;
+      options?: { prog?: { id: number } };
+    }[];
+    const ids = filters.flatMap((f) => (f.kind === 'bpf' && f.options?.prog ? [f.options.prog.id] : []));
+    if (ids.length > 1) out.push(`${where}: ${ids.length} programs at ${ifname}`);
+    if (ids.length === 0 && ifname.startsWith('vx')) out.push(`${where}: no program at ${ifname}`);
+    if (ids.length === 1 && ifname.startsWith('ct')) ports++;
+    for (const id of ids) programs.add(id);
+  }
+  if (ports !== fast.length) out.push(`${where}: ${ports} ports with a program, ${fast.length} wanted`);
+  const [id, ...more] = programs;
+  if (more.length > 0) out.push(`${where}: programs ${[...programs].join(', ')}, not one`);
+  if (id === undefined) return;
+  const { map_ids: maps } = (await json('bpftool', '-j', 'prog', 'show', 'id', `${id}`)) as {
+    map_ids: number[];
+  };
+  const have = new Map<string, string>();
+  for (const map of maps) {
+    const { name } = (await json('bpftool', '-j', 'map', 'show', 'id', `${map}`)) as { name: string };
+    if (name !== 'contiv_ends') continue;
+    const entries = await json('bpftool', '-j', 'map', 'dump', 'id', `${map}`);
+    for (const { key, value } of entries as { key: string[]; value: string[] }[]) {
+      const bytes = Buffer.from(value.map(Number));
+      const device = devices.find((d) => d.ifindex === bytes.readUInt32LE(0))?.ifname ?? 'nowhere';
+      const mac = bytes.toString('hex', 8, 14).replaceAll(/(..)(?=.)/g, '$1:');
+      have.set(
+        Buffer.from(key.map(Number)).toString('hex'),
+        device.startsWith('vx') ? 'tunnel' : `${device.slice(0, 2)} ${mac}`,
+      );
+    }
+  }
+  for (const [list, leads] of [
+    [fast, (r: Running) => `ct ${r.mac}`],
+    [remote, () => 'tunnel'],
+  ] as const)
+    for (const r of list)
+      for (const address of r.addresses) {
+        const key = addressKey(address);
+        if (have.get(key) !== leads(r))
+          out.push(`${where}: fast path to ${address} of ${r.container}: ${have.get(key) ?? 'none'}`);
+        have.delete(key);
+      }
+  for (const key of have.keys()) out.push(`${where}: fast path to ${key}, which nobody has`);
+}
+
+/** 16 bytes in hexadecimal; IPv4 mapped. */
+function addressKey(address: string): string {
+  const parsed = ipaddr.parse(address);
+  const six = parsed instanceof ipaddr.IPv4 ? parsed.toIPv4MappedAddress() : parsed;
+  return Buffer.from(six.toByteArray()).toString('hex');
 }
 
 type Mapped = readonly (readonly [Concat | string, Concat | number])[];

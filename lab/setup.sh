@@ -11,6 +11,7 @@ want() { command -v "$1" >/dev/null 2>&1 || [ -e "$1" ] || need="$need $2"; }
 want busybox busybox-static
 want ip iproute2
 want nft nftables
+want bpftool bpftool
 want iptables iptables
 want nsenter util-linux
 want curl curl

@@ -429,6 +429,11 @@ describe('an entry changed by hand', () => {
         ),
       () => '10.7.0.202',
     ],
+    [
+      'the fast path taken from a device',
+      () => router('tc', 'qdisc', 'del', 'dev', device, 'clsact'),
+      () => `fast path: restored ${device}`,
+    ],
     ['a deleted way out', () => router('ip', 'link', 'del', 'uplink'), () => 'uplink was gone'],
     [
       'a flushed chain of the host’s',

@@ -263,12 +263,12 @@ export function openNetlink(protocol: number = NETLINK_ROUTE): Netlink {
   };
 }
 
-/** RTMGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE (linux/rtnetlink.h). */
-const ROUTE_GROUPS = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400;
+/** RTMGRP_LINK, _NEIGH, _TC, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE (linux/rtnetlink.h). */
+const ROUTE_GROUPS = 0x1 | 0x4 | 0x8 | 0x10 | 0x40 | 0x100 | 0x400;
 
 export interface Listener {
   /**
-   * Whether links, addresses, routes, neighbours or forwarding entries have changed since the last call otherwise than
+   * Whether links, addresses, routes, neighbours, forwarding entries, qdiscs or filters have changed since the last call otherwise than
    * by requests from the port; true also where the kernel does not say by whom, or messages were lost.
    */
   heard(port: number): boolean;
