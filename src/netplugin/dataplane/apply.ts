@@ -137,7 +137,6 @@ const SETTINGS: Readonly<Record<string, string>> = {
   'net/ipv6/conf/default/accept_ra': '0',
   'net/ipv6/conf/default/accept_dad': '0',
   'net/ipv6/conf/default/dad_transmits': '0',
-  ...FAST_PATH_SETTINGS,
 };
 
 /** Of the thread's current namespace, which is the host's. */
@@ -263,6 +262,12 @@ export function openApplier(): Applier {
     pass: Pass,
   ): void {
     try {
+      // They are there with conntrack, which a module of the kernel's may bring with the first rule that needs it.
+      if (open.fastPath === undefined)
+        inNamespace(`/proc/self/fd/${open.fd}`, () => {
+          for (const [key, value] of Object.entries(FAST_PATH_SETTINGS))
+            if (setSysctl(key, value)) pass.writes++;
+        });
       open.fastPath = establishFastPath(open.netlink, router, links, open.fastPath, how, pass);
       fastPaths = 'some';
     } catch (error) {

@@ -333,6 +333,13 @@ describe('the applier', () => {
     expect(await through(() => exchange(pair))).toBe(0);
   });
 
+  it('takes the old program from a container that is marked by then', async () => {
+    const ports = containers(openApplier());
+    const marked = ports.map((p) => ({ ...p, dscp: 10 }));
+    applied(openApplier(), state({ ports: marked, remotes: [] }));
+    expect(program()).toBe('');
+  });
+
   it('makes room for more endpoints than there were', async () => {
     const applier = openApplier();
     const ports = containers(applier);

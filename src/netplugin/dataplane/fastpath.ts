@@ -464,26 +464,15 @@ export function establishFastPath(
   const kept = before !== undefined && endpoints <= before.room ? before : undefined;
   const open = kept ?? openFastPath(endpoints);
   const where = `${router.namespace}: fast path`;
-  if (kept !== undefined && read) readPlaces(kept, where, pass);
-  writePlaces(open, places, links, read, pass);
-  if (read || open.links !== links) {
-    const fast = new Set([...router.tunnels, ...router.ports.filter(isFast)].map((d) => d.device));
-    const shaped = new Set(router.ports.flatMap((p) => (p.limit === undefined ? [] : [p.device])));
-    const wanted = links.filter((link) => fast.has(link.name));
-    if (read) open.devices = readFilters(netlink, open, links, before?.devices, where, pass);
-    // Where a limit came, its own qdisc has taken the place (shape.ts).
-    const stray = links.filter((l) => open.devices.has(l.index) && !fast.has(l.name) && !shaped.has(l.name));
-    send(
-      netlink,
-      stray.map((l) => traffic.deleteClassAction(l.index)),
-      pass,
-      where,
-      GONE,
-    );
-    open.devices = attach(netlink, open, wanted, where, pass);
-    open.links = links;
+  try {
+    if (kept !== undefined && read) readPlaces(kept, where, pass);
+    writePlaces(open, places, links, read, pass);
+    if (read || open.links !== links) writeFilters(netlink, open, router, links, read, where, pass);
+    if (changed || pass.writes !== writes) forgetFlows(open);
+  } catch (error) {
+    if (kept === undefined) closeFastPath(open);
+    throw error;
   }
-  if (changed || pass.writes !== writes) forgetFlows(open);
   if (kept === undefined && before !== undefined) closeFastPath(before);
   return open;
 }
@@ -550,43 +539,81 @@ function writePlaces(
   open.places = places;
 }
 
-/** Indices of the devices that this program runs at; whatever else is in its place goes. */
+/** The program runs at the tunnels and at the ports that are not shaped or marked, and nowhere else. */
+function writeFilters(
+  netlink: Netlink,
+  open: FastPath,
+  router: Router,
+  links: readonly route.Link[],
+  read: boolean,
+  where: string,
+  pass: Pass,
+): void {
+  const fast = new Set([...router.tunnels, ...router.ports.filter(isFast)].map((d) => d.device));
+  const shaped = new Set(router.ports.flatMap((p) => (p.limit === undefined ? [] : [p.device])));
+  const before = open.devices;
+  const { running, held } = read
+    ? readFilters(netlink, open, links, where, pass)
+    : { running: before, held: before };
+  for (const { index, name } of links)
+    if (fast.has(name) && before.has(index) && !running.has(index))
+      pass.repaired.push(`${where}: restored ${name}`);
+  // Where a limit came, its own qdisc has taken the place (shape.ts).
+  const stray = links.filter((l) => held.has(l.index) && !fast.has(l.name) && !shaped.has(l.name));
+  send(
+    netlink,
+    stray.map((link) => traffic.deleteClassAction(link.index)),
+    pass,
+    where,
+    GONE,
+  );
+  const wanted = links.filter((link) => fast.has(link.name));
+  open.devices = attach(netlink, open.program, wanted, running, where, pass);
+  open.links = links;
+}
+
+/**
+ * Indices of the devices at which this program runs alone, and of all that have a qdisc for programs. A single other one,
+ * of an agent before this, may stay until it is replaced; what else is in its place goes.
+ */
 function readFilters(
   netlink: Netlink,
   { id }: FastPath,
   links: readonly route.Link[],
-  known: ReadonlySet<number> | undefined,
   where: string,
   pass: Pass,
-): Set<number> {
-  const names = new Map(links.filter((l) => /^(ct|vx)/.test(l.name)).map((l) => [l.index, l.name]));
+): { running: Set<number>; held: Set<number> } {
+  const ours = new Set(links.filter((l) => /^(ct|vx)/.test(l.name)).map((l) => l.index));
   const running = new Set<number>();
+  const held = new Set<number>();
   for (const { kind, device } of traffic.listQdiscs(netlink)) {
-    if (kind !== 'clsact' || !names.has(device)) continue;
-    const filters = traffic.listFilters(netlink, device);
-    if (filters.length === 1 && filters[0]?.program === id) running.add(device);
+    if (kind !== 'clsact' || !ours.has(device)) continue;
+    const [filter, ...more] = traffic.listFilters(netlink, device);
+    if (more.length === 0 && filter?.program === id) running.add(device);
+    if (more.length === 0 && filter?.kind === 'bpf') held.add(device);
     else send(netlink, [traffic.deleteClassAction(device)], pass, where, GONE);
   }
-  for (const index of known ?? [])
-    if (names.has(index) && !running.has(index)) pass.repaired.push(`${where}: restored ${names.get(index)}`);
-  return running;
+  return { running, held };
 }
 
-/** Has the program run at these devices too; answers the indices of all at which it does. */
+/** Has the program run at these devices; answers the indices of those at which it does. */
 function attach(
   netlink: Netlink,
-  { devices, program }: FastPath,
+  program: number,
   wanted: readonly route.Link[],
+  already: ReadonlySet<number>,
   where: string,
   pass: Pass,
 ): Set<number> {
   const running = new Set<number>();
   for (const { index } of wanted) {
-    if (!devices.has(index)) {
-      const errors = netlink.batch([traffic.addClassAction(index), traffic.setProgram(index, program, NAME)]);
+    if (!already.has(index)) {
+      // The qdisc may be there: only whether the program could be set says something.
+      const [, error] = netlink.batch([
+        traffic.addClassAction(index),
+        traffic.setProgram(index, program, NAME),
+      ]);
       pass.writes += 2;
-      // The qdisc may be there, with the program of an agent before this one.
-      const error = errors[1];
       if (error !== undefined) {
         if (!GONE.includes(error.code)) pass.failed.push({ message: `${where}: ${error.message}` });
         continue;
