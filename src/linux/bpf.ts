@@ -22,6 +22,8 @@ const MAP_TYPES: Readonly<Record<MapType, number>> = { hash: 1, array: 2, lru: 9
 const BPF_F_NO_PREALLOC = 1;
 const BPF_PROG_TYPE_SCHED_CLS = 3;
 const LOG_SIZE = 1 << 18;
+/** A signal breaks off the verifier (kernel/bpf/verifier.c, do_check): that of a child that ended, say. */
+const LOAD_ATTEMPTS = 5;
 /** Kernel functions may be called only by programs that say so. */
 const LICENSE = Buffer.from('Dual MIT/GPL\0');
 
@@ -109,8 +111,16 @@ export function loadProgram(name: string, code: Buffer): number {
       attributes(0, 0),
       named(name),
     ]);
+  const load = (attempts: number): number => {
+    try {
+      return libc.bpf(BPF_PROG_LOAD, attr(0));
+    } catch (error) {
+      if (attempts === 1 || (error as libc.SyscallError).errno !== os.constants.errno.EAGAIN) throw error;
+      return load(attempts - 1);
+    }
+  };
   try {
-    return libc.raised(libc.bpf(BPF_PROG_LOAD, attr(0)));
+    return libc.raised(load(LOAD_ATTEMPTS));
   } catch (error) {
     try {
       libc.close(libc.bpf(BPF_PROG_LOAD, attr(1)));
