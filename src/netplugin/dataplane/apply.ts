@@ -250,6 +250,8 @@ export function openApplier(): Applier {
         ? limitBandwidth(open, router, links, before?.limits, pass)
         : before.limits;
     if (fastPaths !== 'none') speedUp(open, router, links, { read, changed: pass.writes !== writes }, pass);
+    // An agent before this one may have had one, whose map nobody keeps up to date any more.
+    else if (before === undefined) removeFastPath(open.netlink, undefined);
     open.established = { router, exit, links, entries, limits, complete };
   }
 

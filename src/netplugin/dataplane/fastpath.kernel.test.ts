@@ -4,7 +4,7 @@
 import path from 'node:path';
 import koffi from 'koffi';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { applied, clean, inRouter, port, remotes, state } from '../../../test/hostState.ts';
+import { applied, BLUE, clean, inRouter, port, remotes, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { ethernet, udp } from '../../../test/packet.ts';
 import { addressBytes } from '../../linux/address.ts';
@@ -182,6 +182,29 @@ describe('a kernel that does not tell its types', () => {
       sh(`umount ${file}`);
     }
   });
+
+  it('leaves nothing in force that an agent before had', () => {
+    const file = '/sys/kernel/btf/vmlinux';
+    sh(`mount --bind /dev/null ${file}`);
+    try {
+      const given = state({ remotes: [] }, BLUE);
+      openApplier().apply(given, { verify: false });
+      const shown = (): string[] =>
+        ['default', 'blue'].map((tenant) =>
+          inNamespace(namespacePath(`contiv-${tenant}`), () => sh('tc qdisc show')),
+        );
+      for (const [tenant, { device }] of [
+        ['default', port(2)],
+        ['blue', port(7)],
+      ] as const)
+        inNamespace(namespacePath(`contiv-${tenant}`), () => sh(`tc qdisc add dev ${device} clsact`));
+      for (const qdiscs of shown()) expect(qdiscs).toContain('clsact');
+      openApplier().apply(given, { verify: false });
+      for (const qdiscs of shown()) expect(qdiscs).not.toContain('clsact');
+    } finally {
+      sh(`umount ${file}`);
+    }
+  });
 });
 
 describe('an established connection', () => {
@@ -349,6 +372,26 @@ describe('the applier', () => {
     expect(program()).not.toBe(before);
     expect(await through(() => exchange(pair))).toBe(0);
     expect(applied(applier, state({ ports, remotes: remotes(3000) }), true)).toMatchObject({ writes: 0 });
+  });
+
+  it('leaves no old program where a container is marked as there are more endpoints', () => {
+    const applier = openApplier();
+    const ports = containers(applier);
+    expect(program()).toContain('contiv_fast');
+    const marked = ports.map((p) => (p.device === port(2).device ? { ...p, dscp: 10 } : p));
+    applied(applier, state({ ports: marked, remotes: remotes(3000) }));
+    expect(program()).toBe('');
+  });
+
+  it('knows a container that has moved here once its old host has told that it went', async () => {
+    const applier = openApplier();
+    const ports = containers(applier);
+    const [away] = remotes(1);
+    if (away === undefined) throw new Error('none');
+    applied(applier, state({ ports, remotes: [{ ...away, address: v4(3) }] }), true);
+    applied(applier, state({ ports, remotes: [] }));
+    const pair = connection(v4);
+    expect(await through(() => exchange(pair))).toBe(0);
   });
 
   it('follows a container that gets a limit, and loses it again', async () => {

@@ -467,7 +467,9 @@ export function establishFastPath(
   try {
     if (kept !== undefined && read) readPlaces(kept, where, pass);
     writePlaces(open, places, links, read, pass);
-    if (read || open.links !== links) writeFilters(netlink, open, router, links, read, where, pass);
+    // What the one before had is where it was.
+    const unknown = read || kept === undefined;
+    if (unknown || open.links !== links) writeFilters(netlink, open, router, links, unknown, where, pass);
     if (changed || pass.writes !== writes) forgetFlows(open);
   } catch (error) {
     if (kept === undefined) closeFastPath(open);
@@ -522,6 +524,15 @@ function writePlaces(
     const same = !all && samePlace(old.get(place.address), place);
     if (same) old.delete(place.address);
     else if (device !== undefined) wanted.set(place.address, entryOf(place, device).toString('hex'));
+  }
+  // What went with one part may be in another that was there before: a container that moved is in two for a while.
+  const lost = all ? [] : [...old.keys()].filter((address) => !wanted.has(address));
+  if (lost.length > 0) {
+    const addresses = new Set(lost);
+    for (const place of [...places.values()].flat()) {
+      const device = addresses.has(place.address) ? byName.get(place.device) : undefined;
+      if (device !== undefined) wanted.set(place.address, entryOf(place, device).toString('hex'));
+    }
   }
   const known = all ? present : old;
   const gone = [...known.keys()].filter((address) => present.has(address) && !wanted.has(address));
@@ -615,7 +626,7 @@ function attach(
       ]);
       pass.writes += 2;
       if (error !== undefined) {
-        if (!GONE.includes(error.code)) pass.failed.push({ message: `${where}: ${error.message}` });
+        if (error.code !== 'ENODEV') pass.failed.push({ message: `${where}: ${error.message}` });
         continue;
       }
     }
