@@ -27,8 +27,14 @@ const LOAD_ATTEMPTS = 5;
 /** Kernel functions may be called only by programs that say so. */
 const LICENSE = Buffer.from('Dual MIT/GPL\0');
 
+type Field = number | bigint | Buffer;
+
+/** An address keeps no buffer alive: this does, until the next command. */
+const addressed: { fields?: readonly Field[] } = {};
+
 /** union bpf_attr of one command: numbers of 4 bytes, and bigints or buffers (their addresses) of 8. */
-function attributes(...fields: readonly (number | bigint | Buffer)[]): Buffer {
+function attributes(...fields: readonly Field[]): Buffer {
+  if (fields.some(Buffer.isBuffer)) addressed.fields = fields;
   return Buffer.concat(
     fields.map((field) => {
       const bytes = Buffer.alloc(typeof field === 'number' ? 4 : 8);

@@ -265,6 +265,26 @@ describe('an established connection', () => {
     await expect.poll(entries).toMatch(/ tcp +6 (\d|10) /);
   });
 
+  it.each([
+    ['a reset', true],
+    ['its end', false],
+  ])('begins anew from the same ports at once after %s', async (_, reset) => {
+    containers(openApplier());
+    const pair = connection(v4);
+    await exchange(pair, 500);
+    if (reset) {
+      send(pair[1], MESSAGE, MESSAGE.length, 0);
+      await pause(50);
+    }
+    // The server first: the client's port is free then.
+    for (const fd of open.splice(0).toReversed()) close(fd);
+    await pause(50);
+    const again = connection(v4);
+    await exchange(again);
+    await pause(150);
+    expect(await through(() => exchange(again))).toBe(0);
+  });
+
   it('goes the router’s way, which renews its entry, where half of the time of that is over', async () => {
     containers(openApplier());
     inRouter('echo 200000 > /proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established');
