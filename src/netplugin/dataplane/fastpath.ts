@@ -405,9 +405,9 @@ export function closeFastPath({ maps, program }: FastPath): void {
 
 /** Has every packet go the router's way: a map that is not kept up to date would lead astray. */
 export function removeFastPath(netlink: Netlink, open: FastPath | undefined): void {
+  if (open !== undefined) closeFastPath(open);
   const stale = traffic.listQdiscs(netlink).filter((qdisc) => qdisc.kind === 'clsact');
   netlink.batch(stale.map(traffic.deleteQdisc));
-  if (open !== undefined) closeFastPath(open);
 }
 
 const LEAST_ROOM = 1024;
