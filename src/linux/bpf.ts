@@ -132,7 +132,7 @@ export function loadProgram(name: string, code: Buffer): number {
       libc.close(libc.bpf(BPF_PROG_LOAD, attr(1)));
     } catch {
       const said = log.subarray(0, log.indexOf(0)).toString().trim().split('\n');
-      throw new Error(`${(error as Error).message}: ${said.slice(-3, -1).join('; ')}`);
+      if (said.length > 1) throw new Error(`${(error as Error).message}: ${said.slice(-3, -1).join('; ')}`);
     }
     throw error;
   }

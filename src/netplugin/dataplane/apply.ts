@@ -12,7 +12,9 @@
  * The kernel's cost: one veth, two to four routes and neighbours and a few set elements a local endpoint, one route
  * and two set elements a remote endpoint, one neighbour and one forwarding entry a remote host and network.
  */
+import os from 'node:os';
 import { findByReply, forgetConnections } from '../../linux/conntrack.ts';
+import { SyscallError } from '../../linux/libc.ts';
 import {
   type Listener,
   NETLINK_NETFILTER,
@@ -70,6 +72,7 @@ import { changedChains, establishTable, type OpenTable } from './tables.ts';
 
 /** Verifications after which everything is read, whatever was heard: a minute's. */
 const WHOLE = 15;
+const { ENOMEM, EMFILE, ENFILE, EAGAIN } = os.constants.errno;
 const ROUTER_NAME = /^contiv-/;
 
 /** An open router: sockets that stay in its namespace, and what was established there. */
@@ -265,7 +268,7 @@ export function openApplier(): Applier {
   ): void {
     try {
       // They are there with conntrack, which a module of the kernel's may bring with the first rule that needs it.
-      if (open.fastPath === undefined)
+      if (open.fastPath === undefined || how.read)
         inNamespace(`/proc/self/fd/${open.fd}`, () => {
           for (const [key, value] of Object.entries(FAST_PATH_SETTINGS))
             if (setSysctl(key, value)) pass.writes++;
@@ -273,7 +276,7 @@ export function openApplier(): Applier {
       open.fastPath = establishFastPath(open.netlink, router, links, open.fastPath, how, pass);
       fastPaths = 'some';
     } catch (error) {
-      if (fastPaths === 'untried') fastPaths = 'none';
+      if (fastPaths === 'untried' && !isShortage(error)) fastPaths = 'none';
       const known = open.fastPath;
       delete open.fastPath;
       pass.failed.push({
@@ -407,6 +410,10 @@ export function openApplier(): Applier {
     },
   };
 }
+
+/** Of memory or files: it may be over with the next pass. */
+const isShortage = (error: unknown): boolean =>
+  error instanceof SyscallError && [ENOMEM, EMFILE, ENFILE, EAGAIN].includes(error.errno);
 
 /** What fails is reported; the rest of the pass goes on. */
 function attempt(where: string, step: () => void, pass: Pass): void {
