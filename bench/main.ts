@@ -19,7 +19,7 @@ Usage: node bench/main.ts [--quick] [--only NAME] [--rounds N] [--keep]
 
   --quick        one short round of each: does it work?
   --only NAME    throughput, latency, connections, attach, policy or change; may be given again
-  --rounds N     instead of 3 (attach, policy: 7; change: 40)
+  --rounds N     instead of 3 to 7, of each its own (change: 40)
   --keep         leaves the labs up (LAB=bench bin/lab down; of change: bench10, bench100, bench1000)
 
 Writes bench/results.json, unless --quick or --only.
