@@ -45,13 +45,8 @@ import { DENIED_LOG, NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { Exit, HostState, Router } from '../state.ts';
 import { type Entry, listEntries, routerEntries } from './entries.ts';
 import { establishExits, type OpenExits } from './exits.ts';
-import {
-  closeFastPath,
-  establishFastPath,
-  FAST_PATH_SETTINGS,
-  type FastPath,
-  removeFastPath,
-} from './fastpath.ts';
+import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } from './fastpath.ts';
+import { closeProgram } from './fastprogram.ts';
 import { endedBy } from './forget.ts';
 import type { ApplyReport, NameserverSockets, OriginalDestination } from './index.ts';
 import { deleteLinks, establishLinks } from './links.ts';
@@ -205,7 +200,7 @@ export function openApplier(): Applier {
     router.listener.close();
     router.nft.close();
     router.log?.close();
-    if (router.fastPath !== undefined) closeFastPath(router.fastPath);
+    if (router.fastPath !== undefined) closeProgram(router.fastPath);
     closeNamespace(router.fd);
     routers.delete(router.name);
   }
