@@ -41,7 +41,7 @@ const TCP = 6;
 const UDP = 17;
 
 /** struct sockaddr_in or sockaddr_in6. */
-function socketAddress(address: string, port: number): Buffer {
+export function socketAddress(address: string, port: number): Buffer {
   const bytes = addressBytes(address);
   const out = Buffer.alloc(bytes.length === 4 ? 16 : 28);
   out.writeUInt16LE(bytes.length === 4 ? AF_INET : AF_INET6, 0);
@@ -50,7 +50,7 @@ function socketAddress(address: string, port: number): Buffer {
   return out;
 }
 
-const familyOf = (address: string): number => (address.includes(':') ? AF_INET6 : AF_INET);
+export const familyOf = (address: string): number => (address.includes(':') ? AF_INET6 : AF_INET);
 
 /** Where an address lives: path of its network namespace. */
 export type NamespaceOf = (address: string) => string;

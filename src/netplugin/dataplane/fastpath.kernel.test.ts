@@ -7,11 +7,10 @@ import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { applied, BLUE, clean, inRouter, port, remotes, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { ethernet, udp } from '../../../test/packet.ts';
-import { addressBytes } from '../../linux/address.ts';
+import { familyOf, socketAddress } from '../../../test/probe.ts';
 import { forgetConnections } from '../../linux/conntrack.ts';
 import {
   AF_INET,
-  AF_INET6,
   bind,
   close,
   received,
@@ -66,17 +65,6 @@ function containers(applier: Applier, more: Partial<Port> = {}): Port[] {
   return ports.map((p) => ({ ...p, joined: true }));
 }
 
-/** struct sockaddr_in or sockaddr_in6. */
-function socketAddress(address: string, number: number): Buffer {
-  const bytes = addressBytes(address);
-  const out = Buffer.alloc(bytes.length === 4 ? 16 : 28);
-  out.writeUInt16LE(bytes.length === 4 ? AF_INET : AF_INET6, 0);
-  out.writeUInt16BE(number, 2);
-  bytes.copy(out, bytes.length === 4 ? 4 : 8);
-  return out;
-}
-
-const familyOf = (address: string): number => (address.includes(':') ? AF_INET6 : AF_INET);
 const opened = (fd: number): number => {
   open.push(fd);
   return fd;
