@@ -126,25 +126,19 @@ export function sameBurst(set: number, read: number, rate: number): boolean {
   return Math.abs(set - read) <= 2 * step + 1;
 }
 
-export function addIngress(device: number): Request {
-  return {
-    type: RTM_NEWQDISC,
-    flags: NLM_F_CREATE | NLM_F_EXCL,
-    text: `qdisc add dev ${device} ingress`,
-    body: Buffer.concat([header(device, INGRESS_HANDLE, INGRESS), attribute(TCA_KIND, text('ingress'))]),
-  };
-}
+/**
+ * A qdisc that holds filters for what arrives at a device, of which it can have one: `ingress` or `clsact`, which differ in
+ * what else they hold.
+ */
+const addArriving = (device: number, kind: 'ingress' | 'clsact'): Request => ({
+  type: RTM_NEWQDISC,
+  flags: NLM_F_CREATE | NLM_F_EXCL,
+  text: `qdisc add dev ${device} ${kind}`,
+  body: Buffer.concat([header(device, INGRESS_HANDLE, INGRESS), attribute(TCA_KIND, text(kind))]),
+});
 
-/** The kernel's other qdisc for what arrives, in the same place: it holds programs' filters as well, without a queue's lock. */
-export function addClassAction(device: number): Request {
-  return {
-    type: RTM_NEWQDISC,
-    flags: NLM_F_CREATE | NLM_F_EXCL,
-    text: `qdisc add dev ${device} clsact`,
-    body: Buffer.concat([header(device, INGRESS_HANDLE, INGRESS), attribute(TCA_KIND, text('clsact'))]),
-  };
-}
-
+export const addIngress = (device: number): Request => addArriving(device, 'ingress');
+export const addClassAction = (device: number): Request => addArriving(device, 'clsact');
 export const deleteClassAction = (device: number): Request =>
   deleteQdisc({ device, kind: 'clsact', handle: INGRESS_HANDLE, parent: INGRESS });
 
