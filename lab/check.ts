@@ -86,16 +86,25 @@ async function compare(lab: string): Promise<{ differences: string[]; containers
     services.push({ ...s, vip: Oper.serviceVip });
   }
   for (const n of networks) await compareAddresses(n, running, services, rest, differences);
+  const groups = await rest<Group[]>('/api/v1/endpointGroups/');
   const declared: Declared = {
     services,
-    judged: await judgedGroups(rest),
-    profiled: await profiledGroups(rest),
+    judged: await judgedGroups(groups, rest),
+    profiled: await profiledGroups(groups, rest),
   };
   for (const host of state.hosts) {
     await compareKernel(lab, host, state.hosts, running, declared, differences);
     await compareNames(lab, host, running, differences);
   }
   return { differences, containers: running.length };
+}
+
+/** An endpoint group as netmaster has it. */
+interface Group {
+  readonly tenantName: string;
+  readonly groupName: string;
+  readonly netProfile?: string;
+  readonly policies?: readonly string[];
 }
 
 /** What of intent shows in the kernels, beside what runs. */
@@ -107,9 +116,10 @@ interface Declared {
   readonly profiled: ReadonlySet<string>;
 }
 
-async function profiledGroups(rest: <T>(path: string) => Promise<T>): Promise<Set<string>> {
-  const groups =
-    await rest<{ tenantName: string; groupName: string; netProfile?: string }[]>('/api/v1/endpointGroups/');
+async function profiledGroups(
+  groups: readonly Group[],
+  rest: <T>(path: string) => Promise<T>,
+): Promise<Set<string>> {
   const profiles =
     await rest<{ tenantName: string; profileName: string; bandwidth?: string; DSCP?: number }[]>(
       '/api/v1/netprofiles/',
@@ -126,15 +136,16 @@ async function profiledGroups(rest: <T>(path: string) => Promise<T>): Promise<Se
   );
 }
 
-async function judgedGroups(rest: <T>(path: string) => Promise<T>): Promise<Set<string>> {
+async function judgedGroups(
+  groups: readonly Group[],
+  rest: <T>(path: string) => Promise<T>,
+): Promise<Set<string>> {
   interface Rule {
     readonly tenantName: string;
     readonly policyName: string;
     readonly direction: string;
   }
   const rules = await rest<Rule[]>('/api/v1/rules/');
-  const groups =
-    await rest<{ tenantName: string; groupName: string; policies?: string[] }[]>('/api/v1/endpointGroups/');
   return new Set(
     groups.flatMap((g) =>
       rules
