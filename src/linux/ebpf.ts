@@ -3,8 +3,8 @@
  * instruction-set.rst), with labels to jump to. Small programs only: no compiler is needed where they run.
  *
  *   const p = assemble();
- *   p.load(4, R0, R1, 40).jump('!=', R0, 7, 'pass').call(23).exit();
- *   p.label('pass').set(R0, 0).exit();
+ *   p.load(4, 0, 1, 40).jump('!=', 0, 7, 'pass').call(23).exit();
+ *   p.label('pass').set(0, -1).exit();
  *   p.code()
  */
 

@@ -15,7 +15,7 @@ import type { AnswerMessage, CallMessage } from './worker.ts';
 export type { KernelDecision, Observation, Question };
 
 export interface ApplyReport {
-  /** Kernel objects written (links, addresses, routes, neighbours, fdb entries, nft elements and tables). */
+  /** Kernel objects written (links, addresses, routes, neighbours, fdb entries, nft elements and tables, the fast path's entries and filters). */
   readonly writes: number;
   /** Routers of which every address, route, neighbour and forwarding entry was read. */
   readonly reads: number;
