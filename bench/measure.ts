@@ -2,6 +2,10 @@
  * What is measured. Client and server are the same programs for every network, run in its namespaces and pinned:
  * on separate processors where the machine has two, or on one, where nothing waits for a processor to wake up and
  * the time of a transaction, or of a byte of a TCP stream, is the work of the path alone.
+ *
+ * Streams are sent with Linux's own default, cubic, whatever the machine's is. With BBR they are shown and not judged:
+ * on one machine it is bound by its pacing's timers, and its window, bandwidth times the least round trip, is smaller
+ * the shorter the path (docs/decisions.md).
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -64,13 +68,38 @@ async function serving(lab: string, way: Way, processor: number, command: readon
   };
 }
 
+/**
+ * The congestion control of what a client sends to its server, until the block ends: of the route, so that nothing of
+ * the machine is changed, and from a connection's first packet (iperf3's own option comes after the handshake, when
+ * BBR has already turned pacing on, for good). Undefined where the kernel has no such algorithm.
+ */
+async function congestionControl(lab: string, way: Way, algorithm: string) {
+  const inClient = (...command: string[]): Promise<string> =>
+    run(...inPlace(lab, way.client, CLIENT, ['ip', 'route', ...command]));
+  const route = (await inClient('get', way.address, 'fibmatch')).trim().split(/\s+/);
+  try {
+    await inClient('replace', ...route, 'congctl', algorithm);
+  } catch (error) {
+    if (/congestion algorithm/.test((error as Error).message)) return undefined;
+    throw error;
+  }
+  return {
+    async [Symbol.asyncDispose]() {
+      await inClient('replace', ...route);
+    },
+  };
+}
+
 const throughputTo =
-  (server: number): Measurement['measure'] =>
+  (server: number, algorithm: string): Measurement['measure'] =>
   async (lab, network, span, { seconds }) => {
     const way = network.ways[span];
+    await using set = await congestionControl(lab, way, algorithm);
+    if (set === undefined) return undefined;
     await using _ = await serving(lab, way, server, `iperf3 -s -p ${PORTS.iperf} --forceflush`.split(' '));
     const command = `iperf3 -c ${way.address} -p ${way.ports.iperf} -t ${seconds} -O 1 -J`.split(' ');
     const { end } = JSON.parse(await run(...inPlace(lab, way.client, CLIENT, command)));
+    if (end.sender_tcp_congestion !== algorithm) throw new Error(`${way.address}: not by ${algorithm}`);
     return {
       value: end.sum_received.bits_per_second / 1e9,
       also: { retransmits: end.sum_sent.retransmits },
@@ -130,18 +159,27 @@ export const MEASUREMENTS: readonly Measurement[] = [
     title: 'throughput, two processors',
     unit: 'Gbit/s',
     better: 'higher',
-    rounds: 5,
+    rounds: 7,
     policyRounds: 7,
-    measure: throughputTo(OTHER),
+    measure: throughputTo(OTHER, 'cubic'),
   },
   {
     name: 'throughput',
     title: 'throughput, one processor',
     unit: 'Gbit/s',
     better: 'higher',
-    rounds: 5,
+    rounds: 7,
     policyRounds: 0,
-    measure: throughputTo(CLIENT),
+    measure: throughputTo(CLIENT, 'cubic'),
+  },
+  {
+    name: 'bbr',
+    title: 'throughput of BBR, two processors',
+    unit: 'Gbit/s',
+    better: 'higher',
+    rounds: 7,
+    policyRounds: 0,
+    measure: throughputTo(OTHER, 'bbr'),
   },
   {
     name: 'latency',
