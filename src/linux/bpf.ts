@@ -4,11 +4,14 @@
  */
 import os from 'node:os';
 import koffi from 'koffi';
+import { MODULE } from './ebpf.ts';
 import * as libc from './libc.ts';
 
 const BPF_MAP_CREATE = 0;
 const BPF_PROG_LOAD = 5;
 const BPF_OBJ_GET_INFO_BY_FD = 15;
+const BPF_BTF_GET_FD_BY_ID = 19;
+const BPF_BTF_GET_NEXT_ID = 23;
 const BPF_MAP_LOOKUP_BATCH = 24;
 const BPF_MAP_UPDATE_BATCH = 26;
 const BPF_MAP_DELETE_BATCH = 27;
@@ -22,6 +25,9 @@ const MAP_TYPES: Readonly<Record<MapType, number>> = { hash: 1, array: 2, lru: 9
 const BPF_F_NO_PREALLOC = 1;
 const BPF_PROG_TYPE_SCHED_CLS = 3;
 const LOG_SIZE = 1 << 18;
+/** Where union bpf_attr has, of a program: its name's end; the types that its calls are of. */
+const NAME_END = 64;
+const FD_ARRAY = 120;
 /** A signal breaks off the verifier (kernel/bpf/verifier.c, do_check): that of a child that ended, say. */
 const LOAD_ATTEMPTS = 5;
 /** Kernel functions may be called only by programs that say so. */
@@ -105,18 +111,22 @@ export function listMap(map: number, keySize: number, valueSize: number, room: n
 }
 
 /**
- * A program for filters of traffic control; answers its file descriptor, which the caller closes. Where the kernel's
- * verifier refuses it, the error ends with the verifier's last words.
+ * A program for filters of traffic control; answers its file descriptor, which the caller closes. `module`: the file
+ * descriptor of the types of the module whose functions it calls. Where the kernel's verifier refuses it, the error ends
+ * with the verifier's last words.
  */
-export function loadProgram(name: string, code: Buffer): number {
+export function loadProgram(name: string, code: Buffer, module?: number): number {
   const log = Buffer.alloc(LOG_SIZE);
-  const attr = (level: number): Buffer =>
-    Buffer.concat([
+  const types = Buffer.alloc(4 * (MODULE + 1));
+  if (module !== undefined) types.writeUInt32LE(module, 4 * MODULE);
+  const attr = (level: number): Buffer => {
+    const [insns, said] = [
       attributes(BPF_PROG_TYPE_SCHED_CLS, code.length / 8, code, LICENSE),
       level === 0 ? attributes(0, 0, 0n) : attributes(level, log.length, log),
-      attributes(0, 0),
-      named(name),
-    ]);
+    ];
+    const unused = Buffer.alloc(FD_ARRAY - NAME_END);
+    return Buffer.concat([insns, said, attributes(0, 0), named(name), unused, attributes(types)]);
+  };
   const load = (attempts: number): number => {
     try {
       return libc.bpf(BPF_PROG_LOAD, attr(0));
@@ -135,6 +145,23 @@ export function loadProgram(name: string, code: Buffer): number {
       if (said.length > 1) throw new Error(`${(error as Error).message}: ${said.slice(-3, -1).join('; ')}`);
     }
     throw error;
+  }
+}
+
+/** The types of a module that is loaded, as a file descriptor, which the caller closes. Throws where there are none. */
+export function openModuleTypes(module: string): number {
+  const name = Buffer.alloc(64);
+  const info = Buffer.alloc(32); // struct bpf_btf_info
+  for (let id = 0; ; ) {
+    const next = attributes(id, 0, 0);
+    libc.bpf(BPF_BTF_GET_NEXT_ID, next);
+    id = next.readUInt32LE(4);
+    const fd = libc.raised(libc.bpf(BPF_BTF_GET_FD_BY_ID, attributes(id)));
+    info.fill(0);
+    attributes(0n, 0, 0, name, name.length).copy(info);
+    libc.bpf(BPF_OBJ_GET_INFO_BY_FD, attributes(fd, info.length, info));
+    if (name.toString('latin1', 0, name.indexOf(0)) === module) return fd;
+    libc.close(fd);
   }
 }
 

@@ -40,6 +40,8 @@ const LD_IMM64 = 0x18;
 const PSEUDO_MAP_FD = 1;
 const PSEUDO_MAP_VALUE = 2;
 const PSEUDO_KFUNC_CALL = 2;
+/** Place of the module's types among those that a program is loaded with (bpf.ts); 0 are the kernel's own. */
+export const MODULE = 1;
 
 type Operand = { readonly register: Register } | number;
 const isNumber = (operand: Operand): operand is number => typeof operand === 'number';
@@ -68,8 +70,8 @@ export interface Assembler {
   firstValue(to: Register, fd: number): Assembler;
   /** A helper by its number; arguments in registers 1 to 5, which are lost, the answer in 0. */
   call(helper: number): Assembler;
-  /** A function of the kernel by its number in the kernel's BTF (btf.ts). */
-  callKernel(id: number): Assembler;
+  /** A function of the kernel by its number (btf.ts): the kernel's own, or of the module that the program is loaded with. */
+  callKernel(id: number, of: 'kernel' | 'module'): Assembler;
   exit(): Assembler;
   /** The instructions, 8 bytes each. Throws where a label is missing. */
   code(): Buffer;
@@ -129,7 +131,7 @@ export function assemble(): Assembler {
       return emit(0, 0, 0, 0, 0);
     },
     call: (helper) => emit(CALL, 0, 0, 0, helper),
-    callKernel: (id) => emit(CALL, 0, PSEUDO_KFUNC_CALL, 0, id),
+    callKernel: (id, of) => emit(CALL, 0, PSEUDO_KFUNC_CALL, of === 'module' ? MODULE : 0, id),
     exit: () => emit(EXIT, 0, 0, 0, 0),
     code() {
       for (const { at, to } of jumps) {

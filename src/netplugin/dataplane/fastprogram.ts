@@ -81,6 +81,8 @@ const LONGEST_HEADERS = 74;
 /** Of a mapped address, as a number of 32 bits. */
 const MAPPED_PART = 0xffff0000 | 0;
 
+/** Built in, or a module, as with most distributions: loaded by then, with the router's rules. */
+const CONNTRACK = 'nf_conntrack';
 const lookup = 'bpf_skb_ct_lookup';
 const release = 'bpf_ct_release';
 const status = 'nf_conn.status';
@@ -118,14 +120,23 @@ interface Maps {
 /** Read once: the kernel stays the same. */
 let types: KernelTypes | undefined;
 
-/** The program for these maps. Throws where the kernel lacks what it takes. */
-function program({ endpoints, flows, generation }: Maps): Buffer {
-  types ??= readKernelTypes([lookup, release], [status, timeout]);
-  const kernel = types;
-  const need = (found: ReadonlyMap<string, number>, name: string): number => {
-    const number = found.get(name);
-    if (number === undefined) throw new Error(`the kernel has no ${name}`);
-    return number;
+/** Where conntrack is, with its functions and its types. Throws where the kernel lacks what it takes. */
+function conntrackTypes(): KernelTypes {
+  if (types !== undefined) return types;
+  const found = readKernelTypes([lookup, release], [status, timeout], CONNTRACK);
+  for (const name of [lookup, release])
+    if (!found.functions.has(name)) throw new Error(`the kernel has no ${name}`);
+  for (const name of [status, timeout])
+    if (!found.fields.has(name)) throw new Error(`the kernel has no ${name}`);
+  types = found;
+  return found;
+}
+
+/** The program for these maps. */
+function program({ endpoints, flows, generation }: Maps, kernel: KernelTypes): Buffer {
+  const need = (found: ReadonlyMap<string, number>, name: string): number => found.get(name) as number;
+  const callConntrack = (name: string): void => {
+    p.callKernel(need(kernel.functions, name), kernel.module === undefined ? 'kernel' : 'module');
   };
   const ticks = ticksPerSecond();
   const p = assemble();
@@ -165,7 +176,8 @@ function program({ endpoints, flows, generation }: Maps): Buffer {
     p.call(MAP_LOOKUP).jump('==', 0, 0, 'pass').set(to, reg(0));
   };
   const releaseConnection = (): void => {
-    p.set(1, reg(connection)).callKernel(need(kernel.functions, release));
+    p.set(1, reg(connection));
+    callConntrack(release);
   };
 
   p.set(skb, reg(1));
@@ -262,7 +274,8 @@ function program({ endpoints, flows, generation }: Maps): Buffer {
   p.set(3, TUPLE_V4);
   p.label('find').set(1, reg(skb));
   at(4, OPTIONS);
-  p.set(5, OPTIONS_SIZE).callKernel(need(kernel.functions, lookup));
+  p.set(5, OPTIONS_SIZE);
+  callConntrack(lookup);
   p.jump('==', 0, 0, 'pass').set(connection, reg(0));
   p.load(8, 1, connection, need(kernel.fields, status))
     .and(1, IPS_ASSURED | IPS_NAT | IPS_DYING)
@@ -341,6 +354,18 @@ export interface FastProgram {
   readonly room: number;
 }
 
+function load(maps: Maps): number {
+  const kernel = conntrackTypes();
+  const code = program(maps, kernel);
+  if (kernel.module === undefined) return bpf.loadProgram(NAME, code);
+  const module = bpf.openModuleTypes(kernel.module);
+  try {
+    return bpf.loadProgram(NAME, code, module);
+  } finally {
+    bpf.closeBpf(module);
+  }
+}
+
 /** With empty maps. Throws where the kernel lacks what it takes. */
 export function openProgram(room: number): FastProgram {
   const opened: number[] = [];
@@ -354,7 +379,7 @@ export function openProgram(room: number): FastProgram {
       flows: keep(bpf.createMap('lru', 'contiv_flows', FLOW_KEY, FLOW, FLOWS)),
       generation: keep(bpf.createMap('array', 'contiv_now', 4, 4, 1)),
     };
-    const loaded = keep(bpf.loadProgram(NAME, program(maps)));
+    const loaded = keep(load(maps));
     return { maps, program: loaded, id: bpf.programId(loaded), room };
   } catch (error) {
     opened.forEach(bpf.closeBpf);
