@@ -49,7 +49,10 @@ export async function makeHost(
   const inside = [
     'mount -t tmpfs -o mode=755 tmpfs /run',
     'mkdir -p /run/docker/plugins /run/netns /run/lock /run/contiv /var/lib/contiv',
-    `mount --bind ${data}/resolv.conf /etc/resolv.conf`,
+    // With systemd-resolved it is a link into /run, which the host has just got an empty one of.
+    'names=$(readlink -m /etc/resolv.conf)',
+    'case $names in /run/*) mkdir -p "$(dirname "$names")" && touch "$names" ;; esac',
+    `mount --bind ${data}/resolv.conf "$names"`,
     `mount --bind ${data}/contiv /var/lib/contiv`,
     `hostname ${host}`,
   ].join(' && ');
