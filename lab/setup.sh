@@ -26,6 +26,8 @@ want npm npm
 ldconfig -p | grep -q 'libnftables\.so\.1 ' || need="$need libnftables1"
 # Whatever Docker the machine has is used; docker.io only where there is none.
 command -v dockerd >/dev/null 2>&1 || need="$need docker.io"
+# Where the kernel has AppArmor on, dockerd starts no container without it.
+if [ "$(cat /sys/module/apparmor/parameters/enabled 2>/dev/null)" = Y ]; then want apparmor_parser apparmor; fi
 if [ -n "$need" ]; then
   command -v apt-get >/dev/null 2>&1 || { echo "setup: missing:$need; install them, this machine has no apt-get" >&2; exit 1; }
   echo "  installing$need ..."
