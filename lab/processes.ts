@@ -81,8 +81,10 @@ export async function start(lab: string, name: ProcessName, hostName: string): P
   const process: LabProcess = { name, host: hostName, pid, start: recorded };
   writeProcess(lab, process);
   await until(`${name} on ${hostName} (its log: ${logFile(lab, name, hostName)})`, 60, async () => {
-    if (!isRunning(process))
-      throw new Error(`${name} on ${hostName} ended: ${lastLine(logFile(lab, name, hostName))}`);
+    if (!isRunning(process)) {
+      const how = child.signalCode ?? `exit status ${child.exitCode}`;
+      throw new Error(`${name} on ${hostName} ended (${how}): ${lastLine(logFile(lab, name, hostName))}`);
+    }
     return answers(lab, name, host);
   });
   return process;
