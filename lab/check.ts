@@ -3,6 +3,7 @@
  * by means of their own: ip, bridge, nft, tc and bpftool in the routers, REST at netmaster, dig from the containers' side. Nothing is
  * taken from netplugin.
  */
+import fs from 'node:fs';
 import { parseArgs } from 'node:util';
 import ipaddr from 'ipaddr.js';
 import { run, tryRun } from './shell.ts';
@@ -384,7 +385,7 @@ async function compareKernel(
         );
     }
     const fast = local.filter((r) => !profiled.has(`${r.tenant}:${r.group}`));
-    await compareFastPath(where, at, ns, devices, { fast, remote }, out);
+    if (kernelHasFastPath()) await compareFastPath(where, at, ns, devices, { fast, remote }, out);
     const own = JSON.parse(await at('ip', '-n', ns, '-j', '-4', 'addr', 'show', 'dev', 'lo')) as {
       addr_info: { local: string }[];
     }[];
@@ -392,6 +393,14 @@ async function compareKernel(
       if (s.tenantName === tenant && !own[0]?.addr_info.some((a) => a.local === s.vip))
         out.push(`${where}: no address ${s.vip} of service ${s.serviceName}`);
   }
+}
+
+/** What the fast path asks conntrack by: the kernel's own, or of the module. Without it all goes the router's way. */
+function kernelHasFastPath(): boolean {
+  return ['vmlinux', 'nf_conntrack'].some((types) => {
+    const file = `/sys/kernel/btf/${types}`;
+    return fs.existsSync(file) && fs.readFileSync(file).includes('\0bpf_skb_ct_lookup\0');
+  });
 }
 
 interface Device {
