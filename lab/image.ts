@@ -9,19 +9,28 @@ import { dataFolder, onHost } from './state.ts';
 
 export const IMAGE = 'contiv/lab';
 const TAR = '/var/lib/contiv-lab/image.tar';
-const TOOLS = ['iperf3', 'dig', 'tcpdump', 'socat', 'curl', 'ip', 'traceroute', 'arping', 'netperf'];
+/**
+ * In place of busybox's. sh: that of busybox takes its own programs before those in PATH. wget: busybox 1.35 as Debian
+ * builds it (without the timeout) crashes on `wget -T`.
+ */
+const TOOLS = [
+  ...['iperf3', 'dig', 'tcpdump', 'socat', 'curl', 'ip', 'traceroute', 'arping', 'netperf'],
+  ...['sh', 'wget'],
+];
 
 /** Made once for all labs, again when a program is newer than it; drafted in the lab's own folder, which goes with it. */
 export async function makeImage(lab: string): Promise<void> {
   const folder = path.join(dataFolder(lab), 'image');
-  const tools: string[] = [];
+  const tools = new Map<string, string>();
   for (const tool of TOOLS) {
     const found = (await tryRun('sh', ['-c', `command -v ${tool}`]))?.trim();
-    if (found) tools.push(fs.realpathSync(found));
+    if (found) tools.set(tool, fs.realpathSync(found));
   }
   const busybox = (await tryRun('sh', ['-c', 'command -v busybox']))?.trim();
   if (!busybox) throw new Error('busybox is missing: run make setup');
-  const newest = Math.max(...[...tools, busybox, import.meta.filename].map((f) => fs.statSync(f).mtimeMs));
+  const newest = Math.max(
+    ...[...tools.values(), busybox, import.meta.filename].map((f) => fs.statSync(f).mtimeMs),
+  );
   if (fs.existsSync(TAR) && fs.statSync(TAR).mtimeMs > newest) return;
   fs.rmSync(folder, { recursive: true, force: true });
   for (const name of ['bin', 'etc', 'tmp', 'proc', 'sys', 'dev', 'root', 'www'])
@@ -29,11 +38,11 @@ export async function makeImage(lab: string): Promise<void> {
   fs.copyFileSync(busybox, `${folder}/bin/busybox`);
   for (const applet of (await run(busybox, ['--list'])).split('\n'))
     if (applet !== '' && applet !== 'busybox') fs.symlinkSync('busybox', `${folder}/bin/${applet}`);
-  for (const tool of tools) {
-    const target = `${folder}/bin/${path.basename(tool)}`;
+  for (const [name, file] of tools) {
+    const target = `${folder}/bin/${name}`;
     fs.rmSync(target, { force: true });
-    fs.copyFileSync(tool, target);
-    for (const match of (await run('ldd', [tool])).matchAll(/(\/[^\s]+)/g)) {
+    fs.copyFileSync(file, target);
+    for (const match of (await run('ldd', [file])).matchAll(/(\/[^\s]+)/g)) {
       const library = match[1] as string;
       fs.mkdirSync(folder + path.dirname(library), { recursive: true });
       fs.copyFileSync(fs.realpathSync(library), folder + library);

@@ -21,6 +21,7 @@ want iperf3 iperf3
 want socat socat
 want traceroute traceroute
 want arping arping
+want wget wget
 want ps procps
 want npm npm
 ldconfig -p | grep -q 'libnftables\.so\.1 ' || need="$need libnftables1"
