@@ -33,15 +33,24 @@ Usage: bin/lab [--name LAB] COMMAND
   exec HOST -- COMMAND...     runs a command on a host (node1, node2, ..., outside)
   check [--wait SECONDS]      does what runs equal kernel, DNS and netmaster, everywhere?
   start|stop|kill PROCESS HOST   netmaster, netplugin or dockerd; kill is kill -9
-  logs PROCESS HOST
+  logs PROCESS [HOST]         netmaster, netplugin or dockerd; netmaster is on node1
 
 Example: bin/lab up && bin/lab exec node1 -- docker ps
 `;
 
-const lab = labName();
+const lab = nameOrExit();
 const say = (line: string): void => {
   process.stdout.write(`${line}\n`);
 };
+
+function nameOrExit(): string {
+  try {
+    return labName();
+  } catch (error) {
+    process.stderr.write(`lab: ${(error as Error).message}\n`);
+    process.exit(3);
+  }
+}
 
 async function up(args: string[]): Promise<void> {
   const { values } = parseArgs({
@@ -143,10 +152,17 @@ function status(args: string[]): void {
 }
 
 function processAndHost(args: string[]): [ProcessName, string] {
-  const [name = '', host = ''] = args;
+  const [name = '', host = name === 'netmaster' ? 'node1' : ''] = args;
   if (!['netmaster', 'netplugin', 'dockerd'].includes(name) || host === '')
     throw new Error('say which: netmaster, netplugin or dockerd, and the host, e.g. netplugin node1');
   return [name as ProcessName, host];
+}
+
+function logs(name: ProcessName, host: string): void {
+  const file = logFile(lab, name, host);
+  if (!fs.existsSync(file))
+    throw new Error(`no log of ${name} on '${host}' in lab '${lab}': what runs says bin/lab status`);
+  process.stdout.write(fs.readFileSync(file, 'utf8'));
 }
 
 const [command = 'help', ...args] = process.argv.slice(2);
@@ -175,7 +191,7 @@ try {
       await end(lab, ...processAndHost(args), 'SIGKILL');
       break;
     case 'logs':
-      process.stdout.write(fs.readFileSync(logFile(lab, ...processAndHost(args)), 'utf8'));
+      logs(...processAndHost(args));
       break;
     case 'help':
     case '--help':
