@@ -79,7 +79,8 @@ describe('a container', () => {
     await run('node1', 'nomad', 'life');
     await docker('node1', 'network', 'connect', '--alias=wanderer', 'other', 'nomad');
     await run('node2', 'resident', 'other');
-    await until('alias', () => pings('node2', 'resident', 'wanderer'));
+    // Sooner than the next comparison with Docker would tell.
+    await until('alias', () => pings('node2', 'resident', 'wanderer'), 8);
     await docker('node1', 'network', 'disconnect', 'life', 'nomad');
     expect(await differences()).toBe('');
     await until('the other network', () => pings('node1', 'nomad', 'resident'));

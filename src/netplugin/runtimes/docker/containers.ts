@@ -2,7 +2,7 @@
  * What only Docker's API tells: which container an endpoint belongs to, its names, aliases, labels and
  * health; and, after dockerd or this agent was away, which endpoints are gone.
  *
- *   event network connect  -> container and name (before its first process runs)
+ *   event network connect  -> container and name (before its first process runs); of one that runs already, all of it
  *   event start, rename... -> all of it, from inspect
  *   event network disconnect -> comparison, where the endpoint is still attached: the driver was away when it ended
  *   (re)connected, and every RECONCILE_INTERVAL -> comparison: everything
@@ -138,9 +138,13 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
 
   async function handle(event: Event): Promise<void> {
     const attributes = event.Actor?.Attributes ?? {};
-    if (event.Type === 'network' && event.Action === 'connect' && event.Actor?.ID !== undefined)
+    if (event.Type === 'network' && event.Action === 'connect' && event.Actor?.ID !== undefined) {
       await describeNetwork(event.Actor.ID);
-    else if (event.Type === 'network' && event.Action === 'disconnect') {
+      // One that is about to start is not listed, and has a start event; one that runs has no further event.
+      const id = attributes.container;
+      if (id && (await docker.listContainers({ filters: { id: [id] } })).length > 0)
+        await describeContainer(id);
+    } else if (event.Type === 'network' && event.Action === 'disconnect') {
       const left = [...endpoints.attachments.values()].some(
         (a) => a.endpoint.containerID === attributes.container,
       );
