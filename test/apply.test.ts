@@ -240,7 +240,7 @@ describe('netctl', () => {
     expect(await line('group create contiv-net new')).toEqual(done('Changing group default:new\n'));
     expect(await line('policy rule-add prod_web 1 -protocol=udp')).toMatchObject({
       status: 3,
-      err: 'netctl: rule default:prod_web:1 exists already and cannot change: delete it and create it anew\n',
+      err: "netctl: rule default:prod_web:1 exists already: protocol is 'tcp' and cannot change to 'udp': delete it and create it anew\n",
     });
   });
 

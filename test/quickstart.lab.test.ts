@@ -88,7 +88,7 @@ describe('the quick start', () => {
     );
     expect(status).toBe(3);
     expect(err.trim().split('\n')).toEqual([
-      'netctl: network default:contiv-net exists already and cannot change: delete it and create it anew',
+      'netctl: network default:contiv-net exists already: pktTag is 1001 and cannot change to unset: delete it and create it anew',
     ]);
   });
 

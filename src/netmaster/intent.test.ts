@@ -288,7 +288,8 @@ describe('a policy', () => {
     });
     await expect(post('rules/default:p:1', { ...RULE, priority: 2 })).rejects.toMatchObject({
       status: 409,
-      message: 'rule default:p:1 exists already and cannot change: delete it and create it anew',
+      message:
+        'rule default:p:1 exists already: priority is 1 and cannot change to 2: delete it and create it anew',
     });
     expect(await post('rules/default:p:1', RULE, 'put')).toMatchObject({ priority: 1 });
     await expect(post('rules/default:p:1', { ...RULE, priority: 2 }, 'put')).rejects.toMatchObject({

@@ -5,7 +5,7 @@ import { Value } from '@sinclair/typebox/value';
 import { type Endpoint, endpoint } from '../model/endpoint.ts';
 import type { Kind, Problem } from '../model/kind.ts';
 import { keyOf, type Relation } from '../model/kinds.ts';
-import { oneLine } from '../model/text.ts';
+import { oneLine, shown } from '../model/text.ts';
 import type { Check, Write } from '../store/store.ts';
 import { ALLOCATORS } from './allocator/index.ts';
 import { type FreeTag, freeTags } from './allocator/tags.ts';
@@ -27,7 +27,8 @@ function isZero(value: unknown, schema: TSchema): boolean {
 
 /** The object as the caller means it: known fields only, the key's fields from the URL where the body has none. */
 export function readObject(kind: Kind, key: string, body: unknown): Plain {
-  const what = `${kind.name} ${oneLine(key, 200)}`;
+  // Of settings there is one object, whose key is the kind's name.
+  const what = key === kind.name ? key : `${kind.name} ${oneLine(key, 200)}`;
   const { properties } = kind.schema;
   // links are computed, whatever the client sends in them
   const { links: _links, 'link-sets': _sets, key: _key, ...given } = readBody(what, body);
@@ -84,10 +85,19 @@ export function decideWrite(
 ): Decision<Plain> {
   const before = view.stored<Plain>(kind.name, key);
   if (before !== undefined && !kind.updatable) {
-    const same = Value.Equal(said(kind, before.object), object);
-    if (same && mode === 'put') return { checks: [], writes: [], answer: before.object };
-    const remedy = same ? '' : ' and cannot change: delete it and create it anew';
-    throw new Refusal(409, `${kind.name} ${key} exists already${remedy}`);
+    const is = said(kind, before.object);
+    const different = Object.keys(kind.schema.properties).filter((f) => !Value.Equal(is[f], object[f]));
+    // One that was given says more than one that was left out.
+    const field = different.find((f) => object[f] !== undefined) ?? different[0];
+    if (field === undefined && mode === 'put') return { checks: [], writes: [], answer: before.object };
+    const exists = `${kind.name} ${key} exists already`;
+    if (field === undefined) throw new Refusal(409, exists);
+    const text = (value: unknown): string => (value === undefined ? 'unset' : shown(value));
+    throw new Refusal(
+      409,
+      `${exists}: ${field} is ${text(is[field])} and cannot change to ${text(object[field])}: delete it and create it anew`,
+      field,
+    );
   }
   const { checks, writes } = checkReferences(kind, key, object, view);
   const problem = kind.check?.(object as never, view, before?.object as never);
