@@ -50,7 +50,7 @@ describe('network profile', () => {
       field: 'bandwidth',
       status: 400,
       message:
-        "netprofile blue:gold: bandwidth '20xbps' must be a number and a unit like 500 kbps, 10 mbps or 1 gbps",
+        "netprofile blue:gold: bandwidth '20xbps' must be a whole number from 1 and a unit like 500 kbps, 10 mbps or 1 gbps",
     });
     expect(check({ profileName: 'a/b' })).toMatchObject({ field: 'profileName', status: 400 });
   });

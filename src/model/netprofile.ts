@@ -54,7 +54,7 @@ export const netprofile: Kind<typeof NetprofileSchema> = {
       return {
         field: 'bandwidth',
         status: 400,
-        message: `netprofile ${p.tenantName}:${p.profileName}: bandwidth '${p.bandwidth}' must be a number and a unit like 500 kbps, 10 mbps or 1 gbps`,
+        message: `netprofile ${p.tenantName}:${p.profileName}: bandwidth '${p.bandwidth}' must be a whole number from 1 and a unit like 500 kbps, 10 mbps or 1 gbps`,
       };
     return checkWord('netprofile', 'profileName', p.profileName);
   },

@@ -127,6 +127,11 @@ const ruleAdd: Subcommand = {
   run(invocation) {
     const [policy = '', rule = ''] = invocation.args;
     checkPeers(invocation);
+    // To netmaster 0 is unset, as 1.x clients send it: the rule would be one for all ports.
+    if (invocation.text('port') !== '' && invocation.number('port') === 0)
+      throw new UsageError(
+        `--port: '${invocation.text('port')}' must be 1 to 65535, or left out for all ports`,
+      );
     const fields = {
       tenantName: invocation.text('tenant'),
       policyName: policy,

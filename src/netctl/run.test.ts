@@ -122,6 +122,7 @@ it.each([
   ['policy rule-add -d out -i 8.8.8.8 p 1', '--from-ip-address does not go with direction out'],
   ['policy rule-add -d out -e web -o net1 p 1', 'give one of --to-group and --to-network'],
   ['policy rule-add -P http p 1', "--port: 'http' must be a whole number"],
+  ['policy rule-add -P 0 p 1', "--port: '0' must be 1 to 65535, or left out for all ports"],
   ['external-contracts create -p -c -a x ext', 'give one of --provided and --consumed'],
   ['external-contracts create -a x ext', 'give one of --provided and --consumed'],
   ['external-contracts create -p ext', '--contract is missing'],
@@ -129,10 +130,22 @@ it.each([
   ['bgp create host1 --router-ip 50.1.1.2 --as 1', 'must be an address with its prefix length'],
   ['aci-gw set', 'nothing to set: give one of --path-bindings'],
   ['login root', 'usage: netctl login'],
+  ['net --tenant=blue ls', '--tenant stands before the subcommand: write netctl network SUBCOMMAND'],
 ])('netctl %s is wrong usage and sends nothing', async (line, text) => {
   const { exit, out, err } = await run(line);
   expect({ exit, out, sent }).toEqual({ exit: 1, out: [], sent: [] });
   expect(err).toEqual([expect.stringContaining(text)]);
+});
+
+it('a netmaster that is not where it is looked for is named, with how to name another', async () => {
+  const err: string[] = [];
+  const terminal = { env: {}, print: () => {}, printError: (text: string) => err.push(text) };
+  expect(await netctl(['net', 'ls'], terminal)).toBe(3);
+  expect(err).toEqual([
+    expect.stringMatching(
+      /^netctl: netmaster cannot be reached at http:\/\/netmaster:9999 \(.*\): set NETMASTER or --netmaster$/,
+    ),
+  ]);
 });
 
 it('rule-ls prints incoming and outgoing rules as two tables', async () => {

@@ -72,7 +72,12 @@ async function run(
   const [name, ...words2] = rest[0] === 'help' ? [...rest.slice(1), '--help'] : rest;
   const command = await findCommand(name as string);
   const bare = command.subcommands[0]?.name === '';
-  if (!bare && (words2.length === 0 || asksHelp(words2[0]))) return show(commandHelp(command));
+  if (!bare && (words2.length === 0 || words2[0] === 'help' || asksHelp(words2[0])))
+    return show(commandHelp(command));
+  if (!bare && words2[0]?.startsWith('-'))
+    throw new UsageError(
+      `${words2[0].split('=')[0]} stands before the subcommand: write netctl ${command.name} SUBCOMMAND, then its flags`,
+    );
   const sub = findSubcommand(command, bare ? undefined : words2[0]);
   const tail = bare ? words2 : words2.slice(1);
   const end = tail.indexOf('--');
@@ -91,7 +96,8 @@ async function run(
   const value = (flag: string): string =>
     values.get(flag)?.at(-1) ?? flags.find((f) => f.name === flag)?.default ?? '';
   const from = value('netmaster') ? '--netmaster' : 'NETMASTER';
-  const urls = (value('netmaster') || env.NETMASTER || 'http://netmaster:9999').split(',').filter((u) => u);
+  const named = value('netmaster') || env.NETMASTER;
+  const urls = (named || 'http://netmaster:9999').split(',').filter((u) => u);
   for (const url of urls.length === 0 ? [''] : urls)
     if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
       throw new UsageError(`${from}: '${url}' is not a URL like http://netmaster:9999`);
@@ -118,6 +124,9 @@ async function run(
   };
   try {
     await sub.run(invocation);
+  } catch (error) {
+    if (named || !(error instanceof ApiError) || error.code !== 'unreachable') throw error;
+    throw new ApiError(error.status, error.code, `${error.message}: set NETMASTER or --netmaster`);
   } finally {
     client.close();
   }

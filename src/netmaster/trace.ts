@@ -98,7 +98,7 @@ export function trace(mirror: Mirror, request: TraceRequest): Trace {
     verdict,
     out,
     in: into,
-    notes: [...from.notes, ...to.notes, ...notes],
+    notes: [...new Set([...from.notes, ...to.notes, ...notes])],
   });
   const unreachable = [from, to].flatMap((end) => end.unreachable ?? []);
   if (unreachable.length > 0) return result('unreachable', UNASKED, UNASKED, unreachable);

@@ -231,7 +231,10 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
       .filter((e) => e.containerName === id || (id.length >= 12 && (e.containerID ?? '').startsWith(id)));
     const [endpoint] = found;
     if (endpoint === undefined)
-      throw new Refusal(404, `endpoint ${id} does not exist: no endpoint or container has this id`);
+      throw new Refusal(
+        404,
+        `endpoint ${id} does not exist: no endpoint has this id, no container this id or name`,
+      );
     if (found.length > 1) {
       const ids = found.map((e) => `${(e.containerID ?? e.endpointID).slice(0, 12)} on ${e.homingHost}`);
       throw new Refusal(
