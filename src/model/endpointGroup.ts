@@ -2,8 +2,9 @@
 import { type Static, Type } from '@sinclair/typebox';
 import { addressNumber, contains, isIpv4, parseSubnet } from './address.ts';
 import type { Kind, Problem } from './kind.ts';
-import { checkLabel, Name } from './names.ts';
+import { checkDockerName, checkLabel, Name } from './names.ts';
 import type { Network } from './network.ts';
+import { DEFAULT_TENANT } from './tenant.ts';
 
 export const EndpointGroupSchema = Type.Object(
   {
@@ -101,7 +102,9 @@ export const endpointGroup: Kind<typeof EndpointGroupSchema> = {
       status,
       message: `${what}: ${field} ${text}`,
     });
-    const label = checkLabel('group', 'groupName', g.groupName);
+    const label =
+      checkLabel('group', 'groupName', g.groupName) ??
+      (g.tenantName === DEFAULT_TENANT ? checkDockerName('group', 'groupName', g.groupName) : undefined);
     if (label !== undefined) return label;
     if (before !== undefined && before.networkName !== g.networkName)
       return wrong(

@@ -21,6 +21,19 @@ export function checkLabel(what: string, field: string, name: string): Problem |
   };
 }
 
+/** What `docker run --net` takes for something else. */
+const OF_DOCKER = ['bridge', 'host', 'none', 'default'];
+
+/** Networks and groups of tenant default, which Docker has by their name alone. */
+export function checkDockerName(what: string, field: string, name: string): Problem | undefined {
+  if (!OF_DOCKER.includes(name)) return undefined;
+  return {
+    field,
+    status: 400,
+    message: `${what} '${name}': ${field} must not be ${OF_DOCKER.join(', ')}: to docker run --net they are Docker's own`,
+  };
+}
+
 /** Policies, rules and profiles, which are in no DNS name. */
 export function checkWord(what: string, field: string, name: string): Problem | undefined {
   if (WORD.test(name)) return undefined;

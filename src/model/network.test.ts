@@ -84,6 +84,13 @@ describe('network', () => {
     expect(problem?.message).not.toMatch(/\n/);
   });
 
+  it('has no name that Docker has itself, where Docker has it by that name alone', () => {
+    const message =
+      "network 'host': networkName must not be bridge, host, none, default: to docker run --net they";
+    expect(check({ tenantName: 'default', networkName: 'host' })?.message).toContain(message);
+    expect(check({ networkName: 'host' })).toBeUndefined();
+  });
+
   it('is refused with a name that is no DNS label', () => {
     expect(check({ networkName: 'net_1' })).toMatchObject({
       field: 'networkName',

@@ -3,7 +3,8 @@ import { type Static, Type } from '@sinclair/typebox';
 import { addressNumber, contains, isIpv4, isIpv6, overlap, parseSubnet, type Subnet } from './address.ts';
 import { type Global, parseRange } from './global.ts';
 import type { Index, Kind, Problem, World } from './kind.ts';
-import { checkLabel, Name } from './names.ts';
+import { checkDockerName, checkLabel, Name } from './names.ts';
+import { DEFAULT_TENANT } from './tenant.ts';
 
 export const NetworkSchema = Type.Object(
   {
@@ -89,6 +90,9 @@ export const network: Kind<typeof NetworkSchema> = {
     });
     return (
       checkLabel('network', 'networkName', n.networkName) ??
+      (n.tenantName === DEFAULT_TENANT
+        ? checkDockerName('network', 'networkName', n.networkName)
+        : undefined) ??
       checkSubnet(n, 4, wrong) ??
       checkSubnet(n, 6, wrong) ??
       checkTag(n, world, wrong) ??
