@@ -254,6 +254,26 @@ describe('the offer', () => {
     expect(docker.networks.get('c')?.Driver).toBe('bridge');
   });
 
+  it('says once that Docker has another network of a name, and offers its own when that one is gone', async () => {
+    vi.useFakeTimers();
+    onTestFinished(() => void vi.useRealTimers());
+    const docker = fakeDocker([{ Id: 'c', Name: 'net1', Driver: 'bridge', Labels: {} }]);
+    const lines: string[] = [];
+    const log = pino({ level: 'warn' }, { write: (line) => void lines.push(line) });
+    const offer = startOffer(
+      docker as unknown as Dockerode,
+      { view: view([network('net1')]), known: () => true },
+      log,
+    );
+    onTestFinished(() => offer.close());
+    await offer.settled();
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(lines).toEqual([expect.stringContaining('Docker has another network of this name')]);
+    docker.networks.clear();
+    await vi.advanceTimersByTimeAsync(20_000);
+    expect(docker.networks.size).toBe(1);
+  });
+
   it('withdraws a network that containers hold when they are gone', async () => {
     const intent = view([network('net1')]);
     const { offer, docker } = offering(intent);

@@ -93,6 +93,15 @@ export function startOffer(
   let running: Promise<void> | undefined;
   let reachable = true;
   let closed = false;
+  /** Names that were complained of. */
+  const shadowed = new Set<string>();
+
+  /** Nobody else would tell: containers with this name get Docker's network. */
+  function complain(name: string): void {
+    if (!shadowed.has(name))
+      log.warn({ network: name }, 'not offered: Docker has another network of this name; remove that one');
+    shadowed.add(name);
+  }
 
   async function create(network: WantedNetwork): Promise<string> {
     const options = { tenant: network.tenant, network: network.network, group: network.group };
@@ -143,7 +152,12 @@ export function startOffer(
       ours.delete(name);
     }
     for (const network of wanted.values()) {
-      if (ours.has(network.name) || others.has(network.name)) continue;
+      if (ours.has(network.name)) continue;
+      if (others.has(network.name)) {
+        complain(network.name);
+        continue;
+      }
+      shadowed.delete(network.name);
       try {
         ours.set(network.name, { id: await create(network), fingerprint: fingerprint(network) });
       } catch (error) {
