@@ -447,6 +447,7 @@ export function hostTable(state: HostState, bridges: readonly string[]): Table |
       ],
       [bridges, new Map([['bridges', bridges.map((name) => `"${name}"`)]])],
     ]),
+    // The kernel sends nothing from ::1 out of a device: refused at once, not lost, clients go on to 127.0.0.1.
     body: `
 map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
 map published6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
@@ -469,7 +470,8 @@ chain prerouting {
   type nat hook prerouting priority -101; policy accept;${lead}
 }
 chain output {
-  type nat hook output priority -101; policy accept;${lead}
+  type nat hook output priority -101; policy accept;
+  ip6 daddr ::1 accept${lead}
 }
 chain postrouting {
   type nat hook postrouting priority 99; policy accept;
