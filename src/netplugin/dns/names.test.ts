@@ -211,6 +211,23 @@ describe('name.network', () => {
       expect(ask(world, name), name).toEqual(FORWARD);
     expect(ask(world, '.')).toEqual(FORWARD);
   });
+
+  it('may have dots, as names and aliases of Docker may; one of a network comes first', () => {
+    const world: World = {
+      networks: ['net1', 'net2'],
+      endpoints: [
+        endpoint('20.1.1.2', { containerName: 'shop_web.1', aliases: ['api.example.com', 'db.net2'] }),
+        endpoint('20.1.2.3', { networkName: 'net2', containerName: 'db' }),
+        endpoint('20.1.2.4', { networkName: 'net2', aliases: ['far.example.com'] }),
+      ],
+    };
+    for (const name of ['shop_web.1', 'shop_web.1.net1', 'shop_web.1.net1.default', 'API.example.com'])
+      expect(ask(world, name)).toEqual(found('20.1.1.2'));
+    expect(ask(world, 'db.net2')).toEqual(found('20.1.2.3'));
+    for (const name of ['far.example.com', 'www.example.com', 'a.b.net1'])
+      expect(ask(world, name)).toEqual(FORWARD);
+    expect(ask(world, 'far.example.com.net2')).toEqual(found('20.1.2.4'));
+  });
 });
 
 describe('a type', () => {

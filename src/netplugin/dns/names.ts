@@ -2,7 +2,7 @@
  * Names as one tenant's containers see them, as a function of the view: which addresses a name has, or that
  * it is none of ours.
  *
- *   web                   in the caller's networks: container, then alias, then service, then group
+ *   web                   in the caller's networks: container, then alias, then service, then group; it may have dots
  *   web.contiv-net        in any network of the tenant
  *   web.contiv-net.blue   the same, with the tenant's own name
  *
@@ -100,23 +100,17 @@ export function createNames(): Names {
       const table = tableOf(tenant);
       const lower = name.toLowerCase().replace(/\.$/, '');
       if (lower.endsWith('.in-addr.arpa') || lower.endsWith('.ip6.arpa')) return pointer(table, lower, type);
+      if (lower === '') return { kind: 'forward' };
       const labels = lower.split('.');
-      if (labels.length === 3 && labels[2] === tenant.toLowerCase()) labels.pop();
-      const [label = '', network] = labels;
-      if (labels.length === 1) {
-        if (label === '') return { kind: 'forward' };
-        const networks = table.owners.get(client)?.networks ?? [];
-        for (const own of networks) {
-          const members = lookup(table, own, label);
-          if (members !== undefined) return addresses(members, type);
-        }
-        return { kind: 'unknown' };
-      }
-      if (labels.length === 2 && network !== undefined && table.networks.has(network)) {
-        const members = lookup(table, network, label);
-        return members === undefined ? { kind: 'unknown' } : addresses(members, type);
-      }
-      return { kind: 'forward' };
+      if (labels.length > 2 && labels.at(-1) === tenant.toLowerCase()) labels.pop();
+      const network = labels.length > 1 ? labels.pop() : undefined;
+      const isNetwork = network !== undefined && table.networks.has(network);
+      const members =
+        (isNetwork ? lookup(table, network, labels.join('.')) : undefined) ??
+        lookupNear(table, client, lower);
+      if (members !== undefined) return addresses(members, type);
+      // One label, or one of a network of ours, is nobody else's.
+      return { kind: labels.length === 1 && (network === undefined || isNetwork) ? 'unknown' : 'forward' };
     },
   };
 }
@@ -179,6 +173,15 @@ function lookup(table: TenantTable, network: string, name: string): Members | un
     names?.services.get(name) ??
     names?.groups.get(name)
   );
+}
+
+/** In the networks of the asking container. Names and aliases may have dots. */
+function lookupNear(table: TenantTable, client: string, name: string): Members | undefined {
+  for (const own of table.owners.get(client)?.networks ?? []) {
+    const members = lookup(table, own, name);
+    if (members !== undefined) return members;
+  }
+  return undefined;
 }
 
 /** Tables are made anew at each change: under churn a fixed start would favour the first member. */
