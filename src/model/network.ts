@@ -140,7 +140,7 @@ function checkTag(n: Network, world: World, wrong: Wrong): Problem | undefined {
   if (n.pktTag < low || n.pktTag > high)
     return wrong(
       'pktTag',
-      `${n.pktTag} is outside of the global ${vlan ? 'vlan' : 'vxlan'} range ${range}`,
+      `${n.pktTag} is outside of the global ${vlan ? 'vlan' : 'vxlan'} range ${range}: choose one in it, or change the range`,
       422,
     );
   return undefined;
