@@ -172,12 +172,14 @@ export function removeControlGroups(lab: string): void {
       // a process that is still ending holds it
     }
   };
-  const controllers = fs.existsSync(root)
-    ? fs.readdirSync(root, { withFileTypes: true }).filter((d) => d.isDirectory())
-    : [];
-  for (const folder of [root, ...controllers.map((d) => `${root}/${d.name}`)])
-    for (const entry of fs.readdirSync(folder))
-      if (entry.startsWith(`lab-${lab}-`)) remove(`${folder}/${entry}`);
+  const foldersOf = (folder: string): string[] =>
+    fs.existsSync(folder)
+      ? fs.readdirSync(folder, { withFileTypes: true }).flatMap((d) => (d.isDirectory() ? [d.name] : []))
+      : [];
+  // In the root itself (cgroup v2), or in each controller's (v1).
+  const controllers = foldersOf(root).filter((name) => !name.startsWith('lab-'));
+  for (const folder of [root, ...controllers.map((name) => `${root}/${name}`)])
+    for (const name of foldersOf(folder)) if (name.startsWith(`lab-${lab}-`)) remove(`${folder}/${name}`);
 }
 
 export const removeData = (lab: string): void => fs.rmSync(dataFolder(lab), { recursive: true, force: true });
