@@ -7,8 +7,9 @@ import type { Upstream } from './upstreams.ts';
 /** Milliseconds for one resolver: a client asks again after 5 s (resolv.conf(5)). */
 const TIMEOUT = 2000;
 /** Bytes (RFC 1035 4.1.1, 2.3.4). */
-const HEADER = 12;
+export const HEADER = 12;
 const MAX_LABEL = 63;
+const TYPE_AND_CLASS = 4;
 
 /** The first answer of the resolvers in turn; undefined where none answers. The client's protocol is kept. */
 export async function forward(
@@ -39,13 +40,18 @@ function matches(answer: Buffer, query: Buffer): boolean {
   return questions === 1 && sameQuestion(answer, query);
 }
 
+/** Where the first question ends, which may be behind the last byte. Its name is labels: there is nothing to point to. */
+export function endOfQuestion(bytes: Buffer): number {
+  let at = HEADER;
+  for (let label = bytes[at]; label !== undefined && label > 0 && label <= MAX_LABEL; label = bytes[at])
+    at += 1 + label;
+  return at + 1 + TYPE_AND_CLASS;
+}
+
 /** Of the query it is known that it has one question. */
 function sameQuestion(answer: Buffer, query: Buffer): boolean {
-  let at = HEADER;
-  for (let label = query[at]; label !== undefined && label > 0 && label <= MAX_LABEL; label = query[at])
-    at += 1 + label;
-  const name = at + 1;
-  const end = name + 4; // type and class
+  const end = endOfQuestion(query);
+  const name = end - TYPE_AND_CLASS;
   const lower = (bytes: Buffer): string =>
     bytes.toString('latin1', HEADER, name).replace(/[A-Z]/g, (c) => c.toLowerCase());
   return (

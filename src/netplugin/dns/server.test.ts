@@ -296,6 +296,78 @@ describe('queries by TCP', () => {
   });
 });
 
+describe('a client that sends by TCP and never reads', () => {
+  it('is asked to wait: what it sends is not answered into memory', async () => {
+    let answered = 0;
+    const port = serve({
+      answer: () => {
+        answered++;
+        return NAMES.huge as NameAnswer;
+      },
+    });
+    const socket = net.connect(port, '127.0.0.1');
+    ends.push(() => socket.destroy());
+    socket.on('error', () => {});
+    socket.pause();
+    await once(socket, 'connect');
+    const queries = Buffer.concat(Array<Buffer>(10_000).fill(framed(query('huge'))));
+    for (let i = 0; i < 10; i++) socket.write(queries);
+    let before = -1;
+    await vi.waitFor(
+      () => {
+        const still = answered === before && answered > 0;
+        before = answered;
+        expect(still).toBe(true);
+      },
+      { timeout: 20_000, interval: 300 },
+    );
+    expect(answered).toBeLessThan(20_000);
+    // Others are answered meanwhile.
+    expect(addresses(await askUdp(port, query('huge', edns(4096))))).toEqual([]);
+  });
+});
+
+describe('an odd query', () => {
+  /** A name of one label, asked for address records. */
+  const raw = (label: Buffer): Buffer =>
+    Buffer.concat([
+      query('').subarray(0, HEADER),
+      Buffer.of(label.length),
+      label,
+      Buffer.of(0, 0, 1, 0, 1), // end of the name, A, IN
+    ]);
+
+  it('is answered with its question as it came, also where its name is no text', async () => {
+    const port = serve({ answer: () => ({ kind: 'unknown' }) });
+    for (const label of [
+      Buffer.alloc(63, 0xff),
+      Buffer.from('a.b'),
+      Buffer.from('...'),
+      Buffer.from('wEb'),
+    ]) {
+      const bytes = raw(label);
+      const answer = await askUdp(port, bytes);
+      expect(answer.subarray(HEADER, bytes.length)).toEqual(bytes.subarray(HEADER));
+      expect(packet.decode(answer).authorities).toHaveLength(1);
+    }
+  });
+
+  it('with thousands of names that are pointers to pointers costs what any other does', async () => {
+    const decoded = vi.spyOn(packet, 'decode');
+    ends.push(() => decoded.mockRestore());
+    const names = Buffer.alloc(2 * 8000);
+    const start = query('web').length;
+    for (let at = 2; at < names.length; at += 2) names.writeUInt16BE(0xc000 + start + at - 2, at);
+    const record = Buffer.of(0xff, 0xff, 0xfd, 0xe8, 0, 1, 0, 0, 0, 0, 0, 0);
+    const bytes = Buffer.concat([query('web'), names, ...Array<Buffer>(3000).fill(record)]);
+    bytes.writeUInt16BE(3001, 6);
+    const [answer = Buffer.alloc(0)] = await askTcp(serve(), [framed(bytes)], 1);
+    expect(addresses(answer)).toHaveLength(2);
+    const longest = Math.max(...decoded.mock.calls.map(([seen]) => seen.length));
+    expect(longest).toBeLessThan(512);
+  });
+});
+
 describe('what is no query', () => {
   /** True when the bytes got no answer: a query that is sent after them is answered first. */
   async function unanswered(bytes: Buffer): Promise<boolean> {
@@ -340,6 +412,11 @@ describe('what is no query', () => {
     });
     expect(rcode(await askUdp(port, two))).toBe(FORMERR);
     expect(rcode(await askUdp(port, query('', { questions: [] })))).toBe(FORMERR);
+  });
+
+  it('a question that points elsewhere is a format error', async () => {
+    const bytes = Buffer.concat([query('web').subarray(0, HEADER), Buffer.of(0xc0, 2, 0, 1, 0, 1)]);
+    expect(rcode(await askUdp(serve(), bytes))).toBe(FORMERR);
   });
 
   it('does not keep the server from answering others', async () => {

@@ -6,12 +6,14 @@
  */
 import dgram from 'node:dgram';
 import net from 'node:net';
+import { pipeline } from 'node:stream/promises';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import packet from 'dns-packet';
 import type { Logger } from 'pino';
 import { addressNumber } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { NameserverSockets, OriginalDestination } from '../dataplane/index.ts';
-import { forward } from './forward.ts';
+import { endOfQuestion, forward, HEADER } from './forward.ts';
 import type { NameAnswer, Question } from './names.ts';
 import type { Upstream } from './upstreams.ts';
 
@@ -24,6 +26,11 @@ const EDNS_UDP = 1232;
 const IDLE = 10_000;
 const MAX_CONNECTIONS = 256;
 const MAX_FORWARDS = 1000;
+/** Beside the question: EDNS0, a signature, IXFR's SOA. */
+const MAX_RECORDS = 4;
+/** Where a header has its numbers. */
+const QUESTIONS = 4;
+const RECORDS = [6, 8, 10];
 const NXDOMAIN = 3;
 const FORMERR = 1;
 const SERVFAIL = 2;
@@ -49,7 +56,11 @@ interface Client {
   readonly port: number;
 }
 
-type Query = packet.DecodedPacket;
+type Query = packet.DecodedPacket & {
+  readonly question: Question;
+  /** As it came: its bytes need not be text. */
+  readonly asked: Buffer;
+};
 
 export function startNameserver(options: NameserverOptions): Nameserver {
   const { sockets, log } = options;
@@ -62,7 +73,7 @@ export function startNameserver(options: NameserverOptions): Nameserver {
     authorities: packet.Answer[] = [],
   ): Buffer {
     const edns = query.additionals?.some((a) => a.type === 'OPT') === true;
-    return packet.encode({
+    const encoded = packet.encode({
       type: 'response',
       id: query.id ?? 0,
       flags:
@@ -70,7 +81,7 @@ export function startNameserver(options: NameserverOptions): Nameserver {
         packet.RECURSION_AVAILABLE |
         ((query.flags ?? 0) & packet.RECURSION_DESIRED) |
         rcode,
-      questions: query.questions ?? [],
+      questions: [],
       answers,
       authorities,
       additionals: edns
@@ -88,12 +99,14 @@ export function startNameserver(options: NameserverOptions): Nameserver {
           ]
         : [],
     });
+    encoded.writeUInt16BE(1, QUESTIONS);
+    return Buffer.concat([encoded.subarray(0, HEADER), query.asked, encoded.subarray(HEADER)]);
   }
 
   /** Caches of "no such name" follow the SOA's minimum (RFC 2308): nothing is to be cached. */
-  const soa = (name: string): packet.Answer => ({
+  const soa: packet.Answer = {
     type: 'SOA',
-    name,
+    name: '.',
     ttl: 0,
     data: {
       mname: 'ns.contiv',
@@ -104,25 +117,22 @@ export function startNameserver(options: NameserverOptions): Nameserver {
       expire: 0,
       minimum: 0,
     },
-  });
+  };
 
   /** undefined: not worth an answer. */
   async function respond(bytes: Buffer, client: Client): Promise<Buffer | undefined> {
+    if (bytes.length < HEADER || ((bytes[2] as number) & 0x80) !== 0) return undefined; // answering a response could go on for ever
     let query: Query;
     try {
-      query = packet.decode(bytes);
+      query = decodeQuery(bytes);
     } catch {
-      if (bytes.length < 12 || ((bytes[2] ?? 0) & 0x80) !== 0) return undefined;
-      const header = Buffer.alloc(12);
+      const header = Buffer.alloc(HEADER);
       bytes.copy(header, 0, 0, 2);
       header[2] = 0x80;
       header[3] = FORMERR;
       return header;
     }
-    if (query.type !== 'query') return undefined; // a response: answering it could go on for ever
-    const question = query.questions?.[0];
-    if (question === undefined || query.questions?.length !== 1) return reply(query, FORMERR, []);
-    const { name, type } = question;
+    const { name, type } = query.question;
     const found = options.answer(client.address, { name, type });
     switch (found.kind) {
       case 'addresses': {
@@ -136,9 +146,9 @@ export function startNameserver(options: NameserverOptions): Nameserver {
       case 'pointer':
         return reply(query, 0, [{ type: 'PTR', name, ttl: TTL, data: found.name }]);
       case 'empty':
-        return reply(query, 0, [], [soa(name)]);
+        return reply(query, 0, [], [soa]);
       case 'unknown':
-        return reply(query, NXDOMAIN, [], [soa(name)]);
+        return reply(query, NXDOMAIN, [], [soa]);
       case 'forward':
         return (await relay(bytes, client)) ?? reply(query, SERVFAIL, []);
     }
@@ -179,6 +189,26 @@ export function startNameserver(options: NameserverOptions): Nameserver {
 
   // ---- TCP
 
+  /**
+   * One answer at a time, and none before the last one is taken: who sends more than it reads fills its own socket. And one in a
+   * turn: a chunk may hold a thousand queries, and there are others.
+   */
+  async function* answersByTcp(chunks: AsyncIterable<Buffer>, client: Client): AsyncGenerator<Buffer> {
+    let rest = Buffer.alloc(0);
+    for await (const chunk of chunks) {
+      rest = Buffer.concat([rest, chunk]);
+      while (rest.length >= 2 && rest.length >= 2 + rest.readUInt16BE(0)) {
+        const query = rest.subarray(2, 2 + rest.readUInt16BE(0));
+        rest = rest.subarray(2 + query.length);
+        const answer = await respond(query, client).catch((error) => {
+          log.error({ err: error }, 'query not answered');
+        });
+        if (answer) yield Buffer.concat([Buffer.of(answer.length >> 8, answer.length & 255), answer]);
+        await nextTurn();
+      }
+    }
+  }
+
   const connected = new Set<net.Socket>();
   const tcp = [sockets.tcp4, sockets.tcp6].map((fd) => {
     const server = net.createServer((socket) => {
@@ -189,24 +219,8 @@ export function startNameserver(options: NameserverOptions): Nameserver {
         address: (socket.remoteAddress ?? '').replace(/^::ffff:/, ''),
         port: socket.remotePort ?? 0,
       };
-      let rest = Buffer.alloc(0);
       socket.setTimeout(IDLE, () => socket.destroy());
-      socket.on('error', () => socket.destroy());
-      socket.on('data', (chunk) => {
-        rest = Buffer.concat([rest, chunk]);
-        while (rest.length >= 2 && rest.length >= 2 + rest.readUInt16BE(0)) {
-          const query = rest.subarray(2, 2 + rest.readUInt16BE(0));
-          rest = rest.subarray(2 + query.length);
-          respond(query, client)
-            .then((answer) => {
-              if (answer === undefined) return;
-              const length = Buffer.alloc(2);
-              length.writeUInt16BE(answer.length);
-              socket.write(Buffer.concat([length, answer]));
-            })
-            .catch((error) => log.error({ err: error }, 'query not answered'));
-        }
-      });
+      pipeline(socket, (chunks) => answersByTcp(chunks, client), socket).catch(() => socket.destroy());
     });
     server.maxConnections = MAX_CONNECTIONS;
     server.on('error', (error) => log.error({ err: error }, 'nameserver socket'));
@@ -231,23 +245,36 @@ function reverseName(address: string): string {
   return `${[...digits].reverse().join('.')}.ip6.arpa`;
 }
 
+/**
+ * The query with its question, and with its other records where they are few: each may have a name that is pointers to pointers,
+ * which made a packet of 64 KiB half a second's work. Throws where it is not one question with what follows.
+ */
+function decodeQuery(bytes: Buffer): Query {
+  if (bytes.readUInt16BE(QUESTIONS) !== 1) throw new Error('not one question');
+  const end = endOfQuestion(bytes);
+  const records = RECORDS.reduce((sum, at) => sum + bytes.readUInt16BE(at), 0);
+  const decoded = packet.decode(records > MAX_RECORDS ? withoutRecords(bytes, end) : bytes);
+  const [question] = decoded.questions ?? [];
+  if (question === undefined || bytes[end - 5] !== 0) throw new Error('not a whole question');
+  return { ...decoded, question, asked: bytes.subarray(HEADER, end) };
+}
+
+/** Header and question. */
+function withoutRecords(bytes: Buffer, end: number): Buffer {
+  const head = Buffer.from(bytes.subarray(0, end));
+  for (const at of RECORDS) head.writeUInt16BE(0, at);
+  return head;
+}
+
 /** An answer that the client can take by UDP: too large a one becomes empty with TC set, and it asks by TCP. */
 function fitted(answer: Buffer, query: Buffer): Buffer {
-  let limit = PLAIN_UDP;
-  try {
-    const opt = packet.decode(query).additionals?.find((a) => a.type === 'OPT') as
-      | { udpPayloadSize?: number }
-      | undefined;
-    if (opt !== undefined) limit = Math.max(PLAIN_UDP, Math.min(opt.udpPayloadSize ?? 0, EDNS_UDP));
-  } catch {
-    return answer; // the answer to garbage is a header
-  }
+  if (answer.length <= PLAIN_UDP) return answer; // also to what is no query
+  const opt = decodeQuery(query).additionals?.find((a) => a.type === 'OPT') as
+    | { udpPayloadSize?: number }
+    | undefined;
+  const limit = Math.max(PLAIN_UDP, Math.min(opt?.udpPayloadSize ?? 0, EDNS_UDP));
   if (answer.length <= limit) return answer;
-  const decoded = packet.decode(answer);
-  return packet.encode({
-    type: 'response',
-    id: decoded.id ?? 0,
-    flags: (decoded.flags ?? 0) | packet.TRUNCATED_RESPONSE,
-    questions: decoded.questions ?? [],
-  });
+  const short = withoutRecords(answer, answer.readUInt16BE(QUESTIONS) === 0 ? HEADER : endOfQuestion(answer));
+  short.writeUInt16BE(short.readUInt16BE(2) | packet.TRUNCATED_RESPONSE, 2);
+  return short;
 }
