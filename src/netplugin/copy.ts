@@ -64,7 +64,7 @@ export function openCopy(folder: string): Copy {
         putPosition.run(store, revision);
         db.exec('COMMIT');
       } catch (error) {
-        db.exec('ROLLBACK');
+        if (db.isTransaction) db.exec('ROLLBACK'); // on a full disk SQLite has done it
         throw error;
       }
     },

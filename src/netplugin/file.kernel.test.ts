@@ -1,26 +1,12 @@
-/** The agent's state where the disk is full. */
-import fs from 'node:fs';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { temporaryFolder } from '../../test/folder.ts';
-import { isolate, sh } from '../../test/isolation.ts';
+import { disk } from '../../test/disk.ts';
+import { isolate } from '../../test/isolation.ts';
 import { openAttachments } from './attachments.ts';
 import { openCopy } from './copy.ts';
 import { readJson, writeJson } from './file.ts';
 import type { Attachment } from './view.ts';
 
 beforeAll(isolate);
-
-/** A folder on a disk of its own. */
-function disk(kilobytes: number): { folder: string; fill(): void; free(): void } {
-  const folder = temporaryFolder();
-  sh(`mount -t tmpfs -o size=${kilobytes}k tmpfs ${folder}`);
-  onTestFinished(() => void sh(`umount -l ${folder}`));
-  return {
-    folder,
-    fill: () => void sh(`dd if=/dev/zero of=${folder}/filling bs=1k 2>/dev/null || true`),
-    free: () => fs.rmSync(`${folder}/filling`),
-  };
-}
 
 describe('a full disk', () => {
   it('leaves a state file the old one, whole', () => {

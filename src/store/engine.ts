@@ -116,19 +116,25 @@ export function openEngine(journal: Journal): Store {
   function end(id: string): void {
     const lease = leases.get(id);
     if (lease === undefined) return;
-    clearTimeout(lease.timer);
     const gone = [...lease.keys].map((key) => ({ key, value: undefined }));
-    leases.delete(id);
     // Keys first: killed in between, the lease is there to end once more.
     if (gone.length > 0) commit(gone);
     journal.writeLease({ id, ttl: undefined });
+    clearTimeout(lease.timer);
+    leases.delete(id);
   }
 
   function hold(lease: Lease): LiveLease {
     const live: LiveLease = {
       ...lease,
       keys: new Set(),
-      timer: setTimeout(() => end(lease.id), lease.ttl * 1000),
+      timer: setTimeout(() => {
+        try {
+          end(lease.id);
+        } catch {
+          live.timer.refresh(); // what cannot be written now, as on a full disk, ends later
+        }
+      }, lease.ttl * 1000),
     };
     live.timer.unref();
     leases.set(lease.id, live);

@@ -6,7 +6,7 @@
 import { randomUUID } from 'node:crypto';
 import { DatabaseSync } from 'node:sqlite';
 import { type Journal, openEngine } from './engine.ts';
-import type { Store } from './store.ts';
+import { type Store, UnwritableError } from './store.ts';
 
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -86,14 +86,21 @@ function openJournal(db: DatabaseSync): Journal {
         putMeta.run('revision', String(revision));
         db.exec('COMMIT');
       } catch (error) {
-        db.exec('ROLLBACK');
-        throw error;
+        if (db.isTransaction) db.exec('ROLLBACK'); // on a full disk SQLite has done it
+        throw unwritable(error);
       }
     },
     writeLease({ id, ttl }) {
-      if (ttl === undefined) removeLease.run(id);
-      else putLease.run(id, ttl);
+      try {
+        if (ttl === undefined) removeLease.run(id);
+        else putLease.run(id, ttl);
+      } catch (error) {
+        throw unwritable(error);
+      }
     },
     close: () => db.close(),
   };
 }
+
+const unwritable = (error: unknown): UnwritableError =>
+  new UnwritableError(`the store cannot be written: ${(error as Error).message}`, { cause: error });

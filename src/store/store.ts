@@ -72,3 +72,6 @@ export interface Store {
 export class CompactedError extends Error {
   readonly code = 'compacted';
 }
+
+/** What was to be written cannot be made durable, as on a full disk: nothing has changed. */
+export class UnwritableError extends Error {}

@@ -3,6 +3,7 @@ import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:ht
 import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ErrorBody } from '../../client/protocol.ts';
+import { UnwritableError } from '../../store/store.ts';
 import { Refusal } from '../problem.ts';
 
 const bodyOf = ({ code, message, field, position }: Refusal): ErrorBody => ({
@@ -37,6 +38,7 @@ function refusalOf(error: Error & { statusCode?: number; code?: string }, reques
   if (error.statusCode !== undefined && error.statusCode < 500)
     return new Refusal(error.statusCode, `${method} ${url}: ${error.message}`);
   request.log.error({ err: error, method, url }, 'request failed');
+  if (error instanceof UnwritableError) return new Refusal(503, error.message);
   return new Refusal(500, 'netmaster failed; its log says why');
 }
 
