@@ -4,9 +4,8 @@ import { parseArgs } from 'node:util';
 import { check } from './check.ts';
 import { makeHost, makeSwitch, removeHosts } from './hosts.ts';
 import { loadImage, makeImage } from './image.ts';
-import { end, endAll, type ProcessName, removeControlGroups, removeData, start } from './processes.ts';
+import { end, endAll, type ProcessName, removeControlGroups, start } from './processes.ts';
 import {
-  condition,
   dataFolder,
   hostAddress,
   isRunning,
@@ -19,6 +18,7 @@ import {
   OUTSIDE,
   OUTSIDE_ADDRESS,
   readState,
+  removeData,
   writeState,
 } from './state.ts';
 
@@ -71,14 +71,11 @@ async function up(args: string[]): Promise<void> {
   if (values.netmasters !== '1')
     throw new Error('--netmasters: more than one netmaster needs etcd, which is not supported yet');
   requireKernel();
-  const before = condition(lab);
-  if (before === 'up' || before === 'starting')
-    throw new Error(`lab '${lab}' is ${before}: end it with bin/lab down`);
+  markStarting(lab);
   const step = (line: string): void => {
     if (!values.quiet) say(`  ${line} ...`);
   };
-  await clean(); // what an `up` that was killed left
-  markStarting(lab);
+  await clean({ starting: true }); // what an `up` that was killed left
   const hosts = Array.from({ length: count }, (_, i) => ({
     name: `node${i + 1}`,
     address: hostAddress(i + 1),
@@ -124,11 +121,11 @@ function requireKernel(): void {
     if (!fs.existsSync(file)) throw new Error(`this kernel has no ${what}: use one that has`);
 }
 
-async function clean(): Promise<void> {
+async function clean(kept: { starting: boolean }): Promise<void> {
   await endAll(lab);
   await removeHosts(lab);
   removeControlGroups(lab);
-  removeData(lab);
+  removeData(lab, kept);
 }
 
 function status(args: string[]): void {
@@ -173,7 +170,7 @@ try {
       await up(args);
       break;
     case 'down':
-      await clean();
+      await clean({ starting: false });
       break;
     case 'status':
       status(args);

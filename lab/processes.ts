@@ -4,7 +4,6 @@ import fs from 'node:fs';
 import { tryRun, until } from './shell.ts';
 import {
   cgroup,
-  dataFolder,
   hostFolder,
   isRunning,
   type LabHost,
@@ -181,5 +180,3 @@ export function removeControlGroups(lab: string): void {
   for (const folder of [root, ...controllers.map((name) => `${root}/${name}`)])
     for (const name of foldersOf(folder)) if (name.startsWith(`lab-${lab}-`)) remove(`${folder}/${name}`);
 }
-
-export const removeData = (lab: string): void => fs.rmSync(dataFolder(lab), { recursive: true, force: true });

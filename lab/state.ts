@@ -98,11 +98,34 @@ export const isRunning = (process: LabProcess): boolean => startTime(process.pid
 
 const startingFile = (lab: string): string => path.join(dataFolder(lab), 'starting.json');
 
-/** This process brings the lab up, until markStarted. */
-export const markStarting = (lab: string): void =>
-  writeJson(startingFile(lab), { pid: process.pid, start: startTime(process.pid) });
+/** This process brings the lab up, until markStarted: of several at once it is one. Throws where the lab is not down. */
+export function markStarting(lab: string): void {
+  const refuse = (): never => {
+    throw new Error(`lab '${lab}' is ${condition(lab)}: end it with bin/lab down`);
+  };
+  const before = condition(lab);
+  if (before === 'up' || before === 'starting') refuse();
+  if (before === 'broken') fs.rmSync(startingFile(lab), { force: true });
+  const draft = `${startingFile(lab)}.${process.pid}`;
+  writeJson(draft, { pid: process.pid, start: startTime(process.pid) });
+  try {
+    fs.linkSync(draft, startingFile(lab)); // only where it is not there
+  } catch {
+    refuse();
+  } finally {
+    fs.rmSync(draft);
+  }
+}
 
 export const markStarted = (lab: string): void => fs.rmSync(startingFile(lab));
+
+/** What the lab has on disk; `starting`: but not that this process brings it up. */
+export function removeData(lab: string, { starting }: { starting: boolean }): void {
+  const folder = dataFolder(lab);
+  const kept = (name: string): boolean => name.startsWith(path.basename(startingFile(lab)));
+  const gone = starting ? fs.readdirSync(folder).filter((name) => !kept(name)) : ['.'];
+  for (const name of gone) fs.rmSync(path.join(folder, name), { recursive: true, force: true });
+}
 
 /** `broken`: its `up` has failed or was killed. */
 export function condition(lab: string): 'down' | 'starting' | 'broken' | 'up' {

@@ -163,6 +163,16 @@ describe('up', () => {
     expect([third.status, third.err]).toEqual([3, `lab: lab '${OTHER}' is up: end it with bin/lab down\n`]);
   });
 
+  it('of several at once is one', async () => {
+    for (let round = 0; round < 3; round++) {
+      const all = await Promise.all([1, 2, 3, 4].map(() => other('up', '--quiet', '--hosts', '1')));
+      expect(all.map(({ status }) => status).sort()).toEqual([0, 3, 3, 3]);
+      for (const { status, err } of all) if (status !== 0) expect(err).toMatch(/ is (starting|up): /);
+      expect(await mustOther('check', '--wait', '60')).toMatch(/no difference/);
+      await mustOther('down');
+    }
+  });
+
   it('cleans what an up left that was killed, wherever that was, and is whole', async () => {
     const before = machine();
     for (const ms of [200, 500, 900, 1400]) {
