@@ -250,6 +250,23 @@ describe('published ports', () => {
   });
   const fetch = (host: string, url: string) => on(host, 'curl', '-s', '-m', '5', url);
 
+  it('may be the same one at several addresses of the host, each of another container', async () => {
+    for (const [name, address] of [
+      ['pub-local', '127.0.0.1'],
+      ['pub-outer', '192.168.50.11'],
+    ] as const) {
+      await run('node1', name, 'two', '-p', `${address}:8082:80`);
+      await inside('node1', name, 'sh', '-c', `echo ${name} >/www/index.html`);
+      await docker('node1', 'exec', '-d', name, 'httpd', '-f', '-p', '80', '-h', '/www');
+    }
+    for (const [address, name] of [
+      ['127.0.0.1', 'pub-local'],
+      ['192.168.50.11', 'pub-outer'],
+    ] as const)
+      await until(name, async () => (await fetch('node1', `http://${address}:8082/`)).out === `${name}\n`);
+    await docker('node1', 'rm', '-f', 'pub-local', 'pub-outer');
+  });
+
   it('are reached from outside, from the host, on localhost, and from containers of both hosts', async () => {
     const url = 'http://192.168.50.11:8080/';
     expect((await fetch('outside', url)).out).toBe('hello from contiv\n');

@@ -17,8 +17,8 @@ import type { ApplyReport } from '../src/netplugin/dataplane/index.ts';
 import type {
   Exit,
   HostState,
+  Passage,
   Port,
-  Publication,
   RemoteHost,
   Router,
   RuleSet,
@@ -76,7 +76,7 @@ export interface Case {
   readonly remotes?: readonly At[];
   readonly ruleSets?: readonly RuleSet[];
   readonly ranges?: Router['ranges'];
-  readonly publications?: readonly Publication[];
+  readonly publications?: readonly Passage[];
   readonly services?: readonly Service[];
 }
 
@@ -137,10 +137,11 @@ export function state(...cases: Case[]): HostState {
 
 export const NOTHING: HostState = { routers: [], exits: [], guarded: [] };
 export const BLUE: Case = { tenant: 'blue', vni: 2001, slot: 1, ports: [port(7)], remotes: [] };
-export const MAP: Publication = {
+export const MAP: Passage = {
   protocol: 'tcp',
   hostAddress: '',
   hostPort: 8080,
+  transitPort: 8080,
   address: '20.1.1.2',
   port: 80,
 };

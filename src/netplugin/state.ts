@@ -32,7 +32,7 @@ export interface Router {
   readonly subnets: readonly Subnet[];
   /** Gateway addresses, which this router answers for on every host. */
   readonly gateways: readonly string[];
-  readonly publications: readonly Publication[];
+  readonly publications: readonly Passage[];
   /** The tenant's services, wherever their providers run. */
   readonly services: readonly Service[];
   /** Rule sets of the groups that have endpoints here. */
@@ -179,6 +179,12 @@ export interface Publication {
   readonly port: number;
 }
 
+/** A published port on its way through the router's pair. */
+export interface Passage extends Publication {
+  /** At the router's end: the host's port, another where two of the host's addresses publish the same one. */
+  readonly transitPort: number;
+}
+
 /** The way out of one router: a veth pair between it and the host's namespace. */
 export interface Exit {
   readonly namespace: string;
@@ -193,7 +199,7 @@ export interface Exit {
   /** The ranges that all pairs come from, as prefixes: containers send nothing there. */
   readonly transit: string;
   readonly transit6: string;
-  readonly publications: readonly Publication[];
+  readonly publications: readonly Passage[];
 }
 
 export interface Guarded {

@@ -421,6 +421,31 @@ describe('publications', () => {
     expect(routers[0]?.publications).toEqual(exits[0]?.publications);
   });
 
+  it('of one port at several of the host addresses have different ports between host and router', () => {
+    const at = (hostAddress: string, address: string): Publication => ({
+      ...publication(80, address),
+      hostAddress,
+    });
+    const { exits } = state({
+      here: [
+        attachment(endpoint('ep2', '20.1.1.2'), {
+          publications: [
+            at('127.0.0.1', '20.1.1.2'),
+            at('192.0.2.2', '20.1.1.2'),
+            publication(81, '20.1.1.2'),
+          ],
+        }),
+        attachment(endpoint('ep3', '20.1.1.3'), { publications: [at('192.0.2.1', '20.1.1.3')] }),
+      ],
+    });
+    expect(exits[0]?.publications.map((p) => [p.hostAddress, p.hostPort, p.address, p.transitPort])).toEqual([
+      ['127.0.0.1', 80, '20.1.1.2', 80],
+      ['192.0.2.2', 80, '20.1.1.2', 80],
+      ['192.0.2.1', 80, '20.1.1.3', 81],
+      ['', 81, '20.1.1.2', 82],
+    ]);
+  });
+
   it('are those of the own tenant only', () => {
     const blue = { tenantName: 'blue' };
     const { exits } = state({

@@ -12,7 +12,17 @@
 import { addressNumber, numberAddress, parseSubnet, subnetPrefix } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { type Netprofile, parseBandwidth } from '../../model/netprofile.ts';
-import type { Exit, HostState, Port, Publication, RemoteHost, Router, Subnet, Tunnel } from '../state.ts';
+import type {
+  Exit,
+  HostState,
+  Passage,
+  Port,
+  Publication,
+  RemoteHost,
+  Router,
+  Subnet,
+  Tunnel,
+} from '../state.ts';
 import type { Attachment, LocalHost, TenantView, View, WatchedNetwork } from '../view.ts';
 import { type Memo, openMemo } from './memo.ts';
 import {
@@ -116,8 +126,12 @@ function compileRouter(
     ),
     gateways: memo.use(keyOf('gateways'), [networks], () => mine.networks.flatMap(gatewaysOf).sort()),
     publications: memo.use(keyOf('publications'), publications, () =>
-      publications.toSorted(
-        byFirst((p) => `${p.protocol} ${String(p.hostPort).padStart(5, '0')} ${p.address} ${p.hostAddress}`),
+      passages(
+        publications.toSorted(
+          byFirst(
+            (p) => `${p.protocol} ${String(p.hostPort).padStart(5, '0')} ${p.address} ${p.hostAddress}`,
+          ),
+        ),
       ),
     ),
     services: compileServices(
@@ -127,6 +141,19 @@ function compileRouter(
     ruleSets: policy.ruleSets,
     ranges: policy.ranges,
   };
+}
+
+/** Behind the host's translation its address is gone: the port alone says where to, so each target needs its own. */
+function passages(publications: readonly Publication[]): Passage[] {
+  const targets = new Map<string, string>();
+  return publications.map((p) => {
+    const key = (port: number): string => `${p.protocol} ${p.address.includes(':')} ${port}`;
+    const target = `${p.address} ${p.port}`;
+    let transitPort = p.hostPort;
+    while ((targets.get(key(transitPort)) ?? target) !== target) transitPort = (transitPort % 65_535) + 1;
+    targets.set(key(transitPort), target);
+    return { ...p, transitPort };
+  });
 }
 
 function profilesByGroup({ groups, profiles }: TenantView): Map<string, Netprofile> {
@@ -272,7 +299,7 @@ function shape({ bandwidth, burst, DSCP }: Netprofile): Pick<Port, 'limit' | 'ds
 function compileExit(memo: Memo, router: Router, local: LocalHost): Exit {
   const slot = local.transitSlots.get(router.tenant) ?? 0;
   const hasIpv6 = router.subnets.some((s) => s.prefix.includes(':'));
-  const publications: readonly Publication[] = router.publications;
+  const { publications } = router;
   const inputs = [slot, hasIpv6, local.transit, local.transit6, publications];
   return memo.use(`exit ${router.tenant}`, inputs, () => {
     const pair = (range: string): [string, string] => {

@@ -167,7 +167,7 @@ describe('apply', () => {
       state({
         ports: [port(2), port(3)],
         remotes: remotes(20),
-        publications: [MAP, { ...MAP, hostPort: 81 }],
+        publications: [MAP, { ...MAP, hostPort: 81, transitPort: 81 }],
       }),
     );
     expect(kernel()).not.toBe(before);

@@ -27,8 +27,8 @@ import type {
   Decision,
   Exit,
   HostState,
+  Passage,
   Port,
-  Publication,
   RemoteHost,
   Router,
   RuleSet,
@@ -100,10 +100,10 @@ const hostElements = once((host: RemoteHost) => {
   return elements;
 });
 
-const publicationElements = once((publications: readonly Publication[]) => {
+const publicationElements = once((publications: readonly Passage[]) => {
   const { add, elements } = collect();
   for (const p of publications)
-    add('published', p.address, `${p.protocol} . ${p.hostPort} : ${p.address} . ${p.port}`);
+    add('published', p.address, `${p.protocol} . ${p.transitPort} : ${p.address} . ${p.port}`);
   return elements;
 });
 
@@ -403,9 +403,9 @@ export function hostTable(state: HostState, bridges: readonly string[]): Table |
   const published6 = new Set<string>();
   const publishedAt = new Set<string>();
   const publishedAt6 = new Set<string>();
-  const add = (exit: Exit, p: Publication): void => {
+  const add = (exit: Exit, p: Passage): void => {
     const v6 = isV6(p.address);
-    const target = `${v6 ? exit.routerAddress6 : exit.routerAddress} . ${p.hostPort}`;
+    const target = `${v6 ? exit.routerAddress6 : exit.routerAddress} . ${p.transitPort}`;
     if (p.hostAddress === '') (v6 ? published6 : published).add(`${p.protocol} . ${p.hostPort} : ${target}`);
     else
       (v6 ? publishedAt6 : publishedAt).add(`${p.hostAddress} . ${p.protocol} . ${p.hostPort} : ${target}`);
