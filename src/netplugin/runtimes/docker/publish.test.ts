@@ -26,7 +26,15 @@ describe("Docker's port map", () => {
 
   it('publishes IPv6 too where the endpoint has it', () => {
     expect(readPortMap([mapping()], DUAL).map((p) => p.address)).toEqual(DUAL);
-    expect(readPortMap([mapping({ HostIP: '::' })], DUAL).map((p) => p.address)).toEqual(DUAL);
+  });
+
+  it('on all host addresses of one family is of that family only', () => {
+    expect(readPortMap([mapping({ HostIP: '0.0.0.0' })], DUAL)).toMatchObject([
+      { hostAddress: '', address: '20.1.1.2' },
+    ]);
+    expect(readPortMap([mapping({ HostIP: '::' })], DUAL)).toMatchObject([
+      { hostAddress: '', address: 'fd00:1::2' },
+    ]);
   });
 
   it('on one host address is of that family only', () => {

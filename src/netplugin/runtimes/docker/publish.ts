@@ -37,18 +37,17 @@ export function readPortMap(
     const protocol = PROTOCOLS[mapping.Proto];
     if (protocol === undefined)
       throw new Error(`port ${mapping.Port}: protocol ${mapping.Proto} cannot be published`);
-    const hostAddress = ['0.0.0.0', '::'].includes(mapping.HostIP ?? '') ? '' : (mapping.HostIP ?? '');
+    const { HostIP = '' } = mapping;
+    // Without an address all of the host's, of both families; 0.0.0.0 and :: are all of one, as on Docker's own networks.
+    const targets = HostIP === '' ? [ipv4, ipv6] : [HostIP.includes(':') ? ipv6 : ipv4];
     const wanted = {
       protocol,
-      hostAddress,
+      hostAddress: ['0.0.0.0', '::'].includes(HostIP) ? '' : HostIP,
       hostPort: mapping.HostPort || FIRST_CHOSEN,
       lastPort: mapping.HostPort ? mapping.HostPortEnd || mapping.HostPort : LAST_CHOSEN,
       port: mapping.Port,
     };
-    if (hostAddress.includes(':')) return ipv6 === undefined ? [] : [{ ...wanted, address: ipv6 }];
-    // On all addresses: IPv6 too, where the endpoint has it.
-    const both = hostAddress === '' && ipv6 !== undefined ? [ipv6] : [];
-    return [ipv4, ...both].filter((a) => a !== undefined).map((address) => ({ ...wanted, address }));
+    return targets.filter((a) => a !== undefined).map((address) => ({ ...wanted, address }));
   });
 }
 
