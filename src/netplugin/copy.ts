@@ -21,39 +21,62 @@ export interface Position {
   readonly underlays: ReadonlyMap<string, string>;
 }
 
+export interface Contents extends Position {
+  readonly objects: readonly WatchedObject[];
+}
+
 export interface Copy {
-  load(): Position & { readonly objects: readonly WatchedObject[] };
+  load(): Contents;
   /** `changed` undefined: everything is written anew, as `all` tells it. */
   save(position: Position, changed: Iterable<WatchedObject> | undefined, all: () => WatchedObject[]): void;
   close(): void;
 }
 
+/** A file that is not ours or broken is put aside: what was in it is listed anew. One on a full disk is kept. */
 export function openCopy(folder: string): Copy {
   const file = path.join(folder, 'view.db');
-  const db = open(file);
+  try {
+    return open(file);
+  } catch (error) {
+    const { errcode, message } = error as Error & { errcode?: number };
+    if (errcode !== undefined && !BROKEN.has(errcode & 0xff))
+      throw new Error(`${file}: ${message}: is its disk full?`);
+    for (const suffix of ['', '-wal', '-shm'])
+      if (fs.existsSync(file + suffix)) fs.renameSync(file + suffix, `${file}.broken${suffix}`);
+    return open(file);
+  }
+}
+
+/** SQLite's result codes for tables that are not ours, and for a file that is not or is broken (sqlite3.h). */
+const BROKEN = new Set([1, 11, 26]);
+
+/** Throws where any of it cannot be read. */
+function open(file: string): Copy {
+  // Milliseconds: an earlier agent that is about to end may still write.
+  const db = new DatabaseSync(file, { timeout: 5000 });
+  try {
+    db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; ${SCHEMA}`);
+    return copyIn(db);
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
+
+function copyIn(db: DatabaseSync): Copy {
   const put = db.prepare('INSERT OR REPLACE INTO object VALUES (?, ?, ?)');
   const remove = db.prepare('DELETE FROM object WHERE kind = ? AND key = ?');
   const putUnderlay = db.prepare('INSERT OR REPLACE INTO underlay VALUES (?, ?)');
   const putPosition = db.prepare('INSERT OR REPLACE INTO position VALUES (0, ?, ?)');
+  let found: Contents | undefined = read(db);
   return {
     load() {
-      const position = db.prepare('SELECT store, revision FROM position').get() as
-        | { store: string; revision: number }
-        | undefined;
-      const rows = db.prepare('SELECT kind, key, object FROM object').all() as Record<string, string>[];
-      const hosts = db.prepare('SELECT host, address FROM underlay').all() as Record<string, string>[];
-      return {
-        store: position?.store ?? '',
-        revision: position?.revision ?? 0,
-        objects: rows.map((row) => ({
-          kind: row.kind as string,
-          key: row.key as string,
-          object: JSON.parse(row.object as string),
-        })),
-        underlays: new Map(hosts.map((row) => [row.host as string, row.address as string])),
-      };
+      const contents = found ?? read(db);
+      found = undefined;
+      return contents;
     },
     save({ store, revision, underlays }, changed, all) {
+      found = undefined;
       db.exec('BEGIN');
       try {
         if (changed === undefined) db.exec('DELETE FROM object');
@@ -72,29 +95,20 @@ export function openCopy(folder: string): Copy {
   };
 }
 
-/** SQLite's result codes for a file that is not ours or broken (sqlite3.h). */
-const BROKEN = new Set([11, 26]);
-
-/** A file that is not ours or broken is put aside: what was in it is listed anew. One on a full disk is kept. */
-function open(file: string): DatabaseSync {
-  const attempt = (): DatabaseSync => {
-    // Milliseconds: an earlier agent that is about to end may still write.
-    const db = new DatabaseSync(file, { timeout: 5000 });
-    try {
-      db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; ${SCHEMA}`);
-      return db;
-    } catch (error) {
-      db.close();
-      throw error;
-    }
+function read(db: DatabaseSync): Contents {
+  const position = db.prepare('SELECT store, revision FROM position').get() as
+    | { store: string; revision: number }
+    | undefined;
+  const rows = db.prepare('SELECT kind, key, object FROM object').all() as Record<string, string>[];
+  const hosts = db.prepare('SELECT host, address FROM underlay').all() as Record<string, string>[];
+  return {
+    store: position?.store ?? '',
+    revision: position?.revision ?? 0,
+    objects: rows.map((row) => ({
+      kind: row.kind as string,
+      key: row.key as string,
+      object: JSON.parse(row.object as string),
+    })),
+    underlays: new Map(hosts.map((row) => [row.host as string, row.address as string])),
   };
-  try {
-    return attempt();
-  } catch (error) {
-    const { errcode, message } = error as Error & { errcode?: number };
-    if (!BROKEN.has((errcode ?? 0) & 0xff)) throw new Error(`${file}: ${message}: is its disk full?`);
-    for (const suffix of ['', '-wal', '-shm'])
-      if (fs.existsSync(file + suffix)) fs.renameSync(file + suffix, `${file}.broken${suffix}`);
-    return attempt();
-  }
 }

@@ -404,6 +404,29 @@ describe('a restart', () => {
     expect(fs.readdirSync(folder)).toContain('view.db.broken');
   });
 
+  /** Of a copy whose file is whole. */
+  const spoil = (sql: string) => (file: string) => {
+    const db = new DatabaseSync(file);
+    db.exec(sql);
+    db.close();
+  };
+  it.each<[string, (file: string) => void]>([
+    ['in its pages', (file) => fs.writeFileSync(file, fs.readFileSync(file).fill('x', 2 * 4096))],
+    ['in what it says of an object', spoil('UPDATE object SET object = substr(object, 1, 5)')],
+    ['in its tables', spoil('DROP TABLE object; CREATE TABLE object (other TEXT)')],
+  ])('with a copy that is broken %s does the same', async (_, spoilIn) => {
+    const { replica, folder } = await listed();
+    replica.close();
+    spoilIn(path.join(folder, 'view.db'));
+    const netmaster = await startNetmaster();
+    const again = follow(netmaster.url, folder);
+    const list = await netmaster.watch(0);
+    expect(list.asked).toBe('');
+    list.say(...listing(tenant('c')), synced(5));
+    await waitFor(() => expect(tenants(again.replica)).toEqual(['c']));
+    expect(fs.readdirSync(folder)).toContain('view.db.broken');
+  });
+
   it('waits for the agent before it, which still has its hands on the copy', async () => {
     const { replica, folder } = await listed();
     replica.close();
