@@ -24,7 +24,7 @@ export interface Attachments {
 /** `pairs`: how many slots there are. */
 export function openAttachments(folder: string, pairs: number): Attachments {
   const file = path.join(folder, 'attachments.json');
-  const saved = readJson<Saved>(file);
+  const saved = readJson<Saved>(file, 'the containers that run here must be restarted then');
   const all = new Map(saved?.attachments.map((a) => [a.endpoint.endpointID, a]));
   const slots = new Map(saved?.slots);
 

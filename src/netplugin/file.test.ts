@@ -11,13 +11,13 @@ describe('a state file', () => {
     const file = newFile();
     const value = { networks: [['id', { tenant: 'blue' }]], text: 'ü\n', none: null };
     writeJson(file, value);
-    expect(readJson(file)).toEqual(value);
+    expect(readJson(file, 'nothing is lost')).toEqual(value);
     writeJson(file, []);
-    expect(readJson(file)).toEqual([]);
+    expect(readJson(file, 'nothing is lost')).toEqual([]);
   });
 
   it('is undefined where there is none', () => {
-    expect(readJson(newFile())).toBeUndefined();
+    expect(readJson(newFile(), 'nothing is lost')).toBeUndefined();
   });
 
   it('is for the agent alone', () => {
@@ -30,21 +30,23 @@ describe('a state file', () => {
     const file = newFile();
     writeJson(file, { kept: true });
     fs.writeFileSync(`${file}.new`, '{"kept":fal');
-    expect(readJson(file)).toEqual({ kept: true });
+    expect(readJson(file, 'nothing is lost')).toEqual({ kept: true });
     writeJson(file, { kept: false });
-    expect(readJson(file)).toEqual({ kept: false });
+    expect(readJson(file, 'nothing is lost')).toEqual({ kept: false });
     expect(fs.readdirSync(path.dirname(file))).toEqual(['state.json']);
   });
 
   it.each(['', '{"kept":tr', 'hello'])('that holds %j is refused by its name, with what to do', (text) => {
     const file = newFile();
     fs.writeFileSync(file, text);
-    expect(() => readJson(file)).toThrow(`${file}: not JSON; move it away and start again`);
+    expect(() => readJson(file, 'nothing is lost')).toThrow(
+      `${file}: not JSON; restore it, or move it away and start again: nothing is lost`,
+    );
   });
 
   it('that cannot be read or written is an error, not an empty one', () => {
     const folder = temporaryFolder();
-    expect(() => readJson(folder)).toThrow(/EISDIR/);
+    expect(() => readJson(folder, 'nothing is lost')).toThrow(/EISDIR/);
     expect(() => writeJson(path.join(folder, 'missing', 'state.json'), {})).toThrow(/ENOENT/);
   });
 });

@@ -21,8 +21,8 @@ export function writeJson(file: string, value: unknown): void {
   }
 }
 
-/** undefined where there is no such file; a file that is not JSON is an error: someone else wrote it. */
-export function readJson<T>(file: string): T | undefined {
+/** undefined where there is no such file; one that is not JSON is an error, which says what the `loss` of it means. */
+export function readJson<T>(file: string, loss: string): T | undefined {
   let text: string;
   try {
     text = fs.readFileSync(file, 'utf8');
@@ -33,8 +33,6 @@ export function readJson<T>(file: string): T | undefined {
   try {
     return JSON.parse(text) as T;
   } catch {
-    throw new Error(
-      `${file}: not JSON; move it away and start again, the agent will learn its contents anew`,
-    );
+    throw new Error(`${file}: not JSON; restore it, or move it away and start again: ${loss}`);
   }
 }

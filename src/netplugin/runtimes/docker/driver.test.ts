@@ -598,3 +598,16 @@ describe('information on an endpoint', () => {
     expect(await info('stranger')).toEqual({ Value: {} });
   });
 });
+
+it('whose file is lost learns from Docker what its networks stand for, and keeps it', async () => {
+  await createNetwork('d1', options('net1'));
+  fs.rmSync(path.join(folder, 'docker.json'));
+  start();
+  expect(driver.target('d1')).toBeUndefined();
+  driver.learn('d1', options('net1', 'default', 'web'));
+  driver.learn('d1', options('other'));
+  driver.learn('d2', {});
+  start();
+  expect(driver.target('d1')).toEqual(options('net1', 'default', 'web'));
+  expect(driver.target('d2')).toBeUndefined();
+});

@@ -45,6 +45,8 @@ export interface Driver {
   readonly calls: ReadonlyMap<string, Call>;
   /** What a Docker network of ours stands for. */
   target(dockerNetwork: string): Target | undefined;
+  /** A network that Docker has, with the options it was made with: known since its creation, unless our file was lost. */
+  learn(dockerNetwork: string, options: Record<string, string>): void;
 }
 
 /** The MAC address that goes with an IPv4 address: 02:02 and its four bytes, as 1.x has it. */
@@ -54,7 +56,7 @@ export function macOf(ipv4: string): string {
 
 export function createDriver({ endpoints, publications, folder, log }: DriverOptions): Driver {
   const file = path.join(folder, 'docker.json');
-  const saved = readJson<Saved>(file);
+  const saved = readJson<Saved>(file, 'Docker is asked for what is in it');
   const targets = new Map(saved?.networks);
   const created = new Map(saved?.created);
   const save = (): void => writeJson(file, { networks: [...targets], created: [...created] } satisfies Saved);
@@ -276,6 +278,12 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
   return {
     calls: new Map(Object.entries(calls)),
     target: (dockerNetwork) => targets.get(dockerNetwork),
+    learn(dockerNetwork, options) {
+      if (targets.has(dockerNetwork) || !options.network) return;
+      targets.set(dockerNetwork, readTarget(options));
+      log.info({ network: dockerNetwork }, 'what the network stands for is learnt from Docker');
+      save();
+    },
   };
 }
 

@@ -56,7 +56,7 @@ export async function startDocker({ endpoints, options, log }: DockerOptions): P
   });
   await listenOnSocket(server, options.pluginSocket);
 
-  const offer = startOffer(docker, endpoints, log);
+  const offer = startOffer(docker, endpoints, log, driver.learn);
   const containers = followContainers({
     docker,
     endpoints,

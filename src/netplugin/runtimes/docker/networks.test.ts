@@ -3,6 +3,7 @@ import { pino } from 'pino';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { EndpointGroup } from '../../../model/endpointGroup.ts';
 import { openView, type View, type WatchedNetwork } from '../../view.ts';
+import type { Driver } from './driver.ts';
 import { DRIVER, startOffer, wantedNetworks } from './networks.ts';
 
 type Writable<T> = { [K in keyof T]: T[K] extends ReadonlyMap<infer A, infer B> ? Map<A, B> : T[K] };
@@ -91,6 +92,7 @@ interface DockerNetwork {
   Name: string;
   Driver: string;
   Labels: Record<string, string>;
+  Options?: Record<string, string>;
 }
 
 const refused = (statusCode: number): Error =>
@@ -98,7 +100,7 @@ const refused = (statusCode: number): Error =>
 
 interface CreateOptions extends DockerNetwork {
   IPAM: unknown;
-  Options: unknown;
+  Options: Record<string, string>;
   EnableIPv6: boolean;
 }
 
@@ -148,13 +150,26 @@ function fakeDocker(foreign: DockerNetwork[] = []): FakeDocker {
   return docker;
 }
 
-function offering(of: View, docker = fakeDocker(), known = () => true) {
-  const offer = startOffer(docker as unknown as Dockerode, { view: of, known }, pino({ level: 'silent' }));
+function offering(of: View, docker = fakeDocker(), known = () => true, learn: Driver['learn'] = () => {}) {
+  const log = pino({ level: 'silent' });
+  const offer = startOffer(docker as unknown as Dockerode, { view: of, known }, log, learn);
   onTestFinished(() => offer.close());
   return { offer, docker };
 }
 
 describe('the offer', () => {
+  it('tells the driver of all its networks that Docker has, also of those that users made', async () => {
+    const made = { tenant: 'default', network: 'net1', group: '' };
+    const docker = fakeDocker([
+      { Id: 'd1', Name: 'mine', Driver: DRIVER, Labels: {}, Options: made },
+      { Id: 'd2', Name: 'bridge', Driver: 'bridge', Labels: {}, Options: made },
+    ]);
+    const learn = vi.fn();
+    const { offer } = offering(view([]), docker, () => true, learn);
+    await offer.settled();
+    expect(learn.mock.calls).toEqual([['d1', made]]);
+  });
+
   it('withdraws nothing before anything is known', async () => {
     let known = false;
     const docker = fakeDocker();

@@ -14,6 +14,7 @@ import type { Logger } from 'pino';
 import { subnetPrefix } from '../../../model/address.ts';
 import type { View } from '../../view.ts';
 import type { Endpoints } from '../runtime.ts';
+import type { Driver } from './driver.ts';
 
 export const DRIVER = 'netplugin';
 const LABEL = 'io.contiv.network';
@@ -83,6 +84,7 @@ export function startOffer(
   docker: Dockerode,
   { view, known }: Pick<Endpoints, 'view' | 'known'>,
   log: Logger,
+  learn: Driver['learn'],
 ): Offer {
   /** undefined: not known. */
   let present: Present | undefined;
@@ -121,6 +123,7 @@ export function startOffer(
   async function list(): Promise<Present> {
     const networks = await docker.listNetworks();
     reachable = true;
+    for (const n of networks) if (n.Driver === DRIVER) learn(n.Id, n.Options ?? {});
     const isOurs = (n: (typeof networks)[number]): boolean =>
       n.Driver === DRIVER && n.Labels?.[LABEL] !== undefined;
     return {
