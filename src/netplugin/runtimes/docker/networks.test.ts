@@ -279,6 +279,7 @@ describe('the offer', () => {
       docker as unknown as Dockerode,
       { view: view([network('net1')]), known: () => true },
       log,
+      () => {},
     );
     onTestFinished(() => offer.close());
     await offer.settled();
