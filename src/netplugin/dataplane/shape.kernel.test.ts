@@ -251,9 +251,10 @@ E`);
 
   it('is limited whatever the container does to its own end', () => {
     established(limit());
+    // Before 6.2 the kernel refuses a new name to a device that is up.
     sh(`ip netns exec box1 sh -c '
       ip link set eth0 mtu 9000 txqueuelen 10000; tc qdisc replace dev eth0 root pfifo; ip link set eth0 mtu ${MTU}
-      ip link set eth0 name other; ip link set other name eth0'`);
+      if ip link set eth0 name other 2>/dev/null; then ip link set other name eth0; fi'`);
     expect(established(limit())).toMatchObject({ writes: 0, repaired: [] });
   });
 });
