@@ -96,7 +96,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
   return {
     host,
     view: replica.view,
-    known: () => replica.store !== '',
+    live: () => replica.live,
     attachments: attachments.all,
     async reserve(request) {
       const answer = await intent.reserve({ ...request, host });

@@ -14,8 +14,8 @@ export type Description = Partial<
 export interface Endpoints {
   readonly host: string;
   readonly view: View;
-  /** False before anything was learnt of what is declared, from netmaster or from disk. */
-  known(): boolean;
+  /** netmaster is followed now; else `view` may be older than what is declared, and than what Docker has. */
+  live(): boolean;
   readonly attachments: ReadonlyMap<string, Attachment>;
   /** Retries while netmaster cannot be reached, up to 25 s: runtimes do not retry. */
   reserve(request: Omit<AddressRequest, 'host'>): Promise<AddressAnswer>;

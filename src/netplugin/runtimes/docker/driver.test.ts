@@ -45,7 +45,7 @@ function fakeEndpoints() {
   const endpoints: Endpoints = {
     host: 'node1',
     view: { ...openView(), networks: fake.networks },
-    known: () => true,
+    live: () => true,
     attachments,
     async reserve(request) {
       asked.push(['reserve', request]);

@@ -150,9 +150,9 @@ function fakeDocker(foreign: DockerNetwork[] = []): FakeDocker {
   return docker;
 }
 
-function offering(of: View, docker = fakeDocker(), known = () => true, learn: Driver['learn'] = () => {}) {
+function offering(of: View, docker = fakeDocker(), live = () => true, learn: Driver['learn'] = () => {}) {
   const log = pino({ level: 'silent' });
-  const offer = startOffer(docker as unknown as Dockerode, { view: of, known }, log, learn);
+  const offer = startOffer(docker as unknown as Dockerode, { view: of, live }, log, learn);
   onTestFinished(() => offer.close());
   return { offer, docker };
 }
@@ -170,18 +170,37 @@ describe('the offer', () => {
     expect(learn.mock.calls).toEqual([['d1', made]]);
   });
 
-  it('withdraws nothing before anything is known', async () => {
-    let known = false;
+  it('withdraws nothing before netmaster is heard, as a copy may be older than what Docker has', async () => {
+    let live = false;
     const docker = fakeDocker();
-    const first = offering(view([network('net1')]), docker).offer;
+    const first = offering(view([network('net1'), network('net2')]), docker).offer;
     await first.settled();
-    const { offer } = offering(view([]), docker, () => known);
+    const [id] = docker.networks.keys();
+    const intent = view([network('net2', { subnet: '20.9.9.0/24' }), network('net3')]);
+    const { offer } = offering(intent, docker, () => live);
     await offer.settled();
-    expect(docker.names()).toEqual(['net1']);
-    known = true;
+    expect(docker.names()).toEqual(['net1', 'net2', 'net3']);
+    intent.networks.set('default:net1', network('net1'));
+    live = true;
     offer.changed();
     await offer.settled();
-    expect(docker.names()).toEqual([]);
+    expect(docker.names()).toEqual(['net1', 'net2', 'net3']);
+    expect([...docker.networks.keys()][0]).toBe(id);
+    expect(docker.created.at(-1)).toMatchObject({ Name: 'net2' });
+  });
+
+  it('goes by what is declared when Docker answers, not when it was asked', async () => {
+    const docker = fakeDocker();
+    await offering(view([network('net1')]), docker).offer.settled();
+    const list = docker.listNetworks;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    docker.listNetworks = () => promise.then(list);
+    const intent = view([]);
+    const { offer } = offering(intent, docker);
+    intent.networks.set('default:net1', network('net1'));
+    resolve();
+    await offer.settled();
+    expect([docker.names(), docker.created.length]).toEqual([['net1'], 1]);
   });
 
   it('creates what is wanted, with what both drivers need to tell it', async () => {
@@ -277,7 +296,7 @@ describe('the offer', () => {
     const log = pino({ level: 'warn' }, { write: (line) => void lines.push(line) });
     const offer = startOffer(
       docker as unknown as Dockerode,
-      { view: view([network('net1')]), known: () => true },
+      { view: view([network('net1')]), live: () => true },
       log,
       () => {},
     );

@@ -82,7 +82,7 @@ interface Present {
  */
 export function startOffer(
   docker: Dockerode,
-  { view, known }: Pick<Endpoints, 'view' | 'known'>,
+  { view, live }: Pick<Endpoints, 'view' | 'live'>,
   log: Logger,
   learn: Driver['learn'],
 ): Offer {
@@ -135,11 +135,11 @@ export function startOffer(
   }
 
   async function sync(): Promise<void> {
-    if (!known()) return; // else all would be withdrawn, and containers that are stopped could not start again
-    const wanted = wantedNetworks(view);
-    present ??= await list();
+    present ??= await list(); // a dockerd that is starting answers late
     const { ours, others } = present;
-    for (const [name, { id, fingerprint: has }] of ours) {
+    const wanted = wantedNetworks(view);
+    // Only what netmaster says now: a container that is stopped could not start again on a network that was made anew.
+    for (const [name, { id, fingerprint: has }] of live() ? ours : []) {
       const want = wanted.get(name);
       if (want !== undefined && has === fingerprint(want)) continue;
       try {
