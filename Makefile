@@ -2,10 +2,11 @@
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 export PATH := $(ROOT)node_modules/node/bin:$(ROOT)node_modules/.bin:$(PATH)
 
-.PHONY: help setup demo test test-unit test-kernel test-lab lint bench docs clean
+.PHONY: help setup install uninstall demo test test-unit test-kernel test-lab lint bench docs clean
 
 help:
 	@echo 'make setup   installs packages only'
+	@echo 'make install netctl, netmaster and netplugin as services of this machine: docs/guide/hosts.md'
 	@echo 'make demo    two virtual hosts and the quick start; leaves them up'
 	@echo 'make test    lint, test-unit, test-kernel, test-lab'
 	@echo 'make bench   this network against its peers, and what policy and changes cost, as ratios'
@@ -14,6 +15,13 @@ help:
 
 setup:
 	@lab/setup.sh $(MAKECMDGOALS)
+
+install:
+	@[ -n "$(DESTDIR)" ] || lab/setup.sh install
+	@systemd/install.sh
+
+uninstall:
+	@systemd/install.sh remove
 
 demo: setup
 	@lab/demo.sh

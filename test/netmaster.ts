@@ -17,7 +17,7 @@ export interface Netmaster {
 }
 
 /** On a free port, not yet started; ends with the test. */
-export async function netmasterOn(store: string): Promise<Netmaster> {
+export async function netmasterOn(store: string, command = COMMAND): Promise<Netmaster> {
   const listen = `127.0.0.1:${await freePort()}`;
   const url = `http://${listen}`;
   let server: ChildProcess | undefined;
@@ -33,7 +33,7 @@ export async function netmasterOn(store: string): Promise<Netmaster> {
     kill,
     async start(...flags) {
       const started = spawn(
-        COMMAND,
+        command,
         ['--listen', listen, '--store', store, '--log-level', 'error', ...flags],
         { stdio: ['ignore', 'ignore', 'pipe'] },
       );

@@ -1,0 +1,58 @@
+#!/bin/sh
+# install.sh [remove]: this machine's part of a cluster. Programs in /usr/local/lib/contiv, commands in /usr/local/bin, two
+# services for systemd, which are not started before their flags are known. Over an older one: it is replaced as a whole, and
+# services that run are restarted. DESTDIR=FOLDER puts all below a folder and leaves the machine alone, to make a package of.
+# shellcheck disable=SC2086  # lists of names
+set -eu
+cd "$(dirname "$0")/.."
+root=${DESTDIR:-}
+lib=/usr/local/lib/contiv
+commands='netctl netmaster netplugin'
+services='contiv-netmaster contiv-netplugin'
+
+manage() { [ -n "$root" ] || systemctl "$@"; }
+
+if [ -z "$root" ]; then
+  if [ "$(id -u)" != 0 ]; then echo "install: must run as root: try sudo make" >&2; exit 1; fi
+  command -v systemctl >/dev/null 2>&1 ||
+    { echo "install: this machine has no systemd: docs/guide/hosts.md says how to start the programs by hand" >&2; exit 1; }
+fi
+
+if [ "${1:-}" = remove ]; then
+  manage disable --now --quiet $services 2>/dev/null || true
+  for service in $services; do rm -f "$root/etc/systemd/system/$service.service"; done
+  for command in $commands; do rm -f "$root/usr/local/bin/$command"; done
+  rm -rf "$root$lib"
+  manage daemon-reload
+  echo "Removed. What was declared and the flags are still in /var/lib/contiv*, /etc/contiv."
+  exit 0
+fi
+
+# Whoever starts one meanwhile finds the old programs or the new ones, whole.
+new=$root$lib.new
+rm -rf "$new"
+mkdir -p "$new/bin" "$root/usr/local/bin" "$root/etc/contiv" "$root/etc/systemd/system"
+cp -R src docs package.json package-lock.json "$new/"
+for command in $commands .node; do cp "bin/$command" "$new/bin/"; done
+lab/npm.sh "$new" --omit=dev
+rm -rf "$root$lib.old"
+[ ! -e "$root$lib" ] || mv "$root$lib" "$root$lib.old"
+mv "$new" "$root$lib"
+rm -rf "$root$lib.old"
+for command in $commands; do ln -sf "$lib/bin/$command" "$root/usr/local/bin/$command"; done
+for service in $services; do cp "systemd/$service.service" "$root/etc/systemd/system/"; done
+for file in netmaster.conf netplugin.conf; do
+  [ -e "$root/etc/contiv/$file" ] || cp "systemd/$file" "$root/etc/contiv/"
+done
+manage daemon-reload
+manage try-restart $services
+
+cat <<'END'
+Installed. On the machine that keeps what is declared, set NETMASTER_FLAGS in /etc/contiv/netmaster.conf, then
+
+  systemctl enable --now contiv-netmaster
+
+On each host with containers, set NETPLUGIN_FLAGS in /etc/contiv/netplugin.conf, then
+
+  systemctl enable --now contiv-netplugin
+END
