@@ -217,6 +217,20 @@ describe('dockerd', () => {
     expect(await differences()).toBe('');
     await remove('first');
   });
+
+  it('gives up while netmaster is away for long: what has a restart policy is started when it is back', async () => {
+    const names = ['first', 'second'];
+    for (const name of names) await run('node1', name, 'life', '--restart=always', '--stop-signal=SIGKILL');
+    for (const name of ['dockerd', 'netmaster']) await mustLab('kill', name, 'node1');
+    await mustLab('start', 'dockerd', 'node1');
+    const errors = (): Promise<string> => docker('node1', 'inspect', '-f', '{{.State.Error}}', ...names);
+    expect((await errors()).match(/gave up waiting: netmaster cannot be reached/g)).toHaveLength(2);
+    await mustLab('start', 'netmaster', 'node1');
+    for (const name of names) await until(name, () => running(name));
+    await until('ping', () => pings('node2', 'peer', 'second'));
+    expect(await differences()).toBe('');
+    await remove(...names);
+  });
 });
 
 describe('netplugin', () => {

@@ -7,6 +7,8 @@ export const NAMESERVER6 = 'fd6f:6e74:6976:53::53';
 /** Docker's embedded resolver in every container. */
 export const DOCKER_RESOLVER = '127.0.0.11';
 export const VXLAN_PORT = 4789;
+/** How a refusal to a runtime begins that is none for good: netmaster was away, or could not write. */
+export const GAVE_UP = 'gave up waiting';
 /** Answered to Docker for a network without gateway; never configured anywhere. */
 export const DUMMY_GATEWAY = '169.254.53.1';
 /** Default range of the transit pairs: shared address space (RFC 6598), away from Docker's pools. */

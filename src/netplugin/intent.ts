@@ -15,8 +15,13 @@ import type {
 } from '../client/protocol.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import { HEARTBEAT } from '../model/host.ts';
+import { GAVE_UP } from './constants.ts';
 
-/** Milliseconds that a runtime's call is held while netmaster cannot be reached: dockerd gives up after 30 s. */
+/**
+ * Milliseconds that a runtime's call is held while netmaster cannot be reached: dockerd gives up after 30 s. Calls that come
+ * when it has been away for as long are not held: a dockerd that starts makes them one after the other, and answers nobody
+ * before the last one.
+ */
 const HOLD = 25_000;
 const RETRY_DELAY = 250;
 
@@ -40,12 +45,19 @@ export function startIntent(client: Client, registration: Registration, log: Log
   const host = encodeURIComponent(registration.name);
 
   let registered = true;
+  /** When the first call failed of those that did since netmaster answered last. */
+  let awaySince: number | undefined;
+  const isAway = (error: unknown): error is ApiError =>
+    error instanceof ApiError && (error.code === 'unreachable' || error.status === 503);
+
   async function heartbeat(): Promise<void> {
     try {
       await client.put<HostAnswer>(`/api/v1/hosts/${host}`, registration);
       if (!registered) log.info('netmaster answers again');
       registered = true;
+      awaySince = undefined;
     } catch (error) {
+      if (isAway(error)) awaySince ??= Date.now();
       if (registered) log.warn({ err: error }, 'cannot register at netmaster; trying on');
       registered = false;
     }
@@ -54,13 +66,17 @@ export function startIntent(client: Client, registration: Registration, log: Log
   const beating = setInterval(heartbeat, HEARTBEAT * 1000);
 
   async function held<T>(call: () => Promise<T>): Promise<T> {
-    const deadline = Date.now() + HOLD;
+    const asked = Date.now();
     for (;;) {
       try {
-        return await call();
+        const answer = await call();
+        awaySince = undefined;
+        return answer;
       } catch (error) {
-        const again = error instanceof ApiError && (error.code === 'unreachable' || error.status === 503);
-        if (!again || closed || Date.now() > deadline) throw error;
+        if (!isAway(error) || closed) throw error;
+        awaySince ??= Date.now();
+        if (Date.now() > Math.min(asked, awaySince) + HOLD)
+          throw new Error(`${GAVE_UP}: ${error.message}`, { cause: error });
         await new Promise((done) => setTimeout(done, RETRY_DELAY));
       }
     }

@@ -17,7 +17,7 @@ export interface Endpoints {
   /** netmaster is followed now; else `view` may be older than what is declared, and than what Docker has. */
   live(): boolean;
   readonly attachments: ReadonlyMap<string, Attachment>;
-  /** Retries while netmaster cannot be reached, up to 25 s: runtimes do not retry. */
+  /** Retries while netmaster cannot be reached, up to 25 s, as attach does: runtimes do not retry. Then throws GAVE_UP. */
   reserve(request: Omit<AddressRequest, 'host'>): Promise<AddressAnswer>;
   /** Does nothing where netmaster cannot be reached: it collects the address itself after the grace period. */
   release(network: string, address: string): Promise<void>;

@@ -7,17 +7,20 @@
  *   event network disconnect -> comparison, where the endpoint is still attached: the driver was away when it ended
  *   (re)connected, and every RECONCILE_INTERVAL -> comparison: everything
  *
- * Docker starts a container with a restart policy once when dockerd starts, and not again where this agent was away just then:
- * such containers are started when the agent is there.
+ * Docker starts a container with a restart policy once when dockerd starts, or when its process ends, and not again where this
+ * agent or netmaster was away just then: such containers are started when both are there.
  */
 import type Dockerode from 'dockerode';
 import type { Logger } from 'pino';
+import { GAVE_UP } from '../../constants.ts';
 import { inTurn } from '../../turns.ts';
 import type { Description, Endpoints } from '../runtime.ts';
 import { DRIVER } from './networks.ts';
 
 const RETRY_DELAY = 500;
 const RECONCILE_INTERVAL = 20_000;
+/** Milliseconds after a refusal until Docker shows what it did to the container. */
+const REFUSAL_SHOWS = 3000;
 
 interface Event {
   Type?: string;
@@ -29,6 +32,8 @@ interface Event {
 const DESCRIBING = /^(start|rename|pause|unpause|update|die|health_status)/;
 
 export interface Containers {
+  /** A call of Docker's was refused with this line. */
+  refused(message: string): void;
   close(): void;
 }
 
@@ -43,6 +48,8 @@ export interface ContainersOptions {
 export function followContainers({ docker, endpoints, pluginSocket, log }: ContainersOptions): Containers {
   let closed = false;
   let events: { destroy(): void } | undefined;
+  /** When Docker was last refused something that would be granted later. */
+  let forsaken: number | undefined;
 
   async function describeContainer(id: string): Promise<void> {
     const container = await docker.getContainer(id).inspect();
@@ -117,7 +124,7 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
       .next()
       .catch((error) => log.debug({ err: error }, 'comparison with Docker failed; it is tried again'));
 
-  /** Starts what should run by its restart policy and failed only because nobody answered on our socket. */
+  /** Starts what should run by its restart policy and failed only because nobody answered on our socket, or netmaster did not. */
   async function startForsaken(): Promise<void> {
     const exited = await docker.listContainers({ all: true, filters: { status: ['exited', 'created'] } });
     for (const { Id: id } of exited) {
@@ -128,13 +135,26 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
       if (found === undefined) continue; // removed meanwhile
       const { Name: name, HostConfig, State } = found;
       const policy = HostConfig.RestartPolicy?.Name ?? '';
-      if (!['always', 'unless-stopped'].includes(policy) || !State.Error.includes(pluginSocket)) continue;
-      log.info({ container: name }, 'Docker could not start it while netplugin was away: starting it');
+      const ours = State.Error.includes(pluginSocket) || State.Error.includes(GAVE_UP);
+      if (!['always', 'unless-stopped'].includes(policy) || !ours) continue;
+      log.info(
+        { container: name },
+        'Docker could not start it while netplugin or netmaster was away: starting it',
+      );
       await container
         .start()
         .catch((error) => log.warn({ err: error, container: name }, 'the container does not start'));
     }
   }
+
+  const lookForForsaken = (): Promise<void> =>
+    startForsaken().catch((error) => {
+      log.warn(
+        { err: error },
+        'containers that Docker could not start are not looked for; it is tried again',
+      );
+      forsaken ??= Date.now();
+    });
 
   async function handle(event: Event): Promise<void> {
     const attributes = event.Actor?.Attributes ?? {};
@@ -165,9 +185,7 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
     events = stream;
     if (closed) return stream.destroy();
     // From here on nothing is missed; what happened before is found by comparison.
-    void compare()
-      .then(startForsaken)
-      .catch((error) => log.warn({ err: error }, 'containers without an answer not looked for'));
+    void compare().then(lookForForsaken);
     let rest = '';
     for await (const chunk of stream) {
       const lines = (rest + chunk.toString()).split('\n');
@@ -196,12 +214,21 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
       await new Promise((done) => setTimeout(done, RETRY_DELAY));
     }
   })();
-  const timer = setInterval(compare, RECONCILE_INTERVAL);
+  const comparing = setInterval(compare, RECONCILE_INTERVAL);
+  const starting = setInterval(() => {
+    if (forsaken === undefined || Date.now() < forsaken + REFUSAL_SHOWS || !endpoints.live()) return;
+    forsaken = undefined;
+    void lookForForsaken();
+  }, RETRY_DELAY);
 
   return {
+    refused(message) {
+      if (message.startsWith(GAVE_UP)) forsaken = Date.now();
+    },
     close() {
       closed = true;
-      clearInterval(timer);
+      clearInterval(comparing);
+      clearInterval(starting);
       events?.destroy();
     },
   };

@@ -48,8 +48,10 @@ export async function startDocker({ endpoints, options, log }: DockerOptions): P
         answer = refusal(`netplugin has no call ${name}`);
       } else answer = await call((await readBody(request, name)) as never);
     } catch (error) {
+      const { message } = error as Error;
       log.warn({ call: name, err: error }, 'a call of Docker is refused');
-      answer = refusal((error as Error).message);
+      answer = refusal(message);
+      containers.refused(message);
     }
     response.setHeader('content-type', CONTENT_TYPE);
     response.end(JSON.stringify(answer));
