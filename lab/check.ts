@@ -260,15 +260,11 @@ async function compareKernel(
   for (const name of present)
     if (!tenants.has(name.slice('contiv-'.length)))
       out.push(`${host.name}: router ${name} without a container`);
-  const strays = JSON.parse(await at('ip', '-j', 'link')).filter((l: { ifname: string }) =>
-    /^cc[0-9a-f]{10}$/.test(l.ifname),
-  );
-  for (const l of strays) out.push(`${host.name}: ${l.ifname} left in the host's namespace`);
-  const exits = JSON.parse(await at('ip', '-j', 'link')).filter((l: { ifname: string }) =>
-    /^cx[0-9a-f]{8}$/.test(l.ifname),
-  );
-  if (exits.length !== tenants.size)
-    out.push(`${host.name}: ${exits.length} exits for ${tenants.size} tenants`);
+  const links = (JSON.parse(await at('ip', '-j', 'link')) as { ifname: string }[]).map((l) => l.ifname);
+  for (const name of links.filter((l) => /^cc[0-9a-f]{10}$/.test(l)))
+    out.push(`${host.name}: ${name} left in the host's namespace`);
+  const exits = links.filter((l) => /^cx[0-9a-f]{8}$/.test(l)).length;
+  if (exits !== tenants.size) out.push(`${host.name}: ${exits} exits for ${tenants.size} tenants`);
 
   for (const tenant of tenants) {
     const ns = `contiv-${tenant}`;

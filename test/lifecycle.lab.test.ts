@@ -265,6 +265,18 @@ describe('netplugin', () => {
     await remove('steady');
   });
 
+  it('that ends where no container is leaves nothing in Docker’s firewall', async () => {
+    const rules = (): Promise<string> => must('node1', 'iptables', '-S', 'DOCKER-USER');
+    await run('node1', 'last', 'life');
+    await mustLab('stop', 'netplugin', 'node1');
+    expect(await rules()).toContain('cx+');
+    await mustLab('start', 'netplugin', 'node1');
+    await remove('last');
+    await mustLab('stop', 'netplugin', 'node1');
+    expect(await rules()).not.toContain('cx+');
+    await mustLab('start', 'netplugin', 'node1');
+  });
+
   it('finds what started and died while it was away', async () => {
     await run('node1', 'dies', 'life');
     await run('node1', 'renamed', 'life');

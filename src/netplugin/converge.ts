@@ -42,6 +42,8 @@ export function startConverging({
   let verify = true; // the first pass adopts what an earlier agent left running
   let closed = false;
   let admitting: Promise<void> | undefined;
+  /** Of the last pass; undefined: there was none, and an earlier agent may have left some. */
+  let exits: number | undefined;
 
   const warn = (lines: readonly string[]): void => {
     for (const line of lines)
@@ -51,7 +53,7 @@ export function startConverging({
   async function admit({ exits }: HostState, verifying: boolean): Promise<void> {
     if (exits.length === 0 || (admitting !== undefined && !verifying)) return;
     const first = admitting === undefined;
-    admitting = (admitting ?? Promise.resolve()).then(() => dataplane.admit()).then(warn);
+    admitting = (admitting ?? Promise.resolve()).then(() => dataplane.admit(true)).then(warn);
     if (first) await admitting;
   }
 
@@ -64,6 +66,7 @@ export function startConverging({
       verify = false;
       const report = await dataplane.apply(state, { verify: verifying });
       metrics.passed(compiled, report, verifying);
+      exits = state.exits.length;
       await admit(state, verifying);
       warn(report.repaired);
       for (const failure of report.failed) log.error(failure, 'not established');
@@ -91,10 +94,13 @@ export function startConverging({
   return {
     ready,
     now,
-    close() {
+    async close() {
       closed = true;
       clearInterval(timer);
-      return passes.idle();
+      await passes.idle();
+      await admitting;
+      // What runs keeps its way out; where nothing does, nothing of ours stays in Docker's firewall.
+      if (exits === 0) await dataplane.admit(false);
     },
   };
 }

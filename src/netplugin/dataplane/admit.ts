@@ -25,10 +25,15 @@ function run(program: string, args: readonly string[]): Promise<number> {
 /** Programs by which our rules have been put in. */
 const admitted = new Set<string>();
 
-/** Answers what somebody had taken out again, one line each. */
-export async function admitForwarding(): Promise<string[]> {
+/** Puts our rules in, or takes them out. Answers what somebody else had taken out, one line each. */
+export async function admitForwarding(wanted: boolean): Promise<string[]> {
   const repaired: string[] = [];
   for (const program of ['iptables', 'ip6tables']) {
+    if (!wanted) {
+      for (const rule of RULES) await run(program, ['-D', CHAIN, ...rule]);
+      admitted.delete(program);
+      continue;
+    }
     if ((await run(program, ['-n', '-L', CHAIN])) !== 0) {
       admitted.delete(program); // no Docker, or none yet
       continue;

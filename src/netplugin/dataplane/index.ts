@@ -54,10 +54,10 @@ export interface Dataplane {
    */
   apply(state: HostState, options?: { verify?: boolean }): Promise<TimedReport>;
   /**
-   * Has the exits let through by Docker's firewall, which may have come or have been made anew. Answers what somebody had
-   * taken out of it, one line each. Runs several programs: no apply waits for it.
+   * Has the exits let through by Docker's firewall, which may have come or have been made anew, or not `wanted` any more.
+   * Answers what somebody had taken out of it, one line each. Runs several programs: no apply waits for it.
    */
-  admit(): Promise<readonly string[]>;
+  admit(wanted: boolean): Promise<readonly string[]>;
   /** Sockets on port 53 of the nameserver's addresses in a router that is established. */
   openNameserver(namespace: string): Promise<NameserverSockets>;
   /** Asks conntrack where a UDP or TCP query from `client` was sent before it was redirected; undefined: unknown. */
