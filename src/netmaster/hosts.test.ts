@@ -52,10 +52,22 @@ it('a heartbeat writes only what has changed, on the same lease', async () => {
   const { revision } = mirror;
   await hosts.beat(NODE1);
   expect(mirror.revision).toBe(revision);
+  const updated = { ...NODE1, version: '2.0.1' };
+  await hosts.beat(updated);
+  expect(mirror.list('host')).toEqual([updated]);
+  expect(leases).toHaveLength(1);
+});
+
+it('another host of the name is refused while the first one lives', async () => {
+  const { hosts, mirror, leases, revoke } = await open();
+  await hosts.beat(NODE1);
   const moved = { ...NODE1, underlay: '192.168.1.9' };
+  await expect(hosts.beat(moved)).rejects.toThrow('host node1: is alive with underlay 192.168.1.1');
+  await hosts.beat(NODE1);
+  expect(mirror.list('host')).toEqual([NODE1]);
+  await revoke(leases[0] as string);
   await hosts.beat(moved);
   expect(mirror.list('host')).toEqual([moved]);
-  expect(leases).toHaveLength(1);
 });
 
 it('of two hosts that come at once with one underlay only one is taken, and the other when that has gone', async () => {

@@ -9,7 +9,7 @@ import { Refusal } from './problem.ts';
 import type { Writer } from './writer.ts';
 
 export interface Hosts {
-  /** The host lives as it says. Throws a Refusal where its underlay is another's. */
+  /** The host lives as it says. Throws a Refusal where its underlay or its name is another's. */
   beat(host: Host): Promise<void>;
 }
 
@@ -24,6 +24,13 @@ export function openHosts({ store, mirror, writer }: HostsOptions): Hosts {
   const beating = new Map<string, Promise<void>>();
 
   function refuseTwin({ name, underlay }: Host): void {
+    const own = mirror.get<Host>('host', name);
+    if (own !== undefined && own.underlay !== underlay)
+      throw new Refusal(
+        409,
+        `host ${name}: is alive with underlay ${own.underlay}, and cannot have ${underlay} too: another host needs another name (netplugin --host), one that has moved is taken ${HOST_TTL} s after its last word`,
+        'name',
+      );
     const twin = mirror.list<Host>('host').find((h) => h.name !== name && h.underlay === underlay);
     if (twin !== undefined)
       throw new Refusal(409, `host ${name}: underlay ${underlay} is host ${twin.name}'s already`, 'underlay');

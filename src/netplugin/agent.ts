@@ -31,6 +31,12 @@ import type { HostState } from './state.ts';
 import { findGuarded, findUnderlay } from './underlay.ts';
 import type { LocalHost } from './view.ts';
 
+/**
+ * Milliseconds until a netmaster that is silent counts as away: it answers within two seconds, and dockerd waits for some of
+ * our calls, 30 s at most.
+ */
+const ANSWER = 4000;
+
 export interface Agent {
   close(): Promise<void>;
 }
@@ -39,7 +45,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   fs.mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
   const underlay = findUnderlay(options.underlay);
   const guarded = await findGuarded(options.netmasters);
-  const client = connect({ urls: options.netmasters });
+  const client = connect({ urls: options.netmasters, timeoutMs: ANSWER });
   const attachments = openAttachments(options.stateDir, options.transitPairs);
   const dataplane = await startDataplane((cause) =>
     log.error({ err: cause }, 'the thread that owns the kernel has ended: the next pass starts another'),

@@ -1,6 +1,8 @@
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { temporaryFolder } from '../../test/folder.ts';
+import { ApiError } from '../client/client.ts';
+import type { AddressAnswer } from '../client/protocol.ts';
 import { type Attachments, openAttachments } from './attachments.ts';
 import type { ApplyReport } from './dataplane/index.ts';
 import { type LocalEndpoints, openEndpoints } from './endpoints.ts';
@@ -22,6 +24,8 @@ let endpoints: LocalEndpoints;
 /** What netmaster was asked for; what it says to the next call. */
 let asked: string[];
 let netmaster: () => Promise<void>;
+let accepted: boolean;
+let reserve: () => Promise<AddressAnswer>;
 let kernel: () => Promise<ApplyReport>;
 const view = openView();
 
@@ -29,6 +33,8 @@ beforeEach(() => {
   attachments = openAttachments(temporaryFolder(), 16);
   asked = [];
   netmaster = async () => {};
+  accepted = true;
+  reserve = async () => ({ address: '20.1.1.1', prefixLength: 24 });
   kernel = async () => REPORT;
   const ask = async (...call: string[]): Promise<void> => {
     asked.push(call.join(' '));
@@ -39,7 +45,8 @@ beforeEach(() => {
     replica: { view, live: true, store: 's1' },
     attachments,
     intent: {
-      reserve: async () => ({ address: '20.1.1.1', prefixLength: 24 }),
+      accepted: async () => accepted,
+      reserve: () => reserve(),
       release: (network, address) => ask('release', network, address),
       register: async ({ endpointID }) => {
         await ask('register', endpointID);
@@ -94,6 +101,33 @@ it('tells netmaster what it does not know, and takes back what is not here', asy
   endpoints.reconcile();
   await settled();
   expect(asked).toEqual(['register here', 'unregister gone']);
+});
+
+it('tells nothing to a netmaster that knows another host of its name', async () => {
+  accepted = false;
+  attached('here');
+  view.put({ kind: 'endpoint', key: 'of the other', object: endpoint('of the other') });
+  endpoints.reconcile();
+  await settled();
+  expect(asked).toEqual([]);
+});
+
+it('gives an address to a container again whose end netmaster has not heard of', async () => {
+  view.put({ kind: 'endpoint', key: 'ended', object: endpoint('ended') });
+  let held = true;
+  reserve = async () => {
+    if (held) throw new ApiError(409, 'conflict', 'address 20.1.1.1 is in use');
+    return { address: '20.1.1.1', prefixLength: 24 };
+  };
+  netmaster = async () => {
+    held = false;
+  };
+  const request = { tenantName: 'default', networkName: 'net1', family: 4, address: '20.1.1.1' } as const;
+  expect(await endpoints.reserve(request)).toMatchObject({ address: '20.1.1.1' });
+  expect(asked).toEqual(['unregister ended']);
+  held = true;
+  netmaster = async () => {};
+  await expect(endpoints.reserve(request)).rejects.toThrow('in use');
 });
 
 it('compares with a netmaster that is slow once at a time, however often it is asked to', async () => {

@@ -8,6 +8,8 @@
  * What netmaster missed meanwhile is told again: reconcile makes its list of this host's endpoints equal to what is attached.
  */
 import type { Logger } from 'pino';
+import { ApiError } from '../client/client.ts';
+import type { AddressAnswer } from '../client/protocol.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import type { Attachments } from './attachments.ts';
 import { equal } from './compile/memo.ts';
@@ -34,7 +36,7 @@ export interface LocalEndpointsOptions {
   readonly host: string;
   readonly replica: Pick<Replica, 'view' | 'live' | 'store'>;
   readonly attachments: Attachments;
-  readonly intent: Pick<Intent, 'reserve' | 'release' | 'register' | 'unregister'>;
+  readonly intent: Pick<Intent, 'accepted' | 'reserve' | 'release' | 'register' | 'unregister'>;
   readonly log: Logger;
   readonly converging: Pick<Converging, 'now' | 'ready'>;
   /** What was compiled last. */
@@ -48,13 +50,18 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
   const unreleased = new Set<string>();
 
   async function compare(): Promise<void> {
-    if (!replica.live) return;
+    if (!replica.live || !(await intent.accepted())) return;
     for (const { endpoint } of attachments.all.values()) {
       if (equal(replica.view.endpoints.get(endpoint.endpointID), endpoint)) continue;
       await intent
         .register(endpoint, { hold: false })
         .catch((error) => log.warn({ err: error, endpoint: endpoint.endpointID }, 'endpoint not registered'));
     }
+    await forget();
+  }
+
+  /** Tells netmaster what has ended here that it still has. */
+  async function forget(): Promise<void> {
     for (const endpoint of replica.view.endpoints.values()) {
       if (endpoint.homingHost !== host || attachments.all.has(endpoint.endpointID)) continue;
       await intent
@@ -99,7 +106,13 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
     live: () => replica.live,
     attachments: attachments.all,
     async reserve(request) {
-      const answer = await intent.reserve({ ...request, host });
+      const ask = (): Promise<AddressAnswer> => intent.reserve({ ...request, host });
+      // What is refused may be held by one that ended here while netmaster was away: the container itself, started anew.
+      const answer = await ask().catch(async (error) => {
+        if (!(error instanceof ApiError && error.status === 409)) throw error;
+        await forget();
+        return ask();
+      });
       // Another container's by now.
       unreleased.delete(`${request.tenantName}:${request.networkName} ${answer.address}`);
       return answer;

@@ -26,6 +26,8 @@ const HOLD = 25_000;
 const RETRY_DELAY = 250;
 
 export interface Intent {
+  /** netmaster takes this host for what it says it is: there is no other one of its name. Asks where that is not known. */
+  accepted(): Promise<boolean>;
   reserve(request: AddressRequest): Promise<AddressAnswer>;
   release(network: string, address: string): Promise<void>;
   /** `hold`: until netmaster can be reached, and until the other hosts know it (bounded by its deadline). */
@@ -44,7 +46,10 @@ export function startIntent(client: Client, registration: Registration, log: Log
   let reporting = false;
   const host = encodeURIComponent(registration.name);
 
-  let registered = true;
+  /** Answer to the last heartbeat; undefined: none yet. */
+  let registered: boolean | undefined;
+  /** Said to this host, which then has no business there. */
+  let refusal: ApiError | undefined;
   /** When the first call failed of those that did since netmaster answered last. */
   let awaySince: number | undefined;
   const isAway = (error: unknown): error is ApiError =>
@@ -53,12 +58,14 @@ export function startIntent(client: Client, registration: Registration, log: Log
   async function heartbeat(): Promise<void> {
     try {
       await client.put<HostAnswer>(`/api/v1/hosts/${host}`, registration);
-      if (!registered) log.info('netmaster answers again');
+      if (registered === false) log.info('netmaster answers again');
       registered = true;
+      refusal = undefined;
       awaySince = undefined;
     } catch (error) {
       if (isAway(error)) awaySince ??= Date.now();
-      if (registered) log.warn({ err: error }, 'cannot register at netmaster; trying on');
+      refusal = error instanceof ApiError && error.status === 409 ? error : undefined;
+      if (registered !== false) log.warn({ err: error }, 'cannot register at netmaster; trying on');
       registered = false;
     }
   }
@@ -68,6 +75,7 @@ export function startIntent(client: Client, registration: Registration, log: Log
   async function held<T>(call: () => Promise<T>): Promise<T> {
     const asked = Date.now();
     for (;;) {
+      if (refusal !== undefined) throw refusal;
       try {
         const answer = await call();
         awaySince = undefined;
@@ -83,7 +91,7 @@ export function startIntent(client: Client, registration: Registration, log: Log
   }
 
   async function report(): Promise<void> {
-    if (reporting) return;
+    if (reporting || refusal !== undefined) return;
     reporting = true;
     while (latest !== undefined && !closed) {
       const now: Applied = latest;
@@ -100,6 +108,10 @@ export function startIntent(client: Client, registration: Registration, log: Log
   }
 
   return {
+    async accepted() {
+      if (registered !== true) await heartbeat();
+      return registered === true;
+    },
     async reserve(request) {
       return (await held(() => client.post<AddressAnswer>('/api/v1/addresses', request))).body;
     },
