@@ -135,12 +135,16 @@ export function namespaceId(file: string): number | undefined {
   return isNamespace(file) ? fs.statSync(file).ino : undefined;
 }
 
-/** Sets a sysctl of the thread's current network namespace, e.g. `net/ipv4/ip_forward`. Answers whether it was another. */
+// /proc/sys/net shows the namespace of the thread that opens it (net/sysctl_net.c).
+const sysctl = (name: string): string => `/proc/sys/${name}`;
+
+/** A sysctl of the thread's current network namespace, e.g. `net/ipv4/ip_forward`. */
+export const getSysctl = (name: string): string => fs.readFileSync(sysctl(name), 'utf8').trim();
+
+/** Answers whether it was another. */
 export function setSysctl(name: string, value: string): boolean {
-  // /proc/sys/net shows the namespace of the thread that opens it (net/sysctl_net.c).
-  const file = `/proc/sys/${name}`;
-  if (fs.readFileSync(file, 'utf8').trim() === value) return false;
-  fs.writeFileSync(file, value);
+  if (getSysctl(name) === value) return false;
+  fs.writeFileSync(sysctl(name), value);
   return true;
 }
 

@@ -16,14 +16,18 @@ import {
   VNI,
 } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
+import { listConnections } from '../../linux/conntrack.ts';
+import { NETLINK_NETFILTER, openNetlink } from '../../linux/netlink.ts';
 import {
   bindPort,
   closeSocket,
   createNamespace,
+  getSysctl,
   inNamespace,
   listNamespaces,
   namespaceId,
   namespacePath,
+  setSysctl,
 } from '../../linux/netns.ts';
 import { exitDevice, vtepLinkLocal, vtepMac } from '../compile/names.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
@@ -173,6 +177,42 @@ describe('apply', () => {
     expect(kernel()).not.toBe(before);
     applied(applier, state({ publications: [MAP] }));
     expect(kernel()).toBe(before);
+  });
+
+  it('has a client of UDP that was there before a port was published go to the container, and away from one that has gone', () => {
+    const applier = openApplier();
+    applied(applier, state({ publications: [MAP] }));
+    const netfilter = openNetlink(NETLINK_NETFILTER);
+    const send = (): void => void sh('bash -c "echo hello > /dev/udp/127.0.0.1/8080"');
+    const leads = (): string[] =>
+      listConnections(netfilter, 4)
+        .filter(({ original: o }) => o.protocol === 17 && o.destinationPort === 8080)
+        .map(({ reply }) => `${reply.source} ${reply.sourcePort}`);
+    send();
+    expect(leads()).toEqual(['127.0.0.1 8080']);
+    const published = state({ publications: [MAP, { ...MAP, protocol: 'udp' }] });
+    applied(applier, published);
+    expect(leads()).toEqual([]);
+    send();
+    expect(leads()).toEqual(['100.127.0.1 8080']);
+    applied(applier, published, true);
+    applied(applier, state({ ports: [port(3)], publications: [MAP, { ...MAP, protocol: 'udp' }] }));
+    expect(leads(), 'no change of what is published').toHaveLength(1);
+    applied(applier, state({ publications: [MAP] }));
+    expect(leads()).toEqual([]);
+    netfilter.close();
+  });
+
+  it('leaves the host the default route that it has from router advertisements', () => {
+    sh('ip link add wan type veth peer name lan');
+    sh('ip link set wan up; ip link set lan up');
+    sh('ip -6 route add default via fe80::1 dev wan proto ra');
+    setSysctl('net/ipv6/conf/all/forwarding', '0'); // an earlier test's
+    applied(openApplier(), state({}));
+    expect(getSysctl('net/ipv6/conf/all/forwarding')).toBe('1');
+    expect(getSysctl('net/ipv6/conf/wan/accept_ra')).toBe('2');
+    expect(getSysctl('net/ipv6/conf/lan/accept_ra')).toBe('1');
+    sh('ip link del wan');
   });
 
   it('leads an endpoint that moved to its new host', () => {

@@ -1,7 +1,9 @@
 /** The host's side: the exits' devices and addresses, masquerading, published ports. */
+import { type Connection, forgetConnections } from '../../linux/conntrack.ts';
 import type { Netlink } from '../../linux/netlink.ts';
-import { setSysctl } from '../../linux/netns.ts';
+import { getSysctl, setSysctl } from '../../linux/netns.ts';
 import * as route from '../../linux/route.ts';
+import { isV6 } from '../../model/address.ts';
 import { NFT_TABLE } from '../constants.ts';
 import type { HostState } from '../state.ts';
 import { sameParts } from './parts.ts';
@@ -59,8 +61,7 @@ export function establishExits(open: OpenExits, state: HostState, pass: Pass): v
     if (setSysctl(`net/ipv4/conf/${link.name}/rp_filter`, '0')) pass.writes++;
   }
   if (state.exits.length > 0 && setSysctl('net/ipv4/ip_forward', '1')) pass.writes++;
-  if (state.exits.some((e) => e.hostAddress6 !== '') && setSysctl('net/ipv6/conf/all/forwarding', '1'))
-    pass.writes++;
+  if (state.exits.some((e) => e.hostAddress6 !== '')) forwardV6(open.netlink, links, pass);
   const found = links.filter((l) => l.kind === 'bridge' && DOCKER_BRIDGE.test(l.name)).map((l) => l.name);
   const bridges = before?.bridges.join() === found.join() ? before.bridges : found;
   const table = hostTable(state, bridges);
@@ -69,7 +70,68 @@ export function establishExits(open: OpenExits, state: HostState, pass: Pass): v
     open.table.nft.run(`add table inet ${NFT_TABLE}\ndelete table inet ${NFT_TABLE}`);
     delete open.table.established;
   }
+  const local = new Set([...present].map((entry) => entry.split(' ')[0] as string));
+  const misled = misledBy(state, before?.state, local);
+  if (misled !== undefined) pass.writes += forgetConnections(open.table.netlink, misled);
   open.established = { state, entries: established, bridges };
+}
+
+/** From route advertisements (linux/rtnetlink.h). */
+const RTPROT_RA = 9;
+
+/**
+ * With forwarding the kernel takes no router advertisements, and drops the default routes that it has from them, unless
+ * accept_ra is 2 (networking/ip-sysctl): an interface that the host has its way out from so keeps it.
+ */
+function forwardV6(netlink: Netlink, links: readonly route.Link[], pass: Pass): void {
+  const forwarding = 'net/ipv6/conf/all/forwarding';
+  if (getSysctl(forwarding) === '1') return;
+  const advertised = route.listRoutes(netlink, 6).filter((r) => r.protocol === RTPROT_RA);
+  for (const { index, name } of links) {
+    const accept = `net/ipv6/conf/${name}/accept_ra`;
+    // 0: a program of the host's takes them instead.
+    if (advertised.some((r) => r.device === index) && getSysctl(accept) === '1') setSysctl(accept, '2');
+  }
+  setSysctl(forwarding, '1');
+  pass.writes++;
+}
+
+const PROTOCOLS: Readonly<Record<number, string>> = { 17: 'udp', 132: 'sctp' };
+
+/** Where what is published without connections of its own leads, by protocol, port and address of the host, or its family. */
+function passages(state: HostState): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const { publications, routerAddress, routerAddress6 } of state.exits)
+    for (const p of publications) {
+      const v6 = isV6(p.address);
+      const at = p.hostAddress || (v6 ? 6 : 4);
+      const target = `${v6 ? routerAddress6 : routerAddress} ${p.transitPort}`;
+      if (p.protocol !== 'tcp') found.set(`${p.protocol} ${p.hostPort} ${at}`, target);
+    }
+  return found;
+}
+
+/**
+ * Which connections to published ports lead where they did before they were published, or published anew: the kernel decides
+ * with the first packet, and a client of UDP need never begin again. undefined: none, without a look. `local`: the host's addresses.
+ */
+function misledBy(
+  state: HostState,
+  before: HostState | undefined,
+  local: ReadonlySet<string>,
+): ((connection: Connection) => boolean) | undefined {
+  const [now, then] = [passages(state), before === undefined ? undefined : passages(before)];
+  if (String([...now]) === String([...(then ?? [])])) return undefined;
+  const former = new Set([...(then?.values() ?? [])]);
+  return ({ original, reply }) => {
+    const protocol = PROTOCOLS[original.protocol];
+    if (protocol === undefined || !local.has(original.destination)) return false;
+    const key = `${protocol} ${original.destinationPort}`;
+    const target =
+      now.get(`${key} ${original.destination}`) ?? now.get(`${key} ${isV6(original.destination) ? 6 : 4}`);
+    const leads = `${reply.source} ${reply.sourcePort}`;
+    return target === undefined ? former.has(leads) : leads !== target;
+  };
 }
 
 const sameExits = (a: HostState, b: HostState): boolean =>
