@@ -8,7 +8,15 @@ import type { ApplyReport } from './dataplane/index.ts';
 import { type LocalEndpoints, openEndpoints } from './endpoints.ts';
 import { openView } from './view.ts';
 
-const REPORT: ApplyReport = { writes: 0, reads: 0, repaired: [], lost: [], created: [], failed: [] };
+const REPORT: ApplyReport = {
+  writes: 0,
+  reads: 0,
+  repaired: [],
+  lost: [],
+  created: [],
+  complete: true,
+  failed: [],
+};
 const endpoint = (id: string, homingHost = 'node1') => ({
   endpointID: id,
   tenantName: 'default',
@@ -83,6 +91,12 @@ it('says why an endpoint could not be attached also where it cannot be taken bac
   await expect(endpoints.attach(endpoint('ep1'), undefined, 'docker')).rejects.toThrow('the first');
   expect(passes).toBe(2);
   expect(attachments.all.size).toBe(0);
+});
+
+it('says that a port is not published where the host’s part was not done', async () => {
+  attached('ep1');
+  kernel = async () => ({ ...REPORT, complete: false, failed: [{ message: 'host: no room' }] });
+  await expect(endpoints.publish('ep1', [])).rejects.toThrow('host: no room');
 });
 
 it('tells whoever holds something for an endpoint that it is detached', async () => {

@@ -158,7 +158,8 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       const attachment = attachments.all.get(id);
       if (attachment === undefined) throw new Error(`endpoint ${id} has not joined on this host`);
       attachments.put({ ...attachment, publications });
-      await converging.now();
+      const { complete, failed } = await converging.now();
+      if (!complete) throw new Error(failed[0]?.message);
     },
     async describe(id, description) {
       const attachment = attachments.all.get(id);

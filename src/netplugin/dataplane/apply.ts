@@ -321,6 +321,7 @@ export function openApplier(): Applier {
   function apply(state: HostState, { verify }: { verify: boolean }): ApplyReport {
     const pass: Pass = {
       verify: verify || first,
+      complete: true,
       writes: 0,
       reads: 0,
       repaired: [],
@@ -330,14 +331,11 @@ export function openApplier(): Applier {
     };
     const exitOf = new Map(state.exits.map((e) => [e.namespace, e]));
     for (const router of state.routers) {
-      try {
-        establishRouter(router, exitOf.get(router.namespace), pass);
-      } catch (error) {
-        const text = `${router.namespace}: ${message(error)}`;
-        pass.failed.push({ message: text });
-        for (const port of router.ports) pass.failed.push({ endpoint: port.endpoint, message: text });
-      }
-      for (const port of router.ports) sandboxes.establish(port, pass);
+      const { namespace, ports } = router;
+      const failure = attempt(namespace, () => establishRouter(router, exitOf.get(namespace), pass), pass);
+      if (failure !== undefined)
+        for (const { endpoint } of ports) pass.failed.push({ endpoint, message: failure });
+      for (const port of ports) sandboxes.establish(port, pass);
     }
     const wanted = new Set(state.routers.map((r) => r.namespace));
     for (const name of new Set([...routers.keys(), ...(pass.verify ? listNamespaces() : [])]))
@@ -410,12 +408,27 @@ export function openApplier(): Applier {
 const isShortage = (error: unknown): boolean =>
   error instanceof SyscallError && [ENOMEM, EMFILE, ENFILE, EAGAIN].includes(error.errno);
 
-/** What fails is reported; the rest of the pass goes on. */
-function attempt(where: string, step: () => void, pass: Pass): void {
+/**
+ * What fails is done once more with the kernel read first: somebody may have changed it. What fails then is reported, and
+ * answered; the rest of the pass goes on.
+ */
+function attempt(where: string, step: () => void, pass: Pass): string | undefined {
   try {
     step();
+    return undefined;
   } catch (error) {
-    pass.failed.push({ message: `${where}: ${message(error)}` });
+    if (!pass.verify) {
+      pass.verify = true;
+      try {
+        return attempt(where, step, pass);
+      } finally {
+        pass.verify = false;
+      }
+    }
+    const failure = `${where}: ${message(error)}`;
+    pass.failed.push({ message: failure });
+    pass.complete = false;
+    return failure;
   }
 }
 

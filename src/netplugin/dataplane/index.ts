@@ -25,6 +25,8 @@ export interface ApplyReport {
   readonly lost: readonly string[];
   /** Router namespaces that were made in this pass: sockets opened in an earlier one of the name are of no use. */
   readonly created: readonly string[];
+  /** False where a router's part, or the host's, stopped in the middle: what is new in it may not hold. */
+  readonly complete: boolean;
   /** What could not be established, one plain line each; the rest was. */
   readonly failed: readonly { readonly endpoint?: string; readonly message: string }[];
 }

@@ -3,7 +3,9 @@ import type { Netlink, Request } from '../../linux/netlink.ts';
 
 export interface Pass {
   /** The kernel is read and compared, not only written. */
-  readonly verify: boolean;
+  verify: boolean;
+  /** See ApplyReport. */
+  complete: boolean;
   writes: number;
   reads: number;
   readonly repaired: string[];

@@ -264,3 +264,16 @@ it("verify leaves alone what others have in the host's namespace", () => {
   expect(theirs()).toBe(before);
   sh('nft delete table inet others');
 });
+
+it('a change meets what somebody has done in between: it is done, and that put right', () => {
+  const fewer = state({ publications: [MAP], remotes: remotes(3) });
+  applied(applier, fewer);
+  const wanted = kernel();
+  applied(applier, given);
+  inRouter('nft flush set inet contiv remotes');
+  const report = applier.apply(fewer, { verify: false });
+  expect(report).toMatchObject({ complete: true, failed: [] });
+  expect(report.repaired.join('\n')).toMatch(/restored element .* of set remotes/);
+  expect(kernel()).toBe(wanted);
+  applied(applier, given);
+});
