@@ -31,7 +31,8 @@ Usage: bin/lab [--name LAB] COMMAND
   down                        ends and removes all of it
   status [--json]             hosts with addresses; processes with name, host and pid
   exec HOST -- COMMAND...     runs a command on a host (node1, node2, ..., outside)
-  check [--wait SECONDS]      does what runs equal kernel, DNS and netmaster, everywhere?
+  check [--wait SECONDS] [--json]
+                              does what runs equal kernel, DNS and netmaster, everywhere?
   start|stop|kill PROCESS HOST   netmaster, netplugin or dockerd; kill is kill -9
   logs PROCESS [HOST]         netmaster, netplugin or dockerd; netmaster is on node1
 

@@ -28,7 +28,7 @@ if [ "${1:-}" = remove ]; then
   exit 0
 fi
 
-# Whoever starts one meanwhile finds the old programs or the new ones, whole.
+# The old programs stay in their place until the new ones are whole.
 new=$root$lib.new
 rm -rf "$new"
 mkdir -p "$new/bin" "$root/usr/local/bin" "$root/etc/contiv" "$root/etc/systemd/system"

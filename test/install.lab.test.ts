@@ -35,7 +35,7 @@ describe('make install', () => {
       expect(help).toContain(`Usage: ${service}`);
     }
     const bin = path.join(folder, 'usr/local/lib/contiv/bin');
-    const netmaster = await netmasterOn(`sqlite:${folder}/netmaster.db`, path.join(bin, 'netmaster'));
+    const netmaster = await netmasterOn('memory', path.join(bin, 'netmaster'));
     await netmaster.start();
     const netctl = (...args: string[]): string =>
       execFileSync(path.join(bin, 'netctl'), ['--netmaster', netmaster.url, ...args], { encoding: 'utf8' });

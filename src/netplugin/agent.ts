@@ -28,7 +28,7 @@ import type { Options } from './options.ts';
 import { openReplica } from './replica.ts';
 import { type DockerRuntime, startDocker } from './runtimes/docker/index.ts';
 import type { HostState } from './state.ts';
-import { findGuarded, findUnderlay } from './underlay.ts';
+import { findUnderlay, followGuarded } from './underlay.ts';
 import type { LocalHost } from './view.ts';
 
 /**
@@ -44,7 +44,7 @@ export interface Agent {
 export async function startAgent(options: Options, log: Logger): Promise<Agent> {
   fs.mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
   const underlay = findUnderlay(options.underlay);
-  const guarded = await findGuarded(options.netmasters);
+  const guarded = await followGuarded(options.netmasters, log);
   const client = connect({ urls: options.netmasters, timeoutMs: ANSWER });
   const attachments = openAttachments(options.stateDir, options.transitPairs);
   const dataplane = await startDataplane((cause) =>
@@ -113,7 +113,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
         lastUnderlays: replica.lastUnderlays,
         transit: options.transit,
         transit6: options.transit6,
-        guarded,
+        guarded: guarded.all,
         attachments: attachments.all,
         transitSlots: attachments.slots,
       };
@@ -167,6 +167,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
 
   return {
     async close() {
+      guarded.close();
       endpoints.close();
       flows.close();
       await docker?.close();

@@ -22,7 +22,7 @@ export interface HostState {
 
 export interface Router {
   readonly tenant: string;
-  /** Name of the network namespace, e.g. `contiv-blue`; a stable hash where the tenant's name is too long. */
+  /** Name of the network namespace, e.g. `contiv-blue`. */
   readonly namespace: string;
   readonly tunnels: readonly Tunnel[];
   readonly ports: readonly Port[];
@@ -74,7 +74,7 @@ export interface RemoteHost {
 /** A local container's attachment: the router's end of its veth. */
 export interface Port {
   readonly endpoint: string;
-  /** Router side device name, `ct<10 hex of endpoint id>`. */
+  /** Router side device name, `ct<10 digits of the endpoint id's hash>`. */
   readonly device: string;
   /** What the container side is called until the runtime moves and renames it: `cc<same 10 hex>`. */
   readonly peer: string;
@@ -188,7 +188,7 @@ export interface Passage extends Publication {
 /** The way out of one router: a veth pair between it and the host's namespace. */
 export interface Exit {
   readonly namespace: string;
-  /** Device in the host's namespace, `cx<8 hex of tenant>`. The router's end is called `uplink`. */
+  /** Device in the host's namespace, `cx<8 digits of the tenant's hash>`. The router's end is called `uplink`. */
   readonly device: string;
   /** /31 pair, IPv4: host's and router's address out of the transit range. */
   readonly hostAddress: string;
@@ -203,7 +203,6 @@ export interface Exit {
 }
 
 export interface Guarded {
-  /** '' for any address. */
   readonly address: string;
   readonly protocol: 'tcp' | 'udp';
   readonly port: number;

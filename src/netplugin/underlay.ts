@@ -1,6 +1,7 @@
 /** This host's place on the underlay, and what of the control plane containers must not reach. */
 import dns from 'node:dns/promises';
 import net from 'node:net';
+import type { Logger } from 'pino';
 import { openNetlink } from '../linux/netlink.ts';
 import { listAddresses, listLinks } from '../linux/route.ts';
 import type { Guarded } from './state.ts';
@@ -32,20 +33,58 @@ export function findUnderlay(text: string): Underlay {
   }
 }
 
-/** The netmasters' ports. Names are resolved once, at start. */
-export async function findGuarded(urls: readonly string[]): Promise<Guarded[]> {
-  const guarded: Guarded[] = [];
-  for (const url of urls) {
+/** Milliseconds between looks at where netmaster's names lead. */
+const RESOLVE_INTERVAL = 10_000;
+
+export interface GuardedPorts {
+  /** The netmasters' ports; the same array until they change. */
+  readonly all: readonly Guarded[];
+  close(): void;
+}
+
+/** Resolves names at once, and now and then: DNS may not be up yet, and addresses change. What was found last stays till then. */
+export async function followGuarded(urls: readonly string[], log: Logger): Promise<GuardedPorts> {
+  const hosts = urls.map((url) => {
     const { hostname, port, protocol } = new URL(url);
-    const name = hostname.replace(/^\[|\]$/g, '');
-    const addresses = net.isIP(name)
-      ? [name]
-      : await dns.lookup(name, { all: true }).then(
-          (found) => found.map((f) => f.address),
-          () => [],
-        );
-    for (const address of addresses)
-      guarded.push({ address, protocol: 'tcp', port: Number(port) || (protocol === 'https:' ? 443 : 80) });
+    return {
+      name: hostname.replace(/^\[|\]$/g, ''),
+      port: Number(port) || (protocol === 'https:' ? 443 : 80),
+    };
+  });
+  const found = new Map<string, readonly string[]>();
+  const complained = new Set<string>();
+  let all: readonly Guarded[] = [];
+
+  async function resolve(): Promise<void> {
+    for (const { name } of hosts)
+      try {
+        const answers = net.isIP(name)
+          ? [name]
+          : (await dns.lookup(name, { all: true })).map((a) => a.address);
+        found.set(name, answers.sort());
+        complained.delete(name);
+      } catch (error) {
+        if (!complained.has(name) && !found.has(name))
+          log.warn(
+            { err: error, name },
+            "netmaster's address is not known: containers are not kept from it yet",
+          );
+        complained.add(name);
+      }
+    const now = hosts.flatMap(({ name, port }) =>
+      (found.get(name) ?? []).map((address): Guarded => ({ address, protocol: 'tcp', port })),
+    );
+    if (JSON.stringify(now) !== JSON.stringify(all)) all = now;
   }
-  return guarded;
+
+  await resolve();
+  const timer = hosts.every(({ name }) => net.isIP(name))
+    ? undefined
+    : setInterval(() => void resolve(), RESOLVE_INTERVAL);
+  return {
+    get all() {
+      return all;
+    },
+    close: () => clearInterval(timer),
+  };
 }

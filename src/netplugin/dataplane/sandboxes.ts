@@ -15,11 +15,11 @@ export interface Sandboxes {
   retain(ports: readonly Port[]): void;
 }
 
-/** A namespace whose names lead to us, with the generation of its rules. */
+/** A namespace whose names lead to us, with the generation of its rules, and the ports that it was seen to for: one a network. */
 interface Led {
   readonly id: number;
   readonly generation: number;
-  readonly port: Port;
+  readonly ports: ReadonlySet<Port>;
 }
 
 export function openSandboxes(): Sandboxes {
@@ -53,12 +53,13 @@ export function openSandboxes(): Sandboxes {
       const { sandbox } = port;
       if (sandbox === undefined) return;
       const known = led.get(sandbox);
-      if (known?.port === port && !pass.verify) return;
+      if (known?.ports.has(port) && !pass.verify) return;
       const id = namespaceId(sandbox);
       if (id === undefined) return;
       try {
-        const generation = lead(sandbox, known?.id === id ? known : undefined, pass);
-        led.set(sandbox, { id, generation, port });
+        const before = known?.id === id ? known : undefined;
+        const generation = lead(sandbox, before, pass);
+        led.set(sandbox, { id, generation, ports: new Set([...(before?.ports ?? []), port]) });
       } catch (error) {
         // The container may end at any moment; a lasting fault shows on the next pass too.
         if (namespaceId(sandbox) === id)
@@ -66,8 +67,12 @@ export function openSandboxes(): Sandboxes {
       }
     },
     retain(ports) {
-      const kept = new Set(ports.map((p) => p.sandbox));
-      for (const sandbox of led.keys()) if (!kept.has(sandbox)) led.delete(sandbox);
+      const kept = new Set(ports);
+      for (const [sandbox, known] of led) {
+        const left = [...known.ports].filter((port) => kept.has(port));
+        if (left.length === 0) led.delete(sandbox);
+        else if (left.length < known.ports.size) led.set(sandbox, { ...known, ports: new Set(left) });
+      }
     },
   };
 }

@@ -149,7 +149,7 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
 
   const lookForForsaken = (): Promise<void> =>
     startForsaken().catch((error) => {
-      log.warn(
+      log.debug(
         { err: error },
         'containers that Docker could not start are not looked for; it is tried again',
       );
