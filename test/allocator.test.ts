@@ -86,7 +86,7 @@ async function live(pauses: readonly number[], seed: number): Promise<void> {
       owners.delete(had.address);
       if (had.endpoint !== 'none') {
         had.endpoint = 'unknown';
-        if (await surely(`/api/v1/endpoints/${had.id}`)) had.endpoint = 'gone';
+        if (await surely(`/api/v1/endpoints/${had.id}?host=${host}`)) had.endpoint = 'gone';
       }
       await surely(`/api/v1/addresses/default:n/${had.address}?host=${host}`);
     };

@@ -292,6 +292,29 @@ describe('netctl', () => {
     expect((await netctl(url, ['endpoint', 'ls', '-t', 'blue'])).out).toMatch(
       /^blue +twin +b{12} +node1 +contiv-net +20\.1\.1\.7 +running$/m,
     );
+
+    expect(await netctl(url, ['endpoint', 'rm', 'a'])).toEqual({
+      status: 3,
+      out: '',
+      err: 'netctl: endpoint a: host node1 is alive, and removes it when its container ends: end that one\n',
+    });
+    await send('PUT', 'endpoints/c?wait=0', {
+      endpointID: 'c',
+      tenantName: 'default',
+      networkName: 'contiv-net',
+      ipAddress: ['20.1.1.8'],
+      macAddress: '02:02:14:01:01:08',
+      homingHost: 'burnt',
+      containerName: 'lost',
+      status: 'running',
+    });
+    expect(await netctl(url, ['endpoint', 'rm', 'lost'])).toEqual({
+      status: 0,
+      out: 'Deleting endpoint lost\n',
+      err: 'netctl: warning: not yet applied on node1\n',
+    });
+    expect((await netctl(url, ['endpoint', 'rm', 'lost'])).err).toContain('endpoint lost does not exist');
+    expect((await netctl(url, ['endpoint', 'ls'])).out).not.toContain('lost');
   });
 });
 

@@ -533,7 +533,7 @@ describe('what agents send', () => {
       ['a\nb'],
       'c\u0000',
     );
-    expect((await api.send('DELETE', '/api/v1/endpoints/ep1?wait=0')).status).toBe(200);
+    expect((await api.send('DELETE', '/api/v1/endpoints/ep1?wait=0&host=node1')).status).toBe(200);
   });
 });
 

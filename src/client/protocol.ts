@@ -8,7 +8,8 @@
  *   POST   /api/v1/addresses                   AddressRequest        -> AddressAnswer
  *   DELETE /api/v1/addresses/NETWORK-KEY/ADDRESS?host=NAME           -> 204 (also when it was free already)
  *   PUT    /api/v1/endpoints/ID[?wait=SECONDS] Endpoint              -> WriteAnswer  (create or update)
- *   DELETE /api/v1/endpoints/ID                                      -> WriteAnswer  (200 also when it is unknown)
+ *   DELETE /api/v1/endpoints/ID?host=NAME                            -> WriteAnswer  (200 also when it is unknown; without
+ *          the host's name, for operators: of a host that is dead only, 404 when it is unknown)
  *   GET    /api/v1/endpoints/                                        -> Endpoint[]
  *   GET    /api/v1/hosts/                                            -> Host[] (live ones)
  *   GET    /api/v1/watch[?store=ID&after=REVISION][&host=NAME]       -> NDJSON of WatchMessage

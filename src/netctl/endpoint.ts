@@ -1,5 +1,5 @@
 import type { Command } from './command.ts';
-import { inspectPath, listCommand, type Objects, printJson } from './objects.ts';
+import { inspectPath, listCommand, type Objects, path, printJson } from './objects.ts';
 
 const endpoints: Objects = {
   noun: 'endpoint',
@@ -34,6 +34,20 @@ export const command: Command = {
       async run(invocation) {
         const answer = await invocation.client.get(inspectPath('endpoints', invocation.args[0] ?? ''));
         printJson(invocation, answer.body);
+      },
+    },
+    {
+      name: 'rm',
+      aliases: ['delete'],
+      summary: 'removes an endpoint whose host is dead and will not come back, so that its address is free',
+      args: ['ID'],
+      flags: [],
+      examples: ['netctl endpoint rm web'],
+      async run(invocation) {
+        const [id = ''] = invocation.args;
+        const answer = await invocation.client.delete(path('endpoints', id));
+        invocation.print(`Deleting endpoint ${id}`);
+        invocation.warnLate(answer.headers);
       },
     },
   ],

@@ -245,6 +245,17 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     return endpoint;
   }
 
+  /** Id of an endpoint that nobody else will remove: its host's own agent does it, while there is one. */
+  function findForsaken(id: string): string {
+    const { endpointID, homingHost } = findEndpoint(id);
+    if (mirror.get<Host>('host', homingHost) !== undefined)
+      throw new Refusal(
+        409,
+        `endpoint ${id}: host ${homingHost} is alive, and removes it when its container ends: end that one`,
+      );
+    return endpointID;
+  }
+
   async function reportLate(reply: FastifyReply, revision: number, seconds: number): Promise<void> {
     const late = await acknowledgements.wait(revision, seconds);
     if (late.length > 0) void reply.header(LATE_HEADER, late.join(','));
@@ -362,11 +373,15 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
       const late = await acknowledgements.wait(revision, seconds, query.host);
       return { revision, late } satisfies WriteAnswer;
     });
-    api.delete('/api/v1/endpoints/:id', { schema: { tags } }, async (request) => {
+    api.delete('/api/v1/endpoints/:id', { schema: { tags } }, async (request, reply) => {
       const query = readQuery(request, ['wait', 'host']);
       const seconds = waitSeconds(query);
-      const { revision } = await writer.write(() => decideEndpointRemoval(mirror, parameter(request, 'id')));
+      const id = parameter(request, 'id');
+      const { revision } = await writer.write(() =>
+        decideEndpointRemoval(mirror, query.host === undefined ? findForsaken(id) : id),
+      );
       const late = await acknowledgements.wait(revision, seconds, query.host);
+      if (late.length > 0) void reply.header(LATE_HEADER, late.join(','));
       return { revision, late } satisfies WriteAnswer;
     });
   }
