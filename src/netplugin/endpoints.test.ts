@@ -95,7 +95,11 @@ it('says why an endpoint could not be attached also where it cannot be taken bac
 
 it('says that a port is not published where the host’s part was not done', async () => {
   attached('ep1');
-  kernel = async () => ({ ...REPORT, complete: false, failed: [{ message: 'host: no room' }] });
+  kernel = async () => ({
+    ...REPORT,
+    complete: false,
+    failed: [{ endpoint: 'ep1', message: 'host: no room' }],
+  });
   await expect(endpoints.publish('ep1', [])).rejects.toThrow('host: no room');
 });
 

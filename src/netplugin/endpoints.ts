@@ -14,6 +14,7 @@ import type { Endpoint } from '../model/endpoint.ts';
 import type { Attachments } from './attachments.ts';
 import { equal } from './compile/memo.ts';
 import type { Converging } from './converge.ts';
+import type { ApplyReport } from './dataplane/index.ts';
 import type { Intent } from './intent.ts';
 import type { Replica } from './replica.ts';
 import type { Endpoints } from './runtimes/runtime.ts';
@@ -41,6 +42,11 @@ export interface LocalEndpointsOptions {
   readonly converging: Pick<Converging, 'now' | 'ready'>;
   /** What was compiled last. */
   state(): HostState;
+}
+
+function throwFailure(id: string, { failed }: ApplyReport): void {
+  const failure = failed.find(({ endpoint }) => endpoint === id);
+  if (failure !== undefined) throw new Error(failure.message);
 }
 
 export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
@@ -134,8 +140,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       attachments.put(attachment);
       try {
         const [report] = await Promise.all([converging.now(), intent.register(endpoint, { hold: true })]);
-        const failure = report.failed.find((f) => f.endpoint === endpoint.endpointID);
-        if (failure !== undefined) throw new Error(failure.message);
+        throwFailure(endpoint.endpointID, report);
         const port = state()
           .routers.flatMap((r) => r.ports)
           .find((p) => p.endpoint === endpoint.endpointID);
@@ -158,8 +163,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       const attachment = attachments.all.get(id);
       if (attachment === undefined) throw new Error(`endpoint ${id} has not joined on this host`);
       attachments.put({ ...attachment, publications });
-      const { complete, failed } = await converging.now();
-      if (!complete) throw new Error(failed[0]?.message);
+      throwFailure(id, await converging.now());
     },
     async describe(id, description) {
       const attachment = attachments.all.get(id);

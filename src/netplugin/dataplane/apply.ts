@@ -42,7 +42,7 @@ import { type Nft, openNft } from '../../linux/nftables.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
 import { DENIED_LOG, NAMESERVER, NAMESERVER6 } from '../constants.ts';
-import type { Exit, HostState, Router } from '../state.ts';
+import type { Exit, HostState, Port, Router } from '../state.ts';
 import { type Entry, listEntries, routerEntries } from './entries.ts';
 import { establishExits, type OpenExits } from './exits.ts';
 import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } from './fastpath.ts';
@@ -332,16 +332,15 @@ export function openApplier(): Applier {
     const exitOf = new Map(state.exits.map((e) => [e.namespace, e]));
     for (const router of state.routers) {
       const { namespace, ports } = router;
-      const failure = attempt(namespace, () => establishRouter(router, exitOf.get(namespace), pass), pass);
-      if (failure !== undefined)
-        for (const { endpoint } of ports) pass.failed.push({ endpoint, message: failure });
+      attempt(namespace, () => establishRouter(router, exitOf.get(namespace), pass), pass, ports);
       for (const port of ports) sandboxes.establish(port, pass);
     }
     const wanted = new Set(state.routers.map((r) => r.namespace));
     for (const name of new Set([...routers.keys(), ...(pass.verify ? listNamespaces() : [])]))
       if (ROUTER_NAME.test(name) && !wanted.has(name)) attempt(name, () => removeRouter(name, pass), pass);
-    attempt('host', () => establishExits(exits, state, pass), pass);
-    sandboxes.retain(state.routers.flatMap((r) => r.ports));
+    const all = state.routers.flatMap((r) => r.ports);
+    attempt('host', () => establishExits(exits, state, pass), pass, all);
+    sandboxes.retain(all);
     first = false;
     return pass;
   }
@@ -409,26 +408,22 @@ const isShortage = (error: unknown): boolean =>
   error instanceof SyscallError && [ENOMEM, EMFILE, ENFILE, EAGAIN].includes(error.errno);
 
 /**
- * What fails is done once more with the kernel read first: somebody may have changed it. What fails then is reported, and
- * answered; the rest of the pass goes on.
+ * What fails is done once more with the kernel read first: somebody may have changed it. What fails then is reported, also for
+ * each of the `ports` that need it; the rest of the pass goes on.
  */
-function attempt(where: string, step: () => void, pass: Pass): string | undefined {
+function attempt(where: string, step: () => void, pass: Pass, ports: readonly Port[] = []): void {
   try {
     step();
-    return undefined;
   } catch (error) {
     if (!pass.verify) {
       pass.verify = true;
-      try {
-        return attempt(where, step, pass);
-      } finally {
-        pass.verify = false;
-      }
+      attempt(where, step, pass, ports);
+      pass.verify = false;
+      return;
     }
-    const failure = `${where}: ${message(error)}`;
-    pass.failed.push({ message: failure });
+    const failure = { message: `${where}: ${message(error)}` };
+    pass.failed.push(failure, ...ports.map(({ endpoint }) => ({ endpoint, ...failure })));
     pass.complete = false;
-    return failure;
   }
 }
 
