@@ -69,7 +69,10 @@ export function startConverging({
       exits = state.exits.length;
       await admit(state, verifying);
       warn(report.repaired);
-      for (const failure of report.failed) log.error(failure, 'not established');
+      const general = new Set(report.failed.flatMap((f) => (f.endpoint === undefined ? [f.message] : [])));
+      for (const failure of report.failed)
+        if (failure.endpoint === undefined || !general.has(failure.message))
+          log.error(failure, 'not established');
       done(state, report);
       return report;
     } catch (error) {

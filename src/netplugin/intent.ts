@@ -72,12 +72,15 @@ export function startIntent(client: Client, registration: Registration, log: Log
   void heartbeat();
   const beating = setInterval(heartbeat, HEARTBEAT * 1000);
 
+  /** A host that is refused tells nothing that is another's to tell. */
+  const asHost = <T>(call: () => Promise<T>): Promise<T> =>
+    refusal === undefined ? call() : Promise.reject(refusal);
+
   async function held<T>(call: () => Promise<T>): Promise<T> {
     const asked = Date.now();
     for (;;) {
-      if (refusal !== undefined) throw refusal;
       try {
-        const answer = await call();
+        const answer = await asHost(call);
         awaySince = undefined;
         return answer;
       } catch (error) {
@@ -125,7 +128,7 @@ export function startIntent(client: Client, registration: Registration, log: Log
       const wait = hold ? '' : '&wait=0';
       const path = `/api/v1/endpoints/${encodeURIComponent(endpoint.endpointID)}?host=${host}${wait}`;
       const call = () => client.put<WriteAnswer>(path, endpoint);
-      return (await (hold ? held(call) : call())).body;
+      return (await (hold ? held(call) : asHost(call))).body;
     },
     async unregister(endpoint) {
       await client.delete(`/api/v1/endpoints/${encodeURIComponent(endpoint)}?host=${host}&wait=0`);
