@@ -50,7 +50,7 @@ beforeEach(() => {
   };
   endpoints = openEndpoints({
     host: 'node1',
-    replica: { view, live: true, store: 's1' },
+    replica: { view, live: true },
     attachments,
     intent: {
       accepted: async () => accepted,

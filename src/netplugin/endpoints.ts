@@ -35,7 +35,7 @@ export interface LocalEndpoints extends Endpoints {
 
 export interface LocalEndpointsOptions {
   readonly host: string;
-  readonly replica: Pick<Replica, 'view' | 'live' | 'store'>;
+  readonly replica: Pick<Replica, 'view' | 'live'>;
   readonly attachments: Attachments;
   readonly intent: Pick<Intent, 'accepted' | 'reserve' | 'release' | 'register' | 'unregister'>;
   readonly log: Logger;

@@ -76,7 +76,7 @@ export interface Port {
   readonly endpoint: string;
   /** Router side device name, `ct<10 digits of the endpoint id's hash>`. */
   readonly device: string;
-  /** What the container side is called until the runtime moves and renames it: `cc<same 10 hex>`. */
+  /** What the container side is called until the runtime moves and renames it: `cc<same 10 digits>`. */
   readonly peer: string;
   readonly mac: string;
   readonly mtu: number;

@@ -51,8 +51,8 @@ export async function followGuarded(urls: readonly string[], log: Logger): Promi
       port: Number(port) || (protocol === 'https:' ? 443 : 80),
     };
   });
+  /** By name; none where that has been said. */
   const found = new Map<string, readonly string[]>();
-  const complained = new Set<string>();
   let all: readonly Guarded[] = [];
 
   async function resolve(): Promise<void> {
@@ -62,14 +62,13 @@ export async function followGuarded(urls: readonly string[], log: Logger): Promi
           ? [name]
           : (await dns.lookup(name, { all: true })).map((a) => a.address);
         found.set(name, answers.sort());
-        complained.delete(name);
       } catch (error) {
-        if (!complained.has(name) && !found.has(name))
-          log.warn(
-            { err: error, name },
-            "netmaster's address is not known: containers are not kept from it yet",
-          );
-        complained.add(name);
+        if (found.has(name)) continue;
+        found.set(name, []);
+        log.warn(
+          { err: error, name },
+          "netmaster's address is not known: containers are not kept from it yet",
+        );
       }
     const now = hosts.flatMap(({ name, port }) =>
       (found.get(name) ?? []).map((address): Guarded => ({ address, protocol: 'tcp', port })),

@@ -256,9 +256,16 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     return endpointID;
   }
 
-  async function reportLate(reply: FastifyReply, revision: number, seconds: number): Promise<void> {
-    const late = await acknowledgements.wait(revision, seconds);
+  /** Names the hosts that have not applied it in time, but for the one that wrote it. */
+  async function reportLate(
+    reply: FastifyReply,
+    revision: number,
+    seconds: number,
+    writer?: string,
+  ): Promise<string[]> {
+    const late = await acknowledgements.wait(revision, seconds, writer);
     if (late.length > 0) void reply.header(LATE_HEADER, late.join(','));
+    return late;
   }
 
   function routeKind(api: FastifyInstance, kind: Kind): void {
@@ -380,8 +387,7 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
       const { revision } = await writer.write(() =>
         decideEndpointRemoval(mirror, query.host === undefined ? findForsaken(id) : id),
       );
-      const late = await acknowledgements.wait(revision, seconds, query.host);
-      if (late.length > 0) void reply.header(LATE_HEADER, late.join(','));
+      const late = await reportLate(reply, revision, seconds, query.host);
       return { revision, late } satisfies WriteAnswer;
     });
   }

@@ -8,7 +8,7 @@ import { NFT_TABLE } from '../constants.ts';
 import type { HostState } from '../state.ts';
 import { sameParts } from './parts.ts';
 import { type Pass, send } from './pass.ts';
-import { hostTable } from './ruleset.ts';
+import { hostTable, routerEnd } from './ruleset.ts';
 import { establishTable, type OpenTable } from './tables.ts';
 
 export interface OpenExits {
@@ -36,7 +36,8 @@ export function establishExits(open: OpenExits, state: HostState, pass: Pass): v
       pass.repaired.push(`host: ${name} was not ours`);
   send(open.netlink, stray.map(route.deleteLink), pass, 'host');
   const established = new Set<string>();
-  const present = new Set(route.listAddresses(open.netlink).map((a) => `${a.address} ${a.index}`));
+  const addresses = route.listAddresses(open.netlink);
+  const present = new Set(addresses.map((a) => `${a.address} ${a.index}`));
   const had = (entry: string): boolean => before?.entries.has(entry) === true;
   for (const link of links) {
     const exit = wanted.get(link.name);
@@ -70,8 +71,7 @@ export function establishExits(open: OpenExits, state: HostState, pass: Pass): v
     open.table.nft.run(`add table inet ${NFT_TABLE}\ndelete table inet ${NFT_TABLE}`);
     delete open.table.established;
   }
-  const local = new Set([...present].map((entry) => entry.split(' ')[0] as string));
-  const misled = misledBy(state, before?.state, local);
+  const misled = misledBy(state, before?.state, addresses);
   if (misled !== undefined) pass.writes += forgetConnections(open.table.netlink, misled);
   open.established = { state, entries: established, bridges };
 }
@@ -101,28 +101,28 @@ const PROTOCOLS: Readonly<Record<number, string>> = { 17: 'udp', 132: 'sctp' };
 /** Where what is published without connections of its own leads, by protocol, port and address of the host, or its family. */
 function passages(state: HostState): Map<string, string> {
   const found = new Map<string, string>();
-  for (const { publications, routerAddress, routerAddress6 } of state.exits)
-    for (const p of publications) {
-      const v6 = isV6(p.address);
-      const at = p.hostAddress || (v6 ? 6 : 4);
-      const target = `${v6 ? routerAddress6 : routerAddress} ${p.transitPort}`;
-      if (p.protocol !== 'tcp') found.set(`${p.protocol} ${p.hostPort} ${at}`, target);
+  for (const exit of state.exits)
+    for (const p of exit.publications) {
+      const at = p.hostAddress || (isV6(p.address) ? 6 : 4);
+      if (p.protocol !== 'tcp')
+        found.set(`${p.protocol} ${p.hostPort} ${at}`, `${routerEnd(exit, p)} ${p.transitPort}`);
     }
   return found;
 }
 
 /**
  * Which connections to published ports lead where they did before they were published, or published anew: the kernel decides
- * with the first packet, and a client of UDP need never begin again. undefined: none, without a look. `local`: the host's addresses.
+ * with the first packet, and a client of UDP need never begin again. undefined: none, without a look. `addresses`: the host's.
  */
 function misledBy(
   state: HostState,
   before: HostState | undefined,
-  local: ReadonlySet<string>,
+  addresses: readonly route.Address[],
 ): ((connection: Connection) => boolean) | undefined {
   const [now, then] = [passages(state), before === undefined ? undefined : passages(before)];
   if (String([...now]) === String([...(then ?? [])])) return undefined;
-  const former = new Set([...(then?.values() ?? [])]);
+  const former = new Set(then?.values());
+  const local = new Set(addresses.map(({ address }) => address));
   return ({ original, reply }) => {
     const protocol = PROTOCOLS[original.protocol];
     if (protocol === undefined || !local.has(original.destination)) return false;

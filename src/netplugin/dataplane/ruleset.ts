@@ -393,6 +393,10 @@ chain out {
   };
 }
 
+/** The router's address on the way to a published port. */
+export const routerEnd = (exit: Exit, { address }: Passage): string =>
+  isV6(address) ? exit.routerAddress6 : exit.routerAddress;
+
 /**
  * The host's own table; undefined where no tenant has a way out here. `bridges`: Docker's own, whose containers are
  * reached by their published ports only, as by any outsider.
@@ -405,7 +409,7 @@ export function hostTable(state: HostState, bridges: readonly string[]): Table |
   const publishedAt6 = new Set<string>();
   const add = (exit: Exit, p: Passage): void => {
     const v6 = isV6(p.address);
-    const target = `${v6 ? exit.routerAddress6 : exit.routerAddress} . ${p.transitPort}`;
+    const target = `${routerEnd(exit, p)} . ${p.transitPort}`;
     if (p.hostAddress === '') (v6 ? published6 : published).add(`${p.protocol} . ${p.hostPort} : ${target}`);
     else
       (v6 ? publishedAt6 : publishedAt).add(`${p.hostAddress} . ${p.protocol} . ${p.hostPort} : ${target}`);
