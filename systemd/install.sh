@@ -28,12 +28,16 @@ if [ "${1:-}" = remove ]; then
   exit 0
 fi
 
+lab/npm.sh .
+ROOT=$PWD
+. bin/.bundle
+
 # The old programs stay in their place until the new ones are whole.
 new=$root$lib.new
 rm -rf "$new"
 mkdir -p "$new/bin" "$root/usr/local/bin" "$root/etc/contiv" "$root/etc/systemd/system"
-cp -R src docs package.json package-lock.json "$new/"
-for command in $commands .node; do cp "bin/$command" "$new/bin/"; done
+cp -R dist docs package.json package-lock.json "$new/"
+for command in $commands .node .bundle; do cp "bin/$command" "$new/bin/"; done
 lab/npm.sh "$new" --omit=dev
 rm -rf "$root$lib.old"
 [ ! -e "$root$lib" ] || mv "$root$lib" "$root$lib.old"

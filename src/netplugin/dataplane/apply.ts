@@ -115,6 +115,8 @@ export interface Applier {
     namespace: string,
     question: Question,
   ): (KernelDecision & { readonly changed: readonly string[] }) | undefined;
+  /** Leaves the kernel as it is. */
+  close(): void;
 }
 
 /** Packets of one router that one observation takes; what is more stays for the next. */
@@ -399,6 +401,13 @@ export function openApplier(): Applier {
       if (open === undefined) return undefined;
       const changed = changedChains(open.table, [`judge_${question.direction}`, 'decide', 'decided']);
       return { ...lookUp(open.netfilter, question), changed };
+    },
+    close() {
+      for (const open of [...routers.values()]) closeRouter(open);
+      exits.table.nft.close();
+      exits.table.netlink.close();
+      hostLink.close();
+      closeNamespace(hostNamespace);
     },
   };
 }
