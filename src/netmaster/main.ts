@@ -98,7 +98,7 @@ const options = (() => {
 if (options !== undefined) {
   const log = pino({ name: 'netmaster', level: options.level, base: {} }, pino.destination(2));
   try {
-    const store = await openStore(options.store);
+    const store = await openStore(options.store, (line) => log.warn(line));
     const mirror = await openMirror(store);
     const writer = openWriter(store, mirror);
     for (const [kind, key, value] of [
@@ -122,6 +122,7 @@ if (options !== undefined) {
       names,
     });
 
+    let problem: string | undefined;
     const collecting = setInterval(async () => {
       try {
         const { answer } = await writer.write(() =>
@@ -131,6 +132,10 @@ if (options !== undefined) {
       } catch (error) {
         log.error({ err: error }, 'addresses not collected');
       }
+      const found = await store.problem();
+      if (found !== undefined && found !== problem) log.error(`the store cannot be written: ${found}`);
+      if (found === undefined && problem !== undefined) log.info('the store can be written again');
+      problem = found;
     }, COLLECTION_INTERVAL);
 
     await server.listen({ host: options.host === '' ? '0.0.0.0' : options.host, port: options.port });

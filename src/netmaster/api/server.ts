@@ -199,7 +199,11 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     routeExplain(api, explaining);
 
     api.get('/version', async () => ({ GitCommit: '', Version: parts.version, BuildTime: '' }));
-    api.get('/healthz', async () => ({ status: 'ok', store: store.id, revision: mirror.revision }));
+    api.get('/healthz', async () => {
+      const problem = await store.problem();
+      const status = problem === undefined ? { status: 'ok' } : { status: 'unwritable', problem };
+      return { ...status, store: store.id, revision: mirror.revision };
+    });
     api.get('/metrics', async (_request, reply) => {
       void reply.header('content-type', registry.contentType);
       return registry.metrics();
