@@ -77,6 +77,8 @@ async function compare(lab: string): Promise<{ differences: string[]; containers
   const master = `http://${state.hosts[0]?.address}:${NETMASTER_PORT}`;
   const rest = async <T>(path: string): Promise<T> =>
     JSON.parse(await run(...onHost(lab, 'node1', 'curl', '-sf', `${master}${path}`))) as T;
+  const { problem } = await rest<{ problem?: string }>('/healthz');
+  if (problem !== undefined) differences.push(`netmaster: the store cannot be written: ${problem}`);
   const endpoints = await rest<Endpoint[]>('/api/v1/endpoints/');
   compareEndpoints(running, endpoints, differences);
   const networks = await rest<{ tenantName: string; networkName: string }[]>('/api/v1/networks/');
