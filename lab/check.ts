@@ -262,7 +262,8 @@ async function compareKernel(
   for (const name of present)
     if (!tenants.has(name.slice('contiv-'.length)))
       out.push(`${host.name}: router ${name} without a container`);
-  const links = (JSON.parse(await at('ip', '-j', 'link')) as { ifname: string }[]).map((l) => l.ifname);
+  const hostDevices = JSON.parse(await at('ip', '-j', 'link')) as Device[];
+  const links = hostDevices.map((l) => l.ifname);
   for (const name of links.filter((l) => /^cc[0-9a-f]{10}$/.test(l)))
     out.push(`${host.name}: ${name} left in the host's namespace`);
   const exits = links.filter((l) => /^cx[0-9a-f]{8}$/.test(l)).length;
@@ -307,13 +308,18 @@ async function compareKernel(
     if (ports.length !== local.length)
       out.push(`${where}: ${ports.length} ports for ${local.length} containers`);
 
-    const neighbours = [
-      ...JSON.parse(await at('ip', '-n', ns, '-j', 'neigh', 'show', 'nud', 'permanent')),
-      ...JSON.parse(await at('ip', '-n', ns, '-j', '-6', 'neigh', 'show', 'nud', 'permanent')),
-    ] as { dst: string; dev: string; lladdr: string }[];
+    const neighbours = (await neighboursOf(at, '-n', ns)).filter((n) => {
+      const permanent = n.state.includes('PERMANENT');
+      if (!permanent && !n.state.includes('NOARP')) out.push(`${where}: neighbour ${n.dst} was learned`);
+      return permanent;
+    });
+    await compareWayOut(where, at, { devices, hostDevices, neighbours, routes }, out);
     const atPorts = neighbours.filter((n) => n.dev.startsWith('ct'));
+    const devOf = (address: string) =>
+      routes.find((r) => r.dst === address && r.protocol === '199')?.dev ?? '';
     const wanted = new Map(local.flatMap((r) => r.addresses.map((a) => [a, r] as const)));
-    for (const n of new Map(atPorts.map((n) => [n.dst, n])).values()) {
+    // At each of a container's ports is what it may ask by: its other networks' addresses too, and a link-local one.
+    for (const n of atPorts.filter((n) => devOf(n.dst) === n.dev)) {
       const r = wanted.get(n.dst);
       wanted.delete(n.dst);
       if (r === undefined) out.push(`${where}: neighbour ${n.dst}, which nobody here has`);
@@ -404,6 +410,58 @@ function kernelHasFastPath(): boolean {
 interface Device {
   readonly ifindex: number;
   readonly ifname: string;
+  readonly address: string;
+  /** Of a veth: index of the other end. */
+  readonly link_index?: number;
+}
+
+interface Neighbour {
+  readonly dst: string;
+  readonly dev: string;
+  readonly lladdr: string;
+  readonly state: readonly string[];
+}
+
+const neighboursOf = async (
+  at: (...command: string[]) => Promise<string>,
+  ...where: string[]
+): Promise<Neighbour[]> => [
+  ...JSON.parse(await at('ip', ...where, '-j', '-4', 'neigh', 'show', 'nud', 'all')),
+  ...JSON.parse(await at('ip', ...where, '-j', '-6', 'neigh', 'show', 'nud', 'all')),
+];
+
+/** Both ends know each other for good: the router its next hops, the host the router's addresses. */
+async function compareWayOut(
+  where: string,
+  at: (...command: string[]) => Promise<string>,
+  router: {
+    readonly devices: readonly Device[];
+    readonly hostDevices: readonly Device[];
+    readonly neighbours: readonly Neighbour[];
+    readonly routes: readonly { dst: string; gateway?: string }[];
+  },
+  out: string[],
+): Promise<void> {
+  const uplink = router.devices.find((d) => d.ifname === 'uplink');
+  const cx = router.hostDevices.find((d) => d.ifindex === uplink?.link_index);
+  if (uplink === undefined || cx === undefined) {
+    out.push(`${where}: no way out`);
+    return;
+  }
+  for (const { gateway } of router.routes.filter((r) => r.dst === 'default')) {
+    const known = router.neighbours.find((n) => n.dev === 'uplink' && n.dst === gateway);
+    if (known?.lladdr !== cx.address)
+      out.push(`${where}: neighbour ${gateway} has ${known?.lladdr}, ${cx.ifname} has ${cx.address}`);
+  }
+  const own = JSON.parse(
+    await at('ip', '-n', where.split(' ').at(-1) as string, '-j', 'addr', 'show', 'uplink'),
+  ) as {
+    addr_info: { local: string; scope: string }[];
+  }[];
+  const back = (await neighboursOf(at)).filter((n) => n.dev === cx.ifname && n.state.includes('PERMANENT'));
+  for (const { local, scope } of own[0]?.addr_info ?? [])
+    if (scope === 'global' && back.find((n) => n.dst === local)?.lladdr !== uplink.address)
+      out.push(`${where}: the host has no permanent neighbour ${local}`);
 }
 
 /**

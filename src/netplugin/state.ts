@@ -196,6 +196,9 @@ export interface Exit {
   /** The same for IPv6, /127; '' where the tenant has no IPv6. */
   readonly hostAddress6: string;
   readonly routerAddress6: string;
+  /** MAC addresses of the pair's ends: each end has the other as a permanent neighbour. */
+  readonly hostMac: string;
+  readonly routerMac: string;
   /** The ranges that all pairs come from, as prefixes: containers send nothing there. */
   readonly transit: string;
   readonly transit6: string;

@@ -27,6 +27,7 @@ import type { Attachment, LocalHost, TenantView, View, WatchedNetwork } from '..
 import { type Memo, openMemo } from './memo.ts';
 import {
   exitDevice,
+  exitMacs,
   peerDevice,
   portDevice,
   routerNamespace,
@@ -317,6 +318,7 @@ function compileExit(memo: Memo, router: Router, local: LocalHost): Exit {
       routerAddress,
       hostAddress6,
       routerAddress6,
+      ...exitMacs(router.tenant),
       transit: subnetPrefix(local.transit),
       transit6: subnetPrefix(local.transit6),
       publications,

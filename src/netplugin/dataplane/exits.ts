@@ -38,6 +38,7 @@ export function establishExits(open: OpenExits, state: HostState, pass: Pass): v
   const established = new Set<string>();
   const addresses = route.listAddresses(open.netlink);
   const present = new Set(addresses.map((a) => `${a.address} ${a.index}`));
+  const neighbours = ([4, 6] as const).flatMap((version) => route.listNeighbours(open.netlink, version));
   const had = (entry: string): boolean => before?.entries.has(entry) === true;
   for (const link of links) {
     const exit = wanted.get(link.name);
@@ -57,6 +58,23 @@ export function establishExits(open: OpenExits, state: HostState, pass: Pass): v
       'host',
     );
     if (!link.up) send(open.netlink, [route.setLink(link.index, { up: true })], pass, 'host');
+    if (link.mac !== exit.hostMac) {
+      if (had(`link ${link.name}`)) pass.repaired.push(`host: ${link.name} had the MAC address ${link.mac}`);
+      send(open.netlink, [route.setLink(link.index, { mac: exit.hostMac })], pass, 'host');
+    }
+    // Permanent, so that others' neighbours leave no less room for it (entries.ts).
+    for (const address of [exit.routerAddress, exit.routerAddress6].filter((a) => a !== '')) {
+      const wanted = { device: link.index, address, mac: exit.routerMac, state: 'permanent' } as const;
+      const name = `neighbour ${address} lladdr ${wanted.mac} dev ${link.name}`;
+      established.add(name);
+      const there = neighbours.some(
+        (n) =>
+          n.device === link.index && n.address === address && n.mac === wanted.mac && n.state === 'permanent',
+      );
+      if (there) continue;
+      if (had(name)) pass.repaired.push(`host: restored ${name}`);
+      send(open.netlink, [route.addNeighbour(wanted)], pass, 'host');
+    }
     // Published ports are served on localhost too: such packets leave with a source of 127.0.0.1.
     if (setSysctl(`net/ipv4/conf/${link.name}/route_localnet`, '1')) pass.writes++;
     if (setSysctl(`net/ipv4/conf/${link.name}/rp_filter`, '0')) pass.writes++;

@@ -8,6 +8,7 @@
  *                        to a service; port 53 to the gateway, to the nameserver and to outside resolvers
  *              forward   never from tunnel to tunnel; established; judge_out and judge_in, the policy of the groups of
  *                        our endpoints; from outside only to published ports
+ *              ARP       learns no address that is not the sender's own
  *   host       exits     masquerading, published ports, what containers must not reach
  *   container  names     Docker's resolver address leads to the router's nameserver
  *
@@ -20,6 +21,7 @@
  * The cost of a packet does not depend on how many elements there are: all lookups are in hash sets, but for those of
  * prefixes: `same`, one element a subnet, and `ranges`, one for each range that rules tell apart.
  */
+import { linkLocal } from '../../linux/address.ts';
 import { addressNumber, isV6 } from '../../model/address.ts';
 import { DENIED_LOG, DOCKER_RESOLVER, NAMESERVER, NAMESERVER6, NFT_TABLE, VXLAN_PORT } from '../constants.ts';
 import type {
@@ -46,6 +48,8 @@ export interface Table {
   readonly name: string;
   /** Commands that make it, with empty sets, where it is not there. */
   readonly body: string;
+  /** A second one, of a family that sees other packets: both change in one transaction, and are read together. */
+  readonly beside?: { readonly name: string; readonly body: string; readonly sets: readonly string[] };
   /** By the part of the state that they follow from; no two parts have an element in common. */
   readonly parts: ReadonlyMap<object, Elements>;
 }
@@ -78,6 +82,9 @@ const portElements = once((port: Port) => {
   const { add, elements } = collect();
   for (const address of [...port.addresses, ...port.alsoFrom])
     add('sources', address, `"${port.device}" . ${address}`);
+  for (const address of [...port.addresses, ...port.alsoFrom])
+    if (!isV6(address)) add('senders', '', `"${port.device}" . ${address} . ${port.mac}`);
+  if (port.addresses.some(isV6)) add('link_locals', '', `"${port.device}" . ${linkLocal(port.mac)}`);
   add('network', '', `"${port.device}" : ${port.network}`);
   for (const gateway of port.gateways) add('outward', gateway, `"${port.device}"`);
   for (const address of port.addresses) {
@@ -277,10 +284,12 @@ export function routerTable(router: Router, exit: Exit | undefined): Table {
       : [`iifname "ct*" ip daddr ${exit.transit} drop`, `iifname "ct*" ip6 daddr ${exit.transit6} drop`];
   return {
     name: `inet ${NFT_TABLE}`,
+    beside: ARP,
     parts,
     body: `${POLICY}${SERVICES}
 set sources { type ifname . ipv4_addr; }
 set sources6 { type ifname . ipv6_addr; }
+set link_locals { type ifname . ipv6_addr; }
 set remotes { type ether_addr . ipv4_addr; }
 set remotes6 { type ether_addr . ipv6_addr; }
 map network { type ifname : mark; }
@@ -295,7 +304,7 @@ counter foreign { }
 chain guard_port {
   iifname . ip saddr @sources accept
   iifname . ip6 saddr @sources6 accept
-  ip6 saddr fe80::/10 icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
+  iifname . ip6 saddr @link_locals icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
   ip6 saddr { ::, fe80::/10 } drop
   counter name "spoofed" drop
 }
@@ -392,6 +401,24 @@ chain out {
 `,
   };
 }
+
+/**
+ * The kernel learns whoever asks, also by a forged address, before it answers (net/ipv4/arp.c, arp_process). Asked for is
+ * the gateway, or anybody else, by one of a port's own addresses; by none where somebody looks whether an address is taken.
+ */
+const ARP = {
+  name: `arp ${NFT_TABLE}`,
+  sets: ['senders'],
+  body: `
+set senders { type ifname . ipv4_addr . ether_addr; }
+chain input {
+  type filter hook input priority 0; policy drop;
+  iifname . arp saddr ip . arp saddr ether @senders accept
+  iifname "ct*" arp saddr ip 0.0.0.0 accept
+  iifname "uplink" accept
+}
+`,
+};
 
 /** The router's address on the way to a published port. */
 export const routerEnd = (exit: Exit, { address }: Passage): string =>
@@ -522,11 +549,11 @@ chain postrouting {
 
 /** Makes the whole table anew in one transaction: at no moment is there none. */
 export function createCommands(table: Table): string {
-  const parts = [
-    `add table ${table.name}`,
-    `delete table ${table.name}`,
-    `table ${table.name} {${table.body}}`,
-  ];
+  const parts = [table, ...(table.beside ? [table.beside] : [])].flatMap(({ name, body }) => [
+    `add table ${name}`,
+    `delete table ${name}`,
+    `table ${name} {${body}}`,
+  ]);
   const bySet = new Map<string, string[]>();
   for (const elements of table.parts.values())
     for (const [set, list] of elements) {
@@ -534,18 +561,19 @@ export function createCommands(table: Table): string {
       if (all === undefined) bySet.set(set, [...list]);
       else for (const element of list) all.push(element);
     }
-  for (const [set, list] of bySet) parts.push(...elementCommands('add', table.name, set, list));
+  for (const [set, list] of bySet) parts.push(...elementCommands('add', table, set, list));
   return parts.join('\n');
 }
 
 /** Elements in commands of bounded length. */
 export function elementCommands(
   verb: 'add' | 'delete',
-  table: string,
+  { name, beside }: Table,
   set: string,
   elements: Iterable<string>,
 ): string[] {
   const list = [...elements];
+  const table = beside?.sets.includes(set) ? beside.name : name;
   const commands: string[] = [];
   for (let at = 0; at < list.length; at += 500)
     commands.push(`${verb} element ${table} ${set} { ${list.slice(at, at + 500).join(', ')} }`);
