@@ -3,6 +3,7 @@
  *
  *   driver.ts      answers dockerd's calls on the plugin socket        networks.ts   offers networks to Docker
  *   containers.ts  learns names, labels and health from Docker's API   publish.ts    claims host ports
+ *   remains.ts     clears away what Docker keeps of connections that failed
  */
 import http from 'node:http';
 import path from 'node:path';
@@ -15,6 +16,7 @@ import { createDriver } from './driver.ts';
 import { openDocker } from './engine.ts';
 import { startOffer } from './networks.ts';
 import { openPublications } from './publish.ts';
+import { openRemains } from './remains.ts';
 
 const CONTENT_TYPE = 'application/vnd.docker.plugins.v1.1+json';
 /** Bytes; a driver call of dockerd is a few kilobytes. */
@@ -62,6 +64,8 @@ export async function startDocker({ endpoints, options, log }: DockerOptions): P
   const containers = followContainers({
     docker,
     endpoints,
+    offer,
+    remains: openRemains({ docker, endpoints, driver, log }),
     pluginSocket: path.basename(options.pluginSocket),
     log,
   });
