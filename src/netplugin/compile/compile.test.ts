@@ -354,6 +354,7 @@ describe('the MTU', () => {
     ['192.0.2.1', 1500, 1450],
     ['192.0.2.1', 9000, 8950],
     ['fd00::1', 1500, 1430],
+    ['192.0.2.1', 1300, 1280],
   ])('on an underlay at %s of %i is %i', (underlay, underlayMtu, expected) => {
     const of = router({ here: [endpoint('ep2', '20.1.1.2')], host: { underlay, underlayMtu } });
     expect(of.ports[0]?.mtu).toBe(expected);

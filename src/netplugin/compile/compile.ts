@@ -40,6 +40,11 @@ import { compileServices } from './services.ts';
 
 /** Outer Ethernet, IP, UDP and VXLAN headers (RFC 7348). */
 const ENCAPSULATION = { 4: 50, 6: 70 } as const;
+/**
+ * With less a device loses its IPv6 addresses, in a running container for good (net/ipv6/addrconf.c, addrconf_notify); what is
+ * too large for the underlay then goes in fragments of the outer packet (RFC 8200, 5).
+ */
+const LEAST_MTU = 1280;
 
 export interface Compiler {
   compile(view: View, local: LocalHost): HostState;
@@ -181,7 +186,7 @@ function tunnels(networks: readonly WatchedNetwork[], local: LocalHost): Tunnel[
 }
 
 function overlayMtu(local: LocalHost): number {
-  return local.underlayMtu - ENCAPSULATION[local.underlay.includes(':') ? 6 : 4];
+  return Math.max(LEAST_MTU, local.underlayMtu - ENCAPSULATION[local.underlay.includes(':') ? 6 : 4]);
 }
 
 /** By VTEP, since a host that was renamed has its old endpoints under its old name. `own`: addresses here. */

@@ -234,15 +234,19 @@ export function openApplier(): Applier {
           hostNetlink: hostLink,
           hostNamespace,
           before: before && new Set(before.links.map((l) => l.name)),
+          former: before?.router,
         },
         pass,
       );
-      // A device that was made anew has lost its entries.
-      const indices = new Map(before?.links.map((l) => [l.name, l.index]));
-      read ||= links.some((l) => indices.has(l.name) && indices.get(l.name) !== l.index);
+      // A device that was made anew has lost its entries; of one that was changed the fast path knows what is no longer so.
+      const earlier = new Map(before?.links.map((l) => [l.name, l]));
+      read ||= links.some((l) => differs(l, earlier.get(l.name)));
     }
     const entries = routerEntries(router, exit);
-    const { complete, gone } = establishEntries(open, entries, links, read, pass);
+    // With a tunnel's MAC address its neighbours go, and with a tunnel everything (net/core/neighbour.c, neigh_changeaddr).
+    const own = router.tunnels.filter((t) => before?.router.tunnels.includes(t) !== true);
+    const cleared = new Set(own.map((t) => t.device));
+    const { complete, gone } = establishEntries(open, entries, { links, cleared }, read, pass);
     const ended = endedBy(gone, before?.router.services, router.services);
     if (ended !== undefined) pass.writes += forgetConnections(open.netfilter, ended);
     const limits =
@@ -335,7 +339,8 @@ export function openApplier(): Applier {
     for (const router of state.routers) {
       const { namespace, ports } = router;
       attempt(namespace, () => establishRouter(router, exitOf.get(namespace), pass), pass, ports);
-      for (const port of ports) sandboxes.establish(port, pass);
+      const links = new Map(routers.get(namespace)?.established?.links.map((l) => [l.name, l]));
+      for (const port of ports) sandboxes.establish(port, links.get(port.device), pass);
     }
     const wanted = new Set(state.routers.map((r) => r.namespace));
     for (const name of new Set([...routers.keys(), ...(pass.verify ? listNamespaces() : [])]))
@@ -443,17 +448,23 @@ function mustRead(open: OpenRouter): boolean {
   return open.unread === 0;
 }
 
+const differs = (link: route.Link, before: route.Link | undefined): boolean =>
+  before !== undefined && (link.index !== before.index || link.mtu !== before.mtu || link.mac !== before.mac);
+
 /** Whether any link may have to be made, changed or removed. */
 const linksDiffer = (before: Established, router: Router, exit: Exit | undefined): boolean =>
   before.exit !== exit ||
   !sameParts(before.router.tunnels, router.tunnels) ||
   !sameParts(before.router.ports, router.ports);
 
-/** Answers whether every entry could be written, and the endpoints' addresses that lead nowhere any more. */
+/**
+ * Answers whether every entry could be written, and the endpoints' addresses that lead nowhere any more. `cleared`: devices whose
+ * entries may have gone by what we did ourselves.
+ */
 function establishEntries(
   open: OpenRouter,
   wanted: ReadonlyMap<object, readonly Entry[]>,
-  links: readonly route.Link[],
+  { links, cleared }: { readonly links: readonly route.Link[]; readonly cleared: ReadonlySet<string> },
   read: boolean,
   pass: Pass,
 ): { complete: boolean; gone: ReadonlySet<string> } {
@@ -473,8 +484,8 @@ function establishEntries(
     if (known !== undefined) {
       for (const { text } of removals)
         if (!known.has(text)) pass.repaired.push(`${open.name}: removed ${text}`);
-      for (const { text } of additions)
-        if (known.has(text)) pass.repaired.push(`${open.name}: restored ${text}`);
+      for (const { text, device } of additions)
+        if (known.has(text) && !cleared.has(device)) pass.repaired.push(`${open.name}: restored ${text}`);
     }
   }
   // What replaces another is added first: removing first would open a gap. Then it must not be removed by its place.
