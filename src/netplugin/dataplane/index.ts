@@ -12,6 +12,7 @@ import type { KernelDecision, Observation, Question } from './observe.ts';
 import { openPacker } from './parcel.ts';
 import type { AnswerMessage, CallMessage } from './worker.ts';
 
+export { removeGuard } from './remove.ts';
 export type { KernelDecision, Observation, Question };
 
 export interface ApplyReport {

@@ -16,6 +16,8 @@ export interface Parcel {
   readonly routers: readonly Packed[];
   readonly exits: readonly number[];
   readonly guarded: number;
+  readonly underlay: string;
+  readonly members: number;
   /** Parts that were in no parcel's state just before. */
   readonly fresh: readonly (readonly [number: number, part: object])[];
 }
@@ -46,7 +48,14 @@ export function openPacker(): (state: HostState) => Parcel {
       publications: number(router.publications),
       ranges: number(router.ranges),
     }));
-    const parcel = { routers, exits: state.exits.map(number), guarded: number(state.guarded), fresh };
+    const parcel = {
+      routers,
+      exits: state.exits.map(number),
+      guarded: number(state.guarded),
+      underlay: state.underlay,
+      members: number(state.members),
+      fresh,
+    };
     sent = now;
     return parcel;
   };
@@ -54,7 +63,7 @@ export function openPacker(): (state: HostState) => Parcel {
 
 export function openUnpacker(): (parcel: Parcel) => HostState {
   let parts = new Map<number, object>();
-  return ({ routers, exits, guarded, fresh }) => {
+  return ({ routers, exits, guarded, underlay, members, fresh }) => {
     const now = new Map<number, object>();
     for (const [number, part] of fresh) parts.set(number, part);
     const part = <T>(number: number): T => {
@@ -80,6 +89,8 @@ export function openUnpacker(): (parcel: Parcel) => HostState {
       })),
       exits: list(exits),
       guarded: part(guarded),
+      underlay,
+      members: part(members),
     };
     parts = now;
     return state;
