@@ -104,11 +104,60 @@ async function compare(lab: string): Promise<{ differences: string[]; containers
     profiled: await profiledGroups(groups, rest),
   };
   const places = await compareHosts(lab, state.hosts, rest, differences);
+  const live = await rest<Live[]>('/api/v1/hosts/');
   for (const host of state.hosts) {
+    await compareGuard(lab, host, places, live, endpoints, differences);
     await compareKernel(lab, host, places, running, declared, differences);
     await compareNames(lab, host, running, differences);
   }
   return { differences, containers: running.length };
+}
+
+/** A host as netmaster has it while it lives. */
+interface Live {
+  readonly name: string;
+  readonly underlay: string;
+}
+
+/** The host's own table is there, takes tunnel frames of the hosts that live and of no stranger, and for each tunnel here. */
+async function compareGuard(
+  lab: string,
+  host: LabHost,
+  hosts: readonly Place[],
+  live: readonly Live[],
+  endpoints: readonly Endpoint[],
+  out: string[],
+): Promise<void> {
+  const listing = await tryRun(...onHost(lab, host.name, 'nft', '-j', 'list', 'table', 'inet', 'contiv'));
+  if (listing === undefined) {
+    out.push(`${host.name}: no table inet contiv: nothing guards this host`);
+    return;
+  }
+  const { nftables } = JSON.parse(listing) as {
+    nftables: { set?: { name: string; elem?: (string | number)[] } }[];
+  };
+  const elements = (name: string): Set<string> =>
+    new Set((nftables.find((i) => i.set?.name === name)?.set?.elem ?? []).map(String));
+  const members = new Set([...elements('members'), ...elements('members6')]);
+  for (const { name, underlay } of live)
+    if (name !== host.name && !members.delete(underlay))
+      out.push(`${host.name}: no tunnel frames are taken of ${name}, ${underlay}`);
+  // Of a dead one, while its containers count as running.
+  const homes = new Set(endpoints.map((e) => e.homingHost));
+  for (const { name, address } of hosts) if (homes.has(name) && name !== host.name) members.delete(address);
+  for (const address of members) out.push(`${host.name}: tunnel frames are taken of ${address}, no host's`);
+
+  const tags = elements('vnis');
+  for (const line of (await run(...onHost(lab, host.name, 'ip', 'netns', 'list'))).split('\n')) {
+    const ns = line.split(' ')[0] ?? '';
+    if (!ns.startsWith('contiv-')) continue;
+    const links = await run(...onHost(lab, host.name, 'ip', '-n', ns, '-j', 'link', 'show', 'type', 'vxlan'));
+    for (const { ifname } of (JSON.parse(links || '[]') as { ifname: string }[]).filter((l) => l.ifname))
+      if (!tags.delete(ifname.slice('vx'.length)))
+        out.push(`${host.name}: frames for ${ifname} are not judged`);
+  }
+  for (const tag of tags)
+    out.push(`${host.name}: frames with tag ${tag} are judged, which no tunnel here has`);
 }
 
 /** An endpoint group as netmaster has it. */

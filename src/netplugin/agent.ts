@@ -58,7 +58,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   );
 
   const compiler = openCompiler();
-  let state: HostState = { routers: [], exits: [], guarded: [] };
+  let state: HostState = { routers: [], exits: [], guarded: [], underlay: underlay.now.address, members: [] };
   let compiledAt = { store: '', revision: 0 };
   /** Not before the last of what it needs: netmaster and the kernel may have news earlier. */
   let docker: DockerRuntime | undefined;

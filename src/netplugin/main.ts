@@ -2,6 +2,7 @@
 import { pino } from 'pino';
 import { oneLine } from '../model/text.ts';
 import { startAgent } from './agent.ts';
+import { removeGuard } from './dataplane/index.ts';
 import { readOptions, USAGE } from './options.ts';
 
 function wrongUsage(error: unknown): never {
@@ -19,7 +20,14 @@ const options = ((): ReturnType<typeof readOptions> => {
 
 if (options === 'help') process.stdout.write(USAGE);
 else if (process.getuid?.() !== 0) wrongUsage(new Error('must run as root: it sets up network namespaces'));
-else {
+else if (options === 'remove') {
+  try {
+    await removeGuard();
+  } catch (error) {
+    process.stderr.write(`netplugin: ${oneLine((error as Error).message)}\n`);
+    process.exit(3);
+  }
+} else {
   const log = pino(
     { name: 'netplugin', level: options.logLevel, base: { host: options.host } },
     pino.destination(2),

@@ -37,6 +37,8 @@ Usage: netplugin --netmaster URL[,URL...] --underlay ADDRESS|INTERFACE [flags]
   --log-level LEVEL            debug, info, warn, error (default info)
   --help
 
+  --remove                     takes what netplugin guards this host with away, where no container is left, and ends
+
 Example: netplugin --netmaster http://10.0.0.1:9999 --underlay eth0
 `;
 
@@ -52,8 +54,8 @@ function readPrefix(flag: string, text: string, family: 4 | 6, longest: number, 
   return subnet;
 }
 
-/** Throws an Error with one plain line where the command line is wrong. 'help' where help is asked for. */
-export function readOptions(args: readonly string[]): Options | 'help' {
+/** Throws an Error with one plain line where the command line is wrong. 'help' and 'remove' where that is asked for. */
+export function readOptions(args: readonly string[]): Options | 'help' | 'remove' {
   const text = { type: 'string' } as const;
   const { values } = parseArgs({
     args: [...args],
@@ -68,10 +70,12 @@ export function readOptions(args: readonly string[]): Options | 'help' {
       transit: text,
       transit6: text,
       'log-level': text,
+      remove: { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
     },
   });
   if (values.help === true) return 'help';
+  if (values.remove === true) return 'remove';
   if (values.netmaster === undefined)
     throw new Error('--netmaster is missing: the URL where netmaster answers');
   if (values.underlay === undefined)

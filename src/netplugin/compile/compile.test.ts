@@ -114,7 +114,18 @@ describe('a host without containers', () => {
       routers: [],
       exits: [],
       guarded: [],
+      underlay: '192.0.2.1',
+      members: ['192.0.2.2', '192.0.2.3'],
     });
+  });
+
+  it('takes tunnel frames of hosts that live, and of a dead one while it has containers that are sent to', () => {
+    const hosts = { node1: HOSTS.node1, node3: HOSTS.node3 };
+    const here = [endpoint('ep2', '20.1.1.2')];
+    const lastUnderlays = new Map(Object.entries(HOSTS));
+    const of = (...listed: Endpoint[]) => state({ here, hosts, listed, host: { lastUnderlays } }).members;
+    expect(of()).toEqual(['192.0.2.3']);
+    expect(of(endpoint('ep9', '20.1.1.9', { homingHost: 'node2' }))).toEqual(['192.0.2.2', '192.0.2.3']);
   });
 
   it('keeps what is guarded', () => {

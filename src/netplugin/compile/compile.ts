@@ -80,7 +80,18 @@ function compileWith(memo: Memo, view: View, local: LocalHost): HostState {
     routers,
     exits: routers.map((r) => compileExit(memo, r, local)),
     guarded: local.guarded,
+    underlay: local.underlay,
+    members: members(memo, routers, view, local),
   };
+}
+
+/** Of hosts that live, and of those whose containers are sent to. What was known last stays while netmaster is away. */
+function members(memo: Memo, routers: readonly Router[], view: View, local: LocalHost): readonly string[] {
+  const live = [...view.hosts.values()].map((h) => h.underlay);
+  const known = new Set([...live, ...routers.flatMap((r) => r.hosts.map((h) => h.vtep))]);
+  known.delete(local.underlay);
+  const list = [...known].sort();
+  return memo.use('members', [list.join()], () => list);
 }
 
 const byFirst =

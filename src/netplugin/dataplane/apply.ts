@@ -1,7 +1,7 @@
 /**
  * Makes the kernel equal to a HostState, in steps that each leave what runs running:
  *
- *   routers (namespaces, sysctls) -> rule sets -> links -> addresses, routes, neighbours, forwarding
+ *   the host's guard -> routers (namespaces, sysctls) -> rule sets -> links -> addresses, routes, neighbours, forwarding
  *   -> what is no longer wanted goes, in the opposite order
  *
  * A pass writes the difference between the parts of this state and of the one before (state.ts): what it costs does not
@@ -44,7 +44,7 @@ import { isV6 } from '../../model/address.ts';
 import { DENIED_LOG, NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { Exit, HostState, Port, Router } from '../state.ts';
 import { type Entry, listEntries, routerEntries } from './entries.ts';
-import { establishExits, type OpenExits } from './exits.ts';
+import { establishExits, establishGuard, type OpenExits } from './exits.ts';
 import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } from './fastpath.ts';
 import { closeProgram } from './fastprogram.ts';
 import { endedBy } from './forget.ts';
@@ -99,6 +99,9 @@ interface Established {
   /** False where an entry could not be written since its device was missing. */
   readonly complete: boolean;
 }
+
+/** Tenants' routers that are there. */
+export const listRouters = (): string[] => listNamespaces().filter((name) => ROUTER_NAME.test(name));
 
 export interface Applier {
   apply(state: HostState, options: { verify: boolean }): ApplyReport;
@@ -335,6 +338,7 @@ export function openApplier(): Applier {
       failed: [],
       created: [],
     };
+    attempt('host', () => establishGuard(exits, state, pass), pass);
     const exitOf = new Map(state.exits.map((e) => [e.namespace, e]));
     for (const router of state.routers) {
       const { namespace, ports } = router;
@@ -343,8 +347,8 @@ export function openApplier(): Applier {
       for (const port of ports) sandboxes.establish(port, links.get(port.device), pass);
     }
     const wanted = new Set(state.routers.map((r) => r.namespace));
-    for (const name of new Set([...routers.keys(), ...(pass.verify ? listNamespaces() : [])]))
-      if (ROUTER_NAME.test(name) && !wanted.has(name)) attempt(name, () => removeRouter(name, pass), pass);
+    for (const name of new Set([...routers.keys(), ...(pass.verify ? listRouters() : [])]))
+      if (!wanted.has(name)) attempt(name, () => removeRouter(name, pass), pass);
     const all = state.routers.flatMap((r) => r.ports);
     attempt('host', () => establishExits(exits, state, pass), pass, all);
     sandboxes.retain(all);

@@ -9,7 +9,8 @@
  *              forward   never from tunnel to tunnel; established; judge_out and judge_in, the policy of the groups of
  *                        our endpoints; from outside only to published ports
  *              ARP       learns no address that is not the sender's own
- *   host       exits     masquerading, published ports, what containers must not reach
+ *   host       exits     masquerading, published ports
+ *              guard     whose tunnel frames are taken; what no container may reach, however it is attached
  *   container  names     Docker's resolver address leads to the router's nameserver
  *
  * What leaves has the host's address: a container that complains of too large packets would lower the MTU of paths
@@ -424,12 +425,33 @@ chain input {
 export const routerEnd = (exit: Exit, { address }: Passage): string =>
   isV6(address) ? exit.routerAddress6 : exit.routerAddress;
 
+/** What the host's table follows from beside the state: as the host is now. */
+export interface HostFacts {
+  /** Docker's own bridges, whose containers are reached by their published ports only, as by any outsider. */
+  readonly bridges: readonly string[];
+  /** Devices of a kind that containers are attached by, which lead elsewhere all the same (exits.ts). */
+  readonly operated: readonly string[];
+  /** The control plane's ports of which an address is this host's: closed to containers at all of its addresses. */
+  readonly closed: readonly string[];
+}
+
+/** Kinds of devices (rtnetlink's) that containers and virtual machines are attached by. */
+export const CONTAINER_KINDS = ['bridge', 'ipvlan', 'ipvtap', 'macvlan', 'macvtap', 'netkit', 'veth'];
+
 /**
- * The host's own table; undefined where no tenant has a way out here. `bridges`: Docker's own, whose containers are
- * reached by their published ports only, as by any outsider.
+ * The host's own table, there with or without containers of ours: those of others are kept away too.
+ *
+ *   raw        of frames for our tunnels, those of `vnis`, only those that come from a host by the way that leads to it
+ *   contained  from a container, by whatever device: nothing to the control plane, nothing to the tunnels of any host
+ *
+ * A frame has no connection: in the table of connections, one tenant's many flows would take up what all tenants' ways out
+ * need. No verdict here depends on what an earlier packet left.
  */
-export function hostTable(state: HostState, bridges: readonly string[]): Table | undefined {
-  if (state.exits.length === 0) return undefined;
+export function hostTable(
+  state: HostState,
+  { bridges, operated, closed }: HostFacts,
+  vnis: readonly number[],
+): Table {
   const published = new Set<string>();
   const published6 = new Set<string>();
   const publishedAt = new Set<string>();
@@ -444,7 +466,6 @@ export function hostTable(state: HostState, bridges: readonly string[]): Table |
   for (const exit of state.exits) for (const p of exit.publications) add(exit, p);
   const guarded = new Set<string>();
   const guarded6 = new Set<string>();
-  const guardedPorts = new Set(state.guarded.map((g) => `${g.protocol} . ${g.port}`));
   for (const g of state.guarded)
     (isV6(g.address) ? guarded6 : guarded).add(`${g.address} . ${g.protocol} . ${g.port}`);
   const transit = state.exits.map((e) => e.routerAddress).sort();
@@ -454,10 +475,6 @@ export function hostTable(state: HostState, bridges: readonly string[]): Table |
   fib daddr type local dnat ip to meta l4proto . th dport map @published
   fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport map @published_at6
   fib daddr type local dnat ip6 to meta l4proto . th dport map @published6`;
-  const refuse = `
-  iifname "cx*" udp dport ${VXLAN_PORT} drop
-  iifname "cx*" ip daddr . meta l4proto . th dport @guarded drop
-  iifname "cx*" ip6 daddr . meta l4proto . th dport @guarded6 drop`;
   return {
     name: `inet ${NFT_TABLE}`,
     // One part: a host has few exits, and its state changes seldom.
@@ -471,12 +488,16 @@ export function hostTable(state: HostState, bridges: readonly string[]): Table |
           ['published_at6', [...publishedAt6]],
           ['guarded', [...guarded]],
           ['guarded6', [...guarded6]],
-          ['guarded_ports', [...guardedPorts]],
+          ['members', state.members.filter((address) => !isV6(address))],
+          ['members6', state.members.filter(isV6)],
+          ['vnis', vnis.map(String)],
           ['transit', transit],
           ['transit6', transit6],
         ]),
       ],
       [bridges, new Map([['bridges', bridges.map((name) => `"${name}"`)]])],
+      [operated, new Map([['operated', operated.map((name) => `"${name}"`)]])],
+      [closed, new Map([['closed', closed]])],
     ]),
     // The kernel sends nothing from ::1 out of a device: refused at once, not lost, clients go on to 127.0.0.1.
     body: `
@@ -486,16 +507,33 @@ map published_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet
 map published_at6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
 set guarded { type ipv4_addr . inet_proto . inet_service; }
 set guarded6 { type ipv6_addr . inet_proto . inet_service; }
-set guarded_ports { type inet_proto . inet_service; }
+set closed { type inet_proto . inet_service; }
+set members { type ipv4_addr; }
+set members6 { type ipv6_addr; }
+set vnis { typeof @th,96,24; }
 set bridges { type ifname; }
+set operated { type ifname; }
 set transit { type ipv4_addr; }
 set transit6 { type ipv6_addr; }
+counter strangers { }
+counter refused { }
 chain raw {
   type filter hook prerouting priority -300; policy accept;
+  udp dport ${VXLAN_PORT} fib daddr type != unicast @th,96,24 @vnis goto tunnel
+  icmpv6 type packet-too-big @th,400,16 ${VXLAN_PORT} notrack
   iifname != "cx*" accept
   iifname "cx*" ip daddr 127.0.0.0/8 drop
   iifname "cx*" ip saddr != @transit drop
   iifname "cx*" ip6 saddr != fe80::/10 ip6 saddr != @transit6 drop
+}
+chain tunnel {
+  ip saddr @members fib saddr . iif oif exists notrack accept
+  ip6 saddr @members6 fib saddr . iif oif exists notrack accept
+  counter name "strangers" drop
+}
+chain sent {
+  type filter hook output priority -300; policy accept;
+  udp dport ${VXLAN_PORT} @th,96,24 @vnis notrack
 }
 chain prerouting {
   type nat hook prerouting priority -101; policy accept;${lead}
@@ -512,7 +550,9 @@ chain postrouting {
   ip saddr 127.0.0.0/8 oifname "cx*" masquerade
 }
 chain forward {
-  type filter hook forward priority -10; policy accept;${refuse}
+  type filter hook forward priority -10; policy accept;
+  iifname "cx*" udp dport ${VXLAN_PORT} counter name "refused" drop
+  jump contained
   ct state established,related accept
   oifname "cx*" ct status dnat accept
   oifname "cx*" drop
@@ -521,8 +561,20 @@ chain forward {
 }
 chain input {
   type filter hook input priority -10; policy accept;
-  iifname != "cx*" accept${refuse}
-  iifname "cx*" meta l4proto . th dport @guarded_ports drop
+  jump contained
+}
+chain contained {
+  iifname @operated return
+  meta iifkind { ${CONTAINER_KINDS.map((kind) => `"${kind}"`).join(', ')} } goto refuse
+  meta iifkind "tun" meta iiftype ether goto refuse
+}
+chain refuse {
+  ip daddr . meta l4proto . th dport @guarded counter name "refused" drop
+  ip6 daddr . meta l4proto . th dport @guarded6 counter name "refused" drop
+  fib daddr type != unicast meta l4proto . th dport @closed counter name "refused" drop
+  udp dport ${VXLAN_PORT} fib daddr type != unicast counter name "refused" drop
+  udp dport ${VXLAN_PORT} ip daddr @members counter name "refused" drop
+  udp dport ${VXLAN_PORT} ip6 daddr @members6 counter name "refused" drop
 }
 `,
   };
