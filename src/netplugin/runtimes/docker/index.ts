@@ -19,8 +19,11 @@ import { openPublications } from './publish.ts';
 import { openRemains } from './remains.ts';
 
 const CONTENT_TYPE = 'application/vnd.docker.plugins.v1.1+json';
-/** Bytes; a driver call of dockerd is a few kilobytes. */
-const BODY_LIMIT = 1 << 20;
+/**
+ * Bytes. A driver call of dockerd is a few kilobytes, and 120 bytes for each published port, ranges too: all ports of three
+ * protocols are 24 MB.
+ */
+const BODY_LIMIT = 32 << 20;
 
 export interface DockerRuntime {
   /** Networks or groups changed. */
