@@ -20,8 +20,8 @@ fi
 
 if [ "${1:-}" = remove ]; then
   manage disable --now --quiet $services 2>/dev/null || true
-  # The rules that guard the host outlive netplugin; where containers are left, so do theirs.
-  [ -n "$root" ] || [ ! -x "$lib/bin/netplugin" ] || "$lib/bin/netplugin" --remove || true
+  # Docker's networks and the rules that guard the host outlive netplugin; where containers are left, so do theirs.
+  [ -n "$root" ] || [ ! -x "$lib/bin/netplugin" ] || "$lib/bin/netplugin" leave || true
   for service in $services; do rm -f "$root/etc/systemd/system/$service.service"; done
   for command in $commands; do rm -f "$root/usr/local/bin/$command"; done
   rm -rf "$root$lib"

@@ -436,6 +436,33 @@ describe('netmaster with an empty store', () => {
   });
 });
 
+describe('a host that leaves', () => {
+  it('takes its networks from Docker in seconds, when no container is on them and netplugin has ended', async () => {
+    await netctl('group', 'create', 'life', 'left');
+    const leave = (host: string) => on(host, 'netplugin', 'leave');
+    const ours = (host: string) => docker(host, 'network', 'ls', '-q', '--filter', 'driver=netplugin');
+    expect((await leave('node1')).err).toContain('netplugin runs on this host: stop it first');
+    for (const host of ['node1', 'node2']) await mustLab('stop', 'netplugin', host);
+    const before = await ours('node2');
+    expect((await leave('node2')).err).toContain("containers are on this host's networks (peer on life)");
+    expect(await ours('node2')).toBe(before);
+    // What Docker waits for is told by its log: it asks again and again for a driver that is not there.
+    const waits = async (): Promise<number> =>
+      (await lab('logs', 'dockerd', 'node1')).out.split('Unable to connect to plugin').length;
+    const had = await waits();
+    const { status, out } = await leave('node1');
+    expect([status, out.split('\n').filter((line) => line === 'Removed left.life')]).toEqual([
+      0,
+      ['Removed left.life'],
+    ]);
+    expect([await ours('node1'), await waits()]).toEqual(['', had]);
+    expect((await on('node1', 'ls', '/run/docker/plugins')).out).toBe('');
+    for (const host of ['node1', 'node2']) await mustLab('start', 'netplugin', host);
+    await until('offered again', async () => (await ours('node1')) !== '');
+    expect(await differences()).toBe('');
+  });
+});
+
 describe('an entry changed by hand', () => {
   /** The exit's device in the host's namespace. */
   const EXIT = '$(ip -o link | grep -o "cx[0-9a-f]*" | head -1)';

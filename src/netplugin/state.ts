@@ -173,7 +173,7 @@ export interface ServicePort {
   readonly providerPort: number;
 }
 
-/** A published port: host address and port to an endpoint. */
+/** A published port, or several in a row: host address and port to an endpoint. */
 export interface Publication {
   readonly protocol: 'tcp' | 'udp' | 'sctp';
   /** '' for all the host's addresses. */
@@ -181,11 +181,13 @@ export interface Publication {
   readonly hostPort: number;
   readonly address: string;
   readonly port: number;
+  /** How many ports, from `hostPort` to as many from `port` on, one to one; absent: one. */
+  readonly count?: number;
 }
 
-/** A published port on its way through the router's pair. */
+/** Published ports on their way through the router's pair. */
 export interface Passage extends Publication {
-  /** At the router's end: the host's port, another where two of the host's addresses publish the same one. */
+  /** The first at the router's end: the host's port, another where two of the host's addresses publish the same one. */
   readonly transitPort: number;
 }
 

@@ -154,17 +154,34 @@ function forwardV6(netlink: Netlink, links: readonly route.Link[], pass: Pass): 
 
 const PROTOCOLS: Readonly<Record<number, string>> = { 17: 'udp', 132: 'sctp' };
 
-/** Where what is published without connections of its own leads, by protocol, port and address of the host, or its family. */
-function passages(state: HostState): Map<string, string> {
-  const found = new Map<string, string>();
-  for (const exit of state.exits)
-    for (const p of exit.publications) {
-      const at = p.hostAddress || (isV6(p.address) ? 6 : 4);
-      if (p.protocol !== 'tcp')
-        found.set(`${p.protocol} ${p.hostPort} ${at}`, `${routerEnd(exit, p)} ${p.transitPort}`);
-    }
-  return found;
+/** Ports that are published without connections of their own, and where they lead. */
+interface Lead {
+  /** Protocol, and address of the host or its family. */
+  readonly at: string;
+  readonly first: number;
+  readonly count: number;
+  readonly end: string;
+  readonly port: number;
 }
+
+function leadsOf(state: HostState): Lead[] {
+  return state.exits.flatMap((exit) =>
+    exit.publications.flatMap((p) =>
+      p.protocol === 'tcp'
+        ? []
+        : {
+            at: `${p.protocol} ${p.hostAddress || (isV6(p.address) ? 6 : 4)}`,
+            first: p.hostPort,
+            count: p.count ?? 1,
+            end: routerEnd(exit, p),
+            port: p.transitPort,
+          },
+    ),
+  );
+}
+
+const isAmong = (port: number, first: number, count: number): boolean =>
+  port >= first && port < first + count;
 
 /**
  * Which connections to published ports lead where they did before they were published, or published anew: the kernel decides
@@ -175,18 +192,21 @@ function misledBy(
   before: HostState | undefined,
   addresses: readonly route.Address[],
 ): ((connection: Connection) => boolean) | undefined {
-  const [now, then] = [passages(state), before === undefined ? undefined : passages(before)];
-  if (String([...now]) === String([...(then ?? [])])) return undefined;
-  const former = new Set(then?.values());
+  const [now, then] = [leadsOf(state), before === undefined ? [] : leadsOf(before)];
+  if (JSON.stringify(now) === JSON.stringify(then)) return undefined;
+  const byPlace = Map.groupBy(now, (l) => l.at);
+  const leadAt = (at: string, port: number): Lead | undefined =>
+    byPlace.get(at)?.find((l) => isAmong(port, l.first, l.count));
   const local = new Set(addresses.map(({ address }) => address));
   return ({ original, reply }) => {
     const protocol = PROTOCOLS[original.protocol];
     if (protocol === undefined || !local.has(original.destination)) return false;
-    const key = `${protocol} ${original.destinationPort}`;
-    const target =
-      now.get(`${key} ${original.destination}`) ?? now.get(`${key} ${isV6(original.destination) ? 6 : 4}`);
-    const leads = `${reply.source} ${reply.sourcePort}`;
-    return target === undefined ? former.has(leads) : leads !== target;
+    const { destination, destinationPort: port } = original;
+    const lead =
+      leadAt(`${protocol} ${destination}`, port) ?? leadAt(`${protocol} ${isV6(destination) ? 6 : 4}`, port);
+    const { source, sourcePort } = reply;
+    if (lead === undefined) return then.some((l) => l.end === source && isAmong(sourcePort, l.port, l.count));
+    return source !== lead.end || sourcePort !== lead.port + port - lead.first;
   };
 }
 

@@ -108,12 +108,63 @@ const hostElements = once((host: RemoteHost) => {
   return elements;
 });
 
-const publicationElements = once((publications: readonly Passage[]) => {
+const publicationElements = once((publications: readonly Passage[]) =>
+  leadElements(
+    publications.map(({ protocol, transitPort, count, address, port }) => ({
+      set: 'published',
+      key: `${protocol} . `,
+      first: transitPort,
+      count: count ?? 1,
+      address,
+      port,
+    })),
+  ),
+);
+
+/** Ports in a row that lead to as many in a row of an address. */
+interface Lead {
+  /** Map of single ports; that of ranges is called the same with `_ranges`. */
+  readonly set: string;
+  /** What stands before the port. */
+  readonly key: string;
+  readonly first: number;
+  readonly count: number;
+  readonly address: string;
+  readonly port: number;
+}
+
+/**
+ * A range of as many ports is one element, where it leads to the same ports: such a translation names no port. What is
+ * shorter, or leads to other ones, is an element for each port. So there are few in the maps of ranges, into which the kernel
+ * inserts the slower the more they have (nft_set_pipapo): a thousand at most for each protocol and address of the host.
+ */
+const WIDE = 64;
+
+function leadElements(leads: readonly Lead[]): Elements {
   const { add, elements } = collect();
-  for (const p of publications)
-    add('published', p.address, `${p.protocol} . ${p.transitPort} : ${p.address} . ${p.port}`);
+  const wide = leads.filter((l) => l.count >= WIDE && l.first === l.port);
+  const narrow = leads.filter((l) => !wide.includes(l));
+  for (const { set, key, first, count, address, port } of narrow)
+    for (let i = 0; i < count; i++) add(set, address, `${key}${first + i} : ${address} . ${port + i}`);
+  // Ranges of two of the host's addresses may overlap at the router's end: there they are one.
+  for (const same of Map.groupBy(wide, (l) => `${l.set} ${l.key} ${l.address}`).values()) {
+    const { set, key, address } = same[0] as Lead;
+    let end = 0;
+    let start = 0;
+    const close = (): void => {
+      if (end > 0) add(`${set}_ranges`, address, `${key}${start}-${end} : ${address}`);
+    };
+    for (const { first, count } of same.toSorted((a, b) => a.first - b.first)) {
+      if (first > end) {
+        close();
+        start = first;
+      }
+      end = Math.max(end, first + count - 1);
+    }
+    close();
+  }
   return elements;
-});
+}
 
 const subnetElements = once((subnets: readonly Subnet[]) => {
   const { add, elements } = collect();
@@ -300,6 +351,8 @@ set same { type mark . ipv4_addr; flags interval; }
 set same6 { type mark . ipv6_addr; flags interval; }
 map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
 map published6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
+map published_ranges { type inet_proto . inet_service : ipv4_addr; flags interval; }
+map published_ranges6 { type inet_proto . inet_service : ipv6_addr; flags interval; }
 counter spoofed { }
 counter foreign { }
 chain guard_port {
@@ -349,6 +402,8 @@ chain names {
   iifname "ct*" meta l4proto { tcp, udp } th dport 53 fib daddr oifname "uplink" dnat ip6 to ${NAMESERVER6}
   iifname "uplink" dnat ip to meta l4proto . th dport map @published
   iifname "uplink" dnat ip6 to meta l4proto . th dport map @published6
+  iifname "uplink" dnat ip to meta l4proto . th dport map @published_ranges
+  iifname "uplink" dnat ip6 to meta l4proto . th dport map @published_ranges6
 }
 chain forward {
   type filter hook forward priority 0; policy drop;
@@ -452,18 +507,18 @@ export function hostTable(
   { bridges, operated, closed }: HostFacts,
   vnis: readonly number[],
 ): Table {
-  const published = new Set<string>();
-  const published6 = new Set<string>();
-  const publishedAt = new Set<string>();
-  const publishedAt6 = new Set<string>();
-  const add = (exit: Exit, p: Passage): void => {
-    const v6 = isV6(p.address);
-    const target = `${routerEnd(exit, p)} . ${p.transitPort}`;
-    if (p.hostAddress === '') (v6 ? published6 : published).add(`${p.protocol} . ${p.hostPort} : ${target}`);
-    else
-      (v6 ? publishedAt6 : publishedAt).add(`${p.hostAddress} . ${p.protocol} . ${p.hostPort} : ${target}`);
-  };
-  for (const exit of state.exits) for (const p of exit.publications) add(exit, p);
+  const published = leadElements(
+    state.exits.flatMap((exit) =>
+      exit.publications.map((p) => ({
+        set: p.hostAddress === '' ? 'published' : 'published_at',
+        key: p.hostAddress === '' ? `${p.protocol} . ` : `${p.hostAddress} . ${p.protocol} . `,
+        first: p.hostPort,
+        count: p.count ?? 1,
+        address: routerEnd(exit, p),
+        port: p.transitPort,
+      })),
+    ),
+  );
   const guarded = new Set<string>();
   const guarded6 = new Set<string>();
   for (const g of state.guarded)
@@ -474,7 +529,11 @@ export function hostTable(
   fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published_at
   fib daddr type local dnat ip to meta l4proto . th dport map @published
   fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport map @published_at6
-  fib daddr type local dnat ip6 to meta l4proto . th dport map @published6`;
+  fib daddr type local dnat ip6 to meta l4proto . th dport map @published6
+  fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published_at_ranges
+  fib daddr type local dnat ip to meta l4proto . th dport map @published_ranges
+  fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport map @published_at_ranges6
+  fib daddr type local dnat ip6 to meta l4proto . th dport map @published_ranges6`;
   return {
     name: `inet ${NFT_TABLE}`,
     // One part: a host has few exits, and its state changes seldom.
@@ -482,10 +541,7 @@ export function hostTable(
       [
         state,
         new Map([
-          ['published', [...published]],
-          ['published6', [...published6]],
-          ['published_at', [...publishedAt]],
-          ['published_at6', [...publishedAt6]],
+          ...published,
           ['guarded', [...guarded]],
           ['guarded6', [...guarded6]],
           ['members', state.members.filter((address) => !isV6(address))],
@@ -505,6 +561,10 @@ map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
 map published6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
 map published_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
 map published_at6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
+map published_ranges { type inet_proto . inet_service : ipv4_addr; flags interval; }
+map published_ranges6 { type inet_proto . inet_service : ipv6_addr; flags interval; }
+map published_at_ranges { type ipv4_addr . inet_proto . inet_service : ipv4_addr; flags interval; }
+map published_at_ranges6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr; flags interval; }
 set guarded { type ipv4_addr . inet_proto . inet_service; }
 set guarded6 { type ipv6_addr . inet_proto . inet_service; }
 set closed { type inet_proto . inet_service; }

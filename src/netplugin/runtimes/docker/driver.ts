@@ -15,10 +15,10 @@ import type { Publication } from '../../state.ts';
 import type { Attachment, WatchedNetwork } from '../../view.ts';
 import type { Endpoints } from '../runtime.ts';
 import { dockerName, type Target } from './networks.ts';
+import type { Call } from './plugin.ts';
 import { type PortMapping, type Publications, readPortMap } from './publish.ts';
 
 type Json = Record<string, unknown>;
-type Call = (request: never) => Promise<Json> | Json;
 
 /** Option of a connection (`--driver-opt`) that gives the container nothing: it only brings Docker to an end of it. */
 export const NO_INTERFACE = 'io.contiv.no-interface';
@@ -54,6 +54,17 @@ export interface Driver {
   /** A network that Docker has, with the options it was made with: known since its creation, unless our file was lost. */
   learn(dockerNetwork: string, options: Record<string, string>): void;
 }
+
+/** What Docker asks of a driver before anything else. */
+export const ABOUT: Readonly<Record<string, Call>> = {
+  'Plugin.Activate': () => ({ Implements: ['NetworkDriver', 'IpamDriver'] }),
+  'IpamDriver.GetCapabilities': () => ({ RequiresMACAddress: false, RequiresRequestReplay: false }),
+  'IpamDriver.GetDefaultAddressSpaces': () => ({
+    LocalDefaultAddressSpace: 'contiv',
+    GlobalDefaultAddressSpace: 'contiv-global',
+  }),
+  'NetworkDriver.GetCapabilities': () => ({ Scope: 'local', ConnectivityScope: 'global' }),
+};
 
 /** The MAC address that goes with an IPv4 address: 02:02 and its four bytes, as 1.x has it. */
 export function macOf(ipv4: string): string {
@@ -97,13 +108,7 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
   }
 
   const calls: Record<string, Call> = {
-    'Plugin.Activate': () => ({ Implements: ['NetworkDriver', 'IpamDriver'] }),
-
-    'IpamDriver.GetCapabilities': () => ({ RequiresMACAddress: false, RequiresRequestReplay: false }),
-    'IpamDriver.GetDefaultAddressSpaces': () => ({
-      LocalDefaultAddressSpace: 'contiv',
-      GlobalDefaultAddressSpace: 'contiv-global',
-    }),
+    ...ABOUT,
     'IpamDriver.RequestPool': (request: {
       Options?: Record<string, string>;
       Pool?: string;
@@ -158,7 +163,6 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
       return {};
     },
 
-    'NetworkDriver.GetCapabilities': () => ({ Scope: 'local', ConnectivityScope: 'global' }),
     'NetworkDriver.CreateNetwork': (request: { NetworkID: string; Options?: Json }) => {
       const generic = request.Options?.['com.docker.network.generic'] as Record<string, string> | undefined;
       const target = readTarget(generic);
