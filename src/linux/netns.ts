@@ -195,6 +195,24 @@ export function bindPort(
   }
 }
 
+/**
+ * A TCP socket of the thread's current namespace that is about to be connected: who writes to it waits for that, and who reads
+ * from it is told where nobody takes it. Answers its file descriptor, which the caller closes.
+ */
+export function beginConnection(address: string, port: number): number {
+  const domain = address.includes(':') ? libc.AF_INET6 : libc.AF_INET;
+  const fd = libc.socket(domain, libc.SOCK_STREAM | libc.SOCK_CLOEXEC | libc.SOCK_NONBLOCK, 0);
+  try {
+    const bytes = socketAddress(address, port);
+    libc.connect(fd, bytes, bytes.length);
+  } catch (error) {
+    if ((error as libc.SyscallError).code === 'EINPROGRESS') return fd;
+    libc.close(fd);
+    throw error;
+  }
+  return fd;
+}
+
 export const closeSocket = (fd: number): void => {
   libc.close(fd);
 };
