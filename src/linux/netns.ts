@@ -150,6 +150,7 @@ export function setSysctl(name: string, value: string): boolean {
 
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
+const SO_RCVBUFFORCE = 33;
 const SOL_IP = 0;
 const IP_FREEBIND = 15;
 const SOL_IPV6 = 41;
@@ -194,6 +195,10 @@ export function bindPort(
     throw error;
   }
 }
+
+/** Bytes, also more than net.core.rmem_max allows others (socket(7)). */
+export const setReceiveBuffer = (fd: number, bytes: number): void =>
+  libc.setOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes);
 
 /**
  * A TCP socket of the thread's current namespace that is about to be connected: who writes to it waits for that, and who reads

@@ -15,7 +15,8 @@ export interface Places {
   take(client: string, lost: () => void): () => void;
 }
 
-export function openPlaces({ each, all }: Limits): Places {
+/** `crowded` is told whose place went to another. */
+export function openPlaces({ each, all }: Limits, crowded: (client: string) => void): Places {
   /** By client, in the order in which they came. */
   const taken = new Map<string, Set<() => void>>();
   let count = 0;
@@ -32,7 +33,9 @@ export function openPlaces({ each, all }: Limits): Places {
     [...taken].reduce((a, b) => (b[1].size > a[1].size ? b : a), ['', new Set<() => void>()] as const)[0];
   function evict(client: string): void {
     const [oldest] = taken.get(client) ?? [];
-    if (oldest !== undefined && leave(client, oldest)) oldest();
+    if (oldest === undefined || !leave(client, oldest)) return;
+    crowded(client);
+    oldest();
   }
 
   return {

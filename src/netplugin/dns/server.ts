@@ -42,6 +42,7 @@ import type { Resolvers } from './upstreams.ts';
 const TTL = 1;
 /** Milliseconds. */
 const IDLE = 10_000;
+const TELL = 60_000;
 /** A container's, and a tenant's on this host. What waits for a resolver takes a socket or a few, for some seconds. */
 const CONNECTIONS = { each: 64, all: 256 };
 const WAITING = { each: 128, all: 1024 };
@@ -91,8 +92,23 @@ type Decision =
 export function startNameserver(options: NameserverOptions): Nameserver {
   const { sockets, log } = options;
   const asking = new Set<Asking>();
-  const waiting = openPlaces(WAITING);
-  const connections = openPlaces(CONNECTIONS);
+  const told = new Map<string, number>();
+  /** In the log once in a while: a line for each would be one more thing to fill. */
+  const crowded = (what: string) => (client: string) => {
+    const now = performance.now();
+    if (now - (told.get(client) ?? Number.NEGATIVE_INFINITY) < TELL) return;
+    if (told.size >= WAITING.all) told.clear();
+    told.set(client, now);
+    log.warn({ client }, what);
+  };
+  const waiting = openPlaces(
+    WAITING,
+    crowded(`more than ${WAITING.each} of a container's queries wait for resolvers: the oldest fail`),
+  );
+  const connections = openPlaces(
+    CONNECTIONS,
+    crowded(`a container has more than ${CONNECTIONS.each} connections to its nameserver: the oldest end`),
+  );
 
   /** undefined: not worth an answer. */
   async function decide(bytes: Buffer, client: Client): Promise<Decision | undefined> {
