@@ -24,11 +24,11 @@ export interface Upstreams {
 
 export function openUpstreams(file = '/etc/resolv.conf'): Upstreams {
   let known: readonly Upstream[] = [];
-  let looked = 0;
+  let looked = Number.NEGATIVE_INFINITY;
   let modified = '';
   return {
     list() {
-      const now = Date.now();
+      const now = performance.now();
       if (now - looked < LOOK) return known;
       looked = now;
       try {

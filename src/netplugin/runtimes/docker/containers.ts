@@ -153,7 +153,7 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
         { err: error },
         'containers that Docker could not start are not looked for; it is tried again',
       );
-      forsaken ??= Date.now();
+      forsaken ??= performance.now();
     });
 
   async function handle(event: Event): Promise<void> {
@@ -216,14 +216,14 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
   })();
   const comparing = setInterval(compare, RECONCILE_INTERVAL);
   const starting = setInterval(() => {
-    if (forsaken === undefined || Date.now() < forsaken + REFUSAL_SHOWS || !endpoints.live()) return;
+    if (forsaken === undefined || performance.now() < forsaken + REFUSAL_SHOWS || !endpoints.live()) return;
     forsaken = undefined;
     void lookForForsaken();
   }, RETRY_DELAY);
 
   return {
     refused(message) {
-      if (message.startsWith(GAVE_UP)) forsaken = Date.now();
+      if (message.startsWith(GAVE_UP)) forsaken = performance.now();
     },
     close() {
       closed = true;
