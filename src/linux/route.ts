@@ -55,6 +55,8 @@ export interface Link {
   readonly running: boolean;
   /** Of a veth: index of the other end. */
   readonly peer: number;
+  /** Index of the bridge, or the like, that it is a port of; 0: of none. */
+  readonly master: number;
   readonly vxlan?: {
     readonly vni: number;
     readonly local: string;
@@ -78,6 +80,7 @@ const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
 const IFLA_LINK = 5;
+const IFLA_MASTER = 10;
 const IFLA_LINKINFO = 18;
 const IFLA_NET_NS_FD = 28;
 const IFLA_TXQLEN = 13;
@@ -111,6 +114,7 @@ export function listLinks(netlink: Netlink): Link[] {
       up: (body.readUInt32LE(8) & IFF_UP) !== 0,
       running: (body.readUInt32LE(8) & IFF_RUNNING) !== 0,
       peer: attributes.get(IFLA_LINK)?.readUInt32LE() ?? 0,
+      master: attributes.get(IFLA_MASTER)?.readUInt32LE() ?? 0,
       ...(kind === 'vxlan'
         ? {
             vxlan: {

@@ -2,7 +2,7 @@
  * The agent of one host, wired together:
  *
  *   netmaster --watch--> replica --+
- *                                  +--> compile --HostState--> data plane (worker thread) --> kernel
+ *                                  +--> compile --HostState--> data plane --> kernel
  *   Docker --endpoints--> attachments -+
  *                                  +--> names --> one nameserver a router
  *   netmaster <--registration, endpoints, applied revision-- intent
@@ -48,9 +48,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const guarded = await followGuarded(options.netmasters, log);
   const client = connect({ urls: options.netmasters, timeoutMs: ANSWER });
   const attachments = openAttachments(options.stateDir, options.transitPairs);
-  const dataplane = await startDataplane((cause) =>
-    log.error({ err: cause }, 'the thread that owns the kernel has ended: the next pass starts another'),
-  );
+  const dataplane = startDataplane();
   const names = startNames({ dataplane, log });
   const run = randomUUID();
   const intent = startIntent(
@@ -60,7 +58,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   );
 
   const compiler = openCompiler();
-  let state: HostState = { routers: [], exits: [], guarded: [] };
+  let state: HostState = { routers: [], exits: [], guarded: [], underlay: underlay.now.address, members: [] };
   let compiledAt = { store: '', revision: 0 };
   /** Not before the last of what it needs: netmaster and the kernel may have news earlier. */
   let docker: DockerRuntime | undefined;

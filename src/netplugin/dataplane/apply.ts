@@ -1,7 +1,7 @@
 /**
  * Makes the kernel equal to a HostState, in steps that each leave what runs running:
  *
- *   routers (namespaces, sysctls) -> rule sets -> links -> addresses, routes, neighbours, forwarding
+ *   the host's guard -> routers (namespaces, sysctls) -> rule sets -> links -> addresses, routes, neighbours, forwarding
  *   -> what is no longer wanted goes, in the opposite order
  *
  * A pass writes the difference between the parts of this state and of the one before (state.ts): what it costs does not
@@ -44,7 +44,7 @@ import { isV6 } from '../../model/address.ts';
 import { DENIED_LOG, NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { Exit, HostState, Port, Router } from '../state.ts';
 import { type Entry, listEntries, routerEntries } from './entries.ts';
-import { establishExits, type OpenExits } from './exits.ts';
+import { establishExits, establishGuard, type OpenExits } from './exits.ts';
 import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } from './fastpath.ts';
 import { closeProgram } from './fastprogram.ts';
 import { endedBy } from './forget.ts';
@@ -100,6 +100,9 @@ interface Established {
   readonly complete: boolean;
 }
 
+/** Tenants' routers that are there. */
+export const listRouters = (): string[] => listNamespaces().filter((name) => ROUTER_NAME.test(name));
+
 export interface Applier {
   apply(state: HostState, options: { verify: boolean }): ApplyReport;
   openNameserver(namespace: string): NameserverSockets;
@@ -115,6 +118,8 @@ export interface Applier {
     namespace: string,
     question: Question,
   ): (KernelDecision & { readonly changed: readonly string[] }) | undefined;
+  /** Leaves the kernel as it is. */
+  close(): void;
 }
 
 /** Packets of one router that one observation takes; what is more stays for the next. */
@@ -333,6 +338,7 @@ export function openApplier(): Applier {
       failed: [],
       created: [],
     };
+    attempt('host', () => establishGuard(exits, state, pass), pass);
     const exitOf = new Map(state.exits.map((e) => [e.namespace, e]));
     for (const router of state.routers) {
       const { namespace, ports } = router;
@@ -341,8 +347,8 @@ export function openApplier(): Applier {
       for (const port of ports) sandboxes.establish(port, links.get(port.device), pass);
     }
     const wanted = new Set(state.routers.map((r) => r.namespace));
-    for (const name of new Set([...routers.keys(), ...(pass.verify ? listNamespaces() : [])]))
-      if (ROUTER_NAME.test(name) && !wanted.has(name)) attempt(name, () => removeRouter(name, pass), pass);
+    for (const name of new Set([...routers.keys(), ...(pass.verify ? listRouters() : [])]))
+      if (!wanted.has(name)) attempt(name, () => removeRouter(name, pass), pass);
     const all = state.routers.flatMap((r) => r.ports);
     attempt('host', () => establishExits(exits, state, pass), pass, all);
     sandboxes.retain(all);
@@ -404,6 +410,13 @@ export function openApplier(): Applier {
       if (open === undefined) return undefined;
       const changed = changedChains(open.table, [`judge_${question.direction}`, 'decide', 'decided']);
       return { ...lookUp(open.netfilter, question), changed };
+    },
+    close() {
+      for (const open of [...routers.values()]) closeRouter(open);
+      exits.table.nft.close();
+      exits.table.netlink.close();
+      hostLink.close();
+      closeNamespace(hostNamespace);
     },
   };
 }

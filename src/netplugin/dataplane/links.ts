@@ -126,13 +126,23 @@ export function establishLinks(options: LinkOptions, pass: Pass): route.Link[] {
     if (old !== undefined) send(hostNetlink, [route.deleteLink(old)], pass, 'host');
     send(
       hostNetlink,
-      [route.addVeth({ name: exit.device, mtu: 1500 }, { name: UPLINK, mtu: 1500, namespace })],
+      [
+        route.addVeth(
+          { name: exit.device, mac: exit.hostMac, mtu: 1500 },
+          { name: UPLINK, mac: exit.routerMac, mtu: 1500, namespace },
+        ),
+      ],
       pass,
       'host',
     );
   }
 
   links = route.listLinks(netlink);
+  const uplink = links.find((l) => l.name === UPLINK);
+  if (exit !== undefined && uplink !== undefined && uplink.mac !== exit.routerMac) {
+    if (had(UPLINK)) pass.repaired.push(`${where}: ${UPLINK} had the MAC address ${uplink.mac}`);
+    send(netlink, [route.setLink(uplink.index, { mac: exit.routerMac })], pass, where);
+  }
   const down = links.filter((l) => !l.up && wanted.has(l.name));
   for (const link of down) if (had(link.name)) pass.repaired.push(`${where}: ${link.name} was down`);
   const ports = down.filter((l) => l.name.startsWith('ct'));

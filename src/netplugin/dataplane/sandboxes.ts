@@ -38,7 +38,7 @@ export function openSandboxes(): Sandboxes {
         const nft = openNft();
         try {
           const table = containerTable();
-          if (before === undefined || readTable(nft, table.name) === undefined) {
+          if (before === undefined || readTable(nft, table) === undefined) {
             nft.run(createCommands(table));
             pass.writes++;
           }
