@@ -60,10 +60,10 @@ export async function check(lab: string, args: string[]): Promise<number> {
     args,
     options: { wait: { type: 'string', default: '0' }, json: { type: 'boolean', default: false } },
   });
-  const deadline = Date.now() + Number(values.wait) * 1000;
+  const deadline = performance.now() + Number(values.wait) * 1000;
   for (;;) {
     const { differences, containers } = await compare(lab);
-    if (differences.length === 0 || Date.now() >= deadline) {
+    if (differences.length === 0 || performance.now() >= deadline) {
       if (values.json) process.stdout.write(`${JSON.stringify({ containers, differences }, null, 2)}\n`);
       else {
         for (const line of differences) process.stdout.write(`${line}\n`);
