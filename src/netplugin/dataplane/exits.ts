@@ -9,6 +9,7 @@ import type { HostState } from '../state.ts';
 import { sameParts } from './parts.ts';
 import { type Pass, send } from './pass.ts';
 import { hostTable, routerEnd } from './ruleset.ts';
+import { establishSettings, exit as exitSettings, hostWayOut } from './settings.ts';
 import { establishTable, type OpenTable } from './tables.ts';
 
 export interface OpenExits {
@@ -25,7 +26,13 @@ export interface OpenExits {
 /** Names that Docker gives to the bridges it makes; one that the user has named otherwise is not known as Docker's. */
 const DOCKER_BRIDGE = /^(?:docker0|docker_gwbridge|br-[0-9a-f]{12})$/;
 
-export function establishExits(open: OpenExits, state: HostState, pass: Pass): void {
+/** `connections`: how many a conntrack table takes, where that is known. */
+export function establishExits(
+  open: OpenExits,
+  state: HostState,
+  connections: number | undefined,
+  pass: Pass,
+): void {
   const before = open.established;
   if (before !== undefined && !pass.verify && sameExits(before.state, state)) return;
   const links = route.listLinks(open.netlink);
@@ -75,15 +82,19 @@ export function establishExits(open: OpenExits, state: HostState, pass: Pass): v
       if (had(name)) pass.repaired.push(`host: restored ${name}`);
       send(open.netlink, [route.addNeighbour(wanted)], pass, 'host');
     }
-    // Published ports are served on localhost too: such packets leave with a source of 127.0.0.1.
-    if (setSysctl(`net/ipv4/conf/${link.name}/route_localnet`, '1')) pass.writes++;
-    if (setSysctl(`net/ipv4/conf/${link.name}/rp_filter`, '0')) pass.writes++;
+    establishSettings(exitSettings(link.name), 'host', had(`link ${link.name}`), pass);
   }
   if (state.exits.length > 0 && setSysctl('net/ipv4/ip_forward', '1')) pass.writes++;
   if (state.exits.some((e) => e.hostAddress6 !== '')) forwardV6(open.netlink, links, pass);
+  if (state.exits.length > 0)
+    for (const name of waysOut(open.netlink, links)) {
+      const known = had(`way out ${name}`);
+      established.add(`way out ${name}`);
+      establishSettings(hostWayOut(name), 'host', known, pass);
+    }
   const found = links.filter((l) => l.kind === 'bridge' && DOCKER_BRIDGE.test(l.name)).map((l) => l.name);
   const bridges = before?.bridges.join() === found.join() ? before.bridges : found;
-  const table = hostTable(state, bridges);
+  const table = hostTable(state, bridges, connections);
   if (table !== undefined) establishTable(open.table, table, 'host', pass);
   else if (open.table.established !== undefined || before === undefined) {
     open.table.nft.run(`add table inet ${NFT_TABLE}\ndelete table inet ${NFT_TABLE}`);
@@ -92,6 +103,15 @@ export function establishExits(open: OpenExits, state: HostState, pass: Pass): v
   const misled = misledBy(state, before?.state, addresses);
   if (misled !== undefined) pass.writes += forgetConnections(open.table.netlink, misled);
   open.established = { state, entries: established, bridges };
+}
+
+/** Devices of the host's default routes. */
+function waysOut(netlink: Netlink, links: readonly route.Link[]): string[] {
+  const routes = ([4, 6] as const).flatMap((version) => route.listRoutes(netlink, version));
+  const devices = new Set(
+    routes.flatMap((r) => (r.destination.endsWith('/0') && r.device !== undefined ? [r.device] : [])),
+  );
+  return links.filter((l) => devices.has(l.index)).map((l) => l.name);
 }
 
 /** From route advertisements (linux/rtnetlink.h). */

@@ -9,7 +9,8 @@
  *              forward   never from tunnel to tunnel; established; judge_out and judge_in, the policy of the groups of
  *                        our endpoints; from outside only to published ports
  *              ARP       learns no address that is not the sender's own
- *   host       exits     masquerading, published ports, what containers must not reach
+ *              counted   a container has only so many connections (limits.ts), and each sender its share of what is logged
+ *   host       exits     masquerading, published ports, what containers must not reach; a tenant's connections outside
  *   container  names     Docker's resolver address leads to the router's nameserver
  *
  * What leaves has the host's address: a container that complains of too large packets would lower the MTU of paths
@@ -38,6 +39,7 @@ import type {
   Subnet,
 } from '../state.ts';
 import { DSCP_MAPS, dscpChains, dscpElement, dscpRules } from './dscp.ts';
+import { hostLimits, REFUSED, routerLimits, SMALLEST_TABLE } from './limits.ts';
 import { once } from './parts.ts';
 
 /** Set name to elements, each as nft writes it in a command. */
@@ -192,12 +194,30 @@ chain ${name} {
   meta mark set ip6 ${peer} map @members6
   jump decide
   meta mark & ${DENY} == 0 return
-  limit rate 50/second burst 50 packets log prefix "${name}" group ${DENIED_LOG} snaplen 96
+  jump quiet
+  log prefix "${name}" group ${DENIED_LOG} snaplen 96
   drop
 }`;
 
 /**
- * Rules, in each rule set that they are in, that are counted at a time: those that decided something in the last hour. The
+ * Drops what is too much to be logged. A sender has its own share, so that a flood of one hides nobody else's; its address is its own
+ * (guard), so it has one element. Senders outside are anybody, and share.
+ */
+const QUIET = `
+set told { type ipv4_addr; size 4096; flags dynamic,timeout; timeout 1m; }
+set told6 { type ipv6_addr; size 4096; flags dynamic,timeout; timeout 1m; }
+chain quiet {
+  iifname "uplink" limit rate over 50/second burst 50 packets drop
+  iifname "uplink" return
+  update @told { ip saddr limit rate over 10/second burst 50 packets } drop
+  update @told6 { ip6 saddr limit rate over 10/second burst 50 packets } drop
+  limit rate over 500/second burst 500 packets drop
+}
+`;
+
+/**
+ * Rules, in each rule set that they are in, that are counted at a time: those that decided something in the last hour. Who
+ * sends adds none: a rule has one element, however many packets it decides. The
  * kernel makes twice as many buckets at once, and reading the set walks them all: 0.1 ms, where 65535 took 1 ms.
  */
 const HITS = 8192;
@@ -231,6 +251,7 @@ chain decide {
   meta mark set ct mark map @by_any goto decided
   meta mark set 0
 }
+${QUIET}
 ${judge('judge_out', 'saddr', 'daddr', 'judged_out')}
 ${judge('judge_in', 'daddr', 'saddr', 'judged_in')}
 `;
@@ -266,7 +287,12 @@ chain serve {
 }
 `;
 
-export function routerTable(router: Router, exit: Exit | undefined): Table {
+/** `connections`: how many a conntrack table takes. */
+export function routerTable(
+  router: Router,
+  exit: Exit | undefined,
+  connections: number = SMALLEST_TABLE,
+): Table {
   const parts = new Map<object, Elements>();
   for (const port of router.ports) parts.set(port, portElements(port));
   for (const host of router.hosts) parts.set(host, hostElements(host));
@@ -286,7 +312,7 @@ export function routerTable(router: Router, exit: Exit | undefined): Table {
     name: `inet ${NFT_TABLE}`,
     beside: ARP,
     parts,
-    body: `${POLICY}${SERVICES}
+    body: `${POLICY}${SERVICES}${routerLimits(connections)}
 set sources { type ifname . ipv4_addr; }
 set sources6 { type ifname . ipv6_addr; }
 set link_locals { type ifname . ipv6_addr; }
@@ -299,6 +325,7 @@ set same { type mark . ipv4_addr; flags interval; }
 set same6 { type mark . ipv6_addr; flags interval; }
 map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
 map published6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
+set told_port { type ifname; size 8192; flags dynamic,timeout; timeout 1m; }
 counter spoofed { }
 counter foreign { }
 chain guard_port {
@@ -306,7 +333,12 @@ chain guard_port {
   iifname . ip6 saddr @sources6 accept
   iifname . ip6 saddr @link_locals icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
   ip6 saddr { ::, fe80::/10 } drop
-  counter name "spoofed" drop
+  counter name "spoofed"
+  meta mark set ${REFUSED.source}
+  update @refused { iifname . meta mark }
+  update @told_port { iifname limit rate over 1/second burst 5 packets } drop
+  log prefix "source" group ${DENIED_LOG} snaplen 96
+  drop
 }
 chain guard_tunnel {
   ether saddr . ip saddr @remotes accept
@@ -369,6 +401,7 @@ chain forward {
   iifname "vx*" goto begun_there
 }
 chain begun_here {
+  jump counted
   meta mark set 0
   meta mark set iifname map @network
   meta mark . ip daddr @same ct mark set ${SAME_NETWORK}
@@ -387,11 +420,15 @@ chain input {
   iifname "lo" accept
   ct state established,related accept
   icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept
-  iifname "ct*" icmp type echo-request accept
-  iifname "ct*" icmpv6 type echo-request accept
-  iifname "ct*" meta l4proto { tcp, udp } th dport 53 accept
+  iifname "ct*" icmp type echo-request goto asked
+  iifname "ct*" icmpv6 type echo-request goto asked
+  iifname "ct*" meta l4proto { tcp, udp } th dport 53 goto asked
   iifname "ct*" meta l4proto tcp reject with tcp reset
   iifname "ct*" reject
+}
+chain asked {
+  jump counted
+  accept
 }
 chain out {
   type nat hook postrouting priority 100; policy accept;
@@ -428,7 +465,11 @@ export const routerEnd = (exit: Exit, { address }: Passage): string =>
  * The host's own table; undefined where no tenant has a way out here. `bridges`: Docker's own, whose containers are
  * reached by their published ports only, as by any outsider.
  */
-export function hostTable(state: HostState, bridges: readonly string[]): Table | undefined {
+export function hostTable(
+  state: HostState,
+  bridges: readonly string[],
+  connections: number = SMALLEST_TABLE,
+): Table | undefined {
   if (state.exits.length === 0) return undefined;
   const published = new Set<string>();
   const published6 = new Set<string>();
@@ -524,7 +565,7 @@ chain input {
   iifname != "cx*" accept${refuse}
   iifname "cx*" meta l4proto . th dport @guarded_ports drop
 }
-`,
+${hostLimits(connections)}`,
   };
 }
 
