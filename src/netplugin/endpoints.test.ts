@@ -14,6 +14,7 @@ const REPORT: ApplyReport = {
   repaired: [],
   lost: [],
   created: [],
+  awaited: false,
   complete: true,
   failed: [],
 };

@@ -319,20 +319,22 @@ export function openApplier(): Applier {
       lost: [],
       failed: [],
       created: [],
+      awaited: false,
     };
     if (pass.verify || connections === undefined) connections = conntrackTable();
     const exitOf = new Map(state.exits.map((e) => [e.namespace, e]));
     for (const router of state.routers) {
       const { namespace, ports } = router;
       attempt(namespace, () => establishRouter(router, exitOf.get(namespace), pass), pass, ports);
-      for (const port of ports) sandboxes.establish(port, pass);
+      const links = new Map(routers.get(namespace)?.established?.links.map((l) => [l.name, l]));
+      for (const port of ports) sandboxes.establish(port, links.get(port.device), pass);
     }
     const wanted = new Set(state.routers.map((r) => r.namespace));
     for (const name of new Set([...routers.keys(), ...(pass.verify ? listNamespaces() : [])]))
       if (ROUTER_NAME.test(name) && !wanted.has(name)) attempt(name, () => removeRouter(name, pass), pass);
     const all = state.routers.flatMap((r) => r.ports);
     attempt('host', () => establishExits(exits, state, connections, pass), pass, all);
-    sandboxes.retain(all);
+    pass.awaited = sandboxes.retain(all);
     first = false;
     return pass;
   }
