@@ -3,7 +3,7 @@
  * and agents are told from here what changed.
  *
  * Store keys are /contiv/KIND/KEY: intent, and beside it endpoint/ID and host/NAME. Netmaster's own are address/NETWORK/ADDRESS,
- * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT and guard/KIND/KEY.
+ * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT, guard/KIND/KEY and ended/KEY (endings.ts).
  */
 import type { WatchedObject } from '../client/protocol.ts';
 import type { World } from '../model/kind.ts';
@@ -19,7 +19,7 @@ export function parseStoreKey(text: string): { kind: string; key: string } {
 }
 
 /** Kinds that no agent needs to see. */
-const PRIVATE = new Set(['address', 'cursor', 'tag', 'name', 'subnets', 'guard']);
+const PRIVATE = new Set(['address', 'cursor', 'tag', 'name', 'subnets', 'guard', 'ended']);
 /** Changes that a watcher can resume over. */
 const HISTORY = 10_000;
 
@@ -47,12 +47,15 @@ export interface View extends World {
   /** How many there are of a kind. */
   count(kind: string): number;
   referrers(kind: string, key: string): Referrers;
+  /** Revisions that hosts have applied, by name, also of hosts that have gone since: their kernels are as they were. Not stored. */
+  readonly applied: ReadonlyMap<string, number>;
 }
 
 export interface Mirror extends View {
   readonly storeId: string;
   /** Store revision that it shows. */
   readonly revision: number;
+  readonly applied: Map<string, number>;
   /** The same as of now, to write on: what a decision sees of the decisions before it in the same transaction. */
   overlay(): Tables;
   /** When it shows at least this revision. */
@@ -65,8 +68,7 @@ export interface Mirror extends View {
 }
 
 /**
- * An address that is given out: to a service, to an endpoint on a host, or reserved for a host since then
- * (milliseconds, Unix time).
+ * An address that is given out: to a service, to an endpoint on a host, or reserved for a host.
  */
 export interface AddressRecord {
   /** Absent: a service's. */
@@ -74,7 +76,6 @@ export interface AddressRecord {
   readonly endpoint?: string;
   /** Key of the service. */
   readonly service?: string;
-  readonly since: number;
 }
 
 export async function openMirror(store: Store): Promise<Mirror> {

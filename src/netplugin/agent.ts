@@ -124,8 +124,10 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       void names.serve(applied.routers, report.created);
       const at = compiledAt;
       // With a list, what runs here is told first: its addresses must not be given to others.
-      if (replica.live && report.complete)
+      if (replica.live && report.complete) {
+        replica.keep();
         void Promise.all([docker?.settled(), endpoints.reconciled()]).then(() => intent.applied(at));
+      }
       for (const endpoint of report.lost) {
         log.info(
           { endpoint },

@@ -353,6 +353,20 @@ describe('a restart', () => {
     await waitFor(() => expect(again.replica.live).toBe(true));
   });
 
+  it('has on disk at once what is to be told as applied', async () => {
+    const netmaster = await startNetmaster();
+    const folder = temporaryFolder();
+    const saved: number[] = [];
+    const { replica } = follow(netmaster.url, folder, {
+      changed() {
+        replica.keep();
+        saved.push(savedRevision(folder));
+      },
+    });
+    (await netmaster.watch(0)).say(...listing(tenant('default')), synced(3), change(4, tenant('blue')));
+    await waitFor(() => expect(saved).toEqual([3, 4]));
+  });
+
   it('after a kill has a copy that is a little old, whose rest comes by the watch', async () => {
     const { folder, watch, replica } = await listed();
     await waitFor(() => expect(savedRevision(folder)).toBe(5));

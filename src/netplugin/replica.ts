@@ -41,6 +41,11 @@ export interface Replica {
   readonly revision: number;
   /** The copy follows netmaster now, not only the disk. */
   readonly live: boolean;
+  /**
+   * Writes to disk what is not there yet. What is told to be applied must not be lost by a kill: the copy of before would bring
+   * back what netmaster takes for forgotten.
+   */
+  keep(): void;
   close(): void;
 }
 
@@ -242,6 +247,9 @@ export function openReplica(options: ReplicaOptions): Replica {
     },
     get live() {
       return live;
+    },
+    keep() {
+      if (saving !== undefined && !stop.signal.aborted) save();
     },
     close() {
       if (stop.signal.aborted) return;
