@@ -33,11 +33,9 @@ describe('a program', () => {
 
   it('holds the packages that it uses, and no others', () => {
     expect(packagesOf('netctl')).toEqual(['@sinclair/typebox', 'ipaddr.js', 'yaml']);
-    expect(packagesOf('netplugin')).toEqual(
-      [...LOG, ...METRICS, '@leichtgewicht/ip-codec', '@sinclair/typebox', 'dns-packet', 'ipaddr.js'].sort(),
-    );
+    expect(packagesOf('netplugin')).toEqual([...LOG, ...METRICS, '@sinclair/typebox', 'ipaddr.js'].sort());
     expect(packagesOf('netmaster')).toEqual(expect.arrayContaining([...LOG, ...METRICS, 'fastify']));
-    expect(packagesOf('netmaster')).not.toEqual(expect.arrayContaining(['dns-packet']));
+    expect(packagesOf('netmaster')).toContain('tlds');
   });
 
   it('asks for nothing native where it does not touch the kernel', () => {
