@@ -4,7 +4,16 @@
  */
 import { randomInt } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Churn, churnDifferences, endChurn, findings, runChurn, silent, startChurn } from './churn.ts';
+import {
+  type Churn,
+  churnDifferences,
+  endChurn,
+  findings,
+  runChurn,
+  silent,
+  startChurn,
+  story,
+} from './churn.ts';
 import { LAB } from './lab.ts';
 
 const SECONDS = Number(process.env.CHURN_SECONDS ?? 60);
@@ -29,7 +38,7 @@ describe('three hosts under churn', () => {
       process.stdout.write(
         `churn: ${churn.log.length} faults, ${denials} denials; arrived ${JSON.stringify(passed)}; lost ${lost}; forbidden ${forbidden.length}; stopped ${stopped.length}\n`,
       );
-      const log = `CHURN_SEED=${SEED}\n${churn.log.join('\n')}`;
+      const log = story(churn);
       expect({ forbidden: forbidden.slice(0, 20), stopped: stopped.slice(0, 20) }, log).toEqual({
         forbidden: [],
         stopped: [],

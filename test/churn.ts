@@ -374,6 +374,18 @@ export async function runChurn(churn: Churn, seconds: number): Promise<void> {
   await pause(GRACE + 1000);
 }
 
+/** For who looks for a cause: faults, and when processes started and hosts were cut off. */
+export function story(churn: Churn): string {
+  const times = (intervals: readonly Interval[]): string =>
+    intervals.map((i) => `${i.from.toFixed(0)}-${i.to.toFixed(0)}`).join(' ');
+  return [
+    `CHURN_SEED=${churn.seed}`,
+    ...churn.log,
+    ...HOSTS.map((h) => `${h} cut off ${times(churn.cut.get(h) ?? [])}`),
+    ...actors().map((name) => `${name} started ${starts(churn, name).map((t) => t.toFixed(0))}`),
+  ].join('\n');
+}
+
 // ---- what has arrived
 
 const overlaps = (intervals: readonly Interval[], from: number, to: number): boolean =>
