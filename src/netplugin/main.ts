@@ -2,6 +2,7 @@
 import { pino } from 'pino';
 import { oneLine } from '../model/text.ts';
 import { startAgent } from './agent.ts';
+import { removeGuard } from './dataplane/index.ts';
 import { readOptions, USAGE } from './options.ts';
 import { leave } from './runtimes/docker/leave.ts';
 
@@ -21,10 +22,13 @@ const options = ((): ReturnType<typeof readOptions> => {
 if (options === 'help') process.stdout.write(USAGE);
 else if (process.getuid?.() !== 0) wrongUsage(new Error('must run as root: it sets up network namespaces'));
 else if ('leave' in options) {
-  await leave(options, (network) => process.stdout.write(`Removed ${network}\n`)).catch((error) => {
-    process.stderr.write(`netplugin: ${oneLine(error.message)}\n`);
+  try {
+    await leave(options, (line) => process.stdout.write(`${line}\n`));
+    await removeGuard();
+  } catch (error) {
+    process.stderr.write(`netplugin: ${oneLine((error as Error).message)}\n`);
     process.exitCode = 3;
-  });
+  }
 } else {
   const log = pino(
     { name: 'netplugin', level: options.logLevel, base: { host: options.host } },

@@ -31,7 +31,8 @@ export const USAGE = `netplugin: networking for the containers of this host, as 
 Usage: netplugin --netmaster URL[,URL...] --underlay ADDRESS|INTERFACE [flags]
        netplugin leave [flags]
 
-leave: where netplugin has been stopped for good, Docker forgets its networks; refused while containers are on them
+leave: where netplugin has been stopped for good, Docker forgets its networks, and the table of nftables that guards this
+host goes; refused while containers are on the networks
 
   --netmaster URL[,URL...]     where netmaster answers, e.g. http://10.0.0.1:9999
   --underlay ADDRESS|INTERFACE this host's address towards the other hosts

@@ -114,7 +114,18 @@ describe('a host without containers', () => {
       routers: [],
       exits: [],
       guarded: [],
+      underlay: '192.0.2.1',
+      members: ['192.0.2.2', '192.0.2.3'],
     });
+  });
+
+  it('takes tunnel frames of hosts that live, and of a dead one while it has containers that are sent to', () => {
+    const hosts = { node1: HOSTS.node1, node3: HOSTS.node3 };
+    const here = [endpoint('ep2', '20.1.1.2')];
+    const lastUnderlays = new Map(Object.entries(HOSTS));
+    const of = (...listed: Endpoint[]) => state({ here, hosts, listed, host: { lastUnderlays } }).members;
+    expect(of()).toEqual(['192.0.2.3']);
+    expect(of(endpoint('ep9', '20.1.1.9', { homingHost: 'node2' }))).toEqual(['192.0.2.2', '192.0.2.3']);
   });
 
   it('keeps what is guarded', () => {
@@ -354,6 +365,7 @@ describe('the MTU', () => {
     ['192.0.2.1', 1500, 1450],
     ['192.0.2.1', 9000, 8950],
     ['fd00::1', 1500, 1430],
+    ['192.0.2.1', 1300, 1280],
   ])('on an underlay at %s of %i is %i', (underlay, underlayMtu, expected) => {
     const of = router({ here: [endpoint('ep2', '20.1.1.2')], host: { underlay, underlayMtu } });
     expect(of.ports[0]?.mtu).toBe(expected);

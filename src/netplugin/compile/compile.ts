@@ -27,6 +27,7 @@ import type { Attachment, LocalHost, TenantView, View, WatchedNetwork } from '..
 import { type Memo, openMemo } from './memo.ts';
 import {
   exitDevice,
+  exitMacs,
   peerDevice,
   portDevice,
   routerNamespace,
@@ -39,6 +40,11 @@ import { compileServices } from './services.ts';
 
 /** Outer Ethernet, IP, UDP and VXLAN headers (RFC 7348). */
 const ENCAPSULATION = { 4: 50, 6: 70 } as const;
+/**
+ * With less a device loses its IPv6 addresses, in a running container for good (net/ipv6/addrconf.c, addrconf_notify); what is
+ * too large for the underlay then goes in fragments of the outer packet (RFC 8200, 5).
+ */
+const LEAST_MTU = 1280;
 
 export interface Compiler {
   compile(view: View, local: LocalHost): HostState;
@@ -74,7 +80,18 @@ function compileWith(memo: Memo, view: View, local: LocalHost): HostState {
     routers,
     exits: routers.map((r) => compileExit(memo, r, local)),
     guarded: local.guarded,
+    underlay: local.underlay,
+    members: members(memo, routers, view, local),
   };
+}
+
+/** Of hosts that live, and of those whose containers are sent to. What was known last stays while netmaster is away. */
+function members(memo: Memo, routers: readonly Router[], view: View, local: LocalHost): readonly string[] {
+  const live = [...view.hosts.values()].map((h) => h.underlay);
+  const known = new Set([...live, ...routers.flatMap((r) => r.hosts.map((h) => h.vtep))]);
+  known.delete(local.underlay);
+  const list = [...known].sort();
+  return memo.use('members', [list.join()], () => list);
 }
 
 const byFirst =
@@ -207,7 +224,7 @@ function tunnels(networks: readonly WatchedNetwork[], local: LocalHost): Tunnel[
 }
 
 function overlayMtu(local: LocalHost): number {
-  return local.underlayMtu - ENCAPSULATION[local.underlay.includes(':') ? 6 : 4];
+  return Math.max(LEAST_MTU, local.underlayMtu - ENCAPSULATION[local.underlay.includes(':') ? 6 : 4]);
 }
 
 /** By VTEP, since a host that was renamed has its old endpoints under its old name. `own`: addresses here. */
@@ -344,6 +361,7 @@ function compileExit(memo: Memo, router: Router, local: LocalHost): Exit {
       routerAddress,
       hostAddress6,
       routerAddress6,
+      ...exitMacs(router.tenant),
       transit: subnetPrefix(local.transit),
       transit6: subnetPrefix(local.transit6),
       publications,

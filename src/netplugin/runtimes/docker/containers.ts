@@ -12,11 +12,11 @@
  * Docker starts a container with a restart policy once when dockerd starts, or when its process ends, and not again where this
  * agent or netmaster was away just then: such containers are started when both are there.
  */
-import type Dockerode from 'dockerode';
 import type { Logger } from 'pino';
 import { GAVE_UP } from '../../constants.ts';
 import { inTurn } from '../../turns.ts';
 import type { Description, Endpoints } from '../runtime.ts';
+import type { Docker } from './engine.ts';
 import { DRIVER, type Offer } from './networks.ts';
 import type { Remains } from './remains.ts';
 
@@ -41,7 +41,7 @@ export interface Containers {
 }
 
 export interface ContainersOptions {
-  readonly docker: Dockerode;
+  readonly docker: Docker;
   readonly endpoints: Endpoints;
   readonly offer: Pick<Offer, 'removed' | 'renewed'>;
   readonly remains: Remains;
@@ -192,11 +192,9 @@ export function followContainers(options: ContainersOptions): Containers {
   }
 
   async function follow(): Promise<void> {
-    const stream = (await docker.getEvents({
-      filters: { type: ['container', 'network'] },
-    })) as NodeJS.ReadableStream & { destroy(): void };
+    const stream = await docker.getEvents({ filters: { type: ['container', 'network'] } });
     events = stream;
-    if (closed) return stream.destroy();
+    if (closed) return void stream.destroy();
     // From here on nothing is missed; what happened before is found by comparison.
     offer.renewed();
     void compare().then(lookForForsaken);

@@ -7,13 +7,13 @@
  *   plugin.ts      the socket of a driver                              leave.ts      takes the host's networks from Docker
  */
 import path from 'node:path';
-import Dockerode from 'dockerode';
 import type { Logger } from 'pino';
 import { listenOnSocket } from '../../control.ts';
 import type { Options } from '../../options.ts';
 import type { Endpoints } from '../runtime.ts';
 import { followContainers } from './containers.ts';
 import { createDriver } from './driver.ts';
+import { openDocker } from './engine.ts';
 import { startOffer } from './networks.ts';
 import { closeServer, pluginServer } from './plugin.ts';
 import { openPublications } from './publish.ts';
@@ -34,7 +34,7 @@ export interface DockerOptions {
 }
 
 export async function startDocker({ endpoints, options, log }: DockerOptions): Promise<DockerRuntime> {
-  const docker = new Dockerode({ socketPath: options.dockerSocket });
+  const docker = openDocker(options.dockerSocket);
   const driver = createDriver({ endpoints, publications: openPublications(), folder: options.stateDir, log });
 
   const server = pluginServer(driver.calls, (call, error) => {

@@ -4,10 +4,10 @@
  */
 import fs from 'node:fs';
 import net from 'node:net';
-import Dockerode from 'dockerode';
 import { listenOnSocket } from '../../control.ts';
 import type { LeaveOptions } from '../../options.ts';
 import { ABOUT } from './driver.ts';
+import { openDocker } from './engine.ts';
 import { DRIVER } from './networks.ts';
 import { type Call, closeServer, pluginServer } from './plugin.ts';
 
@@ -18,14 +18,18 @@ const GIVEN_BACK: Readonly<Record<string, Call>> = {
   'NetworkDriver.DeleteNetwork': () => ({}),
 };
 
-/** Nothing is removed where it throws an Error that says so. `say` hears of each network that is gone. */
+/** Nothing is removed where it throws an Error that says so. `say` is told in a line of each network that is gone. */
 export async function leave(
   { dockerSocket, pluginSocket }: LeaveOptions,
   say: (line: string) => void,
 ): Promise<void> {
   if (await answers(pluginSocket))
     throw new Error('netplugin runs on this host: stop it first, systemctl disable --now contiv-netplugin');
-  const docker = new Dockerode({ socketPath: dockerSocket });
+  const docker = openDocker(dockerSocket);
+  if (!(await answers(dockerSocket)))
+    return say(
+      `Docker does not answer at ${dockerSocket}: its networks stay; start it, and netplugin leave again`,
+    );
   const networks = await docker.listNetworks({ filters: { driver: [DRIVER] } });
   const held: string[] = [];
   for (const { Id, Name } of networks) {
@@ -45,7 +49,7 @@ export async function leave(
   try {
     for (const { Id, Name } of networks) {
       await docker.getNetwork(Id).remove();
-      say(Name);
+      say(`Removed ${Name}`);
     }
     if (refused.length > 0) throw new Error(refused.join('; '));
   } finally {

@@ -1,9 +1,9 @@
-import type Dockerode from 'dockerode';
 import { pino } from 'pino';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { EndpointGroup } from '../../../model/endpointGroup.ts';
 import { openView, type View, type WatchedNetwork } from '../../view.ts';
 import type { Driver } from './driver.ts';
+import type { Docker } from './engine.ts';
 import { DRIVER, startOffer, wantedNetworks } from './networks.ts';
 
 type Writable<T> = { [K in keyof T]: T[K] extends ReadonlyMap<infer A, infer B> ? Map<A, B> : T[K] };
@@ -152,7 +152,7 @@ function fakeDocker(foreign: DockerNetwork[] = []): FakeDocker {
 
 function offering(of: View, docker = fakeDocker(), live = () => true, learn: Driver['learn'] = () => {}) {
   const log = pino({ level: 'silent' });
-  const offer = startOffer(docker as unknown as Dockerode, { view: of, live }, log, learn);
+  const offer = startOffer(docker as unknown as Docker, { view: of, live }, log, learn);
   onTestFinished(() => offer.close());
   return { offer, docker };
 }
@@ -348,7 +348,7 @@ describe('the offer', () => {
     const lines: string[] = [];
     const log = pino({ level: 'warn' }, { write: (line) => void lines.push(line) });
     const offer = startOffer(
-      docker as unknown as Dockerode,
+      docker as unknown as Docker,
       { view: view([network('net1')]), live: () => true },
       log,
       () => {},

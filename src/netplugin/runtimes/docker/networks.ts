@@ -9,12 +9,12 @@
  * What is wanted is a pure function of the view; Docker's list says what is there. Docker networks that carry no
  * label of ours are not touched.
  */
-import type Dockerode from 'dockerode';
 import type { Logger } from 'pino';
 import { subnetPrefix } from '../../../model/address.ts';
 import type { View } from '../../view.ts';
 import type { Endpoints } from '../runtime.ts';
 import type { Driver } from './driver.ts';
+import type { Docker } from './engine.ts';
 
 export const DRIVER = 'netplugin';
 const LABEL = 'io.contiv.network';
@@ -93,7 +93,7 @@ interface Present {
  * is about, and Docker's events say which ones it has lost. Whoever waits for a change does not wait for that list.
  */
 export function startOffer(
-  docker: Dockerode,
+  docker: Docker,
   { view, live }: Pick<Endpoints, 'view' | 'live'>,
   log: Logger,
   learn: Driver['learn'],

@@ -1,8 +1,8 @@
-import type Dockerode from 'dockerode';
 import { pino } from 'pino';
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { Attachment } from '../../view.ts';
 import { NO_INTERFACE } from './driver.ts';
+import type { ContainerInspectInfo, Docker } from './engine.ts';
 import { DRIVER } from './networks.ts';
 import { openRemains, type Remains } from './remains.ts';
 
@@ -19,13 +19,13 @@ let bare: Set<string>;
 let onInspect: () => void;
 let remains: Remains;
 
-const inspected = (): Dockerode.ContainerInspectInfo => {
+const inspected = (): ContainerInspectInfo => {
   onInspect();
   return {
     Id: 'c1',
     State: { Running: running },
     NetworkSettings: { Networks: { ...settings } },
-  } as unknown as Dockerode.ContainerInspectInfo;
+  } as unknown as ContainerInspectInfo;
 };
 
 beforeEach(() => {
@@ -54,7 +54,7 @@ beforeEach(() => {
     }),
   };
   remains = openRemains({
-    docker: docker as unknown as Dockerode,
+    docker: docker as unknown as Docker,
     endpoints: { attachments, live: () => live },
     driver: {
       target: (id) => (id.startsWith('id-') ? { tenant: 'default', network: id, group: '' } : undefined),

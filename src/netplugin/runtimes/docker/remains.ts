@@ -5,21 +5,21 @@
  * connects the network anew, fails, and the container stays down; and `docker network disconnect` refuses, for nothing is
  * connected. What takes them away is a connection that holds, and its end: one without an interface (driver.ts, Join).
  */
-import type Dockerode from 'dockerode';
 import type { Logger } from 'pino';
 import type { Endpoints } from '../runtime.ts';
 import { type Driver, NO_INTERFACE } from './driver.ts';
+import type { ContainerInspectInfo, Docker } from './engine.ts';
 import { DRIVER } from './networks.ts';
 
 export interface Remains {
   /** Looks for some in a container that was inspected, and clears them away. */
-  look(container: Dockerode.ContainerInspectInfo): Promise<void>;
+  look(container: ContainerInspectInfo): Promise<void>;
   /** A connection of ours is being made: what it is refused is no news. */
   busy(): boolean;
 }
 
 export interface RemainsOptions {
-  readonly docker: Dockerode;
+  readonly docker: Docker;
   readonly endpoints: Pick<Endpoints, 'attachments' | 'live'>;
   readonly driver: Pick<Driver, 'target' | 'hasNoInterface'>;
   readonly log: Logger;
@@ -35,7 +35,7 @@ export function openRemains({ docker, endpoints, driver, log }: RemainsOptions):
   const clearing = new Set<string>();
 
   /** Networks of ours that a running container's settings name without an attachment. */
-  async function unattached(container: Dockerode.ContainerInspectInfo): Promise<Left[]> {
+  async function unattached(container: ContainerInspectInfo): Promise<Left[]> {
     if (!container.State.Running) return []; // its networks are those of its next start
     const left: Left[] = [];
     for (const [network, { NetworkID, EndpointID }] of Object.entries(container.NetworkSettings.Networks))
