@@ -47,6 +47,10 @@ export const bind = checked<[fd: number, address: Buffer, length: number]>(
   'bind',
   'int bind(int fd, const void *address, uint32_t length)',
 );
+export const connect = checked<[fd: number, address: Buffer, length: number]>(
+  'connect',
+  'int connect(int fd, const void *address, uint32_t length)',
+);
 const setsockopt = checked<[fd: number, level: number, name: number, value: Buffer, length: number]>(
   'setsockopt',
   'int setsockopt(int fd, int level, int name, const void *value, uint32_t length)',

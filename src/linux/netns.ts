@@ -150,6 +150,7 @@ export function setSysctl(name: string, value: string): boolean {
 
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
+const SO_RCVBUFFORCE = 33;
 const SOL_IP = 0;
 const IP_FREEBIND = 15;
 const SOL_IPV6 = 41;
@@ -203,6 +204,28 @@ export function allowSockets(count: number): void {
   libc.prlimit(0, RLIMIT_NOFILE, null, limits);
   for (const at of [0, 8]) if (limits.readBigUInt64LE(at) < count) limits.writeBigUInt64LE(BigInt(count), at);
   libc.prlimit(0, RLIMIT_NOFILE, limits, null);
+}
+
+/** Bytes, also more than net.core.rmem_max allows others (socket(7)). */
+export const setReceiveBuffer = (fd: number, bytes: number): void =>
+  libc.setOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes);
+
+/**
+ * A TCP socket of the thread's current namespace that is about to be connected: who writes to it waits for that, and who reads
+ * from it is told where nobody takes it. Answers its file descriptor, which the caller closes.
+ */
+export function beginConnection(address: string, port: number): number {
+  const domain = address.includes(':') ? libc.AF_INET6 : libc.AF_INET;
+  const fd = libc.socket(domain, libc.SOCK_STREAM | libc.SOCK_CLOEXEC | libc.SOCK_NONBLOCK, 0);
+  try {
+    const bytes = socketAddress(address, port);
+    libc.connect(fd, bytes, bytes.length);
+  } catch (error) {
+    if ((error as libc.SyscallError).code === 'EINPROGRESS') return fd;
+    libc.close(fd);
+    throw error;
+  }
+  return fd;
 }
 
 export const closeSocket = (fd: number): void => {

@@ -3,8 +3,10 @@ import type { Logger } from 'pino';
 import type { WatchedObject } from '../client/protocol.ts';
 import type { Dataplane } from './dataplane/index.ts';
 import { createNames } from './dns/names.ts';
+import { type MayAsk, reachOf } from './dns/reach.ts';
 import { type Nameserver, startNameserver } from './dns/server.ts';
 import { openUpstreams } from './dns/upstreams.ts';
+import { fromRouter } from './outside.ts';
 import type { Router } from './state.ts';
 import type { View } from './view.ts';
 
@@ -20,6 +22,8 @@ export function startNames({ dataplane, log }: { dataplane: Dataplane; log: Logg
   const names = createNames();
   const upstreams = openUpstreams();
   const running = new Map<string, Nameserver>();
+  /** By namespace: as the kernel has its router now. */
+  const reach = new Map<string, MayAsk>();
   let serving: Promise<void> = Promise.resolve();
 
   async function serve(routers: readonly Router[], recreated: readonly string[]): Promise<void> {
@@ -40,7 +44,9 @@ export function startNames({ dataplane, log }: { dataplane: Dataplane; log: Logg
             answer: (client, question) => names.answer(router.tenant, client, question),
             originalDestination: (protocol, client) =>
               dataplane.originalDestination(namespace, protocol, client),
-            upstreams: () => upstreams.list(),
+            upstreams: () => upstreams.current(),
+            outside: fromRouter(namespace),
+            mayAsk: (...asked) => reach.get(namespace)?.(...asked) === true,
             log,
           }),
         );
@@ -53,6 +59,9 @@ export function startNames({ dataplane, log }: { dataplane: Dataplane; log: Logg
   return {
     update: (view, objects) => names.update(view, objects),
     serve(routers, recreated = []) {
+      // At once: what policy denies is denied when the command that said so is answered.
+      reach.clear();
+      for (const router of routers) reach.set(router.namespace, reachOf(router));
       serving = serving
         .then(() => serve(routers, recreated))
         .catch((error) => log.error({ err: error }, 'nameservers not brought up to date; it is tried again'));

@@ -35,6 +35,7 @@ import {
   namespaceId,
   namespacePath,
   openNamespace,
+  setReceiveBuffer,
   setSysctl,
 } from '../../linux/netns.ts';
 import { openPacketLog, type PacketLog } from '../../linux/nflog.ts';
@@ -121,6 +122,9 @@ export interface Applier {
   /** Leaves the kernel as it is. */
   close(): void;
 }
+
+/** Bytes for queries that wait: what some containers may send at once (ruleset.ts), some 768 each as the kernel counts. */
+const QUERIES = 4 << 20;
 
 /** Packets of one router that one observation takes; what is more stays for the next. */
 const DENIED_AT_ONCE = 500;
@@ -364,6 +368,7 @@ export function openApplier(): Applier {
         const open = (protocol: 'tcp' | 'udp', address: string): number => {
           const fd = bindPort(protocol, address, 53, { shared: true, nonblocking: true });
           fds.push(fd);
+          if (protocol === 'udp') setReceiveBuffer(fd, QUERIES);
           return fd;
         };
         try {

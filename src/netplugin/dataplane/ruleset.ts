@@ -318,6 +318,14 @@ chain serve {
 }
 `;
 
+/**
+ * What one container may ask the nameserver by UDP, whose one socket's queue is all containers' of the tenant. Each has a bucket
+ * of its own, by the device that it sends by, which it cannot choose: what one sends, on however many processors, fills no
+ * other's. A container that found no place in the set would not be limited; there are more places than devices.
+ */
+const ASKING = '4000/second burst 1000 packets';
+const MAX_ASKING = 4096;
+
 export function routerTable(router: Router, exit: Exit | undefined): Table {
   const parts = new Map<object, Elements>();
   for (const port of router.ports) parts.set(port, portElements(port));
@@ -353,8 +361,10 @@ map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
 map published6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
 map published_ranges { type inet_proto . inet_service : ipv4_addr; flags interval; }
 map published_ranges6 { type inet_proto . inet_service : ipv6_addr; flags interval; }
+set asking { type ifname; size ${MAX_ASKING}; flags dynamic,timeout; timeout 1m; }
 counter spoofed { }
 counter foreign { }
+counter asked { }
 chain guard_port {
   iifname . ip saddr @sources accept
   iifname . ip6 saddr @sources6 accept
@@ -441,6 +451,7 @@ chain begun_there {
 chain input {
   type filter hook input priority 0; policy drop;
   iifname "lo" accept
+  iifname "ct*" udp dport 53 update @asking { iifname limit rate over ${ASKING} } counter name "asked" drop
   ct state established,related accept
   icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept
   iifname "ct*" icmp type echo-request accept

@@ -130,7 +130,7 @@ function repair(open: OpenTable, where: string, pass: Pass): void {
 }
 
 /** Sets whose elements packets make. */
-const OWN_BY_KERNEL: ReadonlySet<string> = new Set(['hits']);
+const OWN_BY_KERNEL: ReadonlySet<string> = new Set(['hits', 'asking']);
 
 /** A table as the kernel has it, its rules without handles and counters; undefined where there is none. */
 export function readTable(
