@@ -500,7 +500,10 @@ async function compareKernel(
         );
     }
     const fast = local.filter((r) => !profiled.has(`${r.tenant}:${r.group}`));
-    if (kernelHasFastPath()) await compareFastPath(where, at, ns, devices, { fast, remote }, out);
+    // To a host that takes less the router looks at sizes.
+    const less = new Set(places.filter((p) => p.mtu < (place?.mtu ?? 0)).map((p) => p.name));
+    const taking = remote.filter((r) => !less.has(r.host));
+    if (kernelHasFastPath()) await compareFastPath(where, at, ns, devices, { fast, remote: taking }, out);
     const own = JSON.parse(await at('ip', '-n', ns, '-j', '-4', 'addr', 'show', 'dev', 'lo')) as {
       addr_info: { local: string }[];
     }[];

@@ -53,7 +53,13 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const run = randomUUID();
   const intent = startIntent(
     client,
-    () => ({ name: options.host, underlay: underlay.now.address, version: VERSION, run }),
+    () => ({
+      name: options.host,
+      underlay: underlay.now.address,
+      mtu: underlay.now.mtu,
+      version: VERSION,
+      run,
+    }),
     log,
   );
 
@@ -145,8 +151,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
 
   // The tunnels first: who hears where this host is sends to it.
   underlay.onChange((before) => {
-    if (underlay.now.address === before.address) return soon();
-    client.reconnect();
+    if (underlay.now.address !== before.address) client.reconnect();
     converging
       .now()
       .catch(() => {}) // converge.ts logs and tries again

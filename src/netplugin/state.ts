@@ -70,6 +70,8 @@ export interface RemoteHost {
   /** Next hop for IPv6 routes: a link-local address derived from the VTEP's address. */
   readonly linkLocal: string;
   readonly mac: string;
+  /** What reaches its containers; absent: as much as this host's tunnels take. */
+  readonly mtu?: number;
   /** The router's VXLAN devices. */
   readonly devices: readonly string[];
   readonly endpoints: readonly Remote[];

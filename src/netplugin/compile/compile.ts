@@ -219,13 +219,14 @@ function tunnels(networks: readonly WatchedNetwork[], local: LocalHost): Tunnel[
       device: tunnelDevice(n.vni),
       local: local.underlay,
       mac: vtepMac(local.underlay),
-      mtu: overlayMtu(local),
+      mtu: overlayMtu(local.underlay, local.underlayMtu),
     }))
     .sort(byFirst((t) => t.vni));
 }
 
-function overlayMtu(local: LocalHost): number {
-  return Math.max(LEAST_MTU, local.underlayMtu - ENCAPSULATION[local.underlay.includes(':') ? 6 : 4]);
+/** What an interface with this address and MTU leaves to containers. */
+function overlayMtu(underlay: string, mtu: number): number {
+  return Math.max(LEAST_MTU, mtu - ENCAPSULATION[underlay.includes(':') ? 6 : 4]);
 }
 
 /** By VTEP, since a host that was renamed has its old endpoints under its old name. `own`: addresses here. */
@@ -239,9 +240,15 @@ function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): Re
     if (lists === undefined) byVtep.set(vtep, [endpoints]);
     else lists.push(endpoints);
   }
+  const most = overlayMtu(local.underlay, local.underlayMtu);
+  const mtus = new Map([...view.hosts.values()].map((h) => [h.underlay, h.mtu]));
   const hosts: RemoteHost[] = [];
   for (const [vtep, lists] of byVtep) {
-    const host = memo.use(`host ${tenant} ${vtep}`, [networks, mine.groups, ...lists], (): RemoteHost => {
+    const theirs = mtus.get(vtep);
+    const takes = theirs === undefined ? most : overlayMtu(vtep, theirs);
+    const mtu = takes < most ? takes : undefined;
+    const inputs = [networks, mine.groups, mtu, ...lists];
+    const host = memo.use(`host ${tenant} ${vtep}`, inputs, (): RemoteHost => {
       const endpoints = lists.flat().flatMap((endpoint) => {
         const network = networks.get(endpoint.networkName);
         if (network === undefined) return [];
@@ -253,6 +260,7 @@ function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): Re
         vtep,
         linkLocal: vtepLinkLocal(vtep),
         mac: vtepMac(vtep),
+        ...(mtu && { mtu }),
         devices: mine.networks
           .filter((n) => n.encap !== 'vlan')
           .map((n) => tunnelDevice(n.vni))
@@ -330,7 +338,7 @@ function port(
     device: portDevice(endpoint.endpointID),
     peer: peerDevice(endpoint.endpointID),
     mac: endpoint.macAddress,
-    mtu: overlayMtu(local),
+    mtu: overlayMtu(local.underlay, local.underlayMtu),
     addresses: endpoint.ipAddress,
     gateways: network === undefined ? [] : gatewaysOf(network),
     network: network?.vni ?? 0,
