@@ -6,6 +6,7 @@
 import fs from 'node:fs';
 import { parseArgs } from 'node:util';
 import ipaddr from 'ipaddr.js';
+import { namesProcess } from './processes.ts';
 import { run, tryRun } from './shell.ts';
 import { type LabHost, NETMASTER_PORT, onHost, readState } from './state.ts';
 
@@ -94,6 +95,8 @@ async function compare(lab: string): Promise<{ differences: string[]; containers
     profiled: await profiledGroups(groups, rest),
   };
   for (const host of state.hosts) {
+    if ((await namesProcess(lab, host.name)) === undefined)
+      differences.push(`${host.name}: no process answers names`);
     await compareKernel(lab, host, state.hosts, running, declared, differences);
     await compareNames(lab, host, running, differences);
   }

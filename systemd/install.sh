@@ -20,6 +20,13 @@ fi
 
 if [ "${1:-}" = remove ]; then
   manage disable --now --quiet $services 2>/dev/null || true
+  # Names outlive netplugin; here they end with it.
+  if [ -z "$root" ] && [ -e /run/contiv/names.pid ]; then
+    while read -r pid _; do
+      ! grep -qs 'names.cjs' "/proc/$pid/cmdline" || kill "$pid"
+    done </run/contiv/names.pid
+    rm -f /run/contiv/names.pid
+  fi
   for service in $services; do rm -f "$root/etc/systemd/system/$service.service"; done
   for command in $commands; do rm -f "$root/usr/local/bin/$command"; done
   rm -rf "$root$lib"
@@ -35,8 +42,9 @@ ROOT=$PWD
 # The old programs stay in their place until the new ones are whole.
 new=$root$lib.new
 rm -rf "$new"
-mkdir -p "$new/bin" "$root/usr/local/bin" "$root/etc/contiv" "$root/etc/systemd/system"
-cp -R dist docs package.json package-lock.json "$new/"
+mkdir -p "$new/bin" "$new/dist" "$root/usr/local/bin" "$root/etc/contiv" "$root/etc/systemd/system"
+cp -R docs package.json package-lock.json "$new/"
+cp dist/*.cjs "$new/dist/"
 for command in $commands .node .bundle; do cp "bin/$command" "$new/bin/"; done
 lab/npm.sh "$new" --omit=dev
 rm -rf "$root$lib.old"

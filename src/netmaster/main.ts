@@ -85,7 +85,7 @@ const options = (() => {
   }
 })();
 
-if (options !== undefined) {
+async function run(options: Options): Promise<void> {
   const log = pino({ name: 'netmaster', level: options.level, base: {} }, pino.destination(2));
   try {
     const store = await openStore(options.store);
@@ -138,3 +138,5 @@ if (options !== undefined) {
     process.exit(3);
   }
 }
+
+if (options !== undefined) void run(options);

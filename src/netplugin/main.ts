@@ -2,7 +2,7 @@
 import { pino } from 'pino';
 import { oneLine } from '../model/text.ts';
 import { startAgent } from './agent.ts';
-import { readOptions, USAGE } from './options.ts';
+import { type Options, readOptions, USAGE } from './options.ts';
 
 function wrongUsage(error: unknown): never {
   process.stderr.write(`netplugin: ${oneLine((error as Error).message)} (see netplugin --help)\n`);
@@ -17,9 +17,7 @@ const options = ((): ReturnType<typeof readOptions> => {
   }
 })();
 
-if (options === 'help') process.stdout.write(USAGE);
-else if (process.getuid?.() !== 0) wrongUsage(new Error('must run as root: it sets up network namespaces'));
-else {
+async function run(options: Options): Promise<void> {
   const log = pino(
     { name: 'netplugin', level: options.logLevel, base: { host: options.host } },
     pino.destination(2),
@@ -43,3 +41,7 @@ else {
     process.exit(3);
   }
 }
+
+if (options === 'help') process.stdout.write(USAGE);
+else if (process.getuid?.() !== 0) wrongUsage(new Error('must run as root: it sets up network namespaces'));
+else void run(options);

@@ -32,7 +32,7 @@ const RETRY_DELAY = 500;
 const REGISTRATION = 15_000;
 
 export interface Replica {
-  readonly view: View;
+  readonly view: View & Pick<MutableView, 'contents'>;
   /** Underlay addresses by host, also of hosts that have gone: their containers may run on. */
   readonly lastUnderlays: ReadonlyMap<string, string>;
   /** Of the store that the copy comes from; '' before the first list. */

@@ -6,7 +6,7 @@ import { pino } from 'pino';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { bindPort, closeSocket } from '../../linux/netns.ts';
 import { NAMESERVER } from '../constants.ts';
-import type { OriginalDestination } from '../dataplane/index.ts';
+import type { OriginalDestination } from '../nameservers/router.ts';
 import type { NameAnswer, Question } from './names.ts';
 import { startNameserver } from './server.ts';
 import type { Upstream } from './upstreams.ts';

@@ -1,5 +1,5 @@
 /**
- * A nameserver on sockets in one router's namespace, in this process's main thread.
+ * A nameserver on sockets in one router's namespace.
  *
  *   query --answer()--> ours: addresses, name, empty, NXDOMAIN
  *                   \-> forward: to where the query was going, else to the host's resolvers, from the host's namespace
@@ -12,7 +12,7 @@ import packet from 'dns-packet';
 import type { Logger } from 'pino';
 import { addressNumber } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
-import type { NameserverSockets, OriginalDestination } from '../dataplane/index.ts';
+import type { NameserverSockets, OriginalDestination } from '../nameservers/router.ts';
 import { endOfQuestion, forward, HEADER } from './forward.ts';
 import type { NameAnswer, Question } from './names.ts';
 import type { Upstream } from './upstreams.ts';
