@@ -16,6 +16,7 @@ import {
   ROOT,
   readState,
   startTime,
+  UNDERLAY,
   writeProcess,
 } from './state.ts';
 
@@ -42,7 +43,7 @@ function commandOf(name: LabProcess['name'], host: LabHost, state: LabState): st
         '--netmaster',
         netmasterUrl(first.address),
         '--underlay',
-        host.address,
+        UNDERLAY,
         '--host',
         host.name,
       ];

@@ -20,13 +20,8 @@ fi
 
 if [ "${1:-}" = remove ]; then
   manage disable --now --quiet $services 2>/dev/null || true
-  # Names outlive netplugin; here they end with it.
-  if [ -z "$root" ] && [ -e /run/contiv/names.pid ]; then
-    while read -r pid _; do
-      ! grep -qs 'names.cjs' "/proc/$pid/cmdline" || kill "$pid"
-    done </run/contiv/names.pid
-    rm -f /run/contiv/names.pid
-  fi
+  # Docker's networks, the rules that guard the host and names outlive netplugin; where containers are left, so do theirs.
+  [ -n "$root" ] || [ ! -x "$lib/bin/netplugin" ] || "$lib/bin/netplugin" leave || true
   for service in $services; do rm -f "$root/etc/systemd/system/$service.service"; done
   for command in $commands; do rm -f "$root/usr/local/bin/$command"; done
   rm -rf "$root$lib"

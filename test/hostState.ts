@@ -6,6 +6,7 @@ import { expect } from 'vitest';
 import { deleteNamespace, inNamespace, listNamespaces, namespacePath } from '../src/linux/netns.ts';
 import {
   exitDevice,
+  exitMacs,
   peerDevice,
   portDevice,
   vtepLinkLocal,
@@ -117,6 +118,7 @@ export function exit({ tenant = 'default', slot = 0, publications = [] }: Case):
     routerAddress: `100.127.0.${2 * slot + 1}`,
     hostAddress6: `fd6f:6e74:6976::${slot === 0 ? '' : 2 * slot}`,
     routerAddress6: `fd6f:6e74:6976::${2 * slot + 1}`,
+    ...exitMacs(tenant),
     transit: TRANSIT,
     transit6: TRANSIT6,
     publications,
@@ -132,10 +134,12 @@ export function state(...cases: Case[]): HostState {
       { address: LOCAL, protocol: 'tcp', port: 9999 },
       { address: 'fd00::1', protocol: 'tcp', port: 9999 },
     ],
+    underlay: LOCAL,
+    members: PEERS,
   };
 }
 
-export const NOTHING: HostState = { routers: [], exits: [], guarded: [] };
+export const NOTHING: HostState = { routers: [], exits: [], guarded: [], underlay: LOCAL, members: [] };
 export const BLUE: Case = { tenant: 'blue', vni: 2001, slot: 1, ports: [port(7)], remotes: [] };
 export const MAP: Passage = {
   protocol: 'tcp',
@@ -181,6 +185,8 @@ export function kernel(): string {
 export function clean(): void {
   // An applier that knows nothing removes every router there is.
   openApplier().apply(NOTHING, { verify: true });
+  // The host stays guarded.
+  sh('nft delete table inet contiv');
   for (const name of listNamespaces()) deleteNamespace(name);
   for (const link of sh('ip -o link show type veth').matchAll(/^\d+: ([^@:]+)/gm))
     sh(`ip link delete ${link[1]} 2>/dev/null || true`);

@@ -65,6 +65,8 @@ export interface WriteAnswer {
 
 /** Header of every answer to a write of intent that names hosts which had not applied it: `node1,node2`. */
 export const LATE_HEADER = 'contiv-late-hosts';
+/** Header of an answer to a write that was done and may surprise: lines for people, with '; ' between them. */
+export const WARNING_HEADER = 'contiv-warning';
 
 /** Header of the answer to a create: `created`, or `changed` where the object was there before. */
 export const RESULT_HEADER = 'contiv-result';

@@ -1,8 +1,12 @@
 /** Entry of bin/netplugin. */
+import path from 'node:path';
 import { pino } from 'pino';
 import { oneLine } from '../model/text.ts';
 import { startAgent } from './agent.ts';
-import { type Options, readOptions, USAGE } from './options.ts';
+import { removeGuard } from './dataplane/index.ts';
+import { endNames } from './nameservers/place.ts';
+import { type LeaveOptions, type Options, readOptions, USAGE } from './options.ts';
+import { leave } from './runtimes/docker/leave.ts';
 
 function wrongUsage(error: unknown): never {
   process.stderr.write(`netplugin: ${oneLine((error as Error).message)} (see netplugin --help)\n`);
@@ -16,6 +20,17 @@ const options = ((): ReturnType<typeof readOptions> => {
     return wrongUsage(error);
   }
 })();
+
+async function leaveHost(options: LeaveOptions): Promise<void> {
+  try {
+    await leave(options, (line) => process.stdout.write(`${line}\n`));
+    await removeGuard();
+    endNames(path.dirname(options.controlSocket));
+  } catch (error) {
+    process.stderr.write(`netplugin: ${oneLine((error as Error).message)}\n`);
+    process.exitCode = 3;
+  }
+}
 
 async function run(options: Options): Promise<void> {
   const log = pino(
@@ -44,4 +59,4 @@ async function run(options: Options): Promise<void> {
 
 if (options === 'help') process.stdout.write(USAGE);
 else if (process.getuid?.() !== 0) wrongUsage(new Error('must run as root: it sets up network namespaces'));
-else void run(options);
+else void ('leave' in options ? leaveHost(options) : run(options));

@@ -12,13 +12,14 @@ import fastify, {
 } from 'fastify';
 import type { Logger } from 'pino';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { Applied, ObjectSet } from '../../client/declared.ts';
+import type { Applied, ObjectOutcome, ObjectSet } from '../../client/declared.ts';
 import {
   type AddressRequest,
   type HostAnswer,
   type Applied as HostApplied,
   LATE_HEADER,
   RESULT_HEADER,
+  WARNING_HEADER,
   type WriteAnswer,
 } from '../../client/protocol.ts';
 import { type Endpoint, EndpointSchema } from '../../model/endpoint.ts';
@@ -31,6 +32,7 @@ import type { Acknowledgements } from '../acknowledgements.ts';
 import { decideApply, exportSet, readSet } from '../apply.ts';
 import { decideEndpoint, decideEndpointRemoval, decideRelease, decideReserve } from '../endpoints.ts';
 import { trackFlows } from '../flows.ts';
+import { hidingNames } from '../hidden.ts';
 import { openHosts } from '../hosts.ts';
 import { decideWrite, present, readObject, refuse, remove, type WriteMode } from '../intent.ts';
 import type { Mirror } from '../mirror.ts';
@@ -40,6 +42,7 @@ import { openQuestions } from '../questions.ts';
 import type { Writer } from '../writer.ts';
 import { answerBroken, answerError, answerExpectation, collectRoutes } from './errors.ts';
 import { policyFlows, routeExplain } from './explain.ts';
+import { openOrigins } from './origin.ts';
 import { parameter, type Query, read, readQuery, readSwitch, registered } from './request.ts';
 import { watchStream } from './watch.ts';
 
@@ -57,6 +60,8 @@ export interface Parts {
   readonly acknowledgements: Acknowledgements;
   readonly version: string;
   readonly log: Logger;
+  /** How clients call this machine beside its addresses and its host name. */
+  readonly names?: readonly string[];
   readonly timeouts?: Timeouts;
 }
 
@@ -92,6 +97,11 @@ const AppliedSchema = Type.Object(
   { additionalProperties: false },
 );
 
+/** A header has its limits. */
+const MAX_WARNINGS = 10;
+const createdOf = (outcomes: readonly ObjectOutcome[]): ObjectOutcome[] =>
+  outcomes.filter(({ result }) => result === 'created');
+
 /** `wait` of a query, in seconds. */
 function waitSeconds({ wait }: Query): number {
   if (wait === undefined) return DEADLINE;
@@ -101,7 +111,7 @@ function waitSeconds({ wait }: Query): number {
 }
 
 export async function createServer(parts: Parts): Promise<FastifyInstance> {
-  const { mirror, writer, acknowledgements, store, log, timeouts = TIMEOUTS } = parts;
+  const { mirror, writer, acknowledgements, store, log, names = [], timeouts = TIMEOUTS } = parts;
   const explaining = { mirror, flows: trackFlows(mirror), questions: openQuestions() };
   const server = fastify({
     loggerInstance: log,
@@ -119,6 +129,8 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 1000 },
   }) as unknown as FastifyInstance;
 
+  const judgeOrigin = openOrigins(names);
+  server.addHook('onRequest', async ({ raw }) => judgeOrigin(raw));
   // JSON whatever the content type says: 1.x clients do not always send one.
   server.removeAllContentTypeParsers();
   server.addContentTypeParser('*', { parseAs: 'string' }, ({ method, url }, body, done) => {
@@ -194,7 +206,11 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     routeExplain(api, explaining);
 
     api.get('/version', async () => ({ GitCommit: '', Version: parts.version, BuildTime: '' }));
-    api.get('/healthz', async () => ({ status: 'ok', store: store.id, revision: mirror.revision }));
+    api.get('/healthz', async () => {
+      const problem = await store.problem();
+      const status = problem === undefined ? { status: 'ok' } : { status: 'unwritable', problem };
+      return { ...status, store: store.id, revision: mirror.revision };
+    });
     api.get('/metrics', async (_request, reply) => {
       void reply.header('content-type', registry.contentType);
       return registry.metrics();
@@ -268,6 +284,17 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     return late;
   }
 
+  /** Of what was created: changes leave names as they are. */
+  async function warn(
+    reply: FastifyReply,
+    created: readonly { readonly kind: string; readonly key: string }[],
+  ): Promise<void> {
+    const all = await hidingNames(created);
+    const more = all.length - MAX_WARNINGS;
+    const lines = more > 0 ? [...all.slice(0, MAX_WARNINGS), `and ${more} more such names`] : all;
+    if (lines.length > 0) void reply.header(WARNING_HEADER, lines.join('; '));
+  }
+
   function routeKind(api: FastifyInstance, kind: Kind): void {
     const base = `/api/v1/${kind.collection}`;
     const body = { body: kind.schema, tags: [kind.name] };
@@ -281,6 +308,7 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
         return decideWrite(kind, key, object, mode, mirror);
       });
       void reply.header(RESULT_HEADER, existed ? 'changed' : 'created');
+      if (!existed) await warn(reply, [{ kind: kind.name, key }]);
       await reportLate(reply, revision, seconds);
       return present(kind, answer, mirror);
     };
@@ -313,9 +341,11 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
       const set = readSet(request.body);
       if (dryRun) {
         const { answer } = decideApply(set, mirror);
+        await warn(reply, createdOf(answer));
         return { dryRun: true, revision: mirror.revision, objects: answer } satisfies Applied;
       }
       const { answer, revision } = await writer.write(() => decideApply(set, mirror));
+      await warn(reply, createdOf(answer));
       await reportLate(reply, revision, seconds);
       return { dryRun: false, revision, objects: answer } satisfies Applied;
     });

@@ -13,6 +13,7 @@ import { admitForwarding } from './admit.ts';
 import { openApplier } from './apply.ts';
 import type { KernelDecision, Observation, Question } from './observe.ts';
 
+export { removeGuard } from './remove.ts';
 export type { KernelDecision, Observation, Question };
 
 export interface ApplyReport {

@@ -8,7 +8,9 @@
  *                        to a service; port 53 to the gateway, to the nameserver and to outside resolvers
  *              forward   never from tunnel to tunnel; established; judge_out and judge_in, the policy of the groups of
  *                        our endpoints; from outside only to published ports
- *   host       exits     masquerading, published ports, what containers must not reach
+ *              ARP       learns no address that is not the sender's own
+ *   host       exits     masquerading, published ports
+ *              guard     whose tunnel frames are taken; what no container may reach, however it is attached
  *   container  names     Docker's resolver address leads to the router's nameserver
  *
  * What leaves has the host's address: a container that complains of too large packets would lower the MTU of paths
@@ -20,6 +22,7 @@
  * The cost of a packet does not depend on how many elements there are: all lookups are in hash sets, but for those of
  * prefixes: `same`, one element a subnet, and `ranges`, one for each range that rules tell apart.
  */
+import { linkLocal } from '../../linux/address.ts';
 import { addressNumber, isV6 } from '../../model/address.ts';
 import { DENIED_LOG, DOCKER_RESOLVER, NAMESERVER, NAMESERVER6, NFT_TABLE, VXLAN_PORT } from '../constants.ts';
 import type {
@@ -46,6 +49,8 @@ export interface Table {
   readonly name: string;
   /** Commands that make it, with empty sets, where it is not there. */
   readonly body: string;
+  /** A second one, of a family that sees other packets: both change in one transaction, and are read together. */
+  readonly beside?: { readonly name: string; readonly body: string; readonly sets: readonly string[] };
   /** By the part of the state that they follow from; no two parts have an element in common. */
   readonly parts: ReadonlyMap<object, Elements>;
 }
@@ -78,6 +83,9 @@ const portElements = once((port: Port) => {
   const { add, elements } = collect();
   for (const address of [...port.addresses, ...port.alsoFrom])
     add('sources', address, `"${port.device}" . ${address}`);
+  for (const address of [...port.addresses, ...port.alsoFrom])
+    if (!isV6(address)) add('senders', '', `"${port.device}" . ${address} . ${port.mac}`);
+  if (port.addresses.some(isV6)) add('link_locals', '', `"${port.device}" . ${linkLocal(port.mac)}`);
   add('network', '', `"${port.device}" : ${port.network}`);
   for (const gateway of port.gateways) add('outward', gateway, `"${port.device}"`);
   for (const address of port.addresses) {
@@ -100,12 +108,63 @@ const hostElements = once((host: RemoteHost) => {
   return elements;
 });
 
-const publicationElements = once((publications: readonly Passage[]) => {
+const publicationElements = once((publications: readonly Passage[]) =>
+  leadElements(
+    publications.map(({ protocol, transitPort, count, address, port }) => ({
+      set: 'published',
+      key: `${protocol} . `,
+      first: transitPort,
+      count: count ?? 1,
+      address,
+      port,
+    })),
+  ),
+);
+
+/** Ports in a row that lead to as many in a row of an address. */
+interface Lead {
+  /** Map of single ports; that of ranges is called the same with `_ranges`. */
+  readonly set: string;
+  /** What stands before the port. */
+  readonly key: string;
+  readonly first: number;
+  readonly count: number;
+  readonly address: string;
+  readonly port: number;
+}
+
+/**
+ * A range of as many ports is one element, where it leads to the same ports: such a translation names no port. What is
+ * shorter, or leads to other ones, is an element for each port. So there are few in the maps of ranges, into which the kernel
+ * inserts the slower the more they have (nft_set_pipapo): a thousand at most for each protocol and address of the host.
+ */
+const WIDE = 64;
+
+function leadElements(leads: readonly Lead[]): Elements {
   const { add, elements } = collect();
-  for (const p of publications)
-    add('published', p.address, `${p.protocol} . ${p.transitPort} : ${p.address} . ${p.port}`);
+  const wide = leads.filter((l) => l.count >= WIDE && l.first === l.port);
+  const narrow = leads.filter((l) => !wide.includes(l));
+  for (const { set, key, first, count, address, port } of narrow)
+    for (let i = 0; i < count; i++) add(set, address, `${key}${first + i} : ${address} . ${port + i}`);
+  // Ranges of two of the host's addresses may overlap at the router's end: there they are one.
+  for (const same of Map.groupBy(wide, (l) => `${l.set} ${l.key} ${l.address}`).values()) {
+    const { set, key, address } = same[0] as Lead;
+    let end = 0;
+    let start = 0;
+    const close = (): void => {
+      if (end > 0) add(`${set}_ranges`, address, `${key}${start}-${end} : ${address}`);
+    };
+    for (const { first, count } of same.toSorted((a, b) => a.first - b.first)) {
+      if (first > end) {
+        close();
+        start = first;
+      }
+      end = Math.max(end, first + count - 1);
+    }
+    close();
+  }
   return elements;
-});
+}
 
 const subnetElements = once((subnets: readonly Subnet[]) => {
   const { add, elements } = collect();
@@ -259,6 +318,14 @@ chain serve {
 }
 `;
 
+/**
+ * What one container may ask the nameserver by UDP, whose one socket's queue is all containers' of the tenant. Each has a bucket
+ * of its own, by the device that it sends by, which it cannot choose: what one sends, on however many processors, fills no
+ * other's. A container that found no place in the set would not be limited; there are more places than devices.
+ */
+const ASKING = '4000/second burst 1000 packets';
+const MAX_ASKING = 4096;
+
 export function routerTable(router: Router, exit: Exit | undefined): Table {
   const parts = new Map<object, Elements>();
   for (const port of router.ports) parts.set(port, portElements(port));
@@ -277,10 +344,12 @@ export function routerTable(router: Router, exit: Exit | undefined): Table {
       : [`iifname "ct*" ip daddr ${exit.transit} drop`, `iifname "ct*" ip6 daddr ${exit.transit6} drop`];
   return {
     name: `inet ${NFT_TABLE}`,
+    beside: ARP,
     parts,
     body: `${POLICY}${SERVICES}
 set sources { type ifname . ipv4_addr; }
 set sources6 { type ifname . ipv6_addr; }
+set link_locals { type ifname . ipv6_addr; }
 set remotes { type ether_addr . ipv4_addr; }
 set remotes6 { type ether_addr . ipv6_addr; }
 map network { type ifname : mark; }
@@ -290,12 +359,16 @@ set same { type mark . ipv4_addr; flags interval; }
 set same6 { type mark . ipv6_addr; flags interval; }
 map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
 map published6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
+map published_ranges { type inet_proto . inet_service : ipv4_addr; flags interval; }
+map published_ranges6 { type inet_proto . inet_service : ipv6_addr; flags interval; }
+set asking { type ifname; size ${MAX_ASKING}; flags dynamic,timeout; timeout 1m; }
 counter spoofed { }
 counter foreign { }
+counter asked { }
 chain guard_port {
   iifname . ip saddr @sources accept
   iifname . ip6 saddr @sources6 accept
-  ip6 saddr fe80::/10 icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
+  iifname . ip6 saddr @link_locals icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
   ip6 saddr { ::, fe80::/10 } drop
   counter name "spoofed" drop
 }
@@ -339,6 +412,8 @@ chain names {
   iifname "ct*" meta l4proto { tcp, udp } th dport 53 fib daddr oifname "uplink" dnat ip6 to ${NAMESERVER6}
   iifname "uplink" dnat ip to meta l4proto . th dport map @published
   iifname "uplink" dnat ip6 to meta l4proto . th dport map @published6
+  iifname "uplink" dnat ip to meta l4proto . th dport map @published_ranges
+  iifname "uplink" dnat ip6 to meta l4proto . th dport map @published_ranges6
 }
 chain forward {
   type filter hook forward priority 0; policy drop;
@@ -376,6 +451,7 @@ chain begun_there {
 chain input {
   type filter hook input priority 0; policy drop;
   iifname "lo" accept
+  iifname "ct*" udp dport 53 update @asking { iifname limit rate over ${ASKING} } counter name "asked" drop
   ct state established,related accept
   icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept
   iifname "ct*" icmp type echo-request accept
@@ -393,31 +469,69 @@ chain out {
   };
 }
 
+/**
+ * The kernel learns whoever asks, also by a forged address, before it answers (net/ipv4/arp.c, arp_process). Asked for is
+ * the gateway, or anybody else, by one of a port's own addresses; by none where somebody looks whether an address is taken.
+ */
+const ARP = {
+  name: `arp ${NFT_TABLE}`,
+  sets: ['senders'],
+  body: `
+set senders { type ifname . ipv4_addr . ether_addr; }
+chain input {
+  type filter hook input priority 0; policy drop;
+  iifname . arp saddr ip . arp saddr ether @senders accept
+  iifname "ct*" arp saddr ip 0.0.0.0 accept
+  iifname "uplink" accept
+}
+`,
+};
+
 /** The router's address on the way to a published port. */
 export const routerEnd = (exit: Exit, { address }: Passage): string =>
   isV6(address) ? exit.routerAddress6 : exit.routerAddress;
 
+/** What the host's table follows from beside the state: as the host is now. */
+export interface HostFacts {
+  /** Docker's own bridges, whose containers are reached by their published ports only, as by any outsider. */
+  readonly bridges: readonly string[];
+  /** Devices of a kind that containers are attached by, which lead elsewhere all the same (exits.ts). */
+  readonly operated: readonly string[];
+  /** The control plane's ports of which an address is this host's: closed to containers at all of its addresses. */
+  readonly closed: readonly string[];
+}
+
+/** Kinds of devices (rtnetlink's) that containers and virtual machines are attached by. */
+export const CONTAINER_KINDS = ['bridge', 'ipvlan', 'ipvtap', 'macvlan', 'macvtap', 'netkit', 'veth'];
+
 /**
- * The host's own table; undefined where no tenant has a way out here. `bridges`: Docker's own, whose containers are
- * reached by their published ports only, as by any outsider.
+ * The host's own table, there with or without containers of ours: those of others are kept away too.
+ *
+ *   raw        of frames for our tunnels, those of `vnis`, only those that come from a host by the way that leads to it
+ *   contained  from a container, by whatever device: nothing to the control plane, nothing to the tunnels of any host
+ *
+ * A frame has no connection: in the table of connections, one tenant's many flows would take up what all tenants' ways out
+ * need. No verdict here depends on what an earlier packet left.
  */
-export function hostTable(state: HostState, bridges: readonly string[]): Table | undefined {
-  if (state.exits.length === 0) return undefined;
-  const published = new Set<string>();
-  const published6 = new Set<string>();
-  const publishedAt = new Set<string>();
-  const publishedAt6 = new Set<string>();
-  const add = (exit: Exit, p: Passage): void => {
-    const v6 = isV6(p.address);
-    const target = `${routerEnd(exit, p)} . ${p.transitPort}`;
-    if (p.hostAddress === '') (v6 ? published6 : published).add(`${p.protocol} . ${p.hostPort} : ${target}`);
-    else
-      (v6 ? publishedAt6 : publishedAt).add(`${p.hostAddress} . ${p.protocol} . ${p.hostPort} : ${target}`);
-  };
-  for (const exit of state.exits) for (const p of exit.publications) add(exit, p);
+export function hostTable(
+  state: HostState,
+  { bridges, operated, closed }: HostFacts,
+  vnis: readonly number[],
+): Table {
+  const published = leadElements(
+    state.exits.flatMap((exit) =>
+      exit.publications.map((p) => ({
+        set: p.hostAddress === '' ? 'published' : 'published_at',
+        key: p.hostAddress === '' ? `${p.protocol} . ` : `${p.hostAddress} . ${p.protocol} . `,
+        first: p.hostPort,
+        count: p.count ?? 1,
+        address: routerEnd(exit, p),
+        port: p.transitPort,
+      })),
+    ),
+  );
   const guarded = new Set<string>();
   const guarded6 = new Set<string>();
-  const guardedPorts = new Set(state.guarded.map((g) => `${g.protocol} . ${g.port}`));
   for (const g of state.guarded)
     (isV6(g.address) ? guarded6 : guarded).add(`${g.address} . ${g.protocol} . ${g.port}`);
   const transit = state.exits.map((e) => e.routerAddress).sort();
@@ -426,11 +540,11 @@ export function hostTable(state: HostState, bridges: readonly string[]): Table |
   fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published_at
   fib daddr type local dnat ip to meta l4proto . th dport map @published
   fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport map @published_at6
-  fib daddr type local dnat ip6 to meta l4proto . th dport map @published6`;
-  const refuse = `
-  iifname "cx*" udp dport ${VXLAN_PORT} drop
-  iifname "cx*" ip daddr . meta l4proto . th dport @guarded drop
-  iifname "cx*" ip6 daddr . meta l4proto . th dport @guarded6 drop`;
+  fib daddr type local dnat ip6 to meta l4proto . th dport map @published6
+  fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published_at_ranges
+  fib daddr type local dnat ip to meta l4proto . th dport map @published_ranges
+  fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport map @published_at_ranges6
+  fib daddr type local dnat ip6 to meta l4proto . th dport map @published_ranges6`;
   return {
     name: `inet ${NFT_TABLE}`,
     // One part: a host has few exits, and its state changes seldom.
@@ -438,18 +552,19 @@ export function hostTable(state: HostState, bridges: readonly string[]): Table |
       [
         state,
         new Map([
-          ['published', [...published]],
-          ['published6', [...published6]],
-          ['published_at', [...publishedAt]],
-          ['published_at6', [...publishedAt6]],
+          ...published,
           ['guarded', [...guarded]],
           ['guarded6', [...guarded6]],
-          ['guarded_ports', [...guardedPorts]],
+          ['members', state.members.filter((address) => !isV6(address))],
+          ['members6', state.members.filter(isV6)],
+          ['vnis', vnis.map(String)],
           ['transit', transit],
           ['transit6', transit6],
         ]),
       ],
       [bridges, new Map([['bridges', bridges.map((name) => `"${name}"`)]])],
+      [operated, new Map([['operated', operated.map((name) => `"${name}"`)]])],
+      [closed, new Map([['closed', closed]])],
     ]),
     // The kernel sends nothing from ::1 out of a device: refused at once, not lost, clients go on to 127.0.0.1.
     body: `
@@ -457,18 +572,39 @@ map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
 map published6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
 map published_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
 map published_at6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
+map published_ranges { type inet_proto . inet_service : ipv4_addr; flags interval; }
+map published_ranges6 { type inet_proto . inet_service : ipv6_addr; flags interval; }
+map published_at_ranges { type ipv4_addr . inet_proto . inet_service : ipv4_addr; flags interval; }
+map published_at_ranges6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr; flags interval; }
 set guarded { type ipv4_addr . inet_proto . inet_service; }
 set guarded6 { type ipv6_addr . inet_proto . inet_service; }
-set guarded_ports { type inet_proto . inet_service; }
+set closed { type inet_proto . inet_service; }
+set members { type ipv4_addr; }
+set members6 { type ipv6_addr; }
+set vnis { typeof @th,96,24; }
 set bridges { type ifname; }
+set operated { type ifname; }
 set transit { type ipv4_addr; }
 set transit6 { type ipv6_addr; }
+counter strangers { }
+counter refused { }
 chain raw {
   type filter hook prerouting priority -300; policy accept;
+  udp dport ${VXLAN_PORT} fib daddr type != unicast @th,96,24 @vnis goto tunnel
+  icmpv6 type packet-too-big @th,400,16 ${VXLAN_PORT} notrack
   iifname != "cx*" accept
   iifname "cx*" ip daddr 127.0.0.0/8 drop
   iifname "cx*" ip saddr != @transit drop
   iifname "cx*" ip6 saddr != fe80::/10 ip6 saddr != @transit6 drop
+}
+chain tunnel {
+  ip saddr @members fib saddr . iif oif exists notrack accept
+  ip6 saddr @members6 fib saddr . iif oif exists notrack accept
+  counter name "strangers" drop
+}
+chain sent {
+  type filter hook output priority -300; policy accept;
+  udp dport ${VXLAN_PORT} @th,96,24 @vnis notrack
 }
 chain prerouting {
   type nat hook prerouting priority -101; policy accept;${lead}
@@ -485,7 +621,9 @@ chain postrouting {
   ip saddr 127.0.0.0/8 oifname "cx*" masquerade
 }
 chain forward {
-  type filter hook forward priority -10; policy accept;${refuse}
+  type filter hook forward priority -10; policy accept;
+  iifname "cx*" udp dport ${VXLAN_PORT} counter name "refused" drop
+  jump contained
   ct state established,related accept
   oifname "cx*" ct status dnat accept
   oifname "cx*" drop
@@ -494,8 +632,20 @@ chain forward {
 }
 chain input {
   type filter hook input priority -10; policy accept;
-  iifname != "cx*" accept${refuse}
-  iifname "cx*" meta l4proto . th dport @guarded_ports drop
+  jump contained
+}
+chain contained {
+  iifname @operated return
+  meta iifkind { ${CONTAINER_KINDS.map((kind) => `"${kind}"`).join(', ')} } goto refuse
+  meta iifkind "tun" meta iiftype ether goto refuse
+}
+chain refuse {
+  ip daddr . meta l4proto . th dport @guarded counter name "refused" drop
+  ip6 daddr . meta l4proto . th dport @guarded6 counter name "refused" drop
+  fib daddr type != unicast meta l4proto . th dport @closed counter name "refused" drop
+  udp dport ${VXLAN_PORT} fib daddr type != unicast counter name "refused" drop
+  udp dport ${VXLAN_PORT} ip daddr @members counter name "refused" drop
+  udp dport ${VXLAN_PORT} ip6 daddr @members6 counter name "refused" drop
 }
 `,
   };
@@ -522,11 +672,11 @@ chain postrouting {
 
 /** Makes the whole table anew in one transaction: at no moment is there none. */
 export function createCommands(table: Table): string {
-  const parts = [
-    `add table ${table.name}`,
-    `delete table ${table.name}`,
-    `table ${table.name} {${table.body}}`,
-  ];
+  const parts = [table, ...(table.beside ? [table.beside] : [])].flatMap(({ name, body }) => [
+    `add table ${name}`,
+    `delete table ${name}`,
+    `table ${name} {${body}}`,
+  ]);
   const bySet = new Map<string, string[]>();
   for (const elements of table.parts.values())
     for (const [set, list] of elements) {
@@ -534,18 +684,19 @@ export function createCommands(table: Table): string {
       if (all === undefined) bySet.set(set, [...list]);
       else for (const element of list) all.push(element);
     }
-  for (const [set, list] of bySet) parts.push(...elementCommands('add', table.name, set, list));
+  for (const [set, list] of bySet) parts.push(...elementCommands('add', table, set, list));
   return parts.join('\n');
 }
 
 /** Elements in commands of bounded length. */
 export function elementCommands(
   verb: 'add' | 'delete',
-  table: string,
+  { name, beside }: Table,
   set: string,
   elements: Iterable<string>,
 ): string[] {
   const list = [...elements];
+  const table = beside?.sets.includes(set) ? beside.name : name;
   const commands: string[] = [];
   for (let at = 0; at < list.length; at += 500)
     commands.push(`${verb} element ${table} ${set} { ${list.slice(at, at + 500).join(', ')} }`);

@@ -1,16 +1,20 @@
-/** Containers' own namespaces: their names lead to us, before their first process runs where the namespace is there by then. */
+/**
+ * Containers' own namespaces: their names lead to us, before their first process runs where the namespace is there by then,
+ * and their devices have the MTU that the underlay leaves them.
+ */
 import { NETLINK_NETFILTER, openNetlink } from '../../linux/netlink.ts';
 import { inNamespace, namespaceId, setSysctl } from '../../linux/netns.ts';
 import { openNft } from '../../linux/nftables.ts';
 import { readGeneration } from '../../linux/nftset.ts';
+import { type Link, listLinks, setLink } from '../../linux/route.ts';
 import type { Port } from '../state.ts';
 import { message, type Pass } from './pass.ts';
 import { containerTable, createCommands } from './ruleset.ts';
 import { readTable } from './tables.ts';
 
 export interface Sandboxes {
-  /** Fine for a container that ends meanwhile. */
-  establish(port: Port, pass: Pass): void;
+  /** `end`: the router's end of its veth, where that is there. Fine for a container that ends meanwhile. */
+  establish(port: Port, end: Link | undefined, pass: Pass): void;
   /** What is known of the others is forgotten. */
   retain(ports: readonly Port[]): void;
 }
@@ -34,7 +38,7 @@ export function openSandboxes(): Sandboxes {
         const nft = openNft();
         try {
           const table = containerTable();
-          if (before === undefined || readTable(nft, table.name) === undefined) {
+          if (before === undefined || readTable(nft, table) === undefined) {
             nft.run(createCommands(table));
             pass.writes++;
           }
@@ -48,8 +52,24 @@ export function openSandboxes(): Sandboxes {
     });
   }
 
+  /** When the port is new or another than before: what a container does with its device later is its own. */
+  function size(sandbox: string, { mtu }: Port, end: Link, pass: Pass): void {
+    inNamespace(sandbox, () => {
+      const netlink = openNetlink();
+      try {
+        // Each end has the other's number. While it is in the host's namespace still, there is none here that fits.
+        const link = listLinks(netlink).find((l) => l.index === end.peer && l.peer === end.index);
+        if (link === undefined || link.mtu === mtu) return;
+        netlink.request(setLink(link.index, { mtu }));
+        pass.writes++;
+      } finally {
+        netlink.close();
+      }
+    });
+  }
+
   return {
-    establish(port, pass) {
+    establish(port, end, pass) {
       const { sandbox } = port;
       if (sandbox === undefined) return;
       const known = led.get(sandbox);
@@ -58,6 +78,7 @@ export function openSandboxes(): Sandboxes {
       if (id === undefined) return;
       try {
         const before = known?.id === id ? known : undefined;
+        if (end !== undefined && before?.ports.has(port) !== true) size(sandbox, port, end, pass);
         const generation = lead(sandbox, before, pass);
         led.set(sandbox, { id, generation, ports: new Set([...(before?.ports ?? []), port]) });
       } catch (error) {

@@ -12,7 +12,7 @@ import { pino } from 'pino';
 import { lines } from '../../client/lines.ts';
 import { listenOnSocket } from '../control.ts';
 import { openUnpacker } from './parcel.ts';
-import { enterPlace } from './place.ts';
+import { enterPlace, placeIn } from './place.ts';
 import type { Health, Said, Told } from './protocol.ts';
 import { openNameservers } from './serve.ts';
 
@@ -28,7 +28,7 @@ const log = pino({ name: 'names', level: values['log-level'], base: { host: valu
 
 const nameservers = openNameservers(log);
 fs.mkdirSync(values.folder, { recursive: true });
-const place = enterPlace(path.join(values.folder, 'names.pid'));
+const place = enterPlace(placeIn(values.folder));
 
 function health(): Health {
   const { user, system } = process.cpuUsage();

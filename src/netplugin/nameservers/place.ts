@@ -3,6 +3,7 @@
  * are in it, so that the older one is ended whoever else was killed in between.
  */
 import fs from 'node:fs';
+import path from 'node:path';
 
 export interface Running {
   readonly pid: number;
@@ -20,6 +21,8 @@ export function runningProcess(pid: number): Running | undefined {
     return undefined;
   }
 }
+
+export const placeIn = (folder: string): string => path.join(folder, 'names.pid');
 
 /** Those of the file that run. */
 export function readPlace(file: string): Running[] {
@@ -43,6 +46,11 @@ export interface Place {
   take(): void;
   /** Another has come. */
   lost(): boolean;
+}
+
+/** Names are answered on this host no more. */
+export function endNames(folder: string): void {
+  for (const { pid } of readPlace(placeIn(folder))) process.kill(pid, 'SIGTERM');
 }
 
 /** Milliseconds that one has to end by itself. */

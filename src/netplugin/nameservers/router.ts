@@ -1,9 +1,19 @@
 /** A nameserver's way into its router: sockets there, and the router's connection table. */
 import { findByReply } from '../../linux/conntrack.ts';
 import { NETLINK_NETFILTER, openNetlink } from '../../linux/netlink.ts';
-import { bindPort, closeSocket, inNamespace, namespaceId, namespacePath } from '../../linux/netns.ts';
+import {
+  bindPort,
+  closeSocket,
+  inNamespace,
+  namespaceId,
+  namespacePath,
+  setReceiveBuffer,
+} from '../../linux/netns.ts';
 import { isV6 } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
+
+/** Bytes for queries that wait: what some containers may send at once (dataplane/ruleset.ts), some 768 each as the kernel counts. */
+const QUERIES = 4 << 20;
 
 /** Listening sockets in a router's namespace, as file descriptors of this process. */
 export interface NameserverSockets {
@@ -68,6 +78,7 @@ function bindNameserver(): NameserverSockets {
   const open = (protocol: 'tcp' | 'udp', address: string): number => {
     const fd = bindPort(protocol, address, 53, { shared: true, nonblocking: true });
     fds.push(fd);
+    if (protocol === 'udp') setReceiveBuffer(fd, QUERIES);
     return fd;
   };
   try {

@@ -3,10 +3,12 @@ import type { Logger } from 'pino';
 import type { WatchedObject } from '../../client/protocol.ts';
 import { namespaceId, namespacePath } from '../../linux/netns.ts';
 import { createNames } from '../dns/names.ts';
+import { type MayAsk, reachOf } from '../dns/reach.ts';
 import { type Nameserver, startNameserver } from '../dns/server.ts';
 import { openUpstreams } from '../dns/upstreams.ts';
 import { inTurn } from '../turns.ts';
 import { type MutableView, openView } from '../view.ts';
+import { fromRouter } from './outside.ts';
 import type { ServedRouter } from './parcel.ts';
 import { openRouter, type RouterAccess } from './router.ts';
 
@@ -31,6 +33,8 @@ export function openNameservers(log: Logger): Nameservers {
   const upstreams = openUpstreams();
   const running = new Map<string, { readonly router: RouterAccess; readonly server: Nameserver }>();
   let wanted: readonly ServedRouter[] = [];
+  /** By namespace: as the kernel has its router now. */
+  const reach = new Map<string, MayAsk>();
 
   async function end(namespace: string): Promise<void> {
     const open = running.get(namespace);
@@ -45,7 +49,9 @@ export function openNameservers(log: Logger): Nameservers {
       sockets: router.sockets,
       answer: (client, question) => names.answer(tenant, client, question),
       originalDestination: async (protocol, client) => router.originalDestination(protocol, client),
-      upstreams: () => upstreams.list(),
+      upstreams: () => upstreams.current(),
+      outside: fromRouter(namespace),
+      mayAsk: (...asked) => reach.get(namespace)?.(...asked) === true,
       log,
     });
     running.set(namespace, { router, server });
@@ -81,6 +87,8 @@ export function openNameservers(log: Logger): Nameservers {
     },
     serve(routers) {
       wanted = routers;
+      reach.clear();
+      for (const router of routers) reach.set(router.namespace, reachOf(router));
       return turns.next();
     },
     get routers() {

@@ -6,6 +6,7 @@ import http from 'node:http';
 import type {
   ContainerInfo,
   ContainerInspectInfo,
+  NetworkConnectOptions,
   NetworkCreateOptions,
   NetworkInfo,
   NetworkInspectInfo,
@@ -17,10 +18,17 @@ export interface Docker {
   listContainers(options?: { all?: boolean; filters?: Filters }): Promise<ContainerInfo[]>;
   getContainer(id: string): { inspect(): Promise<ContainerInspectInfo>; start(): Promise<void> };
   listNetworks(options?: { filters?: Filters }): Promise<NetworkInspectInfo[]>;
-  getNetwork(id: string): { inspect(): Promise<NetworkInspectInfo>; remove(): Promise<void> };
+  getNetwork(id: string): DockerNetwork;
   createNetwork(options: NetworkCreateOptions): Promise<{ readonly id: string }>;
   /** One JSON object a line, until it is destroyed or Docker ends. */
   getEvents(options: { filters: Filters }): Promise<http.IncomingMessage>;
+}
+
+export interface DockerNetwork {
+  inspect(): Promise<NetworkInspectInfo>;
+  connect(options: NetworkConnectOptions): Promise<void>;
+  disconnect(options: { readonly Container: string; readonly Force?: boolean }): Promise<void>;
+  remove(): Promise<void>;
 }
 
 export type { ContainerInspectInfo, NetworkInfo, NetworkInspectInfo };
@@ -61,6 +69,8 @@ export function openDocker(socketPath: string): Docker {
     listNetworks: (options) => get(`/networks${queryOf(options)}`),
     getNetwork: (id) => ({
       inspect: () => get(`/networks/${id}`),
+      connect: async (options) => void (await act('POST', `/networks/${id}/connect`, options)),
+      disconnect: async (options) => void (await act('POST', `/networks/${id}/disconnect`, options)),
       remove: async () => void (await act('DELETE', `/networks/${id}`)),
     }),
     async createNetwork(options) {

@@ -276,6 +276,59 @@ describe('the offer', () => {
     expect(docker.names()).toEqual(['net1']);
   });
 
+  it('offers anew what was removed as soon as Docker tells, and takes no list for it', async () => {
+    const { offer, docker } = offering(view([network('net1'), network('net2')]));
+    await offer.settled();
+    const { listed } = docker;
+    for (let round = 0; round < 3; round++) {
+      const gone = [...docker.networks.values()];
+      docker.networks.clear();
+      for (const { Id, Name } of gone) offer.removed(Id, Name);
+      await offer.settled();
+      expect(docker.names()).toEqual(['net1', 'net2']);
+    }
+    expect(docker.listed).toBe(listed);
+  });
+
+  it('offers anew what was removed while Docker’s list was on its way', async () => {
+    const { offer, docker } = offering(view([network('net1')]));
+    await offer.settled();
+    const [gone] = docker.networks.values();
+    const list = docker.listNetworks;
+    docker.listNetworks = async () => {
+      docker.listNetworks = list;
+      const old = await list();
+      docker.networks.clear();
+      offer.removed(gone?.Id ?? '', 'net1');
+      return old;
+    };
+    offer.renewed();
+    await offer.settled();
+    await vi.waitFor(() => expect(docker.names()).toEqual(['net1']));
+  });
+
+  it('offers its own as soon as another network of that name is removed', async () => {
+    const docker = fakeDocker([{ Id: 'c', Name: 'net1', Driver: 'bridge', Labels: {} }]);
+    const { offer } = offering(view([network('net1')]), docker);
+    await offer.settled();
+    docker.networks.clear();
+    offer.removed('c', 'net1');
+    await offer.settled();
+    expect([...docker.networks.values()]).toMatchObject([{ Name: 'net1', Driver: DRIVER }]);
+  });
+
+  it('makes nothing again that it has itself withdrawn, when Docker tells of it', async () => {
+    const intent = view([network('net1')]);
+    const { offer, docker } = offering(intent);
+    await offer.settled();
+    intent.networks.set('default:net1', network('net1', { subnet: '20.9.9.0/24' }));
+    offer.changed();
+    await offer.settled();
+    offer.removed('id1', 'net1');
+    await offer.settled();
+    expect([docker.created.length, docker.names()]).toEqual([2, ['net1']]);
+  });
+
   it('leaves networks of others alone, of our driver too', async () => {
     const theirs = [
       { Id: 'a', Name: 'bridge', Driver: 'bridge', Labels: {} },
