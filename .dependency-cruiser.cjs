@@ -32,7 +32,7 @@ module.exports = {
     only(
       'dns-knows-no-kernel',
       '^src/netplugin/dns/',
-      '^src/(model/|client/protocol|netplugin/(dns/|view|state|ready|constants|dataplane/index))',
+      '^src/(model/|client/protocol|netplugin/(dns/|view|state|ready|constants|nameservers/router))',
     ),
     only(
       'dataplane-knows-state',

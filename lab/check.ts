@@ -6,6 +6,7 @@
 import fs from 'node:fs';
 import { parseArgs } from 'node:util';
 import ipaddr from 'ipaddr.js';
+import { namesProcess } from './processes.ts';
 import { run, tryRun } from './shell.ts';
 import { type LabHost, NETMASTER_PORT, onHost, readState, UNDERLAY } from './state.ts';
 
@@ -114,6 +115,8 @@ async function compare(lab: string): Promise<{ differences: string[]; containers
   const places = await compareHosts(lab, state.hosts, rest, differences);
   const live = await rest<Live[]>('/api/v1/hosts/');
   for (const host of state.hosts) {
+    if ((await namesProcess(lab, host.name)) === undefined)
+      differences.push(`${host.name}: no process answers names`);
     await compareGuard(lab, host, places, live, endpoints, differences);
     await compareKernel(lab, host, places, running, declared, differences);
     await compareNames(lab, host, running, shut, differences);

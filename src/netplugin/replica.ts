@@ -34,7 +34,7 @@ const LONGEST_DELAY = 16_000;
 const REGISTRATION = 15_000;
 
 export interface Replica {
-  readonly view: View;
+  readonly view: View & Pick<MutableView, 'contents'>;
   /** Underlay addresses by host, also of hosts that have gone: their containers may run on. */
   readonly lastUnderlays: ReadonlyMap<string, string>;
   /** Of the store that the copy comes from; '' before the first list. */

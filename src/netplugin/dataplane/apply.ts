@@ -13,7 +13,7 @@
  * and two set elements a remote endpoint, one neighbour and one forwarding entry a remote host and network.
  */
 import os from 'node:os';
-import { findByReply, forgetConnections } from '../../linux/conntrack.ts';
+import { forgetConnections } from '../../linux/conntrack.ts';
 import { SyscallError } from '../../linux/libc.ts';
 import {
   type Listener,
@@ -24,9 +24,7 @@ import {
   type Request,
 } from '../../linux/netlink.ts';
 import {
-  bindPort,
   closeNamespace,
-  closeSocket,
   createNamespace,
   deleteNamespace,
   inNamespace,
@@ -35,21 +33,19 @@ import {
   namespaceId,
   namespacePath,
   openNamespace,
-  setReceiveBuffer,
   setSysctl,
 } from '../../linux/netns.ts';
 import { openPacketLog, type PacketLog } from '../../linux/nflog.ts';
 import { type Nft, openNft } from '../../linux/nftables.ts';
 import * as route from '../../linux/route.ts';
-import { isV6 } from '../../model/address.ts';
-import { DENIED_LOG, NAMESERVER, NAMESERVER6 } from '../constants.ts';
+import { DENIED_LOG } from '../constants.ts';
 import type { Exit, HostState, Port, Router } from '../state.ts';
 import { type Entry, listEntries, routerEntries } from './entries.ts';
 import { establishExits, establishGuard, type OpenExits } from './exits.ts';
 import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } from './fastpath.ts';
 import { closeProgram } from './fastprogram.ts';
 import { endedBy } from './forget.ts';
-import type { ApplyReport, NameserverSockets, OriginalDestination } from './index.ts';
+import type { ApplyReport } from './index.ts';
 import { deleteLinks, establishLinks } from './links.ts';
 import {
   deniedPacket,
@@ -107,12 +103,6 @@ export const listRouters = (): string[] => listNamespaces().filter((name) => ROU
 
 export interface Applier {
   apply(state: HostState, options: { verify: boolean }): ApplyReport;
-  openNameserver(namespace: string): NameserverSockets;
-  originalDestination(
-    namespace: string,
-    protocol: 'tcp' | 'udp',
-    client: { address: string; port: number },
-  ): OriginalDestination | undefined;
   /** What policy did since the last call, of each router that has rule sets: two requests and a read each. */
   observe(): Observation[];
   /** What the kernel's sets come to, and which chains are not as they were set up; undefined: no such router. */
@@ -123,9 +113,6 @@ export interface Applier {
   /** Leaves the kernel as it is. */
   close(): void;
 }
-
-/** Bytes for queries that wait: what some containers may send at once (ruleset.ts), some 768 each as the kernel counts. */
-const QUERIES = 4 << 20;
 
 /** Packets of one router that one observation takes; what is more stays for the next. */
 const DENIED_AT_ONCE = 500;
@@ -355,40 +342,6 @@ export function openApplier(): Applier {
 
   return {
     apply,
-    openNameserver(namespace) {
-      return inNamespace(namespacePath(namespace), () => {
-        const fds: number[] = [];
-        const open = (protocol: 'tcp' | 'udp', address: string): number => {
-          const fd = bindPort(protocol, address, 53, { shared: true, nonblocking: true });
-          fds.push(fd);
-          if (protocol === 'udp') setReceiveBuffer(fd, QUERIES);
-          return fd;
-        };
-        try {
-          return {
-            udp4: open('udp', NAMESERVER),
-            udp6: open('udp', NAMESERVER6),
-            tcp4: open('tcp', NAMESERVER),
-            tcp6: open('tcp', NAMESERVER6),
-          };
-        } catch (error) {
-          for (const fd of fds) closeSocket(fd); // it is tried again with each pass
-          throw error;
-        }
-      });
-    },
-    originalDestination(namespace, protocol, client) {
-      const router = routers.get(namespace);
-      if (router === undefined) return undefined;
-      const found = findByReply(router.netfilter, {
-        source: isV6(client.address) ? NAMESERVER6 : NAMESERVER,
-        destination: client.address,
-        protocol: protocol === 'udp' ? 17 : 6,
-        sourcePort: 53,
-        destinationPort: client.port,
-      });
-      return found && { address: found.original.destination, port: found.original.destinationPort };
-    },
     observe() {
       return [...routers.values()].flatMap((open): Observation[] => {
         if ((open.established?.router.ruleSets.length ?? 0) === 0) return [];

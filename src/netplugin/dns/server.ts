@@ -1,5 +1,5 @@
 /**
- * A nameserver on sockets in one router's namespace, in this process's main thread.
+ * A nameserver on sockets in one router's namespace.
  *
  *   query --decide()--> answer of ours: addresses, name, empty, NXDOMAIN
  *                   \-> ask: the server that the container has named, by a socket of the router's; else the host's resolvers
@@ -14,7 +14,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { addressNumber } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
-import type { NameserverSockets, OriginalDestination } from '../dataplane/index.ts';
+import type { NameserverSockets, OriginalDestination } from '../nameservers/router.ts';
 import { type Asking, ask, type Dial, fromHere, openStream, type Resolver, type Stream } from './forward.ts';
 import {
   addressRecord,
