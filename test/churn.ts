@@ -133,7 +133,12 @@ async function prepare(churn: Churn): Promise<void> {
       await act(churn, at, name, group, address(id, i), what);
     }
   }
-  await until('all run', async () => actors().every((name) => starts(churn, name).length > 0));
+  for (const name of actors())
+    await until(`process of ${name}`, async () => starts(churn, name).length > 0).catch(async (error) => {
+      const at = host(Number(name.slice(-1)));
+      const { out, err } = await lab('--name', churn.lab, 'exec', at, '--', 'docker', 'logs', name);
+      throw new Error(`${error.message}: ${out}${err}`);
+    });
 }
 
 export async function endChurn({ lab: name, folder }: Churn): Promise<void> {
@@ -157,7 +162,14 @@ const on = (churn: Churn, at: string, ...command: string[]): Promise<string> =>
 /** Where the churn's folder is for a container's process. */
 const MOUNT = '/mnt';
 /** What a program of this machine needs of it. */
-const MACHINE = ['/lib', '/lib64', '/usr', ROOT].filter((folder) => fs.existsSync(folder));
+const NODE = path.dirname(process.execPath);
+const MACHINE = [
+  '/lib',
+  '/lib64',
+  '/usr',
+  ROOT,
+  ...(/^\/usr\//.test(NODE) || NODE.startsWith(ROOT) ? [] : [NODE]),
+];
 
 /** A container whose process is this machine's Node, in a root of its own. */
 async function act(
@@ -173,7 +185,10 @@ async function act(
     churn,
     at,
     ...['docker', 'run', '-d', `--name=${name}`, `--net=${group}.churn`, `--ip=${ip}`, '--restart=always'],
-    ...MACHINE.flatMap((folder) => ['-v', `${fs.realpathSync(folder)}:/host${folder}:ro`]),
+    ...MACHINE.filter((folder) => fs.existsSync(folder)).flatMap((folder) => [
+      '-v',
+      `${fs.realpathSync(folder)}:/host${folder}:ro`,
+    ]),
     ...['--stop-signal=SIGKILL', '-v', `${churn.folder}:/host${MOUNT}`],
     ...['contiv/lab', 'chroot', '/host', ...node, ...what],
   );
@@ -451,12 +466,14 @@ export function findings(churn: Churn): Findings {
       for (const [i, packet] of packets.entries()) {
         const before = packets[i - 1];
         if (before === undefined) continue;
-        const again = before.run !== packet.run;
-        const missing = again ? STOPPED : packet.sequence - before.sequence - 1;
-        if (missing <= 0 || covers(cut, before.at, packet.at)) continue;
-        if (missing >= STOPPED)
+        // A sender that started anew counts from nothing, and sends when its threads run.
+        const anew = before.run !== packet.run;
+        const from = anew ? packet.run : before.at;
+        const missing = anew ? packet.sequence : packet.sequence - before.sequence - 1;
+        if (covers(cut, from, missing === 0 ? from + 1 : packet.at)) continue;
+        if (anew || missing >= STOPPED)
           stopped.push(
-            `good-${sender % 10} to ${receiver}: ${again ? 'started anew' : `${missing} packets`} from ${before.at.toFixed(0)} to ${packet.at.toFixed(0)}`,
+            `good-${sender % 10} to ${receiver}: ${anew ? 'started anew, ' : ''}${missing} packets from ${from.toFixed(0)} to ${packet.at.toFixed(0)}`,
           );
         else lost += missing;
       }
