@@ -4,16 +4,8 @@
  */
 import { randomInt } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import {
-  type Churn,
-  churnDifferences,
-  endChurn,
-  findings,
-  runChurn,
-  silent,
-  startChurn,
-  story,
-} from './churn.ts';
+import { type Churn, endChurn, runChurn, startChurn, story } from './churn.ts';
+import { churnDifferences, findings, silent } from './churnFindings.ts';
 import { LAB } from './lab.ts';
 
 const SECONDS = Number(process.env.CHURN_SECONDS ?? 60);

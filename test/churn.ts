@@ -8,7 +8,7 @@
  *                                  to port 7003 of flip-(n+1)   allowed while group flip has no policy
  *            safe-n  group shut    flip-n  group flip
  *
- * What arrives is kept with the time that it was sent, on the one clock of the machine, and judged when all is over (findings):
+ * What arrives is kept with the time that it was sent, on the one clock of the machine, and judged when all is over (churnFindings.ts):
  *
  *   forbidden  what was sent after netmaster had said that the receiver's host denies it, and before anyone asked to allow it
  *              again. A host that netmaster named as late, or whose agent was away just then, has made no such promise.
@@ -18,19 +18,17 @@
 import { execFile } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import { FLOWS, now, readSent, type Sent, SIZE, type Stream } from './churnPackets.ts';
+import { FLOWS, now, type Stream } from './churnPackets.ts';
 import { lab, mustLab, until } from './lab.ts';
 
 export const HOSTS = ['node1', 'node2', 'node3'] as const;
-type Host = (typeof HOSTS)[number];
+export type Host = (typeof HOSTS)[number];
 const ROOT = path.dirname(import.meta.dirname);
 
 /** Milliseconds after which what was cut off goes on, a loaded machine granted. */
 const GRACE = 3000;
-/** Packets of an allowed stream in a row, at 50 a second, whose loss is no accident. */
-const STOPPED = 10;
 
-interface Interval {
+export interface Interval {
   readonly from: number;
   /** Infinity until it is over. */
   to: number;
@@ -50,6 +48,9 @@ export interface Churn {
   readonly log: string[];
 }
 
+export const overlaps = (intervals: readonly Interval[], from: number, to: number): boolean =>
+  intervals.some((i) => i.from < to && from < i.to);
+
 /** mulberry32, one for each of those who do something at the same time: none waits for another's draw. */
 function randomOf({ seed }: Churn, who: number): () => number {
   let state = (seed + who * 0x9e3779b9) >>> 0;
@@ -63,13 +64,13 @@ function randomOf({ seed }: Churn, who: number): () => number {
 }
 
 const pause = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms));
-const host = (index: number): Host => HOSTS[index % HOSTS.length] as Host;
+export const host = (index: number): Host => HOSTS[index % HOSTS.length] as Host;
 const address = (role: number, index: number): string => `10.20.${role}.${(index % HOSTS.length) + 1}`;
 const SAFE = 1;
 const FLIP = 2;
-const SENDERS = { good: 3, evil: 4 } as const;
+export const SENDERS = { good: 3, evil: 4 } as const;
 /** What a packet calls its sender. */
-const idOf = (role: number, index: number): number => role * 10 + index;
+export const idOf = (role: number, index: number): number => role * 10 + index;
 
 /** The lab, networks and policy, and all senders and receivers, which run when it returns. */
 export async function startChurn(name: string, seed: number): Promise<Churn> {
@@ -133,7 +134,12 @@ async function prepare(churn: Churn): Promise<void> {
       await act(churn, at, name, group, address(id, i), what);
     }
   }
-  await until('all run', async () => actors().every((name) => starts(churn, name).length > 0));
+  for (const name of actors())
+    await until(`process of ${name}`, async () => starts(churn, name).length > 0).catch(async (error) => {
+      const at = host(Number(name.slice(-1)));
+      const { out, err } = await lab('--name', churn.lab, 'exec', at, '--', 'docker', 'logs', name);
+      throw new Error(`${error.message}: ${out}${err}`);
+    });
 }
 
 export async function endChurn({ lab: name, folder }: Churn): Promise<void> {
@@ -141,7 +147,7 @@ export async function endChurn({ lab: name, folder }: Churn): Promise<void> {
   fs.rmSync(folder, { recursive: true, force: true });
 }
 
-const actors = (): string[] =>
+export const actors = (): string[] =>
   HOSTS.flatMap((_, i) => ['safe', 'flip', 'good', 'evil'].map((r) => `${r}-${i}`));
 
 /** When a container's process has started. */
@@ -157,7 +163,14 @@ const on = (churn: Churn, at: string, ...command: string[]): Promise<string> =>
 /** Where the churn's folder is for a container's process. */
 const MOUNT = '/mnt';
 /** What a program of this machine needs of it. */
-const MACHINE = ['/lib', '/lib64', '/usr', ROOT].filter((folder) => fs.existsSync(folder));
+const NODE = path.dirname(process.execPath);
+const MACHINE = [
+  '/lib',
+  '/lib64',
+  '/usr',
+  ROOT,
+  ...(/^\/usr\//.test(NODE) || NODE.startsWith(ROOT) ? [] : [NODE]),
+];
 
 /** A container whose process is this machine's Node, in a root of its own. */
 async function act(
@@ -173,7 +186,10 @@ async function act(
     churn,
     at,
     ...['docker', 'run', '-d', `--name=${name}`, `--net=${group}.churn`, `--ip=${ip}`, '--restart=always'],
-    ...MACHINE.flatMap((folder) => ['-v', `${fs.realpathSync(folder)}:/host${folder}:ro`]),
+    ...MACHINE.filter((folder) => fs.existsSync(folder)).flatMap((folder) => [
+      '-v',
+      `${fs.realpathSync(folder)}:/host${folder}:ro`,
+    ]),
     ...['--stop-signal=SIGKILL', '-v', `${churn.folder}:/host${MOUNT}`],
     ...['contiv/lab', 'chroot', '/host', ...node, ...what],
   );
@@ -198,7 +214,7 @@ async function during(
   }
 }
 
-/** Waits at most so long, and less: within a churn everything lasts a time of its own. */
+/** A length of time: everything lasts its own. */
 const between = (random: () => number, min: number, max: number): number => min + random() * (max - min);
 
 type Fault = (churn: Churn, at: Host, ms: number) => Promise<void>;
@@ -252,7 +268,7 @@ const killDocker: Fault = (churn, at, ms) =>
     );
   });
 
-/** A container that comes, and goes with one that came before. */
+/** A container that comes, and goes after a while. */
 const come: Fault = async (churn, at, ms) => {
   const name = `comer-${Math.floor(now())}`;
   const group = ms > 2000 ? 'open.churn' : 'shut.churn';
@@ -384,106 +400,4 @@ export function story(churn: Churn): string {
     ...HOSTS.map((h) => `${h} cut off ${times(churn.cut.get(h) ?? [])}`),
     ...actors().map((name) => `${name} started ${starts(churn, name).map((t) => t.toFixed(0))}`),
   ].join('\n');
-}
-
-// ---- what has arrived
-
-const overlaps = (intervals: readonly Interval[], from: number, to: number): boolean =>
-  intervals.some((i) => i.from < to && from < i.to);
-
-/** One interval, or several that touch, contains all of it. */
-function covers(intervals: readonly Interval[], from: number, to: number): boolean {
-  let at = from;
-  for (const i of intervals.toSorted((a, b) => a.from - b.from)) if (i.from <= at && i.to > at) at = i.to;
-  return at >= to;
-}
-
-function arrived({ folder }: Churn, receiver: string): Sent[] {
-  const file = `${folder}/${receiver}.got`;
-  const bytes = fs.existsSync(file) ? fs.readFileSync(file) : Buffer.alloc(0);
-  return Array.from({ length: Math.floor(bytes.length / SIZE) }, (_, i) => readSent(bytes, i * SIZE));
-}
-
-export interface Findings {
-  /** Packets that may not have arrived, by stream and time. */
-  readonly forbidden: string[];
-  /** Allowed streams that stopped without a reason. */
-  readonly stopped: string[];
-  /** Arrived that was allowed; of changing streams, while they were. Each must be more than none, or nothing was tried. */
-  readonly passed: {
-    readonly always: number;
-    readonly tcp: number;
-    readonly byRule: number;
-    readonly byGroup: number;
-  };
-  /** Times of a host in which a changing stream was denied there. */
-  readonly denials: number;
-  /** Single packets of allowed streams that were lost while nothing was wrong. */
-  readonly lost: number;
-}
-
-export function findings(churn: Churn): Findings {
-  const forbidden: string[] = [];
-  const stopped: string[] = [];
-  const passed = { always: 0, tcp: 0, byRule: 0, byGroup: 0 };
-  let lost = 0;
-  const isEvil = (sender: number): boolean => Math.floor(sender / 10) === SENDERS.evil;
-  for (const receiver of actors().filter((name) => /safe|flip/.test(name))) {
-    const all = arrived(churn, receiver);
-    const at = host(Number(receiver.slice(-1)));
-    const isDenied = (p: Sent): boolean =>
-      overlaps(churn.denied.get(p.flow)?.get(at) ?? [], p.at, p.at + 0.001);
-    for (const packet of all) {
-      const { sender, flow } = packet;
-      const from = `evil-${sender % 10} to ${receiver}:${flow} at ${packet.at.toFixed(0)}`;
-      if (flow === FLOWS.always || flow === FLOWS.tcp) {
-        if (isEvil(sender)) forbidden.push(from);
-        else if (flow === FLOWS.tcp) passed.tcp++;
-        else passed.always++;
-      } else if (isDenied(packet)) forbidden.push(from);
-      else if (flow === FLOWS.byRule) passed.byRule++;
-      else passed.byGroup++;
-    }
-    const allowed = all.filter((p) => p.flow === FLOWS.always && !isEvil(p.sender));
-    for (const [sender, packets] of Map.groupBy(allowed, (p) => p.sender)) {
-      const ends = [host(sender % 10), at];
-      const cut = ends.flatMap((h) => churn.cut.get(h) ?? []);
-      for (const [i, packet] of packets.entries()) {
-        const before = packets[i - 1];
-        if (before === undefined) continue;
-        const again = before.run !== packet.run;
-        const missing = again ? STOPPED : packet.sequence - before.sequence - 1;
-        if (missing <= 0 || covers(cut, before.at, packet.at)) continue;
-        if (missing >= STOPPED)
-          stopped.push(
-            `good-${sender % 10} to ${receiver}: ${again ? 'started anew' : `${missing} packets`} from ${before.at.toFixed(0)} to ${packet.at.toFixed(0)}`,
-          );
-        else lost += missing;
-      }
-    }
-  }
-  const denials = [...churn.denied.values()].flatMap((byHost) => [...byHost.values()].flat()).length;
-  return { forbidden, stopped, passed, denials, lost };
-}
-
-/** Streams that do not arrive now: none, once all is over. */
-export async function silent(churn: Churn): Promise<string[]> {
-  const since = now();
-  await pause(2000);
-  return HOSTS.flatMap((_, i) =>
-    [i, i + 1].flatMap((to) => {
-      const receiver = `safe-${to % HOSTS.length}`;
-      const fresh = arrived(churn, receiver).some(
-        (p) => p.at > since && p.sender === idOf(SENDERS.good, i) && p.flow === FLOWS.always,
-      );
-      return fresh ? [] : [`good-${i} to ${receiver}`];
-    }),
-  );
-}
-
-/** What is left of differences after a while, as lab.ts has it for its own lab. */
-export async function churnDifferences({ lab: name }: Churn): Promise<string> {
-  // An address whose release was lost is collected after a minute, the endpoint before it after another.
-  const { status, out } = await lab('--name', name, 'check', '--wait', '180');
-  return status === 0 ? '' : out;
 }
