@@ -96,7 +96,8 @@ export function startTime(pid: number): string | undefined {
   }
 }
 
-export const isRunning = (process: LabProcess): boolean => startTime(process.pid) === process.start;
+export const isRunning = (process: Pick<LabProcess, 'pid' | 'start'>): boolean =>
+  startTime(process.pid) === process.start;
 
 const startingFile = (lab: string): string => path.join(dataFolder(lab), 'starting.json');
 

@@ -20,7 +20,7 @@ fi
 
 if [ "${1:-}" = remove ]; then
   manage disable --now --quiet $services 2>/dev/null || true
-  # Docker's networks and the rules that guard the host outlive netplugin; where containers are left, so do theirs.
+  # Docker's networks, the rules that guard the host and names outlive netplugin; where containers are left, so do theirs.
   [ -n "$root" ] || [ ! -x "$lib/bin/netplugin" ] || "$lib/bin/netplugin" leave || true
   for service in $services; do rm -f "$root/etc/systemd/system/$service.service"; done
   for command in $commands; do rm -f "$root/usr/local/bin/$command"; done
@@ -37,8 +37,9 @@ ROOT=$PWD
 # The old programs stay in their place until the new ones are whole.
 new=$root$lib.new
 rm -rf "$new"
-mkdir -p "$new/bin" "$root/usr/local/bin" "$root/etc/contiv" "$root/etc/systemd/system"
-cp -R dist docs package.json package-lock.json "$new/"
+mkdir -p "$new/bin" "$new/dist" "$root/usr/local/bin" "$root/etc/contiv" "$root/etc/systemd/system"
+cp -R docs package.json package-lock.json "$new/"
+cp dist/*.cjs "$new/dist/"
 for command in $commands .node .bundle; do cp "bin/$command" "$new/bin/"; done
 lab/npm.sh "$new" --omit=dev
 rm -rf "$root$lib.old"

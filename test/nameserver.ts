@@ -5,13 +5,13 @@ import net from 'node:net';
 import packet from 'dns-packet';
 import { pino } from 'pino';
 import { bindPort, closeSocket } from '../src/linux/netns.ts';
-import type { OriginalDestination } from '../src/netplugin/dataplane/index.ts';
 import { fromHere } from '../src/netplugin/dns/forward.ts';
 import { framed } from '../src/netplugin/dns/message.ts';
 import type { NameAnswer, Question } from '../src/netplugin/dns/names.ts';
 import type { MayAsk } from '../src/netplugin/dns/reach.ts';
 import { startNameserver } from '../src/netplugin/dns/server.ts';
 import type { Patience, Upstream } from '../src/netplugin/dns/upstreams.ts';
+import type { OriginalDestination } from '../src/netplugin/nameservers/router.ts';
 
 export const ends: (() => Promise<unknown> | unknown)[] = [];
 /** Of what a test has begun. */

@@ -150,6 +150,7 @@ export function setSysctl(name: string, value: string): boolean {
 
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
+const SO_REUSEPORT = 15;
 const SO_RCVBUFFORCE = 33;
 const SOL_IP = 0;
 const IP_FREEBIND = 15;
@@ -168,7 +169,8 @@ function socketAddress(address: string, port: number): Buffer {
 
 /**
  * A socket bound in the thread's current namespace; answers its file descriptor, which the caller closes. Not
- * listening. `shared` sets SO_REUSEADDR; `both`: at `::`, of IPv4 too. Errors: EADDRINUSE, EADDRNOTAVAIL.
+ * listening. `shared`: also where another has the port and shares it; of UDP sockets the last one gets what comes, of TCP sockets
+ * that listen either. `both`: at `::`, of IPv4 too. Errors: EADDRINUSE, EADDRNOTAVAIL.
  */
 export function bindPort(
   protocol: 'tcp' | 'udp' | 'sctp',
@@ -185,6 +187,7 @@ export function bindPort(
   const fd = libc.socket(domain, type, protocol === 'sctp' ? 132 : 0);
   try {
     if (shared) libc.setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (shared && stream) libc.setOption(fd, SOL_SOCKET, SO_REUSEPORT, 1); // UDP's would be dealt out among all (socket(7))
     libc.setOption(fd, SOL_IP, IP_FREEBIND, 1);
     if (domain === libc.AF_INET6) libc.setOption(fd, SOL_IPV6, IPV6_V6ONLY, both ? 0 : 1);
     const bytes = socketAddress(address, port);

@@ -96,7 +96,7 @@ const options = (() => {
   }
 })();
 
-if (options !== undefined) {
+async function run(options: Options): Promise<void> {
   const log = pino({ name: 'netmaster', level: options.level, base: {} }, pino.destination(2));
   try {
     const store = await openStore(options.store, (line) => log.warn(line));
@@ -165,3 +165,5 @@ if (options !== undefined) {
     process.exit(3);
   }
 }
+
+if (options !== undefined) void run(options);

@@ -20,8 +20,6 @@ export function parseStoreKey(text: string): { kind: string; key: string } {
 
 /** Kinds that no agent needs to see. */
 const PRIVATE = new Set(['address', 'cursor', 'tag', 'name', 'subnets', 'guard', 'ended']);
-/** Changes that a watcher can resume over. */
-const HISTORY = 10_000;
 
 export interface Stored<T = unknown> {
   readonly object: T;
@@ -32,7 +30,7 @@ export interface VisibleBatch {
   readonly revision: number;
   readonly changes: readonly WatchedObject[];
   /** The NDJSON line, made once for all watchers. */
-  readonly line: string;
+  readonly line: Buffer;
 }
 
 /** Keys of the objects that refer to something, by how they do. */
@@ -62,8 +60,6 @@ export interface Mirror extends View {
   seen(revision: number): Promise<void>;
   /** Called after each change, in order. */
   onChange(listener: (batch: VisibleBatch) => void): () => void;
-  /** Changes after a revision; undefined where they are not kept. */
-  since(revision: number): readonly VisibleBatch[] | undefined;
   close(): Promise<void>;
 }
 
@@ -82,8 +78,6 @@ export async function openMirror(store: Store): Promise<Mirror> {
   const tables = openTables();
   const listeners = new Set<(batch: VisibleBatch) => void>();
   const waiters = new Set<{ revision: number; done(): void }>();
-  const history: VisibleBatch[] = [];
-  let historyFrom = 0;
   let revision = 0;
 
   function put(storeKeyText: string, value: unknown, at: number): WatchedObject {
@@ -95,7 +89,6 @@ export async function openMirror(store: Store): Promise<Mirror> {
   const initial = await store.list(ROOT);
   for (const entry of initial.entries) put(entry.key, entry.value, entry.revision);
   revision = initial.revision;
-  historyFrom = revision;
 
   const stop = new AbortController();
   const following = (async () => {
@@ -105,13 +98,8 @@ export async function openMirror(store: Store): Promise<Mirror> {
         .filter((change) => !PRIVATE.has(change.kind));
       revision = batch.revision;
       if (changes.length > 0) {
-        const line = `${JSON.stringify({ type: 'change', revision, changes })}\n`;
+        const line = Buffer.from(`${JSON.stringify({ type: 'change', revision, changes })}\n`);
         const visible: VisibleBatch = { revision, changes, line };
-        history.push(visible);
-        if (history.length > 2 * HISTORY) {
-          history.splice(0, history.length - HISTORY);
-          historyFrom = (history[0]?.revision ?? revision) - 1;
-        }
         for (const listener of listeners) listener(visible);
       }
       for (const waiter of waiters)
@@ -136,10 +124,6 @@ export async function openMirror(store: Store): Promise<Mirror> {
     onChange(listener) {
       listeners.add(listener);
       return () => listeners.delete(listener);
-    },
-    since(after) {
-      if (after < historyFrom || after > revision) return undefined;
-      return history.filter((batch) => batch.revision > after);
     },
     async close() {
       stop.abort();

@@ -4,12 +4,13 @@
  *   netmaster --watch--> replica --+
  *                                  +--> compile --HostState--> data plane --> kernel
  *   Docker --endpoints--> attachments -+
- *                                  +--> names --> one nameserver a router
+ *                                  +--> names --> a process that outlives this one --> one nameserver a router
  *   netmaster <--registration, endpoints, applied revision-- intent
  *   netmaster <--hits of rules, denied flows-- flows <-- kernel
  */
 import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
+import path from 'node:path';
 import type { Logger } from 'pino';
 import { connect } from '../client/client.ts';
 import type { WatchedObject } from '../client/protocol.ts';
@@ -49,7 +50,6 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const client = connect({ urls: options.netmasters, timeoutMs: ANSWER });
   const attachments = openAttachments(options.stateDir, options.transitPairs);
   const dataplane = startDataplane();
-  const names = startNames({ dataplane, log });
   const run = randomUUID();
   const intent = startIntent(
     client,
@@ -92,17 +92,24 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     // Live, and to be waited for: what it lacks may come with the next write.
     waiting: (store) => intent.applied({ store, revision: 0 }),
     changed(objects: readonly WatchedObject[], listed: boolean) {
-      names.update(replica.view, objects);
+      names.update(objects);
       if (listed) endpoints.reconcile();
       soon();
       if (objects.some((o) => o.kind === 'network' || o.kind === 'endpointGroup')) docker?.intentChanged();
     },
   });
-  names.update(replica.view, undefined);
+  const names = startNames({
+    folder: path.dirname(options.controlSocket),
+    host: options.host,
+    logLevel: options.logLevel,
+    log,
+    known: () => (replica.store === '' ? undefined : replica.view.contents()),
+  });
 
   const metrics = openMetrics(
     () => attachments.all.size,
     () => replica.revision,
+    () => names.health,
   );
   const converging = startConverging({
     dataplane,
@@ -127,12 +134,12 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       return state;
     },
     done(applied, report) {
-      void names.serve(applied.routers, report.created);
+      const served = names.serve(applied.routers);
       const at = compiledAt;
       // With a list, what runs here is told first: its addresses must not be given to others.
       if (replica.live && report.complete) {
         replica.keep();
-        void Promise.all([docker?.settled(), endpoints.reconciled()]).then(() => intent.applied(at));
+        void Promise.all([served, docker?.settled(), endpoints.reconciled()]).then(() => intent.applied(at));
       }
       for (const endpoint of report.lost) {
         log.info(
@@ -179,6 +186,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     registered: () => intent.registered,
   });
   soon();
+  await names.started;
   log.info({ underlay: underlay.now, attached: attachments.all.size }, 'netplugin is ready');
 
   return {
@@ -192,7 +200,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       replica.close();
       intent.close();
       await converging.close();
-      await names.close();
+      names.close();
       await dataplane.close();
       client.close();
     },

@@ -15,6 +15,7 @@ const REPORT: ApplyReport = {
   repaired: [],
   lost: [],
   created: [],
+  awaited: false,
   complete: true,
   failed: [],
 };

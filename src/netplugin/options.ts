@@ -22,7 +22,7 @@ export interface Options {
 }
 
 /** What `netplugin leave` needs of them. */
-export interface LeaveOptions extends Pick<Options, 'dockerSocket' | 'pluginSocket'> {
+export interface LeaveOptions extends Pick<Options, 'dockerSocket' | 'pluginSocket' | 'controlSocket'> {
   readonly leave: true;
 }
 
@@ -32,7 +32,7 @@ Usage: netplugin --netmaster URL[,URL...] --underlay ADDRESS|INTERFACE [flags]
        netplugin leave [flags]
 
 leave: where netplugin has been stopped for good, Docker forgets its networks, and the table of nftables that guards this
-host goes; refused while containers are on the networks
+host goes, as do names; refused while containers are on the networks
 
   --netmaster URL[,URL...]     where netmaster answers, e.g. http://10.0.0.1:9999
   --underlay ADDRESS|INTERFACE this host's address towards the other hosts
@@ -87,6 +87,7 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
   const sockets = {
     dockerSocket: values['docker-socket'] ?? '/run/docker.sock',
     pluginSocket: values['plugin-socket'] ?? '/run/docker/plugins/netplugin.sock',
+    controlSocket: values['control-socket'] ?? '/run/contiv/netplugin.sock',
   };
   if (leave) return { leave, ...sockets };
   if (values.netmaster === undefined)
@@ -115,7 +116,6 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
     host,
     stateDir: values['state-dir'] ?? '/var/lib/contiv',
     ...sockets,
-    controlSocket: values['control-socket'] ?? '/run/contiv/netplugin.sock',
     transit,
     transitPairs: 2 ** (31 - range.length),
     transit6,

@@ -19,8 +19,6 @@ import { isolate, sh } from '../../../test/isolation.ts';
 import { listConnections } from '../../linux/conntrack.ts';
 import { NETLINK_NETFILTER, openNetlink } from '../../linux/netlink.ts';
 import {
-  bindPort,
-  closeSocket,
   createNamespace,
   getSysctl,
   inNamespace,
@@ -30,7 +28,7 @@ import {
   setSysctl,
 } from '../../linux/netns.ts';
 import { exitDevice, vtepLinkLocal, vtepMac } from '../compile/names.ts';
-import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
+import { NAMESERVER } from '../constants.ts';
 import type { HostState, Passage } from '../state.ts';
 import { openApplier } from './apply.ts';
 
@@ -90,28 +88,6 @@ describe('a router', () => {
     expect(ping('20.1.1.2', '20.1.1.3')).toMatch(/ttl=64/);
     inNamespace(namespacePath('box2'), () => sh('ip addr add 20.1.1.77/32 dev eth0'));
     expect(ping('20.1.1.77', '20.1.1.3')).toContain('0 packets received');
-  });
-
-  it("has nameserver sockets that are bound there, and not in the host's namespace", () => {
-    const applier = openApplier();
-    applied(applier, state({}));
-    const sockets = applier.openNameserver('contiv-default');
-    try {
-      expect(inRouter('ss -lun')).toContain(`${NAMESERVER}:53`);
-      expect(sh('ss -lun')).not.toContain(':53 ');
-    } finally {
-      for (const fd of Object.values(sockets)) closeSocket(fd);
-    }
-  });
-
-  it('leaves no socket open where it cannot have all of a nameserver', () => {
-    const applier = openApplier();
-    applied(applier, state({}));
-    const taken = inNamespace(namespacePath('contiv-default'), () => bindPort('tcp', NAMESERVER6, 53));
-    const open = fs.readdirSync('/proc/self/fd').length;
-    expect(() => applier.openNameserver('contiv-default')).toThrow('EADDRINUSE');
-    expect(fs.readdirSync('/proc/self/fd')).toHaveLength(open);
-    closeSocket(taken);
   });
 });
 

@@ -13,7 +13,7 @@
  * and two set elements a remote endpoint, one neighbour and one forwarding entry a remote host and network.
  */
 import os from 'node:os';
-import { findByReply, forgetConnections } from '../../linux/conntrack.ts';
+import { forgetConnections } from '../../linux/conntrack.ts';
 import { SyscallError } from '../../linux/libc.ts';
 import {
   type Listener,
@@ -24,9 +24,7 @@ import {
   type Request,
 } from '../../linux/netlink.ts';
 import {
-  bindPort,
   closeNamespace,
-  closeSocket,
   createNamespace,
   deleteNamespace,
   inNamespace,
@@ -35,21 +33,19 @@ import {
   namespaceId,
   namespacePath,
   openNamespace,
-  setReceiveBuffer,
   setSysctl,
 } from '../../linux/netns.ts';
 import { openPacketLog, type PacketLog } from '../../linux/nflog.ts';
 import { type Nft, openNft } from '../../linux/nftables.ts';
 import * as route from '../../linux/route.ts';
-import { isV6 } from '../../model/address.ts';
-import { DENIED_LOG, NAMESERVER, NAMESERVER6 } from '../constants.ts';
+import { DENIED_LOG } from '../constants.ts';
 import type { Exit, HostState, Port, Router } from '../state.ts';
 import { type Entry, listEntries, routerEntries } from './entries.ts';
 import { establishExits, establishGuard, type OpenExits } from './exits.ts';
 import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } from './fastpath.ts';
 import { closeProgram } from './fastprogram.ts';
 import { endedBy } from './forget.ts';
-import type { ApplyReport, NameserverSockets, OriginalDestination } from './index.ts';
+import type { ApplyReport } from './index.ts';
 import { deleteLinks, establishLinks } from './links.ts';
 import {
   deniedPacket,
@@ -63,6 +59,7 @@ import { changedParts, sameParts } from './parts.ts';
 import { message, type Pass, send } from './pass.ts';
 import { routerTable } from './ruleset.ts';
 import { openSandboxes } from './sandboxes.ts';
+import { CONNTRACK, conntrackTable, establishSettings, ROUTER } from './settings.ts';
 import { establishLimits } from './shape.ts';
 import { changedChains, establishTable, type OpenTable } from './tables.ts';
 
@@ -106,12 +103,6 @@ export const listRouters = (): string[] => listNamespaces().filter((name) => ROU
 
 export interface Applier {
   apply(state: HostState, options: { verify: boolean }): ApplyReport;
-  openNameserver(namespace: string): NameserverSockets;
-  originalDestination(
-    namespace: string,
-    protocol: 'tcp' | 'udp',
-    client: { address: string; port: number },
-  ): OriginalDestination | undefined;
   /** What policy did since the last call, of each router that has rule sets: two requests and a read each. */
   observe(): Observation[];
   /** What the kernel's sets come to, and which chains are not as they were set up; undefined: no such router. */
@@ -123,28 +114,8 @@ export interface Applier {
   close(): void;
 }
 
-/** Bytes for queries that wait: what some containers may send at once (ruleset.ts), some 768 each as the kernel counts. */
-const QUERIES = 4 << 20;
-
 /** Packets of one router that one observation takes; what is more stays for the next. */
 const DENIED_AT_ONCE = 500;
-
-/** Before any device is there: defaults are inherited when one is made. */
-const SETTINGS: Readonly<Record<string, string>> = {
-  'net/ipv4/ip_forward': '1',
-  'net/ipv4/conf/all/rp_filter': '0',
-  'net/ipv4/conf/default/rp_filter': '0',
-  'net/ipv4/conf/all/accept_local': '1',
-  'net/ipv4/conf/all/send_redirects': '0',
-  'net/ipv4/conf/default/send_redirects': '0',
-  'net/ipv4/icmp_ratelimit': '0',
-  'net/ipv6/conf/all/forwarding': '1',
-  'net/ipv6/conf/default/forwarding': '1',
-  'net/ipv6/conf/all/accept_ra': '0',
-  'net/ipv6/conf/default/accept_ra': '0',
-  'net/ipv6/conf/default/accept_dad': '0',
-  'net/ipv6/conf/default/dad_transmits': '0',
-};
 
 /** Of the thread's current namespace, which is the host's. */
 export function openApplier(): Applier {
@@ -157,6 +128,8 @@ export function openApplier(): Applier {
   const routers = new Map<string, OpenRouter>();
   const sandboxes = openSandboxes();
   let first = true;
+  /** Places in a table of conntrack: of all namespaces alike. */
+  let connections: number | undefined;
   let fastPaths: 'untried' | 'some' | 'none' = 'untried';
 
   function openRouter(name: string, pass: Pass): OpenRouter {
@@ -180,7 +153,7 @@ export function openApplier(): Applier {
       pass.writes++;
     }
     const opened = inNamespace(file, (): OpenRouter => {
-      for (const [key, value] of Object.entries(SETTINGS)) if (setSysctl(key, value)) pass.writes++;
+      establishSettings(ROUTER, name, false, pass);
       const listener = openListener();
       const netlink = openNetlink();
       const loopback = route.listLinks(netlink).find((l) => l.name === 'lo');
@@ -227,8 +200,12 @@ export function openApplier(): Applier {
     const open = openRouter(router.namespace, pass);
     if (router.ruleSets.length > 0) openLog(open);
     // Rules first: a device that appears is never without its guard.
-    establishTable(open.table, routerTable(router, exit), router.namespace, pass);
+    establishTable(open.table, routerTable(router, exit, connections), router.namespace, pass);
     const before = open.established;
+    if (before === undefined || pass.verify)
+      inNamespace(`/proc/self/fd/${open.fd}`, () => {
+        establishSettings({ ...ROUTER, ...CONNTRACK }, router.namespace, before !== undefined, pass);
+      });
     let links = before?.links ?? [];
     let read = before === undefined || !before.complete || (pass.verify && mustRead(open));
     if (pass.verify || read || before === undefined || linksDiffer(before, router, exit)) {
@@ -242,6 +219,7 @@ export function openApplier(): Applier {
           hostNamespace,
           before: before && new Set(before.links.map((l) => l.name)),
           former: before?.router,
+          read,
         },
         pass,
       );
@@ -341,8 +319,10 @@ export function openApplier(): Applier {
       lost: [],
       failed: [],
       created: [],
+      awaited: false,
     };
-    attempt('host', () => establishGuard(exits, state, pass), pass);
+    if (pass.verify || connections === undefined) connections = conntrackTable();
+    attempt('host', () => establishGuard(exits, state, connections, pass), pass);
     const exitOf = new Map(state.exits.map((e) => [e.namespace, e]));
     for (const router of state.routers) {
       const { namespace, ports } = router;
@@ -354,48 +334,14 @@ export function openApplier(): Applier {
     for (const name of new Set([...routers.keys(), ...(pass.verify ? listRouters() : [])]))
       if (!wanted.has(name)) attempt(name, () => removeRouter(name, pass), pass);
     const all = state.routers.flatMap((r) => r.ports);
-    attempt('host', () => establishExits(exits, state, pass), pass, all);
-    sandboxes.retain(all);
+    attempt('host', () => establishExits(exits, state, connections, pass), pass, all);
+    pass.awaited = sandboxes.retain(all);
     first = false;
     return pass;
   }
 
   return {
     apply,
-    openNameserver(namespace) {
-      return inNamespace(namespacePath(namespace), () => {
-        const fds: number[] = [];
-        const open = (protocol: 'tcp' | 'udp', address: string): number => {
-          const fd = bindPort(protocol, address, 53, { shared: true, nonblocking: true });
-          fds.push(fd);
-          if (protocol === 'udp') setReceiveBuffer(fd, QUERIES);
-          return fd;
-        };
-        try {
-          return {
-            udp4: open('udp', NAMESERVER),
-            udp6: open('udp', NAMESERVER6),
-            tcp4: open('tcp', NAMESERVER),
-            tcp6: open('tcp', NAMESERVER6),
-          };
-        } catch (error) {
-          for (const fd of fds) closeSocket(fd); // it is tried again with each pass
-          throw error;
-        }
-      });
-    },
-    originalDestination(namespace, protocol, client) {
-      const router = routers.get(namespace);
-      if (router === undefined) return undefined;
-      const found = findByReply(router.netfilter, {
-        source: isV6(client.address) ? NAMESERVER6 : NAMESERVER,
-        destination: client.address,
-        protocol: protocol === 'udp' ? 17 : 6,
-        sourcePort: 53,
-        destinationPort: client.port,
-      });
-      return found && { address: found.original.destination, port: found.original.destinationPort };
-    },
     observe() {
       return [...routers.values()].flatMap((open): Observation[] => {
         if ((open.established?.router.ruleSets.length ?? 0) === 0) return [];

@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import { afterEach, beforeAll, expect, it } from 'vitest';
 import { clean, inRouter, MAP, NOTHING, port, state } from '../../../test/hostState.ts';
 import { isolate } from '../../../test/isolation.ts';
-import { closeSocket, listNamespaces } from '../../linux/netns.ts';
+import { listNamespaces } from '../../linux/netns.ts';
 import type { RuleSet } from '../state.ts';
 import { startDataplane } from './index.ts';
 
@@ -44,18 +44,6 @@ it('closing leaves alone what others have opened since', async () => {
     expect(() => fs.fstatSync(fd)).not.toThrow();
     fs.closeSync(fd);
   }
-});
-
-it('a call that fails is refused with its reason, and the next is answered', async () => {
-  const dataplane = startDataplane();
-  await expect(dataplane.openNameserver('contiv-nowhere')).rejects.toThrow(/contiv-nowhere: ENOENT/);
-  await dataplane.apply(state({}));
-  const sockets = await dataplane.openNameserver('contiv-default');
-  for (const fd of Object.values(sockets)) closeSocket(fd);
-  const client = { address: '20.1.1.2', port: 4711 };
-  expect(await dataplane.originalDestination('contiv-default', 'udp', client)).toBeUndefined();
-  expect(await dataplane.originalDestination('contiv-nowhere', 'udp', client)).toBeUndefined();
-  await dataplane.close();
 });
 
 it('closing leaves the denied packets to the next, and nothing open in routers', async () => {

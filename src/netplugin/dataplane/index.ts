@@ -4,8 +4,8 @@
  *   HostState --> apply.ts --> linux/ --> kernel
  *
  * A pass does not wait for anything but the kernel, and nothing else of the agent runs meanwhile: some milliseconds, and most of
- * a second where a host with 10,000 endpoints and rules meets an empty kernel. What cannot wait for it, names, is in a process
- * of its own.
+ * a second where a host with 10,000 endpoints and rules meets an empty kernel. What cannot wait for it, names, is a process
+ * of its own (nameservers/).
  */
 import { type Spent, startClock } from '../clock.ts';
 import type { HostState } from '../state.ts';
@@ -29,27 +29,14 @@ export interface ApplyReport {
   readonly created: readonly string[];
   /** False where a router's part, or the host's, stopped in the middle: what is new in it may not hold. */
   readonly complete: boolean;
+  /** Containers' ends are about to be moved into their containers: another pass soon finds them there. */
+  readonly awaited: boolean;
   /** What could not be established, one plain line each; the rest was. */
   readonly failed: readonly { readonly endpoint?: string; readonly message: string }[];
 }
 
 /** With what it took. */
 export interface TimedReport extends ApplyReport, Spent {}
-
-/** Listening sockets in a router's namespace, as file descriptors of this process. */
-export interface NameserverSockets {
-  readonly udp4: number;
-  readonly udp6: number;
-  /** Bound, not yet listening. */
-  readonly tcp4: number;
-  readonly tcp6: number;
-}
-
-/** Where a query that the router led to our nameserver was going. */
-export interface OriginalDestination {
-  readonly address: string;
-  readonly port: number;
-}
 
 export interface Dataplane {
   /**
@@ -62,14 +49,6 @@ export interface Dataplane {
    * Answers what somebody had taken out of it, one line each. Runs several programs: no apply waits for it.
    */
   admit(wanted: boolean): Promise<readonly string[]>;
-  /** Sockets on port 53 of the nameserver's addresses in a router that is established. */
-  openNameserver(namespace: string): Promise<NameserverSockets>;
-  /** Asks conntrack where a UDP or TCP query from `client` was sent before it was redirected; undefined: unknown. */
-  originalDestination(
-    namespace: string,
-    protocol: 'tcp' | 'udp',
-    client: { address: string; port: number },
-  ): Promise<OriginalDestination | undefined>;
   /** What policy did since the last call, of each router that has rule sets. */
   observe(): Promise<readonly Observation[]>;
   /**
@@ -96,9 +75,6 @@ export function startDataplane(): Dataplane {
       return { ...report, ...clock() };
     },
     admit: admitForwarding,
-    openNameserver: async (namespace) => applier.openNameserver(namespace),
-    originalDestination: async (namespace, protocol, client) =>
-      applier.originalDestination(namespace, protocol, client),
     observe: async () => applier.observe(),
     lookUp: async (namespace, question) => applier.lookUp(namespace, question),
     async close() {

@@ -38,7 +38,7 @@ interface Members {
 }
 
 /** Kinds that names follow from. */
-const NAMED: ReadonlySet<string> = new Set([
+export const NAMED: ReadonlySet<string> = new Set([
   'tenant',
   'network',
   'endpointGroup',

@@ -1,5 +1,5 @@
 /**
- * A nameserver on sockets in one router's namespace, in this process's main thread.
+ * A nameserver on sockets in one router's namespace.
  *
  *   query --decide()--> answer of ours: addresses, name, empty, NXDOMAIN
  *                   \-> ask: the server that the container has named, by a socket of the router's; else the host's resolvers
@@ -14,7 +14,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { addressNumber } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
-import type { NameserverSockets, OriginalDestination } from '../dataplane/index.ts';
+import type { NameserverSockets, OriginalDestination } from '../nameservers/router.ts';
 import { type Asking, ask, type Dial, fromHere, openStream, type Resolver, type Stream } from './forward.ts';
 import {
   addressRecord,
@@ -153,7 +153,8 @@ export function startNameserver(options: NameserverOptions): Nameserver {
 
   /** The server that a query was sent to, where that was somebody else's address; undefined: it was sent to us. */
   async function named(client: Client): Promise<OriginalDestination | undefined> {
-    const to = await options.originalDestination(client.protocol, client);
+    // While the thread that owns the kernel is begun anew, it is not known: names go on by the host's resolvers.
+    const to = await options.originalDestination(client.protocol, client).catch(() => undefined);
     return to === undefined || isOurs(to.address) ? undefined : to;
   }
 

@@ -3,10 +3,10 @@ import { once } from 'node:events';
 import net from 'node:net';
 import packet from 'dns-packet';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { isolate, sh } from '../../test/isolation.ts';
-import { bindPort, createNamespace, deleteNamespace, inNamespace, namespacePath } from '../linux/netns.ts';
-import { ask } from './dns/forward.ts';
-import { framed } from './dns/message.ts';
+import { isolate, sh } from '../../../test/isolation.ts';
+import { bindPort, createNamespace, deleteNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
+import { ask } from '../dns/forward.ts';
+import { framed } from '../dns/message.ts';
 import { fromRouter } from './outside.ts';
 
 const ROUTER = 'contiv-t-outside';

@@ -5,9 +5,9 @@
  */
 import dgram from 'node:dgram';
 import net from 'node:net';
-import { beginConnection, bindPort, inNamespace, namespacePath } from '../linux/netns.ts';
-import { isV6 } from '../model/address.ts';
-import type { Dial } from './dns/forward.ts';
+import { beginConnection, bindPort, inNamespace, namespacePath } from '../../linux/netns.ts';
+import { isV6 } from '../../model/address.ts';
+import type { Dial } from '../dns/forward.ts';
 
 export const fromRouter = (namespace: string): Dial => ({
   udp({ address }) {

@@ -3,7 +3,8 @@ import { afterEach, beforeAll, expect, it, vi } from 'vitest';
 import { applied, clean, inRouter, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { bindPort, closeSocket, createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
-import { openApplier } from './apply.ts';
+import { openApplier } from '../dataplane/apply.ts';
+import { openRouter } from './router.ts';
 
 beforeAll(isolate);
 afterEach(clean);
@@ -27,7 +28,7 @@ const send = (socket: dgram.Socket, text: string): Promise<void> =>
 it('a container that asks its nameserver without end loses its own queries, not those of others', async () => {
   const applier = openApplier();
   applied(applier, state({ ports: [port(2), port(3)] }));
-  const { udp4, ...others } = applier.openNameserver('contiv-default');
+  const { udp4, ...others } = openRouter('contiv-default').sockets;
   for (const fd of Object.values(others)) closeSocket(fd);
   const [greedy, modest] = [container(2), container(3)];
   const FLOOD = 20_000;
