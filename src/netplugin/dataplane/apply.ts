@@ -445,13 +445,14 @@ function establishEntries(
   }
   // What replaces another is added first: removing first would open a gap. Then it must not be removed by its place.
   const replaced = new Set(additions.map((entry) => entry.place));
+  const kept = new Set(additions.map((entry) => entry.foundBy));
   const request = (entry: Entry, make: (device: number) => Request): Request[] => {
     const device = entry.device === '' ? 0 : indices.get(entry.device);
     return device === undefined ? [] : [make(device)];
   };
   const adding = additions.flatMap((entry) => request(entry, entry.add));
   const removing = removals
-    .filter((entry) => entry.exact || !replaced.has(entry.place))
+    .filter((entry) => (entry.exact && !kept.has(entry.foundBy)) || !replaced.has(entry.place))
     .flatMap((entry) => request(entry, entry.remove));
   send(open.netlink, adding, pass, open.name);
   // With a device or a route that was replaced its entries are gone already.

@@ -28,8 +28,10 @@ export interface Entry {
   readonly text: string;
   /** Entries of the same place replace each other in the kernel. */
   readonly place: string;
-  /** Removing it leaves another entry of the same place alone. */
+  /** Removing it leaves another entry of the same place alone, unless the kernel takes that for the same. */
   readonly exact: boolean;
+  /** What the kernel finds it by: a route that is to go may be one of any MTU (net/ipv4/fib_semantics.c, fib_metrics_match). */
+  readonly foundBy: string;
   /** Of a route to one address: that address; else ''. */
   readonly endpoint: string;
   /** Name of the device; '' where it has none. */
@@ -48,6 +50,7 @@ function addressEntry(device: string, address: string, length: number): Entry {
     text,
     place: text,
     exact: true,
+    foundBy: text,
     endpoint: '',
     device,
     add: (index) => route.addAddress(at(index)),
@@ -58,10 +61,12 @@ function addressEntry(device: string, address: string, length: number): Entry {
 function routeEntry(given: Omit<route.Route, 'device'>, device: string): Entry {
   const [address = '', length] = given.destination.split('/');
   const at = (index: number): route.Route => (device === '' ? given : { ...given, device: index });
+  const path = `route ${given.type} ${given.destination} via ${given.via ?? '-'} dev ${device}`;
   return {
-    text: `route ${given.type} ${given.destination} via ${given.via ?? '-'} dev ${device}${given.mtu === undefined ? '' : ` mtu ${given.mtu}`}`,
+    text: given.mtu === undefined ? path : `${path} mtu ${given.mtu}`,
     place: `route ${given.destination}`,
     exact: true,
+    foundBy: path,
     endpoint: given.type === 'unicast' && length === `${bits(address)}` ? address : '',
     device,
     add: (index) => route.addRoute(at(index)),
@@ -71,10 +76,12 @@ function routeEntry(given: Omit<route.Route, 'device'>, device: string): Entry {
 
 function neighbourEntry(device: string, address: string, mac: string): Entry {
   const at = (index: number): route.Neighbour => ({ device: index, address, mac, state: 'permanent' });
+  const text = `neighbour ${address} lladdr ${mac} dev ${device}`;
   return {
-    text: `neighbour ${address} lladdr ${mac} dev ${device}`,
+    text,
     place: `neighbour ${address} dev ${device}`,
     exact: false,
+    foundBy: text,
     endpoint: '',
     device,
     add: (index) => route.addNeighbour(at(index)),
@@ -89,6 +96,7 @@ function forwardingEntry(device: string, mac: string, destination: string): Entr
     text,
     place: text,
     exact: true,
+    foundBy: text,
     endpoint: '',
     device,
     add: (index) => route.addForwarding(at(index)),

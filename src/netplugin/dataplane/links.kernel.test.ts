@@ -35,6 +35,7 @@ it('a tunnel takes another address in place: what leads to it stays, and no repa
       inRouter(`ip route; ip -6 route; ip neigh show nud permanent; bridge fdb show dev ${vx}; ip -o link`),
       /link\/ether \S+/g,
       / qdisc .*/g,
+      / linkdown/g,
     );
   const before = entries();
   const there = moved({ local: '192.0.2.77', mtu: 1450 }, ports);
@@ -102,6 +103,8 @@ it('what is too large for a host that takes less is refused by the router, which
       hosts: r.hosts.map((h) => ({ ...h, ...(mtu && { mtu }) })),
     })),
   });
+  applied(applier, less());
+  expect(inRouter('ip route show 20.1.1.9')).toMatch(/dev vx\d+ proto 199 onlink\s*$/);
   applied(applier, less(1350));
   createNamespace('box2');
   sh(`ip link set ${port(2).peer} netns box2 name eth0`);
@@ -116,5 +119,8 @@ it('what is too large for a host that takes less is refused by the router, which
   expect(inRouter('ip route show 20.1.1.9')).toContain('mtu 1350');
   expect(applied(applier, less(1350), true)).toMatchObject({ writes: 0, repaired: [] });
   expect(applied(applier, less()).repaired).toEqual([]);
-  expect(inRouter('ip route show 20.1.1.9')).not.toContain('mtu');
+  expect(inRouter('ip route show 20.1.1.9')).toMatch(/dev vx\d+ proto 199 onlink\s*$/);
+  applied(applier, less(1300));
+  expect(applied(applier, less(1400), true).repaired).toEqual([]);
+  expect(inRouter('ip route show 20.1.1.9')).toContain('mtu 1400');
 });
