@@ -50,4 +50,4 @@ docs: setup
 
 clean:
 	-bin/lab down
-	rm -rf node_modules
+	rm -rf node_modules dist

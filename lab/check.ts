@@ -7,7 +7,7 @@ import fs from 'node:fs';
 import { parseArgs } from 'node:util';
 import ipaddr from 'ipaddr.js';
 import { run, tryRun } from './shell.ts';
-import { type LabHost, NETMASTER_PORT, onHost, readState } from './state.ts';
+import { type LabHost, NETMASTER_PORT, onHost, readState, UNDERLAY } from './state.ts';
 
 /** A container's attachment as Docker has it. */
 interface Running {
@@ -24,6 +24,14 @@ interface Running {
   readonly healthy: boolean;
   readonly id: string;
   readonly labels: Readonly<Record<string, string>>;
+}
+
+/** A host as it is now, and where netmaster has it. */
+interface Place {
+  readonly name: string;
+  /** VTEP: the one that netmaster has, if it is the host's. */
+  readonly address: string;
+  readonly mtu: number;
 }
 
 /** A service as netmaster has it. */
@@ -77,6 +85,8 @@ async function compare(lab: string): Promise<{ differences: string[]; containers
   const master = `http://${state.hosts[0]?.address}:${NETMASTER_PORT}`;
   const rest = async <T>(path: string): Promise<T> =>
     JSON.parse(await run(...onHost(lab, 'node1', 'curl', '-sf', `${master}${path}`))) as T;
+  const { problem } = await rest<{ problem?: string }>('/healthz');
+  if (problem !== undefined) differences.push(`netmaster: the store cannot be written: ${problem}`);
   const endpoints = await rest<Endpoint[]>('/api/v1/endpoints/');
   compareEndpoints(running, endpoints, differences);
   const networks = await rest<{ tenantName: string; networkName: string }[]>('/api/v1/networks/');
@@ -93,11 +103,61 @@ async function compare(lab: string): Promise<{ differences: string[]; containers
     judged: await judgedGroups(groups, rest),
     profiled: await profiledGroups(groups, rest),
   };
+  const places = await compareHosts(lab, state.hosts, rest, differences);
+  const live = await rest<Live[]>('/api/v1/hosts/');
   for (const host of state.hosts) {
-    await compareKernel(lab, host, state.hosts, running, declared, differences);
+    await compareGuard(lab, host, places, live, endpoints, differences);
+    await compareKernel(lab, host, places, running, declared, differences);
     await compareNames(lab, host, running, differences);
   }
   return { differences, containers: running.length };
+}
+
+/** A host as netmaster has it while it lives. */
+interface Live {
+  readonly name: string;
+  readonly underlay: string;
+}
+
+/** The host's own table is there, takes tunnel frames of the hosts that live and of no stranger, and for each tunnel here. */
+async function compareGuard(
+  lab: string,
+  host: LabHost,
+  hosts: readonly Place[],
+  live: readonly Live[],
+  endpoints: readonly Endpoint[],
+  out: string[],
+): Promise<void> {
+  const listing = await tryRun(...onHost(lab, host.name, 'nft', '-j', 'list', 'table', 'inet', 'contiv'));
+  if (listing === undefined) {
+    out.push(`${host.name}: no table inet contiv: nothing guards this host`);
+    return;
+  }
+  const { nftables } = JSON.parse(listing) as {
+    nftables: { set?: { name: string; elem?: (string | number)[] } }[];
+  };
+  const elements = (name: string): Set<string> =>
+    new Set((nftables.find((i) => i.set?.name === name)?.set?.elem ?? []).map(String));
+  const members = new Set([...elements('members'), ...elements('members6')]);
+  for (const { name, underlay } of live)
+    if (name !== host.name && !members.delete(underlay))
+      out.push(`${host.name}: no tunnel frames are taken of ${name}, ${underlay}`);
+  // Of a dead one, while its containers count as running.
+  const homes = new Set(endpoints.map((e) => e.homingHost));
+  for (const { name, address } of hosts) if (homes.has(name) && name !== host.name) members.delete(address);
+  for (const address of members) out.push(`${host.name}: tunnel frames are taken of ${address}, no host's`);
+
+  const tags = elements('vnis');
+  for (const line of (await run(...onHost(lab, host.name, 'ip', 'netns', 'list'))).split('\n')) {
+    const ns = line.split(' ')[0] ?? '';
+    if (!ns.startsWith('contiv-')) continue;
+    const links = await run(...onHost(lab, host.name, 'ip', '-n', ns, '-j', 'link', 'show', 'type', 'vxlan'));
+    for (const { ifname } of (JSON.parse(links || '[]') as { ifname: string }[]).filter((l) => l.ifname))
+      if (!tags.delete(ifname.slice('vx'.length)))
+        out.push(`${host.name}: frames for ${ifname} are not judged`);
+  }
+  for (const tag of tags)
+    out.push(`${host.name}: frames with tag ${tag} are judged, which no tunnel here has`);
 }
 
 /** An endpoint group as netmaster has it. */
@@ -194,6 +254,37 @@ async function attachments(lab: string, host: string): Promise<Running[]> {
   return found;
 }
 
+const VXLAN_HEADERS = 50;
+/** What IPv6 needs. */
+const LEAST_MTU = 1280;
+
+async function compareHosts(
+  lab: string,
+  hosts: readonly LabHost[],
+  rest: <T>(path: string) => Promise<T>,
+  out: string[],
+): Promise<Place[]> {
+  const listed = new Map(
+    (await rest<{ name: string; underlay: string }[]>('/api/v1/hosts/')).map((h) => [h.name, h.underlay]),
+  );
+  const places: Place[] = [];
+  for (const { name } of hosts) {
+    const text = await tryRun(...onHost(lab, name, 'ip', '-j', '-4', 'addr', 'show', 'dev', UNDERLAY));
+    const [link] = JSON.parse(text ?? '[]') as { mtu: number; addr_info: { local: string }[] }[];
+    const has = (link?.addr_info ?? []).map((a) => a.local);
+    const at = listed.get(name);
+    if (at === undefined) out.push(`netmaster: host ${name} is not there`);
+    else if (!has.includes(at))
+      out.push(`netmaster: host ${name} is at ${at}, its ${UNDERLAY} has ${has.join() || 'no address'}`);
+    places.push({
+      name,
+      address: (at !== undefined && has.includes(at) ? at : has[0]) ?? '',
+      mtu: Math.max(LEAST_MTU, (link?.mtu ?? 0) - VXLAN_HEADERS),
+    });
+  }
+  return places;
+}
+
 function compareEndpoints(running: readonly Running[], endpoints: readonly Endpoint[], out: string[]): void {
   const known = new Map(endpoints.map((e) => [e.endpointID, e]));
   for (const r of running) {
@@ -245,7 +336,7 @@ const isV6 = (a: string): boolean => a.includes(':');
 async function compareKernel(
   lab: string,
   host: LabHost,
-  hosts: readonly LabHost[],
+  places: readonly Place[],
   running: readonly Running[],
   { services, judged, profiled }: Declared,
   out: string[],
@@ -284,7 +375,7 @@ async function compareKernel(
         .filter((r) => r.protocol === '199' && !r.dst.includes('/') && r.dst !== 'default')
         .map((r) => [r.dst, r]),
     );
-    const underlay = new Map(hosts.map((h) => [h.name, h.address]));
+    const underlay = new Map(places.map((h) => [h.name, h.address]));
     for (const r of local)
       for (const a of r.addresses) {
         const route = hostRoutes.get(a);
@@ -300,7 +391,21 @@ async function compareKernel(
       }
     for (const a of hostRoutes.keys()) out.push(`${where}: route to ${a}, which nobody has`);
 
-    const devices = JSON.parse(await at('ip', '-n', ns, '-j', 'link')) as Device[];
+    const devices = JSON.parse(await at('ip', '-n', ns, '-d', '-j', 'link')) as Device[];
+    const place = places.find((p) => p.name === host.name);
+    for (const { ifname, mtu, linkinfo } of devices.filter((d) => /^(vx|ct)/.test(d.ifname))) {
+      if (mtu !== place?.mtu)
+        out.push(`${where}: ${ifname} has MTU ${mtu}, ${UNDERLAY} leaves ${place?.mtu}`);
+      const from = linkinfo?.info_data?.local ?? linkinfo?.info_data?.local6;
+      if (ifname.startsWith('vx') && from !== place?.address)
+        out.push(`${where}: ${ifname} sends from ${from}, ${UNDERLAY} has ${place?.address}`);
+    }
+    for (const r of local) {
+      const inside = JSON.parse(await at('nsenter', '-t', `${r.pid}`, '-n', 'ip', '-j', 'link')) as Device[];
+      const end = inside.find((d) => d.address === r.mac);
+      if (end?.mtu !== place?.mtu)
+        out.push(`${host.name}: ${r.container} has MTU ${end?.mtu}, ${UNDERLAY} leaves ${place?.mtu}`);
+    }
     const links = devices.map((l) => l.ifname);
     const ports = links.filter((l) => l.startsWith('ct'));
     if (ports.length !== local.length)
@@ -411,6 +516,8 @@ interface Device {
   readonly address: string;
   /** Of a veth: index of the other end. */
   readonly link_index?: number;
+  readonly mtu: number;
+  readonly linkinfo?: { readonly info_data?: { readonly local?: string; readonly local6?: string } };
 }
 
 interface Neighbour {

@@ -16,6 +16,7 @@ import {
   ROOT,
   readState,
   startTime,
+  UNDERLAY,
   writeProcess,
 } from './state.ts';
 
@@ -41,7 +42,7 @@ function commandOf(name: ProcessName, host: LabHost, state: LabState): string[] 
         '--netmaster',
         netmasterUrl(first.address),
         '--underlay',
-        host.address,
+        UNDERLAY,
         '--host',
         host.name,
       ];

@@ -37,6 +37,8 @@ export const OUTSIDE = 'outside';
 /** Underlay of every lab: in namespaces of its own, so labs do not meet. */
 export const OUTSIDE_ADDRESS = '192.168.50.1';
 export const hostAddress = (index: number): string => `192.168.50.${10 + index}`;
+/** Every host's interface to it. */
+export const UNDERLAY = 'eth0';
 export const NETMASTER_PORT = 9999;
 
 const NAME = /^[a-z0-9]{1,12}$/;

@@ -27,6 +27,7 @@ export async function openApi(timeouts?: Timeouts): Promise<Api> {
     ...parts,
     acknowledgements: trackAcknowledgements(parts.mirror),
     version: 'test',
+    names: ['x', 'netmaster.example', '192.0.2.7'],
     log: pino({ level: 'silent' }),
     ...(timeouts ? { timeouts } : {}),
   });

@@ -134,10 +134,12 @@ export function state(...cases: Case[]): HostState {
       { address: LOCAL, protocol: 'tcp', port: 9999 },
       { address: 'fd00::1', protocol: 'tcp', port: 9999 },
     ],
+    underlay: LOCAL,
+    members: PEERS,
   };
 }
 
-export const NOTHING: HostState = { routers: [], exits: [], guarded: [] };
+export const NOTHING: HostState = { routers: [], exits: [], guarded: [], underlay: LOCAL, members: [] };
 export const BLUE: Case = { tenant: 'blue', vni: 2001, slot: 1, ports: [port(7)], remotes: [] };
 export const MAP: Passage = {
   protocol: 'tcp',
@@ -183,6 +185,8 @@ export function kernel(): string {
 export function clean(): void {
   // An applier that knows nothing removes every router there is.
   openApplier().apply(NOTHING, { verify: true });
+  // The host stays guarded.
+  sh('nft delete table inet contiv');
   for (const name of listNamespaces()) deleteNamespace(name);
   for (const link of sh('ip -o link show type veth').matchAll(/^\d+: ([^@:]+)/gm))
     sh(`ip link delete ${link[1]} 2>/dev/null || true`);

@@ -43,6 +43,8 @@ export interface Client {
     host?: string;
     signal?: AbortSignal;
   }): AsyncIterable<WatchMessage>;
+  /** Ends every connection: of an address that this host no longer has, no answer would come. Calls begin new ones. */
+  reconnect(): void;
   close(): void;
 }
 
@@ -170,15 +172,18 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
     if (!signal?.aborted) throw new ApiError(0, 'unreachable', 'the watch on netmaster broke off');
   }
 
+  const disconnect = (): void => {
+    for (const agent of Object.values(agents)) agent.destroy();
+  };
+
   return {
     get: (path) => call('GET', path),
     post: (path, body) => call('POST', path, body),
     put: (path, body) => call('PUT', path, body),
     delete: (path) => call('DELETE', path),
     watch,
-    close() {
-      for (const agent of Object.values(agents)) agent.destroy();
-    },
+    reconnect: disconnect,
+    close: disconnect,
   };
 }
 

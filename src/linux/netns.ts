@@ -167,13 +167,13 @@ function socketAddress(address: string, port: number): Buffer {
 
 /**
  * A socket bound in the thread's current namespace; answers its file descriptor, which the caller closes. Not
- * listening. `shared` sets SO_REUSEADDR. Errors: EADDRINUSE, EADDRNOTAVAIL.
+ * listening. `shared` sets SO_REUSEADDR; `both`: at `::`, of IPv4 too. Errors: EADDRINUSE, EADDRNOTAVAIL.
  */
 export function bindPort(
   protocol: 'tcp' | 'udp' | 'sctp',
   address: string,
   port: number,
-  { shared = false, nonblocking = false } = {},
+  { shared = false, nonblocking = false, both = false } = {},
 ): number {
   const stream = protocol !== 'udp';
   const domain = address.includes(':') ? libc.AF_INET6 : libc.AF_INET;
@@ -185,7 +185,7 @@ export function bindPort(
   try {
     if (shared) libc.setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     libc.setOption(fd, SOL_IP, IP_FREEBIND, 1);
-    if (domain === libc.AF_INET6) libc.setOption(fd, SOL_IPV6, IPV6_V6ONLY, 1);
+    if (domain === libc.AF_INET6) libc.setOption(fd, SOL_IPV6, IPV6_V6ONLY, both ? 0 : 1);
     const bytes = socketAddress(address, port);
     libc.bind(fd, bytes, bytes.length);
     return fd;
@@ -193,6 +193,16 @@ export function bindPort(
     libc.close(fd);
     throw error;
   }
+}
+
+const RLIMIT_NOFILE = 7;
+
+/** Lets this process hold so many sockets; it keeps the right to more. Throws EPERM without CAP_SYS_RESOURCE. */
+export function allowSockets(count: number): void {
+  const limits = Buffer.alloc(16); // struct rlimit64: soft, hard
+  libc.prlimit(0, RLIMIT_NOFILE, null, limits);
+  for (const at of [0, 8]) if (limits.readBigUInt64LE(at) < count) limits.writeBigUInt64LE(BigInt(count), at);
+  libc.prlimit(0, RLIMIT_NOFILE, limits, null);
 }
 
 export const closeSocket = (fd: number): void => {

@@ -15,6 +15,8 @@ export const HostSchema = Type.Object(
     /** VTEP: the address that other hosts send VXLAN to. */
     underlay: Type.String({ maxLength: 64 }),
     version: Type.Optional(Type.String({ maxLength: 64 })),
+    /** One life of its agent, drawn by chance: by it a host that has another address now is told from another host of its name. */
+    run: Type.Optional(Type.String({ maxLength: 64 })),
   },
   { $id: 'Host', additionalProperties: false },
 );

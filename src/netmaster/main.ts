@@ -17,6 +17,8 @@ const USAGE = `netmaster: keeps the intent of a Contiv cluster and hands it to a
 Usage: netmaster [flags]
 
   --listen HOST:PORT       where to answer (default 127.0.0.1:9999)
+  --name NAME              how clients call this machine too: a name, or an address that is translated to one of its own
+                           (its addresses, host name, localhost and netmaster are known; more than once for several)
   --store STORE            memory, or sqlite:FILE (default sqlite:/var/lib/contiv/netmaster.db)
   --address-grace SECONDS  after which a reserved address that no endpoint uses is free again (default 60)
   --log-level LEVEL        debug, info, warn, error (default info)
@@ -37,6 +39,7 @@ function wrongUsage(error: unknown): never {
 interface Options {
   host: string;
   port: number;
+  names: string[];
   store: string;
   grace: number;
   level: string;
@@ -47,6 +50,7 @@ function readOptions(): Options | undefined {
   const { values } = parseArgs({
     options: {
       listen: text,
+      name: { type: 'string', multiple: true },
       store: text,
       'address-grace': text,
       'log-level': text,
@@ -61,6 +65,11 @@ function readOptions(): Options | undefined {
   const match = /^(?:\[([\da-f:.]+)\]|([\w.-]*)):(\d{1,5})$/i.exec(listen);
   if (match === null || Number(match[3]) > 65535)
     throw new Error(`--listen: '${listen}' must be HOST:PORT, e.g. 10.0.0.1:9999`);
+  const names = values.name ?? [];
+  for (const name of names)
+    if (!/^[\w.:-]+$/.test(name))
+      throw new Error(`--name: '${name}' must be a name or an address alone, e.g. netmaster.example.com`);
+  const host = match[1] ?? match[2] ?? '';
   const grace = values['address-grace'] ?? '60';
   if (!/^[1-9]\d{0,6}$/.test(grace))
     throw new Error(`--address-grace: '${grace}' must be seconds, from 1 to 9999999`);
@@ -69,8 +78,9 @@ function readOptions(): Options | undefined {
   const store = values.store ?? 'sqlite:/var/lib/contiv/netmaster.db';
   checkStoreSpec(store);
   return {
-    host: match[1] ?? match[2] ?? '',
+    host,
     port: Number(match[3]),
+    names: host === '' ? names : [host, ...names],
     store,
     grace: Number(grace),
     level,
@@ -88,7 +98,7 @@ const options = (() => {
 if (options !== undefined) {
   const log = pino({ name: 'netmaster', level: options.level, base: {} }, pino.destination(2));
   try {
-    const store = await openStore(options.store);
+    const store = await openStore(options.store, (line) => log.warn(line));
     const mirror = await openMirror(store);
     const writer = openWriter(store, mirror);
     for (const [kind, key, value] of [
@@ -101,8 +111,18 @@ if (options !== undefined) {
         answer: undefined,
       }));
     const acknowledgements = trackAcknowledgements(mirror);
-    const server = await createServer({ store, mirror, writer, acknowledgements, version: VERSION, log });
+    const { names } = options;
+    const server = await createServer({
+      store,
+      mirror,
+      writer,
+      acknowledgements,
+      version: VERSION,
+      log,
+      names,
+    });
 
+    let problem: string | undefined;
     const collecting = setInterval(async () => {
       try {
         const { answer } = await writer.write(() =>
@@ -112,6 +132,10 @@ if (options !== undefined) {
       } catch (error) {
         log.error({ err: error }, 'addresses not collected');
       }
+      const found = await store.problem();
+      if (found !== undefined && found !== problem) log.error(`the store cannot be written: ${found}`);
+      if (found === undefined && problem !== undefined) log.info('the store can be written again');
+      problem = found;
     }, COLLECTION_INTERVAL);
 
     await server.listen({ host: options.host === '' ? '0.0.0.0' : options.host, port: options.port });

@@ -2,12 +2,13 @@
  * The agent of one host, wired together:
  *
  *   netmaster --watch--> replica --+
- *                                  +--> compile --HostState--> data plane (worker thread) --> kernel
+ *                                  +--> compile --HostState--> data plane --> kernel
  *   Docker --endpoints--> attachments -+
  *                                  +--> names --> one nameserver a router
  *   netmaster <--registration, endpoints, applied revision-- intent
  *   netmaster <--hits of rules, denied flows-- flows <-- kernel
  */
+import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
 import type { Logger } from 'pino';
 import { connect } from '../client/client.ts';
@@ -28,7 +29,7 @@ import type { Options } from './options.ts';
 import { openReplica } from './replica.ts';
 import { type DockerRuntime, startDocker } from './runtimes/docker/index.ts';
 import type { HostState } from './state.ts';
-import { findUnderlay, followGuarded } from './underlay.ts';
+import { followGuarded, followUnderlay } from './underlay.ts';
 import type { LocalHost } from './view.ts';
 
 /**
@@ -43,22 +44,21 @@ export interface Agent {
 
 export async function startAgent(options: Options, log: Logger): Promise<Agent> {
   fs.mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
-  const underlay = findUnderlay(options.underlay);
+  const underlay = followUnderlay(options.underlay, log);
   const guarded = await followGuarded(options.netmasters, log);
   const client = connect({ urls: options.netmasters, timeoutMs: ANSWER });
   const attachments = openAttachments(options.stateDir, options.transitPairs);
-  const dataplane = await startDataplane((cause) =>
-    log.error({ err: cause }, 'the thread that owns the kernel has ended: the next pass starts another'),
-  );
+  const dataplane = startDataplane();
   const names = startNames({ dataplane, log });
+  const run = randomUUID();
   const intent = startIntent(
     client,
-    { name: options.host, underlay: underlay.address, version: VERSION },
+    () => ({ name: options.host, underlay: underlay.now.address, version: VERSION, run }),
     log,
   );
 
   const compiler = openCompiler();
-  let state: HostState = { routers: [], exits: [], guarded: [] };
+  let state: HostState = { routers: [], exits: [], guarded: [], underlay: underlay.now.address, members: [] };
   let compiledAt = { store: '', revision: 0 };
   /** Not before the last of what it needs: netmaster and the kernel may have news earlier. */
   let docker: DockerRuntime | undefined;
@@ -108,8 +108,8 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       compiledAt = { store: replica.store, revision: replica.revision };
       const local: LocalHost = {
         name: options.host,
-        underlay: underlay.address,
-        underlayMtu: underlay.mtu,
+        underlay: underlay.now.address,
+        underlayMtu: underlay.now.mtu,
         lastUnderlays: replica.lastUnderlays,
         transit: options.transit,
         transit6: options.transit6,
@@ -141,6 +141,16 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     converging.now().catch(() => {}); // converge.ts logs and tries again
   };
 
+  // The tunnels first: who hears where this host is sends to it.
+  underlay.onChange((before) => {
+    if (underlay.now.address === before.address) return soon();
+    client.reconnect();
+    converging
+      .now()
+      .catch(() => {}) // converge.ts logs and tries again
+      .then(intent.changed);
+  });
+
   const endpoints = openEndpoints({
     host: options.host,
     replica,
@@ -158,15 +168,15 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     replica,
     attachments: attachments.all,
     metrics,
+    underlay,
+    registered: () => intent.registered,
   });
   soon();
-  log.info(
-    { underlay: underlay.address, mtu: underlay.mtu, attached: attachments.all.size },
-    'netplugin is ready',
-  );
+  log.info({ underlay: underlay.now, attached: attachments.all.size }, 'netplugin is ready');
 
   return {
     async close() {
+      underlay.close();
       guarded.close();
       endpoints.close();
       flows.close();

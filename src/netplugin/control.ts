@@ -5,6 +5,7 @@ import path from 'node:path';
 import type { Metrics } from './metrics.ts';
 import type { Replica } from './replica.ts';
 import type { HostState } from './state.ts';
+import type { Followed } from './underlay.ts';
 import type { Attachment } from './view.ts';
 
 export interface Control {
@@ -16,15 +17,20 @@ export interface ControlSubject {
   readonly replica: Replica;
   readonly attachments: ReadonlyMap<string, Attachment>;
   readonly metrics: Metrics;
+  readonly underlay: Pick<Followed, 'now' | 'problem'>;
+  /** netmaster takes this host for what it says it is. */
+  registered(): boolean;
 }
 
 export async function startControl(socket: string, subject: ControlSubject): Promise<Control> {
   const answers: Record<string, () => unknown> = {
+    // Live: it follows netmaster, which knows where it is, and other hosts can reach it there.
     '/health': () => ({
-      live: subject.replica.live,
+      live: subject.replica.live && subject.registered() && subject.underlay.problem === '',
       store: subject.replica.store,
       revision: subject.replica.revision,
       attached: subject.attachments.size,
+      underlay: { ...subject.underlay.now, problem: subject.underlay.problem },
     }),
     '/state': () => subject.state(),
     '/attachments': () => [...subject.attachments.values()],

@@ -1,6 +1,7 @@
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { temporaryFolder } from '../../test/folder.ts';
+import { NOTHING } from '../../test/hostState.ts';
 import { ApiError } from '../client/client.ts';
 import type { AddressAnswer } from '../client/protocol.ts';
 import { type Attachments, openAttachments } from './attachments.ts';
@@ -65,7 +66,7 @@ beforeEach(() => {
     },
     log: pino({ level: 'silent' }),
     converging: { now: () => kernel(), ready: () => true },
-    state: () => ({ routers: [], exits: [], guarded: [] }),
+    state: () => NOTHING,
   });
 });
 afterEach(() => {

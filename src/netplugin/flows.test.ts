@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { port, router } from '../../test/hostState.ts';
+import { NOTHING, port, router } from '../../test/hostState.ts';
 import type { FlowReport } from '../client/protocol.ts';
 import type { DeniedPacket, Hit, Observation } from './dataplane/observe.ts';
 import { openTally } from './flows.ts';
@@ -15,9 +15,8 @@ const ruleSet = (id: number, decisions: readonly Decision[], more: Partial<RuleS
 });
 const WEB = ruleSet(7, [decision(1, 'default:web:1'), decision(2, 'default:web:2')]);
 const of = (...ruleSets: RuleSet[]): HostState => ({
+  ...NOTHING,
   routers: [router({ ports: [port(2, { judgedIn: 7 }), port(3, { judgedOut: 9 })], ruleSets })],
-  exits: [],
-  guarded: [],
 });
 const hit = (ruleSetId: number, rule: number, packets: number): Hit => ({
   ruleSet: ruleSetId,

@@ -2,7 +2,9 @@
 import { pino } from 'pino';
 import { oneLine } from '../model/text.ts';
 import { startAgent } from './agent.ts';
+import { removeGuard } from './dataplane/index.ts';
 import { readOptions, USAGE } from './options.ts';
+import { leave } from './runtimes/docker/leave.ts';
 
 function wrongUsage(error: unknown): never {
   process.stderr.write(`netplugin: ${oneLine((error as Error).message)} (see netplugin --help)\n`);
@@ -19,7 +21,15 @@ const options = ((): ReturnType<typeof readOptions> => {
 
 if (options === 'help') process.stdout.write(USAGE);
 else if (process.getuid?.() !== 0) wrongUsage(new Error('must run as root: it sets up network namespaces'));
-else {
+else if ('leave' in options) {
+  try {
+    await leave(options, (line) => process.stdout.write(`${line}\n`));
+    await removeGuard();
+  } catch (error) {
+    process.stderr.write(`netplugin: ${oneLine((error as Error).message)}\n`);
+    process.exitCode = 3;
+  }
+} else {
   const log = pino(
     { name: 'netplugin', level: options.logLevel, base: { host: options.host } },
     pino.destination(2),

@@ -37,7 +37,7 @@ export function openMetrics(attached: () => number, revision: () => number): Met
   });
   const applyCpu = new Counter({
     name: 'contiv_netplugin_apply_cpu_seconds_total',
-    help: 'processor time of the same, of the thread that owns the kernel',
+    help: 'processor time of the same',
     labelNames: ['verify'],
     registers,
   });

@@ -16,8 +16,12 @@ export interface HostState {
   readonly routers: readonly Router[];
   /** What the host's own namespace must hold for the way out and for published ports. */
   readonly exits: readonly Exit[];
-  /** Destinations that no container may reach through the host: control plane and VXLAN sockets. */
+  /** Destinations that no container may reach, on this host or through it: the control plane's sockets. */
   readonly guarded: readonly Guarded[];
+  /** This host's own address on the underlay. */
+  readonly underlay: string;
+  /** Those of the other hosts: whose frames the tunnels take. A dead host's too, as long as its containers count as running. */
+  readonly members: readonly string[];
 }
 
 export interface Router {
@@ -181,7 +185,7 @@ export interface ServicePort {
   readonly providerPort: number;
 }
 
-/** A published port: host address and port to an endpoint. */
+/** A published port, or several in a row: host address and port to an endpoint. */
 export interface Publication {
   readonly protocol: 'tcp' | 'udp' | 'sctp';
   /** '' for all the host's addresses. */
@@ -189,11 +193,13 @@ export interface Publication {
   readonly hostPort: number;
   readonly address: string;
   readonly port: number;
+  /** How many ports, from `hostPort` to as many from `port` on, one to one; absent: one. */
+  readonly count?: number;
 }
 
-/** A published port on its way through the router's pair. */
+/** Published ports on their way through the router's pair. */
 export interface Passage extends Publication {
-  /** At the router's end: the host's port, another where two of the host's addresses publish the same one. */
+  /** The first at the router's end: the host's port, another where two of the host's addresses publish the same one. */
   readonly transitPort: number;
 }
 

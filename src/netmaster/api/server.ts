@@ -40,6 +40,7 @@ import { openQuestions } from '../questions.ts';
 import type { Writer } from '../writer.ts';
 import { answerBroken, answerError, answerExpectation, collectRoutes } from './errors.ts';
 import { policyFlows, routeExplain } from './explain.ts';
+import { openOrigins } from './origin.ts';
 import { parameter, type Query, read, readQuery, readSwitch, registered } from './request.ts';
 import { watchStream } from './watch.ts';
 
@@ -57,6 +58,8 @@ export interface Parts {
   readonly acknowledgements: Acknowledgements;
   readonly version: string;
   readonly log: Logger;
+  /** How clients call this machine beside its addresses and its host name. */
+  readonly names?: readonly string[];
   readonly timeouts?: Timeouts;
 }
 
@@ -101,7 +104,7 @@ function waitSeconds({ wait }: Query): number {
 }
 
 export async function createServer(parts: Parts): Promise<FastifyInstance> {
-  const { mirror, writer, acknowledgements, store, log, timeouts = TIMEOUTS } = parts;
+  const { mirror, writer, acknowledgements, store, log, names = [], timeouts = TIMEOUTS } = parts;
   const explaining = { mirror, flows: trackFlows(mirror), questions: openQuestions() };
   const server = fastify({
     loggerInstance: log,
@@ -119,6 +122,8 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 1000 },
   }) as unknown as FastifyInstance;
 
+  const judgeOrigin = openOrigins(names);
+  server.addHook('onRequest', async ({ raw }) => judgeOrigin(raw));
   // JSON whatever the content type says: 1.x clients do not always send one.
   server.removeAllContentTypeParsers();
   server.addContentTypeParser('*', { parseAs: 'string' }, ({ method, url }, body, done) => {
@@ -194,7 +199,11 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     routeExplain(api, explaining);
 
     api.get('/version', async () => ({ GitCommit: '', Version: parts.version, BuildTime: '' }));
-    api.get('/healthz', async () => ({ status: 'ok', store: store.id, revision: mirror.revision }));
+    api.get('/healthz', async () => {
+      const problem = await store.problem();
+      const status = problem === undefined ? { status: 'ok' } : { status: 'unwritable', problem };
+      return { ...status, store: store.id, revision: mirror.revision };
+    });
     api.get('/metrics', async (_request, reply) => {
       void reply.header('content-type', registry.contentType);
       return registry.metrics();

@@ -41,6 +41,11 @@ import { compileServices } from './services.ts';
 
 /** Outer Ethernet, IP, UDP and VXLAN headers (RFC 7348). */
 const ENCAPSULATION = { 4: 50, 6: 70 } as const;
+/**
+ * With less a device loses its IPv6 addresses, in a running container for good (net/ipv6/addrconf.c, addrconf_notify); what is
+ * too large for the underlay then goes in fragments of the outer packet (RFC 8200, 5).
+ */
+const LEAST_MTU = 1280;
 
 export interface Compiler {
   compile(view: View, local: LocalHost): HostState;
@@ -76,7 +81,18 @@ function compileWith(memo: Memo, view: View, local: LocalHost): HostState {
     routers,
     exits: routers.map((r) => compileExit(memo, r, local)),
     guarded: local.guarded,
+    underlay: local.underlay,
+    members: members(memo, routers, view, local),
   };
+}
+
+/** Of hosts that live, and of those whose containers are sent to. What was known last stays while netmaster is away. */
+function members(memo: Memo, routers: readonly Router[], view: View, local: LocalHost): readonly string[] {
+  const live = [...view.hosts.values()].map((h) => h.underlay);
+  const known = new Set([...live, ...routers.flatMap((r) => r.hosts.map((h) => h.vtep))]);
+  known.delete(local.underlay);
+  const list = [...known].sort();
+  return memo.use('members', [list.join()], () => list);
 }
 
 const byFirst =
@@ -145,17 +161,44 @@ function compileRouter(
   };
 }
 
-/** Behind the host's translation its address is gone: the port alone says where to, so each target needs its own. */
+const PORTS = 65_535;
+
+/**
+ * Behind the host's translation its address is gone: the port alone says where to, so each target needs its own. A range that
+ * finds no room as a whole goes in two halves.
+ */
 function passages(publications: readonly Publication[]): Passage[] {
-  const targets = new Map<string, string>();
-  return publications.map((p) => {
-    const key = (port: number): string => `${p.protocol} ${p.address.includes(':')} ${port}`;
-    const target = `${p.address} ${p.port}`;
+  /** By protocol and family what each port leads to. */
+  const taken = new Map<string, Map<number, string>>();
+
+  function place(p: Publication): Passage[] {
+    const { address, port, count = 1 } = p;
+    const key = `${p.protocol} ${address.includes(':')}`;
+    const targets = taken.get(key) ?? new Map<number, string>();
+    taken.set(key, targets);
+    /** The last port of a range that is another's. */
+    const clash = (first: number): number | undefined => {
+      for (let i = count - 1; i >= 0; i--)
+        if ((targets.get(first + i) ?? `${address} ${port + i}`) !== `${address} ${port + i}`)
+          return first + i;
+      return undefined;
+    };
     let transitPort = p.hostPort;
-    while ((targets.get(key(transitPort)) ?? target) !== target) transitPort = (transitPort % 65_535) + 1;
-    targets.set(key(transitPort), target);
-    return { ...p, transitPort };
-  });
+    for (let rounds = 0; rounds < 2; ) {
+      const last = transitPort + count - 1 > PORTS ? PORTS : clash(transitPort);
+      if (last === undefined) {
+        for (let i = 0; i < count; i++) targets.set(transitPort + i, `${address} ${port + i}`);
+        return [{ ...p, transitPort }];
+      }
+      transitPort = (last % PORTS) + 1;
+      if (last === PORTS) rounds++;
+    }
+    if (count === 1) return [];
+    const half = count >> 1;
+    const rest = { hostPort: p.hostPort + half, port: port + half, count: count - half };
+    return [...place({ ...p, count: half }), ...place({ ...p, ...rest })];
+  }
+  return publications.flatMap(place);
 }
 
 function profilesByGroup({ groups, profiles }: TenantView): Map<string, Netprofile> {
@@ -182,7 +225,7 @@ function tunnels(networks: readonly WatchedNetwork[], local: LocalHost): Tunnel[
 }
 
 function overlayMtu(local: LocalHost): number {
-  return local.underlayMtu - ENCAPSULATION[local.underlay.includes(':') ? 6 : 4];
+  return Math.max(LEAST_MTU, local.underlayMtu - ENCAPSULATION[local.underlay.includes(':') ? 6 : 4]);
 }
 
 /** By VTEP, since a host that was renamed has its old endpoints under its old name. `own`: addresses here. */

@@ -31,7 +31,7 @@ import {
 } from '../../linux/netns.ts';
 import { exitDevice, vtepLinkLocal, vtepMac } from '../compile/names.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
-import type { HostState } from '../state.ts';
+import type { HostState, Passage } from '../state.ts';
 import { openApplier } from './apply.ts';
 
 beforeAll(isolate);
@@ -179,6 +179,74 @@ describe('apply', () => {
     expect(kernel()).toBe(before);
   });
 
+  it('holds a published range as one element, and what leads to other ports as one for each', () => {
+    const range: Passage = {
+      ...MAP,
+      protocol: 'udp',
+      hostPort: 20_000,
+      transitPort: 20_000,
+      port: 20_000,
+      count: 10_001,
+    };
+    const applier = openApplier();
+    applied(applier, state({ publications: [MAP] }));
+    const before = kernel();
+    const cost = (...ranges: Passage[]): number => {
+      const { writes } = applied(applier, state({ publications: [MAP, ...ranges] }));
+      expect(applied(applier, state({ publications: [MAP, ...ranges] }), true).repaired).toEqual([]);
+      return writes;
+    };
+    // The host's part is made anew as a whole, with the element that it had.
+    expect(cost(range)).toBeLessThan(10);
+    expect(inRouter('nft list map inet contiv published_ranges')).toContain('udp . 20000-30000 : 20.1.1.2');
+    expect(sh('nft list map inet contiv published_ranges')).toContain('udp . 20000-30000 : 100.127.0.1');
+    // Two of the host's addresses, partly the same ports: one range in the router.
+    cost(
+      { ...range, hostAddress: '192.0.2.1' },
+      {
+        ...range,
+        hostAddress: '127.0.0.1',
+        hostPort: 25_000,
+        transitPort: 25_000,
+        port: 25_000,
+      },
+    );
+    expect(inRouter('nft list map inet contiv published_ranges')).toContain('udp . 20000-35000 : 20.1.1.2');
+    const at = sh('nft list map inet contiv published_at_ranges');
+    expect(at).toContain('127.0.0.1 . udp . 25000-35000 : 100.127.0.1');
+    expect(at).toContain('192.0.2.1 . udp . 20000-30000 : 100.127.0.1');
+    cost({ ...range, port: 30_000, count: 101 });
+    expect(inRouter('nft list map inet contiv published')).toContain('udp . 20100 : 20.1.1.2 . 30100');
+    expect(sh('nft list map inet contiv published_ranges')).toContain('udp . 20000-20100 : 100.127.0.1');
+    applied(applier, state({ publications: [MAP] }));
+    expect(kernel()).toBe(before);
+  });
+
+  it('keeps a client of UDP at its port of a range that stays, and leads it away from one that has gone', () => {
+    const range: Passage = {
+      ...MAP,
+      protocol: 'udp',
+      hostPort: 8000,
+      transitPort: 8000,
+      port: 8000,
+      count: 200,
+    };
+    const applier = openApplier();
+    applied(applier, state({ publications: [range] }));
+    const netfilter = openNetlink(NETLINK_NETFILTER);
+    const leads = (): string[] =>
+      listConnections(netfilter, 4)
+        .filter(({ original: o }) => o.protocol === 17 && o.destinationPort === 8080)
+        .map(({ reply }) => `${reply.source} ${reply.sourcePort}`);
+    sh('bash -c "echo hello > /dev/udp/127.0.0.1/8080"');
+    expect(leads()).toEqual(['100.127.0.1 8080']);
+    applied(applier, state({ publications: [range, { ...MAP, hostPort: 90, transitPort: 90 }] }));
+    expect(leads()).toEqual(['100.127.0.1 8080']);
+    applied(applier, state({ publications: [{ ...range, count: 80 }] }));
+    expect(leads()).toEqual([]);
+    netfilter.close();
+  });
+
   it('has a client of UDP that was there before a port was published go to the container, and away from one that has gone', () => {
     const applier = openApplier();
     applied(applier, state({ publications: [MAP] }));
@@ -248,6 +316,8 @@ describe('apply', () => {
 
   it('leaves no namespace and no device of a tenant that has gone, and the others alone', () => {
     const applier = openApplier();
+    applied(applier, NOTHING);
+    const rules = sh('nft -s list ruleset');
     applied(applier, state({}, BLUE));
     const links = inRouter('ip -o link');
     applied(applier, state({}));
@@ -256,7 +326,9 @@ describe('apply', () => {
     expect(inRouter('ip -o link')).toBe(links);
     applied(applier, NOTHING);
     expect(listNamespaces()).toEqual([]);
-    expect(sh('nft list ruleset')).not.toContain('contiv');
+    // The host is guarded as before.
+    expect(rules).toContain('table inet contiv');
+    expect(sh('nft -s list ruleset')).toBe(rules);
     expect(sh('ip -o link')).not.toMatch(/ c[xct]/);
   });
 

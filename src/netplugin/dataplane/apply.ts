@@ -1,7 +1,7 @@
 /**
  * Makes the kernel equal to a HostState, in steps that each leave what runs running:
  *
- *   routers (namespaces, sysctls) -> rule sets -> links -> addresses, routes, neighbours, forwarding
+ *   the host's guard -> routers (namespaces, sysctls) -> rule sets -> links -> addresses, routes, neighbours, forwarding
  *   -> what is no longer wanted goes, in the opposite order
  *
  * A pass writes the difference between the parts of this state and of the one before (state.ts): what it costs does not
@@ -44,7 +44,7 @@ import { isV6 } from '../../model/address.ts';
 import { DENIED_LOG, NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { Exit, HostState, Port, Router } from '../state.ts';
 import { type Entry, listEntries, routerEntries } from './entries.ts';
-import { establishExits, type OpenExits } from './exits.ts';
+import { establishExits, establishGuard, type OpenExits } from './exits.ts';
 import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } from './fastpath.ts';
 import { closeProgram } from './fastprogram.ts';
 import { endedBy } from './forget.ts';
@@ -101,6 +101,9 @@ interface Established {
   readonly complete: boolean;
 }
 
+/** Tenants' routers that are there. */
+export const listRouters = (): string[] => listNamespaces().filter((name) => ROUTER_NAME.test(name));
+
 export interface Applier {
   apply(state: HostState, options: { verify: boolean }): ApplyReport;
   openNameserver(namespace: string): NameserverSockets;
@@ -116,6 +119,8 @@ export interface Applier {
     namespace: string,
     question: Question,
   ): (KernelDecision & { readonly changed: readonly string[] }) | undefined;
+  /** Leaves the kernel as it is. */
+  close(): void;
 }
 
 /** Packets of one router that one observation takes; what is more stays for the next. */
@@ -223,15 +228,19 @@ export function openApplier(): Applier {
           hostNamespace,
           before: before && new Set(before.links.map((l) => l.name)),
           read,
+          former: before?.router,
         },
         pass,
       );
-      // A device that was made anew has lost its entries.
-      const indices = new Map(before?.links.map((l) => [l.name, l.index]));
-      read ||= links.some((l) => indices.has(l.name) && indices.get(l.name) !== l.index);
+      // A device that was made anew has lost its entries; of one that was changed the fast path knows what is no longer so.
+      const earlier = new Map(before?.links.map((l) => [l.name, l]));
+      read ||= links.some((l) => differs(l, earlier.get(l.name)));
     }
     const entries = routerEntries(router, exit);
-    const { complete, gone } = establishEntries(open, entries, links, read, pass);
+    // With a tunnel's MAC address its neighbours go, and with a tunnel everything (net/core/neighbour.c, neigh_changeaddr).
+    const own = router.tunnels.filter((t) => before?.router.tunnels.includes(t) !== true);
+    const cleared = new Set(own.map((t) => t.device));
+    const { complete, gone } = establishEntries(open, entries, { links, cleared }, read, pass);
     const ended = endedBy(gone, before?.router.services, router.services);
     if (ended !== undefined) pass.writes += forgetConnections(open.netfilter, ended);
     const limits =
@@ -322,6 +331,7 @@ export function openApplier(): Applier {
       awaited: false,
     };
     if (pass.verify || connections === undefined) connections = conntrackTable();
+    attempt('host', () => establishGuard(exits, state, connections, pass), pass);
     const exitOf = new Map(state.exits.map((e) => [e.namespace, e]));
     for (const router of state.routers) {
       const { namespace, ports } = router;
@@ -330,8 +340,8 @@ export function openApplier(): Applier {
       for (const port of ports) sandboxes.establish(port, links.get(port.device), pass);
     }
     const wanted = new Set(state.routers.map((r) => r.namespace));
-    for (const name of new Set([...routers.keys(), ...(pass.verify ? listNamespaces() : [])]))
-      if (ROUTER_NAME.test(name) && !wanted.has(name)) attempt(name, () => removeRouter(name, pass), pass);
+    for (const name of new Set([...routers.keys(), ...(pass.verify ? listRouters() : [])]))
+      if (!wanted.has(name)) attempt(name, () => removeRouter(name, pass), pass);
     const all = state.routers.flatMap((r) => r.ports);
     attempt('host', () => establishExits(exits, state, connections, pass), pass, all);
     pass.awaited = sandboxes.retain(all);
@@ -394,6 +404,13 @@ export function openApplier(): Applier {
       const changed = changedChains(open.table, [`judge_${question.direction}`, 'decide', 'decided']);
       return { ...lookUp(open.netfilter, question), changed };
     },
+    close() {
+      for (const open of [...routers.values()]) closeRouter(open);
+      exits.table.nft.close();
+      exits.table.netlink.close();
+      hostLink.close();
+      closeNamespace(hostNamespace);
+    },
   };
 }
 
@@ -428,17 +445,23 @@ function mustRead(open: OpenRouter): boolean {
   return open.unread === 0;
 }
 
+const differs = (link: route.Link, before: route.Link | undefined): boolean =>
+  before !== undefined && (link.index !== before.index || link.mtu !== before.mtu || link.mac !== before.mac);
+
 /** Whether any link may have to be made, changed or removed. */
 const linksDiffer = (before: Established, router: Router, exit: Exit | undefined): boolean =>
   before.exit !== exit ||
   !sameParts(before.router.tunnels, router.tunnels) ||
   !sameParts(before.router.ports, router.ports);
 
-/** Answers whether every entry could be written, and the endpoints' addresses that lead nowhere any more. */
+/**
+ * Answers whether every entry could be written, and the endpoints' addresses that lead nowhere any more. `cleared`: devices whose
+ * entries may have gone by what we did ourselves.
+ */
 function establishEntries(
   open: OpenRouter,
   wanted: ReadonlyMap<object, readonly Entry[]>,
-  links: readonly route.Link[],
+  { links, cleared }: { readonly links: readonly route.Link[]; readonly cleared: ReadonlySet<string> },
   read: boolean,
   pass: Pass,
 ): { complete: boolean; gone: ReadonlySet<string> } {
@@ -458,8 +481,8 @@ function establishEntries(
     if (known !== undefined) {
       for (const { text } of removals)
         if (!known.has(text)) pass.repaired.push(`${open.name}: removed ${text}`);
-      for (const { text } of additions)
-        if (known.has(text)) pass.repaired.push(`${open.name}: restored ${text}`);
+      for (const { text, device } of additions)
+        if (known.has(text) && !cleared.has(device)) pass.repaired.push(`${open.name}: restored ${text}`);
     }
   }
   // What replaces another is added first: removing first would open a gap. Then it must not be removed by its place.

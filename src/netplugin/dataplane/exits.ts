@@ -1,32 +1,78 @@
-/** The host's side: the exits' devices and addresses, masquerading, published ports. */
+/** The host's side: its guard, the exits' devices and addresses, masquerading, published ports. */
 import { type Connection, forgetConnections } from '../../linux/conntrack.ts';
 import type { Netlink } from '../../linux/netlink.ts';
 import { getSysctl, setSysctl } from '../../linux/netns.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
-import { NFT_TABLE } from '../constants.ts';
 import type { HostState } from '../state.ts';
 import { sameParts } from './parts.ts';
 import { type Pass, send } from './pass.ts';
-import { hostTable, routerEnd } from './ruleset.ts';
+import { CONTAINER_KINDS, type HostFacts, hostTable, routerEnd } from './ruleset.ts';
 import { establishSettings, exit as exitSettings, hostWayOut } from './settings.ts';
 import { establishTable, type OpenTable } from './tables.ts';
 
 export interface OpenExits {
   readonly netlink: Netlink;
   readonly table: OpenTable;
-  /** The last state that was established, and the devices and addresses of it; undefined: an earlier agent's may be there. */
-  established?: {
-    readonly state: HostState;
-    readonly entries: ReadonlySet<string>;
-    readonly bridges: readonly string[];
-  };
+  /** What the table was made with last; undefined: an earlier agent's may be there. */
+  guarded?: { readonly vnis: readonly number[]; readonly facts: HostFacts };
+  /** The last state that was established, and the devices and addresses of it; undefined as well. */
+  established?: { readonly state: HostState; readonly entries: ReadonlySet<string> };
 }
 
 /** Names that Docker gives to the bridges it makes; one that the user has named otherwise is not known as Docker's. */
 const DOCKER_BRIDGE = /^(?:docker0|docker_gwbridge|br-[0-9a-f]{12})$/;
 
-/** `connections`: how many a conntrack table takes, where that is known. */
+/**
+ * Before the routers: frames are judged before the first tunnel is there, and until the last one has gone, which
+ * establishExits sees to. `connections`: how many a conntrack table takes, where that is known.
+ */
+export function establishGuard(
+  open: OpenExits,
+  state: HostState,
+  connections: number | undefined,
+  pass: Pass,
+): void {
+  const before = open.guarded;
+  const now = tunnelTags(state);
+  if (before !== undefined && now.every((vni) => before.vnis.includes(vni))) return;
+  const facts =
+    before?.facts ?? readFacts(state, route.listLinks(open.netlink), route.listAddresses(open.netlink));
+  const vnis = [...new Set([...(before?.vnis ?? []), ...now])];
+  establishTable(open.table, hostTable(state, facts, vnis, connections), 'host', pass);
+  open.guarded = { vnis, facts };
+}
+
+/** Of what has a wire behind it, '' that of hardware itself: a bridge with such a port is the host's own way. */
+const WIRE_KINDS = ['', 'bond', 'dsa', 'team', 'vlan'];
+
+const tunnelTags = (state: HostState): number[] =>
+  state.routers.flatMap(({ tunnels }) => tunnels.map((t) => t.vni));
+
+function readFacts(
+  { guarded, underlay }: HostState,
+  links: readonly route.Link[],
+  addresses: readonly route.Address[],
+): HostFacts {
+  const own = new Set(addresses.map((a) => a.address));
+  const holder = addresses.find((a) => a.address === underlay)?.index;
+  const leadsOut = new Set(links.filter((l) => WIRE_KINDS.includes(l.kind)).map((l) => l.master));
+  return {
+    bridges: links.filter((l) => l.kind === 'bridge' && DOCKER_BRIDGE.test(l.name)).map((l) => l.name),
+    operated: links
+      .filter((l) => CONTAINER_KINDS.includes(l.kind) && (l.index === holder || leadsOut.has(l.index)))
+      .map((l) => l.name),
+    closed: [...new Set(guarded.filter((g) => own.has(g.address)).map((g) => `${g.protocol} . ${g.port}`))],
+  };
+}
+
+/** With the lists of before that are the same: no part of the table has changed then. */
+function keptFacts(before: HostFacts | undefined, now: HostFacts): HostFacts {
+  const kept = (name: keyof HostFacts): readonly string[] =>
+    before?.[name].join() === now[name].join() ? (before?.[name] as readonly string[]) : now[name];
+  return { bridges: kept('bridges'), operated: kept('operated'), closed: kept('closed') };
+}
+
 export function establishExits(
   open: OpenExits,
   state: HostState,
@@ -92,17 +138,13 @@ export function establishExits(
       established.add(`way out ${name}`);
       establishSettings(hostWayOut(name), 'host', known, pass);
     }
-  const found = links.filter((l) => l.kind === 'bridge' && DOCKER_BRIDGE.test(l.name)).map((l) => l.name);
-  const bridges = before?.bridges.join() === found.join() ? before.bridges : found;
-  const table = hostTable(state, bridges, connections);
-  if (table !== undefined) establishTable(open.table, table, 'host', pass);
-  else if (open.table.established !== undefined || before === undefined) {
-    open.table.nft.run(`add table inet ${NFT_TABLE}\ndelete table inet ${NFT_TABLE}`);
-    delete open.table.established;
-  }
+  const facts = keptFacts(open.guarded?.facts, readFacts(state, links, addresses));
+  const vnis = tunnelTags(state);
+  establishTable(open.table, hostTable(state, facts, vnis, connections), 'host', pass);
+  open.guarded = { vnis, facts };
   const misled = misledBy(state, before?.state, addresses);
   if (misled !== undefined) pass.writes += forgetConnections(open.table.netlink, misled);
-  open.established = { state, entries: established, bridges };
+  open.established = { state, entries: established };
 }
 
 /** Devices of the host's default routes. */
@@ -136,17 +178,34 @@ function forwardV6(netlink: Netlink, links: readonly route.Link[], pass: Pass): 
 
 const PROTOCOLS: Readonly<Record<number, string>> = { 17: 'udp', 132: 'sctp' };
 
-/** Where what is published without connections of its own leads, by protocol, port and address of the host, or its family. */
-function passages(state: HostState): Map<string, string> {
-  const found = new Map<string, string>();
-  for (const exit of state.exits)
-    for (const p of exit.publications) {
-      const at = p.hostAddress || (isV6(p.address) ? 6 : 4);
-      if (p.protocol !== 'tcp')
-        found.set(`${p.protocol} ${p.hostPort} ${at}`, `${routerEnd(exit, p)} ${p.transitPort}`);
-    }
-  return found;
+/** Ports that are published without connections of their own, and where they lead. */
+interface Lead {
+  /** Protocol, and address of the host or its family. */
+  readonly at: string;
+  readonly first: number;
+  readonly count: number;
+  readonly end: string;
+  readonly port: number;
 }
+
+function leadsOf(state: HostState): Lead[] {
+  return state.exits.flatMap((exit) =>
+    exit.publications.flatMap((p) =>
+      p.protocol === 'tcp'
+        ? []
+        : {
+            at: `${p.protocol} ${p.hostAddress || (isV6(p.address) ? 6 : 4)}`,
+            first: p.hostPort,
+            count: p.count ?? 1,
+            end: routerEnd(exit, p),
+            port: p.transitPort,
+          },
+    ),
+  );
+}
+
+const isAmong = (port: number, first: number, count: number): boolean =>
+  port >= first && port < first + count;
 
 /**
  * Which connections to published ports lead where they did before they were published, or published anew: the kernel decides
@@ -157,20 +216,27 @@ function misledBy(
   before: HostState | undefined,
   addresses: readonly route.Address[],
 ): ((connection: Connection) => boolean) | undefined {
-  const [now, then] = [passages(state), before === undefined ? undefined : passages(before)];
-  if (String([...now]) === String([...(then ?? [])])) return undefined;
-  const former = new Set(then?.values());
+  const [now, then] = [leadsOf(state), before === undefined ? [] : leadsOf(before)];
+  if (JSON.stringify(now) === JSON.stringify(then)) return undefined;
+  const byPlace = Map.groupBy(now, (l) => l.at);
+  const leadAt = (at: string, port: number): Lead | undefined =>
+    byPlace.get(at)?.find((l) => isAmong(port, l.first, l.count));
   const local = new Set(addresses.map(({ address }) => address));
   return ({ original, reply }) => {
     const protocol = PROTOCOLS[original.protocol];
     if (protocol === undefined || !local.has(original.destination)) return false;
-    const key = `${protocol} ${original.destinationPort}`;
-    const target =
-      now.get(`${key} ${original.destination}`) ?? now.get(`${key} ${isV6(original.destination) ? 6 : 4}`);
-    const leads = `${reply.source} ${reply.sourcePort}`;
-    return target === undefined ? former.has(leads) : leads !== target;
+    const { destination, destinationPort: port } = original;
+    const lead =
+      leadAt(`${protocol} ${destination}`, port) ?? leadAt(`${protocol} ${isV6(destination) ? 6 : 4}`, port);
+    const { source, sourcePort } = reply;
+    if (lead === undefined) return then.some((l) => l.end === source && isAmong(sourcePort, l.port, l.count));
+    return source !== lead.end || sourcePort !== lead.port + port - lead.first;
   };
 }
 
 const sameExits = (a: HostState, b: HostState): boolean =>
-  a.guarded === b.guarded && sameParts(a.exits, b.exits);
+  a.guarded === b.guarded &&
+  a.members === b.members &&
+  a.underlay === b.underlay &&
+  sameParts(a.exits, b.exits) &&
+  tunnelTags(a).join() === tunnelTags(b).join();

@@ -10,7 +10,8 @@
  *                        our endpoints; from outside only to published ports
  *              ARP       learns no address that is not the sender's own
  *              counted   a container has only so many connections (limits.ts), and each sender its share of what is logged
- *   host       exits     masquerading, published ports, what containers must not reach; a tenant's connections outside
+ *   host       exits     masquerading, published ports; a tenant's connections outside
+ *              guard     whose tunnel frames are taken; what no container may reach, however it is attached
  *   container  names     Docker's resolver address leads to the router's nameserver
  *
  * What leaves has the host's address: a container that complains of too large packets would lower the MTU of paths
@@ -39,7 +40,7 @@ import type {
   Subnet,
 } from '../state.ts';
 import { DSCP_MAPS, dscpChains, dscpElement, dscpRules } from './dscp.ts';
-import { hostLimits, REFUSED, routerLimits, SMALLEST_TABLE } from './limits.ts';
+import { FOREIGN, hostLimits, REFUSED, routerLimits, SMALLEST_TABLE } from './limits.ts';
 import { once } from './parts.ts';
 
 /** Set name to elements, each as nft writes it in a command. */
@@ -109,12 +110,63 @@ const hostElements = once((host: RemoteHost) => {
   return elements;
 });
 
-const publicationElements = once((publications: readonly Passage[]) => {
+const publicationElements = once((publications: readonly Passage[]) =>
+  leadElements(
+    publications.map(({ protocol, transitPort, count, address, port }) => ({
+      set: 'published',
+      key: `${protocol} . `,
+      first: transitPort,
+      count: count ?? 1,
+      address,
+      port,
+    })),
+  ),
+);
+
+/** Ports in a row that lead to as many in a row of an address. */
+interface Lead {
+  /** Map of single ports; that of ranges is called the same with `_ranges`. */
+  readonly set: string;
+  /** What stands before the port. */
+  readonly key: string;
+  readonly first: number;
+  readonly count: number;
+  readonly address: string;
+  readonly port: number;
+}
+
+/**
+ * A range of as many ports is one element, where it leads to the same ports: such a translation names no port. What is
+ * shorter, or leads to other ones, is an element for each port. So there are few in the maps of ranges, into which the kernel
+ * inserts the slower the more they have (nft_set_pipapo): a thousand at most for each protocol and address of the host.
+ */
+const WIDE = 64;
+
+function leadElements(leads: readonly Lead[]): Elements {
   const { add, elements } = collect();
-  for (const p of publications)
-    add('published', p.address, `${p.protocol} . ${p.transitPort} : ${p.address} . ${p.port}`);
+  const wide = leads.filter((l) => l.count >= WIDE && l.first === l.port);
+  const narrow = leads.filter((l) => !wide.includes(l));
+  for (const { set, key, first, count, address, port } of narrow)
+    for (let i = 0; i < count; i++) add(set, address, `${key}${first + i} : ${address} . ${port + i}`);
+  // Ranges of two of the host's addresses may overlap at the router's end: there they are one.
+  for (const same of Map.groupBy(wide, (l) => `${l.set} ${l.key} ${l.address}`).values()) {
+    const { set, key, address } = same[0] as Lead;
+    let end = 0;
+    let start = 0;
+    const close = (): void => {
+      if (end > 0) add(`${set}_ranges`, address, `${key}${start}-${end} : ${address}`);
+    };
+    for (const { first, count } of same.toSorted((a, b) => a.first - b.first)) {
+      if (first > end) {
+        close();
+        start = first;
+      }
+      end = Math.max(end, first + count - 1);
+    }
+    close();
+  }
   return elements;
-});
+}
 
 const subnetElements = once((subnets: readonly Subnet[]) => {
   const { add, elements } = collect();
@@ -326,6 +378,8 @@ set same6 { type mark . ipv6_addr; flags interval; }
 map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
 map published6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
 set told_port { type ifname; size 8192; flags dynamic,timeout; timeout 1m; }
+map published_ranges { type inet_proto . inet_service : ipv4_addr; flags interval; }
+map published_ranges6 { type inet_proto . inet_service : ipv6_addr; flags interval; }
 counter spoofed { }
 counter foreign { }
 chain guard_port {
@@ -337,7 +391,7 @@ chain guard_port {
   meta mark set ${REFUSED.source}
   update @refused { iifname . meta mark }
   update @told_port { iifname limit rate over 1/second burst 5 packets } drop
-  log prefix "source" group ${DENIED_LOG} snaplen 96
+  log prefix "${FOREIGN}" group ${DENIED_LOG} snaplen 96
   drop
 }
 chain guard_tunnel {
@@ -380,6 +434,8 @@ chain names {
   iifname "ct*" meta l4proto { tcp, udp } th dport 53 fib daddr oifname "uplink" dnat ip6 to ${NAMESERVER6}
   iifname "uplink" dnat ip to meta l4proto . th dport map @published
   iifname "uplink" dnat ip6 to meta l4proto . th dport map @published6
+  iifname "uplink" dnat ip to meta l4proto . th dport map @published_ranges
+  iifname "uplink" dnat ip6 to meta l4proto . th dport map @published_ranges6
 }
 chain forward {
   type filter hook forward priority 0; policy drop;
@@ -461,31 +517,48 @@ chain input {
 export const routerEnd = (exit: Exit, { address }: Passage): string =>
   isV6(address) ? exit.routerAddress6 : exit.routerAddress;
 
+/** What the host's table follows from beside the state: as the host is now. */
+export interface HostFacts {
+  /** Docker's own bridges, whose containers are reached by their published ports only, as by any outsider. */
+  readonly bridges: readonly string[];
+  /** Devices of a kind that containers are attached by, which lead elsewhere all the same (exits.ts). */
+  readonly operated: readonly string[];
+  /** The control plane's ports of which an address is this host's: closed to containers at all of its addresses. */
+  readonly closed: readonly string[];
+}
+
+/** Kinds of devices (rtnetlink's) that containers and virtual machines are attached by. */
+export const CONTAINER_KINDS = ['bridge', 'ipvlan', 'ipvtap', 'macvlan', 'macvtap', 'netkit', 'veth'];
+
 /**
- * The host's own table; undefined where no tenant has a way out here. `bridges`: Docker's own, whose containers are
- * reached by their published ports only, as by any outsider.
+ * The host's own table, there with or without containers of ours: those of others are kept away too.
+ *
+ *   raw        of frames for our tunnels, those of `vnis`, only those that come from a host by the way that leads to it
+ *   contained  from a container, by whatever device: nothing to the control plane, nothing to the tunnels of any host
+ *
+ * A frame has no connection: in the table of connections, one tenant's many flows would take up what all tenants' ways out
+ * need. No verdict here depends on what an earlier packet left.
  */
 export function hostTable(
   state: HostState,
-  bridges: readonly string[],
+  { bridges, operated, closed }: HostFacts,
+  vnis: readonly number[],
   connections: number = SMALLEST_TABLE,
-): Table | undefined {
-  if (state.exits.length === 0) return undefined;
-  const published = new Set<string>();
-  const published6 = new Set<string>();
-  const publishedAt = new Set<string>();
-  const publishedAt6 = new Set<string>();
-  const add = (exit: Exit, p: Passage): void => {
-    const v6 = isV6(p.address);
-    const target = `${routerEnd(exit, p)} . ${p.transitPort}`;
-    if (p.hostAddress === '') (v6 ? published6 : published).add(`${p.protocol} . ${p.hostPort} : ${target}`);
-    else
-      (v6 ? publishedAt6 : publishedAt).add(`${p.hostAddress} . ${p.protocol} . ${p.hostPort} : ${target}`);
-  };
-  for (const exit of state.exits) for (const p of exit.publications) add(exit, p);
+): Table {
+  const published = leadElements(
+    state.exits.flatMap((exit) =>
+      exit.publications.map((p) => ({
+        set: p.hostAddress === '' ? 'published' : 'published_at',
+        key: p.hostAddress === '' ? `${p.protocol} . ` : `${p.hostAddress} . ${p.protocol} . `,
+        first: p.hostPort,
+        count: p.count ?? 1,
+        address: routerEnd(exit, p),
+        port: p.transitPort,
+      })),
+    ),
+  );
   const guarded = new Set<string>();
   const guarded6 = new Set<string>();
-  const guardedPorts = new Set(state.guarded.map((g) => `${g.protocol} . ${g.port}`));
   for (const g of state.guarded)
     (isV6(g.address) ? guarded6 : guarded).add(`${g.address} . ${g.protocol} . ${g.port}`);
   const transit = state.exits.map((e) => e.routerAddress).sort();
@@ -494,11 +567,11 @@ export function hostTable(
   fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published_at
   fib daddr type local dnat ip to meta l4proto . th dport map @published
   fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport map @published_at6
-  fib daddr type local dnat ip6 to meta l4proto . th dport map @published6`;
-  const refuse = `
-  iifname "cx*" udp dport ${VXLAN_PORT} drop
-  iifname "cx*" ip daddr . meta l4proto . th dport @guarded drop
-  iifname "cx*" ip6 daddr . meta l4proto . th dport @guarded6 drop`;
+  fib daddr type local dnat ip6 to meta l4proto . th dport map @published6
+  fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published_at_ranges
+  fib daddr type local dnat ip to meta l4proto . th dport map @published_ranges
+  fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport map @published_at_ranges6
+  fib daddr type local dnat ip6 to meta l4proto . th dport map @published_ranges6`;
   return {
     name: `inet ${NFT_TABLE}`,
     // One part: a host has few exits, and its state changes seldom.
@@ -506,18 +579,19 @@ export function hostTable(
       [
         state,
         new Map([
-          ['published', [...published]],
-          ['published6', [...published6]],
-          ['published_at', [...publishedAt]],
-          ['published_at6', [...publishedAt6]],
+          ...published,
           ['guarded', [...guarded]],
           ['guarded6', [...guarded6]],
-          ['guarded_ports', [...guardedPorts]],
+          ['members', state.members.filter((address) => !isV6(address))],
+          ['members6', state.members.filter(isV6)],
+          ['vnis', vnis.map(String)],
           ['transit', transit],
           ['transit6', transit6],
         ]),
       ],
       [bridges, new Map([['bridges', bridges.map((name) => `"${name}"`)]])],
+      [operated, new Map([['operated', operated.map((name) => `"${name}"`)]])],
+      [closed, new Map([['closed', closed]])],
     ]),
     // The kernel sends nothing from ::1 out of a device: refused at once, not lost, clients go on to 127.0.0.1.
     body: `
@@ -525,18 +599,39 @@ map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
 map published6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
 map published_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
 map published_at6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
+map published_ranges { type inet_proto . inet_service : ipv4_addr; flags interval; }
+map published_ranges6 { type inet_proto . inet_service : ipv6_addr; flags interval; }
+map published_at_ranges { type ipv4_addr . inet_proto . inet_service : ipv4_addr; flags interval; }
+map published_at_ranges6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr; flags interval; }
 set guarded { type ipv4_addr . inet_proto . inet_service; }
 set guarded6 { type ipv6_addr . inet_proto . inet_service; }
-set guarded_ports { type inet_proto . inet_service; }
+set closed { type inet_proto . inet_service; }
+set members { type ipv4_addr; }
+set members6 { type ipv6_addr; }
+set vnis { typeof @th,96,24; }
 set bridges { type ifname; }
+set operated { type ifname; }
 set transit { type ipv4_addr; }
 set transit6 { type ipv6_addr; }
+counter strangers { }
+counter refused { }
 chain raw {
   type filter hook prerouting priority -300; policy accept;
+  udp dport ${VXLAN_PORT} fib daddr type != unicast @th,96,24 @vnis goto tunnel
+  icmpv6 type packet-too-big @th,400,16 ${VXLAN_PORT} notrack
   iifname != "cx*" accept
   iifname "cx*" ip daddr 127.0.0.0/8 drop
   iifname "cx*" ip saddr != @transit drop
   iifname "cx*" ip6 saddr != fe80::/10 ip6 saddr != @transit6 drop
+}
+chain tunnel {
+  ip saddr @members fib saddr . iif oif exists notrack accept
+  ip6 saddr @members6 fib saddr . iif oif exists notrack accept
+  counter name "strangers" drop
+}
+chain sent {
+  type filter hook output priority -300; policy accept;
+  udp dport ${VXLAN_PORT} @th,96,24 @vnis notrack
 }
 chain prerouting {
   type nat hook prerouting priority -101; policy accept;${lead}
@@ -553,7 +648,9 @@ chain postrouting {
   ip saddr 127.0.0.0/8 oifname "cx*" masquerade
 }
 chain forward {
-  type filter hook forward priority -10; policy accept;${refuse}
+  type filter hook forward priority -10; policy accept;
+  iifname "cx*" udp dport ${VXLAN_PORT} counter name "refused" drop
+  jump contained
   ct state established,related accept
   oifname "cx*" ct status dnat accept
   oifname "cx*" drop
@@ -562,8 +659,20 @@ chain forward {
 }
 chain input {
   type filter hook input priority -10; policy accept;
-  iifname != "cx*" accept${refuse}
-  iifname "cx*" meta l4proto . th dport @guarded_ports drop
+  jump contained
+}
+chain contained {
+  iifname @operated return
+  meta iifkind { ${CONTAINER_KINDS.map((kind) => `"${kind}"`).join(', ')} } goto refuse
+  meta iifkind "tun" meta iiftype ether goto refuse
+}
+chain refuse {
+  ip daddr . meta l4proto . th dport @guarded counter name "refused" drop
+  ip6 daddr . meta l4proto . th dport @guarded6 counter name "refused" drop
+  fib daddr type != unicast meta l4proto . th dport @closed counter name "refused" drop
+  udp dport ${VXLAN_PORT} fib daddr type != unicast counter name "refused" drop
+  udp dport ${VXLAN_PORT} ip daddr @members counter name "refused" drop
+  udp dport ${VXLAN_PORT} ip6 daddr @members6 counter name "refused" drop
 }
 ${hostLimits(connections)}`,
   };

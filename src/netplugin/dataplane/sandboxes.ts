@@ -1,6 +1,6 @@
 /**
  * Containers' own namespaces: their names lead to us, before their first process runs where the namespace is there by then, and
- * what they have of us is put right (inside.ts).
+ * their ends of the veths have what they were given (inside.ts).
  */
 import { NETLINK_NETFILTER, openNetlink } from '../../linux/netlink.ts';
 import { inNamespace, namespaceId, setSysctl } from '../../linux/netns.ts';
@@ -62,10 +62,10 @@ export function openSandboxes(): Sandboxes {
     }
   }
 
-  function look(port: Port, link: Link | undefined, pass: Pass): void {
-    if (link === undefined || port.inside === undefined) return;
+  function look(port: Port, link: Link | undefined, fresh: boolean, pass: Pass): void {
+    if (link === undefined) return;
     const known = arrivals.get(port.endpoint);
-    const found = establishInside(port, link, known?.found, pass);
+    const found = establishInside(port, link, known?.found, fresh || known?.found === undefined, pass);
     arrivals.set(port.endpoint, { since: known?.since ?? performance.now(), ...(found && { found }) });
   }
 
@@ -78,14 +78,14 @@ export function openSandboxes(): Sandboxes {
       if (sandbox === undefined) return;
       const known = led.get(sandbox);
       const arrival = arrivals.get(port.endpoint);
-      const settled = arrival === undefined ? port.inside === undefined : !isAwaited(arrival);
+      const settled = arrival !== undefined && !isAwaited(arrival);
       if (known?.ports.has(port) && settled && !pass.verify) return;
       const id = namespaceId(sandbox);
       if (id === undefined) return;
       try {
         const before = known?.id === id ? known : undefined;
         const generation = inNamespace(sandbox, () => {
-          look(port, link, pass);
+          look(port, link, before?.ports.has(port) !== true, pass);
           return lead(before, pass);
         });
         led.set(sandbox, { id, generation, ports: new Set([...(before?.ports ?? []), port]) });

@@ -8,24 +8,28 @@
  */
 import path from 'node:path';
 import type { Logger } from 'pino';
-import { subnetPrefix } from '../../../model/address.ts';
+import { overlap, parseSubnet, subnetPrefix } from '../../../model/address.ts';
 import { DUMMY_GATEWAY } from '../../constants.ts';
 import { readJson, writeJson } from '../../file.ts';
 import { insideOf } from '../../inside.ts';
 import type { Inside, Publication } from '../../state.ts';
-import type { WatchedNetwork } from '../../view.ts';
+import type { Attachment, WatchedNetwork } from '../../view.ts';
 import type { Endpoints } from '../runtime.ts';
-import type { Target } from './networks.ts';
+import { dockerName, type Target } from './networks.ts';
+import type { Call } from './plugin.ts';
 import { type PortMapping, type Publications, readPortMap } from './publish.ts';
 
 type Json = Record<string, unknown>;
-type Call = (request: never) => Promise<Json> | Json;
 
-/** An endpoint between CreateEndpoint and Join. */
+/** Option of a connection (`--driver-opt`) that gives the container nothing: it only brings Docker to an end of it. */
+export const NO_INTERFACE = 'io.contiv.no-interface';
+
+/** An endpoint between CreateEndpoint and Join; without an interface, to its end. */
 interface Created {
   readonly network: string;
   readonly addresses: readonly string[];
   readonly mac: string;
+  readonly noInterface?: true;
 }
 
 interface Saved {
@@ -46,9 +50,22 @@ export interface Driver {
   readonly calls: ReadonlyMap<string, Call>;
   /** What a Docker network of ours stands for. */
   target(dockerNetwork: string): Target | undefined;
+  /** An endpoint that was made with NO_INTERFACE, and has not been deleted. */
+  hasNoInterface(endpoint: string): boolean;
   /** A network that Docker has, with the options it was made with: known since its creation, unless our file was lost. */
   learn(dockerNetwork: string, options: Record<string, string>): void;
 }
+
+/** What Docker asks of a driver before anything else. */
+export const ABOUT: Readonly<Record<string, Call>> = {
+  'Plugin.Activate': () => ({ Implements: ['NetworkDriver', 'IpamDriver'] }),
+  'IpamDriver.GetCapabilities': () => ({ RequiresMACAddress: false, RequiresRequestReplay: false }),
+  'IpamDriver.GetDefaultAddressSpaces': () => ({
+    LocalDefaultAddressSpace: 'contiv',
+    GlobalDefaultAddressSpace: 'contiv-global',
+  }),
+  'NetworkDriver.GetCapabilities': () => ({ Scope: 'local', ConnectivityScope: 'global' }),
+};
 
 /** The MAC address that goes with an IPv4 address: 02:02 and its four bytes, as 1.x has it. */
 export function macOf(ipv4: string): string {
@@ -71,14 +88,28 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
     return network;
   }
 
-  const calls: Record<string, Call> = {
-    'Plugin.Activate': () => ({ Implements: ['NetworkDriver', 'IpamDriver'] }),
+  /**
+   * Of two networks with one subnet a container could reach only one, and Docker refuses the second when all is made already,
+   * with words about routes. This is the first call that tells which container it is about.
+   */
+  function refuseOverlap({ endpoint }: Attachment, target: Target, network: WatchedNetwork): void {
+    const { tenantName, networkName, groupName = '', containerName = 'NAME' } = endpoint;
+    const has = { tenant: tenantName, network: networkName, group: groupName };
+    const other = endpoints.view.networks.get(`${tenantName}:${networkName}`);
+    const shared = other === undefined ? undefined : sharedSubnets(other, network);
+    if (shared === undefined) return;
+    const isSame = other === network;
+    throw new Error(
+      `the container is on ${dockerName(has)} already, and can be on ${
+        isSame
+          ? `one group of network ${tenantName}:${networkName} only`
+          : `one network of subnet ${shared} only`
+      }: to have it on ${dockerName(target)}, first docker network disconnect ${dockerName(has)} ${containerName}`,
+    );
+  }
 
-    'IpamDriver.GetCapabilities': () => ({ RequiresMACAddress: false, RequiresRequestReplay: false }),
-    'IpamDriver.GetDefaultAddressSpaces': () => ({
-      LocalDefaultAddressSpace: 'contiv',
-      GlobalDefaultAddressSpace: 'contiv-global',
-    }),
+  const calls: Record<string, Call> = {
+    ...ABOUT,
     'IpamDriver.RequestPool': (request: {
       Options?: Record<string, string>;
       Pool?: string;
@@ -133,7 +164,6 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
       return {};
     },
 
-    'NetworkDriver.GetCapabilities': () => ({ Scope: 'local', ConnectivityScope: 'global' }),
     'NetworkDriver.CreateNetwork': (request: { NetworkID: string; Options?: Json }) => {
       const generic = request.Options?.['com.docker.network.generic'] as Record<string, string> | undefined;
       const target = readTarget(generic);
@@ -151,6 +181,7 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
       NetworkID: string;
       EndpointID: string;
       Interface?: { Address?: string; AddressIPv6?: string; MacAddress?: string };
+      Options?: Json;
     }) => {
       const target = targetOf(request.NetworkID);
       networkOf(target);
@@ -164,7 +195,13 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
           `endpoint ${request.EndpointID}: Docker gave no IPv4 address; use the IPAM driver netplugin`,
         );
       const mac = given.MacAddress || macOf(ipv4);
-      created.set(request.EndpointID, { network: request.NetworkID, addresses, mac });
+      const noInterface = request.Options?.[NO_INTERFACE] === 'true';
+      created.set(request.EndpointID, {
+        network: request.NetworkID,
+        addresses,
+        mac,
+        ...(noInterface ? { noInterface } : {}),
+      });
       try {
         save();
       } catch (error) {
@@ -181,8 +218,14 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
       const waiting = created.get(request.EndpointID);
       if (waiting === undefined)
         throw new Error(`endpoint ${request.EndpointID} was not created on this host`);
+      // Docker makes no interface where it is told no name of one (moby, libnetwork/sandbox.go, populateNetworkResources).
+      if (waiting.noInterface) return { DisableGatewayService: true };
       const target = targetOf(request.NetworkID);
       const network = networkOf(target);
+      const siblings = [...endpoints.attachments.values()].filter(
+        (a) => a.sandbox === request.SandboxKey && a.endpoint.endpointID !== request.EndpointID,
+      );
+      for (const sibling of siblings) refuseOverlap(sibling, target, network);
       const { device } = await endpoints.attach(
         {
           endpointID: request.EndpointID,
@@ -199,9 +242,6 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
       );
       endpoints.joined(request.EndpointID);
       const hasIpv6 = waiting.addresses.length > 1;
-      const siblings = [...endpoints.attachments.values()].filter(
-        (a) => a.sandbox === request.SandboxKey && a.endpoint.endpointID !== request.EndpointID,
-      );
       return {
         InterfaceName: { SrcName: device, DstPrefix: 'eth' },
         Gateway: network.gateway ?? '',
@@ -273,6 +313,7 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
   return {
     calls: new Map(Object.entries(calls)),
     target: (dockerNetwork) => targets.get(dockerNetwork),
+    hasNoInterface: (endpoint) => created.get(endpoint)?.noInterface === true,
     learn(dockerNetwork, options) {
       if (targets.has(dockerNetwork) || !options.network) return;
       targets.set(dockerNetwork, readTarget(options));
@@ -280,6 +321,16 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
       save();
     },
   };
+}
+
+/** A subnet of the second that overlaps with one of the first. */
+function sharedSubnets(a: WatchedNetwork, b: WatchedNetwork): string | undefined {
+  const subnetsOf = (n: WatchedNetwork) =>
+    [n.subnet, n.ipv6Subnet].flatMap((text) => (text ? (parseSubnet(subnetPrefix(text)) ?? []) : []));
+  return [b.subnet, b.ipv6Subnet].find((text) => {
+    const subnet = text ? parseSubnet(subnetPrefix(text)) : undefined;
+    return subnet !== undefined && subnetsOf(a).some((other) => overlap(subnet, other));
+  });
 }
 
 /** libnetwork's types: 1 goes to the device, 0 to a next hop. */
