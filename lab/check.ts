@@ -354,6 +354,8 @@ async function compareKernel(
 ): Promise<void> {
   const at = (...command: string[]): Promise<string> => run(...onHost(lab, host.name, ...command));
   const here = running.filter((r) => r.host === host.name);
+  for (const r of here)
+    await compareInside(at, r, here.filter((other) => other.id === r.id).length === 1, out);
   const tenants = new Set(here.map((r) => r.tenant));
   const present = (await at('ip', 'netns', 'list'))
     .split('\n')
@@ -548,6 +550,38 @@ const neighboursOf = async (
   ...JSON.parse(await at('ip', ...where, '-j', '-4', 'neigh', 'show', 'nud', 'all')),
   ...JSON.parse(await at('ip', ...where, '-j', '-6', 'neigh', 'show', 'nud', 'all')),
 ];
+
+/** What a container was given is there: its MAC and IP addresses, routes to its subnets by next hops that it knows for good. */
+async function compareInside(
+  at: (...command: string[]) => Promise<string>,
+  running: Running,
+  /** Its only network: the router's part may be another one's where there are several. */
+  alone: boolean,
+  out: string[],
+): Promise<void> {
+  const inside = async <T>(...command: string[]): Promise<T[]> =>
+    JSON.parse(await at('nsenter', '-t', String(running.pid), '-n', 'ip', '-j', ...command)) as T[];
+  const where = `${running.host}: inside ${running.container}`;
+  interface Addressed extends Device {
+    readonly addr_info: readonly { readonly local: string }[];
+  }
+  const device = (await inside<Addressed>('addr')).find((d) => d.address === running.mac);
+  if (device === undefined) {
+    out.push(`${where}: no device has ${running.mac}`);
+    return;
+  }
+  for (const address of running.addresses)
+    if (!device.addr_info.some((a) => a.local === address)) out.push(`${where}: no address ${address}`);
+  for (const version of running.addresses.some(isV6) ? ['-4', '-6'] : ['-4']) {
+    const hops = (await inside<{ gateway?: string; dev: string }>(version, 'route'))
+      .filter((r) => r.dev === device.ifname)
+      .flatMap(({ gateway }) => gateway ?? []);
+    const known = (await inside<Neighbour>(version, 'neigh', 'show', 'nud', 'permanent')).map((n) => n.dst);
+    if (hops.length === 0 && alone) out.push(`${where}: no route by a router (ip ${version} route)`);
+    for (const hop of new Set(hops))
+      if (!known.includes(hop)) out.push(`${where}: no permanent neighbour ${hop}`);
+  }
+}
 
 /** Both ends know each other for good: the router its next hops, the host the router's addresses. */
 async function compareWayOut(

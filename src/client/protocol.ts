@@ -106,6 +106,22 @@ export interface FlowReport {
   sequence: number;
   hits: RuleHits[];
   denied: DeniedFlow[];
+  /** Absent: none. */
+  refused?: RefusedPackets[];
+}
+
+/** What a container sent in vain, whatever policy says: new since the last report. */
+export interface RefusedPackets {
+  /** Endpoint's id. */
+  endpoint: string;
+  /** `source`: from an address that is not its own; `connections`: it has as many as a container may have. */
+  reason: 'source' | 'connections';
+  packets: number;
+  /** Of the newest, milliseconds, Unix time. */
+  last: number;
+  /** Of `source`, the newest that was looked at: the address that it came from, and the sender's MAC address. */
+  address?: string;
+  mac?: string;
 }
 
 /**
@@ -146,6 +162,16 @@ export interface NamedDeniedFlow extends DeniedFlow {
   fromGroup?: string;
   toContainer?: string;
   toGroup?: string;
+}
+
+/** In what inspect says of an endpoint: since netmaster's start. */
+export interface DroppedPackets {
+  reason: RefusedPackets['reason'];
+  packets: number;
+  /** Of the newest, ISO 8601. */
+  time: string;
+  address?: string;
+  mac?: string;
 }
 
 /** What would the kernel of a host do with the first packet of a connection, on one side. */

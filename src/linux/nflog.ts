@@ -2,7 +2,7 @@
  * Packets that nftables logs to a group (`log group N`), by nfnetlink_log (linux/netfilter/nfnetlink_log.h). The kernel
  * gathers them in the socket of whoever has bound the group in this namespace; a full socket loses packets, it holds up none.
  */
-import { addressText } from './address.ts';
+import { addressText, macText } from './address.ts';
 import * as libc from './libc.ts';
 import {
   attribute,
@@ -24,6 +24,8 @@ const NFULA_CFG_MODE = 2;
 const NFULNL_COPY_PACKET = 2;
 const NFULA_CFG_TIMEOUT = 4;
 const NFULA_MARK = 2;
+const NFULA_INDEV = 4;
+const NFULA_HWADDR = 8;
 const NFULA_PAYLOAD = 9;
 const NFULA_PREFIX = 10;
 const NLMSG_ERROR = 2;
@@ -38,6 +40,10 @@ export interface LoggedPacket {
   /** Of the rule that logged it: `log prefix`. */
   readonly prefix: string;
   readonly mark: number;
+  /** Index of the device that it arrived by; 0: by none. */
+  readonly device: number;
+  /** The sender's MAC address, '' where the kernel says none. */
+  readonly mac: string;
   readonly from: string;
   readonly to: string;
   /** IANA number; of IPv6 the one behind the extension headers. */
@@ -121,9 +127,15 @@ function readLogged(body: Buffer): LoggedPacket | undefined {
       ...packet,
       prefix: readText(attributes.get(NFULA_PREFIX)),
       mark: attributes.get(NFULA_MARK)?.readUInt32BE() ?? 0,
+      device: attributes.get(NFULA_INDEV)?.readUInt32BE() ?? 0,
+      mac: macOf(attributes.get(NFULA_HWADDR)),
     }
   );
 }
+
+/** struct nfulnl_msg_packet_hw. */
+const macOf = (hardware: Buffer | undefined): string =>
+  hardware === undefined || hardware.readUInt16BE(0) !== 6 ? '' : macText(hardware.subarray(4, 10));
 
 type Headers = Pick<LoggedPacket, 'from' | 'to' | 'protocol' | 'port'>;
 

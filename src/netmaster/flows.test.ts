@@ -123,3 +123,40 @@ describe('inspect of a policy', () => {
     expect((denied as DeniedFlow[]).map((f) => f.port)).toEqual([3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
   });
 });
+
+describe('denied flows beyond what is kept', () => {
+  it('are those of the sender that has the most: a flood hides nobody else', async () => {
+    const { mirror } = await openTestMirror(WORLD);
+    const flows = trackFlows(mirror);
+    flows.report('node1', report([], [{ ...FLOW, from: '20.1.1.7' }]));
+    const many = Array.from({ length: 3000 }, (_, i) => ({ ...FLOW, port: i + 1, last: 2000 + i }));
+    flows.report('node1', report([], many));
+    const kept = flows.denied('default');
+    expect(kept).toHaveLength(1000);
+    expect(kept[0]).toMatchObject({ from: '20.1.1.7' });
+    expect(kept.at(-1)?.port).toBe(3000);
+  });
+});
+
+describe('what containers send in vain', () => {
+  it('is summed by endpoint and reason, with the newest sender, until the endpoint goes', async () => {
+    const { mirror, remove } = await openTestMirror(WORLD);
+    const flows = trackFlows(mirror);
+    const refused = { endpoint: 'e1', reason: 'source', packets: 3, last: 1000 } as const;
+    const sender = { address: '20.1.1.77', mac: '02:00:00:00:00:77' };
+    flows.report('node1', {
+      ...report([]),
+      refused: [
+        { ...refused, ...sender },
+        { ...refused, endpoint: 'e2' },
+      ],
+    });
+    flows.report('node1', { ...report([]), refused: [{ ...refused, last: 2000 }] });
+    expect(flows.dropped('e1')).toEqual([
+      { reason: 'source', packets: 6, time: '1970-01-01T00:00:02.000Z', ...sender },
+    ]);
+    expect(flows.dropped('e2')).toEqual([]);
+    await remove('endpoint', 'e1');
+    expect(flows.dropped('e1')).toEqual([]);
+  });
+});

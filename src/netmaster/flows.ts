@@ -1,8 +1,14 @@
 /**
- * What hosts report of policy at work: how often each rule decided, and who was denied. Status, not intent: it is kept in
+ * What hosts report of packets that were judged: how often each rule decided, who was denied, and what containers sent in vain. Status, not intent: it is kept in
  * memory, counts from this netmaster's start (a rule's from its creation, if that was later), and goes with the rule.
  */
-import type { DeniedFlow, FlowReport, NamedDeniedFlow } from '../client/protocol.ts';
+import type {
+  DeniedFlow,
+  DroppedPackets,
+  FlowReport,
+  NamedDeniedFlow,
+  RefusedPackets,
+} from '../client/protocol.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import type { Network } from '../model/network.ts';
 import type { Mirror } from './mirror.ts';
@@ -21,12 +27,16 @@ export interface Flows {
   hits(rule: string): HitCount | undefined;
   /** The oldest first. */
   denied(tenant: string): NamedDeniedFlow[];
+  /** Of an endpoint's id, by reason. */
+  dropped(endpoint: string): DroppedPackets[];
 }
 
 export function trackFlows(mirror: Mirror): Flows {
   /** By rule. */
   const counts = new Map<string, HitCount>();
   const denied = new Map<string, Map<string, NamedDeniedFlow>>();
+  /** By endpoint, then by reason. */
+  const dropped = new Map<string, Map<string, DroppedPackets>>();
   const latest = new Map<string, { reporter: string; sequence: number }>();
 
   mirror.onChange((batch) => {
@@ -34,6 +44,7 @@ export function trackFlows(mirror: Mirror): Flows {
       if (object !== null) continue;
       if (kind === 'rule') counts.delete(key);
       if (kind === 'tenant') denied.delete(key);
+      if (kind === 'endpoint') dropped.delete(key);
     }
   });
 
@@ -56,14 +67,26 @@ export function trackFlows(mirror: Mirror): Flows {
       ...(receiver?.containerName && { toContainer: receiver.containerName }),
       ...(receiver?.groupName && { toGroup: receiver.groupName }),
     });
-    for (const oldest of flows.keys()) {
-      if (flows.size <= KEPT) break;
-      flows.delete(oldest);
-    }
+    if (flows.size > KEPT) flows.delete(oldestOfMany(flows));
+  }
+
+  function addDropped({ endpoint, reason, packets, last, address, mac }: RefusedPackets): void {
+    if (mirror.get('endpoint', endpoint) === undefined) return;
+    const reasons = dropped.get(endpoint) ?? new Map<string, DroppedPackets>();
+    dropped.set(endpoint, reasons);
+    const before = reasons.get(reason);
+    reasons.set(reason, {
+      ...before,
+      reason,
+      packets: (before?.packets ?? 0) + packets,
+      time: new Date(last).toISOString(),
+      ...(address === undefined ? {} : { address }),
+      ...(mac === undefined ? {} : { mac }),
+    });
   }
 
   return {
-    report(host, { reporter, sequence, hits, denied: flows }) {
+    report(host, { reporter, sequence, hits, denied: flows, refused = [] }) {
       const last = latest.get(host);
       if (last?.reporter === reporter && sequence <= last.sequence) return; // sent again: its answer was lost
       latest.set(host, { reporter, sequence });
@@ -73,10 +96,19 @@ export function trackFlows(mirror: Mirror): Flows {
         counts.set(rule, { packets: sum.packets + packets, bytes: sum.bytes + bytes });
       }
       for (const flow of flows) addDenied(host, flow);
+      for (const packets of refused) addDropped(packets);
     },
     hits: (rule) => counts.get(rule),
+    dropped: (endpoint) => [...(dropped.get(endpoint)?.values() ?? [])],
     denied: (tenant) => [...(denied.get(tenant)?.values() ?? [])].sort((a, b) => a.last - b.last),
   };
+}
+
+/** The oldest flow of the sender that has the most: who is denied often takes no other's place. */
+function oldestOfMany(flows: ReadonlyMap<string, NamedDeniedFlow>): string {
+  const bySender = Map.groupBy(flows, ([, flow]) => flow.from);
+  const lists = [...bySender.values()].sort((a, b) => b.length - a.length);
+  return lists[0]?.[0]?.[0] ?? '';
 }
 
 /** The tenant's endpoint that has the address. */

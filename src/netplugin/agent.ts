@@ -175,7 +175,14 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     state: () => state,
   });
 
-  const flows = startFlowReporting({ dataplane, client, host: options.host, log, state: () => state });
+  const flows = startFlowReporting({
+    dataplane,
+    client,
+    host: options.host,
+    log,
+    state: () => state,
+    refused: metrics.refused,
+  });
   docker = await startDocker({ endpoints, options, log });
   const control: Control = await startControl(options.controlSocket, {
     state: () => state,

@@ -29,6 +29,8 @@ const seen = (hits: readonly Hit[], denied: readonly DeniedPacket[] = [], table 
   table,
   hits,
   denied,
+  refused: [],
+  foreign: [],
 });
 /** What a report says, which is then taken. */
 function told(tally: ReturnType<typeof openTally>): Pick<FlowReport, 'hits' | 'denied'> | undefined {
@@ -133,5 +135,41 @@ describe('a report', () => {
     expect(tally.report()).toEqual(first);
     tally.taken();
     expect(tally.report()).toMatchObject({ reporter: 'r', sequence: 2, hits: [{ packets: 1 }] });
+  });
+});
+
+describe('what containers send in vain', () => {
+  const refusing = (packets: number, foreign: Observation['foreign'] = [], table = 'a'): Observation => ({
+    ...seen([], [], table),
+    refused: [
+      { device: port(2).device, reason: 'source', packets },
+      { device: 'cx00000000', reason: 'connections', packets: 5 },
+    ],
+    foreign,
+  });
+  const FOREIGN = { device: port(2).device, address: '20.1.1.77', mac: '02:00:00:00:00:77' };
+
+  it('is told by endpoint, as the difference to the reading before, with the newest sender', () => {
+    const counted: [string, string, number][] = [];
+    const tally = openTally('r', (...each) => counted.push(each));
+    tally.take(of(), [refusing(3, [{ ...FOREIGN, address: '20.1.1.78' }, FOREIGN])], 1000);
+    const { address, mac } = FOREIGN;
+    const first = { endpoint: 'ep2', reason: 'source', packets: 3, last: 1000, address, mac };
+    expect(tally.report()?.refused).toEqual([first]);
+    tally.taken();
+    tally.take(of(), [refusing(3)], 2000);
+    expect(tally.report()).toBeUndefined();
+    tally.take(of(), [refusing(4)], 3000);
+    expect(tally.report()?.refused).toEqual([{ endpoint: 'ep2', reason: 'source', packets: 1, last: 3000 }]);
+    tally.taken();
+    tally.take(of(), [refusing(2, [], 'b')], 4000);
+    expect(tally.report()?.refused).toMatchObject([{ packets: 2 }]);
+    expect(counted).toEqual([
+      ['default', 'source', 3],
+      ['default', 'connections', 5],
+      ['default', 'source', 1],
+      ['default', 'source', 2],
+      ['default', 'connections', 5],
+    ]);
   });
 });

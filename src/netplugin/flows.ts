@@ -1,5 +1,6 @@
 /**
- * What policy did on this host, told to netmaster: how often each rule decided, and who was denied what.
+ * What was judged on this host, told to netmaster: how often each rule decided, who was denied what, and what containers sent
+ * in vain.
  *
  *   kernel --readings: rule set, rule number, counter--> increments by rule key --report, once--> netmaster
  *
@@ -9,7 +10,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { Client } from '../client/client.ts';
-import type { DeniedFlow, FlowReport, RuleHits } from '../client/protocol.ts';
+import type { DeniedFlow, FlowReport, RefusedPackets, RuleHits } from '../client/protocol.ts';
 import type { Dataplane, Observation } from './dataplane/index.ts';
 import type { HostState, Router } from './state.ts';
 
@@ -32,17 +33,25 @@ interface Seen {
   readonly readings: ReadonlyMap<string, { readonly packets: number; readonly bytes: number }>;
   /** Rule keys by rule set and rule, also of rule sets that went, while the kernel has their counters. */
   readonly keys: ReadonlyMap<string, string>;
+  /** Packets by device and reason. */
+  readonly refused: ReadonlyMap<string, number>;
 }
 
-/** `reporter` names this run of the agent. */
-export function openTally(reporter: string): Tally {
+/** `reporter` names this run of the agent. `count` is told of what was refused, of tenants and of their ways out alike. */
+export function openTally(
+  reporter: string,
+  count: (tenant: string, reason: string, packets: number) => void = () => {},
+): Tally {
   const seen = new Map<string, Seen>();
   const hits = new Map<string, RuleHits>();
   const denied = new Map<string, DeniedFlow>();
+  /** By endpoint and reason: as many as this host has ports. */
+  const refused = new Map<string, RefusedPackets>();
   let sequence = 0;
   let pending: FlowReport | undefined;
 
-  function takeHits(router: Router | undefined, { namespace, table, hits: read }: Observation): void {
+  function takeHits(router: Router | undefined, observation: Observation): void {
+    const { namespace, table, hits: read } = observation;
     const known = seen.get(namespace);
     const before = known?.table === table ? known.readings : undefined;
     const readings = new Map<string, { packets: number; bytes: number }>(
@@ -55,7 +64,12 @@ export function openTally(reporter: string): Tally {
       const key = keys.get(id) ?? known?.keys.get(id);
       if (key !== undefined) keys.set(id, key);
     }
-    seen.set(namespace, { table, readings, keys });
+    seen.set(namespace, {
+      table,
+      readings,
+      keys,
+      refused: new Map(observation.refused.map((r) => [`${r.device} ${r.reason}`, r.packets])),
+    });
     for (const [id, now] of readings) {
       const key = keys.get(id);
       const last = before?.get(id);
@@ -69,6 +83,31 @@ export function openTally(reporter: string): Tally {
         packets: sum.packets + packets,
         bytes: sum.bytes + now.bytes - from.bytes,
       });
+    }
+  }
+
+  /** After the one before was read, and before takeHits forgets it. */
+  function takeRefused(router: Router, observation: Observation, now: number): void {
+    const known = seen.get(observation.namespace);
+    const before = known?.table === observation.table ? known.refused : undefined;
+    const endpoints = new Map(router.ports.map((p) => [p.device, p.endpoint]));
+    for (const { device, reason, packets: total } of observation.refused) {
+      const last = before?.get(`${device} ${reason}`) ?? 0;
+      const packets = total < last ? total : total - last;
+      if (packets === 0) continue;
+      count(router.tenant, reason, packets);
+      const endpoint = endpoints.get(device);
+      if (endpoint === undefined) continue;
+      const id = `${endpoint} ${reason}`;
+      const sum = refused.get(id);
+      refused.set(id, { ...sum, endpoint, reason, packets: (sum?.packets ?? 0) + packets, last: now });
+    }
+    for (const { device, address, mac } of observation.foreign) {
+      const endpoint = endpoints.get(device);
+      if (endpoint === undefined) continue;
+      const id = `${endpoint} source`;
+      const sum = refused.get(id) ?? { endpoint, reason: 'source', packets: 0, last: now };
+      refused.set(id, { ...sum, address, mac });
     }
   }
 
@@ -99,17 +138,25 @@ export function openTally(reporter: string): Tally {
       const routers = new Map(state.routers.map((r) => [r.namespace, r]));
       for (const observation of observed) {
         const router = routers.get(observation.namespace);
+        if (router !== undefined) takeRefused(router, observation, now);
         takeHits(router, observation);
         if (router !== undefined) takeDenied(router, observation, now);
       }
       for (const namespace of seen.keys()) if (!routers.has(namespace)) seen.delete(namespace);
     },
     report() {
-      if (pending === undefined && hits.size + denied.size > 0) {
+      if (pending === undefined && hits.size + denied.size + refused.size > 0) {
         const some = [...hits.values()].slice(0, RULES);
-        pending = { reporter, sequence: ++sequence, hits: some, denied: [...denied.values()] };
+        pending = {
+          reporter,
+          sequence: ++sequence,
+          hits: some,
+          denied: [...denied.values()],
+          ...(refused.size === 0 ? {} : { refused: [...refused.values()] }),
+        };
         for (const { rule } of some) hits.delete(rule);
         denied.clear();
+        refused.clear();
       }
       return pending;
     },
@@ -138,11 +185,12 @@ export interface FlowReportingOptions {
   readonly host: string;
   readonly log: Logger;
   state(): HostState;
+  refused(tenant: string, reason: string, packets: number): void;
 }
 
 export function startFlowReporting(options: FlowReportingOptions): FlowReporting {
   const { dataplane, client, host, log, state } = options;
-  const tally = openTally(randomUUID());
+  const tally = openTally(randomUUID(), options.refused);
   let busy = false;
   async function look(): Promise<void> {
     tally.take(state(), await dataplane.observe(), Date.now());

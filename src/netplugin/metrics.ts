@@ -7,6 +7,8 @@ import type { Health } from './nameservers/protocol.ts';
 export interface Metrics {
   /** After a pass: what compile took, what the kernel did and what came of it. */
   passed(compiled: Spent, report: TimedReport, verified: boolean): void;
+  /** Of what a tenant's containers sent, by reason: `source`, `connections`. */
+  refused(tenant: string, reason: string, packets: number): void;
   text(): Promise<string>;
   readonly contentType: string;
 }
@@ -61,6 +63,12 @@ export function openMetrics(
     help: 'differences in the kernel, none of our doing, that were put right',
     registers,
   });
+  const refused = new Counter({
+    name: 'contiv_netplugin_refused_packets_total',
+    help: 'packets of containers that were dropped, whatever policy says: source (not their address), connections (too many)',
+    labelNames: ['tenant', 'reason'],
+    registers,
+  });
   const failed = new Gauge({
     name: 'contiv_netplugin_not_established',
     help: 'what the last pass could not establish',
@@ -109,6 +117,7 @@ export function openMetrics(
       repairs.inc(report.repaired.length);
       failed.set(report.failed.length);
     },
+    refused: (tenant, reason, packets) => refused.inc({ tenant, reason }, packets),
     text: () => registry.metrics(),
     contentType: registry.contentType,
   };

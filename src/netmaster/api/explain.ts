@@ -49,6 +49,21 @@ const FlowReportSchema = Type.Object(
         { additionalProperties: false },
       ),
     ),
+    refused: Type.Optional(
+      Type.Array(
+        Type.Object(
+          {
+            endpoint: Key,
+            reason: Type.Union([Type.Literal('source'), Type.Literal('connections')]),
+            packets: Count,
+            last: Time,
+            address: Type.Optional(Address),
+            mac: Type.Optional(Type.String({ maxLength: 17 })),
+          },
+          { additionalProperties: false },
+        ),
+      ),
+    ),
   },
   { additionalProperties: false },
 );

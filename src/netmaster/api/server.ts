@@ -242,7 +242,13 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     api.get('/api/v1/inspect/:collection/:key', async (request) => {
       const collection = parameter(request, 'collection');
       const key = parameter(request, 'key');
-      if (collection === 'endpoints') return { Oper: presentEndpoint(findEndpoint(key), mirror) };
+      if (collection === 'endpoints') {
+        const endpoint = findEndpoint(key);
+        const dropped = explaining.flows.dropped(endpoint.endpointID);
+        return {
+          Oper: { ...presentEndpoint(endpoint, mirror), ...(dropped.length === 0 ? {} : { dropped }) },
+        };
+      }
       const kind = kindByCollection.get(collection);
       if (kind === undefined) throw new Refusal(404, `there is no collection ${collection}`);
       const object = find(kind, key);

@@ -46,6 +46,7 @@ import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } 
 import { closeProgram } from './fastprogram.ts';
 import { endedBy } from './forget.ts';
 import type { ApplyReport } from './index.ts';
+import { FOREIGN } from './limits.ts';
 import { deleteLinks, establishLinks } from './links.ts';
 import {
   deniedPacket,
@@ -54,6 +55,7 @@ import {
   type Observation,
   type Question,
   readHits,
+  readRefused,
 } from './observe.ts';
 import { changedParts, sameParts } from './parts.ts';
 import { message, type Pass, send } from './pass.ts';
@@ -81,7 +83,7 @@ interface OpenRouter {
   readonly fd: number;
   readonly table: OpenTable;
   fastPath?: FastPath;
-  /** Where denied packets are read; while there are rule sets, and nobody else has taken it. */
+  /** Where packets that were dropped are read; while nobody else has taken it. */
   log?: PacketLog;
   established?: Established;
 }
@@ -198,7 +200,7 @@ export function openApplier(): Applier {
   function establishRouter(router: Router, exit: Exit | undefined, pass: Pass): void {
     const writes = pass.writes;
     const open = openRouter(router.namespace, pass);
-    if (router.ruleSets.length > 0) openLog(open);
+    openLog(open);
     // Rules first: a device that appears is never without its guard.
     establishTable(open.table, routerTable(router, exit, connections), router.namespace, pass);
     const before = open.established;
@@ -343,17 +345,29 @@ export function openApplier(): Applier {
   return {
     apply,
     observe() {
+      const outside = readRefused(exits.table.netlink);
       return [...routers.values()].flatMap((open): Observation[] => {
-        if ((open.established?.router.ruleSets.length ?? 0) === 0) return [];
+        const { established } = open;
+        if (established === undefined) return [];
         openLog(open);
-        return [
-          {
-            namespace: open.name,
-            table: `${open.id}.${open.table.made}`,
-            hits: readHits(open.netfilter),
-            denied: (open.log?.read(DENIED_AT_ONCE) ?? []).map(deniedPacket),
-          },
-        ];
+        const logged = open.log?.read(DENIED_AT_ONCE) ?? [];
+        const nameOf = (index: number) => established.links.find((l) => l.index === index)?.name ?? '';
+        const observation: Observation = {
+          namespace: open.name,
+          table: `${open.id}.${open.table.made}`,
+          hits: established.router.ruleSets.length > 0 ? readHits(open.netfilter) : [],
+          denied: logged.filter(({ prefix }) => prefix !== FOREIGN).map(deniedPacket),
+          refused: [
+            ...readRefused(open.netfilter),
+            ...outside.filter(({ device }) => device === established.exit?.device),
+          ],
+          foreign: logged
+            .filter(({ prefix }) => prefix === FOREIGN)
+            .map(({ device, from, mac }) => ({ device: nameOf(device), address: from, mac })),
+        };
+        const silent =
+          established.router.ruleSets.length === 0 && logged.length + observation.refused.length === 0;
+        return silent ? [] : [observation];
       });
     },
     lookUp(namespace, question) {

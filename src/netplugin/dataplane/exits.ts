@@ -25,7 +25,7 @@ const DOCKER_BRIDGE = /^(?:docker0|docker_gwbridge|br-[0-9a-f]{12})$/;
 
 /**
  * Before the routers: frames are judged before the first tunnel is there, and until the last one has gone, which
- * establishExits sees to.
+ * establishExits sees to. `connections`: how many a conntrack table takes, where that is known.
  */
 export function establishGuard(
   open: OpenExits,

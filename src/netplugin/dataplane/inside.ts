@@ -1,5 +1,5 @@
 /**
- * A container's end of its veth, in the container's namespace: MAC address, MTU, addresses and routes that it was given, and the
+ * A container's end of its veth, in the container's namespace: MAC address, addresses and routes that it was given, and the
  * neighbours that it sends to.
  *
  *   what it was given   put right where it has been missing for a while: its own hands may be busy there, and so may the runtime,
@@ -13,7 +13,7 @@
 import { openNetlink, type Request } from '../../linux/netlink.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
-import type { Port } from '../state.ts';
+import type { Inside, Port } from '../state.ts';
 import { type Pass, send } from './pass.ts';
 
 /** Milliseconds that something is missing before it is made again; the first time, while the runtime sets it up. */
@@ -39,30 +39,34 @@ interface Wanted {
   readonly request: Request;
 }
 
-/** `link`: the router's end. undefined: the container's end is not there (yet). In the thread's current namespace. */
+/** `link`: the router's end; `fresh`: the port is new, or another than before. undefined: the container's end is not there (yet). In the thread's current namespace. */
 export function establishInside(
   port: Port,
   link: route.Link,
   before: Found | undefined,
+  fresh: boolean,
   pass: Pass,
 ): Found | undefined {
   const netlink = openNetlink();
   try {
     const own = route.listLinks(netlink).find((l) => l.index === link.peer && l.peer === link.index);
-    if (own === undefined || port.inside === undefined) return undefined;
+    // Each end has the other's number. While it is in the host's namespace still, there is none here that fits.
+    if (own === undefined) return undefined;
+    // Later it is the container's own: some lower it.
+    if (fresh && own.mtu !== port.mtu) {
+      pass.writes++;
+      netlink.request(route.setLink(own.index, { mtu: port.mtu }));
+    }
     const where = `container of endpoint ${port.endpoint.slice(0, 12)}`;
+    const inside = port.inside ?? { addresses: [], routes: [], gateways: [] };
     const routes = ([4, 6] as const).flatMap((version) => route.listRoutes(netlink, version));
     const defaults = new Set(before?.defaults);
     for (const r of routes)
-      if (
-        r.destination.endsWith('/0') &&
-        r.device === own.index &&
-        port.inside.gateways.includes(r.via ?? '')
-      )
+      if (r.destination.endsWith('/0') && r.device === own.index && inside.gateways.includes(r.via ?? ''))
         defaults.add(r.via as string);
     const now = performance.now();
     const missing = new Map<string, number>();
-    for (const { text, there, request } of wanted(port, own, routes, defaults, netlink)) {
+    for (const { text, there, request } of wanted(port.mac, inside, own, routes, defaults, netlink)) {
       if (there) continue;
       const since = before?.missing.get(text) ?? now;
       missing.set(text, since);
@@ -70,7 +74,7 @@ export function establishInside(
       pass.repaired.push(`${where}: restored ${text}`);
       send(netlink, [request], pass, where, GONE);
     }
-    if (own.up) keepNeighbours(port, own, link.mac, netlink, where, pass);
+    if (own.up) keepNeighbours(inside, own, link.mac, netlink, where, pass);
     return { complete: before?.complete === true || (missing.size === 0 && own.up), missing, defaults };
   } finally {
     netlink.close();
@@ -79,23 +83,18 @@ export function establishInside(
 
 /** In the order in which they are made. */
 function wanted(
-  port: Port,
+  mac: string,
+  { addresses, routes: given, gateways }: Inside,
   own: route.Link,
   routes: readonly route.Route[],
   defaults: ReadonlySet<string>,
   netlink: Parameters<typeof route.listAddresses>[0],
 ): Wanted[] {
-  const { addresses, routes: given, gateways } = port.inside ?? { addresses: [], routes: [], gateways: [] };
   const list: Wanted[] = [
     {
-      text: `MAC address ${port.mac} of ${own.name}`,
-      there: own.mac === port.mac,
-      request: route.setLink(own.index, { mac: port.mac }),
-    },
-    {
-      text: `MTU ${port.mtu} of ${own.name}`,
-      there: own.mtu === port.mtu,
-      request: route.setLink(own.index, { mtu: port.mtu }),
+      text: `MAC address ${mac} of ${own.name}`,
+      there: own.mac === mac,
+      request: route.setLink(own.index, { mac }),
     },
   ];
   if (!own.up) return list;
@@ -138,14 +137,14 @@ function wanted(
 
 /** Next hops, all of which are the router. */
 function keepNeighbours(
-  port: Port,
+  { routes }: Inside,
   own: route.Link,
   mac: string,
   netlink: Parameters<typeof route.listAddresses>[0],
   where: string,
   pass: Pass,
 ): void {
-  const hops = new Set((port.inside?.routes ?? []).flatMap(({ via }) => (via === undefined ? [] : [via])));
+  const hops = new Set(routes.flatMap(({ via }) => (via === undefined ? [] : [via])));
   const present = new Set(
     ([4, 6] as const).flatMap((version) =>
       route

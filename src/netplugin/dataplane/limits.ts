@@ -28,6 +28,8 @@ const MOST_PARTS = 1024;
 
 /** Why a router refuses what a port sends, as set `refused` has it. */
 export const REFUSED = { source: 1, connections: 2 } as const;
+/** What is logged of the first of them: the prefix. */
+export const FOREIGN = 'source';
 
 interface Limits {
   readonly parts: number;

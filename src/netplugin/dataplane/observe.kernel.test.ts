@@ -1,6 +1,8 @@
+import path from 'node:path';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { applied, clean, inRouter, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
+import { ethernet, tcpSyn, udp } from '../../../test/packet.ts';
 import { localHost, simulate, viewOf } from '../../../test/policySimulator.ts';
 import { packetsOf, worldOf } from '../../../test/policyWorlds.ts';
 import { probe } from '../../../test/probe.ts';
@@ -14,6 +16,8 @@ import type { RuleSet } from '../state.ts';
 import { type Applier, openApplier } from './apply.ts';
 import { type DeniedPacket, lookUp, type Observation } from './observe.ts';
 import { createCommands, routerTable } from './ruleset.ts';
+
+const FRAMES = path.join(import.meta.dirname, '../../../test/frames.ts');
 
 beforeAll(isolate);
 afterEach(clean);
@@ -174,6 +178,59 @@ describe('observe', () => {
     expect(counted(seen, 1)).toBeGreaterThanOrEqual(400);
     expect(seen.denied.length).toBeGreaterThanOrEqual(50);
     expect(seen.denied.length).toBeLessThan(counted(seen, 1));
+  });
+});
+
+describe('what a container sends', () => {
+  const send = (n: number, ...frames: Buffer[]): void =>
+    void inNamespace(namespacePath(`box-${n}`), () =>
+      sh(`${process.execPath} ${FRAMES} eth0 ${frames.map((f) => f.toString('hex')).join(' ')}`),
+    );
+  const routerMac = (n: number): string =>
+    /link\/ether (\S+)/.exec(inRouter(`ip -o link show ${port(n).device}`))?.[1] as string;
+
+  it('from addresses that are not its own is counted for it, with the newest sender', async () => {
+    const applier = start();
+    const from = { mac: '02:00:00:00:00:77', to: routerMac(3) };
+    const frame = (address: string): Buffer =>
+      ethernet(from.mac, from.to, udp(address, '20.1.1.2', 1000, 80, Buffer.alloc(4)));
+    send(3, ...['20.1.1.76', '20.1.1.77', '20.1.1.78'].map(frame));
+    const foreign: Observation['foreign'][number][] = [];
+    for (let i = 0; i < 200 && foreign.length < 3; i++) {
+      foreign.push(...(applier.observe()[0]?.foreign ?? []));
+      await new Promise((done) => setTimeout(done, 50));
+    }
+    const { device } = port(3);
+    expect(foreign).toEqual(
+      ['20.1.1.76', '20.1.1.77', '20.1.1.78'].map((address) => ({ device, address, mac: from.mac })),
+    );
+    expect(applier.observe()).toMatchObject([{ refused: [{ device, reason: 'source', packets: 3 }] }]);
+  });
+
+  it('and is denied does not hide what is denied of others, however much it is', async () => {
+    const applier = openApplier();
+    const ports = [port(2, { judgedIn: 7 }), port(3), port(4)];
+    const given = (joined: boolean) =>
+      state({ ports: ports.map((p) => ({ ...p, joined })), ruleSets: [RULES], remotes: [] });
+    applied(applier, given(false));
+    for (const { peer, addresses } of ports) {
+      const [address = ''] = addresses;
+      const name = box(address).split('/').at(-1) as string;
+      createNamespace(name);
+      sh(`ip link set ${peer} netns ${name} name eth0`);
+      inNamespace(box(address), () => sh(`ip link set eth0 up; ip addr add ${address}/32 dev eth0`));
+    }
+    applied(applier, given(true));
+    const syn = (n: number, to: number): Buffer =>
+      ethernet(port(n).mac, routerMac(n), tcpSyn(`20.1.1.${n}`, '20.1.1.2', 40_000, to));
+    send(3, ...Array.from({ length: 400 }, (_, i) => syn(3, 1000 + i)));
+    send(4, syn(4, 22));
+    const seen = await observed(applier, (all) => all.denied.some((d) => d.from === '20.1.1.4'));
+    expect(counted(seen, 1)).toBe(401);
+    expect(seen.denied).toContainEqual(
+      expect.objectContaining({ from: '20.1.1.4', to: '20.1.1.2', port: 22, rule: 1 }),
+    );
+    expect(seen.denied.filter((d) => d.from === '20.1.1.3').length).toBeLessThan(400);
   });
 });
 

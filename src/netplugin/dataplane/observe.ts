@@ -2,14 +2,16 @@
  * What a router's policy did, and what it would do: read from the kernel's own sets, by single nfnetlink requests.
  *
  *   hits      how often each rule decided (set `hits`)
+ *   refused   how much each port sent in vain (set `refused`), and examples of it (DENIED_LOG too)
  *   denied    packets that the chains judge_in and judge_out logged (DENIED_LOG)
  *   lookUp    the chains' way through the sets (ruleset.ts, judge) for a packet that is not there
  */
 import { addressBytes } from '../../linux/address.ts';
-import { type Netlink, NetlinkError, u16be, u32 } from '../../linux/netlink.ts';
+import { type Netlink, NetlinkError, readText, u16be, u32 } from '../../linux/netlink.ts';
 import type { LoggedPacket } from '../../linux/nflog.ts';
 import { findElement, listElements } from '../../linux/nftset.ts';
 import { NFT_TABLE } from '../constants.ts';
+import { REFUSED } from './limits.ts';
 import { DENY } from './ruleset.ts';
 
 /** Of one router that has rule sets. */
@@ -20,6 +22,27 @@ export interface Observation {
   readonly hits: readonly Hit[];
   /** New since the last observation; more than the chains' limit are not logged. */
   readonly denied: readonly DeniedPacket[];
+  /** What ports sent in vain, whatever policy says. */
+  readonly refused: readonly Refused[];
+  /** Of those some, new since the last observation: the sender was not the port's own. */
+  readonly foreign: readonly ForeignPacket[];
+}
+
+/** Since the table was made. */
+export interface Refused {
+  /** Of the port; the host's end of the way out for what the tenant is over its limit with. */
+  readonly device: string;
+  readonly reason: Reason;
+  readonly packets: number;
+}
+
+/** `source`: from an address that is not the container's own; `connections`: it has too many already (limits.ts). */
+export type Reason = keyof typeof REFUSED;
+
+export interface ForeignPacket {
+  readonly device: string;
+  readonly address: string;
+  readonly mac: string;
 }
 
 export interface Hit {
@@ -58,6 +81,11 @@ export interface KernelDecision {
   readonly denied: boolean;
 }
 
+const IFNAMSIZ = 16;
+const REASONS: ReadonlyMap<number, Reason> = new Map(
+  Object.entries(REFUSED).map(([reason, number]) => [number, reason as Reason]),
+);
+
 export function readHits(netfilter: Netlink): Hit[] {
   try {
     return listElements(netfilter, NFT_TABLE, 'hits').map(({ key, packets, bytes }) => ({
@@ -68,6 +96,20 @@ export function readHits(netfilter: Netlink): Hit[] {
     }));
   } catch (error) {
     // Somebody has deleted the table: it is made again when the kernel is verified.
+    if (error instanceof NetlinkError && error.code === 'ENOENT') return [];
+    throw error;
+  }
+}
+
+/** Of a table of ours that has the set `refused`. */
+export function readRefused(netfilter: Netlink): Refused[] {
+  try {
+    return listElements(netfilter, NFT_TABLE, 'refused').flatMap(({ key, packets }) => {
+      const device = readText(key.subarray(0, IFNAMSIZ));
+      const reason = REASONS.get(key.readUInt32LE(IFNAMSIZ));
+      return reason === undefined ? [] : [{ device, reason, packets }];
+    });
+  } catch (error) {
     if (error instanceof NetlinkError && error.code === 'ENOENT') return [];
     throw error;
   }

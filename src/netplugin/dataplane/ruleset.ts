@@ -40,7 +40,7 @@ import type {
   Subnet,
 } from '../state.ts';
 import { DSCP_MAPS, dscpChains, dscpElement, dscpRules } from './dscp.ts';
-import { hostLimits, REFUSED, routerLimits, SMALLEST_TABLE } from './limits.ts';
+import { FOREIGN, hostLimits, REFUSED, routerLimits, SMALLEST_TABLE } from './limits.ts';
 import { once } from './parts.ts';
 
 /** Set name to elements, each as nft writes it in a command. */
@@ -401,7 +401,7 @@ chain guard_port {
   meta mark set ${REFUSED.source}
   update @refused { iifname . meta mark }
   update @told_port { iifname limit rate over 1/second burst 5 packets } drop
-  log prefix "source" group ${DENIED_LOG} snaplen 96
+  log prefix "${FOREIGN}" group ${DENIED_LOG} snaplen 96
   drop
 }
 chain guard_tunnel {

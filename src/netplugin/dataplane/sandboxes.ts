@@ -1,12 +1,12 @@
 /**
- * Containers' own namespaces: their names lead to us, before their first process runs where the namespace is there by then, their
- * devices have the MTU that the underlay leaves them, and what they have of us is put right (inside.ts).
+ * Containers' own namespaces: their names lead to us, before their first process runs where the namespace is there by then, and
+ * their ends of the veths have what they were given (inside.ts).
  */
 import { NETLINK_NETFILTER, openNetlink } from '../../linux/netlink.ts';
 import { inNamespace, namespaceId, setSysctl } from '../../linux/netns.ts';
 import { openNft } from '../../linux/nftables.ts';
 import { readGeneration } from '../../linux/nftset.ts';
-import { type Link, listLinks, setLink } from '../../linux/route.ts';
+import type { Link } from '../../linux/route.ts';
 import type { Port } from '../state.ts';
 import { establishInside, type Found } from './inside.ts';
 import { message, type Pass } from './pass.ts';
@@ -62,24 +62,10 @@ export function openSandboxes(): Sandboxes {
     }
   }
 
-  /** In the container's namespace. At once when the port is new or another than before; what happens to it later, inside.ts puts right. */
-  function size({ mtu }: Port, end: Link, pass: Pass): void {
-    const netlink = openNetlink();
-    try {
-      // Each end has the other's number. While it is in the host's namespace still, there is none here that fits.
-      const link = listLinks(netlink).find((l) => l.index === end.peer && l.peer === end.index);
-      if (link === undefined || link.mtu === mtu) return;
-      netlink.request(setLink(link.index, { mtu }));
-      pass.writes++;
-    } finally {
-      netlink.close();
-    }
-  }
-
-  function look(port: Port, link: Link | undefined, pass: Pass): void {
-    if (link === undefined || port.inside === undefined) return;
+  function look(port: Port, link: Link | undefined, fresh: boolean, pass: Pass): void {
+    if (link === undefined) return;
     const known = arrivals.get(port.endpoint);
-    const found = establishInside(port, link, known?.found, pass);
+    const found = establishInside(port, link, known?.found, fresh || known?.found === undefined, pass);
     arrivals.set(port.endpoint, { since: known?.since ?? performance.now(), ...(found && { found }) });
   }
 
@@ -92,15 +78,14 @@ export function openSandboxes(): Sandboxes {
       if (sandbox === undefined) return;
       const known = led.get(sandbox);
       const arrival = arrivals.get(port.endpoint);
-      const settled = arrival === undefined ? port.inside === undefined : !isAwaited(arrival);
+      const settled = arrival !== undefined && !isAwaited(arrival);
       if (known?.ports.has(port) && settled && !pass.verify) return;
       const id = namespaceId(sandbox);
       if (id === undefined) return;
       try {
         const before = known?.id === id ? known : undefined;
         const generation = inNamespace(sandbox, () => {
-          if (link !== undefined && before?.ports.has(port) !== true) size(port, link, pass);
-          look(port, link, pass);
+          look(port, link, before?.ports.has(port) !== true, pass);
           return lead(before, pass);
         });
         led.set(sandbox, { id, generation, ports: new Set([...(before?.ports ?? []), port]) });

@@ -269,6 +269,45 @@ it('verify gives both ends of the way out their MAC addresses, which their neigh
   expect(macs()).toEqual(had);
 });
 
+describe('verify sets what we depend on again, and says so', () => {
+  const cx = exitDevice('default');
+  const set = (at: (command: string) => string, key: string, value: string): string =>
+    at(`cat /proc/sys/${key}; echo ${value} > /proc/sys/${key}`).trim();
+  it.each<[string, string]>([
+    ['net/ipv4/ip_forward', '0'],
+    ['net/ipv4/icmp_ratemask', '6168'],
+    ['net/ipv6/conf/all/forwarding', '0'],
+    ['net/netfilter/nf_conntrack_tcp_timeout_time_wait', '120'],
+    [`net/ipv4/conf/${device}/forwarding`, '0'],
+    [`net/ipv4/conf/${device}/proxy_arp`, '0'],
+    [`net/ipv4/conf/${vx}/rp_filter`, '1'],
+    ['net/ipv4/conf/uplink/forwarding', '0'],
+  ])('%s of a router', (key, value) => {
+    const had = set(inRouter, key, value);
+    const repaired: string[] = [];
+    // What is read of each device comes with a whole reading.
+    for (let i = 0; i < 20; i++) repaired.push(...applied(applier, given, true).repaired);
+    expect(repaired).toContain(`contiv-default: ${key} was not ${had}`);
+    expect(inRouter(`cat /proc/sys/${key}`).trim()).toBe(had);
+  });
+
+  it('of the host, on its ends of the ways out and on its own way out', () => {
+    sh(
+      'ip link add out0 type veth peer name out1; ip link set out0 up; ip addr add 198.51.100.1/24 dev out0',
+    );
+    sh('ip route add default via 198.51.100.2');
+    applied(applier, given, true);
+    for (const name of [cx, 'out0']) {
+      const key = `net/ipv4/conf/${name}/forwarding`;
+      expect(set(sh, key, '0')).toBe('1');
+      expect(applied(applier, given, true).repaired).toEqual([`host: ${key} was not 1`]);
+      expect(sh(`cat /proc/sys/${key}`)).toBe('1\n');
+    }
+    sh('ip link delete out0');
+    applied(applier, given, true);
+  });
+});
+
 it('verify reads all entries where others changed any, and else now and then', () => {
   const reads = (): number => applied(applier, given, true).reads;
   reads();
