@@ -37,6 +37,9 @@ import type { LocalHost } from './view.ts';
  */
 const ANSWER = 4000;
 
+/** Milliseconds between two looks at whether what a start of the agent needs is still on disk. */
+const KEEP_INTERVAL = 3000;
+
 export interface Agent {
   close(): Promise<void>;
 }
@@ -47,6 +50,13 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const guarded = await followGuarded(options.netmasters, log);
   const client = connect({ urls: options.netmasters, timeoutMs: ANSWER });
   const attachments = openAttachments(options.stateDir, options.transitPairs);
+  const keeping = setInterval(() => {
+    try {
+      if (attachments.restore()) log.error('attachments.json was deleted or moved away: it is written anew');
+    } catch (error) {
+      log.error({ err: error }, 'attachments.json is gone and cannot be written anew; it is tried again');
+    }
+  }, KEEP_INTERVAL);
   const dataplane = await startDataplane((cause) =>
     log.error({ err: cause }, 'the thread that owns the kernel has ended: the next pass starts another'),
   );
@@ -167,6 +177,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
 
   return {
     async close() {
+      clearInterval(keeping);
       guarded.close();
       endpoints.close();
       flows.close();
