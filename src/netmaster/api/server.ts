@@ -39,6 +39,7 @@ import { operOf, presentEndpoint } from '../oper.ts';
 import { Refusal } from '../problem.ts';
 import { openQuestions } from '../questions.ts';
 import type { Writer } from '../writer.ts';
+import { ANSWER_LIMITS, type AnswerLimits, limitAnswers } from './answers.ts';
 import { answerBroken, answerError, answerExpectation, collectRoutes } from './errors.ts';
 import { policyFlows, routeExplain } from './explain.ts';
 import { openOrigins } from './origin.ts';
@@ -63,6 +64,7 @@ export interface Parts {
   readonly names?: readonly string[];
   readonly timeouts?: Timeouts;
   readonly watchLimits?: WatchLimits;
+  readonly answerLimits?: AnswerLimits;
 }
 
 /** Milliseconds that a client has to send the head of a request, and all of it; a larger one is told so by then. */
@@ -107,7 +109,7 @@ function waitSeconds({ wait }: Query): number {
 
 export async function createServer(parts: Parts): Promise<FastifyInstance> {
   const { mirror, writer, acknowledgements, store, log, names = [], timeouts = TIMEOUTS } = parts;
-  const { watchLimits: limits = WATCH_LIMITS } = parts;
+  const { watchLimits: limits = WATCH_LIMITS, answerLimits = ANSWER_LIMITS } = parts;
   const explaining = { mirror, flows: trackFlows(mirror), questions: openQuestions() };
   const feed = openFeed(mirror);
   const watches = openWatches({ mirror, feed, questions: explaining.questions, log, limits });
@@ -129,6 +131,7 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
 
   const judgeOrigin = openOrigins(names);
   server.addHook('onRequest', async ({ raw }) => judgeOrigin(raw));
+  limitAnswers(server, answerLimits);
   // JSON whatever the content type says: 1.x clients do not always send one.
   server.removeAllContentTypeParsers();
   server.addContentTypeParser('*', { parseAs: 'string' }, ({ method, url }, body, done) => {
