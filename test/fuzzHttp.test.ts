@@ -221,6 +221,41 @@ it('a watcher that reads nothing keeps nobody waiting, and one that breaks off i
   );
 });
 
+it('a client that asks for lists and reads none is refused more of them, others are not', async () => {
+  const small = await openApi(undefined, { answerLimits: { client: 4 << 20, all: 1 << 30 } });
+  onTestFinished(() => small.close());
+  const objects: object[] = [{ kind: 'policy', policyName: 'p' }];
+  for (let i = 0; i < 20_000; i++)
+    objects.push({ kind: 'rule', policyName: 'p', ruleId: `${i}`, direction: 'in', action: 'deny' });
+  expect((await small.send('POST', '/api/v1/apply', { objects })).status).toBe(200);
+  const sockets: net.Socket[] = [];
+  onTestFinished(() => {
+    for (const socket of sockets) socket.destroy();
+  });
+  const status = async (localAddress: string): Promise<number> => {
+    const asked = http.get({ port: small.port, host: '127.0.0.1', path: '/healthz', localAddress });
+    const [response] = (await once(asked, 'response')) as [http.IncomingMessage];
+    response.resume();
+    return response.statusCode ?? 0;
+  };
+  await vi.waitFor(
+    async () => {
+      const socket = net.connect(small.port, '127.0.0.1').pause();
+      socket.on('error', () => {});
+      socket.write('GET /api/v1/rules/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n');
+      sockets.push(socket);
+      expect(await status('127.0.0.1')).toBe(429);
+    },
+    { timeout: 30_000, interval: 0 },
+  );
+  expect(await status('127.0.0.2')).toBe(200);
+  const beat = { method: 'PUT', body: JSON.stringify({ name: 'h', underlay: '10.0.0.1', version: '2' }) };
+  expect((await fetch(`http://127.0.0.1:${small.port}/api/v1/hosts/h`, beat)).status).toBe(200);
+  // Once they are read, it is answered again.
+  for (const socket of sockets) socket.resume();
+  await vi.waitFor(async () => expect(await status('127.0.0.1')).toBe(200), { timeout: 30_000 });
+});
+
 it('a netmaster process on SQLite answers after all of it, and keeps none of the bodies', async () => {
   const url = await startNetmaster(`sqlite:${join(temporaryFolder(), 'store.db')}`);
   const port = Number(new URL(url).port);

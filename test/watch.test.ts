@@ -283,7 +283,7 @@ describe('many watchers', () => {
     await until(async () => (await asked(port, '127.0.0.1')).status === 200);
   });
 
-  it('make room for another one where they have taken nothing for some time', async () => {
+  it('make room for another one where they do not take what is sent', async () => {
     const api = await openApi(undefined, { watchLimits: { client: 3, all: 5 } });
     onTestFinished(() => api.close());
     const url = `http://127.0.0.1:${api.port}`;

@@ -39,6 +39,9 @@ import type { LocalHost } from './view.ts';
  */
 const ANSWER = 4000;
 
+/** Milliseconds between two looks at whether what a start of the agent needs is still on disk. */
+const KEEP_INTERVAL = 3000;
+
 export interface Agent {
   close(): Promise<void>;
 }
@@ -49,6 +52,13 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const guarded = await followGuarded(options.netmasters, log);
   const client = connect({ urls: options.netmasters, timeoutMs: ANSWER });
   const attachments = openAttachments(options.stateDir, options.transitPairs);
+  const keeping = setInterval(() => {
+    try {
+      if (attachments.restore()) log.error('attachments.json was deleted or moved away: it is written anew');
+    } catch (error) {
+      log.error({ err: error }, 'attachments.json is gone and cannot be written anew; it is tried again');
+    }
+  }, KEEP_INTERVAL);
   const dataplane = startDataplane();
   const run = randomUUID();
   const intent = startIntent(
@@ -199,6 +209,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   return {
     async close() {
       underlay.close();
+      clearInterval(keeping);
       guarded.close();
       endpoints.close();
       flows.close();

@@ -62,6 +62,25 @@ describe('attachments', () => {
     expect([...openAttachments(folder, PAIRS).all.keys()]).toEqual(['ep1']);
   });
 
+  it('are written anew where somebody has deleted the file, or moved its folder away, while the agent runs', () => {
+    const folder = path.join(temporaryFolder(), 'state');
+    fs.mkdirSync(folder);
+    const attachments = openAttachments(folder, PAIRS);
+    expect(attachments.restore()).toBe(false);
+    attachments.put(attachment('ep1'));
+    expect(attachments.restore()).toBe(false);
+    for (const take of [
+      () => fs.rmSync(path.join(folder, 'attachments.json')),
+      () => fs.renameSync(folder, `${folder}.away`),
+    ]) {
+      take();
+      expect(attachments.restore()).toBe(true);
+      const again = openAttachments(folder, PAIRS);
+      expect([...again.all.keys()]).toEqual(['ep1']);
+      expect([...again.slots]).toEqual([...attachments.slots]);
+    }
+  });
+
   it('are not forgotten silently where the file is torn', () => {
     const folder = temporaryFolder();
     fs.writeFileSync(path.join(folder, 'attachments.json'), '{"attachm');

@@ -3,6 +3,7 @@
  * On disk before a runtime gets its answer: whatever is killed when, no attached container is forgotten.
  */
 import { randomInt } from 'node:crypto';
+import fs from 'node:fs';
 import path from 'node:path';
 import { readJson, writeJson } from './file.ts';
 import type { Attachment } from './view.ts';
@@ -19,6 +20,8 @@ export interface Attachments {
   put(attachment: Attachment): void;
   /** False where it was not there. Where it cannot be written it throws, and is gone nevertheless: until a restart. */
   remove(endpoint: string): boolean;
+  /** Written anew where somebody has deleted or moved the file; true: it was. */
+  restore(): boolean;
 }
 
 /** `pairs`: how many slots there are. */
@@ -28,10 +31,14 @@ export function openAttachments(folder: string, pairs: number): Attachments {
   const all = new Map(saved?.attachments.map((a) => [a.endpoint.endpointID, a]));
   const slots = new Map(saved?.slots);
 
+  /** Of one that was never written nothing is missing. */
+  let isWritten = saved !== undefined;
+
   const save = (): void => {
     const tenants = new Set([...all.values()].map((a) => a.endpoint.tenantName));
     for (const tenant of slots.keys()) if (!tenants.has(tenant)) slots.delete(tenant);
     writeJson(file, { attachments: [...all.values()], slots: [...slots] } satisfies Saved);
+    isWritten = true;
   };
 
   return {
@@ -52,6 +59,12 @@ export function openAttachments(folder: string, pairs: number): Attachments {
     },
     remove(endpoint) {
       if (!all.delete(endpoint)) return false;
+      save();
+      return true;
+    },
+    restore() {
+      if (!isWritten || fs.existsSync(file)) return false;
+      fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
       save();
       return true;
     },

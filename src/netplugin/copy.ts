@@ -27,7 +27,9 @@ export interface Contents extends Position {
 
 export interface Copy {
   load(): Contents;
-  /** `changed` undefined: everything is written anew, as `all` tells it. */
+  /** Somebody has deleted or moved the file: what is written goes where nobody finds it, until all is saved anew. */
+  lost(): boolean;
+  /** `changed` undefined: everything is written anew, as `all` tells it, to a new file where it is lost. */
   save(position: Position, changed: Iterable<WatchedObject> | undefined, all: () => WatchedObject[]): void;
   close(): void;
 }
@@ -52,6 +54,26 @@ const BROKEN = new Set([1, 11, 26]);
 
 /** Throws where any of it cannot be read. */
 function open(file: string): Copy {
+  let copy = openFile(file);
+  const lost = (): boolean => !fs.existsSync(file);
+  return {
+    load: () => copy.load(),
+    lost,
+    save(position, changed, all) {
+      if (changed === undefined && lost()) {
+        copy.close();
+        fs.mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
+        // The log of one that is gone is no part of the new one.
+        for (const suffix of ['-wal', '-shm']) fs.rmSync(file + suffix, { force: true });
+        copy = openFile(file);
+      }
+      copy.save(position, changed, all);
+    },
+    close: () => copy.close(),
+  };
+}
+
+function openFile(file: string): Omit<Copy, 'lost'> {
   // Milliseconds: an earlier agent that is about to end may still write.
   const db = new DatabaseSync(file, { timeout: 5000 });
   try {
@@ -63,7 +85,7 @@ function open(file: string): Copy {
   }
 }
 
-function copyIn(db: DatabaseSync): Copy {
+function copyIn(db: DatabaseSync): Omit<Copy, 'lost'> {
   const put = db.prepare('INSERT OR REPLACE INTO object VALUES (?, ?, ?)');
   const remove = db.prepare('DELETE FROM object WHERE kind = ? AND key = ?');
   const putUnderlay = db.prepare('INSERT OR REPLACE INTO underlay VALUES (?, ?)');

@@ -510,3 +510,25 @@ it('is not live while the watch is broken', async () => {
   (await netmaster.watch(1)).say(synced(5));
   await waitFor(() => expect(replica.live).toBe(true));
 });
+
+describe('a copy on disk that somebody takes away', () => {
+  it.each<[what: string, take: (folder: string) => void]>([
+    ['deleted', (folder) => fs.rmSync(path.join(folder, 'view.db'))],
+    ['moved away with its folder', (folder) => fs.renameSync(folder, `${folder}.away`)],
+  ])('%s: all of it is written anew, also while nothing changes', async (_what, take) => {
+    const folder = path.join(temporaryFolder(), 'state');
+    fs.mkdirSync(folder);
+    const { watch, replica } = await listed(folder);
+    watch.say(change(6, host('h', '10.0.0.9')));
+    await waitFor(() => expect(savedRevision(folder)).toBe(6));
+    take(folder);
+    await waitFor(() => expect(savedRevision(folder)).toBe(6));
+    watch.say(change(7, tenant('c')));
+    await waitFor(() => expect(savedRevision(folder)).toBe(7));
+    replica.close();
+    // As it starts without netmaster.
+    const { replica: again } = follow('http://127.0.0.1:9', folder);
+    expect(tenants(again)).toEqual(['a', 'b', 'c']);
+    expect([...again.lastUnderlays]).toEqual([['h', '10.0.0.9']]);
+  });
+});

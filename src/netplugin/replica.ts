@@ -28,6 +28,8 @@ import { type MutableView, openView, type View } from './view.ts';
  */
 const SAVE_DELAY = 20;
 const RETRY_DELAY = 500;
+/** Milliseconds between two looks at whether the copy on disk is still there. */
+const LOOK_INTERVAL = 3000;
 /** The longest of them while netmaster answers that it has too many watches. */
 const LONGEST_DELAY = 16_000;
 /** Milliseconds that endpoints of other hosts stay which another store does not know: until their hosts have told it. */
@@ -102,7 +104,10 @@ export function openReplica(options: ReplicaOptions): Replica {
     clearTimeout(saving);
     saving = undefined;
     try {
-      copy.save({ store, revision, underlays: unsavedUnderlays }, unsaved?.values(), () =>
+      const isLost = copy.lost();
+      if (isLost) log.error('the copy on disk was deleted or moved away: it is written anew');
+      const underlays = isLost ? lastUnderlays : unsavedUnderlays;
+      copy.save({ store, revision, underlays }, isLost ? undefined : unsaved?.values(), () =>
         view.contents().filter(({ kind, key }) => !(kind === 'endpoint' && lingering.has(key))),
       );
       unsaved = new Map();
@@ -112,6 +117,10 @@ export function openReplica(options: ReplicaOptions): Replica {
       if (!stop.signal.aborted) saving = setTimeout(save, RETRY_DELAY);
     }
   };
+  const looking = setInterval(() => {
+    if (revision > 0 && copy.lost()) save();
+  }, LOOK_INTERVAL);
+  looking.unref();
   const take = (objects: readonly WatchedObject[]): void => {
     for (const object of objects) {
       view.put(object);
@@ -268,6 +277,7 @@ export function openReplica(options: ReplicaOptions): Replica {
     close() {
       if (stop.signal.aborted) return;
       stop.abort();
+      clearInterval(looking);
       if (revision > 0) save();
       copy.close();
     },

@@ -41,6 +41,7 @@ import { operOf, presentEndpoint } from '../oper.ts';
 import { Refusal } from '../problem.ts';
 import { openQuestions } from '../questions.ts';
 import type { Writer } from '../writer.ts';
+import { ANSWER_LIMITS, type AnswerLimits, limitAnswers } from './answers.ts';
 import { answerBroken, answerError, answerExpectation, collectRoutes } from './errors.ts';
 import { policyFlows, routeExplain } from './explain.ts';
 import { openOrigins } from './origin.ts';
@@ -65,6 +66,7 @@ export interface Parts {
   readonly names?: readonly string[];
   readonly timeouts?: Timeouts;
   readonly watchLimits?: WatchLimits;
+  readonly answerLimits?: AnswerLimits;
 }
 
 /** Milliseconds that a client has to send the head of a request, and all of it; a larger one is told so by then. */
@@ -114,7 +116,7 @@ function waitSeconds({ wait }: Query): number {
 
 export async function createServer(parts: Parts): Promise<FastifyInstance> {
   const { mirror, writer, acknowledgements, store, log, names = [], timeouts = TIMEOUTS } = parts;
-  const { watchLimits: limits = WATCH_LIMITS } = parts;
+  const { watchLimits: limits = WATCH_LIMITS, answerLimits = ANSWER_LIMITS } = parts;
   const explaining = { mirror, flows: trackFlows(mirror), questions: openQuestions() };
   const feed = openFeed(mirror);
   const watches = openWatches({ mirror, feed, questions: explaining.questions, log, limits });
@@ -136,6 +138,7 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
 
   const judgeOrigin = openOrigins(names);
   server.addHook('onRequest', async ({ raw }) => judgeOrigin(raw));
+  limitAnswers(server, answerLimits);
   // JSON whatever the content type says: 1.x clients do not always send one.
   server.removeAllContentTypeParsers();
   server.addContentTypeParser('*', { parseAs: 'string' }, ({ method, url }, body, done) => {

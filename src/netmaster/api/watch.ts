@@ -10,7 +10,7 @@ import { type Feed, line, type Reader } from '../feed.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { Questions } from '../questions.ts';
-import { clientOf } from './client.ts';
+import { clientOf, keyOf, unreadBytes } from './connections.ts';
 import { readQuery, readRevision } from './request.ts';
 
 /** Milliseconds. */
@@ -23,6 +23,11 @@ const PATIENCE = 20;
 const SILENCE = 20;
 /** Bytes that a watcher may be behind, beside what it had missed when it came: less than is kept, so that it can resume. */
 const BACKLOG = 64 << 20;
+/** Bytes that may wait for who reads, and milliseconds that it has for its list, before it has to make room for others. */
+const UNREAD = 16 << 10;
+const SETTLING = 5000;
+/** Milliseconds for which it is good enough what the kernel said of all connections. */
+const UNREAD_AGE = 1000;
 /** Questions that wait for a connection. */
 const QUESTIONS = 16;
 
@@ -31,10 +36,10 @@ export interface WatchLimits {
   readonly client: number;
   readonly all: number;
 }
-export const WATCH_LIMITS: WatchLimits = { client: 4096, all: 8192 };
+export const WATCH_LIMITS: WatchLimits = { client: 1024, all: 4096 };
 
 export interface Watches {
-  open(request: FastifyRequest, reply: FastifyReply): void;
+  open(request: FastifyRequest, reply: FastifyReply): Promise<void>;
   readonly count: number;
   /** Bytes that wait for a connection that does not take them; many of them are the same ones. */
   queued(): number;
@@ -54,9 +59,13 @@ export interface WatchParts {
 
 interface Watcher {
   readonly client: string;
+  /** Of its connection. */
+  readonly key: string;
   readonly out: ServerResponse;
   readonly reader: Reader;
   readonly questions: Buffer[];
+  /** When it came, by performance.now. */
+  readonly since: number;
   /** Bytes that it may be behind. */
   limit: number;
   /** Pings since the connection took something last, while something waits for it. */
@@ -71,6 +80,9 @@ export function openWatches({ mirror, feed, questions, log, limits }: WatchParts
   /** Since the last line of the log. */
   const unsaid = new Map<string, number>();
   let silence = 0;
+  /** What the kernel keeps for connections, and when that was read. */
+  let unread: Promise<ReadonlyMap<string, number>> = Promise.resolve(new Map());
+  let unreadAt = Number.NEGATIVE_INFINITY;
 
   /** Have something to be sent, or may have. */
   const ready = new Set<Watcher>();
@@ -116,25 +128,44 @@ export function openWatches({ mirror, feed, questions, log, limits }: WatchParts
     watcher.out.destroy();
   }
 
-  /** Throws a Refusal where there is no place for one more, and none that has taken nothing for some time to make room. */
-  function makeRoom(client: string): void {
-    const own = byClient.get(client) ?? new Set();
-    const isFull = own.size >= limits.client;
-    if (!isFull && watchers.size < limits.all) return;
-    let room: Watcher | undefined;
-    for (const watcher of isFull ? own : watchers) if (watcher.stuck > (room?.stuck ?? 0)) room = watcher;
+  /** What the kernel keeps for connections to a port. */
+  function unreadOf(port: number): Promise<ReadonlyMap<string, number>> {
+    if (performance.now() - unreadAt <= UNREAD_AGE) return unread;
+    unreadAt = performance.now();
+    unread = unreadBytes(port);
+    return unread;
+  }
+
+  /** Throws a Refusal where there is no place for one more, and everybody reads. */
+  function makeRoom(client: string, kept: ReadonlyMap<string, number>): void {
+    const full = fullOf(client);
+    if (full === undefined) return;
+    // Who has most before it makes room, and resumes if it does read; but nobody who has only just come.
+    const before = performance.now() - SETTLING;
+    let room: { watcher: Watcher; bytes: number } | undefined;
+    for (const watcher of full) {
+      const bytes = watcher.out.writableLength + (kept.get(watcher.key) ?? 0);
+      if (watcher.since < before && bytes > (room?.bytes ?? UNREAD)) room = { watcher, bytes };
+    }
     if (room !== undefined) {
-      end(room);
+      end(room.watcher);
       return;
     }
     refused++;
     unsaid.set(client, (unsaid.get(client) ?? 0) + 1);
-    if (isFull)
+    if (full !== watchers)
       throw new Refusal(
         429,
-        `watch: ${own.size} are open from ${client}, as many as one client may have: close some`,
+        `watch: ${full.size} are open from ${client}, as many as one client may have: close some`,
       );
-    throw new Refusal(503, `watch: ${watchers.size} are open, as many as there may be: try again later`);
+    throw new Refusal(503, `watch: ${full.size} are open, as many as there may be: try again later`);
+  }
+
+  /** Among whom room must be made for one more of this client; undefined where there is a place. */
+  function fullOf(client: string): ReadonlySet<Watcher> | undefined {
+    const own = byClient.get(client);
+    if (own !== undefined && own.size >= limits.client) return own;
+    return watchers.size >= limits.all ? watchers : undefined;
   }
 
   function leave(watcher: Watcher): void {
@@ -175,9 +206,10 @@ export function openWatches({ mirror, feed, questions, log, limits }: WatchParts
   ticking.unref();
 
   return {
-    open(request, reply) {
+    async open(request, reply) {
       const { store, after, host } = readQuery(request, ['store', 'after', 'host']);
-      const client = clientOf(request.raw.socket);
+      const { socket } = request.raw;
+      const client = clientOf(socket);
       let reader: Reader | undefined;
       if (after !== undefined) {
         const revision = readRevision('after', after);
@@ -188,15 +220,18 @@ export function openWatches({ mirror, feed, questions, log, limits }: WatchParts
             `changes after revision ${after} of store ${store} are not kept: list again`,
           );
       }
-      makeRoom(client);
-      reader ??= feed.list();
-
+      // Between making room and taking it nobody else may come.
+      if (fullOf(client) !== undefined) makeRoom(client, await unreadOf(socket.localPort ?? 0));
       reply.hijack();
+      if (socket.destroyed) return;
+      reader ??= feed.list();
       const out = reply.raw;
       out.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
       // What it has missed may itself be larger: whoever takes it is not slow, and would be closed again and again.
       const limit = reader.behind() + BACKLOG;
-      const watcher: Watcher = { client, out, reader, questions: [], limit, stuck: 0 };
+      const key = keyOf(socket);
+      const since = performance.now();
+      const watcher: Watcher = { client, key, out, reader, questions: [], since, limit, stuck: 0 };
       watchers.add(watcher);
       byClient.set(client, (byClient.get(client) ?? new Set()).add(watcher));
       const detach =
