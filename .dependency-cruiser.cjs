@@ -27,7 +27,7 @@ module.exports = {
     only(
       'compile-knows-no-kernel',
       '^src/netplugin/compile/',
-      '^src/(model/|netplugin/(compile/|state|view|ready|constants))',
+      '^src/(model/|netplugin/(compile/|inside|state|view|ready|constants))',
     ),
     only(
       'dns-knows-no-kernel',
@@ -43,7 +43,7 @@ module.exports = {
     only(
       'runtimes-know-endpoints',
       '^src/netplugin/runtimes/',
-      '^src/(model/|client/protocol|linux/netns|netplugin/(runtimes/|view|state|constants|file|control|options|turns))',
+      '^src/(model/|client/protocol|linux/netns|netplugin/(runtimes/|inside|view|state|constants|file|control|options|turns))',
     ),
     only('lab-stands-outside', '^lab/', '^lab/'),
     only('docs-are-made-of-schemas', '^docs/', '^src/(netctl|netmaster|netplugin/options|model|store)'),

@@ -61,10 +61,10 @@ export async function check(lab: string, args: string[]): Promise<number> {
     args,
     options: { wait: { type: 'string', default: '0' }, json: { type: 'boolean', default: false } },
   });
-  const deadline = Date.now() + Number(values.wait) * 1000;
+  const deadline = performance.now() + Number(values.wait) * 1000;
   for (;;) {
     const { differences, containers } = await compare(lab);
-    if (differences.length === 0 || Date.now() >= deadline) {
+    if (differences.length === 0 || performance.now() >= deadline) {
       if (values.json) process.stdout.write(`${JSON.stringify({ containers, differences }, null, 2)}\n`);
       else {
         for (const line of differences) process.stdout.write(`${line}\n`);
@@ -90,7 +90,15 @@ async function compare(lab: string): Promise<{ differences: string[]; containers
   if (problem !== undefined) differences.push(`netmaster: the store cannot be written: ${problem}`);
   const endpoints = await rest<Endpoint[]>('/api/v1/endpoints/');
   compareEndpoints(running, endpoints, differences);
-  const networks = await rest<{ tenantName: string; networkName: string }[]>('/api/v1/networks/');
+  const networks =
+    await rest<{ tenantName: string; networkName: string; gateway?: string; ipv6Gateway?: string }[]>(
+      '/api/v1/networks/',
+    );
+  const shut = new Set(
+    networks
+      .filter((n) => !n.gateway && !n.ipv6Gateway)
+      .map(({ tenantName, networkName }) => `${tenantName}:${networkName}`),
+  );
   const services: Service[] = [];
   for (const s of await rest<Service[]>('/api/v1/serviceLBs/')) {
     const key = `${s.tenantName}:${s.serviceName}`;
@@ -111,7 +119,7 @@ async function compare(lab: string): Promise<{ differences: string[]; containers
       differences.push(`${host.name}: no process answers names`);
     await compareGuard(lab, host, places, live, endpoints, differences);
     await compareKernel(lab, host, places, running, declared, differences);
-    await compareNames(lab, host, running, differences);
+    await compareNames(lab, host, running, shut, differences);
   }
   return { differences, containers: running.length };
 }
@@ -495,7 +503,10 @@ async function compareKernel(
         );
     }
     const fast = local.filter((r) => !profiled.has(`${r.tenant}:${r.group}`));
-    if (kernelHasFastPath()) await compareFastPath(where, at, ns, devices, { fast, remote }, out);
+    // To a host that takes less the router looks at sizes.
+    const less = new Set(places.filter((p) => p.mtu < (place?.mtu ?? 0)).map((p) => p.name));
+    const taking = remote.filter((r) => !less.has(r.host));
+    if (kernelHasFastPath()) await compareFastPath(where, at, ns, devices, { fast, remote: taking }, out);
     const own = JSON.parse(await at('ip', '-n', ns, '-j', '-4', 'addr', 'show', 'dev', 'lo')) as {
       addr_info: { local: string }[];
     }[];
@@ -728,11 +739,15 @@ function compareServices(
     out.push(`${where}: ${key} leads somewhere, which is no service's port`);
 }
 
-/** Asks from one container of each network on the host for every container's name in that network. */
+/**
+ * Asks from one container of each network on the host for every container's name in that network; on `shut` ones, which have no
+ * way out, for a name outside too.
+ */
 async function compareNames(
   lab: string,
   host: LabHost,
   running: readonly Running[],
+  shut: ReadonlySet<string>,
   out: string[],
 ): Promise<void> {
   const asked = new Set<string>();
@@ -744,16 +759,19 @@ async function compareNames(
     // On several networks a container takes a bare name from any of them.
     const several = running.filter((r) => r.host === from.host && r.container === from.container).length > 1;
     const nameOf = (p: Running): string => (several ? `${p.container}.${p.network}` : p.container);
-    const text = await tryRun(
-      ...onHost(
-        lab,
-        host.name,
-        'sh',
-        '-c',
-        // One dig for all names; the container's resolver, from the container's network.
-        `nsenter -t ${from.pid} -n dig +noall +answer +tries=2 +time=3 @127.0.0.11 ${peers.map((p) => `-q ${nameOf(p)} -t A`).join(' ')}`,
-      ),
-    );
+    // The container's resolver, from the container's network.
+    const dig = (args: string): Promise<string | undefined> => {
+      const command = `nsenter -t ${from.pid} -n dig +noall +tries=2 +time=3 @127.0.0.11 ${args}`;
+      return tryRun(...onHost(lab, host.name, 'sh', '-c', command));
+    };
+    if (shut.has(network) && !several) {
+      const outside = await dig('+comments outside.example');
+      const status = /status: (\w+)/.exec(outside ?? '')?.[1];
+      if (status !== undefined && status !== 'REFUSED')
+        out.push(`${host.name}: ${network} has no gateway, and a name outside is ${status}, not REFUSED`);
+    }
+    // One dig for all names.
+    const text = await dig(`+answer ${peers.map((p) => `-q ${nameOf(p)} -t A`).join(' ')}`);
     if (text === undefined) {
       out.push(`${host.name}: names in ${network} are not answered`);
       continue;

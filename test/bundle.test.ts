@@ -36,6 +36,7 @@ describe('a program', () => {
     expect(packagesOf('netplugin')).toEqual([...LOG, ...METRICS, '@sinclair/typebox', 'ipaddr.js'].sort());
     expect(packagesOf('names')).toEqual([...LOG, 'ipaddr.js'].sort());
     expect(packagesOf('netmaster')).toEqual(expect.arrayContaining([...LOG, ...METRICS, 'fastify']));
+    expect(packagesOf('netmaster')).toContain('tlds');
   });
 
   it('asks for nothing native where it does not touch the kernel', () => {

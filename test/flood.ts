@@ -1,7 +1,7 @@
 /**
  * Sends frames, given in hex, over and over as fast as it can: `node flood.ts eth0 SECONDS OFFSET FRAME...`, in the namespace
  * of who sends. Each time around another 16 bits are at OFFSET, and their complement behind them: a forged address, or two
- * ports, of which no checksum changes (RFC 1071). Writes how many it sent.
+ * ports; no checksum changes (RFC 1071) where what is given there is a number and its complement, too. Ends early by SIGTERM. Writes how many it sent.
  */
 import koffi from 'koffi';
 import { bind, close, SOCK_RAW, send, socket } from '../src/linux/libc.ts';
@@ -20,8 +20,13 @@ address.writeInt32LE(index, 4);
 const fd = socket(AF_PACKET, SOCK_RAW, 0);
 bind(fd, address, address.length);
 let sent = 0;
+let stopped = false;
+process.on('SIGTERM', () => {
+  stopped = true;
+});
 // Several senders at once begin elsewhere.
-for (let n = process.pid * 7919; process.hrtime.bigint() < end; n++)
+for (let n = process.pid * 7919; !stopped && process.hrtime.bigint() < end; n++) {
+  if (n % 256 === 0) await new Promise((done) => setImmediate(done)); // signals come in between
   for (const frame of frames) {
     frame.writeUInt16BE(n & 0xffff, Number(offset));
     frame.writeUInt16BE(~n & 0xffff, Number(offset) + 2);
@@ -32,5 +37,6 @@ for (let n = process.pid * 7919; process.hrtime.bigint() < end; n++)
       // The device's queue is full.
     }
   }
+}
 close(fd);
 process.stdout.write(`${sent}\n`);

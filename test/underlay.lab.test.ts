@@ -81,6 +81,8 @@ it.each([1400, 1450])(
       expect((await inside('node2', container, 'cat', '/sys/class/net/eth0/mtu')).out.trim()).toBe(
         `${mtu - 50}`,
       );
+    // Who sends from the other host learns how much it is from the router beside it.
+    await until('large ones from the other host', () => large('node1', 'here', there));
     for (const [from, to] of [
       ['beside', 'there'],
       ['there', `new${mtu}`],

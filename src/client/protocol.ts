@@ -85,9 +85,11 @@ export interface WatchedObject {
 }
 
 /**
- * Without `after`: an `object` line for each object, then `synced`, then `change` lines. With `after`:
+ * Without `after`: an `object` line for each object, then `synced`, then `change` lines. An object that changes while the list
+ * is sent has a second line, with null where it is gone: the last one counts. With `after`:
  * `synced` at once (its revision is `after`), then the changes since. 410 {error: {code: 'compacted'}} when the store is
- * another or the revision too old. A `ping` comes at least every 3 s: a silent connection is dead. An `ask` comes only
+ * another or the revision too old. 429 where the client has too many watches open, 503 where all have. A watch that has fallen
+ * too far behind, or of which nothing was taken for a minute, is closed, and may be resumed. A `ping` comes at least every 3 s: a silent connection is dead. An `ask` comes only
  * where the watcher named its host: it posts its answer.
  */
 export type WatchMessage =

@@ -355,6 +355,8 @@ const RTA_DST = 1;
 const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
 const RTA_PRIORITY = 6;
+const RTA_METRICS = 8;
+const RTAX_MTU = 2;
 
 export interface Route {
   /** Prefix `a.b.c.d/len`. */
@@ -367,6 +369,8 @@ export interface Route {
   /** rtm_protocol; ROUTE_PROTOCOL where absent. */
   readonly protocol?: number;
   readonly metric?: number;
+  /** Packets that are larger are not forwarded, and their sender is told. */
+  readonly mtu?: number;
 }
 
 /** struct rtmsg. */
@@ -386,6 +390,7 @@ function routeBody(route: Route): Buffer {
     ...(route.via === undefined ? [] : [attribute(RTA_GATEWAY, addressBytes(route.via))]),
     ...(route.device === undefined ? [] : [attribute(RTA_OIF, u32(route.device))]),
     ...(route.metric === undefined ? [] : [attribute(RTA_PRIORITY, u32(route.metric))]),
+    ...(route.mtu === undefined ? [] : [nested(RTA_METRICS, attribute(RTAX_MTU, u32(route.mtu)))]),
   ]);
 }
 
@@ -420,6 +425,9 @@ export function listRoutes(netlink: Netlink, version: 4 | 6): Route[] {
       const via = attributes.get(RTA_GATEWAY);
       const device = attributes.get(RTA_OIF);
       const metric = attributes.get(RTA_PRIORITY)?.readUInt32LE();
+      const mtu = readAttributes(attributes.get(RTA_METRICS) ?? EMPTY)
+        .get(RTAX_MTU)
+        ?.readUInt32LE();
       return [
         {
           destination: `${destination === undefined ? (version === 4 ? '0.0.0.0' : '::') : addressText(destination)}/${body[1]}`,
@@ -429,6 +437,7 @@ export function listRoutes(netlink: Netlink, version: 4 | 6): Route[] {
           // An unreachable IPv6 route is shown on lo.
           ...(device === undefined || type === 'unreachable' ? {} : { device: device.readUInt32LE() }),
           ...(metric === undefined ? {} : { metric }),
+          ...(mtu === undefined ? {} : { mtu }),
         } satisfies Route,
       ];
     });

@@ -8,7 +8,8 @@ import { VERSION } from '../model/version.ts';
 import { checkStoreSpec, openStore } from '../store/open.ts';
 import { trackAcknowledgements } from './acknowledgements.ts';
 import { createServer } from './api/server.ts';
-import { decideCollection } from './endpoints.ts';
+import { decideForgetting } from './endings.ts';
+import { decideCollection, type Seen } from './endpoints.ts';
 import { openMirror, storeKey } from './mirror.ts';
 import { openWriter } from './writer.ts';
 
@@ -122,12 +123,14 @@ async function run(options: Options): Promise<void> {
       names,
     });
 
+    const seen: Seen = new Map();
     let problem: string | undefined;
     const collecting = setInterval(async () => {
       try {
         const { answer } = await writer.write(() =>
-          decideCollection(mirror, options.grace * 1000, Date.now()),
+          decideCollection(mirror, seen, options.grace * 1000, performance.now()),
         );
+        await writer.write(() => decideForgetting(mirror));
         if (answer > 0) log.info({ addresses: answer }, 'collected addresses that no endpoint used');
       } catch (error) {
         log.error({ err: error }, 'addresses not collected');

@@ -53,7 +53,13 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const run = randomUUID();
   const intent = startIntent(
     client,
-    () => ({ name: options.host, underlay: underlay.now.address, version: VERSION, run }),
+    () => ({
+      name: options.host,
+      underlay: underlay.now.address,
+      mtu: underlay.now.mtu,
+      version: VERSION,
+      run,
+    }),
     log,
   );
 
@@ -131,8 +137,10 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       const served = names.serve(applied.routers);
       const at = compiledAt;
       // With a list, what runs here is told first: its addresses must not be given to others.
-      if (replica.live && report.complete)
+      if (replica.live && report.complete) {
+        replica.keep();
         void Promise.all([served, docker?.settled(), endpoints.reconciled()]).then(() => intent.applied(at));
+      }
       for (const endpoint of report.lost) {
         log.info(
           { endpoint },
@@ -150,8 +158,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
 
   // The tunnels first: who hears where this host is sends to it.
   underlay.onChange((before) => {
-    if (underlay.now.address === before.address) return soon();
-    client.reconnect();
+    if (underlay.now.address !== before.address) client.reconnect();
     converging
       .now()
       .catch(() => {}) // converge.ts logs and tries again

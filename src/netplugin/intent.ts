@@ -69,7 +69,7 @@ export function startIntent(client: Client, registration: () => Registration, lo
       refusal = undefined;
       awaySince = undefined;
     } catch (error) {
-      if (isAway(error)) awaySince ??= Date.now();
+      if (isAway(error)) awaySince ??= performance.now();
       refusal = error instanceof ApiError && error.status === 409 ? error : undefined;
       if (registered !== false) log.warn({ err: error }, 'cannot register at netmaster; trying on');
       registered = false;
@@ -85,7 +85,7 @@ export function startIntent(client: Client, registration: () => Registration, lo
     refusal === undefined ? call() : Promise.reject(refusal);
 
   async function held<T>(call: () => Promise<T>): Promise<T> {
-    const asked = Date.now();
+    const asked = performance.now();
     for (;;) {
       try {
         const answer = await asHost(call);
@@ -93,8 +93,8 @@ export function startIntent(client: Client, registration: () => Registration, lo
         return answer;
       } catch (error) {
         if (!isAway(error) || closed) throw error;
-        awaySince ??= Date.now();
-        if (Date.now() > Math.min(asked, awaySince) + HOLD)
+        awaySince ??= performance.now();
+        if (performance.now() > Math.min(asked, awaySince) + HOLD)
           throw new Error(`${GAVE_UP}: ${error.message}`, { cause: error });
         await new Promise((done) => setTimeout(done, RETRY_DELAY));
       }

@@ -11,7 +11,7 @@ it('the control socket tells what passes took and wrote, those that verified apa
     () => 42,
     () => ({ pid: 7, program: '', routers: ['contiv-blue'], residentBytes: 4096, cpuSeconds: 1.5 }),
   );
-  const report = { repaired: [], lost: [], created: [], complete: true, failed: [] };
+  const report = { repaired: [], lost: [], created: [], awaited: false, complete: true, failed: [] };
   const compiled = { seconds: 0.25, cpuSeconds: 0.125 };
   metrics.passed(compiled, { ...report, writes: 5, reads: 0, seconds: 0.5, cpuSeconds: 0.25 }, false);
   const repaired = ['restored a route'];

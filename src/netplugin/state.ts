@@ -70,6 +70,8 @@ export interface RemoteHost {
   /** Next hop for IPv6 routes: a link-local address derived from the VTEP's address. */
   readonly linkLocal: string;
   readonly mac: string;
+  /** What reaches its containers; absent: as much as this host's tunnels take. */
+  readonly mtu?: number;
   /** The router's VXLAN devices. */
   readonly devices: readonly string[];
   readonly endpoints: readonly Remote[];
@@ -105,6 +107,18 @@ export interface Port {
   readonly dscp?: number;
   /** Path of the container's network namespace, where names are led to the nameserver; none until it is known. */
   readonly sandbox?: string;
+  /** What the container has of us on its end; none where that is not known. */
+  readonly inside?: Inside;
+}
+
+/** In a container: what its runtime was told to set up. */
+export interface Inside {
+  /** Prefixes. */
+  readonly addresses: readonly string[];
+  /** In the order in which they are made; without next hop to the device. */
+  readonly routes: readonly { readonly destination: string; readonly via?: string }[];
+  /** Of the network: the runtime makes default routes of one network's. */
+  readonly gateways: readonly string[];
 }
 
 /** One address of a remote endpoint. */

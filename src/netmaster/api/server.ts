@@ -31,6 +31,7 @@ import type { Store } from '../../store/store.ts';
 import type { Acknowledgements } from '../acknowledgements.ts';
 import { decideApply, exportSet, readSet } from '../apply.ts';
 import { decideEndpoint, decideEndpointRemoval, decideRelease, decideReserve } from '../endpoints.ts';
+import { openFeed } from '../feed.ts';
 import { trackFlows } from '../flows.ts';
 import { hidingNames } from '../hidden.ts';
 import { openHosts } from '../hosts.ts';
@@ -44,7 +45,7 @@ import { answerBroken, answerError, answerExpectation, collectRoutes } from './e
 import { policyFlows, routeExplain } from './explain.ts';
 import { openOrigins } from './origin.ts';
 import { parameter, type Query, read, readQuery, readSwitch, registered } from './request.ts';
-import { watchStream } from './watch.ts';
+import { openWatches, WATCH_LIMITS, type WatchLimits } from './watch.ts';
 
 /** Seconds that a write waits for the live hosts. */
 const DEADLINE = 2;
@@ -63,6 +64,7 @@ export interface Parts {
   /** How clients call this machine beside its addresses and its host name. */
   readonly names?: readonly string[];
   readonly timeouts?: Timeouts;
+  readonly watchLimits?: WatchLimits;
 }
 
 /** Milliseconds that a client has to send the head of a request, and all of it; a larger one is told so by then. */
@@ -112,7 +114,10 @@ function waitSeconds({ wait }: Query): number {
 
 export async function createServer(parts: Parts): Promise<FastifyInstance> {
   const { mirror, writer, acknowledgements, store, log, names = [], timeouts = TIMEOUTS } = parts;
+  const { watchLimits: limits = WATCH_LIMITS } = parts;
   const explaining = { mirror, flows: trackFlows(mirror), questions: openQuestions() };
+  const feed = openFeed(mirror);
+  const watches = openWatches({ mirror, feed, questions: explaining.questions, log, limits });
   const server = fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
@@ -183,6 +188,22 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
         this.set({ kind }, mirror.count(kind));
     },
   });
+  for (const [name, help, collect] of [
+    ['watches', 'watches that are open', () => watches.count],
+    ['watch_queued_bytes', 'bytes that wait for connections of watches', () => watches.queued()],
+    ['watches_refused', 'watches that were refused, as too many were open', () => watches.refused],
+    ['watches_closed', 'watches that were closed, as they were behind or took nothing', () => watches.closed],
+    ['lists', 'lists that were made for watches', () => feed.lists],
+  ] as const)
+    new Gauge({
+      name: `contiv_netmaster_${name}`,
+      help,
+      registers: [registry],
+      collect() {
+        this.set(collect());
+      },
+    });
+  server.addHook('onClose', async () => watches.close());
   server.addHook('onResponse', async (request, reply) => {
     const route = request.routeOptions.url ?? 'unknown';
     requests.inc({ method: request.method, route, status: reply.statusCode });
@@ -217,9 +238,7 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     });
     api.get('/openapi.json', { schema: { hide: true } }, async () => server.swagger());
     // HEAD would never end.
-    api.get('/api/v1/watch', { exposeHeadRoute: false }, (request, reply) =>
-      watchStream(request, reply, mirror, explaining.questions),
-    );
+    api.get('/api/v1/watch', { exposeHeadRoute: false }, (request, reply) => watches.open(request, reply));
     api.get('/api/v1/inspect/:collection/:key', async (request) => {
       const collection = parameter(request, 'collection');
       const key = parameter(request, 'key');

@@ -371,6 +371,19 @@ describe('the MTU', () => {
     expect(of.ports[0]?.mtu).toBe(expected);
     expect(of.tunnels[0]).toMatchObject({ mtu: expected, local: underlay });
   });
+
+  it.each([
+    [1400, 1350],
+    [1500, undefined],
+    [9000, undefined],
+    [undefined, undefined],
+  ])('of a host that has %s leaves %s to who sends there', (mtu, expected) => {
+    const here = [endpoint('ep2', '20.1.1.2')];
+    const [view, local] = input({ here, listed: [endpoint('ep9', '20.1.1.9', { homingHost: 'node2' })] });
+    const object = { name: 'node2', underlay: HOSTS.node2, ...(mtu && { mtu }) };
+    view.put({ kind: 'host', key: 'node2', object });
+    expect(compile(view, local).routers[0]?.hosts.map((h) => h.mtu)).toEqual([expected]);
+  });
 });
 
 it('a vlan network has no tunnel, its subnet is covered all the same', () => {

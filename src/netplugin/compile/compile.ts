@@ -12,6 +12,7 @@
 import { addressNumber, numberAddress, parseSubnet, subnetPrefix } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { type Netprofile, parseBandwidth } from '../../model/netprofile.ts';
+import { insideOf } from '../inside.ts';
 import type {
   Exit,
   HostState,
@@ -136,7 +137,7 @@ function compileRouter(
     tunnels: memo.use(keyOf('tunnels'), [networks, local.underlay, local.underlayMtu], () =>
       tunnels(mine.networks, local),
     ),
-    ports: ports(context, attachments),
+    ports: ports(context, attachments, view),
     hosts: remoteHosts(context, view, new Set(attachments.flatMap((a) => a.endpoint.ipAddress))),
     subnets: memo.use(keyOf('subnets'), [networks], () =>
       mine.networks.flatMap(subnetsOf).sort(byFirst((s) => s.prefix)),
@@ -218,13 +219,14 @@ function tunnels(networks: readonly WatchedNetwork[], local: LocalHost): Tunnel[
       device: tunnelDevice(n.vni),
       local: local.underlay,
       mac: vtepMac(local.underlay),
-      mtu: overlayMtu(local),
+      mtu: overlayMtu(local.underlay, local.underlayMtu),
     }))
     .sort(byFirst((t) => t.vni));
 }
 
-function overlayMtu(local: LocalHost): number {
-  return Math.max(LEAST_MTU, local.underlayMtu - ENCAPSULATION[local.underlay.includes(':') ? 6 : 4]);
+/** What an interface with this address and MTU leaves to containers. */
+function overlayMtu(underlay: string, mtu: number): number {
+  return Math.max(LEAST_MTU, mtu - ENCAPSULATION[underlay.includes(':') ? 6 : 4]);
 }
 
 /** By VTEP, since a host that was renamed has its old endpoints under its old name. `own`: addresses here. */
@@ -238,9 +240,15 @@ function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): Re
     if (lists === undefined) byVtep.set(vtep, [endpoints]);
     else lists.push(endpoints);
   }
+  const most = overlayMtu(local.underlay, local.underlayMtu);
+  const mtus = new Map([...view.hosts.values()].map((h) => [h.underlay, h.mtu]));
   const hosts: RemoteHost[] = [];
   for (const [vtep, lists] of byVtep) {
-    const host = memo.use(`host ${tenant} ${vtep}`, [networks, mine.groups, ...lists], (): RemoteHost => {
+    const theirs = mtus.get(vtep);
+    const takes = theirs === undefined ? most : overlayMtu(vtep, theirs);
+    const mtu = takes < most ? takes : undefined;
+    const inputs = [networks, mine.groups, mtu, ...lists];
+    const host = memo.use(`host ${tenant} ${vtep}`, inputs, (): RemoteHost => {
       const endpoints = lists.flat().flatMap((endpoint) => {
         const network = networks.get(endpoint.networkName);
         if (network === undefined) return [];
@@ -252,6 +260,7 @@ function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): Re
         vtep,
         linkLocal: vtepLinkLocal(vtep),
         mac: vtepMac(vtep),
+        ...(mtu && { mtu }),
         devices: mine.networks
           .filter((n) => n.encap !== 'vlan')
           .map((n) => tunnelDevice(n.vni))
@@ -285,18 +294,27 @@ function gatewaysOf(network: WatchedNetwork): string[] {
     .map((g) => numberAddress(addressNumber(g as string), (g as string).includes(':') ? 6 : 4));
 }
 
-function ports(context: Context, attachments: readonly Attachment[]): Port[] {
+function ports(context: Context, attachments: readonly Attachment[], view: View): Port[] {
+  const inOrder = Map.groupBy(context.local.attachments.values(), (a) => a.sandbox ?? a.endpoint.endpointID);
   const bySandbox = Map.groupBy(attachments, (a) => a.sandbox ?? a.endpoint.endpointID);
   return attachments
     .map((a) => {
       const siblings = bySandbox.get(a.sandbox ?? a.endpoint.endpointID) ?? [];
-      return port(context, a, siblings.flatMap((s) => (s === a ? [] : s.endpoint.ipAddress)).sort());
+      const all = inOrder.get(a.sandbox ?? a.endpoint.endpointID) ?? [];
+      const alsoFrom = siblings.flatMap((s) => (s === a ? [] : s.endpoint.ipAddress)).sort();
+      return port(context, a, alsoFrom, all.slice(0, all.indexOf(a)), view);
     })
     .sort(byFirst((p) => p.endpoint));
 }
 
-/** `alsoFrom`: other addresses of the same container. */
-function port(context: Context, attachment: Attachment, alsoFrom: readonly string[]): Port {
+/** `alsoFrom`: other addresses of the same container; `before`: those of its attachments that came before, of any tenant. */
+function port(
+  context: Context,
+  attachment: Attachment,
+  alsoFrom: readonly string[],
+  before: readonly Attachment[],
+  view: View,
+): Port {
   const { memo, networks, profiles, policy, local } = context;
   const { endpoint, sandbox, phase } = attachment;
   const network = networks.get(endpoint.networkName);
@@ -312,13 +330,15 @@ function port(context: Context, attachment: Attachment, alsoFrom: readonly strin
     judges.out,
     profile,
     local.underlayMtu,
+    ...before,
+    ...before.map(({ endpoint: e }) => view.networks.get(`${e.tenantName}:${e.networkName}`)),
   ];
   return memo.use(`port ${endpoint.endpointID}`, inputs, () => ({
     endpoint: endpoint.endpointID,
     device: portDevice(endpoint.endpointID),
     peer: peerDevice(endpoint.endpointID),
     mac: endpoint.macAddress,
-    mtu: overlayMtu(local),
+    mtu: overlayMtu(local.underlay, local.underlayMtu),
     addresses: endpoint.ipAddress,
     gateways: network === undefined ? [] : gatewaysOf(network),
     network: network?.vni ?? 0,
@@ -329,6 +349,9 @@ function port(context: Context, attachment: Attachment, alsoFrom: readonly strin
     judgedOut: judges.out,
     ...(profile === undefined ? {} : shape(profile)),
     ...(sandbox === undefined ? {} : { sandbox }),
+    ...(sandbox === undefined || network === undefined
+      ? {}
+      : { inside: insideOf(network, endpoint.ipAddress, before, view) }),
   }));
 }
 

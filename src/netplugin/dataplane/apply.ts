@@ -59,6 +59,7 @@ import { changedParts, sameParts } from './parts.ts';
 import { message, type Pass, send } from './pass.ts';
 import { routerTable } from './ruleset.ts';
 import { openSandboxes } from './sandboxes.ts';
+import { CONNTRACK, conntrackTable, establishSettings, ROUTER } from './settings.ts';
 import { establishLimits } from './shape.ts';
 import { changedChains, establishTable, type OpenTable } from './tables.ts';
 
@@ -116,23 +117,6 @@ export interface Applier {
 /** Packets of one router that one observation takes; what is more stays for the next. */
 const DENIED_AT_ONCE = 500;
 
-/** Before any device is there: defaults are inherited when one is made. */
-const SETTINGS: Readonly<Record<string, string>> = {
-  'net/ipv4/ip_forward': '1',
-  'net/ipv4/conf/all/rp_filter': '0',
-  'net/ipv4/conf/default/rp_filter': '0',
-  'net/ipv4/conf/all/accept_local': '1',
-  'net/ipv4/conf/all/send_redirects': '0',
-  'net/ipv4/conf/default/send_redirects': '0',
-  'net/ipv4/icmp_ratelimit': '0',
-  'net/ipv6/conf/all/forwarding': '1',
-  'net/ipv6/conf/default/forwarding': '1',
-  'net/ipv6/conf/all/accept_ra': '0',
-  'net/ipv6/conf/default/accept_ra': '0',
-  'net/ipv6/conf/default/accept_dad': '0',
-  'net/ipv6/conf/default/dad_transmits': '0',
-};
-
 /** Of the thread's current namespace, which is the host's. */
 export function openApplier(): Applier {
   const hostLink = openNetlink();
@@ -144,6 +128,8 @@ export function openApplier(): Applier {
   const routers = new Map<string, OpenRouter>();
   const sandboxes = openSandboxes();
   let first = true;
+  /** Places in a table of conntrack: of all namespaces alike. */
+  let connections: number | undefined;
   let fastPaths: 'untried' | 'some' | 'none' = 'untried';
 
   function openRouter(name: string, pass: Pass): OpenRouter {
@@ -167,7 +153,7 @@ export function openApplier(): Applier {
       pass.writes++;
     }
     const opened = inNamespace(file, (): OpenRouter => {
-      for (const [key, value] of Object.entries(SETTINGS)) if (setSysctl(key, value)) pass.writes++;
+      establishSettings(ROUTER, name, false, pass);
       const listener = openListener();
       const netlink = openNetlink();
       const loopback = route.listLinks(netlink).find((l) => l.name === 'lo');
@@ -214,8 +200,12 @@ export function openApplier(): Applier {
     const open = openRouter(router.namespace, pass);
     if (router.ruleSets.length > 0) openLog(open);
     // Rules first: a device that appears is never without its guard.
-    establishTable(open.table, routerTable(router, exit), router.namespace, pass);
+    establishTable(open.table, routerTable(router, exit, connections), router.namespace, pass);
     const before = open.established;
+    if (before === undefined || pass.verify)
+      inNamespace(`/proc/self/fd/${open.fd}`, () => {
+        establishSettings({ ...ROUTER, ...CONNTRACK }, router.namespace, before !== undefined, pass);
+      });
     let links = before?.links ?? [];
     let read = before === undefined || !before.complete || (pass.verify && mustRead(open));
     if (pass.verify || read || before === undefined || linksDiffer(before, router, exit)) {
@@ -229,6 +219,7 @@ export function openApplier(): Applier {
           hostNamespace,
           before: before && new Set(before.links.map((l) => l.name)),
           former: before?.router,
+          read,
         },
         pass,
       );
@@ -328,8 +319,10 @@ export function openApplier(): Applier {
       lost: [],
       failed: [],
       created: [],
+      awaited: false,
     };
-    attempt('host', () => establishGuard(exits, state, pass), pass);
+    if (pass.verify || connections === undefined) connections = conntrackTable();
+    attempt('host', () => establishGuard(exits, state, connections, pass), pass);
     const exitOf = new Map(state.exits.map((e) => [e.namespace, e]));
     for (const router of state.routers) {
       const { namespace, ports } = router;
@@ -341,8 +334,8 @@ export function openApplier(): Applier {
     for (const name of new Set([...routers.keys(), ...(pass.verify ? listRouters() : [])]))
       if (!wanted.has(name)) attempt(name, () => removeRouter(name, pass), pass);
     const all = state.routers.flatMap((r) => r.ports);
-    attempt('host', () => establishExits(exits, state, pass), pass, all);
-    sandboxes.retain(all);
+    attempt('host', () => establishExits(exits, state, connections, pass), pass, all);
+    pass.awaited = sandboxes.retain(all);
     first = false;
     return pass;
   }

@@ -59,7 +59,7 @@ function routeEntry(given: Omit<route.Route, 'device'>, device: string): Entry {
   const [address = '', length] = given.destination.split('/');
   const at = (index: number): route.Route => (device === '' ? given : { ...given, device: index });
   return {
-    text: `route ${given.type} ${given.destination} via ${given.via ?? '-'} dev ${device}`,
+    text: `route ${given.type} ${given.destination} via ${given.via ?? '-'} dev ${device}${given.mtu === undefined ? '' : ` mtu ${given.mtu}`}`,
     place: `route ${given.destination}`,
     exact: true,
     endpoint: given.type === 'unicast' && length === `${bits(address)}` ? address : '',
@@ -96,8 +96,8 @@ function forwardingEntry(device: string, mac: string, destination: string): Entr
   };
 }
 
-const unicast = (address: string, device: string, via?: string): Entry =>
-  routeEntry({ destination: host(address), type: 'unicast', ...(via === undefined ? {} : { via }) }, device);
+const unicast = (address: string, device: string, next: Pick<route.Route, 'via' | 'mtu'> = {}): Entry =>
+  routeEntry({ destination: host(address), type: 'unicast', ...next }, device);
 
 const portEntries = once((port: Port): readonly Entry[] => {
   const { device, addresses, alsoFrom, gateways, mac } = port;
@@ -113,13 +113,15 @@ const portEntries = once((port: Port): readonly Entry[] => {
   ];
 });
 
-const hostEntries = once(({ vtep, linkLocal, mac, devices, endpoints }: RemoteHost) => [
+const hostEntries = once(({ vtep, linkLocal, mac, mtu, devices, endpoints }: RemoteHost) => [
   ...devices.flatMap((device) => [
     ...(isV6(vtep) ? [] : [neighbourEntry(device, vtep, mac)]),
     neighbourEntry(device, linkLocal, mac),
     forwardingEntry(device, mac, vtep),
   ]),
-  ...endpoints.map(({ address, device }) => unicast(address, device, isV6(address) ? linkLocal : vtep)),
+  ...endpoints.map(({ address, device }) =>
+    unicast(address, device, { via: isV6(address) ? linkLocal : vtep, ...(mtu && { mtu }) }),
+  ),
 ]);
 
 const subnetEntries = once((subnets: readonly Subnet[]) =>

@@ -8,6 +8,7 @@ import type { HostState } from '../state.ts';
 import { sameParts } from './parts.ts';
 import { type Pass, send } from './pass.ts';
 import { CONTAINER_KINDS, type HostFacts, hostTable, routerEnd } from './ruleset.ts';
+import { establishSettings, exit as exitSettings, hostWayOut } from './settings.ts';
 import { establishTable, type OpenTable } from './tables.ts';
 
 export interface OpenExits {
@@ -26,14 +27,19 @@ const DOCKER_BRIDGE = /^(?:docker0|docker_gwbridge|br-[0-9a-f]{12})$/;
  * Before the routers: frames are judged before the first tunnel is there, and until the last one has gone, which
  * establishExits sees to.
  */
-export function establishGuard(open: OpenExits, state: HostState, pass: Pass): void {
+export function establishGuard(
+  open: OpenExits,
+  state: HostState,
+  connections: number | undefined,
+  pass: Pass,
+): void {
   const before = open.guarded;
   const now = tunnelTags(state);
   if (before !== undefined && now.every((vni) => before.vnis.includes(vni))) return;
   const facts =
     before?.facts ?? readFacts(state, route.listLinks(open.netlink), route.listAddresses(open.netlink));
   const vnis = [...new Set([...(before?.vnis ?? []), ...now])];
-  establishTable(open.table, hostTable(state, facts, vnis), 'host', pass);
+  establishTable(open.table, hostTable(state, facts, vnis, connections), 'host', pass);
   open.guarded = { vnis, facts };
 }
 
@@ -67,7 +73,13 @@ function keptFacts(before: HostFacts | undefined, now: HostFacts): HostFacts {
   return { bridges: kept('bridges'), operated: kept('operated'), closed: kept('closed') };
 }
 
-export function establishExits(open: OpenExits, state: HostState, pass: Pass): void {
+/** `connections`: how many a conntrack table takes, where that is known. */
+export function establishExits(
+  open: OpenExits,
+  state: HostState,
+  connections: number | undefined,
+  pass: Pass,
+): void {
   const before = open.established;
   if (before !== undefined && !pass.verify && sameExits(before.state, state)) return;
   const links = route.listLinks(open.netlink);
@@ -117,19 +129,32 @@ export function establishExits(open: OpenExits, state: HostState, pass: Pass): v
       if (had(name)) pass.repaired.push(`host: restored ${name}`);
       send(open.netlink, [route.addNeighbour(wanted)], pass, 'host');
     }
-    // Published ports are served on localhost too: such packets leave with a source of 127.0.0.1.
-    if (setSysctl(`net/ipv4/conf/${link.name}/route_localnet`, '1')) pass.writes++;
-    if (setSysctl(`net/ipv4/conf/${link.name}/rp_filter`, '0')) pass.writes++;
+    establishSettings(exitSettings(link.name), 'host', had(`link ${link.name}`), pass);
   }
   if (state.exits.length > 0 && setSysctl('net/ipv4/ip_forward', '1')) pass.writes++;
   if (state.exits.some((e) => e.hostAddress6 !== '')) forwardV6(open.netlink, links, pass);
+  if (state.exits.length > 0)
+    for (const name of waysOut(open.netlink, links)) {
+      const known = had(`way out ${name}`);
+      established.add(`way out ${name}`);
+      establishSettings(hostWayOut(name), 'host', known, pass);
+    }
   const facts = keptFacts(open.guarded?.facts, readFacts(state, links, addresses));
   const vnis = tunnelTags(state);
-  establishTable(open.table, hostTable(state, facts, vnis), 'host', pass);
+  establishTable(open.table, hostTable(state, facts, vnis, connections), 'host', pass);
   open.guarded = { vnis, facts };
   const misled = misledBy(state, before?.state, addresses);
   if (misled !== undefined) pass.writes += forgetConnections(open.table.netlink, misled);
   open.established = { state, entries: established };
+}
+
+/** Devices of the host's default routes. */
+function waysOut(netlink: Netlink, links: readonly route.Link[]): string[] {
+  const routes = ([4, 6] as const).flatMap((version) => route.listRoutes(netlink, version));
+  const devices = new Set(
+    routes.flatMap((r) => (r.destination.endsWith('/0') && r.device !== undefined ? [r.device] : [])),
+  );
+  return links.filter((l) => devices.has(l.index)).map((l) => l.name);
 }
 
 /** From route advertisements (linux/rtnetlink.h). */

@@ -29,6 +29,8 @@ export interface ApplyReport {
   readonly created: readonly string[];
   /** False where a router's part, or the host's, stopped in the middle: what is new in it may not hold. */
   readonly complete: boolean;
+  /** Containers' ends are about to be moved into their containers: another pass soon finds them there. */
+  readonly awaited: boolean;
   /** What could not be established, one plain line each; the rest was. */
   readonly failed: readonly { readonly endpoint?: string; readonly message: string }[];
 }

@@ -91,3 +91,30 @@ it.each([1350, 8950])('all ends of running containers get an MTU of %i', (mtu) =
   applied(anew, moved({ mtu: 1400 }, joined));
   expect(inBox('ip link show eth0')).toContain('mtu 1400 ');
 });
+
+it('what is too large for a host that takes less is refused by the router, which says so to the sender', () => {
+  const applier = openApplier();
+  const wanted = moved({ mtu: 1450 }, [port(2)]);
+  const less = (mtu?: number): HostState => ({
+    ...wanted,
+    routers: wanted.routers.map((r) => ({
+      ...r,
+      hosts: r.hosts.map((h) => ({ ...h, ...(mtu && { mtu }) })),
+    })),
+  });
+  applied(applier, less(1350));
+  createNamespace('box2');
+  sh(`ip link set ${port(2).peer} netns box2 name eth0`);
+  const inBox = (command: string) => inNamespace(namespacePath('box2'), () => sh(command));
+  inBox('ip addr add 20.1.1.2/24 dev eth0; ip link set eth0 up; ip route add default via 20.1.1.254');
+  // The kernel knows by the second one: it does not leave at all.
+  const knows = () => {
+    inBox('busybox ping -c1 -W1 -s 1400 20.1.1.9 >/dev/null 2>&1 || true');
+    return inBox('ip route get 20.1.1.9');
+  };
+  expect(knows()).toContain('mtu 1350');
+  expect(inRouter('ip route show 20.1.1.9')).toContain('mtu 1350');
+  expect(applied(applier, less(1350), true)).toMatchObject({ writes: 0, repaired: [] });
+  expect(applied(applier, less()).repaired).toEqual([]);
+  expect(inRouter('ip route show 20.1.1.9')).not.toContain('mtu');
+});

@@ -1,12 +1,13 @@
 /** Links of a router: its tunnels, its containers' veths and its way out. */
 import { type Netlink, NetlinkError, type Request } from '../../linux/netlink.ts';
-import { inNamespace, namespacePath, setSysctl } from '../../linux/netns.ts';
+import { inNamespace, namespacePath } from '../../linux/netns.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
 import { VXLAN_PORT } from '../constants.ts';
 import type { Exit, Router } from '../state.ts';
 import { LOOPBACK, UPLINK } from './entries.ts';
 import { message, type Pass, send } from './pass.ts';
+import { device, establishSettings, port as portSettings } from './settings.ts';
 
 export interface LinkOptions {
   readonly router: Router;
@@ -21,6 +22,8 @@ export interface LinkOptions {
   readonly before: ReadonlySet<string> | undefined;
   /** What they were established for. */
   readonly former: Router | undefined;
+  /** All is compared, also what is read for each device. */
+  readonly read: boolean;
 }
 
 /** What of a device changes in place: made anew, it would have lost all that leads to it, and packets would meet no way. */
@@ -44,7 +47,7 @@ export function deleteLinks(netlink: Netlink): void {
 
 /** Answers the router's links as they are afterwards. */
 export function establishLinks(options: LinkOptions, pass: Pass): route.Link[] {
-  const { router, exit, netlink, namespace, hostNetlink, hostNamespace, before, former } = options;
+  const { router, exit, netlink, namespace, hostNetlink, hostNamespace, before, former, read } = options;
   const where = router.namespace;
   const had = (name: string): boolean => before?.has(name) === true;
   let links = route.listLinks(netlink);
@@ -145,14 +148,12 @@ export function establishLinks(options: LinkOptions, pass: Pass): route.Link[] {
   }
   const down = links.filter((l) => !l.up && wanted.has(l.name));
   for (const link of down) if (had(link.name)) pass.repaired.push(`${where}: ${link.name} was down`);
-  const ports = down.filter((l) => l.name.startsWith('ct'));
-  if (ports.length > 0)
+  const compared = (read ? links : down).filter((l) => l.name !== LOOPBACK && wanted.has(l.name));
+  if (compared.length > 0)
     inNamespace(namespacePath(router.namespace), () => {
-      for (const { name } of ports) {
-        setSysctl(`net/ipv4/conf/${name}/proxy_arp`, '1');
-        // Otherwise the kernel keeps an answer back for up to 0.8 s (net/ipv4/arp.c, parp_redo).
-        setSysctl(`net/ipv4/neigh/${name}/proxy_delay`, '0');
-        setSysctl(`net/ipv6/neigh/${name}/proxy_delay`, '0');
+      for (const { name, up } of compared) {
+        const settings = { ...device(name), ...(name.startsWith('ct') ? portSettings(name) : {}) };
+        establishSettings(settings, where, up && had(name), pass);
       }
     });
   send(

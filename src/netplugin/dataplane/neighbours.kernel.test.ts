@@ -1,7 +1,7 @@
 /** The neighbour tables that all namespaces of a machine share: no container fills them, and none of ours needs room there. */
-import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { startFlood } from '../../../test/flooding.ts';
 import { applied, BLUE, clean, GATEWAYS, inRouter, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { arp, ethernet, solicitation } from '../../../test/packet.ts';
@@ -13,8 +13,6 @@ import { openApplier } from './apply.ts';
 beforeAll(isolate);
 afterEach(clean);
 
-const FLOOD = path.join(import.meta.dirname, '../../../test/flood.ts');
-const SECONDS = 3;
 const BROADCAST = 'ff:ff:ff:ff:ff:ff';
 
 const box = (n: number): string => `box${n}`;
@@ -50,33 +48,11 @@ const learned = (device = ''): string =>
 const routerMac = ({ device }: Port): string =>
   /link\/ether (\S+)/.exec(inRouter(`ip -o link show ${device}`))?.[1] as string;
 
-/** Two senders, a processor each. */
-function flood(n: number, offset: number, ...frames: Buffer[]): Promise<number[]> {
-  return Promise.all(
-    [0, 1].map(
-      (processor) =>
-        new Promise<number>((done, fail) => {
-          const args = [String(processor), process.execPath, FLOOD, 'eth0', `${SECONDS}`, `${offset}`];
-          const child = inBox(n, () =>
-            spawn('taskset', ['-c', ...args, ...frames.map((f) => f.toString('hex'))], {
-              stdio: ['ignore', 'pipe', 'inherit'],
-            }),
-          );
-          let text = '';
-          child.stdout.on('data', (data) => {
-            text += data;
-          });
-          child.on('close', (code) => (code === 0 ? done(Number(text)) : fail(new Error(`flood: ${code}`))));
-        }),
-    ),
-  );
-}
-
 /** ARP requests for the gateway, and neighbour solicitations, by addresses that nobody has. */
 function forged(at: Port): { arp: Buffer; ns: Buffer } {
   const own = { mac: at.mac, address: '20.1.1.2' };
   const request = arp(1, own, { mac: '00:00:00:00:00:00', address: GATEWAYS[0] as string });
-  const asking = solicitation({ mac: at.mac, address: 'fe80::1:2' }, GATEWAYS[1] as string);
+  const asking = solicitation({ mac: at.mac, address: 'fe80::1:fffe' }, GATEWAYS[1] as string);
   return {
     arp: ethernet(at.mac, BROADCAST, request, { type: 0x0806 }),
     ns: ethernet(at.mac, routerMac(at), asking),
@@ -117,13 +93,14 @@ describe('a container that asks by forged addresses', () => {
     container(ports[0] as Port, 2);
     container(port(7), 7);
     const { arp: request, ns } = forged(ports[0] as Port);
-    let running = true;
-    const flooding = Promise.all([flood(2, 28, request), flood(2, 34, ns)]).finally(() => {
-      running = false;
-    });
+    const floods = [
+      startFlood(namespacePath(box(2)), 'eth0', 28, [request]),
+      startFlood(namespacePath(box(2)), 'eth0', 34, [ns]),
+    ];
     const theirs = [port(7)];
     const lost: string[] = [];
-    for (let n = 8; running; n++) {
+    const end = performance.now() + 3000;
+    for (let n = 8; performance.now() < end; n++) {
       theirs.push(port(n));
       applied(applier, given(ports, theirs));
       container(port(n), n);
@@ -132,7 +109,8 @@ describe('a container that asks by forged addresses', () => {
           lost.push(`${n} to ${to}`);
       await new Promise((done) => setTimeout(done, 20));
     }
-    for (const sent of (await flooding).flat()) expect(sent).toBeGreaterThan(1000);
+    const sent = await Promise.all(floods.map((flood) => flood.stop()));
+    for (const count of sent.flat()) expect(count).toBeGreaterThan(1000);
     expect(theirs.length).toBeGreaterThan(1);
     expect(lost).toEqual([]);
     expect(learned()).toBe('');

@@ -9,7 +9,8 @@
  *              forward   never from tunnel to tunnel; established; judge_out and judge_in, the policy of the groups of
  *                        our endpoints; from outside only to published ports
  *              ARP       learns no address that is not the sender's own
- *   host       exits     masquerading, published ports
+ *              counted   a container has only so many connections (limits.ts), and each sender its share of what is logged
+ *   host       exits     masquerading, published ports; a tenant's connections outside
  *              guard     whose tunnel frames are taken; what no container may reach, however it is attached
  *   container  names     Docker's resolver address leads to the router's nameserver
  *
@@ -39,6 +40,7 @@ import type {
   Subnet,
 } from '../state.ts';
 import { DSCP_MAPS, dscpChains, dscpElement, dscpRules } from './dscp.ts';
+import { hostLimits, REFUSED, routerLimits, SMALLEST_TABLE } from './limits.ts';
 import { once } from './parts.ts';
 
 /** Set name to elements, each as nft writes it in a command. */
@@ -244,12 +246,30 @@ chain ${name} {
   meta mark set ip6 ${peer} map @members6
   jump decide
   meta mark & ${DENY} == 0 return
-  limit rate 50/second burst 50 packets log prefix "${name}" group ${DENIED_LOG} snaplen 96
+  jump quiet
+  log prefix "${name}" group ${DENIED_LOG} snaplen 96
   drop
 }`;
 
 /**
- * Rules, in each rule set that they are in, that are counted at a time: those that decided something in the last hour. The
+ * Drops what is too much to be logged. A sender has its own share, so that a flood of one hides nobody else's; its address is its own
+ * (guard), so it has one element. Senders outside are anybody, and share.
+ */
+const QUIET = `
+set told { type ipv4_addr; size 4096; flags dynamic,timeout; timeout 1m; }
+set told6 { type ipv6_addr; size 4096; flags dynamic,timeout; timeout 1m; }
+chain quiet {
+  iifname "uplink" limit rate over 50/second burst 50 packets drop
+  iifname "uplink" return
+  update @told { ip saddr limit rate over 10/second burst 50 packets } drop
+  update @told6 { ip6 saddr limit rate over 10/second burst 50 packets } drop
+  limit rate over 500/second burst 500 packets drop
+}
+`;
+
+/**
+ * Rules, in each rule set that they are in, that are counted at a time: those that decided something in the last hour. Who
+ * sends adds none: a rule has one element, however many packets it decides. The
  * kernel makes twice as many buckets at once, and reading the set walks them all: 0.1 ms, where 65535 took 1 ms.
  */
 const HITS = 8192;
@@ -283,6 +303,7 @@ chain decide {
   meta mark set ct mark map @by_any goto decided
   meta mark set 0
 }
+${QUIET}
 ${judge('judge_out', 'saddr', 'daddr', 'judged_out')}
 ${judge('judge_in', 'daddr', 'saddr', 'judged_in')}
 `;
@@ -326,7 +347,12 @@ chain serve {
 const ASKING = '4000/second burst 1000 packets';
 const MAX_ASKING = 4096;
 
-export function routerTable(router: Router, exit: Exit | undefined): Table {
+/** `connections`: how many a conntrack table takes. */
+export function routerTable(
+  router: Router,
+  exit: Exit | undefined,
+  connections: number = SMALLEST_TABLE,
+): Table {
   const parts = new Map<object, Elements>();
   for (const port of router.ports) parts.set(port, portElements(port));
   for (const host of router.hosts) parts.set(host, hostElements(host));
@@ -346,7 +372,7 @@ export function routerTable(router: Router, exit: Exit | undefined): Table {
     name: `inet ${NFT_TABLE}`,
     beside: ARP,
     parts,
-    body: `${POLICY}${SERVICES}
+    body: `${POLICY}${SERVICES}${routerLimits(connections)}
 set sources { type ifname . ipv4_addr; }
 set sources6 { type ifname . ipv6_addr; }
 set link_locals { type ifname . ipv6_addr; }
@@ -362,6 +388,7 @@ map published6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
 map published_ranges { type inet_proto . inet_service : ipv4_addr; flags interval; }
 map published_ranges6 { type inet_proto . inet_service : ipv6_addr; flags interval; }
 set asking { type ifname; size ${MAX_ASKING}; flags dynamic,timeout; timeout 1m; }
+set told_port { type ifname; size 8192; flags dynamic,timeout; timeout 1m; }
 counter spoofed { }
 counter foreign { }
 counter asked { }
@@ -370,7 +397,12 @@ chain guard_port {
   iifname . ip6 saddr @sources6 accept
   iifname . ip6 saddr @link_locals icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
   ip6 saddr { ::, fe80::/10 } drop
-  counter name "spoofed" drop
+  counter name "spoofed"
+  meta mark set ${REFUSED.source}
+  update @refused { iifname . meta mark }
+  update @told_port { iifname limit rate over 1/second burst 5 packets } drop
+  log prefix "source" group ${DENIED_LOG} snaplen 96
+  drop
 }
 chain guard_tunnel {
   ether saddr . ip saddr @remotes accept
@@ -435,6 +467,7 @@ chain forward {
   iifname "vx*" goto begun_there
 }
 chain begun_here {
+  jump counted
   meta mark set 0
   meta mark set iifname map @network
   meta mark . ip daddr @same ct mark set ${SAME_NETWORK}
@@ -454,11 +487,15 @@ chain input {
   iifname "ct*" udp dport 53 update @asking { iifname limit rate over ${ASKING} } counter name "asked" drop
   ct state established,related accept
   icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept
-  iifname "ct*" icmp type echo-request accept
-  iifname "ct*" icmpv6 type echo-request accept
-  iifname "ct*" meta l4proto { tcp, udp } th dport 53 accept
+  iifname "ct*" icmp type echo-request goto asked
+  iifname "ct*" icmpv6 type echo-request goto asked
+  iifname "ct*" meta l4proto { tcp, udp } th dport 53 goto asked
   iifname "ct*" meta l4proto tcp reject with tcp reset
   iifname "ct*" reject
+}
+chain asked {
+  jump counted
+  accept
 }
 chain out {
   type nat hook postrouting priority 100; policy accept;
@@ -517,6 +554,7 @@ export function hostTable(
   state: HostState,
   { bridges, operated, closed }: HostFacts,
   vnis: readonly number[],
+  connections: number = SMALLEST_TABLE,
 ): Table {
   const published = leadElements(
     state.exits.flatMap((exit) =>
@@ -647,7 +685,7 @@ chain refuse {
   udp dport ${VXLAN_PORT} ip daddr @members counter name "refused" drop
   udp dport ${VXLAN_PORT} ip6 daddr @members6 counter name "refused" drop
 }
-`,
+${hostLimits(connections)}`,
   };
 }
 

@@ -130,7 +130,16 @@ function repair(open: OpenTable, where: string, pass: Pass): void {
 }
 
 /** Sets whose elements packets make. */
-const OWN_BY_KERNEL: ReadonlySet<string> = new Set(['hits', 'asking']);
+const OWN_BY_KERNEL: ReadonlySet<string> = new Set([
+  'asking',
+  'hits',
+  'begun',
+  'outside',
+  'refused',
+  'told',
+  'told6',
+  'told_port',
+]);
 
 /** A table as the kernel has it, its rules without handles and counters; undefined where there is none. */
 export function readTable(

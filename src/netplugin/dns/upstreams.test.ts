@@ -1,7 +1,9 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { describe, expect, it, vi } from 'vitest';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { temporaryFolder } from '../../../test/folder.ts';
 import { openUpstreams, readResolvers } from './upstreams.ts';
 
 describe('readResolvers', () => {
@@ -60,5 +62,20 @@ describe('openUpstreams', () => {
     } finally {
       fs.rmSync(folder, { recursive: true });
     }
+  });
+
+  it('follows it too while a clock that was ahead is set back', async () => {
+    const file = path.join(temporaryFolder(), 'resolv.conf');
+    fs.writeFileSync(file, 'nameserver 192.0.2.1\n');
+    const upstreams = openUpstreams(file);
+    expect(upstreams.current().servers).toHaveLength(1);
+    const right = Date.now() - 3_600_000;
+    const clock = vi.spyOn(Date, 'now').mockReturnValue(right);
+    onTestFinished(() => clock.mockRestore());
+    fs.writeFileSync(file, 'nameserver 192.0.2.22\n');
+    const deadline = performance.now() + 20_000;
+    while (upstreams.current().servers[0]?.address !== '192.0.2.22' && performance.now() < deadline)
+      await sleep(20);
+    expect(upstreams.current().servers).toEqual([{ address: '192.0.2.22', port: 53 }]);
   });
 });

@@ -54,11 +54,11 @@ const NONE: Resolvers = { servers: [], ...PATIENCE };
 
 export function openUpstreams(file = '/etc/resolv.conf'): Upstreams {
   let known = NONE;
-  let looked = 0;
+  let looked = Number.NEGATIVE_INFINITY;
   let modified = '';
   return {
     current() {
-      const now = Date.now();
+      const now = performance.now();
       if (now - looked < LOOK) return known;
       looked = now;
       try {

@@ -164,7 +164,7 @@ export function followContainers(options: ContainersOptions): Containers {
         { err: error },
         'containers that Docker could not start are not looked for; it is tried again',
       );
-      forsaken ??= Date.now();
+      forsaken ??= performance.now();
     });
 
   async function handle(event: Event): Promise<void> {
@@ -228,14 +228,14 @@ export function followContainers(options: ContainersOptions): Containers {
   })();
   const comparing = setInterval(compare, RECONCILE_INTERVAL);
   const starting = setInterval(() => {
-    if (forsaken === undefined || Date.now() < forsaken + REFUSAL_SHOWS || !endpoints.live()) return;
+    if (forsaken === undefined || performance.now() < forsaken + REFUSAL_SHOWS || !endpoints.live()) return;
     forsaken = undefined;
     void lookForForsaken();
   }, RETRY_DELAY);
 
   return {
     refused(message) {
-      if (message.startsWith(GAVE_UP)) forsaken = Date.now();
+      if (message.startsWith(GAVE_UP)) forsaken = performance.now();
       if (remains.busy()) return;
       suspicious = true;
       void compare();

@@ -8,10 +8,11 @@
  */
 import path from 'node:path';
 import type { Logger } from 'pino';
-import { halves, overlap, parseSubnet, subnetPrefix } from '../../../model/address.ts';
-import { DUMMY_GATEWAY, NAMESERVER, NAMESERVER6 } from '../../constants.ts';
+import { overlap, parseSubnet, subnetPrefix } from '../../../model/address.ts';
+import { DUMMY_GATEWAY } from '../../constants.ts';
 import { readJson, writeJson } from '../../file.ts';
-import type { Publication } from '../../state.ts';
+import { insideOf } from '../../inside.ts';
+import type { Inside, Publication } from '../../state.ts';
 import type { Attachment, WatchedNetwork } from '../../view.ts';
 import type { Endpoints } from '../runtime.ts';
 import { dockerName, type Target } from './networks.ts';
@@ -245,13 +246,7 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
         InterfaceName: { SrcName: device, DstPrefix: 'eth' },
         Gateway: network.gateway ?? '',
         GatewayIPv6: hasIpv6 ? (network.ipv6Gateway ?? '') : '',
-        StaticRoutes: staticRoutes(network, hasIpv6, {
-          any: siblings.length > 0,
-          nameserver6: siblings.some(({ endpoint: e }) => {
-            const other = endpoints.view.networks.get(`${e.tenantName}:${e.networkName}`);
-            return e.ipAddress.length > 1 && !other?.ipv6Gateway;
-          }),
-        }),
+        StaticRoutes: staticRoutes(insideOf(network, waiting.addresses, siblings, endpoints.view)),
         DisableGatewayService: !network.gateway,
       };
     },
@@ -339,45 +334,13 @@ function sharedSubnets(a: WatchedNetwork, b: WatchedNetwork): string | undefined
 }
 
 /** libnetwork's types: 1 goes to the device, 0 to a next hop. */
-interface StaticRoute {
-  readonly Destination: string;
-  readonly RouteType: 0 | 1;
-  readonly NextHop: string;
-}
-
-/**
- * What a container needs beside its subnet and the default route that Docker makes from one of its networks: the
- * subnet's halves by the gateway, so that the container keeps one neighbour, not one for each peer (the kernel's
- * limit, gc_thresh3 of 1024, is for all containers of a machine together); without a gateway a way to the nameserver,
- * which takes its part; with IPv6, where it has /128, a way to the network. Docker fails where two networks of a
- * container give the same route, so what any of them can serve comes from the first.
- */
-function staticRoutes(
-  network: WatchedNetwork,
-  hasIpv6: boolean,
-  siblings: { any: boolean; nameserver6: boolean },
-): StaticRoute[] {
-  const routes: StaticRoute[] = [];
-  const toDevice = (address: string): void => {
-    routes.push({ Destination: address, RouteType: 1, NextHop: '' });
-  };
-  const nextHop4 = network.gateway || (siblings.any ? undefined : NAMESERVER);
-  if (nextHop4 !== undefined) {
-    toDevice(`${nextHop4}/32`); // else Docker finds its gateway behind itself, in one of the halves
-    for (const half of halves(network.subnet))
-      routes.push({ Destination: half, RouteType: 0, NextHop: nextHop4 });
-  }
-  if (hasIpv6) {
-    const nextHop = network.ipv6Gateway || NAMESERVER6;
-    if (network.ipv6Gateway || !siblings.nameserver6) toDevice(`${nextHop}/128`);
-    routes.push({
-      Destination: subnetPrefix(network.ipv6Subnet as string),
-      RouteType: 0,
-      NextHop: nextHop,
-    });
-  }
-  return routes;
-}
+const staticRoutes = ({ routes }: Inside): Json[] =>
+  routes.map(({ destination, via }) => ({
+    // To the device, an address without its length.
+    Destination: destination,
+    RouteType: via === undefined ? 1 : 0,
+    NextHop: via ?? '',
+  }));
 
 function readTarget(options: Record<string, string> | undefined): Target {
   const { tenant = 'default', network = '', group = '' } = options ?? {};
