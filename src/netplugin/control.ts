@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
+import { droppedText, type Firewalls } from './firewalls.ts';
 import type { Metrics } from './metrics.ts';
 import type { Replica } from './replica.ts';
 import type { HostState } from './state.ts';
@@ -15,6 +16,7 @@ export interface ControlSubject {
   state(): HostState;
   readonly replica: Replica;
   readonly attachments: ReadonlyMap<string, Attachment>;
+  readonly firewalls: Firewalls;
   readonly metrics: Metrics;
 }
 
@@ -25,6 +27,7 @@ export async function startControl(socket: string, subject: ControlSubject): Pro
       store: subject.replica.store,
       revision: subject.replica.revision,
       attached: subject.attachments.size,
+      dropped: subject.firewalls.dropped.map(droppedText),
     }),
     '/state': () => subject.state(),
     '/attachments': () => [...subject.attachments.values()],

@@ -48,7 +48,7 @@ import { establishExits, establishGuard, type OpenExits } from './exits.ts';
 import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } from './fastpath.ts';
 import { closeProgram } from './fastprogram.ts';
 import { endedBy } from './forget.ts';
-import type { ApplyReport, NameserverSockets, OriginalDestination } from './index.ts';
+import type { ApplyReport, DroppedWay, NameserverSockets, OriginalDestination } from './index.ts';
 import { deleteLinks, establishLinks } from './links.ts';
 import {
   deniedPacket,
@@ -60,6 +60,7 @@ import {
 } from './observe.ts';
 import { changedParts, sameParts } from './parts.ts';
 import { message, type Pass, send } from './pass.ts';
+import { openProber } from './probe.ts';
 import { routerTable } from './ruleset.ts';
 import { openSandboxes } from './sandboxes.ts';
 import { establishLimits } from './shape.ts';
@@ -105,6 +106,8 @@ export const listRouters = (): string[] => listNamespaces().filter((name) => ROU
 
 export interface Applier {
   apply(state: HostState, options: { verify: boolean }): ApplyReport;
+  /** See Dataplane. */
+  probe(): readonly DroppedWay[] | undefined;
   openNameserver(namespace: string): NameserverSockets;
   originalDestination(
     namespace: string,
@@ -148,6 +151,7 @@ export function openApplier(): Applier {
     netlink: hostLink,
     table: { nft: openNft(), netlink: openNetlink(NETLINK_NETFILTER) },
   };
+  const prober = openProber(exits);
   const routers = new Map<string, OpenRouter>();
   const sandboxes = openSandboxes();
   let first = true;
@@ -351,6 +355,7 @@ export function openApplier(): Applier {
 
   return {
     apply,
+    probe: () => prober.probe(),
     openNameserver(namespace) {
       return inNamespace(namespacePath(namespace), () => {
         const fds: number[] = [];

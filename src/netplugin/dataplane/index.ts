@@ -35,6 +35,18 @@ export interface ApplyReport {
 /** With what it took the thread that owns the kernel. */
 export interface TimedReport extends ApplyReport, Spent {}
 
+/** What another firewall of the host drops of what is ours, and where. */
+export interface DroppedWay {
+  /** What containers send out; what comes in to their published ports; what other hosts send to the tunnels. */
+  readonly way: 'out' | 'in' | 'tunnel';
+  readonly family: 'IPv4' | 'IPv6';
+  /** `ip filter`. */
+  readonly table: string;
+  readonly chain: string;
+  /** The chain's policy, or one of its rules. */
+  readonly by: 'policy' | 'rule';
+}
+
 /** Listening sockets in a router's namespace, as file descriptors of this process. */
 export interface NameserverSockets {
   readonly udp4: number;
@@ -61,6 +73,8 @@ export interface Dataplane {
    * Answers what somebody had taken out of it, one line each. Runs several programs: no apply waits for it.
    */
   admit(wanted: boolean): Promise<readonly string[]>;
+  /** Looks for other firewalls in the way; undefined: nothing has changed since it was looked, or there is no way out here. */
+  probe(): Promise<readonly DroppedWay[] | undefined>;
   /** Sockets on port 53 of the nameserver's addresses in a router that is established. */
   openNameserver(namespace: string): Promise<NameserverSockets>;
   /** Asks conntrack where a UDP or TCP query from `client` was sent before it was redirected; undefined: unknown. */
@@ -122,6 +136,7 @@ export async function startDataplane(ended: (cause: Error) => void = () => {}): 
       }
     },
     admit: admitForwarding,
+    probe: () => ask('probe'),
     openNameserver: (namespace) => ask('openNameserver', namespace),
     originalDestination: (namespace, protocol, client) =>
       ask('originalDestination', namespace, protocol, client),
