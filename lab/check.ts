@@ -7,7 +7,7 @@ import fs from 'node:fs';
 import { parseArgs } from 'node:util';
 import ipaddr from 'ipaddr.js';
 import { run, tryRun } from './shell.ts';
-import { type LabHost, NETMASTER_PORT, onHost, readState } from './state.ts';
+import { type LabHost, NETMASTER_PORT, OUTSIDE_ADDRESS, onHost, readState } from './state.ts';
 
 /** A container's attachment as Docker has it. */
 interface Running {
@@ -323,6 +323,7 @@ async function compareKernel(
       out.push(`${where} is missing`);
       continue;
     }
+    await compareWayOut(where, at, ns, out);
     const local = here.filter((r) => r.tenant === tenant);
     const remote = running.filter((r) => r.tenant === tenant && r.host !== host.name);
     const routes = JSON.parse(await at('ip', '-n', ns, '-j', 'route')).concat(
@@ -439,6 +440,18 @@ async function compareKernel(
       if (s.tenantName === tenant && !own[0]?.addr_info.some((a) => a.local === s.vip))
         out.push(`${where}: no address ${s.vip} of service ${s.serviceName}`);
   }
+}
+
+/** Outside nothing listens there and says so (curl: 7), where no firewall of the host keeps it from being asked. */
+async function compareWayOut(
+  where: string,
+  at: (...command: string[]) => Promise<string>,
+  ns: string,
+  out: string[],
+): Promise<void> {
+  const url = `http://${OUTSIDE_ADDRESS}:9/`;
+  const status = await at('ip', 'netns', 'exec', ns, 'sh', '-c', `curl -s -m 2 ${url}; echo $?`);
+  if (status.trim() !== '7') out.push(`${where}: no way out to ${OUTSIDE_ADDRESS}`);
 }
 
 /** What the fast path asks conntrack by: the kernel's own, or of the module. Without it all goes the router's way. */
