@@ -128,6 +128,14 @@ describe('the probe', () => {
     expect(applied(applier, given, true)).toMatchObject({ repaired: [], writes: 0 });
   });
 
+  it('takes away what an agent left that was killed while it traced', () => {
+    sh('nft add table inet contiv_trace');
+    const next = openApplier();
+    applied(next, given);
+    next.probe();
+    expect(sh('nft list tables')).not.toContain('contiv_trace');
+  });
+
   it('has nothing to look for where no tenant has a way out', () => {
     sh(policyDrop);
     expect(found()).toHaveLength(4);

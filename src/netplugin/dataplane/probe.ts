@@ -28,6 +28,8 @@ import { runCommands } from './tables.ts';
 /** Looks that are left out where no rule set has changed: iptables-legacy's are not told of. */
 const WHOLE = 15;
 const TRACE_TABLE = 'inet contiv_trace';
+/** Also where there is none. */
+const REMOVE_TRACE = `add table ${TRACE_TABLE}\ndelete table ${TRACE_TABLE}`;
 /** What firewalls that let only some things out most often let out. */
 const PORT = 443;
 const SOURCE_PORT = 40_000;
@@ -56,6 +58,7 @@ export function openProber(open: OpenExits): Prober {
       if (looked?.generation === generation && looked.state?.exits === state?.exits && unlooked < WHOLE)
         return undefined;
       unlooked = 0;
+      if (looked === undefined) runCommands(open.table, REMOVE_TRACE); // of an agent that was killed while it traced
       const dropped = state === undefined ? [] : probes(open, state).flatMap((p) => look(open, p));
       looked = { generation: readGeneration(open.table.netlink), state };
       return dropped;
@@ -134,7 +137,7 @@ function look(open: OpenExits, probe: Probe): DroppedWay[] {
     ].map((match) => `${match} meta nftrace set 1`);
     runCommands(
       open.table,
-      `add table ${TRACE_TABLE}; delete table ${TRACE_TABLE}
+      `${REMOVE_TRACE}
 table ${TRACE_TABLE} { chain mark_all { type filter hook prerouting priority -400; ${marks.join('; ')}; }; }`,
     );
     inject(probe);
@@ -142,7 +145,7 @@ table ${TRACE_TABLE} { chain mark_all { type filter hook prerouting priority -40
     if (drop === undefined) return legacy(probe).map((found) => ({ ...kind, ...found }));
     return drop.table === `inet ${NFT_TABLE}` ? [] : [{ ...kind, ...drop }];
   } finally {
-    runCommands(open.table, `delete table ${TRACE_TABLE}`);
+    runCommands(open.table, REMOVE_TRACE);
     trace.close();
   }
 }
