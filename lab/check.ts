@@ -8,7 +8,7 @@ import { parseArgs } from 'node:util';
 import ipaddr from 'ipaddr.js';
 import { namesProcess } from './processes.ts';
 import { run, tryRun } from './shell.ts';
-import { type LabHost, NETMASTER_PORT, onHost, readState, UNDERLAY } from './state.ts';
+import { type LabHost, NETMASTER_PORT, OUTSIDE_ADDRESS, onHost, readState, UNDERLAY } from './state.ts';
 
 /** A container's attachment as Docker has it. */
 interface Running {
@@ -167,6 +167,7 @@ async function compareGuard(
       if (!tags.delete(ifname.slice('vx'.length)))
         out.push(`${host.name}: frames for ${ifname} are not judged`);
   }
+  tags.delete(String(0xffffff)); // of the agent's own frames, by which it looks for other firewalls
   for (const tag of tags)
     out.push(`${host.name}: frames with tag ${tag} are judged, which no tunnel here has`);
 }
@@ -378,6 +379,7 @@ async function compareKernel(
       out.push(`${where} is missing`);
       continue;
     }
+    await compareOutside(where, at, ns, out);
     const local = here.filter((r) => r.tenant === tenant);
     const remote = running.filter((r) => r.tenant === tenant && r.host !== host.name);
     const routes = JSON.parse(await at('ip', '-n', ns, '-j', 'route')).concat(
@@ -516,6 +518,18 @@ async function compareKernel(
       if (s.tenantName === tenant && !own[0]?.addr_info.some((a) => a.local === s.vip))
         out.push(`${where}: no address ${s.vip} of service ${s.serviceName}`);
   }
+}
+
+/** Outside nothing listens there and says so (curl: 7), where no firewall of the host keeps it from being asked. */
+async function compareOutside(
+  where: string,
+  at: (...command: string[]) => Promise<string>,
+  ns: string,
+  out: string[],
+): Promise<void> {
+  const url = `http://${OUTSIDE_ADDRESS}:9/`;
+  const status = await at('ip', 'netns', 'exec', ns, 'sh', '-c', `curl -s -m 2 ${url}; echo $?`);
+  if (status.trim() !== '7') out.push(`${where}: no way out to ${OUTSIDE_ADDRESS}`);
 }
 
 /** What the fast path asks conntrack by: the kernel's own, or of the module. Without it all goes the router's way. */

@@ -9,6 +9,7 @@ import * as libc from './libc.ts';
 
 const BPF_MAP_CREATE = 0;
 const BPF_PROG_LOAD = 5;
+const BPF_PROG_TEST_RUN = 10;
 const BPF_OBJ_GET_INFO_BY_FD = 15;
 const BPF_BTF_GET_FD_BY_ID = 19;
 const BPF_BTF_GET_NEXT_ID = 23;
@@ -163,6 +164,11 @@ export function openModuleTypes(module: string): number {
     if (name.toString('latin1', 0, name.indexOf(0)) === module) return fd;
     libc.close(fd);
   }
+}
+
+/** Runs it once on a frame of its own, in the thread's current namespace. */
+export function runProgram(program: number, frame: Buffer): void {
+  libc.bpf(BPF_PROG_TEST_RUN, attributes(program, 0, frame.length, 0, frame, 0n, 1, 0, 0, 0, 0n, 0n));
 }
 
 /** The number by which the kernel lists a program. */

@@ -7,6 +7,7 @@ import { AF_INET, AF_INET6 } from './libc.ts';
 import {
   attribute,
   type Netlink,
+  NetlinkError,
   NLM_F_CREATE,
   NLM_F_EXCL,
   NLM_F_REPLACE,
@@ -408,6 +409,23 @@ export const deleteRoute = (route: Route): Request => ({
   body: routeBody(route),
   text: `route delete ${route.destination}`,
 });
+
+/** Index of the device by which packets to the address leave; undefined where there is no way. */
+export function leadsTo(netlink: Netlink, address: string): number | undefined {
+  const header = Buffer.alloc(12); // struct rtmsg
+  header[0] = family(address);
+  const bytes = addressBytes(address);
+  header[1] = bytes.length * 8;
+  const body = Buffer.concat([header, attribute(RTA_DST, bytes)]);
+  try {
+    const answer = netlink.get({ type: RTM_GETROUTE, flags: 0, body, text: `route get ${address}` });
+    if (answer === undefined || answer.body[7] !== RTN_UNICAST) return undefined;
+    return readAttributes(answer.body.subarray(12)).get(RTA_OIF)?.readUInt32LE();
+  } catch (error) {
+    if (error instanceof NetlinkError) return undefined;
+    throw error;
+  }
+}
 
 /** Unicast and unreachable routes of the main table. */
 export function listRoutes(netlink: Netlink, version: 4 | 6): Route[] {

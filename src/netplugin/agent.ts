@@ -22,6 +22,7 @@ import { type Control, startControl } from './control.ts';
 import { startConverging } from './converge.ts';
 import { startDataplane } from './dataplane/index.ts';
 import { openEndpoints } from './endpoints.ts';
+import { followFirewalls } from './firewalls.ts';
 import { startFlowReporting } from './flows.ts';
 import { startIntent } from './intent.ts';
 import { openMetrics } from './metrics.ts';
@@ -116,15 +117,18 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     known: () => (replica.store === '' ? undefined : replica.view.contents()),
   });
 
-  const metrics = openMetrics(
-    () => attachments.all.size,
-    () => replica.revision,
-    () => names.health,
-  );
+  const firewalls = followFirewalls(dataplane, log);
+  const metrics = openMetrics({
+    attached: () => attachments.all.size,
+    revision: () => replica.revision,
+    dropped: () => firewalls.dropped,
+    names: () => names.health,
+  });
   const converging = startConverging({
     dataplane,
     log,
     metrics,
+    firewalls,
     // Without its networks what runs would be taken for what nobody wants.
     ready: () => replica.store !== '' || attachments.all.size === 0,
     compile() {
@@ -198,6 +202,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     state: () => state,
     replica,
     attachments: attachments.all,
+    firewalls,
     metrics,
     underlay,
     registered: () => intent.registered,

@@ -16,5 +16,11 @@ export const TRANSIT = '100.127.0.0/16';
 export const TRANSIT6 = 'fd6f:6e74:6976::/64';
 /** Name of the nftables table in every router and in the host's namespace. */
 export const NFT_TABLE = 'contiv';
+/** Who stands for somebody outside in packets of our own (probe.ts): nobody has it, none leaves a host (RFC 7600, RFC 6666). */
+export const SOMEBODY = '192.0.0.8';
+export const SOMEBODY6 = '100::8';
+/** By which a frame of our own is told from those of tunnels, that come from other ports: the last tag, and port discard. */
+export const PROBE_TAG = 0xffffff;
+export const PROBE_PORT = 9;
 /** NFLOG group of denied packets in every router: the number is the router's own, as each namespace has its groups. */
 export const DENIED_LOG = 4789;

@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
+import { droppedText, type Firewalls } from './firewalls.ts';
 import type { Metrics } from './metrics.ts';
 import type { Replica } from './replica.ts';
 import type { HostState } from './state.ts';
@@ -16,6 +17,7 @@ export interface ControlSubject {
   state(): HostState;
   readonly replica: Replica;
   readonly attachments: ReadonlyMap<string, Attachment>;
+  readonly firewalls: Firewalls;
   readonly metrics: Metrics;
   readonly underlay: Pick<Followed, 'now' | 'problem'>;
   /** netmaster takes this host for what it says it is. */
@@ -31,6 +33,7 @@ export async function startControl(socket: string, subject: ControlSubject): Pro
       revision: subject.replica.revision,
       attached: subject.attachments.size,
       underlay: { ...subject.underlay.now, problem: subject.underlay.problem },
+      dropped: subject.firewalls.dropped.map(droppedText),
     }),
     '/state': () => subject.state(),
     '/attachments': () => [...subject.attachments.values()],

@@ -5,6 +5,7 @@
 import type { Logger } from 'pino';
 import { startClock } from './clock.ts';
 import type { ApplyReport, Dataplane } from './dataplane/index.ts';
+import type { Firewalls } from './firewalls.ts';
 import type { Metrics } from './metrics.ts';
 import type { HostState } from './state.ts';
 import { inTurn } from './turns.ts';
@@ -26,6 +27,7 @@ export interface ConvergeOptions {
   readonly dataplane: Dataplane;
   readonly log: Logger;
   readonly metrics: Metrics;
+  readonly firewalls: Firewalls;
   ready(): boolean;
   /** What the kernel should hold now. */
   compile(): HostState;
@@ -37,6 +39,7 @@ export function startConverging({
   dataplane,
   log,
   metrics,
+  firewalls,
   ready,
   compile,
   done,
@@ -54,10 +57,12 @@ export function startConverging({
   };
   /** The first time it is waited for: the first container's way out is open when it starts. */
   async function admit({ exits }: HostState, verifying: boolean): Promise<void> {
+    if (exits.length === 0 && firewalls.dropped.length > 0) await firewalls.look(); // nothing is dropped any more
     if (exits.length === 0 || (admitting !== undefined && !verifying)) return;
     const first = admitting === undefined;
     admitting = (admitting ?? Promise.resolve()).then(() => dataplane.admit(true)).then(warn);
     if (first) await admitting;
+    void admitting.then(() => firewalls.look()); // when all is let through that can be
   }
 
   async function pass(): Promise<ApplyReport> {

@@ -6,11 +6,13 @@ import { type ControlSubject, startControl } from './control.ts';
 import { openMetrics } from './metrics.ts';
 
 it('the control socket tells what passes took and wrote, those that verified apart', async () => {
-  const metrics = openMetrics(
-    () => 3,
-    () => 42,
-    () => ({ pid: 7, program: '', routers: ['contiv-blue'], residentBytes: 4096, cpuSeconds: 1.5 }),
-  );
+  const dropped = { way: 'out', family: 'IPv4', table: 'ip filter', chain: 'FORWARD', by: 'policy' } as const;
+  const metrics = openMetrics({
+    attached: () => 3,
+    revision: () => 42,
+    dropped: () => [dropped],
+    names: () => ({ pid: 7, program: '', routers: ['contiv-blue'], residentBytes: 4096, cpuSeconds: 1.5 }),
+  });
   const report = { repaired: [], lost: [], created: [], awaited: false, complete: true, failed: [] };
   const compiled = { seconds: 0.25, cpuSeconds: 0.125 };
   metrics.passed(compiled, { ...report, writes: 5, reads: 0, seconds: 0.5, cpuSeconds: 0.25 }, false);
@@ -42,6 +44,7 @@ it('the control socket tells what passes took and wrote, those that verified apa
       'contiv_netplugin_kernel_repairs_total 1',
       'contiv_netplugin_endpoints 3',
       'contiv_netplugin_revision 42',
+      'contiv_netplugin_dropped_by_firewall{way="out",family="IPv4",table="ip filter",chain="FORWARD"} 1',
     ]),
   );
 });

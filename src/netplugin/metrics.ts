@@ -1,7 +1,7 @@
 /** What the agent counts, for Prometheus: GET /metrics of its control socket. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Spent } from './clock.ts';
-import type { TimedReport } from './dataplane/index.ts';
+import type { DroppedWay, TimedReport } from './dataplane/index.ts';
 import type { Health } from './nameservers/protocol.ts';
 
 export interface Metrics {
@@ -16,11 +16,16 @@ export interface Metrics {
 /** Seconds: from what one changed element takes to a whole verification of a large host. */
 const BUCKETS = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5];
 
-export function openMetrics(
-  attached: () => number,
-  revision: () => number,
-  names: () => Health | undefined,
-): Metrics {
+/** What is asked for when metrics are read. */
+export interface Measured {
+  attached(): number;
+  revision(): number;
+  dropped(): readonly DroppedWay[];
+  /** Of the process that answers names; undefined while there is none. */
+  names(): Health | undefined;
+}
+
+export function openMetrics({ attached, revision, dropped, names }: Measured): Metrics {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry, prefix: 'contiv_netplugin_' });
@@ -88,6 +93,16 @@ export function openMetrics(
     registers,
     collect() {
       this.set(revision());
+    },
+  });
+  new Gauge({
+    name: 'contiv_netplugin_dropped_by_firewall',
+    help: '1: this chain of another firewall drops what containers send out, or what comes in to published ports or tunnels',
+    labelNames: ['way', 'family', 'table', 'chain'],
+    registers,
+    collect() {
+      this.reset();
+      for (const { way, family, table, chain } of dropped()) this.set({ way, family, table, chain }, 1);
     },
   });
   // Of the process that answers names; 0 while there is none.

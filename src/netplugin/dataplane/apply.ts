@@ -45,7 +45,7 @@ import { establishExits, establishGuard, type OpenExits } from './exits.ts';
 import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } from './fastpath.ts';
 import { closeProgram } from './fastprogram.ts';
 import { endedBy } from './forget.ts';
-import type { ApplyReport } from './index.ts';
+import type { ApplyReport, DroppedWay } from './index.ts';
 import { FOREIGN } from './limits.ts';
 import { deleteLinks, establishLinks } from './links.ts';
 import {
@@ -59,6 +59,7 @@ import {
 } from './observe.ts';
 import { changedParts, sameParts } from './parts.ts';
 import { message, type Pass, send } from './pass.ts';
+import { openProber } from './probe.ts';
 import { routerTable } from './ruleset.ts';
 import { openSandboxes } from './sandboxes.ts';
 import { CONNTRACK, conntrackTable, establishSettings, ROUTER } from './settings.ts';
@@ -105,6 +106,8 @@ export const listRouters = (): string[] => listNamespaces().filter((name) => ROU
 
 export interface Applier {
   apply(state: HostState, options: { verify: boolean }): ApplyReport;
+  /** See Dataplane. */
+  probe(): readonly DroppedWay[] | undefined;
   /** What policy did since the last call, of each router that has rule sets: two requests and a read each. */
   observe(): Observation[];
   /** What the kernel's sets come to, and which chains are not as they were set up; undefined: no such router. */
@@ -127,6 +130,7 @@ export function openApplier(): Applier {
     netlink: hostLink,
     table: { nft: openNft(), netlink: openNetlink(NETLINK_NETFILTER) },
   };
+  const prober = openProber(exits);
   const routers = new Map<string, OpenRouter>();
   const sandboxes = openSandboxes();
   let first = true;
@@ -344,6 +348,7 @@ export function openApplier(): Applier {
 
   return {
     apply,
+    probe: () => prober.probe(),
     observe() {
       const outside = readRefused(exits.table.netlink);
       return [...routers.values()].flatMap((open): Observation[] => {

@@ -38,6 +38,18 @@ export interface ApplyReport {
 /** With what it took. */
 export interface TimedReport extends ApplyReport, Spent {}
 
+/** What another firewall of the host drops of what is ours, and where. */
+export interface DroppedWay {
+  /** What containers send out; what comes in to their published ports; what other hosts send to the tunnels. */
+  readonly way: 'out' | 'in' | 'tunnel';
+  readonly family: 'IPv4' | 'IPv6';
+  /** `ip filter`. */
+  readonly table: string;
+  readonly chain: string;
+  /** The chain's policy, or one of its rules. */
+  readonly by: 'policy' | 'rule';
+}
+
 export interface Dataplane {
   /**
    * Makes the kernel equal to the state. Calls run one after the other. Without `verify` it trusts what it
@@ -49,6 +61,8 @@ export interface Dataplane {
    * Answers what somebody had taken out of it, one line each. Runs several programs: no apply waits for it.
    */
   admit(wanted: boolean): Promise<readonly string[]>;
+  /** Looks for other firewalls in the way; undefined: nothing has changed since it was looked, or there is no way out here. */
+  probe(): Promise<readonly DroppedWay[] | undefined>;
   /** What policy did since the last call, of each router that has rule sets. */
   observe(): Promise<readonly Observation[]>;
   /**
@@ -75,6 +89,7 @@ export function startDataplane(): Dataplane {
       return { ...report, ...clock() };
     },
     admit: admitForwarding,
+    probe: async () => applier.probe(),
     observe: async () => applier.observe(),
     lookUp: async (namespace, question) => applier.lookUp(namespace, question),
     async close() {

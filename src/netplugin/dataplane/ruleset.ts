@@ -25,7 +25,18 @@
  */
 import { linkLocal } from '../../linux/address.ts';
 import { addressNumber, isV6 } from '../../model/address.ts';
-import { DENIED_LOG, DOCKER_RESOLVER, NAMESERVER, NAMESERVER6, NFT_TABLE, VXLAN_PORT } from '../constants.ts';
+import {
+  DENIED_LOG,
+  DOCKER_RESOLVER,
+  NAMESERVER,
+  NAMESERVER6,
+  NFT_TABLE,
+  PROBE_PORT,
+  PROBE_TAG,
+  SOMEBODY,
+  SOMEBODY6,
+  VXLAN_PORT,
+} from '../constants.ts';
 import type {
   AddressRange,
   Decision,
@@ -546,6 +557,7 @@ export const CONTAINER_KINDS = ['bridge', 'ipvlan', 'ipvtap', 'macvlan', 'macvta
  *
  *   raw        of frames for our tunnels, those of `vnis`, only those that come from a host by the way that leads to it
  *   contained  from a container, by whatever device: nothing to the control plane, nothing to the tunnels of any host
+ *   last       what no chain of anybody has dropped: where packets of our own end that look for one that does (probe.ts)
  *
  * A frame has no connection: in the table of connections, one tenant's many flows would take up what all tenants' ways out
  * need. No verdict here depends on what an earlier packet left.
@@ -595,7 +607,7 @@ export function hostTable(
           ['guarded6', [...guarded6]],
           ['members', state.members.filter((address) => !isV6(address))],
           ['members6', state.members.filter(isV6)],
-          ['vnis', vnis.map(String)],
+          ['vnis', [...new Set([...vnis, PROBE_TAG])].map(String)],
           ['transit', transit],
           ['transit6', transit6],
         ]),
@@ -626,6 +638,7 @@ set transit { type ipv4_addr; }
 set transit6 { type ipv6_addr; }
 counter strangers { }
 counter refused { }
+counter arrived { }
 chain raw {
   type filter hook prerouting priority -300; policy accept;
   udp dport ${VXLAN_PORT} fib daddr type != unicast @th,96,24 @vnis goto tunnel
@@ -643,6 +656,8 @@ chain tunnel {
 chain sent {
   type filter hook output priority -300; policy accept;
   udp dport ${VXLAN_PORT} @th,96,24 @vnis notrack
+  ip daddr ${SOMEBODY} drop
+  ip6 daddr ${SOMEBODY6} drop
 }
 chain prerouting {
   type nat hook prerouting priority -101; policy accept;${lead}
@@ -667,6 +682,17 @@ chain forward {
   oifname "cx*" drop
   iifname "cx*" oifname @bridges ct status dnat accept
   iifname "cx*" oifname @bridges drop
+}
+chain last {
+  type filter hook forward priority 2147483647; policy accept;
+  ip saddr ${SOMEBODY} counter name "arrived" drop
+  ip daddr ${SOMEBODY} counter name "arrived" drop
+  ip6 saddr ${SOMEBODY6} counter name "arrived" drop
+  ip6 daddr ${SOMEBODY6} counter name "arrived" drop
+}
+chain last_here {
+  type filter hook input priority 2147483647; policy accept;
+  udp dport ${VXLAN_PORT} udp sport ${PROBE_PORT} @th,96,24 ${PROBE_TAG} counter name "arrived" drop
 }
 chain input {
   type filter hook input priority -10; policy accept;

@@ -25,7 +25,7 @@ export function establishTable(open: OpenTable, table: Table, where: string, pas
   if (pass.verify) repair(open, where, pass);
   const before = open.established;
   if (before === undefined || before.table.body !== table.body) {
-    run(open, createCommands(table));
+    runCommands(open, createCommands(table));
     open.made = (open.made ?? 0) + 1;
     pass.writes++;
     const generation = readGeneration(open.netlink);
@@ -34,13 +34,13 @@ export function establishTable(open: OpenTable, table: Table, where: string, pas
   }
   const { gone, added } = difference(before.table.parts, table.parts);
   const commands = changeCommands(table, gone, added);
-  if (commands.length > 0) run(open, commands.join('\n'));
+  if (commands.length > 0) runCommands(open, commands.join('\n'));
   pass.writes += count(gone) + count(added);
   open.established = { ...before, table };
 }
 
 /** Runs in one transaction; where somebody else's came in between, the next verification will read. */
-function run(open: OpenTable, commands: string): void {
+export function runCommands(open: OpenTable, commands: string): void {
   const before = open.established;
   open.nft.run(commands);
   if (before === undefined) return;
@@ -125,7 +125,7 @@ function repair(open: OpenTable, where: string, pass: Pass): void {
     for (const element of elements)
       pass.repaired.push(`${where}: restored element ${normalElement(element)} of set ${set}`);
   const commands = changeCommands(before.table, gone, added);
-  if (commands.length > 0) run(open, commands.join('\n'));
+  if (commands.length > 0) runCommands(open, commands.join('\n'));
   pass.writes += count(gone) + count(added);
 }
 
