@@ -27,12 +27,12 @@ module.exports = {
     only(
       'compile-knows-no-kernel',
       '^src/netplugin/compile/',
-      '^src/(model/|netplugin/(compile/|state|view|ready|constants))',
+      '^src/(model/|netplugin/(compile/|inside|state|view|ready|constants))',
     ),
     only(
       'dns-knows-no-kernel',
       '^src/netplugin/dns/',
-      '^src/(model/|client/protocol|netplugin/(dns/|view|ready|constants|dataplane/index))',
+      '^src/(model/|client/protocol|netplugin/(dns/|view|state|ready|constants|nameservers/router))',
     ),
     only(
       'dataplane-knows-state',
@@ -43,7 +43,7 @@ module.exports = {
     only(
       'runtimes-know-endpoints',
       '^src/netplugin/runtimes/',
-      '^src/(model/|client/protocol|linux/netns|netplugin/(runtimes/|view|state|constants|file|control|options|turns))',
+      '^src/(model/|client/protocol|linux/netns|netplugin/(runtimes/|inside|view|state|constants|file|control|options|turns))',
     ),
     only('lab-stands-outside', '^lab/', '^lab/'),
     only('docs-are-made-of-schemas', '^docs/', '^src/(netctl|netmaster|netplugin/options|model|store)'),

@@ -136,10 +136,10 @@ function startCrowd(lab: string, groups: number): Site {
 
 /** Until nobody is late for a change. */
 async function settled(site: Site): Promise<void> {
-  for (const deadline = Date.now() + 600_000; ; ) {
+  for (const deadline = performance.now() + 600_000; ; ) {
     const answers = [await site.ask('change'), await site.ask('undo')];
     if (answers.every(({ late }) => late === '')) return;
-    if (Date.now() > deadline) throw new Error(`${site.lab}: ${answers[1]?.late} does not catch up`);
+    if (performance.now() > deadline) throw new Error(`${site.lab}: ${answers[1]?.late} does not catch up`);
     await new Promise((done) => setTimeout(done, 500));
   }
 }

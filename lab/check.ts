@@ -6,8 +6,9 @@
 import fs from 'node:fs';
 import { parseArgs } from 'node:util';
 import ipaddr from 'ipaddr.js';
+import { namesProcess } from './processes.ts';
 import { run, tryRun } from './shell.ts';
-import { type LabHost, NETMASTER_PORT, OUTSIDE_ADDRESS, onHost, readState } from './state.ts';
+import { type LabHost, NETMASTER_PORT, OUTSIDE_ADDRESS, onHost, readState, UNDERLAY } from './state.ts';
 
 /** A container's attachment as Docker has it. */
 interface Running {
@@ -24,6 +25,14 @@ interface Running {
   readonly healthy: boolean;
   readonly id: string;
   readonly labels: Readonly<Record<string, string>>;
+}
+
+/** A host as it is now, and where netmaster has it. */
+interface Place {
+  readonly name: string;
+  /** VTEP: the one that netmaster has, if it is the host's. */
+  readonly address: string;
+  readonly mtu: number;
 }
 
 /** A service as netmaster has it. */
@@ -52,10 +61,10 @@ export async function check(lab: string, args: string[]): Promise<number> {
     args,
     options: { wait: { type: 'string', default: '0' }, json: { type: 'boolean', default: false } },
   });
-  const deadline = Date.now() + Number(values.wait) * 1000;
+  const deadline = performance.now() + Number(values.wait) * 1000;
   for (;;) {
     const { differences, containers } = await compare(lab);
-    if (differences.length === 0 || Date.now() >= deadline) {
+    if (differences.length === 0 || performance.now() >= deadline) {
       if (values.json) process.stdout.write(`${JSON.stringify({ containers, differences }, null, 2)}\n`);
       else {
         for (const line of differences) process.stdout.write(`${line}\n`);
@@ -77,9 +86,19 @@ async function compare(lab: string): Promise<{ differences: string[]; containers
   const master = `http://${state.hosts[0]?.address}:${NETMASTER_PORT}`;
   const rest = async <T>(path: string): Promise<T> =>
     JSON.parse(await run(...onHost(lab, 'node1', 'curl', '-sf', `${master}${path}`))) as T;
+  const { problem } = await rest<{ problem?: string }>('/healthz');
+  if (problem !== undefined) differences.push(`netmaster: the store cannot be written: ${problem}`);
   const endpoints = await rest<Endpoint[]>('/api/v1/endpoints/');
   compareEndpoints(running, endpoints, differences);
-  const networks = await rest<{ tenantName: string; networkName: string }[]>('/api/v1/networks/');
+  const networks =
+    await rest<{ tenantName: string; networkName: string; gateway?: string; ipv6Gateway?: string }[]>(
+      '/api/v1/networks/',
+    );
+  const shut = new Set(
+    networks
+      .filter((n) => !n.gateway && !n.ipv6Gateway)
+      .map(({ tenantName, networkName }) => `${tenantName}:${networkName}`),
+  );
   const services: Service[] = [];
   for (const s of await rest<Service[]>('/api/v1/serviceLBs/')) {
     const key = `${s.tenantName}:${s.serviceName}`;
@@ -93,11 +112,14 @@ async function compare(lab: string): Promise<{ differences: string[]; containers
     judged: await judgedGroups(groups, rest),
     profiled: await profiledGroups(groups, rest),
   };
+  const places = await compareHosts(lab, state.hosts, rest, differences);
   const live = await rest<Live[]>('/api/v1/hosts/');
   for (const host of state.hosts) {
-    await compareGuard(lab, host, state.hosts, live, endpoints, differences);
-    await compareKernel(lab, host, state.hosts, running, declared, differences);
-    await compareNames(lab, host, running, differences);
+    if ((await namesProcess(lab, host.name)) === undefined)
+      differences.push(`${host.name}: no process answers names`);
+    await compareGuard(lab, host, places, live, endpoints, differences);
+    await compareKernel(lab, host, places, running, declared, differences);
+    await compareNames(lab, host, running, shut, differences);
   }
   return { differences, containers: running.length };
 }
@@ -112,7 +134,7 @@ interface Live {
 async function compareGuard(
   lab: string,
   host: LabHost,
-  hosts: readonly LabHost[],
+  hosts: readonly Place[],
   live: readonly Live[],
   endpoints: readonly Endpoint[],
   out: string[],
@@ -244,6 +266,37 @@ async function attachments(lab: string, host: string): Promise<Running[]> {
   return found;
 }
 
+const VXLAN_HEADERS = 50;
+/** What IPv6 needs. */
+const LEAST_MTU = 1280;
+
+async function compareHosts(
+  lab: string,
+  hosts: readonly LabHost[],
+  rest: <T>(path: string) => Promise<T>,
+  out: string[],
+): Promise<Place[]> {
+  const listed = new Map(
+    (await rest<{ name: string; underlay: string }[]>('/api/v1/hosts/')).map((h) => [h.name, h.underlay]),
+  );
+  const places: Place[] = [];
+  for (const { name } of hosts) {
+    const text = await tryRun(...onHost(lab, name, 'ip', '-j', '-4', 'addr', 'show', 'dev', UNDERLAY));
+    const [link] = JSON.parse(text ?? '[]') as { mtu: number; addr_info: { local: string }[] }[];
+    const has = (link?.addr_info ?? []).map((a) => a.local);
+    const at = listed.get(name);
+    if (at === undefined) out.push(`netmaster: host ${name} is not there`);
+    else if (!has.includes(at))
+      out.push(`netmaster: host ${name} is at ${at}, its ${UNDERLAY} has ${has.join() || 'no address'}`);
+    places.push({
+      name,
+      address: (at !== undefined && has.includes(at) ? at : has[0]) ?? '',
+      mtu: Math.max(LEAST_MTU, (link?.mtu ?? 0) - VXLAN_HEADERS),
+    });
+  }
+  return places;
+}
+
 function compareEndpoints(running: readonly Running[], endpoints: readonly Endpoint[], out: string[]): void {
   const known = new Map(endpoints.map((e) => [e.endpointID, e]));
   for (const r of running) {
@@ -295,7 +348,7 @@ const isV6 = (a: string): boolean => a.includes(':');
 async function compareKernel(
   lab: string,
   host: LabHost,
-  hosts: readonly LabHost[],
+  places: readonly Place[],
   running: readonly Running[],
   { services, judged, profiled }: Declared,
   out: string[],
@@ -310,7 +363,8 @@ async function compareKernel(
   for (const name of present)
     if (!tenants.has(name.slice('contiv-'.length)))
       out.push(`${host.name}: router ${name} without a container`);
-  const links = (JSON.parse(await at('ip', '-j', 'link')) as { ifname: string }[]).map((l) => l.ifname);
+  const hostDevices = JSON.parse(await at('ip', '-j', 'link')) as Device[];
+  const links = hostDevices.map((l) => l.ifname);
   for (const name of links.filter((l) => /^cc[0-9a-f]{10}$/.test(l)))
     out.push(`${host.name}: ${name} left in the host's namespace`);
   const exits = links.filter((l) => /^cx[0-9a-f]{8}$/.test(l)).length;
@@ -323,7 +377,7 @@ async function compareKernel(
       out.push(`${where} is missing`);
       continue;
     }
-    await compareWayOut(where, at, ns, out);
+    await tryWayOut(where, at, ns, out);
     const local = here.filter((r) => r.tenant === tenant);
     const remote = running.filter((r) => r.tenant === tenant && r.host !== host.name);
     const routes = JSON.parse(await at('ip', '-n', ns, '-j', 'route')).concat(
@@ -334,7 +388,7 @@ async function compareKernel(
         .filter((r) => r.protocol === '199' && !r.dst.includes('/') && r.dst !== 'default')
         .map((r) => [r.dst, r]),
     );
-    const underlay = new Map(hosts.map((h) => [h.name, h.address]));
+    const underlay = new Map(places.map((h) => [h.name, h.address]));
     for (const r of local)
       for (const a of r.addresses) {
         const route = hostRoutes.get(a);
@@ -350,19 +404,38 @@ async function compareKernel(
       }
     for (const a of hostRoutes.keys()) out.push(`${where}: route to ${a}, which nobody has`);
 
-    const devices = JSON.parse(await at('ip', '-n', ns, '-j', 'link')) as Device[];
+    const devices = JSON.parse(await at('ip', '-n', ns, '-d', '-j', 'link')) as Device[];
+    const place = places.find((p) => p.name === host.name);
+    for (const { ifname, mtu, linkinfo } of devices.filter((d) => /^(vx|ct)/.test(d.ifname))) {
+      if (mtu !== place?.mtu)
+        out.push(`${where}: ${ifname} has MTU ${mtu}, ${UNDERLAY} leaves ${place?.mtu}`);
+      const from = linkinfo?.info_data?.local ?? linkinfo?.info_data?.local6;
+      if (ifname.startsWith('vx') && from !== place?.address)
+        out.push(`${where}: ${ifname} sends from ${from}, ${UNDERLAY} has ${place?.address}`);
+    }
+    for (const r of local) {
+      const inside = JSON.parse(await at('nsenter', '-t', `${r.pid}`, '-n', 'ip', '-j', 'link')) as Device[];
+      const end = inside.find((d) => d.address === r.mac);
+      if (end?.mtu !== place?.mtu)
+        out.push(`${host.name}: ${r.container} has MTU ${end?.mtu}, ${UNDERLAY} leaves ${place?.mtu}`);
+    }
     const links = devices.map((l) => l.ifname);
     const ports = links.filter((l) => l.startsWith('ct'));
     if (ports.length !== local.length)
       out.push(`${where}: ${ports.length} ports for ${local.length} containers`);
 
-    const neighbours = [
-      ...JSON.parse(await at('ip', '-n', ns, '-j', 'neigh', 'show', 'nud', 'permanent')),
-      ...JSON.parse(await at('ip', '-n', ns, '-j', '-6', 'neigh', 'show', 'nud', 'permanent')),
-    ] as { dst: string; dev: string; lladdr: string }[];
+    const neighbours = (await neighboursOf(at, '-n', ns)).filter((n) => {
+      const permanent = n.state.includes('PERMANENT');
+      if (!permanent && !n.state.includes('NOARP')) out.push(`${where}: neighbour ${n.dst} was learned`);
+      return permanent;
+    });
+    await compareWayOut(where, at, { devices, hostDevices, neighbours, routes }, out);
     const atPorts = neighbours.filter((n) => n.dev.startsWith('ct'));
+    const devOf = (address: string) =>
+      routes.find((r) => r.dst === address && r.protocol === '199')?.dev ?? '';
     const wanted = new Map(local.flatMap((r) => r.addresses.map((a) => [a, r] as const)));
-    for (const n of new Map(atPorts.map((n) => [n.dst, n])).values()) {
+    // At each of a container's ports is what it may ask by: its other networks' addresses too, and a link-local one.
+    for (const n of atPorts.filter((n) => devOf(n.dst) === n.dev)) {
       const r = wanted.get(n.dst);
       wanted.delete(n.dst);
       if (r === undefined) out.push(`${where}: neighbour ${n.dst}, which nobody here has`);
@@ -432,7 +505,10 @@ async function compareKernel(
         );
     }
     const fast = local.filter((r) => !profiled.has(`${r.tenant}:${r.group}`));
-    if (kernelHasFastPath()) await compareFastPath(where, at, ns, devices, { fast, remote }, out);
+    // To a host that takes less the router looks at sizes.
+    const less = new Set(places.filter((p) => p.mtu < (place?.mtu ?? 0)).map((p) => p.name));
+    const taking = remote.filter((r) => !less.has(r.host));
+    if (kernelHasFastPath()) await compareFastPath(where, at, ns, devices, { fast, remote: taking }, out);
     const own = JSON.parse(await at('ip', '-n', ns, '-j', '-4', 'addr', 'show', 'dev', 'lo')) as {
       addr_info: { local: string }[];
     }[];
@@ -443,7 +519,7 @@ async function compareKernel(
 }
 
 /** Outside nothing listens there and says so (curl: 7), where no firewall of the host keeps it from being asked. */
-async function compareWayOut(
+async function tryWayOut(
   where: string,
   at: (...command: string[]) => Promise<string>,
   ns: string,
@@ -465,6 +541,60 @@ function kernelHasFastPath(): boolean {
 interface Device {
   readonly ifindex: number;
   readonly ifname: string;
+  readonly address: string;
+  /** Of a veth: index of the other end. */
+  readonly link_index?: number;
+  readonly mtu: number;
+  readonly linkinfo?: { readonly info_data?: { readonly local?: string; readonly local6?: string } };
+}
+
+interface Neighbour {
+  readonly dst: string;
+  readonly dev: string;
+  readonly lladdr: string;
+  readonly state: readonly string[];
+}
+
+const neighboursOf = async (
+  at: (...command: string[]) => Promise<string>,
+  ...where: string[]
+): Promise<Neighbour[]> => [
+  ...JSON.parse(await at('ip', ...where, '-j', '-4', 'neigh', 'show', 'nud', 'all')),
+  ...JSON.parse(await at('ip', ...where, '-j', '-6', 'neigh', 'show', 'nud', 'all')),
+];
+
+/** Both ends know each other for good: the router its next hops, the host the router's addresses. */
+async function compareWayOut(
+  where: string,
+  at: (...command: string[]) => Promise<string>,
+  router: {
+    readonly devices: readonly Device[];
+    readonly hostDevices: readonly Device[];
+    readonly neighbours: readonly Neighbour[];
+    readonly routes: readonly { dst: string; gateway?: string }[];
+  },
+  out: string[],
+): Promise<void> {
+  const uplink = router.devices.find((d) => d.ifname === 'uplink');
+  const cx = router.hostDevices.find((d) => d.ifindex === uplink?.link_index);
+  if (uplink === undefined || cx === undefined) {
+    out.push(`${where}: no way out`);
+    return;
+  }
+  for (const { gateway } of router.routes.filter((r) => r.dst === 'default')) {
+    const known = router.neighbours.find((n) => n.dev === 'uplink' && n.dst === gateway);
+    if (known?.lladdr !== cx.address)
+      out.push(`${where}: neighbour ${gateway} has ${known?.lladdr}, ${cx.ifname} has ${cx.address}`);
+  }
+  const own = JSON.parse(
+    await at('ip', '-n', where.split(' ').at(-1) as string, '-j', 'addr', 'show', 'uplink'),
+  ) as {
+    addr_info: { local: string; scope: string }[];
+  }[];
+  const back = (await neighboursOf(at)).filter((n) => n.dev === cx.ifname && n.state.includes('PERMANENT'));
+  for (const { local, scope } of own[0]?.addr_info ?? [])
+    if (scope === 'global' && back.find((n) => n.dst === local)?.lladdr !== uplink.address)
+      out.push(`${where}: the host has no permanent neighbour ${local}`);
 }
 
 /**
@@ -623,11 +753,15 @@ function compareServices(
     out.push(`${where}: ${key} leads somewhere, which is no service's port`);
 }
 
-/** Asks from one container of each network on the host for every container's name in that network. */
+/**
+ * Asks from one container of each network on the host for every container's name in that network; on `shut` ones, which have no
+ * way out, for a name outside too.
+ */
 async function compareNames(
   lab: string,
   host: LabHost,
   running: readonly Running[],
+  shut: ReadonlySet<string>,
   out: string[],
 ): Promise<void> {
   const asked = new Set<string>();
@@ -639,16 +773,19 @@ async function compareNames(
     // On several networks a container takes a bare name from any of them.
     const several = running.filter((r) => r.host === from.host && r.container === from.container).length > 1;
     const nameOf = (p: Running): string => (several ? `${p.container}.${p.network}` : p.container);
-    const text = await tryRun(
-      ...onHost(
-        lab,
-        host.name,
-        'sh',
-        '-c',
-        // One dig for all names; the container's resolver, from the container's network.
-        `nsenter -t ${from.pid} -n dig +noall +answer +tries=2 +time=3 @127.0.0.11 ${peers.map((p) => `-q ${nameOf(p)} -t A`).join(' ')}`,
-      ),
-    );
+    // The container's resolver, from the container's network.
+    const dig = (args: string): Promise<string | undefined> => {
+      const command = `nsenter -t ${from.pid} -n dig +noall +tries=2 +time=3 @127.0.0.11 ${args}`;
+      return tryRun(...onHost(lab, host.name, 'sh', '-c', command));
+    };
+    if (shut.has(network) && !several) {
+      const outside = await dig('+comments outside.example');
+      const status = /status: (\w+)/.exec(outside ?? '')?.[1];
+      if (status !== undefined && status !== 'REFUSED')
+        out.push(`${host.name}: ${network} has no gateway, and a name outside is ${status}, not REFUSED`);
+    }
+    // One dig for all names.
+    const text = await dig(`+answer ${peers.map((p) => `-q ${nameOf(p)} -t A`).join(' ')}`);
     if (text === undefined) {
       out.push(`${host.name}: names in ${network} are not answered`);
       continue;

@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util';
 import { check } from './check.ts';
 import { makeHost, makeSwitch, removeHosts } from './hosts.ts';
 import { loadImage, makeImage } from './image.ts';
-import { end, endAll, type ProcessName, removeControlGroups, start } from './processes.ts';
+import { end, endAll, namesProcess, type ProcessName, removeControlGroups, start } from './processes.ts';
 import {
   dataFolder,
   hostAddress,
@@ -33,8 +33,8 @@ Usage: bin/lab [--name LAB] COMMAND
   exec HOST -- COMMAND...     runs a command on a host (node1, node2, ..., outside)
   check [--wait SECONDS] [--json]
                               does what runs equal kernel, DNS and netmaster, everywhere?
-  start|stop|kill PROCESS HOST   netmaster, netplugin or dockerd; kill is kill -9
-  logs PROCESS [HOST]         netmaster, netplugin or dockerd; netmaster is on node1
+  start|stop|kill PROCESS HOST   netmaster, netplugin, names (netplugin's, which starts it) or dockerd; kill is kill -9
+  logs PROCESS [HOST]         netmaster, netplugin, with names in it, or dockerd; netmaster is on node1
 
 Example: bin/lab up && bin/lab exec node1 -- docker ps
 `;
@@ -129,15 +129,17 @@ async function clean(kept: { starting: boolean }): Promise<void> {
   removeData(lab, kept);
 }
 
-function status(args: string[]): void {
+async function status(args: string[]): Promise<void> {
   const state = readState(lab);
   if (state === undefined) throw new Error(`lab '${lab}' is not up: bin/lab up`);
-  const processes = state.processes.map((p) => ({
-    name: p.name,
-    host: p.host,
-    pid: p.pid,
-    running: isRunning(p),
-  }));
+  const names = state.hosts.map(async ({ name: host }) => {
+    const found = await namesProcess(lab, host);
+    return { name: 'names', host, pid: found?.pid ?? 0, running: found !== undefined };
+  });
+  const processes = [
+    ...state.processes.map((p) => ({ name: p.name, host: p.host, pid: p.pid, running: isRunning(p) })),
+    ...(process.getuid?.() === 0 ? await Promise.all(names) : []), // root's to know
+  ].sort((a, b) => a.name.localeCompare(b.name));
   if (args.includes('--json')) {
     say(JSON.stringify({ name: lab, hosts: state.hosts, processes }, null, 2));
     return;
@@ -151,13 +153,13 @@ function status(args: string[]): void {
 
 function processAndHost(args: string[]): [ProcessName, string] {
   const [name = '', host = name === 'netmaster' ? 'node1' : ''] = args;
-  if (!['netmaster', 'netplugin', 'dockerd'].includes(name) || host === '')
-    throw new Error('say which: netmaster, netplugin or dockerd, and the host, e.g. netplugin node1');
+  if (!['netmaster', 'netplugin', 'names', 'dockerd'].includes(name) || host === '')
+    throw new Error('say which: netmaster, netplugin, names or dockerd, and the host, e.g. netplugin node1');
   return [name as ProcessName, host];
 }
 
 function logs(name: ProcessName, host: string): void {
-  const file = logFile(lab, name, host);
+  const file = logFile(lab, name === 'names' ? 'netplugin' : name, host);
   if (!fs.existsSync(file))
     throw new Error(`no log of ${name} on '${host}' in lab '${lab}': what runs says bin/lab status`);
   process.stdout.write(fs.readFileSync(file, 'utf8'));
@@ -174,7 +176,7 @@ try {
       await clean({ starting: false });
       break;
     case 'status':
-      status(args);
+      await status(args);
       break;
     case 'check':
       process.exitCode = await check(lab, args);

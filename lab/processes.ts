@@ -16,14 +16,16 @@ import {
   ROOT,
   readState,
   startTime,
+  UNDERLAY,
   writeProcess,
 } from './state.ts';
 
-export type ProcessName = LabProcess['name'];
+/** `names` is netplugin's: started by it, and again where it has ended. */
+export type ProcessName = LabProcess['name'] | 'names';
 
 const netmasterUrl = (address: string): string => `http://${address}:${NETMASTER_PORT}`;
 
-function commandOf(name: ProcessName, host: LabHost, state: LabState): string[] {
+function commandOf(name: LabProcess['name'], host: LabHost, state: LabState): string[] {
   const lab = state.name;
   const first = state.hosts[0] as LabHost;
   switch (name) {
@@ -41,7 +43,7 @@ function commandOf(name: ProcessName, host: LabHost, state: LabState): string[] 
         '--netmaster',
         netmasterUrl(first.address),
         '--underlay',
-        host.address,
+        UNDERLAY,
         '--host',
         host.name,
       ];
@@ -60,6 +62,7 @@ function commandOf(name: ProcessName, host: LabHost, state: LabState): string[] 
 
 /** Starts it and waits until it answers. Fine when it runs already. */
 export async function start(lab: string, name: ProcessName, hostName: string): Promise<LabProcess> {
+  if (name === 'names') throw new Error(`names is started by netplugin: bin/lab start netplugin ${hostName}`);
   const state = readState(lab);
   const host = state?.hosts.find((h) => h.name === hostName);
   if (state === undefined || host === undefined) throw new Error(`no host '${hostName}' in lab '${lab}'`);
@@ -93,7 +96,7 @@ function lastLine(file: string): string {
   return fs.readFileSync(file, 'utf8').trim().split('\n').at(-1) ?? '';
 }
 
-async function answers(lab: string, name: ProcessName, host: LabHost): Promise<boolean> {
+async function answers(lab: string, name: LabProcess['name'], host: LabHost): Promise<boolean> {
   const curl = (...args: string[]): Promise<string | undefined> =>
     tryRun(...onHost(lab, host.name, 'curl', '-sf', '-m', '2', ...args));
   switch (name) {
@@ -108,6 +111,17 @@ async function answers(lab: string, name: ProcessName, host: LabHost): Promise<b
   }
 }
 
+/** The process that answers names on a host, as it has written itself down there. */
+export async function namesProcess(
+  lab: string,
+  host: string,
+): Promise<Pick<LabProcess, 'pid' | 'start'> | undefined> {
+  const text = (await tryRun(...onHost(lab, host, 'head', '-n', '1', '/run/contiv/names.pid'))) ?? '';
+  const [pid, start = ''] = text.trim().split(' ');
+  const found = { pid: Number(pid), start };
+  return isRunning(found) ? found : undefined;
+}
+
 /** Ends it with the signal and waits until it is gone. Fine when it is not there. */
 export async function end(
   lab: string,
@@ -115,7 +129,10 @@ export async function end(
   host: string,
   signal: NodeJS.Signals,
 ): Promise<void> {
-  const recorded = readState(lab)?.processes.find((p) => p.name === name && p.host === host);
+  const recorded =
+    name === 'names'
+      ? await namesProcess(lab, host)
+      : readState(lab)?.processes.find((p) => p.name === name && p.host === host);
   if (recorded === undefined || !isRunning(recorded)) return;
   process.kill(recorded.pid, signal);
   await until(`${name} on ${host} to end`, 60, () => !isRunning(recorded));

@@ -49,4 +49,8 @@ if [ -n "$need" ]; then
   rm -f "$log"
 fi
 
-[ "${1:-}" = install ] || lab/npm.sh .
+if [ "${1:-}" != install ]; then
+  lab/npm.sh .
+  ROOT=$PWD
+  . bin/.bundle
+fi

@@ -27,11 +27,11 @@ export async function until<T>(
   seconds: number,
   look: () => Promise<T | undefined | false> | T | undefined | false,
 ): Promise<T> {
-  const deadline = Date.now() + seconds * 1000;
+  const deadline = performance.now() + seconds * 1000;
   for (;;) {
     const found = await look();
     if (found !== undefined && found !== false) return found;
-    if (Date.now() > deadline) throw new Error(`${what}: not within ${seconds} s`);
+    if (performance.now() > deadline) throw new Error(`${what}: not within ${seconds} s`);
     await new Promise((done) => setTimeout(done, 50));
   }
 }

@@ -37,6 +37,8 @@ export const OUTSIDE = 'outside';
 /** Underlay of every lab: in namespaces of its own, so labs do not meet. */
 export const OUTSIDE_ADDRESS = '192.168.50.1';
 export const hostAddress = (index: number): string => `192.168.50.${10 + index}`;
+/** Every host's interface to it. */
+export const UNDERLAY = 'eth0';
 export const NETMASTER_PORT = 9999;
 
 const NAME = /^[a-z0-9]{1,12}$/;
@@ -94,7 +96,8 @@ export function startTime(pid: number): string | undefined {
   }
 }
 
-export const isRunning = (process: LabProcess): boolean => startTime(process.pid) === process.start;
+export const isRunning = (process: Pick<LabProcess, 'pid' | 'start'>): boolean =>
+  startTime(process.pid) === process.start;
 
 const startingFile = (lab: string): string => path.join(dataFolder(lab), 'starting.json');
 

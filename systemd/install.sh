@@ -20,8 +20,8 @@ fi
 
 if [ "${1:-}" = remove ]; then
   manage disable --now --quiet $services 2>/dev/null || true
-  # The rules that guard the host outlive netplugin; where containers are left, so do theirs.
-  [ -n "$root" ] || [ ! -x "$lib/bin/netplugin" ] || "$lib/bin/netplugin" --remove || true
+  # Docker's networks, the rules that guard the host and names outlive netplugin; where containers are left, so do theirs.
+  [ -n "$root" ] || [ ! -x "$lib/bin/netplugin" ] || "$lib/bin/netplugin" leave || true
   for service in $services; do rm -f "$root/etc/systemd/system/$service.service"; done
   for command in $commands; do rm -f "$root/usr/local/bin/$command"; done
   rm -rf "$root$lib"
@@ -30,12 +30,17 @@ if [ "${1:-}" = remove ]; then
   exit 0
 fi
 
+lab/npm.sh .
+ROOT=$PWD
+. bin/.bundle
+
 # The old programs stay in their place until the new ones are whole.
 new=$root$lib.new
 rm -rf "$new"
-mkdir -p "$new/bin" "$root/usr/local/bin" "$root/etc/contiv" "$root/etc/systemd/system"
-cp -R src docs package.json package-lock.json "$new/"
-for command in $commands .node; do cp "bin/$command" "$new/bin/"; done
+mkdir -p "$new/bin" "$new/dist" "$root/usr/local/bin" "$root/etc/contiv" "$root/etc/systemd/system"
+cp -R docs package.json package-lock.json "$new/"
+cp dist/*.cjs "$new/dist/"
+for command in $commands .node .bundle; do cp "bin/$command" "$new/bin/"; done
 lab/npm.sh "$new" --omit=dev
 rm -rf "$root$lib.old"
 [ ! -e "$root$lib" ] || mv "$root$lib" "$root$lib.old"

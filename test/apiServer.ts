@@ -3,7 +3,7 @@
 import { pino } from 'pino';
 import { expect } from 'vitest';
 import { trackAcknowledgements } from '../src/netmaster/acknowledgements.ts';
-import { createServer, type Timeouts } from '../src/netmaster/api/server.ts';
+import { createServer, type Parts as ServerParts, type Timeouts } from '../src/netmaster/api/server.ts';
 import { closeCluster, openCluster, type Parts } from './cluster.ts';
 
 export interface Api extends Parts {
@@ -21,14 +21,16 @@ export interface Judged {
   readonly text: string;
 }
 
-export async function openApi(timeouts?: Timeouts): Promise<Api> {
+export async function openApi(timeouts?: Timeouts, more: Partial<ServerParts> = {}): Promise<Api> {
   const parts = await openCluster();
   const server = await createServer({
     ...parts,
     acknowledgements: trackAcknowledgements(parts.mirror),
     version: 'test',
+    names: ['x', 'netmaster.example', '192.0.2.7'],
     log: pino({ level: 'silent' }),
     ...(timeouts ? { timeouts } : {}),
+    ...more,
   });
   await server.listen({ host: '127.0.0.1', port: 0 });
   return {

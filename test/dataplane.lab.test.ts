@@ -267,6 +267,46 @@ describe('published ports', () => {
     await docker('node1', 'rm', '-f', 'pub-local', 'pub-outer');
   });
 
+  it('may be thousands in a row, and lead each to its own port', async () => {
+    const answer = (name: string, port: number) =>
+      docker('node1', 'exec', '-d', name, 'socat', `UDP4-RECVFROM:${port},fork`, `SYSTEM:echo ${port}`);
+    const asked = async (host: string, to: string) =>
+      (await on(host, 'sh', '-c', `echo | socat -t 0.5 - UDP4:${to}`)).out.trim();
+    // More than dockerd could tell in a call of a megabyte; shifted ones are another way.
+    await run('node1', 'turn', 'two', '-p', '20000-30000:20000-30000/udp');
+    await run('node1', 'shifted', 'two', '-p', '31000-31999:41000-41999/udp');
+    for (const port of [20_000, 25_123, 30_000]) await answer('turn', port);
+    for (const port of [41_000, 41_999]) await answer('shifted', port);
+    for (const [host, address] of [
+      ['outside', '192.168.50.11'],
+      ['node1', '127.0.0.1'],
+    ] as const) {
+      for (const port of [20_000, 25_123, 30_000])
+        await until('port', async () => (await asked(host, `${address}:${port}`)) === String(port));
+      for (const port of [31_000, 31_999])
+        await until(
+          'shifted',
+          async () => (await asked(host, `${address}:${port}`)) === String(port + 10_000),
+        );
+    }
+    const second = [
+      'docker',
+      'run',
+      '--rm',
+      '--net=two',
+      '-p',
+      '29000-29010:80-90/udp',
+      'contiv/lab',
+      'true',
+    ];
+    expect((await on('node1', ...second)).err).toContain(
+      'cannot publish udp 0.0.0.0:29000-29010: port 29000 is taken on this host',
+    );
+    expect(await differences()).toBe('');
+    await docker('node1', 'rm', '-f', 'turn', 'shifted');
+    await docker('node1', 'run', '--rm', '--net=two', '-p', '29000-29010:80-90/udp', 'contiv/lab', 'true');
+  });
+
   it('are reached from outside, from the host, on localhost, and from containers of both hosts', async () => {
     const url = 'http://192.168.50.11:8080/';
     expect((await fetch('outside', url)).out).toBe('hello from contiv\n');

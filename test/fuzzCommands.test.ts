@@ -454,6 +454,8 @@ describe('processes', () => {
     [['--store', ''], '--store '],
     [['--store', 'nope'], '--store '],
     [['--store', 'sqlite:'], '--store '],
+    [['--name', 'http://a'], '--name: '],
+    [['--name', ''], '--name: '],
     [['--address-grace', '0'], '--address-grace: '],
     [['--address-grace', '1e999'], '--address-grace: '],
     [['--log-level', 'loud'], '--log-level: '],

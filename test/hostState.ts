@@ -6,6 +6,7 @@ import { expect } from 'vitest';
 import { deleteNamespace, inNamespace, listNamespaces, namespacePath } from '../src/linux/netns.ts';
 import {
   exitDevice,
+  exitMacs,
   peerDevice,
   portDevice,
   vtepLinkLocal,
@@ -117,6 +118,7 @@ export function exit({ tenant = 'default', slot = 0, publications = [] }: Case):
     routerAddress: `100.127.0.${2 * slot + 1}`,
     hostAddress6: `fd6f:6e74:6976::${slot === 0 ? '' : 2 * slot}`,
     routerAddress6: `fd6f:6e74:6976::${2 * slot + 1}`,
+    ...exitMacs(tenant),
     transit: TRANSIT,
     transit6: TRANSIT6,
     publications,

@@ -81,11 +81,11 @@ export async function until<T>(
   look: () => Promise<T | undefined | false>,
   seconds = 60,
 ): Promise<T> {
-  const deadline = Date.now() + seconds * 1000;
+  const deadline = performance.now() + seconds * 1000;
   for (;;) {
     const found = await look();
     if (found !== undefined && found !== false) return found;
-    if (Date.now() > deadline) throw new Error(`${what}: not within ${seconds} s`);
+    if (performance.now() > deadline) throw new Error(`${what}: not within ${seconds} s`);
     await new Promise((done) => setTimeout(done, 100));
   }
 }

@@ -90,7 +90,7 @@ describe('two labs', () => {
     expect(await differences()).toBe('');
     expect(
       JSON.parse(await mustLab('status', '--json')).processes.map((p: { running: boolean }) => p.running),
-    ).toEqual([true, true, true, true, true]);
+    ).toEqual([true, true, true, true, true, true, true]);
   });
 });
 

@@ -40,6 +40,8 @@ afterAll(clear);
 const state = (name: string): Promise<string> => docker('node1', 'inspect', '-f', '{{.State.Status}}', name);
 const pidOf = (name: string): Promise<string> => docker('node1', 'inspect', '-f', '{{.State.Pid}}', name);
 const running = (name: string): Promise<boolean> => state(name).then((s) => s === 'running');
+const networksOf = (name: string): Promise<string> =>
+  docker('node1', 'inspect', '-f', '{{range $n, $_ := .NetworkSettings.Networks}}{{$n}} {{end}}', name);
 const remove = (...names: string[]): Promise<string> => docker('node1', 'rm', '-f', ...names);
 describe('a container', () => {
   it('is stopped, started and restarted, and reachable by name after each', async () => {
@@ -90,6 +92,59 @@ describe('a container', () => {
     expect(await differences()).toBe('');
     await remove('nomad');
     await docker('node2', 'rm', '-f', 'resident');
+  });
+
+  it('is refused a second group of its network, and a network of the same subnet, and Docker keeps nothing of it', async () => {
+    await netctl('group', 'create', 'life', 'one');
+    await netctl('group', 'create', 'life', 'two');
+    await netctl('tenant', 'create', 'twin');
+    await netctl('net', 'create', 'same', '-t', 'twin', '--subnet=10.7.0.0/24', '--gateway=10.7.0.254');
+    await run('node1', 'single', 'one.life');
+    for (const [network, what] of [
+      [
+        'two.life',
+        /can be on one group of network default:life only.*docker network disconnect one.life single/,
+      ],
+      [
+        'same/twin',
+        /can be on one network of subnet 10.7.0.0\/24 only.*docker network disconnect one.life single/,
+      ],
+    ] as const) {
+      const { status, err } = await on('node1', 'docker', 'network', 'connect', network, 'single');
+      expect(status).not.toBe(0);
+      expect(err).toMatch(what);
+      await until('Docker has one network', async () => (await networksOf('single')) === 'one.life');
+    }
+    expect(await differences()).toBe('');
+    await docker('node1', 'restart', '-t', '0', 'single');
+    await until('ping', () => pings('node2', 'peer', 'single'));
+    // As the refusal says.
+    await docker('node1', 'network', 'disconnect', 'one.life', 'single');
+    await docker('node1', 'network', 'connect', 'two.life', 'single');
+    await until('ping', () => pings('node2', 'peer', 'single'));
+    expect(await differences()).toBe('');
+    // One that does not run is refused at its start, and can be put right.
+    await docker('node1', 'create', '--name=double', '--net=one.life', 'contiv/lab', 'sleep', '100000');
+    await docker('node1', 'network', 'connect', 'two.life', 'double');
+    expect((await on('node1', 'docker', 'start', 'double')).err).toMatch(
+      /one group of network default:life only/,
+    );
+    await docker('node1', 'network', 'disconnect', 'two.life', 'double');
+    await docker('node1', 'start', 'double');
+    await until('ping', () => pings('node2', 'peer', 'double'));
+    await remove('single', 'double');
+    expect(await differences()).toBe('');
+  });
+
+  it('starts at once after Docker’s idle networks were pruned', async () => {
+    await run('node1', 'busy', 'life');
+    for (let round = 0; round < 5; round++) {
+      expect(await docker('node1', 'network', 'prune', '-f')).toContain('other');
+      const start = ['docker', 'run', '--rm', '--net=other', 'contiv/lab', 'true'];
+      await until('start', async () => (await on('node1', ...start)).status === 0, 5);
+    }
+    await remove('busy');
+    expect(await differences()).toBe('');
   });
 
   it('takes the address that the user gives, and refuses one that is taken or foreign', async () => {
@@ -378,6 +433,33 @@ describe('netmaster with an empty store', () => {
     await inside('node2', 'peer', 'killall', 'ping');
     await flood.end();
     await remove('runs');
+  });
+});
+
+describe('a host that leaves', () => {
+  it('takes its networks from Docker in seconds, when no container is on them and netplugin has ended', async () => {
+    await netctl('group', 'create', 'life', 'left');
+    const leave = (host: string) => on(host, 'netplugin', 'leave');
+    const ours = (host: string) => docker(host, 'network', 'ls', '-q', '--filter', 'driver=netplugin');
+    expect((await leave('node1')).err).toContain('netplugin runs on this host: stop it first');
+    for (const host of ['node1', 'node2']) await mustLab('stop', 'netplugin', host);
+    const before = await ours('node2');
+    expect((await leave('node2')).err).toContain("containers are on this host's networks (peer on life)");
+    expect(await ours('node2')).toBe(before);
+    // What Docker waits for is told by its log: it asks again and again for a driver that is not there.
+    const waits = async (): Promise<number> =>
+      (await lab('logs', 'dockerd', 'node1')).out.split('Unable to connect to plugin').length;
+    const had = await waits();
+    const { status, out } = await leave('node1');
+    expect([status, out.split('\n').filter((line) => line === 'Removed left.life')]).toEqual([
+      0,
+      ['Removed left.life'],
+    ]);
+    expect([await ours('node1'), await waits()]).toEqual(['', had]);
+    expect((await on('node1', 'ls', '/run/docker/plugins')).out).toBe('');
+    for (const host of ['node1', 'node2']) await mustLab('start', 'netplugin', host);
+    await until('offered again', async () => (await ours('node1')) !== '');
+    expect(await differences()).toBe('');
   });
 });
 

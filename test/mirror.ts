@@ -46,7 +46,7 @@ function writesOf(kind: string, object: Plain): Write[] {
     { key: storeKey(kind, key), value: object },
     ...addresses.map((address) => ({
       key: storeKey('address', `${object.tenantName}:${object.networkName}/${address}`),
-      value: { ...owner, since: 0 } satisfies AddressRecord,
+      value: { ...owner } satisfies AddressRecord,
     })),
   ];
 }

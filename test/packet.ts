@@ -54,3 +54,16 @@ export function vxlan({ vni, from, to }: { vni: number; from: End; to: End }): B
   const header = Buffer.from([8, 0, 0, 0, vni >> 16, (vni >> 8) & 255, vni & 255, 0]);
   return Buffer.concat([header, ethernet(from.mac, to.mac, echo(from.address, to.address))]);
 }
+
+/** A neighbour solicitation with the sender's link-layer address (RFC 4861, 4.3). */
+export function solicitation(from: End, target: string): Buffer {
+  const rest = Buffer.concat([
+    Buffer.alloc(4),
+    addressBytes(target),
+    Buffer.from([1, 1]),
+    macBytes(from.mac),
+  ]);
+  const message = Buffer.concat([Buffer.from([135, 0, 0, 0]), rest]);
+  const pseudo = pseudoHeader(from.address, target, PROTOCOL.ICMP6, message.length);
+  return ip(from.address, target, PROTOCOL.ICMP6, withChecksum(message, 2, pseudo), { ttl: 255 });
+}

@@ -1,10 +1,13 @@
 /** GET /api/v1/watch of a real netmaster: the list, changes by revision, resuming, and watchers that are too slow. */
 import { once } from 'node:events';
 import http from 'node:http';
+import net from 'node:net';
 import { join } from 'node:path';
+import { pino } from 'pino';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { ApiError, type Client, connect } from '../src/client/client.ts';
 import type { WatchedObject, WatchMessage } from '../src/client/protocol.ts';
+import { openApi } from './apiServer.ts';
 import { temporaryFolder } from './folder.ts';
 import { netmasterOn } from './netmaster.ts';
 
@@ -20,7 +23,7 @@ async function started(store = 'memory') {
 }
 
 /** As soon as it answers something. */
-const until = <T>(look: () => T): Promise<Exclude<T, false | undefined>> =>
+const until = <T>(look: () => T | Promise<T>): Promise<Exclude<T, false | undefined>> =>
   vi.waitUntil(look, { timeout: 30_000, interval: 5 }) as Promise<Exclude<T, false | undefined>>;
 
 interface Watching {
@@ -53,6 +56,17 @@ function watch(client: Client, from: { store?: string; after?: number } = {}): W
 
 const createNetwork = (client: Client, name: string, i: number) =>
   client.post(`/api/v1/networks/default:${name}/`, { subnet: `10.1.${i}.0/24` });
+/** An endpoint of network a with as many bytes. */
+const large = (id: string, round: number, bytes: number) => ({
+  endpointID: id,
+  tenantName: 'default',
+  networkName: 'a',
+  ipAddress: [`10.1.1.${9 + (id === 'large' ? 0 : round)}`],
+  macAddress: '02:02:0a:01:01:09',
+  homingHost: 'h',
+  status: 'running',
+  labels: { round: String(round), text: 'x'.repeat(bytes) },
+});
 /** `network default:a`, and `- network default:a` where it is gone. */
 const texts = (changes: readonly Change[]): string[] =>
   changes.flatMap((c) => c.changes.map((o) => `${o.object === null ? '- ' : ''}${o.kind} ${o.key}`));
@@ -156,17 +170,7 @@ describe('a watcher that does not read', () => {
 
     // 150 times 0.7 MB: what it may be behind is 64 MiB, and some is in the kernel's buffers.
     const count = 150;
-    for (let i = 0; i < count; i++)
-      await client.put('/api/v1/endpoints/large', {
-        endpointID: 'large',
-        tenantName: 'default',
-        networkName: 'a',
-        ipAddress: ['10.1.1.9'],
-        macAddress: '02:02:0a:01:01:09',
-        homingHost: 'h',
-        status: 'running',
-        labels: { round: String(i), text: 'x'.repeat(700_000) },
-      });
+    for (let i = 0; i < count; i++) await client.put('/api/v1/endpoints/large', large('large', i, 700_000));
     await until(() => watching.changes().length === count);
     response.resume();
     await brokenOff;
@@ -185,5 +189,113 @@ describe('a watcher that does not read', () => {
     await until(() => text.length > count * 700_000 && text.endsWith('\n'));
     const rounds = [...text.matchAll(/"round":"(\d+)"/g)].map((match) => Number(match[1]));
     expect(rounds).toEqual(Array.from({ length: count }, (_, i) => i));
+  });
+});
+
+/** A number of /metrics. */
+async function metric(url: string, name: string): Promise<number> {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  return Number(new RegExp(`^contiv_netmaster_${name} (\\S+)$`, 'm').exec(text)?.[1]);
+}
+
+/** Opens a watch and never reads. */
+async function sleeper(port: number, from = '127.0.0.1'): Promise<net.Socket> {
+  const socket = net.connect({ port, host: '127.0.0.1', localAddress: from });
+  onTestFinished(() => void socket.destroy());
+  socket.on('error', () => {}).pause();
+  await once(socket, 'connect');
+  socket.write('GET /api/v1/watch HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n');
+  return socket;
+}
+
+/** Status of a watch, and what is said where it is refused. */
+async function asked(port: number, from: string): Promise<{ status: number; message: string }> {
+  const request = http.get({ port, host: '127.0.0.1', localAddress: from, path: '/api/v1/watch' });
+  onTestFinished(() => void request.destroy());
+  const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+  response.on('error', () => {});
+  if (response.statusCode === 200) return { status: 200, message: '' };
+  let text = '';
+  for await (const chunk of response.setEncoding('utf8')) text += chunk;
+  return { status: response.statusCode ?? 0, message: JSON.parse(text).error.message };
+}
+
+describe('many watchers', () => {
+  it('that do not read cost their connections, keep nobody waiting, and those who read see each change', async () => {
+    const { netmaster, client } = await started();
+    const port = Number(new URL(netmaster.url).port);
+    const declared: object[] = [{ kind: 'policy', policyName: 'p' }];
+    for (let i = 0; i < 10_000; i++)
+      declared.push({ kind: 'rule', policyName: 'p', ruleId: `${i}`, direction: 'in', action: 'deny' });
+    await client.post('/api/v1/apply', { objects: declared });
+    const first = watch(client);
+    await first.synced();
+    const size = first.messages.reduce((sum, m) => sum + JSON.stringify(m).length, 0);
+    const before = await metric(netmaster.url, 'process_resident_memory_bytes');
+
+    const count = 200;
+    for (let i = 0; i < count; i++) await sleeper(port);
+    const clients = Array.from({ length: 2 }, () => connect({ urls: [netmaster.url] }));
+    for (const one of clients) onTestFinished(() => one.close());
+    const readers = Array.from({ length: 50 }, (_, i) => watch(clients[i % 2] as Client));
+    for (const reader of readers) await reader.synced();
+    await until(() => metric(netmaster.url, 'watches').then((open) => open === 1 + count + readers.length));
+    for (let i = 0; i < 20; i++) await createNetwork(client, `n${i}`, i);
+    for (const reader of readers) {
+      await until(() => reader.changes().length === 20);
+      expect(texts(reader.changes())).toEqual(Array.from({ length: 20 }, (_, i) => `network default:n${i}`));
+      expect(objects(reader.messages)).toHaveLength(10_003);
+    }
+    expect((await metric(netmaster.url, 'process_resident_memory_bytes')) - before).toBeLessThan(
+      (count * size) / 10,
+    );
+    expect(await metric(netmaster.url, 'lists')).toBe(1);
+    expect(await metric(netmaster.url, 'watch_queued_bytes')).toBeLessThan(count * (128 << 10));
+  });
+
+  it('are refused above a number of one client and of all, and the log says so in one line', async () => {
+    const said: string[] = [];
+    const log = pino({ level: 'warn' }, { write: (text: string) => void said.push(JSON.parse(text).msg) });
+    const api = await openApi(undefined, { watchLimits: { client: 3, all: 5 }, log });
+    onTestFinished(() => api.close());
+    const { port } = api;
+    const opened = [];
+    for (const from of ['127.0.0.1', '127.0.0.1', '127.0.0.1', '127.0.0.2']) {
+      opened.push(await sleeper(port, from));
+      await until(async () => (await metric(`http://127.0.0.1:${port}`, 'watches')) === opened.length);
+    }
+    for (let i = 0; i < 10; i++)
+      expect(await asked(port, '127.0.0.1')).toEqual({
+        status: 429,
+        message: 'watch: 3 are open from 127.0.0.1, as many as one client may have: close some',
+      });
+    expect(await asked(port, '127.0.0.3')).toEqual({ status: 200, message: '' });
+    expect(await asked(port, '127.0.0.3')).toEqual({
+      status: 503,
+      message: 'watch: 5 are open, as many as there may be: try again later',
+    });
+    expect(await metric(`http://127.0.0.1:${port}`, 'watches_refused')).toBe(11);
+    await until(() => said.length > 0);
+    expect(said).toEqual([
+      '11 watches were refused, 10 of them from 127.0.0.1: too many are open from one client or in all',
+    ]);
+    opened[0]?.destroy();
+    await until(async () => (await asked(port, '127.0.0.1')).status === 200);
+  });
+
+  it('make room for another one where they have taken nothing for some time', async () => {
+    const api = await openApi(undefined, { watchLimits: { client: 3, all: 5 } });
+    onTestFinished(() => api.close());
+    const url = `http://127.0.0.1:${api.port}`;
+    // More than a connection's buffers hold.
+    const own = connect({ urls: [url] });
+    onTestFinished(() => own.close());
+    await createNetwork(own, 'a', 1);
+    for (let i = 0; i < 20; i++) await own.put(`/api/v1/endpoints/e${i}`, large(`e${i}`, i, 1 << 19));
+    for (let i = 0; i < 3; i++) await sleeper(api.port);
+    await until(async () => (await metric(url, 'watches')) === 3);
+    await until(async () => (await asked(api.port, '127.0.0.1')).status === 200);
+    expect(await metric(url, 'watches_closed')).toBe(1);
+    expect(await metric(url, 'watches')).toBe(3);
   });
 });

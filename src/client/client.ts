@@ -4,6 +4,7 @@
  */
 import http from 'node:http';
 import https from 'node:https';
+import { lines } from './lines.ts';
 import type { ErrorBody, WatchMessage } from './protocol.ts';
 
 /** netmaster refused, or could not be reached (code `unreachable`, status 0). */
@@ -43,6 +44,8 @@ export interface Client {
     host?: string;
     signal?: AbortSignal;
   }): AsyncIterable<WatchMessage>;
+  /** Ends every connection: of an address that this host no longer has, no answer would come. Calls begin new ones. */
+  reconnect(): void;
   close(): void;
 }
 
@@ -147,19 +150,8 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
     signal?.addEventListener('abort', stop);
     if (signal?.aborted) stop(); // while it was being connected
     response.setTimeout(SILENCE, stop);
-    // Pieces of a line that has not ended: one transaction, however large, is one line.
-    let rest: string[] = [];
-    response.setEncoding('utf8');
     try {
-      for await (const chunk of response) {
-        for (const piece of (chunk as string).split(/(?<=\n)/)) {
-          rest.push(piece);
-          if (!piece.endsWith('\n')) continue;
-          const line = rest.join('');
-          rest = [];
-          if (line !== '\n') yield parse(line) as WatchMessage;
-        }
-      }
+      for await (const line of lines(response)) yield parse(line) as WatchMessage;
     } catch (error) {
       if (signal?.aborted) return;
       if (error instanceof ApiError) throw error;
@@ -170,15 +162,18 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
     if (!signal?.aborted) throw new ApiError(0, 'unreachable', 'the watch on netmaster broke off');
   }
 
+  const disconnect = (): void => {
+    for (const agent of Object.values(agents)) agent.destroy();
+  };
+
   return {
     get: (path) => call('GET', path),
     post: (path, body) => call('POST', path, body),
     put: (path, body) => call('PUT', path, body),
     delete: (path) => call('DELETE', path),
     watch,
-    close() {
-      for (const agent of Object.values(agents)) agent.destroy();
-    },
+    reconnect: disconnect,
+    close: disconnect,
   };
 }
 

@@ -65,6 +65,8 @@ export interface WriteAnswer {
 
 /** Header of every answer to a write of intent that names hosts which had not applied it: `node1,node2`. */
 export const LATE_HEADER = 'contiv-late-hosts';
+/** Header of an answer to a write that was done and may surprise: lines for people, with '; ' between them. */
+export const WARNING_HEADER = 'contiv-warning';
 
 /** Header of the answer to a create: `created`, or `changed` where the object was there before. */
 export const RESULT_HEADER = 'contiv-result';
@@ -83,9 +85,11 @@ export interface WatchedObject {
 }
 
 /**
- * Without `after`: an `object` line for each object, then `synced`, then `change` lines. With `after`:
+ * Without `after`: an `object` line for each object, then `synced`, then `change` lines. An object that changes while the list
+ * is sent has a second line, with null where it is gone: the last one counts. With `after`:
  * `synced` at once (its revision is `after`), then the changes since. 410 {error: {code: 'compacted'}} when the store is
- * another or the revision too old. A `ping` comes at least every 3 s: a silent connection is dead. An `ask` comes only
+ * another or the revision too old. 429 where the client has too many watches open, 503 where all have. A watch that has fallen
+ * too far behind, or of which nothing was taken for a minute, is closed, and may be resumed. A `ping` comes at least every 3 s: a silent connection is dead. An `ask` comes only
  * where the watcher named its host: it posts its answer.
  */
 export type WatchMessage =

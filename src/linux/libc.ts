@@ -47,6 +47,10 @@ export const bind = checked<[fd: number, address: Buffer, length: number]>(
   'bind',
   'int bind(int fd, const void *address, uint32_t length)',
 );
+export const connect = checked<[fd: number, address: Buffer, length: number]>(
+  'connect',
+  'int connect(int fd, const void *address, uint32_t length)',
+);
 const setsockopt = checked<[fd: number, level: number, name: number, value: Buffer, length: number]>(
   'setsockopt',
   'int setsockopt(int fd, int level, int name, const void *value, uint32_t length)',
@@ -84,6 +88,10 @@ export function raised(fd: number): number {
 export const socket = (domain: number, type: number, protocol: number): number =>
   raised(makeSocket(domain, type, protocol));
 
+export const prlimit = checked<[pid: number, resource: number, limit: Buffer | null, old: Buffer | null]>(
+  'prlimit',
+  'int prlimit64(int pid, int resource, const void *limit, _Out_ void *old)',
+);
 export const setns = checked<[fd: number, kind: number]>('setns', 'int setns(int fd, int kind)');
 export const unshare = checked<[flags: number]>('unshare', 'int unshare(int flags)');
 export const mount = checked<[source: string, target: string, type: string, flags: number, data: null]>(

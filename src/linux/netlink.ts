@@ -265,22 +265,27 @@ export function openNetlink(protocol: number = NETLINK_ROUTE): Netlink {
 
 /** RTMGRP_LINK, _NEIGH, _TC, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE (linux/rtnetlink.h). */
 const ROUTE_GROUPS = 0x1 | 0x4 | 0x8 | 0x10 | 0x40 | 0x100 | 0x400;
+/** RTMGRP_LINK, _IPV4_IFADDR, _IPV6_IFADDR: interfaces and their addresses, without what traffic itself changes. */
+export const INTERFACE_GROUPS = 0x1 | 0x10 | 0x100;
 
 export interface Listener {
   /**
-   * Whether links, addresses, routes, neighbours, forwarding entries, qdiscs or filters have changed since the last call otherwise than
-   * by requests from the port; true also where the kernel does not say by whom, or messages were lost.
+   * Whether anything of the groups has changed since the last call otherwise than by requests from the port, if one is given;
+   * true also where the kernel does not say by whom, or messages were lost.
    */
-  heard(port: number): boolean;
+  heard(port?: number): boolean;
   close(): void;
 }
 
-/** Hears of changes in the thread's current namespace: by then a message is queued, when the change has happened. */
-export function openListener(): Listener {
+/**
+ * Hears of changes in the thread's current namespace: by then a message is queued, when the change has happened. `groups`: all
+ * that ROUTE_GROUPS has (links, addresses, routes, neighbours, forwarding entries, qdiscs and filters) where absent.
+ */
+export function openListener(groups: number = ROUTE_GROUPS): Listener {
   const fd = libc.socket(libc.AF_NETLINK, libc.SOCK_RAW | libc.SOCK_CLOEXEC, NETLINK_ROUTE);
   const address = Buffer.alloc(12); // struct sockaddr_nl
   address.writeUInt16LE(libc.AF_NETLINK, 0);
-  address.writeUInt32LE(ROUTE_GROUPS, 8);
+  address.writeUInt32LE(groups, 8);
   libc.bind(fd, address, address.length);
   const buffer = Buffer.alloc(RECEIVE);
   return {

@@ -150,6 +150,8 @@ export function setSysctl(name: string, value: string): boolean {
 
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
+const SO_REUSEPORT = 15;
+const SO_RCVBUFFORCE = 33;
 const SOL_IP = 0;
 const IP_FREEBIND = 15;
 const SOL_IPV6 = 41;
@@ -167,13 +169,14 @@ function socketAddress(address: string, port: number): Buffer {
 
 /**
  * A socket bound in the thread's current namespace; answers its file descriptor, which the caller closes. Not
- * listening. `shared` sets SO_REUSEADDR. Errors: EADDRINUSE, EADDRNOTAVAIL.
+ * listening. `shared`: also where another has the port and shares it; of UDP sockets the last one gets what comes, of TCP sockets
+ * that listen either. `both`: at `::`, of IPv4 too. Errors: EADDRINUSE, EADDRNOTAVAIL.
  */
 export function bindPort(
   protocol: 'tcp' | 'udp' | 'sctp',
   address: string,
   port: number,
-  { shared = false, nonblocking = false } = {},
+  { shared = false, nonblocking = false, both = false } = {},
 ): number {
   const stream = protocol !== 'udp';
   const domain = address.includes(':') ? libc.AF_INET6 : libc.AF_INET;
@@ -184,8 +187,9 @@ export function bindPort(
   const fd = libc.socket(domain, type, protocol === 'sctp' ? 132 : 0);
   try {
     if (shared) libc.setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (shared && stream) libc.setOption(fd, SOL_SOCKET, SO_REUSEPORT, 1); // UDP's would be dealt out among all (socket(7))
     libc.setOption(fd, SOL_IP, IP_FREEBIND, 1);
-    if (domain === libc.AF_INET6) libc.setOption(fd, SOL_IPV6, IPV6_V6ONLY, 1);
+    if (domain === libc.AF_INET6) libc.setOption(fd, SOL_IPV6, IPV6_V6ONLY, both ? 0 : 1);
     const bytes = socketAddress(address, port);
     libc.bind(fd, bytes, bytes.length);
     return fd;
@@ -193,6 +197,38 @@ export function bindPort(
     libc.close(fd);
     throw error;
   }
+}
+
+const RLIMIT_NOFILE = 7;
+
+/** Lets this process hold so many sockets; it keeps the right to more. Throws EPERM without CAP_SYS_RESOURCE. */
+export function allowSockets(count: number): void {
+  const limits = Buffer.alloc(16); // struct rlimit64: soft, hard
+  libc.prlimit(0, RLIMIT_NOFILE, null, limits);
+  for (const at of [0, 8]) if (limits.readBigUInt64LE(at) < count) limits.writeBigUInt64LE(BigInt(count), at);
+  libc.prlimit(0, RLIMIT_NOFILE, limits, null);
+}
+
+/** Bytes, also more than net.core.rmem_max allows others (socket(7)). */
+export const setReceiveBuffer = (fd: number, bytes: number): void =>
+  libc.setOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes);
+
+/**
+ * A TCP socket of the thread's current namespace that is about to be connected: who writes to it waits for that, and who reads
+ * from it is told where nobody takes it. Answers its file descriptor, which the caller closes.
+ */
+export function beginConnection(address: string, port: number): number {
+  const domain = address.includes(':') ? libc.AF_INET6 : libc.AF_INET;
+  const fd = libc.socket(domain, libc.SOCK_STREAM | libc.SOCK_CLOEXEC | libc.SOCK_NONBLOCK, 0);
+  try {
+    const bytes = socketAddress(address, port);
+    libc.connect(fd, bytes, bytes.length);
+  } catch (error) {
+    if ((error as libc.SyscallError).code === 'EINPROGRESS') return fd;
+    libc.close(fd);
+    throw error;
+  }
+  return fd;
 }
 
 export const closeSocket = (fd: number): void => {

@@ -68,7 +68,7 @@ async function outerByte(from: string, to: string, byte: number): Promise<number
     await new Promise<void>((resolve) => socket.bind({ fd }, resolve));
     const frame = Buffer.alloc(2000);
     // A link that came up a moment ago may lose packets (net/core/link_watch.c): again, until one has left.
-    for (const deadline = Date.now() + 30_000; ; ) {
+    for (const deadline = performance.now() + 30_000; ; ) {
       await new Promise<void>((resolve) => socket.send('x', 9, to, () => resolve()));
       try {
         for (;;) {
@@ -80,7 +80,7 @@ async function outerByte(from: string, to: string, byte: number): Promise<number
             return (outer.readUInt16BE(0) >> 4) & 255;
         }
       } catch (error) {
-        if (!(error instanceof libc.SyscallError) || error.call !== 'recv' || Date.now() > deadline)
+        if (!(error instanceof libc.SyscallError) || error.call !== 'recv' || performance.now() > deadline)
           throw error;
       }
     }

@@ -37,6 +37,7 @@ const RTM_GETNEIGH = 30;
 
 const AF_BRIDGE = 7;
 const IFF_UP = 1;
+const IFF_RUNNING = 0x40;
 
 const family = (address: string): number => (address.includes(':') ? AF_INET6 : AF_INET);
 const EMPTY = Buffer.alloc(0);
@@ -51,6 +52,8 @@ export interface Link {
   readonly mac: string;
   readonly mtu: number;
   readonly up: boolean;
+  /** Up, and with a carrier where it can lack one. */
+  readonly running: boolean;
   /** Of a veth: index of the other end. */
   readonly peer: number;
   /** Index of the bridge, or the like, that it is a port of; 0: of none. */
@@ -110,6 +113,7 @@ export function listLinks(netlink: Netlink): Link[] {
       mac: macText(attributes.get(IFLA_ADDRESS) ?? EMPTY),
       mtu: attributes.get(IFLA_MTU)?.readUInt32LE() ?? 0,
       up: (body.readUInt32LE(8) & IFF_UP) !== 0,
+      running: (body.readUInt32LE(8) & IFF_RUNNING) !== 0,
       peer: attributes.get(IFLA_LINK)?.readUInt32LE() ?? 0,
       master: attributes.get(IFLA_MASTER)?.readUInt32LE() ?? 0,
       ...(kind === 'vxlan'
@@ -218,6 +222,27 @@ export function addVxlan(vxlan: Vxlan): Request {
   };
 }
 
+/**
+ * A VXLAN device sends from another address of the same family, and keeps all that hangs on it (drivers/net/vxlan,
+ * vxlan_changelink).
+ */
+export function setVxlanLocal(link: { index: number; name: string }, address: string): Request {
+  const local = addressBytes(address);
+  return {
+    type: RTM_NEWLINK,
+    flags: 0,
+    text: `link set ${link.name} type vxlan local ${address}`,
+    body: Buffer.concat([
+      linkHeader(link.index),
+      nested(
+        IFLA_LINKINFO,
+        attribute(IFLA_INFO_KIND, text('vxlan')),
+        nested(IFLA_INFO_DATA, attribute(local.length === 4 ? IFLA_VXLAN_LOCAL : IFLA_VXLAN_LOCAL6, local)),
+      ),
+    ]),
+  };
+}
+
 export function deleteLink(link: { index: number; name: string }): Request {
   return { type: RTM_DELLINK, flags: 0, body: linkHeader(link.index), text: `link delete ${link.name}` };
 }
@@ -255,12 +280,16 @@ export interface Address {
   readonly length: number;
   /** 0 global, 253 link, 254 host. */
   readonly scope: number;
+  /** Not to be relied on: checked for a duplicate, found to be one, or one of a series that changes (RFC 8981). */
+  readonly passing?: true;
 }
 
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
 const IFA_FLAGS = 8;
 const IFA_F_NODAD = 2;
+/** Of IPv6: TEMPORARY, DADFAILED, TENTATIVE. The first bit of IPv4 says SECONDARY, which is as good as any. */
+const IFA_F_PASSING = 0x1 | 0x8 | 0x40;
 
 /** struct ifaddrmsg. */
 function addressBody(address: Address): Buffer {
@@ -300,12 +329,14 @@ export function listAddresses(netlink: Netlink): Address[] {
       const attributes = readAttributes(body.subarray(8));
       const bytes = attributes.get(IFA_LOCAL) ?? attributes.get(IFA_ADDRESS);
       if (bytes === undefined) return [];
+      const flags = attributes.get(IFA_FLAGS)?.readUInt32LE() ?? 0;
       return [
         {
           index: body.readUInt32LE(4),
           address: addressText(bytes),
           length: body[1] ?? 0,
           scope: body[3] ?? 0,
+          ...(bytes.length === 16 && (flags & IFA_F_PASSING) !== 0 ? { passing: true as const } : {}),
         },
       ];
     });
@@ -325,6 +356,8 @@ const RTA_DST = 1;
 const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
 const RTA_PRIORITY = 6;
+const RTA_METRICS = 8;
+const RTAX_MTU = 2;
 
 export interface Route {
   /** Prefix `a.b.c.d/len`. */
@@ -337,6 +370,8 @@ export interface Route {
   /** rtm_protocol; ROUTE_PROTOCOL where absent. */
   readonly protocol?: number;
   readonly metric?: number;
+  /** Packets that are larger are not forwarded, and their sender is told. */
+  readonly mtu?: number;
 }
 
 /** struct rtmsg. */
@@ -356,6 +391,7 @@ function routeBody(route: Route): Buffer {
     ...(route.via === undefined ? [] : [attribute(RTA_GATEWAY, addressBytes(route.via))]),
     ...(route.device === undefined ? [] : [attribute(RTA_OIF, u32(route.device))]),
     ...(route.metric === undefined ? [] : [attribute(RTA_PRIORITY, u32(route.metric))]),
+    ...(route.mtu === undefined ? [] : [nested(RTA_METRICS, attribute(RTAX_MTU, u32(route.mtu)))]),
   ]);
 }
 
@@ -407,6 +443,9 @@ export function listRoutes(netlink: Netlink, version: 4 | 6): Route[] {
       const via = attributes.get(RTA_GATEWAY);
       const device = attributes.get(RTA_OIF);
       const metric = attributes.get(RTA_PRIORITY)?.readUInt32LE();
+      const mtu = readAttributes(attributes.get(RTA_METRICS) ?? EMPTY)
+        .get(RTAX_MTU)
+        ?.readUInt32LE();
       return [
         {
           destination: `${destination === undefined ? (version === 4 ? '0.0.0.0' : '::') : addressText(destination)}/${body[1]}`,
@@ -416,6 +455,7 @@ export function listRoutes(netlink: Netlink, version: 4 | 6): Route[] {
           // An unreachable IPv6 route is shown on lo.
           ...(device === undefined || type === 'unreachable' ? {} : { device: device.readUInt32LE() }),
           ...(metric === undefined ? {} : { metric }),
+          ...(mtu === undefined ? {} : { mtu }),
         } satisfies Route,
       ];
     });

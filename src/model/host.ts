@@ -14,7 +14,11 @@ export const HostSchema = Type.Object(
     name: Type.String({ minLength: 1, maxLength: 253 }),
     /** VTEP: the address that other hosts send VXLAN to. */
     underlay: Type.String({ maxLength: 64 }),
+    /** Of the interface that has it: what is larger does not arrive there. */
+    mtu: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000_000 })),
     version: Type.Optional(Type.String({ maxLength: 64 })),
+    /** One life of its agent, drawn by chance: by it a host that has another address now is told from another host of its name. */
+    run: Type.Optional(Type.String({ maxLength: 64 })),
   },
   { $id: 'Host', additionalProperties: false },
 );

@@ -36,7 +36,7 @@ export const command: Command = {
         invocation.print(
           dryRun ? `dry run, nothing was written: ${counts}` : nothing ? `nothing to do: ${counts}` : counts,
         );
-        invocation.warnLate(headers);
+        invocation.warn(headers);
       },
     },
   ],

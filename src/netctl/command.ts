@@ -29,8 +29,8 @@ export interface Invocation {
   print(line: string): void;
   /** Exit status of a command that is done, where it is not 0. */
   exitWith(status: number): void;
-  /** After a write: warns of hosts that had not applied it in time. */
-  warnLate(headers: Record<string, string | string[] | undefined>): void;
+  /** After a write: warns of what netmaster says about it, and of hosts that had not applied it in time. */
+  warn(headers: Record<string, string | string[] | undefined>): void;
 }
 
 export interface Subcommand {

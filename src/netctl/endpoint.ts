@@ -47,7 +47,7 @@ export const command: Command = {
         const [id = ''] = invocation.args;
         const answer = await invocation.client.delete(path('endpoints', id));
         invocation.print(`Deleting endpoint ${id}`);
-        invocation.warnLate(answer.headers);
+        invocation.warn(answer.headers);
       },
     },
   ],

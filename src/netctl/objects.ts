@@ -139,7 +139,7 @@ export function removeCommand(objects: Objects): Subcommand {
       const objectKey = key(invocation, objects, name);
       const answer = await invocation.client.delete(path(collection, objectKey));
       invocation.print(`Deleting ${noun} ${objectKey}`);
-      invocation.warnLate(answer.headers);
+      invocation.warn(answer.headers);
     },
   };
 }
@@ -156,5 +156,5 @@ export async function create(
   const answer = await invocation.client.post(path(objects.collection, objectKey), object);
   const verb = answer.headers[RESULT_HEADER] === 'changed' ? 'Changing' : done;
   invocation.print(`${verb} ${objects.noun} ${objectKey}`);
-  invocation.warnLate(answer.headers);
+  invocation.warn(answer.headers);
 }

@@ -220,7 +220,7 @@ const ruleRm: Subcommand = {
     const objectKey = key(invocation, rules, `${policy}:${rule}`);
     const answer = await invocation.client.delete(path(rules.collection, objectKey));
     invocation.print(`Deleting rule ${objectKey}`);
-    invocation.warnLate(answer.headers);
+    invocation.warn(answer.headers);
   },
 };
 

@@ -1,6 +1,6 @@
 /** Runs a command line. */
 import { ApiError, connect } from '../client/client.ts';
-import { LATE_HEADER } from '../client/protocol.ts';
+import { LATE_HEADER, WARNING_HEADER } from '../client/protocol.ts';
 import { oneLine } from '../model/text.ts';
 import { type Command, type Invocation, type Subcommand, UsageError } from './command.ts';
 import { COMMANDS } from './commands.ts';
@@ -117,7 +117,9 @@ async function run(
     exitWith(code) {
       status = code;
     },
-    warnLate(headers) {
+    warn(headers) {
+      for (const line of String(headers[WARNING_HEADER] ?? '').split('; '))
+        if (line) printError(`netctl: warning: ${line}`);
       const late = headers[LATE_HEADER];
       if (late) printError(`netctl: warning: not yet applied on ${late}`);
     },

@@ -76,7 +76,7 @@ export function settingsCommands({ command, collection, key, settings, example }
           ...Object.fromEntries(changes),
         });
         invocation.print(`Updating ${key}`);
-        invocation.warnLate(answer.headers);
+        invocation.warn(answer.headers);
       },
     },
   ];

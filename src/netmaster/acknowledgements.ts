@@ -5,12 +5,6 @@
 import type { Host } from '../model/host.ts';
 import type { Mirror } from './mirror.ts';
 
-interface Progress {
-  applied: number;
-  /** The newest revision that it was too late for; 0: none. */
-  missed: number;
-}
-
 export interface Acknowledgements {
   applied(host: string, revision: number): void;
   /** Names of the live hosts that had not applied the revision in time. `seconds` 0 waits for none. */
@@ -25,18 +19,12 @@ interface Waiting {
 }
 
 export function trackAcknowledgements(mirror: Mirror): Acknowledgements {
-  const progress = new Map<string, Progress>();
+  /** By host, the newest revision that it was too late for; 0: none. One that has said nothing yet is starting: too late for any. */
+  const missed = new Map<string, number>();
   const waiting = new Set<Waiting>();
+  const appliedBy = (host: string): number => mirror.applied.get(host) ?? 0;
+  const missedBy = (host: string): number => missed.get(host) ?? Number.POSITIVE_INFINITY;
 
-  const of = (host: string): Progress => {
-    let found = progress.get(host);
-    if (found === undefined) {
-      // A host that has said nothing yet is starting: not waited for, but named as late.
-      found = { applied: 0, missed: Number.POSITIVE_INFINITY };
-      progress.set(host, found);
-    }
-    return found;
-  };
   // One host at a time: what a write costs grows with the number of hosts, not with its square.
   const crossOff = (host: string, applied: number): void => {
     for (const { revision, left, finish } of waiting)
@@ -45,25 +33,25 @@ export function trackAcknowledgements(mirror: Mirror): Acknowledgements {
   mirror.onChange((batch) => {
     for (const { kind, key, object } of batch.changes)
       if (kind === 'host' && object === null) {
-        progress.delete(key);
+        missed.delete(key);
         crossOff(key, Number.POSITIVE_INFINITY);
       }
   });
 
   return {
     applied(host, revision) {
-      const entry = of(host);
-      entry.applied = Math.max(entry.applied, revision);
-      if (entry.missed === Number.POSITIVE_INFINITY || entry.applied >= entry.missed) entry.missed = 0;
-      crossOff(host, entry.applied);
+      const applied = Math.max(appliedBy(host), revision);
+      mirror.applied.set(host, applied);
+      if (missedBy(host) === Number.POSITIVE_INFINITY || applied >= missedBy(host)) missed.set(host, 0);
+      crossOff(host, applied);
     },
     async wait(revision, seconds, except) {
       const pending = (): string[] =>
         mirror
           .list<Host>('host')
           .map((h) => h.name)
-          .filter((name) => name !== except && of(name).applied < revision);
-      const left = new Set(pending().filter((name) => of(name).missed === 0));
+          .filter((name) => name !== except && appliedBy(name) < revision);
+      const left = new Set(pending().filter((name) => missedBy(name) === 0));
       if (seconds > 0 && left.size > 0)
         await new Promise<void>((done) => {
           const finish = (): void => {
@@ -78,8 +66,8 @@ export function trackAcknowledgements(mirror: Mirror): Acknowledgements {
       const late = pending();
       if (seconds > 0)
         for (const name of late) {
-          const entry = of(name);
-          if (entry.missed !== Number.POSITIVE_INFINITY) entry.missed = Math.max(entry.missed, revision);
+          if (missedBy(name) !== Number.POSITIVE_INFINITY)
+            missed.set(name, Math.max(missedBy(name), revision));
           crossOff(name, Number.POSITIVE_INFINITY);
         }
       return late;

@@ -34,7 +34,7 @@ async function refusal(parts: Parts, objects: readonly Plain[]): Promise<Refusal
 /** Everything in the store but its revisions. */
 async function contents({ store }: Parts): Promise<unknown> {
   const { entries } = await store.list('');
-  return entries.map(({ key, value }) => [key, { ...(value as Plain), since: undefined }]);
+  return entries.map(({ key, value }) => [key, value]);
 }
 
 /** Tags and addresses that objects of the kind have, as agents see them. */

@@ -5,6 +5,7 @@ import type { Endpoint } from '../model/endpoint.ts';
 import type { EndpointGroup } from '../model/endpointGroup.ts';
 import type { Network } from '../model/network.ts';
 import { canonical, chooseAddress } from './allocator/choose.ts';
+import { addressKey, begin, end, meaningOf, openEndings } from './endings.ts';
 import { relyOn } from './guards.ts';
 import { type AddressRecord, type Mirror, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
@@ -80,7 +81,16 @@ export function decideEndpoint(mirror: Mirror, endpoint: Endpoint): Decision<End
     writes.push(...relying.writes);
   }
   const before = mirror.stored<Endpoint>('endpoint', id);
+  // What hosts know its addresses by does not change under them: each begins and ends with an endpoint.
+  if (before !== undefined && meaningOf(before.object) !== meaningOf(endpoint))
+    throw new Refusal(
+      409,
+      `${what}: is in ${meaningOf(before.object)} and cannot move to ${meaningOf(endpoint)}: its container must be attached anew`,
+      'groupName',
+    );
   const taken = mirror.addresses(network);
+  const endings = openEndings(mirror);
+  const meaning = { of: meaningOf(endpoint), host: endpoint.homingHost };
   for (const address of endpoint.ipAddress) {
     if (!isIpv4(address) && !isIpv6(address))
       throw new Refusal(400, `${what}: ipAddress '${address}' is not an address`, 'ipAddress');
@@ -122,15 +132,22 @@ export function decideEndpoint(mirror: Mirror, endpoint: Endpoint): Decision<End
       );
     if (record?.object.endpoint === id && record.object.host === endpoint.homingHost) continue;
     const key = storeKey('address', `${network}/${address}`);
-    checks.push({ key, revision: record?.revision ?? 0 });
-    writes.push({
+    // One that was given to it has begun then.
+    const ended = addressKey(endpoint.tenantName, address);
+    endings.refuse(ended, meaning, `${what}: address ${address}`, 'ipAddress');
+    const begun = begin(mirror, ended);
+    checks.push({ key, revision: record?.revision ?? 0 }, ...begun.checks);
+    writes.push(...begun.writes, {
       key,
-      value: { host: endpoint.homingHost, endpoint: id, since: Date.now() } satisfies AddressRecord,
+      value: { host: endpoint.homingHost, endpoint: id } satisfies AddressRecord,
     });
   }
   for (const address of before?.object.ipAddress ?? [])
     if (!endpoint.ipAddress.includes(address))
-      writes.push({ key: storeKey('address', `${network}/${address}`), value: undefined });
+      writes.push(
+        { key: storeKey('address', `${network}/${address}`), value: undefined },
+        ...end(mirror, addressKey(endpoint.tenantName, address), meaning),
+      );
   const key = storeKey('endpoint', id);
   checks.push({ key, revision: before?.revision ?? 0 });
   writes.push({ key, value: endpoint });
@@ -143,25 +160,40 @@ export function decideEndpointRemoval(mirror: Mirror, id: string): Decision<bool
   const { tenantName, networkName, homingHost, ipAddress } = before.object;
   const network = `${tenantName}:${networkName}`;
   const taken = mirror.addresses(network);
-  const reserved: AddressRecord = { host: homingHost, since: Date.now() };
+  const reserved: AddressRecord = { host: homingHost };
   return {
     checks: [{ key: storeKey('endpoint', id), revision: before.revision }],
     writes: [
       { key: storeKey('endpoint', id), value: undefined },
       ...ipAddress
         .filter((address) => taken.get(address)?.object.endpoint === id)
-        .map((address) => ({ key: storeKey('address', `${network}/${address}`), value: reserved })),
+        .flatMap((address) => [
+          { key: storeKey('address', `${network}/${address}`), value: reserved },
+          ...end(mirror, addressKey(tenantName, address), { of: meaningOf(before.object), host: homingHost }),
+        ]),
     ],
     answer: true,
   };
 }
 
-/** Reservations of hosts without an endpoint that are older than the grace period (milliseconds). */
-export function decideCollection(mirror: Mirror, grace: number, now: number): Decision<number> {
-  const old = [...mirror.entries<AddressRecord>('address')].filter(
-    ([, { object }]) =>
-      object.host !== undefined && object.endpoint === undefined && now - object.since > grace,
+/**
+ * When each reservation was seen first, and its revision; by its key, milliseconds of a clock that nobody sets. In memory only: with
+ * another netmaster the grace period begins anew.
+ */
+export type Seen = Map<string, { readonly revision: number; readonly at: number }>;
+
+/** Reservations of hosts that have had no endpoint for longer than the grace period (milliseconds). Keeps `seen` up to date. */
+export function decideCollection(mirror: Mirror, seen: Seen, grace: number, now: number): Decision<number> {
+  const reserved = [...mirror.entries<AddressRecord>('address')].filter(
+    ([, { object }]) => object.host !== undefined && object.endpoint === undefined,
   );
+  const known = new Map(seen);
+  seen.clear();
+  for (const [key, { revision }] of reserved) {
+    const before = known.get(key);
+    seen.set(key, before?.revision === revision ? before : { revision, at: now });
+  }
+  const old = reserved.filter(([key]) => now - (seen.get(key)?.at ?? now) > grace);
   return {
     checks: old.map(([key, { revision }]) => ({ key: storeKey('address', key), revision })),
     writes: old.map(([key]) => ({ key: storeKey('address', key), value: undefined })),

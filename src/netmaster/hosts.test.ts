@@ -70,6 +70,21 @@ it('another host of the name is refused while the first one lives', async () => 
   expect(mirror.list('host')).toEqual([moved]);
 });
 
+it('one and the same agent may say that its host has another address now, and another agent of the name may not', async () => {
+  const { hosts, mirror, leases } = await open();
+  const here = { ...NODE1, run: 'a' };
+  const moved = { ...here, underlay: '192.168.1.9' };
+  await hosts.beat(here);
+  await hosts.beat(moved);
+  expect(mirror.list('host')).toEqual([moved]);
+  expect(leases).toHaveLength(1);
+  for (const run of ['b', undefined])
+    await expect(hosts.beat({ ...NODE1, ...(run && { run }) })).rejects.toThrow('is alive with underlay');
+  // Its old address is free for another host at once, its new one is not.
+  await hosts.beat({ ...NODE1, name: 'node2', run: 'b' });
+  await expect(hosts.beat({ ...moved, name: 'node3', run: 'c' })).rejects.toThrow("is host node1's already");
+});
+
 it('of two hosts that come at once with one underlay only one is taken, and the other when that has gone', async () => {
   const { hosts, mirror, leases, revoke } = await open();
   const node2 = { ...NODE1, name: 'node2' };

@@ -23,12 +23,13 @@ export function openHosts({ store, mirror, writer }: HostsOptions): Hosts {
   const leases = new Map<string, string>();
   const beating = new Map<string, Promise<void>>();
 
-  function refuseTwin({ name, underlay }: Host): void {
+  function refuseTwin({ name, underlay, run }: Host): void {
     const own = mirror.get<Host>('host', name);
-    if (own !== undefined && own.underlay !== underlay)
+    const moved = run !== undefined && own?.run === run;
+    if (own !== undefined && own.underlay !== underlay && !moved)
       throw new Refusal(
         409,
-        `host ${name}: is alive with underlay ${own.underlay}, and cannot have ${underlay} too: another host needs another name (netplugin --host), one that has moved is taken ${HOST_TTL} s after its last word`,
+        `host ${name}: is alive with underlay ${own.underlay}, and cannot have ${underlay} too: another host needs another name (netplugin --host), one whose agent was started anew is taken ${HOST_TTL} s after its last word`,
         'name',
       );
     const twin = mirror.list<Host>('host').find((h) => h.name !== name && h.underlay === underlay);

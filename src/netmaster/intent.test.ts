@@ -10,6 +10,7 @@ import {
   decideEndpointRemoval,
   decideRelease,
   decideReserve,
+  type Seen,
 } from './endpoints.ts';
 import { decideGuard } from './guards.ts';
 import { decideWrite, present, readObject, remove } from './intent.ts';
@@ -425,8 +426,10 @@ describe("a service's address", () => {
     await post('serviceLBs/default:lb', SERVICE);
     const request = { tenantName: 'default', networkName: 'net1', family: 4, host: 'node1' } as const;
     await writer.write(() => decideReserve(mirror, request));
-    const later = Date.now() + 3_600_000;
-    expect((await writer.write(() => decideCollection(mirror, 1000, later))).answer).toBe(1);
+    const seen: Seen = new Map();
+    const collect = async (at: number) =>
+      (await writer.write(() => decideCollection(mirror, seen, 1000, at))).answer;
+    expect([await collect(5000), await collect(6000), await collect(6001)]).toEqual([0, 0, 1]);
     for (const host of ['', 'node1', 'undefined'])
       await writer.write(() => decideRelease(mirror, 'default:net1', '20.1.1.2', host));
     expect([...mirror.addresses('default:net1').keys()]).toEqual(['20.1.1.2']);

@@ -8,7 +8,8 @@ import { VERSION } from '../model/version.ts';
 import { checkStoreSpec, openStore } from '../store/open.ts';
 import { trackAcknowledgements } from './acknowledgements.ts';
 import { createServer } from './api/server.ts';
-import { decideCollection } from './endpoints.ts';
+import { decideForgetting } from './endings.ts';
+import { decideCollection, type Seen } from './endpoints.ts';
 import { openMirror, storeKey } from './mirror.ts';
 import { openWriter } from './writer.ts';
 
@@ -17,6 +18,8 @@ const USAGE = `netmaster: keeps the intent of a Contiv cluster and hands it to a
 Usage: netmaster [flags]
 
   --listen HOST:PORT       where to answer (default 127.0.0.1:9999)
+  --name NAME              how clients call this machine too: a name, or an address that is translated to one of its own
+                           (its addresses, host name, localhost and netmaster are known; more than once for several)
   --store STORE            memory, or sqlite:FILE (default sqlite:/var/lib/contiv/netmaster.db)
   --address-grace SECONDS  after which a reserved address that no endpoint uses is free again (default 60)
   --log-level LEVEL        debug, info, warn, error (default info)
@@ -37,6 +40,7 @@ function wrongUsage(error: unknown): never {
 interface Options {
   host: string;
   port: number;
+  names: string[];
   store: string;
   grace: number;
   level: string;
@@ -47,6 +51,7 @@ function readOptions(): Options | undefined {
   const { values } = parseArgs({
     options: {
       listen: text,
+      name: { type: 'string', multiple: true },
       store: text,
       'address-grace': text,
       'log-level': text,
@@ -61,6 +66,11 @@ function readOptions(): Options | undefined {
   const match = /^(?:\[([\da-f:.]+)\]|([\w.-]*)):(\d{1,5})$/i.exec(listen);
   if (match === null || Number(match[3]) > 65535)
     throw new Error(`--listen: '${listen}' must be HOST:PORT, e.g. 10.0.0.1:9999`);
+  const names = values.name ?? [];
+  for (const name of names)
+    if (!/^[\w.:-]+$/.test(name))
+      throw new Error(`--name: '${name}' must be a name or an address alone, e.g. netmaster.example.com`);
+  const host = match[1] ?? match[2] ?? '';
   const grace = values['address-grace'] ?? '60';
   if (!/^[1-9]\d{0,6}$/.test(grace))
     throw new Error(`--address-grace: '${grace}' must be seconds, from 1 to 9999999`);
@@ -69,8 +79,9 @@ function readOptions(): Options | undefined {
   const store = values.store ?? 'sqlite:/var/lib/contiv/netmaster.db';
   checkStoreSpec(store);
   return {
-    host: match[1] ?? match[2] ?? '',
+    host,
     port: Number(match[3]),
+    names: host === '' ? names : [host, ...names],
     store,
     grace: Number(grace),
     level,
@@ -85,10 +96,10 @@ const options = (() => {
   }
 })();
 
-if (options !== undefined) {
+async function run(options: Options): Promise<void> {
   const log = pino({ name: 'netmaster', level: options.level, base: {} }, pino.destination(2));
   try {
-    const store = await openStore(options.store);
+    const store = await openStore(options.store, (line) => log.warn(line));
     const mirror = await openMirror(store);
     const writer = openWriter(store, mirror);
     for (const [kind, key, value] of [
@@ -101,17 +112,33 @@ if (options !== undefined) {
         answer: undefined,
       }));
     const acknowledgements = trackAcknowledgements(mirror);
-    const server = await createServer({ store, mirror, writer, acknowledgements, version: VERSION, log });
+    const { names } = options;
+    const server = await createServer({
+      store,
+      mirror,
+      writer,
+      acknowledgements,
+      version: VERSION,
+      log,
+      names,
+    });
 
+    const seen: Seen = new Map();
+    let problem: string | undefined;
     const collecting = setInterval(async () => {
       try {
         const { answer } = await writer.write(() =>
-          decideCollection(mirror, options.grace * 1000, Date.now()),
+          decideCollection(mirror, seen, options.grace * 1000, performance.now()),
         );
+        await writer.write(() => decideForgetting(mirror));
         if (answer > 0) log.info({ addresses: answer }, 'collected addresses that no endpoint used');
       } catch (error) {
         log.error({ err: error }, 'addresses not collected');
       }
+      const found = await store.problem();
+      if (found !== undefined && found !== problem) log.error(`the store cannot be written: ${found}`);
+      if (found === undefined && problem !== undefined) log.info('the store can be written again');
+      problem = found;
     }, COLLECTION_INTERVAL);
 
     await server.listen({ host: options.host === '' ? '0.0.0.0' : options.host, port: options.port });
@@ -138,3 +165,5 @@ if (options !== undefined) {
     process.exit(3);
   }
 }
+
+if (options !== undefined) void run(options);

@@ -3,7 +3,7 @@
  * and agents are told from here what changed.
  *
  * Store keys are /contiv/KIND/KEY: intent, and beside it endpoint/ID and host/NAME. Netmaster's own are address/NETWORK/ADDRESS,
- * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT and guard/KIND/KEY.
+ * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT, guard/KIND/KEY and ended/KEY (endings.ts).
  */
 import type { WatchedObject } from '../client/protocol.ts';
 import type { World } from '../model/kind.ts';
@@ -19,9 +19,7 @@ export function parseStoreKey(text: string): { kind: string; key: string } {
 }
 
 /** Kinds that no agent needs to see. */
-const PRIVATE = new Set(['address', 'cursor', 'tag', 'name', 'subnets', 'guard']);
-/** Changes that a watcher can resume over. */
-const HISTORY = 10_000;
+const PRIVATE = new Set(['address', 'cursor', 'tag', 'name', 'subnets', 'guard', 'ended']);
 
 export interface Stored<T = unknown> {
   readonly object: T;
@@ -32,7 +30,7 @@ export interface VisibleBatch {
   readonly revision: number;
   readonly changes: readonly WatchedObject[];
   /** The NDJSON line, made once for all watchers. */
-  readonly line: string;
+  readonly line: Buffer;
 }
 
 /** Keys of the objects that refer to something, by how they do. */
@@ -47,26 +45,26 @@ export interface View extends World {
   /** How many there are of a kind. */
   count(kind: string): number;
   referrers(kind: string, key: string): Referrers;
+  /** Revisions that hosts have applied, by name, also of hosts that have gone since: their kernels are as they were. Not stored. */
+  readonly applied: ReadonlyMap<string, number>;
 }
 
 export interface Mirror extends View {
   readonly storeId: string;
   /** Store revision that it shows. */
   readonly revision: number;
+  readonly applied: Map<string, number>;
   /** The same as of now, to write on: what a decision sees of the decisions before it in the same transaction. */
   overlay(): Tables;
   /** When it shows at least this revision. */
   seen(revision: number): Promise<void>;
   /** Called after each change, in order. */
   onChange(listener: (batch: VisibleBatch) => void): () => void;
-  /** Changes after a revision; undefined where they are not kept. */
-  since(revision: number): readonly VisibleBatch[] | undefined;
   close(): Promise<void>;
 }
 
 /**
- * An address that is given out: to a service, to an endpoint on a host, or reserved for a host since then
- * (milliseconds, Unix time).
+ * An address that is given out: to a service, to an endpoint on a host, or reserved for a host.
  */
 export interface AddressRecord {
   /** Absent: a service's. */
@@ -74,15 +72,12 @@ export interface AddressRecord {
   readonly endpoint?: string;
   /** Key of the service. */
   readonly service?: string;
-  readonly since: number;
 }
 
 export async function openMirror(store: Store): Promise<Mirror> {
   const tables = openTables();
   const listeners = new Set<(batch: VisibleBatch) => void>();
   const waiters = new Set<{ revision: number; done(): void }>();
-  const history: VisibleBatch[] = [];
-  let historyFrom = 0;
   let revision = 0;
 
   function put(storeKeyText: string, value: unknown, at: number): WatchedObject {
@@ -94,7 +89,6 @@ export async function openMirror(store: Store): Promise<Mirror> {
   const initial = await store.list(ROOT);
   for (const entry of initial.entries) put(entry.key, entry.value, entry.revision);
   revision = initial.revision;
-  historyFrom = revision;
 
   const stop = new AbortController();
   const following = (async () => {
@@ -104,13 +98,8 @@ export async function openMirror(store: Store): Promise<Mirror> {
         .filter((change) => !PRIVATE.has(change.kind));
       revision = batch.revision;
       if (changes.length > 0) {
-        const line = `${JSON.stringify({ type: 'change', revision, changes })}\n`;
+        const line = Buffer.from(`${JSON.stringify({ type: 'change', revision, changes })}\n`);
         const visible: VisibleBatch = { revision, changes, line };
-        history.push(visible);
-        if (history.length > 2 * HISTORY) {
-          history.splice(0, history.length - HISTORY);
-          historyFrom = (history[0]?.revision ?? revision) - 1;
-        }
         for (const listener of listeners) listener(visible);
       }
       for (const waiter of waiters)
@@ -135,10 +124,6 @@ export async function openMirror(store: Store): Promise<Mirror> {
     onChange(listener) {
       listeners.add(listener);
       return () => listeners.delete(listener);
-    },
-    since(after) {
-      if (after < historyFrom || after > revision) return undefined;
-      return history.filter((batch) => batch.revision > after);
     },
     async close() {
       stop.abort();

@@ -19,6 +19,7 @@ export class Refusal extends Error {
 
 const CODES: Readonly<Record<number, string>> = {
   400: 'invalid',
+  403: 'forbidden',
   404: 'not_found',
   405: 'method_not_allowed',
   408: 'timeout',
@@ -28,7 +29,9 @@ const CODES: Readonly<Record<number, string>> = {
   414: 'too_large',
   415: 'unsupported_media_type',
   417: 'invalid',
+  421: 'misdirected',
   422: 'unprocessable',
+  429: 'too_many',
   431: 'too_large',
   503: 'unavailable',
 };

@@ -22,7 +22,7 @@ type Step = typeof write extends fc.Arbitrary<infer T> ? T : never;
 
 function put(tables: Tables, { kind, tenant, name, network, gone }: Step, revision: number): void {
   if (kind === 'address')
-    tables.put(kind, `${tenant}:${network}/${name}`, gone ? undefined : { host: 'h', since: 1 }, revision);
+    tables.put(kind, `${tenant}:${network}/${name}`, gone ? undefined : { host: 'h' }, revision);
   else
     tables.put(
       kind,

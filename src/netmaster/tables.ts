@@ -11,6 +11,7 @@ import { type Relation, relationsOf } from '../model/kinds.ts';
 import type { AddressRecord, Stored, View } from './mirror.ts';
 
 export interface Tables extends View {
+  readonly applied: Map<string, number>;
   /** `object` undefined: it is gone. */
   put(kind: string, key: string, object: unknown, revision: number): void;
   /** For overlays. */
@@ -114,6 +115,7 @@ export function openTables(below?: Tables): Tables {
     stored: <T>(kind: string, key: string) => objects.get(kind).get(key) as Stored<T> | undefined,
     entries: <T>(kind: string) => objects.get(kind).entries() as IterableIterator<[string, Stored<T>]>,
     addresses: (network) => addresses.get(network),
+    applied: below?.applied ?? new Map(),
     count: (kind) => objects.get(kind).size,
     referrers(kind, key) {
       const found = new Map<Relation, ReadonlySet<string>>();

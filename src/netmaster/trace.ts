@@ -34,6 +34,12 @@ export interface TraceRequest {
   readonly port?: number | undefined;
 }
 
+const DNS_PROTOCOLS = [6, 17];
+const OWN_NAMES =
+  'names of the tenant are answered by its nameserver all the same, also where this address is asked for them';
+const FORWARDS =
+  "names outside are asked of the host's resolvers, each as if the container asked it: trace --to a resolver's address";
+
 /** Of what never comes to the rules. */
 const UNASKED: Side = { considered: [], verdict: 'allow', why: 'no rule is asked' };
 
@@ -107,7 +113,12 @@ export function trace(mirror: Mirror, request: TraceRequest): Trace {
   if (to.gateway) {
     const answers = protocol === ICMP || protocol === ICMPV6 || port === DNS;
     const note = `${destination} is the gateway: the router itself answers ping and DNS, and refuses everything else`;
-    return result(answers ? 'allow' : 'unreachable', UNASKED, UNASKED, [note]);
+    return result(
+      answers ? 'allow' : 'unreachable',
+      UNASKED,
+      UNASKED,
+      port === DNS ? [note, FORWARDS] : [note],
+    );
   }
 
   const mine = <T extends { tenantName: string }>(kind: string): T[] =>
@@ -124,6 +135,12 @@ export function trace(mirror: Mirror, request: TraceRequest): Trace {
   const { verdict, out, in: into } = judge(world, packet);
   const notes: string[] = [];
   if (!inside(to)) notes.push(`${destination} is outside the tenant: by way of the host, with its address`);
+  const way = inside(to)
+    ? undefined
+    : world.networks.find(({ networkName }) => networkName === networkOf(from));
+  if (way !== undefined && !(isIpv6(destination) ? way.ipv6Gateway : way.gateway))
+    notes.push(`network ${way.networkName} has no gateway of that family: nothing leaves the tenant by it`);
+  if (!inside(to) && inside(from) && port === DNS && DNS_PROTOCOLS.includes(protocol)) notes.push(OWN_NAMES);
   if (!inside(from))
     notes.push(`${source} is outside the tenant: it reaches containers by published ports only`);
   if (protocol === 17) notes.push('UDP without an answer: the rules are asked for each packet');
@@ -131,10 +148,13 @@ export function trace(mirror: Mirror, request: TraceRequest): Trace {
   return result(verdict, out, into, notes);
 }
 
+const networkOf = ({ endpoint, imagined }: End): string | undefined =>
+  endpoint?.networkName ?? imagined?.networkName;
+
 function present(end: End, address: string): TraceEnd {
   const { endpoint, imagined } = end;
   const group = endpoint?.groupName ?? imagined?.groupName;
-  const network = endpoint?.networkName ?? imagined?.networkName;
+  const network = networkOf(end);
   return {
     asked: end.asked,
     address,

@@ -2,13 +2,15 @@
  * The agent of one host, wired together:
  *
  *   netmaster --watch--> replica --+
- *                                  +--> compile --HostState--> data plane (worker thread) --> kernel
+ *                                  +--> compile --HostState--> data plane --> kernel
  *   Docker --endpoints--> attachments -+
- *                                  +--> names --> one nameserver a router
+ *                                  +--> names --> a process that outlives this one --> one nameserver a router
  *   netmaster <--registration, endpoints, applied revision-- intent
  *   netmaster <--hits of rules, denied flows-- flows <-- kernel
  */
+import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
+import path from 'node:path';
 import type { Logger } from 'pino';
 import { connect } from '../client/client.ts';
 import type { WatchedObject } from '../client/protocol.ts';
@@ -29,7 +31,7 @@ import type { Options } from './options.ts';
 import { openReplica } from './replica.ts';
 import { type DockerRuntime, startDocker } from './runtimes/docker/index.ts';
 import type { HostState } from './state.ts';
-import { findUnderlay, followGuarded } from './underlay.ts';
+import { followGuarded, followUnderlay } from './underlay.ts';
 import type { LocalHost } from './view.ts';
 
 /**
@@ -44,22 +46,26 @@ export interface Agent {
 
 export async function startAgent(options: Options, log: Logger): Promise<Agent> {
   fs.mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
-  const underlay = findUnderlay(options.underlay);
+  const underlay = followUnderlay(options.underlay, log);
   const guarded = await followGuarded(options.netmasters, log);
   const client = connect({ urls: options.netmasters, timeoutMs: ANSWER });
   const attachments = openAttachments(options.stateDir, options.transitPairs);
-  const dataplane = await startDataplane((cause) =>
-    log.error({ err: cause }, 'the thread that owns the kernel has ended: the next pass starts another'),
-  );
-  const names = startNames({ dataplane, log });
+  const dataplane = startDataplane();
+  const run = randomUUID();
   const intent = startIntent(
     client,
-    { name: options.host, underlay: underlay.address, version: VERSION },
+    () => ({
+      name: options.host,
+      underlay: underlay.now.address,
+      mtu: underlay.now.mtu,
+      version: VERSION,
+      run,
+    }),
     log,
   );
 
   const compiler = openCompiler();
-  let state: HostState = { routers: [], exits: [], guarded: [], underlay: underlay.address, members: [] };
+  let state: HostState = { routers: [], exits: [], guarded: [], underlay: underlay.now.address, members: [] };
   let compiledAt = { store: '', revision: 0 };
   /** Not before the last of what it needs: netmaster and the kernel may have news earlier. */
   let docker: DockerRuntime | undefined;
@@ -87,18 +93,25 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     // Live, and to be waited for: what it lacks may come with the next write.
     waiting: (store) => intent.applied({ store, revision: 0 }),
     changed(objects: readonly WatchedObject[], listed: boolean) {
-      names.update(replica.view, objects);
+      names.update(objects);
       if (listed) endpoints.reconcile();
       soon();
       if (objects.some((o) => o.kind === 'network' || o.kind === 'endpointGroup')) docker?.intentChanged();
     },
   });
-  names.update(replica.view, undefined);
+  const names = startNames({
+    folder: path.dirname(options.controlSocket),
+    host: options.host,
+    logLevel: options.logLevel,
+    log,
+    known: () => (replica.store === '' ? undefined : replica.view.contents()),
+  });
 
   const firewalls = followFirewalls(dataplane, log);
   const metrics = openMetrics({
     attached: () => attachments.all.size,
     revision: () => replica.revision,
+    names: () => names.health,
     dropped: () => firewalls.dropped,
   });
   const converging = startConverging({
@@ -112,8 +125,8 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       compiledAt = { store: replica.store, revision: replica.revision };
       const local: LocalHost = {
         name: options.host,
-        underlay: underlay.address,
-        underlayMtu: underlay.mtu,
+        underlay: underlay.now.address,
+        underlayMtu: underlay.now.mtu,
         lastUnderlays: replica.lastUnderlays,
         transit: options.transit,
         transit6: options.transit6,
@@ -125,11 +138,13 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       return state;
     },
     done(applied, report) {
-      void names.serve(applied.routers, report.created);
+      const served = names.serve(applied.routers);
       const at = compiledAt;
       // With a list, what runs here is told first: its addresses must not be given to others.
-      if (replica.live && report.complete)
-        void Promise.all([docker?.settled(), endpoints.reconciled()]).then(() => intent.applied(at));
+      if (replica.live && report.complete) {
+        replica.keep();
+        void Promise.all([served, docker?.settled(), endpoints.reconciled()]).then(() => intent.applied(at));
+      }
       for (const endpoint of report.lost) {
         log.info(
           { endpoint },
@@ -144,6 +159,15 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const soon = (): void => {
     converging.now().catch(() => {}); // converge.ts logs and tries again
   };
+
+  // The tunnels first: who hears where this host is sends to it.
+  underlay.onChange((before) => {
+    if (underlay.now.address !== before.address) client.reconnect();
+    converging
+      .now()
+      .catch(() => {}) // converge.ts logs and tries again
+      .then(intent.changed);
+  });
 
   const endpoints = openEndpoints({
     host: options.host,
@@ -163,15 +187,16 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     attachments: attachments.all,
     firewalls,
     metrics,
+    underlay,
+    registered: () => intent.registered,
   });
   soon();
-  log.info(
-    { underlay: underlay.address, mtu: underlay.mtu, attached: attachments.all.size },
-    'netplugin is ready',
-  );
+  await names.started;
+  log.info({ underlay: underlay.now, attached: attachments.all.size }, 'netplugin is ready');
 
   return {
     async close() {
+      underlay.close();
       guarded.close();
       endpoints.close();
       flows.close();
@@ -180,7 +205,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       replica.close();
       intent.close();
       await converging.close();
-      await names.close();
+      names.close();
       await dataplane.close();
       client.close();
     },

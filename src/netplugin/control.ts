@@ -6,6 +6,7 @@ import { droppedText, type Firewalls } from './firewalls.ts';
 import type { Metrics } from './metrics.ts';
 import type { Replica } from './replica.ts';
 import type { HostState } from './state.ts';
+import type { Followed } from './underlay.ts';
 import type { Attachment } from './view.ts';
 
 export interface Control {
@@ -18,16 +19,21 @@ export interface ControlSubject {
   readonly attachments: ReadonlyMap<string, Attachment>;
   readonly firewalls: Firewalls;
   readonly metrics: Metrics;
+  readonly underlay: Pick<Followed, 'now' | 'problem'>;
+  /** netmaster takes this host for what it says it is. */
+  registered(): boolean;
 }
 
 export async function startControl(socket: string, subject: ControlSubject): Promise<Control> {
   const answers: Record<string, () => unknown> = {
+    // Live: it follows netmaster, which knows where it is, and other hosts can reach it there.
     '/health': () => ({
-      live: subject.replica.live,
+      live: subject.replica.live && subject.registered() && subject.underlay.problem === '',
       store: subject.replica.store,
       revision: subject.replica.revision,
       attached: subject.attachments.size,
       dropped: subject.firewalls.dropped.map(droppedText),
+      underlay: { ...subject.underlay.now, problem: subject.underlay.problem },
     }),
     '/state': () => subject.state(),
     '/attachments': () => [...subject.attachments.values()],

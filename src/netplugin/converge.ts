@@ -12,6 +12,8 @@ import { inTurn } from './turns.ts';
 
 /** Milliseconds; a foreign change is put right within 10 s. */
 const VERIFY_INTERVAL = 4000;
+/** While a container starts. */
+const AWAITED_INTERVAL = 100;
 
 export interface Converging {
   /** A pass that starts after this call: it sees all that is known now. */
@@ -45,6 +47,7 @@ export function startConverging({
   let verify = true; // the first pass adopts what an earlier agent left running
   let closed = false;
   let admitting: Promise<void> | undefined;
+  let soon: NodeJS.Timeout | undefined;
   /** Of the last pass; undefined: there was none, and an earlier agent may have left some. */
   let exits: number | undefined;
 
@@ -79,6 +82,8 @@ export function startConverging({
         if (failure.endpoint === undefined || !general.has(failure.message))
           log.error(failure, 'not established');
       done(state, report);
+      clearTimeout(soon);
+      if (report.awaited && !closed) soon = setTimeout(() => void now().catch(() => {}), AWAITED_INTERVAL);
       return report;
     } catch (error) {
       verify = true;
@@ -105,6 +110,7 @@ export function startConverging({
     async close() {
       closed = true;
       clearInterval(timer);
+      clearTimeout(soon);
       await passes.idle();
       await admitting;
       // What runs keeps its way out; where nothing does, nothing of ours stays in Docker's firewall.

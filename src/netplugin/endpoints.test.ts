@@ -15,6 +15,7 @@ const REPORT: ApplyReport = {
   repaired: [],
   lost: [],
   created: [],
+  awaited: false,
   complete: true,
   failed: [],
 };
@@ -36,6 +37,7 @@ let netmaster: () => Promise<void>;
 let accepted: boolean;
 let reserve: () => Promise<AddressAnswer>;
 let kernel: () => Promise<ApplyReport>;
+let live: boolean;
 const view = openView();
 
 beforeEach(() => {
@@ -43,6 +45,7 @@ beforeEach(() => {
   asked = [];
   netmaster = async () => {};
   accepted = true;
+  live = true;
   reserve = async () => ({ address: '20.1.1.1', prefixLength: 24 });
   kernel = async () => REPORT;
   const ask = async (...call: string[]): Promise<void> => {
@@ -51,7 +54,12 @@ beforeEach(() => {
   };
   endpoints = openEndpoints({
     host: 'node1',
-    replica: { view, live: true },
+    replica: {
+      view,
+      get live() {
+        return live;
+      },
+    },
     attachments,
     intent: {
       accepted: async () => accepted,
@@ -92,6 +100,23 @@ it('says why an endpoint could not be attached also where it cannot be taken bac
   await expect(endpoints.attach(endpoint('ep1'), undefined, 'docker')).rejects.toThrow('the first');
   expect(passes).toBe(2);
   expect(attachments.all.size).toBe(0);
+});
+
+it('makes the first router of what is declared now, not of an old copy; more of them at once', async () => {
+  live = false;
+  let passes = 0;
+  kernel = async () => {
+    passes++;
+    throw new Error('reached');
+  };
+  const first = endpoints.attach(endpoint('ep1'), undefined, 'docker');
+  await settled();
+  expect([passes, attachments.all.size]).toEqual([0, 0]);
+  live = true;
+  await expect(first).rejects.toThrow('reached');
+  attached('runs');
+  live = false;
+  await expect(endpoints.attach(endpoint('ep2'), undefined, 'docker')).rejects.toThrow('reached');
 });
 
 it('says that a port is not published where the host’s part was not done', async () => {

@@ -13,6 +13,7 @@ import type { AddressAnswer } from '../client/protocol.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import type { Attachments } from './attachments.ts';
 import { equal } from './compile/memo.ts';
+import { GAVE_UP } from './constants.ts';
 import type { Converging } from './converge.ts';
 import type { ApplyReport } from './dataplane/index.ts';
 import type { Intent } from './intent.ts';
@@ -24,6 +25,9 @@ import type { Attachment } from './view.ts';
 
 /** Milliseconds between comparisons of this host's endpoints with netmaster's. */
 const RECONCILE_INTERVAL = 5000;
+/** Milliseconds between looks whether netmaster's objects are followed, and until a runtime's call is refused where they are not. */
+const LOOK_INTERVAL = 50;
+const FOLLOWED_WITHIN = 25_000;
 
 export interface LocalEndpoints extends Endpoints {
   /** Compares with netmaster's list now. */
@@ -89,6 +93,18 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
   };
   const timer = setInterval(reconcile, RECONCILE_INTERVAL);
 
+  /**
+   * Where nothing runs, netmaster does not wait for this host before an address becomes another group's (endings.ts there): the
+   * first router is made of what is declared now, not of the copy on disk.
+   */
+  async function followed(): Promise<void> {
+    for (const began = performance.now(); attachments.all.size === 0 && !replica.live; ) {
+      if (performance.now() - began > FOLLOWED_WITHIN)
+        throw new Error(`${GAVE_UP}: what is declared at netmaster is not known on this host yet`);
+      await new Promise((done) => setTimeout(done, LOOK_INTERVAL));
+    }
+  }
+
   async function detach(id: string): Promise<void> {
     const had = attachments.all.has(id);
     try {
@@ -137,6 +153,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
         runtime,
         ...(sandbox === undefined ? {} : { sandbox }),
       };
+      await followed();
       attachments.put(attachment);
       try {
         const [report] = await Promise.all([converging.now(), intent.register(endpoint, { hold: true })]);

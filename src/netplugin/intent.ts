@@ -16,6 +16,7 @@ import type {
 import type { Endpoint } from '../model/endpoint.ts';
 import { HEARTBEAT } from '../model/host.ts';
 import { GAVE_UP } from './constants.ts';
+import { inTurn } from './turns.ts';
 
 /**
  * Milliseconds that a runtime's call is held while netmaster cannot be reached: dockerd gives up after 30 s. Calls that come
@@ -28,6 +29,10 @@ const RETRY_DELAY = 250;
 export interface Intent {
   /** netmaster takes this host for what it says it is: there is no other one of its name. Asks where that is not known. */
   accepted(): Promise<boolean>;
+  /** The same as of the last heartbeat. */
+  readonly registered: boolean;
+  /** What this host registers as has changed: netmaster is told at once. */
+  changed(): void;
   reserve(request: AddressRequest): Promise<AddressAnswer>;
   release(network: string, address: string): Promise<void>;
   /** `hold`: until netmaster can be reached, and until the other hosts know it (bounded by its deadline). */
@@ -40,11 +45,12 @@ export interface Intent {
   close(): void;
 }
 
-export function startIntent(client: Client, registration: Registration, log: Logger): Intent {
+/** `registration`: as the host is now, of one name. */
+export function startIntent(client: Client, registration: () => Registration, log: Logger): Intent {
   let closed = false;
   let latest: Applied | undefined;
   let reporting = false;
-  const host = encodeURIComponent(registration.name);
+  const host = encodeURIComponent(registration().name);
 
   /** Answer to the last heartbeat; undefined: none yet. */
   let registered: boolean | undefined;
@@ -55,29 +61,31 @@ export function startIntent(client: Client, registration: Registration, log: Log
   const isAway = (error: unknown): error is ApiError =>
     error instanceof ApiError && (error.code === 'unreachable' || error.status === 503);
 
-  async function heartbeat(): Promise<void> {
+  async function beat(): Promise<void> {
     try {
-      await client.put<HostAnswer>(`/api/v1/hosts/${host}`, registration);
+      await client.put<HostAnswer>(`/api/v1/hosts/${host}`, registration());
       if (registered === false) log.info('netmaster answers again');
       registered = true;
       refusal = undefined;
       awaySince = undefined;
     } catch (error) {
-      if (isAway(error)) awaySince ??= Date.now();
+      if (isAway(error)) awaySince ??= performance.now();
       refusal = error instanceof ApiError && error.status === 409 ? error : undefined;
       if (registered !== false) log.warn({ err: error }, 'cannot register at netmaster; trying on');
       registered = false;
     }
   }
-  void heartbeat();
-  const beating = setInterval(heartbeat, HEARTBEAT * 1000);
+  // One after the other: one that says where the host was must not come after one that says where it is.
+  const beats = inTurn(beat);
+  void beats.next();
+  const beating = setInterval(() => void beats.next(), HEARTBEAT * 1000);
 
   /** A host that is refused tells nothing that is another's to tell. */
   const asHost = <T>(call: () => Promise<T>): Promise<T> =>
     refusal === undefined ? call() : Promise.reject(refusal);
 
   async function held<T>(call: () => Promise<T>): Promise<T> {
-    const asked = Date.now();
+    const asked = performance.now();
     for (;;) {
       try {
         const answer = await asHost(call);
@@ -85,8 +93,8 @@ export function startIntent(client: Client, registration: Registration, log: Log
         return answer;
       } catch (error) {
         if (!isAway(error) || closed) throw error;
-        awaySince ??= Date.now();
-        if (Date.now() > Math.min(asked, awaySince) + HOLD)
+        awaySince ??= performance.now();
+        if (performance.now() > Math.min(asked, awaySince) + HOLD)
           throw new Error(`${GAVE_UP}: ${error.message}`, { cause: error });
         await new Promise((done) => setTimeout(done, RETRY_DELAY));
       }
@@ -112,9 +120,13 @@ export function startIntent(client: Client, registration: Registration, log: Log
 
   return {
     async accepted() {
-      if (registered !== true) await heartbeat();
+      if (registered !== true) await beats.next();
       return registered === true;
     },
+    get registered() {
+      return registered === true;
+    },
+    changed: () => void beats.next(),
     async reserve(request) {
       return (await held(() => client.post<AddressAnswer>('/api/v1/addresses', request))).body;
     },

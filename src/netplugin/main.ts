@@ -1,9 +1,12 @@
 /** Entry of bin/netplugin. */
+import path from 'node:path';
 import { pino } from 'pino';
 import { oneLine } from '../model/text.ts';
 import { startAgent } from './agent.ts';
 import { removeGuard } from './dataplane/index.ts';
-import { readOptions, USAGE } from './options.ts';
+import { endNames } from './nameservers/place.ts';
+import { type LeaveOptions, type Options, readOptions, USAGE } from './options.ts';
+import { leave } from './runtimes/docker/leave.ts';
 
 function wrongUsage(error: unknown): never {
   process.stderr.write(`netplugin: ${oneLine((error as Error).message)} (see netplugin --help)\n`);
@@ -18,16 +21,18 @@ const options = ((): ReturnType<typeof readOptions> => {
   }
 })();
 
-if (options === 'help') process.stdout.write(USAGE);
-else if (process.getuid?.() !== 0) wrongUsage(new Error('must run as root: it sets up network namespaces'));
-else if (options === 'remove') {
+async function leaveHost(options: LeaveOptions): Promise<void> {
   try {
+    await leave(options, (line) => process.stdout.write(`${line}\n`));
     await removeGuard();
+    endNames(path.dirname(options.controlSocket));
   } catch (error) {
     process.stderr.write(`netplugin: ${oneLine((error as Error).message)}\n`);
-    process.exit(3);
+    process.exitCode = 3;
   }
-} else {
+}
+
+async function run(options: Options): Promise<void> {
   const log = pino(
     { name: 'netplugin', level: options.logLevel, base: { host: options.host } },
     pino.destination(2),
@@ -51,3 +56,7 @@ else if (options === 'remove') {
     process.exit(3);
   }
 }
+
+if (options === 'help') process.stdout.write(USAGE);
+else if (process.getuid?.() !== 0) wrongUsage(new Error('must run as root: it sets up network namespaces'));
+else void ('leave' in options ? leaveHost(options) : run(options));

@@ -7,8 +7,14 @@ import { openMetrics } from './metrics.ts';
 
 it('the control socket tells what passes took and wrote, those that verified apart', async () => {
   const dropped = { way: 'out', family: 'IPv4', table: 'ip filter', chain: 'FORWARD', by: 'policy' } as const;
-  const metrics = openMetrics({ attached: () => 3, revision: () => 42, dropped: () => [dropped] });
-  const report = { repaired: [], lost: [], created: [], complete: true, failed: [] };
+  const health = { pid: 7, program: '', routers: ['contiv-blue'], residentBytes: 4096, cpuSeconds: 1.5 };
+  const metrics = openMetrics({
+    attached: () => 3,
+    revision: () => 42,
+    names: () => health,
+    dropped: () => [dropped],
+  });
+  const report = { repaired: [], lost: [], created: [], awaited: false, complete: true, failed: [] };
   const compiled = { seconds: 0.25, cpuSeconds: 0.125 };
   metrics.passed(compiled, { ...report, writes: 5, reads: 0, seconds: 0.5, cpuSeconds: 0.25 }, false);
   const repaired = ['restored a route'];
@@ -26,6 +32,9 @@ it('the control socket tells what passes took and wrote, those that verified apa
   });
   expect(text.split('\n')).toEqual(
     expect.arrayContaining([
+      'contiv_netplugin_nameservers 1',
+      'contiv_netplugin_names_resident_memory_bytes 4096',
+      'contiv_netplugin_names_cpu_seconds 1.5',
       'contiv_netplugin_compile_seconds_count 2',
       'contiv_netplugin_compile_cpu_seconds_total 0.25',
       'contiv_netplugin_apply_seconds_sum{verify="false"} 0.5',

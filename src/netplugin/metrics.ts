@@ -2,6 +2,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Spent } from './clock.ts';
 import type { DroppedWay, TimedReport } from './dataplane/index.ts';
+import type { Health } from './nameservers/protocol.ts';
 
 export interface Metrics {
   /** After a pass: what compile took, what the kernel did and what came of it. */
@@ -17,10 +18,11 @@ const BUCKETS = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1
 export interface Measured {
   attached(): number;
   revision(): number;
+  names(): Health | undefined;
   dropped(): readonly DroppedWay[];
 }
 
-export function openMetrics({ attached, revision, dropped }: Measured): Metrics {
+export function openMetrics({ attached, revision, names, dropped }: Measured): Metrics {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry, prefix: 'contiv_netplugin_' });
@@ -44,7 +46,7 @@ export function openMetrics({ attached, revision, dropped }: Measured): Metrics 
   });
   const applyCpu = new Counter({
     name: 'contiv_netplugin_apply_cpu_seconds_total',
-    help: 'processor time of the same, of the thread that owns the kernel',
+    help: 'processor time of the same',
     labelNames: ['verify'],
     registers,
   });
@@ -94,6 +96,21 @@ export function openMetrics({ attached, revision, dropped }: Measured): Metrics 
       for (const { way, family, table, chain } of dropped()) this.set({ way, family, table, chain }, 1);
     },
   });
+  // Of the process that answers names; 0 while there is none.
+  for (const [name, help, value] of [
+    ['nameservers', 'routers in which names are answered', (h: Health) => h.routers.length],
+    ['names_resident_memory_bytes', 'memory of the process that does it', (h: Health) => h.residentBytes],
+    ['names_cpu_seconds', 'processor time of the same', (h: Health) => h.cpuSeconds],
+  ] as const)
+    new Gauge({
+      name: `contiv_netplugin_${name}`,
+      help,
+      registers,
+      collect() {
+        const health = names();
+        this.set(health === undefined ? 0 : value(health));
+      },
+    });
   return {
     passed(compiled, report, verified) {
       const verify = String(verified);

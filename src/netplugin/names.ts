@@ -1,66 +1,164 @@
-/** One nameserver in each tenant's router, started and ended as routers come and go. */
+/**
+ * Names, answered by a process of their own that outlives the agent (nameservers/): found or started here, told what the agent
+ * knows, and started again where it has ended or does not answer.
+ *
+ *   view, routers --feed.ts--> nameservers/main.ts --> a nameserver in each router
+ *
+ * The process stays when the agent ends, however it ends, and goes on with what it was told last. An agent that starts finds it. One
+ * that was started from another file, such as an older version's, is followed by a new one, which ends it when it serves the
+ * routers itself: there is no moment without a nameserver.
+ */
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { setTimeout as after } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { WatchedObject } from '../client/protocol.ts';
-import type { Dataplane } from './dataplane/index.ts';
-import { createNames } from './dns/names.ts';
-import { type Nameserver, startNameserver } from './dns/server.ts';
-import { openUpstreams } from './dns/upstreams.ts';
-import type { Router } from './state.ts';
-import type { View } from './view.ts';
+import { NAMED } from './dns/names.ts';
+import { askHealth, type Feed, openFeed } from './nameservers/feed.ts';
+import type { ServedRouter } from './nameservers/parcel.ts';
+import type { Health } from './nameservers/protocol.ts';
+
+/** Milliseconds. */
+const RETRY = 500;
+/** One that ends sooner is not followed by another at once. */
+const BRIEF = 5000;
+const LOOK_INTERVAL = 4000;
+const START = 20_000;
+/** Looks without an answer after which it counts as stuck. */
+const MISSES = 3;
 
 export interface NameService {
-  /** `objects` are those that changed; undefined: all. */
-  update(view: View, objects: readonly WatchedObject[] | undefined): void;
-  /** Makes the running nameservers those of these routers. */
-  serve(routers: readonly Router[], recreated?: readonly string[]): Promise<void>;
-  close(): Promise<void>;
+  /** What was known is now also this; undefined: all is known anew. */
+  update(changed: readonly WatchedObject[] | undefined): void;
+  /** Resolves when each of the routers has a nameserver that goes by them, as far as that can be. */
+  serve(routers: readonly ServedRouter[]): Promise<void>;
+  /** As it said last. */
+  readonly health: Health | undefined;
+  /** When a process has answered for the first time, or could not be started. */
+  readonly started: Promise<void>;
+  /** Names stay. */
+  close(): void;
 }
 
-export function startNames({ dataplane, log }: { dataplane: Dataplane; log: Logger }): NameService {
-  const names = createNames();
-  const upstreams = openUpstreams();
-  const running = new Map<string, Nameserver>();
-  let serving: Promise<void> = Promise.resolve();
+export interface NamesOptions {
+  /** For its socket and its id. */
+  readonly folder: string;
+  readonly host: string;
+  readonly logLevel: string;
+  readonly log: Logger;
+  /** All objects; undefined: not known yet, and what an earlier agent told holds. */
+  known(): readonly WatchedObject[] | undefined;
+  readonly program?: string;
+}
 
-  async function serve(routers: readonly Router[], recreated: readonly string[]): Promise<void> {
-    const wanted = new Map(routers.map((router) => [router.namespace, router]));
-    for (const [namespace, server] of running)
-      if (!wanted.has(namespace) || recreated.includes(namespace)) {
-        running.delete(namespace);
-        await server.close();
-      }
-    for (const [namespace, router] of wanted) {
-      if (running.has(namespace)) continue;
-      try {
-        const sockets = await dataplane.openNameserver(namespace);
-        running.set(
-          namespace,
-          startNameserver({
-            sockets,
-            answer: (client, question) => names.answer(router.tenant, client, question),
-            originalDestination: (protocol, client) =>
-              dataplane.originalDestination(namespace, protocol, client),
-            upstreams: () => upstreams.list(),
-            log,
-          }),
-        );
-      } catch (error) {
-        log.error({ err: error, namespace }, 'no nameserver in the router; it is tried again');
-      }
+/** Beside the agent's own file, as bin/.bundle puts them. */
+const PROGRAM = path.join(import.meta.dirname, 'names.cjs');
+
+/** Of a file: other contents are another one. */
+function stampOf(file: string): string {
+  const { ino, size, mtimeMs } = fs.statSync(file);
+  return `${ino}.${size}.${mtimeMs}`;
+}
+
+export function startNames(options: NamesOptions): NameService {
+  const { folder, host, logLevel, log, known, program = PROGRAM } = options;
+  const socket = path.join(folder, 'names.sock');
+  const stop = new AbortController();
+  let health: Health | undefined;
+  let feed: Feed | undefined;
+  /** Whether it has been told all that is known. */
+  let listed = false;
+  /** undefined: the kernel is not known to have them yet. */
+  let routers: readonly ServedRouter[] | undefined;
+
+  /** One that runs the file as it is now. */
+  async function find(): Promise<void> {
+    const stamp = stampOf(program);
+    health = await askHealth(socket);
+    if (health?.program === stamp) return;
+    const flags = ['--folder', folder, '--host', host, '--log-level', logLevel, '--program', stamp];
+    const child = spawn(process.execPath, [...process.execArgv, program, ...flags], {
+      detached: true,
+      stdio: ['ignore', 'ignore', 'inherit'],
+      cwd: '/',
+    });
+    child.on('error', () => {}); // seen below: it has no pid
+    child.unref();
+    for (const deadline = performance.now() + START; performance.now() < deadline; await after(20)) {
+      if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null)
+        throw new Error(`it ended as it started (${child.signalCode ?? child.exitCode ?? 'no process'})`);
+      health = await askHealth(socket);
+      if (health?.pid === child.pid) return;
     }
+    throw new Error(`process ${child.pid} does not answer`);
   }
 
+  function list(): void {
+    const objects = known();
+    listed = objects !== undefined;
+    if (objects !== undefined) feed?.list(objects.filter(({ kind }) => NAMED.has(kind)));
+  }
+
+  /** Until it has ended, or does not answer. */
+  async function follow(): Promise<void> {
+    const open = openFeed(socket);
+    feed = open;
+    list();
+    if (routers !== undefined) void open.serve(routers);
+    let misses = 0;
+    const look = setInterval(async () => {
+      const found = await askHealth(socket);
+      misses = found === undefined ? misses + 1 : 0;
+      if (found !== undefined) health = found;
+      if (misses >= MISSES) open.close();
+    }, LOOK_INTERVAL);
+    await open.ended;
+    clearInterval(look);
+    feed = undefined;
+    health = undefined;
+  }
+
+  const { promise: started, resolve: answered } = Promise.withResolvers<void>();
+  void (async () => {
+    let complained = false;
+    while (!stop.signal.aborted) {
+      try {
+        await find();
+        complained = false;
+        const began = performance.now();
+        const following = follow();
+        answered();
+        await following;
+        if (stop.signal.aborted) return;
+        log.warn('the process that answers names has ended or does not answer: starting another');
+        if (performance.now() - began > BRIEF) continue;
+      } catch (error) {
+        if (!complained) log.error({ err: error }, 'no process that answers names; it is tried again');
+        complained = true;
+        answered();
+      }
+      await after(RETRY, undefined, { signal: stop.signal }).catch(() => {});
+    }
+  })();
+
   return {
-    update: (view, objects) => names.update(view, objects),
-    serve(routers, recreated = []) {
-      serving = serving
-        .then(() => serve(routers, recreated))
-        .catch((error) => log.error({ err: error }, 'nameservers not brought up to date; it is tried again'));
-      return serving;
+    update(changed) {
+      if (feed === undefined) return;
+      if (changed === undefined || !listed) list();
+      else feed.change(changed.filter(({ kind }) => NAMED.has(kind)));
     },
-    async close() {
-      await serving;
-      for (const server of running.values()) await server.close();
+    async serve(now) {
+      routers = now;
+      await feed?.serve(now);
+    },
+    get health() {
+      return health;
+    },
+    started,
+    close() {
+      stop.abort();
+      feed?.close();
     },
   };
 }

@@ -21,9 +21,18 @@ export interface Options {
   readonly logLevel: string;
 }
 
+/** What `netplugin leave` needs of them. */
+export interface LeaveOptions extends Pick<Options, 'dockerSocket' | 'pluginSocket' | 'controlSocket'> {
+  readonly leave: true;
+}
+
 export const USAGE = `netplugin: networking for the containers of this host, as declared at netmaster
 
 Usage: netplugin --netmaster URL[,URL...] --underlay ADDRESS|INTERFACE [flags]
+       netplugin leave [flags]
+
+leave: where netplugin has been stopped for good, Docker forgets its networks, and the table of nftables that guards this
+host goes, as do names; refused while containers are on the networks
 
   --netmaster URL[,URL...]     where netmaster answers, e.g. http://10.0.0.1:9999
   --underlay ADDRESS|INTERFACE this host's address towards the other hosts
@@ -36,8 +45,6 @@ Usage: netplugin --netmaster URL[,URL...] --underlay ADDRESS|INTERFACE [flags]
   --transit6 PREFIX            the same for IPv6 (default ${TRANSIT6})
   --log-level LEVEL            debug, info, warn, error (default info)
   --help
-
-  --remove                     takes what netplugin guards this host with away, where no container is left, and ends
 
 Example: netplugin --netmaster http://10.0.0.1:9999 --underlay eth0
 `;
@@ -54,11 +61,12 @@ function readPrefix(flag: string, text: string, family: 4 | 6, longest: number, 
   return subnet;
 }
 
-/** Throws an Error with one plain line where the command line is wrong. 'help' and 'remove' where that is asked for. */
-export function readOptions(args: readonly string[]): Options | 'help' | 'remove' {
+/** Throws an Error with one plain line where the command line is wrong. 'help' where help is asked for. */
+export function readOptions(args: readonly string[]): Options | LeaveOptions | 'help' {
+  const leave = args[0] === 'leave';
   const text = { type: 'string' } as const;
   const { values } = parseArgs({
-    args: [...args],
+    args: args.slice(leave ? 1 : 0),
     options: {
       netmaster: text,
       underlay: text,
@@ -70,12 +78,18 @@ export function readOptions(args: readonly string[]): Options | 'help' | 'remove
       transit: text,
       transit6: text,
       'log-level': text,
-      remove: { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
     },
   });
   if (values.help === true) return 'help';
-  if (values.remove === true) return 'remove';
+  for (const name of ['underlay', 'state-dir', 'docker-socket', 'plugin-socket', 'control-socket'] as const)
+    if (values[name] === '') throw new Error(`--${name} is empty`);
+  const sockets = {
+    dockerSocket: values['docker-socket'] ?? '/run/docker.sock',
+    pluginSocket: values['plugin-socket'] ?? '/run/docker/plugins/netplugin.sock',
+    controlSocket: values['control-socket'] ?? '/run/contiv/netplugin.sock',
+  };
+  if (leave) return { leave, ...sockets };
   if (values.netmaster === undefined)
     throw new Error('--netmaster is missing: the URL where netmaster answers');
   if (values.underlay === undefined)
@@ -96,16 +110,12 @@ export function readOptions(args: readonly string[]): Options | 'help' | 'remove
   const logLevel = values['log-level'] ?? 'info';
   if (!LEVELS.includes(logLevel))
     throw new Error(`--log-level: '${logLevel}' must be one of ${LEVELS.join(', ')}`);
-  for (const name of ['underlay', 'state-dir', 'docker-socket', 'plugin-socket', 'control-socket'] as const)
-    if (values[name] === '') throw new Error(`--${name} is empty`);
   return {
     netmasters,
     underlay: values.underlay,
     host,
     stateDir: values['state-dir'] ?? '/var/lib/contiv',
-    dockerSocket: values['docker-socket'] ?? '/run/docker.sock',
-    pluginSocket: values['plugin-socket'] ?? '/run/docker/plugins/netplugin.sock',
-    controlSocket: values['control-socket'] ?? '/run/contiv/netplugin.sock',
+    ...sockets,
     transit,
     transitPairs: 2 ** (31 - range.length),
     transit6,

@@ -10,7 +10,7 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { temporaryFolder } from '../../test/folder.ts';
 import { connect } from '../client/client.ts';
 import type { WatchedObject, WatchMessage } from '../client/protocol.ts';
-import { openReplica, type Replica, type ReplicaOptions } from './replica.ts';
+import { openReplica, type Replica, type ReplicaOptions, retryDelay } from './replica.ts';
 
 const waitFor = <T>(check: () => T | Promise<T>): Promise<T> =>
   vi.waitFor(check, { timeout: 30_000, interval: 10 });
@@ -22,6 +22,8 @@ interface Watch {
   say(...messages: WatchMessage[]): void;
   /** Refuses it as too old. */
   compacted(): void;
+  /** Refuses it as too many are open. */
+  tooMany(): void;
   breakOff(): void;
 }
 
@@ -41,6 +43,9 @@ async function startNetmaster(): Promise<{
       },
       compacted() {
         response.writeHead(410).end(JSON.stringify({ error: { code: 'compacted', message: 'too old' } }));
+      },
+      tooMany() {
+        response.writeHead(429).end(JSON.stringify({ error: { code: 'too_many', message: 'too many' } }));
       },
       breakOff: () => response.destroy(),
     });
@@ -147,6 +152,35 @@ describe('a first list', () => {
     await waitFor(() => expect(replica.live).toBe(true));
     expect(tenants(replica)).toEqual(['b']);
     expect(told).toHaveLength(1);
+  });
+
+  it('holds what changed while it was taken once more, as null where it is gone', async () => {
+    const netmaster = await startNetmaster();
+    const { replica, told } = follow(netmaster.url, temporaryFolder());
+    const watch = await netmaster.watch(0);
+    watch.say(...listing(tenant('a'), tenant('b'), host('h', '10.0.0.1')));
+    watch.say(...listing(gone(tenant('a')), tenant('c'), host('h', '10.0.0.2')), synced(9));
+    await waitFor(() => expect(replica.live).toBe(true));
+    expect(tenants(replica)).toEqual(['b', 'c']);
+    expect(replica.lastUnderlays.get('h')).toBe('10.0.0.2');
+    expect(told).toHaveLength(1);
+    expect(told[0]?.keys.toSorted()).toEqual(['b', 'c', 'h']);
+  });
+
+  it('is asked for ever later while netmaster refuses it, and soon where it was away', async () => {
+    const netmaster = await startNetmaster();
+    const { replica } = follow(netmaster.url, temporaryFolder());
+    (await netmaster.watch(0)).tooMany();
+    const second = await netmaster.watch(1);
+    second.say(...listing(tenant('a')), synced(5));
+    await waitFor(() => expect(replica.live).toBe(true));
+    const delays = Array.from({ length: 9 }, (_, refusals) => retryDelay(refusals));
+    expect(delays[0]).toBe(500);
+    for (const [refusals, delay] of delays.entries()) {
+      expect(delay).toBeGreaterThanOrEqual(refusals === 0 ? 500 : Math.min(250 * 2 ** refusals, 8000));
+      expect(delay).toBeLessThanOrEqual(16_000);
+    }
+    expect(new Set(Array.from({ length: 20 }, () => retryDelay(5))).size).toBeGreaterThan(1);
   });
 
   it('may hold kinds that this agent does not know', async () => {
@@ -351,6 +385,20 @@ describe('a restart', () => {
     expect(next.asked).toBe('store=s1&after=7');
     next.say(synced(7));
     await waitFor(() => expect(again.replica.live).toBe(true));
+  });
+
+  it('has on disk at once what is to be told as applied', async () => {
+    const netmaster = await startNetmaster();
+    const folder = temporaryFolder();
+    const saved: number[] = [];
+    const { replica } = follow(netmaster.url, folder, {
+      changed() {
+        replica.keep();
+        saved.push(savedRevision(folder));
+      },
+    });
+    (await netmaster.watch(0)).say(...listing(tenant('default')), synced(3), change(4, tenant('blue')));
+    await waitFor(() => expect(saved).toEqual([3, 4]));
   });
 
   it('after a kill has a copy that is a little old, whose rest comes by the watch', async () => {

@@ -28,11 +28,13 @@ import { type MutableView, openView, type View } from './view.ts';
  */
 const SAVE_DELAY = 20;
 const RETRY_DELAY = 500;
+/** The longest of them while netmaster answers that it has too many watches. */
+const LONGEST_DELAY = 16_000;
 /** Milliseconds that endpoints of other hosts stay which another store does not know: until their hosts have told it. */
 const REGISTRATION = 15_000;
 
 export interface Replica {
-  readonly view: View;
+  readonly view: View & Pick<MutableView, 'contents'>;
   /** Underlay addresses by host, also of hosts that have gone: their containers may run on. */
   readonly lastUnderlays: ReadonlyMap<string, string>;
   /** Of the store that the copy comes from; '' before the first list. */
@@ -41,6 +43,11 @@ export interface Replica {
   readonly revision: number;
   /** The copy follows netmaster now, not only the disk. */
   readonly live: boolean;
+  /**
+   * Writes to disk what is not there yet. What is told to be applied must not be lost by a kill: the copy of before would bring
+   * back what netmaster takes for forgotten.
+   */
+  keep(): void;
   close(): void;
 }
 
@@ -61,6 +68,15 @@ export interface ReplicaOptions {
 
 const addressesOf = (e: Endpoint): string[] =>
   e.ipAddress.map((address) => `${e.tenantName}:${e.networkName} ${address}`);
+
+/**
+ * Milliseconds until the watch is asked for again: soon where netmaster was away, and ever later where it has refused as many
+ * times in a row; by chance, so that those who were refused together do not come back together.
+ */
+export const retryDelay = (refusals: number): number =>
+  refusals === 0
+    ? RETRY_DELAY
+    : Math.min(RETRY_DELAY * 2 ** refusals, LONGEST_DELAY) * (0.5 + Math.random() / 2);
 
 /** Starts to follow; what was on disk is in force at once. */
 export function openReplica(options: ReplicaOptions): Replica {
@@ -212,11 +228,14 @@ export function openReplica(options: ReplicaOptions): Replica {
 
   void (async () => {
     let complained = false;
+    let refusals = 0;
     while (!stop.signal.aborted) {
       try {
         await follow();
         complained = false;
       } catch (error) {
+        const { status } = error as ApiError;
+        refusals = status === 429 || status === 503 ? refusals + 1 : 0;
         if (stop.signal.aborted) break;
         if (error instanceof ApiError && error.status === 410) {
           log.warn('the history that was asked for is no longer kept: listing everything again');
@@ -227,7 +246,7 @@ export function openReplica(options: ReplicaOptions): Replica {
         complained = true;
       }
       live = false;
-      await new Promise((done) => setTimeout(done, RETRY_DELAY));
+      await new Promise((done) => setTimeout(done, retryDelay(refusals)));
     }
   })();
 
@@ -242,6 +261,9 @@ export function openReplica(options: ReplicaOptions): Replica {
     },
     get live() {
       return live;
+    },
+    keep() {
+      if (saving !== undefined && !stop.signal.aborted) save();
     },
     close() {
       if (stop.signal.aborted) return;

@@ -70,6 +70,8 @@ export interface RemoteHost {
   /** Next hop for IPv6 routes: a link-local address derived from the VTEP's address. */
   readonly linkLocal: string;
   readonly mac: string;
+  /** What reaches its containers; absent: as much as this host's tunnels take. */
+  readonly mtu?: number;
   /** The router's VXLAN devices. */
   readonly devices: readonly string[];
   readonly endpoints: readonly Remote[];
@@ -105,6 +107,18 @@ export interface Port {
   readonly dscp?: number;
   /** Path of the container's network namespace, where names are led to the nameserver; none until it is known. */
   readonly sandbox?: string;
+  /** What the container has of us on its end; none where that is not known. */
+  readonly inside?: Inside;
+}
+
+/** In a container: what its runtime was told to set up. */
+export interface Inside {
+  /** Prefixes. */
+  readonly addresses: readonly string[];
+  /** In the order in which they are made; without next hop to the device. */
+  readonly routes: readonly { readonly destination: string; readonly via?: string }[];
+  /** Of the network: the runtime makes default routes of one network's. */
+  readonly gateways: readonly string[];
 }
 
 /** One address of a remote endpoint. */
@@ -173,7 +187,7 @@ export interface ServicePort {
   readonly providerPort: number;
 }
 
-/** A published port: host address and port to an endpoint. */
+/** A published port, or several in a row: host address and port to an endpoint. */
 export interface Publication {
   readonly protocol: 'tcp' | 'udp' | 'sctp';
   /** '' for all the host's addresses. */
@@ -181,11 +195,13 @@ export interface Publication {
   readonly hostPort: number;
   readonly address: string;
   readonly port: number;
+  /** How many ports, from `hostPort` to as many from `port` on, one to one; absent: one. */
+  readonly count?: number;
 }
 
-/** A published port on its way through the router's pair. */
+/** Published ports on their way through the router's pair. */
 export interface Passage extends Publication {
-  /** At the router's end: the host's port, another where two of the host's addresses publish the same one. */
+  /** The first at the router's end: the host's port, another where two of the host's addresses publish the same one. */
   readonly transitPort: number;
 }
 
@@ -200,6 +216,9 @@ export interface Exit {
   /** The same for IPv6, /127; '' where the tenant has no IPv6. */
   readonly hostAddress6: string;
   readonly routerAddress6: string;
+  /** MAC addresses of the pair's ends: each end has the other as a permanent neighbour. */
+  readonly hostMac: string;
+  readonly routerMac: string;
   /** The ranges that all pairs come from, as prefixes: containers send nothing there. */
   readonly transit: string;
   readonly transit6: string;

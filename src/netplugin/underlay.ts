@@ -1,36 +1,111 @@
-/** This host's place on the underlay, and what of the control plane containers must not reach. */
+/** This host's place on the underlay, as it changes, and what of the control plane containers must not reach. */
 import dns from 'node:dns/promises';
 import net from 'node:net';
 import type { Logger } from 'pino';
-import { openNetlink } from '../linux/netlink.ts';
+import { INTERFACE_GROUPS, openListener, openNetlink } from '../linux/netlink.ts';
 import { listAddresses, listLinks } from '../linux/route.ts';
 import type { Guarded } from './state.ts';
 
 export interface Underlay {
   readonly address: string;
+  /** Of the interface that has it. */
+  readonly device: string;
   readonly mtu: number;
+  readonly running: boolean;
 }
 
-/** By address or interface name. Throws an Error with one plain line where this host has no such thing. */
-export function findUnderlay(text: string): Underlay {
+/**
+ * By address or interface name. Of several addresses it stays with the one that it had `before`, and with that one's family,
+ * since tunnels of one do not reach hosts of the other. Throws an Error with one plain line where this host has no such thing.
+ */
+export function findUnderlay(text: string, before?: Underlay): Underlay {
   const netlink = openNetlink();
   try {
     const links = listLinks(netlink);
     const addresses = listAddresses(netlink).filter((a) => !a.address.startsWith('fe80:'));
-    const found = net.isIP(text)
-      ? addresses.find((a) => a.address === text)
-      : addresses.find((a) => links.find((l) => l.index === a.index)?.name === text);
+    const meant = net.isIP(text)
+      ? addresses.filter((a) => a.address === text)
+      : addresses
+          .filter((a) => links.find((l) => l.index === a.index)?.name === text)
+          .filter((a) => before === undefined || net.isIP(a.address) === net.isIP(before.address));
+    const found =
+      meant.find((a) => a.address === before?.address) ?? meant.find((a) => a.passing !== true) ?? meant[0];
     const link = links.find((l) => l.index === found?.index);
-    if (found !== undefined && link !== undefined) return { address: found.address, mtu: link.mtu };
+    if (found !== undefined && link !== undefined)
+      return { address: found.address, device: link.name, mtu: link.mtu, running: link.running };
     const have = addresses
       .map((a) => `${a.address} (${links.find((l) => l.index === a.index)?.name})`)
       .filter((a) => !a.endsWith('(lo)'));
-    throw new Error(
-      `--underlay: no interface or address '${text}' on this host; it has ${have.join(', ') || 'no addresses'}`,
-    );
+    const missing = links.some((l) => l.name === text)
+      ? `interface '${text}' has no ${before === undefined ? '' : `IPv${net.isIP(before.address)} `}address`
+      : `no interface or address '${text}' on this host`;
+    throw new Error(`--underlay: ${missing}; it has ${have.join(', ') || 'no addresses'}`);
   } finally {
     netlink.close();
   }
+}
+
+export interface Followed {
+  /** As it is, or was while it is not there: what runs is not torn down for it. */
+  readonly now: Underlay;
+  /** Why other hosts cannot reach this one, in one plain line; '' where they can. */
+  readonly problem: string;
+  /** Called when `now` is another than before. */
+  onChange(listener: (before: Underlay) => void): void;
+  close(): void;
+}
+
+/** Milliseconds between looks at what the kernel has told: one system call each. */
+const LISTEN_INTERVAL = 250;
+
+/** The address, the MTU and the interface, as they come, go and change. Throws where there is no such thing to begin with. */
+export function followUnderlay(text: string, log: Logger): Followed {
+  // Before the first look, so that nothing is missed in between.
+  const listener = openListener(INTERFACE_GROUPS);
+  let now: Underlay;
+  try {
+    now = findUnderlay(text);
+  } catch (error) {
+    listener.close();
+    throw error;
+  }
+  const listeners: ((before: Underlay) => void)[] = [];
+  let problem = '';
+
+  function look(): void {
+    const before = now;
+    const known = problem;
+    try {
+      now = findUnderlay(text, before);
+      problem = now.running ? '' : `--underlay: interface ${now.device} is down`;
+    } catch (error) {
+      problem = (error as Error).message;
+    }
+    if (problem !== '' && known === '')
+      log.warn({ underlay: before }, `${problem}: other hosts cannot reach this one; what runs goes on`);
+    if (problem === '' && known !== '') log.info({ underlay: now }, 'other hosts can reach this one again');
+    if (now.address === before.address && now.mtu === before.mtu && now.device === before.device) return;
+    log.info({ underlay: now, before }, 'the underlay has changed: following it');
+    for (const changed of listeners) changed(before);
+  }
+  if (!now.running) look();
+  const timer = setInterval(() => {
+    if (listener.heard()) look();
+  }, LISTEN_INTERVAL);
+
+  return {
+    get now() {
+      return now;
+    },
+    get problem() {
+      return problem;
+    },
+    onChange: (changed) => void listeners.push(changed),
+    close() {
+      clearInterval(timer);
+      listener.close();
+    },
+  };
 }
 
 /** Milliseconds between looks at where netmaster's names lead. */

@@ -41,6 +41,8 @@ export interface Journal {
   load(): Image;
   write(revision: number, writes: readonly Write[]): void;
   writeLease(lease: Lease | { readonly id: string; readonly ttl: undefined }): void;
+  /** Why nothing can be written, as far as it is known without writing. */
+  problem(): string | undefined;
   close(): void;
 }
 
@@ -48,6 +50,7 @@ export const noJournal = (): Journal => ({
   load: () => ({ id: randomUUID(), revision: 1, entries: [], leases: [] }),
   write() {},
   writeLease() {},
+  problem: () => undefined,
   close() {},
 });
 
@@ -221,6 +224,9 @@ export function openEngine(journal: Journal): Store {
     },
     async revoke(id) {
       end(id);
+    },
+    async problem() {
+      return journal.problem();
     },
     async close() {
       if (closed) return;

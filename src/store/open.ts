@@ -9,9 +9,9 @@ export function checkStoreSpec(spec: string): void {
   throw new Error(`--store '${spec}': not one of memory, sqlite:FILE`);
 }
 
-/** Throws an Error with one plain line where it cannot be opened. */
-export async function openStore(spec: string): Promise<Store> {
+/** Throws an Error with one plain line where it cannot be opened. `warn` is told of what was found in it, in one line. */
+export async function openStore(spec: string, warn: (line: string) => void): Promise<Store> {
   checkStoreSpec(spec);
   if (spec === 'memory') return (await import('./memory.ts')).openMemory();
-  return (await import('./sqlite.ts')).openSqlite(spec.slice(7));
+  return (await import('./sqlite.ts')).openSqlite(spec.slice(7), warn);
 }

@@ -6,7 +6,9 @@
 import { randomUUID } from 'node:crypto';
 import { DatabaseSync } from 'node:sqlite';
 import { type Journal, openEngine } from './engine.ts';
+import { type SameFile, walOf, watchFile } from './sameFile.ts';
 import { type Store, UnwritableError } from './store.ts';
+import { leftOutOf } from './wal.ts';
 
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -21,8 +23,8 @@ const COUNT_OTHERS = `
   SELECT count(*) AS count FROM sqlite_schema WHERE type = 'table' AND name NOT IN ('meta', 'entry', 'lease')
 `;
 
-/** Throws an Error with one plain line where the file cannot be used. */
-export function openSqlite(file: string): Store {
+/** Throws an Error with one plain line where the file cannot be used. `warn` is told of what was found in it, in one line. */
+export function openSqlite(file: string, warn: (line: string) => void = () => {}): Store {
   let db: DatabaseSync | undefined;
   try {
     db = new DatabaseSync(file, { timeout: 0 });
@@ -30,9 +32,15 @@ export function openSqlite(file: string): Store {
     db.exec('PRAGMA locking_mode = EXCLUSIVE;');
     if ((db.prepare(COUNT_OTHERS).get() as { count: number }).count > 0)
       throw new Error("another program's database, not netmaster's");
+    // The lock is ours, and nothing is written yet.
+    const leftOut = leftOutOf(walOf(file));
+    if (leftOut !== undefined)
+      warn(
+        `store ${file}: ${leftOut.bytes} bytes of its log ${walOf(file)}, from byte ${leftOut.from}, are no whole transaction and were left out: they were being written when netmaster or its machine ended, or the file is damaged`,
+      );
     db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
     db.exec(`BEGIN IMMEDIATE; ${SCHEMA} COMMIT;`);
-    return openEngine(openJournal(db));
+    return openEngine(openJournal(db, () => watchFile(file)));
   } catch (error) {
     db?.close();
     const busy = /locked|busy/i.test((error as Error).message);
@@ -44,8 +52,8 @@ export function openSqlite(file: string): Store {
   }
 }
 
-/** Throws where the tables are not as ours. */
-function openJournal(db: DatabaseSync): Journal {
+/** Throws where the tables are not as ours. `watch` is called when all that opening writes is written. */
+function openJournal(db: DatabaseSync, watch: () => SameFile): Journal {
   const getMeta = db.prepare('SELECT value FROM meta WHERE name = ?');
   const putMeta = db.prepare('INSERT OR REPLACE INTO meta VALUES (?, ?)');
   const put = db.prepare('INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?)');
@@ -56,6 +64,31 @@ function openJournal(db: DatabaseSync): Journal {
     (getMeta.get(name) as { value: string } | undefined)?.value;
 
   if (meta('id') === undefined) putMeta.run('id', randomUUID());
+  const file = watch();
+
+  function checkFile(): void {
+    const problem = file.problem();
+    if (problem !== undefined) throw new Error(problem);
+  }
+
+  /** Durable, in the file that others find by its path, when it returns. */
+  function transact(run: () => void): void {
+    try {
+      checkFile();
+      db.exec('BEGIN');
+      try {
+        run();
+        db.exec('COMMIT');
+      } finally {
+        if (db.isTransaction) db.exec('ROLLBACK'); // on a full disk SQLite has done it
+        file.wrote();
+      }
+      // Gone within the transaction: it counts as not written, and should the file come back, it is one that we do not know.
+      checkFile();
+    } catch (error) {
+      throw new UnwritableError(`the store cannot be written: ${(error as Error).message}`, { cause: error });
+    }
+  }
 
   return {
     load() {
@@ -78,29 +111,20 @@ function openJournal(db: DatabaseSync): Journal {
       };
     },
     write(revision, writes) {
-      db.exec('BEGIN');
-      try {
+      transact(() => {
         for (const { key, value, lease } of writes)
           if (value === undefined) remove.run(key);
           else put.run(key, JSON.stringify(value), revision, lease ?? null);
         putMeta.run('revision', String(revision));
-        db.exec('COMMIT');
-      } catch (error) {
-        if (db.isTransaction) db.exec('ROLLBACK'); // on a full disk SQLite has done it
-        throw unwritable(error);
-      }
+      });
     },
     writeLease({ id, ttl }) {
-      try {
+      transact(() => {
         if (ttl === undefined) removeLease.run(id);
         else putLease.run(id, ttl);
-      } catch (error) {
-        throw unwritable(error);
-      }
+      });
     },
+    problem: file.problem,
     close: () => db.close(),
   };
 }
-
-const unwritable = (error: unknown): UnwritableError =>
-  new UnwritableError(`the store cannot be written: ${(error as Error).message}`, { cause: error });

@@ -64,6 +64,8 @@ export interface Store {
   renew(lease: string): Promise<boolean>;
   /** Ends the lease now; its keys go in one transaction. */
   revoke(lease: string): Promise<void>;
+  /** Why nothing can be written, as far as it is known without writing; undefined: nothing is known. */
+  problem(): Promise<string | undefined>;
   /** Watches end. A second time does nothing. */
   close(): Promise<void>;
 }
@@ -73,5 +75,5 @@ export class CompactedError extends Error {
   readonly code = 'compacted';
 }
 
-/** What was to be written cannot be made durable, as on a full disk: nothing has changed. */
+/** What was to be written cannot be made durable, as on a full disk or in a file that was deleted: nothing has changed. */
 export class UnwritableError extends Error {}

@@ -5,6 +5,7 @@ import { type EndpointGroup, parsePool } from '../../model/endpointGroup.ts';
 import type { Index } from '../../model/kind.ts';
 import type { Network } from '../../model/network.ts';
 import type { Check, Write } from '../../store/store.ts';
+import { begin, addressKey as endingKey, meaningOf, openEndings } from '../endings.ts';
 import { type AddressRecord, storeKey, type View } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import { IN_USE, nextAddress, openPool, type PoolSpec, refuseAddress, refusePools } from './addresses.ts';
@@ -57,12 +58,18 @@ export interface Chosen {
 }
 
 /** An address with what makes it the owner's. Throws a Refusal where there is none. */
-export function chooseAddress(view: View, wanted: Wanted, owner: Omit<AddressRecord, 'since'>): Chosen {
+export function chooseAddress(view: View, wanted: Wanted, owner: AddressRecord): Chosen {
   const { network, family, group, what, field } = wanted;
   const key = `${network.tenantName}:${network.networkName}`;
   const spec = poolOf(view, network, family, group);
   const taken = view.addresses(key);
   const pool = openPool(spec, (address) => taken.has(address));
+  const endings = openEndings(view);
+  const ended = (at: string): string => endingKey(network.tenantName, at);
+  const meaning =
+    owner.service === undefined
+      ? { of: meaningOf({ ...network, groupName: group?.groupName }), host: owner.host ?? '' }
+      : { of: `service ${owner.service}` };
   const writes: Write[] = [];
   let address: string | undefined;
   if (wanted.address) {
@@ -77,10 +84,21 @@ export function chooseAddress(view: View, wanted: Wanted, owner: Omit<AddressRec
         `${what}: address ${address} ${reason}${reason === IN_USE ? ownerOf(view, taken.get(address)?.object) : ''}; choose a free one of ${spec.subnet}`,
         field,
       );
+    endings.refuse(ended(address), meaning, `${what}: address ${address}`, field);
   } else {
     const cursor = cursorKey(key, spec.within && group?.groupName, family);
-    address = nextAddress(pool, view.stored<{ last: string }>('cursor', cursor)?.object.last);
-    if (address === undefined) {
+    const last = view.stored<{ last: string }>('cursor', cursor)?.object.last;
+    const next = (late: (address: string) => boolean): string | undefined =>
+      nextAddress(
+        openPool(spec, (a) => taken.has(a) || late(a)),
+        last,
+      );
+    address =
+      next((a) => endings.late(ended(a)).length > 0) ??
+      next((a) => endings.late(ended(a), meaning).length > 0) ??
+      next(() => false);
+    if (address !== undefined) endings.refuse(ended(address), meaning, `${what}: address ${address}`, field);
+    else {
       const where = spec.within
         ? `${spec.within.first}-${spec.within.last} of group ${group?.groupName}`
         : spec.subnet;
@@ -89,11 +107,13 @@ export function chooseAddress(view: View, wanted: Wanted, owner: Omit<AddressRec
     writes.push({ key: storeKey('cursor', cursor), value: { last: address } });
   }
   const addressKey = storeKey('address', `${key}/${address}`);
-  writes.push({ key: addressKey, value: { ...owner, since: Date.now() } satisfies AddressRecord });
+  writes.push({ key: addressKey, value: owner });
+  const begun = begin(view, ended(address));
+  writes.push(...begun.writes);
   return {
     address,
     prefixLength: pool.subnet.length,
-    checks: [{ key: addressKey, revision: 0 }],
+    checks: [{ key: addressKey, revision: 0 }, ...begun.checks],
     writes,
   };
 }

@@ -5,6 +5,7 @@ import type { Network } from '../../model/network.ts';
 import type { ServiceLB, StoredServiceLB } from '../../model/serviceLB.ts';
 import type { Tenant } from '../../model/tenant.ts';
 import type { Check, Write } from '../../store/store.ts';
+import { addressKey, begin, end, openEndings, tagKey } from '../endings.ts';
 import { storeKey, type View } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import { canonical, chooseAddress, cursorKey } from './choose.ts';
@@ -36,14 +37,20 @@ const tag: Allocator<Tagged> = {
         `network ${key}: pktTag ${vni} is taken by network ${taken.object.network}; choose another, or none to be given a free one`,
         'pktTag',
       );
-    const tagKey = storeKey('tag', `${encap}/${vni}`);
+    const ended = tagKey(encap, vni);
+    openEndings(view).refuse(ended, { of: `network ${key}` }, `network ${key}: pktTag ${vni}`, 'pktTag');
+    const begun = begin(view, ended);
+    const stored = storeKey('tag', `${encap}/${vni}`);
     return {
       fields: { vni },
-      checks: [{ key: tagKey, revision: 0 }],
-      writes: [{ key: tagKey, value: { network: key } }],
+      checks: [{ key: stored, revision: 0 }, ...begun.checks],
+      writes: [{ key: stored, value: { network: key } }, ...begun.writes],
     };
   },
-  take: (_view, _key, { encap, vni }) => [{ key: storeKey('tag', `${encap}/${vni}`), value: undefined }],
+  take: (view, key, { encap = 'vxlan', vni = 0 }) => [
+    { key: storeKey('tag', `${encap}/${vni}`), value: undefined },
+    ...end(view, tagKey(encap, vni), { of: `network ${key}` }),
+  ],
 };
 
 const cursors = (view: View, keys: readonly string[]): Write[] =>
@@ -105,15 +112,13 @@ const vip: Allocator<ServiceLB> = {
       writes: [...writes, ...(before === undefined ? [] : vip.take(view, key, before))],
     };
   },
-  take: (_view, _key, service) => [
-    {
-      key: storeKey(
-        'address',
-        `${service.tenantName}:${service.networkName}/${(service as StoredServiceLB).vip}`,
-      ),
-      value: undefined,
-    },
-  ],
+  take(view, key, service) {
+    const { tenantName, networkName, vip: address } = service as StoredServiceLB;
+    return [
+      { key: storeKey('address', `${tenantName}:${networkName}/${address}`), value: undefined },
+      ...end(view, addressKey(tenantName, address), { of: `service ${key}` }),
+    ];
+  },
 };
 
 export const ALLOCATORS = { tag, subnet, subnets, pool, vip } as unknown as Readonly<

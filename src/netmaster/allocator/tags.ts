@@ -2,6 +2,8 @@
 import { GLOBAL_DEFAULTS, type Global, parseRange } from '../../model/global.ts';
 import type { World } from '../../model/kind.ts';
 import type { Network } from '../../model/network.ts';
+import { openEndings, tagKey } from '../endings.ts';
+import type { View } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 
 /**
@@ -14,16 +16,16 @@ const SWARM_LAST = 6143;
 /** Gives a free tag, each one once: for all networks of one decision. */
 export type FreeTag = (encap: 'vlan' | 'vxlan', network: string) => number;
 
-export function freeTags(world: World): FreeTag {
+export function freeTags(view: View): FreeTag {
   const left = new Map<string, Iterator<number>>();
   return (encap, network) => {
-    const tags = left.get(encap) ?? walk(world, encap);
+    const tags = left.get(encap) ?? walk(view, encap);
     left.set(encap, tags);
     const { value, done } = tags.next();
     if (!done) return value;
     throw new Refusal(
       409,
-      `network ${network}: all ${encap} tags of the global range ${rangeOf(world, encap)} are taken`,
+      `network ${network}: all ${encap} tags of the global range ${rangeOf(view, encap)} are taken`,
       'pktTag',
     );
   };
@@ -34,18 +36,26 @@ function rangeOf(world: World, encap: 'vlan' | 'vxlan'): string {
   return (encap === 'vlan' ? global.vlans : global.vxlans) ?? '';
 }
 
-function* walk(world: World, encap: 'vlan' | 'vxlan'): Generator<number, undefined> {
-  const [low, high] = parseRange(rangeOf(world, encap)) ?? [1, 0];
+function* walk(view: View, encap: 'vlan' | 'vxlan'): Generator<number, undefined> {
+  const [low, high] = parseRange(rangeOf(view, encap)) ?? [1, 0];
+  const endings = openEndings(view);
   const taken = new Set(
-    world
+    view
       .list<Network & { vni: number }>('network')
       .filter((n) => n.encap === encap)
       .map((n) => n.vni),
   );
   const swarm = (tag: number): boolean =>
     encap === 'vxlan' && low < SWARM_FIRST && tag >= SWARM_FIRST && tag <= SWARM_LAST;
-  for (let tag = low; tag <= high; tag++) if (!taken.has(tag) && !swarm(tag)) yield tag;
-  for (let tag = low; tag <= high; tag++) if (!taken.has(tag) && swarm(tag)) yield tag;
+  /** Free, but hosts may still go by what it was: then it is said which. */
+  const late: number[] = [];
+  for (const others of [false, true])
+    for (let tag = low; tag <= high; tag++)
+      if (!taken.has(tag) && swarm(tag) === others) {
+        if (endings.late(tagKey(encap, tag)).length === 0) yield tag;
+        else late.push(tag);
+      }
+  yield* late;
   return undefined;
 }
 

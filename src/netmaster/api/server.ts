@@ -12,13 +12,14 @@ import fastify, {
 } from 'fastify';
 import type { Logger } from 'pino';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { Applied, ObjectSet } from '../../client/declared.ts';
+import type { Applied, ObjectOutcome, ObjectSet } from '../../client/declared.ts';
 import {
   type AddressRequest,
   type HostAnswer,
   type Applied as HostApplied,
   LATE_HEADER,
   RESULT_HEADER,
+  WARNING_HEADER,
   type WriteAnswer,
 } from '../../client/protocol.ts';
 import { type Endpoint, EndpointSchema } from '../../model/endpoint.ts';
@@ -30,7 +31,9 @@ import type { Store } from '../../store/store.ts';
 import type { Acknowledgements } from '../acknowledgements.ts';
 import { decideApply, exportSet, readSet } from '../apply.ts';
 import { decideEndpoint, decideEndpointRemoval, decideRelease, decideReserve } from '../endpoints.ts';
+import { openFeed } from '../feed.ts';
 import { trackFlows } from '../flows.ts';
+import { hidingNames } from '../hidden.ts';
 import { openHosts } from '../hosts.ts';
 import { decideWrite, present, readObject, refuse, remove, type WriteMode } from '../intent.ts';
 import type { Mirror } from '../mirror.ts';
@@ -40,8 +43,9 @@ import { openQuestions } from '../questions.ts';
 import type { Writer } from '../writer.ts';
 import { answerBroken, answerError, answerExpectation, collectRoutes } from './errors.ts';
 import { policyFlows, routeExplain } from './explain.ts';
+import { openOrigins } from './origin.ts';
 import { parameter, type Query, read, readQuery, readSwitch, registered } from './request.ts';
-import { watchStream } from './watch.ts';
+import { openWatches, WATCH_LIMITS, type WatchLimits } from './watch.ts';
 
 /** Seconds that a write waits for the live hosts. */
 const DEADLINE = 2;
@@ -57,7 +61,10 @@ export interface Parts {
   readonly acknowledgements: Acknowledgements;
   readonly version: string;
   readonly log: Logger;
+  /** How clients call this machine beside its addresses and its host name. */
+  readonly names?: readonly string[];
   readonly timeouts?: Timeouts;
+  readonly watchLimits?: WatchLimits;
 }
 
 /** Milliseconds that a client has to send the head of a request, and all of it; a larger one is told so by then. */
@@ -92,6 +99,11 @@ const AppliedSchema = Type.Object(
   { additionalProperties: false },
 );
 
+/** A header has its limits. */
+const MAX_WARNINGS = 10;
+const createdOf = (outcomes: readonly ObjectOutcome[]): ObjectOutcome[] =>
+  outcomes.filter(({ result }) => result === 'created');
+
 /** `wait` of a query, in seconds. */
 function waitSeconds({ wait }: Query): number {
   if (wait === undefined) return DEADLINE;
@@ -101,8 +113,11 @@ function waitSeconds({ wait }: Query): number {
 }
 
 export async function createServer(parts: Parts): Promise<FastifyInstance> {
-  const { mirror, writer, acknowledgements, store, log, timeouts = TIMEOUTS } = parts;
+  const { mirror, writer, acknowledgements, store, log, names = [], timeouts = TIMEOUTS } = parts;
+  const { watchLimits: limits = WATCH_LIMITS } = parts;
   const explaining = { mirror, flows: trackFlows(mirror), questions: openQuestions() };
+  const feed = openFeed(mirror);
+  const watches = openWatches({ mirror, feed, questions: explaining.questions, log, limits });
   const server = fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
@@ -119,6 +134,8 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 1000 },
   }) as unknown as FastifyInstance;
 
+  const judgeOrigin = openOrigins(names);
+  server.addHook('onRequest', async ({ raw }) => judgeOrigin(raw));
   // JSON whatever the content type says: 1.x clients do not always send one.
   server.removeAllContentTypeParsers();
   server.addContentTypeParser('*', { parseAs: 'string' }, ({ method, url }, body, done) => {
@@ -171,6 +188,22 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
         this.set({ kind }, mirror.count(kind));
     },
   });
+  for (const [name, help, collect] of [
+    ['watches', 'watches that are open', () => watches.count],
+    ['watch_queued_bytes', 'bytes that wait for connections of watches', () => watches.queued()],
+    ['watches_refused', 'watches that were refused, as too many were open', () => watches.refused],
+    ['watches_closed', 'watches that were closed, as they were behind or took nothing', () => watches.closed],
+    ['lists', 'lists that were made for watches', () => feed.lists],
+  ] as const)
+    new Gauge({
+      name: `contiv_netmaster_${name}`,
+      help,
+      registers: [registry],
+      collect() {
+        this.set(collect());
+      },
+    });
+  server.addHook('onClose', async () => watches.close());
   server.addHook('onResponse', async (request, reply) => {
     const route = request.routeOptions.url ?? 'unknown';
     requests.inc({ method: request.method, route, status: reply.statusCode });
@@ -194,16 +227,18 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     routeExplain(api, explaining);
 
     api.get('/version', async () => ({ GitCommit: '', Version: parts.version, BuildTime: '' }));
-    api.get('/healthz', async () => ({ status: 'ok', store: store.id, revision: mirror.revision }));
+    api.get('/healthz', async () => {
+      const problem = await store.problem();
+      const status = problem === undefined ? { status: 'ok' } : { status: 'unwritable', problem };
+      return { ...status, store: store.id, revision: mirror.revision };
+    });
     api.get('/metrics', async (_request, reply) => {
       void reply.header('content-type', registry.contentType);
       return registry.metrics();
     });
     api.get('/openapi.json', { schema: { hide: true } }, async () => server.swagger());
     // HEAD would never end.
-    api.get('/api/v1/watch', { exposeHeadRoute: false }, (request, reply) =>
-      watchStream(request, reply, mirror, explaining.questions),
-    );
+    api.get('/api/v1/watch', { exposeHeadRoute: false }, (request, reply) => watches.open(request, reply));
     api.get('/api/v1/inspect/:collection/:key', async (request) => {
       const collection = parameter(request, 'collection');
       const key = parameter(request, 'key');
@@ -268,6 +303,17 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
     return late;
   }
 
+  /** Of what was created: changes leave names as they are. */
+  async function warn(
+    reply: FastifyReply,
+    created: readonly { readonly kind: string; readonly key: string }[],
+  ): Promise<void> {
+    const all = await hidingNames(created);
+    const more = all.length - MAX_WARNINGS;
+    const lines = more > 0 ? [...all.slice(0, MAX_WARNINGS), `and ${more} more such names`] : all;
+    if (lines.length > 0) void reply.header(WARNING_HEADER, lines.join('; '));
+  }
+
   function routeKind(api: FastifyInstance, kind: Kind): void {
     const base = `/api/v1/${kind.collection}`;
     const body = { body: kind.schema, tags: [kind.name] };
@@ -281,6 +327,7 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
         return decideWrite(kind, key, object, mode, mirror);
       });
       void reply.header(RESULT_HEADER, existed ? 'changed' : 'created');
+      if (!existed) await warn(reply, [{ kind: kind.name, key }]);
       await reportLate(reply, revision, seconds);
       return present(kind, answer, mirror);
     };
@@ -313,9 +360,11 @@ export async function createServer(parts: Parts): Promise<FastifyInstance> {
       const set = readSet(request.body);
       if (dryRun) {
         const { answer } = decideApply(set, mirror);
+        await warn(reply, createdOf(answer));
         return { dryRun: true, revision: mirror.revision, objects: answer } satisfies Applied;
       }
       const { answer, revision } = await writer.write(() => decideApply(set, mirror));
+      await warn(reply, createdOf(answer));
       await reportLate(reply, revision, seconds);
       return { dryRun: false, revision, objects: answer } satisfies Applied;
     });

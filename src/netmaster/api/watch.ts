@@ -1,61 +1,234 @@
-/** GET /api/v1/watch: the list, then changes by revision, one JSON object a line (client/protocol.ts). */
+/**
+ * GET /api/v1/watch: the list, then changes by revision, one JSON object a line (client/protocol.ts). What is sent stands
+ * in feed.ts; here are the connections: each is written to as long as it takes something, and is closed when it has fallen
+ * behind or has taken nothing for a minute. Who was closed resumes by revision, or lists anew.
+ */
+import type { ServerResponse } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { WatchMessage } from '../../client/protocol.ts';
-import { KINDS } from '../../model/kinds.ts';
+import type { Logger } from 'pino';
+import { type Feed, line, type Reader } from '../feed.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { Questions } from '../questions.ts';
+import { clientOf } from './client.ts';
 import { readQuery, readRevision } from './request.ts';
 
+/** Milliseconds. */
 const PING_INTERVAL = 3000;
-/** Bytes that a watcher may be behind: one that is slower is dropped, and resumes. */
+/** Watchers that are written to before other requests have their turn. */
+const TURN = 16;
+/** Pings in a row for which a connection has taken nothing: then it is closed. */
+const PATIENCE = 20;
+/** Pings between two lines of the log about watches that were refused. */
+const SILENCE = 20;
+/** Bytes that a watcher may be behind, beside what it had missed when it came: less than is kept, so that it can resume. */
 const BACKLOG = 64 << 20;
+/** Questions that wait for a connection. */
+const QUESTIONS = 16;
 
-const line = (message: WatchMessage): string => `${JSON.stringify(message)}\n`;
+/** Watches at a time: of one client, and of all. */
+export interface WatchLimits {
+  readonly client: number;
+  readonly all: number;
+}
+export const WATCH_LIMITS: WatchLimits = { client: 4096, all: 8192 };
 
-export function watchStream(
-  request: FastifyRequest,
-  reply: FastifyReply,
-  mirror: Mirror,
-  questions: Questions,
-): void {
-  const { store, after, host } = readQuery(request, ['store', 'after', 'host']);
-  let missed: readonly { line: string }[] | undefined = [];
-  if (after !== undefined) {
-    const revision = readRevision('after', after);
-    missed = store === mirror.storeId ? mirror.since(revision) : undefined;
-    if (missed === undefined)
-      throw new Refusal(410, `changes after revision ${after} of store ${store} are not kept: list again`);
+export interface Watches {
+  open(request: FastifyRequest, reply: FastifyReply): void;
+  readonly count: number;
+  /** Bytes that wait for a connection that does not take them; many of them are the same ones. */
+  queued(): number;
+  /** How many were refused, and how many were closed. */
+  readonly refused: number;
+  readonly closed: number;
+  close(): void;
+}
+
+export interface WatchParts {
+  readonly mirror: Mirror;
+  readonly feed: Feed;
+  readonly questions: Questions;
+  readonly log: Logger;
+  readonly limits: WatchLimits;
+}
+
+interface Watcher {
+  readonly client: string;
+  readonly out: ServerResponse;
+  readonly reader: Reader;
+  readonly questions: Buffer[];
+  /** Bytes that it may be behind. */
+  limit: number;
+  /** Pings since the connection took something last, while something waits for it. */
+  stuck: number;
+}
+
+export function openWatches({ mirror, feed, questions, log, limits }: WatchParts): Watches {
+  const watchers = new Set<Watcher>();
+  const byClient = new Map<string, Set<Watcher>>();
+  let refused = 0;
+  let closed = 0;
+  /** Since the last line of the log. */
+  const unsaid = new Map<string, number>();
+  let silence = 0;
+
+  /** Have something to be sent, or may have. */
+  const ready = new Set<Watcher>();
+  let isTurning = false;
+
+  function wake(watcher: Watcher): void {
+    ready.add(watcher);
+    if (isTurning) return;
+    isTurning = true;
+    setImmediate(turn);
   }
 
-  reply.hijack();
-  const out = reply.raw;
-  out.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
-  if (after === undefined) {
-    for (const kind of [...KINDS.map((k) => k.name), 'endpoint', 'host'])
-      for (const [key, { object }] of mirror.entries(kind))
-        out.write(line({ type: 'object', kind, key, object }));
-    out.write(line({ type: 'synced', store: mirror.storeId, revision: mirror.revision }));
-  } else {
-    out.write(line({ type: 'synced', store: mirror.storeId, revision: Number(after) }));
-    for (const batch of missed) out.write(batch.line);
+  /** A piece to each of some watchers, then other requests have their turn: a list for a thousand is gigabytes to copy. */
+  function turn(): void {
+    let left = TURN;
+    for (const watcher of ready) {
+      if (left-- === 0) break;
+      ready.delete(watcher);
+      if (sendPiece(watcher)) ready.add(watcher);
+    }
+    isTurning = ready.size > 0;
+    if (isTurning) setImmediate(turn);
   }
 
-  // What was there or missed may itself be larger: whoever takes it is not slow, and would be dropped again and again.
-  let limit = out.writableLength + BACKLOG;
-  out.once('drain', () => {
-    limit = BACKLOG;
+  /** True: there may be more for it now. */
+  function sendPiece(watcher: Watcher): boolean {
+    const { out, reader } = watcher;
+    if (out.writableNeedDrain || out.destroyed) return false;
+    try {
+      const next = watcher.questions.shift() ?? reader.next();
+      if (next !== undefined) out.write(next);
+      else watcher.limit = BACKLOG;
+      return next !== undefined;
+    } catch {
+      end(watcher); // what comes next is no longer kept
+      return false;
+    }
+  }
+
+  function end(watcher: Watcher): void {
+    closed++;
+    leave(watcher);
+    watcher.out.destroy();
+  }
+
+  /** Throws a Refusal where there is no place for one more, and none that has taken nothing for some time to make room. */
+  function makeRoom(client: string): void {
+    const own = byClient.get(client) ?? new Set();
+    const isFull = own.size >= limits.client;
+    if (!isFull && watchers.size < limits.all) return;
+    let room: Watcher | undefined;
+    for (const watcher of isFull ? own : watchers) if (watcher.stuck > (room?.stuck ?? 0)) room = watcher;
+    if (room !== undefined) {
+      end(room);
+      return;
+    }
+    refused++;
+    unsaid.set(client, (unsaid.get(client) ?? 0) + 1);
+    if (isFull)
+      throw new Refusal(
+        429,
+        `watch: ${own.size} are open from ${client}, as many as one client may have: close some`,
+      );
+    throw new Refusal(503, `watch: ${watchers.size} are open, as many as there may be: try again later`);
+  }
+
+  function leave(watcher: Watcher): void {
+    const own = byClient.get(watcher.client);
+    own?.delete(watcher);
+    if (own?.size === 0) byClient.delete(watcher.client);
+    watchers.delete(watcher);
+    ready.delete(watcher);
+  }
+
+  const unsubscribe = feed.onChange(() => {
+    for (const watcher of watchers)
+      if (watcher.reader.behind() > watcher.limit) end(watcher);
+      else wake(watcher);
   });
-  const send = (text: string): void => {
-    out.write(text);
-    if (out.writableLength > limit) out.destroy();
+
+  const ticking = setInterval(() => {
+    const ping = line({ type: 'ping', revision: mirror.revision });
+    for (const watcher of watchers) {
+      const { out } = watcher;
+      if (!out.writableNeedDrain) {
+        watcher.stuck = 0;
+        out.write(ping);
+      } else if (++watcher.stuck > PATIENCE) end(watcher);
+    }
+    feed.tidy();
+    if (silence > 0) silence--;
+    if (silence > 0 || unsaid.size === 0) return;
+    silence = SILENCE;
+    const [most = ['', 0]] = [...unsaid].sort(([, a], [, b]) => b - a);
+    const total = [...unsaid.values()].reduce((sum, n) => sum + n, 0);
+    unsaid.clear();
+    log.warn(
+      { open: watchers.size, limits },
+      `${total} watches were refused, ${most[1]} of them from ${most[0]}: too many are open from one client or in all`,
+    );
+  }, PING_INTERVAL);
+  ticking.unref();
+
+  return {
+    open(request, reply) {
+      const { store, after, host } = readQuery(request, ['store', 'after', 'host']);
+      const client = clientOf(request.raw.socket);
+      let reader: Reader | undefined;
+      if (after !== undefined) {
+        const revision = readRevision('after', after);
+        reader = store === mirror.storeId ? feed.after(revision) : undefined;
+        if (reader === undefined)
+          throw new Refusal(
+            410,
+            `changes after revision ${after} of store ${store} are not kept: list again`,
+          );
+      }
+      makeRoom(client);
+      reader ??= feed.list();
+
+      reply.hijack();
+      const out = reply.raw;
+      out.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
+      // What it has missed may itself be larger: whoever takes it is not slow, and would be closed again and again.
+      const limit = reader.behind() + BACKLOG;
+      const watcher: Watcher = { client, out, reader, questions: [], limit, stuck: 0 };
+      watchers.add(watcher);
+      byClient.set(client, (byClient.get(client) ?? new Set()).add(watcher));
+      const detach =
+        host === undefined
+          ? () => {}
+          : questions.attach(host, (message) => {
+              if (watcher.questions.length < QUESTIONS) watcher.questions.push(line(message));
+              wake(watcher);
+            });
+      out.on('drain', () => {
+        watcher.stuck = 0;
+        wake(watcher);
+      });
+      out.on('close', () => {
+        detach();
+        leave(watcher);
+      });
+      wake(watcher);
+    },
+    get count() {
+      return watchers.size;
+    },
+    queued: () => [...watchers].reduce((sum, { out }) => sum + out.writableLength, 0),
+    get refused() {
+      return refused;
+    },
+    get closed() {
+      return closed;
+    },
+    close() {
+      clearInterval(ticking);
+      unsubscribe();
+    },
   };
-  const unsubscribe = mirror.onChange((batch) => send(batch.line));
-  const pinging = setInterval(() => send(line({ type: 'ping', revision: mirror.revision })), PING_INTERVAL);
-  const detach = host === undefined ? () => {} : questions.attach(host, (message) => send(line(message)));
-  out.on('close', () => {
-    detach();
-    unsubscribe();
-    clearInterval(pinging);
-  });
 }

@@ -365,10 +365,24 @@ describe('the MTU', () => {
     ['192.0.2.1', 1500, 1450],
     ['192.0.2.1', 9000, 8950],
     ['fd00::1', 1500, 1430],
+    ['192.0.2.1', 1300, 1280],
   ])('on an underlay at %s of %i is %i', (underlay, underlayMtu, expected) => {
     const of = router({ here: [endpoint('ep2', '20.1.1.2')], host: { underlay, underlayMtu } });
     expect(of.ports[0]?.mtu).toBe(expected);
     expect(of.tunnels[0]).toMatchObject({ mtu: expected, local: underlay });
+  });
+
+  it.each([
+    [1400, 1350],
+    [1500, undefined],
+    [9000, undefined],
+    [undefined, undefined],
+  ])('of a host that has %s leaves %s to who sends there', (mtu, expected) => {
+    const here = [endpoint('ep2', '20.1.1.2')];
+    const [view, local] = input({ here, listed: [endpoint('ep9', '20.1.1.9', { homingHost: 'node2' })] });
+    const object = { name: 'node2', underlay: HOSTS.node2, ...(mtu && { mtu }) };
+    view.put({ kind: 'host', key: 'node2', object });
+    expect(compile(view, local).routers[0]?.hosts.map((h) => h.mtu)).toEqual([expected]);
   });
 });
 
@@ -455,6 +469,74 @@ describe('publications', () => {
       ['192.0.2.1', 80, '20.1.1.3', 81],
       ['', 81, '20.1.1.2', 82],
     ]);
+  });
+
+  it('stay ranges, and those of different targets do not meet between host and router', () => {
+    const range = (
+      hostAddress: string,
+      hostPort: number,
+      count: number,
+      more: Partial<Publication> = {},
+    ) => ({
+      ...publication(hostPort, '20.1.1.2'),
+      hostAddress,
+      port: hostPort,
+      count,
+      ...more,
+    });
+    const { exits } = state({
+      here: [
+        attachment(endpoint('ep2', '20.1.1.2'), {
+          publications: [
+            range('127.0.0.1', 20_000, 10_001),
+            range('192.0.2.2', 25_000, 10_001),
+            range('192.0.2.1', 25_000, 10_001, { address: '20.1.1.3' }),
+            publication(20_005, '20.1.1.4'),
+          ],
+        }),
+      ],
+    });
+    expect(exits[0]?.publications.map((p) => [p.hostPort, p.count, p.address, p.transitPort])).toEqual([
+      [20_000, 10_001, '20.1.1.2', 20_000],
+      [20_005, undefined, '20.1.1.4', 30_001],
+      [25_000, 10_001, '20.1.1.2', 25_000 + 5002],
+      [25_000, 10_001, '20.1.1.3', 35_001 + 5002],
+    ]);
+  });
+
+  it('are taken apart where a range finds no room as a whole, and lead port by port where they should', () => {
+    const all = (hostAddress: string, address: string, hostPort: number, count: number): Publication => ({
+      protocol: 'udp',
+      hostAddress,
+      hostPort,
+      address,
+      port: hostPort,
+      count,
+    });
+    const given = [
+      all('192.0.2.1', '20.1.1.2', 10_001, 30_000),
+      all('192.0.2.2', '20.1.1.3', 10_001, 30_000),
+    ];
+    const { exits } = state({
+      here: [attachment(endpoint('ep2', '20.1.1.2'), { publications: given })],
+    });
+    const seen = new Map<number, string>();
+    const led = new Set<string>();
+    for (const { hostAddress, hostPort, transitPort, address, port, count = 1 } of exits[0]?.publications ??
+      [])
+      for (let i = 0; i < count; i++) {
+        expect(seen.has(transitPort + i), `${transitPort + i}`).toBe(false);
+        seen.set(transitPort + i, address);
+        led.add(`${hostAddress}:${hostPort + i} ${address}:${port + i}`);
+      }
+    const wanted = given.flatMap((p) =>
+      Array.from(
+        { length: p.count as number },
+        (_, i) => `${p.hostAddress}:${p.hostPort + i} ${p.address}:${p.port + i}`,
+      ),
+    );
+    expect(led).toEqual(new Set(wanted));
+    expect(exits[0]?.publications.length).toBeGreaterThan(2);
   });
 
   it('are those of the own tenant only', () => {

@@ -12,6 +12,7 @@
 import { addressNumber, numberAddress, parseSubnet, subnetPrefix } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { type Netprofile, parseBandwidth } from '../../model/netprofile.ts';
+import { insideOf } from '../inside.ts';
 import type {
   Exit,
   HostState,
@@ -27,6 +28,7 @@ import type { Attachment, LocalHost, TenantView, View, WatchedNetwork } from '..
 import { type Memo, openMemo } from './memo.ts';
 import {
   exitDevice,
+  exitMacs,
   peerDevice,
   portDevice,
   routerNamespace,
@@ -39,6 +41,11 @@ import { compileServices } from './services.ts';
 
 /** Outer Ethernet, IP, UDP and VXLAN headers (RFC 7348). */
 const ENCAPSULATION = { 4: 50, 6: 70 } as const;
+/**
+ * With less a device loses its IPv6 addresses, in a running container for good (net/ipv6/addrconf.c, addrconf_notify); what is
+ * too large for the underlay then goes in fragments of the outer packet (RFC 8200, 5).
+ */
+const LEAST_MTU = 1280;
 
 export interface Compiler {
   compile(view: View, local: LocalHost): HostState;
@@ -130,7 +137,7 @@ function compileRouter(
     tunnels: memo.use(keyOf('tunnels'), [networks, local.underlay, local.underlayMtu], () =>
       tunnels(mine.networks, local),
     ),
-    ports: ports(context, attachments),
+    ports: ports(context, attachments, view),
     hosts: remoteHosts(context, view, new Set(attachments.flatMap((a) => a.endpoint.ipAddress))),
     subnets: memo.use(keyOf('subnets'), [networks], () =>
       mine.networks.flatMap(subnetsOf).sort(byFirst((s) => s.prefix)),
@@ -154,17 +161,44 @@ function compileRouter(
   };
 }
 
-/** Behind the host's translation its address is gone: the port alone says where to, so each target needs its own. */
+const PORTS = 65_535;
+
+/**
+ * Behind the host's translation its address is gone: the port alone says where to, so each target needs its own. A range that
+ * finds no room as a whole goes in two halves.
+ */
 function passages(publications: readonly Publication[]): Passage[] {
-  const targets = new Map<string, string>();
-  return publications.map((p) => {
-    const key = (port: number): string => `${p.protocol} ${p.address.includes(':')} ${port}`;
-    const target = `${p.address} ${p.port}`;
+  /** By protocol and family what each port leads to. */
+  const taken = new Map<string, Map<number, string>>();
+
+  function place(p: Publication): Passage[] {
+    const { address, port, count = 1 } = p;
+    const key = `${p.protocol} ${address.includes(':')}`;
+    const targets = taken.get(key) ?? new Map<number, string>();
+    taken.set(key, targets);
+    /** The last port of a range that is another's. */
+    const clash = (first: number): number | undefined => {
+      for (let i = count - 1; i >= 0; i--)
+        if ((targets.get(first + i) ?? `${address} ${port + i}`) !== `${address} ${port + i}`)
+          return first + i;
+      return undefined;
+    };
     let transitPort = p.hostPort;
-    while ((targets.get(key(transitPort)) ?? target) !== target) transitPort = (transitPort % 65_535) + 1;
-    targets.set(key(transitPort), target);
-    return { ...p, transitPort };
-  });
+    for (let rounds = 0; rounds < 2; ) {
+      const last = transitPort + count - 1 > PORTS ? PORTS : clash(transitPort);
+      if (last === undefined) {
+        for (let i = 0; i < count; i++) targets.set(transitPort + i, `${address} ${port + i}`);
+        return [{ ...p, transitPort }];
+      }
+      transitPort = (last % PORTS) + 1;
+      if (last === PORTS) rounds++;
+    }
+    if (count === 1) return [];
+    const half = count >> 1;
+    const rest = { hostPort: p.hostPort + half, port: port + half, count: count - half };
+    return [...place({ ...p, count: half }), ...place({ ...p, ...rest })];
+  }
+  return publications.flatMap(place);
 }
 
 function profilesByGroup({ groups, profiles }: TenantView): Map<string, Netprofile> {
@@ -185,13 +219,14 @@ function tunnels(networks: readonly WatchedNetwork[], local: LocalHost): Tunnel[
       device: tunnelDevice(n.vni),
       local: local.underlay,
       mac: vtepMac(local.underlay),
-      mtu: overlayMtu(local),
+      mtu: overlayMtu(local.underlay, local.underlayMtu),
     }))
     .sort(byFirst((t) => t.vni));
 }
 
-function overlayMtu(local: LocalHost): number {
-  return local.underlayMtu - ENCAPSULATION[local.underlay.includes(':') ? 6 : 4];
+/** What an interface with this address and MTU leaves to containers. */
+function overlayMtu(underlay: string, mtu: number): number {
+  return Math.max(LEAST_MTU, mtu - ENCAPSULATION[underlay.includes(':') ? 6 : 4]);
 }
 
 /** By VTEP, since a host that was renamed has its old endpoints under its old name. `own`: addresses here. */
@@ -205,9 +240,15 @@ function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): Re
     if (lists === undefined) byVtep.set(vtep, [endpoints]);
     else lists.push(endpoints);
   }
+  const most = overlayMtu(local.underlay, local.underlayMtu);
+  const mtus = new Map([...view.hosts.values()].map((h) => [h.underlay, h.mtu]));
   const hosts: RemoteHost[] = [];
   for (const [vtep, lists] of byVtep) {
-    const host = memo.use(`host ${tenant} ${vtep}`, [networks, mine.groups, ...lists], (): RemoteHost => {
+    const theirs = mtus.get(vtep);
+    const takes = theirs === undefined ? most : overlayMtu(vtep, theirs);
+    const mtu = takes < most ? takes : undefined;
+    const inputs = [networks, mine.groups, mtu, ...lists];
+    const host = memo.use(`host ${tenant} ${vtep}`, inputs, (): RemoteHost => {
       const endpoints = lists.flat().flatMap((endpoint) => {
         const network = networks.get(endpoint.networkName);
         if (network === undefined) return [];
@@ -219,6 +260,7 @@ function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): Re
         vtep,
         linkLocal: vtepLinkLocal(vtep),
         mac: vtepMac(vtep),
+        ...(mtu && { mtu }),
         devices: mine.networks
           .filter((n) => n.encap !== 'vlan')
           .map((n) => tunnelDevice(n.vni))
@@ -252,18 +294,27 @@ function gatewaysOf(network: WatchedNetwork): string[] {
     .map((g) => numberAddress(addressNumber(g as string), (g as string).includes(':') ? 6 : 4));
 }
 
-function ports(context: Context, attachments: readonly Attachment[]): Port[] {
+function ports(context: Context, attachments: readonly Attachment[], view: View): Port[] {
+  const inOrder = Map.groupBy(context.local.attachments.values(), (a) => a.sandbox ?? a.endpoint.endpointID);
   const bySandbox = Map.groupBy(attachments, (a) => a.sandbox ?? a.endpoint.endpointID);
   return attachments
     .map((a) => {
       const siblings = bySandbox.get(a.sandbox ?? a.endpoint.endpointID) ?? [];
-      return port(context, a, siblings.flatMap((s) => (s === a ? [] : s.endpoint.ipAddress)).sort());
+      const all = inOrder.get(a.sandbox ?? a.endpoint.endpointID) ?? [];
+      const alsoFrom = siblings.flatMap((s) => (s === a ? [] : s.endpoint.ipAddress)).sort();
+      return port(context, a, alsoFrom, all.slice(0, all.indexOf(a)), view);
     })
     .sort(byFirst((p) => p.endpoint));
 }
 
-/** `alsoFrom`: other addresses of the same container. */
-function port(context: Context, attachment: Attachment, alsoFrom: readonly string[]): Port {
+/** `alsoFrom`: other addresses of the same container; `before`: those of its attachments that came before, of any tenant. */
+function port(
+  context: Context,
+  attachment: Attachment,
+  alsoFrom: readonly string[],
+  before: readonly Attachment[],
+  view: View,
+): Port {
   const { memo, networks, profiles, policy, local } = context;
   const { endpoint, sandbox, phase } = attachment;
   const network = networks.get(endpoint.networkName);
@@ -279,13 +330,15 @@ function port(context: Context, attachment: Attachment, alsoFrom: readonly strin
     judges.out,
     profile,
     local.underlayMtu,
+    ...before,
+    ...before.map(({ endpoint: e }) => view.networks.get(`${e.tenantName}:${e.networkName}`)),
   ];
   return memo.use(`port ${endpoint.endpointID}`, inputs, () => ({
     endpoint: endpoint.endpointID,
     device: portDevice(endpoint.endpointID),
     peer: peerDevice(endpoint.endpointID),
     mac: endpoint.macAddress,
-    mtu: overlayMtu(local),
+    mtu: overlayMtu(local.underlay, local.underlayMtu),
     addresses: endpoint.ipAddress,
     gateways: network === undefined ? [] : gatewaysOf(network),
     network: network?.vni ?? 0,
@@ -296,6 +349,9 @@ function port(context: Context, attachment: Attachment, alsoFrom: readonly strin
     judgedOut: judges.out,
     ...(profile === undefined ? {} : shape(profile)),
     ...(sandbox === undefined ? {} : { sandbox }),
+    ...(sandbox === undefined || network === undefined
+      ? {}
+      : { inside: insideOf(network, endpoint.ipAddress, before, view) }),
   }));
 }
 
@@ -328,6 +384,7 @@ function compileExit(memo: Memo, router: Router, local: LocalHost): Exit {
       routerAddress,
       hostAddress6,
       routerAddress6,
+      ...exitMacs(router.tenant),
       transit: subnetPrefix(local.transit),
       transit6: subnetPrefix(local.transit6),
       publications,

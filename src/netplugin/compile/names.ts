@@ -21,6 +21,12 @@ export function vtepMac(vtep: string): string {
   return `02:ce:${tail.match(/../g)?.join(':')}`;
 }
 
+/** MAC addresses of both ends of a tenant's way out: 02:cf and 02:cd, and the device's number. */
+export function exitMacs(tenant: string): { hostMac: string; routerMac: string } {
+  const tail = digest(tenant, 8).match(/../g)?.join(':');
+  return { hostMac: `02:cf:${tail}`, routerMac: `02:cd:${tail}` };
+}
+
 /** Next hop for IPv6 routes to a host: fe80:: and its VTEP's MAC address. */
 export function vtepLinkLocal(vtep: string): string {
   const [a, b, c, d, e, f] = vtepMac(vtep).split(':');

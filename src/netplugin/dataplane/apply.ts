@@ -13,7 +13,7 @@
  * and two set elements a remote endpoint, one neighbour and one forwarding entry a remote host and network.
  */
 import os from 'node:os';
-import { findByReply, forgetConnections } from '../../linux/conntrack.ts';
+import { forgetConnections } from '../../linux/conntrack.ts';
 import { SyscallError } from '../../linux/libc.ts';
 import {
   type Listener,
@@ -24,9 +24,7 @@ import {
   type Request,
 } from '../../linux/netlink.ts';
 import {
-  bindPort,
   closeNamespace,
-  closeSocket,
   createNamespace,
   deleteNamespace,
   inNamespace,
@@ -40,15 +38,14 @@ import {
 import { openPacketLog, type PacketLog } from '../../linux/nflog.ts';
 import { type Nft, openNft } from '../../linux/nftables.ts';
 import * as route from '../../linux/route.ts';
-import { isV6 } from '../../model/address.ts';
-import { DENIED_LOG, NAMESERVER, NAMESERVER6 } from '../constants.ts';
+import { DENIED_LOG } from '../constants.ts';
 import type { Exit, HostState, Port, Router } from '../state.ts';
 import { type Entry, listEntries, routerEntries } from './entries.ts';
 import { establishExits, establishGuard, type OpenExits } from './exits.ts';
 import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } from './fastpath.ts';
 import { closeProgram } from './fastprogram.ts';
 import { endedBy } from './forget.ts';
-import type { ApplyReport, DroppedWay, NameserverSockets, OriginalDestination } from './index.ts';
+import type { ApplyReport, DroppedWay } from './index.ts';
 import { deleteLinks, establishLinks } from './links.ts';
 import {
   deniedPacket,
@@ -63,6 +60,7 @@ import { message, type Pass, send } from './pass.ts';
 import { openProber } from './probe.ts';
 import { routerTable } from './ruleset.ts';
 import { openSandboxes } from './sandboxes.ts';
+import { CONNTRACK, conntrackTable, establishSettings, ROUTER } from './settings.ts';
 import { establishLimits } from './shape.ts';
 import { changedChains, establishTable, type OpenTable } from './tables.ts';
 
@@ -108,12 +106,6 @@ export interface Applier {
   apply(state: HostState, options: { verify: boolean }): ApplyReport;
   /** See Dataplane. */
   probe(): readonly DroppedWay[] | undefined;
-  openNameserver(namespace: string): NameserverSockets;
-  originalDestination(
-    namespace: string,
-    protocol: 'tcp' | 'udp',
-    client: { address: string; port: number },
-  ): OriginalDestination | undefined;
   /** What policy did since the last call, of each router that has rule sets: two requests and a read each. */
   observe(): Observation[];
   /** What the kernel's sets come to, and which chains are not as they were set up; undefined: no such router. */
@@ -121,27 +113,12 @@ export interface Applier {
     namespace: string,
     question: Question,
   ): (KernelDecision & { readonly changed: readonly string[] }) | undefined;
+  /** Leaves the kernel as it is. */
+  close(): void;
 }
 
 /** Packets of one router that one observation takes; what is more stays for the next. */
 const DENIED_AT_ONCE = 500;
-
-/** Before any device is there: defaults are inherited when one is made. */
-const SETTINGS: Readonly<Record<string, string>> = {
-  'net/ipv4/ip_forward': '1',
-  'net/ipv4/conf/all/rp_filter': '0',
-  'net/ipv4/conf/default/rp_filter': '0',
-  'net/ipv4/conf/all/accept_local': '1',
-  'net/ipv4/conf/all/send_redirects': '0',
-  'net/ipv4/conf/default/send_redirects': '0',
-  'net/ipv4/icmp_ratelimit': '0',
-  'net/ipv6/conf/all/forwarding': '1',
-  'net/ipv6/conf/default/forwarding': '1',
-  'net/ipv6/conf/all/accept_ra': '0',
-  'net/ipv6/conf/default/accept_ra': '0',
-  'net/ipv6/conf/default/accept_dad': '0',
-  'net/ipv6/conf/default/dad_transmits': '0',
-};
 
 /** Of the thread's current namespace, which is the host's. */
 export function openApplier(): Applier {
@@ -155,6 +132,8 @@ export function openApplier(): Applier {
   const routers = new Map<string, OpenRouter>();
   const sandboxes = openSandboxes();
   let first = true;
+  /** Places in a table of conntrack: of all namespaces alike. */
+  let connections: number | undefined;
   let fastPaths: 'untried' | 'some' | 'none' = 'untried';
 
   function openRouter(name: string, pass: Pass): OpenRouter {
@@ -178,7 +157,7 @@ export function openApplier(): Applier {
       pass.writes++;
     }
     const opened = inNamespace(file, (): OpenRouter => {
-      for (const [key, value] of Object.entries(SETTINGS)) if (setSysctl(key, value)) pass.writes++;
+      establishSettings(ROUTER, name, false, pass);
       const listener = openListener();
       const netlink = openNetlink();
       const loopback = route.listLinks(netlink).find((l) => l.name === 'lo');
@@ -225,8 +204,12 @@ export function openApplier(): Applier {
     const open = openRouter(router.namespace, pass);
     if (router.ruleSets.length > 0) openLog(open);
     // Rules first: a device that appears is never without its guard.
-    establishTable(open.table, routerTable(router, exit), router.namespace, pass);
+    establishTable(open.table, routerTable(router, exit, connections), router.namespace, pass);
     const before = open.established;
+    if (before === undefined || pass.verify)
+      inNamespace(`/proc/self/fd/${open.fd}`, () => {
+        establishSettings({ ...ROUTER, ...CONNTRACK }, router.namespace, before !== undefined, pass);
+      });
     let links = before?.links ?? [];
     let read = before === undefined || !before.complete || (pass.verify && mustRead(open));
     if (pass.verify || read || before === undefined || linksDiffer(before, router, exit)) {
@@ -239,15 +222,20 @@ export function openApplier(): Applier {
           hostNetlink: hostLink,
           hostNamespace,
           before: before && new Set(before.links.map((l) => l.name)),
+          former: before?.router,
+          read,
         },
         pass,
       );
-      // A device that was made anew has lost its entries.
-      const indices = new Map(before?.links.map((l) => [l.name, l.index]));
-      read ||= links.some((l) => indices.has(l.name) && indices.get(l.name) !== l.index);
+      // A device that was made anew has lost its entries; of one that was changed the fast path knows what is no longer so.
+      const earlier = new Map(before?.links.map((l) => [l.name, l]));
+      read ||= links.some((l) => differs(l, earlier.get(l.name)));
     }
     const entries = routerEntries(router, exit);
-    const { complete, gone } = establishEntries(open, entries, links, read, pass);
+    // With a tunnel's MAC address its neighbours go, and with a tunnel everything (net/core/neighbour.c, neigh_changeaddr).
+    const own = router.tunnels.filter((t) => before?.router.tunnels.includes(t) !== true);
+    const cleared = new Set(own.map((t) => t.device));
+    const { complete, gone } = establishEntries(open, entries, { links, cleared }, read, pass);
     const ended = endedBy(gone, before?.router.services, router.services);
     if (ended !== undefined) pass.writes += forgetConnections(open.netfilter, ended);
     const limits =
@@ -335,20 +323,23 @@ export function openApplier(): Applier {
       lost: [],
       failed: [],
       created: [],
+      awaited: false,
     };
-    attempt('host', () => establishGuard(exits, state, pass), pass);
+    if (pass.verify || connections === undefined) connections = conntrackTable();
+    attempt('host', () => establishGuard(exits, state, connections, pass), pass);
     const exitOf = new Map(state.exits.map((e) => [e.namespace, e]));
     for (const router of state.routers) {
       const { namespace, ports } = router;
       attempt(namespace, () => establishRouter(router, exitOf.get(namespace), pass), pass, ports);
-      for (const port of ports) sandboxes.establish(port, pass);
+      const links = new Map(routers.get(namespace)?.established?.links.map((l) => [l.name, l]));
+      for (const port of ports) sandboxes.establish(port, links.get(port.device), pass);
     }
     const wanted = new Set(state.routers.map((r) => r.namespace));
     for (const name of new Set([...routers.keys(), ...(pass.verify ? listRouters() : [])]))
       if (!wanted.has(name)) attempt(name, () => removeRouter(name, pass), pass);
     const all = state.routers.flatMap((r) => r.ports);
-    attempt('host', () => establishExits(exits, state, pass), pass, all);
-    sandboxes.retain(all);
+    attempt('host', () => establishExits(exits, state, connections, pass), pass, all);
+    pass.awaited = sandboxes.retain(all);
     first = false;
     return pass;
   }
@@ -356,39 +347,6 @@ export function openApplier(): Applier {
   return {
     apply,
     probe: () => prober.probe(),
-    openNameserver(namespace) {
-      return inNamespace(namespacePath(namespace), () => {
-        const fds: number[] = [];
-        const open = (protocol: 'tcp' | 'udp', address: string): number => {
-          const fd = bindPort(protocol, address, 53, { shared: true, nonblocking: true });
-          fds.push(fd);
-          return fd;
-        };
-        try {
-          return {
-            udp4: open('udp', NAMESERVER),
-            udp6: open('udp', NAMESERVER6),
-            tcp4: open('tcp', NAMESERVER),
-            tcp6: open('tcp', NAMESERVER6),
-          };
-        } catch (error) {
-          for (const fd of fds) closeSocket(fd); // it is tried again with each pass
-          throw error;
-        }
-      });
-    },
-    originalDestination(namespace, protocol, client) {
-      const router = routers.get(namespace);
-      if (router === undefined) return undefined;
-      const found = findByReply(router.netfilter, {
-        source: isV6(client.address) ? NAMESERVER6 : NAMESERVER,
-        destination: client.address,
-        protocol: protocol === 'udp' ? 17 : 6,
-        sourcePort: 53,
-        destinationPort: client.port,
-      });
-      return found && { address: found.original.destination, port: found.original.destinationPort };
-    },
     observe() {
       return [...routers.values()].flatMap((open): Observation[] => {
         if ((open.established?.router.ruleSets.length ?? 0) === 0) return [];
@@ -408,6 +366,13 @@ export function openApplier(): Applier {
       if (open === undefined) return undefined;
       const changed = changedChains(open.table, [`judge_${question.direction}`, 'decide', 'decided']);
       return { ...lookUp(open.netfilter, question), changed };
+    },
+    close() {
+      for (const open of [...routers.values()]) closeRouter(open);
+      exits.table.nft.close();
+      exits.table.netlink.close();
+      hostLink.close();
+      closeNamespace(hostNamespace);
     },
   };
 }
@@ -443,17 +408,23 @@ function mustRead(open: OpenRouter): boolean {
   return open.unread === 0;
 }
 
+const differs = (link: route.Link, before: route.Link | undefined): boolean =>
+  before !== undefined && (link.index !== before.index || link.mtu !== before.mtu || link.mac !== before.mac);
+
 /** Whether any link may have to be made, changed or removed. */
 const linksDiffer = (before: Established, router: Router, exit: Exit | undefined): boolean =>
   before.exit !== exit ||
   !sameParts(before.router.tunnels, router.tunnels) ||
   !sameParts(before.router.ports, router.ports);
 
-/** Answers whether every entry could be written, and the endpoints' addresses that lead nowhere any more. */
+/**
+ * Answers whether every entry could be written, and the endpoints' addresses that lead nowhere any more. `cleared`: devices whose
+ * entries may have gone by what we did ourselves.
+ */
 function establishEntries(
   open: OpenRouter,
   wanted: ReadonlyMap<object, readonly Entry[]>,
-  links: readonly route.Link[],
+  { links, cleared }: { readonly links: readonly route.Link[]; readonly cleared: ReadonlySet<string> },
   read: boolean,
   pass: Pass,
 ): { complete: boolean; gone: ReadonlySet<string> } {
@@ -473,8 +444,8 @@ function establishEntries(
     if (known !== undefined) {
       for (const { text } of removals)
         if (!known.has(text)) pass.repaired.push(`${open.name}: removed ${text}`);
-      for (const { text } of additions)
-        if (known.has(text)) pass.repaired.push(`${open.name}: restored ${text}`);
+      for (const { text, device } of additions)
+        if (known.has(text) && !cleared.has(device)) pass.repaired.push(`${open.name}: restored ${text}`);
     }
   }
   // What replaces another is added first: removing first would open a gap. Then it must not be removed by its place.

@@ -6,7 +6,13 @@
  *   RemoteHost    a route an address, a neighbour and a forwarding entry a tunnel
  *   Service       its address on the loopback device: the router answers pings, and refuses what no provider takes
  *   subnets, gateways, Exit
+ *
+ * All machines' namespaces have one neighbour table for each of IPv4 and IPv6 (gc_thresh3: 1024 entries), which anyone fills
+ * who sends to many addresses on a link, such as a container on a bridge of Docker's. Permanent entries are not counted
+ * and not collected (net/core/neighbour.c, neigh_alloc), so all that a router speaks to is one, also what it would learn:
+ * with the table full a new container has its network all the same. Nothing else is learned (ruleset.ts, ARP).
  */
+import { linkLocal } from '../../linux/address.ts';
 import type { Request } from '../../linux/netlink.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
@@ -53,7 +59,7 @@ function routeEntry(given: Omit<route.Route, 'device'>, device: string): Entry {
   const [address = '', length] = given.destination.split('/');
   const at = (index: number): route.Route => (device === '' ? given : { ...given, device: index });
   return {
-    text: `route ${given.type} ${given.destination} via ${given.via ?? '-'} dev ${device}`,
+    text: `route ${given.type} ${given.destination} via ${given.via ?? '-'} dev ${device}${given.mtu === undefined ? '' : ` mtu ${given.mtu}`}`,
     place: `route ${given.destination}`,
     exact: true,
     endpoint: given.type === 'unicast' && length === `${bits(address)}` ? address : '',
@@ -90,27 +96,32 @@ function forwardingEntry(device: string, mac: string, destination: string): Entr
   };
 }
 
-const unicast = (address: string, device: string, via?: string): Entry =>
-  routeEntry({ destination: host(address), type: 'unicast', ...(via === undefined ? {} : { via }) }, device);
+const unicast = (address: string, device: string, next: Pick<route.Route, 'via' | 'mtu'> = {}): Entry =>
+  routeEntry({ destination: host(address), type: 'unicast', ...next }, device);
 
 const portEntries = once((port: Port): readonly Entry[] => {
-  const { device, addresses, gateways, mac } = port;
+  const { device, addresses, alsoFrom, gateways, mac } = port;
+  const six = addresses.some(isV6);
   // A router answers neighbour solicitations only for addresses of the very device (net/ipv6/ndisc.c), and
   // sends its ICMP messages from the address of the device that they leave by.
-  const own = addresses.some(isV6) ? [...gateways, NAMESERVER6] : gateways;
+  const own = six ? [...gateways, NAMESERVER6] : gateways;
   return [
     ...own.map((address) => addressEntry(device, address, bits(address))),
     ...addresses.flatMap((address) => [unicast(address, device), neighbourEntry(device, address, mac)]),
+    // It may ask by these for its gateway, and would be learned.
+    ...[...alsoFrom, ...(six ? [linkLocal(mac)] : [])].map((address) => neighbourEntry(device, address, mac)),
   ];
 });
 
-const hostEntries = once(({ vtep, linkLocal, mac, devices, endpoints }: RemoteHost) => [
+const hostEntries = once(({ vtep, linkLocal, mac, mtu, devices, endpoints }: RemoteHost) => [
   ...devices.flatMap((device) => [
     ...(isV6(vtep) ? [] : [neighbourEntry(device, vtep, mac)]),
     neighbourEntry(device, linkLocal, mac),
     forwardingEntry(device, mac, vtep),
   ]),
-  ...endpoints.map(({ address, device }) => unicast(address, device, isV6(address) ? linkLocal : vtep)),
+  ...endpoints.map(({ address, device }) =>
+    unicast(address, device, { via: isV6(address) ? linkLocal : vtep, ...(mtu && { mtu }) }),
+  ),
 ]);
 
 const subnetEntries = once((subnets: readonly Subnet[]) =>
@@ -126,11 +137,13 @@ const serviceEntries = once(({ address }: Service) => [addressEntry(LOOPBACK, ad
 const exitEntries = once((exit: Exit) => {
   const entries = [
     addressEntry(UPLINK, exit.routerAddress, 31),
+    neighbourEntry(UPLINK, exit.hostAddress, exit.hostMac),
     routeEntry({ destination: '0.0.0.0/0', type: 'unicast', via: exit.hostAddress }, UPLINK),
   ];
   if (exit.hostAddress6 !== '')
     entries.push(
       addressEntry(UPLINK, exit.routerAddress6, 127),
+      neighbourEntry(UPLINK, exit.hostAddress6, exit.hostMac),
       routeEntry({ destination: '::/0', type: 'unicast', via: exit.hostAddress6 }, UPLINK),
     );
   return entries;

@@ -8,6 +8,7 @@ import type { HostState } from '../state.ts';
 import { sameParts } from './parts.ts';
 import { type Pass, send } from './pass.ts';
 import { CONTAINER_KINDS, type HostFacts, hostTable, routerEnd } from './ruleset.ts';
+import { establishSettings, exit as exitSettings, hostWayOut } from './settings.ts';
 import { establishTable, type OpenTable } from './tables.ts';
 
 export interface OpenExits {
@@ -26,14 +27,19 @@ const DOCKER_BRIDGE = /^(?:docker0|docker_gwbridge|br-[0-9a-f]{12})$/;
  * Before the routers: frames are judged before the first tunnel is there, and until the last one has gone, which
  * establishExits sees to.
  */
-export function establishGuard(open: OpenExits, state: HostState, pass: Pass): void {
+export function establishGuard(
+  open: OpenExits,
+  state: HostState,
+  connections: number | undefined,
+  pass: Pass,
+): void {
   const before = open.guarded;
   const now = tunnelTags(state);
   if (before !== undefined && now.every((vni) => before.vnis.includes(vni))) return;
   const facts =
     before?.facts ?? readFacts(state, route.listLinks(open.netlink), route.listAddresses(open.netlink));
   const vnis = [...new Set([...(before?.vnis ?? []), ...now])];
-  establishTable(open.table, hostTable(state, facts, vnis), 'host', pass);
+  establishTable(open.table, hostTable(state, facts, vnis, connections), 'host', pass);
   open.guarded = { vnis, facts };
 }
 
@@ -67,7 +73,13 @@ function keptFacts(before: HostFacts | undefined, now: HostFacts): HostFacts {
   return { bridges: kept('bridges'), operated: kept('operated'), closed: kept('closed') };
 }
 
-export function establishExits(open: OpenExits, state: HostState, pass: Pass): void {
+/** `connections`: how many a conntrack table takes, where that is known. */
+export function establishExits(
+  open: OpenExits,
+  state: HostState,
+  connections: number | undefined,
+  pass: Pass,
+): void {
   const before = open.established;
   if (before !== undefined && !pass.verify && sameExits(before.state, state)) return;
   const links = route.listLinks(open.netlink);
@@ -80,6 +92,7 @@ export function establishExits(open: OpenExits, state: HostState, pass: Pass): v
   const established = new Set<string>();
   const addresses = route.listAddresses(open.netlink);
   const present = new Set(addresses.map((a) => `${a.address} ${a.index}`));
+  const neighbours = ([4, 6] as const).flatMap((version) => route.listNeighbours(open.netlink, version));
   const had = (entry: string): boolean => before?.entries.has(entry) === true;
   for (const link of links) {
     const exit = wanted.get(link.name);
@@ -99,19 +112,49 @@ export function establishExits(open: OpenExits, state: HostState, pass: Pass): v
       'host',
     );
     if (!link.up) send(open.netlink, [route.setLink(link.index, { up: true })], pass, 'host');
-    // Published ports are served on localhost too: such packets leave with a source of 127.0.0.1.
-    if (setSysctl(`net/ipv4/conf/${link.name}/route_localnet`, '1')) pass.writes++;
-    if (setSysctl(`net/ipv4/conf/${link.name}/rp_filter`, '0')) pass.writes++;
+    if (link.mac !== exit.hostMac) {
+      if (had(`link ${link.name}`)) pass.repaired.push(`host: ${link.name} had the MAC address ${link.mac}`);
+      send(open.netlink, [route.setLink(link.index, { mac: exit.hostMac })], pass, 'host');
+    }
+    // Permanent, so that others' neighbours leave no less room for it (entries.ts).
+    for (const address of [exit.routerAddress, exit.routerAddress6].filter((a) => a !== '')) {
+      const wanted = { device: link.index, address, mac: exit.routerMac, state: 'permanent' } as const;
+      const name = `neighbour ${address} lladdr ${wanted.mac} dev ${link.name}`;
+      established.add(name);
+      const there = neighbours.some(
+        (n) =>
+          n.device === link.index && n.address === address && n.mac === wanted.mac && n.state === 'permanent',
+      );
+      if (there) continue;
+      if (had(name)) pass.repaired.push(`host: restored ${name}`);
+      send(open.netlink, [route.addNeighbour(wanted)], pass, 'host');
+    }
+    establishSettings(exitSettings(link.name), 'host', had(`link ${link.name}`), pass);
   }
   if (state.exits.length > 0 && setSysctl('net/ipv4/ip_forward', '1')) pass.writes++;
   if (state.exits.some((e) => e.hostAddress6 !== '')) forwardV6(open.netlink, links, pass);
+  if (state.exits.length > 0)
+    for (const name of waysOut(open.netlink, links)) {
+      const known = had(`way out ${name}`);
+      established.add(`way out ${name}`);
+      establishSettings(hostWayOut(name), 'host', known, pass);
+    }
   const facts = keptFacts(open.guarded?.facts, readFacts(state, links, addresses));
   const vnis = tunnelTags(state);
-  establishTable(open.table, hostTable(state, facts, vnis), 'host', pass);
+  establishTable(open.table, hostTable(state, facts, vnis, connections), 'host', pass);
   open.guarded = { vnis, facts };
   const misled = misledBy(state, before?.state, addresses);
   if (misled !== undefined) pass.writes += forgetConnections(open.table.netlink, misled);
   open.established = { state, entries: established };
+}
+
+/** Devices of the host's default routes. */
+function waysOut(netlink: Netlink, links: readonly route.Link[]): string[] {
+  const routes = ([4, 6] as const).flatMap((version) => route.listRoutes(netlink, version));
+  const devices = new Set(
+    routes.flatMap((r) => (r.destination.endsWith('/0') && r.device !== undefined ? [r.device] : [])),
+  );
+  return links.filter((l) => devices.has(l.index)).map((l) => l.name);
 }
 
 /** From route advertisements (linux/rtnetlink.h). */
@@ -136,17 +179,34 @@ function forwardV6(netlink: Netlink, links: readonly route.Link[], pass: Pass): 
 
 const PROTOCOLS: Readonly<Record<number, string>> = { 17: 'udp', 132: 'sctp' };
 
-/** Where what is published without connections of its own leads, by protocol, port and address of the host, or its family. */
-function passages(state: HostState): Map<string, string> {
-  const found = new Map<string, string>();
-  for (const exit of state.exits)
-    for (const p of exit.publications) {
-      const at = p.hostAddress || (isV6(p.address) ? 6 : 4);
-      if (p.protocol !== 'tcp')
-        found.set(`${p.protocol} ${p.hostPort} ${at}`, `${routerEnd(exit, p)} ${p.transitPort}`);
-    }
-  return found;
+/** Ports that are published without connections of their own, and where they lead. */
+interface Lead {
+  /** Protocol, and address of the host or its family. */
+  readonly at: string;
+  readonly first: number;
+  readonly count: number;
+  readonly end: string;
+  readonly port: number;
 }
+
+function leadsOf(state: HostState): Lead[] {
+  return state.exits.flatMap((exit) =>
+    exit.publications.flatMap((p) =>
+      p.protocol === 'tcp'
+        ? []
+        : {
+            at: `${p.protocol} ${p.hostAddress || (isV6(p.address) ? 6 : 4)}`,
+            first: p.hostPort,
+            count: p.count ?? 1,
+            end: routerEnd(exit, p),
+            port: p.transitPort,
+          },
+    ),
+  );
+}
+
+const isAmong = (port: number, first: number, count: number): boolean =>
+  port >= first && port < first + count;
 
 /**
  * Which connections to published ports lead where they did before they were published, or published anew: the kernel decides
@@ -157,18 +217,21 @@ function misledBy(
   before: HostState | undefined,
   addresses: readonly route.Address[],
 ): ((connection: Connection) => boolean) | undefined {
-  const [now, then] = [passages(state), before === undefined ? undefined : passages(before)];
-  if (String([...now]) === String([...(then ?? [])])) return undefined;
-  const former = new Set(then?.values());
+  const [now, then] = [leadsOf(state), before === undefined ? [] : leadsOf(before)];
+  if (JSON.stringify(now) === JSON.stringify(then)) return undefined;
+  const byPlace = Map.groupBy(now, (l) => l.at);
+  const leadAt = (at: string, port: number): Lead | undefined =>
+    byPlace.get(at)?.find((l) => isAmong(port, l.first, l.count));
   const local = new Set(addresses.map(({ address }) => address));
   return ({ original, reply }) => {
     const protocol = PROTOCOLS[original.protocol];
     if (protocol === undefined || !local.has(original.destination)) return false;
-    const key = `${protocol} ${original.destinationPort}`;
-    const target =
-      now.get(`${key} ${original.destination}`) ?? now.get(`${key} ${isV6(original.destination) ? 6 : 4}`);
-    const leads = `${reply.source} ${reply.sourcePort}`;
-    return target === undefined ? former.has(leads) : leads !== target;
+    const { destination, destinationPort: port } = original;
+    const lead =
+      leadAt(`${protocol} ${destination}`, port) ?? leadAt(`${protocol} ${isV6(destination) ? 6 : 4}`, port);
+    const { source, sourcePort } = reply;
+    if (lead === undefined) return then.some((l) => l.end === source && isAmong(sourcePort, l.port, l.count));
+    return source !== lead.end || sourcePort !== lead.port + port - lead.first;
   };
 }
 

@@ -66,8 +66,9 @@ const isFast = (port: Port): boolean =>
 const portPlaces = once(({ addresses, device, network, mac }: Port): readonly Place[] =>
   addresses.map((address) => ({ address, device, network, mac })),
 );
-const hostPlaces = once(({ mac, endpoints }: RemoteHost): readonly Place[] =>
-  endpoints.map(({ address, device }) => ({ address, device, mac })),
+/** What is too large for a host that takes less than our tunnels is the router's to refuse, by its routes. */
+const hostPlaces = once(({ mac, mtu, endpoints }: RemoteHost): readonly Place[] =>
+  mtu === undefined ? endpoints.map(({ address, device }) => ({ address, device, mac })) : [],
 );
 
 type Places = ReadonlyMap<object, readonly Place[]>;

@@ -1,11 +1,13 @@
 /** Links of a router: its tunnels, its containers' veths and its way out. */
-import { type Netlink, NetlinkError } from '../../linux/netlink.ts';
-import { inNamespace, namespacePath, setSysctl } from '../../linux/netns.ts';
+import { type Netlink, NetlinkError, type Request } from '../../linux/netlink.ts';
+import { inNamespace, namespacePath } from '../../linux/netns.ts';
 import * as route from '../../linux/route.ts';
+import { isV6 } from '../../model/address.ts';
 import { VXLAN_PORT } from '../constants.ts';
 import type { Exit, Router } from '../state.ts';
 import { LOOPBACK, UPLINK } from './entries.ts';
 import { message, type Pass, send } from './pass.ts';
+import { device, establishSettings, port as portSettings } from './settings.ts';
 
 export interface LinkOptions {
   readonly router: Router;
@@ -18,6 +20,20 @@ export interface LinkOptions {
   readonly hostNamespace: number;
   /** Names of the links that were established before; undefined: nothing is known of this router. */
   readonly before: ReadonlySet<string> | undefined;
+  /** What they were established for. */
+  readonly former: Router | undefined;
+  /** All is compared, also what is read for each device. */
+  readonly read: boolean;
+}
+
+/** What of a device changes in place: made anew, it would have lost all that leads to it, and packets would meet no way. */
+function changes(
+  link: route.Link,
+  { mtu, mac = link.mac, local = link.vxlan?.local ?? '' }: { mtu: number; mac?: string; local?: string },
+): Request[] {
+  const moved = local === (link.vxlan?.local ?? '') ? [] : [route.setVxlanLocal(link, local)];
+  if (mtu === link.mtu && mac === link.mac) return moved;
+  return [...moved, route.setLink(link.index, { mtu, ...(mac === link.mac ? {} : { mac }) })];
 }
 
 /**
@@ -31,7 +47,7 @@ export function deleteLinks(netlink: Netlink): void {
 
 /** Answers the router's links as they are afterwards. */
 export function establishLinks(options: LinkOptions, pass: Pass): route.Link[] {
-  const { router, exit, netlink, namespace, hostNetlink, hostNamespace, before } = options;
+  const { router, exit, netlink, namespace, hostNetlink, hostNamespace, before, former, read } = options;
   const where = router.namespace;
   const had = (name: string): boolean => before?.has(name) === true;
   let links = route.listLinks(netlink);
@@ -51,8 +67,16 @@ export function establishLinks(options: LinkOptions, pass: Pass): route.Link[] {
   for (const tunnel of router.tunnels) {
     const link = byName.get(tunnel.device);
     const same =
-      link?.vxlan?.vni === tunnel.vni && link.vxlan.local === tunnel.local && link.vxlan.port === VXLAN_PORT;
-    if (same) continue;
+      link?.vxlan?.vni === tunnel.vni &&
+      isV6(link.vxlan.local) === isV6(tunnel.local) &&
+      link.vxlan.port === VXLAN_PORT;
+    if (same) {
+      const changed = changes(link, tunnel);
+      if (changed.length > 0 && former?.tunnels.includes(tunnel))
+        pass.repaired.push(`${where}: ${tunnel.device} was changed`);
+      send(netlink, changed, pass, where);
+      continue;
+    }
     if (link !== undefined) send(netlink, [route.deleteLink(link)], pass, where);
     if (had(tunnel.device)) pass.repaired.push(`${where}: ${tunnel.device} was gone`);
     try {
@@ -70,7 +94,17 @@ export function establishLinks(options: LinkOptions, pass: Pass): route.Link[] {
   }
 
   for (const port of router.ports) {
-    if (byName.has(port.device)) continue;
+    const link = byName.get(port.device);
+    if (link !== undefined) {
+      const changed = changes(link, { mtu: port.mtu });
+      if (changed.length === 0) continue;
+      if (former?.ports.includes(port)) pass.repaired.push(`${where}: ${port.device} was changed`);
+      send(netlink, changed, pass, where);
+      // The other end, where the runtime has not taken it yet; else sandboxes.ts does it.
+      const peer = route.listLinks(hostNetlink).find((l) => l.name === port.peer);
+      if (peer !== undefined) send(hostNetlink, changes(peer, { mtu: port.mtu }), pass, 'host');
+      continue;
+    }
     if (port.joined) {
       pass.lost.push(port.endpoint);
       continue;
@@ -95,23 +129,31 @@ export function establishLinks(options: LinkOptions, pass: Pass): route.Link[] {
     if (old !== undefined) send(hostNetlink, [route.deleteLink(old)], pass, 'host');
     send(
       hostNetlink,
-      [route.addVeth({ name: exit.device, mtu: 1500 }, { name: UPLINK, mtu: 1500, namespace })],
+      [
+        route.addVeth(
+          { name: exit.device, mac: exit.hostMac, mtu: 1500 },
+          { name: UPLINK, mac: exit.routerMac, mtu: 1500, namespace },
+        ),
+      ],
       pass,
       'host',
     );
   }
 
   links = route.listLinks(netlink);
+  const uplink = links.find((l) => l.name === UPLINK);
+  if (exit !== undefined && uplink !== undefined && uplink.mac !== exit.routerMac) {
+    if (had(UPLINK)) pass.repaired.push(`${where}: ${UPLINK} had the MAC address ${uplink.mac}`);
+    send(netlink, [route.setLink(uplink.index, { mac: exit.routerMac })], pass, where);
+  }
   const down = links.filter((l) => !l.up && wanted.has(l.name));
   for (const link of down) if (had(link.name)) pass.repaired.push(`${where}: ${link.name} was down`);
-  const ports = down.filter((l) => l.name.startsWith('ct'));
-  if (ports.length > 0)
+  const compared = (read ? links : down).filter((l) => l.name !== LOOPBACK && wanted.has(l.name));
+  if (compared.length > 0)
     inNamespace(namespacePath(router.namespace), () => {
-      for (const { name } of ports) {
-        setSysctl(`net/ipv4/conf/${name}/proxy_arp`, '1');
-        // Otherwise the kernel keeps an answer back for up to 0.8 s (net/ipv4/arp.c, parp_redo).
-        setSysctl(`net/ipv4/neigh/${name}/proxy_delay`, '0');
-        setSysctl(`net/ipv6/neigh/${name}/proxy_delay`, '0');
+      for (const { name, up } of compared) {
+        const settings = { ...device(name), ...(name.startsWith('ct') ? portSettings(name) : {}) };
+        establishSettings(settings, where, up && had(name), pass);
       }
     });
   send(

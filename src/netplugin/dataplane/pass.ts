@@ -12,6 +12,8 @@ export interface Pass {
   readonly lost: string[];
   readonly failed: { endpoint?: string; message: string }[];
   readonly created: string[];
+  /** See ApplyReport. */
+  awaited: boolean;
 }
 
 export const message = (error: unknown): string => (error as Error).message;

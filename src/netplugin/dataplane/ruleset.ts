@@ -8,7 +8,9 @@
  *                        to a service; port 53 to the gateway, to the nameserver and to outside resolvers
  *              forward   never from tunnel to tunnel; established; judge_out and judge_in, the policy of the groups of
  *                        our endpoints; from outside only to published ports
- *   host       exits     masquerading, published ports
+ *              ARP       learns no address that is not the sender's own
+ *              counted   a container has only so many connections (limits.ts), and each sender its share of what is logged
+ *   host       exits     masquerading, published ports; a tenant's connections outside
  *              guard     whose tunnel frames are taken; what no container may reach, however it is attached
  *   container  names     Docker's resolver address leads to the router's nameserver
  *
@@ -21,6 +23,7 @@
  * The cost of a packet does not depend on how many elements there are: all lookups are in hash sets, but for those of
  * prefixes: `same`, one element a subnet, and `ranges`, one for each range that rules tell apart.
  */
+import { linkLocal } from '../../linux/address.ts';
 import { addressNumber, isV6 } from '../../model/address.ts';
 import {
   DENIED_LOG,
@@ -48,6 +51,7 @@ import type {
   Subnet,
 } from '../state.ts';
 import { DSCP_MAPS, dscpChains, dscpElement, dscpRules } from './dscp.ts';
+import { hostLimits, REFUSED, routerLimits, SMALLEST_TABLE } from './limits.ts';
 import { once } from './parts.ts';
 
 /** Set name to elements, each as nft writes it in a command. */
@@ -58,6 +62,8 @@ export interface Table {
   readonly name: string;
   /** Commands that make it, with empty sets, where it is not there. */
   readonly body: string;
+  /** A second one, of a family that sees other packets: both change in one transaction, and are read together. */
+  readonly beside?: { readonly name: string; readonly body: string; readonly sets: readonly string[] };
   /** By the part of the state that they follow from; no two parts have an element in common. */
   readonly parts: ReadonlyMap<object, Elements>;
 }
@@ -90,6 +96,9 @@ const portElements = once((port: Port) => {
   const { add, elements } = collect();
   for (const address of [...port.addresses, ...port.alsoFrom])
     add('sources', address, `"${port.device}" . ${address}`);
+  for (const address of [...port.addresses, ...port.alsoFrom])
+    if (!isV6(address)) add('senders', '', `"${port.device}" . ${address} . ${port.mac}`);
+  if (port.addresses.some(isV6)) add('link_locals', '', `"${port.device}" . ${linkLocal(port.mac)}`);
   add('network', '', `"${port.device}" : ${port.network}`);
   for (const gateway of port.gateways) add('outward', gateway, `"${port.device}"`);
   for (const address of port.addresses) {
@@ -112,12 +121,63 @@ const hostElements = once((host: RemoteHost) => {
   return elements;
 });
 
-const publicationElements = once((publications: readonly Passage[]) => {
+const publicationElements = once((publications: readonly Passage[]) =>
+  leadElements(
+    publications.map(({ protocol, transitPort, count, address, port }) => ({
+      set: 'published',
+      key: `${protocol} . `,
+      first: transitPort,
+      count: count ?? 1,
+      address,
+      port,
+    })),
+  ),
+);
+
+/** Ports in a row that lead to as many in a row of an address. */
+interface Lead {
+  /** Map of single ports; that of ranges is called the same with `_ranges`. */
+  readonly set: string;
+  /** What stands before the port. */
+  readonly key: string;
+  readonly first: number;
+  readonly count: number;
+  readonly address: string;
+  readonly port: number;
+}
+
+/**
+ * A range of as many ports is one element, where it leads to the same ports: such a translation names no port. What is
+ * shorter, or leads to other ones, is an element for each port. So there are few in the maps of ranges, into which the kernel
+ * inserts the slower the more they have (nft_set_pipapo): a thousand at most for each protocol and address of the host.
+ */
+const WIDE = 64;
+
+function leadElements(leads: readonly Lead[]): Elements {
   const { add, elements } = collect();
-  for (const p of publications)
-    add('published', p.address, `${p.protocol} . ${p.transitPort} : ${p.address} . ${p.port}`);
+  const wide = leads.filter((l) => l.count >= WIDE && l.first === l.port);
+  const narrow = leads.filter((l) => !wide.includes(l));
+  for (const { set, key, first, count, address, port } of narrow)
+    for (let i = 0; i < count; i++) add(set, address, `${key}${first + i} : ${address} . ${port + i}`);
+  // Ranges of two of the host's addresses may overlap at the router's end: there they are one.
+  for (const same of Map.groupBy(wide, (l) => `${l.set} ${l.key} ${l.address}`).values()) {
+    const { set, key, address } = same[0] as Lead;
+    let end = 0;
+    let start = 0;
+    const close = (): void => {
+      if (end > 0) add(`${set}_ranges`, address, `${key}${start}-${end} : ${address}`);
+    };
+    for (const { first, count } of same.toSorted((a, b) => a.first - b.first)) {
+      if (first > end) {
+        close();
+        start = first;
+      }
+      end = Math.max(end, first + count - 1);
+    }
+    close();
+  }
   return elements;
-});
+}
 
 const subnetElements = once((subnets: readonly Subnet[]) => {
   const { add, elements } = collect();
@@ -197,12 +257,30 @@ chain ${name} {
   meta mark set ip6 ${peer} map @members6
   jump decide
   meta mark & ${DENY} == 0 return
-  limit rate 50/second burst 50 packets log prefix "${name}" group ${DENIED_LOG} snaplen 96
+  jump quiet
+  log prefix "${name}" group ${DENIED_LOG} snaplen 96
   drop
 }`;
 
 /**
- * Rules, in each rule set that they are in, that are counted at a time: those that decided something in the last hour. The
+ * Drops what is too much to be logged. A sender has its own share, so that a flood of one hides nobody else's; its address is its own
+ * (guard), so it has one element. Senders outside are anybody, and share.
+ */
+const QUIET = `
+set told { type ipv4_addr; size 4096; flags dynamic,timeout; timeout 1m; }
+set told6 { type ipv6_addr; size 4096; flags dynamic,timeout; timeout 1m; }
+chain quiet {
+  iifname "uplink" limit rate over 50/second burst 50 packets drop
+  iifname "uplink" return
+  update @told { ip saddr limit rate over 10/second burst 50 packets } drop
+  update @told6 { ip6 saddr limit rate over 10/second burst 50 packets } drop
+  limit rate over 500/second burst 500 packets drop
+}
+`;
+
+/**
+ * Rules, in each rule set that they are in, that are counted at a time: those that decided something in the last hour. Who
+ * sends adds none: a rule has one element, however many packets it decides. The
  * kernel makes twice as many buckets at once, and reading the set walks them all: 0.1 ms, where 65535 took 1 ms.
  */
 const HITS = 8192;
@@ -236,6 +314,7 @@ chain decide {
   meta mark set ct mark map @by_any goto decided
   meta mark set 0
 }
+${QUIET}
 ${judge('judge_out', 'saddr', 'daddr', 'judged_out')}
 ${judge('judge_in', 'daddr', 'saddr', 'judged_in')}
 `;
@@ -271,7 +350,20 @@ chain serve {
 }
 `;
 
-export function routerTable(router: Router, exit: Exit | undefined): Table {
+/**
+ * What one container may ask the nameserver by UDP, whose one socket's queue is all containers' of the tenant. Each has a bucket
+ * of its own, by the device that it sends by, which it cannot choose: what one sends, on however many processors, fills no
+ * other's. A container that found no place in the set would not be limited; there are more places than devices.
+ */
+const ASKING = '4000/second burst 1000 packets';
+const MAX_ASKING = 4096;
+
+/** `connections`: how many a conntrack table takes. */
+export function routerTable(
+  router: Router,
+  exit: Exit | undefined,
+  connections: number = SMALLEST_TABLE,
+): Table {
   const parts = new Map<object, Elements>();
   for (const port of router.ports) parts.set(port, portElements(port));
   for (const host of router.hosts) parts.set(host, hostElements(host));
@@ -289,10 +381,12 @@ export function routerTable(router: Router, exit: Exit | undefined): Table {
       : [`iifname "ct*" ip daddr ${exit.transit} drop`, `iifname "ct*" ip6 daddr ${exit.transit6} drop`];
   return {
     name: `inet ${NFT_TABLE}`,
+    beside: ARP,
     parts,
-    body: `${POLICY}${SERVICES}
+    body: `${POLICY}${SERVICES}${routerLimits(connections)}
 set sources { type ifname . ipv4_addr; }
 set sources6 { type ifname . ipv6_addr; }
+set link_locals { type ifname . ipv6_addr; }
 set remotes { type ether_addr . ipv4_addr; }
 set remotes6 { type ether_addr . ipv6_addr; }
 map network { type ifname : mark; }
@@ -302,14 +396,24 @@ set same { type mark . ipv4_addr; flags interval; }
 set same6 { type mark . ipv6_addr; flags interval; }
 map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
 map published6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
+map published_ranges { type inet_proto . inet_service : ipv4_addr; flags interval; }
+map published_ranges6 { type inet_proto . inet_service : ipv6_addr; flags interval; }
+set asking { type ifname; size ${MAX_ASKING}; flags dynamic,timeout; timeout 1m; }
+set told_port { type ifname; size 8192; flags dynamic,timeout; timeout 1m; }
 counter spoofed { }
 counter foreign { }
+counter asked { }
 chain guard_port {
   iifname . ip saddr @sources accept
   iifname . ip6 saddr @sources6 accept
-  ip6 saddr fe80::/10 icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
+  iifname . ip6 saddr @link_locals icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
   ip6 saddr { ::, fe80::/10 } drop
-  counter name "spoofed" drop
+  counter name "spoofed"
+  meta mark set ${REFUSED.source}
+  update @refused { iifname . meta mark }
+  update @told_port { iifname limit rate over 1/second burst 5 packets } drop
+  log prefix "source" group ${DENIED_LOG} snaplen 96
+  drop
 }
 chain guard_tunnel {
   ether saddr . ip saddr @remotes accept
@@ -351,6 +455,8 @@ chain names {
   iifname "ct*" meta l4proto { tcp, udp } th dport 53 fib daddr oifname "uplink" dnat ip6 to ${NAMESERVER6}
   iifname "uplink" dnat ip to meta l4proto . th dport map @published
   iifname "uplink" dnat ip6 to meta l4proto . th dport map @published6
+  iifname "uplink" dnat ip to meta l4proto . th dport map @published_ranges
+  iifname "uplink" dnat ip6 to meta l4proto . th dport map @published_ranges6
 }
 chain forward {
   type filter hook forward priority 0; policy drop;
@@ -372,6 +478,7 @@ chain forward {
   iifname "vx*" goto begun_there
 }
 chain begun_here {
+  jump counted
   meta mark set 0
   meta mark set iifname map @network
   meta mark . ip daddr @same ct mark set ${SAME_NETWORK}
@@ -388,13 +495,18 @@ chain begun_there {
 chain input {
   type filter hook input priority 0; policy drop;
   iifname "lo" accept
+  iifname "ct*" udp dport 53 update @asking { iifname limit rate over ${ASKING} } counter name "asked" drop
   ct state established,related accept
   icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept
-  iifname "ct*" icmp type echo-request accept
-  iifname "ct*" icmpv6 type echo-request accept
-  iifname "ct*" meta l4proto { tcp, udp } th dport 53 accept
+  iifname "ct*" icmp type echo-request goto asked
+  iifname "ct*" icmpv6 type echo-request goto asked
+  iifname "ct*" meta l4proto { tcp, udp } th dport 53 goto asked
   iifname "ct*" meta l4proto tcp reject with tcp reset
   iifname "ct*" reject
+}
+chain asked {
+  jump counted
+  accept
 }
 chain out {
   type nat hook postrouting priority 100; policy accept;
@@ -404,6 +516,24 @@ chain out {
 `,
   };
 }
+
+/**
+ * The kernel learns whoever asks, also by a forged address, before it answers (net/ipv4/arp.c, arp_process). Asked for is
+ * the gateway, or anybody else, by one of a port's own addresses; by none where somebody looks whether an address is taken.
+ */
+const ARP = {
+  name: `arp ${NFT_TABLE}`,
+  sets: ['senders'],
+  body: `
+set senders { type ifname . ipv4_addr . ether_addr; }
+chain input {
+  type filter hook input priority 0; policy drop;
+  iifname . arp saddr ip . arp saddr ether @senders accept
+  iifname "ct*" arp saddr ip 0.0.0.0 accept
+  iifname "uplink" accept
+}
+`,
+};
 
 /** The router's address on the way to a published port. */
 export const routerEnd = (exit: Exit, { address }: Passage): string =>
@@ -436,19 +566,20 @@ export function hostTable(
   state: HostState,
   { bridges, operated, closed }: HostFacts,
   vnis: readonly number[],
+  connections: number = SMALLEST_TABLE,
 ): Table {
-  const published = new Set<string>();
-  const published6 = new Set<string>();
-  const publishedAt = new Set<string>();
-  const publishedAt6 = new Set<string>();
-  const add = (exit: Exit, p: Passage): void => {
-    const v6 = isV6(p.address);
-    const target = `${routerEnd(exit, p)} . ${p.transitPort}`;
-    if (p.hostAddress === '') (v6 ? published6 : published).add(`${p.protocol} . ${p.hostPort} : ${target}`);
-    else
-      (v6 ? publishedAt6 : publishedAt).add(`${p.hostAddress} . ${p.protocol} . ${p.hostPort} : ${target}`);
-  };
-  for (const exit of state.exits) for (const p of exit.publications) add(exit, p);
+  const published = leadElements(
+    state.exits.flatMap((exit) =>
+      exit.publications.map((p) => ({
+        set: p.hostAddress === '' ? 'published' : 'published_at',
+        key: p.hostAddress === '' ? `${p.protocol} . ` : `${p.hostAddress} . ${p.protocol} . `,
+        first: p.hostPort,
+        count: p.count ?? 1,
+        address: routerEnd(exit, p),
+        port: p.transitPort,
+      })),
+    ),
+  );
   const guarded = new Set<string>();
   const guarded6 = new Set<string>();
   for (const g of state.guarded)
@@ -459,7 +590,11 @@ export function hostTable(
   fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published_at
   fib daddr type local dnat ip to meta l4proto . th dport map @published
   fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport map @published_at6
-  fib daddr type local dnat ip6 to meta l4proto . th dport map @published6`;
+  fib daddr type local dnat ip6 to meta l4proto . th dport map @published6
+  fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published_at_ranges
+  fib daddr type local dnat ip to meta l4proto . th dport map @published_ranges
+  fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport map @published_at_ranges6
+  fib daddr type local dnat ip6 to meta l4proto . th dport map @published_ranges6`;
   return {
     name: `inet ${NFT_TABLE}`,
     // One part: a host has few exits, and its state changes seldom.
@@ -467,10 +602,7 @@ export function hostTable(
       [
         state,
         new Map([
-          ['published', [...published]],
-          ['published6', [...published6]],
-          ['published_at', [...publishedAt]],
-          ['published_at6', [...publishedAt6]],
+          ...published,
           ['guarded', [...guarded]],
           ['guarded6', [...guarded6]],
           ['members', state.members.filter((address) => !isV6(address))],
@@ -490,6 +622,10 @@ map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
 map published6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
 map published_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
 map published_at6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
+map published_ranges { type inet_proto . inet_service : ipv4_addr; flags interval; }
+map published_ranges6 { type inet_proto . inet_service : ipv6_addr; flags interval; }
+map published_at_ranges { type ipv4_addr . inet_proto . inet_service : ipv4_addr; flags interval; }
+map published_at_ranges6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr; flags interval; }
 set guarded { type ipv4_addr . inet_proto . inet_service; }
 set guarded6 { type ipv6_addr . inet_proto . inet_service; }
 set closed { type inet_proto . inet_service; }
@@ -575,7 +711,7 @@ chain refuse {
   udp dport ${VXLAN_PORT} ip daddr @members counter name "refused" drop
   udp dport ${VXLAN_PORT} ip6 daddr @members6 counter name "refused" drop
 }
-`,
+${hostLimits(connections)}`,
   };
 }
 
@@ -600,11 +736,11 @@ chain postrouting {
 
 /** Makes the whole table anew in one transaction: at no moment is there none. */
 export function createCommands(table: Table): string {
-  const parts = [
-    `add table ${table.name}`,
-    `delete table ${table.name}`,
-    `table ${table.name} {${table.body}}`,
-  ];
+  const parts = [table, ...(table.beside ? [table.beside] : [])].flatMap(({ name, body }) => [
+    `add table ${name}`,
+    `delete table ${name}`,
+    `table ${name} {${body}}`,
+  ]);
   const bySet = new Map<string, string[]>();
   for (const elements of table.parts.values())
     for (const [set, list] of elements) {
@@ -612,18 +748,19 @@ export function createCommands(table: Table): string {
       if (all === undefined) bySet.set(set, [...list]);
       else for (const element of list) all.push(element);
     }
-  for (const [set, list] of bySet) parts.push(...elementCommands('add', table.name, set, list));
+  for (const [set, list] of bySet) parts.push(...elementCommands('add', table, set, list));
   return parts.join('\n');
 }
 
 /** Elements in commands of bounded length. */
 export function elementCommands(
   verb: 'add' | 'delete',
-  table: string,
+  { name, beside }: Table,
   set: string,
   elements: Iterable<string>,
 ): string[] {
   const list = [...elements];
+  const table = beside?.sets.includes(set) ? beside.name : name;
   const commands: string[] = [];
   for (let at = 0; at < list.length; at += 500)
     commands.push(`${verb} element ${table} ${set} { ${list.slice(at, at + 500).join(', ')} }`);

@@ -1,18 +1,26 @@
-/** Containers' own namespaces: their names lead to us, before their first process runs where the namespace is there by then. */
+/**
+ * Containers' own namespaces: their names lead to us, before their first process runs where the namespace is there by then, their
+ * devices have the MTU that the underlay leaves them, and what they have of us is put right (inside.ts).
+ */
 import { NETLINK_NETFILTER, openNetlink } from '../../linux/netlink.ts';
 import { inNamespace, namespaceId, setSysctl } from '../../linux/netns.ts';
 import { openNft } from '../../linux/nftables.ts';
 import { readGeneration } from '../../linux/nftset.ts';
+import { type Link, listLinks, setLink } from '../../linux/route.ts';
 import type { Port } from '../state.ts';
+import { establishInside, type Found } from './inside.ts';
 import { message, type Pass } from './pass.ts';
 import { containerTable, createCommands } from './ruleset.ts';
 import { readTable } from './tables.ts';
 
+/** Milliseconds that a container's end is looked for often after its router has it. */
+const ARRIVAL = 10_000;
+
 export interface Sandboxes {
-  /** Fine for a container that ends meanwhile. */
-  establish(port: Port, pass: Pass): void;
-  /** What is known of the others is forgotten. */
-  retain(ports: readonly Port[]): void;
+  /** Fine for a container that ends meanwhile. `link`: the router's end of its veth; none where it is not there. */
+  establish(port: Port, link: Link | undefined, pass: Pass): void;
+  /** What is known of the others is forgotten. Answers whether ends of containers are about to arrive there. */
+  retain(ports: readonly Port[]): boolean;
 }
 
 /** A namespace whose names lead to us, with the generation of its rules, and the ports that it was seen to for: one a network. */
@@ -22,48 +30,84 @@ interface Led {
   readonly ports: ReadonlySet<Port>;
 }
 
+/** Of an endpoint: what was found of it in its container, or since when that is looked for. */
+interface Arrival {
+  readonly found?: Found;
+  readonly since: number;
+}
+
 export function openSandboxes(): Sandboxes {
   const led = new Map<string, Led>();
+  const arrivals = new Map<string, Arrival>();
 
-  function lead(sandbox: string, before: Led | undefined, pass: Pass): number {
-    return inNamespace(sandbox, () => {
-      const netlink = openNetlink(NETLINK_NETFILTER);
+  /** In the container's namespace. */
+  function lead(before: Led | undefined, pass: Pass): number {
+    const netlink = openNetlink(NETLINK_NETFILTER);
+    try {
+      if (before?.generation === readGeneration(netlink)) return before.generation;
+      setSysctl('net/ipv4/conf/all/route_localnet', '1');
+      const nft = openNft();
       try {
-        if (before?.generation === readGeneration(netlink)) return before.generation;
-        setSysctl('net/ipv4/conf/all/route_localnet', '1');
-        const nft = openNft();
-        try {
-          const table = containerTable();
-          if (before === undefined || readTable(nft, table.name) === undefined) {
-            nft.run(createCommands(table));
-            pass.writes++;
-          }
-        } finally {
-          nft.close();
+        const table = containerTable();
+        if (before === undefined || readTable(nft, table) === undefined) {
+          nft.run(createCommands(table));
+          pass.writes++;
         }
-        return readGeneration(netlink);
       } finally {
-        netlink.close();
+        nft.close();
       }
-    });
+      return readGeneration(netlink);
+    } finally {
+      netlink.close();
+    }
   }
 
+  /** In the container's namespace. At once when the port is new or another than before; what happens to it later, inside.ts puts right. */
+  function size({ mtu }: Port, end: Link, pass: Pass): void {
+    const netlink = openNetlink();
+    try {
+      // Each end has the other's number. While it is in the host's namespace still, there is none here that fits.
+      const link = listLinks(netlink).find((l) => l.index === end.peer && l.peer === end.index);
+      if (link === undefined || link.mtu === mtu) return;
+      netlink.request(setLink(link.index, { mtu }));
+      pass.writes++;
+    } finally {
+      netlink.close();
+    }
+  }
+
+  function look(port: Port, link: Link | undefined, pass: Pass): void {
+    if (link === undefined || port.inside === undefined) return;
+    const known = arrivals.get(port.endpoint);
+    const found = establishInside(port, link, known?.found, pass);
+    arrivals.set(port.endpoint, { since: known?.since ?? performance.now(), ...(found && { found }) });
+  }
+
+  const isAwaited = ({ found, since }: Arrival): boolean =>
+    found === undefined && performance.now() - since < ARRIVAL;
+
   return {
-    establish(port, pass) {
+    establish(port, link, pass) {
       const { sandbox } = port;
       if (sandbox === undefined) return;
       const known = led.get(sandbox);
-      if (known?.ports.has(port) && !pass.verify) return;
+      const arrival = arrivals.get(port.endpoint);
+      const settled = arrival === undefined ? port.inside === undefined : !isAwaited(arrival);
+      if (known?.ports.has(port) && settled && !pass.verify) return;
       const id = namespaceId(sandbox);
       if (id === undefined) return;
       try {
         const before = known?.id === id ? known : undefined;
-        const generation = lead(sandbox, before, pass);
+        const generation = inNamespace(sandbox, () => {
+          if (link !== undefined && before?.ports.has(port) !== true) size(port, link, pass);
+          look(port, link, pass);
+          return lead(before, pass);
+        });
         led.set(sandbox, { id, generation, ports: new Set([...(before?.ports ?? []), port]) });
       } catch (error) {
         // The container may end at any moment; a lasting fault shows on the next pass too.
         if (namespaceId(sandbox) === id)
-          pass.failed.push({ endpoint: port.endpoint, message: `names in the container: ${message(error)}` });
+          pass.failed.push({ endpoint: port.endpoint, message: `in the container: ${message(error)}` });
       }
     },
     retain(ports) {
@@ -73,6 +117,9 @@ export function openSandboxes(): Sandboxes {
         if (left.length === 0) led.delete(sandbox);
         else if (left.length < known.ports.size) led.set(sandbox, { ...known, ports: new Set(left) });
       }
+      const endpoints = new Set(ports.map((port) => port.endpoint));
+      for (const endpoint of arrivals.keys()) if (!endpoints.has(endpoint)) arrivals.delete(endpoint);
+      return [...arrivals.values()].some(isAwaited);
     },
   };
 }

@@ -118,8 +118,8 @@ describe('a change', () => {
     sh('head -c 42000 /dev/zero | ip netns exec box1 socat -b 1400 -u - UDP-SENDTO:10.0.2.2:9');
     expect(router(`tc -s qdisc show dev ${IFB}`)).toMatch(/backlog [1-9]\d*b/);
     established(limit({ bitsPerSecond: 2e6 }));
-    const deadline = Date.now() + 30_000;
-    while (received() - start < 30 && Date.now() < deadline) sh('sleep 0.05');
+    const deadline = performance.now() + 30_000;
+    while (received() - start < 30 && performance.now() < deadline) sh('sleep 0.05');
     expect(received() - start).toBeGreaterThanOrEqual(30);
     expect(router(`tc -s qdisc show dev ${IFB}`)).toContain('dropped 0');
   });
@@ -207,9 +207,9 @@ function stream(from: string, to: string): { stop(): void; passed(bytes: number)
   return {
     stop: () => sh(`kill ${pid.join(' ')} || true`),
     passed(bytes) {
-      const [start, deadline] = [received(), Date.now() + 30_000];
+      const [start, deadline] = [received(), performance.now() + 30_000];
       while (received() - start < bytes) {
-        if (Date.now() > deadline) throw new Error(`${received() - start} of ${bytes} bytes passed`);
+        if (performance.now() > deadline) throw new Error(`${received() - start} of ${bytes} bytes passed`);
         sh('sleep 0.05');
       }
     },

@@ -29,11 +29,11 @@ export function establishTable(open: OpenTable, table: Table, where: string, pas
     open.made = (open.made ?? 0) + 1;
     pass.writes++;
     const generation = readGeneration(open.netlink);
-    open.established = { table, rules: readTable(open.nft, table.name)?.rules ?? '', generation };
+    open.established = { table, rules: readTable(open.nft, table)?.rules ?? '', generation };
     return;
   }
   const { gone, added } = difference(before.table.parts, table.parts);
-  const commands = changeCommands(table.name, gone, added);
+  const commands = changeCommands(table, gone, added);
   if (commands.length > 0) runCommands(open, commands.join('\n'));
   pass.writes += count(gone) + count(added);
   open.established = { ...before, table };
@@ -76,7 +76,7 @@ function difference(
 }
 
 /** A map's element is deleted by its key. */
-function changeCommands(table: string, gone: Sets, added: Sets): string[] {
+function changeCommands(table: Table, gone: Sets, added: Sets): string[] {
   const commands: string[] = [];
   for (const [set, elements] of gone)
     commands.push(
@@ -97,7 +97,7 @@ function repair(open: OpenTable, where: string, pass: Pass): void {
   if (before === undefined) return;
   const generation = readGeneration(open.netlink);
   if (generation === before.generation) return;
-  const actual = readTable(open.nft, before.table.name);
+  const actual = readTable(open.nft, before.table);
   if (actual === undefined || actual.rules !== before.rules) {
     pass.repaired.push(`${where}: rules of table ${before.table.name} differed`);
     delete open.established; // made anew
@@ -124,22 +124,31 @@ function repair(open: OpenTable, where: string, pass: Pass): void {
   for (const [set, elements] of added)
     for (const element of elements)
       pass.repaired.push(`${where}: restored element ${normalElement(element)} of set ${set}`);
-  const commands = changeCommands(before.table.name, gone, added);
+  const commands = changeCommands(before.table, gone, added);
   if (commands.length > 0) runCommands(open, commands.join('\n'));
   pass.writes += count(gone) + count(added);
 }
 
 /** Sets whose elements packets make. */
-const OWN_BY_KERNEL: ReadonlySet<string> = new Set(['hits']);
+const OWN_BY_KERNEL: ReadonlySet<string> = new Set([
+  'asking',
+  'hits',
+  'begun',
+  'outside',
+  'refused',
+  'told',
+  'told6',
+  'told_port',
+]);
 
 /** A table as the kernel has it, its rules without handles and counters; undefined where there is none. */
 export function readTable(
   nft: Nft,
-  name: string,
+  { name, beside }: Table,
 ): { rules: string; elements: Map<string, Set<string>> } | undefined {
   let listing: Record<string, unknown>[];
   try {
-    listing = nft.list(`list table ${name}`);
+    listing = [name, ...(beside ? [beside.name] : [])].flatMap((table) => nft.list(`list table ${table}`));
   } catch {
     return undefined;
   }

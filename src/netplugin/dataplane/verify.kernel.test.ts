@@ -152,6 +152,18 @@ describe('verify puts right and reports', () => {
       `nft 'delete element inet contiv published { tcp . 8080 }'`,
     ],
     [
+      'a deleted neighbour of the way out',
+      /restored neighbour 100\.127\.0\.0 lladdr \S+ dev uplink/,
+      'ip neigh del 100.127.0.0 dev uplink',
+    ],
+    [
+      'a deleted sender of ARP',
+      /restored element .* \. 20\.1\.1\.2 \. 02:02:14:01:01:02 of set senders/,
+      `nft 'delete element arp contiv senders { "${device}" . 20.1.1.2 . ${mac} }'`,
+    ],
+    ['a deleted rule for ARP', /rules of table inet contiv differed/, 'nft flush chain arp contiv input'],
+    ['a deleted table for ARP', /rules of table inet contiv differed/, 'nft delete table arp contiv'],
+    [
       'an added publication',
       /removed element 6 \. 81 : 20\.1\.1\.2 \. 80 of set published/,
       `nft 'add element inet contiv published { tcp . 81 : 20.1.1.2 . 80 }'`,
@@ -212,6 +224,11 @@ describe('verify puts right and reports', () => {
       `ip addr del 100.127.0.0/31 dev ${cx}`,
     ],
     ['a way out that is down', /host: .* was down/, `ip link set ${cx} down`],
+    [
+      'a deleted neighbour',
+      /host: restored neighbour 100\.127\.0\.1 lladdr/,
+      `ip neigh del 100.127.0.1 dev ${cx}`,
+    ],
     ['an added way out', /host: cx01234567 was not ours/, 'ip link add cx01234567 type veth peer name pp0'],
   ])("in the host's namespace: %s", (_, what, command) => repairs(what, () => void sh(command)));
 
@@ -235,6 +252,21 @@ describe('verify puts right and reports', () => {
     expect(links()).toBe(had);
     expect(kernel()).toBe(before);
   });
+});
+
+it('verify gives both ends of the way out their MAC addresses, which their neighbours have, again', () => {
+  const cx = exitDevice('default');
+  const macs = () =>
+    [inRouter('ip -o link show uplink'), sh(`ip -o link show ${cx}`)].map(
+      (text) => /ether (\S+)/.exec(text)?.[1],
+    );
+  const had = macs();
+  inRouter('ip link set uplink address 02:00:00:00:00:77');
+  sh(`ip link set ${cx} address 02:00:00:00:00:78`);
+  const report = applied(applier, given, true);
+  expect(report.repaired.join('\n')).toMatch(/uplink had the MAC address 02:00:00:00:00:77/);
+  expect(report.repaired.join('\n')).toMatch(/host: .* had the MAC address 02:00:00:00:00:78/);
+  expect(macs()).toEqual(had);
 });
 
 it('verify reads all entries where others changed any, and else now and then', () => {

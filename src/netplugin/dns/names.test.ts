@@ -101,6 +101,15 @@ describe('a name', () => {
     );
   });
 
+  it('has the addresses of both families where any record is asked for, and an address its name', () => {
+    const dual = endpoint('20.1.1.2', { containerName: 'web', ipAddress: ['20.1.1.2', 'fd00::2'] });
+    expect(all(ask({ endpoints: [dual] }, 'web', 'ANY'))).toEqual(['20.1.1.2', 'fd00::2']);
+    expect(ask({ endpoints: [dual] }, '2.1.1.20.in-addr.arpa', 'ANY')).toEqual({
+      kind: 'pointer',
+      name: 'web.net1',
+    });
+  });
+
   it('means an alias before a group', () => {
     expect(ask({ groups: ['web.net1'], endpoints: [group, alias] }, 'web')).toEqual(found('20.1.1.3'));
   });

@@ -38,7 +38,7 @@ interface Members {
 }
 
 /** Kinds that names follow from. */
-const NAMED: ReadonlySet<string> = new Set([
+export const NAMED: ReadonlySet<string> = new Set([
   'tenant',
   'network',
   'endpointGroup',
@@ -190,8 +190,10 @@ const anyTurn = (): number => Math.floor(Math.random() * 2 ** 16);
 /** In turn, so that each member comes first equally often. */
 function addresses(members: Members, type: string): NameAnswer {
   const v6 = type === 'AAAA';
-  if (type !== 'A' && !v6) return { kind: 'empty' };
-  const found = ready(members.endpoints).flatMap((e) => e.ipAddress.filter((a) => a.includes(':') === v6));
+  if (type !== 'A' && !v6 && type !== 'ANY') return { kind: 'empty' };
+  const found = ready(members.endpoints).flatMap((e) =>
+    e.ipAddress.filter((a) => type === 'ANY' || a.includes(':') === v6),
+  );
   if (found.length === 0) return { kind: 'empty' };
   const turn = v6 ? (members.turn6 ?? members.turn) : members.turn;
   if (v6) members.turn6 = turn + 1;
@@ -208,7 +210,7 @@ function pointer(table: TenantTable, name: string, type: string): NameAnswer {
   const container = owner?.containerName && `${owner.containerName}.${owner.networkName}`;
   const found = container ?? table.pointers.get(address);
   if (found === undefined) return { kind: 'unknown' };
-  return type === 'PTR' ? { kind: 'pointer', name: found } : { kind: 'empty' };
+  return type === 'PTR' || type === 'ANY' ? { kind: 'pointer', name: found } : { kind: 'empty' };
 }
 
 /** `20.1.1.3` for `3.1.1.20.in-addr.arpa` (RFC 1035 3.5, RFC 3596 2.5). */

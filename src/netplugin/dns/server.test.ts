@@ -4,189 +4,37 @@ import net from 'node:net';
 import packet from 'dns-packet';
 import { pino } from 'pino';
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import {
+  addresses,
+  all,
+  askTcp,
+  askUdp,
+  client,
+  closedPort,
+  edns,
+  endAll,
+  ends,
+  NAMES,
+  query,
+  rcode,
+  serve,
+  sockets,
+  truncated,
+  upstream,
+} from '../../../test/nameserver.ts';
 import { bindPort, closeSocket } from '../../linux/netns.ts';
 import { NAMESERVER } from '../constants.ts';
-import type { OriginalDestination } from '../dataplane/index.ts';
-import type { NameAnswer, Question } from './names.ts';
+import { fromHere } from './forward.ts';
+import { framed, readQuery } from './message.ts';
+import type { NameAnswer } from './names.ts';
 import { startNameserver } from './server.ts';
-import type { Upstream } from './upstreams.ts';
 
 const NXDOMAIN = 3;
 const FORMERR = 1;
 const SERVFAIL = 2;
 const HEADER = 12;
 
-const ends: (() => Promise<unknown> | unknown)[] = [];
-afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
-});
-
-/** A port that is free for UDP and TCP, and stays ours until the sockets are taken. */
-function sockets(): { port: number; udp4: number; udp6: number; tcp4: number; tcp6: number } {
-  for (let port = 20_000 + Math.floor(Math.random() * 10_000); ; port++) {
-    const fds: number[] = [];
-    try {
-      for (const [protocol, address] of [
-        ['udp', '127.0.0.1'],
-        ['udp', '::1'],
-        ['tcp', '127.0.0.1'],
-        ['tcp', '::1'],
-      ] as const)
-        fds.push(bindPort(protocol, address, port, { shared: protocol === 'tcp', nonblocking: true }));
-      const [udp4 = 0, udp6 = 0, tcp4 = 0, tcp6 = 0] = fds;
-      return { port, udp4, udp6, tcp4, tcp6 };
-    } catch (error) {
-      for (const fd of fds) closeSocket(fd);
-      if ((error as { code?: string }).code !== 'EADDRINUSE') throw error;
-    }
-  }
-}
-
-/** Names of the tests: what a name's first label says. */
-const NAMES: Readonly<Record<string, NameAnswer>> = {
-  web: { kind: 'addresses', addresses: ['10.1.1.1', '10.1.1.2'] },
-  big: { kind: 'addresses', addresses: Array.from({ length: 60 }, (_, i) => `10.1.2.${i}`) },
-  huge: { kind: 'addresses', addresses: Array.from({ length: 200 }, (_, i) => `10.1.3.${i}`) },
-  nothing: { kind: 'empty' },
-  nobody: { kind: 'unknown' },
-};
-
-interface Serving {
-  readonly upstreams?: readonly Upstream[];
-  readonly original?: OriginalDestination;
-  readonly answer?: (client: string, question: Question) => NameAnswer;
-}
-
-function serve({ upstreams = [], original, answer }: Serving = {}): number {
-  const { port, ...fds } = sockets();
-  const server = startNameserver({
-    sockets: fds,
-    answer: answer ?? ((_, { name }) => NAMES[name] ?? { kind: 'forward' }),
-    originalDestination: async () => original,
-    upstreams: () => upstreams,
-    log: pino({ level: 'silent' }),
-  });
-  ends.push(() => server.close());
-  return port;
-}
-
-const query = (name: string, more: Partial<packet.Packet> = {}): Buffer =>
-  packet.encode({
-    type: 'query',
-    id: 4711,
-    flags: packet.RECURSION_DESIRED,
-    questions: [{ type: 'A', name }],
-    ...more,
-  });
-
-const edns = (udpPayloadSize: number): Partial<packet.Packet> => ({
-  additionals: [
-    {
-      type: 'OPT',
-      name: '.',
-      udpPayloadSize,
-      extendedRcode: 0,
-      ednsVersion: 0,
-      flags: 0,
-      flag_do: false,
-      options: [],
-    },
-  ],
-});
-
-async function client(port: number, host: '127.0.0.1' | '::1' = '127.0.0.1'): Promise<dgram.Socket> {
-  const socket = dgram.createSocket(host === '::1' ? 'udp6' : 'udp4');
-  ends.push(() => new Promise<void>((done) => socket.close(done)));
-  socket.connect(port, host);
-  await once(socket, 'connect');
-  return socket;
-}
-
-async function askUdp(port: number, bytes: Buffer, host?: '127.0.0.1' | '::1'): Promise<Buffer> {
-  const socket = await client(port, host);
-  const answer = once(socket, 'message');
-  socket.send(bytes);
-  return (await answer)[0] as Buffer;
-}
-
-const framed = (bytes: Buffer): Buffer =>
-  Buffer.concat([Buffer.of(bytes.length >> 8, bytes.length & 255), bytes]);
-
-/** All answers until `count` have come; the bytes are sent in the given pieces. */
-async function askTcp(port: number, pieces: readonly Buffer[], count: number): Promise<Buffer[]> {
-  const socket = net.connect(port, '127.0.0.1');
-  ends.push(() => socket.destroy());
-  await once(socket, 'connect');
-  socket.setNoDelay(true);
-  const answers: Buffer[] = [];
-  let rest = Buffer.alloc(0);
-  return new Promise((done, fail) => {
-    socket.on('error', fail);
-    socket.on('data', (chunk) => {
-      rest = Buffer.concat([rest, chunk]);
-      while (rest.length >= 2 && rest.length >= 2 + rest.readUInt16BE(0)) {
-        answers.push(rest.subarray(2, 2 + rest.readUInt16BE(0)));
-        rest = rest.subarray(2 + rest.readUInt16BE(0));
-      }
-      if (answers.length >= count) done(answers);
-    });
-    (async () => {
-      for (const piece of pieces) {
-        socket.write(piece);
-        await new Promise((next) => setTimeout(next, 5));
-      }
-    })();
-  });
-}
-
-const rcode = (bytes: Buffer): number => (bytes[3] ?? 0) & 15;
-const truncated = (bytes: Buffer): boolean => ((bytes[2] ?? 0) & 2) !== 0;
-const addresses = (bytes: Buffer): string[] =>
-  (packet.decode(bytes).answers ?? []).map((a) => (a as { data: string }).data);
-
-/** An upstream resolver that answers with its own address, or as `respond` says; several by UDP only. */
-async function upstream(
-  data: string,
-  respond: (query: Buffer) => Buffer | readonly Buffer[] | undefined = (bytes) => {
-    const { id = 0, questions = [] } = packet.decode(bytes);
-    return packet.encode({
-      type: 'response',
-      id,
-      questions,
-      answers: [{ type: 'A', name: questions[0]?.name ?? '', ttl: 60, data }],
-    });
-  },
-): Promise<Upstream & { asked: Buffer[] }> {
-  const { port, udp4, udp6, tcp4, tcp6 } = sockets();
-  for (const fd of [udp6, tcp6]) closeSocket(fd);
-  const asked: Buffer[] = [];
-  const udp = dgram.createSocket('udp4').bind({ fd: udp4 });
-  udp.on('message', (bytes, from) => {
-    asked.push(Buffer.from(bytes));
-    for (const answer of [respond(bytes) ?? []].flat()) udp.send(answer, from.port, from.address);
-  });
-  const tcp = net
-    .createServer((socket) => {
-      socket.on('error', () => socket.destroy());
-      socket.on('data', (chunk) => {
-        for (const answer of [respond(chunk.subarray(2)) ?? []].flat()) socket.end(framed(answer));
-      });
-    })
-    .listen({ fd: tcp4 });
-  await once(tcp, 'listening');
-  ends.push(() => {
-    udp.close();
-    tcp.close();
-  });
-  return { address: '127.0.0.1', port, asked };
-}
-
-/** Nobody listens there: refused at once. */
-function closedPort(): Upstream {
-  const { port, ...fds } = sockets();
-  for (const fd of Object.values(fds)) closeSocket(fd);
-  return { address: '127.0.0.1', port };
-}
+afterEach(endAll);
 
 describe('a query by UDP', () => {
   it.each(['127.0.0.1', '::1'] as const)('from %s gets the addresses, for a second at most', async (host) => {
@@ -247,24 +95,35 @@ describe('a query by UDP', () => {
 });
 
 describe('an answer that is too large for UDP', () => {
-  it('is empty and truncated, and whole by TCP', async () => {
+  it('is 30 of the addresses in 512 bytes, a whole answer to who knows no more, and all of them by TCP', async () => {
     const port = serve();
-    const short = await askUdp(port, query('big'));
-    expect(truncated(short)).toBe(true);
-    expect(short.length).toBeLessThanOrEqual(512);
-    expect(addresses(short)).toEqual([]);
+    for (const more of [{}, edns(512)]) {
+      const short = await askUdp(port, query('big', more));
+      expect(truncated(short)).toBe(false);
+      expect(short.length).toBeLessThanOrEqual(512);
+      expect(addresses(short).length).toBeGreaterThanOrEqual(29);
+      expect(addresses(short)).toEqual(all('big').slice(0, addresses(short).length));
+    }
     const [whole = Buffer.alloc(0)] = await askTcp(port, [framed(query('big'))], 1);
     expect(truncated(whole)).toBe(false);
-    expect(addresses(whole)).toHaveLength(60);
+    expect(addresses(whole)).toEqual(all('big'));
   });
 
-  it('is whole where the client takes that much by EDNS0, up to 1232 bytes', async () => {
+  it('is whole where the client takes that much by EDNS0, up to 1232 bytes, else what fits and truncated', async () => {
     const port = serve();
     const big = await askUdp(port, query('big', edns(4096)));
     expect(truncated(big)).toBe(false);
-    expect(addresses(big)).toHaveLength(60);
-    expect(truncated(await askUdp(port, query('huge', edns(4096))))).toBe(true);
-    expect(truncated(await askUdp(port, query('big', edns(600))))).toBe(true);
+    expect(addresses(big)).toEqual(all('big'));
+    for (const [name, size, least] of [
+      ['huge', 4096, 70],
+      ['big', 600, 30],
+    ] as const) {
+      const part = await askUdp(port, query(name, edns(size)));
+      expect(truncated(part)).toBe(true);
+      expect(part.length).toBeLessThanOrEqual(Math.min(size, 1232));
+      expect(addresses(part).length).toBeGreaterThanOrEqual(least);
+      expect(addresses(part)).toEqual(all(name).slice(0, addresses(part).length));
+    }
   });
 
   it('tells what we take by EDNS0 to those who speak it, and to no others', async () => {
@@ -323,7 +182,7 @@ describe('a client that sends by TCP and never reads', () => {
     );
     expect(answered).toBeLessThan(20_000);
     // Others are answered meanwhile.
-    expect(addresses(await askUdp(port, query('huge', edns(4096))))).toEqual([]);
+    expect(addresses(await askUdp(port, query('huge')))).toEqual(all('huge').slice(0, 30));
   });
 });
 
@@ -353,18 +212,18 @@ describe('an odd query', () => {
   });
 
   it('with thousands of names that are pointers to pointers costs what any other does', async () => {
-    const decoded = vi.spyOn(packet, 'decode');
-    ends.push(() => decoded.mockRestore());
     const names = Buffer.alloc(2 * 8000);
     const start = query('web').length;
     for (let at = 2; at < names.length; at += 2) names.writeUInt16BE(0xc000 + start + at - 2, at);
     const record = Buffer.of(0xff, 0xff, 0xfd, 0xe8, 0, 1, 0, 0, 0, 0, 0, 0);
     const bytes = Buffer.concat([query('web'), names, ...Array<Buffer>(3000).fill(record)]);
     bytes.writeUInt16BE(3001, 6);
+    const read = vi.spyOn(bytes, 'readUInt16BE');
+    expect(readQuery(bytes)).toMatchObject({ name: 'web', type: 'A' });
+    expect(read.mock.calls.length).toBeLessThan(30);
+    read.mockRestore();
     const [answer = Buffer.alloc(0)] = await askTcp(serve(), [framed(bytes)], 1);
     expect(addresses(answer)).toHaveLength(2);
-    const longest = Math.max(...decoded.mock.calls.map(([seen]) => seen.length));
-    expect(longest).toBeLessThan(512);
   });
 });
 
@@ -628,7 +487,9 @@ it('close ends what is connected, and gives the port back', async () => {
     sockets: fds,
     answer: () => ({ kind: 'unknown' }),
     originalDestination: async () => undefined,
-    upstreams: () => [],
+    upstreams: () => ({ servers: [], timeout: 5000, attempts: 2 }),
+    outside: fromHere,
+    mayAsk: () => true,
     log: pino({ level: 'silent' }),
   });
   await askUdp(port, query('web'));

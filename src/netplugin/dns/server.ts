@@ -1,39 +1,57 @@
 /**
- * A nameserver on sockets in one router's namespace, in this process's main thread.
+ * A nameserver on sockets in one router's namespace.
  *
- *   query --answer()--> ours: addresses, name, empty, NXDOMAIN
- *                   \-> forward: to where the query was going, else to the host's resolvers, from the host's namespace
+ *   query --decide()--> answer of ours: addresses, name, empty, NXDOMAIN
+ *                   \-> ask: the server that the container has named, by a socket of the router's; else the host's resolvers
+ *                       from the host's namespace; only those that the container may ask
+ *
+ * To a server that a container has named, everything goes that is not a stub's question for a name of ours, as it is. What is asked
+ * of ourselves and is no name is NXDOMAIN here.
  */
 import dgram from 'node:dgram';
 import net from 'node:net';
-import { pipeline } from 'node:stream/promises';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import packet from 'dns-packet';
 import type { Logger } from 'pino';
 import { addressNumber } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
-import type { NameserverSockets, OriginalDestination } from '../dataplane/index.ts';
-import { endOfQuestion, forward, HEADER } from './forward.ts';
+import type { NameserverSockets, OriginalDestination } from '../nameservers/router.ts';
+import { type Asking, ask, type Dial, fromHere, openStream, type Resolver, type Stream } from './forward.ts';
+import {
+  addressRecord,
+  encodeAnswer,
+  encodeFailure,
+  FORMERR,
+  framed,
+  isQuery,
+  messages,
+  NOERROR,
+  NOTIMP,
+  NXDOMAIN,
+  pointerRecord,
+  type Query,
+  REFUSED,
+  readQuery,
+  SERVFAIL,
+} from './message.ts';
 import type { NameAnswer, Question } from './names.ts';
-import type { Upstream } from './upstreams.ts';
+import { openPlaces } from './places.ts';
+import type { MayAsk } from './reach.ts';
+import type { Resolvers } from './upstreams.ts';
 
 /** Seconds: local changes show within one. */
 const TTL = 1;
-/** Without EDNS0 (RFC 1035 4.2.1). */
-const PLAIN_UDP = 512;
-/** What we offer and use at most with EDNS0: no fragments (dnsflagday.net/2020). */
-const EDNS_UDP = 1232;
+/** Milliseconds. */
 const IDLE = 10_000;
-const MAX_CONNECTIONS = 256;
-const MAX_FORWARDS = 1000;
-/** Beside the question: EDNS0, a signature, IXFR's SOA. */
-const MAX_RECORDS = 4;
-/** Where a header has its numbers. */
-const QUESTIONS = 4;
-const RECORDS = [6, 8, 10];
-const NXDOMAIN = 3;
-const FORMERR = 1;
-const SERVFAIL = 2;
+const TELL = 60_000;
+/** A container's, and a tenant's on this host. What waits for a resolver takes a socket or a few, for some seconds. */
+const CONNECTIONS = { each: 64, all: 256 };
+const WAITING = { each: 128, all: 1024 };
+/** Queries of one connection that wait at a time. */
+const MAX_PIPELINED = 16;
+/** What programs ask to find somebody. */
+const STUB_TYPES: ReadonlySet<string> = new Set(['A', 'AAAA', 'PTR', 'ANY']);
+const TRANSFERS: ReadonlySet<string> = new Set(['AXFR', 'IXFR']);
+const QUERY = 0;
 
 export interface NameserverOptions {
   readonly sockets: NameserverSockets;
@@ -42,7 +60,11 @@ export interface NameserverOptions {
     protocol: 'tcp' | 'udp',
     client: { address: string; port: number },
   ): Promise<OriginalDestination | undefined>;
-  upstreams(): readonly Upstream[];
+  /** The host's. */
+  upstreams(): Resolvers;
+  /** How a server is reached that a container has named: as the container itself would reach it. */
+  readonly outside: Dial;
+  readonly mayAsk: MayAsk;
   readonly log: Logger;
 }
 
@@ -56,123 +78,128 @@ interface Client {
   readonly port: number;
 }
 
-type Query = packet.DecodedPacket & {
-  readonly question: Question;
-  /** As it came: its bytes need not be text. */
-  readonly asked: Buffer;
-};
+/** What is to be done with a message. */
+type Decision =
+  | { readonly kind: 'answer'; readonly answer: Buffer }
+  | {
+      readonly kind: 'ask';
+      readonly query: Query | undefined;
+      readonly resolvers: readonly Resolver[];
+      /** The container has named the one. */
+      readonly named: boolean;
+    };
 
 export function startNameserver(options: NameserverOptions): Nameserver {
   const { sockets, log } = options;
-  let forwards = 0;
-
-  function reply(
-    query: Query,
-    rcode: number,
-    answers: packet.Answer[],
-    authorities: packet.Answer[] = [],
-  ): Buffer {
-    const edns = query.additionals?.some((a) => a.type === 'OPT') === true;
-    const encoded = packet.encode({
-      type: 'response',
-      id: query.id ?? 0,
-      flags:
-        packet.AUTHORITATIVE_ANSWER |
-        packet.RECURSION_AVAILABLE |
-        ((query.flags ?? 0) & packet.RECURSION_DESIRED) |
-        rcode,
-      questions: [],
-      answers,
-      authorities,
-      additionals: edns
-        ? [
-            {
-              type: 'OPT',
-              name: '.',
-              udpPayloadSize: EDNS_UDP,
-              extendedRcode: 0,
-              ednsVersion: 0,
-              flags: 0,
-              flag_do: false,
-              options: [],
-            },
-          ]
-        : [],
-    });
-    encoded.writeUInt16BE(1, QUESTIONS);
-    return Buffer.concat([encoded.subarray(0, HEADER), query.asked, encoded.subarray(HEADER)]);
-  }
-
-  /** Caches of "no such name" follow the SOA's minimum (RFC 2308): nothing is to be cached. */
-  const soa: packet.Answer = {
-    type: 'SOA',
-    name: '.',
-    ttl: 0,
-    data: {
-      mname: 'ns.contiv',
-      rname: 'hostmaster.contiv',
-      serial: 1,
-      refresh: 0,
-      retry: 0,
-      expire: 0,
-      minimum: 0,
-    },
+  const asking = new Set<Asking>();
+  const told = new Map<string, number>();
+  /** In the log once in a while: a line for each would be one more thing to fill. */
+  const crowded = (what: string) => (client: string) => {
+    const now = performance.now();
+    if (now - (told.get(client) ?? Number.NEGATIVE_INFINITY) < TELL) return;
+    if (told.size >= WAITING.all) told.clear();
+    told.set(client, now);
+    log.warn({ client }, what);
   };
+  const waiting = openPlaces(
+    WAITING,
+    crowded(`more than ${WAITING.each} of a container's queries wait for resolvers: the oldest fail`),
+  );
+  const connections = openPlaces(
+    CONNECTIONS,
+    crowded(`a container has more than ${CONNECTIONS.each} connections to its nameserver: the oldest end`),
+  );
 
   /** undefined: not worth an answer. */
-  async function respond(bytes: Buffer, client: Client): Promise<Buffer | undefined> {
-    if (bytes.length < HEADER || ((bytes[2] as number) & 0x80) !== 0) return undefined; // answering a response could go on for ever
-    let query: Query;
-    try {
-      query = decodeQuery(bytes);
-    } catch {
-      const header = Buffer.alloc(HEADER);
-      bytes.copy(header, 0, 0, 2);
-      header[2] = 0x80;
-      header[3] = FORMERR;
-      return header;
-    }
-    const { name, type } = query.question;
-    const found = options.answer(client.address, { name, type });
-    switch (found.kind) {
-      case 'addresses': {
-        const family = type === 'AAAA' ? 'AAAA' : 'A';
-        return reply(
-          query,
-          0,
-          found.addresses.map((data) => ({ type: family, name, ttl: TTL, data })),
-        );
-      }
-      case 'pointer':
-        return reply(query, 0, [{ type: 'PTR', name, ttl: TTL, data: found.name }]);
-      case 'empty':
-        return reply(query, 0, [], [soa]);
-      case 'unknown':
-        return reply(query, NXDOMAIN, [], [soa]);
-      case 'forward':
-        return (await relay(bytes, client)) ?? reply(query, SERVFAIL, []);
-    }
+  async function decide(bytes: Buffer, client: Client): Promise<Decision | undefined> {
+    if (!isQuery(bytes)) return undefined;
+    const query = readQuery(bytes);
+    const plain = query?.opcode === QUERY && query.internet;
+    const found = plain ? options.answer(client.address, query) : undefined;
+    const ours = found !== undefined && found.kind !== 'forward' && found.kind !== 'unknown';
+    const stubs = plain && STUB_TYPES.has(query.type);
+    if (ours && stubs && query.recursionDesired) return say(query, found, client);
+    const to = await named(client);
+    if (to !== undefined) return onward(bytes, query, [{ ...to, dial: options.outside }], true, client);
+    if (query === undefined) return { kind: 'answer', answer: encodeFailure(bytes, FORMERR) };
+    if (query.opcode !== QUERY) return { kind: 'answer', answer: encodeFailure(bytes, NOTIMP) };
+    if (ours || (found?.kind === 'unknown' && stubs)) return say(query, found, client);
+    const resolvers = options.upstreams().servers.map((server) => ({ ...server, dial: fromHere }));
+    return onward(bytes, query, resolvers, false, client);
   }
 
-  async function relay(bytes: Buffer, client: Client): Promise<Buffer | undefined> {
-    if (forwards >= MAX_FORWARDS) return undefined;
-    forwards++;
-    try {
-      const to = await options.originalDestination(client.protocol, client);
-      const outside =
-        to !== undefined && ![NAMESERVER, NAMESERVER6].includes(to.address) && !isOurs(to.address);
-      return await forward(bytes, outside ? [to] : options.upstreams(), client.protocol);
-    } finally {
-      forwards--;
-    }
+  function say(query: Query, found: NameAnswer, { protocol }: Client): Decision {
+    const records =
+      found.kind === 'addresses'
+        ? found.addresses.map((address) => addressRecord(address, TTL))
+        : found.kind === 'pointer'
+          ? [pointerRecord(found.name, TTL)]
+          : [];
+    const rcode = found.kind === 'unknown' ? NXDOMAIN : NOERROR;
+    return { kind: 'answer', answer: encodeAnswer(query, rcode, records, protocol) };
   }
 
-  /** The router's own addresses: the container asked its gateway. Outside resolvers are never in a tenant's subnet. */
+  function onward(
+    bytes: Buffer,
+    query: Query | undefined,
+    all: readonly Resolver[],
+    named: boolean,
+    { address, protocol }: Client,
+  ): Decision {
+    const resolvers = all.filter((resolver) => options.mayAsk(address, protocol, resolver, named));
+    if (resolvers.length > 0) return { kind: 'ask', query, resolvers, named };
+    return { kind: 'answer', answer: encodeFailure(bytes, all.length === 0 ? SERVFAIL : REFUSED) };
+  }
+
+  /** The server that a query was sent to, where that was somebody else's address; undefined: it was sent to us. */
+  async function named(client: Client): Promise<OriginalDestination | undefined> {
+    // While the thread that owns the kernel is begun anew, it is not known: names go on by the host's resolvers.
+    const to = await options.originalDestination(client.protocol, client).catch(() => undefined);
+    return to === undefined || isOurs(to.address) ? undefined : to;
+  }
+
+  /** Ours are the router's own addresses: the container asked its gateway. Nobody outside has one of a tenant's subnet. */
   const isOurs = (address: string): boolean =>
+    [NAMESERVER, NAMESERVER6].includes(address) ||
+    /^fe[89ab].:/.test(address) ||
     options.answer('', { name: reverseName(address), type: 'PTR' }).kind !== 'forward';
+
+  /** The answer, whatever it costs the others of its container: they are told that it failed. */
+  async function waitFor(began: Asking, bytes: Buffer, { address }: Client): Promise<Buffer> {
+    asking.add(began);
+    const leave = waiting.take(address, began.giveUp);
+    try {
+      return (await began.answer) ?? encodeFailure(bytes, SERVFAIL);
+    } finally {
+      leave();
+      asking.delete(began);
+    }
+  }
 
   // ---- UDP
 
+  /** By client and message: one that is sent again joins what its first has begun. */
+  const repeatable = new Map<string, Asking>();
+
+  async function respond(bytes: Buffer, client: Client): Promise<Buffer | undefined> {
+    const decision = await decide(bytes, client);
+    if (decision?.kind !== 'ask') return decision?.answer;
+    const key = `${client.address} ${client.port} ${bytes.toString('latin1')}`;
+    const same = repeatable.get(key);
+    if (same !== undefined) {
+      same.again();
+      return undefined;
+    }
+    const began = ask(bytes, decision.resolvers, 'udp', options.upstreams());
+    repeatable.set(key, began);
+    try {
+      return await waitFor(began, bytes, client);
+    } finally {
+      repeatable.delete(key);
+    }
+  }
+
+  let closed = false;
   const udp = [sockets.udp4, sockets.udp6].map((fd, i) => {
     const socket = dgram.createSocket(i === 0 ? 'udp4' : 'udp6');
     socket.bind({ fd });
@@ -180,7 +207,7 @@ export function startNameserver(options: NameserverOptions): Nameserver {
     socket.on('message', (bytes, { address, port }) => {
       respond(bytes, { protocol: 'udp', address, port })
         .then((answer) => {
-          if (answer !== undefined) socket.send(fitted(answer, bytes), port, address);
+          if (answer !== undefined && !closed) socket.send(answer, port, address);
         })
         .catch((error) => log.error({ err: error }, 'query not answered'));
     });
@@ -190,39 +217,65 @@ export function startNameserver(options: NameserverOptions): Nameserver {
   // ---- TCP
 
   /**
-   * One answer at a time, and none before the last one is taken: who sends more than it reads fills its own socket. And one in a
-   * turn: a chunk may hold a thousand queries, and there are others.
+   * Nothing more is read before the last answer is taken: who sends more than it reads fills its own socket. And one query in a
+   * turn: a chunk may hold a thousand, and there are others. What waits for others' answers lets the next ones pass.
    */
-  async function* answersByTcp(chunks: AsyncIterable<Buffer>, client: Client): AsyncGenerator<Buffer> {
-    let rest = Buffer.alloc(0);
-    for await (const chunk of chunks) {
-      rest = Buffer.concat([rest, chunk]);
-      while (rest.length >= 2 && rest.length >= 2 + rest.readUInt16BE(0)) {
-        const query = rest.subarray(2, 2 + rest.readUInt16BE(0));
-        rest = rest.subarray(2 + query.length);
-        const answer = await respond(query, client).catch((error) => {
-          log.error({ err: error }, 'query not answered');
-        });
-        if (answer) yield Buffer.concat([Buffer.of(answer.length >> 8, answer.length & 255), answer]);
-        await nextTurn();
+  async function serve(socket: net.Socket, client: Client): Promise<void> {
+    const onTheWay = new Set<Promise<void>>();
+    let stream: Stream | undefined;
+    socket.on('timeout', () => {
+      if (onTheWay.size === 0 && stream === undefined) socket.destroy();
+    });
+    socket.on('close', () => stream?.end());
+    const write = async (message: Buffer): Promise<void> => {
+      if (socket.destroyed || socket.write(framed(message))) return;
+      await new Promise<void>((done) => {
+        socket.once('drain', done);
+        socket.once('close', done);
+      });
+    };
+    for await (const bytes of messages(socket)) {
+      const decision = await decide(bytes, client);
+      if (decision?.kind === 'answer') await write(decision.answer);
+      else if (decision?.kind === 'ask') {
+        const { resolvers, query } = decision;
+        const { timeout, attempts } = options.upstreams();
+        if (decision.named || TRANSFERS.has(query?.type ?? '')) {
+          stream ??= openStream(resolvers, timeout * attempts, write, () => socket.end());
+          await stream.send(bytes);
+        } else {
+          const began = ask(bytes, resolvers, 'tcp', { timeout, attempts });
+          const one = waitFor(began, bytes, client)
+            .then(write)
+            .finally(() => onTheWay.delete(one));
+          onTheWay.add(one);
+          if (onTheWay.size >= MAX_PIPELINED) await Promise.race(onTheWay);
+        }
       }
+      await nextTurn();
     }
+    // The client has said all that it wants to: it may still listen.
+    await Promise.all(onTheWay);
+    if (stream === undefined) socket.end();
   }
 
   const connected = new Set<net.Socket>();
   const tcp = [sockets.tcp4, sockets.tcp6].map((fd) => {
-    const server = net.createServer((socket) => {
+    const server = net.createServer({ allowHalfOpen: true }, (socket) => {
+      const address = (socket.remoteAddress ?? '').replace(/^::ffff:/, '');
+      const leave = connections.take(address, () => socket.destroy());
       connected.add(socket);
-      socket.on('close', () => connected.delete(socket));
-      const client: Client = {
-        protocol: 'tcp',
-        address: (socket.remoteAddress ?? '').replace(/^::ffff:/, ''),
-        port: socket.remotePort ?? 0,
-      };
-      socket.setTimeout(IDLE, () => socket.destroy());
-      pipeline(socket, (chunks) => answersByTcp(chunks, client), socket).catch(() => socket.destroy());
+      socket.on('close', () => {
+        connected.delete(socket);
+        leave();
+      });
+      socket.on('error', () => socket.destroy());
+      socket.setTimeout(IDLE);
+      serve(socket, { protocol: 'tcp', address, port: socket.remotePort ?? 0 }).catch((error) => {
+        if (!socket.destroyed) log.error({ err: error }, 'query not answered');
+        socket.destroy();
+      });
     });
-    server.maxConnections = MAX_CONNECTIONS;
     server.on('error', (error) => log.error({ err: error }, 'nameserver socket'));
     server.listen({ fd });
     return server;
@@ -230,7 +283,9 @@ export function startNameserver(options: NameserverOptions): Nameserver {
 
   return {
     async close() {
+      closed = true;
       for (const socket of connected) socket.destroy();
+      for (const began of asking) began.giveUp();
       await Promise.all([
         ...udp.map((socket) => new Promise<void>((done) => socket.close(() => done()))),
         ...tcp.map((server) => new Promise<void>((done) => server.close(() => done()))),
@@ -243,38 +298,4 @@ function reverseName(address: string): string {
   if (!address.includes(':')) return `${address.split('.').reverse().join('.')}.in-addr.arpa`;
   const digits = addressNumber(address).toString(16).padStart(32, '0');
   return `${[...digits].reverse().join('.')}.ip6.arpa`;
-}
-
-/**
- * The query with its question, and with its other records where they are few: each may have a name that is pointers to pointers,
- * which made a packet of 64 KiB half a second's work. Throws where it is not one question with what follows.
- */
-function decodeQuery(bytes: Buffer): Query {
-  if (bytes.readUInt16BE(QUESTIONS) !== 1) throw new Error('not one question');
-  const end = endOfQuestion(bytes);
-  const records = RECORDS.reduce((sum, at) => sum + bytes.readUInt16BE(at), 0);
-  const decoded = packet.decode(records > MAX_RECORDS ? withoutRecords(bytes, end) : bytes);
-  const [question] = decoded.questions ?? [];
-  if (question === undefined || bytes[end - 5] !== 0) throw new Error('not a whole question');
-  return { ...decoded, question, asked: bytes.subarray(HEADER, end) };
-}
-
-/** Header and question. */
-function withoutRecords(bytes: Buffer, end: number): Buffer {
-  const head = Buffer.from(bytes.subarray(0, end));
-  for (const at of RECORDS) head.writeUInt16BE(0, at);
-  return head;
-}
-
-/** An answer that the client can take by UDP: too large a one becomes empty with TC set, and it asks by TCP. */
-function fitted(answer: Buffer, query: Buffer): Buffer {
-  if (answer.length <= PLAIN_UDP) return answer; // also to what is no query
-  const opt = decodeQuery(query).additionals?.find((a) => a.type === 'OPT') as
-    | { udpPayloadSize?: number }
-    | undefined;
-  const limit = Math.max(PLAIN_UDP, Math.min(opt?.udpPayloadSize ?? 0, EDNS_UDP));
-  if (answer.length <= limit) return answer;
-  const short = withoutRecords(answer, answer.readUInt16BE(QUESTIONS) === 0 ? HEADER : endOfQuestion(answer));
-  short.writeUInt16BE(short.readUInt16BE(2) | packet.TRUNCATED_RESPONSE, 2);
-  return short;
 }

@@ -4,18 +4,21 @@
  *
  *   event network connect  -> container and name (before its first process runs); of one that runs already, all of it
  *   event start, rename... -> all of it, from inspect
+ *   event network destroy  -> networks.ts, which offers ours anew
  *   event network disconnect -> comparison, where the endpoint is still attached: the driver was away when it ended
  *   (re)connected, and every RECONCILE_INTERVAL -> comparison: everything
+ *   a call of Docker's was refused -> comparison: Docker may keep something of it (remains.ts)
  *
  * Docker starts a container with a restart policy once when dockerd starts, or when its process ends, and not again where this
  * agent or netmaster was away just then: such containers are started when both are there.
  */
-import type Dockerode from 'dockerode';
 import type { Logger } from 'pino';
 import { GAVE_UP } from '../../constants.ts';
 import { inTurn } from '../../turns.ts';
 import type { Description, Endpoints } from '../runtime.ts';
-import { DRIVER } from './networks.ts';
+import type { Docker } from './engine.ts';
+import { DRIVER, type Offer } from './networks.ts';
+import type { Remains } from './remains.ts';
 
 const RETRY_DELAY = 500;
 const RECONCILE_INTERVAL = 20_000;
@@ -38,21 +41,27 @@ export interface Containers {
 }
 
 export interface ContainersOptions {
-  readonly docker: Dockerode;
+  readonly docker: Docker;
   readonly endpoints: Endpoints;
+  readonly offer: Pick<Offer, 'removed' | 'renewed'>;
+  readonly remains: Remains;
   /** The driver's socket: Docker names it where it got no answer. */
   readonly pluginSocket: string;
   readonly log: Logger;
 }
 
-export function followContainers({ docker, endpoints, pluginSocket, log }: ContainersOptions): Containers {
+export function followContainers(options: ContainersOptions): Containers {
+  const { docker, endpoints, offer, remains, pluginSocket, log } = options;
   let closed = false;
   let events: { destroy(): void } | undefined;
+  /** Docker may keep remains of a call, in any container: the next comparison looks at all. */
+  let suspicious = false;
   /** When Docker was last refused something that would be granted later. */
   let forsaken: number | undefined;
 
   async function describeContainer(id: string): Promise<void> {
     const container = await docker.getContainer(id).inspect();
+    void remains.look(container);
     const state = container.State as { Paused?: boolean; Health?: { Status?: string } };
     const status = state.Paused ? 'paused' : state.Health?.Status === 'unhealthy' ? 'unhealthy' : 'running';
     for (const network of Object.values(container.NetworkSettings.Networks)) {
@@ -95,12 +104,14 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
   async function reconcile(): Promise<void> {
     // Docker knows an endpoint before it asks us to attach it: what is attached now and not in a later list is gone.
     const attached = [...endpoints.attachments.values()].filter((a) => a.runtime === 'docker');
+    const all = suspicious;
+    suspicious = false;
     const containers = await docker.listContainers();
     const listed = new Set<string>();
     for (const container of containers) {
       const ours = Object.values(container.NetworkSettings.Networks).map((n) => n.EndpointID);
       for (const id of ours) listed.add(id);
-      if (ours.some((id) => endpoints.attachments.has(id)))
+      if (all || ours.some((id) => endpoints.attachments.has(id)))
         await describeContainer(container.Id).catch((error) => {
           if (error.statusCode !== 404) throw error;
         });
@@ -153,7 +164,7 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
         { err: error },
         'containers that Docker could not start are not looked for; it is tried again',
       );
-      forsaken ??= Date.now();
+      forsaken ??= performance.now();
     });
 
   async function handle(event: Event): Promise<void> {
@@ -169,6 +180,8 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
         (a) => a.endpoint.containerID === attributes.container,
       );
       if (left) await compare();
+    } else if (event.Type === 'network' && event.Action === 'destroy') {
+      offer.removed(event.Actor?.ID ?? '', attributes.name ?? '');
     } else if (
       event.Type === 'container' &&
       DESCRIBING.test(event.Action ?? '') &&
@@ -179,12 +192,11 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
   }
 
   async function follow(): Promise<void> {
-    const stream = (await docker.getEvents({
-      filters: { type: ['container', 'network'] },
-    })) as NodeJS.ReadableStream & { destroy(): void };
+    const stream = await docker.getEvents({ filters: { type: ['container', 'network'] } });
     events = stream;
-    if (closed) return stream.destroy();
+    if (closed) return void stream.destroy();
     // From here on nothing is missed; what happened before is found by comparison.
+    offer.renewed();
     void compare().then(lookForForsaken);
     let rest = '';
     for await (const chunk of stream) {
@@ -216,14 +228,17 @@ export function followContainers({ docker, endpoints, pluginSocket, log }: Conta
   })();
   const comparing = setInterval(compare, RECONCILE_INTERVAL);
   const starting = setInterval(() => {
-    if (forsaken === undefined || Date.now() < forsaken + REFUSAL_SHOWS || !endpoints.live()) return;
+    if (forsaken === undefined || performance.now() < forsaken + REFUSAL_SHOWS || !endpoints.live()) return;
     forsaken = undefined;
     void lookForForsaken();
   }, RETRY_DELAY);
 
   return {
     refused(message) {
-      if (message.startsWith(GAVE_UP)) forsaken = Date.now();
+      if (message.startsWith(GAVE_UP)) forsaken = performance.now();
+      if (remains.busy()) return;
+      suspicious = true;
+      void compare();
     },
     close() {
       closed = true;

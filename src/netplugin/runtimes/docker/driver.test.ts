@@ -8,7 +8,7 @@ import { DUMMY_GATEWAY, NAMESERVER, NAMESERVER6 } from '../../constants.ts';
 import type { Publication } from '../../state.ts';
 import { type Attachment, openView, type WatchedNetwork } from '../../view.ts';
 import type { Endpoints } from '../runtime.ts';
-import { createDriver, type Driver, macOf } from './driver.ts';
+import { createDriver, type Driver, macOf, NO_INTERFACE } from './driver.ts';
 import type { Publications, WantedPublication } from './publish.ts';
 
 const NETWORKS: WatchedNetwork[] = [
@@ -413,6 +413,60 @@ describe('Join', () => {
         { Destination: 'fd00:4::/64', RouteType: 0, NextHop: NAMESERVER6 },
       ],
     });
+  });
+
+  it('refuses a second group of one network, by what to do, before anything is made', async () => {
+    await run('ep1', options('net1', 'default', 'web'), { sandbox: '/run/s' });
+    const first = agent.attachments.get('ep1') as Attachment;
+    agent.attachments.set('ep1', { ...first, endpoint: { ...first.endpoint, containerName: 'shop' } });
+    await expect(
+      run('ep2', options('net1', 'default', 'db'), { addresses: ['20.1.1.3/24'], sandbox: '/run/s' }),
+    ).rejects.toThrow(
+      'the container is on web.net1 already, and can be on one group of network default:net1 only: to have it on db.net1, first docker network disconnect web.net1 shop',
+    );
+    expect([...agent.attachments.keys()]).toEqual(['ep1']);
+    await run('ep3', options('net1', 'default', 'db'), { addresses: ['20.1.1.3/24'], sandbox: '/run/t' });
+  });
+
+  it('refuses a second network whose subnet overlaps, of another tenant, in IPv4 and in IPv6', async () => {
+    await run('ep1', options('dual', 'blue'), {
+      addresses: ['20.1.3.2/24', 'fd00:3::2/128'],
+      sandbox: '/run/s',
+    });
+    for (const [subnet, ipv6Subnet, shared] of [
+      ['20.1.0.0/16', '', '20.1.0.0/16'],
+      ['20.1.3.10-20.1.3.20/24', '', '20.1.3.10-20.1.3.20/24'],
+      ['20.7.0.0/16', 'fd00::/16', 'fd00::/16'],
+    ] as const) {
+      agent.networks.set('red:same', {
+        ...(NETWORKS[0] as WatchedNetwork),
+        tenantName: 'red',
+        networkName: 'same',
+        subnet,
+        ...(ipv6Subnet ? { ipv6Subnet } : {}),
+      });
+      await expect(run('ep2', options('same', 'red'), { sandbox: '/run/s' })).rejects.toThrow(
+        `the container is on dual/blue already, and can be on one network of subnet ${shared} only: to have it on same/red, first docker network disconnect dual/blue NAME`,
+      );
+    }
+    expect([...agent.attachments.keys()]).toEqual(['ep1']);
+  });
+
+  it('of an endpoint that is to have no interface attaches nothing, also after a restart', async () => {
+    await createNetwork('n1', options('net1'));
+    await call('NetworkDriver.CreateEndpoint', {
+      NetworkID: 'n1',
+      EndpointID: 'ep1',
+      Interface: { Address: '20.1.1.2/24' },
+      Options: { [NO_INTERFACE]: 'true' },
+    });
+    start();
+    expect(driver.hasNoInterface('ep1')).toBe(true);
+    const join = { NetworkID: 'n1', EndpointID: 'ep1', SandboxKey: '/run/s' };
+    expect(await call('NetworkDriver.Join', join)).toEqual({ DisableGatewayService: true });
+    expect(agent.attachments.size).toBe(0);
+    await call('NetworkDriver.DeleteEndpoint', { NetworkID: 'n1', EndpointID: 'ep1' });
+    expect(driver.hasNoInterface('ep1')).toBe(false);
   });
 
   it('of a second network gives no route twice: Docker would fail', async () => {

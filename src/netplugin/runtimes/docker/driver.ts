@@ -8,23 +8,28 @@
  */
 import path from 'node:path';
 import type { Logger } from 'pino';
-import { halves, subnetPrefix } from '../../../model/address.ts';
-import { DUMMY_GATEWAY, NAMESERVER, NAMESERVER6 } from '../../constants.ts';
+import { overlap, parseSubnet, subnetPrefix } from '../../../model/address.ts';
+import { DUMMY_GATEWAY } from '../../constants.ts';
 import { readJson, writeJson } from '../../file.ts';
-import type { Publication } from '../../state.ts';
-import type { WatchedNetwork } from '../../view.ts';
+import { insideOf } from '../../inside.ts';
+import type { Inside, Publication } from '../../state.ts';
+import type { Attachment, WatchedNetwork } from '../../view.ts';
 import type { Endpoints } from '../runtime.ts';
-import type { Target } from './networks.ts';
+import { dockerName, type Target } from './networks.ts';
+import type { Call } from './plugin.ts';
 import { type PortMapping, type Publications, readPortMap } from './publish.ts';
 
 type Json = Record<string, unknown>;
-type Call = (request: never) => Promise<Json> | Json;
 
-/** An endpoint between CreateEndpoint and Join. */
+/** Option of a connection (`--driver-opt`) that gives the container nothing: it only brings Docker to an end of it. */
+export const NO_INTERFACE = 'io.contiv.no-interface';
+
+/** An endpoint between CreateEndpoint and Join; without an interface, to its end. */
 interface Created {
   readonly network: string;
   readonly addresses: readonly string[];
   readonly mac: string;
+  readonly noInterface?: true;
 }
 
 interface Saved {
@@ -45,9 +50,22 @@ export interface Driver {
   readonly calls: ReadonlyMap<string, Call>;
   /** What a Docker network of ours stands for. */
   target(dockerNetwork: string): Target | undefined;
+  /** An endpoint that was made with NO_INTERFACE, and has not been deleted. */
+  hasNoInterface(endpoint: string): boolean;
   /** A network that Docker has, with the options it was made with: known since its creation, unless our file was lost. */
   learn(dockerNetwork: string, options: Record<string, string>): void;
 }
+
+/** What Docker asks of a driver before anything else. */
+export const ABOUT: Readonly<Record<string, Call>> = {
+  'Plugin.Activate': () => ({ Implements: ['NetworkDriver', 'IpamDriver'] }),
+  'IpamDriver.GetCapabilities': () => ({ RequiresMACAddress: false, RequiresRequestReplay: false }),
+  'IpamDriver.GetDefaultAddressSpaces': () => ({
+    LocalDefaultAddressSpace: 'contiv',
+    GlobalDefaultAddressSpace: 'contiv-global',
+  }),
+  'NetworkDriver.GetCapabilities': () => ({ Scope: 'local', ConnectivityScope: 'global' }),
+};
 
 /** The MAC address that goes with an IPv4 address: 02:02 and its four bytes, as 1.x has it. */
 export function macOf(ipv4: string): string {
@@ -70,14 +88,28 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
     return network;
   }
 
-  const calls: Record<string, Call> = {
-    'Plugin.Activate': () => ({ Implements: ['NetworkDriver', 'IpamDriver'] }),
+  /**
+   * Of two networks with one subnet a container could reach only one, and Docker refuses the second when all is made already,
+   * with words about routes. This is the first call that tells which container it is about.
+   */
+  function refuseOverlap({ endpoint }: Attachment, target: Target, network: WatchedNetwork): void {
+    const { tenantName, networkName, groupName = '', containerName = 'NAME' } = endpoint;
+    const has = { tenant: tenantName, network: networkName, group: groupName };
+    const other = endpoints.view.networks.get(`${tenantName}:${networkName}`);
+    const shared = other === undefined ? undefined : sharedSubnets(other, network);
+    if (shared === undefined) return;
+    const isSame = other === network;
+    throw new Error(
+      `the container is on ${dockerName(has)} already, and can be on ${
+        isSame
+          ? `one group of network ${tenantName}:${networkName} only`
+          : `one network of subnet ${shared} only`
+      }: to have it on ${dockerName(target)}, first docker network disconnect ${dockerName(has)} ${containerName}`,
+    );
+  }
 
-    'IpamDriver.GetCapabilities': () => ({ RequiresMACAddress: false, RequiresRequestReplay: false }),
-    'IpamDriver.GetDefaultAddressSpaces': () => ({
-      LocalDefaultAddressSpace: 'contiv',
-      GlobalDefaultAddressSpace: 'contiv-global',
-    }),
+  const calls: Record<string, Call> = {
+    ...ABOUT,
     'IpamDriver.RequestPool': (request: {
       Options?: Record<string, string>;
       Pool?: string;
@@ -132,7 +164,6 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
       return {};
     },
 
-    'NetworkDriver.GetCapabilities': () => ({ Scope: 'local', ConnectivityScope: 'global' }),
     'NetworkDriver.CreateNetwork': (request: { NetworkID: string; Options?: Json }) => {
       const generic = request.Options?.['com.docker.network.generic'] as Record<string, string> | undefined;
       const target = readTarget(generic);
@@ -150,6 +181,7 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
       NetworkID: string;
       EndpointID: string;
       Interface?: { Address?: string; AddressIPv6?: string; MacAddress?: string };
+      Options?: Json;
     }) => {
       const target = targetOf(request.NetworkID);
       networkOf(target);
@@ -163,7 +195,13 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
           `endpoint ${request.EndpointID}: Docker gave no IPv4 address; use the IPAM driver netplugin`,
         );
       const mac = given.MacAddress || macOf(ipv4);
-      created.set(request.EndpointID, { network: request.NetworkID, addresses, mac });
+      const noInterface = request.Options?.[NO_INTERFACE] === 'true';
+      created.set(request.EndpointID, {
+        network: request.NetworkID,
+        addresses,
+        mac,
+        ...(noInterface ? { noInterface } : {}),
+      });
       try {
         save();
       } catch (error) {
@@ -180,8 +218,14 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
       const waiting = created.get(request.EndpointID);
       if (waiting === undefined)
         throw new Error(`endpoint ${request.EndpointID} was not created on this host`);
+      // Docker makes no interface where it is told no name of one (moby, libnetwork/sandbox.go, populateNetworkResources).
+      if (waiting.noInterface) return { DisableGatewayService: true };
       const target = targetOf(request.NetworkID);
       const network = networkOf(target);
+      const siblings = [...endpoints.attachments.values()].filter(
+        (a) => a.sandbox === request.SandboxKey && a.endpoint.endpointID !== request.EndpointID,
+      );
+      for (const sibling of siblings) refuseOverlap(sibling, target, network);
       const { device } = await endpoints.attach(
         {
           endpointID: request.EndpointID,
@@ -198,20 +242,11 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
       );
       endpoints.joined(request.EndpointID);
       const hasIpv6 = waiting.addresses.length > 1;
-      const siblings = [...endpoints.attachments.values()].filter(
-        (a) => a.sandbox === request.SandboxKey && a.endpoint.endpointID !== request.EndpointID,
-      );
       return {
         InterfaceName: { SrcName: device, DstPrefix: 'eth' },
         Gateway: network.gateway ?? '',
         GatewayIPv6: hasIpv6 ? (network.ipv6Gateway ?? '') : '',
-        StaticRoutes: staticRoutes(network, hasIpv6, {
-          any: siblings.length > 0,
-          nameserver6: siblings.some(({ endpoint: e }) => {
-            const other = endpoints.view.networks.get(`${e.tenantName}:${e.networkName}`);
-            return e.ipAddress.length > 1 && !other?.ipv6Gateway;
-          }),
-        }),
+        StaticRoutes: staticRoutes(insideOf(network, waiting.addresses, siblings, endpoints.view)),
         DisableGatewayService: !network.gateway,
       };
     },
@@ -278,6 +313,7 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
   return {
     calls: new Map(Object.entries(calls)),
     target: (dockerNetwork) => targets.get(dockerNetwork),
+    hasNoInterface: (endpoint) => created.get(endpoint)?.noInterface === true,
     learn(dockerNetwork, options) {
       if (targets.has(dockerNetwork) || !options.network) return;
       targets.set(dockerNetwork, readTarget(options));
@@ -287,46 +323,24 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
   };
 }
 
-/** libnetwork's types: 1 goes to the device, 0 to a next hop. */
-interface StaticRoute {
-  readonly Destination: string;
-  readonly RouteType: 0 | 1;
-  readonly NextHop: string;
+/** A subnet of the second that overlaps with one of the first. */
+function sharedSubnets(a: WatchedNetwork, b: WatchedNetwork): string | undefined {
+  const subnetsOf = (n: WatchedNetwork) =>
+    [n.subnet, n.ipv6Subnet].flatMap((text) => (text ? (parseSubnet(subnetPrefix(text)) ?? []) : []));
+  return [b.subnet, b.ipv6Subnet].find((text) => {
+    const subnet = text ? parseSubnet(subnetPrefix(text)) : undefined;
+    return subnet !== undefined && subnetsOf(a).some((other) => overlap(subnet, other));
+  });
 }
 
-/**
- * What a container needs beside its subnet and the default route that Docker makes from one of its networks: the
- * subnet's halves by the gateway, so that the container keeps one neighbour, not one for each peer (the kernel's
- * limit, gc_thresh3 of 1024, is for all containers of a machine together); without a gateway a way to the nameserver,
- * which takes its part; with IPv6, where it has /128, a way to the network. Docker fails where two networks of a
- * container give the same route, so what any of them can serve comes from the first.
- */
-function staticRoutes(
-  network: WatchedNetwork,
-  hasIpv6: boolean,
-  siblings: { any: boolean; nameserver6: boolean },
-): StaticRoute[] {
-  const routes: StaticRoute[] = [];
-  const toDevice = (address: string): void => {
-    routes.push({ Destination: address, RouteType: 1, NextHop: '' });
-  };
-  const nextHop4 = network.gateway || (siblings.any ? undefined : NAMESERVER);
-  if (nextHop4 !== undefined) {
-    toDevice(`${nextHop4}/32`); // else Docker finds its gateway behind itself, in one of the halves
-    for (const half of halves(network.subnet))
-      routes.push({ Destination: half, RouteType: 0, NextHop: nextHop4 });
-  }
-  if (hasIpv6) {
-    const nextHop = network.ipv6Gateway || NAMESERVER6;
-    if (network.ipv6Gateway || !siblings.nameserver6) toDevice(`${nextHop}/128`);
-    routes.push({
-      Destination: subnetPrefix(network.ipv6Subnet as string),
-      RouteType: 0,
-      NextHop: nextHop,
-    });
-  }
-  return routes;
-}
+/** libnetwork's types: 1 goes to the device, 0 to a next hop. */
+const staticRoutes = ({ routes }: Inside): Json[] =>
+  routes.map(({ destination, via }) => ({
+    // To the device, an address without its length.
+    Destination: destination,
+    RouteType: via === undefined ? 1 : 0,
+    NextHop: via ?? '',
+  }));
 
 function readTarget(options: Record<string, string> | undefined): Target {
   const { tenant = 'default', network = '', group = '' } = options ?? {};

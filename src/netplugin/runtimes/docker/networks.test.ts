@@ -1,9 +1,9 @@
-import type Dockerode from 'dockerode';
 import { pino } from 'pino';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { EndpointGroup } from '../../../model/endpointGroup.ts';
 import { openView, type View, type WatchedNetwork } from '../../view.ts';
 import type { Driver } from './driver.ts';
+import type { Docker } from './engine.ts';
 import { DRIVER, startOffer, wantedNetworks } from './networks.ts';
 
 type Writable<T> = { [K in keyof T]: T[K] extends ReadonlyMap<infer A, infer B> ? Map<A, B> : T[K] };
@@ -152,7 +152,7 @@ function fakeDocker(foreign: DockerNetwork[] = []): FakeDocker {
 
 function offering(of: View, docker = fakeDocker(), live = () => true, learn: Driver['learn'] = () => {}) {
   const log = pino({ level: 'silent' });
-  const offer = startOffer(docker as unknown as Dockerode, { view: of, live }, log, learn);
+  const offer = startOffer(docker as unknown as Docker, { view: of, live }, log, learn);
   onTestFinished(() => offer.close());
   return { offer, docker };
 }
@@ -276,6 +276,59 @@ describe('the offer', () => {
     expect(docker.names()).toEqual(['net1']);
   });
 
+  it('offers anew what was removed as soon as Docker tells, and takes no list for it', async () => {
+    const { offer, docker } = offering(view([network('net1'), network('net2')]));
+    await offer.settled();
+    const { listed } = docker;
+    for (let round = 0; round < 3; round++) {
+      const gone = [...docker.networks.values()];
+      docker.networks.clear();
+      for (const { Id, Name } of gone) offer.removed(Id, Name);
+      await offer.settled();
+      expect(docker.names()).toEqual(['net1', 'net2']);
+    }
+    expect(docker.listed).toBe(listed);
+  });
+
+  it('offers anew what was removed while Docker’s list was on its way', async () => {
+    const { offer, docker } = offering(view([network('net1')]));
+    await offer.settled();
+    const [gone] = docker.networks.values();
+    const list = docker.listNetworks;
+    docker.listNetworks = async () => {
+      docker.listNetworks = list;
+      const old = await list();
+      docker.networks.clear();
+      offer.removed(gone?.Id ?? '', 'net1');
+      return old;
+    };
+    offer.renewed();
+    await offer.settled();
+    await vi.waitFor(() => expect(docker.names()).toEqual(['net1']));
+  });
+
+  it('offers its own as soon as another network of that name is removed', async () => {
+    const docker = fakeDocker([{ Id: 'c', Name: 'net1', Driver: 'bridge', Labels: {} }]);
+    const { offer } = offering(view([network('net1')]), docker);
+    await offer.settled();
+    docker.networks.clear();
+    offer.removed('c', 'net1');
+    await offer.settled();
+    expect([...docker.networks.values()]).toMatchObject([{ Name: 'net1', Driver: DRIVER }]);
+  });
+
+  it('makes nothing again that it has itself withdrawn, when Docker tells of it', async () => {
+    const intent = view([network('net1')]);
+    const { offer, docker } = offering(intent);
+    await offer.settled();
+    intent.networks.set('default:net1', network('net1', { subnet: '20.9.9.0/24' }));
+    offer.changed();
+    await offer.settled();
+    offer.removed('id1', 'net1');
+    await offer.settled();
+    expect([docker.created.length, docker.names()]).toEqual([2, ['net1']]);
+  });
+
   it('leaves networks of others alone, of our driver too', async () => {
     const theirs = [
       { Id: 'a', Name: 'bridge', Driver: 'bridge', Labels: {} },
@@ -295,7 +348,7 @@ describe('the offer', () => {
     const lines: string[] = [];
     const log = pino({ level: 'warn' }, { write: (line) => void lines.push(line) });
     const offer = startOffer(
-      docker as unknown as Dockerode,
+      docker as unknown as Docker,
       { view: view([network('net1')]), live: () => true },
       log,
       () => {},

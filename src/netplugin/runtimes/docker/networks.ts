@@ -9,17 +9,17 @@
  * What is wanted is a pure function of the view; Docker's list says what is there. Docker networks that carry no
  * label of ours are not touched.
  */
-import type Dockerode from 'dockerode';
 import type { Logger } from 'pino';
 import { subnetPrefix } from '../../../model/address.ts';
 import type { View } from '../../view.ts';
 import type { Endpoints } from '../runtime.ts';
 import type { Driver } from './driver.ts';
+import type { Docker } from './engine.ts';
 
 export const DRIVER = 'netplugin';
 const LABEL = 'io.contiv.network';
 
-/** Milliseconds after which Docker is asked again although nothing changed: someone may have removed a network. */
+/** Milliseconds after which Docker is asked again although nothing changed and no event told of anything. */
 const SYNC_INTERVAL = 10_000;
 
 /** What a Docker network stands for: travels as driver and IPAM options, so both drivers can tell. */
@@ -30,6 +30,12 @@ export interface Target {
   readonly group: string;
 }
 
+/** What a user calls it. */
+export function dockerName({ tenant, network, group }: Target): string {
+  const name = group === '' ? network : `${group}.${network}`;
+  return tenant === 'default' ? name : `${name}/${tenant}`;
+}
+
 export interface WantedNetwork extends Target {
   readonly name: string;
   readonly config: readonly { Subnet: string; Gateway?: string }[];
@@ -37,7 +43,8 @@ export interface WantedNetwork extends Target {
 
 export function wantedNetworks(view: View): Map<string, WantedNetwork> {
   const wanted = new Map<string, WantedNetwork>();
-  const add = (name: string, tenant: string, network: string, group: string): void => {
+  const add = (name: string, target: Target): void => {
+    const { tenant, network } = target;
     const spec = view.networks.get(`${tenant}:${network}`);
     if (spec === undefined || spec.encap === 'vlan') return; // kept only until there is a fabric for it
     const config = [
@@ -48,14 +55,15 @@ export function wantedNetworks(view: View): Map<string, WantedNetwork> {
         Subnet: subnetPrefix(spec.ipv6Subnet),
         ...(spec.ipv6Gateway ? { Gateway: spec.ipv6Gateway } : {}),
       });
-    const full = tenant === 'default' ? name : `${name}/${tenant}`;
-    if (!wanted.has(full)) wanted.set(full, { name: full, tenant, network, group, config });
+    if (!wanted.has(name)) wanted.set(name, { ...target, name, config });
   };
-  for (const n of view.networks.values()) add(n.networkName, n.tenantName, n.networkName, '');
-  for (const g of view.groups.values()) {
-    add(`${g.groupName}.${g.networkName}`, g.tenantName, g.networkName, g.groupName);
-    add(g.groupName, g.tenantName, g.networkName, g.groupName);
-  }
+  const offer = (tenant: string, network: string, group: string): void => {
+    const target = { tenant, network, group };
+    add(dockerName(target), target);
+    if (group !== '') add(dockerName({ tenant, network: group, group: '' }), target);
+  };
+  for (const n of view.networks.values()) offer(n.tenantName, n.networkName, '');
+  for (const g of view.groups.values()) offer(g.tenantName, g.networkName, g.groupName);
   return wanted;
 }
 
@@ -65,6 +73,10 @@ const fingerprint = (n: WantedNetwork): string => JSON.stringify([n.tenant, n.ne
 export interface Offer {
   /** Intent changed: Docker is brought up to it soon. */
   changed(): void;
+  /** Docker has removed a network, whoever asked for it: `docker network prune` takes idle ones. Ours is offered anew at once. */
+  removed(id: string, name: string): void;
+  /** Docker was away, and may have another list. */
+  renewed(): void;
   /** When all that was known at the call is offered, or Docker cannot be reached. */
   settled(): Promise<void>;
   close(): void;
@@ -73,15 +85,15 @@ export interface Offer {
 /** What Docker has, by name: networks of ours, and names that others use. */
 interface Present {
   readonly ours: Map<string, { readonly id: string; readonly fingerprint: string | undefined }>;
-  readonly others: ReadonlySet<string>;
+  readonly others: Set<string>;
 }
 
 /**
  * Docker is asked for its list at the start and every SYNC_INTERVAL; in between a change costs the networks that it
- * is about. Whoever waits for a change does not wait for that list.
+ * is about, and Docker's events say which ones it has lost. Whoever waits for a change does not wait for that list.
  */
 export function startOffer(
-  docker: Dockerode,
+  docker: Docker,
   { view, live }: Pick<Endpoints, 'view' | 'live'>,
   log: Logger,
   learn: Driver['learn'],
@@ -191,17 +203,28 @@ export function startOffer(
     return running;
   }
 
-  const timer = setInterval(() => {
+  const renewed = (): void => {
     stale = true;
     void run();
-  }, SYNC_INTERVAL);
+  };
+  const timer = setInterval(renewed, SYNC_INTERVAL);
   void run();
 
+  const changed = (): void => {
+    asked++;
+    void run();
+  };
+
   return {
-    changed() {
-      asked++;
-      void run();
+    changed,
+    removed(id, name) {
+      // A list that is on its way may still have it.
+      if (present === undefined) stale = true;
+      else if (present.ours.get(name)?.id === id) present.ours.delete(name);
+      else if (!present.others.delete(name)) return;
+      changed();
     },
+    renewed,
     settled: () => (settled < asked ? run() : Promise.resolve()),
     close() {
       closed = true;

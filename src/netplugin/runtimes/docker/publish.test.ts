@@ -1,6 +1,9 @@
 import { once } from 'node:events';
+import fs from 'node:fs';
 import net from 'node:net';
+import { constants } from 'node:os';
 import { afterEach, describe, expect, it } from 'vitest';
+import { SyscallError } from '../../../linux/libc.ts';
 import { bindPort, closeSocket } from '../../../linux/netns.ts';
 import { openPublications, type PortMapping, readPortMap, type WantedPublication } from './publish.ts';
 
@@ -59,6 +62,45 @@ describe("Docker's port map", () => {
     ]);
     expect(readPortMap([mapping({ HostPort: 8000, HostPortEnd: 8010 })], V4)).toMatchObject([
       { hostPort: 8000, lastPort: 8010 },
+    ]);
+  });
+
+  it('makes a range of mappings in a row, in whatever order Docker has them, and of no others', () => {
+    const ports = [3, 1, 2, 0, 9, 4].map((i) => mapping({ Proto: UDP, Port: 3000 + i, HostPort: 2000 + i }));
+    const others = [
+      mapping({ Port: 3005, HostPort: 2005 }),
+      mapping({ Proto: UDP, Port: 3005, HostPort: 2005, HostIP: '127.0.0.1' }),
+      mapping({ Proto: UDP, Port: 3006, HostPort: 0 }),
+      mapping({ Proto: UDP, Port: 3000, HostPort: 2010 }),
+    ];
+    const rows = readPortMap([...ports, ...others], DUAL).map((p) => [
+      p.protocol,
+      p.hostAddress,
+      p.address,
+      p.hostPort,
+      p.port,
+      p.count ?? 1,
+    ]);
+    expect(rows).toHaveLength(11);
+    for (const address of DUAL)
+      expect(rows).toEqual(
+        expect.arrayContaining([
+          ['udp', '', address, 2000, 3000, 5],
+          ['udp', '', address, 2009, 3009, 1],
+          ['udp', '', address, 2010, 3000, 1],
+          ['tcp', '', address, 2005, 3005, 1],
+        ]),
+      );
+  });
+
+  it('of all ports of three protocols is three ranges', () => {
+    const all = [TCP, UDP, 132].flatMap((Proto) =>
+      Array.from({ length: 65_535 }, (_, i) => mapping({ Proto, Port: i + 1, HostPort: i + 1 })),
+    );
+    expect(readPortMap(all, V4).map((p) => [p.protocol, p.hostPort, p.count])).toEqual([
+      ['tcp', 1, 65_535],
+      ['udp', 1, 65_535],
+      ['sctp', 1, 65_535],
     ]);
   });
 
@@ -210,6 +252,73 @@ describe('the claim on host ports', () => {
     claims.claim('ep1', [wanted(port, { hostAddress: '127.0.0.1' }), wanted(port, { protocol: 'udp' })]);
     claims.claim('ep2', [wanted(port, { hostAddress: '127.0.0.2' })]);
     expect(() => bindPort('tcp', '127.0.0.2', port)).toThrow(/EADDRINUSE/);
+  });
+
+  it('of a range holds each of its ports, names the one that is taken, and is all or nothing', () => {
+    const port = freePorts(100);
+    const claims = publications();
+    const range = wanted(port, { count: 100, lastPort: port });
+    expect(claims.claim('ep1', [range])).toEqual([wanted(port, { count: 100 })]);
+    for (const i of [0, 57, 99]) expect(() => bindPort('tcp', '0.0.0.0', port + i)).toThrow(/EADDRINUSE/);
+    claims.free('ep1');
+    take(port + 57);
+    expect(() => claims.claim('ep1', [range])).toThrow(
+      `cannot publish tcp 0.0.0.0:${port}-${port + 99}: port ${port + 57} is taken on this host (bind: EADDRINUSE)`,
+    );
+    for (const i of [0, 56, 99]) closeSocket(bindPort('tcp', '0.0.0.0', port + i));
+  });
+
+  it('of many ports that it chooses looks at each of the host’s once', () => {
+    let asked = 0;
+    const claims = openPublications((...args) => {
+      asked++;
+      return bindPort(...args);
+    });
+    ends.push(() => claims.free('ep1'));
+    const first = freePorts(200);
+    const many = Array.from({ length: 100 }, (_, i) =>
+      mapping({ Port: i + 1, HostPort: first, HostPortEnd: first + 199 }),
+    );
+    const ports = claims.claim('ep1', readPortMap(many, V4)).map((p) => p.hostPort);
+    expect(new Set(ports).size).toBe(100);
+    expect(asked).toBeLessThanOrEqual(2 * 100);
+  });
+
+  it.each([
+    ['sctp', 'EPROTONOSUPPORT', "this host's kernel has no SCTP: try modprobe sctp"],
+    ['tcp', 'EAFNOSUPPORT', "this host's kernel has no IPv6: publish on an IPv4 address"],
+    ['tcp', 'EADDRNOTAVAIL', 'this host has no address 192.0.2.7'],
+    ['udp', 'EMFILE', 'netplugin may open no more files, and takes one for each port'],
+    ['udp', 'ENFILE', 'this host opens no more files: raise sysctl fs.file-max'],
+    ['udp', 'ENOBUFS', 'this host has no memory for it'],
+    ['udp', 'ENOMEM', 'this host has no memory for it'],
+    ['tcp', 'EACCES', 'netplugin may not have port 80 on this host'],
+    ['tcp', 'EINVAL', 'port 80 cannot be had on this host'],
+  ] as const)(
+    'of %s that the kernel refuses with %s says what is so, at once: no other port would do',
+    (protocol, code, text) => {
+      let asked = 0;
+      const claims = openPublications(() => {
+        asked++;
+        throw new SyscallError('bind', constants.errno[code]);
+      });
+      const where = { protocol, hostAddress: '192.0.2.7' };
+      for (const lastPort of [80, 90]) {
+        const claim = (): unknown => claims.claim('ep1', [wanted(80, { ...where, lastPort })]);
+        expect(claim).toThrow(`cannot publish ${protocol} 192.0.2.7:80: ${text}`);
+        expect(claim).not.toThrow(/taken/);
+      }
+      expect(asked).toBe(4);
+    },
+  );
+
+  it('of SCTP is what the kernel says: held, or that there is none', () => {
+    const port = freePorts(1);
+    const claims = publications();
+    const claim = (): unknown => claims.claim('ep1', [wanted(port, { protocol: 'sctp' })]);
+    const has = fs.readFileSync('/proc/net/protocols', 'utf8').includes('SCTP');
+    if (has) expect(claim()).toMatchObject([{ protocol: 'sctp', hostPort: port }]);
+    else expect(claim).toThrow("this host's kernel has no SCTP: try modprobe sctp (socket: EPROTONOSUPPORT)");
   });
 
   it('of an endpoint replaces its earlier one', () => {

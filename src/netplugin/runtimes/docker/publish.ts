@@ -3,7 +3,7 @@
  * held by a bound socket that never listens, so that no other process of the host can take it and a port that
  * is taken is refused; packets are translated in the kernel and never reach that socket.
  */
-import { bindPort, closeSocket } from '../../../linux/netns.ts';
+import { allowSockets, bindPort, closeSocket } from '../../../linux/netns.ts';
 import type { Publication } from '../../state.ts';
 
 /** As dockerd sends it: types.PortBinding of libnetwork. Proto is the IP protocol number. */
@@ -17,10 +17,13 @@ export interface PortMapping {
   readonly HostPortEnd?: number;
 }
 
-/** A publication whose host port may still be chosen, from `hostPort` to `lastPort`. */
+/** A publication whose host port may still be chosen, from `hostPort` to `lastPort`; a range of ports has no choice. */
 export interface WantedPublication extends Publication {
   readonly lastPort?: number;
 }
+
+/** More than all ports of three protocols and both families: a claimed port is a socket. */
+const SOCKETS = 1 << 19;
 
 /** Docker's own range for ports that it chooses. */
 const FIRST_CHOSEN = 49153;
@@ -33,7 +36,7 @@ export function readPortMap(
   addresses: readonly string[],
 ): WantedPublication[] {
   const [ipv4, ipv6] = addresses;
-  return mappings.flatMap((mapping) => {
+  return inRows(mappings).flatMap(([mapping, count]) => {
     const protocol = PROTOCOLS[mapping.Proto];
     if (protocol === undefined)
       throw new Error(`port ${mapping.Port}: protocol ${mapping.Proto} cannot be published`);
@@ -46,9 +49,29 @@ export function readPortMap(
       hostPort: mapping.HostPort || FIRST_CHOSEN,
       lastPort: mapping.HostPort ? mapping.HostPortEnd || mapping.HostPort : LAST_CHOSEN,
       port: mapping.Port,
+      ...(count > 1 ? { count } : {}),
     };
     return targets.filter((a) => a !== undefined).map((address) => ({ ...wanted, address }));
   });
+}
+
+/** The host's port is given, not to be chosen. */
+const isGiven = ({ HostPort, HostPortEnd }: PortMapping): boolean =>
+  HostPort !== 0 && (HostPortEnd || HostPort) === HostPort;
+
+/** Docker makes a mapping of each port of a range: the first of those in a row, and how many they are. */
+function inRows(mappings: readonly PortMapping[]): [PortMapping, number][] {
+  const place = (m: PortMapping): string => `${m.Proto} ${m.HostIP ?? ''} ${m.Port - m.HostPort}`;
+  const chosen = mappings.filter((m) => !isGiven(m)).map((m): [PortMapping, number] => [m, 1]);
+  const rows: [PortMapping, number][] = [];
+  for (const given of Map.groupBy(mappings.filter(isGiven), place).values())
+    for (const mapping of given.toSorted((a, b) => a.HostPort - b.HostPort)) {
+      const row = rows.at(-1);
+      const next = row !== undefined && place(row[0]) === place(mapping) ? row[0].HostPort + row[1] : -1;
+      if (mapping.HostPort === next) (row as [PortMapping, number])[1]++;
+      else if (mapping.HostPort !== next - 1) rows.push([mapping, 1]); // the same twice
+    }
+  return [...rows, ...chosen];
 }
 
 export interface Publications {
@@ -57,39 +80,53 @@ export interface Publications {
   free(endpoint: string): void;
 }
 
-export function openPublications(): Publications {
+export function openPublications(bind: typeof bindPort = bindPort): Publications {
   const held = new Map<string, number[]>();
+  try {
+    allowSockets(SOCKETS);
+  } catch {
+    // It has what it has; where that is too little, the refusal says so.
+  }
 
   function free(endpoint: string): void {
     for (const fd of held.get(endpoint) ?? []) closeSocket(fd);
     held.delete(endpoint);
   }
 
-  /** One socket for each; none is left where one of them cannot be had. */
-  function bindAll(wanted: readonly WantedPublication[], port: number): number[] {
+  /** One socket for each port, of both families where both are wanted; none is left where one cannot be had. Throws a Refused. */
+  function bindAll(mapping: readonly WantedPublication[], first: number): number[] {
+    const wanted = mapping[0] as WantedPublication;
+    const both = mapping.length > 1;
     const fds: number[] = [];
-    try {
-      for (const w of wanted) fds.push(bindPort(w.protocol, bindAddress(w), port));
-      return fds;
-    } catch (error) {
-      for (const fd of fds) closeSocket(fd);
-      throw error;
-    }
+    for (let port = first; port < first + (wanted.count ?? 1); port++)
+      try {
+        fds.push(bind(wanted.protocol, both ? '::' : bindAddress(wanted), port, { both }));
+      } catch (error) {
+        for (const fd of fds) closeSocket(fd);
+        throw new Refused(wanted, port, error as NodeJS.ErrnoException);
+      }
+    return fds;
   }
 
-  function claimMapping(mapping: readonly WantedPublication[]): { port: number; fds: number[] } {
-    const { protocol, hostPort, lastPort = hostPort } = mapping[0] as WantedPublication;
-    let cause: unknown;
-    for (let port = hostPort; port <= lastPort; port++)
+  /** The first that is free, from `start` on. */
+  function claimMapping(
+    mapping: readonly WantedPublication[],
+    start: number,
+  ): { port: number; fds: number[] } {
+    const wanted = mapping[0] as WantedPublication;
+    const { protocol, hostPort, lastPort = hostPort } = wanted;
+    const size = lastPort - hostPort + 1;
+    for (let i = 0; i < size; i++) {
+      const port = hostPort + ((start - hostPort + i) % size);
       try {
         return { port, fds: bindAll(mapping, port) };
       } catch (error) {
-        cause = error;
+        const { isTaken, message } = error as Refused;
+        if (!isTaken || size === 1) throw new Error(`cannot publish ${describe(wanted)}: ${message}`);
       }
-    const range = lastPort > hostPort ? `ports ${hostPort}-${lastPort} are all` : `port ${hostPort} is`;
-    const address = bindAddress(mapping[0] as WantedPublication);
+    }
     throw new Error(
-      `cannot publish ${protocol} ${address}:${hostPort}: ${range} taken on this host (${(cause as Error).message})`,
+      `cannot publish ${protocol} ${bindAddress(wanted)}:${hostPort}: ports ${hostPort}-${lastPort} are all taken on this host`,
     );
   }
 
@@ -98,10 +135,15 @@ export function openPublications(): Publications {
       free(endpoint);
       const claimed: number[] = [];
       held.set(endpoint, claimed);
+      /** Where to go on choosing: what was chosen just before is not free any more. */
+      const chosen = new Map<string, number>();
       try {
         return byMapping(wanted).flatMap((mapping) => {
-          const { port, fds } = claimMapping(mapping);
-          claimed.push(...fds);
+          const { protocol, hostPort, lastPort } = mapping[0] as WantedPublication;
+          const range = `${protocol} ${hostPort} ${lastPort}`;
+          const { port, fds } = claimMapping(mapping, chosen.get(range) ?? hostPort);
+          chosen.set(range, port);
+          for (const fd of fds) claimed.push(fd);
           return mapping.map(({ lastPort: _, ...publication }) => ({ ...publication, hostPort: port }));
         });
       } catch (error) {
@@ -113,6 +155,48 @@ export function openPublications(): Publications {
   };
 }
 
+/** `udp 0.0.0.0:20000-30000` */
+function describe(wanted: WantedPublication): string {
+  const { protocol, hostPort, count = 1 } = wanted;
+  return `${protocol} ${bindAddress(wanted)}:${hostPort}${count > 1 ? `-${hostPort + count - 1}` : ''}`;
+}
+
+/** A port that the kernel does not give. */
+class Refused extends Error {
+  readonly isTaken: boolean;
+
+  constructor(wanted: Publication, port: number, { code, message }: NodeJS.ErrnoException) {
+    super(`${reason(wanted, port, code)} (${message})`);
+    this.isTaken = code === 'EADDRINUSE';
+  }
+}
+
+/** What socket(2) and bind(2) say, as what is so. */
+function reason({ protocol, hostAddress }: Publication, port: number, code: string | undefined): string {
+  switch (code) {
+    case 'EADDRINUSE':
+      return `port ${port} is taken on this host`;
+    case 'EADDRNOTAVAIL':
+      return `this host has no address ${hostAddress}`;
+    case 'EPROTONOSUPPORT':
+      return `this host's kernel has no ${protocol.toUpperCase()}: ${protocol === 'sctp' ? 'try modprobe sctp' : 'use one that has'}`;
+    case 'EAFNOSUPPORT':
+      return `this host's kernel has no IPv6: publish on an IPv4 address, as in -p 0.0.0.0:${port}:...`;
+    case 'EMFILE':
+      return 'netplugin may open no more files, and takes one for each port: start it with a higher limit (ulimit -n)';
+    case 'ENFILE':
+      return 'this host opens no more files: raise sysctl fs.file-max';
+    case 'ENOBUFS':
+    case 'ENOMEM':
+      return 'this host has no memory for it';
+    case 'EACCES':
+    case 'EPERM':
+      return `netplugin may not have port ${port} on this host`;
+    default:
+      return `port ${port} cannot be had on this host`;
+  }
+}
+
 const bindAddress = ({ hostAddress, address }: Publication): string =>
   hostAddress || (address.includes(':') ? '::' : '0.0.0.0');
 
@@ -120,10 +204,14 @@ const bindAddress = ({ hostAddress, address }: Publication): string =>
 function byMapping(wanted: readonly WantedPublication[]): WantedPublication[][] {
   const text = (w: WantedPublication): string => [w.protocol, w.hostAddress, w.hostPort, w.port].join();
   const mappings: WantedPublication[][] = [];
-  for (const w of wanted) {
-    const same = mappings.find((m) => m.every((o) => text(o) === text(w) && o.address !== w.address));
-    if (same === undefined) mappings.push([w]);
-    else same.push(w);
+  for (const alike of Map.groupBy(wanted, text).values()) {
+    const found: WantedPublication[][] = [];
+    for (const w of alike) {
+      const same = found.find((m) => m.every((o) => o.address !== w.address));
+      if (same === undefined) found.push([w]);
+      else same.push(w);
+    }
+    mappings.push(...found);
   }
   return mappings;
 }

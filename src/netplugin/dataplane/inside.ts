@@ -1,0 +1,166 @@
+/**
+ * A container's end of its veth, in the container's namespace: MAC address, MTU, addresses and routes that it was given, and the
+ * neighbours that it sends to.
+ *
+ *   what it was given   put right where it has been missing for a while: its own hands may be busy there, and so may the runtime,
+ *                       which fails where a route is there before it
+ *   neighbours          permanent, at once, which no runtime minds: a container needs no room in the table that all share
+ *                       (entries.ts)
+ *
+ * Only what we gave is ours. A link that is down stays down, a default route that leads elsewhere stays; addresses and
+ * routes that came later are the container's own.
+ */
+import { openNetlink, type Request } from '../../linux/netlink.ts';
+import * as route from '../../linux/route.ts';
+import { isV6 } from '../../model/address.ts';
+import type { Port } from '../state.ts';
+import { type Pass, send } from './pass.ts';
+
+/** Milliseconds that something is missing before it is made again; the first time, while the runtime sets it up. */
+const PATIENCE = 3000;
+const FIRST_PATIENCE = 15_000;
+/** As runtimes set them (linux/rtnetlink.h). */
+const RTPROT_BOOT = 3;
+const GONE = ['ENODEV', 'ENETDOWN', 'ENETUNREACH', 'ESRCH'];
+
+/** What was found of one port, at the last look. */
+export interface Found {
+  /** All was there once. */
+  readonly complete: boolean;
+  /** Since when it is missing, by performance.now(). */
+  readonly missing: ReadonlyMap<string, number>;
+  /** Default routes by this port that there were. */
+  readonly defaults: ReadonlySet<string>;
+}
+
+interface Wanted {
+  readonly text: string;
+  readonly there: boolean;
+  readonly request: Request;
+}
+
+/** `link`: the router's end. undefined: the container's end is not there (yet). In the thread's current namespace. */
+export function establishInside(
+  port: Port,
+  link: route.Link,
+  before: Found | undefined,
+  pass: Pass,
+): Found | undefined {
+  const netlink = openNetlink();
+  try {
+    const own = route.listLinks(netlink).find((l) => l.index === link.peer && l.peer === link.index);
+    if (own === undefined || port.inside === undefined) return undefined;
+    const where = `container of endpoint ${port.endpoint.slice(0, 12)}`;
+    const routes = ([4, 6] as const).flatMap((version) => route.listRoutes(netlink, version));
+    const defaults = new Set(before?.defaults);
+    for (const r of routes)
+      if (
+        r.destination.endsWith('/0') &&
+        r.device === own.index &&
+        port.inside.gateways.includes(r.via ?? '')
+      )
+        defaults.add(r.via as string);
+    const now = performance.now();
+    const missing = new Map<string, number>();
+    for (const { text, there, request } of wanted(port, own, routes, defaults, netlink)) {
+      if (there) continue;
+      const since = before?.missing.get(text) ?? now;
+      missing.set(text, since);
+      if (now - since < (before?.complete ? PATIENCE : FIRST_PATIENCE)) continue;
+      pass.repaired.push(`${where}: restored ${text}`);
+      send(netlink, [request], pass, where, GONE);
+    }
+    if (own.up) keepNeighbours(port, own, link.mac, netlink, where, pass);
+    return { complete: before?.complete === true || (missing.size === 0 && own.up), missing, defaults };
+  } finally {
+    netlink.close();
+  }
+}
+
+/** In the order in which they are made. */
+function wanted(
+  port: Port,
+  own: route.Link,
+  routes: readonly route.Route[],
+  defaults: ReadonlySet<string>,
+  netlink: Parameters<typeof route.listAddresses>[0],
+): Wanted[] {
+  const { addresses, routes: given, gateways } = port.inside ?? { addresses: [], routes: [], gateways: [] };
+  const list: Wanted[] = [
+    {
+      text: `MAC address ${port.mac} of ${own.name}`,
+      there: own.mac === port.mac,
+      request: route.setLink(own.index, { mac: port.mac }),
+    },
+    {
+      text: `MTU ${port.mtu} of ${own.name}`,
+      there: own.mtu === port.mtu,
+      request: route.setLink(own.index, { mtu: port.mtu }),
+    },
+  ];
+  if (!own.up) return list;
+  const present = new Set(
+    route.listAddresses(netlink).flatMap((a) => (a.index === own.index ? [a.address] : [])),
+  );
+  for (const text of addresses) {
+    const [address = '', length] = text.split('/');
+    list.push({
+      text: `address ${text} of ${own.name}`,
+      there: present.has(address),
+      request: route.addAddress({ index: own.index, address, length: Number(length), scope: 0 }),
+    });
+  }
+  const add = (destination: string, via: string | undefined, there: boolean): void => {
+    const type = 'unicast';
+    const hop = via === undefined ? {} : { via };
+    list.push({
+      text: `route ${destination}${via === undefined ? '' : ` via ${via}`} dev ${own.name}`,
+      there,
+      request: route.addRoute({ destination, type, device: own.index, protocol: RTPROT_BOOT, ...hop }),
+    });
+  };
+  for (const { destination, via } of given)
+    add(
+      destination,
+      via,
+      routes.some((r) => r.destination === destination && (r.device !== own.index || r.via === via)),
+    );
+  for (const gateway of gateways.filter((g) => defaults.has(g))) {
+    const destination = isV6(gateway) ? '::/0' : '0.0.0.0/0';
+    add(
+      destination,
+      gateway,
+      routes.some((r) => r.destination === destination),
+    );
+  }
+  return list;
+}
+
+/** Next hops, all of which are the router. */
+function keepNeighbours(
+  port: Port,
+  own: route.Link,
+  mac: string,
+  netlink: Parameters<typeof route.listAddresses>[0],
+  where: string,
+  pass: Pass,
+): void {
+  const hops = new Set((port.inside?.routes ?? []).flatMap(({ via }) => (via === undefined ? [] : [via])));
+  const present = new Set(
+    ([4, 6] as const).flatMap((version) =>
+      route
+        .listNeighbours(netlink, version)
+        .filter((n) => n.device === own.index && n.state === 'permanent' && n.mac === mac)
+        .map((n) => n.address),
+    ),
+  );
+  const absent = [...hops].filter((address) => !present.has(address));
+  const neighbour = { device: own.index, mac, state: 'permanent' } as const;
+  send(
+    netlink,
+    absent.map((address) => route.addNeighbour({ ...neighbour, address })),
+    pass,
+    where,
+    GONE,
+  );
+}

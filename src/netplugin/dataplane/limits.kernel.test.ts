@@ -1,0 +1,128 @@
+/** Connections that one container, or one tenant, may have: the others have theirs, whatever it sends. */
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { type Flood, startFlood } from '../../../test/flooding.ts';
+import { applied, BLUE, clean, inRouter, port, state } from '../../../test/hostState.ts';
+import { isolate, sh } from '../../../test/isolation.ts';
+import { ethernet, udp } from '../../../test/packet.ts';
+import { probe } from '../../../test/probe.ts';
+import { createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
+import { exitDevice } from '../compile/names.ts';
+import { NAMESERVER } from '../constants.ts';
+import type { Port } from '../state.ts';
+import { openApplier } from './apply.ts';
+import { limitsOf } from './limits.ts';
+
+beforeAll(isolate);
+const floods: Flood[] = [];
+afterEach(async () => {
+  await Promise.all(floods.splice(0).map((flood) => flood.stop().catch(() => {})));
+  clean();
+});
+
+const box = (n: number): string => `box${n}`;
+const WORLD = '198.51.100.2';
+/** Where nobody answers. */
+const SILENT = [1, 2, 3, 4, 5].map((n) => `203.0.113.${n}`);
+/** By an address of the test's containers, or of the world. */
+const namespaceOf = (address: string): string =>
+  namespacePath(address === WORLD ? 'world' : box(Number(address.split('.')[3])));
+
+/** The container of a port, as Docker leaves it. */
+function container({ peer, addresses }: Port): void {
+  const [address = ''] = addresses;
+  const n = Number(address.split('.')[3]);
+  createNamespace(box(n));
+  sh(`ip link set ${peer} netns ${box(n)} name eth0`);
+  inNamespace(namespacePath(box(n)), () => {
+    sh(`ip link set lo up; ip link set eth0 up; ip addr add ${address}/32 dev eth0`);
+    sh(`ip route add ${NAMESERVER} dev eth0; ip route add default via ${NAMESERVER}`);
+  });
+}
+
+/** A network behind the host, of which one address answers. */
+function world(): void {
+  createNamespace('world');
+  sh(
+    'ip link add out0 type veth peer name eth0 netns world; ip link set out0 up; ip addr add 198.51.100.1/24 dev out0',
+  );
+  inNamespace(namespacePath('world'), () =>
+    sh(`ip link set lo up; ip link set eth0 up; ip addr add ${WORLD}/24 dev eth0`),
+  );
+  sh(`ip route add 203.0.113.0/24 via ${WORLD}`);
+}
+
+/** UDP to all of these, each packet another flow. */
+function flood(from: Port, to: readonly string[]): void {
+  const [address = ''] = from.addresses;
+  const router = /link\/ether (\S+)/.exec(inRouter(`ip -o link show ${from.device}`))?.[1] as string;
+  const frames = to.map((t) => ethernet(from.mac, router, udp(address, t, 1, 0xfffe, Buffer.from('text'))));
+  floods.push(startFlood(namespaceOf(address), 'eth0', 34, frames));
+}
+
+/** How much was refused, in the thread's namespace. */
+const refused = (device: string): number =>
+  Number(
+    new RegExp(`"${device}" . 0x0+2 counter packets (\\d+)`).exec(
+      sh('nft list set inet contiv refused'),
+    )?.[1] ?? 0,
+  );
+
+async function until(what: () => boolean): Promise<void> {
+  for (let i = 0; i < 300 && !what(); i++) await new Promise((done) => setTimeout(done, 100));
+  expect(what()).toBe(true);
+}
+
+const count = (): number => Number(sh('cat /proc/sys/net/netfilter/nf_conntrack_count'));
+const table = (): number => Number(sh('cat /proc/sys/net/netfilter/nf_conntrack_max'));
+const hundred = (from: string, to: string) =>
+  Array.from({ length: 100 }, (_, i) => ({ from, to, protocol: 6, port: 1000 + i }));
+
+describe('a container that begins connections without end, on two processors', () => {
+  it('has its share of the table; the others of its tenant have theirs, inside and outside', async () => {
+    const applier = openApplier();
+    const ports = [2, 3, 4].map((n) => port(n));
+    applied(applier, state({ ports, remotes: [] }));
+    for (const p of ports) container(p);
+    world();
+    const [greedy] = ports as [Port];
+    flood(greedy, ['20.1.1.3', ...SILENT]);
+    await until(() => inNamespace(namespacePath('contiv-default'), () => refused(greedy.device)) > 1000);
+    expect(
+      (await probe(hundred('20.1.1.4', WORLD), namespaceOf, 3000)).filter((arrived) => !arrived),
+    ).toEqual([]);
+    expect((await probe(hundred('20.1.1.4', '20.1.1.3'), namespaceOf, 3000)).filter((a) => !a)).toEqual([]);
+    const { parts, container: each } = limitsOf(table());
+    expect(parts * each).toBeGreaterThan(table() / 16);
+    expect(parts * each).toBeLessThanOrEqual(table() / 8);
+    // Beside those that are counted are the probes' own, and what has ended but is not collected yet.
+    expect(Number(inRouter('cat /proc/sys/net/netfilter/nf_conntrack_count'))).toBeLessThan(table() / 4);
+    expect(count()).toBeLessThan(table() / 4);
+  }, 120_000);
+
+  it('has as many packets of one flow pass as it sends, answered or not', async () => {
+    const applier = openApplier();
+    const ports = [2, 3].map((n) => port(n));
+    applied(applier, state({ ports, remotes: [] }));
+    for (const p of ports) container(p);
+    inNamespace(namespacePath(box(2)), () =>
+      sh('busybox seq 1 3000 | while read n; do echo $n; done | busybox nc -u -w 1 20.1.1.3 9 || true'),
+    );
+    expect(inNamespace(namespacePath('contiv-default'), () => refused(port(2).device))).toBe(0);
+  });
+});
+
+describe('a tenant whose containers begin connections without end', () => {
+  it('has its share of the host’s table; another tenant has its own', async () => {
+    const applier = openApplier();
+    const ports = [2, 3, 4].map((n) => port(n));
+    applied(applier, state({ ports, remotes: [] }, BLUE));
+    for (const p of [...ports, port(7)]) container(p);
+    world();
+    for (const p of ports) flood(p, SILENT);
+    await until(() => refused(exitDevice('default')) > 1000);
+    expect(
+      (await probe(hundred('20.1.1.7', WORLD), namespaceOf, 3000)).filter((arrived) => !arrived),
+    ).toEqual([]);
+    expect(count()).toBeLessThan(table() / 2);
+  }, 120_000);
+});

@@ -1,0 +1,99 @@
+/**
+ * How many connections a container, and a tenant, may have, as chains of nftables. A machine's namespaces each count up to
+ * nf_conntrack_max; a router's table is the tenant's, the host's is shared by all tenants' ways out and the host itself.
+ *
+ *   router   what one container begins, to wherever: an eighth of a table, so that it leaves room to the tenant's others
+ *   host     what one tenant has outside: a quarter of a table, and what it begins a second
+ *
+ * Counted are entries of conntrack that are there and not closed (nf_conncount), on the host once more by what the host has: it
+ * may have as open what the router takes for closed. Closed ones stay for a while: the way out has less of it (TIME_WAIT
+ * of 10 s), and begins only so many a second that those of one tenant are another quarter at most.
+ *
+ * A count walks through the connections of its key, once in a tick of the kernel's. So a key is divided by a hash of the connection,
+ * which an honest sender fills evenly, and each part has its share of the limit: a sender that steers by its ports
+ * reaches only its own limit earlier. Container and tenant are divided by the same hash: one container's connections are at most half of
+ * what its tenant may have, in each part. Only a packet that makes a new entry is counted, whatever follows before an
+ * answer; what policy denies comes to no count, and to no entry.
+ *
+ * Counts are under a lock of the kernel's for each key, so processors may come in any order; each makes room for one
+ * more only after it has counted. All sets have one element for each port and part, however much is sent.
+ */
+
+/** Where the kernel's limit is not known yet: its own choice for a machine with 1 GB (net/netfilter/nf_conntrack_core.c). */
+export const SMALLEST_TABLE = 65_536;
+
+/** Connections of one container in one part, where the table has room for PARTS of them: half of it is reached evenly. */
+const DEPTH = 64;
+const MOST_PARTS = 1024;
+
+/** Why a router refuses what a port sends, as set `refused` has it. */
+export const REFUSED = { source: 1, connections: 2 } as const;
+
+interface Limits {
+  readonly parts: number;
+  readonly container: number;
+  readonly tenant: number;
+  /** New ones of a tenant outside in a second; so many at once times two. */
+  readonly rate: number;
+}
+
+/** `table`: nf_conntrack_max. */
+export function limitsOf(table: number): Limits {
+  const share = Math.max(DEPTH, table / 8);
+  const parts = Math.min(MOST_PARTS, 2 ** Math.floor(Math.log2(share / DEPTH)));
+  const container = Math.floor(share / parts);
+  return { parts, container, tenant: 2 * container, rate: Math.max(64, Math.floor(table / 64)) };
+}
+
+/** The part of its key that a connection is in. What has no ports, such as a ping, is told apart by its first bytes. */
+const partOf = (parts: number): string => `
+  ct status & confirmed == confirmed return
+  meta mark set 0
+  meta mark set jhash ip daddr . th sport . th dport mod ${parts} seed 0x636f6e74
+  meta mark set jhash ip6 daddr . th sport . th dport mod ${parts} seed 0x636f6e74`;
+
+/** Of a router: `jump counted` before the first packet of a connection that a port's container begins is accepted. */
+export function routerLimits(table: number): string {
+  const { parts, container } = limitsOf(table);
+  return `
+set begun { type ifname . mark; size 65535; flags dynamic; }
+set refused { type ifname . mark; size 8192; flags dynamic,timeout; timeout 1d; counter; }
+chain counted {${partOf(parts)}
+  add @begun { iifname . meta mark ct count over ${container} } goto crowded
+}
+chain crowded {
+  meta mark set ${REFUSED.connections}
+  update @refused { iifname . meta mark } drop
+}
+`;
+}
+
+/** Of the host's table: what comes by the tenants' ways out, to outside and to the host itself. */
+export function hostLimits(table: number): string {
+  const { parts, tenant, rate } = limitsOf(table);
+  return `
+set outside { type ifname . mark; size 65535; flags dynamic; }
+set begun { type ifname; size 8192; flags dynamic,timeout; timeout 1m; }
+set refused { type ifname . mark; size 8192; flags dynamic,timeout; timeout 1d; counter; }
+ct timeout closed { protocol tcp; l3proto ip; policy = { close : 10, time_wait : 10 }; }
+ct timeout closed6 { protocol tcp; l3proto ip6; policy = { close : 10, time_wait : 10 }; }
+chain counted {${partOf(parts)}
+  add @outside { iifname . meta mark ct count over ${tenant} } goto crowded
+  update @begun { iifname limit rate over ${rate}/second burst ${2 * rate} packets } goto crowded
+  meta nfproto ipv4 meta l4proto tcp ct timeout set "closed"
+  meta nfproto ipv6 meta l4proto tcp ct timeout set "closed6"
+}
+chain crowded {
+  meta mark set ${REFUSED.connections}
+  update @refused { iifname . meta mark } drop
+}
+chain counted_forward {
+  type filter hook forward priority -9; policy accept;
+  iifname "cx*" ct state new jump counted
+}
+chain counted_input {
+  type filter hook input priority -9; policy accept;
+  iifname "cx*" ct state new jump counted
+}
+`;
+}

@@ -1,0 +1,84 @@
+/** Sysctls that we depend on: of a router, which is ours wholly, and those few of the host's. */
+import { getSysctl, setSysctl } from '../../linux/netns.ts';
+import type { Pass } from './pass.ts';
+
+export type Settings = Readonly<Record<string, string>>;
+
+/** Of a router's namespace, before any device is there: defaults are inherited when one is made. */
+export const ROUTER: Settings = {
+  'net/ipv4/ip_forward': '1',
+  'net/ipv4/conf/all/rp_filter': '0',
+  'net/ipv4/conf/default/rp_filter': '0',
+  'net/ipv4/conf/all/accept_local': '1',
+  'net/ipv4/conf/all/send_redirects': '0',
+  'net/ipv4/conf/default/send_redirects': '0',
+  'net/ipv4/icmp_ratelimit': '0',
+  // Else all namespaces' errors share 1,000 a second (net/ipv4/icmp.c, icmpv4_global_allow), which one container uses up.
+  'net/ipv4/icmp_ratemask': '0',
+  'net/ipv6/icmp/ratemask': '255', // a type that is never sent
+  'net/ipv6/conf/all/forwarding': '1',
+  'net/ipv6/conf/default/forwarding': '1',
+  'net/ipv6/conf/all/accept_ra': '0',
+  'net/ipv6/conf/default/accept_ra': '0',
+  'net/ipv6/conf/default/accept_dad': '0',
+  'net/ipv6/conf/default/dad_transmits': '0',
+};
+
+/** They are there with conntrack, which a module of the kernel's may bring with the first rule that needs it. */
+export const CONNTRACK: Settings = {
+  // Closed connections are not counted (limits.ts): 120 s of them would be many.
+  'net/netfilter/nf_conntrack_tcp_timeout_time_wait': '10',
+};
+
+/** Of each device of a router. What `all` says does not win over a device that says otherwise, but for rp_filter. */
+export const device = (name: string): Settings => ({
+  [`net/ipv4/conf/${name}/forwarding`]: '1',
+  [`net/ipv4/conf/${name}/rp_filter`]: '0',
+  [`net/ipv6/conf/${name}/forwarding`]: '1',
+});
+
+/** Of a container's port: the router answers for whatever it has a route to, at once. */
+export const port = (name: string): Settings => ({
+  [`net/ipv4/conf/${name}/proxy_arp`]: '1',
+  // Otherwise the kernel keeps an answer back for up to 0.8 s (net/ipv4/arp.c, parp_redo).
+  [`net/ipv4/neigh/${name}/proxy_delay`]: '0',
+  [`net/ipv6/neigh/${name}/proxy_delay`]: '0',
+});
+
+/** Of the host's end of a way out. */
+export const exit = (name: string): Settings => ({
+  // Published ports are served on localhost too: such packets leave with a source of 127.0.0.1.
+  [`net/ipv4/conf/${name}/route_localnet`]: '1',
+  [`net/ipv4/conf/${name}/rp_filter`]: '0',
+  [`net/ipv4/conf/${name}/forwarding`]: '1',
+});
+
+/**
+ * Of the host's own way out: what comes back by it is forwarded only if it says so itself (include/linux/inetdevice.h). With
+ * IPv6 `all` decides for every device (net/ipv6/ip6_output.c, ip6_forward).
+ */
+export const hostWayOut = (name: string): Settings => ({ [`net/ipv4/conf/${name}/forwarding`]: '1' });
+
+/** In the thread's current namespace. `known`: they were set before, so that a difference is somebody else's doing. */
+export function establishSettings(wanted: Settings, where: string, known: boolean, pass: Pass): void {
+  for (const [key, value] of Object.entries(wanted))
+    try {
+      if (getSysctl(key) === value) continue;
+      setSysctl(key, value);
+      if (!known) continue;
+      pass.writes++;
+      pass.repaired.push(`${where}: ${key} was not ${value}`);
+    } catch (error) {
+      // A kernel without IPv6, or a device that has just gone.
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+}
+
+/** How many connections a table of conntrack takes, each namespace's the same; undefined: conntrack is not loaded yet. */
+export function conntrackTable(): number | undefined {
+  try {
+    return Number(getSysctl('net/netfilter/nf_conntrack_max'));
+  } catch {
+    return undefined;
+  }
+}

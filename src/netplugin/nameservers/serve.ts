@@ -1,0 +1,103 @@
+/** One nameserver in each router, by what the agent told last. */
+import type { Logger } from 'pino';
+import type { WatchedObject } from '../../client/protocol.ts';
+import { namespaceId, namespacePath } from '../../linux/netns.ts';
+import { createNames } from '../dns/names.ts';
+import { type MayAsk, reachOf } from '../dns/reach.ts';
+import { type Nameserver, startNameserver } from '../dns/server.ts';
+import { openUpstreams } from '../dns/upstreams.ts';
+import { inTurn } from '../turns.ts';
+import { type MutableView, openView } from '../view.ts';
+import { fromRouter } from './outside.ts';
+import type { ServedRouter } from './parcel.ts';
+import { openRouter, type RouterAccess } from './router.ts';
+
+/** Milliseconds between looks whether each router is still the one that its nameserver is in. */
+const LOOK_INTERVAL = 4000;
+
+export interface Nameservers {
+  /** What is known is this and nothing else. */
+  list(objects: readonly WatchedObject[]): void;
+  change(objects: readonly WatchedObject[]): void;
+  /** Resolves when these routers have nameservers, as far as they can have, and no others. */
+  serve(routers: readonly ServedRouter[]): Promise<void>;
+  /** Namespaces with a nameserver. */
+  readonly routers: readonly string[];
+  close(): Promise<void>;
+}
+
+export function openNameservers(log: Logger): Nameservers {
+  let view: MutableView = openView();
+  const names = createNames();
+  names.update(view, undefined);
+  const upstreams = openUpstreams();
+  const running = new Map<string, { readonly router: RouterAccess; readonly server: Nameserver }>();
+  let wanted: readonly ServedRouter[] = [];
+  /** By namespace: as the kernel has its router now. */
+  const reach = new Map<string, MayAsk>();
+
+  async function end(namespace: string): Promise<void> {
+    const open = running.get(namespace);
+    running.delete(namespace);
+    await open?.server.close();
+    open?.router.close();
+  }
+
+  function start({ tenant, namespace }: ServedRouter): void {
+    const router = openRouter(namespace);
+    const server = startNameserver({
+      sockets: router.sockets,
+      answer: (client, question) => names.answer(tenant, client, question),
+      originalDestination: async (protocol, client) => router.originalDestination(protocol, client),
+      upstreams: () => upstreams.current(),
+      outside: fromRouter(namespace),
+      mayAsk: (...asked) => reach.get(namespace)?.(...asked) === true,
+      log,
+    });
+    running.set(namespace, { router, server });
+  }
+
+  const turns = inTurn(async () => {
+    const namespaces = new Set(wanted.map((router) => router.namespace));
+    for (const [namespace, { router }] of running) {
+      const id = namespaceId(namespacePath(namespace)); // one whose name is gone is the same router still
+      if (!namespaces.has(namespace) || (id !== undefined && id !== router.id)) await end(namespace);
+    }
+    for (const router of wanted)
+      if (!running.has(router.namespace))
+        try {
+          start(router);
+        } catch (error) {
+          log.error(
+            { err: error, namespace: router.namespace },
+            'no nameserver in the router; it is tried again',
+          );
+        }
+  });
+  const look = setInterval(() => void turns.next(), LOOK_INTERVAL);
+
+  return {
+    list(objects) {
+      view = openView(objects);
+      names.update(view, undefined);
+    },
+    change(objects) {
+      for (const object of objects) view.put(object);
+      names.update(view, objects);
+    },
+    serve(routers) {
+      wanted = routers;
+      reach.clear();
+      for (const router of routers) reach.set(router.namespace, reachOf(router));
+      return turns.next();
+    },
+    get routers() {
+      return [...running.keys()];
+    },
+    async close() {
+      clearInterval(look);
+      wanted = [];
+      await turns.next();
+    },
+  };
+}

@@ -1,0 +1,70 @@
+/**
+ * `netplugin leave`: takes our networks from this host's Docker, once netplugin has ended here for good. Docker makes three
+ * calls for each network that it removes, and asks for a driver that is not there for 15 s each: so somebody answers them.
+ */
+import fs from 'node:fs';
+import net from 'node:net';
+import { listenOnSocket } from '../../control.ts';
+import type { LeaveOptions } from '../../options.ts';
+import { ABOUT } from './driver.ts';
+import { openDocker } from './engine.ts';
+import { DRIVER } from './networks.ts';
+import { type Call, closeServer, pluginServer } from './plugin.ts';
+
+/** The network's addresses and pools are netmaster's, and what the driver keeps of it goes with its folder. */
+const GIVEN_BACK: Readonly<Record<string, Call>> = {
+  'IpamDriver.ReleaseAddress': () => ({}),
+  'IpamDriver.ReleasePool': () => ({}),
+  'NetworkDriver.DeleteNetwork': () => ({}),
+};
+
+/** Nothing is removed where it throws an Error that says so. `say` is told in a line of each network that is gone. */
+export async function leave(
+  { dockerSocket, pluginSocket }: LeaveOptions,
+  say: (line: string) => void,
+): Promise<void> {
+  if (await answers(pluginSocket))
+    throw new Error('netplugin runs on this host: stop it first, systemctl disable --now contiv-netplugin');
+  const docker = openDocker(dockerSocket);
+  if (!(await answers(dockerSocket)))
+    return say(
+      `Docker does not answer at ${dockerSocket}: its networks stay; start it, and netplugin leave again`,
+    );
+  const networks = await docker.listNetworks({ filters: { driver: [DRIVER] } });
+  const held: string[] = [];
+  for (const { Id, Name } of networks) {
+    const { Containers = {} } = await docker.getNetwork(Id).inspect();
+    for (const { Name: container } of Object.values<{ Name: string }>(Containers))
+      held.push(`${container} on ${Name}`);
+  }
+  if (held.length > 0)
+    throw new Error(
+      `containers are on this host's networks (${held.join(', ')}): remove them first, docker rm -f`,
+    );
+  const refused: string[] = [];
+  const server = pluginServer(new Map(Object.entries({ ...ABOUT, ...GIVEN_BACK })), (call, error) =>
+    refused.push(`${call}: ${error.message}`),
+  );
+  await listenOnSocket(server, pluginSocket);
+  try {
+    for (const { Id, Name } of networks) {
+      await docker.getNetwork(Id).remove();
+      say(`Removed ${Name}`);
+    }
+    if (refused.length > 0) throw new Error(refused.join('; '));
+  } finally {
+    await closeServer(server);
+    fs.rmSync(pluginSocket, { force: true });
+  }
+}
+
+/** A process listens there; the file alone is what one that was killed has left. */
+function answers(socket: string): Promise<boolean> {
+  return new Promise((done) => {
+    const connection = net.connect(socket, () => {
+      connection.destroy();
+      done(true);
+    });
+    connection.once('error', () => done(false));
+  });
+}

@@ -1,0 +1,90 @@
+/** The programs as they run: one file each (bin/.bundle). */
+import { execFileSync } from 'node:child_process';
+import { cpSync, readFileSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { temporaryFolder } from './folder.ts';
+
+const ROOT = path.dirname(import.meta.dirname);
+
+describe('a program', () => {
+  beforeAll(() => void execFileSync(path.join(ROOT, 'bin/netctl'), ['version', '--help']));
+  const textOf = (program: string): string => readFileSync(path.join(ROOT, `dist/${program}.cjs`), 'utf8');
+  const packagesOf = (program: string): string[] =>
+    [
+      ...new Set(
+        [...textOf(program).matchAll(/^\/\/ node_modules\/((?:@[^/\n]+\/)?[^/\n]+)/gm)].map(
+          (m) => m[1] ?? '',
+        ),
+      ),
+    ].sort();
+  const LOG = [
+    '@pinojs/redact',
+    'atomic-sleep',
+    'on-exit-leak-free',
+    'pino',
+    'pino-std-serializers',
+    'quick-format-unescaped',
+    'safe-stable-stringify',
+    'sonic-boom',
+    'thread-stream',
+  ];
+  const METRICS = ['@opentelemetry/api', 'bintrees', 'prom-client', 'tdigest'];
+
+  it('holds the packages that it uses, and no others', () => {
+    expect(packagesOf('netctl')).toEqual(['@sinclair/typebox', 'ipaddr.js', 'yaml']);
+    expect(packagesOf('netplugin')).toEqual([...LOG, ...METRICS, '@sinclair/typebox', 'ipaddr.js'].sort());
+    expect(packagesOf('names')).toEqual([...LOG, 'ipaddr.js'].sort());
+    expect(packagesOf('netmaster')).toEqual(expect.arrayContaining([...LOG, ...METRICS, 'fastify']));
+    expect(packagesOf('netmaster')).toContain('tlds');
+  });
+
+  it('asks for nothing native where it does not touch the kernel', () => {
+    expect(textOf('netplugin')).toContain('require("koffi")');
+    for (const program of ['netctl', 'netmaster']) expect(textOf(program)).not.toContain('koffi');
+  });
+});
+
+describe('in a checkout', () => {
+  /** With sources of its own. */
+  function checkout(): string {
+    const folder = temporaryFolder();
+    for (const part of ['src', 'bin', 'package.json', 'package-lock.json'])
+      cpSync(path.join(ROOT, part), path.join(folder, part), { recursive: true });
+    symlinkSync(path.join(ROOT, 'node_modules'), path.join(folder, 'node_modules'));
+    return folder;
+  }
+  const version = (folder: string): string =>
+    execFileSync(path.join(folder, 'bin/netctl'), ['version', '--help'], { encoding: 'utf8' });
+  const madeAt = (folder: string): number => statSync(path.join(folder, 'dist/netctl.cjs')).mtimeMs;
+
+  it('what runs follows from the sources as they are, also from ones that are dated earlier, and is made once', () => {
+    const folder = checkout();
+    const before = version(folder);
+    const made = madeAt(folder);
+    expect(version(folder)).toBe(before);
+    expect(madeAt(folder)).toBe(made);
+
+    const file = path.join(folder, 'src/netctl/version.ts');
+    const { atime, mtime } = statSync(file);
+    const changed = readFileSync(file, 'utf8').replace('shows the versions', 'says what was changed');
+    writeFileSync(file, changed);
+    utimesSync(file, atime, mtime);
+    expect(version(folder)).toContain('says what was changed');
+    expect(before).not.toContain('says what was changed');
+  });
+
+  it('sources that cannot be bundled are said, and nothing older runs in their place', () => {
+    const folder = checkout();
+    version(folder);
+    rmSync(path.join(folder, 'src/netctl/version.ts'));
+    expect(() => version(folder)).toThrow(/could not be bundled/);
+  });
+
+  it('a copy without sources runs what it has', () => {
+    const folder = checkout();
+    const text = version(folder);
+    rmSync(path.join(folder, 'src'), { recursive: true });
+    expect(version(folder)).toBe(text);
+  });
+});

@@ -1,0 +1,53 @@
+/**
+ * Everything at once (churn.ts). CHURN_SECONDS says how long (`make churn`: ten minutes), CHURN_SEED in which order: what a run
+ * printed, another one does again.
+ */
+import { randomInt } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  type Churn,
+  churnDifferences,
+  endChurn,
+  findings,
+  runChurn,
+  silent,
+  startChurn,
+  story,
+} from './churn.ts';
+import { LAB } from './lab.ts';
+
+const SECONDS = Number(process.env.CHURN_SECONDS ?? 60);
+const SEED = Number(process.env.CHURN_SEED ?? randomInt(2 ** 31));
+
+describe('three hosts under churn', () => {
+  let churn: Churn;
+  beforeAll(async () => {
+    churn = await startChurn(`${LAB.slice(0, 10)}ch`, SEED);
+  }, 300_000);
+  afterAll(async () => {
+    if (churn !== undefined) await endChurn(churn);
+  });
+
+  it(
+    `let nothing pass that is forbidden, stop nothing that is allowed, and are whole in the end (CHURN_SEED=${SEED})`,
+    async () => {
+      process.stdout.write(`churn: CHURN_SEED=${SEED} CHURN_SECONDS=${SECONDS}\n`);
+      await runChurn(churn, SECONDS);
+      const found = findings(churn);
+      const { forbidden, stopped, passed, denials, lost } = found;
+      process.stdout.write(
+        `churn: ${churn.log.length} faults, ${denials} denials; arrived ${JSON.stringify(passed)}; lost ${lost}; forbidden ${forbidden.length}; stopped ${stopped.length}\n`,
+      );
+      const log = story(churn);
+      expect({ forbidden: forbidden.slice(0, 20), stopped: stopped.slice(0, 20) }, log).toEqual({
+        forbidden: [],
+        stopped: [],
+      });
+      // Each stream was tried, both ways.
+      expect(Math.min(...Object.values(passed), denials)).toBeGreaterThan(0);
+      expect(await silent(churn), log).toEqual([]);
+      expect(await churnDifferences(churn), log).toBe('');
+    },
+    (SECONDS + 600) * 1000,
+  );
+});
