@@ -379,7 +379,7 @@ async function compareKernel(
       out.push(`${where} is missing`);
       continue;
     }
-    await compareOutside(where, at, ns, out);
+    await tryWayOut(where, at, ns, out);
     const local = here.filter((r) => r.tenant === tenant);
     const remote = running.filter((r) => r.tenant === tenant && r.host !== host.name);
     const routes = JSON.parse(await at('ip', '-n', ns, '-j', 'route')).concat(
@@ -521,7 +521,7 @@ async function compareKernel(
 }
 
 /** Outside nothing listens there and says so (curl: 7), where no firewall of the host keeps it from being asked. */
-async function compareOutside(
+async function tryWayOut(
   where: string,
   at: (...command: string[]) => Promise<string>,
   ns: string,

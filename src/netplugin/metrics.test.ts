@@ -7,11 +7,12 @@ import { openMetrics } from './metrics.ts';
 
 it('the control socket tells what passes took and wrote, those that verified apart', async () => {
   const dropped = { way: 'out', family: 'IPv4', table: 'ip filter', chain: 'FORWARD', by: 'policy' } as const;
+  const health = { pid: 7, program: '', routers: ['contiv-blue'], residentBytes: 4096, cpuSeconds: 1.5 };
   const metrics = openMetrics({
     attached: () => 3,
     revision: () => 42,
+    names: () => health,
     dropped: () => [dropped],
-    names: () => ({ pid: 7, program: '', routers: ['contiv-blue'], residentBytes: 4096, cpuSeconds: 1.5 }),
   });
   const report = { repaired: [], lost: [], created: [], awaited: false, complete: true, failed: [] };
   const compiled = { seconds: 0.25, cpuSeconds: 0.125 };
