@@ -92,7 +92,7 @@ async function ended() {
 it('an address is in no other group, and nowhere else, while a host has not applied that it ended; then it is, at once', async () => {
   const c = await ended();
   await expect(c.reserve('node1', 'b', '10.1.0.2')).rejects.toMatchObject({
-    status: 503,
+    status: 423,
     message:
       "network default:n: address 10.1.0.2 was group default:a's, and node2 may still go by that, having not applied its end: try again, or choose another",
   });
@@ -270,7 +270,7 @@ it('whatever hosts, containers and acknowledgements do, no kernel has another me
         else if (what.startsWith('start') && lives) {
           const asked = what === 'startAt' ? `10.1.0.${number}` : undefined;
           const address = await c.reserve(host, group, asked).catch((error) => {
-            if (![409, 503].includes(error.status)) throw error;
+            if (![409, 423].includes(error.status)) throw error;
           });
           if (address === undefined) continue;
           const id = `ep${++count}`;

@@ -100,7 +100,7 @@ export function openEndings(view: View): Endings {
           ? 'try again, or choose another'
           : `choose another, or where ${dead.join(', ')} is gone for good remove its endpoints (netctl endpoint rm)`;
       throw new Refusal(
-        503,
+        423,
         `${what} was ${was}'s, and ${names} may still go by that, having not applied its end: ${advice}`,
         field,
       );

@@ -31,6 +31,7 @@ const CODES: Readonly<Record<number, string>> = {
   417: 'invalid',
   421: 'misdirected',
   422: 'unprocessable',
+  423: 'late_host',
   429: 'too_many',
   431: 'too_large',
   503: 'unavailable',

@@ -58,8 +58,9 @@ export function startIntent(client: Client, registration: () => Registration, lo
   let refusal: ApiError | undefined;
   /** When the first call failed of those that did since netmaster answered last. */
   let awaySince: number | undefined;
+  /** It may be granted later: 423 where another host is late (endings.ts of netmaster). */
   const isAway = (error: unknown): error is ApiError =>
-    error instanceof ApiError && (error.code === 'unreachable' || error.status === 503);
+    error instanceof ApiError && (error.code === 'unreachable' || [423, 503].includes(error.status));
 
   async function beat(): Promise<void> {
     try {
