@@ -21,13 +21,15 @@
  * nobody answers stays new. So what a packet is found out to be stands in what is the packet's own, never in the
  * connection:
  *
- *   meta mark       from guard on the number of the sender's network, and MARKED; in forward what is looked up, at last the rule that decided
+ *   meta mark       from guard on the number of the sender's network, and MARKED; in forward what is looked up, at last the rule
+ *                   that decided
  *   meta priority   the drawn slot of a service, the class of a profile; in forward the rule set. Each chain that uses it leaves
  *                   what the kernel would have there (DEFAULT_PRIORITY), since queueing disciplines read it
  *
- * What is shared is written with final values only: the ct mark becomes SAME_NETWORK, or is never written; `hits` counts under the
- * set's own lock, and what it holds decides nothing. Any other set is written by the agent alone, a change in one
- * transaction; each lookup sees the elements from before or after it, and a packet that comes when it is over the new ones only.
+ * What is shared is written with final values only: the ct mark becomes SAME_NETWORK, or is never written. What packets count
+ * (`hits`, limits.ts) is under the element's own lock, and tells how much there was, never which rule decides. All other sets are
+ * written by the agent alone, a change in one transaction: a packet that comes when it is over sees the new elements only,
+ * one that is under way meanwhile may see some from before and some from after.
  *
  * A packet of an established connection meets as few chains and rules as there can be: what the first one found out
  * about the connection, that both ends are in one network, its ct mark keeps (SAME_NETWORK). A first one meets a lookup
