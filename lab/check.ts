@@ -463,27 +463,22 @@ async function compareKernel(
       await at('ip', 'netns', 'exec', ns, 'nft', '-j', 'list', 'table', 'inet', 'contiv'),
     ) as {
       nftables: {
-        set?: { name: string; elem?: { concat: string[] }[] };
-        map?: { name: string; elem?: [Concat, Concat | number][] };
+        map?: { name: string; elem?: [Concat, Concat | number | string][] };
       }[];
     };
-    const elements = (set: string): string[] =>
-      (table.nftables.find((i) => i.set?.name === set)?.set?.elem ?? []).map(
-        (e) => e.concat.at(-1) as string,
-      );
-    const compareSet = (set: string, want: readonly string[]): void => {
-      const have = new Set(elements(set));
-      for (const a of want) if (!have.delete(a)) out.push(`${where}: set ${set} lacks ${a}`);
-      for (const a of have) out.push(`${where}: set ${set} has ${a}, which nobody has`);
+    const map = (name: string) => table.nftables.find((i) => i.map?.name === name)?.map?.elem ?? [];
+    const compareMap = (name: string, want: readonly string[]): void => {
+      const have = new Set(map(name).map(([{ concat }]) => concat.at(-1) as string));
+      for (const a of want) if (!have.delete(a)) out.push(`${where}: map ${name} lacks ${a}`);
+      for (const a of have) out.push(`${where}: map ${name} has ${a}, which nobody has`);
     };
     const of = (list: readonly Running[], v6: boolean): string[] => [
       ...new Set(list.flatMap((r) => r.addresses.filter((a) => isV6(a) === v6))),
     ];
-    compareSet('sources', of(local, false));
-    compareSet('sources6', of(local, true));
-    compareSet('remotes', of(remote, false));
-    compareSet('remotes6', of(remote, true));
-    const map = (name: string) => table.nftables.find((i) => i.map?.name === name)?.map?.elem ?? [];
+    compareMap('sources', of(local, false));
+    compareMap('sources6', of(local, true));
+    compareMap('remotes', of(remote, false));
+    compareMap('remotes6', of(remote, true));
     compareServices(
       where,
       services.filter((s) => s.tenantName === tenant),
@@ -700,7 +695,7 @@ function addressKey(address: string): string {
   return Buffer.from(six.toByteArray()).toString('hex');
 }
 
-type Mapped = readonly (readonly [Concat | string, Concat | number])[];
+type Mapped = readonly (readonly [Concat | string, Concat | number | string])[];
 
 /** Each address of a group's container has its group's number, which no other group has. */
 function compareMembers(
@@ -732,6 +727,13 @@ function compareJudged(where: string, wanted: readonly string[], judged: Mapped,
   for (const address of have) out.push(`${where} has ${address}, whose group has no such rules`);
 }
 
+/** What nft writes of a packet's priority: two halves in hexadecimal, 0 as a word. */
+function priorityNumber(text: string): number {
+  if (text === 'none') return 0;
+  const [major = '', minor = ''] = text.split(':');
+  return Number.parseInt(major, 16) * 0x10000 + Number.parseInt(minor, 16);
+}
+
 interface Concat {
   readonly concat: readonly (string | number)[];
 }
@@ -741,18 +743,21 @@ function compareServices(
   where: string,
   services: readonly Service[],
   running: readonly Running[],
-  to: readonly (readonly [Concat, Concat | number])[],
-  sizes: readonly (readonly [Concat, Concat | number])[],
+  to: Mapped,
+  sizes: Mapped,
   out: string[],
 ): void {
   const slots = new Map<string, Map<number, string>>();
-  for (const [{ concat }, value] of to) {
-    const key = concat.slice(0, 3).join(' ');
-    const of = slots.get(key) ?? new Map<number, string>();
-    of.set(Number(concat[3]), (value as Concat).concat.join(':'));
-    slots.set(key, of);
+  for (const [key, value] of to) {
+    const { concat } = key as Concat;
+    const port = concat.slice(0, 3).join(' ');
+    const of = slots.get(port) ?? new Map<number, string>();
+    of.set(priorityNumber(concat[3] as string), (value as Concat).concat.join(':'));
+    slots.set(port, of);
   }
-  const size = new Map(sizes.map(([{ concat }, value]) => [concat.join(' '), value]));
+  const size = new Map(
+    sizes.map(([key, value]) => [(key as Concat).concat.join(' '), priorityNumber(value as string)]),
+  );
   for (const s of services) {
     const selected = running.filter(
       (r) =>

@@ -71,6 +71,8 @@ export const remotes = (count: number): At[] =>
 
 export interface Case {
   readonly tenant?: string;
+  /** The host's own address. */
+  readonly local?: string;
   readonly vni?: number;
   readonly slot?: number;
   readonly ports?: readonly Port[];
@@ -82,7 +84,7 @@ export interface Case {
 }
 
 export function router(given: Case): Router {
-  const { tenant = 'default', vni = VNI, ports = [port(2)], publications = [] } = given;
+  const { tenant = 'default', local = LOCAL, vni = VNI, ports = [port(2)], publications = [] } = given;
   const known = given.remotes ?? [{ address: '20.1.1.9', device: `vx${vni}`, vtep: '192.0.2.2' }];
   const hosts = [...new Set(known.map((r) => r.vtep))].sort().map(
     (vtep): RemoteHost => ({
@@ -92,13 +94,13 @@ export function router(given: Case): Router {
       devices: [`vx${vni}`],
       endpoints: known
         .filter((r) => r.vtep === vtep)
-        .map(({ address, device, group = 0 }) => ({ address, device, group })),
+        .map(({ address, device, group = 0 }) => ({ address, device, network: vni, group })),
     }),
   );
   return {
     tenant,
     namespace: `contiv-${tenant}`,
-    tunnels: [{ vni, device: `vx${vni}`, local: LOCAL, mac: vtepMac(LOCAL), mtu: 1450 }],
+    tunnels: [{ vni, device: `vx${vni}`, local, mac: vtepMac(local), mtu: 1450 }],
     ports,
     hosts,
     subnets: SUBNETS.map((prefix) => ({ prefix, network: vni })),

@@ -37,6 +37,19 @@ export function echo(from: string, to: string, options?: IpOptions): Buffer {
   );
 }
 
+/** An error about a packet that is quoted, as RFC 792 and RFC 4443 have it. `rest`: a path's MTU, a better gateway. */
+export function icmpError(
+  from: string,
+  to: string,
+  [type, code]: readonly [type: number, code: number],
+  quoted: Buffer,
+  rest: Buffer = Buffer.alloc(4),
+): Buffer {
+  if (!from.includes(':')) return ip(from, to, ICMP, icmp(type, code, rest, quoted));
+  const message = Buffer.concat([Buffer.from([type, code, 0, 0]), rest, quoted]);
+  return ip(from, to, ICMP6, withChecksum(message, 2, pseudoHeader(from, to, ICMP6, message.length)));
+}
+
 /** RFC 826; operation 1 asks, 2 answers. */
 export function arp(operation: 1 | 2, from: End, to: End): Buffer {
   return Buffer.concat([

@@ -2,6 +2,7 @@
  * What the routers' chains judge_out and judge_in (dataplane/ruleset.ts) do with the first packet of a connection, on the
  * elements that they would hold. Two hosts: the sender's judges what it sends, the receiver's what it receives.
  */
+import { classid } from '../src/linux/classid.ts';
 import { addressNumber } from '../src/model/address.ts';
 import type { Packet } from '../src/model/verdict.ts';
 import { compile } from '../src/netplugin/compile/compile.ts';
@@ -83,45 +84,45 @@ const PASS: Outcome = { denied: false, rule: '' };
 
 type Chains = (set: string, own: string, peer: string, packet: Packet) => Outcome;
 
-/** As the kernel holds the table: maps by key, one range after the other. */
+/** As the kernel holds the table: maps by key, one range after the other; rule sets by what nft calls their numbers. */
 function chainsOf(router: Router): Chains {
-  const maps = new Map<string, Map<string, number>>();
+  const maps = new Map<string, Map<string, string>>();
   for (const elements of routerTable(router, undefined).parts.values())
     for (const [set, list] of elements) {
-      const map = maps.get(set) ?? new Map<string, number>();
+      const map = maps.get(set) ?? new Map<string, string>();
       for (const element of list) {
-        const [key = '', value = '0'] = element.split(' : ');
-        if (map.has(key) && map.get(key) !== Number(value))
-          throw new Error(`${set} has two values for ${key}`);
-        map.set(key, Number(value));
+        const [key = '', value = ''] = element.split(' : ');
+        if (map.has(key) && map.get(key) !== value) throw new Error(`${set} has two values for ${key}`);
+        map.set(key, value);
       }
       maps.set(set, map);
     }
   const keys = new Map(
-    router.ruleSets.flatMap((s) => s.decisions.map((d) => [`${s.id} ${d.rule}`, d.key] as const)),
+    router.ruleSets.flatMap((s) => s.decisions.map((d) => [`${classid(s.id)} ${d.rule}`, d.key] as const)),
   );
-  const get = (set: string, ...key: (string | number)[]): number | undefined =>
+  const get = (set: string, ...key: (string | number)[]): string | undefined =>
     maps.get(set)?.get(key.join(' . '));
-  const ranged = (address: string): number => {
+  const ranged = (address: string): string => {
     for (const [text, range] of maps.get(address.includes(':') ? 'ranges6' : 'ranges') ?? [])
       if (inRange(address, bounds(text))) return range;
-    return 0;
+    return '0';
   };
   return (set, own, peer, { protocol, port = 0 }) => {
     const v6 = own.includes(':') ? '6' : '';
-    let ct = get(`${set}${v6}`, own) ?? 0;
-    if (ct === 0) return PASS;
-    ct = get('narrowed', ct, ranged(peer)) ?? ct;
-    const group = get(`members${v6}`, peer) ?? 0;
-    const mark =
-      get('by_group_port', ct, group, protocol, port) ??
-      get('by_port', ct, protocol, port) ??
-      get('by_group_protocol', ct, group, protocol) ??
-      get('by_protocol', ct, protocol) ??
-      get('by_group_any', ct, group) ??
-      get('by_any', ct) ??
-      0;
-    return { denied: mark >= DENY, rule: keys.get(`${ct} ${mark % DENY}`) ?? '' };
+    const first = get(`${set}${v6}`, own);
+    if (first === undefined) return PASS;
+    const ruleSet = get('narrowed', first, ranged(peer)) ?? first;
+    const group = get(`members${v6}`, peer) ?? '0';
+    const mark = Number(
+      get('by_group_port', ruleSet, group, protocol, port) ??
+        get('by_port', ruleSet, protocol, port) ??
+        get('by_group_protocol', ruleSet, group, protocol) ??
+        get('by_protocol', ruleSet, protocol) ??
+        get('by_group_any', ruleSet, group) ??
+        get('by_any', ruleSet) ??
+        0,
+    );
+    return { denied: mark >= DENY, rule: keys.get(`${ruleSet} ${mark % DENY}`) ?? '' };
   };
 }
 

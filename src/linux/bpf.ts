@@ -18,11 +18,11 @@ const BPF_MAP_UPDATE_BATCH = 26;
 const BPF_MAP_DELETE_BATCH = 27;
 /**
  *   hash    its memory grows with its entries; a pointer for each that it has room for is there at once
- *   lru     a hash whose memory is there at once: what was not looked up for longest goes where there is no room
  *   array   by a number from 0; all values are there, 0 at first
+ *   each    an array for each processor, whose programs see no other
  */
-export type MapType = 'hash' | 'lru' | 'array';
-const MAP_TYPES: Readonly<Record<MapType, number>> = { hash: 1, array: 2, lru: 9 };
+export type MapType = 'hash' | 'array' | 'each';
+const MAP_TYPES: Readonly<Record<MapType, number>> = { hash: 1, array: 2, each: 6 };
 const BPF_F_NO_PREALLOC = 1;
 const BPF_PROG_TYPE_SCHED_CLS = 3;
 const LOG_SIZE = 1 << 18;

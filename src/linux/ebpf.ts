@@ -25,6 +25,7 @@ const COMPARISONS: Readonly<Record<Comparison, number>> = {
 const LDX_MEM = 0x61;
 const ST_MEM = 0x62;
 const STX_MEM = 0x63;
+const STX_ATOMIC_4 = 0xc3;
 const JMP = 0x05;
 const JMP32 = 0x06;
 const ALU = 0x04;
@@ -32,7 +33,10 @@ const ALU64 = 0x07;
 const FROM_REGISTER = 0x08;
 const ADD = 0x00;
 const SUB = 0x10;
+const MULTIPLY = 0x20;
 const AND = 0x50;
+const SHIFT_RIGHT = 0x70;
+const XOR = 0xa0;
 const MOV = 0xb0;
 const CALL = 0x85;
 const EXIT = 0x95;
@@ -61,6 +65,12 @@ export interface Assembler {
   /** In 32 bits. */
   subtract(to: Register, value: Operand): Assembler;
   and(to: Register, value: Operand): Assembler;
+  /** A number is extended from 32 bits with its sign. */
+  multiply(to: Register, value: Operand): Assembler;
+  shiftRight(to: Register, bits: number): Assembler;
+  xor(to: Register, value: Operand): Assembler;
+  /** *(u32 *)(at + offset) += value, as one step for all processors. */
+  addShared(at: Register, offset: number, value: { readonly register: Register }): Assembler;
   /** Jumps where it holds, in 64 bits; 's<=' compares 32 bits with sign. */
   jump(comparison: Comparison, left: Register, right: Operand, to: string): Assembler;
   go(to: string): Assembler;
@@ -111,6 +121,10 @@ export function assemble(): Assembler {
     add: (to, value) => arithmetic(ALU64, ADD, to, value),
     subtract: (to, value) => arithmetic(ALU, SUB, to, value),
     and: (to, value) => arithmetic(ALU64, AND, to, value),
+    multiply: (to, value) => arithmetic(ALU64, MULTIPLY, to, value),
+    shiftRight: (to, bits) => arithmetic(ALU64, SHIFT_RIGHT, to, bits),
+    xor: (to, value) => arithmetic(ALU64, XOR, to, value),
+    addShared: (at, offset, { register }) => emit(STX_ATOMIC_4, at, register, offset, 0),
     jump(comparison, left, right, to) {
       jumps.push({ at: instructions.length, to });
       const code = (comparison === 's<=' ? JMP32 : JMP) | COMPARISONS[comparison];

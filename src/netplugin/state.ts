@@ -126,6 +126,8 @@ export interface Remote {
   readonly address: string;
   /** VXLAN device of the address's network. */
   readonly device: string;
+  /** Number of that network. */
+  readonly network: number;
   /** Number of the endpoint's group, 0 for none. */
   readonly group: number;
 }

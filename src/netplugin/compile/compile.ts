@@ -254,7 +254,7 @@ function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): Re
         if (network === undefined) return [];
         const device = tunnelDevice(network.vni);
         const group = policy.groupNumber(endpoint.groupName);
-        return endpoint.ipAddress.map((address) => ({ address, device, group }));
+        return endpoint.ipAddress.map((address) => ({ address, device, network: network.vni, group }));
       });
       return {
         vtep,

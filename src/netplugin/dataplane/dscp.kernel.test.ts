@@ -103,7 +103,7 @@ describe.each([
   it('is listed as it was set', () => {
     element('add', dscpElement(address, EF));
     expect(JSON.stringify(nft.list(`list map inet shown ${DSCP_MAPS[version]}`))).toContain(
-      `"elem":[["${address}",${EF}]]`,
+      `"elem":[["${address}","0:2e"]]`,
     );
     element('delete', address);
   });

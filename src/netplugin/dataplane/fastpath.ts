@@ -13,14 +13,18 @@
  * no program (an older kernel) everything works, slower.
  *
  *   flows       what was found out about a direction of a connection, for FLOW_MILLISECONDS and until the router's next
- *               change (`generation`): three lookups less for each packet, and none that writes to what both ends' processors use
+ *               change (`generation`) or the connection's end (`ended`): three lookups less for each packet, and none that
+ *               writes to what both ends' processors use
  *   endpoints   where each address of the tenant is, written by the agent
  *
  * Conntrack sees of such a connection how it begins and ends only. It must not take the end for a stranger's, which is
  * why routers do not insist on sequence numbers (FAST_PATH_SETTINGS), and it must not forget the connection in between: a
  * packet goes the router's way, which renews the entry, once half of its time is over.
  *
- * The kernel's cost: 2 MB a tenant for the flows, an entry an endpoint, a qdisc and a filter a device.
+ * What is remembered of a flow is of a connection that conntrack has as established, never of one that is still new: rules
+ * that change meanwhile judge each packet of that. What several processors do at the same moment: fastprogram.ts.
+ *
+ * The kernel's cost: 160 kB a tenant and processor for the flows, an entry an endpoint, a qdisc and a filter a device.
  */
 import * as bpf from '../../linux/bpf.ts';
 import type { Netlink } from '../../linux/netlink.ts';
@@ -164,12 +168,19 @@ export function establishFastPath(
   return open;
 }
 
-/** All are found out anew, with the next packet of each. */
-function forgetFlows(open: FastPath): void {
+/** All are found out anew, with the next packet of each; by none while it is odd. */
+function nextGeneration(open: FastPath): void {
   open.generation = (open.generation + 1) % 2 ** 32;
   const values = Buffer.alloc(4);
   values.writeUInt32LE(open.generation);
   bpf.updateMap(open.maps.generation, { keys: Buffer.alloc(4), values, count: 1 });
+}
+
+/** All are found out anew, with the next packet of each. `write` meanwhile changes endpoints: nothing goes by them. */
+function forgetFlows(open: FastPath, write?: () => void): void {
+  nextGeneration(open);
+  write?.();
+  nextGeneration(open);
 }
 
 /** Of what went together with its device. */
@@ -222,12 +233,15 @@ function writePlaces(
   const gone = [...known.keys()].filter((address) => present.has(address) && !wanted.has(address));
   const news = [...wanted].filter(([address, value]) => present.get(address) !== value);
   const keysOf = (addresses: readonly string[]): Buffer => Buffer.concat(addresses.map(keyOfAddress));
-  bpf.deleteFromMap(maps.endpoints, keysOf(gone), gone.length);
-  bpf.updateMap(maps.endpoints, {
-    keys: keysOf(news.map(([address]) => address)),
-    values: Buffer.from(news.map(([, value]) => value).join(''), 'hex'),
-    count: news.length,
-  });
+  if (gone.length + news.length > 0)
+    forgetFlows(open, () => {
+      bpf.deleteFromMap(maps.endpoints, keysOf(gone), gone.length);
+      bpf.updateMap(maps.endpoints, {
+        keys: keysOf(news.map(([address]) => address)),
+        values: Buffer.from(news.map(([, value]) => value).join(''), 'hex'),
+        count: news.length,
+      });
+    });
   for (const address of gone) present.delete(address);
   for (const [address, value] of news) present.set(address, value);
   pass.writes += gone.length + news.length;

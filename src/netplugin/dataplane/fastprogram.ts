@@ -5,7 +5,20 @@
  *                  \-- not: endpoints of sender and receiver -> conntrack --/
  *
  * At each step what does not fit goes the router's way.
+ *
+ * It runs on all processors at once, and an element of a hash that is looked at may become another's meanwhile: the kernel
+ * gives its memory away at once (kernel/bpf/hashtab.c). So
+ *
+ *   flows       are the processor's own: no other reads or writes them, and a program is not broken off by another
+ *   endpoints   are written by the agent alone, between two changes of `generation`, which is odd meanwhile. What was read of
+ *               them counts only where it was even before, and is the same after the last reading
+ *   ended       counters, each of which is one word, added to as one step: how often a connection that has this counter
+ *               began or ended. A flow is known while it is what it was before conntrack was asked about it
+ *
+ * What a processor has read before a change may go its way after it, once, as if it had come before. What it found out about
+ * a connection whose end is just on its way through the router, it may believe for FLOW_MILLISECONDS more.
  */
+import { randomInt } from 'node:crypto';
 import { addressBytes, addressText, macBytes } from '../../linux/address.ts';
 import * as bpf from '../../linux/bpf.ts';
 import { type KernelTypes, readKernelTypes } from '../../linux/btf.ts';
@@ -29,9 +42,11 @@ export const ADDRESS = 16;
  * A flow: the same of the receiver, but
  *   4  generation in which it was found out
  *  24  when that is over, in ticks
+ *  28  its counter in `ended` before it was found out
+ *  32  its key
  */
 export const ENDPOINT = 24;
-const FLOW = 28;
+const FLOW = 80;
 const DEVICE = 0;
 const NETWORK = 4;
 const MAC = 8;
@@ -40,8 +55,15 @@ const SENDER_MAC = 16;
 const MTU = 22;
 const GENERATION = 4;
 const OVER = 24;
-/** A host's busiest connections of one tenant, in each direction: others are found out again more often. */
-const FLOWS = 16_384;
+const ENDED = 28;
+const FLOW_KEY_AT = 32;
+/**
+ * Of one tenant on one processor, in each direction. A flow's place follows from its key: of two that have the same one,
+ * each is found out again where the other was there since.
+ */
+const FLOWS = 2048;
+/** Counters of beginnings and ends: those that share one find out again what they knew. */
+const COUNTERS = 4096;
 const FLOW_MILLISECONDS = 100;
 
 /** Entries of a connection live so long after a packet (net/netfilter: tcp_timeouts, udp_timeouts), in seconds. */
@@ -58,8 +80,6 @@ const SKB_DATA_END = 80;
 const PACKET_HOST = 0;
 // helpers, linux/bpf.h
 const MAP_LOOKUP = 1;
-const MAP_UPDATE = 2;
-const MAP_DELETE = 3;
 const REDIRECT = 23;
 const PULL_DATA = 39;
 const JIFFIES64 = 118;
@@ -78,6 +98,8 @@ const ETHERNET = 14;
 const FIN_SYN_RST = 7;
 /** Ethernet, IPv6 and TCP without options. */
 const LONGEST_HEADERS = 74;
+/** An odd number, by whose product each bit changes many (Knuth's multiplicative hashing). */
+const SPREAD = 0x9e3779b1 | 0;
 /** Of a mapped address, as a number of 32 bits. */
 const MAPPED_PART = 0xffff0000 | 0;
 
@@ -108,12 +130,16 @@ const TUPLE = -64;
 const OPTIONS_SIZE = 12;
 const OPTIONS = -80;
 const NOW = -88;
-const VALUE = -120;
-const LENGTH = -128;
+const VALUE = -112;
+const COUNTER = -116;
+const INDEX = -120;
+const PLACE = -128;
+const LENGTH = -136;
 
 interface Maps {
   readonly endpoints: number;
   readonly flows: number;
+  readonly ended: number;
   readonly generation: number;
 }
 
@@ -133,12 +159,14 @@ function conntrackTypes(): KernelTypes {
 }
 
 /** The program for these maps. */
-function program({ endpoints, flows, generation }: Maps, kernel: KernelTypes): Buffer {
+function program({ endpoints, flows, ended, generation }: Maps, kernel: KernelTypes): Buffer {
   const need = (found: ReadonlyMap<string, number>, name: string): number => found.get(name) as number;
   const callConntrack = (name: string): void => {
     p.callKernel(need(kernel.functions, name), kernel.module === undefined ? 'kernel' : 'module');
   };
   const ticks = ticksPerSecond();
+  // Nobody outside knows which flows have a place in common.
+  const secret = randomInt(2 ** 31);
   const p = assemble();
   const [skb, data, sender, receiver] = [6, 7, 8, 9] as const;
   // What these registers hold at other times.
@@ -174,6 +202,10 @@ function program({ endpoints, flows, generation }: Maps, kernel: KernelTypes): B
     p.map(1, endpoints);
     at(2, offset);
     p.call(MAP_LOOKUP).jump('==', 0, 0, 'pass').set(to, reg(0));
+  };
+  /** Brings the upper bits of register 1 down. */
+  const fold = (bits: number): void => {
+    p.set(2, reg(1)).shiftRight(2, bits).xor(1, reg(2));
   };
   const releaseConnection = (): void => {
     p.set(1, reg(connection));
@@ -219,13 +251,36 @@ function program({ endpoints, flows, generation }: Maps, kernel: KernelTypes): B
   copy(4, 6, FROM_MAC);
   copy(2, 10, FROM_MAC + 4);
   p.store(2, stack, PROTOCOL, reg(protocol));
+  // The counter is that of both directions.
+  p.load(8, 1, stack, SENDER);
+  for (const part of [SENDER + 8, RECEIVER, RECEIVER + 8]) p.load(8, 2, stack, part).xor(1, reg(2));
+  fold(32);
+  for (const port of [PORTS, PORTS + 2]) p.load(2, 2, stack, port).xor(1, reg(2));
+  p.xor(1, secret).multiply(1, SPREAD);
+  fold(32);
+  p.and(1, 4 * (COUNTERS - 1))
+    .firstValue(2, ended)
+    .add(2, reg(1));
   p.jump('!=', flags, 0, 'ends');
   // Before anything is looked at: what changes while it is looked at makes it old.
-  p.firstValue(1, generation).load(4, 1, 1, 0).store(8, stack, NOW, reg(1));
+  p.load(4, 1, 2, 0).store(4, stack, COUNTER, reg(1));
+  p.firstValue(1, generation).load(4, 1, 1, 0).jump('&', 1, 1, 'pass').store(8, stack, NOW, reg(1));
+  p.set(1, secret);
+  for (let part = 0; part < FLOW_KEY; part += 8)
+    p.load(8, 2, stack, KEY + part)
+      .xor(1, reg(2))
+      .multiply(1, SPREAD);
+  fold(32);
+  p.and(1, FLOWS - 1).store(4, stack, INDEX, reg(1));
   p.map(1, flows);
-  at(2, KEY);
-  p.call(MAP_LOOKUP).jump('==', 0, 0, 'unknown').set(receiver, reg(0));
+  at(2, INDEX);
+  p.call(MAP_LOOKUP).jump('==', 0, 0, 'pass').set(receiver, reg(0)).store(8, stack, PLACE, reg(0));
   p.load(4, 1, receiver, GENERATION).load(8, 2, stack, NOW).jump('!=', 1, reg(2), 'unknown');
+  p.load(4, 1, receiver, ENDED).load(4, 2, stack, COUNTER).jump('!=', 1, reg(2), 'unknown');
+  for (let part = 0; part < FLOW_KEY; part += 8)
+    p.load(8, 1, receiver, FLOW_KEY_AT + part)
+      .load(8, 2, stack, KEY + part)
+      .jump('!=', 1, reg(2), 'unknown');
   p.call(JIFFIES64).load(4, 1, receiver, OVER).subtract(1, reg(0)).jump('s<=', 1, 0, 'unknown');
 
   p.label('forward');
@@ -293,22 +348,22 @@ function program({ endpoints, flows, generation }: Maps, kernel: KernelTypes): B
   releaseConnection();
   for (let part = 0; part < ENDPOINT; part += 8)
     p.load(8, 1, receiver, part).store(8, stack, VALUE + part, reg(1));
-  p.load(8, 1, stack, NOW).store(4, stack, VALUE + GENERATION, reg(1));
-  p.call(JIFFIES64)
-    .add(0, Math.ceil((FLOW_MILLISECONDS / 1000) * ticks))
-    .store(4, stack, VALUE + OVER, reg(0));
-  p.map(1, flows);
-  at(2, KEY);
-  at(3, VALUE);
-  p.set(4, 0).call(MAP_UPDATE).go('forward');
+  p.firstValue(1, generation).load(4, 1, 1, 0).load(8, 2, stack, NOW).jump('!=', 1, reg(2), 'pass');
+  p.call(JIFFIES64).add(0, Math.ceil((FLOW_MILLISECONDS / 1000) * ticks));
+  p.load(8, receiver, stack, PLACE);
+  for (let part = 0; part < ENDPOINT; part += 8)
+    p.load(8, 1, stack, VALUE + part).store(8, receiver, part, reg(1));
+  for (let part = 0; part < FLOW_KEY; part += 8)
+    p.load(8, 1, stack, KEY + part).store(8, receiver, FLOW_KEY_AT + part, reg(1));
+  p.load(8, 1, stack, NOW).store(4, receiver, GENERATION, reg(1));
+  p.load(4, 1, stack, COUNTER).store(4, receiver, ENDED, reg(1));
+  p.store(4, receiver, OVER, reg(0)).go('forward');
 
   p.label('release');
   releaseConnection();
   p.go('pass');
   // From now on conntrack sees all of it, whose entry does not live as long any more.
-  p.label('ends').map(1, flows);
-  at(2, KEY);
-  p.call(MAP_DELETE);
+  p.label('ends').set(1, 1).addShared(2, 0, reg(1));
   p.label('pass').set(0, TC_ACT_UNSPEC).exit();
   return p.code();
 }
@@ -376,7 +431,8 @@ export function openProgram(room: number): FastProgram {
   try {
     const maps: Maps = {
       endpoints: keep(bpf.createMap('hash', 'contiv_ends', ADDRESS, ENDPOINT, room)),
-      flows: keep(bpf.createMap('lru', 'contiv_flows', FLOW_KEY, FLOW, FLOWS)),
+      flows: keep(bpf.createMap('each', 'contiv_flows', 4, FLOW, FLOWS)),
+      ended: keep(bpf.createMap('array', 'contiv_ended', 4, 4 * COUNTERS, 1)),
       generation: keep(bpf.createMap('array', 'contiv_now', 4, 4, 1)),
     };
     const loaded = keep(load(maps));

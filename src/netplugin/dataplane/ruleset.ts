@@ -3,11 +3,11 @@
  * the elements of its sets. What changes while containers come and go are elements only.
  *
  *   router     guard     source addresses are the sender's own, before conntrack sees the packet
- *              ttl       DSCP of the group's network profile; the router is invisible within a network, one hop between them
  *              names     first packets only: the tenants' ways out are nobody's destination; a provider for each connection
  *                        to a service; port 53 to the gateway, to the nameserver and to outside resolvers
- *              forward   never from tunnel to tunnel; established; judge_out and judge_in, the policy of the groups of
- *                        our endpoints; from outside only to published ports
+ *              forward   never from tunnel to tunnel; DSCP of the group's network profile; established; errors from who is on
+ *                        the connection's way; judge_out and judge_in, the policy of the groups of our endpoints; from
+ *                        outside only to published ports; the router is invisible within a network, one hop between them
  *              ARP       learns no address that is not the sender's own
  *              counted   a container has only so many connections (limits.ts), and each sender its share of what is logged
  *   host       exits     masquerading, published ports; a tenant's connections outside
@@ -17,13 +17,29 @@
  * What leaves has the host's address: a container that complains of too large packets would lower the MTU of paths
  * to this host, so of other tenants' tunnels.
  *
+ * Packets of one connection may be in these chains on all processors at the same moment: first ones too, as a UDP flow that
+ * nobody answers stays new. So what a packet is found out to be stands in what is the packet's own, never in the
+ * connection:
+ *
+ *   meta mark       from guard on the number of the sender's network, and MARKED; in forward what is looked up, at last the rule
+ *                   that decided
+ *   meta priority   the drawn slot of a service, the class of a profile; in forward the rule set. Each chain that uses it leaves
+ *                   what the kernel would have there (DEFAULT_PRIORITY), since queueing disciplines read it
+ *
+ * What is shared is written with final values only: the ct mark becomes SAME_NETWORK, or is never written. What packets count
+ * (`hits`, limits.ts) is under the element's own lock, and tells how much there was, never which rule decides. All other sets are
+ * written by the agent alone, a change in one transaction: a packet that comes when it is over sees the new elements only,
+ * one that is under way meanwhile may see some from before and some from after.
+ *
  * A packet of an established connection meets as few chains and rules as there can be: what the first one found out
- * about the connection, that both ends are in one network, its ct mark keeps (SAME_NETWORK).
+ * about the connection, that both ends are in one network, its ct mark keeps (SAME_NETWORK). A first one meets a lookup
+ * where there is no more to be known: most chains are left by the first rule that tells where the packet comes from.
  *
  * The cost of a packet does not depend on how many elements there are: all lookups are in hash sets, but for those of
  * prefixes: `same`, one element a subnet, and `ranges`, one for each range that rules tell apart.
  */
 import { linkLocal } from '../../linux/address.ts';
+import { classid } from '../../linux/classid.ts';
 import { addressNumber, isV6 } from '../../model/address.ts';
 import {
   DENIED_LOG,
@@ -69,14 +85,15 @@ export interface Table {
 }
 
 /**
- * Times to live that grow by one, which the router's own decrement takes away again: what systems start with, with
- * and without a first hop, and what traceroute counts up. A chain each, since libnftables 1.0.6 cannot set a single byte from a map.
+ * Times to live that grow by one, which gives back what the router has just taken: of what systems start with, with
+ * and without a first hop, and of what traceroute counts up. A chain each, since libnftables 1.0.6 cannot set a single byte from
+ * a map. One of 2 arrives as 1, as one of 1 does: that is made 2 before routing (`stretch`), which would end it.
  */
-const TTLS = [...Array.from({ length: 32 }, (_, i) => i + 1), 63, 64, 127, 128];
+const TTLS = [...Array.from({ length: 30 }, (_, i) => i + 3), 63, 64, 127, 128];
 const TTL_CHAINS = TTLS.map(
-  (ttl) => `chain ttl_${ttl} { ip ttl set ${ttl + 1}; ip6 hoplimit set ${ttl + 1}; }`,
+  (ttl) => `chain ttl_${ttl} { ip ttl set ${ttl}; ip6 hoplimit set ${ttl}; accept; }`,
 ).join('\n');
-const TTL_VERDICTS = TTLS.map((ttl) => `${ttl} : goto ttl_${ttl}`).join(', ');
+const TTL_VERDICTS = TTLS.map((ttl) => `${ttl - 1} : goto ttl_${ttl}`).join(', ');
 
 /** Collects elements; those of IPv6 go to the set of the same name with a 6. */
 function collect(): { add(set: string, address: string, element: string): void; elements: Elements } {
@@ -94,28 +111,29 @@ function collect(): { add(set: string, address: string, element: string): void; 
 
 const portElements = once((port: Port) => {
   const { add, elements } = collect();
+  const marked = port.dscp === undefined ? 0 : MARKED;
   for (const address of [...port.addresses, ...port.alsoFrom])
-    add('sources', address, `"${port.device}" . ${address}`);
+    add('sources', address, `"${port.device}" . ${address} : ${port.network + marked}`);
   for (const address of [...port.addresses, ...port.alsoFrom])
     if (!isV6(address)) add('senders', '', `"${port.device}" . ${address} . ${port.mac}`);
   if (port.addresses.some(isV6)) add('link_locals', '', `"${port.device}" . ${linkLocal(port.mac)}`);
-  add('network', '', `"${port.device}" : ${port.network}`);
   for (const gateway of port.gateways) add('outward', gateway, `"${port.device}"`);
   for (const address of port.addresses) {
     for (const own of [...port.addresses, ...port.alsoFrom])
       if (!isV6(address) && !isV6(own)) add('own', address, `${own} . ${address}`);
     if (port.group !== 0) add('members', address, `${address} : ${port.group}`);
-    if (port.judgedIn !== 0) add('judged_in', address, `${address} : ${port.judgedIn}`);
+    if (port.judgedIn !== 0) add('judged_in', address, `${address} : ${classid(port.judgedIn)}`);
     if (port.dscp !== undefined) add(DSCP_MAPS[4], address, dscpElement(address, port.dscp));
-    if (port.judgedOut !== 0) add('judged_out', address, `${address} : ${port.judgedOut}`);
+    if (port.judgedOut !== 0) add('judged_out', address, `${address} : ${classid(port.judgedOut)}`);
   }
   return elements;
 });
 
 const hostElements = once((host: RemoteHost) => {
   const { add, elements } = collect();
-  for (const { address, group } of host.endpoints) {
-    add('remotes', address, `${host.mac} . ${address}`);
+  add('tunnels', '', host.mac);
+  for (const { address, group, network } of host.endpoints) {
+    add('remotes', address, `${host.mac} . ${address} : ${network}`);
     if (group !== 0) add('members', address, `${address} : ${group}`);
   }
   return elements;
@@ -179,6 +197,12 @@ function leadElements(leads: readonly Lead[]): Elements {
   return elements;
 }
 
+const gatewayElements = once((gateways: readonly string[]) => {
+  const { add, elements } = collect();
+  for (const address of [...gateways, NAMESERVER, NAMESERVER6]) add('routers', address, address);
+  return elements;
+});
+
 const subnetElements = once((subnets: readonly Subnet[]) => {
   const { add, elements } = collect();
   for (const { prefix, network } of subnets) add('same', prefix, `${network} . ${prefix}`);
@@ -191,9 +215,9 @@ const serviceElements = once(({ address, ports, providers }: Service) => {
   const size = SERVICE_SIZES.find((n) => n >= providers.length) ?? MAX_SERVICE_SIZE;
   for (const { protocol, port, providerPort } of ports) {
     const key = `${address} . ${protocol} . ${port}`;
-    if (providers.length > 0) add('service_size', address, `${key} : ${size}`);
+    if (providers.length > 0) add('service_size', address, `${key} : ${classid(size)}`);
     for (const [slot, provider] of providers.entries())
-      add('service_to', address, `${key} . ${slot} : ${provider} . ${providerPort}`);
+      add('service_to', address, `${key} . ${classid(slot)} : ${provider} . ${providerPort}`);
   }
   return elements;
 });
@@ -213,7 +237,10 @@ function rangeText({ first, last }: AddressRange): string {
   return bits === 0 ? first : `${first}/${(isV6(first) ? 128 : 32) - bits}`;
 }
 
-/** Mark of a connection whose ends are in one network, once its first packet has passed. */
+/** Beside the number of the sender's network: its packets are given a class. A VNI has 24 bits. */
+const MARKED = 0x80000000;
+
+/** Mark of a connection whose ends are in one network: of a new one that is denied too, which then is none. */
 const SAME_NETWORK = 1;
 
 /** Bit of a decision's mark that says deny; the others are the rule's number. */
@@ -221,10 +248,12 @@ export const DENY = 0x80000000;
 
 const ruleSetElements = once(({ id, narrowed, decisions }: RuleSet) => {
   const { add, elements } = collect();
-  for (const { range, to } of narrowed) add('narrowed', '', `${id} . ${range} : ${to}`);
+  for (const { range, to } of narrowed) add('narrowed', '', `${classid(id)} . ${range} : ${classid(to)}`);
   for (const decision of decisions) {
     const { group, protocol, port, rule, action } = decision;
-    const key = [id, group === 0 ? undefined : group, protocol, port].filter((part) => part !== undefined);
+    const key = [classid(id), group === 0 ? undefined : group, protocol, port].filter(
+      (part) => part !== undefined,
+    );
     const mark = rule + (action === 'deny' ? DENY : 0);
     add(decisionMap(decision), '', `${key.join(' . ')} : ${mark}`);
   }
@@ -238,24 +267,27 @@ function decisionMap({ group, protocol, port }: Decision): string {
 }
 
 /**
- * Judges new connections: the rule set of our endpoint, `own`, and who the `peer` is lead to a rule's mark. The numbers
- * travel in the marks: ct mark holds the rule set, meta mark what is being looked up. What is left after `decide` is denied;
- * some of it is logged for the agent to read, few enough that a flood costs nothing.
+ * What the kernel gives a packet that it forwards (net/ipv4/route.c, ip_tos2prio): by two bits of IPv4's type of service,
+ * none by IPv6. It did so just before the chain `forward`.
  */
-const judge = (name: string, own: string, peer: string, set: string): string => `
+const DEFAULT_PRIORITY = `
+  meta priority set none
+  meta nfproto ipv4 meta priority set @nh,11,2 map { 1 : 0:2, 2 : 0:6, 3 : 0:4 }`;
+
+/**
+ * Judges new connections. The rule set of our own endpoint is known (`meta priority`); who the `peer` is leads to a rule's mark.
+ * What is left after `decide` is denied; some of it is logged for the agent to read, few enough that a flood costs nothing.
+ */
+const judge = (name: string, peer: string): string => `
 chain ${name} {
-  ct mark set 0
-  ct mark set ip ${own} map @${set}
-  ct mark set ip6 ${own} map @${set}6
-  ct mark 0 return
   meta mark set 0
   meta mark set ip ${peer} map @ranges
   meta mark set ip6 ${peer} map @ranges6
-  ct mark set ct mark . meta mark map @narrowed
+  meta priority set meta priority . meta mark map @narrowed
   meta mark set 0
   meta mark set ip ${peer} map @members
   meta mark set ip6 ${peer} map @members6
-  jump decide
+  jump decide${DEFAULT_PRIORITY}
   meta mark & ${DENY} == 0 return
   jump quiet
   log prefix "${name}" group ${DENIED_LOG} snaplen 96
@@ -286,37 +318,37 @@ chain quiet {
 const HITS = 8192;
 
 const POLICY = `
-map judged_in { type ipv4_addr : mark; }
-map judged_in6 { type ipv6_addr : mark; }
-map judged_out { type ipv4_addr : mark; }
-map judged_out6 { type ipv6_addr : mark; }
+map judged_in { type ipv4_addr : classid; }
+map judged_in6 { type ipv6_addr : classid; }
+map judged_out { type ipv4_addr : classid; }
+map judged_out6 { type ipv6_addr : classid; }
 map members { type ipv4_addr : mark; }
 map members6 { type ipv6_addr : mark; }
 map ranges { type ipv4_addr : mark; flags interval; }
 map ranges6 { type ipv6_addr : mark; flags interval; }
-map narrowed { type mark . mark : mark; }
-map by_group_port { type mark . mark . inet_proto . inet_service : mark; }
-map by_port { type mark . inet_proto . inet_service : mark; }
-map by_group_protocol { type mark . mark . inet_proto : mark; }
-map by_protocol { type mark . inet_proto : mark; }
-map by_group_any { type mark . mark : mark; }
-map by_any { type mark : mark; }
-set hits { type mark . mark; size ${HITS}; flags dynamic,timeout; timeout 1h; gc-interval 10m; counter; }
+map narrowed { type classid . mark : classid; }
+map by_group_port { type classid . mark . inet_proto . inet_service : mark; }
+map by_port { type classid . inet_proto . inet_service : mark; }
+map by_group_protocol { type classid . mark . inet_proto : mark; }
+map by_protocol { type classid . inet_proto : mark; }
+map by_group_any { type classid . mark : mark; }
+map by_any { type classid : mark; }
+set hits { type classid . mark; size ${HITS}; flags dynamic,timeout; timeout 1h; gc-interval 10m; counter; }
 chain decided {
-  update @hits { ct mark . meta mark }
+  update @hits { meta priority . meta mark }
 }
 chain decide {
-  meta mark set ct mark . meta mark . meta l4proto . th dport map @by_group_port goto decided
-  meta mark set ct mark . meta l4proto . th dport map @by_port goto decided
-  meta mark set ct mark . meta mark . meta l4proto map @by_group_protocol goto decided
-  meta mark set ct mark . meta l4proto map @by_protocol goto decided
-  meta mark set ct mark . meta mark map @by_group_any goto decided
-  meta mark set ct mark map @by_any goto decided
+  meta mark set meta priority . meta mark . meta l4proto . th dport map @by_group_port goto decided
+  meta mark set meta priority . meta l4proto . th dport map @by_port goto decided
+  meta mark set meta priority . meta mark . meta l4proto map @by_group_protocol goto decided
+  meta mark set meta priority . meta l4proto map @by_protocol goto decided
+  meta mark set meta priority . meta mark map @by_group_any goto decided
+  meta mark set meta priority map @by_any goto decided
   meta mark set 0
 }
 ${QUIET}
-${judge('judge_out', 'saddr', 'daddr', 'judged_out')}
-${judge('judge_in', 'daddr', 'saddr', 'judged_in')}
+${judge('judge_out', 'daddr')}
+${judge('judge_in', 'saddr')}
 `;
 
 /** Slots of a service's port as a power of two: what `numgen` draws from must stand in a rule. */
@@ -331,22 +363,21 @@ const DRAWS = 10;
  */
 const SERVICES = `
 set services { type ipv4_addr; }
-map service_size { type ipv4_addr . inet_proto . inet_service : mark; }
-map service_to { type ipv4_addr . inet_proto . inet_service . mark : ipv4_addr . inet_service; }
+map service_size { type ipv4_addr . inet_proto . inet_service : classid; }
+map service_to { type ipv4_addr . inet_proto . inet_service . classid : ipv4_addr . inet_service; }
 set own { type ipv4_addr . ipv4_addr; }
 chain lead {
-  dnat ip to ip daddr . meta l4proto . th dport . meta mark map @service_to
+  dnat ip to ip daddr . meta l4proto . th dport . meta priority map @service_to
 }
 ${SERVICE_SIZES.map((size) => {
   const draws = [...Array.from({ length: size === 1 ? 0 : DRAWS }, () => size), Math.ceil(size / 2)];
   return `chain pick_${size} {
-${draws.map((n) => `  meta mark set ${n === 1 ? 0 : `numgen random mod ${n}`} jump lead`).join('\n')}
+${draws.map((n) => `  meta priority set ${n === 1 ? 'none' : `numgen random mod ${n}`} jump lead`).join('\n')}
 }`;
 }).join('\n')}
 chain serve {
-  meta mark set 0
-  meta mark set ip daddr . meta l4proto . th dport map @service_size
-  meta mark vmap { ${SERVICE_SIZES.map((size) => `${size} : goto pick_${size}`).join(', ')} }
+  meta priority set ip daddr . meta l4proto . th dport map @service_size
+  meta priority vmap { ${SERVICE_SIZES.map((size) => `${classid(size)} : goto pick_${size}`).join(', ')} }
 }
 `;
 
@@ -370,26 +401,23 @@ export function routerTable(
   for (const service of router.services) parts.set(service, serviceElements(service));
   for (const ruleSet of router.ruleSets) parts.set(ruleSet, ruleSetElements(ruleSet));
   parts.set(router.subnets, subnetElements(router.subnets));
+  parts.set(router.gateways, gatewayElements(router.gateways));
   parts.set(router.ranges, rangeElements(router.ranges));
   parts.set(router.publications, publicationElements(router.publications));
-  const snat = exit === undefined ? [] : [`oifname "uplink" snat ip to ${exit.routerAddress}`];
-  if (exit !== undefined && exit.routerAddress6 !== '')
-    snat.push(`oifname "uplink" snat ip6 to ${exit.routerAddress6}`);
-  const apart =
-    exit === undefined
-      ? []
-      : [`iifname "ct*" ip daddr ${exit.transit} drop`, `iifname "ct*" ip6 daddr ${exit.transit6} drop`];
+  const { snat, apart, outside } = wayOut(exit);
   return {
     name: `inet ${NFT_TABLE}`,
     beside: ARP,
     parts,
     body: `${POLICY}${SERVICES}${routerLimits(connections)}
-set sources { type ifname . ipv4_addr; }
-set sources6 { type ifname . ipv6_addr; }
+map sources { type ifname . ipv4_addr : mark; }
+map sources6 { type ifname . ipv6_addr : mark; }
 set link_locals { type ifname . ipv6_addr; }
-set remotes { type ether_addr . ipv4_addr; }
-set remotes6 { type ether_addr . ipv6_addr; }
-map network { type ifname : mark; }
+map remotes { type ether_addr . ipv4_addr : mark; }
+map remotes6 { type ether_addr . ipv6_addr : mark; }
+set tunnels { type ether_addr; }
+set routers { type ipv4_addr; }
+set routers6 { type ipv6_addr; }
 set outward { type ifname; }
 set outward6 { type ifname; }
 set same { type mark . ipv4_addr; flags interval; }
@@ -404,8 +432,8 @@ counter spoofed { }
 counter foreign { }
 counter asked { }
 chain guard_port {
-  iifname . ip saddr @sources accept
-  iifname . ip6 saddr @sources6 accept
+  meta mark set iifname . ip saddr map @sources goto sent
+  meta mark set iifname . ip6 saddr map @sources6 goto sent6
   iifname . ip6 saddr @link_locals icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
   ip6 saddr { ::, fe80::/10 } drop
   counter name "spoofed"
@@ -416,9 +444,31 @@ chain guard_port {
   drop
 }
 chain guard_tunnel {
-  ether saddr . ip saddr @remotes accept
-  ether saddr . ip6 saddr @remotes6 accept
+  meta mark set ether saddr . ip saddr map @remotes goto sent
+  meta mark set ether saddr . ip6 saddr map @remotes6 goto sent6
+  ether saddr @tunnels ip saddr @routers icmp type { destination-unreachable, time-exceeded } accept
+  ether saddr @tunnels ip6 saddr @routers6 icmpv6 type { destination-unreachable, packet-too-big, time-exceeded } accept
   counter name "foreign" drop
+}
+chain sent {
+  ip ttl > 1 accept
+  meta mark & ${MARKED} == 0 goto stretch
+  meta mark set meta mark ^ ${MARKED}
+  jump stretch
+  meta mark set meta mark ^ ${MARKED}
+}
+chain sent6 {
+  ip6 hoplimit > 1 accept
+  meta mark & ${MARKED} == 0 goto stretch
+  meta mark set meta mark ^ ${MARKED}
+  jump stretch
+  meta mark set meta mark ^ ${MARKED}
+}
+chain stretch {
+  iifname "vx*" ip ttl set 2
+  iifname "vx*" ip6 hoplimit set 2
+  meta mark . ip daddr @same ip ttl set 2
+  meta mark . ip6 daddr @same6 ip6 hoplimit set 2
 }
 chain guard {
   type filter hook prerouting priority -300; policy accept;
@@ -427,76 +477,81 @@ chain guard {
   iifname "lo" accept
   ip saddr 127.0.0.0/8 drop
 }
+chain names {
+  type nat hook prerouting priority -100; policy accept;
+  ip daddr 127.0.0.0/8 iifname != "lo" drop
+  iifname "ct*" goto beginning
+  iifname "uplink" goto arriving
+}
+chain beginning {
+  ${apart.join('\n  ')}
+  ip daddr @services goto serve
+  th dport 53 meta l4proto { tcp, udp } goto resolve
+}
+chain resolve {
+  fib daddr type local dnat ip to ${NAMESERVER}
+  fib daddr type local dnat ip6 to ${NAMESERVER6}
+  fib daddr oifname "uplink" dnat ip to ${NAMESERVER}
+  fib daddr oifname "uplink" dnat ip6 to ${NAMESERVER6}
+}
+chain arriving {
+  dnat ip to meta l4proto . th dport map @published
+  dnat ip6 to meta l4proto . th dport map @published6
+  dnat ip to meta l4proto . th dport map @published_ranges
+  dnat ip6 to meta l4proto . th dport map @published_ranges6
+}
 ${dscpChains()}
-chain ttl {
-  type filter hook prerouting priority -150; policy accept;
-  iifname "vx*" goto grow
-  ${dscpRules().join('\n  ')}
-  ct mark ${SAME_NETWORK} goto grow
-  ct state established accept
-  meta mark set iifname map @network
-  meta mark . ip daddr @same goto grow
-  meta mark . ip6 daddr @same6 goto grow
+chain marked {
+  meta mark set meta mark ^ ${MARKED}
+  ${dscpRules().join('\n  ')}${DEFAULT_PRIORITY}
 }
 ${TTL_CHAINS}
 chain grow {
-  ip ttl 64 ip ttl set 65 accept
+  ip ttl 63 ip ttl set 64 accept
   ip ttl vmap { ${TTL_VERDICTS} }
   ip6 hoplimit vmap { ${TTL_VERDICTS} }
+  accept
 }
-chain names {
-  type nat hook prerouting priority -100; policy accept;
-  iifname != "lo" ip daddr 127.0.0.0/8 drop
-  ${apart.join('\n  ')}
-  iifname "ct*" ip daddr @services goto serve
-  iifname "ct*" meta l4proto { tcp, udp } th dport 53 fib daddr type local dnat ip to ${NAMESERVER}
-  iifname "ct*" meta l4proto { tcp, udp } th dport 53 fib daddr type local dnat ip6 to ${NAMESERVER6}
-  iifname "ct*" meta l4proto { tcp, udp } th dport 53 fib daddr oifname "uplink" dnat ip to ${NAMESERVER}
-  iifname "ct*" meta l4proto { tcp, udp } th dport 53 fib daddr oifname "uplink" dnat ip6 to ${NAMESERVER6}
-  iifname "uplink" dnat ip to meta l4proto . th dport map @published
-  iifname "uplink" dnat ip6 to meta l4proto . th dport map @published6
-  iifname "uplink" dnat ip to meta l4proto . th dport map @published_ranges
-  iifname "uplink" dnat ip6 to meta l4proto . th dport map @published_ranges6
+chain pass {
+  ct mark ${SAME_NETWORK} goto grow
+  iifname "vx*" goto grow
+  accept
 }
 chain forward {
   type filter hook forward priority 0; policy drop;
   iifname "vx*" oifname "vx*" drop
-  ct state established accept
-  oifname "uplink" icmp type destination-unreachable icmp code frag-needed drop
-  oifname "uplink" icmp type redirect drop
-  oifname "uplink" icmpv6 type { packet-too-big, nd-redirect } drop
-  ct state related accept
-  ct state invalid drop
-  oifname "uplink" udp dport ${VXLAN_PORT} drop
-  iifname "ct*" jump judge_out
-  oifname "ct*" jump judge_in
-  ct mark set 0
-  iifname "uplink" ct status dnat accept
-  oifname "uplink" meta nfproto ipv4 iifname != @outward drop
-  oifname "uplink" meta nfproto ipv6 iifname != @outward6 drop
-  iifname "ct*" goto begun_here
-  iifname "vx*" goto begun_there
-}
-chain begun_here {
-  jump counted
-  meta mark set 0
-  meta mark set iifname map @network
+  meta mark & ${MARKED} != 0 jump marked
+  ct state vmap { established : goto pass, related : goto errors, invalid : drop, untracked : drop }
   meta mark . ip daddr @same ct mark set ${SAME_NETWORK}
   meta mark . ip6 daddr @same6 ct mark set ${SAME_NETWORK}
+  meta priority set ip saddr map @judged_out jump judge_out
+  meta priority set ip6 saddr map @judged_out6 jump judge_out
+  meta priority set ip daddr map @judged_in jump judge_in
+  meta priority set ip6 daddr map @judged_in6 jump judge_in
+  iifname "uplink" goto entering
+  oifname "uplink" goto leaving
+  iifname "vx*" goto grow
+  iifname "ct*" goto begun
+}
+chain begun {
+  jump counted
+  ct mark ${SAME_NETWORK} goto grow
   accept
 }
-chain begun_there {
-  meta mark set 0
-  meta mark set oifname map @network
-  meta mark . ip saddr @same ct mark set ${SAME_NETWORK}
-  meta mark . ip6 saddr @same6 ct mark set ${SAME_NETWORK}
-  accept
+chain entering {
+  ct status dnat accept
 }
+chain leaving {
+  udp dport ${VXLAN_PORT} drop
+  meta nfproto ipv4 iifname @outward goto begun
+  meta nfproto ipv6 iifname @outward6 goto begun
+}
+${errors(outside)}
 chain input {
   type filter hook input priority 0; policy drop;
   iifname "lo" accept
   iifname "ct*" udp dport 53 update @asking { iifname limit rate over ${ASKING} } counter name "asked" drop
-  ct state established,related accept
+  ct state vmap { established : accept, related : goto errors }
   icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept
   iifname "ct*" icmp type echo-request goto asked
   iifname "ct*" icmpv6 type echo-request goto asked
@@ -510,11 +565,67 @@ chain asked {
 }
 chain out {
   type nat hook postrouting priority 100; policy accept;
-  oifname "ct*" ct status dnat ip saddr . ip daddr @own snat ip to ${NAMESERVER}
+  oifname "uplink" goto outside
+  ct status dnat ip saddr . ip daddr @own snat ip to ${NAMESERVER}
+}
+chain outside {
   ${snat.join('\n  ')}
 }
 `,
   };
+}
+
+/** Rules that follow from a way out; none of each without one. */
+interface WayOut {
+  /** What leaves has the router's address there. */
+  readonly snat: readonly string[];
+  /** Nobody sends to the addresses of the ways out themselves. */
+  readonly apart: readonly string[];
+  /** The router's addresses there: what a connection with outside has at this end. */
+  readonly outside: readonly string[];
+}
+
+function wayOut(exit: Exit | undefined): WayOut {
+  if (exit === undefined) return { snat: [], apart: [], outside: [] };
+  const outside = [exit.routerAddress, exit.routerAddress6].filter((address) => address !== '');
+  return {
+    snat: outside.map((address) => `snat ${familyName(address)} to ${address}`),
+    apart: [`ip daddr ${exit.transit} drop`, `ip6 daddr ${exit.transit6} drop`],
+    outside,
+  };
+}
+
+const familyName = (address: string): string => (isV6(address) ? 'ip6' : 'ip');
+
+/**
+ * ICMP errors that conntrack has found to quote a packet of a live connection (`related`), which is then the connection that
+ * `ct` is about, an error about what one end has sent belonging to the other direction. Whoever knows addresses and ports can
+ * forge them, and who believes one gives up a connection or sends ever smaller packets. So one passes only from where the
+ * other end is:
+ *
+ *   its own port              the sources of that were made sure of (guard)
+ *   the host that it is on    whose router lets none of its containers' others pass, and has errors of its own
+ *   outside, by the uplink    for connections that go there, from whoever is on the way
+ *
+ * What goes to the uplink has the host's address there: routers outside and other hosts would believe it of the host.
+ */
+function errors(outside: readonly string[]): string {
+  const from = (direction: 'original' | 'reply'): string => `
+chain errors_${direction} {
+  meta mark set iifname . ct ${direction} ip saddr map @sources goto pass
+  meta mark set iifname . ct ${direction} ip6 saddr map @sources6 goto pass
+  iifname "vx*" meta mark set ether saddr . ct ${direction} ip saddr map @remotes goto pass
+  iifname "vx*" meta mark set ether saddr . ct ${direction} ip6 saddr map @remotes6 goto pass
+  ${outside.map((a) => `iifname "uplink" ct ${direction} ${familyName(a)} daddr ${a} goto pass`).join('\n  ')}
+  counter name "misquoting" drop
+}`;
+  return `counter misquoting { }
+chain errors {
+  icmp type redirect drop
+  oifname "uplink" icmp type destination-unreachable icmp code frag-needed drop
+  oifname "uplink" icmpv6 type packet-too-big drop
+  ct direction vmap { original : goto errors_original, reply : goto errors_reply }
+}${from('original')}${from('reply')}`;
 }
 
 /**

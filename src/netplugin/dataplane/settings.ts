@@ -13,6 +13,8 @@ export const ROUTER: Settings = {
   'net/ipv4/conf/all/send_redirects': '0',
   'net/ipv4/conf/default/send_redirects': '0',
   'net/ipv4/icmp_ratelimit': '0',
+  // What arrives here is hardly ever for a socket of the router's own: no look for one before routing, of both versions.
+  'net/ipv4/ip_early_demux': '0',
   // Else all namespaces' errors share 1,000 a second (net/ipv4/icmp.c, icmpv4_global_allow), which one container uses up.
   'net/ipv4/icmp_ratemask': '0',
   'net/ipv6/icmp/ratemask': '255', // a type that is never sent

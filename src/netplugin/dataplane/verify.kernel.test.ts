@@ -118,12 +118,12 @@ describe('verify puts right and reports', () => {
     ['an added address', /removed address 20\.1\.1\.77\/32/, `ip addr add 20.1.1.77/32 dev ${device}`],
     [
       'a deleted element',
-      /restored element .* \. 20\.1\.1\.2 of set sources/,
+      /restored element .* \. 20\.1\.1\.2 : 1001 of set sources/,
       `nft 'delete element inet contiv sources { "${device}" . 20.1.1.2 }'`,
     ],
     [
       'a deleted IPv6 element',
-      /restored element .* \. fd00:1::2 of set sources6/,
+      /restored element .* \. fd00:1::2 : 1001 of set sources6/,
       `nft 'delete element inet contiv sources6 { "${device}" . fd00:1::2 }'`,
     ],
     [
@@ -133,13 +133,13 @@ describe('verify puts right and reports', () => {
     ],
     [
       'a deleted remote',
-      /restored element .* \. 20\.1\.2\.0 of set remotes/,
+      /restored element .* \. 20\.1\.2\.0 : 1001 of set remotes/,
       `nft 'delete element inet contiv remotes { ${vtepMac(vtep)} . 20.1.2.0 }'`,
     ],
     [
       'an added element',
-      /removed element .* \. 20\.1\.1\.77 of set sources/,
-      `nft 'add element inet contiv sources { "${device}" . 20.1.1.77 }'`,
+      /removed element .* \. 20\.1\.1\.77 : 1001 of set sources/,
+      `nft 'add element inet contiv sources { "${device}" . 20.1.1.77 : 1001 }'`,
     ],
     [
       'an added subnet',
@@ -341,7 +341,7 @@ it('a change meets what somebody has done in between: it is done, and that put r
   applied(applier, fewer);
   const wanted = kernel();
   applied(applier, given);
-  inRouter('nft flush set inet contiv remotes');
+  inRouter('nft flush map inet contiv remotes');
   const report = applier.apply(fewer, { verify: false });
   expect(report).toMatchObject({ complete: true, failed: [] });
   expect(report.repaired.join('\n')).toMatch(/restored element .* of set remotes/);
