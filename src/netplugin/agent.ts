@@ -121,7 +121,6 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const metrics = openMetrics({
     attached: () => attachments.all.size,
     revision: () => replica.revision,
-    names: () => names.health,
     dropped: () => firewalls.dropped,
     names: () => names.health,
   });
