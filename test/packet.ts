@@ -47,7 +47,12 @@ export function icmpError(
 ): Buffer {
   if (!from.includes(':')) return ip(from, to, PROTOCOL.ICMP, icmp(type, code, rest, quoted));
   const message = Buffer.concat([Buffer.from([type, code, 0, 0]), rest, quoted]);
-  return ip(from, to, PROTOCOL.ICMP6, withChecksum(message, 2, pseudoHeader(from, to, PROTOCOL.ICMP6, message.length)));
+  return ip(
+    from,
+    to,
+    PROTOCOL.ICMP6,
+    withChecksum(message, 2, pseudoHeader(from, to, PROTOCOL.ICMP6, message.length)),
+  );
 }
 
 /** RFC 826; operation 1 asks, 2 answers. */
