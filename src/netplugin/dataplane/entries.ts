@@ -146,6 +146,8 @@ const exitEntries = once((exit: Exit) => {
   const entries = [
     addressEntry(UPLINK, exit.routerAddress, 31),
     neighbourEntry(UPLINK, exit.hostAddress, exit.hostMac),
+    // The host's end looks for routers by it, whether or not the tenant has IPv6.
+    neighbourEntry(UPLINK, linkLocal(exit.hostMac), exit.hostMac),
     routeEntry({ destination: '0.0.0.0/0', type: 'unicast', via: exit.hostAddress }, UPLINK),
   ];
   if (exit.hostAddress6 !== '')
