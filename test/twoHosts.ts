@@ -58,7 +58,7 @@ export function twoHosts(): { change(policy: Policy): void } {
 }
 
 /** The container takes its end, which is in the thread's namespace. */
-function attach(n: number): void {
+export function attach(n: number): void {
   createNamespace(`box${n}`);
   sh(`ip link set ${port(n).peer} netns ${namespacePath(`box${n}`)} name eth0`);
   inBox(n, () => {

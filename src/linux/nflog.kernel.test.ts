@@ -48,7 +48,7 @@ describe('a packet log', () => {
     const log = opened();
     await send('10.1.1.1', 1001);
     await send('fd00::1', 1002);
-    const common = { protocol: 17, mark: 0x80000007, prefix: 'out' };
+    const common = { protocol: 17, mark: 0x80000007, prefix: 'out', device: 0, mac: '' };
     expect(await readUntil(log, (all) => all.length >= 2)).toEqual([
       { ...common, from: '10.1.1.1', to: '10.1.1.1', port: 1001 },
       { ...common, from: 'fd00::1', to: 'fd00::1', port: 1002 },

@@ -378,7 +378,10 @@ export function openApplier(): Applier {
     lookUp(namespace, question) {
       const open = routers.get(namespace);
       if (open === undefined) return undefined;
-      const changed = changedChains(open.table, [`judge_${question.direction}`, 'decide', 'decided']);
+      const changed = changedChains(open.table, [
+        ...['judge', 'confirm'].map((name) => `${name}_${question.direction}`),
+        ...['decide', 'decided', 'decide_again'],
+      ]);
       return { ...lookUp(open.netfilter, question), changed };
     },
     close() {

@@ -60,7 +60,7 @@ it('closing leaves the denied packets to the next, and nothing open in routers',
   await dataplane.apply(judged);
   await dataplane.observe();
   const open = { log: logged(), sockets: sockets(), programs: programs() };
-  expect(open.programs).toBe(before.programs + 4); // three maps and a program
+  expect(open.programs).toBe(before.programs + 5); // four maps and a program
   expect(open.log).toBeDefined();
   await dataplane.close();
   expect(logged()).toBeUndefined();

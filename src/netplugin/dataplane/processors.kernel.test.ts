@@ -3,12 +3,13 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { clean } from '../../../test/hostState.ts';
+import { applied, clean, port, state } from '../../../test/hostState.ts';
 import { isolate } from '../../../test/isolation.ts';
-import { inBox, inRouterOf, type Policy, twoHosts, v4, v6 } from '../../../test/twoHosts.ts';
+import { attach, inBox, inRouterOf, type Policy, twoHosts, v4, v6 } from '../../../test/twoHosts.ts';
 import { close, received } from '../../linux/libc.ts';
 import { bindPort } from '../../linux/netns.ts';
 import type { Decision, RuleSet } from '../state.ts';
+import { openApplier } from './apply.ts';
 
 beforeAll(isolate);
 
@@ -132,4 +133,38 @@ describe.each([
       expect(sender.exitCode).toBe(null);
     },
   );
+});
+
+describe('a flow that is denied, sent by two processors', () => {
+  /** The receiver is judged by the set of this number. */
+  const denied = (id: number, joined = true) =>
+    state({
+      ports: [port(2, { joined }), port(4, { joined, judgedIn: id })],
+      remotes: [],
+      ruleSets: [ruleSet(id, false)],
+    });
+
+  it('does not pass while the elements that deny it give way to others, nor while the table is made anew', async () => {
+    let applier = openApplier();
+    applied(applier, denied(IN, false));
+    for (const n of [2, 4]) attach(n);
+    applied(applier, denied(IN));
+    const fd = inBox(4, () => bindPort('udp', v4(4), PORT, { nonblocking: true }));
+    open.push(fd);
+    flood(2, v4(2), v4(4));
+    const denials = (): number =>
+      [...hits(2)].reduce((sum, [key, n]) => (key.endsWith(`.${DENYING}`) ? sum + n : sum), 0);
+    await expect.poll(denials, { timeout: 20_000 }).toBeGreaterThan(100);
+
+    for (let i = 0; i < 200; i++) applied(applier, denied(i % 2 === 0 ? IN + 2 : IN));
+    expect(drained(fd)).toBe(0);
+    // As agents that start one after the other: what they find they make anew.
+    for (let i = 0; i < 40; i++) {
+      applier.close();
+      applier = openApplier();
+      applied(applier, denied(IN));
+    }
+    expect(drained(fd)).toBe(0);
+    applier.close();
+  });
 });

@@ -237,6 +237,14 @@ function rangeText({ first, last }: AddressRange): string {
   return bits === 0 ? first : `${first}/${(isV6(first) ? 128 : 32) - bits}`;
 }
 
+/**
+ * The one element of map `present`: it tells a packet that its table has not given way to another meanwhile, in which case it
+ * finds no element of any map, and would count as one that nothing judges. Not of a set: those of a table that is deleted are
+ * found by the packets that are in it (net/netfilter/nf_tables_api.c, nft_flush_table deactivates the elements of maps only).
+ */
+const [ASKED, PRESENT] = [1, 2];
+const PRESENCE: Elements = new Map([['present', [`${ASKED} : ${PRESENT}`]]]);
+
 /** Beside the number of the sender's network: its packets are given a class. A VNI has 24 bits. */
 const MARKED = 0x80000000;
 
@@ -275,11 +283,10 @@ const DEFAULT_PRIORITY = `
   meta nfproto ipv4 meta priority set @nh,11,2 map { 1 : 0:2, 2 : 0:6, 3 : 0:4 }`;
 
 /**
- * Judges new connections. The rule set of our own endpoint is known (`meta priority`); who the `peer` is leads to a rule's mark.
- * What is left after `decide` is denied; some of it is logged for the agent to read, few enough that a flood costs nothing.
+ * Who the `peer` is, to a mark: the number of the rule that decides, with DENY; 0 where none does. The rule set of our own endpoint
+ * is known (`meta priority`).
  */
-const judge = (name: string, peer: string): string => `
-chain ${name} {
+const verdict = (peer: string, decide: string): string => `
   meta mark set 0
   meta mark set ip ${peer} map @ranges
   meta mark set ip6 ${peer} map @ranges6
@@ -287,11 +294,37 @@ chain ${name} {
   meta mark set 0
   meta mark set ip ${peer} map @members
   meta mark set ip6 ${peer} map @members6
-  jump decide${DEFAULT_PRIORITY}
-  meta mark & ${DENY} == 0 return
+  jump ${decide}${DEFAULT_PRIORITY}
+  meta mark & ${DENY} == 0 return`;
+
+/**
+ * Judges new connections, each twice. A transaction of ours may come between two lookups of one packet, which then sees some
+ * elements as they were and some as they are: of a rule set that gives way to another it would find none, and pass. Whatever
+ * passes the first time is judged again: where a transaction came in between, the second time sees only what is true after it; and
+ * where it comes during the second, the first one was right before it. Two transactions do not fall into the microsecond that
+ * both take: each is a system call of its own.
+ * What is left after `decide` is denied; some of it is logged for the agent to read, few enough that a flood costs nothing.
+ */
+const judge = (direction: string, peer: string): string => `
+chain judge_${direction} {${verdict(peer, 'decide')}
   jump quiet
-  log prefix "${name}" group ${DENIED_LOG} snaplen 96
+  log prefix "judge_${direction}" group ${DENIED_LOG} snaplen 96
   drop
+}
+chain confirm_${direction} {${verdict(peer, 'decide_again')}
+  drop
+}`;
+
+/** Ends with `then` where a rule decides. */
+const decisions = (name: string, then: string): string => `
+chain ${name} {
+  meta mark set meta priority . meta mark . meta l4proto . th dport map @by_group_port ${then}
+  meta mark set meta priority . meta l4proto . th dport map @by_port ${then}
+  meta mark set meta priority . meta mark . meta l4proto map @by_group_protocol ${then}
+  meta mark set meta priority . meta l4proto map @by_protocol ${then}
+  meta mark set meta priority . meta mark map @by_group_any ${then}
+  meta mark set meta priority map @by_any ${then}
+  meta mark set 0
 }`;
 
 /**
@@ -337,18 +370,11 @@ set hits { type classid . mark; size ${HITS}; flags dynamic,timeout; timeout 1h;
 chain decided {
   update @hits { meta priority . meta mark }
 }
-chain decide {
-  meta mark set meta priority . meta mark . meta l4proto . th dport map @by_group_port goto decided
-  meta mark set meta priority . meta l4proto . th dport map @by_port goto decided
-  meta mark set meta priority . meta mark . meta l4proto map @by_group_protocol goto decided
-  meta mark set meta priority . meta l4proto map @by_protocol goto decided
-  meta mark set meta priority . meta mark map @by_group_any goto decided
-  meta mark set meta priority map @by_any goto decided
-  meta mark set 0
-}
+${decisions('decide', 'goto decided')}
+${decisions('decide_again', 'return')}
 ${QUIET}
-${judge('judge_out', 'daddr')}
-${judge('judge_in', 'saddr')}
+${judge('out', 'daddr')}
+${judge('in', 'saddr')}
 `;
 
 /** Slots of a service's port as a power of two: what `numgen` draws from must stand in a rule. */
@@ -404,6 +430,7 @@ export function routerTable(
   parts.set(router.gateways, gatewayElements(router.gateways));
   parts.set(router.ranges, rangeElements(router.ranges));
   parts.set(router.publications, publicationElements(router.publications));
+  parts.set(PRESENCE, PRESENCE);
   const { snat, apart, outside } = wayOut(exit);
   return {
     name: `inet ${NFT_TABLE}`,
@@ -418,6 +445,7 @@ map remotes6 { type ether_addr . ipv6_addr : mark; }
 set tunnels { type ether_addr; }
 set routers { type ipv4_addr; }
 set routers6 { type ipv6_addr; }
+map present { type mark : mark; }
 set outward { type ifname; }
 set outward6 { type ifname; }
 set same { type mark . ipv4_addr; flags interval; }
@@ -528,6 +556,13 @@ chain forward {
   meta priority set ip6 saddr map @judged_out6 jump judge_out
   meta priority set ip daddr map @judged_in jump judge_in
   meta priority set ip6 daddr map @judged_in6 jump judge_in
+  meta priority set ip saddr map @judged_out jump confirm_out
+  meta priority set ip6 saddr map @judged_out6 jump confirm_out
+  meta priority set ip daddr map @judged_in jump confirm_in
+  meta priority set ip6 daddr map @judged_in6 jump confirm_in
+  meta mark set ${ASKED}
+  meta mark set meta mark map @present
+  meta mark ${ASKED} drop
   iifname "uplink" goto entering
   oifname "uplink" goto leaving
   iifname "vx*" goto grow
