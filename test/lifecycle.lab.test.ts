@@ -502,7 +502,7 @@ describe('an entry changed by hand', () => {
     ],
     [
       'an added nft element',
-      () => nft('add', 'element', 'inet', 'contiv', 'sources', `{ "${device}" . 10.7.0.201 }`),
+      () => nft('add', 'element', 'inet', 'contiv', 'sources', `{ "${device}" . 10.7.0.201 : 1001 }`),
       () => '10.7.0.201',
     ],
     [
