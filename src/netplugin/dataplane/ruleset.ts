@@ -410,9 +410,10 @@ chain serve {
 /**
  * What one container may ask the nameserver by UDP, whose one socket's queue is all containers' of the tenant. Each has a bucket
  * of its own, by the device that it sends by, which it cannot choose: what one sends, on however many processors, fills no
- * other's. A container that found no place in the set would not be limited; there are more places than devices.
+ * other's. A container that found no place in the set would not be limited; there are more places than devices. It is more than a
+ * client that waits for each answer comes to, and half of what a nameserver answers.
  */
-const ASKING = '4000/second burst 1000 packets';
+const ASKING = '10000/second burst 1000 packets';
 const MAX_ASKING = 4096;
 
 /** `connections`: how many a conntrack table takes. */

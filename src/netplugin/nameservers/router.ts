@@ -13,7 +13,7 @@ import { isV6 } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 
 /** Bytes for queries that wait: what some containers may send at once (dataplane/ruleset.ts), some 768 each as the kernel counts. */
-const QUERIES = 4 << 20;
+const QUERIES = 16 << 20;
 
 /** Listening sockets in a router's namespace, as file descriptors of this process. */
 export interface NameserverSockets {
