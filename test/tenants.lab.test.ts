@@ -646,7 +646,11 @@ describe("a tenant's removal", () => {
       must('node1', 'sh', '-c', `curl -sf $NETMASTER/api/v1/${collection}/`);
     for (const collection of ['tenants', 'networks', 'endpointGroups'])
       expect(await api(collection)).not.toMatch(/red/);
-    expect(rowsOf(`${dataFolder(LAB)}/netmaster.db`, 'entry')).not.toMatch(/\bred\b/);
+    // What its addresses and tags were is kept until each host has applied that they are no more.
+    await until(
+      "netmaster's store",
+      async () => !/\bred\b/.test(rowsOf(`${dataFolder(LAB)}/netmaster.db`, 'entry')),
+    );
     for (const host of ['node1', 'node2']) {
       await until(
         'Docker to let go of the networks',
