@@ -265,6 +265,7 @@ describe('routes', () => {
   it.each([
     [4, '10.1.1.2/32', '192.0.2.7'],
     [6, 'fd00:1::2/128', 'fe80::7'],
+    [4, '10.1.1.2/32', 'fe80::7'],
   ] as const)('of IPv%i replace the one to the same destination', (version, destination, via) => {
     veth('s', (a, b) => {
       netlink.request(route.addRoute({ destination, type: 'unicast', device: a }));

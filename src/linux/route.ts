@@ -357,13 +357,14 @@ const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
 const RTA_PRIORITY = 6;
 const RTA_METRICS = 8;
+const RTA_VIA = 18;
 const RTAX_MTU = 2;
 
 export interface Route {
   /** Prefix `a.b.c.d/len`. */
   readonly destination: string;
   readonly type: 'unicast' | 'unreachable';
-  /** Next hop, taken as on link. */
+  /** Next hop, taken as on link; for IPv4 of either family. */
   readonly via?: string;
   /** Index of the device; absent for unreachable. */
   readonly device?: number;
@@ -372,6 +373,13 @@ export interface Route {
   readonly metric?: number;
   /** Packets that are larger are not forwarded, and their sender is told. */
   readonly mtu?: number;
+}
+
+/** A next hop of the other family, IPv6 for IPv4's destinations, is an attribute of its own (struct rtvia, linux/rtnetlink.h). */
+function nextHop(destination: string, via: string): Buffer {
+  const bytes = addressBytes(via);
+  if (family(via) === family(destination)) return attribute(RTA_GATEWAY, bytes);
+  return attribute(RTA_VIA, Buffer.concat([Buffer.from([family(via), 0]), bytes]));
 }
 
 /** struct rtmsg. */
@@ -388,7 +396,7 @@ function routeBody(route: Route): Buffer {
   return Buffer.concat([
     out,
     ...(Number(length) === 0 ? [] : [attribute(RTA_DST, addressBytes(address))]),
-    ...(route.via === undefined ? [] : [attribute(RTA_GATEWAY, addressBytes(route.via))]),
+    ...(route.via === undefined ? [] : [nextHop(address, route.via)]),
     ...(route.device === undefined ? [] : [attribute(RTA_OIF, u32(route.device))]),
     ...(route.metric === undefined ? [] : [attribute(RTA_PRIORITY, u32(route.metric))]),
     ...(route.mtu === undefined ? [] : [nested(RTA_METRICS, attribute(RTAX_MTU, u32(route.mtu)))]),
@@ -440,7 +448,7 @@ export function listRoutes(netlink: Netlink, version: 4 | 6): Route[] {
       if (type === undefined) return [];
       const attributes = readAttributes(body.subarray(12));
       const destination = attributes.get(RTA_DST);
-      const via = attributes.get(RTA_GATEWAY);
+      const via = attributes.get(RTA_GATEWAY) ?? attributes.get(RTA_VIA)?.subarray(2);
       const device = attributes.get(RTA_OIF);
       const metric = attributes.get(RTA_PRIORITY)?.readUInt32LE();
       const mtu = readAttributes(attributes.get(RTA_METRICS) ?? EMPTY)

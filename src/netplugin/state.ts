@@ -65,9 +65,9 @@ export interface Tunnel {
 
 /** A remote host: one neighbour and one forwarding entry on each tunnel, one route each of its endpoints' addresses. */
 export interface RemoteHost {
-  /** Its underlay address, which serves as next hop for IPv4 routes too. */
+  /** Its underlay address; of IPv4 it is the next hop of IPv4 routes too. */
   readonly vtep: string;
-  /** Next hop for IPv6 routes: a link-local address derived from the VTEP's address. */
+  /** Next hop of all other routes: a link-local address derived from the VTEP's address. */
   readonly linkLocal: string;
   readonly mac: string;
   /** What reaches its containers; absent: as much as this host's tunnels take. */

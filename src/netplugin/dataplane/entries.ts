@@ -128,7 +128,7 @@ const hostEntries = once(({ vtep, linkLocal, mac, mtu, devices, endpoints }: Rem
     forwardingEntry(device, mac, vtep),
   ]),
   ...endpoints.map(({ address, device }) =>
-    unicast(address, device, { via: isV6(address) ? linkLocal : vtep, ...(mtu && { mtu }) }),
+    unicast(address, device, { via: isV6(address) || isV6(vtep) ? linkLocal : vtep, ...(mtu && { mtu }) }),
   ),
 ]);
 

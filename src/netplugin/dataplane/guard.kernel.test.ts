@@ -247,6 +247,12 @@ describe.each(FAMILIES)('with an underlay of %s', (family) => {
     expect(reached('wire', [own], [CONTROL_PORT])).toEqual([`${own} ${CONTROL_PORT}`]);
   });
 
+  it.each(['20.1.1.9', 'fd00:1::9'])('has %s of another host reached by a tunnel', async (address) => {
+    const sent = COUNTS.wire();
+    inRouter(`busybox ping -c 1 -W 1 ${address} || true`);
+    await vi.waitFor(() => expect(COUNTS.wire()).toBeGreaterThan(sent), 20_000);
+  });
+
   it('keeps the frames that come and go out of the table of connections', async () => {
     const sent = COUNTS.wire();
     expect(await arrived(family, 'tunnel', () => send('wire', [[member, own]]))).toBe(FRAMES);
