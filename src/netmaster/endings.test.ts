@@ -133,6 +133,8 @@ it('a host that is dead counts while it has endpoints: it may go on with what it
   // It judges a member of the same group as it should.
   expect(await c.reserve('node1', 'a', '10.1.0.2')).toBe('10.1.0.2');
   await c.detach('none', 'node1', '10.1.0.2');
+  // What was reserved and came to nothing has changed nothing of that.
+  await expect(c.reserve('node1', 'b', '10.1.0.2')).rejects.toThrow('node2 may still go by that');
 });
 
 it('and no more when they are removed; one that comes back counts until it has applied what it missed', async () => {

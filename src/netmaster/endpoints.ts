@@ -132,7 +132,7 @@ export function decideEndpoint(mirror: Mirror, endpoint: Endpoint): Decision<End
       );
     if (record?.object.endpoint === id && record.object.host === endpoint.homingHost) continue;
     const key = storeKey('address', `${network}/${address}`);
-    // One that was given to it has begun then.
+    // One that was given to it may have begun then (allocator/choose.ts).
     const ended = addressKey(endpoint.tenantName, address);
     endings.refuse(ended, meaning, `${what}: address ${address}`, 'ipAddress');
     const begun = begin(mirror, ended);

@@ -29,7 +29,12 @@ export function watchFile(file: string): SameFile {
 
   return {
     problem() {
-      const now = look();
+      let now: ReturnType<typeof look>;
+      try {
+        now = look();
+      } catch (error) {
+        return `file ${file} cannot be looked at (${(error as Error).message}); ${REMEDY}`;
+      }
       for (const [i, path] of paths.entries()) {
         const [before, after] = [known[i], now[i]];
         if (after === undefined && before !== undefined)

@@ -108,7 +108,9 @@ export function chooseAddress(view: View, wanted: Wanted, owner: AddressRecord):
   }
   const addressKey = storeKey('address', `${key}/${address}`);
   writes.push({ key: addressKey, value: owner });
-  const begun = begin(view, ended(address));
+  // Of an endpoint it begins when that is attached: until then it may be given back, and some hosts go by what was.
+  const waits = owner.service === undefined && endings.late(ended(address)).length > 0;
+  const begun = waits ? { checks: [], writes: [] } : begin(view, ended(address));
   writes.push(...begun.writes);
   return {
     address,

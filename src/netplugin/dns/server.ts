@@ -153,7 +153,7 @@ export function startNameserver(options: NameserverOptions): Nameserver {
 
   /** The server that a query was sent to, where that was somebody else's address; undefined: it was sent to us. */
   async function named(client: Client): Promise<OriginalDestination | undefined> {
-    // While the thread that owns the kernel is begun anew, it is not known: names go on by the host's resolvers.
+    // Where conntrack cannot be asked it is not known: names go on by the host's resolvers.
     const to = await options.originalDestination(client.protocol, client).catch(() => undefined);
     return to === undefined || isOurs(to.address) ? undefined : to;
   }

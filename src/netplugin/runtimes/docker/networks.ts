@@ -9,6 +9,7 @@
  * What is wanted is a pure function of the view; Docker's list says what is there. Docker networks that carry no
  * label of ours are not touched.
  */
+import { setTimeout as after } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { subnetPrefix } from '../../../model/address.ts';
 import type { View } from '../../view.ts';
@@ -16,6 +17,8 @@ import type { Endpoints } from '../runtime.ts';
 import type { Driver } from './driver.ts';
 import type { Docker } from './engine.ts';
 
+/** Milliseconds for a Docker that does not answer: after that it counts as one that cannot be reached. */
+const PATIENCE = 5000;
 export const DRIVER = 'netplugin';
 const LABEL = 'io.contiv.network';
 
@@ -77,7 +80,7 @@ export interface Offer {
   removed(id: string, name: string): void;
   /** Docker was away, and may have another list. */
   renewed(): void;
-  /** When all that was known at the call is offered, or Docker cannot be reached. */
+  /** When all that was known at the call is offered, or Docker cannot be reached or does not answer. */
   settled(): Promise<void>;
   close(): void;
 }
@@ -225,7 +228,8 @@ export function startOffer(
       changed();
     },
     renewed,
-    settled: () => (settled < asked ? run() : Promise.resolve()),
+    settled: () =>
+      settled < asked ? Promise.race([run(), after(PATIENCE, undefined, { ref: false })]) : Promise.resolve(),
     close() {
       closed = true;
       clearInterval(timer);
