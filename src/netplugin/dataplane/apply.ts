@@ -202,6 +202,9 @@ export function openApplier(): Applier {
   }
 
   function establishRouter(router: Router, exit: Exit | undefined, pass: Pass): void {
+    // Frames are judged before there is a tunnel that takes them.
+    if (router.tunnels.some(({ vni }) => exits.guarded?.vnis.includes(vni) !== true))
+      throw new Error('its tunnels are not guarded: the table of the host could not be made');
     const writes = pass.writes;
     const open = openRouter(router.namespace, pass);
     openLog(open);

@@ -8,7 +8,7 @@
  * under a mask: the container's own ECN bits stay.
  *
  * The rules stand before all others of `forward`, so they see every packet, whatever conntrack knows, and after guard: the
- * source is the sender's own. The priority is 0 again afterwards. VXLAN copies the class to the outer header (addVxlan).
+ * source is the sender's own. What follows sets the priority anew. VXLAN copies the class to the outer header (addVxlan).
  */
 import { classid } from '../../linux/classid.ts';
 
@@ -31,7 +31,7 @@ chain dscp_set { meta priority vmap { ${verdicts} }; }
 `;
 }
 
-/** Rules for a chain before routing that packets from containers pass; it goes on behind them. */
+/** Rules for a chain that packets from containers pass behind guard; it goes on after them. */
 export const dscpRules = (): string[] => [
   `meta priority set ip saddr map @${DSCP_MAPS[4]} jump dscp_set`,
   `meta priority set ip6 saddr map @${DSCP_MAPS[6]} jump dscp_set`,

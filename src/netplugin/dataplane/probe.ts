@@ -23,6 +23,7 @@ import { NFT_TABLE, PROBE_PORT, PROBE_TAG, SOMEBODY, SOMEBODY6, VXLAN_PORT } fro
 import type { Exit, HostState } from '../state.ts';
 import type { OpenExits } from './exits.ts';
 import type { DroppedWay } from './index.ts';
+import { sameParts } from './parts.ts';
 import { runCommands } from './tables.ts';
 
 /** Looks that are left out where no rule set has changed: iptables-legacy's are not told of. */
@@ -55,7 +56,7 @@ export function openProber(open: OpenExits): Prober {
       const state = open.established?.state;
       const generation = readGeneration(open.table.netlink);
       unlooked++;
-      if (looked?.generation === generation && looked.state?.exits === state?.exits && unlooked < WHOLE)
+      if (looked?.generation === generation && sameWays(looked.state, state) && unlooked < WHOLE)
         return undefined;
       unlooked = 0;
       if (looked === undefined) runCommands(open.table, REMOVE_TRACE); // of an agent that was killed while it traced
@@ -65,6 +66,9 @@ export function openProber(open: OpenExits): Prober {
     },
   };
 }
+
+const sameWays = (a: HostState | undefined, b: HostState | undefined): boolean =>
+  sameParts(a?.exits ?? [], b?.exits ?? []) && a?.members === b?.members && a?.underlay === b?.underlay;
 
 /** Of one tenant and from one host: another firewall does not tell them apart. */
 function probes(open: OpenExits, { exits, underlay, members }: HostState): Probe[] {

@@ -407,6 +407,9 @@ chain serve {
 }
 `;
 
+/** Who comes from outside has no address of the tenant's: by one, policy would take him for who has it, and answers for his. */
+const OUTSIDER = 'fib saddr oifname != "uplink" drop';
+
 /**
  * What one container may ask the nameserver by UDP, whose one socket's queue is all containers' of the tenant. Each has a bucket
  * of its own, by the device that it sends by, which it cannot choose: what one sends, on however many processors, fills no
@@ -524,6 +527,7 @@ chain resolve {
   fib daddr oifname "uplink" dnat ip6 to ${NAMESERVER6}
 }
 chain arriving {
+  ${OUTSIDER}
   dnat ip to meta l4proto . th dport map @published
   dnat ip6 to meta l4proto . th dport map @published6
   dnat ip to meta l4proto . th dport map @published_ranges

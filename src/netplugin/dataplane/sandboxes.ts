@@ -16,6 +16,9 @@ import { readTable } from './tables.ts';
 /** Milliseconds that a container's end is looked for often after its router has it. */
 const ARRIVAL = 10_000;
 
+/** A container decides itself how much there is to look at: looking takes one part in so many of the time at most. */
+const SHARE = 100;
+
 export interface Sandboxes {
   /** Fine for a container that ends meanwhile. `link`: the router's end of its veth; none where it is not there. */
   establish(port: Port, link: Link | undefined, pass: Pass): void;
@@ -34,6 +37,8 @@ interface Led {
 interface Arrival {
   readonly found?: Found;
   readonly since: number;
+  /** When it is looked at again, at the earliest. */
+  readonly next: number;
 }
 
 export function openSandboxes(): Sandboxes {
@@ -65,8 +70,12 @@ export function openSandboxes(): Sandboxes {
   function look(port: Port, link: Link | undefined, fresh: boolean, pass: Pass): void {
     if (link === undefined) return;
     const known = arrivals.get(port.endpoint);
+    const began = performance.now();
+    if (!fresh && known?.found !== undefined && began < known.next) return;
     const found = establishInside(port, link, known?.found, fresh || known?.found === undefined, pass);
-    arrivals.set(port.endpoint, { since: known?.since ?? performance.now(), ...(found && { found }) });
+    const now = performance.now();
+    const next = now + SHARE * (now - began);
+    arrivals.set(port.endpoint, { since: known?.since ?? now, next, ...(found && { found }) });
   }
 
   const isAwaited = ({ found, since }: Arrival): boolean =>
