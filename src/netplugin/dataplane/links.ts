@@ -145,8 +145,8 @@ export function establishLinks(options: LinkOptions, pass: Pass): route.Link[] {
   if (exit !== undefined && uplink !== undefined && uplink.mac !== exit.routerMac) {
     if (had(UPLINK)) pass.repaired.push(`${where}: ${UPLINK} had the MAC address ${uplink.mac}`);
     send(netlink, [route.setLink(uplink.index, { mac: exit.routerMac })], pass, where);
-    // The other end at once: it is a permanent neighbour by its address from now on.
-    const end = route.listLinks(hostNetlink).find((l) => l.name === exit.device);
+    // An agent before this one gave others. The other end at once: it is a permanent neighbour by its address from now on.
+    const end = had(UPLINK) ? undefined : route.listLinks(hostNetlink).find((l) => l.name === exit.device);
     if (end !== undefined) send(hostNetlink, changes(end, { mtu: end.mtu, mac: exit.hostMac }), pass, 'host');
   }
   const down = links.filter((l) => !l.up && wanted.has(l.name));
