@@ -156,6 +156,8 @@ describe('the process that answers names', () => {
     await mustLab('kill', 'names', 'node1');
     expect((await lab('check')).out.split('\n')).toContain('node1: no process answers names');
     await mustLab('start', 'netplugin', 'node1');
+    // netplugin answers before the process that it starts does.
+    await until('names', async () => (await ask('there')).join() === there);
     await everythingIsAnswered();
     expect(await differences()).toBe('');
   });
