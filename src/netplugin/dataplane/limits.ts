@@ -16,7 +16,8 @@
  * answer; what policy denies comes to no count, and to no entry.
  *
  * Counts are under a lock of the kernel's for each key, so processors may come in any order; each makes room for one
- * more only after it has counted. All sets have one element for each port and part, however much is sent.
+ * more only after it has counted. The sets have one element for each part of a port, or of a tenant, that has connections, however much
+ * is sent: room for all parts of some 64 at least. A part that finds no place in a full set is not limited until one is free.
  */
 
 /** Where the kernel's limit is not known yet: its own choice for a machine with 1 GB (net/netfilter/nf_conntrack_core.c). */
