@@ -12,7 +12,7 @@
  *              counted   a container has only so many connections (limits.ts), and each sender its share of what is logged
  *   host       exits     masquerading, published ports; a tenant's connections outside
  *              guard     whose tunnel frames are taken; what no container may reach, however it is attached
- *   container  names     Docker's resolver address leads to the router's nameserver
+ *   container  stub      what it asks Docker's resolver goes to the router's nameserver (stub.ts)
  *
  * What leaves has the host's address: a container that complains of too large packets would lower the MTU of paths
  * to this host, so of other tenants' tunnels.
@@ -43,7 +43,6 @@ import { classid } from '../../linux/classid.ts';
 import { addressNumber, isV6 } from '../../model/address.ts';
 import {
   DENIED_LOG,
-  DOCKER_RESOLVER,
   NAMESERVER,
   NAMESERVER6,
   NFT_TABLE,
@@ -69,6 +68,7 @@ import type {
 import { DSCP_MAPS, dscpChains, dscpElement, dscpRules } from './dscp.ts';
 import { FOREIGN, hostLimits, REFUSED, routerLimits, SMALLEST_TABLE } from './limits.ts';
 import { once } from './parts.ts';
+import { QUERY_PORTS, STUB_CHAIN, STUB_RULE } from './stub.ts';
 
 /** Set name to elements, each as nft writes it in a command. */
 export type Elements = ReadonlyMap<string, readonly string[]>;
@@ -518,9 +518,11 @@ chain names {
 chain beginning {
   ${apart.join('\n  ')}
   ip daddr @services goto serve
-  th dport 53 meta l4proto { tcp, udp } goto resolve
+  th dport ${QUERY_PORTS} meta l4proto { tcp, udp } goto resolve
 }
+${STUB_CHAIN}
 chain resolve {
+  ${STUB_RULE}
   fib daddr type local dnat ip to ${NAMESERVER}
   fib daddr type local dnat ip6 to ${NAMESERVER6}
   fib daddr oifname "uplink" dnat ip to ${NAMESERVER}
@@ -863,25 +865,6 @@ chain refuse {
   udp dport ${VXLAN_PORT} ip6 daddr @members6 counter name "refused" drop
 }
 ${hostLimits(connections)}`,
-  };
-}
-
-/** The table in a container's own namespace, beside the one that Docker's resolver makes there. */
-export function containerTable(): Table {
-  return {
-    name: `ip ${NFT_TABLE}`,
-    parts: new Map(),
-    // Docker's own nat chain has priority -100: ours comes first.
-    body: `
-chain output {
-  type nat hook output priority -101; policy accept;
-  ip daddr ${DOCKER_RESOLVER} meta l4proto { tcp, udp } th dport 53 dnat to ${NAMESERVER}
-}
-chain postrouting {
-  type nat hook postrouting priority 99; policy accept;
-  ip saddr 127.0.0.0/8 ip daddr ${NAMESERVER} masquerade
-}
-`,
   };
 }
 
