@@ -43,43 +43,39 @@ export function stubTable(ports: readonly Port[]): Table {
     const hop = nextHop(port);
     if (source !== undefined && hop !== undefined) sources.set(hop, source);
   }
+  const [only] = sources.size === 1 ? sources.values() : [];
   const map = [...sources].map(([hop, source]) => `${hop} : ${source}`).join(', ');
   const ask = (protocol: string): string => `
-  ip daddr ${DOCKER_RESOLVER} ip saddr 127.0.0.1 ${protocol} dport 53 ${protocol} dport set ${LOOPBACK_STUB} ip daddr set ${NAMESERVER}
-  ip daddr ${DOCKER_RESOLVER} ip saddr != 127.0.0.0/8 ${protocol} dport 53 ${protocol} dport set ${BOUND_STUB} ip daddr set ${NAMESERVER}`;
+  ip saddr 127.0.0.1 ${protocol} dport 53 ${protocol} dport set ${LOOPBACK_STUB} ip daddr set ${NAMESERVER}${only ? ` ip saddr set ${only}` : ''}
+  ip saddr != 127.0.0.0/8 ${protocol} dport 53 ${protocol} dport set ${BOUND_STUB} ip daddr set ${NAMESERVER}`;
   const answer = (protocol: string): string => `
   ${protocol} sport ${LOOPBACK_STUB} ${protocol} sport set 53 ip daddr set 127.0.0.1 ip saddr set ${DOCKER_RESOLVER} accept
   ${protocol} sport ${BOUND_STUB} ${protocol} sport set 53 ip saddr set ${DOCKER_RESOLVER} accept`;
   return {
     name: `ip ${NFT_TABLE}`,
     parts: new Map(),
-    // Where a container's own rules track connections (priority -200), conntrack sees what its sockets see: questions before
-    // they are rewritten, answers after it. Docker's chain (-100) sees neither. A chain of type route looks for the route of
-    // what it has changed. Fragments have their ports in the first one only, so they are rewritten when they are one again.
+    // Before conntrack (priority -200), which is there where the container's own rules ask for it, and Docker's own chain
+    // (-100). A chain of type route looks for the route of what it has changed, which the next chain sees. Each chain is
+    // one more for all that the container sends or gets. Answers are whole only at input: a fragment has no ports.
     body: `
 chain output {
-  type route hook output priority -150; policy accept;
+  type route hook output priority -300; policy accept;
   ip daddr != ${DOCKER_RESOLVER} accept${PROTOCOLS.map(ask).join('')}
 }
-chain postrouting {
-  type filter hook postrouting priority -150; policy accept;
-  ip daddr != ${NAMESERVER} accept
-  ip saddr != 127.0.0.1 accept
-  ${map && `ip saddr set rt ip nexthop map { ${map} }`}
-}
-chain prerouting {
-  type filter hook prerouting priority -300; policy accept;
-  ip saddr ${NAMESERVER} ip frag-off & 0x3fff == 0 goto answer
-}
-chain input {
+${only !== undefined || map === '' ? '' : sourceChain(map)}chain input {
   type filter hook input priority -150; policy accept;
-  ip saddr ${NAMESERVER} goto answer
-}
-chain answer {${PROTOCOLS.map(answer).join('')}
+  ip saddr != ${NAMESERVER} accept${PROTOCOLS.map(answer).join('')}
 }
 `,
   };
 }
+
+/** Where there are several: the container's address in the network that the route leads by, by next hop. */
+const sourceChain = (map: string): string => `chain source {
+  type filter hook output priority -299; policy accept;
+  ip daddr ${NAMESERVER} ip saddr 127.0.0.1 ip saddr set rt ip nexthop map { ${map} }
+}
+`;
 
 /** To the nameserver: the network's gateway; else itself, by the route that one of the container's networks has to it. */
 function nextHop({ gateways, inside }: Port): string | undefined {
