@@ -35,6 +35,14 @@ interface Place {
   readonly mtu: number;
 }
 
+/** A network as netmaster has it. */
+interface Network {
+  readonly tenantName: string;
+  readonly networkName: string;
+  readonly gateway?: string;
+  readonly ipv6Gateway?: string;
+}
+
 /** A service as netmaster has it. */
 interface Service {
   readonly tenantName: string;
@@ -86,42 +94,45 @@ async function compare(lab: string): Promise<{ differences: string[]; containers
   const master = `http://${state.hosts[0]?.address}:${NETMASTER_PORT}`;
   const rest = async <T>(path: string): Promise<T> =>
     JSON.parse(await run(...onHost(lab, 'node1', 'curl', '-sf', `${master}${path}`))) as T;
-  const { problem } = await rest<{ problem?: string }>('/healthz');
+  const [{ problem }, endpoints, networks, services, groups, live] = await Promise.all([
+    rest<{ problem?: string }>('/healthz'),
+    rest<Endpoint[]>('/api/v1/endpoints/'),
+    rest<Network[]>('/api/v1/networks/'),
+    rest<Omit<Service, 'vip'>[]>('/api/v1/serviceLBs/').then((list) =>
+      Promise.all(
+        list.map(async (s) => {
+          const path = `/api/v1/inspect/serviceLBs/${s.tenantName}:${s.serviceName}/`;
+          const { Oper } = await rest<{ Oper: { serviceVip: string } }>(path);
+          return { ...s, vip: Oper.serviceVip };
+        }),
+      ),
+    ),
+    rest<Group[]>('/api/v1/endpointGroups/'),
+    rest<Live[]>('/api/v1/hosts/'),
+  ]);
   if (problem !== undefined) differences.push(`netmaster: the store cannot be written: ${problem}`);
-  const endpoints = await rest<Endpoint[]>('/api/v1/endpoints/');
   compareEndpoints(running, endpoints, differences);
-  const networks =
-    await rest<{ tenantName: string; networkName: string; gateway?: string; ipv6Gateway?: string }[]>(
-      '/api/v1/networks/',
-    );
   const shut = new Set(
     networks
       .filter((n) => !n.gateway && !n.ipv6Gateway)
       .map(({ tenantName, networkName }) => `${tenantName}:${networkName}`),
   );
-  const services: Service[] = [];
-  for (const s of await rest<Service[]>('/api/v1/serviceLBs/')) {
-    const key = `${s.tenantName}:${s.serviceName}`;
-    const { Oper } = await rest<{ Oper: { serviceVip: string } }>(`/api/v1/inspect/serviceLBs/${key}/`);
-    services.push({ ...s, vip: Oper.serviceVip });
-  }
-  for (const n of networks) await compareAddresses(n, running, services, rest, differences);
-  const groups = await rest<Group[]>('/api/v1/endpointGroups/');
-  const declared: Declared = {
-    services,
-    judged: await judgedGroups(groups, rest),
-    profiled: await profiledGroups(groups, rest),
-  };
-  const places = await compareHosts(lab, state.hosts, rest, differences);
-  const live = await rest<Live[]>('/api/v1/hosts/');
-  for (const host of state.hosts) {
-    if ((await namesProcess(lab, host.name)) === undefined)
-      differences.push(`${host.name}: no process answers names`);
-    await compareGuard(lab, host, places, live, endpoints, differences);
-    await compareKernel(lab, host, places, running, declared, differences);
-    await compareNames(lab, host, running, shut, differences);
-  }
-  return { differences, containers: running.length };
+  await Promise.all(networks.map((n) => compareAddresses(n, running, services, rest, differences)));
+  const [judged, profiled] = await Promise.all([judgedGroups(groups, rest), profiledGroups(groups, rest)]);
+  const declared: Declared = { services, judged, profiled };
+  const places = await compareHosts(lab, state.hosts, live, differences);
+  const ofHosts = await Promise.all(
+    state.hosts.map(async (host) => {
+      const out: string[] = [];
+      if ((await namesProcess(lab, host.name)) === undefined)
+        out.push(`${host.name}: no process answers names`);
+      await compareGuard(lab, host, places, live, endpoints, out);
+      await compareKernel(lab, host, places, running, declared, out);
+      await compareNames(lab, host, running, shut, out);
+      return out;
+    }),
+  );
+  return { differences: [...differences, ...ofHosts.flat()], containers: running.length };
 }
 
 /** A host as netmaster has it while it lives. */
@@ -273,12 +284,10 @@ const LEAST_MTU = 1280;
 async function compareHosts(
   lab: string,
   hosts: readonly LabHost[],
-  rest: <T>(path: string) => Promise<T>,
+  live: readonly Live[],
   out: string[],
 ): Promise<Place[]> {
-  const listed = new Map(
-    (await rest<{ name: string; underlay: string }[]>('/api/v1/hosts/')).map((h) => [h.name, h.underlay]),
-  );
+  const listed = new Map(live.map((h) => [h.name, h.underlay]));
   const places: Place[] = [];
   for (const { name } of hosts) {
     const text = await tryRun(...onHost(lab, name, 'ip', '-j', '-4', 'addr', 'show', 'dev', UNDERLAY));
@@ -324,7 +333,7 @@ function compareEndpoints(running: readonly Running[], endpoints: readonly Endpo
 }
 
 async function compareAddresses(
-  network: { tenantName: string; networkName: string },
+  network: Network,
   running: readonly Running[],
   services: readonly Service[],
   rest: <T>(path: string) => Promise<T>,

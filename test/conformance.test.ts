@@ -1,54 +1,16 @@
-/**
- * Recordings of the original netctl and netmaster, where they lie beside the checkout: netmaster answers as recorded,
- * and netctl sends what was recorded and ends as it did.
- */
-import { spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+/** Recordings of the original netctl and netmaster: netmaster answers as recorded, and netctl sends what was recorded and ends as it did. */
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { netctl } from '../src/netctl/run.ts';
+import { type Exchange, recordings, replay } from './conformance/replay.ts';
+import { startNetmaster } from './netmaster.ts';
 
-interface Exchange {
-  readonly method: string;
-  readonly path: string;
-  readonly request: unknown;
-  readonly status: number;
-  readonly response: unknown;
-}
-interface Step {
-  readonly netctl: readonly string[];
-  readonly exit: number;
-  readonly http: readonly Exchange[];
-}
+const scenarios = recordings.map((recording) => [recording.scenario, recording] as const);
 
-const ROOT = join(import.meta.dirname, '..');
-const FOLDER = join(ROOT, '..', 'shared', 'conformance');
-const RECORDINGS = join(FOLDER, 'contiv-1.x');
-const files = existsSync(RECORDINGS)
-  ? readdirSync(RECORDINGS)
-      .filter((f) => f.endsWith('.json'))
-      .map((f) => join(RECORDINGS, f))
-  : [];
-if (files.length === 0) console.log('conformance: the recordings are not there, nothing is replayed');
-
-describe.skipIf(files.length === 0)('recordings of Contiv 1.x', () => {
-  it('netmaster answers as recorded', async () => {
-    const start = `exec '${join(ROOT, 'bin/netmaster')}' --store memory --log-level error --listen 127.0.0.1:$PORT`;
-    const replay = spawn(
-      process.execPath,
-      [join(FOLDER, 'replay.mjs'), '--start', start, '--json', ...files],
-      {
-        stdio: ['ignore', 'pipe', 'inherit'],
-      },
-    );
-    let text = '';
-    for await (const chunk of replay.stdout) text += chunk;
-    const { held, total, failures } = JSON.parse(text);
-    expect(failures).toEqual([]);
-    expect(held).toBe(total);
-    expect(total).toBeGreaterThan(files.length);
+describe('recordings of Contiv 1.x', () => {
+  it.each(scenarios)('netmaster answers as recorded: %s', async (_, recording) => {
+    expect(await replay(recording, await startNetmaster('memory'))).toEqual([]);
   });
 
   describe('netctl sends what was recorded and ends as it did', () => {
@@ -84,8 +46,7 @@ describe.skipIf(files.length === 0)('recordings of Contiv 1.x', () => {
       return { exit, out, err };
     }
 
-    it.each(files.map((file) => [basename(file, '.json'), file]))('%s', async (_name, file) => {
-      const { steps } = JSON.parse(readFileSync(file, 'utf8')) as { steps: Step[] };
+    it.each(scenarios)('%s', async (_, { steps }) => {
       for (const step of steps) {
         sent = [];
         answers = step.http;

@@ -16,9 +16,15 @@ const MS_PRIVATE = 1 << 18;
 /** Once in a test file, before anything else. Vitest runs each file in a process of its own. */
 export function isolate(): void {
   fs.mkdirSync('/run/netns', { recursive: true });
-  unshare(CLONE_NEWNS | CLONE_NEWNET);
+  unshare(CLONE_NEWNS);
   mount('', '/', 'none', MS_REC | MS_PRIVATE, null);
   mount('tmpfs', '/run/netns', 'tmpfs', 0, null);
+  isolateNetwork();
+}
+
+/** The network only: devices, addresses and rules of the thread and of what it starts are nobody else's. */
+export function isolateNetwork(): void {
+  unshare(CLONE_NEWNET);
   sh('ip link set lo up');
 }
 

@@ -3,7 +3,8 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
-import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { isolateNetwork } from './isolation.ts';
 import { clear, differences, docker, LAB, lab, mustLab, netctl, pings, run, until } from './lab.ts';
 
 const OTHER = `${LAB.slice(0, 10)}x2`;
@@ -12,6 +13,7 @@ const other = (...args: string[]) => lab('--name', OTHER, ...args);
 const mustOther = (...args: string[]) => mustLab('--name', OTHER, ...args);
 const onOther = (host: string, ...command: string[]) => mustOther('exec', host, '--', ...command);
 
+beforeAll(isolateNetwork);
 afterEach(async () => {
   await mustOther('down');
 });
@@ -20,22 +22,21 @@ afterAll(clear);
 const sh = (command: string): string[] =>
   execFileSync('sh', ['-c', command], { encoding: 'utf8', maxBuffer: 1 << 26 }).split('\n');
 
-/** What of this machine a lab could change, without what other labs have of it meanwhile. */
+/** What of this machine a lab could change: the network that labs are made from, which is this test's, and what has the lab's name. */
 function machine(): Record<string, string[]> {
-  const ours = (lines: string[]): string[] =>
-    lines.filter((line) => !/lab-[a-z0-9]+-|contiv-lab\//.test(line) || line.includes(OTHER));
+  const own = (command: string): string[] => sh(command).filter((line) => line.includes(OTHER));
   return {
-    namespaces: ours(sh('ip netns list | cut -d" " -f1')),
+    namespaces: own('ip netns list'),
     links: sh('ip -o -d link | sed "s/^[0-9]*: //"'),
     addresses: sh('ip -o addr | sed "s/valid_lft .*//"'),
     routes: sh('ip route show table all; ip -6 route show table all').map((l) =>
       l.replace(/ expires .*/, ''),
     ),
-    mounts: ours(sh('cut -d" " -f5- /proc/self/mountinfo')).filter((l) => !l.startsWith('/run/netns ')),
+    mounts: own('cut -d" " -f5- /proc/self/mountinfo'),
     firewall: sh('nft list ruleset; iptables-save; ip6tables-save').filter((l) => !/^[#:]|counter/.test(l)),
     sysctls: sh('sysctl -a 2>/dev/null | grep "^net\\." | grep -v "conntrack_count\\|\\.stable_secret"'),
-    cgroups: ours(sh('find /sys/fs/cgroup -maxdepth 2 -name "lab-*"')),
-    files: ours(sh('find /run/contiv-lab /var/lib/contiv-lab -maxdepth 1 | sed "s|$|/|"')),
+    cgroups: own('find /sys/fs/cgroup -maxdepth 2 -name "lab-*"'),
+    files: own('find /run/contiv-lab /var/lib/contiv-lab -maxdepth 1'),
     // Without those that have ended, for which init has not asked yet.
     processes: sh(
       `grep -l "lab-${OTHER}-" /proc/[0-9]*/cgroup 2>/dev/null | while read f; do grep -H "^State:.[^Z]" $(dirname $f)/status; done || true`,

@@ -9,6 +9,7 @@ import {
   mustLab,
   netctl,
   on,
+  pings,
   run,
   until,
 } from './lab.ts';
@@ -24,6 +25,7 @@ beforeAll(async () => {
   );
   await docker('node1', 'run', '-itd', '--name=web', '--net=contiv-net', 'contiv/lab', 'sh');
   await docker('node2', 'run', '-itd', '--name=db', '--net=contiv-net', 'contiv/lab', 'sh');
+  await until('names', () => pings('node1', 'web', 'db'));
 });
 afterAll(clear);
 

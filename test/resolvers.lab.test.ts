@@ -11,6 +11,7 @@ import {
   must,
   netctl,
   on,
+  pings,
   run,
   until,
 } from './lab.ts';
@@ -53,6 +54,8 @@ beforeAll(async () => {
   await run('node1', 'muted1', 'muted.open');
   await run('node1', 'shut1', 'shut');
   await run('node2', 'shut2', 'shut');
+  await until('names', () => pings('node1', 'shut1', 'shut2'));
+  await until('names', () => pings('node2', 'shut2', 'shut1'));
 });
 afterAll(async () => {
   for (const server of running) await server.end('SIGTERM');
