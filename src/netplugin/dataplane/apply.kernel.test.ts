@@ -385,11 +385,11 @@ describe('apply', () => {
     const given = state({ ports: [port(2, { sandbox })] });
     applied(applier, given);
     const rules = () => inNamespace(sandbox, () => sh('nft list ruleset'));
-    expect(rules()).toContain(`dnat to ${NAMESERVER}`);
+    expect(rules()).toContain(`ip daddr set ${NAMESERVER}`);
     expect(applied(applier, given, true).writes).toBe(0);
     inNamespace(sandbox, () => sh('nft flush ruleset'));
     applied(applier, given, true);
-    expect(rules()).toContain(`dnat to ${NAMESERVER}`);
+    expect(rules()).toContain(`ip daddr set ${NAMESERVER}`);
   });
 });
 

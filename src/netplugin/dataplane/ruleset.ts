@@ -1,6 +1,5 @@
-/** The nftables tables of router, host and container as values, as the rest of the data plane sees them: rules/ makes them. */
+/** The nftables tables of router and host as values, as the rest of the data plane sees them: rules/ makes them. */
 export { CONTAINER_KINDS } from './rules/contained.ts';
-export { containerTable } from './rules/container.ts';
 export { type HostFacts, hostTable } from './rules/host.ts';
 export { DENY } from './rules/marks.ts';
 export { routerEnd } from './rules/published.ts';

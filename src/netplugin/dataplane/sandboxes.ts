@@ -10,7 +10,8 @@ import type { Link } from '../../linux/route.ts';
 import type { Port } from '../state.ts';
 import { establishInside, type Found } from './inside.ts';
 import { message, type Pass } from './pass.ts';
-import { containerTable, createCommands } from './ruleset.ts';
+import { createCommands } from './ruleset.ts';
+import { stubTable, withoutDockerNat } from './stub.ts';
 import { readTable } from './tables.ts';
 
 /** Milliseconds that a container's end is looked for often after its router has it. */
@@ -26,10 +27,14 @@ export interface Sandboxes {
   retain(ports: readonly Port[]): boolean;
 }
 
-/** A namespace whose names lead to us, with the generation of its rules, and the ports that it was seen to for: one a network. */
+/** A namespace whose names lead to us, and the ports that it was seen to for: one a network. */
 interface Led {
   readonly id: number;
+  /** Of its rules, when they were looked at. */
   readonly generation: number;
+  /** Our table: as it was written, and its rules as the kernel lists them. */
+  readonly body: string;
+  readonly rules: string;
   readonly ports: ReadonlySet<Port>;
 }
 
@@ -46,22 +51,32 @@ export function openSandboxes(): Sandboxes {
   const arrivals = new Map<string, Arrival>();
 
   /** In the container's namespace. */
-  function lead(before: Led | undefined, pass: Pass): number {
+  function lead(
+    before: Led | undefined,
+    ports: readonly Port[],
+    pass: Pass,
+  ): Pick<Led, 'generation' | 'body' | 'rules'> {
+    const table = stubTable(ports);
     const netlink = openNetlink(NETLINK_NETFILTER);
     try {
-      if (before?.generation === readGeneration(netlink)) return before.generation;
+      if (before?.body === table.body && before.generation === readGeneration(netlink)) return before;
+      // Else what is sent from a loopback address has no route to elsewhere.
       setSysctl('net/ipv4/conf/all/route_localnet', '1');
       const nft = openNft();
       try {
-        const table = containerTable();
-        if (before === undefined || readTable(nft, table) === undefined) {
-          nft.run(createCommands(table));
-          pass.writes++;
-        }
+        const rules = before?.body === table.body ? readTable(nft, table)?.rules : undefined;
+        const kept = rules !== undefined && rules === before?.rules;
+        const commands = [...(kept ? [] : [createCommands(table)]), ...withoutDockerNat(nft)];
+        if (commands.length > 0) nft.run(commands.join('\n'));
+        pass.writes += commands.length;
+        return {
+          generation: readGeneration(netlink),
+          body: table.body,
+          rules: kept ? rules : (readTable(nft, table)?.rules ?? ''),
+        };
       } finally {
         nft.close();
       }
-      return readGeneration(netlink);
     } finally {
       netlink.close();
     }
@@ -93,11 +108,12 @@ export function openSandboxes(): Sandboxes {
       if (id === undefined) return;
       try {
         const before = known?.id === id ? known : undefined;
-        const generation = inNamespace(sandbox, () => {
+        const ports = new Set([...(before?.ports ?? []), port]);
+        const leading = inNamespace(sandbox, () => {
           look(port, link, before?.ports.has(port) !== true, pass);
-          return lead(before, pass);
+          return lead(before, [...ports], pass);
         });
-        led.set(sandbox, { id, generation, ports: new Set([...(before?.ports ?? []), port]) });
+        led.set(sandbox, { ...leading, id, ports });
       } catch (error) {
         // The container may end at any moment; a lasting fault shows on the next pass too.
         if (namespaceId(sandbox) === id)

@@ -21,14 +21,8 @@ import {
   VNI,
 } from '../../../../test/states.ts';
 import type { Exit, Router } from '../../state.ts';
-import {
-  containerTable,
-  createCommands,
-  type HostFacts,
-  hostTable,
-  routerTable,
-  type Table,
-} from '../ruleset.ts';
+import { createCommands, type HostFacts, hostTable, routerTable, type Table } from '../ruleset.ts';
+import { stubTable } from '../stub.ts';
 
 const GOLDEN = path.join(import.meta.dirname, 'golden');
 const WRITE = process.env.GOLDEN === 'write';
@@ -38,16 +32,28 @@ const FACTS: HostFacts = { bridges: ['docker0'], operated: ['br0'], closed: ['tc
 const NO_FACTS: HostFacts = { bridges: [], operated: [], closed: [] };
 const ONLY_IPV4: Exit = { ...exit({}), hostAddress6: '', routerAddress6: '' };
 
+/** Of one container. */
+const TWO_NETWORKS = [
+  port(2, { alsoFrom: ['20.2.1.2'] }),
+  port(3, {
+    addresses: ['20.2.1.2'],
+    gateways: ['20.2.1.254'],
+    network: 1002,
+    alsoFrom: ['20.1.1.2', 'fd00:1::2'],
+  }),
+];
+
 const rules = (table: Table): string => createCommands({ ...table, parts: new Map() });
 const ofRouter = (of: Router, by: Exit | undefined = exit({})): Table => routerTable(of, by);
 
-/** Tables without elements: a router's depends on its way out only, the others on nothing. */
+/** Tables without elements: a router's depends on its way out only, a container's on its networks, the host's on nothing. */
 const RULES: Readonly<Record<string, string>> = {
   'router.nft': rules(ofRouter(router({}))),
   'routerIpv4.nft': rules(ofRouter(router({}), ONLY_IPV4)),
   'routerNoExit.nft': rules(routerTable(router({}), undefined)),
   'host.nft': rules(hostTable(NOTHING, NO_FACTS, [])),
-  'container.nft': rules(containerTable()),
+  'container.nft': rules(stubTable([port(2)])),
+  'containerTwoNetworks.nft': rules(stubTable(TWO_NETWORKS)),
 };
 
 const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
@@ -79,15 +85,7 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
     'A container that is in two networks of its tenant',
     ofRouter({
       ...router({
-        ports: [
-          port(2, { alsoFrom: ['20.2.1.2'] }),
-          port(3, {
-            addresses: ['20.2.1.2'],
-            gateways: ['20.2.1.254'],
-            network: 1002,
-            alsoFrom: ['20.1.1.2', 'fd00:1::2'],
-          }),
-        ],
+        ports: TWO_NETWORKS,
       }),
       subnets: [
         { prefix: '20.1.1.0/24', network: VNI },

@@ -1,21 +1,20 @@
 /**
  * Names: what a container asks by DNS leads to the host's nameserver in its router (nameservers/), whether it asks the
- * nameserver, the gateway, or a resolver outside; a resolver within the tenant's networks is asked itself.
+ * nameserver, Docker's resolver (stub.ts), the gateway, or a resolver outside; a resolver within the tenant's networks is asked itself.
  */
 import { NAMESERVER, NAMESERVER6 } from '../../constants.ts';
+import { QUERY_PORTS } from '../stub.ts';
 import { PORTS, UPLINK } from './devices.ts';
 import type { RouterFeature } from './feature.ts';
 
 export const names: RouterFeature = {
-  own: `
-chain resolve {
-  fib daddr type local dnat ip to ${NAMESERVER}
-  fib daddr type local dnat ip6 to ${NAMESERVER6}
-  fib daddr oifname ${UPLINK} dnat ip to ${NAMESERVER}
-  fib daddr oifname ${UPLINK} dnat ip6 to ${NAMESERVER6}
-}`,
   rules: {
-    beginning: 'th dport 53 meta l4proto { tcp, udp } goto resolve',
+    beginning: `th dport ${QUERY_PORTS} meta l4proto { tcp, udp } goto resolve`,
+    resolve: `
+fib daddr type local dnat ip to ${NAMESERVER}
+fib daddr type local dnat ip6 to ${NAMESERVER6}
+fib daddr oifname ${UPLINK} dnat ip to ${NAMESERVER}
+fib daddr oifname ${UPLINK} dnat ip6 to ${NAMESERVER6}`,
     input: `iifname ${PORTS} meta l4proto { tcp, udp } th dport 53 goto asked`,
   },
 };

@@ -17,6 +17,7 @@
 import { NFT_TABLE } from '../../constants.ts';
 import type { Exit, Router } from '../../state.ts';
 import { limits, SMALLEST_TABLE } from '../limits.ts';
+import { stub } from '../stub.ts';
 import { ARP, antiSpoofing } from './antiSpoofing.ts';
 import { PORTS, TUNNELS, UPLINK } from './devices.ts';
 import { dscp } from './dscp.ts';
@@ -41,7 +42,8 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
   { name: 'sent', steps: [ttl] },
   { name: 'sent6', steps: [ttl] },
 
-  // The first packet of each connection, for destination NAT. `beginning`: from a container; `arriving`: from outside.
+  // The first packet of each connection, for destination NAT. `beginning`: from a container, `resolve` those
+  // to a port of queries; `arriving`: from outside.
   {
     name: 'names',
     hook: 'type nat hook prerouting priority -100; policy accept;',
@@ -52,6 +54,7 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
     ],
   },
   { name: 'beginning', steps: [egress, services, names] },
+  { name: 'resolve', steps: [stub, names] },
   { name: 'arriving', steps: [antiSpoofing, published] },
 
   // Every packet that goes on, whatever conntrack knows of it: hosts send to each other directly, never through a third one.
