@@ -2,7 +2,6 @@
  * Published ports: destination NAT twice, on the host to the router's end of its pair, in the router to the container. In
  * between the port alone says where to.
  */
-
 import { isV6 } from '../../../model/address.ts';
 import type { Exit, Passage } from '../../state.ts';
 import { EXITS } from './devices.ts';

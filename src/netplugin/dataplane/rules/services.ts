@@ -38,7 +38,8 @@ chain serve {
 }`,
   rules: {
     beginning: 'ip daddr @services goto serve',
-    // A provider that was led to itself would answer itself past the router: it sees another's address.
+    // A container that is led to itself would answer itself, and the router, which has to translate the answer back, would not
+    // see it. So its own connection comes to it from another address.
     out: `ct status dnat ip saddr . ip daddr @own snat ip to ${NAMESERVER}`,
   },
   elements: {
