@@ -1,5 +1,5 @@
 /**
- * What the routers' chains judge_out and judge_in (dataplane/ruleset.ts) do with the first packet of a connection, on the
+ * What the routers' chains judge_out and judge_in (dataplane/rules/policy.ts) do with the first packet of a connection, on the
  * elements that they would hold. Two hosts: the sender's judges what it sends, the receiver's what it receives.
  */
 import { classid } from '../src/linux/classid.ts';

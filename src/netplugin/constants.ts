@@ -6,6 +6,13 @@ export const NAMESERVER = '169.254.53.53';
 export const NAMESERVER6 = 'fd6f:6e74:6976:53::53';
 /** Docker's embedded resolver in every container. */
 export const DOCKER_RESOLVER = '127.0.0.11';
+/**
+ * How our devices' names begin, by what they are: in a router the end of a container's veth and the VXLAN devices; the
+ * container's end until it is in its container; on the host the end of a router's way out.
+ */
+export const DEVICE_PREFIXES = { port: 'ct', tunnel: 'vx', peer: 'cc', exit: 'cx' } as const;
+/** The router's end of its way out. */
+export const UPLINK_DEVICE = 'uplink';
 export const VXLAN_PORT = 4789;
 /** How a refusal to a runtime begins that is none for good: netmaster was away, or could not write. */
 export const GAVE_UP = 'gave up waiting';

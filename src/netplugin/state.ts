@@ -63,7 +63,7 @@ export interface Tunnel {
   readonly mtu: number;
 }
 
-/** A remote host: one neighbour and one forwarding entry on each tunnel, one route each of its endpoints' addresses. */
+/** A remote host: one neighbour and one FDB entry on each tunnel, one route each of its endpoints' addresses. */
 export interface RemoteHost {
   /** Its underlay address; of IPv4 it is the next hop of IPv4 routes too. */
   readonly vtep: string;

@@ -1,14 +1,20 @@
 /**
- * Remembers what was made from what: the same inputs (the very same objects) give the same value back, so that a
- * compile costs what changed. Forgetting is always right; what a whole pass did not ask for is forgotten.
+ * Remembers what was made from what, from one compile to the next, so that a compile costs what changed: the same inputs
+ * (the very same objects) give the very same value, and all that follows from it need not be made either.
+ *
+ * It is a cache, which no result depends on: where something was forgotten it is made again, and is equal to what it was. What one
+ * compile did not ask for is forgotten at its end, so it holds no more than the last state.
  */
 export interface Memo {
   /**
-   * `make()` where `key` was not asked for in the last pass or its inputs were others. It may lean on what was there
-   * before, only as far as anything else would do as well.
+   * The value that `key` had in the last compile, if its inputs are the same as then; else that of `make`. If `make` gives
+   * something deeply equal to the value before, that very object is kept, so that what depends on it does not change.
+   *
+   * `make` is given the value before, or undefined where there is none: after a restart, for one. It may choose by it among answers that
+   * are all right, such as which slot a provider has; what is right must follow from the inputs alone.
    */
   use<T>(key: string, inputs: readonly unknown[], make: (before: T | undefined) => T): T;
-  /** Ends a pass. */
+  /** Ends a compile: what was not asked for since the one before ended is forgotten. */
   turn(): void;
 }
 

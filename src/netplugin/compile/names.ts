@@ -1,16 +1,17 @@
 /** Names and link addresses that follow from what they stand for: equal on every host, stable over restarts. */
 import { createHash } from 'node:crypto';
 import ipaddr from 'ipaddr.js';
+import { DEVICE_PREFIXES } from '../constants.ts';
 
 /** The first hex digits of a SHA-256: device names have 15 bytes (IFNAMSIZ). */
 function digest(text: string, length: number): string {
   return createHash('sha256').update(text).digest('hex').slice(0, length);
 }
 
-export const portDevice = (endpoint: string): string => `ct${digest(endpoint, 10)}`;
-export const peerDevice = (endpoint: string): string => `cc${digest(endpoint, 10)}`;
-export const tunnelDevice = (vni: number): string => `vx${vni}`;
-export const exitDevice = (tenant: string): string => `cx${digest(tenant, 8)}`;
+export const portDevice = (endpoint: string): string => `${DEVICE_PREFIXES.port}${digest(endpoint, 10)}`;
+export const peerDevice = (endpoint: string): string => `${DEVICE_PREFIXES.peer}${digest(endpoint, 10)}`;
+export const tunnelDevice = (vni: number): string => `${DEVICE_PREFIXES.tunnel}${vni}`;
+export const exitDevice = (tenant: string): string => `${DEVICE_PREFIXES.exit}${digest(tenant, 8)}`;
 export const routerNamespace = (tenant: string): string => `contiv-${tenant}`;
 
 /** MAC address of a host's VXLAN devices, locally administered: 02:ce and the four bytes of an IPv4 VTEP. */

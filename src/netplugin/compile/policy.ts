@@ -226,7 +226,8 @@ function decide(
     ...[...named].flatMap((group) => {
       const number = group === undefined ? undefined : groupNumbers.get(group);
       if (number === undefined) return [];
-      // Where its rules are all about ports, it is decided as for any peer at every other port.
+      // Where all rules that name the group are about ports, they change nothing at other ports: only these ports have to be
+      // looked at, and what decides there for any peer.
       const own = rules.filter((r) => r.group === group);
       const ports = own.every((r) => r.port !== undefined) ? new Set(own.map((r) => r.port)) : undefined;
       const others = rules.filter(
@@ -239,7 +240,7 @@ function decide(
   ];
 }
 
-/** What decides for one group, by how much it says. Keys: protocol and port, protocol. */
+/** The decisions for the peers of one group, by how specific they are. Keys: protocol and port (`portKey`), protocol. */
 interface Decided {
   readonly ports: Map<number, Decision>;
   readonly protocols: Map<number, Decision>;
@@ -252,7 +253,7 @@ const values = ({ ports, protocols, any }: Decided): Decision[] => [
   ...(any === undefined ? [] : [any]),
 ];
 
-/** A number: keys are made for each rule of each group, and texts cost several times as much. */
+/** A number and not a text, since a key is made for each rule of each group, and texts take several times as long. */
 const portKey = (protocol: number, port: number): number => protocol * 65536 + port;
 
 /** One pass over the rules in their order: the first that fits decides. */
@@ -273,15 +274,27 @@ function decideFor(rules: readonly Ordered[], group: number): Decided {
   return decided;
 }
 
-/** Of what decides for a group, that which would not be found as what decides for all. */
+/**
+ * What has to be stored for a group, given what is stored for all peers anyway (`general`). The kernel takes the first decision that
+ * it finds, in this order (dataplane/rules/policy.ts, decide):
+ *
+ *   group and port -> port -> group and protocol -> protocol -> group -> any
+ *
+ * So a decision of the group's is left out where the lookup ends at the same rule without it, and a group that a policy names costs only
+ * what it differs in. The other way round, a decision for all peers stands before a broader one of the group's: where the broader
+ * one has the higher priority, it is stored once more for the group with that port or protocol, so that it is found first.
+ */
 function without(group: Decided, general: Decided): Decided {
   const same = (a: Decision | undefined, b: Decision | undefined): boolean => a?.key === b?.key;
   const rest: Decided = { ports: new Map(), protocols: new Map(), any: undefined };
   if (!same(group.any, general.any)) rest.any = group.any;
-  const any = group.any; // found either way
+  // Where neither port nor protocol is found, the lookup ends here: it is stored for the group, or is the same as for all.
+  const any = group.any;
 
+  /** What a packet of this protocol finds so far whose port decides nothing. */
   const found = (protocol: number): Decision | undefined =>
     rest.protocols.get(protocol) ?? general.protocols.get(protocol) ?? any;
+  /** What it has to find. */
   const meant = (protocol: number): Decision | undefined => group.protocols.get(protocol) ?? any;
   for (const protocol of new Set([...group.protocols.keys(), ...general.protocols.keys()])) {
     const decision = meant(protocol);

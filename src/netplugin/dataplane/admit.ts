@@ -1,15 +1,17 @@
 /**
  * dockerd sets the FORWARD policy to DROP, which no accept in another nftables chain undoes. DOCKER-USER is the
- * chain that Docker keeps free for others: our exits are let through there. What may really pass is decided in our own
+ * chain that Docker keeps free for others: what comes and goes by the routers' ways out is let through there. What may really pass is decided in our own
  * table, whose drops are final. Through the iptables programs, since only they know which of the two kernel
  * interfaces (legacy or nf_tables) Docker's rules are in.
  */
 import { execFile } from 'node:child_process';
+import { DEVICE_PREFIXES } from '../constants.ts';
 
 const CHAIN = 'DOCKER-USER';
+const EXITS = `${DEVICE_PREFIXES.exit}+`;
 const RULES = [
-  ['-i', 'cx+', '-j', 'ACCEPT'],
-  ['-o', 'cx+', '-j', 'ACCEPT'],
+  ['-i', EXITS, '-j', 'ACCEPT'],
+  ['-o', EXITS, '-j', 'ACCEPT'],
 ];
 
 /** Exit status and what was said; 127 where there is no such program. */

@@ -19,6 +19,8 @@
  * more only after it has counted. The sets have one element for each part of a port, or of a tenant, that has connections, however much
  * is sent: room for all parts of some 64 at least. A part that finds no place in a full set is not limited until one is free.
  */
+import { EXITS } from './rules/devices.ts';
+import type { HostFeature, RouterFeature } from './rules/feature.ts';
 
 /** Where the kernel's limit is not known yet: its own choice for a machine with 1 GB (net/netfilter/nf_conntrack_core.c). */
 export const SMALLEST_TABLE = 65_536;
@@ -56,7 +58,7 @@ const partOf = (parts: number): string => `
   meta mark set jhash ip6 daddr . th sport . th dport mod ${parts} seed 0x636f6e74`;
 
 /** Of a router: `jump counted` before the first packet of a connection that a port's container begins is accepted. */
-export function routerLimits(table: number): string {
+function routerLimits(table: number): string {
   const { parts, container } = limitsOf(table);
   return `
 set begun { type ifname . mark; size 65535; flags dynamic; }
@@ -72,7 +74,7 @@ chain crowded {
 }
 
 /** Of the host's table: what comes by the tenants' ways out, to outside and to the host itself. */
-export function hostLimits(table: number): string {
+function hostLimits(table: number): string {
   const { parts, tenant, rate } = limitsOf(table);
   return `
 set outside { type ifname . mark; size 65535; flags dynamic; }
@@ -90,13 +92,18 @@ chain crowded {
   meta mark set ${REFUSED.connections}
   update @refused { iifname . meta mark } drop
 }
-chain counted_forward {
-  type filter hook forward priority -9; policy accept;
-  iifname "cx*" ct state new jump counted
-}
-chain counted_input {
-  type filter hook input priority -9; policy accept;
-  iifname "cx*" ct state new jump counted
-}
 `;
 }
+
+export const limits: RouterFeature = {
+  own: ({ connections }) => routerLimits(connections),
+  rules: { begun: 'jump counted', asked: 'jump counted' },
+};
+
+export const limitsOutside: HostFeature = {
+  own: ({ connections }) => hostLimits(connections),
+  rules: {
+    counted_forward: `iifname ${EXITS} ct state new jump counted`,
+    counted_input: `iifname ${EXITS} ct state new jump counted`,
+  },
+};

@@ -4,7 +4,7 @@
  *   hits      how often each rule decided (set `hits`)
  *   refused   how much each port sent in vain (set `refused`), and examples of it (DENIED_LOG too)
  *   denied    packets that the chains judge_in and judge_out logged (DENIED_LOG)
- *   lookUp    the chains' way through the sets (ruleset.ts, judge) for a packet that is not there
+ *   lookUp    the chains' way through the sets (rules/policy.ts, decide) for a packet that is not there
  */
 import { addressBytes } from '../../linux/address.ts';
 import { type Netlink, NetlinkError, readText, u16be, u32 } from '../../linux/netlink.ts';

@@ -11,24 +11,29 @@
  *   LOOPBACK_STUB  asked from 127.0.0.1, as a socket does that is bound to nothing: the answer goes there
  *   BOUND_STUB     asked from an address that the socket is bound to: the answer goes to it
  *
- * The router leads both to port 53 (stubRules), whose connections it tracks as those of any other query.
+ * The router leads both to port 53 (`stub`), whose connections it tracks as those of any other query.
  */
 import type { Nft } from '../../linux/nftables.ts';
 import { isV6 } from '../../model/address.ts';
 import { DOCKER_RESOLVER, NAMESERVER, NFT_TABLE } from '../constants.ts';
 import type { Port } from '../state.ts';
+import type { RouterFeature } from './rules/feature.ts';
 import type { Table } from './ruleset.ts';
 
 const LOOPBACK_STUB = 5311;
 const BOUND_STUB = 5312;
 const STUBS = `{ ${LOOPBACK_STUB}, ${BOUND_STUB} }`;
 
-/** In a router: ports of queries, its own chain for those that stubs sent, and how it is reached. */
+/** In a router: ports of queries. */
 export const QUERY_PORTS = `{ 53, ${LOOPBACK_STUB}, ${BOUND_STUB} }`;
-export const STUB_CHAIN = `chain stub {
+/** In a router: what stubs have sent goes to the nameserver's port. */
+export const stub: RouterFeature = {
+  own: `
+chain stub {
   ip daddr ${NAMESERVER} meta l4proto { tcp, udp } dnat ip to ${NAMESERVER}:53
-}`;
-export const STUB_RULE = `th dport ${STUBS} goto stub`;
+}`,
+  rules: { resolve: `th dport ${STUBS} goto stub` },
+};
 
 const PROTOCOLS = ['udp', 'tcp'] as const;
 

@@ -5,7 +5,7 @@
  *   no gateway                                  nobody outside is asked
  *   `out` rules deny port 53 of the resolver    that one is not
  *
- * This judges as judge_out does (dataplane/ruleset.ts): a resolver is outside, so it is in no group.
+ * This judges as judge_out does (dataplane/rules/policy.ts): a resolver is outside, so it is in no group.
  */
 import { addressNumber, isV6 } from '../../model/address.ts';
 import type { AddressRange, Decision, Router, RuleSet } from '../state.ts';

@@ -12,7 +12,7 @@ import {
 import { isV6 } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 
-/** Bytes for queries that wait: what some containers may send at once (dataplane/ruleset.ts), some 768 each as the kernel counts. */
+/** Bytes for queries that wait: what some containers may send at once (dataplane/rules/names.ts), some 768 each as the kernel counts. */
 const QUERIES = 16 << 20;
 
 /** Listening sockets in a router's namespace, as file descriptors of this process. */

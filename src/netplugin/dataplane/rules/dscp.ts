@@ -7,10 +7,14 @@
  * static chains. An address without an element ends the rule, its packets are left as they are. nft writes the six bits
  * under a mask: the container's own ECN bits stay.
  *
- * The rules stand before all others of `forward`, so they see every packet, whatever conntrack knows, and after guard: the
- * source is the sender's own. What follows sets the priority anew. VXLAN copies the class to the outer header (addVxlan).
+ * The rules stand at the beginning of `forward`, so they see every packet, whatever conntrack knows, and after anti-spoofing:
+ * the source is the sender's own. That found out, with the sender, that it has a class (MARKED): packets of others meet one rule
+ * here. VXLAN copies the class to the outer header (addVxlan).
  */
-import { classid } from '../../linux/classid.ts';
+import { classid } from '../../../linux/classid.ts';
+import { isV6 } from '../../../model/address.ts';
+import type { RouterFeature } from './feature.ts';
+import { DEFAULT_PRIORITY, MARKED } from './marks.ts';
 
 const CLASSES = Array.from({ length: 64 }, (_, dscp) => dscp);
 
@@ -31,8 +35,22 @@ chain dscp_set { meta priority vmap { ${verdicts} }; }
 `;
 }
 
-/** Rules for a chain that packets from containers pass behind guard; it goes on after them. */
+/** Rules for a chain that packets from containers pass behind anti-spoofing; it goes on after them. */
 export const dscpRules = (): string[] => [
   `meta priority set ip saddr map @${DSCP_MAPS[4]} jump dscp_set`,
   `meta priority set ip6 saddr map @${DSCP_MAPS[6]} jump dscp_set`,
 ];
+
+export const dscp: RouterFeature = {
+  own: `${dscpChains()}chain marked {
+  meta mark set meta mark ^ ${MARKED}
+  ${dscpRules().join('\n  ')}${DEFAULT_PRIORITY}
+}`,
+  rules: { forward: `meta mark & ${MARKED} != 0 jump marked` },
+  elements: {
+    port({ addresses, dscp }, add) {
+      if (dscp === undefined) return;
+      for (const address of addresses) add(DSCP_MAPS[isV6(address) ? 6 : 4], '', dscpElement(address, dscp));
+    },
+  },
+};

@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process';
 import dgram from 'node:dgram';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { isolate, sh } from '../../../test/isolation.ts';
-import { setOption } from '../../linux/libc.ts';
-import { bindPort, inNamespace, namespacePath } from '../../linux/netns.ts';
-import { type Nft, openNft } from '../../linux/nftables.ts';
+import { isolate, sh } from '../../../../test/isolation.ts';
+import { setOption } from '../../../linux/libc.ts';
+import { bindPort, inNamespace, namespacePath } from '../../../linux/netns.ts';
+import { type Nft, openNft } from '../../../linux/nftables.ts';
 import { DSCP_MAPS, dscpChains, dscpElement, dscpRules } from './dscp.ts';
 
 /** A container at 10.0.0.2 and fd00::2, with more addresses; another at 10.0.1.2 and fd00:1::2. */

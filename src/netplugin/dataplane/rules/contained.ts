@@ -1,0 +1,50 @@
+/**
+ * What no container may reach, by whatever device it is attached and whoever made it: the control plane's sockets, here and
+ * through this host, and the tunnels of any host.
+ */
+import { VXLAN_PORT } from '../../constants.ts';
+import { EXITS } from './devices.ts';
+import type { HostFeature } from './feature.ts';
+
+/** Kinds of devices (rtnetlink's) that containers and virtual machines are attached by. */
+export const CONTAINER_KINDS = ['bridge', 'ipvlan', 'ipvtap', 'macvlan', 'macvtap', 'netkit', 'veth'];
+
+export const contained: HostFeature = {
+  own: `
+set guarded { type ipv4_addr . inet_proto . inet_service; }
+set guarded6 { type ipv6_addr . inet_proto . inet_service; }
+set closed { type inet_proto . inet_service; }
+set operated { type ifname; }
+counter refused { }
+chain contained {
+  iifname @operated return
+  meta iifkind { ${CONTAINER_KINDS.map((kind) => `"${kind}"`).join(', ')} } goto refuse
+  meta iifkind "tun" meta iiftype ether goto refuse
+}
+chain refuse {
+  ip daddr . meta l4proto . th dport @guarded counter name "refused" drop
+  ip6 daddr . meta l4proto . th dport @guarded6 counter name "refused" drop
+  fib daddr type != unicast meta l4proto . th dport @closed counter name "refused" drop
+  udp dport ${VXLAN_PORT} fib daddr type != unicast counter name "refused" drop
+  udp dport ${VXLAN_PORT} ip daddr @members counter name "refused" drop
+  udp dport ${VXLAN_PORT} ip6 daddr @members6 counter name "refused" drop
+}`,
+  rules: {
+    forward: `
+iifname ${EXITS} udp dport ${VXLAN_PORT} counter name "refused" drop
+jump contained`,
+    input: 'jump contained',
+  },
+  elements: {
+    state({ guarded }, add) {
+      const sockets = new Map(guarded.map((g) => [`${g.address} . ${g.protocol} . ${g.port}`, g.address]));
+      for (const [socket, address] of sockets) add('guarded', address, socket);
+    },
+    operated(names, add) {
+      for (const name of names) add('operated', '', `"${name}"`);
+    },
+    closed(ports, add) {
+      for (const port of ports) add('closed', '', port);
+    },
+  },
+};

@@ -1,0 +1,245 @@
+/**
+ * The nftables commands that tables are made with, one case a file in golden/: text that is read when a rule changes.
+ * What makes a table and its chains is the same in many cases, so it has files of its own (RULES), which the cases include;
+ * the elements of the sets, which follow from the state, stand in the case. All are scripts that nft(8) takes.
+ *
+ *   GOLDEN=write vitest run --project unit src/netplugin/dataplane/rules/golden.test.ts     writes them anew
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import {
+  exit,
+  GATEWAYS,
+  LOCAL,
+  MAP,
+  NOTHING,
+  PEERS,
+  port,
+  router,
+  state,
+  VNI,
+} from '../../../../test/states.ts';
+import type { Exit, Router } from '../../state.ts';
+import { createCommands, type HostFacts, hostTable, routerTable, type Table } from '../ruleset.ts';
+import { stubTable } from '../stub.ts';
+
+const GOLDEN = path.join(import.meta.dirname, 'golden');
+const WRITE = process.env.GOLDEN === 'write';
+
+/** What an agent finds on a host with Docker whose own way out is a bridge. */
+const FACTS: HostFacts = { bridges: ['docker0'], operated: ['br0'], closed: ['tcp . 9999'] };
+const NO_FACTS: HostFacts = { bridges: [], operated: [], closed: [] };
+const ONLY_IPV4: Exit = { ...exit({}), hostAddress6: '', routerAddress6: '' };
+
+/** Of one container. */
+const TWO_NETWORKS = [
+  port(2, { alsoFrom: ['20.2.1.2'] }),
+  port(3, {
+    addresses: ['20.2.1.2'],
+    gateways: ['20.2.1.254'],
+    network: 1002,
+    alsoFrom: ['20.1.1.2', 'fd00:1::2'],
+  }),
+];
+
+const rules = (table: Table): string => createCommands({ ...table, parts: new Map() });
+const ofRouter = (of: Router, by: Exit | undefined = exit({})): Table => routerTable(of, by);
+
+/** Tables without elements: a router's depends on its way out only, a container's on its networks, the host's on nothing. */
+const RULES: Readonly<Record<string, string>> = {
+  'router.nft': rules(ofRouter(router({}))),
+  'routerIpv4.nft': rules(ofRouter(router({}), ONLY_IPV4)),
+  'routerNoExit.nft': rules(routerTable(router({}), undefined)),
+  'host.nft': rules(hostTable(NOTHING, NO_FACTS, [])),
+  'container.nft': rules(stubTable([port(2)])),
+  'containerTwoNetworks.nft': rules(stubTable(TWO_NETWORKS)),
+};
+
+const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
+  'empty.nft': [
+    'A tenant without containers here and elsewhere',
+    ofRouter(router({ ports: [], remotes: [] })),
+  ],
+  'ports.nft': [
+    'Two containers without groups, and one on another host',
+    ofRouter(router({ ports: [port(2), port(3)] })),
+  ],
+  'ipv4.nft': [
+    'A container with IPv4 only, in a tenant that has a way out by IPv4 only',
+    ofRouter(
+      {
+        ...router({ ports: [port(2, { addresses: ['20.1.1.2'], gateways: ['20.1.1.254'] })] }),
+        subnets: [{ prefix: '20.1.1.0/24', network: VNI }],
+        gateways: ['20.1.1.254'],
+      },
+      ONLY_IPV4,
+    ),
+  ],
+  'noGateway.nft': [
+    'A container in a network without gateways: nothing of it goes outside',
+    ofRouter({ ...router({ ports: [port(2, { gateways: [] })] }), gateways: [] }),
+  ],
+  'noExit.nft': ['A router without a way out', routerTable(router({}), undefined)],
+  'twoNetworks.nft': [
+    'A container that is in two networks of its tenant',
+    ofRouter({
+      ...router({
+        ports: TWO_NETWORKS,
+      }),
+      subnets: [
+        { prefix: '20.1.1.0/24', network: VNI },
+        { prefix: '20.2.1.0/24', network: 1002 },
+        { prefix: 'fd00:1::/64', network: VNI },
+      ],
+      gateways: [...GATEWAYS, '20.2.1.254'],
+    }),
+  ],
+  'policy.nft': [
+    'A container of group 1 that receives TCP 80 from group 2, TCP 443 from 10.0.0.0/8 and from a range, and may not send UDP',
+    ofRouter(
+      router({
+        ports: [port(2, { group: 1, judgedIn: 10, judgedOut: 20 })],
+        remotes: [{ address: '20.1.1.9', device: `vx${VNI}`, vtep: PEERS[0] as string, group: 2 }],
+        ranges: [
+          { first: '10.0.0.0', last: '10.255.255.255', range: 1 },
+          { first: '11.0.0.1', last: '11.0.0.3', range: 1 },
+          { first: 'fd00:2::', last: 'fd00:2::ffff', range: 1 },
+        ],
+        ruleSets: [
+          {
+            id: 10,
+            name: 'in default: web',
+            narrowed: [{ range: 1, to: 11 }],
+            decisions: [
+              { group: 2, protocol: 6, port: 80, rule: 1, action: 'allow', key: 'default:web:1' },
+              { group: 0, rule: 3, action: 'deny', key: 'default:web:3' },
+            ],
+          },
+          {
+            id: 11,
+            name: 'in default: web, in range 1',
+            narrowed: [],
+            decisions: [
+              { group: 2, protocol: 6, port: 80, rule: 1, action: 'allow', key: 'default:web:1' },
+              { group: 0, protocol: 6, port: 443, rule: 2, action: 'allow', key: 'default:web:2' },
+              { group: 0, rule: 3, action: 'deny', key: 'default:web:3' },
+            ],
+          },
+          {
+            id: 20,
+            name: 'out default: web',
+            narrowed: [],
+            decisions: [
+              { group: 2, protocol: 17, rule: 4, action: 'allow', key: 'default:web:4' },
+              { group: 2, rule: 5, action: 'allow', key: 'default:web:5' },
+              { group: 0, protocol: 17, rule: 6, action: 'deny', key: 'default:web:6' },
+            ],
+          },
+        ],
+      }),
+    ),
+  ],
+  'services.nft': [
+    'A service with three providers, which is four slots, and one whose providers have gone',
+    ofRouter(
+      router({
+        services: [
+          {
+            name: 'web',
+            address: '20.1.1.100',
+            ports: [
+              { protocol: 'tcp', port: 80, providerPort: 8080 },
+              { protocol: 'udp', port: 53, providerPort: 53 },
+            ],
+            providers: ['20.1.1.2', '20.1.1.3', '20.1.1.9'],
+          },
+          {
+            name: 'gone',
+            address: '20.1.1.101',
+            ports: [{ protocol: 'tcp', port: 80, providerPort: 80 }],
+            providers: [],
+          },
+        ],
+      }),
+    ),
+  ],
+  'published.nft': [
+    'Published ports: one, three in a row, a hundred in a row, and one by IPv6',
+    ofRouter(
+      router({
+        publications: [
+          MAP,
+          { ...MAP, protocol: 'udp', hostPort: 5000, transitPort: 5000, port: 6000, count: 3 },
+          { ...MAP, hostPort: 7000, transitPort: 7000, port: 7000, count: 100 },
+          { ...MAP, address: 'fd00:1::2' },
+        ],
+      }),
+    ),
+  ],
+  'profile.nft': [
+    'A container whose network profile has DSCP 46, and a bandwidth, which is no matter of rules (shape.ts)',
+    ofRouter(router({ ports: [port(2, { dscp: 46, limit: { bitsPerSecond: 10_000_000 } })] })),
+  ],
+  'hostAlone.nft': [
+    'A host without containers of ours, and without others in the cluster',
+    hostTable(NOTHING, NO_FACTS, []),
+  ],
+  'hostTunnels.nft': [
+    'A host with two tenants, a tunnel each, of a cluster with an IPv6 member',
+    hostTable(
+      {
+        ...state({}, { tenant: 'blue', vni: 2001, slot: 1, ports: [port(7)], remotes: [] }),
+        members: [...PEERS, 'fd00::3'],
+      },
+      FACTS,
+      [VNI, 2001],
+    ),
+  ],
+  'hostPublished.nft': [
+    'A host that publishes ports at all of its addresses and at one, single ones and ranges',
+    hostTable(
+      state({
+        publications: [
+          MAP,
+          { ...MAP, hostAddress: LOCAL, hostPort: 8081, transitPort: 8082 },
+          { ...MAP, hostPort: 7000, transitPort: 7000, port: 7000, count: 100 },
+          { ...MAP, hostAddress: LOCAL, hostPort: 9000, transitPort: 9000, port: 9000, count: 64 },
+          { ...MAP, address: 'fd00:1::2' },
+        ],
+      }),
+      FACTS,
+      [VNI],
+    ),
+  ],
+};
+
+/** A case's commands, with the file that has their beginning. */
+function textOf(what: string, table: Table): string {
+  const commands = createCommands(table);
+  const [file, beginning = ''] =
+    Object.entries(RULES).find(([, text]) => commands === text || commands.startsWith(`${text}\n`)) ?? [];
+  expect(file).toBeDefined();
+  return `# ${what}.\ninclude "./${file}"${commands.slice(beginning.length)}\n`;
+}
+
+const wanted = new Map([
+  ...Object.entries(RULES).map(([file, text]) => [file, `${text}\n`] as const),
+  ...Object.entries(CASES).map(([file, [what, table]]) => [file, textOf(what, table)] as const),
+]);
+
+describe('what the kernel is sent is what stands in golden/', () => {
+  if (WRITE) {
+    fs.rmSync(GOLDEN, { recursive: true, force: true });
+    fs.mkdirSync(GOLDEN);
+    for (const [file, text] of wanted) fs.writeFileSync(path.join(GOLDEN, file), text);
+  }
+
+  it.each([...wanted])('%s', (file, text) => {
+    expect(text).toBe(fs.readFileSync(path.join(GOLDEN, file), 'utf8'));
+  });
+
+  it('which has no other files', () => {
+    expect(fs.readdirSync(GOLDEN).sort()).toEqual([...wanted.keys()].sort());
+  });
+});

@@ -1,0 +1,130 @@
+/**
+ * The table of a tenant's router: in which order a packet meets which feature. What changes while containers come and go
+ * are elements only.
+ *
+ * A packet of an established connection meets as few chains and rules as there can be: what the first one found out
+ * about the connection, that both ends are in one network, its ct mark keeps (marks.ts). A first one meets a lookup
+ * where there is no more to be known: most chains are left by the first rule that tells where the packet comes from.
+ *
+ * The cost of a packet does not depend on how many elements there are: all lookups are in hash sets, but for those of
+ * prefixes: `same`, one element a subnet, and `ranges`, one for each range that rules tell apart.
+ *
+ * Several processors may be in the chains at once. What packets count (`hits`, limits.ts) is under the element's own lock, and
+ * tells how much there was, never which rule decides. All other sets are written by the agent alone, a change in one transaction: a
+ * packet that comes when it is over sees the new elements only, one that is under way meanwhile may see some from before
+ * and some from after (policy.ts says what follows from that).
+ */
+import { NFT_TABLE } from '../../constants.ts';
+import type { Exit, Router } from '../../state.ts';
+import { limits, SMALLEST_TABLE } from '../limits.ts';
+import { stub } from '../stub.ts';
+import { ARP, antiSpoofing } from './antiSpoofing.ts';
+import { PORTS, TUNNELS, UPLINK } from './devices.ts';
+import { dscp } from './dscp.ts';
+import { egress } from './egress.ts';
+import { errors } from './errors.ts';
+import { type Chain, compose, type RouterFeature } from './feature.ts';
+import { names, queryLimit } from './names.ts';
+import { policy } from './policy.ts';
+import { published } from './published.ts';
+import { services } from './services.ts';
+import type { Elements, Table } from './table.ts';
+import { ttl } from './ttl.ts';
+
+const CHAINS: readonly Chain<RouterFeature>[] = [
+  // Every packet, before conntrack sees it.
+  {
+    name: 'guard',
+    hook: 'type filter hook prerouting priority -300; policy accept;',
+    steps: [antiSpoofing],
+  },
+  // From anti-spoofing: the sender is known, by IPv4 or by IPv6.
+  { name: 'sent', steps: [ttl] },
+  { name: 'sent6', steps: [ttl] },
+
+  // The first packet of each connection, for destination NAT. `beginning`: from a container, `resolve` those
+  // to a port of queries; `arriving`: from outside.
+  {
+    name: 'names',
+    hook: 'type nat hook prerouting priority -100; policy accept;',
+    steps: [
+      'ip daddr 127.0.0.0/8 iifname != "lo" drop',
+      `iifname ${PORTS} goto beginning`,
+      `iifname ${UPLINK} goto arriving`,
+    ],
+  },
+  { name: 'beginning', steps: [egress, services, names] },
+  { name: 'resolve', steps: [stub, names] },
+  { name: 'arriving', steps: [antiSpoofing, published] },
+
+  // Every packet that goes on, whatever conntrack knows of it: hosts send to each other directly, never through a third one.
+  {
+    name: 'forward',
+    hook: 'type filter hook forward priority 0; policy drop;',
+    steps: [
+      `iifname ${TUNNELS} oifname ${TUNNELS} drop`,
+      dscp,
+      'ct state vmap { established : goto pass, related : goto errors, invalid : drop, untracked : drop }',
+      // From here on the first packet of a connection.
+      ttl,
+      policy,
+      `iifname ${UPLINK} goto entering`,
+      `oifname ${UPLINK} goto leaving`,
+      `iifname ${TUNNELS} goto grow`,
+      `iifname ${PORTS} goto begun`,
+    ],
+  },
+  { name: 'pass', steps: [ttl, 'accept'] },
+  { name: 'errors', steps: [errors] },
+  { name: 'entering', steps: [published] },
+  { name: 'leaving', steps: [egress] },
+  { name: 'begun', steps: [limits, ttl, 'accept'] },
+
+  // What is for the router itself: names, and what a gateway is asked.
+  {
+    name: 'input',
+    hook: 'type filter hook input priority 0; policy drop;',
+    steps: [
+      'iifname "lo" accept',
+      queryLimit,
+      'ct state vmap { established : accept, related : goto errors }',
+      'icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept',
+      `iifname ${PORTS} icmp type echo-request goto asked`,
+      `iifname ${PORTS} icmpv6 type echo-request goto asked`,
+      names,
+      `iifname ${PORTS} meta l4proto tcp reject with tcp reset`,
+      `iifname ${PORTS} reject`,
+    ],
+  },
+  { name: 'asked', steps: [limits, 'accept'] },
+
+  // The first packet of each connection again, for source NAT. `outside`: what leaves.
+  {
+    name: 'out',
+    hook: 'type nat hook postrouting priority 100; policy accept;',
+    steps: [`oifname ${UPLINK} goto outside`, services],
+  },
+  { name: 'outside', steps: [egress] },
+];
+
+const { body, elements } = compose(CHAINS);
+
+/** The part that what is always in the table follows from. */
+const TABLE = {};
+
+/** `connections`: how many a conntrack table takes. */
+export function routerTable(
+  router: Router,
+  exit: Exit | undefined,
+  connections: number = SMALLEST_TABLE,
+): Table {
+  const parts = new Map<object, Elements>();
+  for (const port of router.ports) parts.set(port, elements('port', port));
+  for (const host of router.hosts) parts.set(host, elements('host', host));
+  for (const service of router.services) parts.set(service, elements('service', service));
+  for (const ruleSet of router.ruleSets) parts.set(ruleSet, elements('ruleSet', ruleSet));
+  for (const kind of ['subnets', 'gateways', 'ranges', 'publications'] as const)
+    parts.set(router[kind], elements(kind, router[kind]));
+  parts.set(TABLE, elements('table', TABLE));
+  return { name: `inet ${NFT_TABLE}`, beside: ARP, parts, body: body({ exit, connections }) };
+}
