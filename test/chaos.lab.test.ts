@@ -1,4 +1,4 @@
-/** kill -9 of each server, ten times at random moments, while containers come and go. */
+/** kill -9 of each server, ten times at random moments, on both hosts where it runs on both, while containers come and go. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { clear, differences, docker, lab, mustLab, netctl, on, pings, run, until } from './lab.ts';
 
@@ -50,13 +50,16 @@ describe('under churn', () => {
       churning = true;
       const churners = [...HOSTS, ...HOSTS].map(churn);
       try {
-        for (let kill = 0; kill < KILLS; kill++) {
-          const host = hosts[kill % hosts.length] as string;
-          await pause(Math.random() * 1500);
-          await lab('kill', process, host);
-          await pause(Math.random() * 500);
-          if (process !== 'names') await mustLab('start', process, host); // netplugin does it
-        }
+        await Promise.all(
+          hosts.map(async (host) => {
+            for (let kill = 0; kill < KILLS / hosts.length; kill++) {
+              await pause(Math.random() * 1500);
+              await lab('kill', process, host);
+              await pause(Math.random() * 500);
+              if (process !== 'names') await mustLab('start', process, host); // netplugin does it
+            }
+          }),
+        );
         const before = started;
         await until('containers start again', async () => started > before);
       } finally {

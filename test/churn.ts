@@ -105,11 +105,13 @@ async function prepare(churn: Churn): Promise<void> {
   );
   await netctl('policy', 'create', 'noise');
   await netctl('group', 'create', 'churn', 'shut', '-policy=closed', '-policy=noise');
-  for (const [i, at] of HOSTS.entries()) {
+  const onEach = (what: (at: Host, i: number) => Promise<void>): Promise<unknown> =>
+    Promise.all(HOSTS.map(what));
+  await onEach(async (at, i) => {
     await act(churn, at, `safe-${i}`, 'shut', address(SAFE, i), ['receive', MOUNT, `safe-${i}`]);
     await act(churn, at, `flip-${i}`, 'flip', address(FLIP, i), ['receive', MOUNT, `flip-${i}`]);
-  }
-  for (const [i, at] of HOSTS.entries()) {
+  });
+  await onEach(async (at, i) => {
     const tcp = (to: string): Stream => ({ to, port: FLOWS.tcp, burst: 1, everyMs: 100, threads: 1 });
     const toSafe = [address(SAFE, i), address(SAFE, i + 1)];
     const good = toSafe.flatMap((to): Stream[] => [
@@ -133,7 +135,7 @@ async function prepare(churn: Churn): Promise<void> {
       const what = ['send', MOUNT, name, String(idOf(id, i)), JSON.stringify(streams)];
       await act(churn, at, name, group, address(id, i), what);
     }
-  }
+  });
   for (const name of actors())
     await until(`process of ${name}`, async () => starts(churn, name).length > 0).catch(async (error) => {
       const at = host(Number(name.slice(-1)));

@@ -149,7 +149,7 @@ describe('a container', () => {
 
   it('takes the address that the user gives, and refuses one that is taken or foreign', async () => {
     expect(await run('node1', 'fixed', 'life', '--ip=10.7.0.77', '--ip6=fd00:7::77')).toBe('10.7.0.77');
-    expect(await pings('node2', 'peer', 'fd00:7::77')).toBe(true);
+    await until('ping', () => pings('node2', 'peer', 'fd00:7::77'));
     const second = ['docker', 'run', '--rm', '--net=life', '--ip=10.7.0.77', 'contiv/lab', 'true'];
     const taken = await on('node2', ...second);
     expect(taken.status).not.toBe(0);
@@ -296,6 +296,7 @@ describe('netplugin', () => {
 
   it.each(['stop', 'kill'])('is restarted (%s): not one ping of 100 a second is lost', async (how) => {
     await run('node1', 'steady', 'life');
+    await until('name', () => pings('node2', 'peer', 'steady'));
     // busybox counts replies by sequence number; the interval is 10 ms.
     const flood = background('node1', 'docker', 'exec', 'steady', 'ping', '-i', '0.01', peer);
     const flood6 = background('node2', 'docker', 'exec', 'peer', 'ping', '-6', '-i', '0.01', 'steady');
@@ -362,7 +363,7 @@ describe('netplugin', () => {
 
   it('goes on without netmaster, which finds everything as it is when it is back', async () => {
     await run('node1', 'alone', 'life');
-    expect(await pings('node2', 'peer', 'alone')).toBe(true);
+    await until('name', () => pings('node2', 'peer', 'alone'));
     await mustLab('kill', 'netmaster', 'node1');
     expect(await pings('node2', 'peer', 'alone')).toBe(true);
     await mustLab('kill', 'netplugin', 'node2');
@@ -405,6 +406,7 @@ describe('netmaster with an empty store', () => {
         (await inside('node2', 'peer', 'nc', '-w', '1', address, port, '-e', 'true')).status === 0;
       return [...((await answers('80')) ? ['80'] : []), ...((await answers('81')) ? ['81'] : [])];
     };
+    await until('port 81', async () => (await open()).includes('81'));
     expect(await open()).toEqual(['81']);
     const exported = await netctl('export');
     const flood = background('node2', 'docker', 'exec', 'peer', 'ping', '-i', '0.1', address);

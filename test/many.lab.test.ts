@@ -1,6 +1,6 @@
 /** A hundred containers at once over two hosts. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { clear, differences, docker, inside, must, netctl, on } from './lab.ts';
+import { clear, differences, docker, inside, must, netctl, on, until } from './lab.ts';
 
 const COUNT = 100;
 const HOSTS = ['node1', 'node2'];
@@ -57,6 +57,12 @@ describe('a hundred containers started at once', () => {
         ).split('\n'),
       );
     expect(new Set(addresses).size).toBe(COUNT);
+    const groups = Array.from({ length: 10 }, (_, i) => `g${i}`);
+    for (const host of HOSTS)
+      await until(`names on ${host}`, async () => {
+        const { out } = await inside(host, of(host)[0] as string, 'dig', '+short', ...groups);
+        return out.trim().split('\n').length === COUNT;
+      });
   });
 
   it('resolve and ping each other by name', async () => {
