@@ -49,7 +49,7 @@ module.exports = {
       '^src/netplugin/runtimes/',
       '^src/(model/|protocol/|linux/netns|netplugin/(runtimes/|inside|view|state|constants|file|control|options|turns))',
     ),
-    only('lab-stands-outside', '^lab/', '^lab/'),
+    only('lab-stands-outside', '^lab/', '^(lab/|src/protocol/wire)'),
     only('docs-are-made-of-schemas', '^docs/', '^src/(netctl|netmaster|netplugin/options|model|store)'),
   ],
   options: {

@@ -6,6 +6,7 @@
 import fs from 'node:fs';
 import { parseArgs } from 'node:util';
 import ipaddr from 'ipaddr.js';
+import { type RouteName, requestOf } from '../src/protocol/wire.ts';
 import { namesProcess } from './processes.ts';
 import { run, tryRun } from './shell.ts';
 import { type LabHost, NETMASTER_PORT, OUTSIDE_ADDRESS, onHost, readState, UNDERLAY } from './state.ts';
@@ -78,42 +79,49 @@ export async function check(lab: string, args: string[]): Promise<number> {
   }
 }
 
+/** What netmaster answers at a route of the API. */
+type Rest = <T>(name: RouteName, parameters?: Readonly<Record<string, string>>) => Promise<T>;
+
 async function compare(lab: string): Promise<{ differences: string[]; containers: number }> {
   const state = readState(lab);
   if (state === undefined) throw new Error(`lab '${lab}' is not up: bin/lab up`);
   const differences: string[] = [];
   const running = (await Promise.all(state.hosts.map((host) => attachments(lab, host.name)))).flat();
   const master = `http://${state.hosts[0]?.address}:${NETMASTER_PORT}`;
-  const rest = async <T>(path: string): Promise<T> =>
-    JSON.parse(await run(...onHost(lab, 'node1', 'curl', '-sf', `${master}${path}`))) as T;
-  const { problem } = await rest<{ problem?: string }>('/healthz');
+  const rest: Rest = async (name, parameters) => {
+    const { url } = requestOf(name, parameters);
+    return JSON.parse(await run(...onHost(lab, 'node1', 'curl', '-sf', master + url)));
+  };
+  const { problem } = await rest<{ problem?: string }>('health');
   if (problem !== undefined) differences.push(`netmaster: the store cannot be written: ${problem}`);
-  const endpoints = await rest<Endpoint[]>('/api/v1/endpoints/');
+  const endpoints = await rest<Endpoint[]>('endpoints');
   compareEndpoints(running, endpoints, differences);
-  const networks =
-    await rest<{ tenantName: string; networkName: string; gateway?: string; ipv6Gateway?: string }[]>(
-      '/api/v1/networks/',
-    );
+  const networks = await rest<
+    { tenantName: string; networkName: string; gateway?: string; ipv6Gateway?: string }[]
+  >('list', { collection: 'networks' });
   const shut = new Set(
     networks
       .filter((n) => !n.gateway && !n.ipv6Gateway)
       .map(({ tenantName, networkName }) => `${tenantName}:${networkName}`),
   );
   const services: Service[] = [];
-  for (const s of await rest<Service[]>('/api/v1/serviceLBs/')) {
+  for (const s of await rest<Service[]>('list', { collection: 'serviceLBs' })) {
     const key = `${s.tenantName}:${s.serviceName}`;
-    const { Oper } = await rest<{ Oper: { serviceVip: string } }>(`/api/v1/inspect/serviceLBs/${key}/`);
+    const { Oper } = await rest<{ Oper: { serviceVip: string } }>('inspect', {
+      collection: 'serviceLBs',
+      key,
+    });
     services.push({ ...s, vip: Oper.serviceVip });
   }
   for (const n of networks) await compareAddresses(n, running, services, rest, differences);
-  const groups = await rest<Group[]>('/api/v1/endpointGroups/');
+  const groups = await rest<Group[]>('list', { collection: 'endpointGroups' });
   const declared: Declared = {
     services,
     judged: await judgedGroups(groups, rest),
     profiled: await profiledGroups(groups, rest),
   };
   const places = await compareHosts(lab, state.hosts, rest, differences);
-  const live = await rest<Live[]>('/api/v1/hosts/');
+  const live = await rest<Live[]>('hosts');
   for (const host of state.hosts) {
     if ((await namesProcess(lab, host.name)) === undefined)
       differences.push(`${host.name}: no process answers names`);
@@ -189,14 +197,10 @@ interface Declared {
   readonly profiled: ReadonlySet<string>;
 }
 
-async function profiledGroups(
-  groups: readonly Group[],
-  rest: <T>(path: string) => Promise<T>,
-): Promise<Set<string>> {
-  const profiles =
-    await rest<{ tenantName: string; profileName: string; bandwidth?: string; DSCP?: number }[]>(
-      '/api/v1/netprofiles/',
-    );
+async function profiledGroups(groups: readonly Group[], rest: Rest): Promise<Set<string>> {
+  const profiles = await rest<
+    { tenantName: string; profileName: string; bandwidth?: string; DSCP?: number }[]
+  >('list', { collection: 'netprofiles' });
   const acting = new Set(
     profiles
       .filter((p) => p.bandwidth || p.DSCP !== undefined)
@@ -209,16 +213,13 @@ async function profiledGroups(
   );
 }
 
-async function judgedGroups(
-  groups: readonly Group[],
-  rest: <T>(path: string) => Promise<T>,
-): Promise<Set<string>> {
+async function judgedGroups(groups: readonly Group[], rest: Rest): Promise<Set<string>> {
   interface Rule {
     readonly tenantName: string;
     readonly policyName: string;
     readonly direction: string;
   }
-  const rules = await rest<Rule[]>('/api/v1/rules/');
+  const rules = await rest<Rule[]>('list', { collection: 'rules' });
   return new Set(
     groups.flatMap((g) =>
       rules
@@ -273,11 +274,11 @@ const LEAST_MTU = 1280;
 async function compareHosts(
   lab: string,
   hosts: readonly LabHost[],
-  rest: <T>(path: string) => Promise<T>,
+  rest: Rest,
   out: string[],
 ): Promise<Place[]> {
   const listed = new Map(
-    (await rest<{ name: string; underlay: string }[]>('/api/v1/hosts/')).map((h) => [h.name, h.underlay]),
+    (await rest<{ name: string; underlay: string }[]>('hosts')).map((h) => [h.name, h.underlay]),
   );
   const places: Place[] = [];
   for (const { name } of hosts) {
@@ -327,12 +328,13 @@ async function compareAddresses(
   network: { tenantName: string; networkName: string },
   running: readonly Running[],
   services: readonly Service[],
-  rest: <T>(path: string) => Promise<T>,
+  rest: Rest,
   out: string[],
 ): Promise<void> {
   const key = `${network.tenantName}:${network.networkName}`;
   const { Oper } = await rest<{ Oper: { allocatedAddressesCount?: number; allocatedIPAddresses?: string } }>(
-    `/api/v1/inspect/networks/${key}/`,
+    'inspect',
+    { collection: 'networks', key },
   );
   const inUse =
     running.filter((r) => `${r.tenant}:${r.network}` === key).length +
