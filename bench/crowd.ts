@@ -12,8 +12,10 @@
  */
 import { createInterface } from 'node:readline';
 import { connect } from '../src/client/client.ts';
-import { type HostAnswer, LATE_HEADER } from '../src/client/protocol.ts';
 import { HEARTBEAT } from '../src/model/host.ts';
+import type { DeclaredObject } from '../src/protocol/declared.ts';
+import type { HostAnswer } from '../src/protocol/messages.ts';
+import { LATE_HEADER } from '../src/protocol/wire.ts';
 import { hundredRules } from './rules.ts';
 
 export interface Answer {
@@ -49,7 +51,7 @@ const crowd = Array.from(
 );
 
 const beat = async ({ name, underlay }: Agent): Promise<HostAnswer> =>
-  (await client.put<HostAnswer>(`/api/v1/hosts/${name}`, { name, underlay, version: '2.0.0' })).body;
+  (await client.call('register', { name }, { name, underlay, version: '2.0.0' })).body;
 
 /** As an agent does it (netplugin/intent.ts): one request at a time, the newest wins. */
 async function acknowledge(agent: Agent, store: string, revision: number): Promise<void> {
@@ -59,7 +61,7 @@ async function acknowledge(agent: Agent, store: string, revision: number): Promi
   while (agent.unsaid !== undefined) {
     const applied = { store, revision: agent.unsaid };
     agent.unsaid = undefined;
-    await client.post(`/api/v1/hosts/${agent.name}/applied`, applied);
+    await client.call('applied', { name: agent.name }, applied);
   }
   agent.saying = false;
 }
@@ -73,8 +75,8 @@ async function follow(): Promise<void> {
   }
 }
 
-function intent(): object[] {
-  const objects: object[] = [
+function intent(): DeclaredObject[] {
+  const objects: DeclaredObject[] = [
     { kind: 'network', networkName: 'n', subnet: '20.0.0.0/8', gateway: '20.255.255.254' },
   ];
   for (let g = 0; g < groups; g++)
@@ -103,18 +105,22 @@ async function each<T>(items: readonly T[], act: (item: T) => Promise<unknown>):
 
 const hex = (byte: number): string => byte.toString(16).padStart(2, '0');
 const join = (i: number): Promise<unknown> =>
-  client.put(`/api/v1/endpoints/e${i}?wait=0`, {
-    endpointID: `e${i}`,
-    tenantName: 'default',
-    networkName: 'n',
-    groupName: `g${i % groups}`,
-    ipAddress: [`20.1.${i >> 8}.${i & 255}`],
-    macAddress: `02:02:14:01:${hex(i >> 8)}:${hex(i & 255)}`,
-    homingHost: crowd[i % hosts]?.name,
-    status: 'running',
-  });
+  client.call(
+    'attach',
+    { id: `e${i}`, wait: '0' },
+    {
+      endpointID: `e${i}`,
+      tenantName: 'default',
+      networkName: 'n',
+      groupName: `g${i % groups}`,
+      ipAddress: [`20.1.${i >> 8}.${i & 255}`],
+      macAddress: `02:02:14:01:${hex(i >> 8)}:${hex(i & 255)}`,
+      homingHost: `simulated${i % hosts}`,
+      status: 'running',
+    },
+  );
 
-await client.post('/api/v1/apply?wait=0', { objects: intent() });
+await client.call('apply', { wait: '0' }, { objects: intent() });
 await each(crowd, beat);
 setInterval(() => void each(crowd, beat), HEARTBEAT * 1000);
 await each(
@@ -128,14 +134,19 @@ following.catch((error) => {
 });
 say({ ms: performance.now(), late: '' });
 
-const CHANGED = '/api/v1/rules/default:p0:changed/';
+const CHANGED = { collection: 'rules', key: 'default:p0:changed' };
 const rule = { direction: 'in', action: 'deny', priority: 50, protocol: 'tcp', port: 7777 };
 for await (const line of createInterface({ input: process.stdin })) {
   const began = performance.now();
   const { headers } =
     line === 'undo'
-      ? await client.delete(CHANGED)
-      : await client.post(CHANGED, { tenantName: 'default', policyName: 'p0', ruleId: 'changed', ...rule });
+      ? await client.call('delete', CHANGED)
+      : await client.call('post', CHANGED, {
+          tenantName: 'default',
+          policyName: 'p0',
+          ruleId: 'changed',
+          ...rule,
+        });
   say({ ms: performance.now() - began, late: String(headers[LATE_HEADER] ?? '') });
 }
 process.exit(0);

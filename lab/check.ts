@@ -6,6 +6,7 @@
 import fs from 'node:fs';
 import { parseArgs } from 'node:util';
 import ipaddr from 'ipaddr.js';
+import { type RouteName, requestOf } from '../src/protocol/wire.ts';
 import { namesProcess } from './processes.ts';
 import { run, tryRun } from './shell.ts';
 import { type LabHost, NETMASTER_PORT, OUTSIDE_ADDRESS, onHost, readState, UNDERLAY } from './state.ts';
@@ -86,29 +87,37 @@ export async function check(lab: string, args: string[]): Promise<number> {
   }
 }
 
+/** What netmaster answers at a route of the API. */
+type Rest = <T>(name: RouteName, parameters?: Readonly<Record<string, string>>) => Promise<T>;
+
 async function compare(lab: string): Promise<{ differences: string[]; containers: number }> {
   const state = readState(lab);
   if (state === undefined) throw new Error(`lab '${lab}' is not up: bin/lab up`);
   const differences: string[] = [];
   const running = (await Promise.all(state.hosts.map((host) => attachments(lab, host.name)))).flat();
   const master = `http://${state.hosts[0]?.address}:${NETMASTER_PORT}`;
-  const rest = async <T>(path: string): Promise<T> =>
-    JSON.parse(await run(...onHost(lab, 'node1', 'curl', '-sf', `${master}${path}`))) as T;
+  const rest: Rest = async (name, parameters) => {
+    const { url } = requestOf(name, parameters);
+    return JSON.parse(await run(...onHost(lab, 'node1', 'curl', '-sf', master + url)));
+  };
   const [{ problem }, endpoints, networks, services, groups, live] = await Promise.all([
-    rest<{ problem?: string }>('/healthz'),
-    rest<Endpoint[]>('/api/v1/endpoints/'),
-    rest<Network[]>('/api/v1/networks/'),
-    rest<Omit<Service, 'vip'>[]>('/api/v1/serviceLBs/').then((list) =>
+    rest<{ problem?: string }>('health'),
+    rest<Endpoint[]>('endpoints'),
+    rest<Network[]>('list', { collection: 'networks' }),
+    rest<Omit<Service, 'vip'>[]>('list', { collection: 'serviceLBs' }).then((list) =>
       Promise.all(
         list.map(async (s) => {
-          const path = `/api/v1/inspect/serviceLBs/${s.tenantName}:${s.serviceName}/`;
-          const { Oper } = await rest<{ Oper: { serviceVip: string } }>(path);
+          const key = `${s.tenantName}:${s.serviceName}`;
+          const { Oper } = await rest<{ Oper: { serviceVip: string } }>('inspect', {
+            collection: 'serviceLBs',
+            key,
+          });
           return { ...s, vip: Oper.serviceVip };
         }),
       ),
     ),
-    rest<Group[]>('/api/v1/endpointGroups/'),
-    rest<Live[]>('/api/v1/hosts/'),
+    rest<Group[]>('list', { collection: 'endpointGroups' }),
+    rest<Live[]>('hosts'),
   ]);
   if (problem !== undefined) differences.push(`netmaster: the store cannot be written: ${problem}`);
   compareEndpoints(running, endpoints, differences);
@@ -200,14 +209,10 @@ interface Declared {
   readonly profiled: ReadonlySet<string>;
 }
 
-async function profiledGroups(
-  groups: readonly Group[],
-  rest: <T>(path: string) => Promise<T>,
-): Promise<Set<string>> {
-  const profiles =
-    await rest<{ tenantName: string; profileName: string; bandwidth?: string; DSCP?: number }[]>(
-      '/api/v1/netprofiles/',
-    );
+async function profiledGroups(groups: readonly Group[], rest: Rest): Promise<Set<string>> {
+  const profiles = await rest<
+    { tenantName: string; profileName: string; bandwidth?: string; DSCP?: number }[]
+  >('list', { collection: 'netprofiles' });
   const acting = new Set(
     profiles
       .filter((p) => p.bandwidth || p.DSCP !== undefined)
@@ -220,16 +225,13 @@ async function profiledGroups(
   );
 }
 
-async function judgedGroups(
-  groups: readonly Group[],
-  rest: <T>(path: string) => Promise<T>,
-): Promise<Set<string>> {
+async function judgedGroups(groups: readonly Group[], rest: Rest): Promise<Set<string>> {
   interface Rule {
     readonly tenantName: string;
     readonly policyName: string;
     readonly direction: string;
   }
-  const rules = await rest<Rule[]>('/api/v1/rules/');
+  const rules = await rest<Rule[]>('list', { collection: 'rules' });
   return new Set(
     groups.flatMap((g) =>
       rules
@@ -336,12 +338,13 @@ async function compareAddresses(
   network: Network,
   running: readonly Running[],
   services: readonly Service[],
-  rest: <T>(path: string) => Promise<T>,
+  rest: Rest,
   out: string[],
 ): Promise<void> {
   const key = `${network.tenantName}:${network.networkName}`;
   const { Oper } = await rest<{ Oper: { allocatedAddressesCount?: number; allocatedIPAddresses?: string } }>(
-    `/api/v1/inspect/networks/${key}/`,
+    'inspect',
+    { collection: 'networks', key },
   );
   const inUse =
     running.filter((r) => `${r.tenant}:${r.network}` === key).length +

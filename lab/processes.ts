@@ -1,6 +1,7 @@
 /** The servers of a lab: started on their host, detached, recorded, ended by their recorded id. */
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
+import { requestOf } from '../src/protocol/wire.ts';
 import { tryRun, until } from './shell.ts';
 import {
   cgroup,
@@ -101,7 +102,7 @@ async function answers(lab: string, name: LabProcess['name'], host: LabHost): Pr
     tryRun(...onHost(lab, host.name, 'curl', '-sf', '-m', '2', ...args));
   switch (name) {
     case 'netmaster':
-      return (await curl(`${netmasterUrl(host.address)}/healthz`)) !== undefined;
+      return (await curl(netmasterUrl(host.address) + requestOf('health').url)) !== undefined;
     case 'dockerd':
       return (await curl('--unix-socket', '/run/docker.sock', 'http://d/_ping')) !== undefined;
     case 'netplugin': {

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
 import { ApiError, type Client, connect } from '../src/client/client.ts';
-import type { AddressAnswer, Endpoint } from '../src/client/protocol.ts';
 import { addressNumber, numberAddress } from '../src/model/address.ts';
+import type { Endpoint } from '../src/protocol/messages.ts';
 import { temporaryFolder } from './folder.ts';
 import { netmasterOn } from './netmaster.ts';
 
@@ -39,7 +39,7 @@ async function live(pauses: readonly number[], seed: number): Promise<void> {
   const { url } = netmaster;
   await netmaster.start();
   const admin = connect({ urls: [url] });
-  await admin.post('/api/v1/networks/default:n/', { subnet: SUBNET });
+  await admin.call('post', { collection: 'networks', key: 'default:n' }, { subnet: SUBNET });
 
   const random = generator(seed);
   /** By address: who has it by netmaster's word, and has not begun to give it back. */
@@ -73,12 +73,12 @@ async function live(pauses: readonly number[], seed: number): Promise<void> {
         homingHost: host,
         status: 'running',
       };
-      const done = await ask(rest.put(`/api/v1/endpoints/${had.id}`, endpoint));
+      const done = await ask(rest.call('attach', { id: had.id }, endpoint));
       had.endpoint = done === undefined ? 'unknown' : 'there';
     };
     /** Until it is answered: to repeat it changes nothing. */
-    const surely = async (path: string): Promise<boolean> => {
-      while (living) if ((await ask(rest.delete(path).then(() => ({ body: true })))) === true) return true;
+    const surely = async (call: () => Promise<unknown>): Promise<boolean> => {
+      while (living) if ((await ask(call().then(() => ({ body: true })))) === true) return true;
       return false;
     };
     const giveBack = async (had: Had): Promise<void> => {
@@ -86,9 +86,9 @@ async function live(pauses: readonly number[], seed: number): Promise<void> {
       owners.delete(had.address);
       if (had.endpoint !== 'none') {
         had.endpoint = 'unknown';
-        if (await surely(`/api/v1/endpoints/${had.id}?host=${host}`)) had.endpoint = 'gone';
+        if (await surely(() => rest.call('detach', { id: had.id, host }))) had.endpoint = 'gone';
       }
-      await surely(`/api/v1/addresses/default:n/${had.address}?host=${host}`);
+      await surely(() => rest.call('release', { network: 'default:n', address: had.address, host }));
     };
     while (living) {
       const choice = random();
@@ -96,8 +96,8 @@ async function live(pauses: readonly number[], seed: number): Promise<void> {
       if (bare !== undefined && choice < 0.7) await attach(bare);
       else if (mine.length >= MOST || (mine.length > 0 && choice < 0.4)) await giveBack(mine[0] as Had);
       else {
-        const request = { tenantName: 'default', networkName: 'n', family: 4, host };
-        const got = await ask(rest.post<AddressAnswer>('/api/v1/addresses', request)).catch((error) => {
+        const request = { tenantName: 'default', networkName: 'n', family: 4, host } as const;
+        const got = await ask(rest.call('reserve', {}, request)).catch((error) => {
           // Reservations that nobody heard of, and whose grace is not over, may have filled the subnet.
           if (error.status !== 409) throw error;
           return undefined;
@@ -115,7 +115,7 @@ async function live(pauses: readonly number[], seed: number): Promise<void> {
 
   /** Everything that was acknowledged, and nothing that was acknowledged to be gone. */
   async function compare(): Promise<Endpoint[]> {
-    const endpoints = (await admin.get<Endpoint[]>('/api/v1/endpoints/')).body;
+    const endpoints = (await admin.call('endpoints')).body;
     const there = new Map(endpoints.map((e) => [e.endpointID, e]));
     for (const had of all) {
       const found = there.get(had.id);
@@ -163,25 +163,24 @@ async function live(pauses: readonly number[], seed: number): Promise<void> {
   await netmaster.kill();
   await netmaster.start();
   for (const { endpointID, ipAddress, homingHost } of endpoints) {
-    await admin.delete(`/api/v1/endpoints/${endpointID}`);
+    await admin.call('detach', { id: endpointID });
     for (const address of ipAddress)
-      await admin.delete(`/api/v1/addresses/default:n/${address}?host=${homingHost}`);
+      await admin.call('release', { network: 'default:n', address, host: homingHost });
   }
-  const request = { tenantName: 'default', networkName: 'n', family: 4, host: 'last' };
+  const request = { tenantName: 'default', networkName: 'n', family: 4, host: 'last' } as const;
   const last = new Set<string>();
-  for (let i = 0; i < ADDRESSES; i++)
-    last.add((await admin.post<AddressAnswer>('/api/v1/addresses', request)).body.address);
+  for (let i = 0; i < ADDRESSES; i++) last.add((await admin.call('reserve', {}, request)).body.address);
   expect(last.size).toBe(ADDRESSES);
-  await expect(admin.post('/api/v1/addresses', request)).rejects.toThrow(/all addresses .* are taken/);
+  await expect(admin.call('reserve', {}, request)).rejects.toThrow(/all addresses .* are taken/);
   for (const rest of [admin, ...connections]) rest.close();
 }
 
 /** Addresses that are given out, by inspect's ranges: `10.1.0.2-10.1.0.4, 10.1.0.9`. */
 async function allocated(client: Client): Promise<string[]> {
-  const { body } = await client.get<{ Oper: { allocatedIPAddresses?: string } }>(
-    '/api/v1/inspect/networks/default:n/',
-  );
-  const ranges = (body.Oper.allocatedIPAddresses ?? '').split(', ').filter((r) => r);
+  const { body } = await client.call('inspect', { collection: 'networks', key: 'default:n' });
+  const ranges = String(body.Oper.allocatedIPAddresses ?? '')
+    .split(', ')
+    .filter((r) => r);
   return ranges.flatMap((range) => {
     const [first = '', last = first] = range.split('-');
     const from = addressNumber(first);

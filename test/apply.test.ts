@@ -2,12 +2,12 @@
 import fs from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { ObjectOutcome } from '../src/client/declared.ts';
 import { KINDS } from '../src/model/kinds.ts';
 import { command as apply } from '../src/netctl/apply.ts';
 import { command as diff } from '../src/netctl/diff.ts';
 import { command as export_ } from '../src/netctl/export.ts';
 import { command as get } from '../src/netctl/get.ts';
+import type { ObjectOutcome } from '../src/protocol/declared.ts';
 import { netctl, type Ran, shell } from './cluster.ts';
 import { temporaryFolder } from './folder.ts';
 import { startNetmaster } from './netmaster.ts';

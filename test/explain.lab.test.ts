@@ -1,6 +1,6 @@
 /** Why can't the client reach web: what netctl says of the quick start's policy while real connections are denied. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { NamedDeniedFlow, Trace } from '../src/client/protocol.ts';
+import type { NamedDeniedFlow, Trace } from '../src/protocol/messages.ts';
 import {
   addressOf,
   clear,

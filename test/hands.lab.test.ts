@@ -1,6 +1,6 @@
 /** What a container with rights over its own network does there, and what of it is put right, or said. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { DroppedPackets } from '../src/client/protocol.ts';
+import type { DroppedPackets } from '../src/protocol/messages.ts';
 import { addressOf, clear, differences, docker, inside, netctl, until } from './lab.ts';
 
 const GATEWAY = '20.1.1.254';

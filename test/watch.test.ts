@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { ApiError, type Client, connect } from '../src/client/client.ts';
-import type { WatchedObject, WatchMessage } from '../src/client/protocol.ts';
+import type { DeclaredObject } from '../src/protocol/declared.ts';
+import type { WatchedObject, WatchMessage } from '../src/protocol/messages.ts';
 import { openApi } from './apiServer.ts';
 import { temporaryFolder } from './folder.ts';
 import { netmasterOn } from './netmaster.ts';
@@ -55,7 +56,7 @@ function watch(client: Client, from: { store?: string; after?: number } = {}): W
 }
 
 const createNetwork = (client: Client, name: string, i: number) =>
-  client.post(`/api/v1/networks/default:${name}/`, { subnet: `10.1.${i}.0/24` });
+  client.call('post', { collection: 'networks', key: `default:${name}` }, { subnet: `10.1.${i}.0/24` });
 /** An endpoint of network a with as many bytes. */
 const large = (id: string, round: number, bytes: number) => ({
   endpointID: id,
@@ -64,7 +65,7 @@ const large = (id: string, round: number, bytes: number) => ({
   ipAddress: [`10.1.1.${9 + (id === 'large' ? 0 : round)}`],
   macAddress: '02:02:0a:01:01:09',
   homingHost: 'h',
-  status: 'running',
+  status: 'running' as const,
   labels: { round: String(round), text: 'x'.repeat(bytes) },
 });
 /** `network default:a`, and `- network default:a` where it is gone. */
@@ -83,7 +84,7 @@ describe('a watch', () => {
       expect.arrayContaining(['tenant default', 'global global', 'network default:a']),
     );
     await createNetwork(client, 'b', 2);
-    await client.delete('/api/v1/networks/default:a/');
+    await client.call('delete', { collection: 'networks', key: 'default:a' });
     await until(() => watching.changes().length === 2);
     expect(texts(watching.changes())).toEqual(['network default:b', '- network default:a']);
     const revisions = watching.changes().map((c) => c.revision);
@@ -96,7 +97,7 @@ describe('a watch', () => {
     await createNetwork(client, 'a', 1);
     const watching = watch(client);
     await watching.synced();
-    await client.post('/api/v1/addresses', { tenantName: 'default', networkName: 'a', family: 4, host: 'h' });
+    await client.call('reserve', {}, { tenantName: 'default', networkName: 'a', family: 4, host: 'h' });
     await createNetwork(client, 'b', 2);
     await until(() => watching.changes().length > 0);
     const kinds = new Set([
@@ -144,7 +145,8 @@ describe('a watch', () => {
 
   it('after a revision that is no number is refused', async () => {
     const { client } = await started();
-    await expect(client.get('/api/v1/watch?after=x')).rejects.toMatchObject({ status: 400, field: 'after' });
+    const watching = client.watch({ after: Number.NaN })[Symbol.asyncIterator]();
+    await expect(watching.next()).rejects.toMatchObject({ status: 400, field: 'after' });
   });
 
   it('says that it lives while nothing changes', async () => {
@@ -170,7 +172,7 @@ describe('a watcher that does not read', () => {
 
     // 150 times 0.7 MB: what it may be behind is 64 MiB, and some is in the kernel's buffers.
     const count = 150;
-    for (let i = 0; i < count; i++) await client.put('/api/v1/endpoints/large', large('large', i, 700_000));
+    for (let i = 0; i < count; i++) await client.call('attach', { id: 'large' }, large('large', i, 700_000));
     await until(() => watching.changes().length === count);
     response.resume();
     await brokenOff;
@@ -224,10 +226,10 @@ describe('many watchers', () => {
   it('that do not read cost their connections, keep nobody waiting, and those who read see each change', async () => {
     const { netmaster, client } = await started();
     const port = Number(new URL(netmaster.url).port);
-    const declared: object[] = [{ kind: 'policy', policyName: 'p' }];
+    const declared: DeclaredObject[] = [{ kind: 'policy', policyName: 'p' }];
     for (let i = 0; i < 10_000; i++)
       declared.push({ kind: 'rule', policyName: 'p', ruleId: `${i}`, direction: 'in', action: 'deny' });
-    await client.post('/api/v1/apply', { objects: declared });
+    await client.call('apply', {}, { objects: declared });
     const first = watch(client);
     await first.synced();
     const size = first.messages.reduce((sum, m) => sum + JSON.stringify(m).length, 0);
@@ -291,7 +293,7 @@ describe('many watchers', () => {
     const own = connect({ urls: [url] });
     onTestFinished(() => own.close());
     await createNetwork(own, 'a', 1);
-    for (let i = 0; i < 20; i++) await own.put(`/api/v1/endpoints/e${i}`, large(`e${i}`, i, 1 << 19));
+    for (let i = 0; i < 20; i++) await own.call('attach', { id: `e${i}` }, large(`e${i}`, i, 1 << 19));
     for (let i = 0; i < 3; i++) await sleeper(api.port);
     await until(async () => (await metric(url, 'watches')) === 3);
     await until(async () => (await asked(api.port, '127.0.0.1')).status === 200);

@@ -4,8 +4,10 @@
  */
 import http from 'node:http';
 import https from 'node:https';
+import type { ErrorBody, WatchMessage } from '../protocol/messages.ts';
+import type { AnswerOf, Given } from '../protocol/routes.ts';
+import { type Method, type RouteName, requestOf } from '../protocol/wire.ts';
 import { lines } from './lines.ts';
-import type { ErrorBody, WatchMessage } from './protocol.ts';
 
 /** netmaster refused, or could not be reached (code `unreachable`, status 0). */
 export class ApiError extends Error {
@@ -30,10 +32,8 @@ export interface Answer<T> {
 }
 
 export interface Client {
-  get<T>(path: string): Promise<Answer<T>>;
-  post<T>(path: string, body?: unknown): Promise<Answer<T>>;
-  put<T>(path: string, body?: unknown): Promise<Answer<T>>;
-  delete<T>(path: string): Promise<Answer<T>>;
+  /** `call('applied', { name: 'host1' }, { store, revision })`: a route by its name, as protocol/routes.ts has it. */
+  call<N extends Exclude<RouteName, 'watch'>>(name: N, ...given: Given<N>): Promise<Answer<AnswerOf<N>>>;
   /**
    * Ends when the signal aborts; throws an ApiError when the connection ends, stays silent, or is refused. `host` is the
    * agent's, which is then asked for what its kernel does.
@@ -71,7 +71,7 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
   function open(
     url: string,
     path: string,
-    method: string,
+    method: Method,
     text: string | undefined,
   ): Promise<http.IncomingMessage> {
     const base = new URL(url);
@@ -102,7 +102,7 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
   /** The first URL that can be reached. A request that may have been taken is not sent to another. */
   async function reach(
     path: string,
-    method: string,
+    method: Method,
     text: string | undefined,
   ): Promise<http.IncomingMessage> {
     const reasons: string[] = [];
@@ -124,8 +124,12 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
     throw new ApiError(0, 'unreachable', `netmaster cannot be reached at ${reasons.join(', ')}`);
   }
 
-  async function call<T>(method: string, path: string, body?: unknown): Promise<Answer<T>> {
-    const response = await reach(path, method, body === undefined ? undefined : JSON.stringify(body));
+  async function call<N extends RouteName>(
+    name: N,
+    ...[parameters, body]: readonly [parameters?: Readonly<Record<string, string>>, body?: unknown]
+  ): Promise<Answer<AnswerOf<N>>> {
+    const { method, url } = requestOf(name, parameters);
+    const response = await reach(url, method, body === undefined ? undefined : JSON.stringify(body));
     const status = response.statusCode ?? 0;
     let text: string;
     try {
@@ -134,15 +138,16 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
       throw new ApiError(0, 'unreachable', `netmaster's answer broke off: ${(error as Error).message}`);
     }
     if (status < 200 || status >= 300) throw refusal(status, text);
-    return { status, headers: response.headers, body: (text === '' ? undefined : parse(text)) as T };
+    return {
+      status,
+      headers: response.headers,
+      body: (text === '' ? undefined : parse(text)) as AnswerOf<N>,
+    };
   }
 
   async function* watch({ store, after, host, signal }: Parameters<Client['watch']>[0]) {
-    const parameters = new URLSearchParams();
-    if (host !== undefined) parameters.set('host', host);
-    if (store !== undefined) parameters.set('store', store);
-    if (after !== undefined) parameters.set('after', String(after));
-    const response = await reach(`/api/v1/watch?${parameters}`, 'GET', undefined);
+    const { method, url } = requestOf('watch', { host, store, after: after?.toString() });
+    const response = await reach(url, method, undefined);
     if (response.statusCode !== 200) throw refusal(response.statusCode ?? 0, await readText(response));
     const stop = (): void => {
       response.destroy();
@@ -167,10 +172,7 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
   };
 
   return {
-    get: (path) => call('GET', path),
-    post: (path, body) => call('POST', path, body),
-    put: (path, body) => call('PUT', path, body),
-    delete: (path) => call('DELETE', path),
+    call,
     watch,
     reconnect: disconnect,
     close: disconnect,
@@ -211,6 +213,13 @@ export function asList<T extends object>(answer: Answer<readonly T[]>): readonly
   const { body } = answer;
   if (!Array.isArray(body) || !body.every(isObject)) throw notNetmaster(JSON.stringify(body) ?? '');
   return body as readonly T[];
+}
+
+/** Of an export, or of what apply answers. Throws an ApiError where the answer has no list of objects. */
+export function objectsOf<T extends object>(
+  answer: Answer<{ readonly objects: readonly T[] }>,
+): readonly T[] {
+  return asList({ ...answer, body: asObject(answer).objects });
 }
 
 function refusal(status: number, text: string): ApiError {

@@ -7,7 +7,6 @@ import {
   key,
   listCommand,
   type Objects,
-  path,
   printJson,
   removeCommand,
 } from './objects.ts';
@@ -57,11 +56,10 @@ const write = (name: string, done: string, summary: string): Subcommand => ({
 });
 
 async function listGroups(invocation: Invocation): Promise<void> {
+  const { collection } = profiles;
   const objectKey = key(invocation, profiles, invocation.args[0] ?? '');
-  const answer = await invocation.client.get<{ endpointGroups?: string[] }>(
-    path(profiles.collection, objectKey),
-  );
-  const groups = [asObject(answer).endpointGroups ?? []].flat();
+  const answer = await invocation.client.call('get', { collection, key: objectKey });
+  const groups = [asObject(answer).endpointGroups ?? []].flat().map(String);
   if (invocation.on('json')) printJson(invocation, groups);
   else if (invocation.on('quiet')) for (const group of groups) invocation.print(group);
   else

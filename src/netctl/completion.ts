@@ -22,11 +22,11 @@ compdef _netctl netctl`,
 async function names(client: Client, collection: string, typed: readonly string[]): Promise<string[]> {
   const tenant = /(?:^| )--?t(?:enant)?[= ](\S+)/.exec(typed.join(' '))?.[1] ?? 'default';
   const objects = await client
-    .get<{ key: string }[]>(`/api/v1/${collection}/`)
+    .call('list', { collection })
     .then((answer) => answer.body)
     .catch(() => []);
   return objects.flatMap(({ key }) => {
-    const parts = key.split(':');
+    const parts = String(key).split(':');
     return parts.length === 1 || parts[0] === tenant ? (parts.at(-1) as string) : [];
   });
 }

@@ -8,9 +8,9 @@
 import fs from 'node:fs';
 import type { Document, Node } from 'yaml';
 import { Composer, isMap, isSeq, LineCounter, Parser } from 'yaml';
-import { ApiError, type Client } from '../client/client.ts';
-import { type Applied, type DeclaredObject, objectsOf } from '../client/declared.ts';
+import { ApiError, type Client, objectsOf } from '../client/client.ts';
 import { kindByName } from '../model/kinds.ts';
+import type { DeclaredObject } from '../protocol/declared.ts';
 import { type Flag, UsageError } from './command.ts';
 
 export const FILE: Flag = {
@@ -137,7 +137,7 @@ function typed(fields: Record<string, unknown>): DeclaredObject {
 /** Sends the set. A refusal names the file and the line of the object. */
 export async function sendDeclared(client: Client, file: DeclaredFile, dryRun: boolean) {
   try {
-    const answer = await client.post<Applied>(`/api/v1/apply?dryRun=${dryRun}`, { objects: file.objects });
+    const answer = await client.call('apply', { dryRun: String(dryRun) }, { objects: file.objects });
     return { objects: objectsOf(answer), headers: answer.headers };
   } catch (error) {
     if (error instanceof RangeError) throw tooDeep(file.name);

@@ -1,4 +1,4 @@
-import type { FieldChanges } from '../client/declared.ts';
+import type { FieldChanges } from '../protocol/declared.ts';
 import type { Command } from './command.ts';
 import { FILE, readDeclared, sendDeclared } from './declared.ts';
 

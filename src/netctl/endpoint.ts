@@ -1,5 +1,5 @@
 import type { Command } from './command.ts';
-import { inspectPath, listCommand, type Objects, path, printJson } from './objects.ts';
+import { listCommand, type Objects, printJson } from './objects.ts';
 
 const endpoints: Objects = {
   noun: 'endpoint',
@@ -32,7 +32,8 @@ export const command: Command = {
       flags: [],
       examples: ['netctl endpoint inspect web'],
       async run(invocation) {
-        const answer = await invocation.client.get(inspectPath('endpoints', invocation.args[0] ?? ''));
+        const [id = ''] = invocation.args;
+        const answer = await invocation.client.call('inspect', { collection: 'endpoints', key: id });
         printJson(invocation, answer.body);
       },
     },
@@ -45,7 +46,7 @@ export const command: Command = {
       examples: ['netctl endpoint rm web'],
       async run(invocation) {
         const [id = ''] = invocation.args;
-        const answer = await invocation.client.delete(path('endpoints', id));
+        const answer = await invocation.client.call('detach', { id });
         invocation.print(`Deleting endpoint ${id}`);
         invocation.warn(answer.headers);
       },

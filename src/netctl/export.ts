@@ -1,4 +1,4 @@
-import { type ObjectSet, objectsOf } from '../client/declared.ts';
+import { objectsOf } from '../client/client.ts';
 import type { Command } from './command.ts';
 import { outputFlag, printObjects } from './output.ts';
 
@@ -16,7 +16,7 @@ export const command: Command = {
       flags: [outputFlag(['yaml', 'json'])],
       examples: ['netctl export > cluster.yaml', 'netctl export -o json'],
       async run(invocation) {
-        const objects = objectsOf(await invocation.client.get<ObjectSet>('/api/v1/export'));
+        const objects = objectsOf(await invocation.client.call('export'));
         await printObjects(invocation, objects, false);
       },
     },

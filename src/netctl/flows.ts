@@ -1,5 +1,5 @@
 import { asList } from '../client/client.ts';
-import type { NamedDeniedFlow } from '../client/protocol.ts';
+import type { NamedDeniedFlow } from '../protocol/messages.ts';
 import { ALL, type Command, JSON_FLAG, TENANT, UsageError } from './command.ts';
 import { printJson } from './objects.ts';
 import { protocolName } from './protocols.ts';
@@ -41,9 +41,8 @@ export const command: Command = {
       examples: ['netctl flows --denied', 'netctl flows --denied -a --json'],
       async run(invocation) {
         if (!invocation.on('denied')) throw new UsageError('give --denied: only denied flows are kept');
-        const parameters = new URLSearchParams({ denied: 'true' });
-        if (!invocation.on('all')) parameters.set('tenant', invocation.text('tenant'));
-        const body = asList(await invocation.client.get<NamedDeniedFlow[]>(`/api/v1/flows?${parameters}`));
+        const tenant = invocation.on('all') ? {} : { tenant: invocation.text('tenant') };
+        const body = asList(await invocation.client.call('flows', { denied: 'true', ...tenant }));
         if (invocation.on('json')) printJson(invocation, body);
         else for (const line of flowTable(body)) invocation.print(line);
       },

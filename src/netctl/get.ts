@@ -1,6 +1,6 @@
-import { ApiError, asList } from '../client/client.ts';
-import { type DeclaredObject, type ObjectSet, objectsOf } from '../client/declared.ts';
+import { ApiError, asList, objectsOf } from '../client/client.ts';
 import { KINDS } from '../model/kinds.ts';
+import type { DeclaredObject } from '../protocol/declared.ts';
 import { type Command, type Invocation, TENANT, UsageError } from './command.ts';
 import { nearest } from './flags.ts';
 import { outputFlag, printObjects } from './output.ts';
@@ -112,8 +112,7 @@ function findKind(word: string): Readable {
 }
 
 async function load({ client }: Invocation, kind: Readable): Promise<readonly DeclaredObject[]> {
-  if (!OF_HOSTS.includes(kind))
-    return objectsOf(await client.get<ObjectSet>(`/api/v1/export?kind=${kind.name}`));
-  const body = asList(await client.get<DeclaredObject[]>(`/api/v1/${kind.collection}/`));
+  if (!OF_HOSTS.includes(kind)) return objectsOf(await client.call('export', { kind: kind.name }));
+  const body = asList(await client.call('list', { collection: kind.collection }));
   return body.map((object) => ({ kind: kind.name, ...object }));
 }

@@ -1,7 +1,6 @@
 /** What the commands of most kinds have in common: ls, inspect and rm differ in names and columns only. */
-import { asList } from '../client/client.ts';
-import { type ObjectSet, objectsOf } from '../client/declared.ts';
-import { RESULT_HEADER } from '../client/protocol.ts';
+import { asList, objectsOf } from '../client/client.ts';
+import { RESULT_HEADER } from '../protocol/wire.ts';
 import { type Flag, type Invocation, LIST_FLAGS, type Subcommand, TENANT } from './command.ts';
 import { table } from './table.ts';
 
@@ -33,12 +32,6 @@ export interface Objects {
 export const key = (invocation: Invocation, objects: Objects, name: string): string =>
   objects.inTenant ? `${invocation.text('tenant')}:${name}` : name;
 
-export const path = (collection: string, objectKey: string): string =>
-  `/api/v1/${collection}/${encodeURIComponent(objectKey.toWellFormed()).replaceAll('%3A', ':')}/`;
-
-export const inspectPath = (collection: string, objectKey: string): string =>
-  path(`inspect/${collection}`, objectKey);
-
 export const printJson = (invocation: Invocation, value: unknown): void =>
   invocation.print(JSON.stringify(value, null, 2));
 
@@ -69,8 +62,8 @@ export function listCommand(objects: Objects): Subcommand {
     async run(invocation) {
       const tenant = objects.inTenant ? invocation.text('tenant') : '';
       // Names the tenant that does not exist, where an empty list would not.
-      if (objects.inTenant) await invocation.client.get(path('tenants', tenant));
-      const all = asList(await invocation.client.get<Plain[]>(`/api/v1/${collection}/`));
+      if (objects.inTenant) await invocation.client.call('get', { collection: 'tenants', key: tenant });
+      const all = asList(await invocation.client.call('list', { collection }));
       const shown =
         objects.inTenant && !invocation.on('all')
           ? all.filter((object) => object.tenantName === tenant)
@@ -96,7 +89,7 @@ async function withGiven(
   shown: readonly Plain[],
 ): Promise<readonly Plain[]> {
   if (given === undefined || shown.every((object) => object[given.field])) return shown;
-  const exported = objectsOf(await client.get<ObjectSet>(`/api/v1/export?kind=${given.kind}`));
+  const exported = objectsOf(await client.call('export', { kind: given.kind }));
   const keyOf = (object: Plain): string => `${object.tenantName}:${object[nameField]}`;
   const values = new Map(exported.map((object) => [keyOf(object), object[given.field]]));
   return shown.map((object) => ({
@@ -116,9 +109,8 @@ export function inspectCommand(objects: Objects): Subcommand {
     completes: collection,
     async run(invocation) {
       const [name = ''] = invocation.args;
-      const answer = await invocation.client.get<unknown>(
-        inspectPath(collection, key(invocation, objects, name)),
-      );
+      const objectKey = key(invocation, objects, name);
+      const answer = await invocation.client.call('inspect', { collection, key: objectKey });
       printJson(invocation, answer.body);
     },
   };
@@ -137,7 +129,7 @@ export function removeCommand(objects: Objects): Subcommand {
     async run(invocation) {
       const [name = ''] = invocation.args;
       const objectKey = key(invocation, objects, name);
-      const answer = await invocation.client.delete(path(collection, objectKey));
+      const answer = await invocation.client.call('delete', { collection, key: objectKey });
       invocation.print(`Deleting ${noun} ${objectKey}`);
       invocation.warn(answer.headers);
     },
@@ -152,8 +144,9 @@ export async function create(
   object: Plain,
   done = 'Creating',
 ): Promise<void> {
+  const { collection } = objects;
   const objectKey = key(invocation, objects, name);
-  const answer = await invocation.client.post(path(objects.collection, objectKey), object);
+  const answer = await invocation.client.call('post', { collection, key: objectKey }, object);
   const verb = answer.headers[RESULT_HEADER] === 'changed' ? 'Changing' : done;
   invocation.print(`${verb} ${objects.noun} ${objectKey}`);
   invocation.warn(answer.headers);

@@ -1,5 +1,5 @@
 /** Objects on standard output as YAML, one document each, or as JSON. */
-import type { DeclaredObject } from '../client/declared.ts';
+import type { DeclaredObject } from '../protocol/declared.ts';
 import { type Flag, type Invocation, UsageError } from './command.ts';
 import { printJson } from './objects.ts';
 

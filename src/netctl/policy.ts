@@ -16,7 +16,6 @@ import {
   key,
   listCommand,
   type Objects,
-  path,
   printJson,
   removeCommand,
 } from './objects.ts';
@@ -191,9 +190,10 @@ const ruleLs: Subcommand = {
     const [policy = ''] = invocation.args;
     const tenant = invocation.text('tenant');
     // Name the tenant or policy that does not exist, where empty tables would not.
-    await invocation.client.get(path('tenants', tenant));
-    await invocation.client.get(path(policies.collection, key(invocation, policies, policy)));
-    const all = asList(await invocation.client.get<Plain[]>('/api/v1/rules/'));
+    const { client } = invocation;
+    await client.call('get', { collection: 'tenants', key: tenant });
+    await client.call('get', { collection: policies.collection, key: key(invocation, policies, policy) });
+    const all = asList(await client.call('list', { collection: rules.collection }));
     const found = all.filter((r) => r.tenantName === tenant && r.policyName === policy);
     if (invocation.on('json')) return printJson(invocation, found);
     if (invocation.on('quiet')) {
@@ -218,7 +218,7 @@ const ruleRm: Subcommand = {
   async run(invocation) {
     const [policy = '', rule = ''] = invocation.args;
     const objectKey = key(invocation, rules, `${policy}:${rule}`);
-    const answer = await invocation.client.delete(path(rules.collection, objectKey));
+    const answer = await invocation.client.call('delete', { collection: rules.collection, key: objectKey });
     invocation.print(`Deleting rule ${objectKey}`);
     invocation.warn(answer.headers);
   },

@@ -1,7 +1,7 @@
 /** Runs a command line. */
 import { ApiError, connect } from '../client/client.ts';
-import { LATE_HEADER, WARNING_HEADER } from '../client/protocol.ts';
 import { oneLine } from '../model/text.ts';
+import { LATE_HEADER, WARNING_HEADER } from '../protocol/wire.ts';
 import { type Command, type Invocation, type Subcommand, UsageError } from './command.ts';
 import { COMMANDS } from './commands.ts';
 import { nearest, parseFlags } from './flags.ts';

@@ -1,7 +1,7 @@
 /** What the commands of objects that there is one of have in common: info, inspect and set. */
 import { ApiError, asList, asObject } from '../client/client.ts';
 import { type Invocation, JSON_FLAG, type Subcommand, UsageError } from './command.ts';
-import { inspectPath, path, printJson } from './objects.ts';
+import { printJson } from './objects.ts';
 import { table } from './table.ts';
 
 type Plain = Record<string, unknown>;
@@ -21,7 +21,7 @@ export interface Settings {
 export function settingsCommands({ command, collection, key, settings, example }: Settings): Subcommand[] {
   async function present(invocation: Invocation): Promise<Plain> {
     try {
-      return asObject(await invocation.client.get<Plain>(path(collection, key)));
+      return asObject(await invocation.client.call('get', { collection, key }));
     } catch (error) {
       if (error instanceof ApiError && error.status === 404) return { name: key };
       throw error;
@@ -35,7 +35,7 @@ export function settingsCommands({ command, collection, key, settings, example }
       flags: [JSON_FLAG],
       examples: [`netctl ${command} info`],
       async run(invocation) {
-        const body = asList(await invocation.client.get<Plain[]>(`/api/v1/${collection}/`));
+        const body = asList(await invocation.client.call('list', { collection }));
         if (invocation.on('json')) return printJson(invocation, body);
         const found = body[0] ?? {};
         const rows = Object.entries(settings).map(([flag, [field]]) => [flag, found[field]]);
@@ -49,7 +49,8 @@ export function settingsCommands({ command, collection, key, settings, example }
       flags: [],
       examples: [`netctl ${command} inspect`],
       async run(invocation) {
-        printJson(invocation, (await invocation.client.get(inspectPath(collection, key))).body);
+        const answer = await invocation.client.call('inspect', { collection, key });
+        printJson(invocation, answer.body);
       },
     },
     {
@@ -71,10 +72,8 @@ export function settingsCommands({ command, collection, key, settings, example }
         if (changes.length === 0)
           throw new UsageError(`nothing to set: give one of --${Object.keys(settings).join(', --')}`);
         const { 'link-sets': _sets, links: _links, ...before } = await present(invocation);
-        const answer = await invocation.client.post(path(collection, key), {
-          ...before,
-          ...Object.fromEntries(changes),
-        });
+        const object = { ...before, ...Object.fromEntries(changes) };
+        const answer = await invocation.client.call('post', { collection, key }, object);
         invocation.print(`Updating ${key}`);
         invocation.warn(answer.headers);
       },

@@ -1,8 +1,8 @@
 /** `netctl policy trace`: why can X not reach Y. */
 import { asObject } from '../client/client.ts';
-import type { LiveSide, Trace, TraceEnd } from '../client/protocol.ts';
 import { PORT_PROTOCOLS, protocolNumber } from '../model/rule.ts';
 import type { Side } from '../model/verdict.ts';
+import type { LiveSide, Trace, TraceEnd } from '../protocol/messages.ts';
 import { JSON_FLAG, type Subcommand, TENANT, UsageError } from './command.ts';
 import { printJson } from './objects.ts';
 import { protocolName } from './protocols.ts';
@@ -44,21 +44,23 @@ export const trace: Subcommand = {
     'netctl policy trace --from=web --to=10.0.0.7 --protocol=icmp --live',
   ],
   async run(invocation) {
-    const parameters = new URLSearchParams({
+    const parameters = {
       tenant: invocation.text('tenant'),
       from: invocation.text('from'),
       to: invocation.text('to'),
       protocol: invocation.text('protocol'),
-    });
+    };
     const port = invocation.text('port');
     if (port !== '' && (Number(port) < 1 || Number(port) > 65535))
       throw new UsageError(`--port: '${port}' must be 1 to 65535`);
     const protocol = invocation.text('protocol');
     if (port === '' && PORT_PROTOCOLS.includes(protocolNumber(protocol) ?? -1))
       throw new UsageError(`--port is missing: ${protocol} needs one, 1 to 65535; or say --protocol=icmp`);
-    if (port !== '') parameters.set('port', port);
-    if (invocation.on('live')) parameters.set('live', 'true');
-    const answer = await invocation.client.get<Trace>(`/api/v1/trace?${parameters}`);
+    const answer = await invocation.client.call('trace', {
+      ...parameters,
+      ...(port === '' ? {} : { port }),
+      ...(invocation.on('live') ? { live: 'true' } : {}),
+    });
     const body = asObject(answer, ['protocol', 'from', 'to', 'out', 'in', 'verdict', 'notes']);
     if (invocation.on('json')) printJson(invocation, body);
     else for (const line of traceText(body)) invocation.print(line);

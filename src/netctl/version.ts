@@ -14,7 +14,7 @@ export const command: Command = {
       examples: ['netctl version'],
       async run(invocation) {
         invocation.print(`netctl     ${VERSION}`);
-        const { Version } = asObject(await invocation.client.get<{ Version: string }>('/version'));
+        const { Version } = asObject(await invocation.client.call('version'));
         invocation.print(`netmaster  ${Version}`);
       },
     },

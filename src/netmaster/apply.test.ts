@@ -2,8 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { closeCluster, openCluster, type Parts } from '../../test/cluster.ts';
 import { clusters, type Plain } from '../../test/clusters.ts';
-import type { ObjectOutcome } from '../client/declared.ts';
 import { KINDS } from '../model/kinds.ts';
+import type { ObjectOutcome } from '../protocol/declared.ts';
 import { decideApply, exportSet, ORDER, readSet } from './apply.ts';
 import { Refusal } from './problem.ts';
 

@@ -8,11 +8,11 @@
  */
 import type { TObject } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
-import type { Applied, FieldChanges, ObjectOutcome } from '../client/declared.ts';
 import type { Allocation, Kind } from '../model/kind.ts';
 import { KINDS, keyOf, kindByName, REFERRED } from '../model/kinds.ts';
 import { DEFAULT_TENANT } from '../model/tenant.ts';
 import { shown } from '../model/text.ts';
+import type { FieldChanges, ObjectOutcome } from '../protocol/declared.ts';
 import type { Check, Write } from '../store/store.ts';
 import { type FreeTag, freeTags } from './allocator/tags.ts';
 import type { Plain } from './fields.ts';
@@ -136,7 +136,7 @@ function changedFields(before: Plain, after: Plain): FieldChanges {
 }
 
 /** Decides on the whole set or throws a Refusal that names the object. */
-export function decideApply(set: readonly Declared[], mirror: Mirror): Decision<Applied['objects']> {
+export function decideApply(set: readonly Declared[], mirror: Mirror): Decision<ObjectOutcome[]> {
   const overlay = mirror.overlay();
   const freeTag = freeTags(overlay);
   const checks = new Map<string, Check>();

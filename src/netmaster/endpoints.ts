@@ -1,9 +1,10 @@
 /** What agents write: addresses and endpoints of their hosts, as decisions on one transaction each. */
-import type { AddressAnswer, AddressRequest } from '../client/protocol.ts';
+
 import { contains, isIpv4, isIpv6, parseSubnet } from '../model/address.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import type { EndpointGroup } from '../model/endpointGroup.ts';
 import type { Network } from '../model/network.ts';
+import type { AddressAnswer, AddressRequest } from '../protocol/messages.ts';
 import { canonical, chooseAddress } from './allocator/choose.ts';
 import { addressKey, begin, end, meaningOf, openEndings } from './endings.ts';
 import { relyOn } from './guards.ts';

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { openTestMirror } from '../../test/mirror.ts';
-import type { WatchMessage } from '../client/protocol.ts';
+import type { WatchMessage } from '../protocol/messages.ts';
 import { openFeed, type Reader } from './feed.ts';
 
 const rules = (from: number, count: number, priority = 1) =>

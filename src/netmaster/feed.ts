@@ -9,8 +9,9 @@
  * synced, as often as others change meanwhile, and so has what the mirror shows at that revision. Objects that are gone are
  * sent as null then.
  */
-import type { WatchMessage } from '../client/protocol.ts';
+
 import { KINDS } from '../model/kinds.ts';
+import type { WatchMessage } from '../protocol/messages.ts';
 import type { Mirror } from './mirror.ts';
 
 /** Changes, and bytes of them, that a watcher can resume over. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { openTestMirror } from '../../test/mirror.ts';
-import type { DeniedFlow, FlowReport } from '../client/protocol.ts';
+import type { DeniedFlow, FlowReport } from '../protocol/messages.ts';
 import { policyFlows } from './api/explain.ts';
 import { trackFlows } from './flows.ts';
 import { openQuestions } from './questions.ts';

@@ -2,15 +2,16 @@
  * What hosts report of packets that were judged: how often each rule decided, who was denied, and what containers sent in vain. Status, not intent: it is kept in
  * memory, counts from this netmaster's start (a rule's from its creation, if that was later), and goes with the rule.
  */
+
+import type { Endpoint } from '../model/endpoint.ts';
+import type { Network } from '../model/network.ts';
 import type {
   DeniedFlow,
   DroppedPackets,
   FlowReport,
   NamedDeniedFlow,
   RefusedPackets,
-} from '../client/protocol.ts';
-import type { Endpoint } from '../model/endpoint.ts';
-import type { Network } from '../model/network.ts';
+} from '../protocol/messages.ts';
 import type { Mirror } from './mirror.ts';
 
 /** Denied flows that are kept of a tenant; one that comes again is the same with a higher count. */

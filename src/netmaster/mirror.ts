@@ -5,9 +5,10 @@
  * Store keys are /contiv/KIND/KEY: intent, and beside it endpoint/ID and host/NAME. Netmaster's own are address/NETWORK/ADDRESS,
  * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT, guard/KIND/KEY and ended/KEY (endings.ts).
  */
-import type { WatchedObject } from '../client/protocol.ts';
+
 import type { World } from '../model/kind.ts';
 import type { Relation } from '../model/kinds.ts';
+import type { WatchedObject } from '../protocol/messages.ts';
 import type { Store } from '../store/store.ts';
 import { openTables, type Tables } from './tables.ts';
 

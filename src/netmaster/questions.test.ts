@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { LiveAnswer, LiveQuestion, WatchMessage } from '../client/protocol.ts';
+import type { LiveAnswer, LiveQuestion, WatchMessage } from '../protocol/messages.ts';
 import { openQuestions } from './questions.ts';
 
 const QUESTION: LiveQuestion = {

@@ -1,6 +1,6 @@
 /** Questions to hosts, by the watch that their agents hold here; answers come as requests of their own. */
 import { randomUUID } from 'node:crypto';
-import type { LiveAnswer, LiveQuestion, WatchMessage } from '../client/protocol.ts';
+import type { LiveAnswer, LiveQuestion, WatchMessage } from '../protocol/messages.ts';
 
 export interface Questions {
   /** A host's watch is open; answers how to end it. */

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { openTestMirror, type TestMirror } from '../../test/mirror.ts';
-import type { LiveAnswer } from '../client/protocol.ts';
 import { traceText } from '../netctl/trace.ts';
+import type { LiveAnswer } from '../protocol/messages.ts';
 import { openQuestions } from './questions.ts';
 import { askHosts, compare, type TraceRequest, trace } from './trace.ts';
 

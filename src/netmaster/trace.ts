@@ -4,7 +4,7 @@
  *
  *   container, group or address, twice --resolve--> addresses --judge--> both sides, verdict --ask--> agents of both hosts
  */
-import type { LiveAnswer, LiveQuestion, LiveSide, Trace, TraceEnd } from '../client/protocol.ts';
+
 import { contains, isIpv4, isIpv6, parseSubnet } from '../model/address.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import type { EndpointGroup } from '../model/endpointGroup.ts';
@@ -13,6 +13,7 @@ import type { Network } from '../model/network.ts';
 import { PORT_PROTOCOLS, protocolNumber, type Rule } from '../model/rule.ts';
 import { type StoredServiceLB, selects } from '../model/serviceLB.ts';
 import { type JudgedEndpoint, judge, type Side } from '../model/verdict.ts';
+import type { LiveAnswer, LiveQuestion, LiveSide, Trace, TraceEnd } from '../protocol/messages.ts';
 import { canonical, chooseAddress } from './allocator/choose.ts';
 import { endpointAt } from './flows.ts';
 import type { Mirror } from './mirror.ts';

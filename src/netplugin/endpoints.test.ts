@@ -3,7 +3,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { temporaryFolder } from '../../test/folder.ts';
 import { NOTHING } from '../../test/hostState.ts';
 import { ApiError } from '../client/client.ts';
-import type { AddressAnswer } from '../client/protocol.ts';
+import type { AddressAnswer } from '../protocol/messages.ts';
 import { type Attachments, openAttachments } from './attachments.ts';
 import type { ApplyReport } from './dataplane/index.ts';
 import { type LocalEndpoints, openEndpoints } from './endpoints.ts';

@@ -9,8 +9,8 @@
  */
 import type { Logger } from 'pino';
 import { ApiError } from '../client/client.ts';
-import type { AddressAnswer } from '../client/protocol.ts';
 import type { Endpoint } from '../model/endpoint.ts';
+import type { AddressAnswer } from '../protocol/messages.ts';
 import type { Attachments } from './attachments.ts';
 import { equal } from './compile/memo.ts';
 import { GAVE_UP } from './constants.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { NOTHING, port, router } from '../../test/hostState.ts';
-import type { FlowReport } from '../client/protocol.ts';
+import type { FlowReport } from '../protocol/messages.ts';
 import type { DeniedPacket, Hit, Observation } from './dataplane/observe.ts';
 import { openTally } from './flows.ts';
 import type { Decision, HostState, RuleSet } from './state.ts';

@@ -10,7 +10,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { Client } from '../client/client.ts';
-import type { DeniedFlow, FlowReport, RefusedPackets, RuleHits } from '../client/protocol.ts';
+import type { DeniedFlow, FlowReport, RefusedPackets, RuleHits } from '../protocol/messages.ts';
 import type { Dataplane, Observation } from './dataplane/index.ts';
 import type { HostState, Router } from './state.ts';
 
@@ -181,7 +181,7 @@ export interface FlowReporting {
 
 export interface FlowReportingOptions {
   readonly dataplane: Pick<Dataplane, 'observe'>;
-  readonly client: Pick<Client, 'post'>;
+  readonly client: Pick<Client, 'call'>;
   readonly host: string;
   readonly log: Logger;
   state(): HostState;
@@ -196,7 +196,7 @@ export function startFlowReporting(options: FlowReportingOptions): FlowReporting
     tally.take(state(), await dataplane.observe(), Date.now());
     const report = tally.report();
     if (report === undefined) return;
-    await client.post(`/api/v1/hosts/${encodeURIComponent(host)}/flows`, report);
+    await client.call('report', { name: host }, report);
     tally.taken();
   }
   const timer = setInterval(() => {

@@ -4,17 +4,16 @@
  */
 import type { Logger } from 'pino';
 import { ApiError, type Client } from '../client/client.ts';
+import type { Endpoint } from '../model/endpoint.ts';
+import { HEARTBEAT } from '../model/host.ts';
 import type {
   AddressAnswer,
   AddressRequest,
   Applied,
-  HostAnswer,
   LiveAnswer,
   Registration,
   WriteAnswer,
-} from '../client/protocol.ts';
-import type { Endpoint } from '../model/endpoint.ts';
-import { HEARTBEAT } from '../model/host.ts';
+} from '../protocol/messages.ts';
 import { GAVE_UP } from './constants.ts';
 import { inTurn } from './turns.ts';
 
@@ -50,7 +49,7 @@ export function startIntent(client: Client, registration: () => Registration, lo
   let closed = false;
   let latest: Applied | undefined;
   let reporting = false;
-  const host = encodeURIComponent(registration().name);
+  const host = registration().name;
 
   /** Answer to the last heartbeat; undefined: none yet. */
   let registered: boolean | undefined;
@@ -64,7 +63,7 @@ export function startIntent(client: Client, registration: () => Registration, lo
 
   async function beat(): Promise<void> {
     try {
-      await client.put<HostAnswer>(`/api/v1/hosts/${host}`, registration());
+      await client.call('register', { name: host }, registration());
       if (registered === false) log.info('netmaster answers again');
       registered = true;
       refusal = undefined;
@@ -109,7 +108,7 @@ export function startIntent(client: Client, registration: () => Registration, lo
       const now: Applied = latest;
       latest = undefined;
       try {
-        await client.post(`/api/v1/hosts/${host}/applied`, now);
+        await client.call('applied', { name: host }, now);
       } catch (error) {
         log.debug({ err: error }, 'applied revision not reported');
         latest ??= now;
@@ -129,29 +128,26 @@ export function startIntent(client: Client, registration: () => Registration, lo
     },
     changed: () => void beats.next(),
     async reserve(request) {
-      return (await held(() => client.post<AddressAnswer>('/api/v1/addresses', request))).body;
+      return (await held(() => client.call('reserve', {}, request))).body;
     },
     async release(network, address) {
-      await client.delete(
-        `/api/v1/addresses/${encodeURIComponent(network)}/${encodeURIComponent(address)}?host=${host}`,
-      );
+      await client.call('release', { network, address, host });
     },
     async register(endpoint, { hold }) {
       // Agents that wait for each other's registrations before they say what they applied would wait in vain.
-      const wait = hold ? '' : '&wait=0';
-      const path = `/api/v1/endpoints/${encodeURIComponent(endpoint.endpointID)}?host=${host}${wait}`;
-      const call = () => client.put<WriteAnswer>(path, endpoint);
+      const wait = hold ? {} : { wait: '0' };
+      const call = () => client.call('attach', { id: endpoint.endpointID, host, ...wait }, endpoint);
       return (await (hold ? held(call) : asHost(call))).body;
     },
     async unregister(endpoint) {
-      await client.delete(`/api/v1/endpoints/${encodeURIComponent(endpoint)}?host=${host}&wait=0`);
+      await client.call('detach', { id: endpoint, host, wait: '0' });
     },
     applied(applied) {
       latest = applied;
       void report();
     },
     async answer(id, answer) {
-      await client.post(`/api/v1/hosts/${host}/answers/${encodeURIComponent(id)}`, answer);
+      await client.call('answer', { name: host, id }, answer);
     },
     close() {
       closed = true;

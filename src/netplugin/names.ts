@@ -13,7 +13,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as after } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import type { WatchedObject } from '../client/protocol.ts';
+import type { WatchedObject } from '../protocol/messages.ts';
 import { NAMED } from './dns/names.ts';
 import { askHealth, type Feed, openFeed } from './nameservers/feed.ts';
 import type { ServedRouter } from './nameservers/parcel.ts';

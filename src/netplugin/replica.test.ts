@@ -9,7 +9,7 @@ import { pino } from 'pino';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { temporaryFolder } from '../../test/folder.ts';
 import { connect } from '../client/client.ts';
-import type { WatchedObject, WatchMessage } from '../client/protocol.ts';
+import type { WatchedObject, WatchMessage } from '../protocol/messages.ts';
 import { openReplica, type Replica, type ReplicaOptions, retryDelay } from './replica.ts';
 
 const waitFor = <T>(check: () => T | Promise<T>): Promise<T> =>

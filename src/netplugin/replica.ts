@@ -17,8 +17,8 @@
  */
 import type { Logger } from 'pino';
 import { ApiError, type Client } from '../client/client.ts';
-import type { Host, LiveQuestion, WatchedObject } from '../client/protocol.ts';
 import type { Endpoint } from '../model/endpoint.ts';
+import type { Host, LiveQuestion, WatchedObject } from '../protocol/messages.ts';
 import { openCopy } from './copy.ts';
 import { type MutableView, openView, type View } from './view.ts';
 

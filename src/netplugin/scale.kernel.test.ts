@@ -4,11 +4,11 @@
 import { afterEach, beforeAll, expect, it } from 'vitest';
 import { clean, inRouter } from '../../test/hostState.ts';
 import { isolate } from '../../test/isolation.ts';
-import type { WatchedObject } from '../client/protocol.ts';
 import { NETLINK_NETFILTER, openNetlink } from '../linux/netlink.ts';
 import { inNamespace, namespacePath } from '../linux/netns.ts';
 import { readGeneration } from '../linux/nftset.ts';
 import type { Endpoint } from '../model/endpoint.ts';
+import type { WatchedObject } from '../protocol/messages.ts';
 import { openCompiler } from './compile/compile.ts';
 import { openApplier } from './dataplane/apply.ts';
 import type { HostState } from './state.ts';

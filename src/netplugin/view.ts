@@ -5,7 +5,7 @@
  * Objects are kept by key and, for each tenant, by where they belong (endpoints by host, rules by policy): a list
  * stays the same array until one of its objects changes, so that whatever follows from it need not be made again.
  */
-import type { WatchedObject } from '../client/protocol.ts';
+
 import type { Endpoint } from '../model/endpoint.ts';
 import type { EndpointGroup } from '../model/endpointGroup.ts';
 import type { Host } from '../model/host.ts';
@@ -14,6 +14,7 @@ import type { Network } from '../model/network.ts';
 import type { Rule } from '../model/rule.ts';
 import type { StoredServiceLB } from '../model/serviceLB.ts';
 import type { Tenant } from '../model/tenant.ts';
+import type { WatchedObject } from '../protocol/messages.ts';
 import type { Guarded, Publication } from './state.ts';
 
 /** A network as the watch carries it: with the tag on the wire. */

@@ -5,6 +5,7 @@
 import type { ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import type { FastifyInstance } from 'fastify';
+import { methodAndPath } from '../../protocol/wire.ts';
 import { Refusal } from '../problem.ts';
 import { clientOf } from './connections.ts';
 
@@ -17,6 +18,7 @@ export const ANSWER_LIMITS: AnswerLimits = { client: 32 << 20, all: 256 << 20 };
 
 /** Smaller ones are not worth to be counted: the number of connections bounds them. */
 const LARGE = 64 << 10;
+const [, WATCH] = methodAndPath('watch');
 /** Milliseconds. */
 const PATIENCE = 60_000;
 
@@ -28,7 +30,7 @@ export function limitAnswers(server: FastifyInstance, limits: AnswerLimits): voi
 
   // What agents need goes on, whoever else asks from their address: writes have small answers, watches limits of their own.
   server.addHook('onRequest', async ({ raw, routeOptions }) => {
-    if (raw.method !== 'GET' || routeOptions.url === '/api/v1/watch') return;
+    if (raw.method !== 'GET' || routeOptions.url === WATCH) return;
     const client = clientOf(raw.socket);
     const own = bytesOf(waiting.get(client) ?? []);
     if (own > limits.client)

@@ -1,8 +1,8 @@
-/** Every refusal as {error: {...}} (client/protocol.ts), whoever makes it: a handler, fastify, or Node's HTTP parser. */
+/** Every refusal as {error: {...}} (protocol/messages.ts), whoever makes it: a handler, fastify, or Node's HTTP parser. */
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { ErrorBody } from '../../client/protocol.ts';
+import type { ErrorBody } from '../../protocol/messages.ts';
 import { UnwritableError } from '../../store/store.ts';
 import { Refusal } from '../problem.ts';
 

@@ -6,6 +6,9 @@ import { checkFields, readBody } from '../fields.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 
+/** Seconds that a write waits for the live hosts. */
+const DEADLINE = 2;
+
 /** A body that is as the schema says. */
 export function read<T>(what: string, schema: TObject, body: unknown): T {
   const object = readBody(what, body);
@@ -13,12 +16,8 @@ export function read<T>(what: string, schema: TObject, body: unknown): T {
   return object as T;
 }
 
-export const parameter = (request: FastifyRequest, name: string): string =>
-  (request.params as Record<string, string>)[name] ?? '';
-
-/** Name of a host in the path that is registered: what others say is kept nowhere. */
-export function registered(request: FastifyRequest, mirror: Mirror): string {
-  const name = parameter(request, 'name');
+/** Name of a host that is registered: what others say is kept nowhere. */
+export function registered(name: string, mirror: Mirror): string {
   if (mirror.get('host', name) === undefined) throw new Refusal(404, `host ${name} is not registered`);
   return name;
 }
@@ -41,6 +40,14 @@ export function readQuery(request: FastifyRequest, names: readonly string[]): Qu
     read[name] = value;
   }
   return read;
+}
+
+/** `wait` of a query, in seconds. */
+export function waitSeconds({ wait }: Query): number {
+  if (wait === undefined) return DEADLINE;
+  if (!/^\d{1,3}(?:\.\d{1,3})?$/.test(wait) || Number(wait) > 600)
+    throw new Refusal(400, `wait: ${shown(wait)} must be 0 to 600 seconds`, 'wait');
+  return Number(wait);
 }
 
 /** `true` or `false`; false where it is not given. */

@@ -1,5 +1,5 @@
 /**
- * GET /api/v1/watch: the list, then changes by revision, one JSON object a line (client/protocol.ts). What is sent stands
+ * GET /api/v1/watch: the list, then changes by revision, one JSON object a line (protocol/messages.ts). What is sent stands
  * in feed.ts; here are the connections: each is written to as long as it takes something, and is closed when it has fallen
  * behind or has taken nothing for a minute. Who was closed resumes by revision, or lists anew.
  */
@@ -11,7 +11,7 @@ import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { Questions } from '../questions.ts';
 import { clientOf, keyOf, unreadBytes } from './connections.ts';
-import { readQuery, readRevision } from './request.ts';
+import { type Query, readRevision } from './request.ts';
 
 /** Milliseconds. */
 const PING_INTERVAL = 3000;
@@ -39,7 +39,7 @@ export interface WatchLimits {
 export const WATCH_LIMITS: WatchLimits = { client: 1024, all: 4096 };
 
 export interface Watches {
-  open(request: FastifyRequest, reply: FastifyReply): Promise<void>;
+  open(query: Query, request: FastifyRequest, reply: FastifyReply): Promise<void>;
   readonly count: number;
   /** Bytes that wait for a connection that does not take them; many of them are the same ones. */
   queued(): number;
@@ -206,8 +206,7 @@ export function openWatches({ mirror, feed, questions, log, limits }: WatchParts
   ticking.unref();
 
   return {
-    async open(request, reply) {
-      const { store, after, host } = readQuery(request, ['store', 'after', 'host']);
+    async open({ store, after, host }, request, reply) {
       const { socket } = request.raw;
       const client = clientOf(socket);
       let reader: Reader | undefined;

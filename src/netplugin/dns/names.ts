@@ -8,9 +8,10 @@
  *
  * A tenant's table is made when it is first asked for after a change. Another tenant's names are not in it.
  */
-import type { WatchedObject } from '../../client/protocol.ts';
+
 import { addressNumber, contains, numberAddress, parseSubnet, type Subnet } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
+import type { WatchedObject } from '../../protocol/messages.ts';
 import { answers, ready } from '../ready.ts';
 import type { View } from '../view.ts';
 

@@ -1,7 +1,7 @@
 /** The agent's line to the process that answers names. */
 import http from 'node:http';
 import { lines } from '../../client/lines.ts';
-import type { WatchedObject } from '../../client/protocol.ts';
+import type { WatchedObject } from '../../protocol/messages.ts';
 import { openPacker, type ServedRouter } from './parcel.ts';
 import type { Health, Said, Told } from './protocol.ts';
 

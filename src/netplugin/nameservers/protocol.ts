@@ -2,7 +2,7 @@
  * What the agent tells the process that answers names, one JSON object a line, and what that says. The body of POST /feed on
  * its socket, and the answer's; GET /health tells who it is.
  */
-import type { WatchedObject } from '../../client/protocol.ts';
+import type { WatchedObject } from '../../protocol/messages.ts';
 import type { Parcel } from './parcel.ts';
 
 export type Told =

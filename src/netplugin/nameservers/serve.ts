@@ -1,7 +1,7 @@
 /** One nameserver in each router, by what the agent told last. */
 import type { Logger } from 'pino';
-import type { WatchedObject } from '../../client/protocol.ts';
 import { namespaceId, namespacePath } from '../../linux/netns.ts';
+import type { WatchedObject } from '../../protocol/messages.ts';
 import { createNames } from '../dns/names.ts';
 import { type MayAsk, reachOf } from '../dns/reach.ts';
 import { type Nameserver, startNameserver } from '../dns/server.ts';

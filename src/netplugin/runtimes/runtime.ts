@@ -2,8 +2,9 @@
  * What the agent offers to a container runtime's side (docker/, cni/): addresses from netmaster, and
  * endpoints in the kernel.
  */
-import type { AddressAnswer, AddressRequest } from '../../client/protocol.ts';
+
 import type { Endpoint } from '../../model/endpoint.ts';
+import type { AddressAnswer, AddressRequest } from '../../protocol/messages.ts';
 import type { Attachment, View } from '../view.ts';
 
 /** What a runtime learns about an endpoint's container after it has joined. */

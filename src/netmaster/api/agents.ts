@@ -1,0 +1,104 @@
+/** What the hosts' agents ask: they register, say what they have applied, reserve addresses, tell of endpoints, and watch. */
+import type { FastifyInstance } from 'fastify';
+import type { Endpoint } from '../../model/endpoint.ts';
+import { checkHost, type Host } from '../../model/host.ts';
+import { AGENTS } from '../../protocol/routes.ts';
+import type { Store } from '../../store/store.ts';
+import { decideEndpoint, decideEndpointRemoval, decideRelease, decideReserve } from '../endpoints.ts';
+import { openHosts } from '../hosts.ts';
+import { refuse } from '../intent.ts';
+import type { Mirror } from '../mirror.ts';
+import { Refusal } from '../problem.ts';
+import type { ObjectParts } from './kinds.ts';
+import { registered, waitSeconds } from './request.ts';
+import { serve } from './serve.ts';
+import type { Watches } from './watch.ts';
+import { reportLate } from './writes.ts';
+
+export interface AgentParts extends ObjectParts {
+  readonly store: Store;
+  readonly watches: Watches;
+}
+
+export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
+  const { store, mirror, writer, acknowledgements, watches } = parts;
+  const hosts = openHosts({ store, mirror, writer });
+  serve(server, AGENTS, {
+    hosts: () => mirror.list<Host>('host'),
+    async register({ parameters: { name }, body }) {
+      const host = body(`host ${name}`);
+      if (host.name !== name) throw new Refusal(400, `host ${name}: the body says ${host.name}`, 'name');
+      const problem = checkHost(host);
+      if (problem !== undefined) refuse(problem);
+      await hosts.beat(host);
+      return { store: store.id, revision: mirror.revision };
+    },
+    applied({ parameters: { name }, body }) {
+      const host = registered(name, mirror);
+      const applied = body(`host ${host}: applied`);
+      if (applied.store === store.id) acknowledgements.applied(host, applied.revision);
+    },
+
+    async reserve({ body }) {
+      const wanted = body('an address');
+      return (await writer.write(() => decideReserve(mirror, wanted))).answer;
+    },
+    async release({ parameters: { network, address }, query: { host = '' } }) {
+      await writer.write(() => decideRelease(mirror, network, address, host));
+    },
+
+    endpoints: () => mirror.list<Endpoint>('endpoint'),
+    async attach({ parameters: { id }, query, body }) {
+      const seconds = waitSeconds(query);
+      const endpoint = body(`endpoint ${id}`);
+      if (endpoint.endpointID !== id)
+        throw new Refusal(400, `endpoint ${id}: the body says ${endpoint.endpointID}`, 'endpointID');
+      const { revision } = await writer.write(() => decideEndpoint(mirror, endpoint));
+      const late = await acknowledgements.wait(revision, seconds, query.host);
+      return { revision, late };
+    },
+    async detach({ parameters: { id }, query, reply }) {
+      const seconds = waitSeconds(query);
+      const { revision } = await writer.write(() =>
+        decideEndpointRemoval(mirror, query.host === undefined ? findForsaken(id, mirror) : id),
+      );
+      const late = await reportLate(acknowledgements, reply, revision, seconds, query.host);
+      return { revision, late };
+    },
+
+    async watch({ query, request, reply }) {
+      await watches.open(query, request, reply);
+    },
+  });
+}
+
+/** By its id, its container's id (12 characters or more) or its container's name. */
+export function findEndpoint(id: string, mirror: Mirror): Endpoint {
+  const exact = mirror.get<Endpoint>('endpoint', id);
+  if (exact !== undefined) return exact;
+  const found = mirror
+    .list<Endpoint>('endpoint')
+    .filter((e) => e.containerName === id || (id.length >= 12 && (e.containerID ?? '').startsWith(id)));
+  const [endpoint] = found;
+  if (endpoint === undefined)
+    throw new Refusal(
+      404,
+      `endpoint ${id} does not exist: no endpoint has this id, no container this id or name`,
+    );
+  if (found.length > 1) {
+    const ids = found.map((e) => `${(e.containerID ?? e.endpointID).slice(0, 12)} on ${e.homingHost}`);
+    throw new Refusal(409, `${id} is the name of several containers: say the id of one (${ids.join(', ')})`);
+  }
+  return endpoint;
+}
+
+/** Id of an endpoint that nobody else will remove: its host's own agent does it, while there is one. */
+function findForsaken(id: string, mirror: Mirror): string {
+  const { endpointID, homingHost } = findEndpoint(id, mirror);
+  if (mirror.get<Host>('host', homingHost) !== undefined)
+    throw new Refusal(
+      409,
+      `endpoint ${id}: host ${homingHost} is alive, and removes it when its container ends: end that one`,
+    );
+  return endpointID;
+}

@@ -1,0 +1,77 @@
+/**
+ * The listener: what it takes of a request, who is answered at all, and what every refusal is like. It has no routes of its own;
+ * serve.ts adds them.
+ */
+import fastify, { type FastifyInstance, LogController } from 'fastify';
+import type { Logger } from 'pino';
+import { Refusal } from '../problem.ts';
+import { type AnswerLimits, limitAnswers } from './answers.ts';
+import { answerBroken, answerError, answerExpectation, collectRoutes } from './errors.ts';
+import { openOrigins } from './origin.ts';
+
+/** Bytes. */
+const BODY_LIMIT = 1 << 20;
+
+/** Milliseconds that a client has to send the head of a request, and all of it; a larger one is told so by then. */
+export interface Timeouts {
+  readonly headers: number;
+  readonly request: number;
+}
+export const TIMEOUTS: Timeouts = { headers: 10_000, request: 60_000 };
+
+export interface ListenerOptions {
+  readonly log: Logger;
+  /** How clients call this machine beside its addresses and its host name. */
+  readonly names: readonly string[];
+  readonly timeouts: Timeouts;
+  readonly answerLimits: AnswerLimits;
+}
+
+export function openListener({ log, names, timeouts, answerLimits }: ListenerOptions): FastifyInstance {
+  const server = fastify({
+    loggerInstance: log,
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: BODY_LIMIT,
+    requestTimeout: timeouts.request,
+    http: {
+      headersTimeout: timeouts.headers,
+      connectionsCheckingInterval: timeouts.headers / 5,
+      requireHostHeader: false, // Node would answer without a body
+    },
+    clientErrorHandler: answerBroken,
+    frameworkErrors: answerError,
+    forceCloseConnections: true,
+    routerOptions: { ignoreTrailingSlash: true, maxParamLength: 1000 },
+  }) as unknown as FastifyInstance;
+
+  const judgeOrigin = openOrigins(names);
+  server.addHook('onRequest', async ({ raw }) => judgeOrigin(raw));
+  limitAnswers(server, answerLimits);
+  // JSON whatever the content type says: 1.x clients do not always send one.
+  server.removeAllContentTypeParsers();
+  server.addContentTypeParser('*', { parseAs: 'string' }, ({ method, url }, body, done) => {
+    if (body === '') return done(null, undefined);
+    try {
+      done(null, JSON.parse(body as string));
+    } catch {
+      done(new Refusal(400, `${method} ${url}: the body is not JSON`));
+    }
+  });
+  server.server.on('checkExpectation', answerExpectation);
+  server.setErrorHandler(answerError);
+  const routes = collectRoutes(server);
+  server.setNotFoundHandler((request, reply) => {
+    const { method, url } = request;
+    const methods = routes.methodsOf(url.split('?')[0] as string);
+    if (methods.length === 0)
+      return answerError(
+        new Refusal(404, `${method} ${url}: no such path; see /openapi.json`),
+        request,
+        reply,
+      );
+    void reply.header('allow', methods.join(', '));
+    const text = `${method} ${url}: this path takes ${methods.join(', ')} only`;
+    return answerError(new Refusal(405, text), request, reply);
+  });
+  return server;
+}

@@ -1,0 +1,89 @@
+/** The objects of each kind, as 1.x has them: one set of handlers serves every kind. */
+import type { FastifyInstance } from 'fastify';
+import type { Kind } from '../../model/kind.ts';
+import { keyOf, kindByCollection } from '../../model/kinds.ts';
+import { INSPECT, OBJECTS } from '../../protocol/routes.ts';
+import { RESULT_HEADER } from '../../protocol/wire.ts';
+import type { Acknowledgements } from '../acknowledgements.ts';
+import type { Plain } from '../fields.ts';
+import { decideWrite, present, readObject, remove } from '../intent.ts';
+import type { Mirror } from '../mirror.ts';
+import { operOf, presentEndpoint } from '../oper.ts';
+import { Refusal } from '../problem.ts';
+import type { Writer } from '../writer.ts';
+import { findEndpoint } from './agents.ts';
+import { type Explaining, policyFlows } from './explain.ts';
+import { waitSeconds } from './request.ts';
+import { type Handlers, serve } from './serve.ts';
+import { reportLate, warn } from './writes.ts';
+
+export interface ObjectParts {
+  readonly mirror: Mirror;
+  readonly writer: Writer;
+  readonly acknowledgements: Acknowledgements;
+}
+
+type Contracts = (typeof OBJECTS)[number]['contracts'];
+
+export function serveKinds(server: FastifyInstance, parts: ObjectParts): void {
+  for (const { kind, ...family } of OBJECTS) serve(server, family, handlersOf(kind, parts));
+}
+
+function handlersOf(
+  kind: Kind,
+  { mirror, writer, acknowledgements }: ObjectParts,
+): Handlers<Contracts, 'collection'> {
+  const write =
+    (mode: 'post' | 'put'): Handlers<Contracts, 'collection'>['post'] =>
+    async ({ parameters: { key }, query, request, reply }) => {
+      const seconds = waitSeconds(query);
+      const object = readObject(kind, key, request.body);
+      let existed = false;
+      const { answer, revision } = await writer.write(() => {
+        existed = mirror.get(kind.name, key) !== undefined;
+        return decideWrite(kind, key, object, mode, mirror);
+      });
+      void reply.header(RESULT_HEADER, existed ? 'changed' : 'created');
+      if (!existed) await warn(reply, [{ kind: kind.name, key }]);
+      await reportLate(acknowledgements, reply, revision, seconds);
+      return present(kind, answer, mirror);
+    };
+  return {
+    list: () => mirror.list<Plain>(kind.name).map((object) => present(kind, object, mirror)),
+    get: ({ parameters: { key } }) => present(kind, find(kind, key, mirror), mirror),
+    post: write('post'),
+    put: write('put'),
+    async delete({ parameters: { key }, query, reply }) {
+      const seconds = waitSeconds(query);
+      const { answer, revision } = await remove(kind, key, mirror, writer);
+      await reportLate(acknowledgements, reply, revision, seconds);
+      return keyOf(kind, answer);
+    },
+  };
+}
+
+export function serveInspect(server: FastifyInstance, explaining: Explaining): void {
+  const { mirror, flows } = explaining;
+  serve(server, INSPECT, {
+    inspect({ parameters: { collection, key } }) {
+      if (collection === 'endpoints') {
+        const endpoint = findEndpoint(key, mirror);
+        const dropped = flows.dropped(endpoint.endpointID);
+        return {
+          Oper: { ...presentEndpoint(endpoint, mirror), ...(dropped.length === 0 ? {} : { dropped }) },
+        };
+      }
+      const kind = kindByCollection.get(collection);
+      if (kind === undefined) throw new Refusal(404, `there is no collection ${collection}`);
+      const object = find(kind, key, mirror);
+      const judged = kind.name === 'policy' ? policyFlows(key, explaining) : {};
+      return { Config: present(kind, object, mirror), Oper: { ...operOf(kind, object, mirror), ...judged } };
+    },
+  });
+}
+
+function find(kind: Kind, key: string, mirror: Mirror): Plain {
+  const object = mirror.get<Plain>(kind.name, key);
+  if (object === undefined) throw new Refusal(404, `${kind.name} ${key} does not exist`);
+  return object;
+}

@@ -1,0 +1,283 @@
+/**
+ * What travels between netmaster, agents and netctl beside the objects of the model: bodies, answers and the lines of the watch.
+ * The types follow from the schemas; routes.ts says which route has which.
+ */
+import { type Static, Type } from '@sinclair/typebox';
+import type { Endpoint } from '../model/endpoint.ts';
+import type { Host } from '../model/host.ts';
+import type { Side } from '../model/verdict.ts';
+
+const Count = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
+/** Milliseconds, Unix time: as many as a Date can hold (ECMA-262, time values). */
+const Time = Type.Integer({ minimum: 0, maximum: 8.64e15 });
+const Key = Type.String({ maxLength: 200 });
+const Address = Type.String({ maxLength: 64 });
+const Direction = Type.Union([Type.Literal('in'), Type.Literal('out')]);
+const Verdict = Type.Union([Type.Literal('allow'), Type.Literal('deny')]);
+/** IANA number. */
+const Protocol = Type.Integer({ minimum: 0, maximum: 255 });
+const Port = Type.Integer({ minimum: 0, maximum: 65535 });
+
+export type Registration = Host;
+
+/** `revision` of the store when it answered; `store` its id. */
+export const HostAnswerSchema = Type.Object({ store: Type.String(), revision: Type.Integer() });
+export type HostAnswer = Static<typeof HostAnswerSchema>;
+
+/** The host's kernel equals intent as of this revision. */
+export const AppliedSchema = Type.Object(
+  { store: Type.String({ maxLength: 64 }), revision: Count },
+  { additionalProperties: false },
+);
+export type Applied = Static<typeof AppliedSchema>;
+
+export const AddressRequestSchema = Type.Object(
+  {
+    tenantName: Type.String({ minLength: 1, maxLength: 63 }),
+    networkName: Type.String({ minLength: 1, maxLength: 63 }),
+    /** Its ip-pool is used where it has one. */
+    groupName: Type.Optional(Type.String({ maxLength: 63 })),
+    /** A given address instead of the next free one. */
+    address: Type.Optional(Address),
+    family: Type.Union([Type.Literal(4), Type.Literal(6)]),
+    host: Type.String({ minLength: 1, maxLength: 253 }),
+  },
+  { additionalProperties: false },
+);
+export type AddressRequest = Static<typeof AddressRequestSchema>;
+
+export const AddressAnswerSchema = Type.Object({
+  address: Type.String(),
+  /** Of the network's subnet. */
+  prefixLength: Type.Integer(),
+});
+export type AddressAnswer = Static<typeof AddressAnswerSchema>;
+
+/** Which live hosts had not applied the write when the deadline passed; empty when all had. */
+export const WriteAnswerSchema = Type.Object({ revision: Type.Integer(), late: Type.Array(Type.String()) });
+export type WriteAnswer = Static<typeof WriteAnswerSchema>;
+
+/** What would the kernel of a host do with the first packet of a connection, on one side. */
+export const LiveQuestionSchema = Type.Object({
+  tenant: Type.String(),
+  direction: Direction,
+  /** Address of the endpoint on that host. */
+  own: Type.String(),
+  peer: Type.String(),
+  protocol: Protocol,
+  port: Type.Optional(Port),
+});
+export type LiveQuestion = Static<typeof LiveQuestionSchema>;
+
+export const LiveAnswerSchema = Type.Object(
+  {
+    verdict: Verdict,
+    /** Key of the rule that decides; '' where none does. */
+    rule: Key,
+    /** Chains that are not as the agent set them up: then the verdict is not to be relied on. */
+    changed: Type.Array(Type.String({ maxLength: 1000 }), { maxItems: 1000 }),
+    /** Why there is no verdict. */
+    problem: Type.Optional(Type.String({ maxLength: 1000 })),
+  },
+  { additionalProperties: false },
+);
+export type LiveAnswer = Static<typeof LiveAnswerSchema>;
+
+/**
+ * The kinds on the watch: `tenant`, `network`, `endpointGroup`, `global` and all further intent, `endpoint`, `host`.
+ * A `network` carries `vni`, the tag on the wire, also where it was given out automatically, and a `serviceLB` in the
+ * same way `vip`, its virtual address.
+ * Objects are without `key`, `links` and `link-sets`.
+ */
+export const WatchedObjectSchema = Type.Object({
+  kind: Type.String(),
+  key: Type.String(),
+  /** null: it is gone. */
+  object: Type.Unknown(),
+});
+export type WatchedObject = Static<typeof WatchedObjectSchema>;
+
+/**
+ * Without `after`: an `object` line for each object, then `synced`, then `change` lines. An object that changes while the list
+ * is sent has a second line, with null where it is gone: the last one counts. With `after`:
+ * `synced` at once (its revision is `after`), then the changes since. 410 {error: {code: 'compacted'}} when the store is
+ * another or the revision too old. 429 where the client has too many watches open, 503 where all have. A watch that has fallen
+ * too far behind, or of which nothing was taken for a minute, is closed, and may be resumed. A `ping` comes at least every 3 s: a silent connection is dead. An `ask` comes only
+ * where the watcher named its host: it posts its answer.
+ */
+export const WatchMessageSchema = Type.Union([
+  Type.Object({ type: Type.Literal('object'), ...WatchedObjectSchema.properties }),
+  Type.Object({ type: Type.Literal('synced'), store: Type.String(), revision: Type.Integer() }),
+  Type.Object({
+    type: Type.Literal('change'),
+    revision: Type.Integer(),
+    changes: Type.Array(WatchedObjectSchema),
+  }),
+  Type.Object({ type: Type.Literal('ping'), revision: Type.Integer() }),
+  Type.Object({ type: Type.Literal('ask'), id: Type.String(), question: LiveQuestionSchema }),
+]);
+export type WatchMessage = Static<typeof WatchMessageSchema>;
+
+/** What a container sent in vain, whatever policy says: new since the last report. */
+export const RefusedPacketsSchema = Type.Object(
+  {
+    /** Endpoint's id. */
+    endpoint: Key,
+    /** `source`: from an address that is not its own; `connections`: it has as many as a container may have. */
+    reason: Type.Union([Type.Literal('source'), Type.Literal('connections')]),
+    packets: Count,
+    /** Of the newest. */
+    last: Time,
+    /** Of `source`, the newest that was looked at: the address that it came from, and the sender's MAC address. */
+    address: Type.Optional(Address),
+    mac: Type.Optional(Type.String({ maxLength: 17 })),
+  },
+  { additionalProperties: false },
+);
+export type RefusedPackets = Static<typeof RefusedPacketsSchema>;
+
+/**
+ * First packets of connections that a rule decided: one for each connection that it let through, one for each attempt
+ * (a TCP client repeats its own) that it denied. Of UDP without an answer each packet.
+ */
+export const RuleHitsSchema = Type.Object(
+  {
+    /** Key of the rule. */
+    rule: Key,
+    packets: Count,
+    bytes: Count,
+  },
+  { additionalProperties: false },
+);
+export type RuleHits = Static<typeof RuleHitsSchema>;
+
+export const DeniedFlowSchema = Type.Object(
+  {
+    tenant: Type.String({ maxLength: 63 }),
+    /** Which side of it denied. */
+    direction: Direction,
+    from: Address,
+    to: Address,
+    protocol: Protocol,
+    /** Destination port, where the protocol has ports. */
+    port: Type.Optional(Port),
+    /** Key of the rule; '' where it was gone when the packet was read. */
+    rule: Key,
+    /** Packets of it that were logged: some of them where they are many. */
+    count: Count,
+    /** Of the last one. */
+    last: Time,
+  },
+  { additionalProperties: false },
+);
+export type DeniedFlow = Static<typeof DeniedFlowSchema>;
+
+/** What a host's policy did since its last report. One that is sent again has the same sequence, and counts once. */
+export const FlowReportSchema = Type.Object(
+  {
+    /** A run of an agent; its sequence goes up. */
+    reporter: Type.String({ maxLength: 128 }),
+    sequence: Count,
+    hits: Type.Array(RuleHitsSchema),
+    denied: Type.Array(DeniedFlowSchema),
+    /** Absent: none. */
+    refused: Type.Optional(Type.Array(RefusedPacketsSchema)),
+  },
+  { additionalProperties: false },
+);
+export type FlowReport = Static<typeof FlowReportSchema>;
+
+/** With the names that the addresses had when it was reported; absent where they were no endpoint's. */
+export const NamedDeniedFlowSchema = Type.Object({
+  ...DeniedFlowSchema.properties,
+  /** `last` in ISO 8601. */
+  time: Type.String(),
+  host: Type.String(),
+  fromContainer: Type.Optional(Type.String()),
+  fromGroup: Type.Optional(Type.String()),
+  toContainer: Type.Optional(Type.String()),
+  toGroup: Type.Optional(Type.String()),
+});
+export type NamedDeniedFlow = Static<typeof NamedDeniedFlowSchema>;
+
+/** In what inspect says of an endpoint: since netmaster's start. */
+export const DroppedPacketsSchema = Type.Object({
+  reason: RefusedPacketsSchema.properties.reason,
+  packets: Type.Integer(),
+  /** Of the newest, ISO 8601. */
+  time: Type.String(),
+  address: Type.Optional(Type.String()),
+  mac: Type.Optional(Type.String()),
+});
+export type DroppedPackets = Static<typeof DroppedPacketsSchema>;
+
+export const TraceEndSchema = Type.Object({
+  /** As asked for. */
+  asked: Type.String(),
+  address: Type.String(),
+  /** `container web`, `group db`, `address 20.1.1.7`. */
+  name: Type.String(),
+  group: Type.Optional(Type.String()),
+  network: Type.Optional(Type.String()),
+  /** Where its container runs. */
+  host: Type.Optional(Type.String()),
+});
+export type TraceEnd = Static<typeof TraceEndSchema>;
+
+export const LiveSideSchema = Type.Object({
+  host: Type.String(),
+  direction: Direction,
+  agrees: Type.Boolean(),
+  /** Such as "agrees: rule default:prod_web:1 says deny". */
+  text: Type.String(),
+});
+export type LiveSide = Static<typeof LiveSideSchema>;
+
+/** Of the model (verdict.ts): the rules that were considered, and which of them decides. */
+const SideSchema = Type.Unsafe<Side>(Type.Object({}, { additionalProperties: true }));
+
+/** Why a connection passes or not, as declared. */
+export const TraceSchema = Type.Object({
+  tenant: Type.String(),
+  protocol: Protocol,
+  port: Type.Optional(Port),
+  from: TraceEndSchema,
+  to: TraceEndSchema,
+  /** `unreachable`: whatever policy says, nothing is there or no way leads there. */
+  verdict: Type.Union([Type.Literal('allow'), Type.Literal('deny'), Type.Literal('unreachable')]),
+  out: SideSchema,
+  in: SideSchema,
+  /** What else is to be known, one plain line each. */
+  notes: Type.Array(Type.String()),
+  /** Only where it was asked for: the kernel of each end's host. */
+  live: Type.Optional(Type.Array(LiveSideSchema)),
+});
+export type Trace = Static<typeof TraceSchema>;
+
+export const VersionAnswerSchema = Type.Object({
+  GitCommit: Type.String(),
+  Version: Type.String(),
+  BuildTime: Type.String(),
+});
+
+export const HealthSchema = Type.Object({
+  /** `ok`, or `unwritable`. */
+  status: Type.String(),
+  /** Why the store cannot be written. */
+  problem: Type.Optional(Type.String()),
+  store: Type.String(),
+  revision: Type.Integer(),
+});
+
+/** Body of every answer with status >= 400. `position`: of the object in a set, from 1. */
+export const ErrorBodySchema = Type.Object({
+  error: Type.Object({
+    code: Type.String(),
+    message: Type.String(),
+    field: Type.Optional(Type.String()),
+    position: Type.Optional(Type.Integer()),
+  }),
+});
+export type ErrorBody = Static<typeof ErrorBodySchema>;
+
+export type { Endpoint, Host };

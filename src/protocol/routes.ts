@@ -1,0 +1,299 @@
+/**
+ * The API as a table: for each route what it takes and answers, who may ask, and a line about it. netmaster serves what is here and
+ * nothing else (netmaster/api/serve.ts), /openapi.json describes it, and the calls of clients have their types from it
+ * (client/client.ts). Where a route is, is in wire.ts.
+ */
+import { type Static, type TObject, type TSchema, Type } from '@sinclair/typebox';
+import { EndpointSchema } from '../model/endpoint.ts';
+import { HostSchema } from '../model/host.ts';
+import type { Kind } from '../model/kind.ts';
+import { KINDS } from '../model/kinds.ts';
+import { ObjectSetSchema, SetAnswerSchema } from './declared.ts';
+import {
+  AddressAnswerSchema,
+  AddressRequestSchema,
+  AppliedSchema,
+  DroppedPacketsSchema,
+  FlowReportSchema,
+  HealthSchema,
+  HostAnswerSchema,
+  LiveAnswerSchema,
+  NamedDeniedFlowSchema,
+  TraceSchema,
+  VersionAnswerSchema,
+  WatchMessageSchema,
+  WriteAnswerSchema,
+} from './messages.ts';
+import { type Method, methodAndPath, type PATHS, type RouteName } from './wire.ts';
+
+/** Where a request names a tenant or a host. One that does not is an operator's. Of a key it is the first part. */
+export type Place = { readonly path: string } | { readonly query: string } | { readonly body: string };
+
+/** Who may ask. An operator may ask everything; the operator of a tenant, and a host's agent, what names theirs. */
+export type Who = 'anyone' | 'operator' | { readonly tenant: Place } | { readonly host: Place };
+
+export interface Contract {
+  readonly summary: string;
+  readonly who: Who;
+  /** Text, each at most once, and no others. Absent: the query is not looked at. */
+  readonly query?: TObject;
+  readonly body?: TObject;
+  /** Bytes, where it may be larger than others. */
+  readonly bodyLimit?: number;
+  /** As JSON. Absent: nothing is answered, with status 204. */
+  readonly answer?: TSchema;
+  /** The answer is plain text instead, or JSON objects, a line each, without an end. */
+  readonly as?: 'text' | 'lines';
+}
+
+export type Contracts = { readonly [N in RouteName]?: Contract };
+
+/** Routes that belong together. */
+export interface Family<C extends Contracts = Contracts, F extends string = string> {
+  /** In OpenAPI; '' for none. */
+  readonly tag: string;
+  readonly contracts: C;
+  /** Parameters of the paths that are the same in all of the family. */
+  readonly fixed: Readonly<Record<F, string>>;
+}
+
+const family = <const C extends Contracts>(tag: string, contracts: C): Family<C, never> => ({
+  tag,
+  contracts,
+  fixed: {},
+});
+
+const Text = (description: string) => Type.Optional(Type.String({ description }));
+const wait = Text('seconds to wait for the live hosts to apply it: 0 to 600, 2 where absent');
+
+type Plain = Record<string, unknown>;
+const PlainSchema = Type.Unsafe<Plain>(Type.Object({}, { additionalProperties: true }));
+
+/** Of many objects at once: some 100,000. */
+const SET_LIMIT = 64 << 20;
+
+/** An object as it is answered: with its key and links, without fields that are unset. */
+const presented = (kind: Kind) =>
+  Type.Unsafe<Plain>(
+    Type.Object({
+      key: Type.String(),
+      ...Type.Partial(kind.schema).properties,
+      'link-sets': PlainSchema,
+      links: Type.Optional(PlainSchema),
+    }),
+  );
+
+/** The objects of one kind, as 1.x has them. */
+function objectsOf(kind: Kind) {
+  const { name, collection, keyFields, updatable } = kind;
+  const inTenant = keyFields[0] === 'tenantName';
+  const reads: Who = inTenant ? { tenant: { path: 'key' } } : 'operator';
+  const writes: Who = keyFields.length > 1 ? reads : 'operator';
+  const answer = presented(kind);
+  const written = { who: writes, query: Type.Object({ wait }), body: kind.schema, answer };
+  const again = updatable ? 'updates it' : 'of another content is refused';
+  const contracts = {
+    list: { summary: `lists every ${name}`, who: 'operator', answer: Type.Array(answer) },
+    get: { summary: `answers one ${name}`, who: reads, answer },
+    post: { summary: `creates a ${name}; a second one ${again}`, ...written },
+    put: { summary: `creates a ${name}; a second one ${again}`, ...written },
+    delete: {
+      summary: `deletes a ${name} that nothing uses, and answers its key`,
+      who: writes,
+      query: Type.Object({ wait }),
+      answer: Type.String(),
+    },
+  } as const satisfies Contracts;
+  return { kind, tag: name, contracts, fixed: { collection } };
+}
+
+export const OBJECTS = KINDS.map(objectsOf);
+
+export const INSPECT = family('', {
+  inspect: {
+    summary: 'an object and what runs in it; of COLLECTION endpoints by the id or name of the container too',
+    // By the name of a container it is any tenant's.
+    who: 'operator',
+    answer: Type.Object({
+      Config: Type.Optional(PlainSchema),
+      Oper: Type.Unsafe<Plain>(
+        Type.Object(
+          { dropped: Type.Optional(Type.Array(DroppedPacketsSchema)) },
+          { additionalProperties: true },
+        ),
+      ),
+    }),
+  },
+});
+
+export const SETS = family('set', {
+  apply: {
+    summary: 'makes true what many objects declare, in one step: all of it, or nothing',
+    who: 'operator',
+    query: Type.Object({ wait, dryRun: Text('true: nothing is written, the answer says what would be') }),
+    body: ObjectSetSchema,
+    bodyLimit: SET_LIMIT,
+    answer: SetAnswerSchema,
+  },
+  export: {
+    summary: 'all objects, or those of a kind, as apply reads them',
+    who: 'operator',
+    query: Type.Object({ kind: Text('such as network') }),
+    answer: ObjectSetSchema,
+  },
+});
+
+export const AGENTS = family('agent', {
+  hosts: { summary: 'the hosts that live', who: 'operator', answer: Type.Array(HostSchema) },
+  register: {
+    summary: 'registers a host, and is its heartbeat',
+    who: { host: { path: 'name' } },
+    body: HostSchema,
+    answer: HostAnswerSchema,
+  },
+  applied: {
+    summary: 'a registered host says up to which revision its kernel is as declared',
+    who: { host: { path: 'name' } },
+    body: AppliedSchema,
+  },
+  reserve: {
+    summary: 'reserves an address of a network for a host',
+    who: { host: { body: 'host' } },
+    body: AddressRequestSchema,
+    answer: AddressAnswerSchema,
+  },
+  release: {
+    summary: 'frees an address that is reserved for the host; one that is free stays so',
+    who: { host: { query: 'host' } },
+    query: Type.Object({ host: Text('the host that it is reserved for') }),
+  },
+  endpoints: { summary: 'all endpoints', who: 'operator', answer: Type.Array(EndpointSchema) },
+  attach: {
+    summary: 'creates or updates an endpoint',
+    who: { host: { body: 'homingHost' } },
+    query: Type.Object({ wait, host: Text('is not waited for: it is the one that asks') }),
+    body: EndpointSchema,
+    answer: WriteAnswerSchema,
+  },
+  /**
+   * Its addresses stay reserved for the host until the runtime releases them, or the grace period ends: a runtime's late
+   * release must not free what another has got meanwhile.
+   */
+  detach: {
+    summary: 'removes an endpoint; without the name of its host only where that host is dead',
+    who: { host: { query: 'host' } },
+    query: Type.Object({ wait, host: Text('the host that it is on; then an unknown one is no error') }),
+    answer: WriteAnswerSchema,
+  },
+  watch: {
+    summary: 'all objects, then their changes as they come',
+    who: { host: { query: 'host' } },
+    query: Type.Object({
+      store: Text('id of the store that `after` is a revision of'),
+      after: Text('the revision that is known: only what came later'),
+      host: Text('the host that watches, which may then be asked'),
+    }),
+    answer: WatchMessageSchema,
+    as: 'lines',
+  },
+});
+
+export const EXPLAIN = family('explain', {
+  trace: {
+    summary: 'which rules decide whether a connection passes, as declared now',
+    who: { tenant: { query: 'tenant' } },
+    query: Type.Object({
+      tenant: Text('default where absent'),
+      from: Text('container, group or address'),
+      to: Text('container, group or address'),
+      protocol: Text('tcp, udp, icmp or a number; tcp where absent'),
+      port: Text('1 to 65535'),
+      live: Text('true: the kernels of both hosts are asked too'),
+    }),
+    answer: TraceSchema,
+  },
+  flows: {
+    summary: 'connections that policy denied, the oldest first',
+    who: { tenant: { query: 'tenant' } },
+    query: Type.Object({ denied: Text('true: only denied ones are kept'), tenant: Text('all where absent') }),
+    answer: Type.Array(NamedDeniedFlowSchema),
+  },
+  report: {
+    summary: 'a registered host says what its policy did since its last report',
+    who: { host: { path: 'name' } },
+    body: FlowReportSchema,
+  },
+  answer: {
+    summary: 'a registered host answers what it was asked on its watch',
+    who: { host: { path: 'name' } },
+    body: LiveAnswerSchema,
+  },
+});
+
+export const STATUS = family('', {
+  version: { summary: 'the version of netmaster', who: 'anyone', answer: VersionAnswerSchema },
+  health: { summary: 'whether netmaster can write', who: 'anyone', answer: HealthSchema },
+  metrics: { summary: 'metrics for Prometheus', who: 'anyone', answer: Type.String(), as: 'text' },
+  openapi: { summary: 'this API as OpenAPI', who: 'anyone', answer: PlainSchema },
+});
+
+export interface Route extends Contract {
+  readonly name: RouteName;
+  readonly tag: string;
+  readonly method: Method;
+  /** `/api/v1/hosts/:name`, without a slash at the end. */
+  readonly path: string;
+}
+
+export const routesOf = ({ tag, contracts, fixed }: Family): Route[] =>
+  Object.entries(contracts).map(([key, contract]) => {
+    const name = key as RouteName;
+    const [method, path] = methodAndPath(name);
+    const filled = path
+      .replace(/:(\w+)/g, (parameter, n: string) => fixed[n] ?? parameter)
+      .replace(/\/$/, '');
+    return { ...contract, name, tag, method, path: filled };
+  });
+
+/** Every route there is. */
+export const ROUTES: readonly Route[] = [...OBJECTS, SETS, AGENTS, EXPLAIN, STATUS, INSPECT].flatMap(
+  routesOf,
+);
+
+type All = (typeof OBJECTS)[number]['contracts'] &
+  (typeof INSPECT)['contracts'] &
+  (typeof SETS)['contracts'] &
+  (typeof AGENTS)['contracts'] &
+  (typeof EXPLAIN)['contracts'] &
+  (typeof STATUS)['contracts'];
+
+/** Names of a path's parameters: `'network' | 'address'`. */
+type NamesIn<P extends string> = P extends `${string}:${infer N}/${infer Rest}`
+  ? N | NamesIn<Rest>
+  : P extends `${string}:${infer N}`
+    ? N
+    : never;
+/** The same, to be read only: what is sent may be. */
+export type Frozen<T> = T extends readonly (infer E)[]
+  ? readonly Frozen<E>[]
+  : T extends object
+    ? { readonly [K in keyof T]: Frozen<T[K]> }
+    : T;
+
+/** Parameters in the path of a route, but for those that its family fixes. */
+export type Parameters<N extends RouteName, F extends string = never> = {
+  readonly [K in Exclude<NamesIn<(typeof PATHS)[N]>, F>]: string;
+};
+export type Query<C> = C extends { readonly query: infer S extends TObject } ? Readonly<Static<S>> : unknown;
+/** never: it takes none. */
+export type Body<C> = C extends { readonly body: infer S extends TObject } ? Static<S> : never;
+export type Answered<C> = C extends { readonly answer: infer S extends TSchema } ? Static<S> : undefined;
+
+/** What a client gives: parameters of path and query together, and the body. */
+export type Given<N extends RouteName> = [Body<All[N]>] extends [never]
+  ? object extends Parameters<N> & Query<All[N]>
+    ? [parameters?: Parameters<N> & Query<All[N]>]
+    : [parameters: Parameters<N> & Query<All[N]>]
+  : [parameters: Parameters<N> & Query<All[N]>, body: Frozen<Body<All[N]>>];
+/** What it gets. */
+export type AnswerOf<N extends RouteName> = Answered<All[N]>;

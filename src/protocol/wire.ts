@@ -1,0 +1,76 @@
+/**
+ * Where each route of the API is, and the headers of its answers: all of the protocol that a client must have loaded. What each
+ * takes and answers, and who may ask, is in routes.ts, of which a client has the types alone: the schemas and what makes
+ * them would be a quarter of netctl's start.
+ */
+
+/** Method and path by the route's name. With a slash at the end where 1.x has one; it is optional. */
+export const PATHS = {
+  // The objects of each kind: COLLECTION such as networks, KEY such as default:contiv-net.
+  list: 'GET /api/v1/:collection/',
+  get: 'GET /api/v1/:collection/:key/',
+  post: 'POST /api/v1/:collection/:key/',
+  put: 'PUT /api/v1/:collection/:key/',
+  delete: 'DELETE /api/v1/:collection/:key/',
+  inspect: 'GET /api/v1/inspect/:collection/:key/',
+
+  // Many objects as one document (declared.ts).
+  apply: 'POST /api/v1/apply',
+  export: 'GET /api/v1/export',
+
+  // Of the hosts' agents.
+  hosts: 'GET /api/v1/hosts/',
+  register: 'PUT /api/v1/hosts/:name',
+  applied: 'POST /api/v1/hosts/:name/applied',
+  reserve: 'POST /api/v1/addresses',
+  release: 'DELETE /api/v1/addresses/:network/:address',
+  endpoints: 'GET /api/v1/endpoints/',
+  attach: 'PUT /api/v1/endpoints/:id',
+  detach: 'DELETE /api/v1/endpoints/:id',
+  watch: 'GET /api/v1/watch',
+
+  // Why a connection passes or not.
+  trace: 'GET /api/v1/trace',
+  flows: 'GET /api/v1/flows',
+  report: 'POST /api/v1/hosts/:name/flows',
+  answer: 'POST /api/v1/hosts/:name/answers/:id',
+
+  // Of netmaster itself.
+  version: 'GET /version',
+  health: 'GET /healthz',
+  metrics: 'GET /metrics',
+  openapi: 'GET /openapi.json',
+} as const satisfies Readonly<Record<string, `${Method} /${string}`>>;
+
+export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
+export type RouteName = keyof typeof PATHS;
+
+/** Header of every answer to a write of intent that names hosts which had not applied it: `node1,node2`. */
+export const LATE_HEADER = 'contiv-late-hosts';
+/** Header of an answer to a write that was done and may surprise: lines for people, with '; ' between them. */
+export const WARNING_HEADER = 'contiv-warning';
+/** Header of the answer to a create: `created`, or `changed` where the object was there before. */
+export const RESULT_HEADER = 'contiv-result';
+
+/** `GET` and `/api/v1/hosts/:name`. */
+export function methodAndPath(name: RouteName): [method: Method, path: string] {
+  return PATHS[name].split(' ') as [Method, string];
+}
+
+/** Of parameters, those that the path names are filled in, the others that are defined follow it as query, in their order. */
+export function requestOf(
+  name: RouteName,
+  parameters: Readonly<Record<string, string | undefined>> = {},
+): { readonly method: Method; readonly url: string } {
+  const [method, path] = methodAndPath(name);
+  const query = new Map(Object.entries(parameters));
+  const filled = path.replace(/:(\w+)/g, (_, parameter: string) => {
+    const text = encodeURIComponent((query.get(parameter) ?? '').toWellFormed());
+    query.delete(parameter);
+    // As 1.x has it: default:contiv-net.
+    return parameter === 'key' ? text.replaceAll('%3A', ':') : text;
+  });
+  const rest = new URLSearchParams();
+  for (const [parameter, value] of query) if (value !== undefined) rest.set(parameter, value);
+  return { method, url: rest.size === 0 ? filled : `${filled}?${rest}` };
+}
