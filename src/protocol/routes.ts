@@ -281,7 +281,7 @@ export type Frozen<T> = T extends readonly (infer E)[]
     : T;
 
 /** Parameters in the path of a route, but for those that its family fixes. */
-export type Parameters<N extends RouteName, F extends string = never> = {
+export type PathParameters<N extends RouteName, F extends string = never> = {
   readonly [K in Exclude<NamesIn<(typeof PATHS)[N]>, F>]: string;
 };
 export type Query<C> = C extends { readonly query: infer S extends TObject } ? Readonly<Static<S>> : unknown;
@@ -291,9 +291,9 @@ export type Answered<C> = C extends { readonly answer: infer S extends TSchema }
 
 /** What a client gives: parameters of path and query together, and the body. */
 export type Given<N extends RouteName> = [Body<All[N]>] extends [never]
-  ? object extends Parameters<N> & Query<All[N]>
-    ? [parameters?: Parameters<N> & Query<All[N]>]
-    : [parameters: Parameters<N> & Query<All[N]>]
-  : [parameters: Parameters<N> & Query<All[N]>, body: Frozen<Body<All[N]>>];
+  ? object extends PathParameters<N> & Query<All[N]>
+    ? [parameters?: PathParameters<N> & Query<All[N]>]
+    : [parameters: PathParameters<N> & Query<All[N]>]
+  : [parameters: PathParameters<N> & Query<All[N]>, body: Frozen<Body<All[N]>>];
 /** What it gets. */
 export type AnswerOf<N extends RouteName> = Answered<All[N]>;

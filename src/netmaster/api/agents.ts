@@ -9,13 +9,12 @@ import { openHosts } from '../hosts.ts';
 import { refuse } from '../intent.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
-import type { ObjectParts } from './kinds.ts';
 import { registered, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
 import type { Watches } from './watch.ts';
-import { reportLate } from './writes.ts';
+import { reportLate, type WriteParts } from './writes.ts';
 
-export interface AgentParts extends ObjectParts {
+export interface AgentParts extends WriteParts {
   readonly store: Store;
   readonly watches: Watches;
 }

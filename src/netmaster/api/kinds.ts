@@ -4,34 +4,26 @@ import type { Kind } from '../../model/kind.ts';
 import { keyOf, kindByCollection } from '../../model/kinds.ts';
 import { INSPECT, OBJECTS } from '../../protocol/routes.ts';
 import { RESULT_HEADER } from '../../protocol/wire.ts';
-import type { Acknowledgements } from '../acknowledgements.ts';
 import type { Plain } from '../fields.ts';
 import { decideWrite, present, readObject, remove } from '../intent.ts';
 import type { Mirror } from '../mirror.ts';
 import { operOf, presentEndpoint } from '../oper.ts';
 import { Refusal } from '../problem.ts';
-import type { Writer } from '../writer.ts';
 import { findEndpoint } from './agents.ts';
 import { type Explaining, policyFlows } from './explain.ts';
 import { waitSeconds } from './request.ts';
 import { type Handlers, serve } from './serve.ts';
-import { reportLate, warn } from './writes.ts';
-
-export interface ObjectParts {
-  readonly mirror: Mirror;
-  readonly writer: Writer;
-  readonly acknowledgements: Acknowledgements;
-}
+import { reportLate, type WriteParts, warn } from './writes.ts';
 
 type Contracts = (typeof OBJECTS)[number]['contracts'];
 
-export function serveKinds(server: FastifyInstance, parts: ObjectParts): void {
+export function serveKinds(server: FastifyInstance, parts: WriteParts): void {
   for (const { kind, ...family } of OBJECTS) serve(server, family, handlersOf(kind, parts));
 }
 
 function handlersOf(
   kind: Kind,
-  { mirror, writer, acknowledgements }: ObjectParts,
+  { mirror, writer, acknowledgements }: WriteParts,
 ): Handlers<Contracts, 'collection'> {
   const write =
     (mode: 'post' | 'put'): Handlers<Contracts, 'collection'>['post'] =>

@@ -11,7 +11,7 @@ import {
   type Contracts,
   type Family,
   type Frozen,
-  type Parameters,
+  type PathParameters,
   type Query,
   routesOf,
 } from '../../protocol/routes.ts';
@@ -27,7 +27,7 @@ export interface Call<P, Q, B> {
   readonly reply: FastifyReply;
 }
 
-type CallOf<N extends RouteName, C, F extends string> = Call<Parameters<N, F>, Query<C>, Body<C>>;
+type CallOf<N extends RouteName, C, F extends string> = Call<PathParameters<N, F>, Query<C>, Body<C>>;
 /** Gives back the answer; nothing where there is none, and where it writes lines as they come. */
 type Handler<N extends RouteName, C, F extends string> = C extends {
   readonly answer: TSchema;

@@ -5,12 +5,11 @@ import { shown } from '../../model/text.ts';
 import { SETS } from '../../protocol/routes.ts';
 import { decideApply, exportSet, readSet } from '../apply.ts';
 import { Refusal } from '../problem.ts';
-import type { ObjectParts } from './kinds.ts';
 import { readSwitch, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
-import { createdOf, reportLate, warn } from './writes.ts';
+import { createdOf, reportLate, type WriteParts, warn } from './writes.ts';
 
-export function serveSets(server: FastifyInstance, { mirror, writer, acknowledgements }: ObjectParts): void {
+export function serveSets(server: FastifyInstance, { mirror, writer, acknowledgements }: WriteParts): void {
   serve(server, SETS, {
     async apply({ query, request, reply }) {
       const seconds = waitSeconds(query);

@@ -4,6 +4,15 @@ import type { ObjectOutcome } from '../../protocol/declared.ts';
 import { LATE_HEADER, WARNING_HEADER } from '../../protocol/wire.ts';
 import type { Acknowledgements } from '../acknowledgements.ts';
 import { hidingNames } from '../hidden.ts';
+import type { Mirror } from '../mirror.ts';
+import type { Writer } from '../writer.ts';
+
+/** What handlers write with. */
+export interface WriteParts {
+  readonly mirror: Mirror;
+  readonly writer: Writer;
+  readonly acknowledgements: Acknowledgements;
+}
 
 /** A header has its limits. */
 const MAX_WARNINGS = 10;
