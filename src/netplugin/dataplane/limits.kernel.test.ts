@@ -1,10 +1,11 @@
 /** Connections that one container, or one tenant, may have: the others have theirs, whatever it sends. */
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type Flood, startFlood } from '../../../test/flooding.ts';
-import { applied, BLUE, clean, inRouter, port, state } from '../../../test/hostState.ts';
+import { applied, BLUE, clean, exit, inRouter, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { ethernet, udp } from '../../../test/packet.ts';
-import { probe } from '../../../test/probe.ts';
+import { probe, sender } from '../../../test/probe.ts';
+import { close } from '../../linux/libc.ts';
 import { createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
 import { exitDevice } from '../compile/names.ts';
 import { NAMESERVER } from '../constants.ts';
@@ -108,6 +109,49 @@ describe('a container that begins connections without end, on two processors', (
       sh('busybox seq 1 3000 | while read n; do echo $n; done | busybox nc -u -w 1 20.1.1.3 9 || true'),
     );
     expect(inNamespace(namespacePath('contiv-default'), () => refused(port(2).device))).toBe(0);
+  });
+});
+
+/** Seconds that entries for port 53 have left, in the thread's namespace. */
+const left = (): number[] =>
+  [...sh('cat /proc/net/nf_conntrack').matchAll(/ udp +17 (\d+) .* dport=53 /g)].map((match) =>
+    Number(match[1]),
+  );
+
+describe('a container that asks for names from a new port each time', () => {
+  it('is answered as often as the nameserver listens to it: its queries are no connections that last', async () => {
+    const applier = openApplier();
+    applied(applier, state({ ports: [port(2)], remotes: [] }));
+    container(port(2));
+    const arrived = (): number => Number(/^Udp: \d+ (\d+)/m.exec(inRouter('cat /proc/net/snmp'))?.[1]);
+    // Nobody listens. Beyond what a container may have of connections that last 30 s, and more than a second's of them.
+    const question = { from: '20.1.1.2', to: NAMESERVER, protocol: 17, port: 53 };
+    while (arrived() < table() / 4) {
+      inNamespace(namespacePath(box(2)), () => {
+        for (let i = 0; i < 500; i++) close(sender(question, i));
+      });
+      await new Promise((done) => setTimeout(done, 50));
+    }
+    expect(inNamespace(namespacePath('contiv-default'), () => refused(port(2).device))).toBe(0);
+    expect(Math.max(...inNamespace(namespacePath('contiv-default'), left))).toBeLessThanOrEqual(1);
+  }, 120_000);
+
+  it('has its answers translated for as long as the nameserver waits, and so has the nameserver', async () => {
+    const applier = openApplier();
+    applied(applier, state({ ports: [port(2)], remotes: [] }));
+    container(port(2));
+    world();
+    const by = exit({}).routerAddress;
+    const at = (address: string): string =>
+      address === by ? namespacePath('contiv-default') : namespaceOf(address);
+    await probe([{ from: '20.1.1.2', to: WORLD, protocol: 17, port: 53 }], at, 0);
+    const router = inNamespace(namespacePath('contiv-default'), left);
+    expect(router).toHaveLength(1);
+    expect(router[0]).toBeGreaterThan(10);
+    expect(router[0]).toBeLessThanOrEqual(12);
+    await probe([{ from: by, to: WORLD, protocol: 17, port: 53 }], at, 0);
+    expect(left()).toHaveLength(1);
+    expect(left()[0]).toBeLessThanOrEqual(12);
   });
 });
 

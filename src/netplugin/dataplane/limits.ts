@@ -15,6 +15,11 @@
  * what its tenant may have, in each part. Only a packet that makes a new entry is counted, whatever follows before an
  * answer; what policy denies comes to no count, and to no entry.
  *
+ * A query to the nameserver, from a new port each time, is a connection that the kernel would keep for 30 s, so that a container
+ * came to its limit with 1,000 a second. Its entry has no use once it is answered, and little before: only where the query was
+ * translated on its way (to a gateway, to a server outside) does the answer need it, for as long as the nameserver waits for others by
+ * default. To the nameserver's own address, as Docker's resolver sends them, an answer finds its way without.
+ *
  * Counts are under a lock of the kernel's for each key, so processors may come in any order; each makes room for one
  * more only after it has counted. The sets have one element for each part of a port, or of a tenant, that has connections, however much
  * is sent: room for all parts of some 64 at least. A part that finds no place in a full set is not limited until one is free.
@@ -55,7 +60,7 @@ const partOf = (parts: number): string => `
   meta mark set jhash ip daddr . th sport . th dport mod ${parts} seed 0x636f6e74
   meta mark set jhash ip6 daddr . th sport . th dport mod ${parts} seed 0x636f6e74`;
 
-/** Of a router: `jump counted` before the first packet of a connection that a port's container begins is accepted. */
+/** Of a router: `jump counted` before the first packet of a connection that a port's container begins is accepted, `goto query` with one to the nameserver. */
 export function routerLimits(table: number): string {
   const { parts, container } = limitsOf(table);
   return `
@@ -68,8 +73,27 @@ chain crowded {
   meta mark set ${REFUSED.connections}
   update @refused { iifname . meta mark } drop
 }
+${udpTimeout('query', 1)}${udpTimeout('translated', TRANSLATED)}
+chain query {
+  jump counted
+  ct status dnat meta nfproto ipv4 ct timeout set "translated" accept
+  ct status dnat ct timeout set "translated6" accept
+  meta nfproto ipv4 ct timeout set "query" accept
+  ct timeout set "query6" accept
+}
 `;
 }
+
+/** Seconds that a translated query may wait for its answer: more than twice 5, the nameserver's patience (dns/upstreams.ts). */
+const TRANSLATED = 12;
+
+const udpTimeout = (name: string, seconds: number): string =>
+  ['', '6']
+    .map(
+      (six) => `
+ct timeout ${name}${six} { protocol udp; l3proto ip${six}; policy = { unreplied : ${seconds}, replied : ${seconds} }; }`,
+    )
+    .join('');
 
 /** Of the host's table: what comes by the tenants' ways out, to outside and to the host itself. */
 export function hostLimits(table: number): string {
@@ -79,12 +103,14 @@ set outside { type ifname . mark; size 65535; flags dynamic; }
 set begun { type ifname; size 8192; flags dynamic,timeout; timeout 1m; }
 set refused { type ifname . mark; size 8192; flags dynamic,timeout; timeout 1d; counter; }
 ct timeout closed { protocol tcp; l3proto ip; policy = { close : 10, time_wait : 10 }; }
-ct timeout closed6 { protocol tcp; l3proto ip6; policy = { close : 10, time_wait : 10 }; }
+ct timeout closed6 { protocol tcp; l3proto ip6; policy = { close : 10, time_wait : 10 }; }${udpTimeout('query', TRANSLATED)}
 chain counted {${partOf(parts)}
   add @outside { iifname . meta mark ct count over ${tenant} } goto crowded
   update @begun { iifname limit rate over ${rate}/second burst ${2 * rate} packets } goto crowded
   meta nfproto ipv4 meta l4proto tcp ct timeout set "closed"
   meta nfproto ipv6 meta l4proto tcp ct timeout set "closed6"
+  meta nfproto ipv4 udp dport 53 ct timeout set "query"
+  meta nfproto ipv6 udp dport 53 ct timeout set "query6"
 }
 chain crowded {
   meta mark set ${REFUSED.connections}

@@ -595,7 +595,8 @@ chain input {
   icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept
   iifname "ct*" icmp type echo-request goto asked
   iifname "ct*" icmpv6 type echo-request goto asked
-  iifname "ct*" meta l4proto { tcp, udp } th dport 53 goto asked
+  iifname "ct*" udp dport 53 goto query
+  iifname "ct*" tcp dport 53 goto asked
   iifname "ct*" meta l4proto tcp reject with tcp reset
   iifname "ct*" reject
 }

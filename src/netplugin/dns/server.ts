@@ -15,6 +15,7 @@ import type { Logger } from 'pino';
 import { addressNumber } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { NameserverSockets, OriginalDestination } from '../nameservers/router.ts';
+import { openBuckets } from './buckets.ts';
 import { type Asking, ask, type Dial, fromHere, openStream, type Resolver, type Stream } from './forward.ts';
 import {
   addressRecord,
@@ -46,6 +47,11 @@ const TELL = 60_000;
 /** A container's, and a tenant's on this host. What waits for a resolver takes a socket or a few, for some seconds. */
 const CONNECTIONS = { each: 64, all: 256 };
 const WAITING = { each: 128, all: 1024 };
+/**
+ * What is asked of others for one container. Each query is a connection for those on its way, in the host's table too, which
+ * keeps it for 30 s: an eighth of a table, as the container itself may have (dataplane/limits.ts).
+ */
+const ONWARD = { rate: 1000, burst: 2000 };
 /** Queries of one connection that wait at a time. */
 const MAX_PIPELINED = 16;
 /** What programs ask to find somebody. */
@@ -105,6 +111,10 @@ export function startNameserver(options: NameserverOptions): Nameserver {
     WAITING,
     crowded(`more than ${WAITING.each} of a container's queries wait for resolvers: the oldest fail`),
   );
+  const mayAskOn = openBuckets(ONWARD);
+  const hasty = crowded(
+    `a container asks for more than ${ONWARD.rate} names of others a second: the rest fails`,
+  );
   const connections = openPlaces(
     CONNECTIONS,
     crowded(`a container has more than ${CONNECTIONS.each} connections to its nameserver: the oldest end`),
@@ -147,8 +157,11 @@ export function startNameserver(options: NameserverOptions): Nameserver {
     { address, protocol }: Client,
   ): Decision {
     const resolvers = all.filter((resolver) => options.mayAsk(address, protocol, resolver, named));
-    if (resolvers.length > 0) return { kind: 'ask', query, resolvers, named };
-    return { kind: 'answer', answer: encodeFailure(bytes, all.length === 0 ? SERVFAIL : REFUSED) };
+    if (resolvers.length === 0)
+      return { kind: 'answer', answer: encodeFailure(bytes, all.length === 0 ? SERVFAIL : REFUSED) };
+    if (mayAskOn(address)) return { kind: 'ask', query, resolvers, named };
+    hasty(address);
+    return { kind: 'answer', answer: encodeFailure(bytes, SERVFAIL) };
   }
 
   /** The server that a query was sent to, where that was somebody else's address; undefined: it was sent to us. */
