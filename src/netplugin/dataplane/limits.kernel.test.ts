@@ -155,6 +155,36 @@ describe('a container that asks for names from a new port each time', () => {
   });
 });
 
+/** Every place of a set of connections, in the thread's namespace: by elements that count nothing, which nobody collects. */
+function fill(set: string): void {
+  const places = Array.from({ length: 65_535 }, (_, i) => `"full${i >> 9}" . ${i & 511}`);
+  for (let at = 0; at < places.length; at += 4096)
+    sh(`echo 'add element inet contiv ${set} { ${places.slice(at, at + 4096).join(', ')} }' | nft -f -`);
+}
+
+describe('where the sets of connections are full', () => {
+  it('a container and a tenant have a limit all the same, and the others begin connections', async () => {
+    const applier = openApplier();
+    const ports = [2, 3, 5, 4].map((n) => port(n));
+    applied(applier, state({ ports, remotes: [] }, BLUE));
+    for (const p of [...ports, port(7)]) container(p);
+    world();
+    inNamespace(namespacePath('contiv-default'), () => fill('begun'));
+    fill('outside');
+    const [greedy] = ports as [Port];
+    flood(greedy, SILENT);
+    await until(() => inNamespace(namespacePath('contiv-default'), () => refused(greedy.device)) > 1000);
+    for (const p of ports.slice(1, 3)) flood(p, SILENT);
+    await until(() => refused(exitDevice('default')) > 1000);
+    expect(count()).toBeLessThan(table() / 16);
+    expect(
+      (
+        await probe([...hundred('20.1.1.4', '20.1.1.3'), ...hundred('20.1.1.7', WORLD)], namespaceOf, 3000)
+      ).filter((arrived) => !arrived),
+    ).toEqual([]);
+  }, 120_000);
+});
+
 describe('a tenant whose containers begin connections without end', () => {
   it('has its share of the host’s table; another tenant has its own', async () => {
     const applier = openApplier();

@@ -22,7 +22,10 @@
  *
  * Counts are under a lock of the kernel's for each key, so processors may come in any order; each makes room for one
  * more only after it has counted. The sets have one element for each part of a port, or of a tenant, that has connections, however much
- * is sent: room for all parts of some 64 at least. A part that finds no place in a full set is not limited until one is free.
+ * is sent: room for all parts of some 64 at least. In a full set the kernel adds none and says nothing (nft_dynset.c), so that a
+ * part without a place would have no limit. What found none is counted once more, by its port or tenant alone, of which there are
+ * fewer than places: it has less than its share, as one long list is slow to count, but some, and a limit. Larger sets
+ * would be no answer: the kernel makes their buckets at once, 16 bytes for each element, in every router.
  */
 
 /** Where the kernel's limit is not known yet: its own choice for a machine with 1 GB (net/netfilter/nf_conntrack_core.c). */
@@ -31,6 +34,10 @@ export const SMALLEST_TABLE = 65_536;
 /** Connections of one container in one part, where the table has room for PARTS of them: half of it is reached evenly. */
 const DEPTH = 64;
 const MOST_PARTS = 1024;
+/** Elements of a set of parts. */
+const MOST_COUNTED = 65_535;
+/** Connections of a container that is not counted by parts: a list of that length takes some 20 us to count. */
+const UNDIVIDED = 2048;
 
 /** Why a router refuses what a port sends, as set `refused` has it. */
 export const REFUSED = { source: 1, connections: 2 } as const;
@@ -64,10 +71,12 @@ const partOf = (parts: number): string => `
 export function routerLimits(table: number): string {
   const { parts, container } = limitsOf(table);
   return `
-set begun { type ifname . mark; size 65535; flags dynamic; }
+set begun { type ifname . mark; size ${MOST_COUNTED}; flags dynamic; }
+set undivided { type ifname; size 8192; flags dynamic; }
 set refused { type ifname . mark; size 8192; flags dynamic,timeout; timeout 1d; counter; }
 chain counted {${partOf(parts)}
   add @begun { iifname . meta mark ct count over ${container} } goto crowded
+  iifname . meta mark != @begun add @undivided { iifname ct count over ${UNDIVIDED} } goto crowded
 }
 chain crowded {
   meta mark set ${REFUSED.connections}
@@ -99,13 +108,15 @@ ct timeout ${name}${six} { protocol udp; l3proto ip${six}; policy = { unreplied 
 export function hostLimits(table: number): string {
   const { parts, tenant, rate } = limitsOf(table);
   return `
-set outside { type ifname . mark; size 65535; flags dynamic; }
+set outside { type ifname . mark; size ${MOST_COUNTED}; flags dynamic; }
+set undivided { type ifname; size 8192; flags dynamic; }
 set begun { type ifname; size 8192; flags dynamic,timeout; timeout 1m; }
 set refused { type ifname . mark; size 8192; flags dynamic,timeout; timeout 1d; counter; }
 ct timeout closed { protocol tcp; l3proto ip; policy = { close : 10, time_wait : 10 }; }
 ct timeout closed6 { protocol tcp; l3proto ip6; policy = { close : 10, time_wait : 10 }; }${udpTimeout('query', TRANSLATED)}
 chain counted {${partOf(parts)}
   add @outside { iifname . meta mark ct count over ${tenant} } goto crowded
+  iifname . meta mark != @outside add @undivided { iifname ct count over ${2 * UNDIVIDED} } goto crowded
   update @begun { iifname limit rate over ${rate}/second burst ${2 * rate} packets } goto crowded
   meta nfproto ipv4 meta l4proto tcp ct timeout set "closed"
   meta nfproto ipv6 meta l4proto tcp ct timeout set "closed6"
