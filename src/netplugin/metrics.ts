@@ -70,7 +70,7 @@ export function openMetrics({ attached, revision, dropped, names }: Measured): M
   });
   const refused = new Counter({
     name: 'contiv_netplugin_refused_packets_total',
-    help: 'packets dropped whatever policy says: source (not the container’s address), connections, queries (too many), behind (not behind that tunnel), errors (not on the connection’s way); of no tenant: strangers (frames of no host of ours), guarded (from a container to the control plane or a tunnel)',
+    help: 'packets dropped whatever policy says: source (not the container’s address), connections, queries, fragments (too many), behind (not behind that tunnel), errors (not on the connection’s way); of no tenant: strangers (frames of no host of ours), guarded (from a container to the control plane or a tunnel)',
     labelNames: ['tenant', 'reason'],
     registers,
   });

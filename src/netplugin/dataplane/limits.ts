@@ -104,6 +104,31 @@ ct timeout ${name}${six} { protocol udp; l3proto ip${six}; policy = { unreplied 
     )
     .join('');
 
+/**
+ * Fragments of a container, of a router. Conntrack keeps them until they are whole (nf_defrag_ipv4, priority -400), and all that a
+ * namespace keeps is one sum (net.ipv4.ipfrag_high_thresh): some 1,800 that nobody finished, for 30 s, were the end of everybody
+ * else's in the tenant. Whether a datagram will be whole cannot be known, so it is the time that they wait and how many one
+ * container sends that bound what waits: 2 s of 5,000 a second, and 1,000 at once, are 25 MB as the kernel counts them (2,304 bytes
+ * each), a fifth of the room (settings.ts). What is sent on to others is whole: another host's router, and the host, do the same.
+ *
+ * The guard comes before too: in the kernel's queue fragments are told apart by addresses and a number, so one by another's address
+ * would be put into that one's datagram.
+ */
+export const FRAGMENTS = `
+set piecing { type ifname; size 8192; flags dynamic,timeout; timeout 1m; }
+counter pieces { }
+chain pieces {
+  type filter hook prerouting priority -450; policy accept;
+  iifname != "ct*" accept
+  ip frag-off & 0x3fff != 0 goto piece
+  exthdr frag exists goto piece
+}
+chain piece {
+  update @piecing { iifname limit rate over 5000/second burst 1000 packets } counter name "pieces" drop
+  goto guard_port
+}
+`;
+
 /** Of the host's table: what comes by the tenants' ways out, to outside and to the host itself. */
 export function hostLimits(table: number): string {
   const { parts, tenant, rate } = limitsOf(table);

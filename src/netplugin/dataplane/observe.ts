@@ -46,6 +46,8 @@ const COUNTERS = {
   behind: 'foreign',
   /** Queries beyond what a container may ask its nameserver. */
   queries: 'asked',
+  /** Fragments beyond what a container may send. */
+  fragments: 'pieces',
   /** ICMP errors about a connection, of somebody who is not on its way. */
   errors: 'misquoting',
   /** Of the host: frames for our tunnels, from no host of ours. */

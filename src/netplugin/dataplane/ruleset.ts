@@ -2,7 +2,8 @@
  * The nftables rule sets as values: for each namespace one table, a static part (chains, rules, empty sets) and
  * the elements of its sets. What changes while containers come and go are elements only.
  *
- *   router     guard     source addresses are the sender's own, before conntrack sees the packet
+ *   router     pieces    fragments: the sender's own, and not too many, before they wait for the rest (limits.ts)
+ *              guard     source addresses are the sender's own, before conntrack sees the packet
  *              names     first packets only: the tenants' ways out are nobody's destination; a provider for each connection
  *                        to a service; port 53 to the gateway, to the nameserver and to outside resolvers
  *              forward   never from tunnel to tunnel; DSCP of the group's network profile; established; errors from who is on
@@ -67,7 +68,7 @@ import type {
   Subnet,
 } from '../state.ts';
 import { DSCP_MAPS, dscpChains, dscpElement, dscpRules } from './dscp.ts';
-import { FOREIGN, hostLimits, REFUSED, routerLimits, SMALLEST_TABLE } from './limits.ts';
+import { FOREIGN, FRAGMENTS, hostLimits, REFUSED, routerLimits, SMALLEST_TABLE } from './limits.ts';
 import { once } from './parts.ts';
 
 /** Set name to elements, each as nft writes it in a command. */
@@ -463,7 +464,7 @@ set told_port { type ifname; size 8192; flags dynamic,timeout; timeout 1m; }
 counter spoofed { }
 counter foreign { }
 counter asked { }
-chain guard_port {
+${FRAGMENTS}chain guard_port {
   meta mark set iifname . ip saddr map @sources goto sent
   meta mark set iifname . ip6 saddr map @sources6 goto sent6
   iifname . ip6 saddr @link_locals icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept

@@ -135,6 +135,7 @@ const OWN_BY_KERNEL: ReadonlySet<string> = new Set([
   'hits',
   'begun',
   'outside',
+  'piecing',
   'refused',
   'told',
   'told6',
