@@ -1,12 +1,14 @@
 /** Connections that one container, or one tenant, may have: the others have theirs, whatever it sends. */
-import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import dgram from 'node:dgram';
+import { once } from 'node:events';
+import { afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type Flood, startFlood } from '../../../test/flooding.ts';
 import { applied, BLUE, clean, exit, inRouter, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { ethernet, udp } from '../../../test/packet.ts';
 import { probe, sender } from '../../../test/probe.ts';
 import { close } from '../../linux/libc.ts';
-import { createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
+import { bindPort, createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
 import { exitDevice } from '../compile/names.ts';
 import { NAMESERVER } from '../constants.ts';
 import type { Port } from '../state.ts';
@@ -135,6 +137,29 @@ describe('a container that asks for names from a new port each time', () => {
     expect(inNamespace(namespacePath('contiv-default'), () => refused(port(2).device))).toBe(0);
     expect(Math.max(...inNamespace(namespacePath('contiv-default'), left))).toBeLessThanOrEqual(1);
   }, 120_000);
+
+  it('has an answer that comes when the query’s entry is gone', async () => {
+    const applier = openApplier();
+    applied(applier, state({ ports: [port(2)], remotes: [] }));
+    container(port(2));
+    const bound = (namespace: string, address: string, at: number): dgram.Socket => {
+      const fd = inNamespace(namespace, () => bindPort('udp', address, at, { nonblocking: true }));
+      const socket = dgram.createSocket('udp4').bind({ fd });
+      onTestFinished(() => void socket.close());
+      return socket;
+    };
+    const router = namespacePath('contiv-default');
+    const server = bound(router, NAMESERVER, 53);
+    const client = bound(namespacePath(box(2)), '20.1.1.2', 40_000);
+    const asked = once(server, 'message');
+    client.send('query', 53, NAMESERVER);
+    const [, from] = await asked;
+    expect(from).toMatchObject({ address: '20.1.1.2', port: 40_000 });
+    await vi.waitUntil(() => inNamespace(router, left).length === 0, { timeout: 30_000 });
+    const answered = once(client, 'message');
+    server.send('answer', 40_000, '20.1.1.2');
+    expect(String((await answered)[0])).toBe('answer');
+  });
 
   it('has its answers translated for as long as the nameserver waits, and so has the nameserver', async () => {
     const applier = openApplier();
