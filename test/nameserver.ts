@@ -11,7 +11,7 @@ import type { NameAnswer, Question } from '../src/netplugin/dns/names.ts';
 import type { MayAsk } from '../src/netplugin/dns/reach.ts';
 import { startNameserver } from '../src/netplugin/dns/server.ts';
 import type { Patience, Upstream } from '../src/netplugin/dns/upstreams.ts';
-import type { OriginalDestination } from '../src/netplugin/nameservers/router.ts';
+import type { NameserverSocket, OriginalDestination } from '../src/netplugin/nameservers/router.ts';
 
 export const ends: (() => Promise<unknown> | unknown)[] = [];
 /** Of what a test has begun. */
@@ -20,9 +20,9 @@ export async function endAll(): Promise<void> {
 }
 
 /** A port that is free for UDP and TCP, and stays ours until the sockets are taken. */
-export function sockets(): { port: number; udp4: number; udp6: number; tcp4: number; tcp6: number } {
+export function listening(): { port: number; sockets: NameserverSocket[] } {
   for (let port = 20_000 + Math.floor(Math.random() * 10_000); ; port++) {
-    const fds: number[] = [];
+    const sockets: NameserverSocket[] = [];
     try {
       for (const [protocol, address] of [
         ['udp', '127.0.0.1'],
@@ -30,11 +30,15 @@ export function sockets(): { port: number; udp4: number; udp6: number; tcp4: num
         ['tcp', '127.0.0.1'],
         ['tcp', '::1'],
       ] as const)
-        fds.push(bindPort(protocol, address, port, { shared: protocol === 'tcp', nonblocking: true }));
-      const [udp4 = 0, udp6 = 0, tcp4 = 0, tcp6 = 0] = fds;
-      return { port, udp4, udp6, tcp4, tcp6 };
+        sockets.push({
+          protocol,
+          version: address === '::1' ? 6 : 4,
+          fd: bindPort(protocol, address, port, { shared: protocol === 'tcp', nonblocking: true }),
+          stub: false,
+        });
+      return { port, sockets };
     } catch (error) {
-      for (const fd of fds) closeSocket(fd);
+      for (const { fd } of sockets) closeSocket(fd);
       if ((error as { code?: string }).code !== 'EADDRINUSE') throw error;
     }
   }
@@ -60,9 +64,9 @@ interface Serving extends Partial<Patience> {
 }
 
 export function serve({ upstreams = [], original, answer, mayAsk, timeout, attempts }: Serving = {}): number {
-  const { port, ...fds } = sockets();
+  const { port, sockets } = listening();
   const server = startNameserver({
-    sockets: fds,
+    sockets,
     answer: answer ?? ((_, { name }) => NAMES[name] ?? { kind: 'forward' }),
     originalDestination: async () => original,
     upstreams: () => ({ servers: upstreams, timeout: timeout ?? 5000, attempts: attempts ?? 2 }),
@@ -169,7 +173,7 @@ export async function upstream(
   data: string,
   respond: (query: Buffer) => Said | Promise<Said> = (bytes) => answerWith(data, bytes),
 ): Promise<Upstream & { asked: Buffer[] }> {
-  const { port, udp4, udp6, tcp4, tcp6 } = sockets();
+  const { port, udp4, udp6, tcp4, tcp6 } = listening();
   for (const fd of [udp6, tcp6]) closeSocket(fd);
   const asked: Buffer[] = [];
   const udp = dgram.createSocket('udp4').bind({ fd: udp4 });
@@ -202,7 +206,7 @@ export async function upstream(
 
 /** Nobody listens there: refused at once. */
 export function closedPort(): Upstream {
-  const { port, ...fds } = sockets();
-  for (const fd of Object.values(fds)) closeSocket(fd);
+  const { port, sockets } = listening();
+  for (const { fd } of sockets) closeSocket(fd);
   return { address: '127.0.0.1', port };
 }

@@ -1,14 +1,24 @@
 /**
- * Elements of nftables sets and maps, and the generation of a rule set, straight by nfnetlink (linux/netfilter/nf_tables.h): what libnftables, which
+ * Elements of nftables sets and maps, named counters, and the generation of a rule set, straight by nfnetlink (linux/netfilter/nf_tables.h): what libnftables, which
  * reads its cache anew for each question, takes milliseconds for is one request of some microseconds here. Tables of
  * family inet. Keys are as the kernel's registers hold them: each field padded to 4 bytes, addresses and ports in network
  * byte order, marks in the host's.
  */
-import { attribute, listAttributes, type Netlink, nested, readAttributes, text } from './netlink.ts';
+import {
+  attribute,
+  listAttributes,
+  type Netlink,
+  nested,
+  readAttributes,
+  readText,
+  text,
+  u32be,
+} from './netlink.ts';
 
 const NFNL_SUBSYS_NFTABLES = 10;
 const NFT_MSG_GETSETELEM = (NFNL_SUBSYS_NFTABLES << 8) | 13;
 const NFT_MSG_GETGEN = (NFNL_SUBSYS_NFTABLES << 8) | 16;
+const NFT_MSG_GETOBJ = (NFNL_SUBSYS_NFTABLES << 8) | 19;
 const NFPROTO_INET = 1;
 const NFTA_GEN_ID = 1;
 const NFTA_SET_ELEM_LIST_TABLE = 1;
@@ -22,6 +32,11 @@ const NFTA_DATA_VALUE = 1;
 const NFTA_EXPR_DATA = 2;
 const NFTA_COUNTER_BYTES = 1;
 const NFTA_COUNTER_PACKETS = 2;
+const NFTA_OBJ_TABLE = 1;
+const NFTA_OBJ_NAME = 2;
+const NFTA_OBJ_TYPE = 3;
+const NFTA_OBJ_DATA = 4;
+const NFT_OBJECT_COUNTER = 1;
 const EMPTY = Buffer.alloc(0);
 
 export interface SetElement {
@@ -89,6 +104,28 @@ function readElements(message: Buffer): SetElement[] {
       bytes: count(NFTA_COUNTER_BYTES),
     };
   });
+}
+
+/** Packets of a table's named counters; none where there is no such table. */
+export function listCounters(netlink: Netlink, table: string): Map<string, number> {
+  const messages = netlink.dump({
+    type: NFT_MSG_GETOBJ,
+    flags: 0,
+    body: Buffer.concat([
+      Buffer.of(NFPROTO_INET, 0, 0, 0), // struct nfgenmsg
+      attribute(NFTA_OBJ_TABLE, text(table)),
+      attribute(NFTA_OBJ_TYPE, u32be(NFT_OBJECT_COUNTER)),
+    ]),
+    text: `nft list counters table ${table}`,
+  });
+  return new Map(
+    messages.map(({ body }) => {
+      const fields = readAttributes(body.subarray(4));
+      const counter = readAttributes(fields.get(NFTA_OBJ_DATA) ?? EMPTY);
+      const packets = counter.get(NFTA_COUNTER_PACKETS)?.readBigUInt64BE() ?? 0n;
+      return [readText(fields.get(NFTA_OBJ_NAME) ?? EMPTY), Number(packets)];
+    }),
+  );
 }
 
 /** Generation of the rule set of the socket's namespace: each transaction, whoever's, makes a new one. */

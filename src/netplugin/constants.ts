@@ -4,6 +4,11 @@
 export const NAMESERVER = '169.254.53.53';
 /** The same for IPv6; also the next hop of containers whose network has no IPv6 gateway. On every port. */
 export const NAMESERVER6 = 'fd6f:6e74:6976:53::53';
+/**
+ * Ports of the nameserver, IPv4's, for what containers ask Docker's resolver (dataplane/stub.ts): from 127.0.0.1, as a socket does
+ * that is bound to nothing, and from an address that the socket is bound to.
+ */
+export const STUB_PORTS = { loopback: 5311, bound: 5312 } as const;
 /** Docker's embedded resolver in every container. */
 export const DOCKER_RESOLVER = '127.0.0.11';
 /**

@@ -30,6 +30,7 @@ const seen = (hits: readonly Hit[], denied: readonly DeniedPacket[] = [], table 
   hits,
   denied,
   refused: [],
+  dropped: [],
   foreign: [],
 });
 /** What a report says, which is then taken. */

@@ -11,7 +11,7 @@ import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { Client } from '../client/client.ts';
 import type { DeniedFlow, FlowReport, RefusedPackets, RuleHits } from '../protocol/messages.ts';
-import type { Dataplane, Observation } from './dataplane/index.ts';
+import { type Dataplane, HOST, type Observation } from './dataplane/index.ts';
 import type { HostState, Router } from './state.ts';
 
 /** Milliseconds between readings: some microseconds for each tenant that has rules here, nothing for others. */
@@ -33,11 +33,11 @@ interface Seen {
   readonly readings: ReadonlyMap<string, { readonly packets: number; readonly bytes: number }>;
   /** Rule keys by rule set and rule, also of rule sets that went, while the kernel has their counters. */
   readonly keys: ReadonlyMap<string, string>;
-  /** Packets by device and reason. */
+  /** Packets by device and reason, those that are of no device too. */
   readonly refused: ReadonlyMap<string, number>;
 }
 
-/** `reporter` names this run of the agent. `count` is told of what was refused, of tenants and of their ways out alike. */
+/** `reporter` names this run of the agent. `count` is told of what was refused, of tenants and of their ways out alike; tenant '': of the host. */
 export function openTally(
   reporter: string,
   count: (tenant: string, reason: string, packets: number) => void = () => {},
@@ -68,7 +68,10 @@ export function openTally(
       table,
       readings,
       keys,
-      refused: new Map(observation.refused.map((r) => [`${r.device} ${r.reason}`, r.packets])),
+      refused: new Map([
+        ...observation.refused.map((r) => [`${r.device} ${r.reason}`, r.packets] as const),
+        ...observation.dropped.map((d) => [` ${d.reason}`, d.packets] as const),
+      ]),
     });
     for (const [id, now] of readings) {
       const key = keys.get(id);
@@ -86,14 +89,24 @@ export function openTally(
     }
   }
 
-  /** After the one before was read, and before takeHits forgets it. */
+  /** Packets since the observation before, before takeHits forgets it. */
+  function newOf({ namespace, table }: Observation, device: string, reason: string, total: number): number {
+    const known = seen.get(namespace);
+    const last = (known?.table === table ? known.refused.get(`${device} ${reason}`) : undefined) ?? 0;
+    return total < last ? total : total - last;
+  }
+
+  function takeDropped(tenant: string, observation: Observation): void {
+    for (const { reason, packets: total } of observation.dropped) {
+      const packets = newOf(observation, '', reason, total);
+      if (packets > 0) count(tenant, reason, packets);
+    }
+  }
+
   function takeRefused(router: Router, observation: Observation, now: number): void {
-    const known = seen.get(observation.namespace);
-    const before = known?.table === observation.table ? known.refused : undefined;
     const endpoints = new Map(router.ports.map((p) => [p.device, p.endpoint]));
     for (const { device, reason, packets: total } of observation.refused) {
-      const last = before?.get(`${device} ${reason}`) ?? 0;
-      const packets = total < last ? total : total - last;
+      const packets = newOf(observation, device, reason, total);
       if (packets === 0) continue;
       count(router.tenant, reason, packets);
       const endpoint = endpoints.get(device);
@@ -139,10 +152,13 @@ export function openTally(
       for (const observation of observed) {
         const router = routers.get(observation.namespace);
         if (router !== undefined) takeRefused(router, observation, now);
+        if (router !== undefined || observation.namespace === HOST)
+          takeDropped(router?.tenant ?? '', observation);
         takeHits(router, observation);
         if (router !== undefined) takeDenied(router, observation, now);
       }
-      for (const namespace of seen.keys()) if (!routers.has(namespace)) seen.delete(namespace);
+      for (const namespace of seen.keys())
+        if (namespace !== HOST && !routers.has(namespace)) seen.delete(namespace);
     },
     report() {
       if (pending === undefined && hits.size + denied.size + refused.size > 0) {

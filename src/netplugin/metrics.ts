@@ -7,7 +7,7 @@ import type { Health } from './nameservers/protocol.ts';
 export interface Metrics {
   /** After a pass: what compile took, what the kernel did and what came of it. */
   passed(compiled: Spent, report: TimedReport, verified: boolean): void;
-  /** Of what a tenant's containers sent, by reason: `source`, `connections`. */
+  /** Of a tenant, or of the host ('': nobody's), by reason: those of the guide, docs/guide/explaining.md. */
   refused(tenant: string, reason: string, packets: number): void;
   text(): Promise<string>;
   readonly contentType: string;
@@ -70,7 +70,7 @@ export function openMetrics({ attached, revision, dropped, names }: Measured): M
   });
   const refused = new Counter({
     name: 'contiv_netplugin_refused_packets_total',
-    help: 'packets of containers that were dropped, whatever policy says: source (not their address), connections (too many)',
+    help: 'packets dropped whatever policy says: source (not the container’s address), connections, queries, fragments (too many), behind (not behind that tunnel), errors (not on the connection’s way); of no tenant: strangers (frames of no host of ours), guarded (from a container to the control plane or a tunnel)',
     labelNames: ['tenant', 'reason'],
     registers,
   });

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import { expect, it, onTestFinished, vi } from 'vitest';
-import { clientOf, keyOf, unreadBytes } from './connections.ts';
+import { clientOf, keptFor, keyOf } from './connections.ts';
 
 it.each([
   ['127.0.0.1', '127.0.0.1'],
@@ -25,9 +25,9 @@ it.each([
   other(asleep).write(Buffer.alloc(64 << 20));
   await vi.waitFor(
     async () => {
-      const found = await unreadBytes(port);
-      expect(found.get(keyOf(other(idle)))).toBe(0);
-      expect(found.get(keyOf(other(asleep)))).toBeGreaterThan(10_000);
+      const found = await keptFor(port);
+      expect(found.get(keyOf(other(idle)))).toEqual({ bytes: 0, unanswered: 0 });
+      expect(found.get(keyOf(other(asleep)))?.bytes).toBeGreaterThan(10_000);
     },
     { timeout: 30_000 },
   );

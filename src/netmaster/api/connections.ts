@@ -14,24 +14,36 @@ export function clientOf({ remoteAddress = '' }: Socket): string {
 export const keyOf = ({ remoteAddress = '', remotePort }: Socket): string =>
   `${hexOf(remoteAddress)} ${remotePort}`;
 
-/**
- * Bytes that clients of one port of this machine have not taken yet, by `keyOf`: Node has handed them on, and the kernel keeps
- * them (tx_queue of /proc/net/tcp, proc_net_tcp.txt of the kernel), for a client on the same machine megabytes.
- */
-export async function unreadBytes(port: number): Promise<Map<string, number>> {
-  const found = new Map<string, number>();
+/** What the kernel keeps for a connection: Node has handed it on, and it waits for the client. */
+export interface Kept {
+  /** What the client has not taken yet; for one on the same machine megabytes. */
+  readonly bytes: number;
+  /** What was sent once more, or to ask whether there is room again, since the client's machine said something last. */
+  readonly unanswered: number;
+}
+
+/** Of the clients of one port of this machine, by `keyOf` (/proc/net/tcp, proc_net_tcp.txt of the kernel). */
+export async function keptFor(port: number): Promise<Map<string, Kept>> {
+  const found = new Map<string, Kept>();
   const local = port.toString(16).toUpperCase().padStart(4, '0');
   for (const file of ['/proc/net/tcp', '/proc/net/tcp6']) {
     const text = await readFile(file, 'utf8').catch(() => ''); // a kernel without IPv6 has no tcp6
     for (const line of text.split('\n')) {
-      const match = /^ *\d+: [\dA-F]+:(\w{4}) ([\dA-F]+):(\w{4}) \w\w ([\dA-F]+):/.exec(line);
-      const [, to, address = '', from = '', bytes = ''] = match ?? [];
+      const match = LINE.exec(line);
+      const [, to, address = '', from = '', bytes = '', again = '', probes = ''] = match ?? [];
       if (to !== local) continue;
-      found.set(`${inNetworkOrder(address)} ${Number.parseInt(from, 16)}`, Number.parseInt(bytes, 16));
+      found.set(`${inNetworkOrder(address)} ${Number.parseInt(from, 16)}`, {
+        bytes: Number.parseInt(bytes, 16),
+        unanswered: Number.parseInt(again, 16) + Number(probes),
+      });
     }
   }
   return found;
 }
+
+/** Local port, remote address and port, tx_queue, retrnsmt, and behind the user the probes of a full window. */
+const LINE =
+  /^ *\d+: [\dA-F]+:(\w{4}) ([\dA-F]+):(\w{4}) \w\w ([\dA-F]+):[\dA-F]+ \w\w:[\dA-F]+ ([\dA-F]+) +\d+ +(\d+) /;
 
 /** How a socket of both families shows IPv4 (RFC 4291, 2.5.5.2). */
 const MAPPED = '00000000000000000000ffff';

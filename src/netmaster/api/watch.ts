@@ -2,6 +2,9 @@
  * GET /api/v1/watch: the list, then changes by revision, one JSON object a line (protocol/messages.ts). What is sent stands
  * in feed.ts; here are the connections: each is written to as long as it takes something, and is closed when it has fallen
  * behind or has taken nothing for a minute. Who was closed resumes by revision, or lists anew.
+ *
+ * Pings are so small that the kernel takes thousands for a machine that is gone without a word, and would go on for a
+ * quarter of an hour: whether somebody is there, is for the kernel to say.
  */
 import type { ServerResponse } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
@@ -10,15 +13,17 @@ import { type Feed, line, type Reader } from '../feed.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { Questions } from '../questions.ts';
-import { clientOf, keyOf, unreadBytes } from './connections.ts';
+import { clientOf, type Kept, keptFor, keyOf } from './connections.ts';
 import { type Query, readRevision } from './request.ts';
 
 /** Milliseconds. */
 const PING_INTERVAL = 3000;
 /** Watchers that are written to before other requests have their turn. */
 const TURN = 16;
-/** Pings in a row for which a connection has taken nothing: then it is closed. */
+/** Pings in a row for which a connection has taken nothing, or its machine said nothing: then it is closed. */
 const PATIENCE = 20;
+/** Pings between two questions to the kernel whether the machines are there: it lists all connections for an answer. */
+const LOOK = 5;
 /** Pings between two lines of the log about watches that were refused. */
 const SILENCE = 20;
 /** Bytes that a watcher may be behind, beside what it had missed when it came: less than is kept, so that it can resume. */
@@ -27,7 +32,7 @@ const BACKLOG = 64 << 20;
 const UNREAD = 16 << 10;
 const SETTLING = 5000;
 /** Milliseconds for which it is good enough what the kernel said of all connections. */
-const UNREAD_AGE = 1000;
+const KEPT_AGE = 1000;
 /** Questions that wait for a connection. */
 const QUESTIONS = 16;
 
@@ -59,8 +64,9 @@ export interface WatchParts {
 
 interface Watcher {
   readonly client: string;
-  /** Of its connection. */
+  /** Of its connection, and netmaster's port of it. */
   readonly key: string;
+  readonly port: number;
   readonly out: ServerResponse;
   readonly reader: Reader;
   readonly questions: Buffer[];
@@ -70,6 +76,9 @@ interface Watcher {
   limit: number;
   /** Pings since the connection took something last, while something waits for it. */
   stuck: number;
+  /** The same since its machine said something last, and what it had not answered then. */
+  silent: number;
+  unanswered: number;
 }
 
 export function openWatches({ mirror, feed, questions, log, limits }: WatchParts): Watches {
@@ -81,8 +90,10 @@ export function openWatches({ mirror, feed, questions, log, limits }: WatchParts
   const unsaid = new Map<string, number>();
   let silence = 0;
   /** What the kernel keeps for connections, and when that was read. */
-  let unread: Promise<ReadonlyMap<string, number>> = Promise.resolve(new Map());
-  let unreadAt = Number.NEGATIVE_INFINITY;
+  let kept: Promise<ReadonlyMap<string, Kept>> = Promise.resolve(new Map());
+  let keptAt = Number.NEGATIVE_INFINITY;
+  /** Pings until it is asked again. */
+  let look = LOOK;
 
   /** Have something to be sent, or may have. */
   const ready = new Set<Watcher>();
@@ -129,22 +140,35 @@ export function openWatches({ mirror, feed, questions, log, limits }: WatchParts
   }
 
   /** What the kernel keeps for connections to a port. */
-  function unreadOf(port: number): Promise<ReadonlyMap<string, number>> {
-    if (performance.now() - unreadAt <= UNREAD_AGE) return unread;
-    unreadAt = performance.now();
-    unread = unreadBytes(port);
-    return unread;
+  function keptNow(port: number): Promise<ReadonlyMap<string, Kept>> {
+    if (performance.now() - keptAt <= KEPT_AGE) return kept;
+    keptAt = performance.now();
+    kept = keptFor(port);
+    return kept;
+  }
+
+  /** Closes watchers whose machine has said nothing for too long to what it is sent. Who reads slowly acknowledges what it has read. */
+  async function endSilent(): Promise<void> {
+    const [watcher] = watchers;
+    if (watcher === undefined) return;
+    const now = await keptNow(watcher.port);
+    for (const watcher of watchers) {
+      const unanswered = now.get(watcher.key)?.unanswered ?? 0;
+      watcher.silent = unanswered > 0 && unanswered >= watcher.unanswered ? watcher.silent + LOOK : 0;
+      watcher.unanswered = unanswered;
+      if (watcher.silent > PATIENCE) end(watcher);
+    }
   }
 
   /** Throws a Refusal where there is no place for one more, and everybody reads. */
-  function makeRoom(client: string, kept: ReadonlyMap<string, number>): void {
+  function makeRoom(client: string, now: ReadonlyMap<string, Kept>): void {
     const full = fullOf(client);
     if (full === undefined) return;
     // Who has most before it makes room, and resumes if it does read; but nobody who has only just come.
     const before = performance.now() - SETTLING;
     let room: { watcher: Watcher; bytes: number } | undefined;
     for (const watcher of full) {
-      const bytes = watcher.out.writableLength + (kept.get(watcher.key) ?? 0);
+      const bytes = watcher.out.writableLength + (now.get(watcher.key)?.bytes ?? 0);
       if (watcher.since < before && bytes > (room?.bytes ?? UNREAD)) room = { watcher, bytes };
     }
     if (room !== undefined) {
@@ -191,6 +215,10 @@ export function openWatches({ mirror, feed, questions, log, limits }: WatchParts
         out.write(ping);
       } else if (++watcher.stuck > PATIENCE) end(watcher);
     }
+    if (--look === 0) {
+      look = LOOK;
+      void endSilent();
+    }
     feed.tidy();
     if (silence > 0) silence--;
     if (silence > 0 || unsaid.size === 0) return;
@@ -209,6 +237,7 @@ export function openWatches({ mirror, feed, questions, log, limits }: WatchParts
     async open({ store, after, host }, request, reply) {
       const { socket } = request.raw;
       const client = clientOf(socket);
+      const port = socket.localPort ?? 0;
       let reader: Reader | undefined;
       if (after !== undefined) {
         const revision = readRevision('after', after);
@@ -220,7 +249,7 @@ export function openWatches({ mirror, feed, questions, log, limits }: WatchParts
           );
       }
       // Between making room and taking it nobody else may come.
-      if (fullOf(client) !== undefined) makeRoom(client, await unreadOf(socket.localPort ?? 0));
+      if (fullOf(client) !== undefined) makeRoom(client, await keptNow(port));
       reply.hijack();
       if (socket.destroyed) return;
       reader ??= feed.list();
@@ -230,7 +259,19 @@ export function openWatches({ mirror, feed, questions, log, limits }: WatchParts
       const limit = reader.behind() + BACKLOG;
       const key = keyOf(socket);
       const since = performance.now();
-      const watcher: Watcher = { client, key, out, reader, questions: [], since, limit, stuck: 0 };
+      const watcher: Watcher = {
+        client,
+        key,
+        port,
+        out,
+        reader,
+        questions: [],
+        since,
+        limit,
+        stuck: 0,
+        silent: 0,
+        unanswered: 0,
+      };
       watchers.add(watcher);
       byClient.set(client, (byClient.get(client) ?? new Set()).add(watcher));
       const detach =

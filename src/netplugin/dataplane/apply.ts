@@ -50,10 +50,12 @@ import { FOREIGN } from './limits.ts';
 import { deleteLinks, establishLinks } from './links.ts';
 import {
   deniedPacket,
+  HOST,
   type KernelDecision,
   lookUp,
   type Observation,
   type Question,
+  readDropped,
   readHits,
   readRefused,
 } from './observe.ts';
@@ -354,7 +356,10 @@ export function openApplier(): Applier {
     probe: () => prober.probe(),
     observe() {
       const outside = readRefused(exits.table.netlink);
-      return [...routers.values()].flatMap((open): Observation[] => {
+      const dropped = readDropped(exits.table.netlink);
+      const table = String(exits.table.made);
+      const host = { namespace: HOST, table, hits: [], denied: [], refused: [], dropped, foreign: [] };
+      const inside = [...routers.values()].flatMap((open): Observation[] => {
         const { established } = open;
         if (established === undefined) return [];
         openLog(open);
@@ -369,14 +374,17 @@ export function openApplier(): Applier {
             ...readRefused(open.netfilter),
             ...outside.filter(({ device }) => device === established.exit?.device),
           ],
+          dropped: readDropped(open.netfilter),
           foreign: logged
             .filter(({ prefix }) => prefix === FOREIGN)
             .map(({ device, from, mac }) => ({ device: nameOf(device), address: from, mac })),
         };
         const silent =
-          established.router.ruleSets.length === 0 && logged.length + observation.refused.length === 0;
+          established.router.ruleSets.length === 0 &&
+          logged.length + observation.refused.length + observation.dropped.length === 0;
         return silent ? [] : [observation];
       });
+      return dropped.length === 0 ? inside : [...inside, host];
     },
     lookUp(namespace, question) {
       const open = routers.get(namespace);

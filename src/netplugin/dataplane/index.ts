@@ -11,10 +11,11 @@ import { type Spent, startClock } from '../clock.ts';
 import type { HostState } from '../state.ts';
 import { admitForwarding } from './admit.ts';
 import { openApplier } from './apply.ts';
-import type { KernelDecision, Observation, Question } from './observe.ts';
+import { HOST, type KernelDecision, type Observation, type Question } from './observe.ts';
 
 export { removeGuard } from './remove.ts';
 export type { KernelDecision, Observation, Question };
+export { HOST };
 
 export interface ApplyReport {
   /** Kernel objects written (links, addresses, routes, neighbours, fdb entries, nft elements and tables, the fast path's entries and filters). */
@@ -63,7 +64,7 @@ export interface Dataplane {
   admit(wanted: boolean): Promise<readonly string[]>;
   /** Looks for other firewalls in the way; undefined: nothing has changed since it was looked, or there is no way out here. */
   probe(): Promise<readonly DroppedWay[] | undefined>;
-  /** What policy did since the last call, of each router that has rule sets. */
+  /** What policy did since the last call, of each router that has rule sets; what was dropped beside, of each that did and of the host. */
   observe(): Promise<readonly Observation[]>;
   /**
    * What the kernel's sets say to the first packet of a connection on one side, and which of its chains are not as they

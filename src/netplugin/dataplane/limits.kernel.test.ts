@@ -1,11 +1,14 @@
 /** Connections that one container, or one tenant, may have: the others have theirs, whatever it sends. */
-import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import dgram from 'node:dgram';
+import { once } from 'node:events';
+import { afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type Flood, startFlood } from '../../../test/flooding.ts';
-import { applied, BLUE, clean, inRouter, port, state } from '../../../test/hostState.ts';
+import { applied, BLUE, clean, exit, inRouter, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { ethernet, udp } from '../../../test/packet.ts';
-import { probe } from '../../../test/probe.ts';
-import { createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
+import { probe, sender } from '../../../test/probe.ts';
+import { close } from '../../linux/libc.ts';
+import { bindPort, createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
 import { exitDevice } from '../compile/names.ts';
 import { NAMESERVER } from '../constants.ts';
 import type { Port } from '../state.ts';
@@ -109,6 +112,102 @@ describe('a container that begins connections without end, on two processors', (
     );
     expect(inNamespace(namespacePath('contiv-default'), () => refused(port(2).device))).toBe(0);
   });
+});
+
+/** Seconds that entries for port 53 have left, in the thread's namespace. */
+const left = (): number[] =>
+  [...sh('cat /proc/net/nf_conntrack').matchAll(/ udp +17 (\d+) .* dport=53 /g)].map((match) =>
+    Number(match[1]),
+  );
+
+describe('a container that asks for names from a new port each time', () => {
+  it('is answered as often as the nameserver listens to it: its queries are no connections that last', async () => {
+    const applier = openApplier();
+    applied(applier, state({ ports: [port(2)], remotes: [] }));
+    container(port(2));
+    const arrived = (): number => Number(/^Udp: \d+ (\d+)/m.exec(inRouter('cat /proc/net/snmp'))?.[1]);
+    // Nobody listens. Beyond what a container may have of connections that last 30 s, and more than a second's of them.
+    const question = { from: '20.1.1.2', to: NAMESERVER, protocol: 17, port: 53 };
+    while (arrived() < table() / 4) {
+      inNamespace(namespacePath(box(2)), () => {
+        for (let i = 0; i < 500; i++) close(sender(question, i));
+      });
+      await new Promise((done) => setTimeout(done, 50));
+    }
+    expect(inNamespace(namespacePath('contiv-default'), () => refused(port(2).device))).toBe(0);
+    expect(Math.max(...inNamespace(namespacePath('contiv-default'), left))).toBeLessThanOrEqual(1);
+  }, 120_000);
+
+  it('has an answer that comes when the query’s entry is gone', async () => {
+    const applier = openApplier();
+    applied(applier, state({ ports: [port(2)], remotes: [] }));
+    container(port(2));
+    const bound = (namespace: string, address: string, at: number): dgram.Socket => {
+      const fd = inNamespace(namespace, () => bindPort('udp', address, at, { nonblocking: true }));
+      const socket = dgram.createSocket('udp4').bind({ fd });
+      onTestFinished(() => void socket.close());
+      return socket;
+    };
+    const router = namespacePath('contiv-default');
+    const server = bound(router, NAMESERVER, 53);
+    const client = bound(namespacePath(box(2)), '20.1.1.2', 40_000);
+    const asked = once(server, 'message');
+    client.send('query', 53, NAMESERVER);
+    const [, from] = await asked;
+    expect(from).toMatchObject({ address: '20.1.1.2', port: 40_000 });
+    await vi.waitUntil(() => inNamespace(router, left).length === 0, { timeout: 30_000 });
+    const answered = once(client, 'message');
+    server.send('answer', 40_000, '20.1.1.2');
+    expect(String((await answered)[0])).toBe('answer');
+  });
+
+  it('has its answers translated for as long as the nameserver waits, and so has the nameserver', async () => {
+    const applier = openApplier();
+    applied(applier, state({ ports: [port(2)], remotes: [] }));
+    container(port(2));
+    world();
+    const by = exit({}).routerAddress;
+    const at = (address: string): string =>
+      address === by ? namespacePath('contiv-default') : namespaceOf(address);
+    await probe([{ from: '20.1.1.2', to: WORLD, protocol: 17, port: 53 }], at, 0);
+    const router = inNamespace(namespacePath('contiv-default'), left);
+    expect(router).toHaveLength(1);
+    expect(router[0]).toBeGreaterThan(10);
+    expect(router[0]).toBeLessThanOrEqual(12);
+    await probe([{ from: by, to: WORLD, protocol: 17, port: 53 }], at, 0);
+    expect(left()).toHaveLength(1);
+    expect(left()[0]).toBeLessThanOrEqual(12);
+  });
+});
+
+/** Every place of a set of connections, in the thread's namespace: by elements that count nothing, which nobody collects. */
+function fill(set: string): void {
+  const places = Array.from({ length: 65_535 }, (_, i) => `"full${i >> 9}" . ${i & 511}`);
+  for (let at = 0; at < places.length; at += 4096)
+    sh(`echo 'add element inet contiv ${set} { ${places.slice(at, at + 4096).join(', ')} }' | nft -f -`);
+}
+
+describe('where the sets of connections are full', () => {
+  it('a container and a tenant have a limit all the same, and the others begin connections', async () => {
+    const applier = openApplier();
+    const ports = [2, 3, 5, 4].map((n) => port(n));
+    applied(applier, state({ ports, remotes: [] }, BLUE));
+    for (const p of [...ports, port(7)]) container(p);
+    world();
+    inNamespace(namespacePath('contiv-default'), () => fill('begun'));
+    fill('outside');
+    const [greedy] = ports as [Port];
+    flood(greedy, SILENT);
+    await until(() => inNamespace(namespacePath('contiv-default'), () => refused(greedy.device)) > 1000);
+    for (const p of ports.slice(1, 3)) flood(p, SILENT);
+    await until(() => refused(exitDevice('default')) > 1000);
+    expect(count()).toBeLessThan(table() / 16);
+    expect(
+      (
+        await probe([...hundred('20.1.1.4', '20.1.1.3'), ...hundred('20.1.1.7', WORLD)], namespaceOf, 3000)
+      ).filter((arrived) => !arrived),
+    ).toEqual([]);
+  }, 120_000);
 });
 
 describe('a tenant whose containers begin connections without end', () => {

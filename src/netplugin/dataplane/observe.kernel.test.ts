@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { applied, clean, inRouter, port, state } from '../../../test/hostState.ts';
+import { applied, clean, inRouter, LOCAL, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { ethernet, tcpSyn, udp } from '../../../test/packet.ts';
 import { localHost, simulate, viewOf } from '../../../test/policySimulator.ts';
@@ -12,6 +12,8 @@ import { openNft } from '../../linux/nftables.ts';
 import { judge } from '../../model/verdict.ts';
 import { compile } from '../compile/compile.ts';
 import { NAMESERVER } from '../constants.ts';
+import { openTally } from '../flows.ts';
+import { openMetrics } from '../metrics.ts';
 import type { RuleSet } from '../state.ts';
 import { type Applier, openApplier } from './apply.ts';
 import { type DeniedPacket, lookUp, type Observation } from './observe.ts';
@@ -252,5 +254,48 @@ describe('what the applier looks up', () => {
     applied(applier, two([RULES], true), true);
     expect(ask(80)).toEqual({ ruleSet: 7, rule: 2, denied: false, changed: [] });
     expect(applier.lookUp('contiv-blue', question)).toBeUndefined();
+  });
+});
+
+describe('metrics', () => {
+  it('have what a router and the host drop whatever policy says, by tenant and reason, each packet once', async () => {
+    const applier = start();
+    sh(`ip addr add ${LOCAL}/32 dev lo`);
+    const metrics = openMetrics({
+      attached: () => 1,
+      revision: () => 1,
+      dropped: () => [],
+      names: () => undefined,
+    });
+    const tally = openTally('r', metrics.refused);
+    const look = (): void => tally.take(two([RULES], true), applier.observe(), 0);
+    const mac = /link\/ether (\S+)/.exec(inRouter(`ip -o link show ${port(3).device}`))?.[1] as string;
+    const send = (...frames: Buffer[]): void =>
+      void inNamespace(box('20.1.1.3'), () =>
+        sh(`${process.execPath} ${FRAMES} eth0 ${frames.map((f) => f.toString('hex')).join(' ')}`),
+      );
+    const from3 = (payload: Buffer): Buffer => ethernet(port(3).mac, mac, payload);
+    // Two to the control plane, a frame for the tunnel of 1001 from nobody, and what the router's other counters count.
+    const guarded = from3(tcpSyn('20.1.1.3', LOCAL, 40_000, 9999));
+    send(guarded);
+    look();
+    send(guarded);
+    inRouter(
+      `nft 'insert rule inet contiv guard iifname "ct*" udp dport 54 counter name "foreign" counter name "misquoting" counter name "asked"'`,
+    );
+    send(from3(udp('20.1.1.3', NAMESERVER, 1000, 54, Buffer.alloc(4))));
+    sh(`bash -c 'printf "\\x08\\0\\0\\0\\0\\x03\\xe9\\0" > /dev/udp/127.0.0.1/4789'`);
+    look();
+    look();
+    const text = await metrics.text();
+    const value = (tenant: string, reason: string): number =>
+      Number(
+        new RegExp(`refused_packets_total\\{tenant="${tenant}",reason="${reason}"\\} (\\d+)`).exec(text)?.[1],
+      );
+    expect(value('', 'guarded')).toBe(2);
+    expect(value('default', 'behind')).toBe(1);
+    expect(value('default', 'errors')).toBe(1);
+    expect(value('', 'strangers')).toBe(1);
+    expect(value('default', 'queries')).toBe(1);
   });
 });

@@ -3,19 +3,21 @@
  *
  *   hits      how often each rule decided (set `hits`)
  *   refused   how much each port sent in vain (set `refused`), and examples of it (DENIED_LOG too)
+ *   dropped   how much was dropped that is no port's, or no matter of it (named counters)
  *   denied    packets that the chains judge_in and judge_out logged (DENIED_LOG)
  *   lookUp    the chains' way through the sets (rules/policy.ts, decide) for a packet that is not there
  */
 import { addressBytes } from '../../linux/address.ts';
 import { type Netlink, NetlinkError, readText, u16be, u32 } from '../../linux/netlink.ts';
 import type { LoggedPacket } from '../../linux/nflog.ts';
-import { findElement, listElements } from '../../linux/nftset.ts';
+import { findElement, listCounters, listElements } from '../../linux/nftset.ts';
 import { NFT_TABLE } from '../constants.ts';
 import { REFUSED } from './limits.ts';
 import { DENY } from './ruleset.ts';
 
-/** Of one router that has rule sets. */
+/** Of one router, or of the host's own table. */
 export interface Observation {
+  /** HOST for the host's. */
   readonly namespace: string;
   /** Another one where the table was made anew since: its counters began at 0. */
   readonly table: string;
@@ -24,9 +26,35 @@ export interface Observation {
   readonly denied: readonly DeniedPacket[];
   /** What ports sent in vain, whatever policy says. */
   readonly refused: readonly Refused[];
+  /** What else was dropped there, whatever policy says. */
+  readonly dropped: readonly Dropped[];
   /** Of those some, new since the last observation: the sender was not the port's own. */
   readonly foreign: readonly ForeignPacket[];
 }
+
+export const HOST = '';
+
+/** Since the table was made. */
+export interface Dropped {
+  readonly reason: string;
+  readonly packets: number;
+}
+
+/** Named counters, by reason. */
+const COUNTERS = {
+  /** Of a router: by a tunnel, from an address that is not behind it. */
+  behind: 'foreign',
+  /** Queries beyond what a container may ask its nameserver. */
+  queries: 'asked',
+  /** Fragments beyond what a container may send. */
+  fragments: 'pieces',
+  /** ICMP errors about a connection, of somebody who is not on its way. */
+  errors: 'misquoting',
+  /** Of the host: frames for our tunnels, from no host of ours. */
+  strangers: 'strangers',
+  /** To the control plane or the tunnels, from a container, whoever's. */
+  guarded: 'refused',
+} as const;
 
 /** Since the table was made. */
 export interface Refused {
@@ -113,6 +141,14 @@ export function readRefused(netfilter: Netlink): Refused[] {
     if (error instanceof NetlinkError && error.code === 'ENOENT') return [];
     throw error;
   }
+}
+
+/** Of a table of ours. */
+export function readDropped(netfilter: Netlink): Dropped[] {
+  const counters = listCounters(netfilter, NFT_TABLE);
+  return Object.entries(COUNTERS)
+    .map(([reason, name]) => ({ reason, packets: counters.get(name) ?? 0 }))
+    .filter(({ packets }) => packets > 0);
 }
 
 export function deniedPacket({ prefix, mark, from, to, protocol, port }: LoggedPacket): DeniedPacket {

@@ -13,6 +13,9 @@ export const ROUTER: Settings = {
   'net/ipv4/conf/all/send_redirects': '0',
   'net/ipv4/conf/default/send_redirects': '0',
   'net/ipv4/icmp_ratelimit': '0',
+  // Fragments that wait for the rest of theirs (limits.ts): seconds, and bytes.
+  'net/ipv4/ipfrag_time': '2',
+  'net/ipv4/ipfrag_high_thresh': String(128 << 20),
   // What arrives here is hardly ever for a socket of the router's own: no look for one before routing, of both versions.
   'net/ipv4/ip_early_demux': '0',
   // Else all namespaces' errors share 1,000 a second (net/ipv4/icmp.c, icmpv4_global_allow), which one container uses up.
@@ -30,6 +33,9 @@ export const ROUTER: Settings = {
 export const CONNTRACK: Settings = {
   // Closed connections are not counted (limits.ts): 120 s of them would be many.
   'net/netfilter/nf_conntrack_tcp_timeout_time_wait': '10',
+  // As those of IPv4 (ROUTER): conntrack has a queue of its own.
+  'net/netfilter/nf_conntrack_frag6_timeout': '2',
+  'net/netfilter/nf_conntrack_frag6_high_thresh': String(128 << 20),
 };
 
 /** Of each device of a router. What `all` says does not win over a device that says otherwise, but for rp_filter. */

@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { applied, clean, GATEWAYS, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
-import { bindPort, closeSocket, createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
+import { bindPort, createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
 import { DOCKER_RESOLVER, NAMESERVER } from '../constants.ts';
 import { openRouter } from '../nameservers/router.ts';
 import type { Port } from '../state.ts';
@@ -40,19 +40,20 @@ function container(...ports: readonly Port[]): void {
   inBox('ip link set lo up; ip link set eth0 up; ip addr add 20.1.1.2/24 dev eth0');
   const hop = first.gateways.length > 0 ? GATEWAYS[0] : undefined;
   inBox(hop ? `ip route add default via ${hop}` : `ip route add ${NAMESERVER} dev eth0`);
-  const { udp4, tcp4, udp6, tcp6 } = openRouter('contiv-default').sockets;
-  for (const fd of [udp6, tcp6]) closeSocket(fd);
-  const udp = dgram.createSocket('udp4');
-  udp.on('message', (bytes, from) =>
-    udp.send(`${bytes} from ${from.address} ${LONG}`, from.port, from.address),
-  );
-  udp.bind({ fd: udp4 });
-  const tcp = net.createServer((socket) => {
-    socket.on('error', () => {}); // the client's end is not what is tested
-    socket.once('data', (bytes) => socket.end(`${bytes} from ${socket.remoteAddress} ${LONG}`));
-  });
-  tcp.listen({ fd: tcp4 });
-  opened.push(udp, tcp);
+  for (const { protocol, version, fd } of openRouter('contiv-default').sockets)
+    if (protocol === 'udp') {
+      const udp = dgram.createSocket(`udp${version}`);
+      udp.on('message', (bytes, from) =>
+        udp.send(`${bytes} from ${from.address} ${LONG}`, from.port, from.address),
+      );
+      opened.push(udp.bind({ fd }));
+    } else {
+      const tcp = net.createServer((socket) => {
+        socket.on('error', () => {}); // the client's end is not what is tested
+        socket.once('data', (bytes) => socket.end(`${bytes} from ${socket.remoteAddress} ${LONG}`));
+      });
+      opened.push(tcp.listen({ fd }));
+    }
 }
 
 /** What is answered to a socket that is bound to `own`, and who answers. */

@@ -6,33 +6,32 @@
  * themselves, and nothing in the namespace asks for conntrack; rules of the container's own that do are served as ever.
  *
  * An answer must come from the address that was asked, and somebody may ask the nameserver by its own address too. So what
- * is rewritten goes to ports of its own, which tell what to make of the answer:
+ * is rewritten goes to ports of its own (STUB_PORTS), on which the nameserver listens too: they tell what to make of the answer.
  *
- *   LOOPBACK_STUB  asked from 127.0.0.1, as a socket does that is bound to nothing: the answer goes there
- *   BOUND_STUB     asked from an address that the socket is bound to: the answer goes to it
+ *   loopback  asked from 127.0.0.1: the answer goes there
+ *   bound     asked from another address: the answer goes to it
  *
- * The router leads both to port 53 (`stub`), whose connections it tracks as those of any other query.
+ * What goes there is nothing else, so the router need not track it either: a name that is asked for from a new port each time
+ * is no connection, and takes no place of the container's (limits.ts). Only what came in fragments is, since conntrack makes it
+ * whole; its answer does without.
  */
 import type { Nft } from '../../linux/nftables.ts';
 import { isV6 } from '../../model/address.ts';
-import { DOCKER_RESOLVER, NAMESERVER, NFT_TABLE } from '../constants.ts';
+import { DOCKER_RESOLVER, NAMESERVER, NFT_TABLE, STUB_PORTS } from '../constants.ts';
 import type { Port } from '../state.ts';
 import type { RouterFeature } from './rules/feature.ts';
 import type { Table } from './ruleset.ts';
 
-const LOOPBACK_STUB = 5311;
-const BOUND_STUB = 5312;
-const STUBS = `{ ${LOOPBACK_STUB}, ${BOUND_STUB} }`;
+const PORTS_OF_STUBS = Object.values(STUB_PORTS).join(', ');
 
-/** In a router: ports of queries. */
-export const QUERY_PORTS = `{ 53, ${LOOPBACK_STUB}, ${BOUND_STUB} }`;
-/** In a router: what stubs have sent goes to the nameserver's port. */
+/** In a router: ports of queries to the nameserver itself. */
+export const QUERY_PORTS = `{ 53, ${PORTS_OF_STUBS} }`;
+
 export const stub: RouterFeature = {
-  own: `
-chain stub {
-  ip daddr ${NAMESERVER} meta l4proto { tcp, udp } dnat ip to ${NAMESERVER}:53
-}`,
-  rules: { resolve: `th dport ${STUBS} goto stub` },
+  rules: {
+    sent: `ip daddr ${NAMESERVER} udp dport { ${PORTS_OF_STUBS} } ip frag-off & 0x3fff == 0 notrack`,
+    output: `ip saddr ${NAMESERVER} udp sport { ${PORTS_OF_STUBS} } notrack`,
+  },
 };
 
 const PROTOCOLS = ['udp', 'tcp'] as const;
@@ -51,11 +50,11 @@ export function stubTable(ports: readonly Port[]): Table {
   const [only] = sources.size === 1 ? sources.values() : [];
   const map = [...sources].map(([hop, source]) => `${hop} : ${source}`).join(', ');
   const ask = (protocol: string): string => `
-  ip saddr 127.0.0.1 ${protocol} dport 53 ${protocol} dport set ${LOOPBACK_STUB} ip daddr set ${NAMESERVER}${only ? ` ip saddr set ${only}` : ''}
-  ip saddr != 127.0.0.0/8 ${protocol} dport 53 ${protocol} dport set ${BOUND_STUB} ip daddr set ${NAMESERVER}`;
+  ip saddr 127.0.0.1 ${protocol} dport 53 ${protocol} dport set ${STUB_PORTS.loopback} ip daddr set ${NAMESERVER}${only ? ` ip saddr set ${only}` : ''}
+  ip saddr != 127.0.0.0/8 ${protocol} dport 53 ${protocol} dport set ${STUB_PORTS.bound} ip daddr set ${NAMESERVER}`;
   const answer = (protocol: string): string => `
-  ${protocol} sport ${LOOPBACK_STUB} ${protocol} sport set 53 ip daddr set 127.0.0.1 ip saddr set ${DOCKER_RESOLVER} accept
-  ${protocol} sport ${BOUND_STUB} ${protocol} sport set 53 ip saddr set ${DOCKER_RESOLVER} accept`;
+  ${protocol} sport ${STUB_PORTS.loopback} ${protocol} sport set 53 ip daddr set 127.0.0.1 ip saddr set ${DOCKER_RESOLVER} accept
+  ${protocol} sport ${STUB_PORTS.bound} ${protocol} sport set 53 ip saddr set ${DOCKER_RESOLVER} accept`;
   return {
     name: `ip ${NFT_TABLE}`,
     parts: new Map(),

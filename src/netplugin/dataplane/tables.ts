@@ -135,10 +135,12 @@ const OWN_BY_KERNEL: ReadonlySet<string> = new Set([
   'hits',
   'begun',
   'outside',
+  'piecing',
   'refused',
   'told',
   'told6',
   'told_port',
+  'undivided',
 ]);
 
 /** A table as the kernel has it, its rules without handles and counters; undefined where there is none. */

@@ -265,6 +265,27 @@ describe('one container that asks a dead resolver without end', () => {
     expect(failed).toEqual(Array.from(failed, (_, i) => i));
   }, 60_000);
 
+  it('has so many asked a second; of another, and of names of ours, it takes none', async () => {
+    const up = await upstream('', (bytes) => answerWith('203.0.113.9', bytes));
+    const port = serve({ upstreams: [up] });
+    const socket = await client(port);
+    const codes = new Map<number, number>();
+    socket.on('message', (bytes) => codes.set(bytes.readUInt16BE(0), rcode(bytes)));
+    const count = 6000;
+    const began = performance.now();
+    for (let at = 0; at < count; at += 50) {
+      for (let id = at; id < at + 50; id++) socket.send(query(`n${id}.example`, { id }));
+      await vi.waitUntil(() => codes.size === at + 50, { timeout: 30_000, interval: 1 });
+    }
+    const most = 2000 + (performance.now() - began) + 1;
+    expect(up.asked.length).toBeGreaterThanOrEqual(2000);
+    expect(up.asked.length).toBeLessThanOrEqual(most);
+    expect([...codes.values()].filter((code) => code === 0)).toHaveLength(up.asked.length);
+    expect([...codes.values()].filter((code) => code === SERVFAIL)).toHaveLength(count - up.asked.length);
+    expect(addresses(await askUdp(port, query('example.org'), '::1'))).toEqual(['203.0.113.9']);
+    expect(addresses(await askUdp(port, query('web')))).toHaveLength(2);
+  }, 120_000);
+
   it('and opens connections without end takes no other’s either', async () => {
     const port = serve();
     const opened: net.Socket[] = [];

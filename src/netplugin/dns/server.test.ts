@@ -14,11 +14,11 @@ import {
   edns,
   endAll,
   ends,
+  listening,
   NAMES,
   query,
   rcode,
   serve,
-  sockets,
   truncated,
   upstream,
 } from '../../../test/nameserver.ts';
@@ -482,9 +482,9 @@ describe('a name that is not ours', () => {
 });
 
 it('close ends what is connected, and gives the port back', async () => {
-  const { port, ...fds } = sockets();
+  const { port, sockets } = listening();
   const server = startNameserver({
-    sockets: fds,
+    sockets,
     answer: () => ({ kind: 'unknown' }),
     originalDestination: async () => undefined,
     upstreams: () => ({ servers: [], timeout: 5000, attempts: 2 }),

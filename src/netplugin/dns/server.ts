@@ -14,7 +14,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { addressNumber } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
-import type { NameserverSockets, OriginalDestination } from '../nameservers/router.ts';
+import type { NameserverSocket, OriginalDestination } from '../nameservers/router.ts';
+import { openBuckets } from './buckets.ts';
 import { type Asking, ask, type Dial, fromHere, openStream, type Resolver, type Stream } from './forward.ts';
 import {
   addressRecord,
@@ -46,6 +47,11 @@ const TELL = 60_000;
 /** A container's, and a tenant's on this host. What waits for a resolver takes a socket or a few, for some seconds. */
 const CONNECTIONS = { each: 64, all: 256 };
 const WAITING = { each: 128, all: 1024 };
+/**
+ * What is asked of others for one container. Each query is a connection for those on its way, in the host's table too, which
+ * keeps it for 30 s: an eighth of a table, as the container itself may have (dataplane/limits.ts).
+ */
+const ONWARD = { rate: 1000, burst: 2000 };
 /** Queries of one connection that wait at a time. */
 const MAX_PIPELINED = 16;
 /** What programs ask to find somebody. */
@@ -54,7 +60,7 @@ const TRANSFERS: ReadonlySet<string> = new Set(['AXFR', 'IXFR']);
 const QUERY = 0;
 
 export interface NameserverOptions {
-  readonly sockets: NameserverSockets;
+  readonly sockets: readonly NameserverSocket[];
   answer(client: string, question: Question): NameAnswer;
   originalDestination(
     protocol: 'tcp' | 'udp',
@@ -76,6 +82,8 @@ interface Client {
   readonly protocol: 'tcp' | 'udp';
   readonly address: string;
   readonly port: number;
+  /** It asked a socket to which nothing comes that was sent to others. */
+  readonly stub: boolean;
 }
 
 /** What is to be done with a message. */
@@ -104,6 +112,10 @@ export function startNameserver(options: NameserverOptions): Nameserver {
   const waiting = openPlaces(
     WAITING,
     crowded(`more than ${WAITING.each} of a container's queries wait for resolvers: the oldest fail`),
+  );
+  const mayAskOn = openBuckets(ONWARD);
+  const hasty = crowded(
+    `a container asks for more than ${ONWARD.rate} names of others a second: the rest fails`,
   );
   const connections = openPlaces(
     CONNECTIONS,
@@ -147,12 +159,16 @@ export function startNameserver(options: NameserverOptions): Nameserver {
     { address, protocol }: Client,
   ): Decision {
     const resolvers = all.filter((resolver) => options.mayAsk(address, protocol, resolver, named));
-    if (resolvers.length > 0) return { kind: 'ask', query, resolvers, named };
-    return { kind: 'answer', answer: encodeFailure(bytes, all.length === 0 ? SERVFAIL : REFUSED) };
+    if (resolvers.length === 0)
+      return { kind: 'answer', answer: encodeFailure(bytes, all.length === 0 ? SERVFAIL : REFUSED) };
+    if (mayAskOn(address)) return { kind: 'ask', query, resolvers, named };
+    hasty(address);
+    return { kind: 'answer', answer: encodeFailure(bytes, SERVFAIL) };
   }
 
   /** The server that a query was sent to, where that was somebody else's address; undefined: it was sent to us. */
   async function named(client: Client): Promise<OriginalDestination | undefined> {
+    if (client.stub) return undefined;
     // Where conntrack cannot be asked it is not known: names go on by the host's resolvers.
     const to = await options.originalDestination(client.protocol, client).catch(() => undefined);
     return to === undefined || isOurs(to.address) ? undefined : to;
@@ -184,7 +200,7 @@ export function startNameserver(options: NameserverOptions): Nameserver {
   async function respond(bytes: Buffer, client: Client): Promise<Buffer | undefined> {
     const decision = await decide(bytes, client);
     if (decision?.kind !== 'ask') return decision?.answer;
-    const key = `${client.address} ${client.port} ${bytes.toString('latin1')}`;
+    const key = `${client.address} ${client.port} ${client.stub} ${bytes.toString('latin1')}`;
     const same = repeatable.get(key);
     if (same !== undefined) {
       same.again();
@@ -200,12 +216,13 @@ export function startNameserver(options: NameserverOptions): Nameserver {
   }
 
   let closed = false;
-  const udp = [sockets.udp4, sockets.udp6].map((fd, i) => {
-    const socket = dgram.createSocket(i === 0 ? 'udp4' : 'udp6');
+  const of = (protocol: 'tcp' | 'udp') => sockets.filter((socket) => socket.protocol === protocol);
+  const udp = of('udp').map(({ fd, version, stub }) => {
+    const socket = dgram.createSocket(`udp${version}`);
     socket.bind({ fd });
     socket.on('error', (error) => log.error({ err: error }, 'nameserver socket'));
     socket.on('message', (bytes, { address, port }) => {
-      respond(bytes, { protocol: 'udp', address, port })
+      respond(bytes, { protocol: 'udp', address, port, stub })
         .then((answer) => {
           if (answer !== undefined && !closed) socket.send(answer, port, address);
         })
@@ -260,7 +277,7 @@ export function startNameserver(options: NameserverOptions): Nameserver {
   }
 
   const connected = new Set<net.Socket>();
-  const tcp = [sockets.tcp4, sockets.tcp6].map((fd) => {
+  const tcp = of('tcp').map(({ fd, stub }) => {
     const server = net.createServer({ allowHalfOpen: true }, (socket) => {
       const address = (socket.remoteAddress ?? '').replace(/^::ffff:/, '');
       const leave = connections.take(address, () => socket.destroy());
@@ -271,7 +288,7 @@ export function startNameserver(options: NameserverOptions): Nameserver {
       });
       socket.on('error', () => socket.destroy());
       socket.setTimeout(IDLE);
-      serve(socket, { protocol: 'tcp', address, port: socket.remotePort ?? 0 }).catch((error) => {
+      serve(socket, { protocol: 'tcp', address, port: socket.remotePort ?? 0, stub }).catch((error) => {
         if (!socket.destroyed) log.error({ err: error }, 'query not answered');
         socket.destroy();
       });

@@ -28,8 +28,8 @@ const send = (socket: dgram.Socket, text: string): Promise<void> =>
 it('a container that asks its nameserver without end loses its own queries, not those of others', async () => {
   const applier = openApplier();
   applied(applier, state({ ports: [port(2), port(3)] }));
-  const { udp4, ...others } = openRouter('contiv-default').sockets;
-  for (const fd of Object.values(others)) closeSocket(fd);
+  const [udp4, ...others] = openRouter('contiv-default').sockets.map(({ fd }) => fd);
+  for (const fd of others) closeSocket(fd);
   const [greedy, modest] = [container(2), container(3)];
   const FLOOD = 20_000;
   for (let sent = 0; sent < FLOOD; sent += 500)

@@ -6,7 +6,7 @@ import { isolate, sh } from '../../../test/isolation.ts';
 import { bindPort, closeSocket, createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import { openApplier } from '../dataplane/apply.ts';
-import { openRouter } from './router.ts';
+import { type NameserverSocket, openRouter } from './router.ts';
 
 const ROUTER = 'contiv-default';
 
@@ -20,7 +20,7 @@ it("has sockets that are bound in the router, and not in the host's namespace", 
     expect(inRouter('ss -lun')).toContain(`${NAMESERVER}:53`);
     expect(sh('ss -lun')).not.toContain(':53 ');
   } finally {
-    for (const fd of Object.values(sockets)) closeSocket(fd);
+    for (const { fd } of sockets) closeSocket(fd);
     close();
   }
 });
@@ -39,7 +39,7 @@ it('knows no destination of a query that conntrack does not know', () => {
   applied(openApplier(), state({}));
   const { sockets, originalDestination, close } = openRouter(ROUTER);
   expect(originalDestination('udp', { address: '20.1.1.2', port: 4711 })).toBeUndefined();
-  for (const fd of Object.values(sockets)) closeSocket(fd);
+  for (const { fd } of sockets) closeSocket(fd);
   close();
 });
 
@@ -49,9 +49,10 @@ it('beside an earlier one it gets all queries, and the earlier one still answers
   /** A nameserver that answers with its name. */
   const serve = (name: string): void => {
     const { sockets, close } = openRouter(ROUTER);
-    for (const fd of [sockets.udp6, sockets.tcp4, sockets.tcp6]) closeSocket(fd);
+    const [first, ...others] = sockets as [NameserverSocket, ...NameserverSocket[]];
+    for (const { fd } of others) closeSocket(fd);
     close();
-    const socket = dgram.createSocket('udp4').bind({ fd: sockets.udp4 });
+    const socket = dgram.createSocket('udp4').bind({ fd: first.fd });
     socket.on('message', (bytes, from) => {
       if (String(bytes) === 'wait') setTimeout(() => socket.send(name, from.port, from.address), 300);
       else socket.send(name, from.port, from.address);

@@ -10,18 +10,18 @@ import {
   setReceiveBuffer,
 } from '../../linux/netns.ts';
 import { isV6 } from '../../model/address.ts';
-import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
+import { NAMESERVER, NAMESERVER6, STUB_PORTS } from '../constants.ts';
 
 /** Bytes for queries that wait: what some containers may send at once (dataplane/rules/names.ts), some 768 each as the kernel counts. */
 const QUERIES = 16 << 20;
 
-/** Listening sockets in a router's namespace, as file descriptors of this process. */
-export interface NameserverSockets {
-  readonly udp4: number;
-  readonly udp6: number;
-  /** Bound, not yet listening. */
-  readonly tcp4: number;
-  readonly tcp6: number;
+/** A listening socket in a router's namespace, as a file descriptor of this process; of TCP, bound and not yet listening. */
+export interface NameserverSocket {
+  readonly protocol: 'tcp' | 'udp';
+  readonly version: 4 | 6;
+  readonly fd: number;
+  /** Only what containers ask Docker's resolver comes here, so it was sent to nobody else (dataplane/stub.ts). */
+  readonly stub: boolean;
 }
 
 /** Where a query that the router led to our nameserver was going. */
@@ -33,7 +33,7 @@ export interface OriginalDestination {
 export interface RouterAccess {
   /** Of the namespace that these are in: another one may get its name. */
   readonly id: number;
-  readonly sockets: NameserverSockets;
+  readonly sockets: readonly NameserverSocket[];
   /** Asks conntrack where a UDP or TCP query from `client` was sent before it was redirected; undefined: unknown. */
   originalDestination(
     protocol: 'tcp' | 'udp',
@@ -70,26 +70,24 @@ export function openRouter(namespace: string): RouterAccess {
 }
 
 /**
- * On port 53 of the nameserver's addresses in the thread's current namespace, also where an earlier process has them still: of
- * UDP sockets the one that was bound last gets what comes (net/ipv4/udp.c, udp_lib_get_port), of TCP's either.
+ * On port 53 of the nameserver's addresses and on the ports of stubs, in the thread's current namespace, also where an earlier process has
+ * them still: of UDP sockets the one that was bound last gets what comes (net/ipv4/udp.c, udp_lib_get_port), of TCP's either.
  */
-function bindNameserver(): NameserverSockets {
-  const fds: number[] = [];
-  const open = (protocol: 'tcp' | 'udp', address: string): number => {
-    const fd = bindPort(protocol, address, 53, { shared: true, nonblocking: true });
-    fds.push(fd);
+function bindNameserver(): NameserverSocket[] {
+  const sockets: NameserverSocket[] = [];
+  const open = (protocol: 'tcp' | 'udp', address: string, port: number): void => {
+    const fd = bindPort(protocol, address, port, { shared: true, nonblocking: true });
+    sockets.push({ protocol, version: isV6(address) ? 6 : 4, fd, stub: port !== 53 });
     if (protocol === 'udp') setReceiveBuffer(fd, QUERIES);
-    return fd;
   };
   try {
-    return {
-      udp4: open('udp', NAMESERVER),
-      udp6: open('udp', NAMESERVER6),
-      tcp4: open('tcp', NAMESERVER),
-      tcp6: open('tcp', NAMESERVER6),
-    };
+    for (const protocol of ['udp', 'tcp'] as const) {
+      for (const address of [NAMESERVER, NAMESERVER6]) open(protocol, address, 53);
+      for (const port of Object.values(STUB_PORTS)) open(protocol, NAMESERVER, port);
+    }
+    return sockets;
   } catch (error) {
-    for (const fd of fds) closeSocket(fd); // it is tried again
+    for (const { fd } of sockets) closeSocket(fd); // it is tried again
     throw error;
   }
 }

@@ -9,13 +9,15 @@ import type { RouterFeature } from './feature.ts';
 
 export const names: RouterFeature = {
   rules: {
-    beginning: `th dport ${QUERY_PORTS} meta l4proto { tcp, udp } goto resolve`,
+    beginning: 'th dport 53 meta l4proto { tcp, udp } goto resolve',
     resolve: `
 fib daddr type local dnat ip to ${NAMESERVER}
 fib daddr type local dnat ip6 to ${NAMESERVER6}
 fib daddr oifname ${UPLINK} dnat ip to ${NAMESERVER}
 fib daddr oifname ${UPLINK} dnat ip6 to ${NAMESERVER6}`,
-    input: `iifname ${PORTS} meta l4proto { tcp, udp } th dport 53 goto asked`,
+    input: `
+iifname ${PORTS} udp dport ${QUERY_PORTS} goto query
+iifname ${PORTS} tcp dport ${QUERY_PORTS} goto asked`,
   },
 };
 
@@ -34,6 +36,6 @@ export const queryLimit: RouterFeature = {
 set asking { type ifname; size ${MAX_ASKING}; flags dynamic,timeout; timeout 1m; }
 counter asked { }`,
   rules: {
-    input: `iifname ${PORTS} udp dport 53 update @asking { iifname limit rate over ${ASKING} } counter name "asked" drop`,
+    input: `iifname ${PORTS} udp dport ${QUERY_PORTS} update @asking { iifname limit rate over ${ASKING} } counter name "asked" drop`,
   },
 };

@@ -16,7 +16,7 @@
  */
 import { NFT_TABLE } from '../../constants.ts';
 import type { Exit, Router } from '../../state.ts';
-import { limits, SMALLEST_TABLE } from '../limits.ts';
+import { fragments, limits, SMALLEST_TABLE } from '../limits.ts';
 import { stub } from '../stub.ts';
 import { ARP, antiSpoofing } from './antiSpoofing.ts';
 import { PORTS, TUNNELS, UPLINK } from './devices.ts';
@@ -32,18 +32,18 @@ import type { Elements, Table } from './table.ts';
 import { ttl } from './ttl.ts';
 
 const CHAINS: readonly Chain<RouterFeature>[] = [
-  // Every packet, before conntrack sees it.
+  // Every packet, before conntrack sees it, and before it keeps fragments (-400).
   {
     name: 'guard',
-    hook: 'type filter hook prerouting priority -300; policy accept;',
+    hook: 'type filter hook prerouting priority -450; policy accept;',
     steps: [antiSpoofing],
   },
   // From anti-spoofing: the sender is known, by IPv4 or by IPv6.
-  { name: 'sent', steps: [ttl] },
-  { name: 'sent6', steps: [ttl] },
+  { name: 'sent', steps: [fragments, stub, ttl] },
+  { name: 'sent6', steps: [fragments, ttl] },
 
   // The first packet of each connection, for destination NAT. `beginning`: from a container, `resolve` those
-  // to a port of queries; `arriving`: from outside.
+  // to port 53; `arriving`: from outside.
   {
     name: 'names',
     hook: 'type nat hook prerouting priority -100; policy accept;',
@@ -54,7 +54,7 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
     ],
   },
   { name: 'beginning', steps: [egress, services, names] },
-  { name: 'resolve', steps: [stub, names] },
+  { name: 'resolve', steps: [names] },
   { name: 'arriving', steps: [antiSpoofing, published] },
 
   // Every packet that goes on, whatever conntrack knows of it: hosts send to each other directly, never through a third one.
@@ -97,6 +97,8 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
     ],
   },
   { name: 'asked', steps: [limits, 'accept'] },
+  // What the router itself sends, before conntrack sees it.
+  { name: 'output', hook: 'type filter hook output priority -300; policy accept;', steps: [stub] },
 
   // The first packet of each connection again, for source NAT. `outside`: what leaves.
   {
