@@ -173,7 +173,8 @@ export async function upstream(
   data: string,
   respond: (query: Buffer) => Said | Promise<Said> = (bytes) => answerWith(data, bytes),
 ): Promise<Upstream & { asked: Buffer[] }> {
-  const { port, udp4, udp6, tcp4, tcp6 } = listening();
+  const { port, sockets } = listening();
+  const [udp4 = 0, udp6 = 0, tcp4 = 0, tcp6 = 0] = sockets.map(({ fd }) => fd);
   for (const fd of [udp6, tcp6]) closeSocket(fd);
   const asked: Buffer[] = [];
   const udp = dgram.createSocket('udp4').bind({ fd: udp4 });
