@@ -20,18 +20,10 @@ import { ApiError, type Client } from '../client/client.ts';
 import type { Host, LiveQuestion, WatchedObject } from '../client/protocol.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import { openCopy } from './copy.ts';
+import { FILES_INTERVAL, RETRY_DELAY, retryDelay, SAVE_DELAY } from './intervals.ts';
+import { inTurn } from './turns.ts';
 import { type MutableView, openView, type View } from './view.ts';
 
-/**
- * Milliseconds between a change and its copy on disk. What a kill loses is fetched again by revision, but not while
- * netmaster is away too: so it is soon.
- */
-const SAVE_DELAY = 20;
-const RETRY_DELAY = 500;
-/** Milliseconds between two looks at whether the copy on disk is still there. */
-const LOOK_INTERVAL = 3000;
-/** The longest of them while netmaster answers that it has too many watches. */
-const LONGEST_DELAY = 16_000;
 /** Milliseconds that endpoints of other hosts stay which another store does not know: until their hosts have told it. */
 const REGISTRATION = 15_000;
 
@@ -71,15 +63,6 @@ export interface ReplicaOptions {
 const addressesOf = (e: Endpoint): string[] =>
   e.ipAddress.map((address) => `${e.tenantName}:${e.networkName} ${address}`);
 
-/**
- * Milliseconds until the watch is asked for again: soon where netmaster was away, and ever later where it has refused as many
- * times in a row; by chance, so that those who were refused together do not come back together.
- */
-export const retryDelay = (refusals: number): number =>
-  refusals === 0
-    ? RETRY_DELAY
-    : Math.min(RETRY_DELAY * 2 ** refusals, LONGEST_DELAY) * (0.5 + Math.random() / 2);
-
 /** Starts to follow; what was on disk is in force at once. */
 export function openReplica(options: ReplicaOptions): Replica {
   const { client, folder, log, host, asked, changed, missing, waiting } = options;
@@ -117,10 +100,10 @@ export function openReplica(options: ReplicaOptions): Replica {
       if (!stop.signal.aborted) saving = setTimeout(save, RETRY_DELAY);
     }
   };
-  const looking = setInterval(() => {
-    if (revision > 0 && copy.lost()) save();
-  }, LOOK_INTERVAL);
-  looking.unref();
+  const looks = inTurn(async () => save(), {
+    every: FILES_INTERVAL,
+    due: () => revision > 0 && copy.lost(),
+  });
   const take = (objects: readonly WatchedObject[]): void => {
     for (const object of objects) {
       view.put(object);
@@ -235,29 +218,39 @@ export function openReplica(options: ReplicaOptions): Replica {
     }
   }
 
-  void (async () => {
-    let complained = false;
-    let refusals = 0;
-    while (!stop.signal.aborted) {
+  const isGone = (error: unknown): boolean => error instanceof ApiError && error.status === 410;
+  let complained = false;
+  /** Of the watch, in a row. */
+  let refusals = 0;
+  const watches = inTurn(
+    async () => {
       try {
         await follow();
         complained = false;
-      } catch (error) {
-        const { status } = error as ApiError;
+      } finally {
+        live = false;
+      }
+    },
+    {
+      again(_, error) {
+        if (isGone(error)) return 0;
+        const { status } = (error ?? {}) as Partial<ApiError>;
         refusals = status === 429 || status === 503 ? refusals + 1 : 0;
-        if (stop.signal.aborted) break;
-        if (error instanceof ApiError && error.status === 410) {
+        return retryDelay(refusals);
+      },
+      failed(error) {
+        if (stop.signal.aborted) return;
+        if (isGone(error)) {
           log.warn('the history that was asked for is no longer kept: listing everything again');
           relist = true;
-          continue;
+          return;
         }
         if (!complained) log.warn({ err: error }, 'no watch on netmaster; going on with the copy on disk');
         complained = true;
-      }
-      live = false;
-      await new Promise((done) => setTimeout(done, retryDelay(refusals)));
-    }
-  })();
+      },
+    },
+  );
+  watches.ask();
 
   return {
     view,
@@ -277,7 +270,8 @@ export function openReplica(options: ReplicaOptions): Replica {
     close() {
       if (stop.signal.aborted) return;
       stop.abort();
-      clearInterval(looking);
+      void looks.close();
+      void watches.close();
       if (revision > 0) save();
       copy.close();
     },

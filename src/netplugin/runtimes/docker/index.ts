@@ -9,6 +9,7 @@
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { listenOnSocket } from '../../control.ts';
+import type { Follower } from '../../follower.ts';
 import type { Options } from '../../options.ts';
 import type { Endpoints } from '../runtime.ts';
 import { followContainers } from './containers.ts';
@@ -19,11 +20,13 @@ import { closeServer, pluginServer } from './plugin.ts';
 import { openPublications } from './publish.ts';
 import { openRemains } from './remains.ts';
 
+/** Kinds of objects that Docker's networks follow from. */
+const OFFERED = new Set(['network', 'endpointGroup']);
+
 export interface DockerRuntime {
-  /** Networks or groups changed. */
-  intentChanged(): void;
-  /** When Docker offers all networks that are known, or cannot be reached. */
-  settled(): Promise<void>;
+  /** Settled: Docker offers all networks that are known, or cannot be reached. */
+  readonly offer: Follower;
+  /** Docker is answered no more. */
   close(): Promise<void>;
 }
 
@@ -53,10 +56,18 @@ export async function startDocker({ endpoints, options, log }: DockerOptions): P
     log,
   });
   return {
-    intentChanged: () => offer.changed(),
-    settled: () => offer.settled(),
+    offer: {
+      name: "Docker's networks",
+      awaited: 'briefly',
+      changed(news) {
+        const concerned = news.type === 'view' && news.objects.some(({ kind }) => OFFERED.has(kind));
+        if (concerned) offer.changed();
+        return concerned;
+      },
+      settled: () => offer.settled(),
+      close: () => offer.close(),
+    },
     close() {
-      offer.close();
       containers.close();
       return closeServer(server);
     },
