@@ -142,6 +142,17 @@ export function state(...cases: Case[]): HostState {
 }
 
 export const NOTHING: HostState = { routers: [], exits: [], guarded: [], underlay: LOCAL, members: [] };
+/** Of a pass that had nothing to do. */
+export const REPORT: ApplyReport = {
+  writes: 0,
+  reads: 0,
+  repaired: [],
+  lost: [],
+  created: [],
+  complete: true,
+  awaited: false,
+  failed: [],
+};
 export const BLUE: Case = { tenant: 'blue', vni: 2001, slot: 1, ports: [port(7)], remotes: [] };
 export const MAP: Passage = {
   protocol: 'tcp',

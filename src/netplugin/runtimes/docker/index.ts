@@ -15,16 +15,13 @@ import type { Endpoints } from '../runtime.ts';
 import { followContainers } from './containers.ts';
 import { createDriver } from './driver.ts';
 import { openDocker } from './engine.ts';
-import { startOffer } from './networks.ts';
+import { followOffer, startOffer } from './networks.ts';
 import { closeServer, pluginServer } from './plugin.ts';
 import { openPublications } from './publish.ts';
 import { openRemains } from './remains.ts';
 
-/** Kinds of objects that Docker's networks follow from. */
-const OFFERED = new Set(['network', 'endpointGroup']);
-
 export interface DockerRuntime {
-  /** Settled: Docker offers all networks that are known, or cannot be reached. */
+  /** Docker's list of networks. */
   readonly offer: Follower;
   /** Docker is answered no more. */
   close(): Promise<void>;
@@ -56,17 +53,7 @@ export async function startDocker({ endpoints, options, log }: DockerOptions): P
     log,
   });
   return {
-    offer: {
-      name: "Docker's networks",
-      awaited: 'briefly',
-      changed(news) {
-        const concerned = news.type === 'view' && news.objects.some(({ kind }) => OFFERED.has(kind));
-        if (concerned) offer.changed();
-        return concerned;
-      },
-      settled: () => offer.settled(),
-      close: () => offer.close(),
-    },
+    offer: followOffer(offer),
     close() {
       containers.close();
       return closeServer(server);

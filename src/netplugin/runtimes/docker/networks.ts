@@ -11,6 +11,7 @@
  */
 import type { Logger } from 'pino';
 import { subnetPrefix } from '../../../model/address.ts';
+import type { Follower } from '../../follower.ts';
 import { OFFER_INTERVAL } from '../../intervals.ts';
 import { inTurn } from '../../turns.ts';
 import type { View } from '../../view.ts';
@@ -242,3 +243,19 @@ export function startOffer(
     close: () => void syncs.close(),
   };
 }
+
+/** Kinds of objects that the offer follows from. */
+const OFFERED = new Set(['network', 'endpointGroup']);
+
+/** Waited for while a network is new, as `docker run` would not find it; but a Docker that hangs holds nothing up for long. */
+export const followOffer = (offer: Offer): Follower => ({
+  name: "Docker's networks",
+  awaited: 'briefly',
+  changed(news) {
+    const concerned = news.type === 'view' && news.objects.some(({ kind }) => OFFERED.has(kind));
+    if (concerned) offer.changed();
+    return concerned;
+  },
+  settled: offer.settled,
+  close: offer.close,
+});
