@@ -47,7 +47,7 @@ module.exports = {
     only(
       'runtimes-know-endpoints',
       '^src/netplugin/runtimes/',
-      '^src/(model/|protocol/|linux/netns|netplugin/(runtimes/|inside|view|state|constants|file|control|options|turns))',
+      '^src/(model/|protocol/|linux/netns|netplugin/(runtimes/|inside|view|state|constants|file|control|options|turns|intervals|follower))',
     ),
     only('lab-stands-outside', '^lab/', '^(lab/|src/protocol/wire)'),
     only('docs-are-made-of-schemas', '^docs/', '^src/(netctl|netmaster|netplugin/options|model|store)'),

@@ -9,6 +9,18 @@ import { NOTHING } from './states.ts';
 
 export * from './states.ts';
 
+/** Of a pass that had nothing to do. */
+export const REPORT: ApplyReport = {
+  writes: 0,
+  reads: 0,
+  repaired: [],
+  lost: [],
+  created: [],
+  complete: true,
+  awaited: false,
+  failed: [],
+};
+
 /** In the router of tenant default. */
 export const inRouter = (command: string): string =>
   inNamespace(namespacePath('contiv-default'), () => sh(command));

@@ -119,3 +119,24 @@ it('an interface that goes away and comes back with another address and MTU is t
   await until('the way there', () => pings('node1', 'here', there));
   expect(await differences()).toBe('');
 });
+
+it('an agent that starts before its interface has an address waits for one, and what ran meanwhile runs on', async () => {
+  const since = await started();
+  const waits = async (): Promise<number> =>
+    (await mustLab('logs', 'netplugin', 'node2')).split('waiting for one').length - 1;
+  const before = await waits();
+  await mustLab('kill', 'netplugin', 'node2');
+  await eth0('ip addr flush dev eth0 scope global');
+  const starting = lab('start', 'netplugin', 'node2');
+  try {
+    await until('it waits', async () => (await waits()) > before);
+    expect(await pings('node2', 'there', 'beside')).toBe(true);
+  } finally {
+    await become(NEW, 1500);
+  }
+  expect((await starting).status).toBe(0);
+  await until('the way there', () => pings('node1', 'here', there));
+  expect(await started()).toBe(since);
+  expect(await waits()).toBe(before + 1);
+  expect(await differences()).toBe('');
+});

@@ -5,8 +5,11 @@
 import { randomInt } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
+import type { Logger } from 'pino';
 import { readJson, writeJson } from './file.ts';
-import type { Attachment } from './view.ts';
+import { FILES_INTERVAL } from './intervals.ts';
+import { inTurn } from './turns.ts';
+import type { Attachment, View } from './view.ts';
 
 interface Saved {
   attachments: Attachment[];
@@ -69,6 +72,32 @@ export function openAttachments(folder: string, pairs: number): Attachments {
       return true;
     },
   };
+}
+
+/** For as long as the agent runs they are on disk for its next start. */
+export function keepAttachments(attachments: Pick<Attachments, 'restore'>, log: Logger): { close(): void } {
+  async function look(): Promise<void> {
+    if (attachments.restore()) log.error('attachments.json was deleted or moved away: it is written anew');
+  }
+  const looks = inTurn(look, {
+    every: FILES_INTERVAL,
+    failed: (error) =>
+      log.error({ err: error }, 'attachments.json is gone and cannot be written anew; it is tried again'),
+  });
+  return { close: () => void looks.close() };
+}
+
+/** What of these is not among netmaster's objects, in words; '' for nothing. */
+export function missingFrom(
+  { networks, groups }: Pick<View, 'networks' | 'groups'>,
+  attached: Iterable<Attachment>,
+): string {
+  for (const { endpoint } of attached) {
+    const { tenantName, networkName, groupName } = endpoint;
+    if (!networks.has(`${tenantName}:${networkName}`)) return `network ${tenantName}:${networkName}`;
+    if (groupName && !groups.has(`${tenantName}:${groupName}`)) return `group ${tenantName}:${groupName}`;
+  }
+  return '';
 }
 
 /** By chance: traceroute shows a tenant its own, whose number must not tell how many others were there before. */

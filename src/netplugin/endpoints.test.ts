@@ -1,24 +1,15 @@
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { temporaryFolder } from '../../test/folder.ts';
-import { NOTHING } from '../../test/hostState.ts';
+import { NOTHING, REPORT } from '../../test/hostState.ts';
 import { ApiError } from '../client/client.ts';
 import type { AddressAnswer } from '../protocol/messages.ts';
 import { type Attachments, openAttachments } from './attachments.ts';
 import type { ApplyReport } from './dataplane/index.ts';
 import { type LocalEndpoints, openEndpoints } from './endpoints.ts';
+import type { HostState, Port, Router } from './state.ts';
 import { openView } from './view.ts';
 
-const REPORT: ApplyReport = {
-  writes: 0,
-  reads: 0,
-  repaired: [],
-  lost: [],
-  created: [],
-  awaited: false,
-  complete: true,
-  failed: [],
-};
 const endpoint = (id: string, homingHost = 'node1') => ({
   endpointID: id,
   tenantName: 'default',
@@ -38,6 +29,8 @@ let accepted: boolean;
 let reserve: () => Promise<AddressAnswer>;
 let kernel: () => Promise<ApplyReport>;
 let live: boolean;
+let admitted: () => Promise<void>;
+let state: HostState;
 const view = openView();
 
 beforeEach(() => {
@@ -46,6 +39,8 @@ beforeEach(() => {
   netmaster = async () => {};
   accepted = true;
   live = true;
+  admitted = async () => {};
+  state = NOTHING;
   reserve = async () => ({ address: '20.1.1.1', prefixLength: 24 });
   kernel = async () => REPORT;
   const ask = async (...call: string[]): Promise<void> => {
@@ -72,8 +67,14 @@ beforeEach(() => {
       unregister: (id) => ask('unregister', id),
     },
     log: pino({ level: 'silent' }),
-    converging: { now: () => kernel(), ready: () => true },
-    state: () => NOTHING,
+    kernel: {
+      now: () => kernel(),
+      ready: () => true,
+      get state() {
+        return state;
+      },
+    },
+    admitted: () => admitted(),
   });
 });
 afterEach(() => {
@@ -81,6 +82,8 @@ afterEach(() => {
   for (const { kind, key } of view.contents()) view.put({ kind, key, object: null });
 });
 
+/** netmaster has told its list. */
+const reconcile = () => endpoints.changed({ type: 'view', objects: [], listed: true });
 const settled = () => new Promise((done) => setImmediate(done));
 const attached = (id: string) =>
   attachments.put({ endpoint: endpoint(id), phase: 'joined', publications: [], runtime: 'docker' });
@@ -142,7 +145,7 @@ it('tells netmaster what it does not know, and takes back what is not here', asy
   attached('here');
   view.put({ kind: 'endpoint', key: 'gone', object: endpoint('gone') });
   view.put({ kind: 'endpoint', key: 'elsewhere', object: endpoint('elsewhere', 'node2') });
-  endpoints.reconcile();
+  reconcile();
   await settled();
   expect(asked).toEqual(['register here', 'unregister gone']);
 });
@@ -151,7 +154,7 @@ it('tells nothing to a netmaster that knows another host of its name', async () 
   accepted = false;
   attached('here');
   view.put({ kind: 'endpoint', key: 'of the other', object: endpoint('of the other') });
-  endpoints.reconcile();
+  reconcile();
   await settled();
   expect(asked).toEqual([]);
 });
@@ -178,11 +181,11 @@ it('compares with a netmaster that is slow once at a time, however often it is a
   const slow = Promise.withResolvers<void>();
   netmaster = () => slow.promise;
   attached('ep1');
-  for (let i = 0; i < 5; i++) endpoints.reconcile();
+  for (let i = 0; i < 5; i++) reconcile();
   await settled();
   expect(asked).toEqual(['register ep1']);
   // Those that came while it ran are one more.
-  for (let i = 0; i < 5; i++) endpoints.reconcile();
+  for (let i = 0; i < 5; i++) reconcile();
   slow.resolve();
   await settled();
   await settled();
@@ -196,9 +199,58 @@ it('releases an address later that netmaster did not take back, unless it is giv
   netmaster = async () => {};
   await endpoints.reserve({ tenantName: 'default', networkName: 'net1', family: 4 });
   asked.length = 0;
-  endpoints.reconcile();
+  reconcile();
   await settled();
-  endpoints.reconcile();
+  reconcile();
   await settled();
   expect(asked).toEqual(['release default:net1 20.1.1.9']);
+});
+
+it('has settled when what runs here has been told to a netmaster that has listed; changes do not concern it', async () => {
+  const slow = Promise.withResolvers<void>();
+  netmaster = () => slow.promise;
+  attached('ep1');
+  expect(endpoints.changed({ type: 'view', objects: [], listed: false })).toBe(false);
+  let done = false;
+  const wait = async (): Promise<void> => {
+    await endpoints.settled();
+    done = true;
+  };
+  await wait();
+  expect([done, reconcile()]).toEqual([true, true]);
+  done = false;
+  void wait();
+  await settled();
+  expect([done, asked]).toEqual([false, ['register ep1']]);
+  slow.resolve();
+  await expect.poll(() => done, { timeout: 20_000 }).toBe(true);
+});
+
+it('detaches what the kernel has lost without a word from its runtime', async () => {
+  attached('lost');
+  attached('here');
+  endpoints.changed({
+    type: 'kernel',
+    state: NOTHING,
+    report: { ...REPORT, lost: ['lost'] },
+    verified: false,
+  });
+  await settled();
+  expect([[...attachments.all.keys()], asked]).toEqual([['here'], ['unregister lost']]);
+});
+
+it('has a container wait until its way out is open', async () => {
+  const open = Promise.withResolvers<void>();
+  admitted = () => open.promise;
+  const port = { endpoint: 'ep1', peer: 'ct1' } as Port;
+  state = { ...NOTHING, routers: [{ ports: [port] } as unknown as Router] };
+  let device = '';
+  void endpoints.attach(endpoint('ep1'), undefined, 'docker').then((answer) => {
+    ({ device } = answer);
+  });
+  await settled();
+  await settled();
+  expect(device).toBe('');
+  open.resolve();
+  await expect.poll(() => device, { timeout: 20_000 }).toBe('ct1');
 });

@@ -5,7 +5,7 @@
  *   attach    attachments --> kernel, and at the same time netmaster, which tells the peers
  *   detach    attachments --> kernel --> netmaster
  *
- * What netmaster missed meanwhile is told again: reconcile makes its list of this host's endpoints equal to what is attached.
+ * What netmaster missed meanwhile is told again: a comparison makes its list of this host's endpoints equal to what is attached.
  */
 import type { Logger } from 'pino';
 import { ApiError } from '../client/client.ts';
@@ -14,28 +14,24 @@ import type { AddressAnswer } from '../protocol/messages.ts';
 import type { Attachments } from './attachments.ts';
 import { equal } from './compile/memo.ts';
 import { GAVE_UP } from './constants.ts';
-import type { Converging } from './converge.ts';
+import type { Kernel } from './converge.ts';
 import type { ApplyReport } from './dataplane/index.ts';
+import type { Follower } from './follower.ts';
 import type { Intent } from './intent.ts';
+import { ENDPOINTS_INTERVAL, FOLLOWED_INTERVAL } from './intervals.ts';
 import type { Replica } from './replica.ts';
 import type { Endpoints } from './runtimes/runtime.ts';
-import type { HostState } from './state.ts';
-import { inTurn } from './turns.ts';
+import { insist, inTurn } from './turns.ts';
 import type { Attachment } from './view.ts';
 
-/** Milliseconds between comparisons of this host's endpoints with netmaster's. */
-const RECONCILE_INTERVAL = 5000;
-/** Milliseconds between looks whether netmaster's objects are followed, and until a runtime's call is refused where they are not. */
-const LOOK_INTERVAL = 50;
+/** Milliseconds until a runtime's call is refused where netmaster's objects are not followed. */
 const FOLLOWED_WITHIN = 25_000;
 
-export interface LocalEndpoints extends Endpoints {
-  /** Compares with netmaster's list now. */
-  reconcile(): void;
-  /** When those comparisons have ended that were asked for before. */
-  reconciled(): Promise<void>;
-  close(): void;
-}
+/**
+ * Settled: with a list of netmaster's, what runs here has been told. It is always waited for, since its addresses must not be given
+ * to others; changes are none of its business, so a netmaster that answers slowly holds no rule back.
+ */
+export type LocalEndpoints = Endpoints & Follower;
 
 export interface LocalEndpointsOptions {
   readonly host: string;
@@ -43,9 +39,9 @@ export interface LocalEndpointsOptions {
   readonly attachments: Attachments;
   readonly intent: Pick<Intent, 'accepted' | 'reserve' | 'release' | 'register' | 'unregister'>;
   readonly log: Logger;
-  readonly converging: Pick<Converging, 'now' | 'ready'>;
-  /** What was compiled last. */
-  state(): HostState;
+  readonly kernel: Pick<Kernel, 'now' | 'ready' | 'state'>;
+  /** When the way out is open that the kernel has. */
+  admitted(): Promise<void>;
 }
 
 function throwFailure(id: string, { failed }: ApplyReport): void {
@@ -54,7 +50,7 @@ function throwFailure(id: string, { failed }: ApplyReport): void {
 }
 
 export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
-  const { host, replica, attachments, intent, log, converging, state } = options;
+  const { host, replica, attachments, intent, log, kernel, admitted } = options;
   const listeners: ((endpoint: string) => void)[] = [];
   /** Addresses that the runtime has given back while netmaster was away: network and address. */
   const unreleased = new Set<string>();
@@ -87,22 +83,27 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       );
     }
   }
-  const comparisons = inTurn(compare);
-  const reconcile = (): void => {
-    comparisons.next().catch((error) => log.error({ err: error }, 'endpoints not compared with netmaster'));
-  };
-  const timer = setInterval(reconcile, RECONCILE_INTERVAL);
+  const comparisons = inTurn(compare, {
+    every: ENDPOINTS_INTERVAL,
+    failed: (error) => log.error({ err: error }, 'endpoints not compared with netmaster'),
+  });
 
   /**
    * Where nothing runs, netmaster does not wait for this host before an address becomes another group's (endings.ts there): the
    * first router is made of what is declared now, not of the copy on disk.
    */
-  async function followed(): Promise<void> {
-    for (const began = performance.now(); attachments.all.size === 0 && !replica.live; ) {
-      if (performance.now() - began > FOLLOWED_WITHIN)
-        throw new Error(`${GAVE_UP}: what is declared at netmaster is not known on this host yet`);
-      await new Promise((done) => setTimeout(done, LOOK_INTERVAL));
-    }
+  function followed(): Promise<void> {
+    const began = performance.now();
+    return insist(
+      () => {
+        if (attachments.all.size === 0 && !replica.live)
+          throw new Error(`${GAVE_UP}: what is declared at netmaster is not known on this host yet`);
+      },
+      (error) => {
+        if (performance.now() - began > FOLLOWED_WITHIN) throw error;
+        return FOLLOWED_INTERVAL;
+      },
+    );
   }
 
   async function detach(id: string): Promise<void> {
@@ -113,7 +114,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       log.error({ err: error, endpoint: id }, 'endpoint removed, but not on disk');
     }
     for (const listener of listeners) listener(id);
-    if (had && converging.ready()) await converging.now();
+    if (had && kernel.ready()) await kernel.now();
     // Also for one that is not attached: a reserved address may hang on it.
     await intent
       .unregister(id)
@@ -123,6 +124,25 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
   }
 
   return {
+    name: 'endpoints at netmaster',
+    awaited: 'always',
+    changed(news) {
+      if (news.type === 'kernel') {
+        for (const id of news.report.lost) {
+          log.info(
+            { endpoint: id },
+            'the container is gone without a word from its runtime: removing its endpoint',
+          );
+          detach(id).catch((error) =>
+            log.warn({ err: error, endpoint: id }, 'endpoint not removed; it is tried again'),
+          );
+        }
+        return false;
+      }
+      if (news.listed) comparisons.ask();
+      return news.listed;
+    },
+    settled: () => comparisons.settled(),
     host,
     view: replica.view,
     live: () => replica.live,
@@ -156,13 +176,14 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       await followed();
       attachments.put(attachment);
       try {
-        const [report] = await Promise.all([converging.now(), intent.register(endpoint, { hold: true })]);
+        const [report] = await Promise.all([kernel.now(), intent.register(endpoint, { hold: true })]);
         throwFailure(endpoint.endpointID, report);
-        const port = state()
-          .routers.flatMap((r) => r.ports)
+        const port = kernel.state.routers
+          .flatMap((r) => r.ports)
           .find((p) => p.endpoint === endpoint.endpointID);
         if (port === undefined)
           throw new Error(`network ${endpoint.tenantName}:${endpoint.networkName} is not known on this host`);
+        await admitted();
         return { device: port.peer };
       } catch (error) {
         await detach(endpoint.endpointID).catch((second) =>
@@ -180,7 +201,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       const attachment = attachments.all.get(id);
       if (attachment === undefined) throw new Error(`endpoint ${id} has not joined on this host`);
       attachments.put({ ...attachment, publications });
-      throwFailure(id, await converging.now());
+      throwFailure(id, await kernel.now());
     },
     async describe(id, description) {
       const attachment = attachments.all.get(id);
@@ -194,8 +215,6 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
     },
     detach,
     onDetach: (listener) => void listeners.push(listener),
-    reconcile,
-    reconciled: () => comparisons.idle(),
-    close: () => clearInterval(timer),
+    close: () => void comparisons.close(),
   };
 }

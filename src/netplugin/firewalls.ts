@@ -4,6 +4,7 @@
  */
 import type { Logger } from 'pino';
 import type { Dataplane, DroppedWay } from './dataplane/index.ts';
+import { inTurn } from './turns.ts';
 
 const WAYS = {
   out: 'what containers send out',
@@ -24,34 +25,36 @@ export interface Firewalls {
 export function followFirewalls(dataplane: Pick<Dataplane, 'probe'>, log: Logger): Firewalls {
   let dropped: readonly DroppedWay[] = [];
   let complained = false;
+  async function look(): Promise<void> {
+    let found: readonly DroppedWay[] | undefined;
+    try {
+      found = await dataplane.probe();
+      complained = false;
+    } catch (error) {
+      if (!complained)
+        log.warn({ err: error }, 'cannot see whether another firewall drops what containers send');
+      complained = true;
+    }
+    if (found === undefined) return;
+    const [before, now] = [dropped, found].map((list) => new Set(list.map(droppedText))) as [
+      Set<string>,
+      Set<string>,
+    ];
+    dropped = found;
+    for (const dropping of now)
+      if (!before.has(dropping))
+        log.error(
+          { dropping },
+          'another firewall of this host drops what netplugin lets pass: allow it there',
+        );
+    for (const dropping of before)
+      if (!now.has(dropping)) log.info({ dropping }, 'another firewall of this host does so no more');
+  }
+  const looks = inTurn(look);
   return {
     get dropped() {
       return dropped;
     },
-    async look() {
-      let found: readonly DroppedWay[] | undefined;
-      try {
-        found = await dataplane.probe();
-        complained = false;
-      } catch (error) {
-        if (!complained)
-          log.warn({ err: error }, 'cannot see whether another firewall drops what containers send');
-        complained = true;
-      }
-      if (found === undefined) return;
-      const [before, now] = [dropped, found].map((list) => new Set(list.map(droppedText))) as [
-        Set<string>,
-        Set<string>,
-      ];
-      dropped = found;
-      for (const dropping of now)
-        if (!before.has(dropping))
-          log.error(
-            { dropping },
-            'another firewall of this host drops what netplugin lets pass: allow it there',
-          );
-      for (const dropping of before)
-        if (!now.has(dropping)) log.info({ dropping }, 'another firewall of this host does so no more');
-    },
+    look: () => looks.next(),
   };
 }

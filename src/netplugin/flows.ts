@@ -12,10 +12,11 @@ import type { Logger } from 'pino';
 import type { Client } from '../client/client.ts';
 import type { DeniedFlow, FlowReport, RefusedPackets, RuleHits } from '../protocol/messages.ts';
 import { type Dataplane, HOST, type Observation } from './dataplane/index.ts';
+import type { Follower } from './follower.ts';
+import { FLOWS_INTERVAL } from './intervals.ts';
 import type { HostState, Router } from './state.ts';
+import { inTurn } from './turns.ts';
 
-/** Milliseconds between readings: some microseconds for each tenant that has rules here, nothing for others. */
-const INTERVAL = 1000;
 /** Flows and rules in one report; of flows that wait for netmaster the oldest are dropped. */
 const FLOWS = 1000;
 const RULES = 2000;
@@ -191,38 +192,38 @@ function ruleKey(router: Router, direction: 'in' | 'out', own: string, rule: num
   return sets.flatMap((s) => s.decisions).find((d) => d.rule === rule)?.key ?? '';
 }
 
-export interface FlowReporting {
-  close(): void;
-}
-
-export interface FlowReportingOptions {
+export interface FlowsOptions {
   readonly dataplane: Pick<Dataplane, 'observe'>;
   readonly client: Pick<Client, 'call'>;
   readonly host: string;
   readonly log: Logger;
-  state(): HostState;
   refused(tenant: string, reason: string, packets: number): void;
 }
 
-export function startFlowReporting(options: FlowReportingOptions): FlowReporting {
-  const { dataplane, client, host, log, state } = options;
-  const tally = openTally(randomUUID(), options.refused);
-  let busy = false;
+/** Nobody waits for what is counted. */
+export function followFlows({ dataplane, client, host, log, refused }: FlowsOptions): Follower {
+  const tally = openTally(randomUUID(), refused);
+  let state: HostState | undefined;
   async function look(): Promise<void> {
-    tally.take(state(), await dataplane.observe(), Date.now());
+    if (state !== undefined) tally.take(state, await dataplane.observe(), Date.now());
     const report = tally.report();
     if (report === undefined) return;
     await client.call('report', { name: host }, report);
     tally.taken();
   }
-  const timer = setInterval(() => {
-    if (busy) return;
-    busy = true;
-    look()
-      .catch((error) => log.debug({ err: error }, 'hits and denied flows not reported; tried again'))
-      .finally(() => {
-        busy = false;
-      });
-  }, INTERVAL);
-  return { close: () => clearInterval(timer) };
+  const looks = inTurn(look, {
+    every: FLOWS_INTERVAL,
+    failed: (error) => log.debug({ err: error }, 'hits and denied flows not reported; tried again'),
+  });
+  return {
+    name: 'flows',
+    awaited: 'never',
+    changed(news) {
+      if (news.type !== 'kernel') return false;
+      ({ state } = news);
+      return true;
+    },
+    settled: () => Promise.resolve(),
+    close: () => void looks.close(),
+  };
 }

@@ -15,7 +15,8 @@ import type {
   WriteAnswer,
 } from '../protocol/messages.ts';
 import { GAVE_UP } from './constants.ts';
-import { inTurn } from './turns.ts';
+import { HASTY_DELAY } from './intervals.ts';
+import { afterFailure, insist, inTurn } from './turns.ts';
 
 /**
  * Milliseconds that a runtime's call is held while netmaster cannot be reached: dockerd gives up after 30 s. Calls that come
@@ -23,7 +24,6 @@ import { inTurn } from './turns.ts';
  * before the last one.
  */
 const HOLD = 25_000;
-const RETRY_DELAY = 250;
 
 export interface Intent {
   /** netmaster takes this host for what it says it is: there is no other one of its name. Asks where that is not known. */
@@ -48,7 +48,6 @@ export interface Intent {
 export function startIntent(client: Client, registration: () => Registration, log: Logger): Intent {
   let closed = false;
   let latest: Applied | undefined;
-  let reporting = false;
   const host = registration().name;
 
   /** Answer to the last heartbeat; undefined: none yet. */
@@ -76,47 +75,40 @@ export function startIntent(client: Client, registration: () => Registration, lo
     }
   }
   // One after the other: one that says where the host was must not come after one that says where it is.
-  const beats = inTurn(beat);
-  void beats.next();
-  const beating = setInterval(() => void beats.next(), HEARTBEAT * 1000);
+  const beats = inTurn(beat, { every: HEARTBEAT * 1000 });
+  beats.ask();
 
   /** A host that is refused tells nothing that is another's to tell. */
   const asHost = <T>(call: () => Promise<T>): Promise<T> =>
     refusal === undefined ? call() : Promise.reject(refusal);
 
-  async function held<T>(call: () => Promise<T>): Promise<T> {
+  function held<T>(call: () => Promise<T>): Promise<T> {
     const asked = performance.now();
-    for (;;) {
-      try {
+    return insist(
+      async () => {
         const answer = await asHost(call);
         awaySince = undefined;
         return answer;
-      } catch (error) {
+      },
+      (error) => {
         if (!isAway(error) || closed) throw error;
         awaySince ??= performance.now();
         if (performance.now() > Math.min(asked, awaySince) + HOLD)
           throw new Error(`${GAVE_UP}: ${error.message}`, { cause: error });
-        await new Promise((done) => setTimeout(done, RETRY_DELAY));
-      }
-    }
+        return HASTY_DELAY;
+      },
+    );
   }
 
-  async function report(): Promise<void> {
-    if (reporting || refusal !== undefined) return;
-    reporting = true;
-    while (latest !== undefined && !closed) {
-      const now: Applied = latest;
-      latest = undefined;
-      try {
-        await client.call('applied', { name: host }, now);
-      } catch (error) {
-        log.debug({ err: error }, 'applied revision not reported');
-        latest ??= now;
-        await new Promise((done) => setTimeout(done, RETRY_DELAY));
-      }
-    }
-    reporting = false;
-  }
+  const reports = inTurn(
+    async () => {
+      if (latest !== undefined && refusal === undefined) await client.call('applied', { name: host }, latest);
+    },
+    {
+      again: afterFailure(HASTY_DELAY),
+      failed: (error) => log.debug({ err: error }, 'applied revision not reported'),
+    },
+  );
 
   return {
     async accepted() {
@@ -126,7 +118,7 @@ export function startIntent(client: Client, registration: () => Registration, lo
     get registered() {
       return registered === true;
     },
-    changed: () => void beats.next(),
+    changed: () => beats.ask(),
     async reserve(request) {
       return (await held(() => client.call('reserve', {}, request))).body;
     },
@@ -144,14 +136,15 @@ export function startIntent(client: Client, registration: () => Registration, lo
     },
     applied(applied) {
       latest = applied;
-      void report();
+      reports.ask();
     },
     async answer(id, answer) {
       await client.call('answer', { name: host, id }, answer);
     },
     close() {
       closed = true;
-      clearInterval(beating);
+      void beats.close();
+      void reports.close();
     },
   };
 }

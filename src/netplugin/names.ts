@@ -15,30 +15,25 @@ import { setTimeout as after } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { WatchedObject } from '../protocol/messages.ts';
 import { NAMED } from './dns/names.ts';
+import type { Follower } from './follower.ts';
+import { NAMES_INTERVAL, RETRY_DELAY } from './intervals.ts';
 import { askHealth, type Feed, openFeed } from './nameservers/feed.ts';
 import type { ServedRouter } from './nameservers/parcel.ts';
 import type { Health } from './nameservers/protocol.ts';
+import { inTurn, openProgress } from './turns.ts';
 
-/** Milliseconds. */
-const RETRY = 500;
-/** One that ends sooner is not followed by another at once. */
+/** Milliseconds: one that ends sooner is not followed by another at once. */
 const BRIEF = 5000;
-const LOOK_INTERVAL = 4000;
 const START = 20_000;
 /** Looks without an answer after which it counts as stuck. */
 const MISSES = 3;
 
-export interface NameService {
-  /** What was known is now also this; undefined: all is known anew. */
-  update(changed: readonly WatchedObject[] | undefined): void;
-  /** Resolves when each of the routers has a nameserver that goes by them, as far as that can be. */
-  serve(routers: readonly ServedRouter[]): Promise<void>;
+/** Settled: each router has a nameserver, as far as that can be, which goes by all that is known. Names stay when it closes. */
+export interface NameService extends Follower {
   /** As it said last. */
   readonly health: Health | undefined;
   /** When a process has answered for the first time, or could not be started. */
   readonly started: Promise<void>;
-  /** Names stay. */
-  close(): void;
 }
 
 export interface NamesOptions {
@@ -61,10 +56,13 @@ function stampOf(file: string): string {
   return `${ino}.${size}.${mtimeMs}`;
 }
 
-export function startNames(options: NamesOptions): NameService {
+export function followNames(options: NamesOptions): NameService {
   const { folder, host, logLevel, log, known, program = PROGRAM } = options;
   const socket = path.join(folder, 'names.sock');
-  const stop = new AbortController();
+  const progress = openProgress();
+  /** What it has been asked to confirm, by `progress`. */
+  let asked = 0;
+  let closed = false;
   let health: Health | undefined;
   let feed: Feed | undefined;
   /** Whether it has been told all that is known. */
@@ -100,64 +98,84 @@ export function startNames(options: NamesOptions): NameService {
     if (objects !== undefined) feed?.list(objects.filter(({ kind }) => NAMED.has(kind)));
   }
 
+  /** What was told until now: the process says when it goes by that. */
+  function confirm(): void {
+    if (feed === undefined || routers === undefined) return;
+    const upTo = progress.asked;
+    asked = upTo;
+    void feed.serve(routers).then((holds) => {
+      if (holds) progress.done(upTo);
+    });
+  }
+
   /** Until it has ended, or does not answer. */
   async function follow(): Promise<void> {
     const open = openFeed(socket);
     feed = open;
     list();
-    if (routers !== undefined) void open.serve(routers);
+    confirm();
     let misses = 0;
-    const look = setInterval(async () => {
+    async function look(): Promise<void> {
       const found = await askHealth(socket);
       misses = found === undefined ? misses + 1 : 0;
       if (found !== undefined) health = found;
       if (misses >= MISSES) open.close();
-    }, LOOK_INTERVAL);
+    }
+    const looks = inTurn(look, { every: NAMES_INTERVAL });
     await open.ended;
-    clearInterval(look);
+    void looks.close();
     feed = undefined;
     health = undefined;
   }
 
   const { promise: started, resolve: answered } = Promise.withResolvers<void>();
-  void (async () => {
-    let complained = false;
-    while (!stop.signal.aborted) {
-      try {
-        await find();
-        complained = false;
-        const began = performance.now();
-        const following = follow();
-        answered();
-        await following;
-        if (stop.signal.aborted) return;
-        log.warn('the process that answers names has ended or does not answer: starting another');
-        if (performance.now() - began > BRIEF) continue;
-      } catch (error) {
-        if (!complained) log.error({ err: error }, 'no process that answers names; it is tried again');
-        complained = true;
-        answered();
-      }
-      await after(RETRY, undefined, { signal: stop.signal }).catch(() => {});
-    }
-  })();
+  let brief = false;
+  const processes = inTurn(
+    async () => {
+      await find().finally(answered);
+      if (closed) return;
+      const began = performance.now();
+      await follow();
+      brief = performance.now() - began <= BRIEF;
+      if (!closed) log.warn('the process that answers names has ended or does not answer: starting another');
+    },
+    {
+      again: (failures) => (failures > 0 || brief ? RETRY_DELAY : 0),
+      failed(error, first) {
+        if (first) log.error({ err: error }, 'no process that answers names; it is tried again');
+      },
+    },
+  );
+  processes.ask();
 
   return {
-    update(changed) {
-      if (feed === undefined) return;
-      if (changed === undefined || !listed) list();
-      else feed.change(changed.filter(({ kind }) => NAMED.has(kind)));
+    name: 'names',
+    awaited: 'always',
+    changed(news) {
+      if (news.type === 'kernel') {
+        routers = news.state.routers;
+        progress.ask();
+        confirm();
+        return true;
+      }
+      const named = news.objects.filter(({ kind }) => NAMED.has(kind));
+      if (listed && named.length === 0) return false;
+      progress.ask();
+      if (listed) feed?.change(named);
+      else list();
+      return true;
     },
-    async serve(now) {
-      routers = now;
-      await feed?.serve(now);
+    settled() {
+      if (asked < progress.asked) confirm();
+      return progress.settled();
     },
     get health() {
       return health;
     },
     started,
     close() {
-      stop.abort();
+      closed = true;
+      void processes.close();
       feed?.close();
     },
   };

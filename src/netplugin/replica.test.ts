@@ -10,7 +10,8 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { temporaryFolder } from '../../test/folder.ts';
 import { connect } from '../client/client.ts';
 import type { WatchedObject, WatchMessage } from '../protocol/messages.ts';
-import { openReplica, type Replica, type ReplicaOptions, retryDelay } from './replica.ts';
+import { retryDelay } from './intervals.ts';
+import { openReplica, type Replica, type ReplicaOptions } from './replica.ts';
 
 const waitFor = <T>(check: () => T | Promise<T>): Promise<T> =>
   vi.waitFor(check, { timeout: 30_000, interval: 10 });

@@ -1,7 +1,7 @@
 import { pino } from 'pino';
 import { beforeAll, beforeEach, expect, it, onTestFinished, vi } from 'vitest';
 import { isolate, sh } from '../../test/isolation.ts';
-import { type Followed, followUnderlay, type Underlay } from './underlay.ts';
+import { awaitUnderlay, type Followed, followUnderlay, type Underlay } from './underlay.ts';
 
 /** With a carrier. */
 function plug(device: string, mtu: number, address: string): void {
@@ -104,4 +104,35 @@ it('is refused with one line where there is no such thing to begin with', () => 
   );
   sh('ip addr flush dev eth0 scope global');
   expect(() => followUnderlay('eth0', log)).toThrow("--underlay: interface 'eth0' has no address; it has");
+});
+
+it('an agent that starts waits for an address of its interface, and says so once', async () => {
+  sh('ip addr flush dev eth0 scope global');
+  const lines: string[] = [];
+  const log = pino({ level: 'info' }, { write: (line) => void lines.push(JSON.parse(line).msg) });
+  let followed: Followed | undefined;
+  const waiting = awaitUnderlay('eth0', log).then((found) => {
+    followed = found;
+    onTestFinished(() => found.close());
+  });
+  // What is heard meanwhile is no address, or another one's.
+  plug('eth1', 1500, '198.51.100.1/24');
+  sh('ip link set eth0 mtu 1400');
+  await new Promise((done) => setTimeout(done, 1000));
+  expect(followed).toBeUndefined();
+  expect(lines).toEqual([
+    expect.stringMatching(/^--underlay: interface 'eth0' has no address; .*: waiting for one$/),
+  ]);
+  sh('ip addr add 192.0.2.4/24 dev eth0');
+  await waiting;
+  expect(followed?.now).toMatchObject({ address: '192.0.2.4', mtu: 1400, device: 'eth0' });
+  sh('ip addr add 192.0.2.5/24 dev eth0; ip addr del 192.0.2.4/24 dev eth0');
+  sh('ip addr add 192.0.2.5/24 dev eth0 2>/dev/null || true');
+  await becomes(followed as Followed, { address: '192.0.2.5' });
+  expect(lines.filter((line) => line.includes('waiting'))).toHaveLength(1);
+});
+
+it('an agent that starts does not wait for an interface that is not there', async () => {
+  const log = pino({ level: 'silent' });
+  await expect(awaitUnderlay('eth7', log)).rejects.toThrow("no interface or address 'eth7' on this host");
 });

@@ -4,7 +4,9 @@ import net from 'node:net';
 import type { Logger } from 'pino';
 import { INTERFACE_GROUPS, openListener, openNetlink } from '../linux/netlink.ts';
 import { listAddresses, listLinks } from '../linux/route.ts';
+import { LISTEN_INTERVAL, RESOLVE_INTERVAL } from './intervals.ts';
 import type { Guarded } from './state.ts';
+import { insist, inTurn } from './turns.ts';
 
 export interface Underlay {
   readonly address: string;
@@ -13,6 +15,9 @@ export interface Underlay {
   readonly mtu: number;
   readonly running: boolean;
 }
+
+/** The interface is there and has no address, or none yet. */
+class NoAddress extends Error {}
 
 /**
  * By address or interface name. Of several addresses it stays with the one that it had `before`, and with that one's family,
@@ -36,10 +41,11 @@ export function findUnderlay(text: string, before?: Underlay): Underlay {
     const have = addresses
       .map((a) => `${a.address} (${links.find((l) => l.index === a.index)?.name})`)
       .filter((a) => !a.endsWith('(lo)'));
-    const missing = links.some((l) => l.name === text)
-      ? `interface '${text}' has no ${before === undefined ? '' : `IPv${net.isIP(before.address)} `}address`
-      : `no interface or address '${text}' on this host`;
-    throw new Error(`--underlay: ${missing}; it has ${have.join(', ') || 'no addresses'}`);
+    const there = `; it has ${have.join(', ') || 'no addresses'}`;
+    if (!links.some((l) => l.name === text))
+      throw new Error(`--underlay: no interface or address '${text}' on this host${there}`);
+    const family = before === undefined ? '' : `IPv${net.isIP(before.address)} `;
+    throw new NoAddress(`--underlay: interface '${text}' has no ${family}address${there}`);
   } finally {
     netlink.close();
   }
@@ -54,9 +60,6 @@ export interface Followed {
   onChange(listener: (before: Underlay) => void): void;
   close(): void;
 }
-
-/** Milliseconds between looks at what the kernel has told: one system call each. */
-const LISTEN_INTERVAL = 250;
 
 /** The address, the MTU and the interface, as they come, go and change. Throws where there is no such thing to begin with. */
 export function followUnderlay(text: string, log: Logger): Followed {
@@ -89,9 +92,7 @@ export function followUnderlay(text: string, log: Logger): Followed {
     for (const changed of listeners) changed(before);
   }
   if (!now.running) look();
-  const timer = setInterval(() => {
-    if (listener.heard()) look();
-  }, LISTEN_INTERVAL);
+  const looks = inTurn(async () => look(), { every: LISTEN_INTERVAL, due: () => listener.heard() });
 
   return {
     get now() {
@@ -102,14 +103,36 @@ export function followUnderlay(text: string, log: Logger): Followed {
     },
     onChange: (changed) => void listeners.push(changed),
     close() {
-      clearInterval(timer);
+      void looks.close();
       listener.close();
     },
   };
 }
 
-/** Milliseconds between looks at where netmaster's names lead. */
-const RESOLVE_INTERVAL = 10_000;
+/**
+ * The same for an agent that starts: where the interface has no address yet (DHCP), it waits for one, and says so once. Rejects
+ * where there is no such interface or address: a name that is wrong does not mend itself.
+ */
+export async function awaitUnderlay(text: string, log: Logger): Promise<Followed> {
+  const listener = openListener(INTERFACE_GROUPS);
+  let missing: NoAddress | undefined;
+  try {
+    return await insist(
+      () => {
+        if (missing !== undefined && !listener.heard()) throw missing;
+        return followUnderlay(text, log);
+      },
+      (error) => {
+        if (!(error instanceof NoAddress)) throw error;
+        if (missing === undefined) log.warn(`${error.message}: waiting for one`);
+        missing = error;
+        return LISTEN_INTERVAL;
+      },
+    );
+  } finally {
+    listener.close();
+  }
+}
 
 export interface GuardedPorts {
   /** The netmasters' ports; the same array until they change. */
@@ -151,14 +174,13 @@ export async function followGuarded(urls: readonly string[], log: Logger): Promi
     if (JSON.stringify(now) !== JSON.stringify(all)) all = now;
   }
 
-  await resolve();
-  const timer = hosts.every(({ name }) => net.isIP(name))
-    ? undefined
-    : setInterval(() => void resolve(), RESOLVE_INTERVAL);
+  const fixed = hosts.every(({ name }) => net.isIP(name));
+  const turns = inTurn(resolve, fixed ? {} : { every: RESOLVE_INTERVAL });
+  await turns.next();
   return {
     get all() {
       return all;
     },
-    close: () => clearInterval(timer),
+    close: () => void turns.close(),
   };
 }

@@ -11,8 +11,8 @@ const PATIENCE = 3000;
 export interface Feed {
   list(objects: readonly WatchedObject[]): void;
   change(objects: readonly WatchedObject[]): void;
-  /** Resolves when the nameservers go by these routers, and when the line has ended. */
-  serve(routers: readonly ServedRouter[]): Promise<void>;
+  /** True when the nameservers go by these routers and by all that was told before; false where the line has ended first. */
+  serve(routers: readonly ServedRouter[]): Promise<boolean>;
   /** Resolves when it has, however that came. */
   readonly ended: Promise<void>;
   close(): void;
@@ -20,14 +20,14 @@ export interface Feed {
 
 export function openFeed(socketPath: string): Feed {
   const pack = openPacker();
-  const waiting = new Map<number, () => void>();
+  const waiting = new Map<number, (holds: boolean) => void>();
   let last = 0;
   const request = http.request({ socketPath, method: 'POST', path: '/feed', agent: false });
   const ended = new Promise<void>((done) => {
     request.once('error', () => {}); // it is closed then
     request.once('close', done);
   }).then(() => {
-    for (const done of waiting.values()) done();
+    for (const done of waiting.values()) done(false);
     waiting.clear();
   });
   request.once('response', (response) => {
@@ -37,7 +37,7 @@ export function openFeed(socketPath: string): Feed {
         for (const [id, done] of waiting)
           if (id <= holds) {
             waiting.delete(id);
-            done();
+            done(true);
           }
       }
     })()
@@ -50,7 +50,7 @@ export function openFeed(socketPath: string): Feed {
     list: (objects) => tell({ type: 'list', objects }),
     change: (objects) => tell({ type: 'changes', objects }),
     serve(routers) {
-      if (request.destroyed) return ended;
+      if (request.destroyed) return Promise.resolve(false);
       const id = ++last;
       tell({ type: 'routers', id, parcel: pack(routers) });
       return new Promise((done) => waiting.set(id, done));

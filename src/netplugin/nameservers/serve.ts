@@ -6,14 +6,12 @@ import { createNames } from '../dns/names.ts';
 import { type MayAsk, reachOf } from '../dns/reach.ts';
 import { type Nameserver, startNameserver } from '../dns/server.ts';
 import { openUpstreams } from '../dns/upstreams.ts';
+import { NAMES_INTERVAL } from '../intervals.ts';
 import { inTurn } from '../turns.ts';
 import { type MutableView, openView } from '../view.ts';
 import { fromRouter } from './outside.ts';
 import type { ServedRouter } from './parcel.ts';
 import { openRouter, type RouterAccess } from './router.ts';
-
-/** Milliseconds between looks whether each router is still the one that its nameserver is in. */
-const LOOK_INTERVAL = 4000;
 
 export interface Nameservers {
   /** What is known is this and nothing else. */
@@ -57,7 +55,7 @@ export function openNameservers(log: Logger): Nameservers {
     running.set(namespace, { router, server });
   }
 
-  const turns = inTurn(async () => {
+  async function place(): Promise<void> {
     const namespaces = new Set(wanted.map((router) => router.namespace));
     for (const [namespace, { router }] of running) {
       const id = namespaceId(namespacePath(namespace)); // one whose name is gone is the same router still
@@ -73,8 +71,8 @@ export function openNameservers(log: Logger): Nameservers {
             'no nameserver in the router; it is tried again',
           );
         }
-  });
-  const look = setInterval(() => void turns.next(), LOOK_INTERVAL);
+  }
+  const turns = inTurn(place, { every: NAMES_INTERVAL });
 
   return {
     list(objects) {
@@ -95,9 +93,9 @@ export function openNameservers(log: Logger): Nameservers {
       return [...running.keys()];
     },
     async close() {
-      clearInterval(look);
       wanted = [];
-      await turns.next();
+      turns.ask();
+      await turns.close();
     },
   };
 }

@@ -6,7 +6,7 @@
  *   event start, rename... -> all of it, from inspect
  *   event network destroy  -> networks.ts, which offers ours anew
  *   event network disconnect -> comparison, where the endpoint is still attached: the driver was away when it ended
- *   (re)connected, and every RECONCILE_INTERVAL -> comparison: everything
+ *   (re)connected, and every CONTAINERS_INTERVAL -> comparison: everything
  *   a call of Docker's was refused -> comparison: Docker may keep something of it (remains.ts)
  *
  * Docker starts a container with a restart policy once when dockerd starts, or when its process ends, and not again where this
@@ -14,18 +14,18 @@
  */
 import type { Logger } from 'pino';
 import { GAVE_UP } from '../../constants.ts';
+import { CONTAINERS_INTERVAL, RETRY_DELAY } from '../../intervals.ts';
 import { inTurn } from '../../turns.ts';
 import type { Description, Endpoints } from '../runtime.ts';
 import type { Docker } from './engine.ts';
 import { DRIVER, type Offer } from './networks.ts';
 import type { Remains } from './remains.ts';
 
-const RETRY_DELAY = 500;
-const RECONCILE_INTERVAL = 20_000;
 /** Milliseconds after a refusal until Docker shows what it did to the container. */
 const REFUSAL_SHOWS = 3000;
 
-interface Event {
+/** As Docker tells it. */
+export interface Event {
   Type?: string;
   Action?: string;
   Actor?: { ID?: string; Attributes?: Record<string, string> };
@@ -33,6 +33,33 @@ interface Event {
 
 /** Events of containers after which its endpoints are described anew. */
 const DESCRIBING = /^(start|rename|pause|unpause|update|die|health_status)/;
+
+/** What an event asks for, by ids of Docker's. */
+export type Reaction =
+  /** Whose containers are about to start. */
+  | { readonly do: 'describe network'; readonly network: string }
+  | { readonly do: 'describe'; readonly container: string }
+  /** Only if it runs: one that is about to start is not listed, and has a start event; one that runs has no further event. */
+  | { readonly do: 'describe if it runs'; readonly container: string }
+  | { readonly do: 'compare' }
+  | { readonly do: 'offer anew'; readonly network: string; readonly name: string };
+
+/** In their order. `attached`: whether a container has an endpoint here. */
+export function reactionsTo(event: Event, attached: (container: string) => boolean): Reaction[] {
+  const { Type, Action = '', Actor } = event;
+  const { ID, Attributes: { container = '', name = '' } = {} } = Actor ?? {};
+  if (Type === 'container')
+    return ID !== undefined && DESCRIBING.test(Action) ? [{ do: 'describe', container: ID }] : [];
+  if (Type !== 'network') return [];
+  if (Action === 'connect' && ID !== undefined)
+    return [
+      { do: 'describe network', network: ID },
+      ...(container === '' ? [] : [{ do: 'describe if it runs', container } as const]),
+    ];
+  if (Action === 'disconnect') return attached(container) ? [{ do: 'compare' }] : [];
+  if (Action === 'destroy') return [{ do: 'offer anew', network: ID ?? '', name }];
+  return [];
+}
 
 export interface Containers {
   /** A call of Docker's was refused with this line. */
@@ -129,11 +156,10 @@ export function followContainers(options: ContainersOptions): Containers {
     }
   }
 
-  const comparisons = inTurn(reconcile);
-  const compare = (): Promise<void> =>
-    comparisons
-      .next()
-      .catch((error) => log.debug({ err: error }, 'comparison with Docker failed; it is tried again'));
+  const comparisons = inTurn(reconcile, {
+    every: CONTAINERS_INTERVAL,
+    failed: (error) => log.debug({ err: error }, 'comparison with Docker failed; it is tried again'),
+  });
 
   /** Starts what should run by its restart policy and failed only because nobody answered on our socket, or netmaster did not. */
   async function startForsaken(): Promise<void> {
@@ -158,37 +184,45 @@ export function followContainers(options: ContainersOptions): Containers {
     }
   }
 
-  const lookForForsaken = (): Promise<void> =>
-    startForsaken().catch((error) => {
+  const looksForForsaken = inTurn(startForsaken, {
+    every: RETRY_DELAY,
+    due() {
+      if (forsaken === undefined || performance.now() < forsaken + REFUSAL_SHOWS || !endpoints.live())
+        return false;
+      forsaken = undefined;
+      return true;
+    },
+    failed(error) {
       log.debug(
         { err: error },
         'containers that Docker could not start are not looked for; it is tried again',
       );
       forsaken ??= performance.now();
-    });
+    },
+  });
+
+  async function react(reaction: Reaction): Promise<void> {
+    switch (reaction.do) {
+      case 'describe network':
+        return describeNetwork(reaction.network);
+      case 'describe':
+        return describeContainer(reaction.container);
+      case 'describe if it runs': {
+        const listed = await docker.listContainers({ filters: { id: [reaction.container] } });
+        return listed.length > 0 ? describeContainer(reaction.container) : undefined;
+      }
+      case 'compare':
+        return comparisons.ask();
+      case 'offer anew':
+        return offer.removed(reaction.network, reaction.name);
+    }
+  }
 
   async function handle(event: Event): Promise<void> {
-    const attributes = event.Actor?.Attributes ?? {};
-    if (event.Type === 'network' && event.Action === 'connect' && event.Actor?.ID !== undefined) {
-      await describeNetwork(event.Actor.ID);
-      // One that is about to start is not listed, and has a start event; one that runs has no further event.
-      const id = attributes.container;
-      if (id && (await docker.listContainers({ filters: { id: [id] } })).length > 0)
-        await describeContainer(id);
-    } else if (event.Type === 'network' && event.Action === 'disconnect') {
-      const left = [...endpoints.attachments.values()].some(
-        (a) => a.endpoint.containerID === attributes.container,
-      );
-      if (left) await compare();
-    } else if (event.Type === 'network' && event.Action === 'destroy') {
-      offer.removed(event.Actor?.ID ?? '', attributes.name ?? '');
-    } else if (
-      event.Type === 'container' &&
-      DESCRIBING.test(event.Action ?? '') &&
-      event.Actor?.ID !== undefined
-    )
-      await describeContainer(event.Actor.ID);
-    log.trace({ event: event.Action, attributes }, 'Docker event');
+    const attached = (container: string): boolean =>
+      [...endpoints.attachments.values()].some((a) => a.endpoint.containerID === container);
+    for (const reaction of reactionsTo(event, attached)) await react(reaction);
+    log.trace({ event: event.Action, attributes: event.Actor?.Attributes }, 'Docker event');
   }
 
   async function follow(): Promise<void> {
@@ -197,7 +231,10 @@ export function followContainers(options: ContainersOptions): Containers {
     if (closed) return void stream.destroy();
     // From here on nothing is missed; what happened before is found by comparison.
     offer.renewed();
-    void compare().then(lookForForsaken);
+    void comparisons
+      .next()
+      .catch(() => {}) // logged above
+      .then(looksForForsaken.ask);
     let rest = '';
     for await (const chunk of stream) {
       const lines = (rest + chunk.toString()).split('\n');
@@ -212,38 +249,24 @@ export function followContainers(options: ContainersOptions): Containers {
     }
   }
 
-  void (async () => {
-    let complained = false;
-    while (!closed) {
-      try {
-        await follow();
-        complained = false;
-      } catch (error) {
-        if (closed) return;
-        if (!complained) log.warn({ err: error }, 'Docker does not answer; waiting for it');
-        complained = true;
-      }
-      await new Promise((done) => setTimeout(done, RETRY_DELAY));
-    }
-  })();
-  const comparing = setInterval(compare, RECONCILE_INTERVAL);
-  const starting = setInterval(() => {
-    if (forsaken === undefined || performance.now() < forsaken + REFUSAL_SHOWS || !endpoints.live()) return;
-    forsaken = undefined;
-    void lookForForsaken();
-  }, RETRY_DELAY);
+  const streams = inTurn(follow, {
+    again: () => RETRY_DELAY,
+    failed(error, first) {
+      if (first) log.warn({ err: error }, 'Docker does not answer; waiting for it');
+    },
+  });
+  streams.ask();
 
   return {
     refused(message) {
       if (message.startsWith(GAVE_UP)) forsaken = performance.now();
       if (remains.busy()) return;
       suspicious = true;
-      void compare();
+      comparisons.ask();
     },
     close() {
       closed = true;
-      clearInterval(comparing);
-      clearInterval(starting);
+      for (const turns of [streams, comparisons, looksForForsaken]) void turns.close();
       events?.destroy();
     },
   };

@@ -9,21 +9,21 @@
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { listenOnSocket } from '../../control.ts';
+import type { Follower } from '../../follower.ts';
 import type { Options } from '../../options.ts';
 import type { Endpoints } from '../runtime.ts';
 import { followContainers } from './containers.ts';
 import { createDriver } from './driver.ts';
 import { openDocker } from './engine.ts';
-import { startOffer } from './networks.ts';
+import { followOffer, startOffer } from './networks.ts';
 import { closeServer, pluginServer } from './plugin.ts';
 import { openPublications } from './publish.ts';
 import { openRemains } from './remains.ts';
 
 export interface DockerRuntime {
-  /** Networks or groups changed. */
-  intentChanged(): void;
-  /** When Docker offers all networks that are known, or cannot be reached. */
-  settled(): Promise<void>;
+  /** Docker's list of networks. */
+  readonly offer: Follower;
+  /** Docker is answered no more. */
   close(): Promise<void>;
 }
 
@@ -53,10 +53,8 @@ export async function startDocker({ endpoints, options, log }: DockerOptions): P
     log,
   });
   return {
-    intentChanged: () => offer.changed(),
-    settled: () => offer.settled(),
+    offer: followOffer(offer),
     close() {
-      offer.close();
       containers.close();
       return closeServer(server);
     },

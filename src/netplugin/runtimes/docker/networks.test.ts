@@ -3,8 +3,15 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { EndpointGroup } from '../../../model/endpointGroup.ts';
 import { openView, type View, type WatchedNetwork } from '../../view.ts';
 import type { Driver } from './driver.ts';
-import type { Docker } from './engine.ts';
-import { DRIVER, startOffer, wantedNetworks } from './networks.ts';
+import type { Docker, NetworkInspectInfo } from './engine.ts';
+import {
+  DRIVER,
+  followOffer,
+  planNetworks,
+  presentNetworks,
+  startOffer,
+  wantedNetworks,
+} from './networks.ts';
 
 type Writable<T> = { [K in keyof T]: T[K] extends ReadonlyMap<infer A, infer B> ? Map<A, B> : T[K] };
 
@@ -428,4 +435,72 @@ describe('the offer', () => {
     await offer.settled();
     expect(docker.names()).toEqual(['net2']);
   });
+});
+
+describe('the plan', () => {
+  const made = (n: WatchedNetwork): NetworkInspectInfo[] => {
+    const of = view([n]);
+    const plan = planNetworks(presentNetworks([]), wantedNetworks(of), true);
+    return plan.create.map(
+      ({ name, ...rest }) =>
+        ({
+          Id: `id-${name}`,
+          Name: name,
+          Driver: DRIVER,
+          Labels: {
+            'io.contiv.network': JSON.stringify([rest.tenant, rest.network, rest.group, rest.config]),
+          },
+        }) as unknown as NetworkInspectInfo,
+    );
+  };
+  const planned = (listed: NetworkInspectInfo[], wanted: View, live = true) => {
+    const { remove, create, shadowed } = planNetworks(presentNetworks(listed), wantedNetworks(wanted), live);
+    return { remove: remove.map(({ id }) => id), create: create.map(({ name }) => name), shadowed };
+  };
+  const NOTHING = { remove: [], create: [], shadowed: [] };
+
+  it('is nothing where all is there', () => {
+    expect(planned(made(network('a')), view([network('a')]))).toEqual(NOTHING);
+  });
+
+  it('removes what nobody wants, and makes anew what is another by now', () => {
+    const other = view([network('a', { subnet: '20.9.9.0/24' }), network('c')]);
+    expect(planned([...made(network('a')), ...made(network('b'))], other)).toEqual({
+      remove: ['id-a', 'id-b'],
+      create: ['a', 'c'],
+      shadowed: [],
+    });
+  });
+
+  it('removes nothing before netmaster is heard', () => {
+    const other = view([network('a', { subnet: '20.9.9.0/24' }), network('c')]);
+    expect(planned([...made(network('a')), ...made(network('b'))], other, false)).toEqual({
+      ...NOTHING,
+      create: ['c'],
+    });
+  });
+
+  it('takes no name that another network has, and leaves it alone', () => {
+    const theirs = { Id: 'x', Name: 'a', Driver: 'bridge', Labels: {} } as unknown as NetworkInspectInfo;
+    expect(planned([theirs], view([network('a'), network('b')]))).toEqual({
+      ...NOTHING,
+      create: ['b'],
+      shadowed: ['a'],
+    });
+  });
+});
+
+it('the offer is concerned by networks and groups, and by nothing else', async () => {
+  const { offer } = offering(view([]));
+  const follower = followOffer(offer);
+  const concerns = (kind: string): boolean =>
+    follower.changed({ type: 'view', objects: [{ kind, key: 'x', object: {} }], listed: false });
+  expect(['network', 'endpointGroup', 'rule', 'policy', 'endpoint'].map(concerns)).toEqual([
+    true,
+    true,
+    false,
+    false,
+    false,
+  ]);
+  await follower.settled();
 });

@@ -9,21 +9,18 @@
  * What is wanted is a pure function of the view; Docker's list says what is there. Docker networks that carry no
  * label of ours are not touched.
  */
-import { setTimeout as after } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { subnetPrefix } from '../../../model/address.ts';
+import type { Follower } from '../../follower.ts';
+import { OFFER_INTERVAL } from '../../intervals.ts';
+import { inTurn } from '../../turns.ts';
 import type { View } from '../../view.ts';
 import type { Endpoints } from '../runtime.ts';
 import type { Driver } from './driver.ts';
-import type { Docker } from './engine.ts';
+import type { Docker, NetworkInspectInfo } from './engine.ts';
 
-/** Milliseconds for a Docker that does not answer: after that it counts as one that cannot be reached. */
-const PATIENCE = 5000;
 export const DRIVER = 'netplugin';
 const LABEL = 'io.contiv.network';
-
-/** Milliseconds after which Docker is asked again although nothing changed and no event told of anything. */
-const SYNC_INTERVAL = 10_000;
 
 /** What a Docker network stands for: travels as driver and IPAM options, so both drivers can tell. */
 export interface Target {
@@ -73,6 +70,49 @@ export function wantedNetworks(view: View): Map<string, WantedNetwork> {
 /** Text that is equal for equal Docker networks. */
 const fingerprint = (n: WantedNetwork): string => JSON.stringify([n.tenant, n.network, n.group, n.config]);
 
+/** What Docker has, by name: networks of ours, and names that others use. */
+export interface Present {
+  readonly ours: Map<string, { readonly id: string; readonly fingerprint: string | undefined }>;
+  readonly others: Set<string>;
+}
+
+export function presentNetworks(listed: readonly NetworkInspectInfo[]): Present {
+  const isOurs = (n: NetworkInspectInfo): boolean => n.Driver === DRIVER && n.Labels?.[LABEL] !== undefined;
+  return {
+    ours: new Map(listed.filter(isOurs).map((n) => [n.Name, { id: n.Id, fingerprint: n.Labels?.[LABEL] }])),
+    others: new Set(listed.filter((n) => !isOurs(n)).map((n) => n.Name)),
+  };
+}
+
+/** What makes what is present what is wanted, in this order. */
+export interface Plan {
+  readonly remove: readonly { readonly name: string; readonly id: string }[];
+  /** Where Docker keeps one that was to be removed, as containers hold it, that name has to wait. */
+  readonly create: readonly WantedNetwork[];
+  /** Wanted, and the name is another network's. */
+  readonly shadowed: readonly string[];
+}
+
+/** `live`: what is wanted is what netmaster says now. Else nothing is removed: a container that is stopped could not start again on a network that was made anew. */
+export function planNetworks(
+  { ours, others }: Present,
+  wanted: ReadonlyMap<string, WantedNetwork>,
+  live: boolean,
+): Plan {
+  const remove: { name: string; id: string }[] = [];
+  for (const [name, { id, fingerprint: has }] of live ? ours : []) {
+    const want = wanted.get(name);
+    if (want === undefined || has !== fingerprint(want)) remove.push({ name, id });
+  }
+  const freed = new Set(remove.map(({ name }) => name));
+  const lacking = [...wanted.values()].filter(({ name }) => !ours.has(name) || freed.has(name));
+  return {
+    remove,
+    create: lacking.filter(({ name }) => !others.has(name)),
+    shadowed: lacking.filter(({ name }) => others.has(name)).map(({ name }) => name),
+  };
+}
+
 export interface Offer {
   /** Intent changed: Docker is brought up to it soon. */
   changed(): void;
@@ -80,19 +120,13 @@ export interface Offer {
   removed(id: string, name: string): void;
   /** Docker was away, and may have another list. */
   renewed(): void;
-  /** When all that was known at the call is offered, or Docker cannot be reached or does not answer. */
+  /** When all that was known at the call is offered, or Docker cannot be reached. */
   settled(): Promise<void>;
   close(): void;
 }
 
-/** What Docker has, by name: networks of ours, and names that others use. */
-interface Present {
-  readonly ours: Map<string, { readonly id: string; readonly fingerprint: string | undefined }>;
-  readonly others: Set<string>;
-}
-
 /**
- * Docker is asked for its list at the start and every SYNC_INTERVAL; in between a change costs the networks that it
+ * Docker is asked for its list at the start and every OFFER_INTERVAL; in between a change costs the networks that it
  * is about, and Docker's events say which ones it has lost. Whoever waits for a change does not wait for that list.
  */
 export function startOffer(
@@ -103,13 +137,8 @@ export function startOffer(
 ): Offer {
   /** undefined: not known. */
   let present: Present | undefined;
-  /** How many changes there were, and how many of them have been seen to. */
-  let asked = 1;
-  let settled = 0;
   let stale = true;
-  let running: Promise<void> | undefined;
   let reachable = true;
-  let closed = false;
   /** Names that were complained of. */
   const shadowed = new Set<string>();
 
@@ -139,42 +168,32 @@ export function startOffer(
     const networks = await docker.listNetworks();
     reachable = true;
     for (const n of networks) if (n.Driver === DRIVER) learn(n.Id, n.Options ?? {});
-    const isOurs = (n: (typeof networks)[number]): boolean =>
-      n.Driver === DRIVER && n.Labels?.[LABEL] !== undefined;
-    return {
-      ours: new Map(
-        networks.filter(isOurs).map((n) => [n.Name, { id: n.Id, fingerprint: n.Labels?.[LABEL] }]),
-      ),
-      others: new Set(networks.filter((n) => !isOurs(n)).map((n) => n.Name)),
-    };
+    return presentNetworks(networks);
+  }
+
+  /** False: Docker keeps it. */
+  async function remove(name: string, id: string): Promise<boolean> {
+    try {
+      await docker.getNetwork(id).remove();
+      log.info({ network: name }, 'withdrawn from Docker');
+    } catch (error) {
+      if ((error as { statusCode?: number }).statusCode !== 404) {
+        // 403: containers that are still there hold it; a later sync finds it free
+        log.debug({ err: error, network: name }, 'Docker keeps the network');
+        return false;
+      }
+    }
+    return true;
   }
 
   async function sync(): Promise<void> {
     present ??= await list(); // a dockerd that is starting answers late
-    const { ours, others } = present;
-    const wanted = wantedNetworks(view);
-    // Only what netmaster says now: a container that is stopped could not start again on a network that was made anew.
-    for (const [name, { id, fingerprint: has }] of live() ? ours : []) {
-      const want = wanted.get(name);
-      if (want !== undefined && has === fingerprint(want)) continue;
-      try {
-        await docker.getNetwork(id).remove();
-        log.info({ network: name }, 'withdrawn from Docker');
-      } catch (error) {
-        if ((error as { statusCode?: number }).statusCode !== 404) {
-          // 403: containers that are still there hold it; a later sync finds it free
-          log.debug({ err: error, network: name }, 'Docker keeps the network');
-          continue;
-        }
-      }
-      ours.delete(name);
-    }
-    for (const network of wanted.values()) {
+    const { ours } = present;
+    const plan = planNetworks(present, wantedNetworks(view), live());
+    for (const { name, id } of plan.remove) if (await remove(name, id)) ours.delete(name);
+    for (const name of plan.shadowed) complain(name);
+    for (const network of plan.create) {
       if (ours.has(network.name)) continue;
-      if (others.has(network.name)) {
-        complain(network.name);
-        continue;
-      }
       shadowed.delete(network.name);
       try {
         ours.set(network.name, { id: await create(network), fingerprint: fingerprint(network) });
@@ -185,54 +204,58 @@ export function startOffer(
     }
   }
 
-  function run(): Promise<void> {
-    if (running !== undefined) return running;
-    running = (async () => {
-      while ((stale || settled < asked) && !closed) {
-        const seen = asked;
-        if (stale) present = undefined;
-        stale = false;
-        try {
-          await sync();
-        } catch (error) {
-          if (reachable)
-            log.warn({ err: error }, 'Docker cannot be reached: networks are offered when it answers');
-          reachable = false;
-        }
-        settled = seen;
+  const syncs = inTurn(
+    async () => {
+      if (stale) present = undefined;
+      stale = false;
+      try {
+        await sync();
+      } catch (error) {
+        if (reachable)
+          log.warn({ err: error }, 'Docker cannot be reached: networks are offered when it answers');
+        reachable = false;
       }
-      running = undefined;
-    })();
-    return running;
-  }
-
-  const renewed = (): void => {
-    stale = true;
-    void run();
-  };
-  const timer = setInterval(renewed, SYNC_INTERVAL);
-  void run();
-
-  const changed = (): void => {
-    asked++;
-    void run();
-  };
+    },
+    {
+      every: OFFER_INTERVAL,
+      due() {
+        stale = true;
+        return true;
+      },
+    },
+  );
+  syncs.ask();
 
   return {
-    changed,
+    changed: () => syncs.ask(),
     removed(id, name) {
       // A list that is on its way may still have it.
       if (present === undefined) stale = true;
       else if (present.ours.get(name)?.id === id) present.ours.delete(name);
       else if (!present.others.delete(name)) return;
-      changed();
+      syncs.ask();
     },
-    renewed,
-    settled: () =>
-      settled < asked ? Promise.race([run(), after(PATIENCE, undefined, { ref: false })]) : Promise.resolve(),
-    close() {
-      closed = true;
-      clearInterval(timer);
+    renewed() {
+      stale = true;
+      syncs.begin();
     },
+    settled: () => syncs.settled(),
+    close: () => void syncs.close(),
   };
 }
+
+/** Kinds of objects that the offer follows from. */
+const OFFERED = new Set(['network', 'endpointGroup']);
+
+/** Waited for while a network is new, as `docker run` would not find it; but a Docker that hangs holds nothing up for long. */
+export const followOffer = (offer: Offer): Follower => ({
+  name: "Docker's networks",
+  awaited: 'briefly',
+  changed(news) {
+    const concerned = news.type === 'view' && news.objects.some(({ kind }) => OFFERED.has(kind));
+    if (concerned) offer.changed();
+    return concerned;
+  },
+  settled: offer.settled,
+  close: offer.close,
+});

@@ -1,0 +1,47 @@
+/** When netplugin does by itself what nobody asks for: every interval, back-off and delay of its loops (turns.ts). Milliseconds. */
+
+/** Until the kernel is read again; a foreign change is put right within 10 s. */
+export const VERIFY_INTERVAL = 4000;
+/** Between passes while a container starts. */
+export const AWAITED_INTERVAL = 100;
+/** After which netmaster is told once more what this host has applied: it may have forgotten. */
+export const ACKNOWLEDGE_INTERVAL = 4000;
+/** Between comparisons of this host's endpoints with netmaster's. */
+export const ENDPOINTS_INTERVAL = 5000;
+/** Between readings of what policy did: some microseconds for each tenant that has rules here, nothing for others. */
+export const FLOWS_INTERVAL = 1000;
+/** Between looks whether the process that answers names does, and there whether each router is still the same. */
+export const NAMES_INTERVAL = 4000;
+/** Between looks at what the kernel has told of the underlay: one system call each. */
+export const LISTEN_INTERVAL = 250;
+/** Between looks at where netmaster's names lead. */
+export const RESOLVE_INTERVAL = 10_000;
+/** Between looks at whether what a start of the agent needs is still on disk. */
+export const FILES_INTERVAL = 3000;
+/** After which Docker is asked for its networks again although nothing changed and no event told of anything. */
+export const OFFER_INTERVAL = 10_000;
+/** Between comparisons of what is attached with Docker's containers. */
+export const CONTAINERS_INTERVAL = 20_000;
+
+/** Until what has failed or ended is tried again: the watch, Docker's events, the process that answers names, a write to disk. */
+export const RETRY_DELAY = 500;
+/** The longest of them, where a server says that it has too many. */
+const LONGEST_DELAY = 16_000;
+/** The same while a runtime or an operator waits for it: a call to netmaster, an acknowledgement. */
+export const HASTY_DELAY = 250;
+/** Between looks whether netmaster's objects are followed, for who waits for that. */
+export const FOLLOWED_INTERVAL = 50;
+/**
+ * Between a change and its copy on disk. What a kill loses is fetched again by revision, but not while netmaster is away too:
+ * so it is soon.
+ */
+export const SAVE_DELAY = 20;
+
+/**
+ * Until the watch is asked for again: soon where netmaster was away, and ever later where it has refused as many
+ * times in a row; by chance, so that those who were refused together do not come back together.
+ */
+export const retryDelay = (refusals: number): number =>
+  refusals === 0
+    ? RETRY_DELAY
+    : Math.min(RETRY_DELAY * 2 ** refusals, LONGEST_DELAY) * (0.5 + Math.random() / 2);
