@@ -33,6 +33,7 @@ const UNREAD = 16 << 10;
 const SETTLING = 5000;
 /** Milliseconds for which it is good enough what the kernel said of all connections. */
 const KEPT_AGE = 1000;
+const NOTHING_KEPT: Kept = { bytes: 0, unanswered: 0 };
 /** Questions that wait for a connection. */
 const QUESTIONS = 16;
 
@@ -78,7 +79,7 @@ interface Watcher {
   stuck: number;
   /** The same since its machine said something last, and what it had not answered then. */
   silent: number;
-  unanswered: number;
+  kept: Kept;
 }
 
 export function openWatches({ mirror, feed, questions, log, limits }: WatchParts): Watches {
@@ -147,15 +148,21 @@ export function openWatches({ mirror, feed, questions, log, limits }: WatchParts
     return kept;
   }
 
-  /** Closes watchers whose machine has said nothing for too long to what it is sent. Who reads slowly acknowledges what it has read. */
+  /**
+   * Closes watchers whose machine has said nothing for too long to what it is sent. Of who reads slowly the kernel may send
+   * something again too, for lack of room there: but it has less to keep then, or takes more.
+   */
   async function endSilent(): Promise<void> {
     const [watcher] = watchers;
     if (watcher === undefined) return;
     const now = await keptNow(watcher.port);
     for (const watcher of watchers) {
-      const unanswered = now.get(watcher.key)?.unanswered ?? 0;
-      watcher.silent = unanswered > 0 && unanswered >= watcher.unanswered ? watcher.silent + LOOK : 0;
-      watcher.unanswered = unanswered;
+      const { kept: before } = watcher;
+      const kept = now.get(watcher.key) ?? NOTHING_KEPT;
+      const isSilent =
+        kept.unanswered > 0 && kept.unanswered >= before.unanswered && kept.bytes >= before.bytes;
+      watcher.silent = isSilent ? watcher.silent + LOOK : 0;
+      watcher.kept = kept;
       if (watcher.silent > PATIENCE) end(watcher);
     }
   }
@@ -270,7 +277,7 @@ export function openWatches({ mirror, feed, questions, log, limits }: WatchParts
         limit,
         stuck: 0,
         silent: 0,
-        unanswered: 0,
+        kept: NOTHING_KEPT,
       };
       watchers.add(watcher);
       byClient.set(client, (byClient.get(client) ?? new Set()).add(watcher));
@@ -283,6 +290,7 @@ export function openWatches({ mirror, feed, questions, log, limits }: WatchParts
             });
       out.on('drain', () => {
         watcher.stuck = 0;
+        watcher.silent = 0;
         wake(watcher);
       });
       out.on('close', () => {
