@@ -81,7 +81,7 @@ export interface Tracker<E> {
   holds(entry: E): boolean;
 }
 
-/** Entries of the parts that are in only one of known and wanted, by place. */
+/** Entries of the parts that are in only one of known and wanted, by place; without those that stay as they are. */
 interface Moves<E> {
   readonly went: ReadonlyMap<string, E>;
   readonly came: ReadonlyMap<string, E>;
@@ -126,17 +126,28 @@ export function track<E>(kind: Kind<E>): Tracker<E> {
 
   function moves(wanted: ByPart<E>): Moves<E> {
     const changed = changedParts(parts, wanted);
+    const [went, came] = [new Map<string, E>(), new Map<string, E>()];
     const counts = new Map<string, number>();
-    const collect = (lists: readonly (readonly E[])[], sign: 1 | -1): Map<string, E> => {
-      const found = new Map<string, E>();
-      for (const entry of lists.flat()) {
+    const count = (at: string, more: 1 | -1): void => void counts.set(at, (counts.get(at) ?? 0) + more);
+    for (const list of changed.gone)
+      for (const entry of list) {
         const at = place(entry);
-        found.set(at, entry);
-        counts.set(at, (counts.get(at) ?? 0) + sign);
+        if (went.has(at)) count(at, -1);
+        went.set(at, entry);
       }
-      return found;
-    };
-    return { went: collect(changed.gone, -1), came: collect(changed.added, 1), counts };
+    for (const list of changed.added)
+      for (const entry of list) {
+        const at = place(entry);
+        // Most of a part that has changed is as it was.
+        const stays = went.has(at) && !counts.has(at) && !shared.has(at) && same(held.get(at), entry);
+        if (stays) went.delete(at);
+        else {
+          came.set(at, entry);
+          count(at, 1);
+        }
+      }
+    for (const at of went.keys()) count(at, -1);
+    return { went, came, counts };
   }
 
   const lost = ({ went, came }: Moves<E>): E[] =>

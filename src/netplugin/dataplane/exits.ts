@@ -253,7 +253,7 @@ function forwardV6(netlink: Netlink, links: readonly route.Link[]): number {
 
 const PROTOCOLS: Readonly<Record<number, string>> = { 17: 'udp', 132: 'sctp' };
 
-/** Ports that are published without connections of their own, and where they lead. */
+/** Ports that are published for a protocol that knows no beginning of a connection, and where they lead. */
 interface Lead {
   /** Protocol, and address of the host or its family. */
   readonly at: string;
@@ -283,8 +283,10 @@ const isAmong = (port: number, first: number, count: number): boolean =>
   port >= first && port < first + count;
 
 /**
- * Which connections to published ports lead where they did before they were published, or published anew: the kernel decides
- * with the first packet, and a client of UDP need never begin again. undefined: none, without a look. `addresses`: the host's.
+ * Which connections do not lead where their published port leads by now. The kernel translates a connection as it was decided
+ * for its first packet, so one that was there before a port was published, or published anew, stays as it was. Connections of
+ * TCP end by themselves; a client of UDP may go on for ever from the same port, and would never be heard where it should be.
+ * undefined: nothing that is published has changed, so that nobody need look. `addresses`: the host's own.
  */
 function misledBy(
   state: HostState,

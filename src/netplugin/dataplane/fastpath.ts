@@ -57,32 +57,36 @@ export const FAST_PATH_SETTINGS: Readonly<Record<string, string>> = {
 
 /** An endpoint's address as the map has it. */
 interface Place {
+  readonly text: string;
   readonly address: string;
   readonly device: string;
   /** Number of its network; undefined: that of the tunnel that `device` is. */
   readonly network?: number;
   readonly mac: string;
-  /** What is in the map, where that is something else than what we would write. */
-  readonly value?: string;
 }
+
+const placeOf = (address: string, device: string, mac: string, network?: number): Place => ({
+  text: `${address} at ${mac} dev ${device} of ${network ?? 'its tunnel'}`,
+  address,
+  device,
+  mac,
+  ...(network !== undefined && { network }),
+});
 
 /** Shaped or marked packets go the router's way, in both directions. */
 const isFast = (port: Port): boolean =>
   port.network !== 0 && port.limit === undefined && port.dscp === undefined;
 
 const portPlaces = once(({ addresses, device, network, mac }: Port): readonly Place[] =>
-  addresses.map((address) => ({ address, device, network, mac })),
+  addresses.map((address) => placeOf(address, device, mac, network)),
 );
 /** What is too large for a host that takes less than our tunnels is the router's to refuse, by its routes. */
 const hostPlaces = once(({ mac, mtu, endpoints }: RemoteHost): readonly Place[] =>
-  mtu === undefined ? endpoints.map(({ address, device }) => ({ address, device, mac })) : [],
+  mtu === undefined ? endpoints.map(({ address, device }) => placeOf(address, device, mac)) : [],
 );
 
 const PLACES: Kind<Place> = {
-  text: ({ address, device, network, mac, value }) =>
-    value === undefined
-      ? `${address} at ${mac} dev ${device} of ${network ?? 'its tunnel'}`
-      : `${address} ${value}`,
+  text: ({ text }) => text,
   place: ({ address }) => address,
   restored: ({ address }) => `restored ${address}`,
   removed: ({ address }, by) => (by === undefined ? `removed ${address}` : undefined),
@@ -183,7 +187,10 @@ export function establishFastPath(
   }
 }
 
-/** All are found out anew, with the next packet of each; by none while it is odd. */
+/**
+ * What the program has found out about a flow counts in one generation only, which is an even number; in an odd one it finds out
+ * nothing, and leaves every packet to the router (fastprogram.ts).
+ */
 function nextGeneration(open: FastPath): void {
   open.generation = (open.generation + 1) % 2 ** 32;
   const values = Buffer.alloc(4);
@@ -191,7 +198,10 @@ function nextGeneration(open: FastPath): void {
   bpf.updateMap(open.maps.generation, { keys: Buffer.alloc(4), values, count: 1 });
 }
 
-/** All are found out anew, with the next packet of each. `write` meanwhile changes endpoints: nothing goes by them. */
+/**
+ * Has the program find out all flows anew, each with its next packet. `write` changes endpoints in between, while the generation
+ * is odd: so no packet is led by a map that is half written.
+ */
 function forgetFlows(open: FastPath, write?: () => void): void {
   nextGeneration(open);
   write?.();
@@ -237,7 +247,7 @@ function establishPlaces(
   }).outcome;
 }
 
-/** No packet goes by what is in the map meanwhile. */
+/** Removes some addresses from the map and gives others their values, while no packet is led by it. */
 function writePlaces(open: FastPath, gone: readonly string[], news: readonly [string, string][]): void {
   const { endpoints } = open.maps;
   const keysOf = (addresses: readonly string[]): Buffer => Buffer.concat(addresses.map(keyOfAddress));
@@ -251,7 +261,10 @@ function writePlaces(open: FastPath, gone: readonly string[], news: readonly [st
   });
 }
 
-/** What is in the map, whoever wrote it: what is wanted or known, where it says that. */
+/**
+ * What is in the map, whoever wrote it. A value is made from a place and its device, not the other way round: so where an
+ * address has the value of the place that is wanted or known, it is that place, and else something that nobody here wrote.
+ */
 function listPlaces(open: FastPath, wanted: ByPart<Place>, links: ReadonlyMap<string, route.Link>): Place[] {
   const expected = new Map(
     [...open.places.held(), ...[...wanted.values()].flat()].map((p) => [p.address, p]),
@@ -263,7 +276,7 @@ function listPlaces(open: FastPath, wanted: ByPart<Place>, links: ReadonlyMap<st
     const place = expected.get(address);
     const device = place && links.get(place.device);
     if (place !== undefined && device !== undefined && entryOf(place, device) === value) return place;
-    return { address, device: '', mac: '', value };
+    return { ...placeOf(address, '', ''), text: `${address} ${value}` };
   });
 }
 
@@ -306,7 +319,10 @@ function establishRunning(
   }).outcome;
 }
 
-/** All that have a qdisc for programs. A single other program, of an agent before this, may stay until it is replaced. */
+/**
+ * All devices of ours that have a qdisc for programs. A program alone there that is not this one is taken for that of an agent before
+ * this, and stays until it is replaced; whatever else is there goes first.
+ */
 function listRunning(netlink: Netlink, { id }: FastPath, links: ReadonlyMap<string, route.Link>): Running[] {
   const ours = new Map(
     [...links.values()].filter((l) => /^(ct|vx)/.test(l.name)).map((l) => [l.index, l.name]),

@@ -16,22 +16,30 @@ interface Element {
   readonly set: string;
   /** As a command has it. */
   readonly command: string;
-  /** Without what nft writes in more than one way. */
-  readonly normal: string;
+  readonly text: string;
+  readonly place: string;
 }
 
 /** A map's element is found by its key alone, and one with another value is refused where it is. */
 const ELEMENTS: Kind<Element> = {
-  text: ({ set, normal }) => `element ${normal} of set ${set}`,
-  place: ({ set, normal }) => `${set} ${keyOf(normal)}`,
+  text: (element) => element.text,
+  place: (element) => element.place,
   removedFirst: true,
 };
 
 const keyOf = (element: string): string => element.split(' : ', 1)[0] as string;
 
+/** `normal`: without what nft writes in more than one way. */
+const elementOf = (set: string, command: string, normal: string): Element => ({
+  set,
+  command,
+  text: `element ${normal} of set ${set}`,
+  place: `${set} ${keyOf(normal)}`,
+});
+
 const listElements = once((elements: Elements): readonly Element[] =>
   [...elements].flatMap(([set, commands]) =>
-    commands.map((command) => ({ set, command, normal: normalElement(command) })),
+    commands.map((command) => elementOf(set, command, normalElement(command))),
   ),
 );
 
@@ -132,7 +140,7 @@ function readChanged(
   if (actual === undefined || actual.rules !== before.rules) return 'rules';
   before.generation = generation;
   return [...actual.elements].flatMap(([set, texts]) =>
-    OWN_BY_KERNEL.has(set) ? [] : [...texts].map((text) => ({ set, command: text, normal: text })),
+    OWN_BY_KERNEL.has(set) ? [] : [...texts].map((text) => elementOf(set, text, text)),
   );
 }
 
@@ -211,6 +219,8 @@ const PROTOCOL_NUMBERS: Readonly<Record<string, string>> = { tcp: '6', udp: '17'
 
 /** Our own element text as elementText writes the kernel's. */
 function normalElement(element: string): string {
+  // Most have nothing of that.
+  if (!/["/p]/.test(element)) return element;
   return element
     .replaceAll('"', '')
     .replace(/\b(tcp|udp|sctp)\b/g, (name) => PROTOCOL_NUMBERS[name] ?? name)
