@@ -85,7 +85,11 @@ interface OpenRouter {
   readonly table: OpenTable;
   readonly links: OpenLinks;
   readonly entries: Tracker<Entry>;
+  /** Addresses of endpoints that have gone, whose connections are still to be ended. */
+  readonly left: Set<string>;
   limits?: OpenLimits;
+  /** Something was written since the fast path began anew with all flows. */
+  changed: boolean;
   fastPath?: FastPath;
   /** Where packets that were dropped are read; while nobody else has taken it. */
   log?: PacketLog;
@@ -172,6 +176,8 @@ export function openApplier(): Applier {
         table: openTable(nft, netfilter),
         links: openLinks(),
         entries: track(ENTRIES),
+        left: new Set(),
+        changed: false,
       };
     });
     routers.set(name, opened);
@@ -197,35 +203,36 @@ export function openApplier(): Applier {
     }
   }
 
-  /** Yields what came of each step. */
+  /** Yields what came of each step. Where one throws, the next call does again what was not done after it. */
   function* establishRouter(router: Router, exit: Exit | undefined, verify: boolean): Generator<Outcome> {
     // Frames are judged before there is a tunnel that takes them.
     if (router.tunnels.some(({ vni }) => exits.guarded?.vnis.includes(vni) !== true))
       throw new Error('its tunnels are not guarded: the table of the host could not be made');
     const where = router.namespace;
     const open = yield* openRouter(where);
+    const noted = (outcome: Outcome): Outcome => {
+      open.changed ||= (outcome.writes ?? 0) > 0;
+      return outcome;
+    };
     openLog(open);
     // Rules first: a device that appears is never without its guard.
     const table = establishTable(open.table, routerTable(router, exit, connections), verify);
-    yield located(where, table);
+    yield noted(located(where, table));
     const before = open.established;
-    if (before === undefined || verify)
-      yield located(
-        where,
-        inNamespace(`/proc/self/fd/${open.fd}`, () =>
-          establishSettings({ ...ROUTER, ...CONNTRACK }, before !== undefined),
-        ),
+    if (before === undefined || verify) {
+      const set = inNamespace(`/proc/self/fd/${open.fd}`, () =>
+        establishSettings({ ...ROUTER, ...CONNTRACK }, before !== undefined),
       );
+      yield noted(located(where, set));
+    }
     let links = before?.links ?? [];
     let read = before === undefined || !before.complete || (verify && mustRead(open));
-    let written = table.writes ?? 0;
     if (verify || read || before === undefined || linksDiffer(before, router, exit)) {
       const { netlink, fd: namespace } = open;
       const options = { router, exit, netlink, namespace, hostNetlink: hostLink, hostNamespace, read };
       const established = establishLinks(open.links, options);
-      yield established.outcome;
+      yield noted(established.outcome);
       links = established.links;
-      written += established.outcome.writes ?? 0;
       // A device that was made anew has lost its entries; of one that was changed the fast path knows what is no longer so.
       const earlier = new Map(before?.links.map((l) => [l.name, l]));
       read ||= links.some((l) => differs(l, earlier.get(l.name)));
@@ -233,48 +240,38 @@ export function openApplier(): Applier {
     // With a tunnel's MAC address its neighbours go, and with a tunnel everything (net/core/neighbour.c, neigh_changeaddr).
     const own = router.tunnels.filter((t) => before?.router.tunnels.includes(t) !== true);
     const cleared = new Set(own.map((t) => t.device));
-    const entries = establish(open.entries, {
+    const { outcome, change, deferred } = establish(open.entries, {
       wanted: routerEntries(router, exit),
       list: read ? () => listEntries(open.netlink, links) : undefined,
       excused: ({ device }) => cleared.has(device),
       write: (change) => writeEntries(open.netlink, links, change),
     });
-    yield { ...located(where, entries.outcome), reads: read ? 1 : 0 };
-    written += entries.outcome.writes ?? 0;
-    const gone = new Set(entries.change.gone.map(({ endpoint }) => endpoint).filter((e) => e !== ''));
-    const ended = endedBy(gone, before?.router.services, router.services);
-    if (ended !== undefined) {
-      const forgotten = forgetConnections(open.netfilter, ended);
-      yield { writes: forgotten };
-      written += forgotten;
-    }
-    if (read || before === undefined || !sameParts(before.router.ports, router.ports)) {
-      const limited = limitBandwidth(open, router, links);
-      yield located(where, limited);
-      written += limited.writes ?? 0;
-    }
-    if (fastPaths !== 'none') yield speedUp(open, router, links, { read, changed: written > 0 });
+    for (const { endpoint } of change.gone) if (endpoint !== '') open.left.add(endpoint);
+    yield noted({ ...located(where, outcome), reads: read ? 1 : 0 });
+    const ended = endedBy(open.left, before?.router.services, router.services);
+    if (ended !== undefined) yield noted({ writes: forgetConnections(open.netfilter, ended) });
+    open.left.clear();
+    if (read || before === undefined || !sameParts(before.router.ports, router.ports))
+      yield noted(located(where, limitBandwidth(open, router, links)));
+    if (fastPaths !== 'none') yield speedUp(open, router, links, read);
     // An agent before this one may have had one, whose map nobody keeps up to date any more.
     else if (before === undefined) removeFastPath(open.netlink, undefined);
-    open.established = { router, exit, links, complete: !entries.deferred };
+    open.established = { router, exit, links, complete: !deferred };
   }
 
   /** Without it all goes on, slower. Where the kernel cannot do it, that is said once. */
-  function speedUp(
-    open: OpenRouter,
-    router: Router,
-    links: readonly route.Link[],
-    how: { readonly read: boolean; readonly changed: boolean },
-  ): Outcome {
+  function speedUp(open: OpenRouter, router: Router, links: readonly route.Link[], read: boolean): Outcome {
     let writes = 0;
     try {
       // They are there with conntrack, which a module of the kernel's may bring with the first rule that needs it.
-      if (open.fastPath === undefined || how.read)
+      if (open.fastPath === undefined || read)
         inNamespace(`/proc/self/fd/${open.fd}`, () => {
           for (const [key, value] of Object.entries(FAST_PATH_SETTINGS)) if (setSysctl(key, value)) writes++;
         });
+      const how = { read, changed: open.changed };
       const { fastPath, outcome } = establishFastPath(open.netlink, router, links, open.fastPath, how);
       open.fastPath = fastPath;
+      open.changed = false;
       fastPaths = 'some';
       return combine([{ writes }, outcome]);
     } catch (error) {
