@@ -89,7 +89,10 @@ const attached = (id: string) =>
   attachments.put({ endpoint: endpoint(id), phase: 'joined', publications: [], runtime: 'docker' });
 
 it('leaves nothing of an endpoint that cannot be attached, and says why it could not', async () => {
-  kernel = async () => ({ ...REPORT, failed: [{ endpoint: 'ep1', message: 'no room in the kernel' }] });
+  kernel = async () => ({
+    ...REPORT,
+    failed: [{ code: 'ENOSPC', endpoint: 'ep1', message: 'no room in the kernel' }],
+  });
   await expect(endpoints.attach(endpoint('ep1'), undefined, 'docker')).rejects.toThrow('no room');
   expect(attachments.all.size).toBe(0);
   expect(asked).toEqual(['register ep1', 'unregister ep1']);
@@ -127,7 +130,7 @@ it('says that a port is not published where the host’s part was not done', asy
   kernel = async () => ({
     ...REPORT,
     complete: false,
-    failed: [{ endpoint: 'ep1', message: 'host: no room' }],
+    failed: [{ code: 'ENOSPC', endpoint: 'ep1', message: 'host: no room' }],
   });
   await expect(endpoints.publish('ep1', [])).rejects.toThrow('host: no room');
 });

@@ -269,6 +269,22 @@ describe('apply', () => {
     expect(applied(applier, at('192.0.2.3'), true)).toMatchObject({ writes: 0, repaired: [] });
   });
 
+  it('leads an endpoint that two hosts have told of to the other one when the last of them takes it back', () => {
+    const applier = openApplier();
+    const at = (...vteps: string[]) =>
+      state({ remotes: vteps.map((vtep) => ({ address: '20.1.1.9', device: `vx${VNI}`, vtep, group: 5 })) });
+    const [first, last] = ['192.0.2.2', '192.0.2.3'] as const;
+    applied(applier, at(first));
+    applied(applier, at(first, last));
+    expect(inRouter('ip route show 20.1.1.9')).toContain(`via ${last} `);
+    applied(applier, at(first));
+    expect(inRouter('ip route show 20.1.1.9')).toContain(`via ${first} `);
+    expect(inRouter('nft list map inet contiv members')).toContain('20.1.1.9 : 0x00000005');
+    expect(applied(applier, at(first), true)).toMatchObject({ writes: 0, repaired: [] });
+    applied(applier, at(last));
+    expect(applied(applier, at(last), true)).toMatchObject({ writes: 0, repaired: [] });
+  });
+
   it('leads an endpoint that moved away from here, and back', () => {
     const applier = openApplier();
     const away: HostState = state({

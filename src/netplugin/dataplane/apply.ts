@@ -21,7 +21,6 @@ import {
   type Netlink,
   openListener,
   openNetlink,
-  type Request,
 } from '../../linux/netlink.ts';
 import {
   closeNamespace,
@@ -40,14 +39,15 @@ import { type Nft, openNft } from '../../linux/nftables.ts';
 import * as route from '../../linux/route.ts';
 import { DENIED_LOG } from '../constants.ts';
 import type { Exit, HostState, Port, Router } from '../state.ts';
-import { type Entry, listEntries, routerEntries } from './entries.ts';
-import { establishExits, establishGuard, type OpenExits } from './exits.ts';
+import { establish, type Tracker, track } from './difference.ts';
+import { ENTRIES, type Entry, listEntries, routerEntries, writeEntries } from './entries.ts';
+import { establishExits, establishGuard, openExits } from './exits.ts';
 import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } from './fastpath.ts';
 import { closeProgram } from './fastprogram.ts';
 import { endedBy } from './forget.ts';
-import type { ApplyReport, DroppedWay } from './index.ts';
+import type { ApplyReport, DroppedWay, Failure } from './index.ts';
 import { FOREIGN } from './limits.ts';
-import { deleteLinks, establishLinks } from './links.ts';
+import { deleteLinks, establishLinks, type OpenLinks, openLinks } from './links.ts';
 import {
   deniedPacket,
   HOST,
@@ -59,14 +59,14 @@ import {
   readHits,
   readRefused,
 } from './observe.ts';
-import { changedParts, sameParts } from './parts.ts';
-import { message, type Pass, send } from './pass.ts';
+import { combine, failureOf, located, type Outcome } from './outcome.ts';
+import { sameParts } from './parts.ts';
 import { openProber } from './probe.ts';
 import { routerTable } from './ruleset.ts';
 import { openSandboxes } from './sandboxes.ts';
 import { CONNTRACK, conntrackTable, establishSettings, ROUTER } from './settings.ts';
-import { establishLimits } from './shape.ts';
-import { changedChains, establishTable, type OpenTable } from './tables.ts';
+import { establishLimits, isIdle, type OpenLimits } from './shape.ts';
+import { changedChains, establishTable, type OpenTable, openTable } from './tables.ts';
 
 /** Verifications after which everything is read, whatever was heard: a minute's. */
 const WHOLE = 15;
@@ -85,6 +85,13 @@ interface OpenRouter {
   readonly nft: Nft;
   readonly fd: number;
   readonly table: OpenTable;
+  readonly links: OpenLinks;
+  readonly entries: Tracker<Entry>;
+  /** Addresses of endpoints that have gone, whose connections are still to be ended. */
+  readonly left: Set<string>;
+  limits?: OpenLimits;
+  /** Something was written since the fast path began anew with all flows. */
+  changed: boolean;
   fastPath?: FastPath;
   /** Where packets that were dropped are read; while nobody else has taken it. */
   log?: PacketLog;
@@ -95,10 +102,6 @@ interface Established {
   readonly router: Router;
   readonly exit: Exit | undefined;
   readonly links: readonly route.Link[];
-  /** By part of the state. */
-  readonly entries: ReadonlyMap<object, readonly Entry[]>;
-  /** Bandwidth limits, as shape.ts knows them. */
-  readonly limits: ReadonlySet<string>;
   /** False where an entry could not be written since its device was missing. */
   readonly complete: boolean;
 }
@@ -128,10 +131,7 @@ const DENIED_AT_ONCE = 500;
 export function openApplier(): Applier {
   const hostLink = openNetlink();
   const hostNamespace = openNamespace('/proc/thread-self/ns/net');
-  const exits: OpenExits = {
-    netlink: hostLink,
-    table: { nft: openNft(), netlink: openNetlink(NETLINK_NETFILTER) },
-  };
+  const exits = openExits(hostLink, openNft());
   const prober = openProber(exits);
   const routers = new Map<string, OpenRouter>();
   const sandboxes = openSandboxes();
@@ -140,28 +140,26 @@ export function openApplier(): Applier {
   let connections: number | undefined;
   let fastPaths: 'untried' | 'some' | 'none' = 'untried';
 
-  function openRouter(name: string, pass: Pass): OpenRouter {
+  /** Yields what came of it, and answers the router. */
+  function* openRouter(name: string): Generator<Outcome, OpenRouter> {
     const file = namespacePath(name);
     const open = routers.get(name);
     const id = namespaceId(file);
     if (open !== undefined) {
-      if (open.id !== id) {
-        // Our sockets hold the namespace itself, and with it all that runs there.
-        deleteNamespace(name);
-        nameNamespace(name, `/proc/self/fd/${open.fd}`);
-        pass.repaired.push(`namespace ${name}: its name was gone`);
-        pass.writes++;
-      }
+      if (open.id === id) return open;
+      // Our sockets hold the namespace itself, and with it all that runs there.
+      deleteNamespace(name);
+      nameNamespace(name, `/proc/self/fd/${open.fd}`);
+      yield { writes: 1, repaired: [`namespace ${name}: its name was gone`] };
       return open;
     }
     if (id === undefined) {
       deleteNamespace(name); // a file without a mount, left by a kill in between
       createNamespace(name);
-      pass.created.push(name);
-      pass.writes++;
+      yield { writes: 1, created: [name] };
     }
     const opened = inNamespace(file, (): OpenRouter => {
-      establishSettings(ROUTER, name, false, pass);
+      establishSettings(ROUTER, false);
       const listener = openListener();
       const netlink = openNetlink();
       const loopback = route.listLinks(netlink).find((l) => l.name === 'lo');
@@ -177,7 +175,11 @@ export function openApplier(): Applier {
         unread: 0,
         nft,
         fd: openNamespace(file),
-        table: { nft, netlink: netfilter },
+        table: openTable(nft, netfilter),
+        links: openLinks(),
+        entries: track(ENTRIES),
+        left: new Set(),
+        changed: false,
       };
     });
     routers.set(name, opened);
@@ -203,106 +205,99 @@ export function openApplier(): Applier {
     }
   }
 
-  function establishRouter(router: Router, exit: Exit | undefined, pass: Pass): void {
+  /** Yields what came of each step. Where one throws, the next call does again what was not done after it. */
+  function* establishRouter(router: Router, exit: Exit | undefined, verify: boolean): Generator<Outcome> {
     // Frames are judged before there is a tunnel that takes them.
     if (router.tunnels.some(({ vni }) => exits.guarded?.vnis.includes(vni) !== true))
       throw new Error('its tunnels are not guarded: the table of the host could not be made');
-    const writes = pass.writes;
-    const open = openRouter(router.namespace, pass);
+    const where = router.namespace;
+    const open = yield* openRouter(where);
+    const noted = (outcome: Outcome): Outcome => {
+      open.changed ||= (outcome.writes ?? 0) > 0;
+      return outcome;
+    };
     openLog(open);
     // Rules first: a device that appears is never without its guard.
-    establishTable(open.table, routerTable(router, exit, connections), router.namespace, pass);
+    const table = establishTable(open.table, routerTable(router, exit, connections), verify);
+    yield noted(located(where, table));
     const before = open.established;
-    if (before === undefined || pass.verify)
-      inNamespace(`/proc/self/fd/${open.fd}`, () => {
-        establishSettings({ ...ROUTER, ...CONNTRACK }, router.namespace, before !== undefined, pass);
-      });
-    let links = before?.links ?? [];
-    let read = before === undefined || !before.complete || (pass.verify && mustRead(open));
-    if (pass.verify || read || before === undefined || linksDiffer(before, router, exit)) {
-      links = establishLinks(
-        {
-          router,
-          exit,
-          netlink: open.netlink,
-          namespace: open.fd,
-          hostNetlink: hostLink,
-          hostNamespace,
-          before: before && new Set(before.links.map((l) => l.name)),
-          former: before?.router,
-          read,
-        },
-        pass,
+    if (before === undefined || verify) {
+      const set = inNamespace(`/proc/self/fd/${open.fd}`, () =>
+        establishSettings({ ...ROUTER, ...CONNTRACK }, before !== undefined),
       );
+      yield noted(located(where, set));
+    }
+    let links = before?.links ?? [];
+    let read = before === undefined || !before.complete || (verify && mustRead(open));
+    if (verify || read || before === undefined || linksDiffer(before, router, exit)) {
+      const { netlink, fd: namespace } = open;
+      const options = { router, exit, netlink, namespace, hostNetlink: hostLink, hostNamespace, read };
+      const established = establishLinks(open.links, options);
+      yield noted(established.outcome);
+      links = established.links;
       // A device that was made anew has lost its entries; of one that was changed the fast path knows what is no longer so.
       const earlier = new Map(before?.links.map((l) => [l.name, l]));
       read ||= links.some((l) => differs(l, earlier.get(l.name)));
     }
-    const entries = routerEntries(router, exit);
     // With a tunnel's MAC address its neighbours go, and with a tunnel everything (net/core/neighbour.c, neigh_changeaddr).
     const own = router.tunnels.filter((t) => before?.router.tunnels.includes(t) !== true);
     const cleared = new Set(own.map((t) => t.device));
-    const { complete, gone } = establishEntries(open, entries, { links, cleared }, read, pass);
-    const ended = endedBy(gone, before?.router.services, router.services);
-    if (ended !== undefined) pass.writes += forgetConnections(open.netfilter, ended);
-    const limits =
-      read || before === undefined || !sameParts(before.router.ports, router.ports)
-        ? limitBandwidth(open, router, links, before?.limits, pass)
-        : before.limits;
-    if (fastPaths !== 'none') speedUp(open, router, links, { read, changed: pass.writes !== writes }, pass);
+    const { outcome, change, deferred } = establish(open.entries, {
+      wanted: routerEntries(router, exit),
+      list: read ? () => listEntries(open.netlink, links) : undefined,
+      excused: ({ device }) => cleared.has(device),
+      write: (change) => writeEntries(open.netlink, links, change),
+    });
+    for (const { endpoint } of change.gone) if (endpoint !== '') open.left.add(endpoint);
+    yield noted({ ...located(where, outcome), reads: read ? 1 : 0 });
+    const ended = endedBy(open.left, before?.router.services, router.services);
+    if (ended !== undefined) yield noted({ writes: forgetConnections(open.netfilter, ended) });
+    open.left.clear();
+    if (read || before === undefined || !sameParts(before.router.ports, router.ports))
+      yield noted(located(where, limitBandwidth(open, router, links)));
+    if (fastPaths !== 'none') yield speedUp(open, router, links, read);
     // An agent before this one may have had one, whose map nobody keeps up to date any more.
     else if (before === undefined) removeFastPath(open.netlink, undefined);
-    open.established = { router, exit, links, entries, limits, complete };
+    open.established = { router, exit, links, complete: !deferred };
   }
 
   /** Without it all goes on, slower. Where the kernel cannot do it, that is said once. */
-  function speedUp(
-    open: OpenRouter,
-    router: Router,
-    links: readonly route.Link[],
-    how: { readonly read: boolean; readonly changed: boolean },
-    pass: Pass,
-  ): void {
+  function speedUp(open: OpenRouter, router: Router, links: readonly route.Link[], read: boolean): Outcome {
+    let writes = 0;
     try {
       // They are there with conntrack, which a module of the kernel's may bring with the first rule that needs it.
-      if (open.fastPath === undefined || how.read)
+      if (open.fastPath === undefined || read)
         inNamespace(`/proc/self/fd/${open.fd}`, () => {
-          for (const [key, value] of Object.entries(FAST_PATH_SETTINGS))
-            if (setSysctl(key, value)) pass.writes++;
+          for (const [key, value] of Object.entries(FAST_PATH_SETTINGS)) if (setSysctl(key, value)) writes++;
         });
-      open.fastPath = establishFastPath(open.netlink, router, links, open.fastPath, how, pass);
+      const how = { read, changed: open.changed };
+      const { fastPath, outcome } = establishFastPath(open.netlink, router, links, open.fastPath, how);
+      open.fastPath = fastPath;
+      open.changed = false;
       fastPaths = 'some';
+      return combine([{ writes }, outcome]);
     } catch (error) {
       if (fastPaths === 'untried' && !isShortage(error)) fastPaths = 'none';
       const known = open.fastPath;
       delete open.fastPath;
-      pass.failed.push({
-        message: `${open.name}: no fast path for established connections: ${message(error)}`,
-      });
       removeFastPath(open.netlink, known);
+      const { code, message } = failureOf(error);
+      const said = `${open.name}: no fast path for established connections: ${message}`;
+      return { writes, failed: [{ code, message: said }] };
     }
   }
 
-  /** Answers what is established. */
-  function limitBandwidth(
-    open: OpenRouter,
-    router: Router,
-    links: readonly route.Link[],
-    before: ReadonlySet<string> | undefined,
-    pass: Pass,
-  ): ReadonlySet<string> {
+  function limitBandwidth(open: OpenRouter, router: Router, links: readonly route.Link[]): Outcome {
     const limits = router.ports.flatMap(({ device, limit }) =>
       limit === undefined ? [] : [{ device, ...limit }],
     );
-    if (limits.length === 0 && before?.size === 0) return before;
-    const report = establishLimits(open.netlink, limits, links, before);
-    pass.writes += report.writes;
-    for (const line of report.repaired) pass.repaired.push(`${open.name}: ${line}`);
-    for (const line of report.failed) pass.failed.push({ message: `${open.name}: ${line}` });
-    return report.established;
+    if (limits.length === 0 && open.limits !== undefined && isIdle(open.limits)) return {};
+    const { established, ...outcome } = establishLimits(open.netlink, limits, links, open.limits);
+    open.limits = established;
+    return outcome;
   }
 
-  function removeRouter(name: string, pass: Pass): void {
+  function removeRouter(name: string): Outcome {
     const open = routers.get(name);
     if (open !== undefined) {
       deleteLinks(open.netlink);
@@ -317,38 +312,45 @@ export function openApplier(): Applier {
         }
       });
     deleteNamespace(name);
-    pass.writes++;
+    return { writes: 1 };
   }
 
-  function apply(state: HostState, { verify }: { verify: boolean }): ApplyReport {
-    const pass: Pass = {
-      verify: verify || first,
-      complete: true,
-      writes: 0,
-      reads: 0,
-      repaired: [],
-      lost: [],
-      failed: [],
-      created: [],
-      awaited: false,
+  function apply(state: HostState, options: { readonly verify: boolean }): ApplyReport {
+    const verify = options.verify || first;
+    if (verify || connections === undefined) connections = conntrackTable();
+    const outcomes: Outcome[] = [];
+    const onHost = (step: typeof establishExits, ports?: readonly Port[]): void => {
+      const run = function* (verify: boolean): Generator<Outcome> {
+        yield located('host', step(exits, state, { connections, verify }));
+      };
+      outcomes.push(attempt('host', run, verify, ports));
     };
-    if (pass.verify || connections === undefined) connections = conntrackTable();
-    attempt('host', () => establishGuard(exits, state, connections, pass), pass);
+    onHost(establishGuard);
     const exitOf = new Map(state.exits.map((e) => [e.namespace, e]));
     for (const router of state.routers) {
       const { namespace, ports } = router;
-      attempt(namespace, () => establishRouter(router, exitOf.get(namespace), pass), pass, ports);
+      const exit = exitOf.get(namespace);
+      outcomes.push(attempt(namespace, (verify) => establishRouter(router, exit, verify), verify, ports));
       const links = new Map(routers.get(namespace)?.established?.links.map((l) => [l.name, l]));
-      for (const port of ports) sandboxes.establish(port, links.get(port.device), pass);
+      for (const port of ports) outcomes.push(sandboxes.establish(port, links.get(port.device), verify));
     }
     const wanted = new Set(state.routers.map((r) => r.namespace));
-    for (const name of new Set([...routers.keys(), ...(pass.verify ? listRouters() : [])]))
-      if (!wanted.has(name)) attempt(name, () => removeRouter(name, pass), pass);
+    for (const name of new Set([...routers.keys(), ...(verify ? listRouters() : [])]))
+      if (!wanted.has(name))
+        outcomes.push(
+          attempt(
+            name,
+            function* () {
+              yield removeRouter(name);
+            },
+            verify,
+          ),
+        );
     const all = state.routers.flatMap((r) => r.ports);
-    attempt('host', () => establishExits(exits, state, connections, pass), pass, all);
-    pass.awaited = sandboxes.retain(all);
+    onHost(establishExits, all);
+    outcomes.push({ awaited: sandboxes.retain(all) });
     first = false;
-    return pass;
+    return combine(outcomes);
   }
 
   return {
@@ -410,23 +412,26 @@ const isShortage = (error: unknown): boolean =>
   error instanceof SyscallError && [ENOMEM, EMFILE, ENFILE, EAGAIN].includes(error.errno);
 
 /**
- * What fails is done once more with the kernel read first: somebody may have changed it. What fails then is reported, also for
- * each of the `ports` that need it; the rest of the pass goes on.
+ * What fails is done once more with the kernel read first: somebody may have changed it. What fails then is answered, also for
+ * each of the `ports` that need it; the rest of the pass goes on. What came of the steps before the failure counts.
  */
-function attempt(where: string, step: () => void, pass: Pass, ports: readonly Port[] = []): void {
+function attempt(
+  where: string,
+  steps: (verify: boolean) => Iterable<Outcome>,
+  verify: boolean,
+  ports: readonly Port[] = [],
+): Outcome {
+  const outcomes: Outcome[] = [];
   try {
-    step();
+    for (const outcome of steps(verify)) outcomes.push(outcome);
   } catch (error) {
-    if (!pass.verify) {
-      pass.verify = true;
-      attempt(where, step, pass, ports);
-      pass.verify = false;
-      return;
-    }
-    const failure = { message: `${where}: ${message(error)}` };
-    pass.failed.push(failure, ...ports.map(({ endpoint }) => ({ endpoint, ...failure })));
-    pass.complete = false;
+    if (!verify) return combine([...outcomes, attempt(where, steps, true, ports)]);
+    const { code, message } = failureOf(error);
+    const failure: Failure = { code, message: `${where}: ${message}` };
+    const failed = [failure, ...ports.map(({ endpoint }) => ({ endpoint, ...failure }))];
+    outcomes.push({ failed, complete: false });
   }
+  return combine(outcomes);
 }
 
 /** Whether a verification has anything to find. */
@@ -444,68 +449,3 @@ const linksDiffer = (before: Established, router: Router, exit: Exit | undefined
   before.exit !== exit ||
   !sameParts(before.router.tunnels, router.tunnels) ||
   !sameParts(before.router.ports, router.ports);
-
-/**
- * Answers whether every entry could be written, and the endpoints' addresses that lead nowhere any more. `cleared`: devices whose
- * entries may have gone by what we did ourselves.
- */
-function establishEntries(
-  open: OpenRouter,
-  wanted: ReadonlyMap<object, readonly Entry[]>,
-  { links, cleared }: { readonly links: readonly route.Link[]; readonly cleared: ReadonlySet<string> },
-  read: boolean,
-  pass: Pass,
-): { complete: boolean; gone: ReadonlySet<string> } {
-  const indices = new Map(links.map((l) => [l.name, l.index]));
-  const before = open.established;
-  const { gone, added } = difference(before?.entries ?? new Map(), wanted);
-  let removals = [...gone.values()];
-  let additions = [...added.values()];
-  if (read) {
-    pass.reads++;
-    // Of several entries of one place the last is meant.
-    const byPlace = new Map([...wanted.values()].flat().map((entry) => [entry.place, entry]));
-    const present = new Map(listEntries(open.netlink, links).map((entry) => [entry.text, entry]));
-    const known = before && new Set([...before.entries.values()].flatMap((list) => list.map((e) => e.text)));
-    removals = [...present.values()].filter((entry) => byPlace.get(entry.place)?.text !== entry.text);
-    additions = [...byPlace.values()].filter((entry) => !present.has(entry.text));
-    if (known !== undefined) {
-      for (const { text } of removals)
-        if (!known.has(text)) pass.repaired.push(`${open.name}: removed ${text}`);
-      for (const { text, device } of additions)
-        if (known.has(text) && !cleared.has(device)) pass.repaired.push(`${open.name}: restored ${text}`);
-    }
-  }
-  // What replaces another is added first: removing first would open a gap. Then it must not be removed by its place.
-  const replaced = new Set(additions.map((entry) => entry.place));
-  const kept = new Set(additions.map((entry) => entry.foundBy));
-  const request = (entry: Entry, make: (device: number) => Request): Request[] => {
-    const device = entry.device === '' ? 0 : indices.get(entry.device);
-    return device === undefined ? [] : [make(device)];
-  };
-  const adding = additions.flatMap((entry) => request(entry, entry.add));
-  const removing = removals
-    .filter((entry) => (entry.exact && !kept.has(entry.foundBy)) || !replaced.has(entry.place))
-    .flatMap((entry) => request(entry, entry.remove));
-  send(open.netlink, adding, pass, open.name);
-  // With a device or a route that was replaced its entries are gone already.
-  send(open.netlink, removing, pass, open.name, ['ESRCH', 'ENOENT', 'EADDRNOTAVAIL', 'ENODEV']);
-
-  const left = new Set([...added.values()].map((entry) => entry.endpoint));
-  const lost = [...gone.values()].map((entry) => entry.endpoint).filter((e) => e !== '' && !left.has(e));
-  return { complete: adding.length === additions.length, gone: new Set(lost) };
-}
-
-/** By text, from the parts that are not in both. */
-function difference(
-  before: ReadonlyMap<object, readonly Entry[]>,
-  after: ReadonlyMap<object, readonly Entry[]>,
-): { gone: Map<string, Entry>; added: Map<string, Entry> } {
-  const changed = changedParts(before, after);
-  const byText = (lists: readonly (readonly Entry[])[]): Map<string, Entry> =>
-    new Map(lists.flat().map((entry) => [entry.text, entry]));
-  const gone = byText(changed.gone);
-  const added = byText(changed.added);
-  for (const text of gone.keys()) if (added.delete(text)) gone.delete(text);
-  return { gone, added };
-}

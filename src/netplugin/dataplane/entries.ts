@@ -13,24 +13,23 @@
  * with the table full a new container has its network all the same. Nothing else is learned (ruleset.ts, ARP).
  */
 import { linkLocal } from '../../linux/address.ts';
-import type { Request } from '../../linux/netlink.ts';
+import type { Netlink, Request } from '../../linux/netlink.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { Exit, Port, RemoteHost, Router, Service, Subnet } from '../state.ts';
+import type { ByPart, Change, Kind, Written } from './difference.ts';
+import { writeRequests } from './outcome.ts';
 import { once } from './parts.ts';
 
 export const LOOPBACK = 'lo';
 export const UPLINK = 'uplink';
 
 export interface Entry {
-  /** Equal for equal entries; what is logged about them. */
+  /** See Kind (difference.ts). */
   readonly text: string;
-  /** Entries of the same place replace each other in the kernel. */
   readonly place: string;
-  /** Removing it leaves another entry of the same place alone, unless the kernel takes that for the same. */
-  readonly exact: boolean;
-  /** What the kernel finds it by: a route that is to go may be one of any MTU (net/ipv4/fib_semantics.c, fib_metrics_match). */
+  /** Of a route without its MTU: the kernel removes one of any MTU (net/ipv4/fib_semantics.c, fib_metrics_match). */
   readonly foundBy: string;
   /** Of a route to one address: that address; else ''. */
   readonly endpoint: string;
@@ -40,16 +39,41 @@ export interface Entry {
   remove(device: number): Request;
 }
 
+/** Of a router's namespace, in which all of these kinds is ours. */
+export const ENTRIES: Kind<Entry> = {
+  text: (entry) => entry.text,
+  place: (entry) => entry.place,
+  foundBy: (entry) => entry.foundBy,
+};
+
+/** With a device, or with a route that was replaced, its entries are gone already. */
+const GONE = ['ESRCH', 'ENOENT', 'EADDRNOTAVAIL', 'ENODEV'];
+
+/** Those of a device that is not there wait for it. */
+export function writeEntries(
+  netlink: Netlink,
+  links: readonly route.Link[],
+  change: Change<Entry>,
+): Written<Entry> {
+  const indices = new Map(links.map((l) => [l.name, l.index]));
+  const request = (device: string, make: (index: number) => Request): Request[] | undefined => {
+    const index = device === '' ? 0 : indices.get(device);
+    return index === undefined ? undefined : [make(index)];
+  };
+  const add = (entry: Entry) => request(entry.device, (index) => entry.add(index));
+  const remove = (entry: Entry) => request(entry.device, (index) => entry.remove(index));
+  return writeRequests(netlink, { add, remove, gone: GONE }, change);
+}
+
 const bits = (address: string): number => (isV6(address) ? 128 : 32);
 const host = (address: string): string => `${address}/${bits(address)}`;
 
-function addressEntry(device: string, address: string, length: number): Entry {
+export function addressEntry(device: string, address: string, length: number): Entry {
   const at = (index: number): route.Address => ({ index, address, length, scope: 0 });
   const text = `address ${address}/${length} dev ${device}`;
   return {
     text,
     place: text,
-    exact: true,
     foundBy: text,
     endpoint: '',
     device,
@@ -65,7 +89,6 @@ function routeEntry(given: Omit<route.Route, 'device'>, device: string): Entry {
   return {
     text: given.mtu === undefined ? path : `${path} mtu ${given.mtu}`,
     place: `route ${given.destination}`,
-    exact: true,
     foundBy: path,
     endpoint: given.type === 'unicast' && length === `${bits(address)}` ? address : '',
     device,
@@ -74,14 +97,13 @@ function routeEntry(given: Omit<route.Route, 'device'>, device: string): Entry {
   };
 }
 
-function neighbourEntry(device: string, address: string, mac: string): Entry {
+export function neighbourEntry(device: string, address: string, mac: string): Entry {
   const at = (index: number): route.Neighbour => ({ device: index, address, mac, state: 'permanent' });
-  const text = `neighbour ${address} lladdr ${mac} dev ${device}`;
+  const place = `neighbour ${address} dev ${device}`;
   return {
-    text,
-    place: `neighbour ${address} dev ${device}`,
-    exact: false,
-    foundBy: text,
+    text: `neighbour ${address} lladdr ${mac} dev ${device}`,
+    place,
+    foundBy: place,
     endpoint: '',
     device,
     add: (index) => route.addNeighbour(at(index)),
@@ -95,7 +117,6 @@ function forwardingEntry(device: string, mac: string, destination: string): Entr
   return {
     text,
     place: text,
-    exact: true,
     foundBy: text,
     endpoint: '',
     device,
@@ -163,7 +184,7 @@ const exitEntries = once((exit: Exit) => {
  * By part, in the order in which they are written: a local address comes after a remote one, which it replaces where a
  * container has just moved here.
  */
-export function routerEntries(router: Router, exit: Exit | undefined): Map<object, readonly Entry[]> {
+export function routerEntries(router: Router, exit: Exit | undefined): ByPart<Entry> {
   const parts = new Map<object, readonly Entry[]>();
   parts.set(router.gateways, gatewayEntries(router.gateways));
   parts.set(router.subnets, subnetEntries(router.subnets));
@@ -175,32 +196,37 @@ export function routerEntries(router: Router, exit: Exit | undefined): Map<objec
 }
 
 /** Everything of these kinds that the kernel holds and that is not its own doing. */
-export function listEntries(
-  netlink: Parameters<typeof route.listLinks>[0],
-  links: readonly route.Link[],
-): Entry[] {
-  const PROTO_KERNEL = 2;
+export function listEntries(netlink: Netlink, links: readonly route.Link[]): Entry[] {
   const names = new Map(links.map((l) => [l.index, l.name]));
-  const nameOf = (index: number | undefined): string =>
-    index === undefined ? '' : (names.get(index) ?? String(index));
-  const addresses = route
-    .listAddresses(netlink)
-    .filter((a) => !a.address.startsWith('fe80:') && a.address !== '127.0.0.1' && a.address !== '::1')
-    .map((a) => addressEntry(nameOf(a.index), a.address, a.length));
-  const routes = ([4, 6] as const).flatMap((version) =>
-    route
-      .listRoutes(netlink, version)
-      .filter((r) => r.protocol !== PROTO_KERNEL)
-      .map(({ device, ...r }) => routeEntry(r, nameOf(device))),
-  );
-  const neighbours = ([4, 6] as const).flatMap((version) =>
-    route
-      .listNeighbours(netlink, version)
-      .filter((n) => n.state === 'permanent')
-      .map((n) => neighbourEntry(nameOf(n.device), n.address, n.mac)),
-  );
-  const forwarding = route
-    .listForwarding(netlink)
-    .map((f) => forwardingEntry(nameOf(f.device), f.mac, f.destination));
-  return [...addresses, ...routes, ...neighbours, ...forwarding];
+  return [
+    ...addressEntries(route.listAddresses(netlink), names),
+    ...listRoutes(netlink, names),
+    ...listNeighbours(netlink, names),
+    ...route
+      .listForwarding(netlink)
+      .map((f) => forwardingEntry(nameOf(names, f.device), f.mac, f.destination)),
+  ];
 }
+
+/** By index. */
+type Names = ReadonlyMap<number, string>;
+const nameOf = (names: Names, index: number | undefined): string =>
+  index === undefined ? '' : (names.get(index) ?? String(index));
+const VERSIONS = [4, 6] as const;
+
+export const addressEntries = (addresses: readonly route.Address[], names: Names): Entry[] =>
+  addresses
+    .filter((a) => !a.address.startsWith('fe80:') && a.address !== '127.0.0.1' && a.address !== '::1')
+    .map((a) => addressEntry(nameOf(names, a.index), a.address, a.length));
+
+function listRoutes(netlink: Netlink, names: Names): Entry[] {
+  const PROTO_KERNEL = 2;
+  return VERSIONS.flatMap((version) => route.listRoutes(netlink, version))
+    .filter((r) => r.protocol !== PROTO_KERNEL)
+    .map(({ device, ...r }) => routeEntry(r, nameOf(names, device)));
+}
+
+export const listNeighbours = (netlink: Netlink, names: Names): Entry[] =>
+  VERSIONS.flatMap((version) => route.listNeighbours(netlink, version))
+    .filter((n) => n.state === 'permanent')
+    .map((n) => neighbourEntry(nameOf(names, n.device), n.address, n.mac));

@@ -1,46 +1,91 @@
 /** The host's side: its guard, the exits' devices and addresses, masquerading, published ports. */
 import { type Connection, forgetConnections } from '../../linux/conntrack.ts';
-import type { Netlink } from '../../linux/netlink.ts';
+import { NETLINK_NETFILTER, type Netlink, openNetlink } from '../../linux/netlink.ts';
 import { getSysctl, setSysctl } from '../../linux/netns.ts';
+import type { Nft } from '../../linux/nftables.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
-import type { HostState } from '../state.ts';
+import type { Exit, HostState } from '../state.ts';
+import { type ByPart, establish, type Tracker, track } from './difference.ts';
+import {
+  addressEntries,
+  addressEntry,
+  ENTRIES,
+  type Entry,
+  listNeighbours,
+  neighbourEntry,
+  writeEntries,
+} from './entries.ts';
+import {
+  DEVICES,
+  type Device,
+  establishProperties,
+  hasMac,
+  isUp,
+  type Property,
+  trackProperties,
+} from './links.ts';
+import { combine, type Outcome, send } from './outcome.ts';
 import { sameParts } from './parts.ts';
-import { type Pass, send } from './pass.ts';
 import { CONTAINER_KINDS, type HostFacts, hostTable, routerEnd } from './ruleset.ts';
 import { establishSettings, exit as exitSettings, hostWayOut } from './settings.ts';
-import { establishTable, type OpenTable } from './tables.ts';
+import { establishTable, type OpenTable, openTable } from './tables.ts';
 
+/** The host's namespace, and what was established there. */
 export interface OpenExits {
   readonly netlink: Netlink;
   readonly table: OpenTable;
+  /** Our ends of the ways out, and what they have. */
+  readonly devices: Tracker<Device>;
+  readonly macs: Tracker<Property>;
+  readonly up: Tracker<Property>;
+  readonly entries: Tracker<Entry>;
+  /** Devices of the host's own ways out that forward. */
+  waysOut: ReadonlySet<string>;
   /** What the table was made with last; undefined: an earlier agent's may be there. */
   guarded?: { readonly vnis: readonly number[]; readonly facts: HostFacts };
-  /** The last state that was established, and the devices and addresses of it; undefined as well. */
-  established?: { readonly state: HostState; readonly entries: ReadonlySet<string> };
+  /** The last state that was established; undefined as well. */
+  established?: HostState;
 }
+
+export const openExits = (netlink: Netlink, nft: Nft): OpenExits => ({
+  netlink,
+  table: openTable(nft, openNetlink(NETLINK_NETFILTER)),
+  devices: track(DEVICES),
+  macs: trackProperties(),
+  up: trackProperties(),
+  // Other things that a device of ours has, such as its link-local address, are left alone.
+  entries: track({ ...ENTRIES, isOurs: () => false }),
+  waysOut: new Set(),
+});
 
 /** Names that Docker gives to the bridges it makes; one that the user has named otherwise is not known as Docker's. */
 const DOCKER_BRIDGE = /^(?:docker0|docker_gwbridge|br-[0-9a-f]{12})$/;
 
+export interface HostOptions {
+  /** How many a conntrack table takes, where that is known. */
+  readonly connections: number | undefined;
+  readonly verify: boolean;
+}
+
 /**
  * Before the routers: frames are judged before the first tunnel is there, and until the last one has gone, which
- * establishExits sees to. `connections`: how many a conntrack table takes, where that is known.
+ * establishExits sees to.
  */
 export function establishGuard(
   open: OpenExits,
   state: HostState,
-  connections: number | undefined,
-  pass: Pass,
-): void {
+  { connections, verify }: HostOptions,
+): Outcome {
   const before = open.guarded;
   const now = tunnelTags(state);
-  if (before !== undefined && now.every((vni) => before.vnis.includes(vni))) return;
+  if (before !== undefined && now.every((vni) => before.vnis.includes(vni))) return {};
   const facts =
     before?.facts ?? readFacts(state, route.listLinks(open.netlink), route.listAddresses(open.netlink));
   const vnis = [...new Set([...(before?.vnis ?? []), ...now])];
-  establishTable(open.table, hostTable(state, facts, vnis, connections), 'host', pass);
+  const outcome = establishTable(open.table, hostTable(state, facts, vnis, connections), verify);
   open.guarded = { vnis, facts };
+  return outcome;
 }
 
 /** Of what has a wire behind it, '' that of hardware itself: a bridge with such a port is the host's own way. */
@@ -73,79 +118,107 @@ function keptFacts(before: HostFacts | undefined, now: HostFacts): HostFacts {
   return { bridges: kept('bridges'), operated: kept('operated'), closed: kept('closed') };
 }
 
-/** `connections`: how many a conntrack table takes, where that is known. */
+/** After the routers, which make the devices. */
 export function establishExits(
   open: OpenExits,
   state: HostState,
-  connections: number | undefined,
-  pass: Pass,
-): void {
+  { connections, verify }: HostOptions,
+): Outcome {
   const before = open.established;
-  if (before !== undefined && !pass.verify && sameExits(before.state, state)) return;
-  const links = route.listLinks(open.netlink);
-  const wanted = new Map(state.exits.map((e) => [e.device, e]));
-  const stray = links.filter((l) => /^cx[0-9a-f]{8}$/.test(l.name) && !wanted.has(l.name));
-  for (const { name } of stray)
-    if (before !== undefined && !before.entries.has(`link ${name}`))
-      pass.repaired.push(`host: ${name} was not ours`);
-  send(open.netlink, stray.map(route.deleteLink), pass, 'host');
-  const established = new Set<string>();
+  if (before !== undefined && !verify && sameExits(before, state)) return {};
+  const { exits } = state;
+  const had = new Set([...open.devices.held()].map(({ name }) => name));
+  const { outcome: devices, links } = establishDevices(open, exits, route.listLinks(open.netlink));
+  const own = <E>(make: (exit: Exit) => readonly E[]): ByPart<E> => new Map(exits.map((e) => [e, make(e)]));
+  const macs = establishProperties(
+    open.macs,
+    open.netlink,
+    own(({ device, hostMac }) => [hasMac(device, hostMac)]),
+    links,
+  );
+  const up = establishProperties(
+    open.up,
+    open.netlink,
+    own(({ device }) => [isUp(device)]),
+    macs.links,
+  );
   const addresses = route.listAddresses(open.netlink);
-  const present = new Set(addresses.map((a) => `${a.address} ${a.index}`));
-  const neighbours = ([4, 6] as const).flatMap((version) => route.listNeighbours(open.netlink, version));
-  const had = (entry: string): boolean => before?.entries.has(entry) === true;
-  for (const link of links) {
-    const exit = wanted.get(link.name);
-    if (exit === undefined) continue;
-    const own = [{ address: exit.hostAddress, length: 31 }];
-    if (exit.hostAddress6 !== '') own.push({ address: exit.hostAddress6, length: 127 });
-    const missing = own.filter((a) => !present.has(`${a.address} ${link.index}`));
-    const text = (a: { address: string; length: number }): string =>
-      `address ${a.address}/${a.length} dev ${link.name}`;
-    for (const a of missing) if (had(text(a))) pass.repaired.push(`host: restored ${text(a)}`);
-    if (!link.up && had(`link ${link.name}`)) pass.repaired.push(`host: ${link.name} was down`);
-    for (const entry of [`link ${link.name}`, ...own.map(text)]) established.add(entry);
-    send(
-      open.netlink,
-      missing.map((a) => route.addAddress({ ...a, index: link.index, scope: 0 })),
-      pass,
-      'host',
-    );
-    if (!link.up) send(open.netlink, [route.setLink(link.index, { up: true })], pass, 'host');
-    if (link.mac !== exit.hostMac) {
-      if (had(`link ${link.name}`)) pass.repaired.push(`host: ${link.name} had the MAC address ${link.mac}`);
-      send(open.netlink, [route.setLink(link.index, { mac: exit.hostMac })], pass, 'host');
-    }
-    // Permanent, so that others' neighbours leave no less room for it (entries.ts).
-    for (const address of [exit.routerAddress, exit.routerAddress6].filter((a) => a !== '')) {
-      const wanted = { device: link.index, address, mac: exit.routerMac, state: 'permanent' } as const;
-      const name = `neighbour ${address} lladdr ${wanted.mac} dev ${link.name}`;
-      established.add(name);
-      const there = neighbours.some(
-        (n) =>
-          n.device === link.index && n.address === address && n.mac === wanted.mac && n.state === 'permanent',
-      );
-      if (there) continue;
-      if (had(name)) pass.repaired.push(`host: restored ${name}`);
-      send(open.netlink, [route.addNeighbour(wanted)], pass, 'host');
-    }
-    establishSettings(exitSettings(link.name), 'host', had(`link ${link.name}`), pass);
-  }
-  if (state.exits.length > 0 && setSysctl('net/ipv4/ip_forward', '1')) pass.writes++;
-  if (state.exits.some((e) => e.hostAddress6 !== '')) forwardV6(open.netlink, links, pass);
-  if (state.exits.length > 0)
-    for (const name of waysOut(open.netlink, links)) {
-      const known = had(`way out ${name}`);
-      established.add(`way out ${name}`);
-      establishSettings(hostWayOut(name), 'host', known, pass);
-    }
+  const names = new Map(links.map((l) => [l.index, l.name]));
+  const { outcome: entries } = establish(open.entries, {
+    wanted: own(exitEntries),
+    list: () => [...addressEntries(addresses, names), ...listNeighbours(open.netlink, names)],
+    write: (change) => writeEntries(open.netlink, links, change),
+  });
+  const there = exits.map((e) => e.device).filter((name) => links.some((l) => l.name === name));
+  const settings = there.map((name) => establishSettings(exitSettings(name), had.has(name)));
+  const forwarding = exits.length === 0 ? {} : establishForwarding(open, exits, links);
   const facts = keptFacts(open.guarded?.facts, readFacts(state, links, addresses));
   const vnis = tunnelTags(state);
-  establishTable(open.table, hostTable(state, facts, vnis, connections), 'host', pass);
+  const table = establishTable(open.table, hostTable(state, facts, vnis, connections), verify);
   open.guarded = { vnis, facts };
-  const misled = misledBy(state, before?.state, addresses);
-  if (misled !== undefined) pass.writes += forgetConnections(open.table.netlink, misled);
-  open.established = { state, entries: established };
+  const misled = misledBy(state, before, addresses);
+  const forgotten = misled === undefined ? 0 : forgetConnections(open.table.netlink, misled);
+  open.established = state;
+  return combine([
+    devices,
+    macs.outcome,
+    up.outcome,
+    entries,
+    ...settings,
+    forwarding,
+    table,
+    { writes: forgotten },
+  ]);
+}
+
+/**
+ * Removes our ends of ways out that are not wanted any more. None is made here: a pair is made from its router's side (links.ts),
+ * which also says that it was gone.
+ */
+function establishDevices(
+  { netlink, devices }: OpenExits,
+  exits: readonly Exit[],
+  links: readonly route.Link[],
+): { readonly outcome: Outcome; readonly links: readonly route.Link[] } {
+  const present = links
+    .filter((l) => /^cx[0-9a-f]{8}$/.test(l.name))
+    .map((link): Device => ({ name: link.name, text: link.name, link }));
+  const { outcome, change } = establish<Device>(devices, {
+    wanted: new Map(exits.map((e) => [e, [{ name: e.device, text: e.device }]])),
+    list: () => present,
+    excused: () => true,
+    write: ({ additions, removals }) => ({
+      outcome: send(
+        netlink,
+        removals.flatMap(({ link }) => (link === undefined ? [] : [route.deleteLink(link)])),
+      ),
+      unwritten: additions.map(({ entry }) => entry),
+    }),
+  });
+  const removed = new Set(change.removals.map(({ name }) => name));
+  return { outcome, links: links.filter((l) => !removed.has(l.name)) };
+}
+
+/** Neighbours are permanent, so that others' neighbours leave no less room for them (entries.ts). */
+function exitEntries(exit: Exit): readonly Entry[] {
+  const { device, hostAddress, hostAddress6, routerAddress, routerAddress6, routerMac } = exit;
+  return [
+    addressEntry(device, hostAddress, 31),
+    ...(hostAddress6 === '' ? [] : [addressEntry(device, hostAddress6, 127)]),
+    ...[routerAddress, routerAddress6]
+      .filter((address) => address !== '')
+      .map((address) => neighbourEntry(device, address, routerMac)),
+  ];
+}
+
+/** The host forwards what comes by the ways out, and what comes back. */
+function establishForwarding(open: OpenExits, exits: readonly Exit[], links: readonly route.Link[]): Outcome {
+  const own = waysOut(open.netlink, links);
+  const settings = own.map((name) => establishSettings(hostWayOut(name), open.waysOut.has(name)));
+  open.waysOut = new Set(own);
+  const four = setSysctl('net/ipv4/ip_forward', '1') ? 1 : 0;
+  const six = exits.some((e) => e.hostAddress6 !== '') ? forwardV6(open.netlink, links) : 0;
+  return combine([...settings, { writes: four + six }]);
 }
 
 /** Devices of the host's default routes. */
@@ -162,11 +235,12 @@ const RTPROT_RA = 9;
 
 /**
  * With forwarding the kernel takes no router advertisements, and drops the default routes that it has from them, unless
- * accept_ra is 2 (networking/ip-sysctl): an interface that the host has its way out from so keeps it.
+ * accept_ra is 2 (networking/ip-sysctl): an interface that the host has its way out from so keeps it. Answers how many
+ * settings were written.
  */
-function forwardV6(netlink: Netlink, links: readonly route.Link[], pass: Pass): void {
+function forwardV6(netlink: Netlink, links: readonly route.Link[]): number {
   const forwarding = 'net/ipv6/conf/all/forwarding';
-  if (getSysctl(forwarding) === '1') return;
+  if (getSysctl(forwarding) === '1') return 0;
   const advertised = route.listRoutes(netlink, 6).filter((r) => r.protocol === RTPROT_RA);
   for (const { index, name } of links) {
     const accept = `net/ipv6/conf/${name}/accept_ra`;
@@ -174,12 +248,12 @@ function forwardV6(netlink: Netlink, links: readonly route.Link[], pass: Pass): 
     if (advertised.some((r) => r.device === index) && getSysctl(accept) === '1') setSysctl(accept, '2');
   }
   setSysctl(forwarding, '1');
-  pass.writes++;
+  return 1;
 }
 
 const PROTOCOLS: Readonly<Record<number, string>> = { 17: 'udp', 132: 'sctp' };
 
-/** Ports that are published without connections of their own, and where they lead. */
+/** Ports that are published for a protocol that knows no beginning of a connection, and where they lead. */
 interface Lead {
   /** Protocol, and address of the host or its family. */
   readonly at: string;
@@ -209,8 +283,10 @@ const isAmong = (port: number, first: number, count: number): boolean =>
   port >= first && port < first + count;
 
 /**
- * Which connections to published ports lead where they did before they were published, or published anew: the kernel decides
- * with the first packet, and a client of UDP need never begin again. undefined: none, without a look. `addresses`: the host's.
+ * Which connections do not lead where their published port leads by now. The kernel translates a connection as it was decided
+ * for its first packet, so one that was there before a port was published, or published anew, stays as it was. Connections of
+ * TCP end by themselves; a client of UDP may go on for ever from the same port, and would never be heard where it should be.
+ * undefined: nothing that is published has changed, so that nobody need look. `addresses`: the host's own.
  */
 function misledBy(
   state: HostState,

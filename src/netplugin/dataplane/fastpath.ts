@@ -31,6 +31,7 @@ import type { Netlink } from '../../linux/netlink.ts';
 import type * as route from '../../linux/route.ts';
 import * as traffic from '../../linux/traffic.ts';
 import type { Port, RemoteHost, Router } from '../state.ts';
+import { type ByPart, establish, type Kind, type Tracker, track, type Written } from './difference.ts';
 import {
   ADDRESS,
   addressOfKey,
@@ -42,8 +43,8 @@ import {
   NAME,
   openProgram,
 } from './fastprogram.ts';
-import { changedParts, once } from './parts.ts';
-import { type Pass, send } from './pass.ts';
+import { combine, failureOf, located, type Outcome, send } from './outcome.ts';
+import { once } from './parts.ts';
 
 /**
  * Of a router's namespace: conntrack has not seen all of a connection's sequence numbers when it ends
@@ -56,6 +57,7 @@ export const FAST_PATH_SETTINGS: Readonly<Record<string, string>> = {
 
 /** An endpoint's address as the map has it. */
 interface Place {
+  readonly text: string;
   readonly address: string;
   readonly device: string;
   /** Number of its network; undefined: that of the tunnel that `device` is. */
@@ -63,30 +65,40 @@ interface Place {
   readonly mac: string;
 }
 
+const placeOf = (address: string, device: string, mac: string, network?: number): Place => ({
+  text: `${address} at ${mac} dev ${device} of ${network ?? 'its tunnel'}`,
+  address,
+  device,
+  mac,
+  ...(network !== undefined && { network }),
+});
+
 /** Shaped or marked packets go the router's way, in both directions. */
 const isFast = (port: Port): boolean =>
   port.network !== 0 && port.limit === undefined && port.dscp === undefined;
 
 const portPlaces = once(({ addresses, device, network, mac }: Port): readonly Place[] =>
-  addresses.map((address) => ({ address, device, network, mac })),
+  addresses.map((address) => placeOf(address, device, mac, network)),
 );
 /** What is too large for a host that takes less than our tunnels is the router's to refuse, by its routes. */
 const hostPlaces = once(({ mac, mtu, endpoints }: RemoteHost): readonly Place[] =>
-  mtu === undefined ? endpoints.map(({ address, device }) => ({ address, device, mac })) : [],
+  mtu === undefined ? endpoints.map(({ address, device }) => placeOf(address, device, mac)) : [],
 );
 
-type Places = ReadonlyMap<object, readonly Place[]>;
+const PLACES: Kind<Place> = {
+  text: ({ text }) => text,
+  place: ({ address }) => address,
+  restored: ({ address }) => `restored ${address}`,
+  removed: ({ address }, by) => (by === undefined ? `removed ${address}` : undefined),
+};
 
 /** A local address comes after a remote one, which it replaces where a container has just moved here. */
-function placesOf(router: Router): Places {
+function placesOf(router: Router): ByPart<Place> {
   const places = new Map<object, readonly Place[]>();
   for (const host of router.hosts) places.set(host, hostPlaces(host));
   for (const port of router.ports) if (isFast(port)) places.set(port, portPlaces(port));
   return places;
 }
-
-const samePlace = (a: Place | undefined, b: Place): boolean =>
-  a?.device === b.device && a.mac === b.mac && a.network === b.network;
 
 const entryOf = (place: Place, device: route.Link): string =>
   endpointValue({
@@ -98,17 +110,27 @@ const entryOf = (place: Place, device: route.Link): string =>
     mtu: device.mtu,
   }).toString('hex');
 
+/** A device at which a program runs. */
+interface Running {
+  readonly device: string;
+  /** In the place of our program: an agent's before this; or others, also beside ours. */
+  readonly other?: 'earlier' | 'strange';
+}
+
+const RUNNING: Kind<Running> = {
+  text: ({ device, other }) => (other === undefined ? device : `${other} program at ${device}`),
+  place: ({ device }) => device,
+  removed: () => undefined,
+};
+
 /** What is in the kernel for one router. */
 export interface FastPath extends FastProgram {
-  /** Those that are there: address to value, in hexadecimal. */
-  present: Map<string, string>;
+  readonly places: Tracker<Place>;
+  readonly running: Tracker<Running>;
   /** Of the router that flows are true of. */
   generation: number;
-  /** What was established; `links` are all that there were. */
-  places: Places;
-  links: readonly route.Link[];
-  /** Indices of the devices that the program runs at. */
-  devices: ReadonlySet<number>;
+  /** All that there were, by name. */
+  links: ReadonlyMap<string, route.Link>;
 }
 
 /** Has every packet go the router's way: a map that is not kept up to date would lead astray. */
@@ -123,14 +145,13 @@ const LEAST_ROOM = 1024;
 /** Without endpoints. Throws where the kernel lacks what it takes. */
 function openFastPath(endpoints: number): FastPath {
   const room = Math.max(LEAST_ROOM, 2 ** Math.ceil(Math.log2(2 * endpoints)));
-  const nothing = {
+  return {
+    ...openProgram(room),
+    places: track(PLACES),
+    running: track(RUNNING),
     generation: 0,
-    links: [],
-    places: new Map(),
-    present: new Map(),
-    devices: new Set<number>(),
+    links: new Map(),
   };
-  return { ...openProgram(room), ...nothing };
 }
 
 /**
@@ -144,31 +165,32 @@ export function establishFastPath(
   links: readonly route.Link[],
   before: FastPath | undefined,
   { read, changed }: { readonly read: boolean; readonly changed: boolean },
-  pass: Pass,
-): FastPath {
-  const writes = pass.writes;
-  const places = placesOf(router);
+): { readonly fastPath: FastPath; readonly outcome: Outcome } {
+  const wanted = placesOf(router);
   let endpoints = 0;
-  for (const list of places.values()) endpoints += list.length;
+  for (const list of wanted.values()) endpoints += list.length;
   const kept = before !== undefined && endpoints <= before.room ? before : undefined;
-  const open = kept ?? openFastPath(endpoints);
-  const where = `${router.namespace}: fast path`;
+  const fastPath = kept ?? openFastPath(endpoints);
+  const byName = new Map(links.map((link) => [link.name, link]));
   try {
-    if (kept !== undefined && read) readPlaces(kept, where, pass);
-    writePlaces(open, places, links, read, pass);
+    const places = establishPlaces(fastPath, wanted, byName, kept !== undefined && read);
     // What the one before had is where it was.
-    const unknown = read || kept === undefined;
-    if (unknown || open.links !== links) writeFilters(netlink, open, router, links, unknown, where, pass);
-    if (changed || pass.writes !== writes) forgetFlows(open);
+    const running = establishRunning(netlink, fastPath, router, byName, read || kept === undefined);
+    fastPath.links = byName;
+    const outcome = located(`${router.namespace}: fast path`, combine([places, running]));
+    if (changed || (outcome.writes ?? 0) > 0) forgetFlows(fastPath);
+    if (kept === undefined && before !== undefined) closeProgram(before);
+    return { fastPath, outcome };
   } catch (error) {
-    if (kept === undefined) closeProgram(open);
+    if (kept === undefined) closeProgram(fastPath);
     throw error;
   }
-  if (kept === undefined && before !== undefined) closeProgram(before);
-  return open;
 }
 
-/** All are found out anew, with the next packet of each; by none while it is odd. */
+/**
+ * What the program has found out about a flow counts in one generation only, which is an even number; in an odd one it finds out
+ * nothing, and leaves every packet to the router (fastprogram.ts).
+ */
 function nextGeneration(open: FastPath): void {
   open.generation = (open.generation + 1) % 2 ** 32;
   const values = Buffer.alloc(4);
@@ -176,7 +198,10 @@ function nextGeneration(open: FastPath): void {
   bpf.updateMap(open.maps.generation, { keys: Buffer.alloc(4), values, count: 1 });
 }
 
-/** All are found out anew, with the next packet of each. `write` meanwhile changes endpoints: nothing goes by them. */
+/**
+ * Has the program find out all flows anew, each with its next packet. `write` changes endpoints in between, while the generation
+ * is odd: so no packet is led by a map that is half written.
+ */
 function forgetFlows(open: FastPath, write?: () => void): void {
   nextGeneration(open);
   write?.();
@@ -186,149 +211,156 @@ function forgetFlows(open: FastPath, write?: () => void): void {
 /** Of what went together with its device. */
 const GONE = ['ENODEV', 'ENOENT', 'EINVAL'];
 
-/** What is there, whoever wrote it. */
-function readPlaces(open: FastPath, where: string, pass: Pass): void {
-  const { keys, values, count } = bpf.listMap(open.maps.endpoints, ADDRESS, ENDPOINT, open.room);
-  const found = new Map<string, string>();
-  for (let i = 0; i < count; i++) {
-    const address = addressOfKey(keys.subarray(i * ADDRESS, (i + 1) * ADDRESS));
-    found.set(address, values.toString('hex', i * ENDPOINT, (i + 1) * ENDPOINT));
-  }
-  for (const address of found.keys())
-    if (!open.present.has(address)) pass.repaired.push(`${where}: removed ${address}`);
-  for (const [address, value] of open.present)
-    if (found.get(address) !== value) pass.repaired.push(`${where}: restored ${address}`);
-  open.present = found;
-}
+/** Whether a device is another than before, or has other properties: what hung on it may have gone by our own doing. */
+const isOther = ({ links }: FastPath, now: ReadonlyMap<string, route.Link>, name: string): boolean => {
+  const [a, b] = [links.get(name), now.get(name)];
+  return a?.index !== b?.index || a?.mac !== b?.mac || a?.mtu !== b?.mtu;
+};
 
-/** What differs from what is there, of the parts that are in only one of the two states, or of all. */
-function writePlaces(
+/** Makes the map hold each endpoint's address. */
+function establishPlaces(
   open: FastPath,
-  places: Places,
-  links: readonly route.Link[],
-  all: boolean,
-  pass: Pass,
-): void {
-  const { maps, present } = open;
-  const byName = new Map(links.map((link) => [link.name, link]));
-  const changed = changedParts(open.places, places);
-  const old = new Map(changed.gone.flat().map((place) => [place.address, place]));
-  const wanted = new Map<string, string>();
-  for (const place of (all ? [...places.values()] : changed.added).flat()) {
-    const device = byName.get(place.device);
-    const same = !all && samePlace(old.get(place.address), place);
-    if (same) old.delete(place.address);
-    else if (device !== undefined) wanted.set(place.address, entryOf(place, device));
-  }
-  // What went with one part may be in another that was there before: a container that moved is in two for a while.
-  const lost = all ? [] : [...old.keys()].filter((address) => !wanted.has(address));
-  if (lost.length > 0) {
-    const addresses = new Set(lost);
-    for (const place of [...places.values()].flat()) {
-      const device = addresses.has(place.address) ? byName.get(place.device) : undefined;
-      if (device !== undefined) wanted.set(place.address, entryOf(place, device));
-    }
-  }
-  const known = all ? present : old;
-  const gone = [...known.keys()].filter((address) => present.has(address) && !wanted.has(address));
-  const news = [...wanted].filter(([address, value]) => present.get(address) !== value);
-  const keysOf = (addresses: readonly string[]): Buffer => Buffer.concat(addresses.map(keyOfAddress));
-  if (gone.length + news.length > 0)
-    forgetFlows(open, () => {
-      bpf.deleteFromMap(maps.endpoints, keysOf(gone), gone.length);
-      bpf.updateMap(maps.endpoints, {
-        keys: keysOf(news.map(([address]) => address)),
-        values: Buffer.from(news.map(([, value]) => value).join(''), 'hex'),
-        count: news.length,
-      });
-    });
-  for (const address of gone) present.delete(address);
-  for (const [address, value] of news) present.set(address, value);
-  pass.writes += gone.length + news.length;
-  open.places = places;
-}
-
-/** The program runs at the tunnels and at the ports that are not shaped or marked, and nowhere else. */
-function writeFilters(
-  netlink: Netlink,
-  open: FastPath,
-  router: Router,
-  links: readonly route.Link[],
+  wanted: ByPart<Place>,
+  links: ReadonlyMap<string, route.Link>,
   read: boolean,
-  where: string,
-  pass: Pass,
-): void {
-  const fast = new Set([...router.tunnels, ...router.ports.filter(isFast)].map((d) => d.device));
-  const shaped = new Set(router.ports.flatMap((p) => (p.limit === undefined ? [] : [p.device])));
-  const before = open.devices;
-  const { running, held } = read
-    ? readFilters(netlink, open, links, where, pass)
-    : { running: before, held: before };
-  for (const { index, name } of links)
-    if (fast.has(name) && before.has(index) && !running.has(index))
-      pass.repaired.push(`${where}: restored ${name}`);
-  // Where a limit came, its own qdisc has taken the place (shape.ts).
-  const stray = links.filter((l) => held.has(l.index) && !fast.has(l.name) && !shaped.has(l.name));
-  send(
-    netlink,
-    stray.map((link) => traffic.deleteClassAction(link.index)),
-    pass,
-    where,
-    GONE,
-  );
-  const wanted = links.filter((link) => fast.has(link.name));
-  open.devices = attach(netlink, open.program, wanted, running, where, pass);
-  open.links = links;
+): Outcome {
+  return establish(open.places, {
+    wanted,
+    list: read ? () => listPlaces(open, wanted, links) : undefined,
+    excused: ({ device }) => isOther(open, links, device),
+    write(change) {
+      const gone = change.removals.map(({ address }) => address);
+      const ready: [string, string][] = [];
+      const unwritten: Place[] = [];
+      for (const { entry, instead } of change.additions) {
+        const device = links.get(entry.device);
+        if (device !== undefined) ready.push([entry.address, entryOf(entry, device)]);
+        else {
+          unwritten.push(entry);
+          if (instead !== undefined) gone.push(instead.address);
+        }
+      }
+      if (gone.length + ready.length === 0) return { outcome: {}, unwritten };
+      writePlaces(open, gone, ready);
+      return { outcome: { writes: gone.length + ready.length }, unwritten };
+    },
+  }).outcome;
+}
+
+/** Removes some addresses from the map and gives others their values, while no packet is led by it. */
+function writePlaces(open: FastPath, gone: readonly string[], news: readonly [string, string][]): void {
+  const { endpoints } = open.maps;
+  const keysOf = (addresses: readonly string[]): Buffer => Buffer.concat(addresses.map(keyOfAddress));
+  forgetFlows(open, () => {
+    bpf.deleteFromMap(endpoints, keysOf(gone), gone.length);
+    bpf.updateMap(endpoints, {
+      keys: keysOf(news.map(([address]) => address)),
+      values: Buffer.from(news.map(([, value]) => value).join(''), 'hex'),
+      count: news.length,
+    });
+  });
 }
 
 /**
- * Indices of the devices at which this program runs alone, and of all that have a qdisc for programs. A single other one,
- * of an agent before this, may stay until it is replaced; what else is in its place goes.
+ * What is in the map, whoever wrote it. A value is made from a place and its device, not the other way round: so where an
+ * address has the value of the place that is wanted or known, it is that place, and else something that nobody here wrote.
  */
-function readFilters(
-  netlink: Netlink,
-  { id }: FastPath,
-  links: readonly route.Link[],
-  where: string,
-  pass: Pass,
-): { running: Set<number>; held: Set<number> } {
-  const ours = new Set(links.filter((l) => /^(ct|vx)/.test(l.name)).map((l) => l.index));
-  const running = new Set<number>();
-  const held = new Set<number>();
-  for (const { kind, device } of traffic.listQdiscs(netlink)) {
-    if (kind !== 'clsact' || !ours.has(device)) continue;
-    const [filter, ...more] = traffic.listFilters(netlink, device);
-    if (more.length === 0 && filter?.program === id) running.add(device);
-    if (more.length === 0 && filter?.kind === 'bpf') held.add(device);
-    else send(netlink, [traffic.deleteClassAction(device)], pass, where, GONE);
-  }
-  return { running, held };
+function listPlaces(open: FastPath, wanted: ByPart<Place>, links: ReadonlyMap<string, route.Link>): Place[] {
+  const expected = new Map(
+    [...open.places.held(), ...[...wanted.values()].flat()].map((p) => [p.address, p]),
+  );
+  const { keys, values, count } = bpf.listMap(open.maps.endpoints, ADDRESS, ENDPOINT, open.room);
+  return Array.from({ length: count }, (_, i): Place => {
+    const address = addressOfKey(keys.subarray(i * ADDRESS, (i + 1) * ADDRESS));
+    const value = values.toString('hex', i * ENDPOINT, (i + 1) * ENDPOINT);
+    const place = expected.get(address);
+    const device = place && links.get(place.device);
+    if (place !== undefined && device !== undefined && entryOf(place, device) === value) return place;
+    return { ...placeOf(address, '', ''), text: `${address} ${value}` };
+  });
 }
 
-/** Has the program run at these devices; answers the indices of those at which it does. */
+/** The program runs at the tunnels and at the ports that are not shaped or marked, and nowhere else. */
+function establishRunning(
+  netlink: Netlink,
+  open: FastPath,
+  router: Router,
+  links: ReadonlyMap<string, route.Link>,
+  read: boolean,
+): Outcome {
+  const wanted = new Map<object, readonly Running[]>();
+  for (const tunnel of router.tunnels) wanted.set(tunnel, [{ device: tunnel.device }]);
+  for (const port of router.ports) if (isFast(port)) wanted.set(port, [{ device: port.device }]);
+  return establish(open.running, {
+    wanted,
+    list: read ? () => listRunning(netlink, open, links) : undefined,
+    excused: ({ device }) => isOther(open, links, device),
+    write({ additions, removals }) {
+      // Where a limit came, its own qdisc has taken the place (shape.ts).
+      const shaped = new Set(router.ports.flatMap((p) => (p.limit === undefined ? [] : [p.device])));
+      const indexOf = ({ device }: Running): number[] => {
+        const link = shaped.has(device) ? undefined : links.get(device);
+        return link === undefined ? [] : [link.index];
+      };
+      const strange = additions.flatMap(({ instead }) => (instead?.other === 'strange' ? [instead] : []));
+      const removed = send(
+        netlink,
+        [...strange, ...removals].flatMap(indexOf).map(traffic.deleteClassAction),
+        GONE,
+      );
+      const { outcome, unwritten } = attach(
+        netlink,
+        open.program,
+        additions.map(({ entry }) => entry),
+        links,
+      );
+      return { outcome: combine([removed, outcome]), unwritten };
+    },
+  }).outcome;
+}
+
+/**
+ * All devices of ours that have a qdisc for programs. A program alone there that is not this one is taken for that of an agent before
+ * this, and stays until it is replaced; whatever else is there goes first.
+ */
+function listRunning(netlink: Netlink, { id }: FastPath, links: ReadonlyMap<string, route.Link>): Running[] {
+  const ours = new Map(
+    [...links.values()].filter((l) => /^(ct|vx)/.test(l.name)).map((l) => [l.index, l.name]),
+  );
+  return traffic.listQdiscs(netlink).flatMap(({ kind, device: index }): Running[] => {
+    const device = ours.get(index);
+    if (kind !== 'clsact' || device === undefined) return [];
+    const [filter, ...more] = traffic.listFilters(netlink, index);
+    if (more.length > 0 || filter?.kind !== 'bpf') return [{ device, other: 'strange' }];
+    return [filter.program === id ? { device } : { device, other: 'earlier' }];
+  });
+}
+
+/** Has the program run at these devices. */
 function attach(
   netlink: Netlink,
   program: number,
-  wanted: readonly route.Link[],
-  already: ReadonlySet<number>,
-  where: string,
-  pass: Pass,
-): Set<number> {
-  const running = new Set<number>();
-  for (const { index } of wanted) {
-    if (!already.has(index)) {
-      // The qdisc may be there: only whether the program could be set says something.
-      const [, error] = netlink.batch([
-        traffic.addClassAction(index),
-        traffic.setProgram(index, program, NAME),
-      ]);
-      pass.writes += 2;
-      if (error !== undefined) {
-        if (error.code !== 'ENODEV') pass.failed.push({ message: `${where}: ${error.message}` });
-        continue;
-      }
-    }
-    running.add(index);
-  }
-  return running;
+  wanted: readonly Running[],
+  links: ReadonlyMap<string, route.Link>,
+): Written<Running> {
+  const at = wanted.flatMap((running) => {
+    const link = links.get(running.device);
+    return link === undefined ? [] : [{ running, index: link.index }];
+  });
+  const answers = netlink.batch(
+    at.flatMap(({ index }) => [traffic.addClassAction(index), traffic.setProgram(index, program, NAME)]),
+  );
+  // The qdisc may be there: only whether the program could be set says something.
+  const refused = at.flatMap(({ running }, i) => {
+    const error = answers[2 * i + 1];
+    return error === undefined ? [] : [{ running, error }];
+  });
+  const running = new Set(at.map((a) => a.running));
+  return {
+    outcome: {
+      writes: 2 * at.length,
+      failed: refused.filter(({ error }) => error.code !== 'ENODEV').map(({ error }) => failureOf(error)),
+    },
+    unwritten: [...wanted.filter((w) => !running.has(w)), ...refused.map((r) => r.running)],
+  };
 }

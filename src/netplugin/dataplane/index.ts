@@ -32,8 +32,17 @@ export interface ApplyReport {
   readonly complete: boolean;
   /** Containers' ends are about to be moved into their containers: another pass soon finds them there. */
   readonly awaited: boolean;
-  /** What could not be established, one plain line each; the rest was. */
-  readonly failed: readonly { readonly endpoint?: string; readonly message: string }[];
+  /** What could not be established; the rest was. */
+  readonly failed: readonly Failure[];
+}
+
+export interface Failure {
+  /** Name of the kernel's error, such as `EEXIST`, where there is one; else `failed`. */
+  readonly code: string;
+  /** Whose container it keeps from its network. */
+  readonly endpoint?: string;
+  /** One plain line. */
+  readonly message: string;
 }
 
 /** With what it took. */

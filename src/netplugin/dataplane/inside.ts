@@ -10,11 +10,11 @@
  * Only what we gave is ours. A link that is down stays down, a default route that leads elsewhere stays; addresses and
  * routes that came later are the container's own.
  */
-import { openNetlink, type Request } from '../../linux/netlink.ts';
+import { type Netlink, openNetlink, type Request } from '../../linux/netlink.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
 import type { Inside, Port } from '../state.ts';
-import { type Pass, send } from './pass.ts';
+import { combine, located, type Outcome, send } from './outcome.ts';
 
 /** Milliseconds that something is missing before it is made again; the first time, while the runtime sets it up. */
 const PATIENCE = 3000;
@@ -39,24 +39,25 @@ interface Wanted {
   readonly request: Request;
 }
 
-/** `link`: the router's end; `fresh`: the port is new, or another than before. undefined: the container's end is not there (yet). In the thread's current namespace. */
+/**
+ * `link`: the router's end; `fresh`: the port is new, or another than before. Nothing is found where the container's end is not
+ * there (yet). In the thread's current namespace.
+ */
 export function establishInside(
   port: Port,
   link: route.Link,
   before: Found | undefined,
   fresh: boolean,
-  pass: Pass,
-): Found | undefined {
+): { readonly found?: Found; readonly outcome: Outcome } {
   const netlink = openNetlink();
   try {
     const own = route.listLinks(netlink).find((l) => l.index === link.peer && l.peer === link.index);
     // Each end has the other's number. While it is in the host's namespace still, there is none here that fits.
-    if (own === undefined) return undefined;
+    if (own === undefined) return { outcome: {} };
     // Later it is the container's own: some lower it.
-    if (fresh && own.mtu !== port.mtu) {
-      pass.writes++;
-      netlink.request(route.setLink(own.index, { mtu: port.mtu }));
-    }
+    const resized = fresh && own.mtu !== port.mtu;
+    if (resized) netlink.request(route.setLink(own.index, { mtu: port.mtu }));
+    const outcomes: Outcome[] = [{ writes: resized ? 1 : 0 }];
     const where = `container of endpoint ${port.endpoint.slice(0, 12)}`;
     const inside = port.inside ?? { addresses: [], routes: [], gateways: [] };
     const routes = ([4, 6] as const).flatMap((version) => route.listRoutes(netlink, version));
@@ -71,11 +72,11 @@ export function establishInside(
       const since = before?.missing.get(text) ?? now;
       missing.set(text, since);
       if (now - since < (before?.complete ? PATIENCE : FIRST_PATIENCE)) continue;
-      pass.repaired.push(`${where}: restored ${text}`);
-      send(netlink, [request], pass, where, GONE);
+      outcomes.push({ repaired: [`restored ${text}`] }, send(netlink, [request], GONE));
     }
-    if (own.up) keepNeighbours(inside, own, link.mac, netlink, where, pass);
-    return { complete: before?.complete === true || (missing.size === 0 && own.up), missing, defaults };
+    if (own.up) outcomes.push(keepNeighbours(inside, own, link.mac, netlink));
+    const complete = before?.complete === true || (missing.size === 0 && own.up);
+    return { found: { complete, missing, defaults }, outcome: located(where, combine(outcomes)) };
   } finally {
     netlink.close();
   }
@@ -88,7 +89,7 @@ function wanted(
   own: route.Link,
   routes: readonly route.Route[],
   defaults: ReadonlySet<string>,
-  netlink: Parameters<typeof route.listAddresses>[0],
+  netlink: Netlink,
 ): Wanted[] {
   const list: Wanted[] = [
     {
@@ -136,14 +137,7 @@ function wanted(
 }
 
 /** Next hops, all of which are the router. */
-function keepNeighbours(
-  { routes }: Inside,
-  own: route.Link,
-  mac: string,
-  netlink: Parameters<typeof route.listAddresses>[0],
-  where: string,
-  pass: Pass,
-): void {
+function keepNeighbours({ routes }: Inside, own: route.Link, mac: string, netlink: Netlink): Outcome {
   const hops = new Set(routes.flatMap(({ via }) => (via === undefined ? [] : [via])));
   const present = new Set(
     ([4, 6] as const).flatMap((version) =>
@@ -155,11 +149,9 @@ function keepNeighbours(
   );
   const absent = [...hops].filter((address) => !present.has(address));
   const neighbour = { device: own.index, mac, state: 'permanent' } as const;
-  send(
+  return send(
     netlink,
     absent.map((address) => route.addNeighbour({ ...neighbour, address })),
-    pass,
-    where,
     GONE,
   );
 }

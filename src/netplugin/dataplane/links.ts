@@ -1,13 +1,153 @@
-/** Links of a router: its tunnels, its containers' veths and its way out. */
+/**
+ * Links of a router: its tunnels, its containers' veths and its way out. Three differences, one after the other:
+ *
+ *   devices      which there are; what cannot be changed of one is part of what it is, so that another one takes its place
+ *   properties   what of a device is changed where it is (MTU, MAC address, a tunnel's own address): made anew, it would have lost
+ *                all that leads to it, and packets would meet no way
+ *   up           after its settings
+ */
 import { type Netlink, NetlinkError, type Request } from '../../linux/netlink.ts';
 import { inNamespace, namespacePath } from '../../linux/netns.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
 import { VXLAN_PORT } from '../constants.ts';
-import type { Exit, Router } from '../state.ts';
+import type { Exit, Port, Router, Tunnel } from '../state.ts';
+import {
+  type ByPart,
+  type Change,
+  establish,
+  type Kind,
+  type Tracker,
+  track,
+  type Written,
+} from './difference.ts';
 import { LOOPBACK, UPLINK } from './entries.ts';
-import { message, type Pass, send } from './pass.ts';
+import type { Failure } from './index.ts';
+import { combine, failureOf, located, type Outcome, send, writeRequests } from './outcome.ts';
 import { device, establishSettings, port as portSettings } from './settings.ts';
+
+/** A device as it is made; one that is there has its link. */
+export interface Device {
+  readonly name: string;
+  /** What it is, as far as it cannot be changed. */
+  readonly text: string;
+  readonly made?: { readonly tunnel: Tunnel } | { readonly port: Port } | { readonly exit: Exit };
+  readonly link?: route.Link;
+}
+
+export const DEVICES: Kind<Device> = {
+  text: (d) => d.text,
+  place: (d) => d.name,
+  removedFirst: true,
+  restored: ({ name }) => `${name} was gone`,
+  removed: ({ name }, by) => (by === undefined ? `${name} was not ours` : undefined),
+};
+
+/** Something of a device that is changed in place. */
+export interface Property {
+  readonly name: string;
+  readonly text: string;
+  /** What is said where somebody else has changed it. */
+  said(link: route.Link): string;
+  /** The link as it is to be. */
+  change(link: route.Link): route.Link;
+}
+
+/** Never removed: it goes with its device. */
+const PROPERTIES: Kind<Property & { readonly link?: route.Link }> = {
+  text: (p) => p.text,
+  place: (p) => p.name,
+  isOurs: () => false,
+  restored: (p, instead) => (instead?.link === undefined ? p.text : p.said(instead.link)),
+};
+
+export const trackProperties = (): Tracker<Property> => track(PROPERTIES);
+
+/** What makes the one link the other. */
+function changes(link: route.Link, to: route.Link): Request[] {
+  const local = to.vxlan?.local ?? '';
+  const { up, mac, mtu } = to;
+  const change = {
+    ...(mtu === link.mtu ? {} : { mtu }),
+    ...(mac === link.mac ? {} : { mac }),
+    ...(up === link.up ? {} : { up }),
+  };
+  return [
+    ...(local === (link.vxlan?.local ?? '') ? [] : [route.setVxlanLocal(link, local)]),
+    ...(Object.keys(change).length === 0 ? [] : [route.setLink(link.index, change)]),
+  ];
+}
+
+/** Changes what differs of these links; answers them as they are then. Those of devices that are not there wait for them. */
+export function establishProperties(
+  tracker: Tracker<Property>,
+  netlink: Netlink,
+  wanted: ByPart<Property>,
+  links: readonly route.Link[],
+): { readonly outcome: Outcome; readonly links: readonly route.Link[] } {
+  const byName = new Map(links.map((l) => [l.name, l]));
+  const meant = new Map([...wanted.values()].flat().map((p) => [p.name, p]));
+  const list = (): Property[] =>
+    [...meant.values()].flatMap((p) => {
+      const link = byName.get(p.name);
+      if (link === undefined) return [];
+      return changes(link, p.change(link)).length === 0 ? [p] : [{ ...p, text: `other ${p.text}`, link }];
+    });
+  const add = (p: Property): readonly Request[] | undefined => {
+    const link = byName.get(p.name);
+    return link && changes(link, p.change(link));
+  };
+  const { outcome, change } = establish(tracker, {
+    wanted,
+    list,
+    excused: ({ name }) => !byName.has(name),
+    write: (change) => writeRequests(netlink, { add, remove: () => [] }, change),
+  });
+  for (const { entry } of change.additions) {
+    const link = byName.get(entry.name);
+    if (link !== undefined && tracker.holds(entry)) byName.set(entry.name, entry.change(link));
+  }
+  return { outcome, links: links.map((l) => byName.get(l.name) ?? l) };
+}
+
+export const isUp = (name: string): Property => ({
+  name,
+  text: `${name} up`,
+  said: () => `${name} was down`,
+  change: (link) => ({ ...link, up: true }),
+});
+
+export const hasMac = (name: string, mac: string): Property => ({
+  name,
+  text: `${name} MAC address ${mac}`,
+  said: (link) => `${name} had the MAC address ${link.mac}`,
+  change: (link) => ({ ...link, mac }),
+});
+
+const hasSize = (name: string, mtu: number, of: { mac?: string; local?: string } = {}): Property => ({
+  name,
+  text: `${name} mtu ${mtu} ${of.mac ?? ''} ${of.local ?? ''}`,
+  said: () => `${name} was changed`,
+  change: (link) => ({
+    ...link,
+    mtu,
+    mac: of.mac ?? link.mac,
+    ...(link.vxlan && { vxlan: { ...link.vxlan, local: of.local ?? link.vxlan.local } }),
+  }),
+});
+
+/** What is known of a router's links. */
+export interface OpenLinks {
+  readonly devices: Tracker<Device>;
+  readonly properties: Tracker<Property>;
+  readonly up: Tracker<Property>;
+}
+
+export const openLinks = (): OpenLinks => ({
+  devices: track(DEVICES),
+  properties: trackProperties(),
+  up: trackProperties(),
+});
 
 export interface LinkOptions {
   readonly router: Router;
@@ -18,22 +158,8 @@ export interface LinkOptions {
   /** Of the host's. */
   readonly hostNetlink: Netlink;
   readonly hostNamespace: number;
-  /** Names of the links that were established before; undefined: nothing is known of this router. */
-  readonly before: ReadonlySet<string> | undefined;
-  /** What they were established for. */
-  readonly former: Router | undefined;
   /** All is compared, also what is read for each device. */
   readonly read: boolean;
-}
-
-/** What of a device changes in place: made anew, it would have lost all that leads to it, and packets would meet no way. */
-function changes(
-  link: route.Link,
-  { mtu, mac = link.mac, local = link.vxlan?.local ?? '' }: { mtu: number; mac?: string; local?: string },
-): Request[] {
-  const moved = local === (link.vxlan?.local ?? '') ? [] : [route.setVxlanLocal(link, local)];
-  if (mtu === link.mtu && mac === link.mac) return moved;
-  return [...moved, route.setLink(link.index, { mtu, ...(mac === link.mac ? {} : { mac }) })];
 }
 
 /**
@@ -45,125 +171,152 @@ export function deleteLinks(netlink: Netlink): void {
   netlink.batch(devices.map(route.deleteLink));
 }
 
-/** Answers the router's links as they are afterwards. */
-export function establishLinks(options: LinkOptions, pass: Pass): route.Link[] {
-  const { router, exit, netlink, namespace, hostNetlink, hostNamespace, before, former, read } = options;
-  const where = router.namespace;
-  const had = (name: string): boolean => before?.has(name) === true;
-  let links = route.listLinks(netlink);
-  const byName = new Map(links.map((l) => [l.name, l]));
-  const wanted = new Set([
-    LOOPBACK,
-    ...router.tunnels.map((t) => t.device),
-    ...router.ports.map((p) => p.device),
-  ]);
-  if (exit !== undefined) wanted.add(UPLINK);
-  const stray = links.filter((l) => /^(vx\d|ct[0-9a-f]|uplink$)/.test(l.name) && !wanted.has(l.name));
-  if (before !== undefined)
-    for (const link of stray)
-      if (!before.has(link.name)) pass.repaired.push(`${where}: ${link.name} was not ours`);
-  send(netlink, stray.map(route.deleteLink), pass, where);
+const vxlanText = (name: string, vni: number, local: string, port: number): string =>
+  `${name} vxlan ${vni} over ${isV6(local) ? 'IPv6' : 'IPv4'} port ${port}`;
 
-  for (const tunnel of router.tunnels) {
-    const link = byName.get(tunnel.device);
-    const same =
-      link?.vxlan?.vni === tunnel.vni &&
-      isV6(link.vxlan.local) === isV6(tunnel.local) &&
-      link.vxlan.port === VXLAN_PORT;
-    if (same) {
-      const changed = changes(link, tunnel);
-      if (changed.length > 0 && former?.tunnels.includes(tunnel))
-        pass.repaired.push(`${where}: ${tunnel.device} was changed`);
-      send(netlink, changed, pass, where);
-      continue;
-    }
-    if (link !== undefined) send(netlink, [route.deleteLink(link)], pass, where);
-    if (had(tunnel.device)) pass.repaired.push(`${where}: ${tunnel.device} was gone`);
-    try {
-      const { device: name, vni, local, mac, mtu } = tunnel;
-      hostNetlink.request(route.addVxlan({ name, vni, local, port: VXLAN_PORT, mac, mtu, namespace }));
-      pass.writes++;
-    } catch (error) {
-      const clash = error instanceof NetlinkError && error.code === 'EEXIST';
-      pass.failed.push({
-        message: clash
-          ? `network with tag ${tunnel.vni}: another VXLAN device of this host has this VNI already (a Docker Swarm overlay?); choose another --pkt-tag`
-          : message(error),
-      });
-    }
-  }
-
-  for (const port of router.ports) {
-    const link = byName.get(port.device);
-    if (link !== undefined) {
-      const changed = changes(link, { mtu: port.mtu });
-      if (changed.length === 0) continue;
-      if (former?.ports.includes(port)) pass.repaired.push(`${where}: ${port.device} was changed`);
-      send(netlink, changed, pass, where);
-      // The other end, where the runtime has not taken it yet; else sandboxes.ts does it.
-      const peer = route.listLinks(hostNetlink).find((l) => l.name === port.peer);
-      if (peer !== undefined) send(hostNetlink, changes(peer, { mtu: port.mtu }), pass, 'host');
-      continue;
-    }
-    if (port.joined) {
-      pass.lost.push(port.endpoint);
-      continue;
-    }
-    if (had(port.device)) pass.repaired.push(`${where}: ${port.device} was gone`);
-    try {
-      netlink.request(
-        route.addVeth(
-          { name: port.device, mtu: port.mtu },
-          { name: port.peer, mac: port.mac, mtu: port.mtu, namespace: hostNamespace },
-        ),
-      );
-      pass.writes++;
-    } catch (error) {
-      pass.failed.push({ endpoint: port.endpoint, message: message(error) });
-    }
-  }
-
-  if (exit !== undefined && !byName.has(UPLINK)) {
-    if (had(UPLINK)) pass.repaired.push(`${where}: ${UPLINK} was gone`);
-    const old = route.listLinks(hostNetlink).find((l) => l.name === exit.device);
-    if (old !== undefined) send(hostNetlink, [route.deleteLink(old)], pass, 'host');
-    send(
-      hostNetlink,
-      [
-        route.addVeth(
-          { name: exit.device, mac: exit.hostMac, mtu: 1500 },
-          { name: UPLINK, mac: exit.routerMac, mtu: 1500, namespace },
-        ),
-      ],
-      pass,
-      'host',
-    );
-  }
-
-  links = route.listLinks(netlink);
-  const uplink = links.find((l) => l.name === UPLINK);
-  if (exit !== undefined && uplink !== undefined && uplink.mac !== exit.routerMac) {
-    if (had(UPLINK)) pass.repaired.push(`${where}: ${UPLINK} had the MAC address ${uplink.mac}`);
-    send(netlink, [route.setLink(uplink.index, { mac: exit.routerMac })], pass, where);
-    // An agent before this one gave others. The other end at once: it is a permanent neighbour by its address from now on.
-    const end = had(UPLINK) ? undefined : route.listLinks(hostNetlink).find((l) => l.name === exit.device);
-    if (end !== undefined) send(hostNetlink, changes(end, { mtu: end.mtu, mac: exit.hostMac }), pass, 'host');
-  }
-  const down = links.filter((l) => !l.up && wanted.has(l.name));
-  for (const link of down) if (had(link.name)) pass.repaired.push(`${where}: ${link.name} was down`);
-  const compared = (read ? links : down).filter((l) => l.name !== LOOPBACK && wanted.has(l.name));
-  if (compared.length > 0)
-    inNamespace(namespacePath(router.namespace), () => {
-      for (const { name, up } of compared) {
-        const settings = { ...device(name), ...(name.startsWith('ct') ? portSettings(name) : {}) };
-        establishSettings(settings, where, up && had(name), pass);
-      }
+/** Of the names that are a router's, that is. */
+const listDevices = (links: readonly route.Link[]): Device[] =>
+  links
+    .filter((l) => /^(vx\d|ct[0-9a-f]|uplink$)/.test(l.name))
+    .map((link) => {
+      const { name, vxlan } = link;
+      const text = vxlan === undefined ? name : vxlanText(name, vxlan.vni, vxlan.local, vxlan.port);
+      return { name, text, link };
     });
-  send(
+
+function wantedDevices(router: Router, exit: Exit | undefined): ByPart<Device> {
+  const parts = new Map<object, readonly Device[]>();
+  for (const tunnel of router.tunnels) {
+    const { device: name, vni, local } = tunnel;
+    parts.set(tunnel, [{ name, text: vxlanText(name, vni, local, VXLAN_PORT), made: { tunnel } }]);
+  }
+  for (const port of router.ports)
+    parts.set(port, [{ name: port.device, text: port.device, made: { port } }]);
+  if (exit !== undefined) parts.set(exit, [{ name: UPLINK, text: UPLINK, made: { exit } }]);
+  return parts;
+}
+
+function wantedProperties(router: Router, exit: Exit | undefined): ByPart<Property> {
+  const parts = new Map<object, readonly Property[]>();
+  for (const tunnel of router.tunnels) parts.set(tunnel, [hasSize(tunnel.device, tunnel.mtu, tunnel)]);
+  for (const port of router.ports) parts.set(port, [hasSize(port.device, port.mtu)]);
+  if (exit !== undefined) parts.set(exit, [hasMac(UPLINK, exit.routerMac)]);
+  return parts;
+}
+
+/** Answers the router's links as they are afterwards. */
+export function establishLinks(
+  open: OpenLinks,
+  options: LinkOptions,
+): { readonly outcome: Outcome; readonly links: readonly route.Link[] } {
+  const { router, exit, netlink, hostNetlink, read } = options;
+  const where = router.namespace;
+  const before = route.listLinks(netlink);
+  const had = new Set([...open.devices.held()].map(({ name }) => name));
+  const wanted = wantedDevices(router, exit);
+  const devices = establish(open.devices, {
+    wanted,
+    list: () => listDevices(before),
+    // Of a container that has gone nothing is made again.
+    excused: ({ made }) => made !== undefined && 'port' in made && made.port.joined,
+    write: (change) => writeDevices(options, change),
+  });
+  const { additions, removals } = devices.change;
+  const there = additions.length + removals.length === 0 ? before : route.listLinks(netlink);
+  const byName = new Map(there.map((l) => [l.name, l]));
+  const sized = establishProperties(open.properties, netlink, wantedProperties(router, exit), there);
+
+  const resized = router.ports.filter(({ device: name, mtu }) => (byName.get(name)?.mtu ?? mtu) !== mtu);
+  const moved =
+    exit !== undefined && !had.has(UPLINK) && (byName.get(UPLINK)?.mac ?? exit.routerMac) !== exit.routerMac;
+  const ends = resized.length > 0 || moved ? route.listLinks(hostNetlink) : [];
+  const toHost = ends.flatMap((end) => {
+    // A container's end, where the runtime has not taken it yet; else sandboxes.ts does it.
+    const port = resized.find(({ peer }) => peer === end.name);
+    if (port !== undefined) return changes(end, { ...end, mtu: port.mtu });
+    // An agent before this one gave other MAC addresses. At once: it is a permanent neighbour by its address from now on.
+    return moved && end.name === exit?.device ? changes(end, { ...end, mac: exit.hostMac }) : [];
+  });
+
+  const names = [LOOPBACK, ...[...wanted.values()].flat().map(({ name }) => name)];
+  const up = names.flatMap((name) => (byName.has(name) ? [isUp(name)] : []));
+  const compared = up.filter(({ name }) => name !== LOOPBACK && (read || byName.get(name)?.up === false));
+  const settings =
+    compared.length === 0
+      ? []
+      : inNamespace(namespacePath(where), () =>
+          compared.map(({ name }) => {
+            const all = { ...device(name), ...(name.startsWith('ct') ? portSettings(name) : {}) };
+            return establishSettings(all, byName.get(name)?.up === true && had.has(name));
+          }),
+        );
+  const raised = establishProperties(open.up, netlink, new Map([[wanted, up]]), sized.links);
+  const outcomes = [
+    sized.outcome,
+    ...(toHost.length === 0 ? [] : [send(hostNetlink, toHost)]),
+    ...settings,
+    raised.outcome,
+  ].map((outcome) => located(where, outcome));
+  const repaired = (devices.outcome.repaired ?? []).map((line) => `${where}: ${line}`);
+  return { outcome: combine([{ ...devices.outcome, repaired }, ...outcomes]), links: raised.links };
+}
+
+function writeDevices(
+  { netlink, namespace, hostNetlink, hostNamespace, router }: LinkOptions,
+  { additions, removals }: Change<Device>,
+): Written<Device> {
+  const removed = send(
     netlink,
-    down.map((l) => route.setLink(l.index, { up: true })),
-    pass,
-    where,
+    removals.flatMap(({ link }) => (link === undefined ? [] : [route.deleteLink(link)])),
   );
-  return links;
+  const unwritten: Device[] = [];
+  const lost: string[] = [];
+  const failed: Failure[] = [];
+  let writes = 0;
+  const request = (socket: Netlink, ...requests: Request[]): void => {
+    for (const r of requests) {
+      socket.request(r);
+      writes++;
+    }
+  };
+  for (const { entry } of additions) {
+    const { made } = entry;
+    if (made === undefined) continue;
+    try {
+      if ('tunnel' in made) {
+        const { device: name, vni, local, mac, mtu } = made.tunnel;
+        request(hostNetlink, route.addVxlan({ name, vni, local, port: VXLAN_PORT, mac, mtu, namespace }));
+      } else if ('exit' in made) {
+        const { device: name, hostMac, routerMac } = made.exit;
+        const old = route.listLinks(hostNetlink).filter((l) => l.name === name);
+        request(
+          hostNetlink,
+          ...old.map(route.deleteLink),
+          route.addVeth(
+            { name, mac: hostMac, mtu: 1500 },
+            { name: UPLINK, mac: routerMac, mtu: 1500, namespace },
+          ),
+        );
+      } else if (made.port.joined) {
+        lost.push(made.port.endpoint);
+        unwritten.push(entry);
+      } else {
+        const { device: name, peer, mac, mtu } = made.port;
+        request(netlink, route.addVeth({ name, mtu }, { name: peer, mac, mtu, namespace: hostNamespace }));
+      }
+    } catch (error) {
+      unwritten.push(entry);
+      failed.push(refused(error, entry));
+    }
+  }
+  return { outcome: combine([located(router.namespace, removed), { writes, lost, failed }]), unwritten };
+}
+
+function refused(error: unknown, { made }: Device): Failure {
+  const endpoint = made !== undefined && 'port' in made ? made.port.endpoint : undefined;
+  const failure = failureOf(error, endpoint);
+  if (made === undefined || !('tunnel' in made)) return failure;
+  if (!(error instanceof NetlinkError) || error.code !== 'EEXIST') return failure;
+  const message = `network with tag ${made.tunnel.vni}: another VXLAN device of this host has this VNI already (a Docker Swarm overlay?); choose another --pkt-tag`;
+  return { ...failure, message };
 }

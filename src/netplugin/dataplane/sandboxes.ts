@@ -1,6 +1,10 @@
 /**
- * Containers' own namespaces: their names lead to us, before their first process runs where the namespace is there by then, and
- * their ends of the veths have what they were given (inside.ts).
+ * Containers' own namespaces. Two things are seen to in each:
+ *
+ *   names        what the container asks of Docker's resolver (127.0.0.11) is led to the router's nameserver by a table of
+ *                nftables in its namespace. Where the runtime has made the namespace before it starts the first process, as Docker
+ *                does, the table is there before that process asks for its first name
+ *   its own end  of the veth has what it was given (inside.ts)
  */
 import { NETLINK_NETFILTER, openNetlink } from '../../linux/netlink.ts';
 import { inNamespace, namespaceId, setSysctl } from '../../linux/netns.ts';
@@ -9,20 +13,26 @@ import { readGeneration } from '../../linux/nftset.ts';
 import type { Link } from '../../linux/route.ts';
 import type { Port } from '../state.ts';
 import { establishInside, type Found } from './inside.ts';
-import { message, type Pass } from './pass.ts';
+import { combine, failureOf, type Outcome } from './outcome.ts';
 import { createCommands } from './ruleset.ts';
 import { stubTable, withoutDockerNat } from './stub.ts';
 import { readTable } from './tables.ts';
 
-/** Milliseconds that a container's end is looked for often after its router has it. */
+/**
+ * Milliseconds for which a container's end of its veth is looked for in every pass, after the router has the other end. The runtime
+ * moves it into the container, and tells nobody when it has done so; meanwhile passes come one after the other (`awaited`).
+ */
 const ARRIVAL = 10_000;
 
-/** A container decides itself how much there is to look at: looking takes one part in so many of the time at most. */
+/**
+ * How much there is to look at in a container is up to the container, which may have any number of addresses and routes. So that it
+ * cannot keep the agent busy, one that took long to look at is left alone for so many times as long.
+ */
 const SHARE = 100;
 
 export interface Sandboxes {
   /** Fine for a container that ends meanwhile. `link`: the router's end of its veth; none where it is not there. */
-  establish(port: Port, link: Link | undefined, pass: Pass): void;
+  establish(port: Port, link: Link | undefined, verify: boolean): Outcome;
   /** What is known of the others is forgotten. Answers whether ends of containers are about to arrive there. */
   retain(ports: readonly Port[]): boolean;
 }
@@ -51,15 +61,15 @@ export function openSandboxes(): Sandboxes {
   const arrivals = new Map<string, Arrival>();
 
   /** In the container's namespace. */
-  function lead(
+  function leadNames(
     before: Led | undefined,
     ports: readonly Port[],
-    pass: Pass,
-  ): Pick<Led, 'generation' | 'body' | 'rules'> {
+  ): { readonly leading: Pick<Led, 'generation' | 'body' | 'rules'>; readonly outcome: Outcome } {
     const table = stubTable(ports);
     const netlink = openNetlink(NETLINK_NETFILTER);
     try {
-      if (before?.body === table.body && before.generation === readGeneration(netlink)) return before;
+      if (before?.body === table.body && before.generation === readGeneration(netlink))
+        return { leading: before, outcome: {} };
       // Else what is sent from a loopback address has no route to elsewhere.
       setSysctl('net/ipv4/conf/all/route_localnet', '1');
       const nft = openNft();
@@ -68,12 +78,12 @@ export function openSandboxes(): Sandboxes {
         const kept = rules !== undefined && rules === before?.rules;
         const commands = [...(kept ? [] : [createCommands(table)]), ...withoutDockerNat(nft)];
         if (commands.length > 0) nft.run(commands.join('\n'));
-        pass.writes += commands.length;
-        return {
+        const leading = {
           generation: readGeneration(netlink),
           body: table.body,
           rules: kept ? rules : (readTable(nft, table)?.rules ?? ''),
         };
+        return { leading, outcome: { writes: commands.length } };
       } finally {
         nft.close();
       }
@@ -82,42 +92,48 @@ export function openSandboxes(): Sandboxes {
     }
   }
 
-  function look(port: Port, link: Link | undefined, fresh: boolean, pass: Pass): void {
-    if (link === undefined) return;
+  function look(port: Port, link: Link | undefined, fresh: boolean): Outcome {
+    if (link === undefined) return {};
     const known = arrivals.get(port.endpoint);
     const began = performance.now();
-    if (!fresh && known?.found !== undefined && began < known.next) return;
-    const found = establishInside(port, link, known?.found, fresh || known?.found === undefined, pass);
+    if (!fresh && known?.found !== undefined && began < known.next) return {};
+    const { found, outcome } = establishInside(port, link, known?.found, fresh || known?.found === undefined);
     const now = performance.now();
     const next = now + SHARE * (now - began);
     arrivals.set(port.endpoint, { since: known?.since ?? now, next, ...(found && { found }) });
+    return outcome;
   }
 
   const isAwaited = ({ found, since }: Arrival): boolean =>
     found === undefined && performance.now() - since < ARRIVAL;
 
   return {
-    establish(port, link, pass) {
+    establish(port, link, verify) {
       const { sandbox } = port;
-      if (sandbox === undefined) return;
+      if (sandbox === undefined) return {};
       const known = led.get(sandbox);
       const arrival = arrivals.get(port.endpoint);
       const settled = arrival !== undefined && !isAwaited(arrival);
-      if (known?.ports.has(port) && settled && !pass.verify) return;
+      if (known?.ports.has(port) && settled && !verify) return {};
       const id = namespaceId(sandbox);
-      if (id === undefined) return;
+      if (id === undefined) return {};
       try {
         const before = known?.id === id ? known : undefined;
         const ports = new Set([...(before?.ports ?? []), port]);
-        const leading = inNamespace(sandbox, () => {
-          look(port, link, before?.ports.has(port) !== true, pass);
-          return lead(before, [...ports], pass);
-        });
+        const [looked, { leading, outcome }] = inNamespace(
+          sandbox,
+          (): [Outcome, ReturnType<typeof leadNames>] => [
+            look(port, link, before?.ports.has(port) !== true),
+            leadNames(before, [...ports]),
+          ],
+        );
         led.set(sandbox, { ...leading, id, ports });
+        return combine([looked, outcome]);
       } catch (error) {
         // The container may end at any moment; a lasting fault shows on the next pass too.
-        if (namespaceId(sandbox) === id)
-          pass.failed.push({ endpoint: port.endpoint, message: `in the container: ${message(error)}` });
+        if (namespaceId(sandbox) !== id) return {};
+        const failure = failureOf(error, port.endpoint);
+        return { failed: [{ ...failure, message: `in the container: ${failure.message}` }] };
       }
     },
     retain(ports) {

@@ -1,6 +1,6 @@
 /** Sysctls that we depend on: of a router, which is ours wholly, and those few of the host's. */
 import { getSysctl, setSysctl } from '../../linux/netns.ts';
-import type { Pass } from './pass.ts';
+import type { Outcome } from './outcome.ts';
 
 export type Settings = Readonly<Record<string, string>>;
 
@@ -68,18 +68,18 @@ export const exit = (name: string): Settings => ({
 export const hostWayOut = (name: string): Settings => ({ [`net/ipv4/conf/${name}/forwarding`]: '1' });
 
 /** In the thread's current namespace. `known`: they were set before, so that a difference is somebody else's doing. */
-export function establishSettings(wanted: Settings, where: string, known: boolean, pass: Pass): void {
+export function establishSettings(wanted: Settings, known: boolean): Outcome {
+  const repaired: string[] = [];
   for (const [key, value] of Object.entries(wanted))
     try {
       if (getSysctl(key) === value) continue;
       setSysctl(key, value);
-      if (!known) continue;
-      pass.writes++;
-      pass.repaired.push(`${where}: ${key} was not ${value}`);
+      if (known) repaired.push(`${key} was not ${value}`);
     } catch (error) {
       // A kernel without IPv6, or a device that has just gone.
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     }
+  return { writes: repaired.length, repaired };
 }
 
 /** How many connections a table of conntrack takes, each namespace's the same; undefined: conntrack is not loaded yet. */

@@ -12,7 +12,7 @@ const TWO = 'ct0000000002';
 const MTU = 1450;
 
 let netlink: Netlink;
-let before: ReadonlySet<string> | undefined;
+let before: LimitsReport['established'] | undefined;
 
 const router = (command: string): string => inNamespace(namespacePath('router'), () => sh(command));
 const limit = (more: Partial<Limit> = {}): Limit => ({ device: ONE, bitsPerSecond: 10e6, ...more });

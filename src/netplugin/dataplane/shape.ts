@@ -30,6 +30,9 @@
 import type { Netlink, Request } from '../../linux/netlink.ts';
 import * as route from '../../linux/route.ts';
 import * as traffic from '../../linux/traffic.ts';
+import { establish, type Kind, type Tracker, track } from './difference.ts';
+import type { Failure } from './index.ts';
+import { combine, type Outcome, send, writeRequests } from './outcome.ts';
 
 /** What an endpoint may send, and what it may receive. */
 export interface Limit {
@@ -41,16 +44,51 @@ export interface Limit {
   readonly burstBytes?: number;
 }
 
+/** What is known of a router's limits. */
+export interface OpenLimits {
+  readonly ifbs: Tracker<Ifb>;
+  readonly queues: Tracker<Queue>;
+}
+
 export interface LimitsReport {
   /** Requests sent that change something. */
   readonly writes: number;
   /** One line for each difference from what was established before that somebody else had made. */
   readonly repaired: readonly string[];
-  /** One line for each request that the kernel refused. */
-  readonly failed: readonly string[];
+  /** What the kernel refused. */
+  readonly failed: readonly Failure[];
   /** To be handed to the next call for this router. */
-  readonly established: ReadonlySet<string>;
+  readonly established: OpenLimits;
 }
+
+interface Ifb {
+  readonly name: string;
+  readonly text: string;
+  readonly link?: route.Link;
+}
+
+const IFBS: Kind<Ifb> = {
+  text: (ifb) => ifb.text,
+  place: (ifb) => ifb.name,
+  removedFirst: true,
+  removed: ({ text }, by) => (by === undefined ? `removed ${text}` : undefined),
+};
+
+/** A qdisc with what hangs on it, or that the device is up. */
+interface Queue {
+  readonly place: string;
+  readonly text: string;
+  /** What is there. */
+  readonly qdisc?: traffic.Qdisc;
+  /** `instead`: what is in its place. */
+  add?(instead: traffic.Qdisc | undefined): readonly Request[];
+}
+
+const QUEUES: Kind<Queue> = {
+  text: (queue) => queue.text,
+  place: (queue) => queue.place,
+  removed: ({ text }, by) => (by === undefined ? `removed ${text}` : undefined),
+};
 
 const PORT = /^ct[0-9a-f]{10}$/;
 const IFB = /^ib[0-9a-f]{10}$/;
@@ -99,84 +137,141 @@ export function establishLimits(
   netlink: Netlink,
   limits: readonly Limit[],
   links: readonly route.Link[],
-  before: ReadonlySet<string> | undefined,
+  before: OpenLimits | undefined,
 ): LimitsReport {
-  const repaired: string[] = [];
-  const failed: string[] = [];
-  const established = new Set<string>();
-  let writes = 0;
-  const send = (requests: readonly Request[]): void => {
-    writes += requests.length;
-    for (const error of netlink.batch(requests)) if (error !== undefined) failed.push(error.message);
-  };
-  /** Notes what is wanted; where it is not there and was, that is a repair. */
-  const want = (entry: string, present: boolean): boolean => {
-    established.add(entry);
-    if (!present && before?.has(entry)) repaired.push(`restored ${entry}`);
-    return present;
-  };
-
+  const open = before ?? { ifbs: track(IFBS), queues: track(QUEUES) };
   const qdiscs = traffic.listQdiscs(netlink);
-  const find = (link: route.Link | undefined, parent: number): traffic.Qdisc | undefined =>
-    qdiscs.find((q) => q.device === link?.index && q.parent === parent && q.handle !== 0);
   const byName = new Map(links.map((l) => [l.name, l]));
   const wanted = limits.filter((l) => byName.has(l.device));
 
-  const missing: string[] = [];
-  for (const { device } of wanted) {
-    const name = ifbDevice(device);
-    const link = byName.get(name);
-    if (want(`link ${name}`, link?.kind === 'ifb')) continue;
-    if (link !== undefined) send([route.deleteLink(link)]);
-    missing.push(name);
-  }
-  if (missing.length > 0) {
-    send(missing.map(route.addIfb));
-    for (const link of route.listLinks(netlink)) byName.set(link.name, link);
-  }
+  const ifbs = open.ifbs.compare({
+    wanted: new Map(wanted.map((limit) => [limit, [ifbOf(ifbDevice(limit.device))]])),
+    present: links.filter((l) => IFB.test(l.name)).map((l) => ifbOf(l.name, l)),
+  });
+  const missing = ifbs.additions.map(({ entry }) => entry);
+  const replaced = new Set(missing.map(({ name }) => name));
+  const remove = (list: readonly Ifb[]): Outcome =>
+    send(
+      netlink,
+      list.flatMap(({ link }) => (link === undefined ? [] : [route.deleteLink(link)])),
+    );
+  const cleared = remove(ifbs.removals.filter(({ name }) => replaced.has(name)));
+  const made = send(
+    netlink,
+    missing.map(({ name }) => route.addIfb(name)),
+  );
+  if (missing.length > 0) for (const link of route.listLinks(netlink)) byName.set(link.name, link);
+  ifbs.settle(missing.filter(({ name }) => byName.get(name)?.kind !== 'ifb'));
 
-  const changes: Request[] = [];
-  for (const limit of wanted) {
-    const port = byName.get(limit.device);
-    const ifb = byName.get(ifbDevice(limit.device));
-    if (port === undefined || ifb === undefined) continue; // its creation has failed, and was reported
-    const bucket = bucketOf(limit, port.mtu);
-    for (const link of [port, ifb]) {
-      const present = find(link, traffic.ROOT);
-      if (!want(`${describe(bucket)} of ${link.name}`, equal(bucket, present?.bucket)))
-        changes.push(...bucketChanges(link.index, bucket, present));
-    }
-    if (!want(`${ifb.name} up`, ifb.up)) changes.push(route.setLink(ifb.index, { up: true }));
-    const ingress = find(port, traffic.INGRESS);
-    const filters = ingress?.kind === 'ingress' ? traffic.listFilters(netlink, port.index) : [];
-    const leads = filters.length === 1 && filters[0]?.redirect === ifb.index;
-    if (want(`redirection of ${port.name} to ${ifb.name}`, leads)) continue;
-    if (ingress !== undefined) changes.push(traffic.deleteQdisc(ingress));
-    changes.push(traffic.addIngress(port.index), traffic.addRedirect(port.index, ifb.index));
-  }
-  send(changes);
+  const queues = new Map(wanted.map((limit) => [limit, queuesOf(limit, byName)]));
+  const known = [...open.queues.held(), ...[...queues.values()].flat()];
+  const { outcome } = establish(open.queues, {
+    wanted: queues,
+    list: () => listQueues(netlink, qdiscs, byName, new Map(known.map((q) => [q.place, q])), wanted),
+    write: (change) =>
+      writeRequests(
+        netlink,
+        {
+          add: (queue, instead) => queue.add?.(instead?.qdisc),
+          remove: ({ qdisc }) => qdisc && [traffic.deleteQdisc(qdisc)],
+        },
+        change,
+      ),
+  });
+  // The last: what is led to one that has gone is dropped.
+  const gone = remove(ifbs.removals.filter(({ name }) => !replaced.has(name)));
+  const { writes, repaired, failed } = combine([cleared, made, outcome, gone, { repaired: ifbs.repaired }]);
+  return { writes, repaired, failed, established: open };
+}
 
-  // Whatever else is on a port, but for the fast path's qdisc, or is an IFB was a limit, or is somebody else's.
+const ifbOf = (name: string, link?: route.Link): Ifb => ({
+  name,
+  text: link === undefined || link.kind === 'ifb' ? `link ${name}` : `${link.kind} ${name}`,
+  ...(link && { link }),
+});
+
+const rootOf = (name: string): string => `root of ${name}`;
+const ingressOf = (name: string): string => `ingress of ${name}`;
+const stateOf = (name: string): string => `state of ${name}`;
+
+/** None where the IFB is not there: its creation has failed, and was reported. */
+function queuesOf(limit: Limit, links: ReadonlyMap<string, route.Link>): Queue[] {
+  const port = links.get(limit.device);
+  const ifb = links.get(ifbDevice(limit.device));
+  if (port === undefined || ifb === undefined) return [];
+  const bucket = bucketOf(limit, port.mtu);
+  return [
+    ...[port, ifb].map(
+      ({ name, index }): BucketQueue => ({
+        place: rootOf(name),
+        text: `${describe(bucket)} of ${name}`,
+        bucket,
+        add: (instead) => bucketChanges(index, bucket, instead),
+      }),
+    ),
+    {
+      place: stateOf(ifb.name),
+      text: `${ifb.name} up`,
+      add: () => [route.setLink(ifb.index, { up: true })],
+    },
+    {
+      place: ingressOf(port.name),
+      text: `redirection of ${port.name} to ${ifb.name}`,
+      add: (instead) => [
+        ...(instead === undefined ? [] : [traffic.deleteQdisc(instead)]),
+        traffic.addIngress(port.index),
+        traffic.addRedirect(port.index, ifb.index),
+      ],
+    },
+  ];
+}
+
+interface BucketQueue extends Queue {
+  readonly bucket: traffic.TokenBucket;
+}
+
+/**
+ * What limited devices have, and other ports: whatever is there, but for the fast path's qdisc, was a limit, or is somebody
+ * else's. `known`: what is wanted at a place or was established there, which is what is there if it fits: a burst is not read as
+ * it was set. What is on a port without a limit is not looked at more closely: it goes.
+ */
+function listQueues(
+  netlink: Netlink,
+  qdiscs: readonly traffic.Qdisc[],
+  links: ReadonlyMap<string, route.Link>,
+  known: ReadonlyMap<string, Queue>,
+  wanted: readonly Limit[],
+): Queue[] {
   const limited = new Set(wanted.map((l) => l.device));
-  const removals: Request[] = [];
-  const removed = (name: string, what: string): void => {
-    if (before !== undefined && ![...before].some((entry) => entry.includes(name)))
-      repaired.push(`removed ${what} ${name}`);
+  const at = (place: string, fits: boolean, what: string, qdisc?: traffic.Qdisc): Queue => {
+    const text = fits ? known.get(place)?.text : undefined;
+    return { place, text: text ?? what, ...(qdisc && { qdisc }) };
   };
-  for (const link of links)
-    if (PORT.test(link.name) && !limited.has(link.name))
-      for (const qdisc of [find(link, traffic.INGRESS), find(link, traffic.ROOT)])
-        if (qdisc !== undefined && qdisc.kind !== 'clsact') {
-          removed(link.name, `${qdisc.kind} of`);
-          removals.push(traffic.deleteQdisc(qdisc));
-        }
-  for (const link of links)
-    if (IFB.test(link.name) && !limited.has(`ct${link.name.slice(2)}`)) {
-      removed(link.name, 'link');
-      removals.push(route.deleteLink(link));
-    }
-  send(removals);
-  return { writes, repaired, failed, established };
+  const qdiscOf = (link: route.Link, parent: number): traffic.Qdisc | undefined =>
+    qdiscs.find((q) => q.device === link.index && q.parent === parent && q.handle !== 0);
+  const root = (link: route.Link, isLimited: boolean): Queue[] => {
+    const qdisc = qdiscOf(link, traffic.ROOT);
+    if (qdisc === undefined || (!isLimited && qdisc.kind === 'clsact')) return [];
+    const bucket = (known.get(rootOf(link.name)) as BucketQueue | undefined)?.bucket;
+    const fits = !isLimited || (bucket !== undefined && equal(bucket, qdisc.bucket));
+    return [at(rootOf(link.name), fits, `${qdisc.kind} of ${link.name}`, qdisc)];
+  };
+  const ingress = (link: route.Link, ifb: route.Link | undefined): Queue[] => {
+    const qdisc = qdiscOf(link, traffic.INGRESS);
+    if (qdisc === undefined || (ifb === undefined && qdisc.kind === 'clsact')) return [];
+    const filters =
+      ifb !== undefined && qdisc.kind === 'ingress' ? traffic.listFilters(netlink, link.index) : [];
+    const leads = filters.length === 1 && filters[0]?.redirect === ifb?.index;
+    return [at(ingressOf(link.name), ifb === undefined || leads, `${qdisc.kind} of ${link.name}`, qdisc)];
+  };
+  return [...links.values()].flatMap((link): Queue[] => {
+    if (!PORT.test(link.name)) return [];
+    if (!limited.has(link.name)) return [...ingress(link, undefined), ...root(link, false)];
+    const ifb = links.get(ifbDevice(link.name));
+    if (ifb === undefined) return [];
+    const up = ifb.up ? [at(stateOf(ifb.name), true, `${ifb.name} up`)] : [];
+    return [...ingress(link, ifb), ...root(link, true), ...root(ifb, true), ...up];
+  });
 }
 
 const describe = (b: traffic.TokenBucket): string =>
@@ -202,3 +297,6 @@ function bucketChanges(
   const handle = HANDLES.find((h) => h !== present.handle) ?? HANDLES[0];
   return [traffic.setTokenBucket(device, handle, bucket)];
 }
+
+/** Whether nothing is limited. */
+export const isIdle = ({ ifbs }: OpenLimits): boolean => [...ifbs.held()].length === 0;

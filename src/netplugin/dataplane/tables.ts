@@ -6,37 +6,99 @@
 import type { Netlink } from '../../linux/netlink.ts';
 import type { Nft } from '../../linux/nftables.ts';
 import { readGeneration } from '../../linux/nftset.ts';
-import { changedParts } from './parts.ts';
-import type { Pass } from './pass.ts';
+import { type ByPart, type Change, establish, type Kind, type Tracker, track } from './difference.ts';
+import type { Outcome } from './outcome.ts';
+import { once } from './parts.ts';
 import { createCommands, type Elements, elementCommands, type Table } from './ruleset.ts';
+
+/** An element of one of a table's sets. */
+interface Element {
+  readonly set: string;
+  /** As a command has it. */
+  readonly command: string;
+  readonly text: string;
+  readonly place: string;
+}
+
+/** A map's element is found by its key alone, and one with another value is refused where it is. */
+const ELEMENTS: Kind<Element> = {
+  text: (element) => element.text,
+  place: (element) => element.place,
+  removedFirst: true,
+};
+
+const keyOf = (element: string): string => element.split(' : ', 1)[0] as string;
+
+/** `normal`: without what nft writes in more than one way. */
+const elementOf = (set: string, command: string, normal: string): Element => ({
+  set,
+  command,
+  text: `element ${normal} of set ${set}`,
+  place: `${set} ${keyOf(normal)}`,
+});
+
+const listElements = once((elements: Elements): readonly Element[] =>
+  [...elements].flatMap(([set, commands]) =>
+    commands.map((command) => elementOf(set, command, normalElement(command))),
+  ),
+);
+
+const byPart = ({ parts }: Table): ByPart<Element> =>
+  new Map([...parts].map(([part, elements]) => [part, listElements(elements)]));
 
 /** One table of one namespace. */
 export interface OpenTable {
   readonly nft: Nft;
   /** A netfilter socket of the same namespace. */
   readonly netlink: Netlink;
+  readonly elements: Tracker<Element>;
   /** How often the table was made, which sets its counters to 0. */
   made?: number;
   /** What was established; undefined: nothing yet. */
   established?: { readonly table: Table; readonly rules: string; generation: number };
 }
 
-export function establishTable(open: OpenTable, table: Table, where: string, pass: Pass): void {
-  if (pass.verify) repair(open, where, pass);
+export const openTable = (nft: Nft, netlink: Netlink): OpenTable => ({
+  nft,
+  netlink,
+  elements: track(ELEMENTS),
+});
+
+export function establishTable(open: OpenTable, table: Table, verify: boolean): Outcome {
   const before = open.established;
-  if (before === undefined || before.table.body !== table.body) {
-    runCommands(open, createCommands(table));
-    open.made = (open.made ?? 0) + 1;
-    pass.writes++;
-    const generation = readGeneration(open.netlink);
-    open.established = { table, rules: readTable(open.nft, table)?.rules ?? '', generation };
-    return;
+  const found = verify && before !== undefined ? readChanged(open, before) : undefined;
+  if (found === 'rules') {
+    make(open, table);
+    return { writes: 1, repaired: [`rules of table ${table.name} differed`] };
   }
-  const { gone, added } = difference(before.table.parts, table.parts);
-  const commands = changeCommands(table, gone, added);
-  if (commands.length > 0) runCommands(open, commands.join('\n'));
-  pass.writes += count(gone) + count(added);
+  if (before === undefined || before.table.body !== table.body) {
+    const { repaired = [] } = found && before ? compareFound(open, before.table, found) : {};
+    make(open, table);
+    return { writes: 1, repaired };
+  }
+  const { outcome } = establish(open.elements, {
+    wanted: byPart(table),
+    list: found && (() => found),
+    write(change) {
+      runCommands(open, changeCommands(table, change).join('\n'));
+      return { outcome: { writes: change.additions.length + change.removals.length } };
+    },
+  });
   open.established = { ...before, table };
+  return outcome;
+}
+
+/** What somebody else has changed in a table that is about to be made anew. */
+const compareFound = (open: OpenTable, table: Table, found: readonly Element[]): Outcome => ({
+  repaired: open.elements.compare({ wanted: byPart(table), present: found }).repaired,
+});
+
+function make(open: OpenTable, table: Table): void {
+  open.nft.run(createCommands(table));
+  open.made = (open.made ?? 0) + 1;
+  open.elements.assume(byPart(table));
+  const generation = readGeneration(open.netlink);
+  open.established = { table, rules: readTable(open.nft, table)?.rules ?? '', generation };
 }
 
 /** Runs in one transaction; where somebody else's came in between, the next verification will read. */
@@ -48,85 +110,38 @@ export function runCommands(open: OpenTable, commands: string): void {
   before.generation = now === before.generation + 1 ? now : 0;
 }
 
-type Sets = ReadonlyMap<string, ReadonlySet<string>>;
-
-const count = (sets: Sets): number => [...sets.values()].reduce((sum, set) => sum + set.size, 0);
-
-/** From the parts that are not in both: elements that go, and that come. */
-function difference(
-  before: ReadonlyMap<object, Elements>,
-  after: ReadonlyMap<object, Elements>,
-): { gone: Sets; added: Sets } {
-  const changed = changedParts(before, after);
-  const bySet = (lists: readonly Elements[]): Map<string, Set<string>> => {
-    const sets = new Map<string, Set<string>>();
-    for (const elements of lists)
-      for (const [set, list] of elements) {
-        const found = sets.get(set) ?? new Set<string>();
-        for (const element of list) found.add(element);
-        sets.set(set, found);
-      }
-    return sets;
-  };
-  const gone = bySet(changed.gone);
-  const added = bySet(changed.added);
-  for (const [set, elements] of gone)
-    for (const element of elements) if (added.get(set)?.delete(element)) elements.delete(element);
-  return { gone, added };
-}
-
-/** A map's element is deleted by its key. */
-function changeCommands(table: Table, gone: Sets, added: Sets): string[] {
-  const commands: string[] = [];
-  for (const [set, elements] of gone)
-    commands.push(
-      ...elementCommands(
-        'delete',
+function changeCommands(table: Table, { additions, removals }: Change<Element>): string[] {
+  const bySet = (verb: 'add' | 'delete', elements: readonly Element[]): string[] =>
+    [...Map.groupBy(elements, ({ set }) => set)].flatMap(([set, list]) =>
+      elementCommands(
+        verb,
         table,
         set,
-        [...elements].map((e) => e.split(' : ')[0] as string),
+        list.map(({ command }) => (verb === 'add' ? command : keyOf(command))),
       ),
     );
-  for (const [set, elements] of added) commands.push(...elementCommands('add', table, set, elements));
-  return commands;
+  return [
+    ...bySet('delete', removals),
+    ...bySet(
+      'add',
+      additions.map(({ entry }) => entry),
+    ),
+  ];
 }
 
-/** Puts right what others have changed, where the generation says that they may have. */
-function repair(open: OpenTable, where: string, pass: Pass): void {
-  const before = open.established;
-  if (before === undefined) return;
-  const generation = readGeneration(open.netlink);
-  if (generation === before.generation) return;
-  const actual = readTable(open.nft, before.table);
-  if (actual === undefined || actual.rules !== before.rules) {
-    pass.repaired.push(`${where}: rules of table ${before.table.name} differed`);
-    delete open.established; // made anew
-    return;
-  }
+/** All elements, where the generation says that others may have changed some; `rules` where the rules are not what they were. */
+function readChanged(
+  { nft, netlink }: OpenTable,
+  before: NonNullable<OpenTable['established']>,
+): readonly Element[] | 'rules' | undefined {
+  const generation = readGeneration(netlink);
+  if (generation === before.generation) return undefined;
+  const actual = readTable(nft, before.table);
+  if (actual === undefined || actual.rules !== before.rules) return 'rules';
   before.generation = generation;
-  const wanted = new Map<string, Map<string, string>>();
-  for (const elements of before.table.parts.values())
-    for (const [set, list] of elements) {
-      const texts = wanted.get(set) ?? new Map<string, string>();
-      for (const element of list) texts.set(normalElement(element), element);
-      wanted.set(set, texts);
-    }
-  const gone = new Map<string, Set<string>>();
-  const added = new Map<string, Set<string>>();
-  for (const [set, have] of actual.elements) {
-    if (OWN_BY_KERNEL.has(set)) continue;
-    const texts = wanted.get(set) ?? new Map<string, string>();
-    gone.set(set, new Set([...have].filter((element) => !texts.has(element))));
-    added.set(set, new Set([...texts].filter(([text]) => !have.has(text)).map(([, element]) => element)));
-  }
-  for (const [set, elements] of gone)
-    for (const element of elements) pass.repaired.push(`${where}: removed element ${element} of set ${set}`);
-  for (const [set, elements] of added)
-    for (const element of elements)
-      pass.repaired.push(`${where}: restored element ${normalElement(element)} of set ${set}`);
-  const commands = changeCommands(before.table, gone, added);
-  if (commands.length > 0) runCommands(open, commands.join('\n'));
-  pass.writes += count(gone) + count(added);
+  return [...actual.elements].flatMap(([set, texts]) =>
+    OWN_BY_KERNEL.has(set) ? [] : [...texts].map((text) => elementOf(set, text, text)),
+  );
 }
 
 /** Sets whose elements packets make. */
@@ -206,6 +221,8 @@ const PROTOCOL_NUMBERS: Readonly<Record<string, string>> = { tcp: '6', udp: '17'
 
 /** Our own element text as elementText writes the kernel's. */
 function normalElement(element: string): string {
+  // Most have nothing of that.
+  if (!/["/p]/.test(element)) return element;
   return element
     .replaceAll('"', '')
     .replace(/\b(tcp|udp|sctp)\b/g, (name) => PROTOCOL_NUMBERS[name] ?? name)
