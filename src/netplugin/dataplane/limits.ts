@@ -77,8 +77,9 @@ set begun { type ifname . mark; size ${MOST_COUNTED}; flags dynamic; }
 set undivided { type ifname; size 8192; flags dynamic; }
 set refused { type ifname . mark; size 8192; flags dynamic,timeout; timeout 1d; counter; }
 chain counted {${partOf(parts)}
-  add @begun { iifname . meta mark ct count over ${container} } goto crowded
-  iifname . meta mark != @begun add @undivided { iifname ct count over ${UNDIVIDED} } goto crowded
+  add @begun { iifname . meta mark ct count ${container} } return
+  iifname . meta mark @begun goto crowded
+  add @undivided { iifname ct count over ${UNDIVIDED} } goto crowded
 }
 chain crowded {
   meta mark set ${REFUSED.connections}

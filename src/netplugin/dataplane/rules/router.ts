@@ -64,7 +64,8 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
     steps: [
       `iifname ${TUNNELS} oifname ${TUNNELS} drop`,
       dscp,
-      'ct state vmap { established : goto pass, related : goto errors, invalid : drop, untracked : drop }',
+      'ct state established goto pass', // most: cheaper than a lookup
+      'ct state vmap { related : goto errors, invalid : drop, untracked : drop }',
       // From here on the first packet of a connection.
       ttl,
       policy,
