@@ -219,6 +219,17 @@ it('where Docker hangs, a new network is late once; rules are not, before it or 
   expect(acknowledged.at(-1)).toBe(13);
 });
 
+it('no timer is set into the past for what was told long ago', async () => {
+  const { change, after, acknowledged } = wiring();
+  await after(60_000);
+  const timers = vi.spyOn(globalThis, 'setTimeout');
+  onTestFinished(() => timers.mockRestore());
+  await change(rule); // Docker's networks do not concern it: nothing was ever told them
+  expect(acknowledged.at(-1)).toBe(1);
+  expect(timers).toHaveBeenCalled();
+  for (const [, delay] of timers.mock.calls) expect(delay).toBeGreaterThanOrEqual(0);
+});
+
 it('a rule that follows a network at once is acknowledged with it, not before', async () => {
   const { change, world, acknowledged, after } = wiring();
   await after(0);

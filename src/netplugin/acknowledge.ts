@@ -59,8 +59,8 @@ export function openFollowers({ position, acknowledge, log }: FollowersOptions):
     const { awaited } = follower;
     if (awaited === 'never') return;
     const since = awaited === 'briefly' ? (told.get(follower) ?? 0) : performance.now();
-    const left = since + PATIENCE - performance.now();
-    if (left <= 0 && late.has(follower)) return;
+    const left = Math.max(since + PATIENCE - performance.now(), 0);
+    if (left === 0 && late.has(follower)) return;
     const settled = follower.settled().then(() => {
       if (late.delete(follower)) log.info({ follower: follower.name }, 'it goes by what was declared again');
     });
