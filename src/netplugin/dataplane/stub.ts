@@ -53,7 +53,7 @@ export function stubTable(ports: readonly Port[]): Table {
   ip saddr 127.0.0.1 ${protocol} dport 53 ${protocol} dport set ${STUB_PORTS.loopback} ip daddr set ${NAMESERVER}${only ? ` ip saddr set ${only}` : ''}
   ip saddr != 127.0.0.0/8 ${protocol} dport 53 ${protocol} dport set ${STUB_PORTS.bound} ip daddr set ${NAMESERVER}`;
   const answer = (protocol: string): string => `
-  ${protocol} sport ${STUB_PORTS.loopback} ${protocol} sport set 53 ip daddr set 127.0.0.1 ip saddr set ${DOCKER_RESOLVER} accept
+  ${protocol} sport ${STUB_PORTS.loopback} fib saddr . iif oif exists ${protocol} sport set 53 ip daddr set 127.0.0.1 ip saddr set ${DOCKER_RESOLVER} accept
   ${protocol} sport ${STUB_PORTS.bound} ${protocol} sport set 53 ip saddr set ${DOCKER_RESOLVER} accept`;
   return {
     name: `ip ${NFT_TABLE}`,
@@ -61,6 +61,10 @@ export function stubTable(ports: readonly Port[]): Table {
     // Before conntrack (priority -200), which is there where the container's own rules ask for it, and Docker's own chain
     // (-100). A chain of type route looks for the route of what it has changed, which the next chain sees. Each chain is
     // one more for all that the container sends or gets. Answers are whole only at input: a fragment has no ports.
+    //
+    // What listens on loopback alone stays out of reach for those on the container's other networks, such as Docker's bridge, where
+    // nobody looks at who sends: the kernel takes packets for loopback addresses from there too (route_localnet, sandboxes.ts),
+    // and an answer to one is taken from where questions go only.
     body: `
 chain output {
   type route hook output priority -300; policy accept;
@@ -68,7 +72,9 @@ chain output {
 }
 ${only !== undefined || map === '' ? '' : sourceChain(map)}chain input {
   type filter hook input priority -150; policy accept;
-  ip saddr != ${NAMESERVER} accept${PROTOCOLS.map(answer).join('')}
+  ip saddr != ${NAMESERVER} ip daddr != 127.0.0.0/8 accept
+  iifname "lo" accept
+  ip daddr 127.0.0.0/8 drop${PROTOCOLS.map(answer).join('')}
 }
 `,
   };
