@@ -81,7 +81,11 @@ it.each([
 it('parts of neighbour solicitations, which nobody sends, take no room', async () => {
   const [own] = start() as [Port];
   const ping = (): string => inBox(3, () => sh('busybox ping -s 4000 -c 3 -W 3 fd00:1::4 || true'));
-  const part = Buffer.concat([Buffer.of(PROTOCOL.ICMP6, 0, 0, 1, 0, 0, 0, 0), Buffer.of(135), Buffer.alloc(1375)]);
+  const part = Buffer.concat([
+    Buffer.of(PROTOCOL.ICMP6, 0, 0, 1, 0, 0, 0, 0),
+    Buffer.of(135),
+    Buffer.alloc(1375),
+  ]);
   const frame = ethernet(own.mac, routerMac(own), ip(linkLocal(own.mac), 'fd00:1::1', 44, part));
   floods.push(startFlood(namespacePath(box(2)), 'eth0', 14 + 40 + 4, [frame]));
   await vi.waitUntil(() => received(own) > 100_000, { timeout: 60_000 });
