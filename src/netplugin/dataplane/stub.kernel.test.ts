@@ -2,7 +2,9 @@
 import { execFile } from 'node:child_process';
 import dgram from 'node:dgram';
 import { once } from 'node:events';
+import fs from 'node:fs';
 import net from 'node:net';
+import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -236,5 +238,18 @@ describe('a container’s namespace', () => {
     expect(verify(one).writes).toBeGreaterThan(0);
     expect(inBox('nft list ruleset')).toBe(before);
     expect(verify(one).writes).toBe(0);
+  });
+
+  it('is left alone for a while where that took long, until its port is another one', () => {
+    container(one);
+    // As those have who run other containers in theirs.
+    const rules = Array.from({ length: 20_000 }, (_, i) => `tcp dport ${i} counter accept\n`).join('');
+    const file = path.join(os.tmpdir(), `rules-${process.pid}`);
+    fs.writeFileSync(file, `table ip own { chain many {\n${rules}}\n}\n`);
+    inBox(`nft -f ${file}; rm ${file}`);
+    verify(one);
+    inBox('nft flush chain ip contiv input');
+    expect(verify(one).writes).toBe(0);
+    expect(verify(port(2, { sandbox: BOX })).writes).toBeGreaterThan(0);
   });
 });
