@@ -7,7 +7,7 @@
  *   its own end  of the veth has what it was given (inside.ts)
  */
 import { NETLINK_NETFILTER, openNetlink } from '../../linux/netlink.ts';
-import { inNamespace, namespaceId, setSysctl } from '../../linux/netns.ts';
+import { inNamespace, namespaceId } from '../../linux/netns.ts';
 import { openNft } from '../../linux/nftables.ts';
 import { readGeneration } from '../../linux/nftset.ts';
 import type { Link } from '../../linux/route.ts';
@@ -75,8 +75,6 @@ export function openSandboxes(): Sandboxes {
     try {
       if (before?.body === table.body && before.generation === readGeneration(netlink))
         return { leading: before, outcome: {} };
-      // Else what is sent from a loopback address has no route to elsewhere.
-      setSysctl('net/ipv4/conf/all/route_localnet', '1');
       const nft = openNft();
       try {
         const rules = before?.body === table.body ? readTable(nft, table)?.rules : undefined;
