@@ -5,6 +5,7 @@ import { type Flood, startFlood } from '../../../test/flooding.ts';
 import { applied, clean, GATEWAYS, inRouter, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { ethernet, ip, PROTOCOL, udpDatagram } from '../../../test/packet.ts';
+import { linkLocal } from '../../linux/address.ts';
 import { createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
 import type { Port } from '../state.ts';
 import { openApplier } from './apply.ts';
@@ -50,6 +51,9 @@ function start(): Port[] {
 
 const routerMac = ({ device }: Port): string =>
   /link\/ether (\S+)/.exec(inRouter(`ip -o link show ${device}`))?.[1] as string;
+/** Packets, by the router's end. */
+const received = ({ device }: Port): number =>
+  JSON.parse(inRouter(`ip -s -j link show ${device}`))[0].stats64.rx.packets;
 const counted = (counter: string): number =>
   Number(/packets (\d+)/.exec(inRouter(`nft list counter inet contiv ${counter}`))?.[1]);
 
@@ -73,6 +77,20 @@ it.each([
   },
   120_000,
 );
+
+it('parts of neighbour solicitations, which nobody sends, take no room', async () => {
+  const [own] = start() as [Port];
+  const ping = (): string => inBox(3, () => sh('busybox ping -s 4000 -c 3 -W 3 fd00:1::4 || true'));
+  const part = Buffer.concat([
+    Buffer.of(PROTOCOL.ICMP6, 0, 0, 1, 0, 0, 0, 0),
+    Buffer.of(135),
+    Buffer.alloc(1375),
+  ]);
+  const frame = ethernet(own.mac, routerMac(own), ip(linkLocal(own.mac), 'fd00:1::1', 44, part));
+  floods.push(startFlood(namespacePath(box(2)), 'eth0', 14 + 40 + 4, [frame]));
+  await vi.waitUntil(() => received(own) > 100_000, { timeout: 60_000 });
+  expect(ping()).toContain('3 packets received');
+}, 120_000);
 
 it('a fragment by another’s address waits for none of that one’s', () => {
   const [own] = start() as [Port];

@@ -7,10 +7,11 @@
  *   its own end  of the veth has what it was given (inside.ts)
  */
 import { NETLINK_NETFILTER, openNetlink } from '../../linux/netlink.ts';
-import { inNamespace, namespaceId, setSysctl } from '../../linux/netns.ts';
+import { inNamespace, namespaceId } from '../../linux/netns.ts';
 import { openNft } from '../../linux/nftables.ts';
 import { readGeneration } from '../../linux/nftset.ts';
 import type { Link } from '../../linux/route.ts';
+import { startClock } from '../clock.ts';
 import type { Port } from '../state.ts';
 import { establishInside, type Found } from './inside.ts';
 import { combine, failureOf, type Outcome } from './outcome.ts';
@@ -25,10 +26,12 @@ import { readTable } from './tables.ts';
 const ARRIVAL = 10_000;
 
 /**
- * How much there is to look at in a container is up to the container, which may have any number of addresses and routes. So that it
- * cannot keep the agent busy, one that took long to look at is left alone for so many times as long.
+ * How much there is to look at in a container is up to the container, which may have any number of addresses, routes and rules. So that
+ * it cannot keep the agent busy, one that took long to look at is left alone for so many times as long. Its rules are looked at when
+ * they have changed: what then takes fewer milliseconds than BRIEF is what it takes with few of them.
  */
 const SHARE = 100;
+const BRIEF = 100;
 
 export interface Sandboxes {
   /** Fine for a container that ends meanwhile. `link`: the router's end of its veth; none where it is not there. */
@@ -59,6 +62,8 @@ interface Arrival {
 export function openSandboxes(): Sandboxes {
   const led = new Map<string, Led>();
   const arrivals = new Map<string, Arrival>();
+  /** Until when containers are left alone, by performance.now(). */
+  const rests = new WeakMap<Port, number>();
 
   /** In the container's namespace. */
   function leadNames(
@@ -70,8 +75,6 @@ export function openSandboxes(): Sandboxes {
     try {
       if (before?.body === table.body && before.generation === readGeneration(netlink))
         return { leading: before, outcome: {} };
-      // Else what is sent from a loopback address has no route to elsewhere.
-      setSysctl('net/ipv4/conf/all/route_localnet', '1');
       const nft = openNft();
       try {
         const rules = before?.body === table.body ? readTable(nft, table)?.rules : undefined;
@@ -114,9 +117,11 @@ export function openSandboxes(): Sandboxes {
       const known = led.get(sandbox);
       const arrival = arrivals.get(port.endpoint);
       const settled = arrival !== undefined && !isAwaited(arrival);
-      if (known?.ports.has(port) && settled && !verify) return {};
+      const isLed = known?.ports.has(port) && !verify;
+      if (settled && (isLed || performance.now() < (rests.get(port) ?? 0))) return {};
       const id = namespaceId(sandbox);
       if (id === undefined) return {};
+      const clock = startClock();
       try {
         const before = known?.id === id ? known : undefined;
         const ports = new Set([...(before?.ports ?? []), port]);
@@ -134,6 +139,9 @@ export function openSandboxes(): Sandboxes {
         if (namespaceId(sandbox) !== id) return {};
         const failure = failureOf(error, port.endpoint);
         return { failed: [{ ...failure, message: `in the container: ${failure.message}` }] };
+      } finally {
+        const spent = clock().cpuSeconds * 1000;
+        if (spent > BRIEF) rests.set(port, performance.now() + SHARE * spent);
       }
     },
     retain(ports) {

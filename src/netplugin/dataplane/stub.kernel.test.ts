@@ -2,19 +2,24 @@
 import { execFile } from 'node:child_process';
 import dgram from 'node:dgram';
 import { once } from 'node:events';
+import fs from 'node:fs';
 import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
 import { promisify } from 'node:util';
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { applied, clean, GATEWAYS, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
+import { ethernet, udp } from '../../../test/packet.ts';
 import { bindPort, createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
-import { DOCKER_RESOLVER, NAMESERVER } from '../constants.ts';
+import { DOCKER_RESOLVER, NAMESERVER, STUB_PORTS } from '../constants.ts';
 import { openRouter } from '../nameservers/router.ts';
 import type { Port } from '../state.ts';
 import { type Applier, openApplier } from './apply.ts';
 
 beforeAll(isolate);
 
+const FRAMES = path.join(import.meta.dirname, '../../../test/frames.ts');
 const BOX = namespacePath('box');
 const inBox = (command: string): string => inNamespace(BOX, () => sh(command));
 /** More than a packet takes, so in fragments by UDP. */
@@ -42,11 +47,11 @@ function container(...ports: readonly Port[]): void {
   inBox(hop ? `ip route add default via ${hop}` : `ip route add ${NAMESERVER} dev eth0`);
   for (const { protocol, version, fd } of openRouter('contiv-default').sockets)
     if (protocol === 'udp') {
-      const udp = dgram.createSocket(`udp${version}`);
-      udp.on('message', (bytes, from) =>
-        udp.send(`${bytes} from ${from.address} ${LONG}`, from.port, from.address),
+      const server = dgram.createSocket(`udp${version}`);
+      server.on('message', (bytes, from) =>
+        server.send(`${bytes} from ${from.address} ${LONG}`, from.port, from.address),
       );
-      opened.push(udp.bind({ fd }));
+      opened.push(server.bind({ fd }));
     } else {
       const tcp = net.createServer((socket) => {
         socket.on('error', () => {}); // the client's end is not what is tested
@@ -141,6 +146,46 @@ describe('what a container asks of Docker’s resolver', () => {
   });
 });
 
+describe('who shares another network with a container', () => {
+  const AUTHOR = '172.30.0.1';
+
+  /** A network that is none of ours, such as Docker's bridge, with a neighbour. */
+  function bridged(): string {
+    createNamespace('neighbour');
+    sh('ip link add eth9 netns box type veth peer name eth9 netns neighbour');
+    inBox('ip link set eth9 up; ip addr add 172.30.0.2/24 dev eth9');
+    const mac = /link\/ether (\S+)/.exec(inBox('ip -o link show eth9'))?.[1] as string;
+    inNeighbour(`ip link set lo up; ip link set eth9 up; ip addr add ${AUTHOR}/24 dev eth9`);
+    return mac;
+  }
+  const inNeighbour = (command: string): string => inNamespace(namespacePath('neighbour'), () => sh(command));
+
+  it.each([
+    ['by its loopback address', AUTHOR, '127.0.0.1', 9],
+    ['as if it were an answer to it', NAMESERVER, '172.30.0.2', STUB_PORTS.loopback],
+  ])('reaches nothing that listens on loopback alone, %s', async (_, from, to, source) => {
+    container(port(2, { sandbox: BOX }));
+    const mac = bridged();
+    const own = /link\/ether (\S+)/.exec(inNeighbour('ip -o link show eth9'))?.[1] as string;
+    const got: string[] = [];
+    const listen = (address: string): void => {
+      const fd = inNamespace(BOX, () => bindPort('udp', address, 7000, { nonblocking: true }));
+      const socket = dgram.createSocket('udp4').bind({ fd });
+      socket.on('message', (bytes) => got.push(`${address} ${bytes}`));
+      opened.push(socket);
+    };
+    listen('127.0.0.1');
+    listen('172.30.0.2');
+    const send = (...frames: Buffer[]): string =>
+      inNeighbour(`${process.execPath} ${FRAMES} eth9 ${frames.map((f) => f.toString('hex')).join(' ')}`);
+    const frame = (ends: [string, string], port: number, text: string): Buffer =>
+      ethernet(own, mac, udp(...ends, port, 7000, Buffer.from(text)));
+    send(frame([from, to], source, 'forged'), frame([AUTHOR, '172.30.0.2'], 9, 'last'));
+    await vi.waitUntil(() => got.length > 0 && got.at(-1)?.endsWith('last'), { timeout: 20_000 });
+    expect(got.filter((text) => text.startsWith('127.'))).toEqual([]);
+  });
+});
+
 describe('a container’s namespace', () => {
   const one = port(2, { sandbox: BOX });
 
@@ -193,5 +238,18 @@ describe('a container’s namespace', () => {
     expect(verify(one).writes).toBeGreaterThan(0);
     expect(inBox('nft list ruleset')).toBe(before);
     expect(verify(one).writes).toBe(0);
+  });
+
+  it('is left alone for a while where that took long, until its port is another one', () => {
+    container(one);
+    // As those have who run other containers in theirs.
+    const rules = Array.from({ length: 20_000 }, (_, i) => `tcp dport ${i} counter accept\n`).join('');
+    const file = path.join(os.tmpdir(), `rules-${process.pid}`);
+    fs.writeFileSync(file, `table ip own { chain many {\n${rules}}\n}\n`);
+    inBox(`nft -f ${file}; rm ${file}`);
+    verify(one);
+    inBox('nft flush chain ip contiv input');
+    expect(verify(one).writes).toBe(0);
+    expect(verify(port(2, { sandbox: BOX })).writes).toBeGreaterThan(0);
   });
 });

@@ -47,13 +47,13 @@ export function stubTable(ports: readonly Port[]): Table {
     const hop = nextHop(port);
     if (source !== undefined && hop !== undefined) sources.set(hop, source);
   }
-  const [only] = sources.size === 1 ? sources.values() : [];
+  const [any] = sources.values();
   const map = [...sources].map(([hop, source]) => `${hop} : ${source}`).join(', ');
   const ask = (protocol: string): string => `
-  ip saddr 127.0.0.1 ${protocol} dport 53 ${protocol} dport set ${STUB_PORTS.loopback} ip daddr set ${NAMESERVER}${only ? ` ip saddr set ${only}` : ''}
+  ip saddr 127.0.0.1 ${protocol} dport 53 ${protocol} dport set ${STUB_PORTS.loopback} ip daddr set ${NAMESERVER}${any ? ` ip saddr set ${any}` : ''}
   ip saddr != 127.0.0.0/8 ${protocol} dport 53 ${protocol} dport set ${STUB_PORTS.bound} ip daddr set ${NAMESERVER}`;
   const answer = (protocol: string): string => `
-  ${protocol} sport ${STUB_PORTS.loopback} ${protocol} sport set 53 ip daddr set 127.0.0.1 ip saddr set ${DOCKER_RESOLVER} accept
+  ${protocol} sport ${STUB_PORTS.loopback} fib saddr . iif oif exists ${protocol} sport set 53 ip daddr set 127.0.0.1 ip saddr set ${DOCKER_RESOLVER} accept
   ${protocol} sport ${STUB_PORTS.bound} ${protocol} sport set 53 ip saddr set ${DOCKER_RESOLVER} accept`;
   return {
     name: `ip ${NFT_TABLE}`,
@@ -61,12 +61,16 @@ export function stubTable(ports: readonly Port[]): Table {
     // Before conntrack (priority -200), which is there where the container's own rules ask for it, and Docker's own chain
     // (-100). A chain of type route looks for the route of what it has changed, which the next chain sees. Each chain is
     // one more for all that the container sends or gets. Answers are whole only at input: a fragment has no ports.
+    //
+    // What listens on loopback alone stays out of reach for those on the container's other networks, such as Docker's bridge, where
+    // nobody looks at who sends: an answer to a loopback address is taken from where questions go only, and what leaves has an
+    // address of the container's before its route is looked for, so that the kernel need not route loopback addresses (route_localnet).
     body: `
 chain output {
   type route hook output priority -300; policy accept;
   ip daddr != ${DOCKER_RESOLVER} accept${PROTOCOLS.map(ask).join('')}
 }
-${only !== undefined || map === '' ? '' : sourceChain(map)}chain input {
+${sources.size > 1 ? sourceChain(map) : ''}chain input {
   type filter hook input priority -150; policy accept;
   ip saddr != ${NAMESERVER} accept${PROTOCOLS.map(answer).join('')}
 }
@@ -77,7 +81,7 @@ ${only !== undefined || map === '' ? '' : sourceChain(map)}chain input {
 /** Where there are several: the container's address in the network that the route leads by, by next hop. */
 const sourceChain = (map: string): string => `chain source {
   type filter hook output priority -299; policy accept;
-  ip daddr ${NAMESERVER} ip saddr 127.0.0.1 ip saddr set rt ip nexthop map { ${map} }
+  ip daddr ${NAMESERVER} th dport ${STUB_PORTS.loopback} ip saddr set rt ip nexthop map { ${map} }
 }
 `;
 

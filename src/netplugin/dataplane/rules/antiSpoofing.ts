@@ -2,7 +2,8 @@
  * Anti-spoofing: who sends has the source address that he sends from, before conntrack sees the packet. So every rule that follows
  * may go by the source address.
  *
- *   from a container   by its port one of the container's own addresses (`sources`)
+ *   from a container   by its port one of the container's own addresses (`sources`); by its link-local one it looks for neighbours
+ *                      only, never in fragments (RFC 6980), which are limited for those that go on
  *   by a tunnel        from the VTEP of the host that has the endpoint (`remotes`): a frame's source MAC address tells which;
  *                      a host's router itself may send errors only
  *   by the uplink      no address of the tenant's networks
@@ -34,7 +35,7 @@ counter foreign { }
 chain guard_port {
   meta mark set iifname . ip saddr map @sources goto sent
   meta mark set iifname . ip6 saddr map @sources6 goto sent6
-  iifname . ip6 saddr @link_locals icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
+  iifname . ip6 saddr @link_locals exthdr frag missing icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
   ip6 saddr { ::, fe80::/10 } drop
   counter name "spoofed"
   meta mark set ${REFUSED.source}
