@@ -31,12 +31,12 @@ module.exports = {
     only(
       'compile-knows-no-kernel',
       '^src/netplugin/compile/',
-      '^src/(model/|netplugin/(compile/|inside|state|view|ready|constants))',
+      '^src/(model/|netplugin/(compile/|endpoints/(inside|ready)|intent/view|state|constants))',
     ),
     only(
       'dns-knows-no-kernel',
       '^src/netplugin/dns/',
-      '^src/(model/|protocol/|netplugin/(dns/|view|state|ready|constants|nameservers/router))',
+      '^src/(model/|protocol/|netplugin/(dns/|endpoints/ready|intent/view|state|constants|nameservers/router))',
     ),
     only(
       'dataplane-knows-state',
@@ -47,7 +47,7 @@ module.exports = {
     only(
       'runtimes-know-endpoints',
       '^src/netplugin/runtimes/',
-      '^src/(model/|protocol/|linux/netns|netplugin/(runtimes/|inside|view|state|constants|file|control|options|turns|intervals|follower))',
+      '^src/(model/|protocol/|linux/netns|netplugin/(runtimes/|endpoints/inside|intent/view|state|constants|file|control|options|turns|intervals|follower))',
     ),
     only('lab-stands-outside', '^lab/', '^(lab/|src/protocol/wire)'),
     only('docs-are-made-of-schemas', '^docs/', '^src/(netctl|netmaster|netplugin/options|model|store)'),

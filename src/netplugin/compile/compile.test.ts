@@ -1,8 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Endpoint } from '../../model/endpoint.ts';
+import {
+  type Attachment,
+  type LocalHost,
+  type MutableView,
+  openView,
+  type WatchedNetwork,
+} from '../intent/view.ts';
 import type { Exit, HostState, Publication, Router } from '../state.ts';
-import { type Attachment, type LocalHost, type MutableView, openView, type WatchedNetwork } from '../view.ts';
 import { compile } from './compile.ts';
 import { exitDevice, peerDevice, portDevice, vtepLinkLocal, vtepMac } from './names.ts';
 

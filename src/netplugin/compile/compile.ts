@@ -12,7 +12,8 @@
 import { addressNumber, numberAddress, parseSubnet, subnetPrefix } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { type Netprofile, parseBandwidth } from '../../model/netprofile.ts';
-import { insideOf } from '../inside.ts';
+import { insideOf } from '../endpoints/inside.ts';
+import type { Attachment, LocalHost, TenantView, View, WatchedNetwork } from '../intent/view.ts';
 import type {
   Exit,
   HostState,
@@ -24,7 +25,6 @@ import type {
   Subnet,
   Tunnel,
 } from '../state.ts';
-import type { Attachment, LocalHost, TenantView, View, WatchedNetwork } from '../view.ts';
 import { type Memo, openMemo } from './memo.ts';
 import {
   exitDevice,

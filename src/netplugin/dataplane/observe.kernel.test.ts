@@ -12,7 +12,7 @@ import { openNft } from '../../linux/nftables.ts';
 import { judge } from '../../model/verdict.ts';
 import { compile } from '../compile/compile.ts';
 import { NAMESERVER } from '../constants.ts';
-import { openTally } from '../flows.ts';
+import { openTally } from '../intent/flows.ts';
 import { openMetrics } from '../metrics.ts';
 import type { RuleSet } from '../state.ts';
 import { type Applier, openApplier } from './apply.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Endpoint } from '../../model/endpoint.ts';
-import { openView, type View, type WatchedNetwork } from '../view.ts';
+import { openView, type View, type WatchedNetwork } from '../intent/view.ts';
 import { createNames, type NameAnswer, pointedAddress } from './names.ts';
 
 const CALLER = '20.1.1.1';

@@ -12,8 +12,8 @@
 import { addressNumber, contains, numberAddress, parseSubnet, type Subnet } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
-import { answers, ready } from '../ready.ts';
-import type { View } from '../view.ts';
+import { answers, ready } from '../endpoints/ready.ts';
+import type { View } from '../intent/view.ts';
 
 export interface Question {
   readonly name: string;

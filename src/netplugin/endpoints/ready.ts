@@ -1,5 +1,5 @@
 /** Which endpoints answer for something that several may answer for: a name, a service. */
-import type { Endpoint } from '../model/endpoint.ts';
+import type { Endpoint } from '../../model/endpoint.ts';
 
 type Status = Pick<Endpoint, 'status'>;
 

@@ -3,9 +3,9 @@
  * endpoints of this host.
  */
 import type { Logger } from 'pino';
-import { ApiError, type Client } from '../client/client.ts';
-import type { Endpoint } from '../model/endpoint.ts';
-import { HEARTBEAT } from '../model/host.ts';
+import { ApiError, type Client } from '../../client/client.ts';
+import type { Endpoint } from '../../model/endpoint.ts';
+import { HEARTBEAT } from '../../model/host.ts';
 import type {
   AddressAnswer,
   AddressRequest,
@@ -13,10 +13,10 @@ import type {
   LiveAnswer,
   Registration,
   WriteAnswer,
-} from '../protocol/messages.ts';
-import { GAVE_UP } from './constants.ts';
-import { HASTY_DELAY } from './intervals.ts';
-import { afterFailure, insist, inTurn } from './turns.ts';
+} from '../../protocol/messages.ts';
+import { GAVE_UP } from '../constants.ts';
+import { HASTY_DELAY } from '../intervals.ts';
+import { afterFailure, insist, inTurn } from '../turns.ts';
 
 /**
  * Milliseconds that a runtime's call is held while netmaster cannot be reached: dockerd gives up after 30 s. Calls that come

@@ -1,14 +1,14 @@
 import { pino } from 'pino';
 import { expect, it, onTestFinished, vi } from 'vitest';
-import { NOTHING, REPORT } from '../../test/hostState.ts';
-import type { Applied, WatchedObject } from '../protocol/messages.ts';
+import { NOTHING, REPORT } from '../../../test/hostState.ts';
+import type { Applied, WatchedObject } from '../../protocol/messages.ts';
+import { followKernel } from '../converge.ts';
+import type { TimedReport } from '../dataplane/index.ts';
+import type { Follower } from '../follower.ts';
+import type { Docker } from '../runtimes/docker/engine.ts';
+import { followOffer, startOffer } from '../runtimes/docker/networks.ts';
+import { openProgress } from '../turns.ts';
 import { openFollowers } from './acknowledge.ts';
-import { followKernel } from './converge.ts';
-import type { TimedReport } from './dataplane/index.ts';
-import type { Follower } from './follower.ts';
-import type { Docker } from './runtimes/docker/engine.ts';
-import { followOffer, startOffer } from './runtimes/docker/networks.ts';
-import { openProgress } from './turns.ts';
 import { openView } from './view.ts';
 
 const TIMED: TimedReport = { ...REPORT, seconds: 0, cpuSeconds: 0 };

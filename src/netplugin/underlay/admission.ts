@@ -3,11 +3,11 @@
  * programs: no pass waits for it, but the first container does, whose way out is open when it starts.
  */
 import type { Logger } from 'pino';
-import type { Dataplane } from './dataplane/index.ts';
+import type { Dataplane } from '../dataplane/index.ts';
+import type { Follower } from '../follower.ts';
+import { RETRY_DELAY } from '../intervals.ts';
+import { afterFailure, inTurn } from '../turns.ts';
 import type { Firewalls } from './firewalls.ts';
-import type { Follower } from './follower.ts';
-import { RETRY_DELAY } from './intervals.ts';
-import { afterFailure, inTurn } from './turns.ts';
 
 export interface AdmissionOptions {
   readonly dataplane: Pick<Dataplane, 'admit'>;

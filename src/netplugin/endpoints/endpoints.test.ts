@@ -1,14 +1,14 @@
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { temporaryFolder } from '../../test/folder.ts';
-import { NOTHING, REPORT } from '../../test/hostState.ts';
-import { ApiError } from '../client/client.ts';
-import type { AddressAnswer } from '../protocol/messages.ts';
+import { temporaryFolder } from '../../../test/folder.ts';
+import { NOTHING, REPORT } from '../../../test/hostState.ts';
+import { ApiError } from '../../client/client.ts';
+import type { AddressAnswer } from '../../protocol/messages.ts';
+import type { ApplyReport } from '../dataplane/index.ts';
+import { openView } from '../intent/view.ts';
+import type { HostState, Port, Router } from '../state.ts';
 import { type Attachments, openAttachments } from './attachments.ts';
-import type { ApplyReport } from './dataplane/index.ts';
 import { type LocalEndpoints, openEndpoints } from './endpoints.ts';
-import type { HostState, Port, Router } from './state.ts';
-import { openView } from './view.ts';
 
 const endpoint = (id: string, homingHost = 'node1') => ({
   endpointID: id,

@@ -1,6 +1,6 @@
 import { pino } from 'pino';
 import { expect, it } from 'vitest';
-import type { DroppedWay } from './dataplane/index.ts';
+import type { DroppedWay } from '../dataplane/index.ts';
 import { droppedText, followFirewalls } from './firewalls.ts';
 
 const OUT: DroppedWay = { way: 'out', family: 'IPv4', table: 'ip filter', chain: 'FORWARD', by: 'policy' };

@@ -3,12 +3,12 @@ import http from 'node:http';
 import path from 'node:path';
 import { pino } from 'pino';
 import { expect, it, onTestFinished, vi } from 'vitest';
-import { temporaryFolder } from '../../test/folder.ts';
-import { NOTHING, REPORT } from '../../test/hostState.ts';
-import { lines } from '../client/lines.ts';
-import type { WatchedObject } from '../protocol/messages.ts';
-import { followNames } from './names.ts';
-import type { Told } from './nameservers/protocol.ts';
+import { temporaryFolder } from '../../../test/folder.ts';
+import { NOTHING, REPORT } from '../../../test/hostState.ts';
+import { lines } from '../../client/lines.ts';
+import type { WatchedObject } from '../../protocol/messages.ts';
+import type { Told } from './protocol.ts';
+import { followNames } from './supervisor.ts';
 
 const endpoint = (key: string): WatchedObject => ({ kind: 'endpoint', key, object: { endpointID: key } });
 const view = (...objects: WatchedObject[]) => ({ type: 'view', objects, listed: false }) as const;

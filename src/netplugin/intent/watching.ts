@@ -10,8 +10,8 @@
  * stay a while longer, until those have registered them anew.
  */
 
-import type { Endpoint } from '../model/endpoint.ts';
-import type { LiveQuestion, WatchedObject, WatchMessage } from '../protocol/messages.ts';
+import type { Endpoint } from '../../model/endpoint.ts';
+import type { LiveQuestion, WatchedObject, WatchMessage } from '../../protocol/messages.ts';
 import { type MutableView, openView, type View } from './view.ts';
 
 /** What is to be done about a message, in this order. */

@@ -8,11 +8,11 @@
  * which stays in force until the new one is whole: nothing is torn down meanwhile (watching.ts).
  */
 import type { Logger } from 'pino';
-import { ApiError, type Client } from '../client/client.ts';
-import type { Host, LiveQuestion, WatchedObject } from '../protocol/messages.ts';
+import { ApiError, type Client } from '../../client/client.ts';
+import type { Host, LiveQuestion, WatchedObject } from '../../protocol/messages.ts';
+import { FILES_INTERVAL, RETRY_DELAY, retryDelay, SAVE_DELAY } from '../intervals.ts';
+import { inTurn } from '../turns.ts';
 import { openCopy } from './copy.ts';
-import { FILES_INTERVAL, RETRY_DELAY, retryDelay, SAVE_DELAY } from './intervals.ts';
-import { inTurn } from './turns.ts';
 import type { MutableView, View } from './view.ts';
 import { type Effect, openWatching } from './watching.ts';
 

@@ -13,14 +13,14 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as after } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import type { WatchedObject } from '../protocol/messages.ts';
-import { NAMED } from './dns/names.ts';
-import type { Follower } from './follower.ts';
-import { NAMES_INTERVAL, RETRY_DELAY } from './intervals.ts';
-import { askHealth, type Feed, openFeed } from './nameservers/feed.ts';
-import type { ServedRouter } from './nameservers/parcel.ts';
-import type { Health } from './nameservers/protocol.ts';
-import { inTurn, openProgress } from './turns.ts';
+import type { WatchedObject } from '../../protocol/messages.ts';
+import { NAMED } from '../dns/names.ts';
+import type { Follower } from '../follower.ts';
+import { NAMES_INTERVAL, RETRY_DELAY } from '../intervals.ts';
+import { inTurn, openProgress } from '../turns.ts';
+import { askHealth, type Feed, openFeed } from './feed.ts';
+import type { ServedRouter } from './parcel.ts';
+import type { Health } from './protocol.ts';
 
 /** Milliseconds: one that ends sooner is not followed by another at once. */
 const BRIEF = 5000;

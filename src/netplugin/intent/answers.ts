@@ -2,9 +2,9 @@
  * netmaster's questions to this host (protocol/messages.ts, `ask`): what would the kernel do with a packet. The answer comes
  * from the kernel's own sets; what was compiled only names the rule that they number.
  */
-import type { LiveAnswer, LiveQuestion } from '../protocol/messages.ts';
-import type { Dataplane } from './dataplane/index.ts';
-import type { HostState } from './state.ts';
+import type { LiveAnswer, LiveQuestion } from '../../protocol/messages.ts';
+import type { Dataplane } from '../dataplane/index.ts';
+import type { HostState } from '../state.ts';
 
 export async function answerLive(
   question: LiveQuestion,

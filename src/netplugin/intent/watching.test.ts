@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { WatchedObject, WatchMessage } from '../protocol/messages.ts';
+import type { WatchedObject, WatchMessage } from '../../protocol/messages.ts';
 import { type Effect, openWatching, type Watching, type WatchingOptions } from './watching.ts';
 
 const tenant = (key: string, more: object = {}): WatchedObject => ({

@@ -1,9 +1,9 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { temporaryFolder } from '../../test/folder.ts';
+import { temporaryFolder } from '../../../test/folder.ts';
+import type { Attachment } from '../intent/view.ts';
 import { openAttachments } from './attachments.ts';
-import type { Attachment } from './view.ts';
 
 const PAIRS = 1 << 15;
 

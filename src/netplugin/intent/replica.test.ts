@@ -7,10 +7,10 @@ import { DatabaseSync } from 'node:sqlite';
 import { Worker } from 'node:worker_threads';
 import { pino } from 'pino';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { temporaryFolder } from '../../test/folder.ts';
-import { connect } from '../client/client.ts';
-import type { WatchedObject, WatchMessage } from '../protocol/messages.ts';
-import { retryDelay } from './intervals.ts';
+import { temporaryFolder } from '../../../test/folder.ts';
+import { connect } from '../../client/client.ts';
+import type { WatchedObject, WatchMessage } from '../../protocol/messages.ts';
+import { retryDelay } from '../intervals.ts';
 import { openReplica, type Replica, type ReplicaOptions } from './replica.ts';
 
 const waitFor = <T>(check: () => T | Promise<T>): Promise<T> =>

@@ -1,8 +1,8 @@
 import { pino } from 'pino';
 import { expect, it, onTestFinished, vi } from 'vitest';
-import { NOTHING, REPORT } from '../../test/hostState.ts';
+import { NOTHING, REPORT } from '../../../test/hostState.ts';
+import type { Exit } from '../state.ts';
 import { followAdmission } from './admission.ts';
-import type { Exit } from './state.ts';
 
 function following() {
   vi.useFakeTimers();

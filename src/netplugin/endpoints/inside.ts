@@ -2,10 +2,10 @@
  * What a container has of us inside: what its runtime is told when it joins, and what is put right there when its own hands
  * have lost it.
  */
-import { halves, subnetPrefix } from '../model/address.ts';
-import { NAMESERVER, NAMESERVER6 } from './constants.ts';
-import type { Inside } from './state.ts';
-import type { Attachment, View, WatchedNetwork } from './view.ts';
+import { halves, subnetPrefix } from '../../model/address.ts';
+import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
+import type { Attachment, View, WatchedNetwork } from '../intent/view.ts';
+import type { Inside } from '../state.ts';
 
 /** Of an attachment with these addresses (IPv4 first); `before`: those that the same container had when it joined. */
 export function insideOf(

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { NOTHING, port, router } from '../../test/hostState.ts';
-import type { FlowReport } from '../protocol/messages.ts';
-import type { DeniedPacket, Hit, Observation } from './dataplane/observe.ts';
+import { NOTHING, port, router } from '../../../test/hostState.ts';
+import type { FlowReport } from '../../protocol/messages.ts';
+import type { DeniedPacket, Hit, Observation } from '../dataplane/observe.ts';
+import type { Decision, HostState, RuleSet } from '../state.ts';
 import { openTally } from './flows.ts';
-import type { Decision, HostState, RuleSet } from './state.ts';
 
 const decision = (rule: number, key: string): Decision => ({ group: 0, rule, action: 'deny', key });
 const ruleSet = (id: number, decisions: readonly Decision[], more: Partial<RuleSet> = {}): RuleSet => ({

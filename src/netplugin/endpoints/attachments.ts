@@ -6,10 +6,10 @@ import { randomInt } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Logger } from 'pino';
-import { readJson, writeJson } from './file.ts';
-import { FILES_INTERVAL } from './intervals.ts';
-import { inTurn } from './turns.ts';
-import type { Attachment, View } from './view.ts';
+import { readJson, writeJson } from '../file.ts';
+import type { Attachment, View } from '../intent/view.ts';
+import { FILES_INTERVAL } from '../intervals.ts';
+import { inTurn } from '../turns.ts';
 
 interface Saved {
   attachments: Attachment[];

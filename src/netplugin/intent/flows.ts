@@ -9,13 +9,13 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
-import type { Client } from '../client/client.ts';
-import type { DeniedFlow, FlowReport, RefusedPackets, RuleHits } from '../protocol/messages.ts';
-import { type Dataplane, HOST, type Observation } from './dataplane/index.ts';
-import type { Follower } from './follower.ts';
-import { FLOWS_INTERVAL } from './intervals.ts';
-import type { HostState, Router } from './state.ts';
-import { inTurn } from './turns.ts';
+import type { Client } from '../../client/client.ts';
+import type { DeniedFlow, FlowReport, RefusedPackets, RuleHits } from '../../protocol/messages.ts';
+import { type Dataplane, HOST, type Observation } from '../dataplane/index.ts';
+import type { Follower } from '../follower.ts';
+import { FLOWS_INTERVAL } from '../intervals.ts';
+import type { HostState, Router } from '../state.ts';
+import { inTurn } from '../turns.ts';
 
 /** Flows and rules in one report; of flows that wait for netmaster the oldest are dropped. */
 const FLOWS = 1000;

@@ -2,11 +2,11 @@
 import dns from 'node:dns/promises';
 import net from 'node:net';
 import type { Logger } from 'pino';
-import { INTERFACE_GROUPS, openListener, openNetlink } from '../linux/netlink.ts';
-import { listAddresses, listLinks } from '../linux/route.ts';
-import { LISTEN_INTERVAL, RESOLVE_INTERVAL } from './intervals.ts';
-import type { Guarded } from './state.ts';
-import { insist, inTurn } from './turns.ts';
+import { INTERFACE_GROUPS, openListener, openNetlink } from '../../linux/netlink.ts';
+import { listAddresses, listLinks } from '../../linux/route.ts';
+import { LISTEN_INTERVAL, RESOLVE_INTERVAL } from '../intervals.ts';
+import type { Guarded } from '../state.ts';
+import { insist, inTurn } from '../turns.ts';
 
 export interface Underlay {
   readonly address: string;

@@ -5,7 +5,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import type { WatchedObject } from '../protocol/messages.ts';
+import type { WatchedObject } from '../../protocol/messages.ts';
 
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS object (kind TEXT, key TEXT, object TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;

@@ -8,21 +8,21 @@
  * What netmaster missed meanwhile is told again: a comparison makes its list of this host's endpoints equal to what is attached.
  */
 import type { Logger } from 'pino';
-import { ApiError } from '../client/client.ts';
-import type { Endpoint } from '../model/endpoint.ts';
-import type { AddressAnswer } from '../protocol/messages.ts';
+import { ApiError } from '../../client/client.ts';
+import type { Endpoint } from '../../model/endpoint.ts';
+import type { AddressAnswer } from '../../protocol/messages.ts';
+import { equal } from '../compile/memo.ts';
+import { GAVE_UP } from '../constants.ts';
+import type { Kernel } from '../converge.ts';
+import type { ApplyReport } from '../dataplane/index.ts';
+import type { Follower } from '../follower.ts';
+import type { Intent } from '../intent/netmaster.ts';
+import type { Replica } from '../intent/replica.ts';
+import type { Attachment } from '../intent/view.ts';
+import { ENDPOINTS_INTERVAL, FOLLOWED_INTERVAL } from '../intervals.ts';
+import type { Endpoints } from '../runtimes/runtime.ts';
+import { insist, inTurn } from '../turns.ts';
 import type { Attachments } from './attachments.ts';
-import { equal } from './compile/memo.ts';
-import { GAVE_UP } from './constants.ts';
-import type { Kernel } from './converge.ts';
-import type { ApplyReport } from './dataplane/index.ts';
-import type { Follower } from './follower.ts';
-import type { Intent } from './intent.ts';
-import { ENDPOINTS_INTERVAL, FOLLOWED_INTERVAL } from './intervals.ts';
-import type { Replica } from './replica.ts';
-import type { Endpoints } from './runtimes/runtime.ts';
-import { insist, inTurn } from './turns.ts';
-import type { Attachment } from './view.ts';
 
 /** Milliseconds until a runtime's call is refused where netmaster's objects are not followed. */
 const FOLLOWED_WITHIN = 25_000;

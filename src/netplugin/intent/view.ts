@@ -6,16 +6,16 @@
  * stays the same array until one of its objects changes, so that whatever follows from it need not be made again.
  */
 
-import type { Endpoint } from '../model/endpoint.ts';
-import type { EndpointGroup } from '../model/endpointGroup.ts';
-import type { Host } from '../model/host.ts';
-import type { Netprofile } from '../model/netprofile.ts';
-import type { Network } from '../model/network.ts';
-import type { Rule } from '../model/rule.ts';
-import type { StoredServiceLB } from '../model/serviceLB.ts';
-import type { Tenant } from '../model/tenant.ts';
-import type { WatchedObject } from '../protocol/messages.ts';
-import type { Guarded, Publication } from './state.ts';
+import type { Endpoint } from '../../model/endpoint.ts';
+import type { EndpointGroup } from '../../model/endpointGroup.ts';
+import type { Host } from '../../model/host.ts';
+import type { Netprofile } from '../../model/netprofile.ts';
+import type { Network } from '../../model/network.ts';
+import type { Rule } from '../../model/rule.ts';
+import type { StoredServiceLB } from '../../model/serviceLB.ts';
+import type { Tenant } from '../../model/tenant.ts';
+import type { WatchedObject } from '../../protocol/messages.ts';
+import type { Guarded, Publication } from '../state.ts';
 
 /** A network as the watch carries it: with the tag on the wire. */
 export type WatchedNetwork = Network & { vni: number };

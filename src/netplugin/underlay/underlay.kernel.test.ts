@@ -1,6 +1,6 @@
 import { pino } from 'pino';
 import { beforeAll, beforeEach, expect, it, onTestFinished, vi } from 'vitest';
-import { isolate, sh } from '../../test/isolation.ts';
+import { isolate, sh } from '../../../test/isolation.ts';
 import { awaitUnderlay, type Followed, followUnderlay, type Underlay } from './underlay.ts';
 
 /** With a carrier. */
