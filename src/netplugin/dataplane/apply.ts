@@ -42,11 +42,10 @@ import type { Exit, HostState, Port, Router } from '../state.ts';
 import { establish, type Tracker, track } from './difference.ts';
 import { ENTRIES, type Entry, listEntries, routerEntries, writeEntries } from './entries.ts';
 import { establishExits, establishGuard, openExits } from './exits.ts';
-import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } from './fastpath.ts';
-import { closeProgram } from './fastprogram.ts';
+import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } from './fastpath/fastpath.ts';
+import { closeProgram } from './fastpath/program.ts';
 import { endedBy } from './forget.ts';
 import type { ApplyReport, DroppedWay, Failure } from './index.ts';
-import { FOREIGN } from './limits.ts';
 import { deleteLinks, establishLinks, type OpenLinks, openLinks } from './links.ts';
 import {
   deniedPacket,
@@ -58,11 +57,12 @@ import {
   readDropped,
   readHits,
   readRefused,
-} from './observe.ts';
+} from './observe/observe.ts';
+import { openProber } from './observe/probe.ts';
 import { combine, failureOf, located, type Outcome } from './outcome.ts';
 import { sameParts } from './parts.ts';
-import { openProber } from './probe.ts';
-import { routerTable } from './ruleset.ts';
+import { FOREIGN } from './rules/limits.ts';
+import { routerTable } from './rules/router.ts';
 import { openSandboxes } from './sandboxes.ts';
 import { CONNTRACK, conntrackTable, establishSettings, ROUTER } from './settings.ts';
 import { establishLimits, isIdle, type OpenLimits } from './shape.ts';

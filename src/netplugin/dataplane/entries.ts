@@ -10,7 +10,7 @@
  * All machines' namespaces have one neighbour table for each of IPv4 and IPv6 (gc_thresh3: 1024 entries), which anyone fills
  * who sends to many addresses on a link, such as a container on a bridge of Docker's. Permanent entries are not counted
  * and not collected (net/core/neighbour.c, neigh_alloc), so all that a router speaks to is one, also what it would learn:
- * with the table full a new container has its network all the same. Nothing else is learned (ruleset.ts, ARP).
+ * with the table full a new container has its network all the same. Nothing else is learned (rules/antiSpoofing.ts, ARP).
  */
 import { linkLocal } from '../../linux/address.ts';
 import type { Netlink, Request } from '../../linux/netlink.ts';

@@ -27,7 +27,9 @@ import {
 } from './links.ts';
 import { combine, type Outcome, send } from './outcome.ts';
 import { sameParts } from './parts.ts';
-import { CONTAINER_KINDS, type HostFacts, hostTable, routerEnd } from './ruleset.ts';
+import { CONTAINER_KINDS } from './rules/contained.ts';
+import { type HostFacts, hostTable } from './rules/host.ts';
+import { routerEnd } from './rules/published.ts';
 import { establishSettings, exit as exitSettings, hostWayOut } from './settings.ts';
 import { establishTable, type OpenTable, openTable } from './tables.ts';
 

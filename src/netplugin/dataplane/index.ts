@@ -11,7 +11,7 @@ import { type Spent, startClock } from '../clock.ts';
 import type { HostState } from '../state.ts';
 import { admitForwarding } from './admit.ts';
 import { openApplier } from './apply.ts';
-import { HOST, type KernelDecision, type Observation, type Question } from './observe.ts';
+import { HOST, type KernelDecision, type Observation, type Question } from './observe/observe.ts';
 
 export { removeGuard } from './remove.ts';
 export type { KernelDecision, Observation, Question };

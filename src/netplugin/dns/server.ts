@@ -49,7 +49,7 @@ const CONNECTIONS = { each: 64, all: 256 };
 const WAITING = { each: 128, all: 1024 };
 /**
  * What is asked of others for one container. Each query is a connection for those on its way, in the host's table too, which
- * keeps it for 30 s: an eighth of a table, as the container itself may have (dataplane/limits.ts).
+ * keeps it for 30 s: an eighth of a table, as the container itself may have (dataplane/rules/limits.ts).
  */
 const ONWARD = { rate: 1000, burst: 2000 };
 /** Queries of one connection that wait at a time. */

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { NOTHING, port, router } from '../../../test/hostState.ts';
 import type { FlowReport } from '../../protocol/messages.ts';
-import type { DeniedPacket, Hit, Observation } from '../dataplane/observe.ts';
+import type { DeniedPacket, Hit, Observation } from '../dataplane/observe/observe.ts';
 import type { Decision, HostState, RuleSet } from '../state.ts';
 import { openTally } from './flows.ts';
 

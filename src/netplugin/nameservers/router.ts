@@ -20,7 +20,7 @@ export interface NameserverSocket {
   readonly protocol: 'tcp' | 'udp';
   readonly version: 4 | 6;
   readonly fd: number;
-  /** Only what containers ask Docker's resolver comes here, so it was sent to nobody else (dataplane/stub.ts). */
+  /** Only what containers ask Docker's resolver comes here, so it was sent to nobody else (dataplane/rules/stub.ts). */
   readonly stub: boolean;
 }
 

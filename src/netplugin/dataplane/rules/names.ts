@@ -3,9 +3,9 @@
  * nameserver, Docker's resolver (stub.ts), the gateway, or a resolver outside; a resolver within the tenant's networks is asked itself.
  */
 import { NAMESERVER, NAMESERVER6 } from '../../constants.ts';
-import { QUERY_PORTS } from '../stub.ts';
 import { PORTS, UPLINK } from './devices.ts';
 import type { RouterFeature } from './feature.ts';
+import { QUERY_PORTS } from './stub.ts';
 
 export const names: RouterFeature = {
   rules: {

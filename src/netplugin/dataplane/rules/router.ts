@@ -16,18 +16,18 @@
  */
 import { NFT_TABLE } from '../../constants.ts';
 import type { Exit, Router } from '../../state.ts';
-import { fragments, limits, SMALLEST_TABLE } from '../limits.ts';
-import { stub } from '../stub.ts';
 import { ARP, antiSpoofing } from './antiSpoofing.ts';
 import { PORTS, TUNNELS, UPLINK } from './devices.ts';
 import { dscp } from './dscp.ts';
 import { egress } from './egress.ts';
 import { errors } from './errors.ts';
 import { type Chain, compose, type RouterFeature } from './feature.ts';
+import { fragments, limits, SMALLEST_TABLE } from './limits.ts';
 import { names, queryLimit } from './names.ts';
 import { policy } from './policy.ts';
 import { published } from './published.ts';
 import { services } from './services.ts';
+import { stub } from './stub.ts';
 import type { Elements, Table } from './table.ts';
 import { ttl } from './ttl.ts';
 

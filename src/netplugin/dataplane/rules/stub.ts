@@ -15,12 +15,12 @@
  * is no connection, and takes no place of the container's (limits.ts). Only what came in fragments is, since conntrack makes it
  * whole; its answer does without.
  */
-import type { Nft } from '../../linux/nftables.ts';
-import { isV6 } from '../../model/address.ts';
-import { DOCKER_RESOLVER, NAMESERVER, NFT_TABLE, STUB_PORTS } from '../constants.ts';
-import type { Port } from '../state.ts';
-import type { RouterFeature } from './rules/feature.ts';
-import type { Table } from './ruleset.ts';
+import type { Nft } from '../../../linux/nftables.ts';
+import { isV6 } from '../../../model/address.ts';
+import { DOCKER_RESOLVER, NAMESERVER, NFT_TABLE, STUB_PORTS } from '../../constants.ts';
+import type { Port } from '../../state.ts';
+import type { RouterFeature } from './feature.ts';
+import type { Table } from './table.ts';
 
 const PORTS_OF_STUBS = Object.values(STUB_PORTS).join(', ');
 

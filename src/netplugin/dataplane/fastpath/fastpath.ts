@@ -22,16 +22,18 @@
  * packet goes the router's way, which renews the entry, once half of its time is over.
  *
  * What is remembered of a flow is of a connection that conntrack has as established, never of one that is still new: rules
- * that change meanwhile judge each packet of that. What several processors do at the same moment: fastprogram.ts.
+ * that change meanwhile judge each packet of that. What several processors do at the same moment: program.ts.
  *
  * The kernel's cost: 160 kB a tenant and processor for the flows, an entry an endpoint, a qdisc and a filter a device.
  */
-import * as bpf from '../../linux/bpf.ts';
-import type { Netlink } from '../../linux/netlink.ts';
-import type * as route from '../../linux/route.ts';
-import * as traffic from '../../linux/traffic.ts';
-import type { Port, RemoteHost, Router } from '../state.ts';
-import { type ByPart, establish, type Kind, type Tracker, track, type Written } from './difference.ts';
+import * as bpf from '../../../linux/bpf.ts';
+import type { Netlink } from '../../../linux/netlink.ts';
+import type * as route from '../../../linux/route.ts';
+import * as traffic from '../../../linux/traffic.ts';
+import type { Port, RemoteHost, Router } from '../../state.ts';
+import { type ByPart, establish, type Kind, type Tracker, track, type Written } from '../difference.ts';
+import { combine, failureOf, located, type Outcome, send } from '../outcome.ts';
+import { once } from '../parts.ts';
 import {
   ADDRESS,
   addressOfKey,
@@ -42,9 +44,7 @@ import {
   keyOfAddress,
   NAME,
   openProgram,
-} from './fastprogram.ts';
-import { combine, failureOf, located, type Outcome, send } from './outcome.ts';
-import { once } from './parts.ts';
+} from './program.ts';
 
 /**
  * Of a router's namespace: conntrack has not seen all of a connection's sequence numbers when it ends
@@ -189,7 +189,7 @@ export function establishFastPath(
 
 /**
  * What the program has found out about a flow counts in one generation only, which is an even number; in an odd one it finds out
- * nothing, and leaves every packet to the router (fastprogram.ts).
+ * nothing, and leaves every packet to the router (program.ts).
  */
 function nextGeneration(open: FastPath): void {
   open.generation = (open.generation + 1) % 2 ** 32;

@@ -12,19 +12,19 @@
  */
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
-import { closeBpf, loadProgram, runProgram } from '../../linux/bpf.ts';
-import { assemble } from '../../linux/ebpf.ts';
-import { openTrace } from '../../linux/nftrace.ts';
-import { readGeneration } from '../../linux/nftset.ts';
-import { ethernet, tcpSyn, udp } from '../../linux/packet.ts';
-import * as route from '../../linux/route.ts';
-import { isV6 } from '../../model/address.ts';
-import { NFT_TABLE, PROBE_PORT, PROBE_TAG, SOMEBODY, SOMEBODY6, VXLAN_PORT } from '../constants.ts';
-import type { Exit, HostState } from '../state.ts';
-import type { OpenExits } from './exits.ts';
-import type { DroppedWay } from './index.ts';
-import { sameParts } from './parts.ts';
-import { runCommands } from './tables.ts';
+import { closeBpf, loadProgram, runProgram } from '../../../linux/bpf.ts';
+import { assemble } from '../../../linux/ebpf.ts';
+import { openTrace } from '../../../linux/nftrace.ts';
+import { readGeneration } from '../../../linux/nftset.ts';
+import { ethernet, tcpSyn, udp } from '../../../linux/packet.ts';
+import * as route from '../../../linux/route.ts';
+import { isV6 } from '../../../model/address.ts';
+import { NFT_TABLE, PROBE_PORT, PROBE_TAG, SOMEBODY, SOMEBODY6, VXLAN_PORT } from '../../constants.ts';
+import type { Exit, HostState } from '../../state.ts';
+import type { OpenExits } from '../exits.ts';
+import type { DroppedWay } from '../index.ts';
+import { sameParts } from '../parts.ts';
+import { runCommands } from '../tables.ts';
 
 /** Looks that are left out where no rule set has changed: iptables-legacy's are not told of. */
 const WHOLE = 15;

@@ -5,13 +5,13 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { promisify } from 'node:util';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { applied, clean, GATEWAYS, port, state } from '../../../test/hostState.ts';
-import { isolate, sh } from '../../../test/isolation.ts';
-import { bindPort, createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
-import { DOCKER_RESOLVER, NAMESERVER } from '../constants.ts';
-import { openRouter } from '../nameservers/router.ts';
-import type { Port } from '../state.ts';
-import { type Applier, openApplier } from './apply.ts';
+import { applied, clean, GATEWAYS, port, state } from '../../../../test/hostState.ts';
+import { isolate, sh } from '../../../../test/isolation.ts';
+import { bindPort, createNamespace, inNamespace, namespacePath } from '../../../linux/netns.ts';
+import { DOCKER_RESOLVER, NAMESERVER } from '../../constants.ts';
+import { openRouter } from '../../nameservers/router.ts';
+import type { Port } from '../../state.ts';
+import { type Applier, openApplier } from '../apply.ts';
 
 beforeAll(isolate);
 

@@ -2,17 +2,17 @@
 import dgram from 'node:dgram';
 import { once } from 'node:events';
 import { afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { type Flood, startFlood } from '../../../test/flooding.ts';
-import { applied, BLUE, clean, exit, inRouter, port, state } from '../../../test/hostState.ts';
-import { isolate, sh } from '../../../test/isolation.ts';
-import { ethernet, udp } from '../../../test/packet.ts';
-import { probe, sender } from '../../../test/probe.ts';
-import { close } from '../../linux/libc.ts';
-import { bindPort, createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
-import { exitDevice } from '../compile/names.ts';
-import { NAMESERVER } from '../constants.ts';
-import type { Port } from '../state.ts';
-import { openApplier } from './apply.ts';
+import { type Flood, startFlood } from '../../../../test/flooding.ts';
+import { applied, BLUE, clean, exit, inRouter, port, state } from '../../../../test/hostState.ts';
+import { isolate, sh } from '../../../../test/isolation.ts';
+import { ethernet, udp } from '../../../../test/packet.ts';
+import { probe, sender } from '../../../../test/probe.ts';
+import { close } from '../../../linux/libc.ts';
+import { bindPort, createNamespace, inNamespace, namespacePath } from '../../../linux/netns.ts';
+import { exitDevice } from '../../compile/names.ts';
+import { NAMESERVER } from '../../constants.ts';
+import type { Port } from '../../state.ts';
+import { openApplier } from '../apply.ts';
 import { limitsOf } from './limits.ts';
 
 beforeAll(isolate);

@@ -19,12 +19,12 @@
  * a connection whose end is just on its way through the router, it may believe for FLOW_MILLISECONDS more.
  */
 import { randomInt } from 'node:crypto';
-import { addressBytes, addressText, macBytes } from '../../linux/address.ts';
-import * as bpf from '../../linux/bpf.ts';
-import { type KernelTypes, readKernelTypes } from '../../linux/btf.ts';
-import { assemble, type Register, reg, type Size } from '../../linux/ebpf.ts';
-import { ticksPerSecond } from '../../linux/libc.ts';
-import { isV6 } from '../../model/address.ts';
+import { addressBytes, addressText, macBytes } from '../../../linux/address.ts';
+import * as bpf from '../../../linux/bpf.ts';
+import { type KernelTypes, readKernelTypes } from '../../../linux/btf.ts';
+import { assemble, type Register, reg, type Size } from '../../../linux/ebpf.ts';
+import { ticksPerSecond } from '../../../linux/libc.ts';
+import { isV6 } from '../../../model/address.ts';
 
 export const NAME = 'contiv_fast';
 

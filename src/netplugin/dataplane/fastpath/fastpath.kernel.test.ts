@@ -4,11 +4,11 @@
 import path from 'node:path';
 import koffi from 'koffi';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { applied, BLUE, clean, inRouter, port, remotes, state } from '../../../test/hostState.ts';
-import { isolate, sh } from '../../../test/isolation.ts';
-import { ethernet, udp } from '../../../test/packet.ts';
-import { familyOf, socketAddress } from '../../../test/probe.ts';
-import { forgetConnections } from '../../linux/conntrack.ts';
+import { applied, BLUE, clean, inRouter, port, remotes, state } from '../../../../test/hostState.ts';
+import { isolate, sh } from '../../../../test/isolation.ts';
+import { ethernet, udp } from '../../../../test/packet.ts';
+import { familyOf, socketAddress } from '../../../../test/probe.ts';
+import { forgetConnections } from '../../../linux/conntrack.ts';
 import {
   AF_INET,
   bind,
@@ -20,12 +20,12 @@ import {
   send,
   setOption,
   socket,
-} from '../../linux/libc.ts';
-import { NETLINK_NETFILTER, openNetlink } from '../../linux/netlink.ts';
-import { createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
-import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
-import type { Port, RuleSet } from '../state.ts';
-import { type Applier, openApplier } from './apply.ts';
+} from '../../../linux/libc.ts';
+import { NETLINK_NETFILTER, openNetlink } from '../../../linux/netlink.ts';
+import { createNamespace, inNamespace, namespacePath } from '../../../linux/netns.ts';
+import { NAMESERVER, NAMESERVER6 } from '../../constants.ts';
+import type { Port, RuleSet } from '../../state.ts';
+import { type Applier, openApplier } from '../apply.ts';
 
 beforeAll(isolate);
 
@@ -34,7 +34,7 @@ const listen = libc.func('int listen(int fd, int backlog)');
 const accept = libc.func('int accept(int fd, void *address, void *length)');
 const connect = libc.func('int connect(int fd, const void *address, uint32_t length)');
 
-const FRAMES = path.join(import.meta.dirname, '../../../test/frames.ts');
+const FRAMES = path.join(import.meta.dirname, '../../../../test/frames.ts');
 
 const open: number[] = [];
 afterEach(() => {

@@ -7,13 +7,13 @@
  *   denied    packets that the chains judge_in and judge_out logged (DENIED_LOG)
  *   lookUp    the chains' way through the sets (rules/policy.ts, decide) for a packet that is not there
  */
-import { addressBytes } from '../../linux/address.ts';
-import { type Netlink, NetlinkError, readText, u16be, u32 } from '../../linux/netlink.ts';
-import type { LoggedPacket } from '../../linux/nflog.ts';
-import { findElement, listCounters, listElements } from '../../linux/nftset.ts';
-import { NFT_TABLE } from '../constants.ts';
-import { REFUSED } from './limits.ts';
-import { DENY } from './ruleset.ts';
+import { addressBytes } from '../../../linux/address.ts';
+import { type Netlink, NetlinkError, readText, u16be, u32 } from '../../../linux/netlink.ts';
+import type { LoggedPacket } from '../../../linux/nflog.ts';
+import { findElement, listCounters, listElements } from '../../../linux/nftset.ts';
+import { NFT_TABLE } from '../../constants.ts';
+import { REFUSED } from '../rules/limits.ts';
+import { DENY } from '../rules/marks.ts';
 
 /** Of one router, or of the host's own table. */
 export interface Observation {
@@ -64,7 +64,7 @@ export interface Refused {
   readonly packets: number;
 }
 
-/** `source`: from an address that is not the container's own; `connections`: it has too many already (limits.ts). */
+/** `source`: from an address that is not the container's own; `connections`: it has too many already (rules/limits.ts). */
 export type Reason = keyof typeof REFUSED;
 
 export interface ForeignPacket {

@@ -1,11 +1,11 @@
 /** What other firewalls do to ways out and published ports, as the probe finds it: real rule sets of each kind. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { applied, clean, kernel, MAP, NOTHING, state } from '../../../test/hostState.ts';
-import { isolate, sh } from '../../../test/isolation.ts';
-import { createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
-import { SOMEBODY, SOMEBODY6 } from '../constants.ts';
-import { type Applier, openApplier } from './apply.ts';
-import type { DroppedWay } from './index.ts';
+import { applied, clean, kernel, MAP, NOTHING, state } from '../../../../test/hostState.ts';
+import { isolate, sh } from '../../../../test/isolation.ts';
+import { createNamespace, inNamespace, namespacePath } from '../../../linux/netns.ts';
+import { SOMEBODY, SOMEBODY6 } from '../../constants.ts';
+import { type Applier, openApplier } from '../apply.ts';
+import type { DroppedWay } from '../index.ts';
 
 const given = state({ publications: [MAP, { ...MAP, address: 'fd00:1::2' }] });
 let applier: Applier;

@@ -27,8 +27,8 @@
  * fewer than places: it has less than its share, as one long list is slow to count, but some, and a limit. Larger sets
  * would be no answer: the kernel makes their buckets at once, 16 bytes for each element, in every router.
  */
-import { EXITS, PORTS } from './rules/devices.ts';
-import type { HostFeature, RouterFeature } from './rules/feature.ts';
+import { EXITS, PORTS } from './devices.ts';
+import type { HostFeature, RouterFeature } from './feature.ts';
 
 /** Where the kernel's limit is not known yet: its own choice for a machine with 1 GB (net/netfilter/nf_conntrack_core.c). */
 export const SMALLEST_TABLE = 65_536;
