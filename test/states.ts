@@ -9,7 +9,7 @@ import {
   portDevice,
   vtepLinkLocal,
   vtepMac,
-} from '../src/netplugin/compile/names.ts';
+} from '../src/netplugin/compile/deviceNames.ts';
 import { TRANSIT, TRANSIT6 } from '../src/netplugin/constants.ts';
 import type {
   Exit,

@@ -10,7 +10,7 @@ import {
 } from '../intent/view.ts';
 import type { Exit, HostState, Publication, Router } from '../state.ts';
 import { compile } from './compile.ts';
-import { exitDevice, peerDevice, portDevice, vtepLinkLocal, vtepMac } from './names.ts';
+import { exitDevice, peerDevice, portDevice, vtepLinkLocal, vtepMac } from './deviceNames.ts';
 
 /** Underlay addresses: this host is node1. */
 const HOSTS = { node1: '192.0.2.1', node2: '192.0.2.2', node3: '192.0.2.3' };

@@ -25,7 +25,6 @@ import type {
   Subnet,
   Tunnel,
 } from '../state.ts';
-import { type Memo, openMemo } from './memo.ts';
 import {
   exitDevice,
   exitMacs,
@@ -35,7 +34,8 @@ import {
   tunnelDevice,
   vtepLinkLocal,
   vtepMac,
-} from './names.ts';
+} from './deviceNames.ts';
+import { type Memo, openMemo } from './memo.ts';
 import { type CompiledPolicy, compilePolicy } from './policy.ts';
 import { compileServices } from './services.ts';
 

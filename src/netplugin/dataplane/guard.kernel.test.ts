@@ -13,9 +13,9 @@ import { ethernet, udp, vxlan } from '../../../test/packet.ts';
 import { listConnections } from '../../linux/conntrack.ts';
 import { NETLINK_NETFILTER, openNetlink } from '../../linux/netlink.ts';
 import { bindPort, createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
-import { vtepMac } from '../compile/names.ts';
+import { vtepMac } from '../compile/deviceNames.ts';
 import type { HostState } from '../state.ts';
-import { type Applier, openApplier } from './apply.ts';
+import { type Applier, openApplier } from './applier.ts';
 import { removeGuard } from './remove.ts';
 
 /** On the wire: this host, another of ours, a stranger; and the broadcast or multicast address that leads to this host. */

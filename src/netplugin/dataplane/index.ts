@@ -1,7 +1,7 @@
 /**
  * The data plane as the rest of the agent sees it.
  *
- *   HostState --> apply.ts --> linux/ --> kernel
+ *   HostState --> applier.ts --> linux/ --> kernel
  *
  * A pass does not wait for anything but the kernel, and nothing else of the agent runs meanwhile: some milliseconds, and most of
  * a second where a host with 10,000 endpoints and rules meets an empty kernel. What cannot wait for it, names, is a process
@@ -10,7 +10,7 @@
 import { type Spent, startClock } from '../clock.ts';
 import type { HostState } from '../state.ts';
 import { admitForwarding } from './admit.ts';
-import { openApplier } from './apply.ts';
+import { openApplier } from './applier.ts';
 import { HOST, type KernelDecision, type Observation, type Question } from './observe/observe.ts';
 
 export { removeGuard } from './remove.ts';

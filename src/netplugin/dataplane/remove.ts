@@ -2,7 +2,7 @@
 import { openNft } from '../../linux/nftables.ts';
 import { NFT_TABLE } from '../constants.ts';
 import { admitForwarding } from './admit.ts';
-import { listRouters } from './apply.ts';
+import { listRouters } from './applier.ts';
 
 /** Takes it away. Throws where there are containers of ours: what they go by is guarded by it. */
 export async function removeGuard(): Promise<void> {

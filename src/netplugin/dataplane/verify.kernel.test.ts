@@ -15,8 +15,8 @@ import {
 } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { namespaceId, namespacePath } from '../../linux/netns.ts';
-import { exitDevice, vtepMac } from '../compile/names.ts';
-import { type Applier, openApplier } from './apply.ts';
+import { exitDevice, vtepMac } from '../compile/deviceNames.ts';
+import { type Applier, openApplier } from './applier.ts';
 
 const given = state({ publications: [MAP], remotes: remotes(4) });
 const { device, mac } = port(2);

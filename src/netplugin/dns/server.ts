@@ -17,6 +17,7 @@ import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { NameserverSocket, OriginalDestination } from '../nameservers/router.ts';
 import { openBuckets } from './buckets.ts';
 import { type Asking, ask, type Dial, fromHere, openStream, type Resolver, type Stream } from './forward.ts';
+import type { NameAnswer, Question } from './lookup.ts';
 import {
   addressRecord,
   encodeAnswer,
@@ -34,7 +35,6 @@ import {
   readQuery,
   SERVFAIL,
 } from './message.ts';
-import type { NameAnswer, Question } from './names.ts';
 import { openPlaces } from './places.ts';
 import type { MayAsk } from './reach.ts';
 import type { Resolvers } from './upstreams.ts';

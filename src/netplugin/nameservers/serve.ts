@@ -2,7 +2,7 @@
 import type { Logger } from 'pino';
 import { namespaceId, namespacePath } from '../../linux/netns.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
-import { createNames } from '../dns/names.ts';
+import { createNames } from '../dns/lookup.ts';
 import { type MayAsk, reachOf } from '../dns/reach.ts';
 import { type Nameserver, startNameserver } from '../dns/server.ts';
 import { openUpstreams } from '../dns/upstreams.ts';

@@ -14,7 +14,7 @@ import path from 'node:path';
 import { setTimeout as after } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { WatchedObject } from '../../protocol/messages.ts';
-import { NAMED } from '../dns/names.ts';
+import { NAMED } from '../dns/lookup.ts';
 import type { Follower } from '../follower.ts';
 import { NAMES_INTERVAL, RETRY_DELAY } from '../intervals.ts';
 import { inTurn, openProgress } from '../turns.ts';

@@ -25,7 +25,7 @@ import { NETLINK_NETFILTER, openNetlink } from '../../../linux/netlink.ts';
 import { createNamespace, inNamespace, namespacePath } from '../../../linux/netns.ts';
 import { NAMESERVER, NAMESERVER6 } from '../../constants.ts';
 import type { Port, RuleSet } from '../../state.ts';
-import { type Applier, openApplier } from '../apply.ts';
+import { type Applier, openApplier } from '../applier.ts';
 
 beforeAll(isolate);
 

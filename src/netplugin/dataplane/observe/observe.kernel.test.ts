@@ -15,7 +15,7 @@ import { NAMESERVER } from '../../constants.ts';
 import { openTally } from '../../intent/flows.ts';
 import { openMetrics } from '../../metrics.ts';
 import type { RuleSet } from '../../state.ts';
-import { type Applier, openApplier } from '../apply.ts';
+import { type Applier, openApplier } from '../applier.ts';
 import { routerTable } from '../rules/router.ts';
 import { createCommands } from '../rules/table.ts';
 import { type DeniedPacket, lookUp, type Observation } from './observe.ts';

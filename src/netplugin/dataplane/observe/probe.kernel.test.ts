@@ -4,7 +4,7 @@ import { applied, clean, kernel, MAP, NOTHING, state } from '../../../../test/ho
 import { isolate, sh } from '../../../../test/isolation.ts';
 import { createNamespace, inNamespace, namespacePath } from '../../../linux/netns.ts';
 import { SOMEBODY, SOMEBODY6 } from '../../constants.ts';
-import { type Applier, openApplier } from '../apply.ts';
+import { type Applier, openApplier } from '../applier.ts';
 import type { DroppedWay } from '../index.ts';
 
 const given = state({ publications: [MAP, { ...MAP, address: 'fd00:1::2' }] });

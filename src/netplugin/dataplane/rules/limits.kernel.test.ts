@@ -9,10 +9,10 @@ import { ethernet, udp } from '../../../../test/packet.ts';
 import { probe, sender } from '../../../../test/probe.ts';
 import { close } from '../../../linux/libc.ts';
 import { bindPort, createNamespace, inNamespace, namespacePath } from '../../../linux/netns.ts';
-import { exitDevice } from '../../compile/names.ts';
+import { exitDevice } from '../../compile/deviceNames.ts';
 import { NAMESERVER } from '../../constants.ts';
 import type { Port } from '../../state.ts';
-import { openApplier } from '../apply.ts';
+import { openApplier } from '../applier.ts';
 import { limitsOf } from './limits.ts';
 
 beforeAll(isolate);

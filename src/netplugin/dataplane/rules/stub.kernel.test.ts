@@ -11,7 +11,7 @@ import { bindPort, createNamespace, inNamespace, namespacePath } from '../../../
 import { DOCKER_RESOLVER, NAMESERVER } from '../../constants.ts';
 import { openRouter } from '../../nameservers/router.ts';
 import type { Port } from '../../state.ts';
-import { type Applier, openApplier } from '../apply.ts';
+import { type Applier, openApplier } from '../applier.ts';
 
 beforeAll(isolate);
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { openView, type View, type WatchedNetwork } from '../intent/view.ts';
-import { createNames, type NameAnswer, pointedAddress } from './names.ts';
+import { createNames, type NameAnswer, pointedAddress } from './lookup.ts';
 
 const CALLER = '20.1.1.1';
 

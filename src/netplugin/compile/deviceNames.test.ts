@@ -8,7 +8,7 @@ import {
   tunnelDevice,
   vtepLinkLocal,
   vtepMac,
-} from './names.ts';
+} from './deviceNames.ts';
 
 /** IFNAMSIZ with its final zero (linux/if.h). */
 const DEVICE_LENGTH = 15;

@@ -4,7 +4,7 @@ import { closeCluster, openCluster, type Parts } from '../../test/cluster.ts';
 import { clusters, type Plain } from '../../test/clusters.ts';
 import { KINDS } from '../model/kinds.ts';
 import type { ObjectOutcome } from '../protocol/declared.ts';
-import { decideApply, exportSet, ORDER, readSet } from './apply.ts';
+import { decideApply, exportSet, ORDER, readSet } from './batch.ts';
 import { Refusal } from './problem.ts';
 
 async function cluster(): Promise<Parts> {

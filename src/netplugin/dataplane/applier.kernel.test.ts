@@ -27,10 +27,10 @@ import {
   namespacePath,
   setSysctl,
 } from '../../linux/netns.ts';
-import { exitDevice, vtepLinkLocal, vtepMac } from '../compile/names.ts';
+import { exitDevice, vtepLinkLocal, vtepMac } from '../compile/deviceNames.ts';
 import { NAMESERVER } from '../constants.ts';
 import type { HostState, Passage } from '../state.ts';
-import { openApplier } from './apply.ts';
+import { openApplier } from './applier.ts';
 
 beforeAll(isolate);
 afterEach(clean);
