@@ -56,7 +56,7 @@ export function openCompiler(): Compiler {
   return {
     compile(view, local) {
       const state = compileWith(memo, view, local);
-      memo.turn();
+      memo.forgetUnused();
       return state;
     },
   };

@@ -33,9 +33,10 @@ export type NameAnswer =
 /** What one name means: endpoints, or a service. */
 interface Members {
   readonly endpoints: Pick<Endpoint, 'status' | 'ipAddress'>[];
-  turn: number;
+  /** Which of them comes first in the next answer, modulo their number. */
+  next: number;
   /** Of AAAA: who asks for both each time must not be led past every other member. */
-  turn6?: number;
+  next6?: number;
 }
 
 /** Kinds that names follow from. */
@@ -134,11 +135,11 @@ function build(view: View, tenant: string): TenantTable {
   for (const group of mine.groups)
     table.networks
       .get(group.networkName.toLowerCase())
-      ?.groups.set(group.groupName.toLowerCase(), { endpoints: [], turn: anyTurn() });
+      ?.groups.set(group.groupName.toLowerCase(), { endpoints: [], next: anyPlace() });
 
   for (const { serviceName, networkName, vip } of mine.services) {
     // Also without a provider: who connects is refused at once.
-    const service: Members = { endpoints: [{ status: 'running', ipAddress: [vip] }], turn: 0 };
+    const service: Members = { endpoints: [{ status: 'running', ipAddress: [vip] }], next: 0 };
     table.networks.get(networkName.toLowerCase())?.services.set(serviceName.toLowerCase(), service);
     table.pointers.set(vip, `${serviceName}.${networkName}`);
   }
@@ -156,7 +157,7 @@ function build(view: View, tenant: string): TenantTable {
     const add = (map: Map<string, Members>, name: string): void => {
       const members = map.get(name.toLowerCase());
       if (members !== undefined) members.endpoints.push(endpoint);
-      else map.set(name.toLowerCase(), { endpoints: [endpoint], turn: anyTurn() });
+      else map.set(name.toLowerCase(), { endpoints: [endpoint], next: anyPlace() });
     };
     if (!view.hosts.has(endpoint.homingHost) || !answers(endpoint)) continue;
     if (endpoint.containerName !== undefined) add(names.containers, endpoint.containerName);
@@ -186,9 +187,9 @@ function lookupNear(table: TenantTable, client: string, name: string): Members |
 }
 
 /** Tables are made anew at each change: under churn a fixed start would favour the first member. */
-const anyTurn = (): number => Math.floor(Math.random() * 2 ** 16);
+const anyPlace = (): number => Math.floor(Math.random() * 2 ** 16);
 
-/** In turn, so that each member comes first equally often. */
+/** Rotated, so that each member comes first equally often. */
 function addresses(members: Members, type: string): NameAnswer {
   const v6 = type === 'AAAA';
   if (type !== 'A' && !v6 && type !== 'ANY') return { kind: 'empty' };
@@ -196,10 +197,10 @@ function addresses(members: Members, type: string): NameAnswer {
     e.ipAddress.filter((a) => type === 'ANY' || a.includes(':') === v6),
   );
   if (found.length === 0) return { kind: 'empty' };
-  const turn = v6 ? (members.turn6 ?? members.turn) : members.turn;
-  if (v6) members.turn6 = turn + 1;
-  else members.turn++;
-  const first = turn % found.length;
+  const next = v6 ? (members.next6 ?? members.next) : members.next;
+  if (v6) members.next6 = next + 1;
+  else members.next++;
+  const first = next % found.length;
   return { kind: 'addresses', addresses: [...found.slice(first), ...found.slice(0, first)] };
 }
 

@@ -10,7 +10,7 @@
  */
 import dgram from 'node:dgram';
 import net from 'node:net';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate as othersFirst } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { addressNumber } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
@@ -234,8 +234,8 @@ export function startNameserver(options: NameserverOptions): Nameserver {
   // ---- TCP
 
   /**
-   * Nothing more is read before the last answer is taken: who sends more than it reads fills its own socket. And one query in a
-   * turn: a chunk may hold a thousand, and there are others. What waits for others' answers lets the next ones pass.
+   * Nothing more is read before the last answer is taken: who sends more than it reads fills its own socket. And one query at
+   * a time: a chunk may hold a thousand, and there are others. What waits for others' answers lets the next ones pass.
    */
   async function serve(socket: net.Socket, client: Client): Promise<void> {
     const onTheWay = new Set<Promise<void>>();
@@ -269,7 +269,7 @@ export function startNameserver(options: NameserverOptions): Nameserver {
           if (onTheWay.size >= MAX_PIPELINED) await Promise.race(onTheWay);
         }
       }
-      await nextTurn();
+      await othersFirst();
     }
     // The client has said all that it wants to: it may still listen.
     await Promise.all(onTheWay);

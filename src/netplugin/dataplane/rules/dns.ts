@@ -1,5 +1,5 @@
 /**
- * Names: what a container asks by DNS leads to the host's nameserver in its router (nameservers/), whether it asks the
+ * DNS: what a container asks leads to the host's nameserver in its router (nameservers/), whether it asks the
  * nameserver, Docker's resolver (stub.ts), the gateway, or a resolver outside; a resolver within the tenant's networks is asked itself.
  */
 import { NAMESERVER, NAMESERVER6 } from '../../constants.ts';
@@ -7,7 +7,7 @@ import { PORTS, UPLINK } from './devices.ts';
 import type { RouterFeature } from './feature.ts';
 import { QUERY_PORTS } from './stub.ts';
 
-export const names: RouterFeature = {
+export const dns: RouterFeature = {
   rules: {
     beginning: 'th dport 53 meta l4proto { tcp, udp } goto resolve',
     resolve: `
