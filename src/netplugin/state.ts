@@ -36,7 +36,7 @@ export interface Router {
   readonly subnets: readonly Subnet[];
   /** Gateway addresses, which this router answers for on every host. */
   readonly gateways: readonly string[];
-  readonly publications: readonly Passage[];
+  readonly publications: readonly DnatEntry[];
   /** The tenant's services, wherever their providers run. */
   readonly services: readonly Service[];
   /** Rule sets of the groups that have endpoints here. */
@@ -202,7 +202,7 @@ export interface Publication {
 }
 
 /** Published ports on their way through the router's pair. */
-export interface Passage extends Publication {
+export interface DnatEntry extends Publication {
   /** The first at the router's end: the host's port, another where two of the host's addresses publish the same one. */
   readonly transitPort: number;
 }
@@ -224,7 +224,7 @@ export interface Exit {
   /** The ranges that all pairs come from, as prefixes: containers send nothing there. */
   readonly transit: string;
   readonly transit6: string;
-  readonly publications: readonly Passage[];
+  readonly publications: readonly DnatEntry[];
 }
 
 export interface Guarded {

@@ -15,9 +15,9 @@ import { type Netprofile, parseBandwidth } from '../../model/netprofile.ts';
 import { insideOf } from '../endpoints/inside.ts';
 import type { Attachment, LocalHost, TenantView, View, WatchedNetwork } from '../intent/view.ts';
 import type {
+  DnatEntry,
   Exit,
   HostState,
-  Passage,
   Port,
   Publication,
   RemoteHost,
@@ -144,7 +144,7 @@ function compileRouter(
     ),
     gateways: memo.use(keyOf('gateways'), [networks], () => mine.networks.flatMap(gatewaysOf).sort()),
     publications: memo.use(keyOf('publications'), publications, () =>
-      passages(
+      dnatEntries(
         publications.toSorted(
           byFirst(
             (p) => `${p.protocol} ${String(p.hostPort).padStart(5, '0')} ${p.address} ${p.hostAddress}`,
@@ -167,11 +167,11 @@ const PORTS = 65_535;
  * Behind the host's translation its address is gone: the port alone says where to, so each target needs its own. A range that
  * finds no room as a whole goes in two halves.
  */
-function passages(publications: readonly Publication[]): Passage[] {
+function dnatEntries(publications: readonly Publication[]): DnatEntry[] {
   /** By protocol and family what each port leads to. */
   const taken = new Map<string, Map<number, string>>();
 
-  function place(p: Publication): Passage[] {
+  function place(p: Publication): DnatEntry[] {
     const { address, port, count = 1 } = p;
     const key = `${p.protocol} ${address.includes(':')}`;
     const targets = taken.get(key) ?? new Map<number, string>();

@@ -29,7 +29,7 @@ import {
 } from '../../linux/netns.ts';
 import { exitDevice, vtepLinkLocal, vtepMac } from '../compile/deviceNames.ts';
 import { NAMESERVER } from '../constants.ts';
-import type { HostState, Passage } from '../state.ts';
+import type { DnatEntry, HostState } from '../state.ts';
 import { openApplier } from './applier.ts';
 
 beforeAll(isolate);
@@ -156,7 +156,7 @@ describe('apply', () => {
   });
 
   it('holds a published range as one element, and what leads to other ports as one for each', () => {
-    const range: Passage = {
+    const range: DnatEntry = {
       ...MAP,
       protocol: 'udp',
       hostPort: 20_000,
@@ -167,7 +167,7 @@ describe('apply', () => {
     const applier = openApplier();
     applied(applier, state({ publications: [MAP] }));
     const before = kernel();
-    const cost = (...ranges: Passage[]): number => {
+    const cost = (...ranges: DnatEntry[]): number => {
       const { writes } = applied(applier, state({ publications: [MAP, ...ranges] }));
       expect(applied(applier, state({ publications: [MAP, ...ranges] }), true).repaired).toEqual([]);
       return writes;
@@ -199,7 +199,7 @@ describe('apply', () => {
   });
 
   it('keeps a client of UDP at its port of a range that stays, and leads it away from one that has gone', () => {
-    const range: Passage = {
+    const range: DnatEntry = {
       ...MAP,
       protocol: 'udp',
       hostPort: 8000,

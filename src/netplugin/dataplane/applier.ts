@@ -1,7 +1,7 @@
 /**
  * Makes the kernel equal to a HostState, in steps that each leave what runs running:
  *
- *   the host's guard -> routers (namespaces, sysctls) -> rule sets -> links -> addresses, routes, neighbours, forwarding
+ *   the host's table -> routers (namespaces, sysctls) -> rule sets -> links -> addresses, routes, neighbours, FDB
  *   -> what is no longer wanted goes, in the opposite order
  *
  * A pass writes the difference between the parts of this state and of the one before (state.ts): what it costs does not
@@ -10,7 +10,7 @@
  * the kernel has told of no change but our own.
  *
  * The kernel's cost: one veth, two to four routes and neighbours and a few set elements a local endpoint, one route
- * and two set elements a remote endpoint, one neighbour and one forwarding entry a remote host and network.
+ * and two set elements a remote endpoint, one neighbour and one FDB entry a remote host and network.
  */
 import os from 'node:os';
 import { forgetConnections } from '../../linux/conntrack.ts';
@@ -41,7 +41,7 @@ import { DENIED_LOG } from '../constants.ts';
 import type { Exit, HostState, Port, Router } from '../state.ts';
 import { establish, type Tracker, track } from './difference.ts';
 import { ENTRIES, type Entry, listEntries, routerEntries, writeEntries } from './entries.ts';
-import { establishExits, establishGuard, openExits } from './exits.ts';
+import { establishExits, establishHostTable, openExits } from './exits.ts';
 import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } from './fastpath/fastpath.ts';
 import { closeProgram } from './fastpath/program.ts';
 import { endedBy } from './forget.ts';
@@ -208,7 +208,7 @@ export function openApplier(): Applier {
   /** Yields what came of each step. Where one throws, the next call does again what was not done after it. */
   function* establishRouter(router: Router, exit: Exit | undefined, verify: boolean): Generator<Outcome> {
     // Frames are judged before there is a tunnel that takes them.
-    if (router.tunnels.some(({ vni }) => exits.guarded?.vnis.includes(vni) !== true))
+    if (router.tunnels.some(({ vni }) => exits.written?.vnis.includes(vni) !== true))
       throw new Error('its tunnels are not guarded: the table of the host could not be made');
     const where = router.namespace;
     const open = yield* openRouter(where);
@@ -217,7 +217,7 @@ export function openApplier(): Applier {
       return outcome;
     };
     openLog(open);
-    // Rules first: a device that appears is never without its guard.
+    // Rules first: a device that appears is never without its rules.
     const table = establishTable(open.table, routerTable(router, exit, connections), verify);
     yield noted(located(where, table));
     const before = open.established;
@@ -325,7 +325,7 @@ export function openApplier(): Applier {
       };
       outcomes.push(attempt('host', run, verify, ports));
     };
-    onHost(establishGuard);
+    onHost(establishHostTable);
     const exitOf = new Map(state.exits.map((e) => [e.namespace, e]));
     for (const router of state.routers) {
       const { namespace, ports } = router;

@@ -1,9 +1,9 @@
 /**
- * What a router holds beside links and rule sets: addresses, routes, neighbours and forwarding entries, as they follow
+ * What a router holds beside links and rule sets: addresses, routes, neighbours and FDB entries, as they follow
  * from each part of the state. Devices go by name; a name becomes an index when an entry is written.
  *
  *   Port          /32 and /128 routes, neighbours, the gateway on the device
- *   RemoteHost    a route an address, a neighbour and a forwarding entry a tunnel
+ *   RemoteHost    a route an address, a neighbour and an FDB entry a tunnel
  *   Service       its address on the loopback device: the router answers pings, and refuses what no provider takes
  *   subnets, gateways, Exit
  *
@@ -111,8 +111,8 @@ export function neighbourEntry(device: string, address: string, mac: string): En
   };
 }
 
-function forwardingEntry(device: string, mac: string, destination: string): Entry {
-  const at = (index: number): route.Forwarding => ({ device: index, mac, destination });
+function fdbEntry(device: string, mac: string, destination: string): Entry {
+  const at = (index: number): route.FdbEntry => ({ device: index, mac, destination });
   const text = `forwarding ${mac} to ${destination} dev ${device}`;
   return {
     text,
@@ -120,8 +120,8 @@ function forwardingEntry(device: string, mac: string, destination: string): Entr
     foundBy: text,
     endpoint: '',
     device,
-    add: (index) => route.addForwarding(at(index)),
-    remove: (index) => route.deleteForwarding(at(index)),
+    add: (index) => route.addFdbEntry(at(index)),
+    remove: (index) => route.deleteFdbEntry(at(index)),
   };
 }
 
@@ -146,7 +146,7 @@ const hostEntries = once(({ vtep, linkLocal, mac, mtu, devices, endpoints }: Rem
   ...devices.flatMap((device) => [
     ...(isV6(vtep) ? [] : [neighbourEntry(device, vtep, mac)]),
     neighbourEntry(device, linkLocal, mac),
-    forwardingEntry(device, mac, vtep),
+    fdbEntry(device, mac, vtep),
   ]),
   ...endpoints.map(({ address, device }) =>
     unicast(address, device, { via: isV6(address) || isV6(vtep) ? linkLocal : vtep, ...(mtu && { mtu }) }),
@@ -202,9 +202,7 @@ export function listEntries(netlink: Netlink, links: readonly route.Link[]): Ent
     ...addressEntries(route.listAddresses(netlink), names),
     ...listRoutes(netlink, names),
     ...listNeighbours(netlink, names),
-    ...route
-      .listForwarding(netlink)
-      .map((f) => forwardingEntry(nameOf(names, f.device), f.mac, f.destination)),
+    ...route.listFdbEntries(netlink).map((f) => fdbEntry(nameOf(names, f.device), f.mac, f.destination)),
   ];
 }
 

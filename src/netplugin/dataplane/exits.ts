@@ -1,4 +1,4 @@
-/** The host's side: its guard, the exits' devices and addresses, masquerading, published ports. */
+/** The host's side: its table, the exits' devices and addresses, masquerading, published ports. */
 import { type Connection, forgetConnections } from '../../linux/conntrack.ts';
 import { NETLINK_NETFILTER, type Netlink, openNetlink } from '../../linux/netlink.ts';
 import { getSysctl, setSysctl } from '../../linux/netns.ts';
@@ -45,7 +45,7 @@ export interface OpenExits {
   /** Devices of the host's own ways out that forward. */
   waysOut: ReadonlySet<string>;
   /** What the table was made with last; undefined: an earlier agent's may be there. */
-  guarded?: { readonly vnis: readonly number[]; readonly facts: HostFacts };
+  written?: { readonly vnis: readonly number[]; readonly facts: HostFacts };
   /** The last state that was established; undefined as well. */
   established?: HostState;
 }
@@ -74,19 +74,19 @@ export interface HostOptions {
  * Before the routers: frames are judged before the first tunnel is there, and until the last one has gone, which
  * establishExits sees to.
  */
-export function establishGuard(
+export function establishHostTable(
   open: OpenExits,
   state: HostState,
   { connections, verify }: HostOptions,
 ): Outcome {
-  const before = open.guarded;
+  const before = open.written;
   const now = tunnelTags(state);
   if (before !== undefined && now.every((vni) => before.vnis.includes(vni))) return {};
   const facts =
     before?.facts ?? readFacts(state, route.listLinks(open.netlink), route.listAddresses(open.netlink));
   const vnis = [...new Set([...(before?.vnis ?? []), ...now])];
   const outcome = establishTable(open.table, hostTable(state, facts, vnis, connections), verify);
-  open.guarded = { vnis, facts };
+  open.written = { vnis, facts };
   return outcome;
 }
 
@@ -154,10 +154,10 @@ export function establishExits(
   const there = exits.map((e) => e.device).filter((name) => links.some((l) => l.name === name));
   const settings = there.map((name) => establishSettings(exitSettings(name), had.has(name)));
   const forwarding = exits.length === 0 ? {} : establishForwarding(open, exits, links);
-  const facts = keptFacts(open.guarded?.facts, readFacts(state, links, addresses));
+  const facts = keptFacts(open.written?.facts, readFacts(state, links, addresses));
   const vnis = tunnelTags(state);
   const table = establishTable(open.table, hostTable(state, facts, vnis, connections), verify);
-  open.guarded = { vnis, facts };
+  open.written = { vnis, facts };
   const misled = misledBy(state, before, addresses);
   const forgotten = misled === undefined ? 0 : forgetConnections(open.table.netlink, misled);
   open.established = state;

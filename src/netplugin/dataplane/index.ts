@@ -13,14 +13,14 @@ import { admitForwarding } from './admit.ts';
 import { openApplier } from './applier.ts';
 import { HOST, type KernelDecision, type Observation, type Question } from './observe/observe.ts';
 
-export { removeGuard } from './remove.ts';
+export { removeHostTable } from './remove.ts';
 export type { KernelDecision, Observation, Question };
 export { HOST };
 
 export interface ApplyReport {
   /** Kernel objects written (links, addresses, routes, neighbours, fdb entries, nft elements and tables, the fast path's entries and filters). */
   readonly writes: number;
-  /** Routers of which every address, route, neighbour and forwarding entry was read. */
+  /** Routers of which every address, route, neighbour and FDB entry was read. */
   readonly reads: number;
   /** Only with `verify`: differences from the kernel that were none of our doing and were put right, one line each. */
   readonly repaired: readonly string[];

@@ -16,7 +16,7 @@ import { bindPort, createNamespace, inNamespace, namespacePath } from '../../lin
 import { vtepMac } from '../compile/deviceNames.ts';
 import type { HostState } from '../state.ts';
 import { type Applier, openApplier } from './applier.ts';
-import { removeGuard } from './remove.ts';
+import { removeHostTable } from './remove.ts';
 
 /** On the wire: this host, another of ours, a stranger; and the broadcast or multicast address that leads to this host. */
 const WIRE = {
@@ -281,11 +281,13 @@ it("goes with the agent's removal where no container is left, and not before", a
   const table = () => sh('nft list tables');
   const agent = openApplier();
   applied(agent, given('IPv4'));
-  await expect(removeGuard()).rejects.toThrow('contiv-default: there are containers on these networks still');
+  await expect(removeHostTable()).rejects.toThrow(
+    'contiv-default: there are containers on these networks still',
+  );
   expect(table()).toContain('inet contiv');
   applied(agent, NOTHING);
   expect(table()).toContain('inet contiv');
-  await removeGuard();
+  await removeHostTable();
   expect(table()).not.toContain('inet contiv');
   applied(openApplier(), NOTHING);
 });
