@@ -13,10 +13,10 @@ export const STUB_PORTS = { loopback: 5311, bound: 5312 } as const;
 export const DOCKER_RESOLVER = '127.0.0.11';
 /**
  * How our devices' names begin, by what they are: in a router the end of a container's veth and the VXLAN devices; the
- * container's end until it is in its container; on the host the end of a router's way out.
+ * container's end until it is in its container; on the host the end of a router's exit; and what queues what a port sends.
  */
-export const DEVICE_PREFIXES = { port: 'ct', tunnel: 'vx', peer: 'cc', exit: 'cx' } as const;
-/** The router's end of its way out. */
+export const DEVICE_PREFIXES = { port: 'ct', tunnel: 'vx', peer: 'cc', exit: 'cx', queue: 'ib' } as const;
+/** The router's end of its exit. */
 export const UPLINK_DEVICE = 'uplink';
 export const VXLAN_PORT = 4789;
 /** How a refusal to a runtime begins that is none for good: netmaster was away, or could not write. */

@@ -16,14 +16,13 @@ import { linkLocal } from '../../linux/address.ts';
 import type { Netlink, Request } from '../../linux/netlink.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
-import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
+import { NAMESERVER, NAMESERVER6, UPLINK_DEVICE } from '../constants.ts';
 import type { Exit, Port, RemoteHost, Router, Service, Subnet } from '../state.ts';
 import type { ByPart, Change, Kind, Written } from './difference.ts';
 import { writeRequests } from './outcome.ts';
 import { once } from './parts.ts';
 
 export const LOOPBACK = 'lo';
-export const UPLINK = 'uplink';
 
 export interface Entry {
   /** See Kind (difference.ts). */
@@ -165,17 +164,17 @@ const serviceEntries = once(({ address }: Service) => [addressEntry(LOOPBACK, ad
 
 const exitEntries = once((exit: Exit) => {
   const entries = [
-    addressEntry(UPLINK, exit.routerAddress, 31),
-    neighbourEntry(UPLINK, exit.hostAddress, exit.hostMac),
+    addressEntry(UPLINK_DEVICE, exit.routerAddress, 31),
+    neighbourEntry(UPLINK_DEVICE, exit.hostAddress, exit.hostMac),
     // The host's end looks for routers by it, whether or not the tenant has IPv6.
-    neighbourEntry(UPLINK, linkLocal(exit.hostMac), exit.hostMac),
-    routeEntry({ destination: '0.0.0.0/0', type: 'unicast', via: exit.hostAddress }, UPLINK),
+    neighbourEntry(UPLINK_DEVICE, linkLocal(exit.hostMac), exit.hostMac),
+    routeEntry({ destination: '0.0.0.0/0', type: 'unicast', via: exit.hostAddress }, UPLINK_DEVICE),
   ];
   if (exit.hostAddress6 !== '')
     entries.push(
-      addressEntry(UPLINK, exit.routerAddress6, 127),
-      neighbourEntry(UPLINK, exit.hostAddress6, exit.hostMac),
-      routeEntry({ destination: '::/0', type: 'unicast', via: exit.hostAddress6 }, UPLINK),
+      addressEntry(UPLINK_DEVICE, exit.routerAddress6, 127),
+      neighbourEntry(UPLINK_DEVICE, exit.hostAddress6, exit.hostMac),
+      routeEntry({ destination: '::/0', type: 'unicast', via: exit.hostAddress6 }, UPLINK_DEVICE),
     );
   return entries;
 });

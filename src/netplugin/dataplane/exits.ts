@@ -5,6 +5,7 @@ import { getSysctl, setSysctl } from '../../linux/netns.ts';
 import type { Nft } from '../../linux/nftables.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
+import { DEVICE_PREFIXES } from '../constants.ts';
 import type { Exit, HostState } from '../state.ts';
 import { type ByPart, establish, type Tracker, track } from './difference.ts';
 import {
@@ -61,6 +62,8 @@ export const openExits = (netlink: Netlink, nft: Nft): OpenExits => ({
   waysOut: new Set(),
 });
 
+/** Names that our ends have. */
+const OURS = new RegExp(`^${DEVICE_PREFIXES.exit}[0-9a-f]{8}$`);
 /** Names that Docker gives to the bridges it makes; one that the user has named otherwise is not known as Docker's. */
 const DOCKER_BRIDGE = /^(?:docker0|docker_gwbridge|br-[0-9a-f]{12})$/;
 
@@ -183,7 +186,7 @@ function establishDevices(
   links: readonly route.Link[],
 ): { readonly outcome: Outcome; readonly links: readonly route.Link[] } {
   const present = links
-    .filter((l) => /^cx[0-9a-f]{8}$/.test(l.name))
+    .filter((l) => OURS.test(l.name))
     .map((link): Device => ({ name: link.name, text: link.name, link }));
   const { outcome, change } = establish<Device>(devices, {
     wanted: new Map(exits.map((e) => [e, [{ name: e.device, text: e.device }]])),

@@ -30,6 +30,7 @@ import * as bpf from '../../../linux/bpf.ts';
 import type { Netlink } from '../../../linux/netlink.ts';
 import type * as route from '../../../linux/route.ts';
 import * as traffic from '../../../linux/traffic.ts';
+import { DEVICE_PREFIXES } from '../../constants.ts';
 import type { Port, RemoteHost, Router } from '../../state.ts';
 import { type ByPart, establish, type Kind, type Tracker, track, type Written } from '../difference.ts';
 import { combine, failureOf, located, type Outcome, send } from '../outcome.ts';
@@ -74,6 +75,9 @@ const placeOf = (address: string, device: string, mac: string, network?: number)
 });
 
 /** Shaped or marked packets go the router's way, in both directions. */
+/** Devices by which packets arrive that it may hand on. */
+const AT_ROUTER = new RegExp(`^(${DEVICE_PREFIXES.port}|${DEVICE_PREFIXES.tunnel})`);
+
 const isFast = (port: Port): boolean =>
   port.network !== 0 && port.limit === undefined && port.dscp === undefined;
 
@@ -325,7 +329,7 @@ function establishRunning(
  */
 function listRunning(netlink: Netlink, { id }: FastPath, links: ReadonlyMap<string, route.Link>): Running[] {
   const ours = new Map(
-    [...links.values()].filter((l) => /^(ct|vx)/.test(l.name)).map((l) => [l.index, l.name]),
+    [...links.values()].filter((l) => AT_ROUTER.test(l.name)).map((l) => [l.index, l.name]),
   );
   return traffic.listQdiscs(netlink).flatMap(({ kind, device: index }): Running[] => {
     const device = ours.get(index);
