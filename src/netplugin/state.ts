@@ -14,7 +14,7 @@
 export interface HostState {
   /** One router namespace for each tenant that has endpoints on this host. */
   readonly routers: readonly Router[];
-  /** What the host's own namespace must hold for the way out and for published ports. */
+  /** What the host's own namespace must hold for the exit and for published ports. */
   readonly exits: readonly Exit[];
   /** Destinations that no container may reach, on this host or through it: the control plane's sockets. */
   readonly guarded: readonly Guarded[];
@@ -207,7 +207,7 @@ export interface DnatEntry extends Publication {
   readonly transitPort: number;
 }
 
-/** The way out of one router: a veth pair between it and the host's namespace. */
+/** The exit of one router: a veth pair between it and the host's namespace. */
 export interface Exit {
   readonly namespace: string;
   /** Device in the host's namespace, `cx<8 digits of the tenant's hash>`. The router's end is called `uplink`. */

@@ -22,7 +22,7 @@ export function vtepMac(vtep: string): string {
   return `02:ce:${tail.match(/../g)?.join(':')}`;
 }
 
-/** MAC addresses of both ends of a tenant's way out: 02:cf and 02:cd, and the device's number. */
+/** MAC addresses of both ends of a tenant's exit: 02:cf and 02:cd, and the device's number. */
 export function exitMacs(tenant: string): { hostMac: string; routerMac: string } {
   const tail = digest(tenant, 8).match(/../g)?.join(':');
   return { hostMac: `02:cf:${tail}`, routerMac: `02:cd:${tail}` };

@@ -38,7 +38,7 @@ import { establishTable, type OpenTable, openTable } from './tables.ts';
 export interface OpenExits {
   readonly netlink: Netlink;
   readonly table: OpenTable;
-  /** Our ends of the ways out, and what they have. */
+  /** Our ends of the exits, and what they have. */
   readonly devices: Tracker<Device>;
   readonly macs: Tracker<Property>;
   readonly up: Tracker<Property>;
@@ -177,7 +177,7 @@ export function establishExits(
 }
 
 /**
- * Removes our ends of ways out that are not wanted any more. None is made here: a pair is made from its router's side (links.ts),
+ * Removes our ends of exits that are not wanted any more. None is made here: a pair is made from its router's side (links.ts),
  * which also says that it was gone.
  */
 function establishDevices(
@@ -216,7 +216,7 @@ function exitEntries(exit: Exit): readonly Entry[] {
   ];
 }
 
-/** The host forwards what comes by the ways out, and what comes back. */
+/** The host forwards what comes by the exits, and what comes back. */
 function establishForwarding(open: OpenExits, exits: readonly Exit[], links: readonly route.Link[]): Outcome {
   const own = waysOut(open.netlink, links);
   const settings = own.map((name) => establishSettings(hostWayOut(name), open.waysOut.has(name)));

@@ -71,7 +71,7 @@ export interface Dataplane {
    * Answers what somebody had taken out of it, one line each. Runs several programs: no apply waits for it.
    */
   admit(wanted: boolean): Promise<readonly string[]>;
-  /** Looks for other firewalls in the way; undefined: nothing has changed since it was looked, or there is no way out here. */
+  /** Looks for other firewalls in the way; undefined: nothing has changed since it was looked, or there is no exit here. */
   probe(): Promise<readonly DroppedWay[] | undefined>;
   /** What policy did since the last call, of each router that has rule sets; what was dropped beside, of each that did and of the host. */
   observe(): Promise<readonly Observation[]>;

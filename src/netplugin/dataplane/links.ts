@@ -1,5 +1,5 @@
 /**
- * Links of a router: its tunnels, its containers' veths and its way out. Three differences, one after the other:
+ * Links of a router: its tunnels, its containers' veths and its exit. Three differences, one after the other:
  *
  *   devices      which there are; what cannot be changed of one is part of what it is, so that another one takes its place
  *   properties   what of a device is changed where it is (MTU, MAC address, a tunnel's own address): made anew, it would have lost

@@ -53,7 +53,7 @@ export const port = (name: string): Settings => ({
   [`net/ipv6/neigh/${name}/proxy_delay`]: '0',
 });
 
-/** Of the host's end of a way out. */
+/** Of the host's end of an exit. */
 export const exit = (name: string): Settings => ({
   // Published ports are served on localhost too: such packets leave with a source of 127.0.0.1.
   [`net/ipv4/conf/${name}/route_localnet`]: '1',

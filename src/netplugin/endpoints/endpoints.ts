@@ -40,7 +40,7 @@ export interface LocalEndpointsOptions {
   readonly intent: Pick<Intent, 'accepted' | 'reserve' | 'release' | 'register' | 'unregister'>;
   readonly log: Logger;
   readonly kernel: Pick<Kernel, 'now' | 'ready' | 'state'>;
-  /** When the way out is open that the kernel has. */
+  /** When the exit is open that the kernel has. */
   admitted(): Promise<void>;
 }
 

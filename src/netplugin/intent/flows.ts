@@ -38,7 +38,7 @@ interface Seen {
   readonly refused: ReadonlyMap<string, number>;
 }
 
-/** `reporter` names this run of the agent. `count` is told of what was refused, of tenants and of their ways out alike; tenant '': of the host. */
+/** `reporter` names this run of the agent. `count` is told of what was refused, of tenants and of their exits alike; tenant '': of the host. */
 export function openTally(
   reporter: string,
   count: (tenant: string, reason: string, packets: number) => void = () => {},

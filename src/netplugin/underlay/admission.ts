@@ -1,6 +1,6 @@
 /**
  * Docker's firewall lets through what goes out of the tenants' routers, for as long as one has an exit here. That takes several
- * programs: no pass waits for it, but the first container does, whose way out is open when it starts.
+ * programs: no pass waits for it, but the first container does, whose exit is open when it starts.
  */
 import type { Logger } from 'pino';
 import type { Dataplane } from '../dataplane/index.ts';
@@ -53,7 +53,7 @@ export function followAdmission({ dataplane, firewalls, log }: AdmissionOptions)
     settled: () => (begun ? open : Promise.resolve()),
     async close() {
       await admissions.close();
-      // What runs keeps its way out; where nothing does, nothing of ours stays in Docker's firewall.
+      // What runs keeps its exit; where nothing does, nothing of ours stays in Docker's firewall.
       if (exits === 0) await dataplane.admit(false);
     },
   };

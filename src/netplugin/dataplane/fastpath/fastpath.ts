@@ -74,10 +74,10 @@ const placeOf = (address: string, device: string, mac: string, network?: number)
   ...(network !== undefined && { network }),
 });
 
-/** Shaped or marked packets go the router's way, in both directions. */
 /** Devices by which packets arrive that it may hand on. */
 const AT_ROUTER = new RegExp(`^(${DEVICE_PREFIXES.port}|${DEVICE_PREFIXES.tunnel})`);
 
+/** Shaped or marked packets go the router's way, in both directions. */
 const isFast = (port: Port): boolean =>
   port.network !== 0 && port.limit === undefined && port.dscp === undefined;
 

@@ -58,7 +58,7 @@ const COUNTERS = {
 
 /** Since the table was made. */
 export interface Refused {
-  /** Of the port; the host's end of the way out for what the tenant is over its limit with. */
+  /** Of the port; the host's end of the exit for what the tenant is over its limit with. */
   readonly device: string;
   readonly reason: Reason;
   readonly packets: number;

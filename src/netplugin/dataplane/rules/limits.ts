@@ -1,12 +1,12 @@
 /**
  * How many connections a container, and a tenant, may have, as chains of nftables. A machine's namespaces each count up to
- * nf_conntrack_max; a router's table is the tenant's, the host's is shared by all tenants' ways out and the host itself.
+ * nf_conntrack_max; a router's table is the tenant's, the host's is shared by all tenants' exits and the host itself.
  *
  *   router   what one container begins, to wherever: an eighth of a table, so that it leaves room to the tenant's others
  *   host     what one tenant has outside: a quarter of a table, and what it begins a second
  *
  * Counted are entries of conntrack that are there and not closed (nf_conncount), on the host once more by what the host has: it
- * may have as open what the router takes for closed. Closed ones stay for a while: the way out has less of it (TIME_WAIT
+ * may have as open what the router takes for closed. Closed ones stay for a while: the exit has less of it (TIME_WAIT
  * of 10 s), and begins only so many a second that those of one tenant are another quarter at most.
  *
  * A count walks through the connections of its key, once in a tick of the kernel's. So a key is divided by a hash of the connection,
@@ -130,7 +130,7 @@ chain piece {
   },
 };
 
-/** Of the host's table: what comes by the tenants' ways out, to outside and to the host itself. */
+/** Of the host's table: what comes by the tenants' exits, to outside and to the host itself. */
 function hostLimits(table: number): string {
   const { parts, tenant, rate } = limitsOf(table);
   return `
