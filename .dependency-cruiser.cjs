@@ -43,6 +43,31 @@ module.exports = {
       '^src/netplugin/dataplane/',
       '^src/(linux/|model/address|netplugin/(dataplane/|state|constants|clock))',
     ),
+    only(
+      'rules-are-values',
+      '^src/netplugin/dataplane/rules/',
+      '^src/(linux/(address|classid|nftables)|model/address|netplugin/(dataplane/(rules/|parts)|state|constants))',
+    ),
+    only(
+      'intent-knows-no-runtime',
+      '^src/netplugin/intent/',
+      '^src/(client/|model/|protocol/|netplugin/(intent/|dataplane/index|state|constants|intervals|turns|follower))',
+    ),
+    only(
+      'underlay-knows-no-intent',
+      '^src/netplugin/underlay/',
+      '^src/(linux/|netplugin/(underlay/|dataplane/index|state|intervals|turns|follower))',
+    ),
+    only(
+      'endpoints-know-intent',
+      '^src/netplugin/endpoints/',
+      '^src/(client/|model/|protocol/|netplugin/(endpoints/|intent/|compile/memo|converge|dataplane/index|runtimes/runtime|file|state|constants|intervals|turns|follower))',
+    ),
+    only(
+      'nameservers-know-dns',
+      '^src/netplugin/nameservers/',
+      '^src/(linux/|client/|model/|protocol/|netplugin/(nameservers/|dns/|intent/view|control|state|constants|intervals|turns|follower))',
+    ),
     only('netplugin-knows-client', '^src/netplugin/', '^src/(netplugin|client|protocol|model|linux)/'),
     only(
       'runtimes-know-endpoints',
