@@ -31,23 +31,48 @@ module.exports = {
     only(
       'compile-knows-no-kernel',
       '^src/netplugin/compile/',
-      '^src/(model/|netplugin/(compile/|inside|state|view|ready|constants))',
+      '^src/(model/|netplugin/(compile/|endpoints/(inside|ready)|intent/view|state|constants))',
     ),
     only(
       'dns-knows-no-kernel',
       '^src/netplugin/dns/',
-      '^src/(model/|protocol/|netplugin/(dns/|view|state|ready|constants|nameservers/router))',
+      '^src/(model/|protocol/|netplugin/(dns/|endpoints/ready|intent/view|state|constants|nameservers/router))',
     ),
     only(
       'dataplane-knows-state',
       '^src/netplugin/dataplane/',
       '^src/(linux/|model/address|netplugin/(dataplane/|state|constants|clock))',
     ),
+    only(
+      'rules-are-values',
+      '^src/netplugin/dataplane/rules/',
+      '^src/(linux/(address|classid|nftables)|model/address|netplugin/(dataplane/(rules/|parts)|state|constants))',
+    ),
+    only(
+      'intent-knows-no-runtime',
+      '^src/netplugin/intent/',
+      '^src/(client/|model/|protocol/|netplugin/(intent/|dataplane/index|state|constants|intervals|turns|follower))',
+    ),
+    only(
+      'underlay-knows-no-intent',
+      '^src/netplugin/underlay/',
+      '^src/(linux/|netplugin/(underlay/|dataplane/index|state|intervals|turns|follower))',
+    ),
+    only(
+      'endpoints-know-intent',
+      '^src/netplugin/endpoints/',
+      '^src/(client/|model/|protocol/|netplugin/(endpoints/|intent/|compile/memo|converge|dataplane/index|runtimes/runtime|file|state|constants|intervals|turns|follower))',
+    ),
+    only(
+      'nameservers-know-dns',
+      '^src/netplugin/nameservers/',
+      '^src/(linux/|client/|model/|protocol/|netplugin/(nameservers/|dns/|intent/view|control|state|constants|intervals|turns|follower))',
+    ),
     only('netplugin-knows-client', '^src/netplugin/', '^src/(netplugin|client|protocol|model|linux)/'),
     only(
       'runtimes-know-endpoints',
       '^src/netplugin/runtimes/',
-      '^src/(model/|protocol/|linux/netns|netplugin/(runtimes/|inside|view|state|constants|file|control|options|turns|intervals|follower))',
+      '^src/(model/|protocol/|linux/netns|netplugin/(runtimes/|endpoints/inside|intent/view|state|constants|file|control|options|turns|intervals|follower))',
     ),
     only('lab-stands-outside', '^lab/', '^(lab/|src/protocol/wire)'),
     only('docs-are-made-of-schemas', '^docs/', '^src/(netctl|netmaster|netplugin/options|model|store)'),

@@ -53,7 +53,7 @@ const crowd = Array.from(
 const beat = async ({ name, underlay }: Agent): Promise<HostAnswer> =>
   (await client.call('register', { name }, { name, underlay, version: '2.0.0' })).body;
 
-/** As an agent does it (netplugin/intent.ts): one request at a time, the newest wins. */
+/** As an agent does it (netplugin/intent/netmaster.ts): one request at a time, the newest wins. */
 async function acknowledge(agent: Agent, store: string, revision: number): Promise<void> {
   agent.unsaid = revision;
   if (agent.saying) return;

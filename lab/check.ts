@@ -11,6 +11,14 @@ import { namesProcess } from './processes.ts';
 import { run, tryRun } from './shell.ts';
 import { type LabHost, NETMASTER_PORT, OUTSIDE_ADDRESS, onHost, readState, UNDERLAY } from './state.ts';
 
+/** How our devices' names begin; the router's end of its exit. */
+const PORT = 'ct';
+const TUNNEL = 'vx';
+const PEER = 'cc';
+const EXIT = 'cx';
+const UPLINK = 'uplink';
+const AT_ROUTER = new RegExp(`^(${PORT}|${TUNNEL})`);
+
 /** A container's attachment as Docker has it. */
 interface Running {
   readonly host: string;
@@ -184,7 +192,7 @@ async function compareGuard(
     if (!ns.startsWith('contiv-')) continue;
     const links = await run(...onHost(lab, host.name, 'ip', '-n', ns, '-j', 'link', 'show', 'type', 'vxlan'));
     for (const { ifname } of (JSON.parse(links || '[]') as { ifname: string }[]).filter((l) => l.ifname))
-      if (!tags.delete(ifname.slice('vx'.length)))
+      if (!tags.delete(ifname.slice(TUNNEL.length)))
         out.push(`${host.name}: frames for ${ifname} are not judged`);
   }
   tags.delete(String(0xffffff)); // of the agent's own frames, by which it looks for other firewalls
@@ -379,9 +387,9 @@ async function compareKernel(
       out.push(`${host.name}: router ${name} without a container`);
   const hostDevices = JSON.parse(await at('ip', '-j', 'link')) as Device[];
   const links = hostDevices.map((l) => l.ifname);
-  for (const name of links.filter((l) => /^cc[0-9a-f]{10}$/.test(l)))
+  for (const name of links.filter((l) => new RegExp(`^${PEER}[0-9a-f]{10}$`).test(l)))
     out.push(`${host.name}: ${name} left in the host's namespace`);
-  const exits = links.filter((l) => /^cx[0-9a-f]{8}$/.test(l)).length;
+  const exits = links.filter((l) => new RegExp(`^${EXIT}[0-9a-f]{8}$`).test(l)).length;
   if (exits !== tenants.size) out.push(`${host.name}: ${exits} exits for ${tenants.size} tenants`);
 
   for (const tenant of tenants) {
@@ -407,24 +415,24 @@ async function compareKernel(
       for (const a of r.addresses) {
         const route = hostRoutes.get(a);
         hostRoutes.delete(a);
-        if (!route?.dev?.startsWith('ct')) out.push(`${where}: no route to ${a} of ${r.container} here`);
+        if (!route?.dev?.startsWith(PORT)) out.push(`${where}: no route to ${a} of ${r.container} here`);
       }
     for (const r of remote)
       for (const a of r.addresses) {
         const route = hostRoutes.get(a);
         hostRoutes.delete(a);
-        const right = route?.dev?.startsWith('vx') && (isV6(a) || route.gateway === underlay.get(r.host));
+        const right = route?.dev?.startsWith(TUNNEL) && (isV6(a) || route.gateway === underlay.get(r.host));
         if (!right) out.push(`${where}: no route to ${a} of ${r.container} on ${r.host}`);
       }
     for (const a of hostRoutes.keys()) out.push(`${where}: route to ${a}, which nobody has`);
 
     const devices = JSON.parse(await at('ip', '-n', ns, '-d', '-j', 'link')) as Device[];
     const place = places.find((p) => p.name === host.name);
-    for (const { ifname, mtu, linkinfo } of devices.filter((d) => /^(vx|ct)/.test(d.ifname))) {
+    for (const { ifname, mtu, linkinfo } of devices.filter((d) => AT_ROUTER.test(d.ifname))) {
       if (mtu !== place?.mtu)
         out.push(`${where}: ${ifname} has MTU ${mtu}, ${UNDERLAY} leaves ${place?.mtu}`);
       const from = linkinfo?.info_data?.local ?? linkinfo?.info_data?.local6;
-      if (ifname.startsWith('vx') && from !== place?.address)
+      if (ifname.startsWith(TUNNEL) && from !== place?.address)
         out.push(`${where}: ${ifname} sends from ${from}, ${UNDERLAY} has ${place?.address}`);
     }
     for (const r of local) {
@@ -434,7 +442,7 @@ async function compareKernel(
         out.push(`${host.name}: ${r.container} has MTU ${end?.mtu}, ${UNDERLAY} leaves ${place?.mtu}`);
     }
     const links = devices.map((l) => l.ifname);
-    const ports = links.filter((l) => l.startsWith('ct'));
+    const ports = links.filter((l) => l.startsWith(PORT));
     if (ports.length !== local.length)
       out.push(`${where}: ${ports.length} ports for ${local.length} containers`);
 
@@ -444,7 +452,7 @@ async function compareKernel(
       return permanent;
     });
     await compareWayOut(where, at, { devices, hostDevices, neighbours, routes }, out);
-    const atPorts = neighbours.filter((n) => n.dev.startsWith('ct'));
+    const atPorts = neighbours.filter((n) => n.dev.startsWith(PORT));
     const devOf = (address: string) =>
       routes.find((r) => r.dst === address && r.protocol === '199')?.dev ?? '';
     const wanted = new Map(local.flatMap((r) => r.addresses.map((a) => [a, r] as const)));
@@ -459,7 +467,7 @@ async function compareKernel(
     for (const a of wanted.keys()) out.push(`${where}: no neighbour entry for ${a}`);
 
     const peers = new Set(remote.map((r) => underlay.get(r.host) as string));
-    for (const tunnel of links.filter((l) => l.startsWith('vx'))) {
+    for (const tunnel of links.filter((l) => l.startsWith(TUNNEL))) {
       const fdb = (
         JSON.parse(await at('bridge', '-n', ns, '-j', 'fdb', 'show', 'dev', tunnel)) as { dst?: string }[]
       )
@@ -616,19 +624,19 @@ async function compareWayOut(
   },
   out: string[],
 ): Promise<void> {
-  const uplink = router.devices.find((d) => d.ifname === 'uplink');
+  const uplink = router.devices.find((d) => d.ifname === UPLINK);
   const cx = router.hostDevices.find((d) => d.ifindex === uplink?.link_index);
   if (uplink === undefined || cx === undefined) {
     out.push(`${where}: no way out`);
     return;
   }
   for (const { gateway } of router.routes.filter((r) => r.dst === 'default')) {
-    const known = router.neighbours.find((n) => n.dev === 'uplink' && n.dst === gateway);
+    const known = router.neighbours.find((n) => n.dev === UPLINK && n.dst === gateway);
     if (known?.lladdr !== cx.address)
       out.push(`${where}: neighbour ${gateway} has ${known?.lladdr}, ${cx.ifname} has ${cx.address}`);
   }
   const own = JSON.parse(
-    await at('ip', '-n', where.split(' ').at(-1) as string, '-j', 'addr', 'show', 'uplink'),
+    await at('ip', '-n', where.split(' ').at(-1) as string, '-j', 'addr', 'show', UPLINK),
   ) as {
     addr_info: { local: string; scope: string }[];
   }[];
@@ -653,15 +661,15 @@ async function compareFastPath(
   const json = async (...command: string[]) => JSON.parse(await at('ip', 'netns', 'exec', ns, ...command));
   const programs = new Set<number>();
   let ports = 0;
-  for (const { ifname } of devices.filter((d) => /^(ct|vx)/.test(d.ifname))) {
+  for (const { ifname } of devices.filter((d) => AT_ROUTER.test(d.ifname))) {
     const filters = (await json('tc', '-j', 'filter', 'show', 'dev', ifname, 'ingress')) as {
       kind: string;
       options?: { prog?: { id: number } };
     }[];
     const ids = filters.flatMap((f) => (f.kind === 'bpf' && f.options?.prog ? [f.options.prog.id] : []));
     if (ids.length > 1) out.push(`${where}: ${ids.length} programs at ${ifname}`);
-    if (ids.length === 0 && ifname.startsWith('vx')) out.push(`${where}: no program at ${ifname}`);
-    if (ids.length === 1 && ifname.startsWith('ct')) ports++;
+    if (ids.length === 0 && ifname.startsWith(TUNNEL)) out.push(`${where}: no program at ${ifname}`);
+    if (ids.length === 1 && ifname.startsWith(PORT)) ports++;
     for (const id of ids) programs.add(id);
   }
   if (ports !== fast.length) out.push(`${where}: ${ports} ports with a program, ${fast.length} wanted`);
@@ -682,12 +690,12 @@ async function compareFastPath(
       const mac = bytes.toString('hex', 8, 14).replaceAll(/(..)(?=.)/g, '$1:');
       have.set(
         Buffer.from(key.map(Number)).toString('hex'),
-        device.startsWith('vx') ? 'tunnel' : `${device.slice(0, 2)} ${mac}`,
+        device.startsWith(TUNNEL) ? 'tunnel' : `${device.slice(0, PORT.length)} ${mac}`,
       );
     }
   }
   for (const [list, leads] of [
-    [fast, (r: Running) => `ct ${r.mac}`],
+    [fast, (r: Running) => `${PORT} ${r.mac}`],
     [remote, () => 'tunnel'],
   ] as const)
     for (const r of list)

@@ -1,6 +1,6 @@
 /** Each trap of the data plane, on real hosts with real containers. node2's resolver is on loopback. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { vtepMac } from '../src/netplugin/compile/names.ts';
+import { vtepMac } from '../src/netplugin/compile/deviceNames.ts';
 import {
   addressOf,
   type Background,

@@ -25,3 +25,18 @@ describe.each(pages)('%s', (page) => {
     expect(missing).toEqual([]);
   });
 });
+
+it('architecture.md says of files that are there where what is decided, by names that they have', () => {
+  const text = fs.readFileSync(path.join(DOCS, 'architecture.md'), 'utf8');
+  const table = text.match(/\n## Where it is decided\n(.*?)\n## /s)?.[1] ?? '';
+  const places = [...table.matchAll(/`([\w/]+\.ts)`(?:, (?:chain )?`([\w-]+)`)?/g)];
+  const wrong = places.flatMap(([place, file = '', name = '']) => {
+    const found = [file, `netmaster/${file}`, `netplugin/${file}`]
+      .map((f) => path.join(ROOT, 'src', f))
+      .find(fs.existsSync);
+    const has = found !== undefined && fs.readFileSync(found, 'utf8').includes(name.replace(/^--/, ''));
+    return has ? [] : [place];
+  });
+  expect(places.length).toBeGreaterThan(20);
+  expect(wrong).toEqual([]);
+});

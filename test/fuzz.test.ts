@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Kind } from '../src/model/kind.ts';
 import { KINDS, keyOf, kindByName } from '../src/model/kinds.ts';
-import { exportSet } from '../src/netmaster/apply.ts';
+import { exportSet } from '../src/netmaster/batch.ts';
 import { storeKey } from '../src/netmaster/mirror.ts';
 import { type Api, openApi } from './apiServer.ts';
 

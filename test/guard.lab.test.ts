@@ -1,6 +1,6 @@
 /** Who reaches the tunnels and netmaster: hosts do, containers do not, however they are attached. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { vtepMac } from '../src/netplugin/compile/names.ts';
+import { vtepMac } from '../src/netplugin/compile/deviceNames.ts';
 import {
   addressOf,
   clear,

@@ -1,7 +1,7 @@
 /** States of one host (states.ts) for tests of the applier, and what the kernel then holds. */
 import { expect } from 'vitest';
 import { deleteNamespace, inNamespace, listNamespaces, namespacePath } from '../src/linux/netns.ts';
-import { type Applier, openApplier } from '../src/netplugin/dataplane/apply.ts';
+import { type Applier, openApplier } from '../src/netplugin/dataplane/applier.ts';
 import type { ApplyReport } from '../src/netplugin/dataplane/index.ts';
 import type { HostState } from '../src/netplugin/state.ts';
 import { sh } from './isolation.ts';

@@ -7,9 +7,10 @@ import { addressNumber } from '../src/model/address.ts';
 import type { Packet } from '../src/model/verdict.ts';
 import { compile } from '../src/netplugin/compile/compile.ts';
 import { inRange } from '../src/netplugin/compile/policy.ts';
-import { DENY, routerTable } from '../src/netplugin/dataplane/ruleset.ts';
+import { DENY } from '../src/netplugin/dataplane/rules/marks.ts';
+import { routerTable } from '../src/netplugin/dataplane/rules/router.ts';
+import { type LocalHost, openView, type View } from '../src/netplugin/intent/view.ts';
 import type { Router } from '../src/netplugin/state.ts';
-import { type LocalHost, openView, type View } from '../src/netplugin/view.ts';
 import type { PolicyWorld } from './policyWorlds.ts';
 
 const HOSTS: Readonly<Record<string, string>> = { node1: '192.0.2.11', node2: '192.0.2.12' };

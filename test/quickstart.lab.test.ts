@@ -42,7 +42,7 @@ describe('the quick start', () => {
   });
 
   it('sends VXLAN with the tag of the network between the hosts, and no ARP of containers', async () => {
-    // From port 9 is what the agent itself puts into the device, to see whether a firewall is in the way (dataplane/probe.ts).
+    // From port 9 is what the agent itself puts into the device, to see whether a firewall is in the way (dataplane/observe/probe.ts).
     const capture = background('node2', 'tcpdump', '-lnni', 'eth0', 'udp dst port 4789 and not src port 9');
     await until('capture', async () => capture.lines.some((l) => l.includes('listening on')));
     await until('packets', async () => {

@@ -9,12 +9,12 @@ import {
   portDevice,
   vtepLinkLocal,
   vtepMac,
-} from '../src/netplugin/compile/names.ts';
+} from '../src/netplugin/compile/deviceNames.ts';
 import { TRANSIT, TRANSIT6 } from '../src/netplugin/constants.ts';
 import type {
+  DnatEntry,
   Exit,
   HostState,
-  Passage,
   Port,
   RemoteHost,
   Router,
@@ -74,7 +74,7 @@ export interface Case {
   readonly remotes?: readonly At[];
   readonly ruleSets?: readonly RuleSet[];
   readonly ranges?: Router['ranges'];
-  readonly publications?: readonly Passage[];
+  readonly publications?: readonly DnatEntry[];
   readonly services?: readonly Service[];
 }
 
@@ -138,7 +138,7 @@ export function state(...cases: Case[]): HostState {
 
 export const NOTHING: HostState = { routers: [], exits: [], guarded: [], underlay: LOCAL, members: [] };
 export const BLUE: Case = { tenant: 'blue', vni: 2001, slot: 1, ports: [port(7)], remotes: [] };
-export const MAP: Passage = {
+export const MAP: DnatEntry = {
   protocol: 'tcp',
   hostAddress: '',
   hostPort: 8080,

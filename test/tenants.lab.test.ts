@@ -11,7 +11,7 @@ import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { dataFolder, hostFolder } from '../lab/state.ts';
-import { exitDevice, vtepMac } from '../src/netplugin/compile/names.ts';
+import { exitDevice, vtepMac } from '../src/netplugin/compile/deviceNames.ts';
 import { NAMESERVER, NAMESERVER6 } from '../src/netplugin/constants.ts';
 import { temporaryFolder } from './folder.ts';
 import {

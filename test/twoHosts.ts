@@ -7,7 +7,7 @@
  */
 import { createNamespace, inNamespace, namespacePath } from '../src/linux/netns.ts';
 import { NAMESERVER, NAMESERVER6 } from '../src/netplugin/constants.ts';
-import { openApplier } from '../src/netplugin/dataplane/apply.ts';
+import { openApplier } from '../src/netplugin/dataplane/applier.ts';
 import type { Port } from '../src/netplugin/state.ts';
 import { applied, type Case, LOCAL, NOTHING, PEERS, port, state, VNI } from './hostState.ts';
 import { sh } from './isolation.ts';

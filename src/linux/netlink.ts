@@ -279,7 +279,7 @@ export interface Listener {
 
 /**
  * Hears of changes in the thread's current namespace: by then a message is queued, when the change has happened. `groups`: all
- * that ROUTE_GROUPS has (links, addresses, routes, neighbours, forwarding entries, qdiscs and filters) where absent.
+ * that ROUTE_GROUPS has (links, addresses, routes, neighbours, FDB entries, qdiscs and filters) where absent.
  */
 export function openListener(groups: number = ROUTE_GROUPS): Listener {
   const fd = libc.socket(libc.AF_NETLINK, libc.SOCK_RAW | libc.SOCK_CLOEXEC, NETLINK_ROUTE);

@@ -175,7 +175,7 @@ describe('links', () => {
         ...[under, end, device].map((i) => route.setLink(i, { up: true })),
         route.addAddress({ index: under, address: local, length: length(local), scope: 0 }),
         route.addNeighbour({ device: under, address: remote, mac, state: 'permanent' }),
-        route.addForwarding({ device, mac, destination: remote }),
+        route.addFdbEntry({ device, mac, destination: remote }),
         route.addAddress({ index: device, address: from, length: length(from), scope: 0 }),
         route.addNeighbour({ device, address: to, mac, state: 'permanent' }),
       );
@@ -308,19 +308,19 @@ describe('neighbours', () => {
   });
 });
 
-describe('forwarding entries', () => {
+describe('FDB entries', () => {
   it.each([
     ['192.0.2.1', '192.0.2.2'],
     ['fd00::1', 'fd00::2'],
   ])('of a tunnel at %s are added, replaced and deleted', (local, destination) => {
     vxlan({ local }, (device) => {
-      const entry: route.Forwarding = { device, mac: '02:ce:c0:00:02:02', destination };
-      netlink.request(route.addForwarding(entry));
-      netlink.request(route.addForwarding(entry));
-      expect(route.listForwarding(netlink)).toEqual([entry]);
-      netlink.request(route.deleteForwarding(entry));
-      expect(route.listForwarding(netlink)).toEqual([]);
-      expect(() => netlink.request(route.deleteForwarding(entry))).toThrow(/bridge fdb del .*: ENOENT/);
+      const entry: route.FdbEntry = { device, mac: '02:ce:c0:00:02:02', destination };
+      netlink.request(route.addFdbEntry(entry));
+      netlink.request(route.addFdbEntry(entry));
+      expect(route.listFdbEntries(netlink)).toEqual([entry]);
+      netlink.request(route.deleteFdbEntry(entry));
+      expect(route.listFdbEntries(netlink)).toEqual([]);
+      expect(() => netlink.request(route.deleteFdbEntry(entry))).toThrow(/bridge fdb del .*: ENOENT/);
     });
   });
 });

@@ -1,5 +1,5 @@
 /**
- * rtnetlink(7): links, addresses, routes, neighbours and forwarding entries, as requests to send and lists
+ * rtnetlink(7): links, addresses, routes, neighbours and FDB entries, as requests to send and lists
  * to read. Numbers are those of linux/if_link.h, if_addr.h, rtnetlink.h and neighbour.h.
  */
 import { addressBytes, addressText, macBytes, macText } from './address.ts';
@@ -469,7 +469,7 @@ export function listRoutes(netlink: Netlink, version: 4 | 6): Route[] {
     });
 }
 
-// ---- neighbours and forwarding entries
+// ---- neighbours and FDB entries
 
 const NDA_DST = 1;
 const NDA_LLADDR = 2;
@@ -542,14 +542,14 @@ export function listNeighbours(netlink: Netlink, version: 4 | 6): Neighbour[] {
     });
 }
 
-/** A VXLAN device's forwarding entry: frames to `mac` go to the host at `destination`. */
-export interface Forwarding {
+/** A VXLAN device's FDB entry: frames to `mac` go to the host at `destination`. */
+export interface FdbEntry {
   readonly device: number;
   readonly mac: string;
   readonly destination: string;
 }
 
-function forwardingBody(f: Forwarding): Buffer {
+function fdbBody(f: FdbEntry): Buffer {
   return Buffer.concat([
     neighbourHeader(AF_BRIDGE, f.device, NUD_PERMANENT | NUD_NOARP, NTF_SELF),
     attribute(NDA_LLADDR, macBytes(f.mac)),
@@ -557,21 +557,21 @@ function forwardingBody(f: Forwarding): Buffer {
   ]);
 }
 
-export const addForwarding = (f: Forwarding): Request => ({
+export const addFdbEntry = (f: FdbEntry): Request => ({
   type: RTM_NEWNEIGH,
   flags: NLM_F_CREATE | NLM_F_REPLACE,
-  body: forwardingBody(f),
+  body: fdbBody(f),
   text: `bridge fdb replace ${f.mac} dst ${f.destination}`,
 });
 
-export const deleteForwarding = (f: Forwarding): Request => ({
+export const deleteFdbEntry = (f: FdbEntry): Request => ({
   type: RTM_DELNEIGH,
   flags: 0,
-  body: forwardingBody(f),
+  body: fdbBody(f),
   text: `bridge fdb del ${f.mac} dst ${f.destination}`,
 });
 
-export function listForwarding(netlink: Netlink): Forwarding[] {
+export function listFdbEntries(netlink: Netlink): FdbEntry[] {
   return netlink
     .dump({
       type: RTM_GETNEIGH,

@@ -4,7 +4,7 @@ import type { Kind } from '../model/kind.ts';
 import { kindByName } from '../model/kinds.ts';
 import { openMemory } from '../store/memory.ts';
 import type { Store } from '../store/store.ts';
-import { decideApply, readSet } from './apply.ts';
+import { decideApply, readSet } from './batch.ts';
 import { decideWrite, remove } from './intent.ts';
 import { openMirror } from './mirror.ts';
 import { openWriter } from './writer.ts';

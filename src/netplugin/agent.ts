@@ -2,8 +2,8 @@
  * The agent of one host: what is known, and who follows it.
  *
  *   netmaster --watch--> replica --view--> followers, one of which is the kernel, which is news to those behind it
- *   Docker --endpoints--> attachments ------^                  |
- *   netmaster <--applied revision-- acknowledge.ts <--settled--+
+ *   Docker --endpoints--> attachments ------^                         |
+ *   netmaster <--applied revision-- intent/acknowledge.ts <--settled--+
  *   netmaster <--registration, addresses, endpoints-- intent
  */
 import { randomUUID } from 'node:crypto';
@@ -12,24 +12,24 @@ import path from 'node:path';
 import type { Logger } from 'pino';
 import { connect } from '../client/client.ts';
 import { VERSION } from '../model/version.ts';
-import { openFollowers } from './acknowledge.ts';
-import { followAdmission } from './admission.ts';
-import { answerLive } from './answers.ts';
-import { keepAttachments, missingFrom, openAttachments } from './attachments.ts';
 import { openCompiler } from './compile/compile.ts';
 import { startControl } from './control.ts';
 import { followKernel } from './converge.ts';
 import { startDataplane } from './dataplane/index.ts';
-import { openEndpoints } from './endpoints.ts';
-import { followFirewalls } from './firewalls.ts';
-import { followFlows } from './flows.ts';
-import { startIntent } from './intent.ts';
+import { keepAttachments, missingFrom, openAttachments } from './endpoints/attachments.ts';
+import { openEndpoints } from './endpoints/endpoints.ts';
+import { openFollowers } from './intent/acknowledge.ts';
+import { answerLive } from './intent/answers.ts';
+import { followFlows } from './intent/flows.ts';
+import { startIntent } from './intent/netmaster.ts';
+import { openReplica } from './intent/replica.ts';
 import { openMetrics } from './metrics.ts';
-import { followNames } from './names.ts';
+import { followNames } from './nameservers/supervisor.ts';
 import type { Options } from './options.ts';
-import { openReplica } from './replica.ts';
 import { startDocker } from './runtimes/docker/index.ts';
-import { awaitUnderlay, followGuarded } from './underlay.ts';
+import { followAdmission } from './underlay/admission.ts';
+import { followFirewalls } from './underlay/firewalls.ts';
+import { awaitUnderlay, followGuarded } from './underlay/underlay.ts';
 
 /**
  * Milliseconds until a netmaster that is silent counts as away: it answers within two seconds, and dockerd waits for some of

@@ -5,7 +5,7 @@ export const NAMESERVER = '169.254.53.53';
 /** The same for IPv6; also the next hop of containers whose network has no IPv6 gateway. On every port. */
 export const NAMESERVER6 = 'fd6f:6e74:6976:53::53';
 /**
- * Ports of the nameserver, IPv4's, for what containers ask Docker's resolver (dataplane/stub.ts): from 127.0.0.1, as a socket does
+ * Ports of the nameserver, IPv4's, for what containers ask Docker's resolver (dataplane/rules/stub.ts): from 127.0.0.1, as a socket does
  * that is bound to nothing, and from an address that the socket is bound to.
  */
 export const STUB_PORTS = { loopback: 5311, bound: 5312 } as const;
@@ -13,10 +13,10 @@ export const STUB_PORTS = { loopback: 5311, bound: 5312 } as const;
 export const DOCKER_RESOLVER = '127.0.0.11';
 /**
  * How our devices' names begin, by what they are: in a router the end of a container's veth and the VXLAN devices; the
- * container's end until it is in its container; on the host the end of a router's way out.
+ * container's end until it is in its container; on the host the end of a router's exit; and what queues what a port sends.
  */
-export const DEVICE_PREFIXES = { port: 'ct', tunnel: 'vx', peer: 'cc', exit: 'cx' } as const;
-/** The router's end of its way out. */
+export const DEVICE_PREFIXES = { port: 'ct', tunnel: 'vx', peer: 'cc', exit: 'cx', queue: 'ib' } as const;
+/** The router's end of its exit. */
 export const UPLINK_DEVICE = 'uplink';
 export const VXLAN_PORT = 4789;
 /** How a refusal to a runtime begins that is none for good: netmaster was away, or could not write. */
@@ -28,7 +28,7 @@ export const TRANSIT = '100.127.0.0/16';
 export const TRANSIT6 = 'fd6f:6e74:6976::/64';
 /** Name of the nftables table in every router and in the host's namespace. */
 export const NFT_TABLE = 'contiv';
-/** Who stands for somebody outside in packets of our own (probe.ts): nobody has it, none leaves a host (RFC 7600, RFC 6666). */
+/** Who stands for somebody outside in packets of our own (dataplane/observe/probe.ts): nobody has it, none leaves a host (RFC 7600, RFC 6666). */
 export const SOMEBODY = '192.0.0.8';
 export const SOMEBODY6 = '100::8';
 /** By which a frame of our own is told from those of tunnels, that come from other ports: the last tag, and port discard. */

@@ -2,12 +2,12 @@
 import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
-import { droppedText, type Firewalls } from './firewalls.ts';
+import type { Replica } from './intent/replica.ts';
+import type { Attachment } from './intent/view.ts';
 import type { Metrics } from './metrics.ts';
-import type { Replica } from './replica.ts';
 import type { HostState } from './state.ts';
-import type { Followed } from './underlay.ts';
-import type { Attachment } from './view.ts';
+import { droppedText, type Firewalls } from './underlay/firewalls.ts';
+import type { Followed } from './underlay/underlay.ts';
 
 export interface Control {
   close(): Promise<void>;

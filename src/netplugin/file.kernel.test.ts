@@ -1,10 +1,10 @@
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { disk } from '../../test/disk.ts';
 import { isolate } from '../../test/isolation.ts';
-import { openAttachments } from './attachments.ts';
-import { openCopy } from './copy.ts';
+import { openAttachments } from './endpoints/attachments.ts';
 import { readJson, writeJson } from './file.ts';
-import type { Attachment } from './view.ts';
+import { openCopy } from './intent/copy.ts';
+import type { Attachment } from './intent/view.ts';
 
 beforeAll(isolate);
 

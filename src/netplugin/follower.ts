@@ -1,7 +1,7 @@
 /**
  * What follows the state of this host, each in its own time: the kernel, the nameservers, Docker's list of networks, ...
  *
- *   replica --view--> followers      kernel, itself a follower --kernel--> followers      acknowledge.ts waits for them
+ *   replica --view--> followers      kernel, itself a follower --kernel--> followers      intent/acknowledge.ts waits for them
  *
  * A follower goes by what is so when it acts, so that states in between may be left out. It tries again by itself what has failed.
  */
@@ -24,7 +24,7 @@ export type News =
 export interface Follower {
   /** What it keeps up to date, as the log calls it. */
   readonly name: string;
-  /** How long an acknowledgement waits for it: until it has settled; for a while (acknowledge.ts); or not at all. */
+  /** How long an acknowledgement waits for it: until it has settled; for a while (intent/acknowledge.ts); or not at all. */
   readonly awaited: 'always' | 'briefly' | 'never';
   /** Answers at once; false: that is none of its business. */
   changed(news: News): boolean;

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { pino } from 'pino';
 import { oneLine } from '../model/text.ts';
 import { startAgent } from './agent.ts';
-import { removeGuard } from './dataplane/index.ts';
+import { removeHostTable } from './dataplane/index.ts';
 import { endNames } from './nameservers/place.ts';
 import { type LeaveOptions, type Options, readOptions, USAGE } from './options.ts';
 import { leave } from './runtimes/docker/leave.ts';
@@ -24,7 +24,7 @@ const options = ((): ReturnType<typeof readOptions> => {
 async function leaveHost(options: LeaveOptions): Promise<void> {
   try {
     await leave(options, (line) => process.stdout.write(`${line}\n`));
-    await removeGuard();
+    await removeHostTable();
     endNames(path.dirname(options.controlSocket));
   } catch (error) {
     process.stderr.write(`netplugin: ${oneLine((error as Error).message)}\n`);

@@ -10,9 +10,9 @@ import { readGeneration } from '../linux/nftset.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import type { WatchedObject } from '../protocol/messages.ts';
 import { openCompiler } from './compile/compile.ts';
-import { openApplier } from './dataplane/apply.ts';
+import { openApplier } from './dataplane/applier.ts';
+import { type Attachment, type LocalHost, openView } from './intent/view.ts';
 import type { HostState } from './state.ts';
-import { type Attachment, type LocalHost, openView } from './view.ts';
 
 const HOSTS = 20;
 const HERE = 10;

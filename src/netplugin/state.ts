@@ -14,7 +14,7 @@
 export interface HostState {
   /** One router namespace for each tenant that has endpoints on this host. */
   readonly routers: readonly Router[];
-  /** What the host's own namespace must hold for the way out and for published ports. */
+  /** What the host's own namespace must hold for the exit and for published ports. */
   readonly exits: readonly Exit[];
   /** Destinations that no container may reach, on this host or through it: the control plane's sockets. */
   readonly guarded: readonly Guarded[];
@@ -36,7 +36,7 @@ export interface Router {
   readonly subnets: readonly Subnet[];
   /** Gateway addresses, which this router answers for on every host. */
   readonly gateways: readonly string[];
-  readonly publications: readonly Passage[];
+  readonly publications: readonly DnatEntry[];
   /** The tenant's services, wherever their providers run. */
   readonly services: readonly Service[];
   /** Rule sets of the groups that have endpoints here. */
@@ -202,12 +202,12 @@ export interface Publication {
 }
 
 /** Published ports on their way through the router's pair. */
-export interface Passage extends Publication {
+export interface DnatEntry extends Publication {
   /** The first at the router's end: the host's port, another where two of the host's addresses publish the same one. */
   readonly transitPort: number;
 }
 
-/** The way out of one router: a veth pair between it and the host's namespace. */
+/** The exit of one router: a veth pair between it and the host's namespace. */
 export interface Exit {
   readonly namespace: string;
   /** Device in the host's namespace, `cx<8 digits of the tenant's hash>`. The router's end is called `uplink`. */
@@ -224,7 +224,7 @@ export interface Exit {
   /** The ranges that all pairs come from, as prefixes: containers send nothing there. */
   readonly transit: string;
   readonly transit6: string;
-  readonly publications: readonly Passage[];
+  readonly publications: readonly DnatEntry[];
 }
 
 export interface Guarded {

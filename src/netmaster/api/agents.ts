@@ -59,7 +59,7 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
     async detach({ parameters: { id }, query, reply }) {
       const seconds = waitSeconds(query);
       const { revision } = await writer.write(() =>
-        decideEndpointRemoval(mirror, query.host === undefined ? findForsaken(id, mirror) : id),
+        decideEndpointRemoval(mirror, query.host === undefined ? findOfDeadHost(id, mirror) : id),
       );
       const late = await reportLate(acknowledgements, reply, revision, seconds, query.host);
       return { revision, late };
@@ -92,7 +92,7 @@ export function findEndpoint(id: string, mirror: Mirror): Endpoint {
 }
 
 /** Id of an endpoint that nobody else will remove: its host's own agent does it, while there is one. */
-function findForsaken(id: string, mirror: Mirror): string {
+function findOfDeadHost(id: string, mirror: Mirror): string {
   const { endpointID, homingHost } = findEndpoint(id, mirror);
   if (mirror.get<Host>('host', homingHost) !== undefined)
     throw new Refusal(

@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import { KINDS, kindByName } from '../../model/kinds.ts';
 import { shown } from '../../model/text.ts';
 import { SETS } from '../../protocol/routes.ts';
-import { decideApply, exportSet, readSet } from '../apply.ts';
+import { decideApply, exportSet, readSet } from '../batch.ts';
 import { Refusal } from '../problem.ts';
 import { readSwitch, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';

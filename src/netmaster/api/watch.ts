@@ -18,8 +18,8 @@ import { type Query, readRevision } from './request.ts';
 
 /** Milliseconds. */
 const PING_INTERVAL = 3000;
-/** Watchers that are written to before other requests have their turn. */
-const TURN = 16;
+/** Watchers that are written to at once, before other requests are served. */
+const AT_ONCE = 16;
 /** Pings in a row for which a connection has taken nothing, or its machine said nothing: then it is closed. */
 const PATIENCE = 20;
 /** Pings between two questions to the kernel whether the machines are there: it lists all connections for an answer. */
@@ -98,25 +98,25 @@ export function openWatches({ mirror, feed, questions, log, limits }: WatchParts
 
   /** Have something to be sent, or may have. */
   const ready = new Set<Watcher>();
-  let isTurning = false;
+  let isSending = false;
 
   function wake(watcher: Watcher): void {
     ready.add(watcher);
-    if (isTurning) return;
-    isTurning = true;
-    setImmediate(turn);
+    if (isSending) return;
+    isSending = true;
+    setImmediate(sendPieces);
   }
 
-  /** A piece to each of some watchers, then other requests have their turn: a list for a thousand is gigabytes to copy. */
-  function turn(): void {
-    let left = TURN;
+  /** A piece to each of some watchers, then other requests are served: a list for a thousand is gigabytes to copy. */
+  function sendPieces(): void {
+    let left = AT_ONCE;
     for (const watcher of ready) {
       if (left-- === 0) break;
       ready.delete(watcher);
       if (sendPiece(watcher)) ready.add(watcher);
     }
-    isTurning = ready.size > 0;
-    if (isTurning) setImmediate(turn);
+    isSending = ready.size > 0;
+    if (isSending) setImmediate(sendPieces);
   }
 
   /** True: there may be more for it now. */

@@ -1,10 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Endpoint } from '../../model/endpoint.ts';
+import {
+  type Attachment,
+  type LocalHost,
+  type MutableView,
+  openView,
+  type WatchedNetwork,
+} from '../intent/view.ts';
 import type { Exit, HostState, Publication, Router } from '../state.ts';
-import { type Attachment, type LocalHost, type MutableView, openView, type WatchedNetwork } from '../view.ts';
 import { compile } from './compile.ts';
-import { exitDevice, peerDevice, portDevice, vtepLinkLocal, vtepMac } from './names.ts';
+import { exitDevice, peerDevice, portDevice, vtepLinkLocal, vtepMac } from './deviceNames.ts';
 
 /** Underlay addresses: this host is node1. */
 const HOSTS = { node1: '192.0.2.1', node2: '192.0.2.2', node3: '192.0.2.3' };

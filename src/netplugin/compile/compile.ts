@@ -12,11 +12,12 @@
 import { addressNumber, numberAddress, parseSubnet, subnetPrefix } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { type Netprofile, parseBandwidth } from '../../model/netprofile.ts';
-import { insideOf } from '../inside.ts';
+import { insideOf } from '../endpoints/inside.ts';
+import type { Attachment, LocalHost, TenantView, View, WatchedNetwork } from '../intent/view.ts';
 import type {
+  DnatEntry,
   Exit,
   HostState,
-  Passage,
   Port,
   Publication,
   RemoteHost,
@@ -24,8 +25,6 @@ import type {
   Subnet,
   Tunnel,
 } from '../state.ts';
-import type { Attachment, LocalHost, TenantView, View, WatchedNetwork } from '../view.ts';
-import { type Memo, openMemo } from './memo.ts';
 import {
   exitDevice,
   exitMacs,
@@ -35,7 +34,8 @@ import {
   tunnelDevice,
   vtepLinkLocal,
   vtepMac,
-} from './names.ts';
+} from './deviceNames.ts';
+import { type Memo, openMemo } from './memo.ts';
 import { type CompiledPolicy, compilePolicy } from './policy.ts';
 import { compileServices } from './services.ts';
 
@@ -56,7 +56,7 @@ export function openCompiler(): Compiler {
   return {
     compile(view, local) {
       const state = compileWith(memo, view, local);
-      memo.turn();
+      memo.forgetUnused();
       return state;
     },
   };
@@ -144,7 +144,7 @@ function compileRouter(
     ),
     gateways: memo.use(keyOf('gateways'), [networks], () => mine.networks.flatMap(gatewaysOf).sort()),
     publications: memo.use(keyOf('publications'), publications, () =>
-      passages(
+      dnatEntries(
         publications.toSorted(
           byFirst(
             (p) => `${p.protocol} ${String(p.hostPort).padStart(5, '0')} ${p.address} ${p.hostAddress}`,
@@ -167,11 +167,11 @@ const PORTS = 65_535;
  * Behind the host's translation its address is gone: the port alone says where to, so each target needs its own. A range that
  * finds no room as a whole goes in two halves.
  */
-function passages(publications: readonly Publication[]): Passage[] {
+function dnatEntries(publications: readonly Publication[]): DnatEntry[] {
   /** By protocol and family what each port leads to. */
   const taken = new Map<string, Map<number, string>>();
 
-  function place(p: Publication): Passage[] {
+  function place(p: Publication): DnatEntry[] {
     const { address, port, count = 1 } = p;
     const key = `${p.protocol} ${address.includes(':')}`;
     const targets = taken.get(key) ?? new Map<number, string>();

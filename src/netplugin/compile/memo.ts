@@ -15,7 +15,7 @@ export interface Memo {
    */
   use<T>(key: string, inputs: readonly unknown[], make: (before: T | undefined) => T): T;
   /** Ends a compile: what was not asked for since the one before ended is forgotten. */
-  turn(): void;
+  forgetUnused(): void;
 }
 
 interface Kept {
@@ -42,7 +42,7 @@ export function openMemo(): Memo {
       now.set(key, { inputs, value });
       return value;
     },
-    turn() {
+    forgetUnused() {
       last = now;
       now = new Map();
     },

@@ -12,8 +12,8 @@
 import { addressNumber, numberAddress, parseSubnet, type Subnet } from '../../model/address.ts';
 import type { EndpointGroup } from '../../model/endpointGroup.ts';
 import type { Rule } from '../../model/rule.ts';
+import type { TenantView, WatchedNetwork } from '../intent/view.ts';
 import type { AddressRange, Decision, RuleSet } from '../state.ts';
-import type { TenantView, WatchedNetwork } from '../view.ts';
 import type { Memo } from './memo.ts';
 
 export interface CompiledPolicy {

@@ -2,8 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { StoredServiceLB } from '../../model/serviceLB.ts';
+import { type LocalHost, type MutableView, openView } from '../intent/view.ts';
 import type { Service } from '../state.ts';
-import { type LocalHost, type MutableView, openView } from '../view.ts';
 import { type Compiler, compile, openCompiler } from './compile.ts';
 import { arrange } from './services.ts';
 

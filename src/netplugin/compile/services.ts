@@ -2,16 +2,16 @@
  * From services and labels to providers.
  *
  *   selectors, endpoints of a host --candidates--> service -> endpoints that carry its labels   one host at a time
- *     --all hosts, ready.ts--> providers --arrange--> slots
+ *     --all hosts, endpoints/ready.ts--> providers --arrange--> slots
  *
  * Providers of this host are known from its attachments, before netmaster has heard of a change. One in a network
  * without gateway serves clients of its own network only, as it has no way back to others.
  */
 import type { Endpoint } from '../../model/endpoint.ts';
 import { parseServicePort, type StoredServiceLB, selectorOf } from '../../model/serviceLB.ts';
-import { answers, ready } from '../ready.ts';
+import { answers, ready } from '../endpoints/ready.ts';
+import type { LocalHost, TenantView, View, WatchedNetwork } from '../intent/view.ts';
 import type { Service } from '../state.ts';
-import type { LocalHost, TenantView, View, WatchedNetwork } from '../view.ts';
 import type { Memo } from './memo.ts';
 
 /** By service's name. */

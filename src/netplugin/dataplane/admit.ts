@@ -1,6 +1,6 @@
 /**
  * dockerd sets the FORWARD policy to DROP, which no accept in another nftables chain undoes. DOCKER-USER is the
- * chain that Docker keeps free for others: what comes and goes by the routers' ways out is let through there. What may really pass is decided in our own
+ * chain that Docker keeps free for others: what comes and goes by the routers' exits is let through there. What may really pass is decided in our own
  * table, whose drops are final. Through the iptables programs, since only they know which of the two kernel
  * interfaces (legacy or nf_tables) Docker's rules are in.
  */

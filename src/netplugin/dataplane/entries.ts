@@ -1,29 +1,28 @@
 /**
- * What a router holds beside links and rule sets: addresses, routes, neighbours and forwarding entries, as they follow
+ * What a router holds beside links and rule sets: addresses, routes, neighbours and FDB entries, as they follow
  * from each part of the state. Devices go by name; a name becomes an index when an entry is written.
  *
  *   Port          /32 and /128 routes, neighbours, the gateway on the device
- *   RemoteHost    a route an address, a neighbour and a forwarding entry a tunnel
+ *   RemoteHost    a route an address, a neighbour and an FDB entry a tunnel
  *   Service       its address on the loopback device: the router answers pings, and refuses what no provider takes
  *   subnets, gateways, Exit
  *
  * All machines' namespaces have one neighbour table for each of IPv4 and IPv6 (gc_thresh3: 1024 entries), which anyone fills
  * who sends to many addresses on a link, such as a container on a bridge of Docker's. Permanent entries are not counted
  * and not collected (net/core/neighbour.c, neigh_alloc), so all that a router speaks to is one, also what it would learn:
- * with the table full a new container has its network all the same. Nothing else is learned (ruleset.ts, ARP).
+ * with the table full a new container has its network all the same. Nothing else is learned (rules/antiSpoofing.ts, ARP).
  */
 import { linkLocal } from '../../linux/address.ts';
 import type { Netlink, Request } from '../../linux/netlink.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
-import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
+import { NAMESERVER, NAMESERVER6, UPLINK_DEVICE } from '../constants.ts';
 import type { Exit, Port, RemoteHost, Router, Service, Subnet } from '../state.ts';
 import type { ByPart, Change, Kind, Written } from './difference.ts';
 import { writeRequests } from './outcome.ts';
 import { once } from './parts.ts';
 
 export const LOOPBACK = 'lo';
-export const UPLINK = 'uplink';
 
 export interface Entry {
   /** See Kind (difference.ts). */
@@ -111,8 +110,8 @@ export function neighbourEntry(device: string, address: string, mac: string): En
   };
 }
 
-function forwardingEntry(device: string, mac: string, destination: string): Entry {
-  const at = (index: number): route.Forwarding => ({ device: index, mac, destination });
+function fdbEntry(device: string, mac: string, destination: string): Entry {
+  const at = (index: number): route.FdbEntry => ({ device: index, mac, destination });
   const text = `forwarding ${mac} to ${destination} dev ${device}`;
   return {
     text,
@@ -120,8 +119,8 @@ function forwardingEntry(device: string, mac: string, destination: string): Entr
     foundBy: text,
     endpoint: '',
     device,
-    add: (index) => route.addForwarding(at(index)),
-    remove: (index) => route.deleteForwarding(at(index)),
+    add: (index) => route.addFdbEntry(at(index)),
+    remove: (index) => route.deleteFdbEntry(at(index)),
   };
 }
 
@@ -146,7 +145,7 @@ const hostEntries = once(({ vtep, linkLocal, mac, mtu, devices, endpoints }: Rem
   ...devices.flatMap((device) => [
     ...(isV6(vtep) ? [] : [neighbourEntry(device, vtep, mac)]),
     neighbourEntry(device, linkLocal, mac),
-    forwardingEntry(device, mac, vtep),
+    fdbEntry(device, mac, vtep),
   ]),
   ...endpoints.map(({ address, device }) =>
     unicast(address, device, { via: isV6(address) || isV6(vtep) ? linkLocal : vtep, ...(mtu && { mtu }) }),
@@ -165,17 +164,17 @@ const serviceEntries = once(({ address }: Service) => [addressEntry(LOOPBACK, ad
 
 const exitEntries = once((exit: Exit) => {
   const entries = [
-    addressEntry(UPLINK, exit.routerAddress, 31),
-    neighbourEntry(UPLINK, exit.hostAddress, exit.hostMac),
+    addressEntry(UPLINK_DEVICE, exit.routerAddress, 31),
+    neighbourEntry(UPLINK_DEVICE, exit.hostAddress, exit.hostMac),
     // The host's end looks for routers by it, whether or not the tenant has IPv6.
-    neighbourEntry(UPLINK, linkLocal(exit.hostMac), exit.hostMac),
-    routeEntry({ destination: '0.0.0.0/0', type: 'unicast', via: exit.hostAddress }, UPLINK),
+    neighbourEntry(UPLINK_DEVICE, linkLocal(exit.hostMac), exit.hostMac),
+    routeEntry({ destination: '0.0.0.0/0', type: 'unicast', via: exit.hostAddress }, UPLINK_DEVICE),
   ];
   if (exit.hostAddress6 !== '')
     entries.push(
-      addressEntry(UPLINK, exit.routerAddress6, 127),
-      neighbourEntry(UPLINK, exit.hostAddress6, exit.hostMac),
-      routeEntry({ destination: '::/0', type: 'unicast', via: exit.hostAddress6 }, UPLINK),
+      addressEntry(UPLINK_DEVICE, exit.routerAddress6, 127),
+      neighbourEntry(UPLINK_DEVICE, exit.hostAddress6, exit.hostMac),
+      routeEntry({ destination: '::/0', type: 'unicast', via: exit.hostAddress6 }, UPLINK_DEVICE),
     );
   return entries;
 });
@@ -202,9 +201,7 @@ export function listEntries(netlink: Netlink, links: readonly route.Link[]): Ent
     ...addressEntries(route.listAddresses(netlink), names),
     ...listRoutes(netlink, names),
     ...listNeighbours(netlink, names),
-    ...route
-      .listForwarding(netlink)
-      .map((f) => forwardingEntry(nameOf(names, f.device), f.mac, f.destination)),
+    ...route.listFdbEntries(netlink).map((f) => fdbEntry(nameOf(names, f.device), f.mac, f.destination)),
   ];
 }
 

@@ -18,7 +18,7 @@ import {
   socket,
 } from '../../linux/libc.ts';
 import { bindPort, inNamespace, namespacePath } from '../../linux/netns.ts';
-import { vtepMac } from '../compile/names.ts';
+import { vtepMac } from '../compile/deviceNames.ts';
 
 const libc = koffi.load('libc.so.6');
 const connect = libc.func('int connect(int fd, const void *address, uint32_t length)');

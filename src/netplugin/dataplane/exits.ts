@@ -1,10 +1,11 @@
-/** The host's side: its guard, the exits' devices and addresses, masquerading, published ports. */
+/** The host's side: its table, the exits' devices and addresses, masquerading, published ports. */
 import { type Connection, forgetConnections } from '../../linux/conntrack.ts';
 import { NETLINK_NETFILTER, type Netlink, openNetlink } from '../../linux/netlink.ts';
 import { getSysctl, setSysctl } from '../../linux/netns.ts';
 import type { Nft } from '../../linux/nftables.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
+import { DEVICE_PREFIXES } from '../constants.ts';
 import type { Exit, HostState } from '../state.ts';
 import { type ByPart, establish, type Tracker, track } from './difference.ts';
 import {
@@ -27,7 +28,9 @@ import {
 } from './links.ts';
 import { combine, type Outcome, send } from './outcome.ts';
 import { sameParts } from './parts.ts';
-import { CONTAINER_KINDS, type HostFacts, hostTable, routerEnd } from './ruleset.ts';
+import { CONTAINER_KINDS } from './rules/contained.ts';
+import { type HostFacts, hostTable } from './rules/host.ts';
+import { routerEnd } from './rules/published.ts';
 import { establishSettings, exit as exitSettings, hostWayOut } from './settings.ts';
 import { establishTable, type OpenTable, openTable } from './tables.ts';
 
@@ -35,7 +38,7 @@ import { establishTable, type OpenTable, openTable } from './tables.ts';
 export interface OpenExits {
   readonly netlink: Netlink;
   readonly table: OpenTable;
-  /** Our ends of the ways out, and what they have. */
+  /** Our ends of the exits, and what they have. */
   readonly devices: Tracker<Device>;
   readonly macs: Tracker<Property>;
   readonly up: Tracker<Property>;
@@ -43,7 +46,7 @@ export interface OpenExits {
   /** Devices of the host's own ways out that forward. */
   waysOut: ReadonlySet<string>;
   /** What the table was made with last; undefined: an earlier agent's may be there. */
-  guarded?: { readonly vnis: readonly number[]; readonly facts: HostFacts };
+  written?: { readonly vnis: readonly number[]; readonly facts: HostFacts };
   /** The last state that was established; undefined as well. */
   established?: HostState;
 }
@@ -59,6 +62,8 @@ export const openExits = (netlink: Netlink, nft: Nft): OpenExits => ({
   waysOut: new Set(),
 });
 
+/** Names that our ends have. */
+const OURS = new RegExp(`^${DEVICE_PREFIXES.exit}[0-9a-f]{8}$`);
 /** Names that Docker gives to the bridges it makes; one that the user has named otherwise is not known as Docker's. */
 const DOCKER_BRIDGE = /^(?:docker0|docker_gwbridge|br-[0-9a-f]{12})$/;
 
@@ -72,19 +77,19 @@ export interface HostOptions {
  * Before the routers: frames are judged before the first tunnel is there, and until the last one has gone, which
  * establishExits sees to.
  */
-export function establishGuard(
+export function establishHostTable(
   open: OpenExits,
   state: HostState,
   { connections, verify }: HostOptions,
 ): Outcome {
-  const before = open.guarded;
+  const before = open.written;
   const now = tunnelTags(state);
   if (before !== undefined && now.every((vni) => before.vnis.includes(vni))) return {};
   const facts =
     before?.facts ?? readFacts(state, route.listLinks(open.netlink), route.listAddresses(open.netlink));
   const vnis = [...new Set([...(before?.vnis ?? []), ...now])];
   const outcome = establishTable(open.table, hostTable(state, facts, vnis, connections), verify);
-  open.guarded = { vnis, facts };
+  open.written = { vnis, facts };
   return outcome;
 }
 
@@ -152,10 +157,10 @@ export function establishExits(
   const there = exits.map((e) => e.device).filter((name) => links.some((l) => l.name === name));
   const settings = there.map((name) => establishSettings(exitSettings(name), had.has(name)));
   const forwarding = exits.length === 0 ? {} : establishForwarding(open, exits, links);
-  const facts = keptFacts(open.guarded?.facts, readFacts(state, links, addresses));
+  const facts = keptFacts(open.written?.facts, readFacts(state, links, addresses));
   const vnis = tunnelTags(state);
   const table = establishTable(open.table, hostTable(state, facts, vnis, connections), verify);
-  open.guarded = { vnis, facts };
+  open.written = { vnis, facts };
   const misled = misledBy(state, before, addresses);
   const forgotten = misled === undefined ? 0 : forgetConnections(open.table.netlink, misled);
   open.established = state;
@@ -172,7 +177,7 @@ export function establishExits(
 }
 
 /**
- * Removes our ends of ways out that are not wanted any more. None is made here: a pair is made from its router's side (links.ts),
+ * Removes our ends of exits that are not wanted any more. None is made here: a pair is made from its router's side (links.ts),
  * which also says that it was gone.
  */
 function establishDevices(
@@ -181,7 +186,7 @@ function establishDevices(
   links: readonly route.Link[],
 ): { readonly outcome: Outcome; readonly links: readonly route.Link[] } {
   const present = links
-    .filter((l) => /^cx[0-9a-f]{8}$/.test(l.name))
+    .filter((l) => OURS.test(l.name))
     .map((link): Device => ({ name: link.name, text: link.name, link }));
   const { outcome, change } = establish<Device>(devices, {
     wanted: new Map(exits.map((e) => [e, [{ name: e.device, text: e.device }]])),
@@ -211,7 +216,7 @@ function exitEntries(exit: Exit): readonly Entry[] {
   ];
 }
 
-/** The host forwards what comes by the ways out, and what comes back. */
+/** The host forwards what comes by the exits, and what comes back. */
 function establishForwarding(open: OpenExits, exits: readonly Exit[], links: readonly route.Link[]): Outcome {
   const own = waysOut(open.netlink, links);
   const settings = own.map((name) => establishSettings(hostWayOut(name), open.waysOut.has(name)));

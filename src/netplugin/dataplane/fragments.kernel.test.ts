@@ -8,7 +8,7 @@ import { ethernet, ip, PROTOCOL, udpDatagram } from '../../../test/packet.ts';
 import { linkLocal } from '../../linux/address.ts';
 import { createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
 import type { Port } from '../state.ts';
-import { openApplier } from './apply.ts';
+import { openApplier } from './applier.ts';
 
 const FRAMES = path.join(import.meta.dirname, '../../../test/frames.ts');
 

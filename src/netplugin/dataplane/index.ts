@@ -1,7 +1,7 @@
 /**
  * The data plane as the rest of the agent sees it.
  *
- *   HostState --> apply.ts --> linux/ --> kernel
+ *   HostState --> applier.ts --> linux/ --> kernel
  *
  * A pass does not wait for anything but the kernel, and nothing else of the agent runs meanwhile: some milliseconds, and most of
  * a second where a host with 10,000 endpoints and rules meets an empty kernel. What cannot wait for it, names, is a process
@@ -10,17 +10,17 @@
 import { type Spent, startClock } from '../clock.ts';
 import type { HostState } from '../state.ts';
 import { admitForwarding } from './admit.ts';
-import { openApplier } from './apply.ts';
-import { HOST, type KernelDecision, type Observation, type Question } from './observe.ts';
+import { openApplier } from './applier.ts';
+import { HOST, type KernelDecision, type Observation, type Question } from './observe/observe.ts';
 
-export { removeGuard } from './remove.ts';
+export { removeHostTable } from './remove.ts';
 export type { KernelDecision, Observation, Question };
 export { HOST };
 
 export interface ApplyReport {
   /** Kernel objects written (links, addresses, routes, neighbours, fdb entries, nft elements and tables, the fast path's entries and filters). */
   readonly writes: number;
-  /** Routers of which every address, route, neighbour and forwarding entry was read. */
+  /** Routers of which every address, route, neighbour and FDB entry was read. */
   readonly reads: number;
   /** Only with `verify`: differences from the kernel that were none of our doing and were put right, one line each. */
   readonly repaired: readonly string[];
@@ -71,7 +71,7 @@ export interface Dataplane {
    * Answers what somebody had taken out of it, one line each. Runs several programs: no apply waits for it.
    */
   admit(wanted: boolean): Promise<readonly string[]>;
-  /** Looks for other firewalls in the way; undefined: nothing has changed since it was looked, or there is no way out here. */
+  /** Looks for other firewalls in the way; undefined: nothing has changed since it was looked, or there is no exit here. */
   probe(): Promise<readonly DroppedWay[] | undefined>;
   /** What policy did since the last call, of each router that has rule sets; what was dropped beside, of each that did and of the host. */
   observe(): Promise<readonly Observation[]>;

@@ -4,7 +4,7 @@ import { applied, clean, GATEWAYS, inRouter, port, state } from '../../../test/h
 import { isolate, sh } from '../../../test/isolation.ts';
 import { createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
 import type { Port } from '../state.ts';
-import { type Applier, openApplier } from './apply.ts';
+import { type Applier, openApplier } from './applier.ts';
 
 beforeAll(isolate);
 afterEach(clean);

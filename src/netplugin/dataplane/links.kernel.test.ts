@@ -2,9 +2,9 @@ import { afterEach, beforeAll, expect, it } from 'vitest';
 import { applied, clean, inRouter, port, router, state, VNI } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
-import { vtepMac } from '../compile/names.ts';
+import { vtepMac } from '../compile/deviceNames.ts';
 import type { HostState, Port } from '../state.ts';
-import { openApplier } from './apply.ts';
+import { openApplier } from './applier.ts';
 
 beforeAll(isolate);
 afterEach(clean);

@@ -1,5 +1,5 @@
 /**
- * Links of a router: its tunnels, its containers' veths and its way out. Three differences, one after the other:
+ * Links of a router: its tunnels, its containers' veths and its exit. Three differences, one after the other:
  *
  *   devices      which there are; what cannot be changed of one is part of what it is, so that another one takes its place
  *   properties   what of a device is changed where it is (MTU, MAC address, a tunnel's own address): made anew, it would have lost
@@ -10,7 +10,7 @@ import { type Netlink, NetlinkError, type Request } from '../../linux/netlink.ts
 import { inNamespace, namespacePath } from '../../linux/netns.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
-import { VXLAN_PORT } from '../constants.ts';
+import { DEVICE_PREFIXES, UPLINK_DEVICE, VXLAN_PORT } from '../constants.ts';
 import type { Exit, Port, Router, Tunnel } from '../state.ts';
 import {
   type ByPart,
@@ -21,7 +21,7 @@ import {
   track,
   type Written,
 } from './difference.ts';
-import { LOOPBACK, UPLINK } from './entries.ts';
+import { LOOPBACK } from './entries.ts';
 import type { Failure } from './index.ts';
 import { combine, failureOf, located, type Outcome, send, writeRequests } from './outcome.ts';
 import { device, establishSettings, port as portSettings } from './settings.ts';
@@ -174,10 +174,13 @@ export function deleteLinks(netlink: Netlink): void {
 const vxlanText = (name: string, vni: number, local: string, port: number): string =>
   `${name} vxlan ${vni} over ${isV6(local) ? 'IPv6' : 'IPv4'} port ${port}`;
 
-/** Of the names that are a router's, that is. */
+const { port: PORT, tunnel: TUNNEL } = DEVICE_PREFIXES;
+/** Names that are a router's. */
+const OURS = new RegExp(`^(${TUNNEL}\\d|${PORT}[0-9a-f]|${UPLINK_DEVICE}$)`);
+
 const listDevices = (links: readonly route.Link[]): Device[] =>
   links
-    .filter((l) => /^(vx\d|ct[0-9a-f]|uplink$)/.test(l.name))
+    .filter((l) => OURS.test(l.name))
     .map((link) => {
       const { name, vxlan } = link;
       const text = vxlan === undefined ? name : vxlanText(name, vxlan.vni, vxlan.local, vxlan.port);
@@ -192,7 +195,7 @@ function wantedDevices(router: Router, exit: Exit | undefined): ByPart<Device> {
   }
   for (const port of router.ports)
     parts.set(port, [{ name: port.device, text: port.device, made: { port } }]);
-  if (exit !== undefined) parts.set(exit, [{ name: UPLINK, text: UPLINK, made: { exit } }]);
+  if (exit !== undefined) parts.set(exit, [{ name: UPLINK_DEVICE, text: UPLINK_DEVICE, made: { exit } }]);
   return parts;
 }
 
@@ -200,7 +203,7 @@ function wantedProperties(router: Router, exit: Exit | undefined): ByPart<Proper
   const parts = new Map<object, readonly Property[]>();
   for (const tunnel of router.tunnels) parts.set(tunnel, [hasSize(tunnel.device, tunnel.mtu, tunnel)]);
   for (const port of router.ports) parts.set(port, [hasSize(port.device, port.mtu)]);
-  if (exit !== undefined) parts.set(exit, [hasMac(UPLINK, exit.routerMac)]);
+  if (exit !== undefined) parts.set(exit, [hasMac(UPLINK_DEVICE, exit.routerMac)]);
   return parts;
 }
 
@@ -228,7 +231,9 @@ export function establishLinks(
 
   const resized = router.ports.filter(({ device: name, mtu }) => (byName.get(name)?.mtu ?? mtu) !== mtu);
   const moved =
-    exit !== undefined && !had.has(UPLINK) && (byName.get(UPLINK)?.mac ?? exit.routerMac) !== exit.routerMac;
+    exit !== undefined &&
+    !had.has(UPLINK_DEVICE) &&
+    (byName.get(UPLINK_DEVICE)?.mac ?? exit.routerMac) !== exit.routerMac;
   const ends = resized.length > 0 || moved ? route.listLinks(hostNetlink) : [];
   const toHost = ends.flatMap((end) => {
     // A container's end, where the runtime has not taken it yet; else sandboxes.ts does it.
@@ -246,7 +251,7 @@ export function establishLinks(
       ? []
       : inNamespace(namespacePath(where), () =>
           compared.map(({ name }) => {
-            const all = { ...device(name), ...(name.startsWith('ct') ? portSettings(name) : {}) };
+            const all = { ...device(name), ...(name.startsWith(PORT) ? portSettings(name) : {}) };
             return establishSettings(all, byName.get(name)?.up === true && had.has(name));
           }),
         );
@@ -294,7 +299,7 @@ function writeDevices(
           ...old.map(route.deleteLink),
           route.addVeth(
             { name, mac: hostMac, mtu: 1500 },
-            { name: UPLINK, mac: routerMac, mtu: 1500, namespace },
+            { name: UPLINK_DEVICE, mac: routerMac, mtu: 1500, namespace },
           ),
         );
       } else if (made.port.joined) {

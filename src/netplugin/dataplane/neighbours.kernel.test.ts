@@ -6,9 +6,9 @@ import { applied, BLUE, clean, GATEWAYS, inRouter, port, state } from '../../../
 import { isolate, sh } from '../../../test/isolation.ts';
 import { arp, ethernet, solicitation } from '../../../test/packet.ts';
 import { createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
-import { exitDevice } from '../compile/names.ts';
+import { exitDevice } from '../compile/deviceNames.ts';
 import type { Port } from '../state.ts';
-import { openApplier } from './apply.ts';
+import { openApplier } from './applier.ts';
 
 beforeAll(isolate);
 afterEach(clean);

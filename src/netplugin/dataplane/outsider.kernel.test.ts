@@ -6,7 +6,7 @@ import { isolate, sh } from '../../../test/isolation.ts';
 import { attach, inBox, v4 } from '../../../test/twoHosts.ts';
 import { close, received } from '../../linux/libc.ts';
 import { bindPort } from '../../linux/netns.ts';
-import { openApplier } from './apply.ts';
+import { openApplier } from './applier.ts';
 
 beforeAll(isolate);
 afterEach(clean);

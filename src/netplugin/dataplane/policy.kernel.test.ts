@@ -9,7 +9,7 @@ import { judge, type Packet } from '../../model/verdict.ts';
 import { openCompiler } from '../compile/compile.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { HostState } from '../state.ts';
-import { type Applier, openApplier } from './apply.ts';
+import { type Applier, openApplier } from './applier.ts';
 
 beforeAll(isolate);
 afterEach(clean);

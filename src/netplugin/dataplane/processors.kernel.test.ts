@@ -9,7 +9,7 @@ import { attach, inBox, inRouterOf, type Policy, twoHosts, v4, v6 } from '../../
 import { close, received } from '../../linux/libc.ts';
 import { bindPort } from '../../linux/netns.ts';
 import type { Decision, Port, RuleSet } from '../state.ts';
-import { openApplier } from './apply.ts';
+import { openApplier } from './applier.ts';
 
 beforeAll(isolate);
 

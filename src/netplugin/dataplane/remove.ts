@@ -1,11 +1,11 @@
-/** What an agent that has ended leaves on a host, on purpose: the guard. */
+/** What an agent that has ended leaves on a host, on purpose: the host's table, which guards it. */
 import { openNft } from '../../linux/nftables.ts';
 import { NFT_TABLE } from '../constants.ts';
 import { admitForwarding } from './admit.ts';
-import { listRouters } from './apply.ts';
+import { listRouters } from './applier.ts';
 
 /** Takes it away. Throws where there are containers of ours: what they go by is guarded by it. */
-export async function removeGuard(): Promise<void> {
+export async function removeHostTable(): Promise<void> {
   const routers = listRouters();
   if (routers.length > 0)
     throw new Error(

@@ -15,8 +15,8 @@ import { startClock } from '../clock.ts';
 import type { Port } from '../state.ts';
 import { establishInside, type Found } from './inside.ts';
 import { combine, failureOf, type Outcome } from './outcome.ts';
-import { createCommands } from './ruleset.ts';
-import { stubTable, withoutDockerNat } from './stub.ts';
+import { stubTable, withoutDockerNat } from './rules/stub.ts';
+import { createCommands } from './rules/table.ts';
 import { readTable } from './tables.ts';
 
 /**

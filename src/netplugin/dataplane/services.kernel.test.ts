@@ -9,7 +9,7 @@ import { sender } from '../../../test/probe.ts';
 import { bindPort, createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
 import { NAMESERVER } from '../constants.ts';
 import type { HostState, Service } from '../state.ts';
-import { type Applier, openApplier } from './apply.ts';
+import { type Applier, openApplier } from './applier.ts';
 
 const VIP = '20.1.1.100';
 const addressOf = (n: number): string => `20.1.1.${n}`;

@@ -13,7 +13,7 @@ export const ROUTER: Settings = {
   'net/ipv4/conf/all/send_redirects': '0',
   'net/ipv4/conf/default/send_redirects': '0',
   'net/ipv4/icmp_ratelimit': '0',
-  // Fragments that wait for the rest of theirs (limits.ts): seconds, and bytes.
+  // Fragments that wait for the rest of theirs (rules/limits.ts): seconds, and bytes.
   'net/ipv4/ipfrag_time': '2',
   'net/ipv4/ipfrag_high_thresh': String(128 << 20),
   // What arrives here is hardly ever for a socket of the router's own: no look for one before routing, of both versions.
@@ -31,7 +31,7 @@ export const ROUTER: Settings = {
 
 /** They are there with conntrack, which a module of the kernel's may bring with the first rule that needs it. */
 export const CONNTRACK: Settings = {
-  // Closed connections are not counted (limits.ts): 120 s of them would be many.
+  // Closed connections are not counted (rules/limits.ts): 120 s of them would be many.
   'net/netfilter/nf_conntrack_tcp_timeout_time_wait': '10',
   // As those of IPv4 (ROUTER): conntrack has a queue of its own.
   'net/netfilter/nf_conntrack_frag6_timeout': '2',
@@ -53,7 +53,7 @@ export const port = (name: string): Settings => ({
   [`net/ipv6/neigh/${name}/proxy_delay`]: '0',
 });
 
-/** Of the host's end of a way out. */
+/** Of the host's end of an exit. */
 export const exit = (name: string): Settings => ({
   // Published ports are served on localhost too: such packets leave with a source of 127.0.0.1.
   [`net/ipv4/conf/${name}/route_localnet`]: '1',

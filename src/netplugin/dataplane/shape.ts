@@ -30,13 +30,14 @@
 import type { Netlink, Request } from '../../linux/netlink.ts';
 import * as route from '../../linux/route.ts';
 import * as traffic from '../../linux/traffic.ts';
+import { DEVICE_PREFIXES } from '../constants.ts';
 import { establish, type Kind, type Tracker, track } from './difference.ts';
 import type { Failure } from './index.ts';
 import { combine, type Outcome, send, writeRequests } from './outcome.ts';
 
 /** What an endpoint may send, and what it may receive. */
 export interface Limit {
-  /** The router's end of its veth: `ct` and ten hex digits. */
+  /** The router's end of its veth: its prefix (constants.ts) and ten hex digits. */
   readonly device: string;
   /** At least 1,000. */
   readonly bitsPerSecond: number;
@@ -90,9 +91,10 @@ const QUEUES: Kind<Queue> = {
   removed: ({ text }, by) => (by === undefined ? `removed ${text}` : undefined),
 };
 
-const PORT = /^ct[0-9a-f]{10}$/;
-const IFB = /^ib[0-9a-f]{10}$/;
-const ifbDevice = (device: string): string => `ib${device.slice(2)}`;
+const PORT = new RegExp(`^${DEVICE_PREFIXES.port}[0-9a-f]{10}$`);
+const IFB = new RegExp(`^${DEVICE_PREFIXES.queue}[0-9a-f]{10}$`);
+const ifbDevice = (device: string): string =>
+  `${DEVICE_PREFIXES.queue}${device.slice(DEVICE_PREFIXES.port.length)}`;
 
 const ETHERNET = 14;
 const VLAN_TAG = 4;

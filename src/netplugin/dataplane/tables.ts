@@ -9,7 +9,7 @@ import { readGeneration } from '../../linux/nftset.ts';
 import { type ByPart, type Change, establish, type Kind, type Tracker, track } from './difference.ts';
 import type { Outcome } from './outcome.ts';
 import { once } from './parts.ts';
-import { createCommands, type Elements, elementCommands, type Table } from './ruleset.ts';
+import { createCommands, type Elements, elementCommands, type Table } from './rules/table.ts';
 
 /** An element of one of a table's sets. */
 interface Element {

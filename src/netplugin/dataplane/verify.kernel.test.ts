@@ -15,8 +15,8 @@ import {
 } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { namespaceId, namespacePath } from '../../linux/netns.ts';
-import { exitDevice, vtepMac } from '../compile/names.ts';
-import { type Applier, openApplier } from './apply.ts';
+import { exitDevice, vtepMac } from '../compile/deviceNames.ts';
+import { type Applier, openApplier } from './applier.ts';
 
 const given = state({ publications: [MAP], remotes: remotes(4) });
 const { device, mac } = port(2);
@@ -96,17 +96,17 @@ describe('verify puts right and reports', () => {
       `ip neigh replace fd00:1::2 lladdr 02:00:00:00:00:77 dev ${device} nud permanent`,
     ],
     [
-      'a deleted forwarding entry',
+      'a deleted FDB entry',
       /restored forwarding .* to 192\.0\.2\.2/,
       `bridge fdb del ${vtepMac(vtep)} dev ${vx} dst ${vtep}`,
     ],
     [
-      'an added forwarding entry',
+      'an added FDB entry',
       /removed forwarding 02:00:00:00:00:77 to 192\.0\.2\.77/,
       `bridge fdb add 02:00:00:00:00:77 dev ${vx} dst 192.0.2.77`,
     ],
     [
-      'a forwarding entry to another host',
+      'an FDB entry to another host',
       /restored forwarding .* to 192\.0\.2\.2/,
       `bridge fdb replace ${vtepMac(vtep)} dev ${vx} dst 192.0.2.77`,
     ],

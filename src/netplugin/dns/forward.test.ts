@@ -17,8 +17,8 @@ import {
   serve,
   upstream,
 } from '../../../test/nameserver.ts';
+import type { NameAnswer, Question } from './lookup.ts';
 import { framed, NOTIMP, NXDOMAIN, REFUSED, SERVFAIL } from './message.ts';
-import type { NameAnswer, Question } from './names.ts';
 
 afterEach(endAll);
 

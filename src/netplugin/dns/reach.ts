@@ -14,7 +14,7 @@ import type { Upstream } from './upstreams.ts';
 const DNS = 53;
 const NUMBERS = { tcp: 6, udp: 17 } as const;
 
-/** `named`: the container has asked this very address; false: the host's own resolver is asked, for any who have a way out. */
+/** `named`: the container has asked this very address; false: the host's own resolver is asked, for any who have an exit. */
 export type MayAsk = (client: string, protocol: 'tcp' | 'udp', resolver: Upstream, named: boolean) => boolean;
 
 /** What one address may do. */

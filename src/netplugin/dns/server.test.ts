@@ -25,8 +25,8 @@ import {
 import { bindPort, closeSocket } from '../../linux/netns.ts';
 import { NAMESERVER } from '../constants.ts';
 import { fromHere } from './forward.ts';
+import type { NameAnswer } from './lookup.ts';
 import { framed, readQuery } from './message.ts';
-import type { NameAnswer } from './names.ts';
 import { startNameserver } from './server.ts';
 
 const NXDOMAIN = 3;

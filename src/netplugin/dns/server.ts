@@ -10,13 +10,14 @@
  */
 import dgram from 'node:dgram';
 import net from 'node:net';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate as othersFirst } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { addressNumber } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { NameserverSocket, OriginalDestination } from '../nameservers/router.ts';
 import { openBuckets } from './buckets.ts';
 import { type Asking, ask, type Dial, fromHere, openStream, type Resolver, type Stream } from './forward.ts';
+import type { NameAnswer, Question } from './lookup.ts';
 import {
   addressRecord,
   encodeAnswer,
@@ -34,7 +35,6 @@ import {
   readQuery,
   SERVFAIL,
 } from './message.ts';
-import type { NameAnswer, Question } from './names.ts';
 import { openPlaces } from './places.ts';
 import type { MayAsk } from './reach.ts';
 import type { Resolvers } from './upstreams.ts';
@@ -49,7 +49,7 @@ const CONNECTIONS = { each: 64, all: 256 };
 const WAITING = { each: 128, all: 1024 };
 /**
  * What is asked of others for one container. Each query is a connection for those on its way, in the host's table too, which
- * keeps it for 30 s: an eighth of a table, as the container itself may have (dataplane/limits.ts).
+ * keeps it for 30 s: an eighth of a table, as the container itself may have (dataplane/rules/limits.ts).
  */
 const ONWARD = { rate: 1000, burst: 2000 };
 /** Queries of one connection that wait at a time. */
@@ -234,8 +234,8 @@ export function startNameserver(options: NameserverOptions): Nameserver {
   // ---- TCP
 
   /**
-   * Nothing more is read before the last answer is taken: who sends more than it reads fills its own socket. And one query in a
-   * turn: a chunk may hold a thousand, and there are others. What waits for others' answers lets the next ones pass.
+   * Nothing more is read before the last answer is taken: who sends more than it reads fills its own socket. And one query at
+   * a time: a chunk may hold a thousand, and there are others. What waits for others' answers lets the next ones pass.
    */
   async function serve(socket: net.Socket, client: Client): Promise<void> {
     const onTheWay = new Set<Promise<void>>();
@@ -269,7 +269,7 @@ export function startNameserver(options: NameserverOptions): Nameserver {
           if (onTheWay.size >= MAX_PIPELINED) await Promise.race(onTheWay);
         }
       }
-      await nextTurn();
+      await othersFirst();
     }
     // The client has said all that it wants to: it may still listen.
     await Promise.all(onTheWay);

@@ -3,7 +3,7 @@ import { afterEach, beforeAll, expect, it, vi } from 'vitest';
 import { applied, clean, inRouter, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { bindPort, closeSocket, createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
-import { openApplier } from '../dataplane/apply.ts';
+import { openApplier } from '../dataplane/applier.ts';
 import { openRouter } from './router.ts';
 
 beforeAll(isolate);

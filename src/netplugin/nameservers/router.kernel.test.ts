@@ -5,7 +5,7 @@ import { applied, clean, inRouter, port, state } from '../../../test/hostState.t
 import { isolate, sh } from '../../../test/isolation.ts';
 import { bindPort, closeSocket, createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
-import { openApplier } from '../dataplane/apply.ts';
+import { openApplier } from '../dataplane/applier.ts';
 import { type NameserverSocket, openRouter } from './router.ts';
 
 const ROUTER = 'contiv-default';

@@ -12,7 +12,7 @@ import {
 import { isV6 } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6, STUB_PORTS } from '../constants.ts';
 
-/** Bytes for queries that wait: what some containers may send at once (dataplane/rules/names.ts), some 768 each as the kernel counts. */
+/** Bytes for queries that wait: what some containers may send at once (dataplane/rules/dns.ts), some 768 each as the kernel counts. */
 const QUERIES = 16 << 20;
 
 /** A listening socket in a router's namespace, as a file descriptor of this process; of TCP, bound and not yet listening. */
@@ -20,7 +20,7 @@ export interface NameserverSocket {
   readonly protocol: 'tcp' | 'udp';
   readonly version: 4 | 6;
   readonly fd: number;
-  /** Only what containers ask Docker's resolver comes here, so it was sent to nobody else (dataplane/stub.ts). */
+  /** Only what containers ask Docker's resolver comes here, so it was sent to nobody else (dataplane/rules/stub.ts). */
   readonly stub: boolean;
 }
 

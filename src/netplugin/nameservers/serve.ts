@@ -2,13 +2,13 @@
 import type { Logger } from 'pino';
 import { namespaceId, namespacePath } from '../../linux/netns.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
-import { createNames } from '../dns/names.ts';
+import { createNames } from '../dns/lookup.ts';
 import { type MayAsk, reachOf } from '../dns/reach.ts';
 import { type Nameserver, startNameserver } from '../dns/server.ts';
 import { openUpstreams } from '../dns/upstreams.ts';
+import { type MutableView, openView } from '../intent/view.ts';
 import { NAMES_INTERVAL } from '../intervals.ts';
 import { inTurn } from '../turns.ts';
-import { type MutableView, openView } from '../view.ts';
 import { fromRouter } from './outside.ts';
 import type { ServedRouter } from './parcel.ts';
 import { openRouter, type RouterAccess } from './router.ts';

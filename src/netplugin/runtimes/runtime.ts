@@ -5,7 +5,7 @@
 
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { AddressAnswer, AddressRequest } from '../../protocol/messages.ts';
-import type { Attachment, View } from '../view.ts';
+import type { Attachment, View } from '../intent/view.ts';
 
 /** What a runtime learns about an endpoint's container after it has joined. */
 export type Description = Partial<

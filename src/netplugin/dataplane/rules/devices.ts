@@ -1,10 +1,10 @@
 /** Our devices as rules name them, by what they are: a pattern of nft(8), or a name. */
 import { DEVICE_PREFIXES, UPLINK_DEVICE } from '../../constants.ts';
 
-/** In a router: towards its containers, towards other hosts, and its way out. */
+/** In a router: towards its containers, towards other hosts, and its exit. */
 export const PORTS = `"${DEVICE_PREFIXES.port}*"`;
 export const TUNNELS = `"${DEVICE_PREFIXES.tunnel}*"`;
 export const UPLINK = `"${UPLINK_DEVICE}"`;
 
-/** On the host: the other ends of the routers' ways out. */
+/** On the host: the other ends of the routers' exits. */
 export const EXITS = `"${DEVICE_PREFIXES.exit}*"`;

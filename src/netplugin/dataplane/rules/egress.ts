@@ -1,5 +1,5 @@
 /**
- * The way out of a tenant, by source NAT twice: in the router to the router's address on its pair with the host, on the host to
+ * Egress of a tenant, by source NAT (SNAT) twice: in the router to the router's address on its pair with the host, on the host to
  * the host's own address (masquerading). Connections from outside to published ports: published.ts.
  */
 import { isV6 } from '../../../model/address.ts';
@@ -11,7 +11,7 @@ import type { HostFeature, RouterFeature } from './feature.ts';
 /** `ip` or `ip6`, as rules name an address's version. */
 export const familyName = (address: string): string => (isV6(address) ? 'ip6' : 'ip');
 
-/** The router's addresses on the way out: what a connection with outside has at this end. */
+/** The router's addresses on the exit: what a connection with outside has at this end. */
 export const outsideAddresses = (exit: Exit | undefined): string[] =>
   exit === undefined ? [] : [exit.routerAddress, exit.routerAddress6].filter((address) => address !== '');
 
@@ -20,7 +20,7 @@ export const egress: RouterFeature = {
 set outward { type ifname; }
 set outward6 { type ifname; }`,
   rules: {
-    // Nobody sends to the addresses of the ways out themselves.
+    // Nobody sends to the addresses of the exits themselves.
     beginning: ({ exit }) =>
       exit === undefined ? '' : `ip daddr ${exit.transit} drop\nip6 daddr ${exit.transit6} drop`,
     leaving: `
@@ -40,8 +40,8 @@ meta nfproto ipv6 iifname @outward6 goto begun`,
 };
 
 /**
- * On the host only the routers' own addresses come by the ways out. Docker's own bridges are reached by their published ports
- * only, as by any outsider; and no way out is reached by anybody but through published ports.
+ * On the host only the routers' own addresses come by the exits. Docker's own bridges are reached by their published ports
+ * only, as by any outsider; and no exit is reached by anybody but through published ports.
  */
 export const hostEgress: HostFeature = {
   own: `

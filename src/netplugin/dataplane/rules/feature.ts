@@ -13,9 +13,9 @@
 import { isV6 } from '../../../model/address.ts';
 import type {
   AddressRange,
+  DnatEntry,
   Exit,
   HostState,
-  Passage,
   Port,
   RemoteHost,
   RuleSet,
@@ -60,7 +60,7 @@ export interface RouterParts {
   readonly subnets: readonly Subnet[];
   readonly gateways: readonly string[];
   readonly ranges: readonly AddressRange[];
-  readonly publications: readonly Passage[];
+  readonly publications: readonly DnatEntry[];
   /** The table itself: what it always holds. */
   readonly table: object;
 }

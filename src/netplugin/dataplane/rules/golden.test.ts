@@ -21,8 +21,10 @@ import {
   VNI,
 } from '../../../../test/states.ts';
 import type { Exit, Router } from '../../state.ts';
-import { createCommands, type HostFacts, hostTable, routerTable, type Table } from '../ruleset.ts';
-import { stubTable } from '../stub.ts';
+import { type HostFacts, hostTable } from './host.ts';
+import { routerTable } from './router.ts';
+import { stubTable } from './stub.ts';
+import { createCommands, type Table } from './table.ts';
 
 const GOLDEN = path.join(import.meta.dirname, 'golden');
 const WRITE = process.env.GOLDEN === 'write';

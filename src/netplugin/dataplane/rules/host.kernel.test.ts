@@ -2,7 +2,7 @@ import { afterEach, beforeAll, expect, it } from 'vitest';
 import { applied, BLUE, clean, state, VNI } from '../../../../test/hostState.ts';
 import { isolate, sh } from '../../../../test/isolation.ts';
 import { PROBE_TAG } from '../../constants.ts';
-import { openApplier } from '../apply.ts';
+import { openApplier } from '../applier.ts';
 
 beforeAll(isolate);
 afterEach(clean);

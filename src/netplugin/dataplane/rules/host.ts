@@ -4,10 +4,10 @@
  */
 import { NFT_TABLE } from '../../constants.ts';
 import type { HostState } from '../../state.ts';
-import { limitsOutside, SMALLEST_TABLE } from '../limits.ts';
 import { contained } from './contained.ts';
 import { hostEgress } from './egress.ts';
 import { type Chain, compose, type HostFeature } from './feature.ts';
+import { limitsOutside, SMALLEST_TABLE } from './limits.ts';
 import { probes } from './probes.ts';
 import { hostPublished } from './published.ts';
 import type { Elements, Table } from './table.ts';

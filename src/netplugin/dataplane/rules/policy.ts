@@ -5,7 +5,7 @@
  *   own address -> rule set -> (peer's range) -> rule set -> (peer's group), protocol, port -> the number of a rule, with DENY
  *
  * All of that is elements, which chain `decide` looks up from the most specific to the least: no rule depends on what policies say.
- * A rule that decides is counted in `hits`; of denied packets a share of each sender's is logged for the agent (observe.ts).
+ * A rule that decides is counted in `hits`; of denied packets a share of each sender's is logged for the agent (observe/observe.ts).
  */
 import { classid } from '../../../linux/classid.ts';
 import { addressNumber, isV6 } from '../../../model/address.ts';

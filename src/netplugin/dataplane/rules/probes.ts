@@ -1,5 +1,5 @@
 /**
- * Packets of our own that look for a firewall that drops what is ours (probe.ts): what no chain of anybody has dropped is
+ * Packets of our own that look for a firewall that drops what is ours (observe/probe.ts): what no chain of anybody has dropped is
  * counted last of all, and none leaves the host.
  */
 import { PROBE_PORT, PROBE_TAG, SOMEBODY, SOMEBODY6, VXLAN_PORT } from '../../constants.ts';

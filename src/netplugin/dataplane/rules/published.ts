@@ -3,7 +3,7 @@
  * between the port alone says where to.
  */
 import { isV6 } from '../../../model/address.ts';
-import type { Exit, Passage } from '../../state.ts';
+import type { DnatEntry, Exit } from '../../state.ts';
 import { EXITS } from './devices.ts';
 import type { Add, HostFeature, RouterFeature } from './feature.ts';
 
@@ -84,7 +84,7 @@ dnat ip6 to meta l4proto . th dport map @published_ranges6`,
 };
 
 /** The router's address on the way to a published port. */
-export const routerEnd = (exit: Exit, { address }: Passage): string =>
+export const routerEnd = (exit: Exit, { address }: DnatEntry): string =>
   isV6(address) ? exit.routerAddress6 : exit.routerAddress;
 
 const TRANSLATION = `

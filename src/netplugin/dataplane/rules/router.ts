@@ -16,18 +16,18 @@
  */
 import { NFT_TABLE } from '../../constants.ts';
 import type { Exit, Router } from '../../state.ts';
-import { fragments, limits, SMALLEST_TABLE } from '../limits.ts';
-import { stub } from '../stub.ts';
 import { ARP, antiSpoofing } from './antiSpoofing.ts';
 import { PORTS, TUNNELS, UPLINK } from './devices.ts';
+import { dns, queryLimit } from './dns.ts';
 import { dscp } from './dscp.ts';
 import { egress } from './egress.ts';
 import { errors } from './errors.ts';
 import { type Chain, compose, type RouterFeature } from './feature.ts';
-import { names, queryLimit } from './names.ts';
+import { fragments, limits, SMALLEST_TABLE } from './limits.ts';
 import { policy } from './policy.ts';
 import { published } from './published.ts';
 import { services } from './services.ts';
+import { stub } from './stub.ts';
 import type { Elements, Table } from './table.ts';
 import { ttl } from './ttl.ts';
 
@@ -53,8 +53,8 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
       `iifname ${UPLINK} goto arriving`,
     ],
   },
-  { name: 'beginning', steps: [egress, services, names] },
-  { name: 'resolve', steps: [names] },
+  { name: 'beginning', steps: [egress, services, dns] },
+  { name: 'resolve', steps: [dns] },
   { name: 'arriving', steps: [antiSpoofing, published] },
 
   // Every packet that goes on, whatever conntrack knows of it: hosts send to each other directly, never through a third one.
@@ -92,7 +92,7 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
       'icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept',
       `iifname ${PORTS} icmp type echo-request goto asked`,
       `iifname ${PORTS} icmpv6 type echo-request goto asked`,
-      names,
+      dns,
       `iifname ${PORTS} meta l4proto tcp reject with tcp reset`,
       `iifname ${PORTS} reject`,
     ],

@@ -1,7 +1,7 @@
 /**
  * Tunnels, on the host: their frames come only from a host that is a member, by the way that leads to it.
  *
- * A frame has no connection: in the table of connections, one tenant's many flows would take up what all tenants' ways out
+ * A frame has no connection: in the table of connections, one tenant's many flows would take up what all tenants' exits
  * need. No verdict here depends on what an earlier packet left. The VNI is the 24 bits from bit 96 of the UDP header on.
  */
 import { isV6 } from '../../../model/address.ts';

@@ -84,7 +84,7 @@ export function followContainers(options: ContainersOptions): Containers {
   /** Docker may keep remains of a call, in any container: the next comparison looks at all. */
   let suspicious = false;
   /** When Docker was last refused something that would be granted later. */
-  let forsaken: number | undefined;
+  let refusedAt: number | undefined;
 
   async function describeContainer(id: string): Promise<void> {
     const container = await docker.getContainer(id).inspect();
@@ -162,7 +162,7 @@ export function followContainers(options: ContainersOptions): Containers {
   });
 
   /** Starts what should run by its restart policy and failed only because nobody answered on our socket, or netmaster did not. */
-  async function startForsaken(): Promise<void> {
+  async function startRefused(): Promise<void> {
     const exited = await docker.listContainers({ all: true, filters: { status: ['exited', 'created'] } });
     for (const { Id: id } of exited) {
       const container = docker.getContainer(id);
@@ -184,12 +184,12 @@ export function followContainers(options: ContainersOptions): Containers {
     }
   }
 
-  const looksForForsaken = inTurn(startForsaken, {
+  const restarts = inTurn(startRefused, {
     every: RETRY_DELAY,
     due() {
-      if (forsaken === undefined || performance.now() < forsaken + REFUSAL_SHOWS || !endpoints.live())
+      if (refusedAt === undefined || performance.now() < refusedAt + REFUSAL_SHOWS || !endpoints.live())
         return false;
-      forsaken = undefined;
+      refusedAt = undefined;
       return true;
     },
     failed(error) {
@@ -197,7 +197,7 @@ export function followContainers(options: ContainersOptions): Containers {
         { err: error },
         'containers that Docker could not start are not looked for; it is tried again',
       );
-      forsaken ??= performance.now();
+      refusedAt ??= performance.now();
     },
   });
 
@@ -234,7 +234,7 @@ export function followContainers(options: ContainersOptions): Containers {
     void comparisons
       .next()
       .catch(() => {}) // logged above
-      .then(looksForForsaken.ask);
+      .then(restarts.ask);
     let rest = '';
     for await (const chunk of stream) {
       const lines = (rest + chunk.toString()).split('\n');
@@ -259,14 +259,14 @@ export function followContainers(options: ContainersOptions): Containers {
 
   return {
     refused(message) {
-      if (message.startsWith(GAVE_UP)) forsaken = performance.now();
+      if (message.startsWith(GAVE_UP)) refusedAt = performance.now();
       if (remains.busy()) return;
       suspicious = true;
       comparisons.ask();
     },
     close() {
       closed = true;
-      for (const turns of [streams, comparisons, looksForForsaken]) void turns.close();
+      for (const turns of [streams, comparisons, restarts]) void turns.close();
       events?.destroy();
     },
   };

@@ -1,7 +1,7 @@
 import { pino } from 'pino';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { EndpointGroup } from '../../../model/endpointGroup.ts';
-import { openView, type View, type WatchedNetwork } from '../../view.ts';
+import { openView, type View, type WatchedNetwork } from '../../intent/view.ts';
 import type { Driver } from './driver.ts';
 import type { Docker, NetworkInspectInfo } from './engine.ts';
 import {

@@ -12,9 +12,9 @@
 import type { Logger } from 'pino';
 import { subnetPrefix } from '../../../model/address.ts';
 import type { Follower } from '../../follower.ts';
+import type { View } from '../../intent/view.ts';
 import { OFFER_INTERVAL } from '../../intervals.ts';
 import { inTurn } from '../../turns.ts';
-import type { View } from '../../view.ts';
 import type { Endpoints } from '../runtime.ts';
 import type { Driver } from './driver.ts';
 import type { Docker, NetworkInspectInfo } from './engine.ts';

@@ -1,6 +1,6 @@
 import { pino } from 'pino';
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { Attachment } from '../../view.ts';
+import type { Attachment } from '../../intent/view.ts';
 import { NO_INTERFACE } from './driver.ts';
 import type { ContainerInspectInfo, Docker } from './engine.ts';
 import { DRIVER } from './networks.ts';

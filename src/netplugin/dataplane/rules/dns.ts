@@ -1,0 +1,41 @@
+/**
+ * DNS: what a container asks leads to the host's nameserver in its router (nameservers/), whether it asks the
+ * nameserver, Docker's resolver (stub.ts), the gateway, or a resolver outside; a resolver within the tenant's networks is asked itself.
+ */
+import { NAMESERVER, NAMESERVER6 } from '../../constants.ts';
+import { PORTS, UPLINK } from './devices.ts';
+import type { RouterFeature } from './feature.ts';
+import { QUERY_PORTS } from './stub.ts';
+
+export const dns: RouterFeature = {
+  rules: {
+    beginning: 'th dport 53 meta l4proto { tcp, udp } goto resolve',
+    resolve: `
+fib daddr type local dnat ip to ${NAMESERVER}
+fib daddr type local dnat ip6 to ${NAMESERVER6}
+fib daddr oifname ${UPLINK} dnat ip to ${NAMESERVER}
+fib daddr oifname ${UPLINK} dnat ip6 to ${NAMESERVER6}`,
+    input: `
+iifname ${PORTS} udp dport ${QUERY_PORTS} goto query
+iifname ${PORTS} tcp dport ${QUERY_PORTS} goto asked`,
+  },
+};
+
+/**
+ * What one container may ask the nameserver by UDP, whose one socket's queue is all containers' of the tenant. Each has a bucket
+ * of its own, by the device that it sends by, which it cannot choose: what one sends, on however many processors, fills no
+ * other's. A container that found no place in the set would not be limited; there are more places than devices. It is more than a
+ * client that waits for each answer comes to, and half of what a nameserver answers.
+ */
+const ASKING = '10000/second burst 1000 packets';
+const MAX_ASKING = 4096;
+
+/** Ahead of all else in `input`: of an established flow of queries each one counts. */
+export const queryLimit: RouterFeature = {
+  own: `
+set asking { type ifname; size ${MAX_ASKING}; flags dynamic,timeout; timeout 1m; }
+counter asked { }`,
+  rules: {
+    input: `iifname ${PORTS} udp dport ${QUERY_PORTS} update @asking { iifname limit rate over ${ASKING} } counter name "asked" drop`,
+  },
+};

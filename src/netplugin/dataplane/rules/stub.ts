@@ -1,0 +1,140 @@
+/**
+ * How a container's questions to Docker's embedded resolver reach the router's nameserver.
+ *
+ * Docker's own way is NAT in the container's namespace, which makes the kernel track every connection of the container a second
+ * time, at both of its ends: a tenth of what a new connection costs. So here the addresses of each packet are rewritten by
+ * themselves, and nothing in the namespace asks for conntrack; rules of the container's own that do are served as ever.
+ *
+ * An answer must come from the address that was asked, and somebody may ask the nameserver by its own address too. So what
+ * is rewritten goes to ports of its own (STUB_PORTS), on which the nameserver listens too: they tell what to make of the answer.
+ *
+ *   loopback  asked from 127.0.0.1: the answer goes there
+ *   bound     asked from another address: the answer goes to it
+ *
+ * What goes there is nothing else, so the router need not track it either: a name that is asked for from a new port each time
+ * is no connection, and takes no place of the container's (limits.ts). Only what came in fragments is, since conntrack makes it
+ * whole; its answer does without.
+ */
+import type { Nft } from '../../../linux/nftables.ts';
+import { isV6 } from '../../../model/address.ts';
+import { DOCKER_RESOLVER, NAMESERVER, NFT_TABLE, STUB_PORTS } from '../../constants.ts';
+import type { Port } from '../../state.ts';
+import type { RouterFeature } from './feature.ts';
+import type { Table } from './table.ts';
+
+const PORTS_OF_STUBS = Object.values(STUB_PORTS).join(', ');
+
+/** In a router: ports of queries to the nameserver itself. */
+export const QUERY_PORTS = `{ 53, ${PORTS_OF_STUBS} }`;
+
+export const stub: RouterFeature = {
+  rules: {
+    sent: `ip daddr ${NAMESERVER} udp dport { ${PORTS_OF_STUBS} } ip frag-off & 0x3fff == 0 notrack`,
+    output: `ip saddr ${NAMESERVER} udp sport { ${PORTS_OF_STUBS} } notrack`,
+  },
+};
+
+const PROTOCOLS = ['udp', 'tcp'] as const;
+
+/**
+ * The table in the namespace of a container that has these ports, later ones instead of earlier ones. What it asks from 127.0.0.1
+ * leaves with its address in the network by which it leaves, which the next hop tells.
+ */
+export function stubTable(ports: readonly Port[]): Table {
+  const sources = new Map<string, string>();
+  for (const port of ports) {
+    const source = port.addresses.find((address) => !isV6(address));
+    const hop = nextHop(port);
+    if (source !== undefined && hop !== undefined) sources.set(hop, source);
+  }
+  const [any] = sources.values();
+  const map = [...sources].map(([hop, source]) => `${hop} : ${source}`).join(', ');
+  const ask = (protocol: string): string => `
+  ip saddr 127.0.0.1 ${protocol} dport 53 ${protocol} dport set ${STUB_PORTS.loopback} ip daddr set ${NAMESERVER}${any ? ` ip saddr set ${any}` : ''}
+  ip saddr != 127.0.0.0/8 ${protocol} dport 53 ${protocol} dport set ${STUB_PORTS.bound} ip daddr set ${NAMESERVER}`;
+  const answer = (protocol: string): string => `
+  ${protocol} sport ${STUB_PORTS.loopback} fib saddr . iif oif exists ${protocol} sport set 53 ip daddr set 127.0.0.1 ip saddr set ${DOCKER_RESOLVER} accept
+  ${protocol} sport ${STUB_PORTS.bound} ${protocol} sport set 53 ip saddr set ${DOCKER_RESOLVER} accept`;
+  return {
+    name: `ip ${NFT_TABLE}`,
+    parts: new Map(),
+    // Before conntrack (priority -200), which is there where the container's own rules ask for it, and Docker's own chain
+    // (-100). A chain of type route looks for the route of what it has changed, which the next chain sees. Each chain is
+    // one more for all that the container sends or gets. Answers are whole only at input: a fragment has no ports.
+    //
+    // What listens on loopback alone stays out of reach for those on the container's other networks, such as Docker's bridge, where
+    // nobody looks at who sends: an answer to a loopback address is taken from where questions go only, and what leaves has an
+    // address of the container's before its route is looked for, so that the kernel need not route loopback addresses (route_localnet).
+    body: `
+chain output {
+  type route hook output priority -300; policy accept;
+  ip daddr != ${DOCKER_RESOLVER} accept${PROTOCOLS.map(ask).join('')}
+}
+${sources.size > 1 ? sourceChain(map) : ''}chain input {
+  type filter hook input priority -150; policy accept;
+  ip saddr != ${NAMESERVER} accept${PROTOCOLS.map(answer).join('')}
+}
+`,
+  };
+}
+
+/** Where there are several: the container's address in the network that the route leads by, by next hop. */
+const sourceChain = (map: string): string => `chain source {
+  type filter hook output priority -299; policy accept;
+  ip daddr ${NAMESERVER} th dport ${STUB_PORTS.loopback} ip saddr set rt ip nexthop map { ${map} }
+}
+`;
+
+/** To the nameserver: the network's gateway; else itself, by the route that one of the container's networks has to it. */
+function nextHop({ gateways, inside }: Port): string | undefined {
+  const gateway = gateways.find((address) => !isV6(address));
+  if (gateway !== undefined) return gateway;
+  const has = inside?.routes.some(({ destination }) => destination === `${NAMESERVER}/32`);
+  return has === false ? undefined : NAMESERVER;
+}
+
+interface Listed {
+  readonly chain?: { readonly table: string; readonly name: string };
+  readonly rule?: { readonly table: string; readonly chain: string; readonly expr: readonly object[] };
+  readonly set?: { readonly table: string };
+  readonly map?: { readonly table: string };
+}
+
+/** By iptables, Docker makes these chains in `nat`, the jumps to them and a rule a protocol in each. */
+const JUMPS: Readonly<Record<string, string>> = {
+  OUTPUT: 'DOCKER_OUTPUT',
+  POSTROUTING: 'DOCKER_POSTROUTING',
+};
+const BUILT_IN = ['PREROUTING', 'INPUT', ...Object.keys(JUMPS)];
+/** With its backend for nftables, a table of its own (Docker 29). */
+const DOCKER_TABLE = 'docker-dns';
+
+/**
+ * Commands that take Docker's NAT for its resolver out of the current namespace, which leads nowhere any more: everything that
+ * it catches is rewritten before. Where Docker is still at it, or where somebody else has rules in the same table, it stays.
+ */
+export function withoutDockerNat(nft: Nft): string[] {
+  const listing = nft.list('list ruleset ip') as Listed[];
+  const of = (table: string) => listing.filter((i) => (i.chain ?? i.rule ?? i.set ?? i.map)?.table === table);
+  const commands: string[] = [];
+  if (of(DOCKER_TABLE).length > 0) commands.push(`delete table ip ${DOCKER_TABLE}`);
+  const nat = of('nat');
+  const chains = new Set(nat.flatMap((i) => (i.chain ? [i.chain.name] : [])));
+  const rules = (name: string) => nat.flatMap((i) => (i.rule?.chain === name ? [i.rule.expr] : []));
+  const jumpsOnly = ([from, to]: [string, string]): boolean => {
+    const all = rules(from);
+    return (
+      all.length === 1 &&
+      all[0]?.some((e) => (e as { jump?: { target: string } }).jump?.target === to) === true
+    );
+  };
+  const complete =
+    Object.entries(JUMPS).every(jumpsOnly) &&
+    Object.values(JUMPS).every((name) => rules(name).length === PROTOCOLS.length);
+  const foreign =
+    nat.some((i) => i.set ?? i.map) ||
+    [...chains].some((name) => !BUILT_IN.includes(name) && !Object.values(JUMPS).includes(name)) ||
+    BUILT_IN.some((name) => JUMPS[name] === undefined && rules(name).length > 0);
+  if (complete && !foreign) commands.push('delete table ip nat');
+  return commands;
+}

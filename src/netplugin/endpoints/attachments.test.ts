@@ -1,0 +1,120 @@
+import fs from 'node:fs';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { temporaryFolder } from '../../../test/folder.ts';
+import type { Attachment } from '../intent/view.ts';
+import { openAttachments } from './attachments.ts';
+
+const PAIRS = 1 << 15;
+
+const attachment = (id: string, tenantName = 'default', more: Partial<Attachment> = {}): Attachment => ({
+  endpoint: {
+    endpointID: id,
+    tenantName,
+    networkName: 'net1',
+    ipAddress: ['20.1.1.2'],
+    macAddress: '02:02:14:01:01:02',
+    homingHost: 'node1',
+    status: 'running',
+  },
+  phase: 'joined',
+  publications: [],
+  runtime: 'docker',
+  ...more,
+});
+
+describe('attachments', () => {
+  it('outlive the agent: what was put is there when put returns', () => {
+    const folder = temporaryFolder();
+    const before = openAttachments(folder, PAIRS);
+    const published = attachment('ep1', 'default', {
+      sandbox: '/run/sandbox',
+      publications: [{ protocol: 'tcp', hostAddress: '', hostPort: 80, address: '20.1.1.2', port: 80 }],
+    });
+    before.put(published);
+    before.put(attachment('ep2', 'blue', { phase: 'joining' }));
+    const after = openAttachments(folder, PAIRS);
+    expect([...after.all]).toEqual([...before.all]);
+    expect(after.all.get('ep1')).toEqual(published);
+    expect([...after.slots]).toEqual([...before.slots]);
+  });
+
+  it('that are removed stay removed', () => {
+    const folder = temporaryFolder();
+    const attachments = openAttachments(folder, PAIRS);
+    attachments.put(attachment('ep1'));
+    expect(attachments.remove('ep1')).toBe(true);
+    expect(attachments.remove('ep1')).toBe(false);
+    expect(openAttachments(folder, PAIRS).all.size).toBe(0);
+  });
+
+  it('are replaced by their id', () => {
+    const attachments = openAttachments(temporaryFolder(), PAIRS);
+    attachments.put(attachment('ep1', 'default', { phase: 'joining' }));
+    attachments.put(attachment('ep1'));
+    expect([...attachments.all.values()].map((a) => a.phase)).toEqual(['joined']);
+  });
+
+  it('survive a kill in the middle of writing', () => {
+    const folder = temporaryFolder();
+    openAttachments(folder, PAIRS).put(attachment('ep1'));
+    fs.writeFileSync(path.join(folder, 'attachments.json.new'), '{"attachm');
+    expect([...openAttachments(folder, PAIRS).all.keys()]).toEqual(['ep1']);
+  });
+
+  it('are written anew where somebody has deleted the file, or moved its folder away, while the agent runs', () => {
+    const folder = path.join(temporaryFolder(), 'state');
+    fs.mkdirSync(folder);
+    const attachments = openAttachments(folder, PAIRS);
+    expect(attachments.restore()).toBe(false);
+    attachments.put(attachment('ep1'));
+    expect(attachments.restore()).toBe(false);
+    for (const take of [
+      () => fs.rmSync(path.join(folder, 'attachments.json')),
+      () => fs.renameSync(folder, `${folder}.away`),
+    ]) {
+      take();
+      expect(attachments.restore()).toBe(true);
+      const again = openAttachments(folder, PAIRS);
+      expect([...again.all.keys()]).toEqual(['ep1']);
+      expect([...again.slots]).toEqual([...attachments.slots]);
+    }
+  });
+
+  it('are not forgotten silently where the file is torn', () => {
+    const folder = temporaryFolder();
+    fs.writeFileSync(path.join(folder, 'attachments.json'), '{"attachm');
+    expect(() => openAttachments(folder, PAIRS)).toThrow(/attachments\.json: not JSON/);
+  });
+});
+
+describe('transit slots', () => {
+  it('are one a tenant, by chance, until there is none left', () => {
+    const firsts = new Set<number | undefined>();
+    for (let i = 0; i < 50; i++) {
+      const attachments = openAttachments(temporaryFolder(), 4);
+      for (const tenant of ['a', 'a', 'b', 'c', 'd']) attachments.put(attachment(`${tenant}1`, tenant));
+      expect([...attachments.slots.values()].sort()).toEqual([0, 1, 2, 3]);
+      firsts.add(attachments.slots.get('a'));
+      expect(() => attachments.put(attachment('e1', 'e'))).toThrow(
+        'all 4 pairs of the transit range are taken: start netplugin with a larger --transit',
+      );
+      expect(attachments.all.has('e1')).toBe(false);
+    }
+    expect(firsts.size).toBeGreaterThan(1);
+  });
+
+  it('stay with their tenant while it has containers, also over a restart', () => {
+    const folder = temporaryFolder();
+    const attachments = openAttachments(folder, PAIRS);
+    attachments.put(attachment('a1', 'a'));
+    attachments.put(attachment('b1', 'b'));
+    const slot = attachments.slots.get('b');
+    attachments.remove('a1');
+    expect([...attachments.slots]).toEqual([['b', slot]]);
+    const restarted = openAttachments(folder, PAIRS);
+    restarted.put(attachment('c1', 'c'));
+    expect([...restarted.slots.keys()]).toEqual(['b', 'c']);
+    expect(restarted.slots.get('b')).toBe(slot);
+  });
+});

@@ -1,0 +1,113 @@
+/**
+ * The containers that this host's runtimes have attached, and the transit slot of each of their tenants.
+ * On disk before a runtime gets its answer: whatever is killed when, no attached container is forgotten.
+ */
+import { randomInt } from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+import type { Logger } from 'pino';
+import { readJson, writeJson } from '../file.ts';
+import type { Attachment, View } from '../intent/view.ts';
+import { FILES_INTERVAL } from '../intervals.ts';
+import { inTurn } from '../turns.ts';
+
+interface Saved {
+  attachments: Attachment[];
+  slots: [tenant: string, slot: number][];
+}
+
+export interface Attachments {
+  readonly all: ReadonlyMap<string, Attachment>;
+  readonly slots: ReadonlyMap<string, number>;
+  /** Durable when it returns; where it cannot be written it throws, and nothing has changed. */
+  put(attachment: Attachment): void;
+  /** False where it was not there. Where it cannot be written it throws, and is gone nevertheless: until a restart. */
+  remove(endpoint: string): boolean;
+  /** Written anew where somebody has deleted or moved the file; true: it was. */
+  restore(): boolean;
+}
+
+/** `pairs`: how many slots there are. */
+export function openAttachments(folder: string, pairs: number): Attachments {
+  const file = path.join(folder, 'attachments.json');
+  const saved = readJson<Saved>(file, 'the containers that run here must be restarted then');
+  const all = new Map(saved?.attachments.map((a) => [a.endpoint.endpointID, a]));
+  const slots = new Map(saved?.slots);
+
+  /** Of one that was never written nothing is missing. */
+  let isWritten = saved !== undefined;
+
+  const save = (): void => {
+    const tenants = new Set([...all.values()].map((a) => a.endpoint.tenantName));
+    for (const tenant of slots.keys()) if (!tenants.has(tenant)) slots.delete(tenant);
+    writeJson(file, { attachments: [...all.values()], slots: [...slots] } satisfies Saved);
+    isWritten = true;
+  };
+
+  return {
+    all,
+    slots,
+    put(attachment) {
+      const { tenantName, endpointID } = attachment.endpoint;
+      const before = all.get(endpointID);
+      if (!slots.has(tenantName)) slots.set(tenantName, freeSlot(new Set(slots.values()), pairs));
+      all.set(endpointID, attachment);
+      try {
+        save();
+      } catch (error) {
+        if (before === undefined) all.delete(endpointID);
+        else all.set(endpointID, before);
+        throw error;
+      }
+    },
+    remove(endpoint) {
+      if (!all.delete(endpoint)) return false;
+      save();
+      return true;
+    },
+    restore() {
+      if (!isWritten || fs.existsSync(file)) return false;
+      fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+      save();
+      return true;
+    },
+  };
+}
+
+/** For as long as the agent runs they are on disk for its next start. */
+export function keepAttachments(attachments: Pick<Attachments, 'restore'>, log: Logger): { close(): void } {
+  async function look(): Promise<void> {
+    if (attachments.restore()) log.error('attachments.json was deleted or moved away: it is written anew');
+  }
+  const looks = inTurn(look, {
+    every: FILES_INTERVAL,
+    failed: (error) =>
+      log.error({ err: error }, 'attachments.json is gone and cannot be written anew; it is tried again'),
+  });
+  return { close: () => void looks.close() };
+}
+
+/** What of these is not among netmaster's objects, in words; '' for nothing. */
+export function missingFrom(
+  { networks, groups }: Pick<View, 'networks' | 'groups'>,
+  attached: Iterable<Attachment>,
+): string {
+  for (const { endpoint } of attached) {
+    const { tenantName, networkName, groupName } = endpoint;
+    if (!networks.has(`${tenantName}:${networkName}`)) return `network ${tenantName}:${networkName}`;
+    if (groupName && !groups.has(`${tenantName}:${groupName}`)) return `group ${tenantName}:${groupName}`;
+  }
+  return '';
+}
+
+/** By chance: traceroute shows a tenant its own, whose number must not tell how many others were there before. */
+function freeSlot(taken: ReadonlySet<number>, pairs: number): number {
+  const start = randomInt(pairs);
+  for (let i = 0; i < pairs; i++) {
+    const slot = (start + i) % pairs;
+    if (!taken.has(slot)) return slot;
+  }
+  throw new Error(
+    `all ${pairs} pairs of the transit range are taken: start netplugin with a larger --transit`,
+  );
+}

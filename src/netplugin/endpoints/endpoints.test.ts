@@ -1,0 +1,259 @@
+import { pino } from 'pino';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { temporaryFolder } from '../../../test/folder.ts';
+import { NOTHING, REPORT } from '../../../test/hostState.ts';
+import { ApiError } from '../../client/client.ts';
+import type { AddressAnswer } from '../../protocol/messages.ts';
+import type { ApplyReport } from '../dataplane/index.ts';
+import { openView } from '../intent/view.ts';
+import type { HostState, Port, Router } from '../state.ts';
+import { type Attachments, openAttachments } from './attachments.ts';
+import { type LocalEndpoints, openEndpoints } from './endpoints.ts';
+
+const endpoint = (id: string, homingHost = 'node1') => ({
+  endpointID: id,
+  tenantName: 'default',
+  networkName: 'net1',
+  ipAddress: ['20.1.1.1'],
+  macAddress: '02:02:14:01:01:01',
+  homingHost,
+  status: 'running' as const,
+});
+
+let attachments: Attachments;
+let endpoints: LocalEndpoints;
+/** What netmaster was asked for; what it says to the next call. */
+let asked: string[];
+let netmaster: () => Promise<void>;
+let accepted: boolean;
+let reserve: () => Promise<AddressAnswer>;
+let kernel: () => Promise<ApplyReport>;
+let live: boolean;
+let admitted: () => Promise<void>;
+let state: HostState;
+const view = openView();
+
+beforeEach(() => {
+  attachments = openAttachments(temporaryFolder(), 16);
+  asked = [];
+  netmaster = async () => {};
+  accepted = true;
+  live = true;
+  admitted = async () => {};
+  state = NOTHING;
+  reserve = async () => ({ address: '20.1.1.1', prefixLength: 24 });
+  kernel = async () => REPORT;
+  const ask = async (...call: string[]): Promise<void> => {
+    asked.push(call.join(' '));
+    await netmaster();
+  };
+  endpoints = openEndpoints({
+    host: 'node1',
+    replica: {
+      view,
+      get live() {
+        return live;
+      },
+    },
+    attachments,
+    intent: {
+      accepted: async () => accepted,
+      reserve: () => reserve(),
+      release: (network, address) => ask('release', network, address),
+      register: async ({ endpointID }) => {
+        await ask('register', endpointID);
+        return { revision: 1, late: [] };
+      },
+      unregister: (id) => ask('unregister', id),
+    },
+    log: pino({ level: 'silent' }),
+    kernel: {
+      now: () => kernel(),
+      ready: () => true,
+      get state() {
+        return state;
+      },
+    },
+    admitted: () => admitted(),
+  });
+});
+afterEach(() => {
+  endpoints.close();
+  for (const { kind, key } of view.contents()) view.put({ kind, key, object: null });
+});
+
+/** netmaster has told its list. */
+const reconcile = () => endpoints.changed({ type: 'view', objects: [], listed: true });
+const settled = () => new Promise((done) => setImmediate(done));
+const attached = (id: string) =>
+  attachments.put({ endpoint: endpoint(id), phase: 'joined', publications: [], runtime: 'docker' });
+
+it('leaves nothing of an endpoint that cannot be attached, and says why it could not', async () => {
+  kernel = async () => ({
+    ...REPORT,
+    failed: [{ code: 'ENOSPC', endpoint: 'ep1', message: 'no room in the kernel' }],
+  });
+  await expect(endpoints.attach(endpoint('ep1'), undefined, 'docker')).rejects.toThrow('no room');
+  expect(attachments.all.size).toBe(0);
+  expect(asked).toEqual(['register ep1', 'unregister ep1']);
+});
+
+it('says why an endpoint could not be attached also where it cannot be taken back', async () => {
+  let passes = 0;
+  kernel = async () => {
+    throw new Error(passes++ === 0 ? 'the first' : 'the second');
+  };
+  await expect(endpoints.attach(endpoint('ep1'), undefined, 'docker')).rejects.toThrow('the first');
+  expect(passes).toBe(2);
+  expect(attachments.all.size).toBe(0);
+});
+
+it('makes the first router of what is declared now, not of an old copy; more of them at once', async () => {
+  live = false;
+  let passes = 0;
+  kernel = async () => {
+    passes++;
+    throw new Error('reached');
+  };
+  const first = endpoints.attach(endpoint('ep1'), undefined, 'docker');
+  await settled();
+  expect([passes, attachments.all.size]).toEqual([0, 0]);
+  live = true;
+  await expect(first).rejects.toThrow('reached');
+  attached('runs');
+  live = false;
+  await expect(endpoints.attach(endpoint('ep2'), undefined, 'docker')).rejects.toThrow('reached');
+});
+
+it('says that a port is not published where the host’s part was not done', async () => {
+  attached('ep1');
+  kernel = async () => ({
+    ...REPORT,
+    complete: false,
+    failed: [{ code: 'ENOSPC', endpoint: 'ep1', message: 'host: no room' }],
+  });
+  await expect(endpoints.publish('ep1', [])).rejects.toThrow('host: no room');
+});
+
+it('tells whoever holds something for an endpoint that it is detached', async () => {
+  const told: string[] = [];
+  endpoints.onDetach((id) => told.push(id));
+  attached('ep1');
+  await endpoints.detach('ep1');
+  await endpoints.detach('never attached');
+  expect(told).toEqual(['ep1', 'never attached']);
+});
+
+it('tells netmaster what it does not know, and takes back what is not here', async () => {
+  attached('here');
+  view.put({ kind: 'endpoint', key: 'gone', object: endpoint('gone') });
+  view.put({ kind: 'endpoint', key: 'elsewhere', object: endpoint('elsewhere', 'node2') });
+  reconcile();
+  await settled();
+  expect(asked).toEqual(['register here', 'unregister gone']);
+});
+
+it('tells nothing to a netmaster that knows another host of its name', async () => {
+  accepted = false;
+  attached('here');
+  view.put({ kind: 'endpoint', key: 'of the other', object: endpoint('of the other') });
+  reconcile();
+  await settled();
+  expect(asked).toEqual([]);
+});
+
+it('gives an address to a container again whose end netmaster has not heard of', async () => {
+  view.put({ kind: 'endpoint', key: 'ended', object: endpoint('ended') });
+  let held = true;
+  reserve = async () => {
+    if (held) throw new ApiError(409, 'conflict', 'address 20.1.1.1 is in use');
+    return { address: '20.1.1.1', prefixLength: 24 };
+  };
+  netmaster = async () => {
+    held = false;
+  };
+  const request = { tenantName: 'default', networkName: 'net1', family: 4, address: '20.1.1.1' } as const;
+  expect(await endpoints.reserve(request)).toMatchObject({ address: '20.1.1.1' });
+  expect(asked).toEqual(['unregister ended']);
+  held = true;
+  netmaster = async () => {};
+  await expect(endpoints.reserve(request)).rejects.toThrow('in use');
+});
+
+it('compares with a netmaster that is slow once at a time, however often it is asked to', async () => {
+  const slow = Promise.withResolvers<void>();
+  netmaster = () => slow.promise;
+  attached('ep1');
+  for (let i = 0; i < 5; i++) reconcile();
+  await settled();
+  expect(asked).toEqual(['register ep1']);
+  // Those that came while it ran are one more.
+  for (let i = 0; i < 5; i++) reconcile();
+  slow.resolve();
+  await settled();
+  await settled();
+  expect(asked).toEqual(['register ep1', 'register ep1']);
+});
+
+it('releases an address later that netmaster did not take back, unless it is given out again', async () => {
+  netmaster = () => Promise.reject(new Error('away'));
+  await endpoints.release('default:net1', '20.1.1.1');
+  await endpoints.release('default:net1', '20.1.1.9');
+  netmaster = async () => {};
+  await endpoints.reserve({ tenantName: 'default', networkName: 'net1', family: 4 });
+  asked.length = 0;
+  reconcile();
+  await settled();
+  reconcile();
+  await settled();
+  expect(asked).toEqual(['release default:net1 20.1.1.9']);
+});
+
+it('has settled when what runs here has been told to a netmaster that has listed; changes do not concern it', async () => {
+  const slow = Promise.withResolvers<void>();
+  netmaster = () => slow.promise;
+  attached('ep1');
+  expect(endpoints.changed({ type: 'view', objects: [], listed: false })).toBe(false);
+  let done = false;
+  const wait = async (): Promise<void> => {
+    await endpoints.settled();
+    done = true;
+  };
+  await wait();
+  expect([done, reconcile()]).toEqual([true, true]);
+  done = false;
+  void wait();
+  await settled();
+  expect([done, asked]).toEqual([false, ['register ep1']]);
+  slow.resolve();
+  await expect.poll(() => done, { timeout: 20_000 }).toBe(true);
+});
+
+it('detaches what the kernel has lost without a word from its runtime', async () => {
+  attached('lost');
+  attached('here');
+  endpoints.changed({
+    type: 'kernel',
+    state: NOTHING,
+    report: { ...REPORT, lost: ['lost'] },
+    verified: false,
+  });
+  await settled();
+  expect([[...attachments.all.keys()], asked]).toEqual([['here'], ['unregister lost']]);
+});
+
+it('has a container wait until its way out is open', async () => {
+  const open = Promise.withResolvers<void>();
+  admitted = () => open.promise;
+  const port = { endpoint: 'ep1', peer: 'ct1' } as Port;
+  state = { ...NOTHING, routers: [{ ports: [port] } as unknown as Router] };
+  let device = '';
+  void endpoints.attach(endpoint('ep1'), undefined, 'docker').then((answer) => {
+    ({ device } = answer);
+  });
+  await settled();
+  await settled();
+  expect(device).toBe('');
+  open.resolve();
+  await expect.poll(() => device, { timeout: 20_000 }).toBe('ct1');
+});

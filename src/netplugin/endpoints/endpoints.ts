@@ -1,0 +1,220 @@
+/**
+ * What runtimes ask of the agent (runtimes/runtime.ts): an endpoint is on disk first (attachments), then in the kernel
+ * and at netmaster.
+ *
+ *   attach    attachments --> kernel, and at the same time netmaster, which tells the peers
+ *   detach    attachments --> kernel --> netmaster
+ *
+ * What netmaster missed meanwhile is told again: a comparison makes its list of this host's endpoints equal to what is attached.
+ */
+import type { Logger } from 'pino';
+import { ApiError } from '../../client/client.ts';
+import type { Endpoint } from '../../model/endpoint.ts';
+import type { AddressAnswer } from '../../protocol/messages.ts';
+import { equal } from '../compile/memo.ts';
+import { GAVE_UP } from '../constants.ts';
+import type { Kernel } from '../converge.ts';
+import type { ApplyReport } from '../dataplane/index.ts';
+import type { Follower } from '../follower.ts';
+import type { Intent } from '../intent/netmaster.ts';
+import type { Replica } from '../intent/replica.ts';
+import type { Attachment } from '../intent/view.ts';
+import { ENDPOINTS_INTERVAL, FOLLOWED_INTERVAL } from '../intervals.ts';
+import type { Endpoints } from '../runtimes/runtime.ts';
+import { insist, inTurn } from '../turns.ts';
+import type { Attachments } from './attachments.ts';
+
+/** Milliseconds until a runtime's call is refused where netmaster's objects are not followed. */
+const FOLLOWED_WITHIN = 25_000;
+
+/**
+ * Settled: with a list of netmaster's, what runs here has been told. It is always waited for, since its addresses must not be given
+ * to others; changes are none of its business, so a netmaster that answers slowly holds no rule back.
+ */
+export type LocalEndpoints = Endpoints & Follower;
+
+export interface LocalEndpointsOptions {
+  readonly host: string;
+  readonly replica: Pick<Replica, 'view' | 'live'>;
+  readonly attachments: Attachments;
+  readonly intent: Pick<Intent, 'accepted' | 'reserve' | 'release' | 'register' | 'unregister'>;
+  readonly log: Logger;
+  readonly kernel: Pick<Kernel, 'now' | 'ready' | 'state'>;
+  /** When the exit is open that the kernel has. */
+  admitted(): Promise<void>;
+}
+
+function throwFailure(id: string, { failed }: ApplyReport): void {
+  const failure = failed.find(({ endpoint }) => endpoint === id);
+  if (failure !== undefined) throw new Error(failure.message);
+}
+
+export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
+  const { host, replica, attachments, intent, log, kernel, admitted } = options;
+  const listeners: ((endpoint: string) => void)[] = [];
+  /** Addresses that the runtime has given back while netmaster was away: network and address. */
+  const unreleased = new Set<string>();
+
+  async function compare(): Promise<void> {
+    if (!replica.live || !(await intent.accepted())) return;
+    for (const { endpoint } of attachments.all.values()) {
+      if (equal(replica.view.endpoints.get(endpoint.endpointID), endpoint)) continue;
+      await intent
+        .register(endpoint, { hold: false })
+        .catch((error) => log.warn({ err: error, endpoint: endpoint.endpointID }, 'endpoint not registered'));
+    }
+    await forget();
+  }
+
+  /** Tells netmaster what has ended here that it still has. */
+  async function forget(): Promise<void> {
+    for (const endpoint of replica.view.endpoints.values()) {
+      if (endpoint.homingHost !== host || attachments.all.has(endpoint.endpointID)) continue;
+      await intent
+        .unregister(endpoint.endpointID)
+        .catch((error) => log.warn({ err: error, endpoint: endpoint.endpointID }, 'endpoint not removed'));
+    }
+    // After the endpoints that had them.
+    for (const entry of unreleased) {
+      const [network = '', address = ''] = entry.split(' ');
+      await intent.release(network, address).then(
+        () => unreleased.delete(entry),
+        (error) => log.warn({ err: error, network, address }, 'address not released; it is tried again'),
+      );
+    }
+  }
+  const comparisons = inTurn(compare, {
+    every: ENDPOINTS_INTERVAL,
+    failed: (error) => log.error({ err: error }, 'endpoints not compared with netmaster'),
+  });
+
+  /**
+   * Where nothing runs, netmaster does not wait for this host before an address becomes another group's (endings.ts there): the
+   * first router is made of what is declared now, not of the copy on disk.
+   */
+  function followed(): Promise<void> {
+    const began = performance.now();
+    return insist(
+      () => {
+        if (attachments.all.size === 0 && !replica.live)
+          throw new Error(`${GAVE_UP}: what is declared at netmaster is not known on this host yet`);
+      },
+      (error) => {
+        if (performance.now() - began > FOLLOWED_WITHIN) throw error;
+        return FOLLOWED_INTERVAL;
+      },
+    );
+  }
+
+  async function detach(id: string): Promise<void> {
+    const had = attachments.all.has(id);
+    try {
+      attachments.remove(id);
+    } catch (error) {
+      log.error({ err: error, endpoint: id }, 'endpoint removed, but not on disk');
+    }
+    for (const listener of listeners) listener(id);
+    if (had && kernel.ready()) await kernel.now();
+    // Also for one that is not attached: a reserved address may hang on it.
+    await intent
+      .unregister(id)
+      .catch((error) =>
+        log.warn({ err: error, endpoint: id }, 'endpoint stays at netmaster until it answers'),
+      );
+  }
+
+  return {
+    name: 'endpoints at netmaster',
+    awaited: 'always',
+    changed(news) {
+      if (news.type === 'kernel') {
+        for (const id of news.report.lost) {
+          log.info(
+            { endpoint: id },
+            'the container is gone without a word from its runtime: removing its endpoint',
+          );
+          detach(id).catch((error) =>
+            log.warn({ err: error, endpoint: id }, 'endpoint not removed; it is tried again'),
+          );
+        }
+        return false;
+      }
+      if (news.listed) comparisons.ask();
+      return news.listed;
+    },
+    settled: () => comparisons.settled(),
+    host,
+    view: replica.view,
+    live: () => replica.live,
+    attachments: attachments.all,
+    async reserve(request) {
+      const ask = (): Promise<AddressAnswer> => intent.reserve({ ...request, host });
+      // What is refused may be held by one that ended here while netmaster was away: the container itself, started anew.
+      const answer = await ask().catch(async (error) => {
+        if (!(error instanceof ApiError && error.status === 409)) throw error;
+        await forget();
+        return ask();
+      });
+      // Another container's by now.
+      unreleased.delete(`${request.tenantName}:${request.networkName} ${answer.address}`);
+      return answer;
+    },
+    async release(network, address) {
+      await intent.release(network, address).catch((error) => {
+        log.warn({ err: error, network, address }, 'address not released; it is tried again');
+        unreleased.add(`${network} ${address}`);
+      });
+    },
+    async attach(endpoint, sandbox, runtime) {
+      const attachment: Attachment = {
+        endpoint,
+        phase: 'joining',
+        publications: [],
+        runtime,
+        ...(sandbox === undefined ? {} : { sandbox }),
+      };
+      await followed();
+      attachments.put(attachment);
+      try {
+        const [report] = await Promise.all([kernel.now(), intent.register(endpoint, { hold: true })]);
+        throwFailure(endpoint.endpointID, report);
+        const port = kernel.state.routers
+          .flatMap((r) => r.ports)
+          .find((p) => p.endpoint === endpoint.endpointID);
+        if (port === undefined)
+          throw new Error(`network ${endpoint.tenantName}:${endpoint.networkName} is not known on this host`);
+        await admitted();
+        return { device: port.peer };
+      } catch (error) {
+        await detach(endpoint.endpointID).catch((second) =>
+          log.warn({ err: second, endpoint: endpoint.endpointID }, 'endpoint not removed; it is tried again'),
+        );
+        throw error;
+      }
+    },
+    joined(id) {
+      const attachment = attachments.all.get(id);
+      if (attachment !== undefined && attachment.phase === 'joining')
+        attachments.put({ ...attachment, phase: 'joined' });
+    },
+    async publish(id, publications) {
+      const attachment = attachments.all.get(id);
+      if (attachment === undefined) throw new Error(`endpoint ${id} has not joined on this host`);
+      attachments.put({ ...attachment, publications });
+      throwFailure(id, await kernel.now());
+    },
+    async describe(id, description) {
+      const attachment = attachments.all.get(id);
+      if (attachment === undefined) return;
+      const endpoint: Endpoint = { ...attachment.endpoint, ...description };
+      if (equal(endpoint, attachment.endpoint)) return;
+      attachments.put({ ...attachment, endpoint });
+      await intent
+        .register(endpoint, { hold: false })
+        .catch((error) => log.warn({ err: error, endpoint: id }, 'endpoint not updated; it is tried again'));
+    },
+    detach,
+    onDetach: (listener) => void listeners.push(listener),
+    close: () => void comparisons.close(),
+  };
+}

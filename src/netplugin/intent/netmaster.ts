@@ -1,0 +1,150 @@
+/**
+ * The agent's side of netmaster: registration and heartbeats, what the kernel has applied, addresses and
+ * endpoints of this host.
+ */
+import type { Logger } from 'pino';
+import { ApiError, type Client } from '../../client/client.ts';
+import type { Endpoint } from '../../model/endpoint.ts';
+import { HEARTBEAT } from '../../model/host.ts';
+import type {
+  AddressAnswer,
+  AddressRequest,
+  Applied,
+  LiveAnswer,
+  Registration,
+  WriteAnswer,
+} from '../../protocol/messages.ts';
+import { GAVE_UP } from '../constants.ts';
+import { HASTY_DELAY } from '../intervals.ts';
+import { afterFailure, insist, inTurn } from '../turns.ts';
+
+/**
+ * Milliseconds that a runtime's call is held while netmaster cannot be reached: dockerd gives up after 30 s. Calls that come
+ * when it has been away for as long are not held: a dockerd that starts makes them one after the other, and answers nobody
+ * before the last one.
+ */
+const HOLD = 25_000;
+
+export interface Intent {
+  /** netmaster takes this host for what it says it is: there is no other one of its name. Asks where that is not known. */
+  accepted(): Promise<boolean>;
+  /** The same as of the last heartbeat. */
+  readonly registered: boolean;
+  /** What this host registers as has changed: netmaster is told at once. */
+  changed(): void;
+  reserve(request: AddressRequest): Promise<AddressAnswer>;
+  release(network: string, address: string): Promise<void>;
+  /** `hold`: until netmaster can be reached, and until the other hosts know it (bounded by its deadline). */
+  register(endpoint: Endpoint, options: { hold: boolean }): Promise<WriteAnswer>;
+  unregister(endpoint: string): Promise<void>;
+  /** Reports in the background; the newest wins. */
+  applied(applied: Applied): void;
+  /** To a question that came on the watch. */
+  answer(id: string, answer: LiveAnswer): Promise<void>;
+  close(): void;
+}
+
+/** `registration`: as the host is now, of one name. */
+export function startIntent(client: Client, registration: () => Registration, log: Logger): Intent {
+  let closed = false;
+  let latest: Applied | undefined;
+  const host = registration().name;
+
+  /** Answer to the last heartbeat; undefined: none yet. */
+  let registered: boolean | undefined;
+  /** Said to this host, which then has no business there. */
+  let refusal: ApiError | undefined;
+  /** When the first call failed of those that did since netmaster answered last. */
+  let awaySince: number | undefined;
+  /** It may be granted later: 423 where another host is late (endings.ts of netmaster). */
+  const isAway = (error: unknown): error is ApiError =>
+    error instanceof ApiError && (error.code === 'unreachable' || [423, 503].includes(error.status));
+
+  async function beat(): Promise<void> {
+    try {
+      await client.call('register', { name: host }, registration());
+      if (registered === false) log.info('netmaster answers again');
+      registered = true;
+      refusal = undefined;
+      awaySince = undefined;
+    } catch (error) {
+      if (isAway(error)) awaySince ??= performance.now();
+      refusal = error instanceof ApiError && error.status === 409 ? error : undefined;
+      if (registered !== false) log.warn({ err: error }, 'cannot register at netmaster; trying on');
+      registered = false;
+    }
+  }
+  // One after the other: one that says where the host was must not come after one that says where it is.
+  const beats = inTurn(beat, { every: HEARTBEAT * 1000 });
+  beats.ask();
+
+  /** A host that is refused tells nothing that is another's to tell. */
+  const asHost = <T>(call: () => Promise<T>): Promise<T> =>
+    refusal === undefined ? call() : Promise.reject(refusal);
+
+  function held<T>(call: () => Promise<T>): Promise<T> {
+    const asked = performance.now();
+    return insist(
+      async () => {
+        const answer = await asHost(call);
+        awaySince = undefined;
+        return answer;
+      },
+      (error) => {
+        if (!isAway(error) || closed) throw error;
+        awaySince ??= performance.now();
+        if (performance.now() > Math.min(asked, awaySince) + HOLD)
+          throw new Error(`${GAVE_UP}: ${error.message}`, { cause: error });
+        return HASTY_DELAY;
+      },
+    );
+  }
+
+  const reports = inTurn(
+    async () => {
+      if (latest !== undefined && refusal === undefined) await client.call('applied', { name: host }, latest);
+    },
+    {
+      again: afterFailure(HASTY_DELAY),
+      failed: (error) => log.debug({ err: error }, 'applied revision not reported'),
+    },
+  );
+
+  return {
+    async accepted() {
+      if (registered !== true) await beats.next();
+      return registered === true;
+    },
+    get registered() {
+      return registered === true;
+    },
+    changed: () => beats.ask(),
+    async reserve(request) {
+      return (await held(() => client.call('reserve', {}, request))).body;
+    },
+    async release(network, address) {
+      await client.call('release', { network, address, host });
+    },
+    async register(endpoint, { hold }) {
+      // Agents that wait for each other's registrations before they say what they applied would wait in vain.
+      const wait = hold ? {} : { wait: '0' };
+      const call = () => client.call('attach', { id: endpoint.endpointID, host, ...wait }, endpoint);
+      return (await (hold ? held(call) : asHost(call))).body;
+    },
+    async unregister(endpoint) {
+      await client.call('detach', { id: endpoint, host, wait: '0' });
+    },
+    applied(applied) {
+      latest = applied;
+      reports.ask();
+    },
+    async answer(id, answer) {
+      await client.call('answer', { name: host, id }, answer);
+    },
+    close() {
+      closed = true;
+      void beats.close();
+      void reports.close();
+    },
+  };
+}

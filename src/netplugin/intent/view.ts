@@ -1,0 +1,210 @@
+/**
+ * What a host knows: its copy of netmaster's objects, fed by the watch, and what its own runtimes have
+ * attached. `compile` reads both; the DNS views read the first.
+ *
+ * Objects are kept by key and, for each tenant, by where they belong (endpoints by host, rules by policy): a list
+ * stays the same array until one of its objects changes, so that whatever follows from it need not be made again.
+ */
+
+import type { Endpoint } from '../../model/endpoint.ts';
+import type { EndpointGroup } from '../../model/endpointGroup.ts';
+import type { Host } from '../../model/host.ts';
+import type { Netprofile } from '../../model/netprofile.ts';
+import type { Network } from '../../model/network.ts';
+import type { Rule } from '../../model/rule.ts';
+import type { StoredServiceLB } from '../../model/serviceLB.ts';
+import type { Tenant } from '../../model/tenant.ts';
+import type { WatchedObject } from '../../protocol/messages.ts';
+import type { Guarded, Publication } from '../state.ts';
+
+/** A network as the watch carries it: with the tag on the wire. */
+export type WatchedNetwork = Network & { vni: number };
+
+export interface TenantView {
+  readonly networks: readonly WatchedNetwork[];
+  readonly groups: readonly EndpointGroup[];
+  readonly services: readonly StoredServiceLB[];
+  readonly profiles: readonly Netprofile[];
+  /** By policy's name. */
+  readonly rules: ReadonlyMap<string, readonly Rule[]>;
+  /** By the name of the host that they run on. */
+  readonly endpoints: ReadonlyMap<string, readonly Endpoint[]>;
+}
+
+/** Keys are those of the REST API: `default`, `default:contiv-net`, `default:web`, endpoint id, host name. */
+export interface View {
+  readonly tenants: ReadonlyMap<string, Tenant>;
+  readonly networks: ReadonlyMap<string, WatchedNetwork>;
+  readonly groups: ReadonlyMap<string, EndpointGroup>;
+  readonly endpoints: ReadonlyMap<string, Endpoint>;
+  readonly hosts: ReadonlyMap<string, Host>;
+  /** What belongs to a tenant; nothing where it has nothing. */
+  of(tenant: string): TenantView;
+}
+
+/** A container of this host, from the runtime's request to join until it leaves. */
+export interface Attachment {
+  readonly endpoint: Endpoint;
+  /**
+   * `joining`: the runtime is about to take the container's end of the veth from the host's namespace.
+   * `joined`: it has; from now on the absence of the veth means that the container is gone.
+   */
+  readonly phase: 'joining' | 'joined';
+  /** Path of the container's network namespace. */
+  readonly sandbox?: string;
+  readonly publications: readonly Publication[];
+  /** Which runtime attached it: `docker`, `cni`. */
+  readonly runtime: string;
+}
+
+/** This host, as far as compile needs to know it. */
+export interface LocalHost {
+  readonly name: string;
+  /** The VTEP's address. */
+  readonly underlay: string;
+  readonly underlayMtu: number;
+  /** Underlay addresses of hosts by name, also of those whose lease has ended: their containers may run on. */
+  readonly lastUnderlays: ReadonlyMap<string, string>;
+  /** IPv4 prefix, at most /28, that the tenants' transit pairs come from. */
+  readonly transit: string;
+  /** IPv6 prefix for the same. */
+  readonly transit6: string;
+  readonly guarded: readonly Guarded[];
+  /** By endpoint id. */
+  readonly attachments: ReadonlyMap<string, Attachment>;
+  /** Slot in the transit range of each tenant that has one: kept over restarts, so that running exits do not move. */
+  readonly transitSlots: ReadonlyMap<string, number>;
+}
+
+/** Objects by key, and as a list that stays the same array until one of them changes. */
+class Shelf<T> {
+  readonly #objects = new Map<string, T>();
+  #list: readonly T[] | undefined = [];
+  put(key: string, object: T | null): void {
+    if (object === null) this.#objects.delete(key);
+    else this.#objects.set(key, object);
+    this.#list = undefined;
+  }
+  get size(): number {
+    return this.#objects.size;
+  }
+  get list(): readonly T[] {
+    this.#list ??= [...this.#objects.values()];
+    return this.#list;
+  }
+}
+
+/** Shelves by name, of which none is empty; read as lists. */
+class Shelves<T> {
+  readonly #shelves = new Map<string, Shelf<T>>();
+  readonly #lists = new Map<string, readonly T[]>();
+  readonly #changed = new Set<string>();
+  put(name: string, key: string, object: T | null): void {
+    const shelf = this.#shelves.get(name) ?? new Shelf<T>();
+    shelf.put(key, object);
+    if (shelf.size === 0) this.#shelves.delete(name);
+    else this.#shelves.set(name, shelf);
+    this.#changed.add(name);
+  }
+  get lists(): ReadonlyMap<string, readonly T[]> {
+    for (const name of this.#changed) {
+      const shelf = this.#shelves.get(name);
+      if (shelf === undefined) this.#lists.delete(name);
+      else this.#lists.set(name, shelf.list);
+    }
+    this.#changed.clear();
+    return this.#lists;
+  }
+}
+
+class TenantShelves implements TenantView {
+  readonly networkShelf = new Shelf<WatchedNetwork>();
+  readonly groupShelf = new Shelf<EndpointGroup>();
+  readonly serviceShelf = new Shelf<StoredServiceLB>();
+  readonly profileShelf = new Shelf<Netprofile>();
+  readonly ruleShelves = new Shelves<Rule>();
+  readonly endpointShelves = new Shelves<Endpoint>();
+  get networks() {
+    return this.networkShelf.list;
+  }
+  get groups() {
+    return this.groupShelf.list;
+  }
+  get services() {
+    return this.serviceShelf.list;
+  }
+  get profiles() {
+    return this.profileShelf.list;
+  }
+  get rules() {
+    return this.ruleShelves.lists;
+  }
+  get endpoints() {
+    return this.endpointShelves.lists;
+  }
+}
+
+const NOTHING: TenantView = new TenantShelves();
+
+export interface MutableView extends View {
+  /** A kind that this agent does not act on changes nothing. */
+  put(changed: WatchedObject): void;
+  /** All that it holds, as it was put. */
+  contents(): WatchedObject[];
+}
+
+/** Where an object of each kind that the agent acts on goes; by `kind` of the watch. */
+const PLACES: Readonly<
+  Record<string, (shelves: TenantShelves, key: string, object: never, put: boolean) => void>
+> = {
+  tenant: () => {},
+  host: () => {},
+  network: (s, key, object: WatchedNetwork, put) => s.networkShelf.put(key, put ? object : null),
+  endpointGroup: (s, key, object: EndpointGroup, put) => s.groupShelf.put(key, put ? object : null),
+  serviceLB: (s, key, object: StoredServiceLB, put) => s.serviceShelf.put(key, put ? object : null),
+  netprofile: (s, key, object: Netprofile, put) => s.profileShelf.put(key, put ? object : null),
+  rule: (s, key, object: Rule, put) => s.ruleShelves.put(object.policyName, key, put ? object : null),
+  endpoint: (s, key, object: Endpoint, put) =>
+    s.endpointShelves.put(object.homingHost, key, put ? object : null),
+};
+
+export function openView(objects: readonly WatchedObject[] = []): MutableView {
+  const kinds = new Map(Object.keys(PLACES).map((kind) => [kind, new Map<string, object>()]));
+  const tenants = new Map<string, TenantShelves>();
+  const table = <T>(kind: string): ReadonlyMap<string, T> =>
+    kinds.get(kind) as unknown as ReadonlyMap<string, T>;
+
+  function place(kind: string, key: string, object: object, put: boolean): void {
+    const tenant = (object as { tenantName?: string }).tenantName;
+    if (tenant === undefined) return;
+    const shelves = tenants.get(tenant) ?? new TenantShelves();
+    tenants.set(tenant, shelves);
+    PLACES[kind]?.(shelves, key, object as never, put);
+  }
+
+  const view: MutableView = {
+    tenants: table('tenant'),
+    networks: table('network'),
+    groups: table('endpointGroup'),
+    endpoints: table('endpoint'),
+    hosts: table('host'),
+    of: (tenant) => tenants.get(tenant) ?? NOTHING,
+    put({ kind, key, object }) {
+      const objects = kinds.get(kind);
+      if (objects === undefined) return;
+      const before = objects.get(key);
+      if (before !== undefined) place(kind, key, before, false);
+      if (object === null) {
+        objects.delete(key);
+        if (kind === 'tenant') tenants.delete(key);
+      } else {
+        objects.set(key, object as object);
+        place(kind, key, object as object, true);
+      }
+    },
+    contents: () =>
+      [...kinds].flatMap(([kind, objects]) => [...objects].map(([key, object]) => ({ kind, key, object }))),
+  };
+  for (const object of objects) view.put(object);
+  return view;
+}
