@@ -45,7 +45,6 @@ import { establishExits, establishGuard, openExits } from './exits.ts';
 import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } from './fastpath.ts';
 import { closeProgram } from './fastprogram.ts';
 import { endedBy } from './forget.ts';
-import type { ApplyReport, DroppedWay, Failure } from './index.ts';
 import { FOREIGN } from './limits.ts';
 import { deleteLinks, establishLinks, type OpenLinks, openLinks } from './links.ts';
 import {
@@ -59,9 +58,9 @@ import {
   readHits,
   readRefused,
 } from './observe.ts';
-import { combine, failureOf, located, type Outcome } from './outcome.ts';
+import { type ApplyReport, combine, type Failure, failureOf, located, type Outcome } from './outcome.ts';
 import { sameParts } from './parts.ts';
-import { openProber } from './probe.ts';
+import { type DroppedWay, openProber } from './probe.ts';
 import { routerTable } from './ruleset.ts';
 import { openSandboxes } from './sandboxes.ts';
 import { CONNTRACK, conntrackTable, establishSettings, ROUTER } from './settings.ts';

@@ -20,7 +20,7 @@ import { isV6 } from '../../model/address.ts';
 import { DOCKER_RESOLVER, NAMESERVER, NFT_TABLE, STUB_PORTS } from '../constants.ts';
 import type { Port } from '../state.ts';
 import type { RouterFeature } from './rules/feature.ts';
-import type { Table } from './ruleset.ts';
+import type { Table } from './rules/table.ts';
 
 const PORTS_OF_STUBS = Object.values(STUB_PORTS).join(', ');
 
