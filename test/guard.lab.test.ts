@@ -157,3 +157,19 @@ it('lab check sees that a host takes frames of no one, of a stranger, and that n
   }
   await until('the table is put right', async () => (await differences(0)) === '');
 });
+
+it('lab check says in one line that netmaster does not answer, and waits for it where it is told to wait', async () => {
+  await mustLab('stop', 'netmaster', 'node1');
+  let waited: ReturnType<typeof lab>;
+  try {
+    const { status, err } = await lab('check');
+    expect(err).toBe(
+      `lab: netmaster on node1 does not answer at http://${ADDRESSES.node1}:9999: bin/lab start netmaster node1\n`,
+    );
+    expect(status).toBe(3);
+    waited = lab('check', '--wait', '60');
+  } finally {
+    await mustLab('start', 'netmaster', 'node1');
+  }
+  expect((await waited).status).toBe(0);
+});

@@ -96,8 +96,8 @@ export const pings = async (host: string, container: string, target: string): Pr
 
 /** Kernel, names and netmaster equal what runs, everywhere; answers the differences that are left. */
 export async function differences(seconds = 60): Promise<string> {
-  const { status, out } = await lab('check', '--wait', String(seconds));
-  return status === 0 ? '' : out;
+  const { status, out, err } = await lab('check', '--wait', String(seconds));
+  return status === 0 ? '' : out || err;
 }
 
 /** Removes all containers, networks and groups: each file of tests leaves the lab as it found it. */
