@@ -1,7 +1,7 @@
 /** Entry of bin/lab: virtual hosts on one machine, for the demo, the tests and the benchmarks. */
 import fs from 'node:fs';
 import { parseArgs } from 'node:util';
-import { check } from './check.ts';
+import { check } from './check/index.ts';
 import { makeHost, makeSwitch, removeHosts } from './hosts.ts';
 import { loadImage, makeImage } from './image.ts';
 import { end, endAll, namesProcess, type ProcessName, removeControlGroups, start } from './processes.ts';

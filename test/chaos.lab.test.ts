@@ -20,20 +20,20 @@ async function churn(host: string): Promise<void> {
     const name = `chaos${starter}-${round}`;
     const net = round % 2 === 0 ? 'chaos' : 'app.chaos';
     const flags = ['-d', `--name=${name}`, `--net=${net}`, KILLED];
-    if ((await on(host, 'docker', 'run', ...flags, 'contiv/lab', 'sleep', '100000')).status === 0) started++;
+    if ((await on(host, 'docker run', ...flags, 'contiv/lab', 'sleep', '100000')).status === 0) started++;
     else await pause(200);
     // Every third one stays for a while.
     const leaving = round % 3 !== 0 ? name : round > 6 ? `chaos${starter}-${round - 6}` : undefined;
-    if (leaving !== undefined) await on(host, 'docker', 'rm', '-f', leaving);
+    if (leaving !== undefined) await on(host, `docker rm -f ${leaving}`);
   }
 }
 
 beforeAll(async () => {
-  await netctl('net', 'create', 'chaos', '--subnet=10.10.0.0/16', '--gateway=10.10.255.254');
-  await netctl('policy', 'create', 'some');
-  await netctl('policy', 'rule-add', 'some', 'ssh', '-protocol=tcp', '-port=22', '-action=deny');
-  await netctl('policy', 'rule-add', 'some', 'near', '--from-network=chaos', '-action=allow', '-priority=5');
-  await netctl('group', 'create', 'chaos', 'app', '-policy=some');
+  await netctl('net create chaos --subnet=10.10.0.0/16 --gateway=10.10.255.254');
+  await netctl('policy create some');
+  await netctl('policy rule-add some ssh -protocol=tcp -port=22 -action=deny');
+  await netctl('policy rule-add some near --from-network=chaos -action=allow -priority=5');
+  await netctl('group create chaos app -policy=some');
   for (const host of HOSTS) await run(host, `stays-${host}`, 'app.chaos', '--restart=always', KILLED);
 });
 afterAll(clear);
@@ -54,9 +54,9 @@ describe('under churn', () => {
           hosts.map(async (host) => {
             for (let kill = 0; kill < KILLS / hosts.length; kill++) {
               await pause(Math.random() * 1500);
-              await lab('kill', process, host);
+              await lab(`kill ${process} ${host}`);
               await pause(Math.random() * 500);
-              if (process !== 'names') await mustLab('start', process, host); // netplugin does it
+              if (process !== 'names') await mustLab(`start ${process} ${host}`); // netplugin does it
             }
           }),
         );
@@ -79,7 +79,7 @@ describe('under churn', () => {
         await until('ping', () => pings('node1', `${from}-node1`, `${to}-node2`));
         await until('ping', () => pings('node2', `${from}-node2`, `${to}-node1`));
       }
-      for (const host of HOSTS) await docker(host, 'rm', '-f', `end-${host}`);
+      for (const host of HOSTS) await docker(host, `rm -f end-${host}`);
     },
     600_000,
   );

@@ -105,6 +105,6 @@ export async function silent(churn: Churn): Promise<string[]> {
 /** What is left of differences after a while, as lab.ts has it for its own lab. */
 export async function churnDifferences({ lab: name }: Churn): Promise<string> {
   // An address whose release was lost is collected after a minute, the endpoint before it after another.
-  const { status, out } = await lab('--name', name, 'check', '--wait', '180');
-  return status === 0 ? '' : out;
+  const { status, out, err } = await lab('--name', name, 'check', '--wait', '180');
+  return status === 0 ? '' : out || err;
 }

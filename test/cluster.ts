@@ -1,7 +1,7 @@
 /** A netmaster's parts in this process, and netctl as the process that it is. */
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
-import { GLOBAL_DEFAULTS } from '../src/model/global.ts';
+import { GLOBAL_DEFAULTS } from '../src/model/settings.ts';
 import { type Mirror, openMirror, storeKey } from '../src/netmaster/mirror.ts';
 import { openWriter, type Writer } from '../src/netmaster/writer.ts';
 import { openMemory } from '../src/store/memory.ts';

@@ -24,17 +24,11 @@ const TCPDUMP = ['tcpdump', '-Z', 'root', '-lnni', 'eth0'];
 let resolver: Background;
 
 beforeAll(async () => {
-  await netctl('net', 'create', 'one', '--subnet=10.1.0.0/24', '--gateway=10.1.0.254', '--pkt-tag=100');
+  await netctl('net create one --subnet=10.1.0.0/24 --gateway=10.1.0.254 --pkt-tag=100');
   await netctl(
-    'net',
-    'create',
-    'two',
-    '--subnet=10.2.0.0/24',
-    '--gateway=10.2.0.254',
-    '--subnetv6=fd00:2::/64',
-    '--gatewayv6=fd00:2::fe',
+    'net create two --subnet=10.2.0.0/24 --gateway=10.2.0.254 --subnetv6=fd00:2::/64 --gatewayv6=fd00:2::fe',
   );
-  await netctl('net', 'create', 'closed', '--subnet=10.3.0.0/24');
+  await netctl('net create closed --subnet=10.3.0.0/24');
   await run('node1', 'ann', 'one');
   await run('node2', 'bob', 'one');
   await run('node1', 'cal', 'two');
@@ -56,22 +50,11 @@ afterAll(async () => {
 
 describe('between containers', () => {
   it('carries IPv6 as IPv4, by name', async () => {
-    expect((await inside('node1', 'cal', 'ping', '-6', '-c', '1', '-W', '2', 'dan')).out).toMatch(
-      /from fd00:2::3: .*ttl=64/,
-    );
+    expect((await inside('node1', 'cal', 'ping -6 -c 1 -W 2 dan')).out).toMatch(/from fd00:2::3: .*ttl=64/);
   });
 
   it('is one hop between networks of a tenant, in both directions', async () => {
-    const { out } = await inside(
-      'node1',
-      'ann',
-      'ping',
-      '-c',
-      '1',
-      '-W',
-      '2',
-      await addressOf('node2', 'dan'),
-    );
+    const { out } = await inside('node1', 'ann', 'ping -c 1 -W 2', await addressOf('node2', 'dan'));
     expect(out).toMatch(/ttl=63/);
   });
 
@@ -88,7 +71,7 @@ describe('between containers', () => {
   it('goes past the routers once a connection is established, between hosts and within one', async () => {
     await run('node1', 'eve', 'one');
     const router = (host: string, command: string): Promise<string> =>
-      must(host, 'ip', 'netns', 'exec', 'contiv-default', 'sh', '-c', command);
+      must(host, 'ip netns exec contiv-default sh -c', command);
     const forwarded = async (host: string): Promise<number> => {
       const [names = '', values = ''] = (await router(host, 'grep ^Ip: /proc/net/snmp')).split('\n');
       return Number(values.split(' ')[names.split(' ').indexOf('ForwDatagrams')]);
@@ -105,23 +88,23 @@ describe('between containers', () => {
       ['node2', 'bob', ['node1', 'node2']],
       ['node1', 'eve', ['node1']],
     ] as const) {
-      await docker(host, 'exec', '-d', name, 'iperf3', '-s', '-1');
-      await until('server', async () => (await inside(host, name, 'netstat', '-ltn')).out.includes(':5201'));
+      await docker(host, `exec -d ${name} iperf3 -s -1`);
+      await until('server', async () => (await inside(host, name, 'netstat -ltn')).out.includes(':5201'));
       const before = await Promise.all(
         hosts.map(async (h) => [await forwarded(h), await received(h)] as const),
       );
-      await docker('node1', 'exec', 'ann', 'iperf3', '-c', name, '-n', '20M');
+      await docker('node1', `exec ann iperf3 -c ${name} -n 20M`);
       for (const [i, h] of hosts.entries()) {
         const [byRouter = 0, packets = 0] = before[i] ?? [];
         expect((await received(h)) - packets).toBeGreaterThan(300);
         expect((await forwarded(h)) - byRouter).toBeLessThan(30);
       }
     }
-    await docker('node1', 'rm', '-f', 'eve');
+    await docker('node1', 'rm -f eve');
   });
 
   it('does not reach an address that nobody has, on any way', async () => {
-    const capture = background('outside', 'tcpdump', '-lnni', 'eth0', 'host 10.2.0.99 or host 10.1.0.99');
+    const capture = background('outside', "tcpdump -lnni eth0 'host 10.2.0.99 or host 10.1.0.99'");
     await until('capture', async () => capture.lines.some((l) => l.includes('listening on')));
     const nobody = ['10.1.0.99', '10.2.0.99'];
     expect(await Promise.all(nobody.map((to) => pings('node1', 'ann', to)))).toEqual([false, false]);
@@ -133,29 +116,17 @@ describe('between containers', () => {
     const counter = async (): Promise<number> =>
       Number(
         /packets (\d+)/.exec(
-          await must(
-            'node1',
-            'ip',
-            'netns',
-            'exec',
-            'contiv-default',
-            'nft',
-            'list',
-            'counter',
-            'inet',
-            'contiv',
-            'spoofed',
-          ),
+          await must('node1', 'ip netns exec contiv-default nft list counter inet contiv spoofed'),
         )?.[1],
       );
     const before = await counter();
-    const capture = background('node2', 'tcpdump', '-lnni', 'eth0', 'udp port 4789');
+    const capture = background('node2', "tcpdump -lnni eth0 'udp port 4789'");
     await until('capture', async () => capture.lines.some((l) => l.includes('listening on')));
-    const pid = await docker('node1', 'inspect', '-f', '{{.State.Pid}}', 'ann');
+    const pid = await docker('node1', 'inspect -f {{.State.Pid}} ann');
     // An address of the other container, set up within the container's namespace by its "root".
-    await must('node1', 'nsenter', '-t', pid, '-n', 'ip', 'addr', 'add', '10.1.0.77/32', 'dev', 'eth0');
-    await inside('node1', 'ann', 'ping', '-c', '2', '-W', '1', '-I', '10.1.0.77', '10.1.0.3');
-    await must('node1', 'nsenter', '-t', pid, '-n', 'ip', 'addr', 'del', '10.1.0.77/32', 'dev', 'eth0');
+    await must('node1', `nsenter -t ${pid} -n ip addr add 10.1.0.77/32 dev eth0`);
+    await inside('node1', 'ann', 'ping -c 2 -W 1 -I 10.1.0.77 10.1.0.3');
+    await must('node1', `nsenter -t ${pid} -n ip addr del 10.1.0.77/32 dev eth0`);
     await capture.end();
     expect(await counter()).toBeGreaterThan(before);
     expect(capture.lines.filter((l) => l.includes('10.1.0.77'))).toEqual([]);
@@ -164,7 +135,7 @@ describe('between containers', () => {
 
 describe('the way out', () => {
   it('reaches outside from every host although Docker sets the FORWARD policy to DROP', async () => {
-    expect(await must('node1', 'iptables', '-S', 'FORWARD')).toMatch(/-P FORWARD DROP/);
+    expect(await must('node1', 'iptables -S FORWARD')).toMatch(/-P FORWARD DROP/);
     expect(await pings('node1', 'ann', OUTSIDE)).toBe(true);
     expect(await pings('node2', 'dan', OUTSIDE)).toBe(true);
   });
@@ -174,33 +145,33 @@ describe('the way out', () => {
     await run('node2', 'x2', 'closed');
     await until('within', () => pings('node1', 'x1', 'x2'));
     expect(await pings('node1', 'x1', OUTSIDE)).toBe(false);
-    expect((await inside('node1', 'x1', 'ip', 'route')).out).not.toMatch(/default/);
-    expect((await inside('node1', 'x1', 'ls', '/sys/class/net')).out.split(/\s+/).filter((n) => n)).toEqual([
+    expect((await inside('node1', 'x1', 'ip route')).out).not.toMatch(/default/);
+    expect((await inside('node1', 'x1', 'ls /sys/class/net')).out.split(/\s+/).filter((n) => n)).toEqual([
       'eth0',
       'lo',
     ]);
   });
 
   it('stays closed for it also when the container makes a route of its own', async () => {
-    const pid = await docker('node1', 'inspect', '-f', '{{.State.Pid}}', 'x1');
-    await must('node1', 'nsenter', '-t', pid, '-n', 'ip', 'route', 'add', 'default', 'via', '169.254.53.53');
+    const pid = await docker('node1', 'inspect -f {{.State.Pid}} x1');
+    await must('node1', `nsenter -t ${pid} -n ip route add default via 169.254.53.53`);
     expect(await pings('node1', 'x1', '10.1.0.254')).toBe(true); // the route leads to the router
     expect(await pings('node1', 'x1', OUTSIDE)).toBe(false);
   });
 
   it("leads to Docker's own bridges by published ports only", async () => {
     await run('node1', 'bridged', 'bridge', '-p', '8181:80');
-    await docker('node1', 'exec', '-d', 'bridged', 'httpd', '-f', '-p', '80', '-h', '/www');
+    await docker('node1', 'exec -d bridged httpd -f -p 80 -h /www');
     const address = await addressOf('node1', 'bridged');
-    const fetch = (url: string) => inside('node1', 'ann', 'curl', '-s', '-m', '3', url);
+    const fetch = (url: string) => inside('node1', 'ann', `curl -s -m 3 ${url}`);
     await until('published', async () => (await fetch('http://192.168.50.11:8181/')).status === 0);
     expect((await fetch(`http://${address}/`)).status).not.toBe(0);
-    await docker('node1', 'rm', '-f', 'bridged');
+    await docker('node1', 'rm -f bridged');
   });
 
   it('keeps containers from forging VXLAN', async () => {
     const target = await addressOf('node2', 'bob');
-    const capture = background('node2', 'docker', 'exec', 'bob', ...TCPDUMP, 'icmp');
+    const capture = background('node2', 'docker exec bob', ...TCPDUMP, 'icmp');
     await until('capture', async () => capture.lines.some((l) => l.includes('listening on')));
     // As node1 would send it: inner addresses that node2 takes. From another host, and from the host itself.
     const forged = vxlan({
@@ -218,35 +189,35 @@ describe('the way out', () => {
         `echo ${forged} | base64 -d | socat -u - UDP4-SENDTO:192.168.50.12:4789`,
       );
     const arrived = (): string[] => capture.lines.filter((l) => l.includes('echo request'));
-    await send('node1', 'docker', 'exec', 'ann');
-    await send('node2', 'docker', 'exec', 'dan');
+    await send('node1', 'docker exec ann');
+    await send('node2', 'docker exec dan');
     expect(arrived()).toEqual([]);
     // The packet is right: from the host itself it does arrive, and nothing before it has.
     await send('node1');
     await until('packet', async () => arrived().length > 0);
     expect(arrived()).toHaveLength(1);
-    await inside('node2', 'bob', 'killall', 'tcpdump');
+    await inside('node2', 'bob', 'killall tcpdump');
     await capture.end();
   });
 
   it('does not lead to netmaster', async () => {
-    const version = ['curl', '-s', '-m', '2', 'http://192.168.50.11:9999/version'];
-    const asked = await Promise.all([inside('node1', 'ann', ...version), inside('node2', 'bob', ...version)]);
+    const version = 'curl -s -m 2 http://192.168.50.11:9999/version';
+    const asked = await Promise.all([inside('node1', 'ann', version), inside('node2', 'bob', version)]);
     for (const { status } of asked) expect(status).not.toBe(0);
-    expect((await on('outside', ...version)).status).toBe(0);
+    expect((await on('outside', version)).status).toBe(0);
   });
 });
 
 describe('published ports', () => {
   beforeAll(async () => {
     await run('node1', 'pub', 'two', '-p', '8080:80');
-    await docker('node1', 'exec', '-d', 'pub', 'httpd', '-f', '-p', '80', '-h', '/www');
+    await docker('node1', 'exec -d pub httpd -f -p 80 -h /www');
     await until(
       'httpd',
-      async () => (await inside('node1', 'pub', 'curl', '-s', 'http://127.0.0.1/')).status === 0,
+      async () => (await inside('node1', 'pub', 'curl -s http://127.0.0.1/')).status === 0,
     );
   });
-  const fetch = (host: string, url: string) => on(host, 'curl', '-s', '-m', '5', url);
+  const fetch = (host: string, url: string) => on(host, `curl -s -m 5 ${url}`);
 
   it('may be the same one at several addresses of the host, each of another container', async () => {
     for (const [name, address] of [
@@ -254,22 +225,22 @@ describe('published ports', () => {
       ['pub-outer', '192.168.50.11'],
     ] as const) {
       await run('node1', name, 'two', '-p', `${address}:8082:80`);
-      await inside('node1', name, 'sh', '-c', `echo ${name} >/www/index.html`);
-      await docker('node1', 'exec', '-d', name, 'httpd', '-f', '-p', '80', '-h', '/www');
+      await inside('node1', name, 'sh -c', `echo ${name} >/www/index.html`);
+      await docker('node1', `exec -d ${name} httpd -f -p 80 -h /www`);
     }
     for (const [address, name] of [
       ['127.0.0.1', 'pub-local'],
       ['192.168.50.11', 'pub-outer'],
     ] as const)
       await until(name, async () => (await fetch('node1', `http://${address}:8082/`)).out === `${name}\n`);
-    await docker('node1', 'rm', '-f', 'pub-local', 'pub-outer');
+    await docker('node1', 'rm -f pub-local pub-outer');
   });
 
   it('may be thousands in a row, and lead each to its own port', async () => {
     const answer = (name: string, port: number) =>
-      docker('node1', 'exec', '-d', name, 'socat', `UDP4-RECVFROM:${port},fork`, `SYSTEM:echo ${port}`);
+      docker('node1', `exec -d ${name} socat UDP4-RECVFROM:${port},fork`, `SYSTEM:echo ${port}`);
     const asked = async (host: string, to: string) =>
-      (await on(host, 'sh', '-c', `echo | socat -t 0.5 - UDP4:${to}`)).out.trim();
+      (await on(host, 'sh -c', `echo | socat -t 0.5 - UDP4:${to}`)).out.trim();
     // More than dockerd could tell in a call of a megabyte; shifted ones are another way.
     await run('node1', 'turn', 'two', '-p', '20000-30000:20000-30000/udp');
     await run('node1', 'shifted', 'two', '-p', '31000-31999:41000-41999/udp');
@@ -287,22 +258,13 @@ describe('published ports', () => {
           async () => (await asked(host, `${address}:${port}`)) === String(port + 10_000),
         );
     }
-    const second = [
-      'docker',
-      'run',
-      '--rm',
-      '--net=two',
-      '-p',
-      '29000-29010:80-90/udp',
-      'contiv/lab',
-      'true',
-    ];
-    expect((await on('node1', ...second)).err).toContain(
+    const second = 'docker run --rm --net=two -p 29000-29010:80-90/udp contiv/lab true';
+    expect((await on('node1', second)).err).toContain(
       'cannot publish udp 0.0.0.0:29000-29010: port 29000 is taken on this host',
     );
     expect(await differences()).toBe('');
-    await docker('node1', 'rm', '-f', 'turn', 'shifted');
-    await docker('node1', 'run', '--rm', '--net=two', '-p', '29000-29010:80-90/udp', 'contiv/lab', 'true');
+    await docker('node1', 'rm -f turn shifted');
+    await docker('node1', 'run --rm --net=two -p 29000-29010:80-90/udp contiv/lab true');
   });
 
   it('are reached from outside, from the host, on localhost, and from containers of both hosts', async () => {
@@ -315,65 +277,41 @@ describe('published ports', () => {
       ['node1', 'pub'],
       ['node2', 'bob'],
     ] as const)
-      expect((await inside(host, name, 'curl', '-s', '-m', '5', url)).out).toBe('hello from contiv\n');
+      expect((await inside(host, name, `curl -s -m 5 ${url}`)).out).toBe('hello from contiv\n');
   });
 
   it('show the container the address of an outside client', async () => {
-    const capture = background(
-      'node1',
-      'docker',
-      'exec',
-      'pub',
-      'tcpdump',
-      '-Z',
-      'root',
-      '-lnni',
-      'eth0',
-      'tcp port 80',
-    );
+    const capture = background('node1', "docker exec pub tcpdump -Z root -lnni eth0 'tcp port 80'");
     await until('capture', async () => capture.lines.some((l) => l.includes('listening on')));
     await fetch('outside', 'http://192.168.50.11:8080/');
     await until('packets', async () => capture.lines.some((l) => l.includes('192.168.50.1.')));
     await capture.end('SIGTERM');
-    await inside('node1', 'pub', 'killall', 'tcpdump');
+    await inside('node1', 'pub', 'killall tcpdump');
   });
 
   it('are refused where they are taken, with the port in the message, and nothing is left', async () => {
-    const { status, err } = await on(
-      'node1',
-      'docker',
-      'run',
-      '-d',
-      '--name=late',
-      '--net=two',
-      '-p',
-      '8080:80',
-      'contiv/lab',
-    );
+    const { status, err } = await on('node1', 'docker run -d --name=late --net=two -p 8080:80 contiv/lab');
     expect(status).not.toBe(0);
     expect(err).toMatch(/port 8080 is taken/);
-    await docker('node1', 'rm', '-f', 'late');
+    await docker('node1', 'rm -f late');
     expect(await differences()).toBe('');
   });
 
   it('are free again when the container is gone', async () => {
-    await docker('node1', 'rm', '-f', 'pub');
+    await docker('node1', 'rm -f pub');
     expect((await fetch('outside', 'http://192.168.50.11:8080/')).status).not.toBe(0);
     await run('node1', 'pub', 'two', '-p', '8080:80');
-    await docker('node1', 'rm', '-f', 'pub');
+    await docker('node1', 'rm -f pub');
   });
 });
 
 describe('a container on two networks', () => {
   it('answers on both addresses and has names in both', async () => {
     await run('node1', 'both', 'one');
-    await docker('node1', 'network', 'connect', 'two', 'both');
+    await docker('node1', 'network connect two both');
     const text = await docker(
       'node1',
-      'inspect',
-      '-f',
-      '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}',
-      'both',
+      "inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' both",
     );
     const [first = '', second = ''] = text.split(' ');
     for (const address of [first, second]) {
@@ -383,7 +321,7 @@ describe('a container on two networks', () => {
     expect(await pings('node2', 'bob', 'both')).toBe(true);
     expect(await pings('node2', 'dan', 'both')).toBe(true);
     expect(await differences()).toBe('');
-    await docker('node1', 'network', 'disconnect', 'two', 'both');
+    await docker('node1', 'network disconnect two both');
     expect(await differences()).toBe('');
     expect(await pings('node2', 'bob', 'both')).toBe(true);
   });
@@ -391,7 +329,7 @@ describe('a container on two networks', () => {
 
 describe('names', () => {
   const ask = (host: string, name: string, ...args: string[]): Promise<string> =>
-    inside(host, name, 'dig', '+short', '+tries=2', '+time=3', ...args).then((r) => r.out.trim());
+    inside(host, name, 'dig +short +tries=2 +time=3', ...args).then((r) => r.out.trim());
 
   it('resolve aliases, other networks of the tenant, and back from addresses', async () => {
     await run('node2', 'store', 'one', '--network-alias=cache');
@@ -404,7 +342,7 @@ describe('names', () => {
   });
 
   it('resolve a group to all members, on hosts of both kinds', async () => {
-    await netctl('group', 'create', 'one', 'app');
+    await netctl('group create one app');
     const members = [
       await run('node1', 'app1', 'app.one'),
       await run('node2', 'app2', 'app.one'),
@@ -418,20 +356,20 @@ describe('names', () => {
         `all members at ${host}`,
         async () => (await ask(host, name, 'app')).split('\n').sort().join() === [...members].sort().join(),
       );
-    await docker('node2', 'pause', 'app2');
+    await docker('node2', 'pause app2');
     await until(
       'paused member leaves',
       async () => !(await ask('node1', 'ann', 'app')).includes(members[1] as string),
     );
-    await docker('node2', 'unpause', 'app2');
+    await docker('node2', 'unpause app2');
     await until('member is back', async () =>
       (await ask('node1', 'ann', 'app')).includes(members[1] as string),
     );
   });
 
   it('that are unknown are no names, and a known one without the type is empty', async () => {
-    expect((await inside('node1', 'ann', 'dig', 'nosuch')).out).toMatch(/NXDOMAIN/);
-    expect((await inside('node1', 'ann', 'dig', 'bob', 'AAAA')).out).toMatch(/NOERROR.*\n.*ANSWER: 0/);
+    expect((await inside('node1', 'ann', 'dig nosuch')).out).toMatch(/NXDOMAIN/);
+    expect((await inside('node1', 'ann', 'dig bob AAAA')).out).toMatch(/NOERROR.*\n.*ANSWER: 0/);
   });
 
   it('of others are answered by the host’s resolver, and by an outside one that is asked', async () => {

@@ -38,19 +38,19 @@ const onTerminal = (command: string): Session =>
 
 const TRAP = `trap 'echo got INT; exit 5' INT; trap 'echo got TERM; exit 6' TERM; echo ready; while :; do sleep 0.1; done`;
 
-beforeAll(() => netctl('net', 'create', 'shell', '--subnet=10.15.0.0/24', '--gateway=10.15.0.254'));
+beforeAll(() => netctl('net create shell --subnet=10.15.0.0/24 --gateway=10.15.0.254'));
 afterAll(clear);
 
 describe('lab exec', () => {
   it('begins in the folder that it is called in', async () => {
     expect(await must('node1', 'pwd')).toBe(process.cwd());
-    expect(await must('node1', 'sh', '-c', 'printf "%s|" "$@"', 'sh', 'a  b', '$HOME')).toBe('a  b|$HOME|');
+    expect(await must('node1', 'sh -c', 'printf "%s|" "$@"', 'sh', 'a  b', '$HOME')).toBe('a  b|$HOME|');
   });
 
   it('passes on the exit status, also of docker run and of an unknown command', async () => {
-    expect((await on('node1', 'sh', '-c', 'exit 7')).status).toBe(7);
-    const run = ['docker', 'run', '--rm', '--net=shell', 'contiv/lab', 'sh', '-c', 'exit 9'];
-    expect((await on('node1', ...run)).status).toBe(9);
+    expect((await on('node1', "sh -c 'exit 7'")).status).toBe(7);
+    const run = "docker run --rm --net=shell contiv/lab sh -c 'exit 9'";
+    expect((await on('node1', run)).status).toBe(9);
     expect((await on('node1', 'no-such-command')).status).toBe(127);
   });
 

@@ -20,19 +20,18 @@ let web = '';
 let client = '';
 
 beforeAll(async () => {
-  await netctl('net', 'create', 'contiv-net', '--subnet=20.1.1.0/24', '--gateway=20.1.1.254');
-  await netctl('policy', 'create', 'prod_web');
-  await netctl('group', 'create', 'contiv-net', 'web', '-policy=prod_web');
-  await netctl('group', 'create', 'contiv-net', 'app');
-  await docker('node1', 'run', '-itd', '--name=server', '--net', 'web.contiv-net', 'contiv/lab', 'sh');
+  await netctl('net create contiv-net --subnet=20.1.1.0/24 --gateway=20.1.1.254');
+  await netctl('policy create prod_web');
+  await netctl('group create contiv-net web -policy=prod_web');
+  await netctl('group create contiv-net app');
+  await docker('node1', 'run -itd --name=server --net web.contiv-net contiv/lab sh');
   web = await addressOf('node1', 'server');
   client = await run('node2', 'client', 'app.contiv-net');
   for (const port of [22, 80])
-    await docker('node1', 'exec', '-d', 'server', 'socat', `tcp-listen:${port},fork,reuseaddr`, 'exec:cat');
+    await docker('node1', `exec -d server socat tcp-listen:${port},fork,reuseaddr exec:cat`);
   for (const port of ['22', '80']) await until(`port ${port}`, () => echoes(port));
-  const rule = ['policy', 'rule-add', 'prod_web'];
-  await netctl(...rule, '1', '-direction=in', '-protocol=tcp', '-action=deny');
-  await netctl(...rule, '2', '-direction=in', '-protocol=tcp', '-port=80', '-action=allow', '-priority=10');
+  await netctl('policy rule-add prod_web 1 -direction=in -protocol=tcp -action=deny');
+  await netctl('policy rule-add prod_web 2 -direction=in -protocol=tcp -port=80 -action=allow -priority=10');
 });
 afterAll(clear);
 
@@ -40,8 +39,7 @@ const echoes = (port: string): Promise<boolean> =>
   inside(
     'node2',
     'client',
-    'sh',
-    '-c',
+    'sh -c',
     `echo hello | socat -t 1 -T 2 - tcp:${web}:${port},connect-timeout=2`,
   ).then(({ out }) => out.trim() === 'hello');
 
@@ -52,11 +50,11 @@ interface Inspected {
   };
 }
 const inspect = async (): Promise<Inspected['Oper']> =>
-  (JSON.parse(await netctl('policy', 'inspect', 'prod_web')) as Inspected).Oper;
+  (JSON.parse(await netctl('policy inspect prod_web')) as Inspected).Oper;
 const hitsOf = async (rule: string): Promise<number> =>
   (await inspect()).hits?.find((hit) => hit.ruleId === rule)?.packets ?? 0;
 const denied = async (...flags: string[]): Promise<NamedDeniedFlow[]> =>
-  JSON.parse(await netctl('flows', '--denied', '--json', ...flags));
+  JSON.parse(await netctl('flows --denied --json', ...flags));
 
 describe('a connection that policy denies', () => {
   it('is listed with who, whom, port and rule', async () => {
@@ -78,7 +76,7 @@ describe('a connection that policy denies', () => {
       protocol: 6,
       rule: 'default:prod_web:1',
     });
-    expect(await netctl('flows', '--denied')).toMatch(
+    expect(await netctl('flows --denied')).toMatch(
       new RegExp(
         `^20\\d\\d-.*Z +node1 +client ${client} \\(app\\) +server ${web} \\(web\\) +tcp +22 +default:prod_web:1 +\\d+$`,
         'm',
@@ -99,17 +97,17 @@ describe('a connection that policy denies', () => {
 
   it('counts on when the agent is started anew, and does not count twice', async () => {
     const before = await hitsOf('2');
-    await lab('kill', 'netplugin', 'node1');
-    await mustLab('start', 'netplugin', 'node1');
+    await lab('kill netplugin node1');
+    await mustLab('start netplugin node1');
     expect(await differences()).toBe('');
     await echoes('80');
     await until('one more', async () => (await hitsOf('2')) === before + 1);
   });
 
   it('has its hits no longer when the rule was deleted and made again', async () => {
-    await netctl('policy', 'rule-rm', 'prod_web', '2');
+    await netctl('policy rule-rm prod_web 2');
     const rule = ['-direction=in', '-protocol=tcp', '-port=80', '-action=allow', '-priority=10'];
-    await netctl('policy', 'rule-add', 'prod_web', '2', ...rule);
+    await netctl('policy rule-add prod_web 2', ...rule);
     expect(await hitsOf('2')).toBe(0);
     await echoes('80');
     await until('the first', async () => (await hitsOf('2')) === 1);
@@ -117,7 +115,7 @@ describe('a connection that policy denies', () => {
 });
 
 const trace = (port: string, ...flags: string[]): Promise<string> =>
-  netctl('policy', 'trace', '--from=client', '--to=web', '--protocol=tcp', `--port=${port}`, ...flags);
+  netctl(`policy trace --from=client --to=web --protocol=tcp --port=${port}`, ...flags);
 
 describe('policy trace', () => {
   it('names the rule that decides, and both kernels agree', async () => {
@@ -135,7 +133,7 @@ describe('policy trace', () => {
     // The next verification repairs it: asked at once, and done again where that came in between.
     await until('a difference', async () => {
       const removed = `nft delete element inet contiv judged_in '{ ${web} }'`;
-      await must('node1', 'ip', 'netns', 'exec', 'contiv-default', 'sh', '-c', removed);
+      await must('node1', 'ip netns exec contiv-default sh -c', removed);
       const [, kernel] = (JSON.parse(await trace('22', '--live', '--json')) as Trace).live ?? [];
       if (kernel?.agrees === true) return false;
       expect(kernel).toEqual({
@@ -150,7 +148,7 @@ describe('policy trace', () => {
   });
 
   it('says of a host whose agent is gone that it is not connected', async () => {
-    await lab('kill', 'netplugin', 'node2');
+    await lab('kill netplugin node2');
     try {
       await until('it is said', async () =>
         /kernel on node2: (is not connected to this netmaster|does not answer within 3 s)/.test(
@@ -158,21 +156,13 @@ describe('policy trace', () => {
         ),
       );
     } finally {
-      await mustLab('start', 'netplugin', 'node2');
+      await mustLab('start netplugin node2');
     }
     await until('it is back', async () => /kernel on node2: agrees/.test(await trace('22', '--live')));
   });
 
   it('refuses what it cannot resolve in one line', async () => {
-    const { status, err } = await on(
-      'node1',
-      'netctl',
-      'policy',
-      'trace',
-      '--from=nobody',
-      '--to=web',
-      '--port=80',
-    );
+    const { status, err } = await on('node1', 'netctl policy trace --from=nobody --to=web --port=80');
     expect(status).toBe(3);
     expect(err.trim()).toMatch(/^netctl: from: tenant default has no running container, .* 'nobody'/);
   });

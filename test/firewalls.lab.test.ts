@@ -35,9 +35,9 @@ function guide(name: string): string {
 let saved = '';
 
 beforeAll(async () => {
-  await netctl('net', 'create', 'walled', '--subnet=10.22.0.0/24', '--gateway=10.22.0.254');
+  await netctl('net create walled --subnet=10.22.0.0/24 --gateway=10.22.0.254');
   await run('node1', 'here', 'walled', '-p', `${PORT}:80`);
-  await docker('node1', 'exec', '-d', 'here', 'httpd', '-f', '-p', '80', '-h', '/www');
+  await docker('node1', 'exec -d here httpd -f -p 80 -h /www');
   await run('node2', 'there', 'walled');
   saved = await must('node1', 'iptables-save');
   await until('all passes', async () => (await passing()) === 'out in tunnel');
@@ -50,24 +50,21 @@ afterAll(async () => {
 const restore = async (): Promise<void> => {
   await must(
     'node1',
-    'sh',
-    '-c',
+    'sh -c',
     `echo '${saved}' | iptables-restore; ip6tables -P INPUT ACCEPT; ip6tables -P FORWARD ACCEPT`,
   );
 };
 
 const health = async (path: string): Promise<string> =>
-  must('node1', 'curl', '-s', '--unix-socket', '/run/contiv/netplugin.sock', `http://host/${path}`);
+  must('node1', `curl -s --unix-socket /run/contiv/netplugin.sock http://host/${path}`);
 const dropped = async (): Promise<string[]> => JSON.parse(await health('health')).dropped.sort();
 const logged = async (): Promise<string[]> =>
-  (await mustLab('logs', 'netplugin', 'node1'))
-    .split('\n')
-    .filter((line) => line.includes('another firewall'));
+  (await mustLab('logs netplugin node1')).split('\n').filter((line) => line.includes('another firewall'));
 
 /** What really passes. Outside nothing listens on port 9, and says so (curl: 7). */
 async function passing(): Promise<string> {
-  const out = await inside('node1', 'here', 'curl', '-s', '-m', '2', 'http://192.168.50.1:9/');
-  const published = await on('outside', 'curl', '-s', '-m', '2', `http://${HOST}:${PORT}/`);
+  const out = await inside('node1', 'here', 'curl -s -m 2 http://192.168.50.1:9/');
+  const published = await on('outside', `curl -s -m 2 http://${HOST}:${PORT}/`);
   const ways = [
     ['out', out.status === 7],
     ['in', published.status === 0],
@@ -85,7 +82,7 @@ const untilDropped = (...expected: string[]): Promise<unknown> =>
 describe('another firewall of the host', () => {
   it('that drops all is named in the log, in health and metrics, and seen by lab check; what it lets through again too', async () => {
     const before = (await logged()).length;
-    await must('node1', 'sh', '-c', 'iptables -F; iptables -X; iptables -P FORWARD DROP');
+    await must('node1', "sh -c 'iptables -F; iptables -X; iptables -P FORWARD DROP'");
     const chain = 'table ip filter, chain FORWARD (its policy)';
     await untilDropped(`${chain} ${OUT}`, `${chain} ${IN}`);
     expect(await passing()).toBe('tunnel');
@@ -114,24 +111,21 @@ describe('another firewall of the host', () => {
       );
     await table('');
     await untilDropped(...[IN, OUT].map((what) => `table inet own, chain passing (its policy) ${what}`));
-    await must('node1', 'nft', 'delete table inet own');
+    await must('node1', "nft 'delete table inet own'");
     await must(
       'node1',
-      'sh',
-      '-c',
+      'sh -c',
       `cat > /run/own.nft <<'END'\n${guide('nftables')}\nEND\nnft -f /run/own.nft`,
     );
     await untilDropped();
     expect(await passing()).toBe('out in tunnel');
-    expect((await on('node2', 'curl', '-s', '-m', '3', `http://${HOST}:9999/healthz`)).status).toBe(0);
-    expect((await on('node1', 'nft', 'list', 'chain', 'inet', 'own', 'passing')).out).toContain(
-      'policy drop',
-    );
-    await must('node1', 'nft', 'delete table inet own');
+    expect((await on('node2', `curl -s -m 3 http://${HOST}:9999/healthz`)).status).toBe(0);
+    expect((await on('node1', 'nft list chain inet own passing')).out).toContain('policy drop');
+    await must('node1', "nft 'delete table inet own'");
   });
 
   it("that has no DOCKER-USER, as Docker's with nftables, needs nothing", async () => {
-    await must('node1', 'sh', '-c', 'iptables -F; iptables -X; iptables -P FORWARD ACCEPT');
+    await must('node1', "sh -c 'iptables -F; iptables -X; iptables -P FORWARD ACCEPT'");
     const chain = (name: string, hook: string, ...rules: string[]): string =>
       `chain ${name} { type filter hook ${hook}; policy accept; ${rules.join('; ')}; }`;
     await must(
@@ -145,7 +139,7 @@ describe('another firewall of the host', () => {
     await untilDropped();
     expect(await passing()).toBe('out in tunnel');
     expect(await differences()).toBe('');
-    await must('node1', 'nft', 'delete table ip docker-bridges');
+    await must('node1', "nft 'delete table ip docker-bridges'");
     await restore();
   });
 });
@@ -157,8 +151,7 @@ describe('of Debian', () => {
     // What ufw's installation does.
     await must(
       'node1',
-      'sh',
-      '-ec',
+      'sh -ec',
       `[ ! -d ${root}/usr/share/ufw ] || cp ${root}/usr/share/ufw/*.rules ${root}/usr/share/ufw/*.init ${root}/usr/share/ufw/ufw.conf ${root}/etc/ufw/`,
     );
     await layOver('node1', root);
@@ -172,31 +165,26 @@ describe('of Debian', () => {
   });
 
   it('ufw: tunnels are closed, and ways out where Docker keeps no chain for others; the guide opens them', async () => {
-    await must('node1', 'iptables', '-D', 'FORWARD', '-j', 'DOCKER-USER');
-    await must('node1', 'ufw', '--force', 'enable');
+    await must('node1', 'iptables -D FORWARD -j DOCKER-USER');
+    await must('node1', 'ufw --force enable');
     await untilDropped(
       `table ip filter, chain INPUT (its policy) ${TUNNEL}`,
       ...[IN, OUT].map((what) => `table ip filter, chain FORWARD (its policy) ${what}`),
     );
-    await must('node1', 'sh', '-ec', guide('ufw'));
+    await must('node1', 'sh -ec', guide('ufw'));
     await untilDropped();
     expect(await passing()).toBe('out in tunnel');
     expect(await differences()).toBe('');
-    await must('node1', 'ufw', '--force', 'reset');
+    await must('node1', 'ufw --force reset');
   });
 
   it('firewalld: tunnels and ways out are closed; the guide opens them', async () => {
     const bus =
       '<busconfig><type>system</type><listen>unix:path=/run/dbus/system_bus_socket</listen><auth>EXTERNAL</auth><policy context="default"><allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/><allow user="*"/></policy></busconfig>';
-    await must('node1', 'sh', '-ec', `mkdir -p /run/dbus; echo '${bus}' > /run/dbus.conf`);
-    daemons.push(
-      background('node1', 'dbus-daemon', '--nofork', '--nopidfile', '--config-file=/run/dbus.conf'),
-    );
-    await until(
-      'D-Bus',
-      async () => (await on('node1', 'test', '-S', '/run/dbus/system_bus_socket')).status === 0,
-    );
-    const start = () => background('node1', '/usr/bin/python3', '/usr/sbin/firewalld', '--nofork', '--nopid');
+    await must('node1', 'sh -ec', `mkdir -p /run/dbus; echo '${bus}' > /run/dbus.conf`);
+    daemons.push(background('node1', 'dbus-daemon --nofork --nopidfile --config-file=/run/dbus.conf'));
+    await until('D-Bus', async () => (await on('node1', 'test -S /run/dbus/system_bus_socket')).status === 0);
+    const start = () => background('node1', '/usr/bin/python3 /usr/sbin/firewalld --nofork --nopid');
     daemons.unshift(start());
     await untilDropped(
       `table inet firewalld, chain filter_IN_public (a rule) ${TUNNEL}`,
@@ -207,12 +195,11 @@ describe('of Debian', () => {
     const commands = guide('firewalld')
       .replaceAll('firewall-cmd --permanent', 'firewall-offline-cmd')
       .replace('firewall-cmd --reload', '');
-    await must('node1', 'sh', '-ec', commands);
+    await must('node1', 'sh -ec', commands);
     daemons.unshift(start());
     await until(
       'its rules',
-      async () =>
-        (await on('node1', 'nft', 'list', 'chain', 'inet', 'firewalld', 'filter_FWD_contiv')).status === 0,
+      async () => (await on('node1', 'nft list chain inet firewalld filter_FWD_contiv')).status === 0,
     );
     await until('all passes', async () => (await passing()) === 'out in tunnel');
     await untilDropped();

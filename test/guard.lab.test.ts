@@ -25,28 +25,28 @@ const NETWORKS = ['bridge', 'office'];
 let tag = 0;
 
 beforeAll(async () => {
-  await netctl('net', 'create', 'guard', '--subnet=10.21.0.0/24', '--gateway=10.21.0.254');
-  tag = (JSON.parse(await netctl('net', 'inspect', 'guard')) as { Oper: { pktTag: number } }).Oper.pktTag;
+  await netctl('net create guard --subnet=10.21.0.0/24 --gateway=10.21.0.254');
+  tag = (JSON.parse(await netctl('net inspect guard')) as { Oper: { pktTag: number } }).Oper.pktTag;
   for (const host of HOSTS) {
     await run(host, `victim-${host}`, 'guard');
-    await docker(host, 'network', 'create', '-o', 'com.docker.network.bridge.name=office0', 'office');
+    await docker(host, 'network create -o com.docker.network.bridge.name=office0 office');
     for (const network of NETWORKS) await run(host, `evil-${network}`, network);
   }
   await until('names', () => pings('node1', 'victim-node1', 'victim-node2'));
 });
 afterAll(async () => {
   await clear();
-  for (const host of HOSTS) await docker(host, 'network', 'rm', 'office');
+  for (const host of HOSTS) await docker(host, 'network rm office');
 });
 
 /** What has come to the tunnel on the host. */
 async function tunnelled(host: string): Promise<number> {
-  const text = await must(host, 'ip', '-n', 'contiv-default', '-j', '-s', 'link', 'show', `vx${tag}`);
+  const text = await must(host, `ip -n contiv-default -j -s link show vx${tag}`);
   return JSON.parse(text)[0].stats64.rx.packets;
 }
 
 const counted = async (host: string, counter: string): Promise<number> =>
-  Number(/packets (\d+)/.exec(await must(host, 'nft', 'list', 'counter', 'inet', 'contiv', counter))?.[1]);
+  Number(/packets (\d+)/.exec(await must(host, `nft list counter inet contiv ${counter}`))?.[1]);
 
 /** As if the other host sent them: pings from its container to the one of the host that they go to. */
 async function inject(host: string, container: string, target: string, source?: string): Promise<void> {
@@ -56,12 +56,11 @@ async function inject(host: string, container: string, target: string, source?: 
   ];
   const network = container.slice('evil-'.length);
   const bridge = network === 'bridge' ? 'docker0' : 'office0';
-  const pid = await docker(host, 'inspect', '-f', '{{.State.Pid}}', container);
-  const inContainer = ['nsenter', '-t', pid, '-n'];
-  const macOf = async (...command: string[]): Promise<string> =>
-    JSON.parse(await must(host, ...command))[0].address;
-  const from = await macOf(...inContainer, 'ip', '-j', 'link', 'show', 'eth0');
-  const next = await macOf('ip', '-j', 'link', 'show', bridge);
+  const pid = await docker(host, `inspect -f {{.State.Pid}} ${container}`);
+  const inContainer = `nsenter -t ${pid} -n`;
+  const macOf = async (command: string): Promise<string> => JSON.parse(await must(host, command))[0].address;
+  const from = await macOf(`${inContainer} ip -j link show eth0`);
+  const next = await macOf(`ip -j link show ${bridge}`);
   const ping = vxlan({
     vni: tag,
     from: {
@@ -82,7 +81,7 @@ async function inject(host: string, container: string, target: string, source?: 
     '--disable-warning=ExperimentalWarning',
     `${import.meta.dirname}/frames.ts`,
   ];
-  await must(host, ...inContainer, ...sender, 'eth0', ...frames);
+  await must(host, inContainer, ...sender, 'eth0', ...frames);
 }
 
 describe("a container on one of Docker's own networks", () => {
@@ -105,39 +104,31 @@ describe("a container on one of Docker's own networks", () => {
   it.each(HOSTS.flatMap((host) => NETWORKS.map((network) => [host, network] as const)))(
     'does not reach netmaster: from %s, network %s',
     async (host, network) => {
-      const post = (...where: string[]) =>
-        on(
-          host,
-          ...where,
-          ...['curl', '-s', '-m', '3', '-o', '/dev/null', '-w', '%{http_code}', '-X', 'POST', '-d', '{}'],
-          `http://${ADDRESSES.node1}:9999/api/v1/tenants/evil/`,
-        );
+      const url = `http://${ADDRESSES.node1}:9999/api/v1/tenants/evil/`;
+      const post = (where: string) =>
+        on(host, `${where} curl -s -m 3 -o /dev/null -w %{http_code} -X POST -d {} ${url}`);
       // What its own host sends in its place is netmaster's to judge.
-      expect((await post()).out).toBe('200');
-      await netctl('tenant', 'rm', 'evil');
+      expect((await post('')).out).toBe('200');
+      await netctl('tenant rm evil');
       const gateway = await docker(
         host,
-        'network',
-        'inspect',
-        '-f',
-        '{{(index .IPAM.Config 0).Gateway}}',
-        network,
+        `network inspect -f '{{(index .IPAM.Config 0).Gateway}}' ${network}`,
       );
-      const inContainer = ['docker', 'exec', `evil-${network}`];
+      const inContainer = `docker exec evil-${network}`;
       const [posted, byGateway] = await Promise.all([
-        post(...inContainer),
-        on(host, ...inContainer, 'curl', '-s', '-m', '3', `http://${gateway}:9999/healthz`),
+        post(inContainer),
+        on(host, `${inContainer} curl -s -m 3 http://${gateway}:9999/healthz`),
       ]);
       expect(posted.out).toBe('000');
       expect(byGateway.status).not.toBe(0);
-      expect(await netctl('tenant', 'ls', '-q')).toBe('default');
+      expect(await netctl('tenant ls -q')).toBe('default');
     },
   );
 });
 
 it('lab check sees that a host takes frames of no one, of a stranger, and that nothing guards it', async () => {
   expect(await differences()).toBe('');
-  const { processes } = JSON.parse(await mustLab('status', '--json')) as {
+  const { processes } = JSON.parse(await mustLab('status --json')) as {
     processes: { name: string; host: string; pid: number }[];
   };
   const pid = processes.find((p) => p.name === 'netplugin' && p.host === 'node2')?.pid as number;
@@ -156,4 +147,20 @@ it('lab check sees that a host takes frames of no one, of a stranger, and that n
     process.kill(pid, 'SIGCONT');
   }
   await until('the table is put right', async () => (await differences(0)) === '');
+});
+
+it('lab check says in one line that netmaster does not answer, and waits for it where it is told to wait', async () => {
+  await mustLab('stop netmaster node1');
+  let waited: ReturnType<typeof lab>;
+  try {
+    const { status, err } = await lab('check');
+    expect(err).toBe(
+      `lab: netmaster on node1 does not answer at http://${ADDRESSES.node1}:9999: bin/lab start netmaster node1\n`,
+    );
+    expect(status).toBe(3);
+    waited = lab('check --wait 60');
+  } finally {
+    await mustLab('start netmaster node1');
+  }
+  expect((await waited).status).toBe(0);
 });

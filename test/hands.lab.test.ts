@@ -7,26 +7,17 @@ const GATEWAY = '20.1.1.254';
 let peer = '';
 
 beforeAll(async () => {
-  await netctl('net', 'create', 'contiv-net', '--subnet=20.1.1.0/24', `--gateway=${GATEWAY}`);
+  await netctl(`net create contiv-net --subnet=20.1.1.0/24 --gateway=${GATEWAY}`);
   for (const [host, name] of [
     ['node1', 'busy'],
     ['node2', 'peer'],
   ] as const)
-    await docker(
-      host,
-      'run',
-      '-itd',
-      '--cap-add=NET_ADMIN',
-      `--name=${name}`,
-      '--net=contiv-net',
-      'contiv/lab',
-      'sh',
-    );
+    await docker(host, `run -itd --cap-add=NET_ADMIN --name=${name} --net=contiv-net contiv/lab sh`);
   peer = await addressOf('node2', 'peer');
 });
 afterAll(clear);
 
-const busy = (command: string) => inside('node1', 'busy', 'sh', '-c', command);
+const busy = (command: string) => inside('node1', 'busy', 'sh -c', command);
 /** After a command, if any: before anybody can have put right what it did. */
 const whole = async (command = 'true'): Promise<boolean> =>
   (await busy(`${command}; ip route | grep -q '^default' && ping -c 1 -W 1 ${peer}`)).status === 0;
@@ -52,7 +43,7 @@ describe('a container with NET_ADMIN', () => {
   it('is said to have sent from an address that it gave itself', async () => {
     await busy(`ip addr add 20.1.1.77/32 dev eth0; ping -c 3 -W 1 -I 20.1.1.77 ${peer}`);
     await until('it is said', async () => {
-      const { Oper } = JSON.parse(await netctl('endpoint', 'inspect', 'busy')) as {
+      const { Oper } = JSON.parse(await netctl('endpoint inspect busy')) as {
         Oper: { macAddress: string; dropped?: DroppedPackets[] };
       };
       const [dropped] = Oper.dropped ?? [];

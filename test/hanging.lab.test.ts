@@ -5,14 +5,14 @@ import { clear, differences, inside, mustLab, netctl, on, run, until } from './l
 const LATE = 'netctl: warning: not yet applied on node2';
 
 beforeAll(async () => {
-  await netctl('net', 'create', 'early', '--subnet=10.23.0.0/24', '--gateway=10.23.0.254');
-  await netctl('policy', 'create', 'guard');
+  await netctl('net create early --subnet=10.23.0.0/24 --gateway=10.23.0.254');
+  await netctl('policy create guard');
   await run('node1', 'asks', 'early');
 });
 afterAll(clear);
 
 async function pidOf(name: string): Promise<number> {
-  const { processes } = JSON.parse(await mustLab('status', '--json')) as {
+  const { processes } = JSON.parse(await mustLab('status --json')) as {
     processes: { name: string; host: string; pid: number }[];
   };
   return processes.find((p) => p.name === name && p.host === 'node2')?.pid as number;
@@ -44,7 +44,7 @@ it('a Docker that hangs makes its host late for a new network, not for rules, an
 const service = (name: string, port: number): Promise<string> =>
   warned('service', 'create', name, '--network=early', '--selector=app=none', `--port=${port}:80:TCP`);
 const asked = async (name: string): Promise<string> =>
-  (await inside('node2', 'beside', 'dig', '+short', '+time=1', '+tries=1', name)).out.trim();
+  (await inside('node2', 'beside', `dig +short +time=1 +tries=1 ${name}`)).out.trim();
 
 it('a name is not said to be there while the process that answers names hangs, and is answered by the next one', async () => {
   await run('node2', 'beside', 'early');

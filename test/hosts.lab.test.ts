@@ -5,29 +5,29 @@ import { clear, differences, docker, inside, must, mustLab, netctl, on, pings, r
 let there = '';
 
 beforeAll(async () => {
-  await netctl('net', 'create', 'hosts', '--subnet=10.11.0.0/24', '--gateway=10.11.0.254');
-  await netctl('group', 'create', 'hosts', 'team');
+  await netctl('net create hosts --subnet=10.11.0.0/24 --gateway=10.11.0.254');
+  await netctl('group create hosts team');
   await run('node1', 'here', 'team.hosts');
   there = await run('node2', 'there', 'team.hosts', '--restart=always', '--stop-signal=SIGKILL');
 });
 afterAll(clear);
 
 const resolve = async (name: string): Promise<string[]> =>
-  (await inside('node1', 'here', 'dig', '+short', name)).out.split('\n').filter((line) => line);
-const hosts = async (): Promise<string> => must('node1', 'sh', '-c', 'curl -s $NETMASTER/api/v1/hosts/');
+  (await inside('node1', 'here', `dig +short ${name}`)).out.split('\n').filter((line) => line);
+const hosts = async (): Promise<string> => must('node1', "sh -c 'curl -s $NETMASTER/api/v1/hosts/'");
 const bothMembers = () => until('both members', async () => (await resolve('team')).length === 2);
 
 describe('a host whose agent is dead', () => {
   it('loses its names within 15 s and keeps its traffic; they are back when it is', async () => {
     await bothMembers();
-    await mustLab('kill', 'netplugin', 'node2');
+    await mustLab('kill netplugin node2');
     await until('name goes', async () => (await resolve('there')).length === 0, 15);
-    expect((await inside('node1', 'here', 'dig', 'there')).out).toMatch(/NXDOMAIN/);
+    expect((await inside('node1', 'here', 'dig there')).out).toMatch(/NXDOMAIN/);
     expect(await resolve('team')).toHaveLength(1);
     expect(await hosts()).not.toMatch(/node2/);
     // Its containers run on: who knows the address, as an open connection does, still gets there.
     expect(await pings('node1', 'here', there)).toBe(true);
-    await mustLab('start', 'netplugin', 'node2');
+    await mustLab('start netplugin node2');
     await bothMembers();
     expect(await resolve('there')).toEqual([there]);
     expect(await differences()).toBe('');
@@ -36,41 +36,41 @@ describe('a host whose agent is dead', () => {
   it('and its Docker too: what starts again with it has its names again, everything else is gone', async () => {
     await run('node2', 'plain', 'hosts', '--stop-signal=SIGKILL');
     await until('name', () => pings('node1', 'here', 'plain'));
-    await mustLab('kill', 'dockerd', 'node2');
-    await mustLab('kill', 'netplugin', 'node2');
+    await mustLab('kill dockerd node2');
+    await mustLab('kill netplugin node2');
     await until(
       'names go',
       async () => (await resolve('there')).length + (await resolve('plain')).length === 0,
       15,
     );
-    await mustLab('start', 'netplugin', 'node2');
-    await mustLab('start', 'dockerd', 'node2');
+    await mustLab('start netplugin node2');
+    await mustLab('start dockerd node2');
     await until('name', () => pings('node1', 'here', 'there'));
     expect(await differences()).toBe('');
     expect(await resolve('plain')).toEqual([]);
-    await docker('node2', 'rm', '-f', 'plain');
+    await docker('node2', 'rm -f plain');
   });
 
   it('is the same for one that is cut off, and for its own containers nothing changes', async () => {
     const target = await run('node2', 'beside', 'hosts');
     await until('name', () => pings('node1', 'here', 'beside'));
-    await must('node2', 'ip', 'link', 'set', 'eth0', 'down');
+    await must('node2', 'ip link set eth0 down');
     await until('name goes', async () => (await resolve('beside')).length === 0, 15);
     expect(await pings('node2', 'there', 'beside')).toBe(true);
-    await must('node2', 'ip', 'link', 'set', 'eth0', 'up');
-    await must('node2', 'ip', 'route', 'add', 'default', 'via', '192.168.50.1');
+    await must('node2', 'ip link set eth0 up');
+    await must('node2', 'ip route add default via 192.168.50.1');
     await until('name', async () => (await resolve('beside')).includes(target));
     await until('ping', () => pings('node1', 'here', 'beside'));
-    await docker('node2', 'rm', '-f', 'beside');
+    await docker('node2', 'rm -f beside');
     expect(await differences()).toBe('');
   });
 });
 
 describe('a write of intent', () => {
   const create = (name: string, i: number) =>
-    on('node1', 'netctl', 'net', 'create', name, `--subnet=10.13.${i}.0/24`);
+    on('node1', `netctl net create ${name} --subnet=10.13.${i}.0/24`);
   const stopped = async <T>(work: () => Promise<T>): Promise<T> => {
-    const { processes } = JSON.parse(await mustLab('status', '--json')) as {
+    const { processes } = JSON.parse(await mustLab('status --json')) as {
       processes: { name: string; host: string; pid: number }[];
     };
     const pid = processes.find((p) => p.name === 'netplugin' && p.host === 'node2')?.pid as number;
@@ -86,7 +86,7 @@ describe('a write of intent', () => {
   const caughtUp = () =>
     until('node2 has caught up', async () => {
       const { err } = await create('probe', 13);
-      await netctl('net', 'rm', 'probe');
+      await netctl('net rm probe');
       return err === '';
     });
 
@@ -95,7 +95,7 @@ describe('a write of intent', () => {
     for (let i = 0; i < 5; i++) {
       const { status, err } = await create(`now${i}`, i);
       expect([status, err]).toEqual([0, '']);
-      await docker('node2', 'run', '--rm', `--net=now${i}`, 'contiv/lab', 'true');
+      await docker('node2', `run --rm --net=now${i} contiv/lab true`);
     }
   });
 
@@ -106,15 +106,13 @@ describe('a write of intent', () => {
       // Asked to wait for ten minutes it answers all the same: node2 is not waited for.
       const answer = await must(
         'node1',
-        'sh',
-        '-c',
+        'sh -c',
         `curl -si -X POST "$NETMASTER/api/v1/networks/default:late2/?wait=600" -d '{"subnet": "10.13.12.0/24"}'`,
       );
       expect(answer).toMatch(/^HTTP\/1.1 200[\s\S]*contiv-late-hosts: node2\r/i);
     });
     await caughtUp();
-    for (const name of ['late1', 'late2'])
-      await docker('node2', 'run', '--rm', `--net=${name}`, 'contiv/lab', 'true');
+    for (const name of ['late1', 'late2']) await docker('node2', `run --rm --net=${name} contiv/lab true`);
     await stopped(async () => expect((await create('late4', 14)).err).toMatch(/node2/));
   });
 });

@@ -1,6 +1,12 @@
-/** How the lab tests reach their lab, which is up for all of them (labSetup.ts). */
+/**
+ * How the lab tests reach their lab, which is up for all of them (labSetup.ts). A command is a line as it is typed; what follows the
+ * line are further words of it, each taken as it is:
+ *
+ *   netctl('net create contiv-net --subnet=20.1.1.0/24')     inside('node1', 'web', 'sh -c', script)
+ */
 import { execFile, spawn } from 'node:child_process';
 import path from 'node:path';
+import { shellWords } from './shellWords.ts';
 
 export const LAB = process.env.TEST_LAB ?? 'labtest';
 const ROOT = path.dirname(import.meta.dirname);
@@ -14,10 +20,12 @@ export interface Ended {
 
 const environment = (): NodeJS.ProcessEnv => ({ ...process.env, LAB });
 
+const words = ([line = '', ...more]: readonly string[]): string[] => [...shellWords(line), ...more];
+
 /** Runs bin/lab and answers however it ends. */
-export function lab(...args: string[]): Promise<Ended> {
+export function lab(...command: string[]): Promise<Ended> {
   return new Promise((done) => {
-    execFile(COMMAND, args, { env: environment(), maxBuffer: 1 << 26 }, (error, out, err) => {
+    execFile(COMMAND, words(command), { env: environment(), maxBuffer: 1 << 26 }, (error, out, err) => {
       const code = (error as { code?: number } | null)?.code;
       done({ status: error === null ? 0 : (code ?? 255), out, err });
     });
@@ -31,46 +39,35 @@ async function expectDone(ended: Promise<Ended>, what: string): Promise<string> 
 }
 
 /** Runs bin/lab; throws where it fails. */
-export const mustLab = (...args: string[]): Promise<string> =>
-  expectDone(lab(...args), `lab ${args.join(' ')}`);
+export const mustLab = (...command: string[]): Promise<string> =>
+  expectDone(lab(...command), `lab ${command.join(' ')}`);
 
 /** Runs a command on a host; answers however it ends. */
-export const on = (host: string, ...command: string[]): Promise<Ended> => lab('exec', host, '--', ...command);
+export const on = (host: string, ...command: string[]): Promise<Ended> =>
+  lab(`exec ${host} --`, ...words(command));
 
 /** Runs a command on a host; answers what it printed, throws where it fails. */
 export const must = (host: string, ...command: string[]): Promise<string> =>
   expectDone(on(host, ...command), `${host}: ${command.join(' ')}`);
 
-export const docker = (host: string, ...args: string[]): Promise<string> => must(host, 'docker', ...args);
-export const netctl = (...args: string[]): Promise<string> => must('node1', 'netctl', ...args);
+export const docker = (host: string, ...command: string[]): Promise<string> =>
+  must(host, 'docker', ...words(command));
+export const netctl = (...command: string[]): Promise<string> => must('node1', 'netctl', ...words(command));
 
 /** In a container. */
 export const inside = (host: string, container: string, ...command: string[]): Promise<Ended> =>
-  on(host, 'docker', 'exec', container, ...command);
+  on(host, 'docker', 'exec', container, ...words(command));
 
 /** A container that sleeps; answers its first address. */
 export async function run(host: string, name: string, network: string, ...flags: string[]): Promise<string> {
-  await docker(
-    host,
-    'run',
-    '-d',
-    `--name=${name}`,
-    `--net=${network}`,
-    ...flags,
-    'contiv/lab',
-    'sleep',
-    '100000',
-  );
+  await docker(host, `run -d --name=${name} --net=${network}`, ...flags, 'contiv/lab', 'sleep', '100000');
   return addressOf(host, name);
 }
 
 export async function addressOf(host: string, name: string): Promise<string> {
   const text = await docker(
     host,
-    'inspect',
-    '-f',
-    '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}',
-    name,
+    `inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' ${name}`,
   );
   return text.split(' ')[0] ?? '';
 }
@@ -92,32 +89,32 @@ export async function until<T>(
 
 /** One ping is answered. */
 export const pings = async (host: string, container: string, target: string): Promise<boolean> =>
-  (await inside(host, container, 'ping', '-c', '1', '-W', '2', target)).status === 0;
+  (await inside(host, container, `ping -c 1 -W 2 ${target}`)).status === 0;
 
 /** Kernel, names and netmaster equal what runs, everywhere; answers the differences that are left. */
 export async function differences(seconds = 60): Promise<string> {
-  const { status, out } = await lab('check', '--wait', String(seconds));
-  return status === 0 ? '' : out;
+  const { status, out, err } = await lab(`check --wait ${seconds}`);
+  return status === 0 ? '' : out || err;
 }
 
 /** Removes all containers, networks and groups: each file of tests leaves the lab as it found it. */
 export async function clear(): Promise<void> {
   for (const host of ['node1', 'node2']) {
-    const ids = (await docker(host, 'ps', '-aq')).split('\n').filter((id) => id);
-    if (ids.length > 0) await docker(host, 'rm', '-f', ...ids);
+    const ids = (await docker(host, 'ps -aq')).split('\n').filter((id) => id);
+    if (ids.length > 0) await docker(host, 'rm -f', ...ids);
   }
   const gone = await differences();
   if (gone !== '') throw new Error(`the lab is not as before: ${gone}`);
-  for (const tenant of (await netctl('tenant', 'ls', '-q')).split('\n')) {
+  for (const tenant of (await netctl('tenant ls -q')).split('\n')) {
     // Rules name groups, groups carry policies.
-    for (const policy of (await netctl('policy', 'ls', '-q', '-t', tenant)).split('\n'))
+    for (const policy of (await netctl(`policy ls -q -t ${tenant}`)).split('\n'))
       if (policy !== '')
-        for (const { ruleId } of JSON.parse(await netctl('policy', 'rule-ls', '-j', '-t', tenant, policy)))
-          await netctl('policy', 'rule-rm', '-t', tenant, policy, ruleId);
+        for (const { ruleId } of JSON.parse(await netctl(`policy rule-ls -j -t ${tenant} ${policy}`)))
+          await netctl(`policy rule-rm -t ${tenant} ${policy} ${ruleId}`);
     for (const kind of ['service', 'group', 'policy', 'netprofile', 'net'])
-      for (const name of (await netctl(kind, 'ls', '-q', '-t', tenant)).split('\n'))
-        if (name !== '') await netctl(kind, 'rm', '-t', tenant, name);
-    if (tenant !== 'default') await netctl('tenant', 'rm', tenant);
+      for (const name of (await netctl(`${kind} ls -q -t ${tenant}`)).split('\n'))
+        if (name !== '') await netctl(`${kind} rm -t ${tenant} ${name}`);
+    if (tenant !== 'default') await netctl(`tenant rm ${tenant}`);
   }
 }
 
@@ -129,7 +126,7 @@ export interface Background {
 
 /** A command on a host that runs on; its output by line. */
 export function background(host: string, ...command: string[]): Background {
-  const child = spawn(COMMAND, ['exec', host, '--', ...command], { env: environment() });
+  const child = spawn(COMMAND, ['exec', host, '--', ...words(command)], { env: environment() });
   const lines: string[] = [];
   let rest = '';
   const take = (chunk: Buffer): void => {

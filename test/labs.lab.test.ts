@@ -9,9 +9,9 @@ import { clear, differences, docker, LAB, lab, mustLab, netctl, pings, run, unti
 
 const OTHER = `${LAB.slice(0, 10)}x2`;
 const COMMAND = path.join(import.meta.dirname, '../bin/lab');
-const other = (...args: string[]) => lab('--name', OTHER, ...args);
-const mustOther = (...args: string[]) => mustLab('--name', OTHER, ...args);
-const onOther = (host: string, ...command: string[]) => mustOther('exec', host, '--', ...command);
+const other = (line: string) => lab(`--name ${OTHER} ${line}`);
+const mustOther = (line: string) => mustLab(`--name ${OTHER} ${line}`);
+const onOther = (host: string, line: string) => mustOther(`exec ${host} -- ${line}`);
 
 beforeAll(isolateNetwork);
 afterEach(async () => {
@@ -50,47 +50,30 @@ function upAlone(): ChildProcess {
 
 describe('two labs', () => {
   it('with the same tenant, network, tag and names do not meet', async () => {
-    await mustOther('up', '--quiet');
-    const create = [
-      'net',
-      'create',
-      'same',
-      '--subnet=10.16.0.0/24',
-      '--gateway=10.16.0.254',
-      '--pkt-tag=1616',
-    ];
-    await netctl(...create);
-    await onOther('node1', 'netctl', ...create);
+    await mustOther('up --quiet');
+    const create = 'net create same --subnet=10.16.0.0/24 --gateway=10.16.0.254 --pkt-tag=1616';
+    await netctl(create);
+    await onOther('node1', `netctl ${create}`);
     await run('node1', 'web', 'same');
     await run('node2', 'db', 'same');
     for (const [host, name] of [
       ['node1', 'web'],
       ['node2', 'db'],
     ] as const)
-      await onOther(
-        host,
-        'docker',
-        'run',
-        '-d',
-        `--name=${name}`,
-        '--net=same',
-        'contiv/lab',
-        'sleep',
-        '100000',
-      );
-    const ping = ['docker', 'exec', 'web', 'ping', '-c', '1', '-W', '2', 'db'];
+      await onOther(host, `docker run -d --name=${name} --net=same contiv/lab sleep 100000`);
+    const ping = 'exec node1 -- docker exec web ping -c 1 -W 2 db';
     await until('ping', () => pings('node1', 'web', 'db'));
-    await until('ping', async () => (await other('exec', 'node1', '--', ...ping)).status === 0);
+    await until('ping', async () => (await other(ping)).status === 0);
     // The same address answers in each from a container of its own.
-    await docker('node2', 'rm', '-f', 'db');
+    await docker('node2', 'rm -f db');
     expect(await pings('node1', 'web', '10.16.0.3')).toBe(false);
-    expect((await other('exec', 'node1', '--', ...ping)).status).toBe(0);
+    expect((await other(ping)).status).toBe(0);
     expect(await differences()).toBe('');
-    expect(await mustOther('check', '--wait', '60')).toMatch(/no difference/);
+    expect(await mustOther('check --wait 60')).toMatch(/no difference/);
     await mustOther('down');
     expect(await differences()).toBe('');
     expect(
-      JSON.parse(await mustLab('status', '--json')).processes.map((p: { running: boolean }) => p.running),
+      JSON.parse(await mustLab('status --json')).processes.map((p: { running: boolean }) => p.running),
     ).toEqual([true, true, true, true, true, true, true]);
   });
 });
@@ -98,10 +81,10 @@ describe('two labs', () => {
 describe('down', () => {
   it('leaves the machine as it was, and may be repeated', async () => {
     const before = machine();
-    await mustOther('up', '--quiet');
-    await onOther('node1', 'netctl', 'net', 'create', 'n', '--subnet=10.17.0.0/24', '--gateway=10.17.0.254');
+    await mustOther('up --quiet');
+    await onOther('node1', 'netctl net create n --subnet=10.17.0.0/24 --gateway=10.17.0.254');
     for (const host of ['node1', 'node2'])
-      await onOther(host, 'docker', 'run', '-d', '-p', '8080:80', '--net=n', 'contiv/lab', 'sleep', '100000');
+      await onOther(host, 'docker run -d -p 8080:80 --net=n contiv/lab sleep 100000');
     expect(machine()).not.toEqual(before);
     await mustOther('down');
     expect(machine()).toEqual(before);
@@ -113,17 +96,9 @@ describe('down', () => {
     'does so after a kill -9 of %s',
     async (victim) => {
       const before = machine();
-      await mustOther('up', '--quiet');
-      await onOther(
-        'node1',
-        'netctl',
-        'net',
-        'create',
-        'n',
-        '--subnet=10.17.0.0/24',
-        '--gateway=10.17.0.254',
-      );
-      await onOther('node1', 'docker', 'run', '-d', '--net=n', 'contiv/lab', 'sleep', '100000');
+      await mustOther('up --quiet');
+      await onOther('node1', 'netctl net create n --subnet=10.17.0.0/24 --gateway=10.17.0.254');
+      await onOther('node1', 'docker run -d --net=n contiv/lab sleep 100000');
       // Of this lab only: by its mount namespaces, and its control groups for what is in containers.
       const spaces = ['node1', 'node2'].map((h) => fs.statSync(`/run/contiv-lab/${OTHER}/${h}.mnt`).ino);
       const victims = fs
@@ -166,10 +141,10 @@ describe('up', () => {
 
   it('of several at once is one', async () => {
     for (let round = 0; round < 3; round++) {
-      const all = await Promise.all([1, 2, 3, 4].map(() => other('up', '--quiet', '--hosts', '1')));
+      const all = await Promise.all([1, 2, 3, 4].map(() => other('up --quiet --hosts 1')));
       expect(all.map(({ status }) => status).sort()).toEqual([0, 3, 3, 3]);
       for (const { status, err } of all) if (status !== 0) expect(err).toMatch(/ is (starting|up): /);
-      expect(await mustOther('check', '--wait', '60')).toMatch(/no difference/);
+      expect(await mustOther('check --wait 60')).toMatch(/no difference/);
       await mustOther('down');
     }
   });
@@ -182,11 +157,11 @@ describe('up', () => {
       await new Promise((done) => setTimeout(done, ms));
       broken.kill('SIGKILL');
       await ended;
-      await other('up', '--quiet').then(({ status, err }) => {
+      await other('up --quiet').then(({ status, err }) => {
         // One that was quick enough to be done is up.
         if (status !== 0) expect(err).toMatch(/ is up/);
       });
-      expect(await mustOther('check', '--wait', '60')).toMatch(/no difference/);
+      expect(await mustOther('check --wait 60')).toMatch(/no difference/);
       await mustOther('down');
       expect(machine()).toEqual(before);
     }

@@ -24,34 +24,28 @@ let peer = '';
 
 beforeAll(async () => {
   await netctl(
-    'net',
-    'create',
-    'life',
-    '--subnet=10.7.0.0/24',
-    '--gateway=10.7.0.254',
-    '--subnetv6=fd00:7::/64',
-    '--gatewayv6=fd00:7::fe',
+    'net create life --subnet=10.7.0.0/24 --gateway=10.7.0.254 --subnetv6=fd00:7::/64 --gatewayv6=fd00:7::fe',
   );
-  await netctl('net', 'create', 'other', '--subnet=10.8.0.0/24', '--gateway=10.8.0.254');
+  await netctl('net create other --subnet=10.8.0.0/24 --gateway=10.8.0.254');
   peer = await run('node2', 'peer', 'life');
 });
 afterAll(clear);
 
-const state = (name: string): Promise<string> => docker('node1', 'inspect', '-f', '{{.State.Status}}', name);
-const pidOf = (name: string): Promise<string> => docker('node1', 'inspect', '-f', '{{.State.Pid}}', name);
+const state = (name: string): Promise<string> => docker('node1', `inspect -f {{.State.Status}} ${name}`);
+const pidOf = (name: string): Promise<string> => docker('node1', `inspect -f {{.State.Pid}} ${name}`);
 const running = (name: string): Promise<boolean> => state(name).then((s) => s === 'running');
 const networksOf = (name: string): Promise<string> =>
-  docker('node1', 'inspect', '-f', '{{range $n, $_ := .NetworkSettings.Networks}}{{$n}} {{end}}', name);
-const remove = (...names: string[]): Promise<string> => docker('node1', 'rm', '-f', ...names);
+  docker('node1', `inspect -f '{{range $n, $_ := .NetworkSettings.Networks}}{{$n}} {{end}}' ${name}`);
+const remove = (...names: string[]): Promise<string> => docker('node1', 'rm -f', ...names);
 describe('a container', () => {
   it('is stopped, started and restarted, and reachable by name after each', async () => {
     await run('node1', 'web', 'life');
-    await docker('node1', 'stop', '-t', '0', 'web');
+    await docker('node1', 'stop -t 0 web');
     expect(await differences()).toBe('');
-    expect((await inside('node2', 'peer', 'dig', '+short', 'web')).out).toBe('');
-    await docker('node1', 'start', 'web');
+    expect((await inside('node2', 'peer', 'dig +short web')).out).toBe('');
+    await docker('node1', 'start web');
     await until('name', () => pings('node2', 'peer', 'web'));
-    await docker('node1', 'restart', '-t', '0', 'web');
+    await docker('node1', 'restart -t 0 web');
     await until('name', () => pings('node2', 'peer', 'web'));
     expect(await differences()).toBe('');
     await remove('web');
@@ -61,7 +55,7 @@ describe('a container', () => {
   it('with a restart policy is back on its network after a kill -9 of its process', async () => {
     await run('node1', 'stubborn', 'life', '--restart=always');
     const pid = await pidOf('stubborn');
-    await must('node1', 'kill', '-9', pid);
+    await must('node1', `kill -9 ${pid}`);
     await until('restart', async () => (await running('stubborn')) && (await pidOf('stubborn')) !== pid);
     await until('ping', () => pings('node2', 'peer', 'stubborn'));
     expect(await differences()).toBe('');
@@ -70,7 +64,7 @@ describe('a container', () => {
 
   it('without one leaves nothing after a kill -9 of its process', async () => {
     const address = await run('node1', 'mortal', 'life');
-    await must('node1', 'kill', '-9', await pidOf('mortal'));
+    await must('node1', 'kill -9', await pidOf('mortal'));
     await until('exit', async () => (await state('mortal')) === 'exited');
     expect(await differences()).toBe('');
     expect(await pings('node2', 'peer', address)).toBe(false);
@@ -79,26 +73,26 @@ describe('a container', () => {
 
   it('is connected to and disconnected from networks while it runs', async () => {
     await run('node1', 'nomad', 'life');
-    await docker('node1', 'network', 'connect', '--alias=wanderer', 'other', 'nomad');
+    await docker('node1', 'network connect --alias=wanderer other nomad');
     await run('node2', 'resident', 'other');
     // Sooner than the next comparison with Docker would tell.
     await until('alias', () => pings('node2', 'resident', 'wanderer'), 8);
-    await docker('node1', 'network', 'disconnect', 'life', 'nomad');
+    await docker('node1', 'network disconnect life nomad');
     expect(await differences()).toBe('');
     await until('the other network', () => pings('node1', 'nomad', 'resident'));
-    expect((await inside('node2', 'peer', 'dig', '+short', 'nomad')).out).toBe('');
-    await docker('node1', 'network', 'connect', 'life', 'nomad');
+    expect((await inside('node2', 'peer', 'dig +short nomad')).out).toBe('');
+    await docker('node1', 'network connect life nomad');
     await until('again', () => pings('node2', 'peer', 'nomad'));
     expect(await differences()).toBe('');
     await remove('nomad');
-    await docker('node2', 'rm', '-f', 'resident');
+    await docker('node2', 'rm -f resident');
   });
 
   it('is refused a second group of its network, and a network of the same subnet, and Docker keeps nothing of it', async () => {
-    await netctl('group', 'create', 'life', 'one');
-    await netctl('group', 'create', 'life', 'two');
-    await netctl('tenant', 'create', 'twin');
-    await netctl('net', 'create', 'same', '-t', 'twin', '--subnet=10.7.0.0/24', '--gateway=10.7.0.254');
+    await netctl('group create life one');
+    await netctl('group create life two');
+    await netctl('tenant create twin');
+    await netctl('net create same -t twin --subnet=10.7.0.0/24 --gateway=10.7.0.254');
     await run('node1', 'single', 'one.life');
     for (const [network, what] of [
       [
@@ -110,27 +104,25 @@ describe('a container', () => {
         /can be on one network of subnet 10.7.0.0\/24 only.*docker network disconnect one.life single/,
       ],
     ] as const) {
-      const { status, err } = await on('node1', 'docker', 'network', 'connect', network, 'single');
+      const { status, err } = await on('node1', `docker network connect ${network} single`);
       expect(status).not.toBe(0);
       expect(err).toMatch(what);
       await until('Docker has one network', async () => (await networksOf('single')) === 'one.life');
     }
     expect(await differences()).toBe('');
-    await docker('node1', 'restart', '-t', '0', 'single');
+    await docker('node1', 'restart -t 0 single');
     await until('ping', () => pings('node2', 'peer', 'single'));
     // As the refusal says.
-    await docker('node1', 'network', 'disconnect', 'one.life', 'single');
-    await docker('node1', 'network', 'connect', 'two.life', 'single');
+    await docker('node1', 'network disconnect one.life single');
+    await docker('node1', 'network connect two.life single');
     await until('ping', () => pings('node2', 'peer', 'single'));
     expect(await differences()).toBe('');
     // One that does not run is refused at its start, and can be put right.
-    await docker('node1', 'create', '--name=double', '--net=one.life', 'contiv/lab', 'sleep', '100000');
-    await docker('node1', 'network', 'connect', 'two.life', 'double');
-    expect((await on('node1', 'docker', 'start', 'double')).err).toMatch(
-      /one group of network default:life only/,
-    );
-    await docker('node1', 'network', 'disconnect', 'two.life', 'double');
-    await docker('node1', 'start', 'double');
+    await docker('node1', 'create --name=double --net=one.life contiv/lab sleep 100000');
+    await docker('node1', 'network connect two.life double');
+    expect((await on('node1', 'docker start double')).err).toMatch(/one group of network default:life only/);
+    await docker('node1', 'network disconnect two.life double');
+    await docker('node1', 'start double');
     await until('ping', () => pings('node2', 'peer', 'double'));
     await remove('single', 'double');
     expect(await differences()).toBe('');
@@ -139,9 +131,9 @@ describe('a container', () => {
   it('starts at once after Docker’s idle networks were pruned', async () => {
     await run('node1', 'busy', 'life');
     for (let round = 0; round < 5; round++) {
-      expect(await docker('node1', 'network', 'prune', '-f')).toContain('other');
-      const start = ['docker', 'run', '--rm', '--net=other', 'contiv/lab', 'true'];
-      await until('start', async () => (await on('node1', ...start)).status === 0, 5);
+      expect(await docker('node1', 'network prune -f')).toContain('other');
+      const start = 'docker run --rm --net=other contiv/lab true';
+      await until('start', async () => (await on('node1', start)).status === 0, 5);
     }
     await remove('busy');
     expect(await differences()).toBe('');
@@ -150,13 +142,13 @@ describe('a container', () => {
   it('takes the address that the user gives, and refuses one that is taken or foreign', async () => {
     expect(await run('node1', 'fixed', 'life', '--ip=10.7.0.77', '--ip6=fd00:7::77')).toBe('10.7.0.77');
     await until('ping', () => pings('node2', 'peer', 'fd00:7::77'));
-    const second = ['docker', 'run', '--rm', '--net=life', '--ip=10.7.0.77', 'contiv/lab', 'true'];
-    const taken = await on('node2', ...second);
+    const second = 'docker run --rm --net=life --ip=10.7.0.77 contiv/lab true';
+    const taken = await on('node2', second);
     expect(taken.status).not.toBe(0);
     expect(taken.err).toMatch(/10\.7\.0\.77.*fixed/);
-    const foreign = await on('node1', ...second.map((a) => a.replace('10.7.0.77', '10.9.0.1')));
+    const foreign = await on('node1', second.replace('10.7.0.77', '10.9.0.1'));
     expect(foreign.status).not.toBe(0);
-    const gateway = await on('node1', ...second.map((a) => a.replace('10.7.0.77', '10.7.0.254')));
+    const gateway = await on('node1', second.replace('10.7.0.77', '10.7.0.254'));
     expect(gateway.status).not.toBe(0);
     expect(gateway.err).toMatch(/gateway/);
     await remove('fixed');
@@ -165,7 +157,7 @@ describe('a container', () => {
 
   it('keeps the address that the user gave over a restart', async () => {
     await run('node1', 'kept', 'life', '--ip=10.7.0.78');
-    await docker('node1', 'restart', '-t', '0', 'kept');
+    await docker('node1', 'restart -t 0 kept');
     expect(await addressOf('node1', 'kept')).toBe('10.7.0.78');
     await until('ping', () => pings('node2', 'peer', 'kept'));
     await remove('kept');
@@ -183,8 +175,8 @@ describe('a container', () => {
     };
     const api = ['curl', '-sf', '--unix-socket', '/run/docker.sock', '-H', 'Content-Type: application/json'];
     await must('node1', ...api, '-d', JSON.stringify(body), 'http://d/containers/create?name=mac');
-    await docker('node1', 'start', 'mac');
-    expect((await inside('node1', 'mac', 'cat', '/sys/class/net/eth0/address')).out.trim()).toBe(
+    await docker('node1', 'start mac');
+    expect((await inside('node1', 'mac', 'cat /sys/class/net/eth0/address')).out.trim()).toBe(
       '02:aa:bb:cc:dd:ee',
     );
     await until('ping', () => pings('node2', 'peer', 'mac'));
@@ -194,9 +186,9 @@ describe('a container', () => {
 
   it('is found by its new name after a rename, and no longer by the old one', async () => {
     await run('node1', 'before', 'life');
-    await docker('node1', 'rename', 'before', 'after');
+    await docker('node1', 'rename before after');
     await until('new name', () => pings('node2', 'peer', 'after'));
-    expect((await inside('node2', 'peer', 'dig', '+short', 'before')).out).toBe('');
+    expect((await inside('node2', 'peer', 'dig +short before')).out).toBe('');
     expect(await differences()).toBe('');
     await remove('after');
   });
@@ -204,24 +196,16 @@ describe('a container', () => {
   it('has no name while it is paused', async () => {
     await run('node1', 'sleepy', 'life');
     await until('name', () => pings('node2', 'peer', 'sleepy'));
-    await docker('node1', 'pause', 'sleepy');
-    await until('paused', async () => (await inside('node2', 'peer', 'dig', '+short', 'sleepy')).out === '');
+    await docker('node1', 'pause sleepy');
+    await until('paused', async () => (await inside('node2', 'peer', 'dig +short sleepy')).out === '');
     expect(await differences()).toBe('');
-    await docker('node1', 'unpause', 'sleepy');
+    await docker('node1', 'unpause sleepy');
     await until('back', () => pings('node2', 'peer', 'sleepy'));
     await remove('sleepy');
   });
 
   it('that fails to start leaves nothing', async () => {
-    const { status } = await on(
-      'node1',
-      'docker',
-      'run',
-      '--name=broken',
-      '--net=life',
-      'contiv/lab',
-      '/no/such',
-    );
+    const { status } = await on('node1', 'docker run --name=broken --net=life contiv/lab /no/such');
     expect(status).not.toBe(0);
     await remove('broken');
     expect(await differences()).toBe('');
@@ -236,17 +220,17 @@ describe('dockerd', () => {
     'is restarted (%s): containers with a restart policy come back, others are gone everywhere',
     async (how) => {
       await run('node1', 'always', 'life', '--restart=always', '-p', '8090:80', SOON);
-      await docker('node1', 'network', 'connect', 'other', 'always');
+      await docker('node1', 'network connect other always');
       await run('node1', 'never', 'life', SOON);
       await mustLab(how, 'dockerd', 'node1');
-      await mustLab('start', 'dockerd', 'node1');
+      await mustLab('start dockerd node1');
       await until('always', () => running('always'));
       expect(await running('never')).toBe(false);
       await until('ping', () => pings('node2', 'peer', 'always'));
-      await docker('node1', 'exec', '-d', 'always', 'httpd', '-f', '-p', '80', '-h', '/www');
+      await docker('node1', 'exec -d always httpd -f -p 80 -h /www');
       await until(
         'port',
-        async () => (await on('outside', 'curl', '-sf', 'http://192.168.50.11:8090/')).status === 0,
+        async () => (await on('outside', 'curl -sf http://192.168.50.11:8090/')).status === 0,
       );
       expect(await differences()).toBe('');
       await remove('always', 'never');
@@ -256,17 +240,17 @@ describe('dockerd', () => {
 
   it('starts while netplugin and netmaster are away, and is served when they are back', async () => {
     await run('node1', 'first', 'life', '--restart=always', SOON);
-    for (const name of ['dockerd', 'netplugin', 'netmaster']) await mustLab('kill', name, 'node1');
-    const starting = mustLab('start', 'dockerd', 'node1');
+    for (const name of ['dockerd', 'netplugin', 'netmaster']) await mustLab(`kill ${name} node1`);
+    const starting = mustLab('start dockerd node1');
     // dockerd asks for the plugin by now, again and again for 15 s.
     await until('call', async () =>
-      (await lab('logs', 'dockerd', 'node1')).out
+      (await lab('logs dockerd node1')).out
         .split('Loading containers: start')
         .at(-1)
         ?.includes('Unable to connect to plugin'),
     );
-    await mustLab('start', 'netmaster', 'node1');
-    await mustLab('start', 'netplugin', 'node1');
+    await mustLab('start netmaster node1');
+    await mustLab('start netplugin node1');
     await starting;
     await until('first', () => running('first'));
     await until('ping', () => pings('node2', 'peer', 'first'));
@@ -277,11 +261,11 @@ describe('dockerd', () => {
   it('gives up while netmaster is away for long: what has a restart policy is started when it is back', async () => {
     const names = ['first', 'second'];
     for (const name of names) await run('node1', name, 'life', '--restart=always', SOON);
-    for (const name of ['dockerd', 'netmaster']) await mustLab('kill', name, 'node1');
-    await mustLab('start', 'dockerd', 'node1');
-    const errors = (): Promise<string> => docker('node1', 'inspect', '-f', '{{.State.Error}}', ...names);
+    for (const name of ['dockerd', 'netmaster']) await mustLab(`kill ${name} node1`);
+    await mustLab('start dockerd node1');
+    const errors = (): Promise<string> => docker('node1', 'inspect -f {{.State.Error}}', ...names);
     expect((await errors()).match(/gave up waiting: netmaster cannot be reached/g)).toHaveLength(2);
-    await mustLab('start', 'netmaster', 'node1');
+    await mustLab('start netmaster node1');
     for (const name of names) await until(name, () => running(name));
     await until('ping', () => pings('node2', 'peer', 'second'));
     expect(await differences()).toBe('');
@@ -298,12 +282,12 @@ describe('netplugin', () => {
     await run('node1', 'steady', 'life');
     await until('name', () => pings('node2', 'peer', 'steady'));
     // busybox counts replies by sequence number; the interval is 10 ms.
-    const flood = background('node1', 'docker', 'exec', 'steady', 'ping', '-i', '0.01', peer);
-    const flood6 = background('node2', 'docker', 'exec', 'peer', 'ping', '-6', '-i', '0.01', 'steady');
+    const flood = background('node1', `docker exec steady ping -i 0.01 ${peer}`);
+    const flood6 = background('node2', 'docker exec peer ping -6 -i 0.01 steady');
     await until('pings', async () => answered(flood.lines).length > 50 && answered(flood6.lines).length > 50);
     for (const host of ['node1', 'node2']) {
       await mustLab(how, 'netplugin', host);
-      await mustLab('start', 'netplugin', host);
+      await mustLab(`start netplugin ${host}`);
     }
     const count = answered(flood.lines).length;
     await until('more pings', async () => answered(flood.lines).length > count + 200);
@@ -311,7 +295,7 @@ describe('netplugin', () => {
       ['node1', 'steady'],
       ['node2', 'peer'],
     ] as const)
-      await inside(host, container, 'killall', 'ping');
+      await inside(host, container, 'killall ping');
     await Promise.all([flood.end(), flood6.end()]);
     for (const { lines } of [flood, flood6]) {
       const numbers = answered(lines);
@@ -323,36 +307,26 @@ describe('netplugin', () => {
   });
 
   it('that ends where no container is leaves nothing in Docker’s firewall', async () => {
-    const rules = (): Promise<string> => must('node1', 'iptables', '-S', 'DOCKER-USER');
+    const rules = (): Promise<string> => must('node1', 'iptables -S DOCKER-USER');
     await run('node1', 'last', 'life');
-    await mustLab('stop', 'netplugin', 'node1');
+    await mustLab('stop netplugin node1');
     expect(await rules()).toContain('cx+');
-    await mustLab('start', 'netplugin', 'node1');
+    await mustLab('start netplugin node1');
     await remove('last');
-    await mustLab('stop', 'netplugin', 'node1');
+    await mustLab('stop netplugin node1');
     expect(await rules()).not.toContain('cx+');
-    await mustLab('start', 'netplugin', 'node1');
+    await mustLab('start netplugin node1');
   });
 
   it('finds what started and died while it was away', async () => {
     await run('node1', 'dies', 'life');
     await run('node1', 'renamed', 'life');
-    await mustLab('kill', 'netplugin', 'node1');
-    await must('node1', 'kill', '-9', await pidOf('dies'));
-    await docker('node1', 'rename', 'renamed', 'newname');
+    await mustLab('kill netplugin node1');
+    await must('node1', 'kill -9', await pidOf('dies'));
+    await docker('node1', 'rename renamed newname');
     // Docker calls the driver again and again: the start waits for netplugin.
-    const starting = on(
-      'node1',
-      'docker',
-      'run',
-      '-d',
-      '--name=late',
-      '--net=life',
-      'contiv/lab',
-      'sleep',
-      '100000',
-    );
-    await mustLab('start', 'netplugin', 'node1');
+    const starting = on('node1', 'docker run -d --name=late --net=life contiv/lab sleep 100000');
+    await mustLab('start netplugin node1');
     expect((await starting).status).toBe(0);
     expect(await differences()).toBe('');
     expect(await pings('node2', 'peer', 'late')).toBe(true);
@@ -364,13 +338,13 @@ describe('netplugin', () => {
   it('goes on without netmaster, which finds everything as it is when it is back', async () => {
     await run('node1', 'alone', 'life');
     await until('name', () => pings('node2', 'peer', 'alone'));
-    await mustLab('kill', 'netmaster', 'node1');
+    await mustLab('kill netmaster node1');
     expect(await pings('node2', 'peer', 'alone')).toBe(true);
-    await mustLab('kill', 'netplugin', 'node2');
+    await mustLab('kill netplugin node2');
     // Without netmaster it is not live, but it serves: start would wait for that.
-    const start = lab('start', 'netplugin', 'node2');
+    const start = lab('start netplugin node2');
     await until('names without netmaster', () => pings('node2', 'peer', 'alone'));
-    await mustLab('start', 'netmaster', 'node1');
+    await mustLab('start netmaster node1');
     expect((await start).status).toBe(0);
     expect(await differences()).toBe('');
     await remove('alone');
@@ -385,7 +359,7 @@ describe('netmaster', () => {
     expect(await pings('node2', 'peer', peer)).toBe(true);
     // The start is held until an address can be had.
     const starting = run('node1', 'starts', 'life');
-    await mustLab('start', 'netmaster', 'node1');
+    await mustLab('start netmaster node1');
     expect(await starting).not.toBe(address);
     await until('ping', () => pings('node2', 'peer', 'starts'));
     expect(await differences(30)).toBe(''); // before addresses that nobody has are collected
@@ -396,44 +370,44 @@ describe('netmaster', () => {
 
 describe('netmaster with an empty store', () => {
   it('ends nothing that runs; the applied export brings it all back', async () => {
-    await netctl('policy', 'create', 'closed');
-    await netctl('policy', 'rule-add', 'closed', '1', '-protocol=tcp', '-port=80', '-action=deny');
-    await netctl('group', 'create', 'life', 'guarded', '-policy=closed');
+    await netctl('policy create closed');
+    await netctl('policy rule-add closed 1 -protocol=tcp -port=80 -action=deny');
+    await netctl('group create life guarded -policy=closed');
     const address = await run('node1', 'runs', 'guarded.life');
-    for (const port of ['80', '81']) await inside('node1', 'runs', 'httpd', '-p', port, '-h', '/www');
+    for (const port of ['80', '81']) await inside('node1', 'runs', `httpd -p ${port} -h /www`);
     const open = async (): Promise<string[]> => {
       const answers = async (port: string) =>
-        (await inside('node2', 'peer', 'nc', '-w', '1', address, port, '-e', 'true')).status === 0;
+        (await inside('node2', 'peer', `nc -w 1 ${address} ${port} -e true`)).status === 0;
       return [...((await answers('80')) ? ['80'] : []), ...((await answers('81')) ? ['81'] : [])];
     };
     await until('port 81', async () => (await open()).includes('81'));
     expect(await open()).toEqual(['81']);
     const exported = await netctl('export');
-    const flood = background('node2', 'docker', 'exec', 'peer', 'ping', '-i', '0.1', address);
-    await mustLab('kill', 'netmaster', 'node1');
+    const flood = background('node2', `docker exec peer ping -i 0.1 ${address}`);
+    await mustLab('kill netmaster node1');
     for (const suffix of ['', '-wal', '-shm'])
       fs.rmSync(`${dataFolder(LAB)}/netmaster.db${suffix}`, { force: true });
-    await mustLab('start', 'netmaster', 'node1');
+    await mustLab('start netmaster node1');
     for (const host of ['node1', 'node2'])
       await until('the agent says so', async () =>
-        (await lab('logs', 'netplugin', host)).out.includes('netmaster does not know network default:life'),
+        (await lab(`logs netplugin ${host}`)).out.includes('netmaster does not know network default:life'),
       );
     // Not even with an agent that has lost its copy too.
-    await mustLab('kill', 'netplugin', 'node1');
+    await mustLab('kill netplugin node1');
     for (const suffix of ['', '-wal', '-shm'])
       fs.rmSync(`${hostFolder(LAB, 'node1')}/contiv/view.db${suffix}`, { force: true });
-    const starting = lab('start', 'netplugin', 'node1');
+    const starting = lab('start netplugin node1');
     const count = flood.lines.length;
     await until('pings', async () => flood.lines.length > count + 20);
     const numbers = flood.lines.flatMap((line) => /seq=(\d+)/.exec(line)?.[1] ?? []).map(Number);
     expect(numbers).toEqual(numbers.map((_, i) => i));
     expect(await open()).toEqual(['81']);
-    await must('node1', 'sh', '-c', 'printf %s "$1" | netctl apply -f -', 'sh', exported);
+    await must('node1', 'sh -c', 'printf %s "$1" | netctl apply -f -', 'sh', exported);
     expect((await starting).status).toBe(0);
     expect(await differences()).toBe('');
     expect(await pings('node2', 'peer', 'runs')).toBe(true);
     expect(await open()).toEqual(['81']);
-    await inside('node2', 'peer', 'killall', 'ping');
+    await inside('node2', 'peer', 'killall ping');
     await flood.end();
     await remove('runs');
   });
@@ -441,17 +415,17 @@ describe('netmaster with an empty store', () => {
 
 describe('a host that leaves', () => {
   it('takes its networks from Docker in seconds, when no container is on them and netplugin has ended', async () => {
-    await netctl('group', 'create', 'life', 'left');
-    const leave = (host: string) => on(host, 'netplugin', 'leave');
-    const ours = (host: string) => docker(host, 'network', 'ls', '-q', '--filter', 'driver=netplugin');
+    await netctl('group create life left');
+    const leave = (host: string) => on(host, 'netplugin leave');
+    const ours = (host: string) => docker(host, 'network ls -q --filter driver=netplugin');
     expect((await leave('node1')).err).toContain('netplugin runs on this host: stop it first');
-    for (const host of ['node1', 'node2']) await mustLab('stop', 'netplugin', host);
+    for (const host of ['node1', 'node2']) await mustLab(`stop netplugin ${host}`);
     const before = await ours('node2');
     expect((await leave('node2')).err).toContain("containers are on this host's networks (peer on life)");
     expect(await ours('node2')).toBe(before);
     // What Docker waits for is told by its log: it asks again and again for a driver that is not there.
     const waits = async (): Promise<number> =>
-      (await lab('logs', 'dockerd', 'node1')).out.split('Unable to connect to plugin').length;
+      (await lab('logs dockerd node1')).out.split('Unable to connect to plugin').length;
     const had = await waits();
     const { status, out } = await leave('node1');
     expect([status, out.split('\n').filter((line) => line === 'Removed left.life')]).toEqual([
@@ -459,8 +433,8 @@ describe('a host that leaves', () => {
       ['Removed left.life'],
     ]);
     expect([await ours('node1'), await waits()]).toEqual(['', had]);
-    expect((await on('node1', 'ls', '/run/docker/plugins')).out).toBe('');
-    for (const host of ['node1', 'node2']) await mustLab('start', 'netplugin', host);
+    expect((await on('node1', 'ls /run/docker/plugins')).out).toBe('');
+    for (const host of ['node1', 'node2']) await mustLab(`start netplugin ${host}`);
     await until('offered again', async () => (await ours('node1')) !== '');
     expect(await differences()).toBe('');
   });
@@ -469,12 +443,12 @@ describe('a host that leaves', () => {
 describe('an entry changed by hand', () => {
   /** The exit's device in the host's namespace. */
   const EXIT = '$(ip -o link | grep -o "cx[0-9a-f]*" | head -1)';
-  const router = (...command: string[]) => must('node1', 'ip', 'netns', 'exec', 'contiv-default', ...command);
+  const router = (...command: string[]) => must('node1', 'ip netns exec contiv-default', ...command);
   const nft = (...command: string[]) => router('nft', ...command);
-  const onHost = (command: string) => must('node1', 'sh', '-ec', command);
+  const onHost = (command: string) => must('node1', 'sh -ec', command);
   /** Repairs in the log that say so. */
   const logged = async (text: string): Promise<number> =>
-    (await lab('logs', 'netplugin', 'node1')).out
+    (await lab('logs netplugin node1')).out
       .split('\n')
       .filter((line) => line.includes('"repaired"') && line.includes(text)).length;
   let mine = '';

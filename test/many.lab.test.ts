@@ -13,14 +13,14 @@ const of = (host: string) => containers.filter((c) => c.host === host).map((c) =
 
 /** Ten groups, each with a policy that denies all but ping, and names another group. */
 beforeAll(async () => {
-  await netctl('net', 'create', 'many', '--subnet=10.9.0.0/24', '--gateway=10.9.0.254');
+  await netctl('net create many --subnet=10.9.0.0/24 --gateway=10.9.0.254');
   for (let i = 0; i < 10; i++) {
-    const add = (...flags: string[]) => netctl('policy', 'rule-add', `p${i}`, ...flags);
-    await netctl('policy', 'create', `p${i}`);
+    const add = (...flags: string[]) => netctl(`policy rule-add p${i}`, ...flags);
+    await netctl(`policy create p${i}`);
     await add('none', '-action=deny');
     await add('ping', '-protocol=icmp', '-action=allow', '-priority=2');
     if (i > 0) await add('friends', `--from-group=g${i - 1}`, '-action=allow', '-priority=3');
-    await netctl('group', 'create', 'many', `g${i}`, `-policy=p${i}`);
+    await netctl(`group create many g${i} -policy=p${i}`);
   }
 });
 afterAll(clear);
@@ -29,17 +29,7 @@ describe('a hundred containers started at once', () => {
   it('all get distinct addresses', async () => {
     const started = await Promise.all(
       containers.map(({ name, host, group }) =>
-        on(
-          host,
-          'docker',
-          'run',
-          '-d',
-          `--name=${name}`,
-          `--net=${group}.many`,
-          'contiv/lab',
-          'sleep',
-          '100000',
-        ),
+        on(host, `docker run -d --name=${name} --net=${group}.many contiv/lab sleep 100000`),
       ),
     );
     expect(started.filter((s) => s.status !== 0).map((s) => s.err)).toEqual([]);
@@ -49,9 +39,7 @@ describe('a hundred containers started at once', () => {
         ...(
           await docker(
             host,
-            'inspect',
-            '-f',
-            '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}',
+            "inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}'",
             ...of(host),
           )
         ).split('\n'),
@@ -60,7 +48,7 @@ describe('a hundred containers started at once', () => {
     const groups = Array.from({ length: 10 }, (_, i) => `g${i}`);
     for (const host of HOSTS)
       await until(`names on ${host}`, async () => {
-        const { out } = await inside(host, of(host)[0] as string, 'dig', '+short', ...groups);
+        const { out } = await inside(host, of(host)[0] as string, 'dig +short', ...groups);
         return out.trim().split('\n').length === COUNT;
       });
   });
@@ -70,7 +58,7 @@ describe('a hundred containers started at once', () => {
     const script = `for n in ${names}; do ping -c 1 -W 3 $n >/dev/null || echo $n; done`;
     const unreached = await Promise.all(
       containers.map(async ({ name, host }) => {
-        const { out } = await inside(host, name, 'sh', '-c', script);
+        const { out } = await inside(host, name, 'sh -c', script);
         return out
           .split('\n')
           .filter((line) => line)
@@ -82,13 +70,13 @@ describe('a hundred containers started at once', () => {
   });
 
   it('leave nothing after docker rm -f of all', async () => {
-    await Promise.all(HOSTS.map((host) => docker(host, 'rm', '-f', ...of(host))));
+    await Promise.all(HOSTS.map((host) => docker(host, 'rm -f', ...of(host))));
     expect(await differences()).toBe('');
     for (const host of HOSTS) {
-      expect(await must(host, 'ip', '-br', 'link')).not.toMatch(/^(ct|cc|cx|vx)/m);
-      expect(await must(host, 'ip', 'netns', 'list')).not.toMatch(/contiv-/);
+      expect(await must(host, 'ip -br link')).not.toMatch(/^(ct|cc|cx|vx)/m);
+      expect(await must(host, 'ip netns list')).not.toMatch(/contiv-/);
     }
-    const { Oper } = JSON.parse(await netctl('net', 'inspect', 'many')) as { Oper: object };
+    const { Oper } = JSON.parse(await netctl('net inspect many')) as { Oper: object };
     expect(Oper).not.toHaveProperty('allocatedAddressesCount');
   });
 });

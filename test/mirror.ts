@@ -1,7 +1,8 @@
 /** A mirror over a store in memory, filled with objects as they are stored. */
 import { onTestFinished } from 'vitest';
 import { keyOf, kindByName } from '../src/model/kinds.ts';
-import { type AddressRecord, type Mirror, openMirror, storeKey } from '../src/netmaster/mirror.ts';
+import { type Mirror, openMirror, storeKey } from '../src/netmaster/mirror.ts';
+import type { AddressRecord } from '../src/netmaster/tables.ts';
 import { openMemory } from '../src/store/memory.ts';
 import type { Write } from '../src/store/store.ts';
 

@@ -30,12 +30,12 @@ const LOOKUPS = [
 
 beforeAll(async () => {
   const dual = ['--subnetv6=fd00:30::/64', '--gatewayv6=fd00:30::fe'];
-  await netctl('net', 'create', 'names', '--subnet=10.30.0.0/24', '--gateway=10.30.0.254', ...dual);
-  await netctl('net', 'create', 'away', '--subnet=10.31.0.0/24', '--gateway=10.31.0.254');
-  await netctl('group', 'create', 'names', 'web', '--ip-pool=10.30.0.100-10.30.0.109');
-  await netctl('tenant', 'create', 'blue');
-  await netctl('net', 'create', 'names', '-t', 'blue', '--subnet=10.30.0.0/24', '--gateway=10.30.0.254');
-  await netctl('group', 'create', 'names', 'web', '-t', 'blue');
+  await netctl('net create names --subnet=10.30.0.0/24 --gateway=10.30.0.254', ...dual);
+  await netctl('net create away --subnet=10.31.0.0/24 --gateway=10.31.0.254');
+  await netctl('group create names web --ip-pool=10.30.0.100-10.30.0.109');
+  await netctl('tenant create blue');
+  await netctl('net create names -t blue --subnet=10.30.0.0/24 --gateway=10.30.0.254');
+  await netctl('group create names web -t blue');
   await run('node1', 'near', 'names');
   await run('node1', 'far', 'away');
   // A dockerd that is started anew ends what a killed one left: at once, not after the 10 s of who ignores SIGTERM.
@@ -50,16 +50,16 @@ afterAll(clear);
 
 /** What a container's resolver answers, in order of address. */
 const resolve = async (host: string, from: string, name: string, ...more: string[]): Promise<string[]> =>
-  (await inside(host, from, 'dig', '+short', '+tries=2', '+time=2', ...more, name)).out
+  (await inside(host, from, 'dig +short +tries=2 +time=2', ...more, name)).out
     .split('\n')
     .filter((line) => line)
     .sort();
 const near = (name: string, ...more: string[]): Promise<string[]> => resolve('node1', 'near', name, ...more);
 const status = async (name: string): Promise<string> =>
-  /status: (\w+)/.exec((await inside('node1', 'near', 'dig', name)).out)?.[1] ?? '';
+  /status: (\w+)/.exec((await inside('node1', 'near', `dig ${name}`)).out)?.[1] ?? '';
 
 async function lookups(from: string, ...args: string[]): Promise<string[]> {
-  const pid = await docker('node1', 'inspect', '-f', '{{.State.Pid}}', from);
+  const pid = await docker('node1', `inspect -f {{.State.Pid}} ${from}`);
   return ['nsenter', '-t', pid, '-n', ...LOOKUPS, ...args];
 }
 
@@ -70,7 +70,7 @@ describe('a group’s name', () => {
     expect(await resolve('node1', 'far', 'web.names')).toEqual(POOL);
     expect((await near('web', '-t', 'AAAA')).length).toBe(10);
     // The bare name is the caller's own network's.
-    expect((await inside('node1', 'far', 'dig', 'web')).out).toMatch(/NXDOMAIN/);
+    expect((await inside('node1', 'far', 'dig web')).out).toMatch(/NXDOMAIN/);
   });
 
   it('of another tenant is its own group, joined by both of Docker’s names', async () => {
@@ -85,8 +85,8 @@ describe('a group’s name', () => {
         async () => (await resolve(host, from, name)).join() === [first, second].sort().join(),
       );
     expect(await near('web')).toEqual(POOL);
-    await docker('node1', 'rm', '-f', 'b1');
-    await docker('node2', 'rm', '-f', 'b2');
+    await docker('node1', 'rm -f b1');
+    await docker('node2', 'rm -f b2');
   });
 
   it('is shared evenly by ten members: each first within 10% over 10,000 lookups', async ({ annotate }) => {
@@ -165,7 +165,7 @@ describe('left out of a group’s name is who', () => {
   });
 
   it('is unhealthy by its health check, until it is healthy; but all where all are', async ({ annotate }) => {
-    await netctl('group', 'create', 'names', 'checked');
+    await netctl('group create names checked');
     const check = ['--health-cmd=test ! -e /tmp/sick', '--health-interval=1s', '--health-retries=1'];
     const checked = [
       { name: 'c1', host: 'node1' },
@@ -177,9 +177,9 @@ describe('left out of a group’s name is who', () => {
     for (const { name: container, host } of checked) {
       const before = Date.now();
       const address = await addressOf(host, container);
-      await docker(host, 'exec', container, 'touch', '/tmp/sick');
+      await docker(host, `exec ${container} touch /tmp/sick`);
       const gone = await name.shows(`${container} is unhealthy`, (a) => a.length === 1 && a[0] !== address);
-      await docker(host, 'exec', container, 'rm', '/tmp/sick');
+      await docker(host, `exec ${container} rm /tmp/sick`);
       const back = await name.shows(`${container} is healthy`, (a) => a.length === 2);
       const at = (status: string) => eventAt(host, container, `health_status: ${status}`, before);
       await annotate(
@@ -189,12 +189,12 @@ describe('left out of a group’s name is who', () => {
     // One after the other: with the second there is no healthy one left.
     for (const { name: container, host } of checked) {
       const before = Date.now();
-      await docker(host, 'exec', container, 'touch', '/tmp/sick');
+      await docker(host, `exec ${container} touch /tmp/sick`);
       await eventAt(host, container, 'health_status: unhealthy', before);
     }
     await name.shows('both, of which none is healthy', (a) => a.length === 2);
     await name.end();
-    for (const { name: container, host } of checked) await docker(host, 'rm', '-f', container);
+    for (const { name: container, host } of checked) await docker(host, `rm -f ${container}`);
   });
 
   it('is on a host that died, until that is back', async ({ annotate }) => {
@@ -202,13 +202,13 @@ describe('left out of a group’s name is who', () => {
     const staying = members.filter((m) => m.host === 'node1');
     const stay = await Promise.all(staying.map((m) => addressOf(m.host, m.name)));
     const start = Date.now();
-    await mustLab('kill', 'netplugin', 'node2');
-    await mustLab('kill', 'dockerd', 'node2');
+    await mustLab('kill netplugin node2');
+    await mustLab('kill dockerd node2');
     const gone = await web.shows('node2 is dead', (a) => a.join() === stay.toSorted().join());
     const again = Date.now();
     // dockerd waits 15 s for an absent driver, at each network of it.
-    await mustLab('start', 'netplugin', 'node2');
-    await mustLab('start', 'dockerd', 'node2');
+    await mustLab('start netplugin node2');
+    await mustLab('start dockerd node2');
     const back = await web.shows('node2 is back', (a) => a.length === members.length);
     await annotate(`gone ${gone - start} ms after the kill, back ${back - again} ms after its start`);
     await web.end();
@@ -218,18 +218,18 @@ describe('left out of a group’s name is who', () => {
 
 describe('a name that could mean several things', () => {
   it('is the container, then the alias, then the group', async () => {
-    await netctl('group', 'create', 'names', 'many');
+    await netctl('group create names many');
     const group = await run('node1', 'm1', 'many.names');
     expect(await near('many')).toEqual([group]);
     const alias = await run('node2', 'm2', 'names', '--network-alias=many');
     await until('alias', async () => (await near('many')).join() === alias);
     const container = await run('node2', 'many', 'names');
     await until('container', async () => (await near('many')).join() === container);
-    await docker('node2', 'rm', '-f', 'many');
+    await docker('node2', 'rm -f many');
     await until('alias again', async () => (await near('many')).join() === alias);
-    await docker('node2', 'rm', '-f', 'm2');
+    await docker('node2', 'rm -f m2');
     await until('group again', async () => (await near('many')).join() === group);
-    await docker('node1', 'rm', '-f', 'm1');
+    await docker('node1', 'rm -f m1');
     await until('nobody', async () => (await near('many')).length === 0);
     // The group is still there: a name without an address.
     expect(await status('many')).toBe('NOERROR');
@@ -243,12 +243,12 @@ describe('a container’s name', () => {
     for (const name of ['lone', 'other', 'third', 'lone.names', 'other.names.default'])
       await until(name, async () => (await near(name)).join() === address);
     const reverse = async (container: string, asked: string): Promise<string> =>
-      (await inside('node1', container, 'dig', '+short', '-x', asked)).out.trim();
+      (await inside('node1', container, `dig +short -x ${asked}`)).out.trim();
     expect(await reverse('near', address)).toBe('lone.names.');
     expect(await reverse('far', address)).toBe('lone.names.');
     const address6 = (await near('lone', '-t', 'AAAA'))[0] as string;
     expect(await reverse('near', address6)).toBe('lone.names.');
-    await docker('node2', 'rm', '-f', 'lone');
+    await docker('node2', 'rm -f lone');
     await until('gone', async () => (await status('lone')) === 'NXDOMAIN');
     expect(await reverse('near', address)).toBe('');
   });
@@ -256,18 +256,7 @@ describe('a container’s name', () => {
 
 describe('a group’s pool', () => {
   const start = (host: string, network: string, ...flags: string[]) =>
-    on(
-      host,
-      'docker',
-      'run',
-      '-d',
-      '--label=pool',
-      `--net=${network}`,
-      ...flags,
-      'contiv/lab',
-      'sleep',
-      '100000',
-    );
+    on(host, `docker run -d --label=pool --net=${network}`, ...flags, 'contiv/lab', 'sleep', '100000');
 
   it('is where all its members’ addresses come from; one more is refused, with the pool in the message', async () => {
     expect((await near('web')).sort()).toEqual(POOL);
@@ -278,9 +267,9 @@ describe('a group’s pool', () => {
 
   it('is for its members only, also where the network has nothing else left', async () => {
     // .4 to .9, of which .5 to .8 are the group's.
-    await netctl('net', 'create', 'small', '--subnet=10.32.0.4-10.32.0.9/24', '--gateway=10.32.0.254');
-    await netctl('group', 'create', 'small', 'pooled', '--ip-pool=10.32.0.5-10.32.0.8');
-    await netctl('group', 'create', 'small', 'plain');
+    await netctl('net create small --subnet=10.32.0.4-10.32.0.9/24 --gateway=10.32.0.254');
+    await netctl('group create small pooled --ip-pool=10.32.0.5-10.32.0.8');
+    await netctl('group create small plain');
     expect(await run('node1', 'p1', 'small')).toBe('10.32.0.4');
     expect(await run('node2', 'p2', 'plain.small')).toBe('10.32.0.9');
     for (const network of ['small', 'plain']) {
@@ -293,7 +282,7 @@ describe('a group’s pool', () => {
     expect(foreign.err).toMatch(/10\.32\.0\.6 is in the pool 10\.32\.0\.5-10\.32\.0\.8 of a group/);
     expect(await run('node2', 'p3', 'pooled')).toBe('10.32.0.5');
     expect(await run('node2', 'p4', 'pooled', '--ip=10.32.0.7')).toBe('10.32.0.7');
-    await docker('node1', 'rm', '-f', 'p1');
+    await docker('node1', 'rm -f p1');
     const outside = await start('node1', 'pooled', '--ip=10.32.0.4');
     expect(outside.status).not.toBe(0);
     expect(outside.err).toMatch(/10\.32\.0\.4 is not in the group's pool 10\.32\.0\.5-10\.32\.0\.8/);

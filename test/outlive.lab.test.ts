@@ -25,8 +25,8 @@ let there: string;
 let group: string[];
 
 beforeAll(async () => {
-  await netctl('net', 'create', 'lasting', '--subnet=10.60.0.0/24', '--gateway=10.60.0.254');
-  await netctl('group', 'create', 'lasting', 'mates');
+  await netctl('net create lasting --subnet=10.60.0.0/24 --gateway=10.60.0.254');
+  await netctl('group create lasting mates');
   await run('node1', 'asks', 'lasting');
   there = await run('node2', 'there', 'lasting');
   group = [await run('node1', 'm1', 'mates.lasting'), await run('node2', 'm2', 'mates.lasting')].sort();
@@ -46,7 +46,7 @@ afterAll(async () => {
 
 /** What a container on node1 is answered, in order; failures as dig words them. */
 async function ask(...query: string[]): Promise<string[]> {
-  const { out } = await inside('node1', 'asks', 'dig', '+short', '+tries=1', '+time=3', ...query);
+  const { out } = await inside('node1', 'asks', 'dig +short +tries=1 +time=3', ...query);
   return out
     .split('\n')
     .filter((line) => line !== '')
@@ -59,7 +59,7 @@ async function everythingIsAnswered(): Promise<void> {
   expect(await ask('+tcp', 'there')).toEqual([there]);
   expect(await ask('mates')).toEqual(group);
   expect(await ask('-x', there)).toEqual(['there.lasting.']);
-  expect((await inside('node1', 'asks', 'dig', 'nobody')).out).toContain('NXDOMAIN');
+  expect((await inside('node1', 'asks', 'dig nobody')).out).toContain('NXDOMAIN');
   // By the host's resolver, and by one that the container names.
   expect(await ask('example.com')).toEqual([OUTSIDE]);
   expect(await ask('@198.51.100.1', 'example.com')).toEqual([OUTSIDE]);
@@ -70,12 +70,12 @@ async function everythingIsAnswered(): Promise<void> {
 async function askOnAndOn(): Promise<() => Promise<{ failed: string[]; answered: number }>> {
   const loop =
     'rm -f /enough; while [ ! -e /enough ]; do dig +short +tries=1 +time=3 there; sleep 0.02; done';
-  const asking = background('node1', 'docker', 'exec', 'asks', 'sh', '-c', loop);
+  const asking = background('node1', 'docker exec asks sh -c', loop);
   await until('the first answer', async () => asking.lines.length > 0);
   return async () => {
     const before = asking.lines.length;
     await until('answers go on', async () => asking.lines.length > before + 10);
-    await inside('node1', 'asks', 'touch', '/enough');
+    await inside('node1', 'asks', 'touch /enough');
     await asking.end('SIGCONT'); // it ends by itself
     return {
       failed: asking.lines.filter((line) => line !== there && line !== ''),
@@ -84,9 +84,9 @@ async function askOnAndOn(): Promise<() => Promise<{ failed: string[]; answered:
   };
 }
 
-const answering = (): Promise<string> => must('node1', 'cat', '/run/contiv/names.pid');
+const answering = (): Promise<string> => must('node1', 'cat /run/contiv/names.pid');
 async function processOf(name: string): Promise<number> {
-  const { processes } = JSON.parse(await mustLab('status', '--json')) as {
+  const { processes } = JSON.parse(await mustLab('status --json')) as {
     processes: { name: string; host: string; pid: number }[];
   };
   return processes.find((p) => p.name === name && p.host === 'node1')?.pid ?? 0;
@@ -96,16 +96,16 @@ describe('names on a host whose netplugin is killed', () => {
   it('are answered as before, own ones and others, and netplugin that is back takes over without a lost query', async () => {
     const before = await answering();
     const asked = await askOnAndOn();
-    await mustLab('kill', 'netplugin', 'node1');
+    await mustLab('kill netplugin node1');
     await everythingIsAnswered();
-    await mustLab('start', 'netplugin', 'node1');
+    await mustLab('start netplugin node1');
     await everythingIsAnswered();
     expect((await asked()).failed).toEqual([]);
     expect(await answering()).toBe(before);
     // What the new one knows arrives: a container that has come, one that has gone.
     const late = await run('node2', 'late', 'lasting');
     await until('the new name', async () => (await ask('late'))[0] === late);
-    await docker('node2', 'rm', '-f', 'late');
+    await docker('node2', 'rm -f late');
     await until('its end', async () => (await ask('late')).length === 0);
     expect(await differences()).toBe('');
   });
@@ -116,13 +116,10 @@ describe('names on a host whose netplugin is killed', () => {
     const file = path.join(import.meta.dirname, '../dist/names.cjs');
     const { atimeMs, mtimeMs } = statSync(file);
     utimesSync(file, atimeMs / 1000, mtimeMs / 1000 + 1);
-    await mustLab('kill', 'netplugin', 'node1');
-    await mustLab('start', 'netplugin', 'node1');
+    await mustLab('kill netplugin node1');
+    await mustLab('start netplugin node1');
     await until('another one', async () => (await processOf('names')) !== before);
-    await until(
-      'the old one has ended',
-      async () => (await on('node1', 'kill', '-0', `${before}`)).status !== 0,
-    );
+    await until('the old one has ended', async () => (await on('node1', `kill -0 ${before}`)).status !== 0);
     expect((await asked()).failed).toEqual([]);
     await everythingIsAnswered();
     expect((await answering()).split('\n')).toHaveLength(1);
@@ -143,19 +140,16 @@ describe('the process that answers names', () => {
     const before = await processOf('names');
     process.kill(before, 'SIGSTOP');
     await until('names', async () => (await ask('there'))[0] === there);
-    await until(
-      'the old one has ended',
-      async () => (await on('node1', 'kill', '-0', `${before}`)).status !== 0,
-    );
+    await until('the old one has ended', async () => (await on('node1', `kill -0 ${before}`)).status !== 0);
     await everythingIsAnswered();
     expect(await differences()).toBe('');
   });
 
   it('is back with netplugin where both were killed', async () => {
-    await mustLab('kill', 'netplugin', 'node1');
-    await mustLab('kill', 'names', 'node1');
+    await mustLab('kill netplugin node1');
+    await mustLab('kill names node1');
     expect((await lab('check')).out.split('\n')).toContain('node1: no process answers names');
-    await mustLab('start', 'netplugin', 'node1');
+    await mustLab('start netplugin node1');
     // netplugin answers before the process that it starts does.
     await until('names', async () => (await ask('there')).join() === there);
     await everythingIsAnswered();
@@ -163,10 +157,10 @@ describe('the process that answers names', () => {
   });
 
   it('answers in a router that was made anew', async () => {
-    for (const name of ['asks', 'm1']) await docker('node1', 'rm', '-f', name);
+    for (const name of ['asks', 'm1']) await docker('node1', `rm -f ${name}`);
     await until(
       'the router is gone',
-      async () => !(await must('node1', 'ip', 'netns')).includes('contiv-default'),
+      async () => !(await must('node1', 'ip netns')).includes('contiv-default'),
     );
     await run('node1', 'asks', 'lasting');
     await run('node1', 'm1', 'mates.lasting');

@@ -6,16 +6,16 @@ let fast = '';
 let slow = '';
 
 beforeAll(async () => {
-  await netctl('net', 'create', 'lane', '--subnet=10.30.0.0/24', '--gateway=10.30.0.254');
-  await netctl('netprofile', 'create', 'gold', '--bandwidth=5mbps', '--dscp=10');
-  await netctl('group', 'create', 'lane', 'metered', '--networkprofile=gold');
+  await netctl('net create lane --subnet=10.30.0.0/24 --gateway=10.30.0.254');
+  await netctl('netprofile create gold --bandwidth=5mbps --dscp=10');
+  await netctl('group create lane metered --networkprofile=gold');
   slow = await run('node1', 'slow', 'metered.lane');
   fast = await run('node2', 'fast', 'lane');
   for (const [host, name] of [
     ['node1', 'slow'],
     ['node2', 'fast'],
   ] as const)
-    await docker(host, 'exec', '-d', name, 'iperf3', '-s');
+    await docker(host, `exec -d ${name} iperf3 -s`);
 });
 afterAll(clear);
 
@@ -39,10 +39,10 @@ describe('a network profile', () => {
   });
 
   it('marks its packets, in the outer header too', async () => {
-    const capture = background('node2', 'tcpdump', '-vlnni', 'eth0', 'udp port 4789');
+    const capture = background('node2', "tcpdump -vlnni eth0 'udp port 4789'");
     await until('capture', async () => capture.lines.some((l) => l.includes('listening on')));
     await until('marked packets', async () => {
-      await inside('node1', 'slow', 'ping', '-c', '1', '-W', '1', fast);
+      await inside('node1', 'slow', `ping -c 1 -W 1 ${fast}`);
       // Outer and inner: DSCP 10 is a TOS of 0x28.
       const at = capture.lines.findIndex((l) => l.includes('tos 0x28'));
       return at >= 0 && capture.lines.slice(at + 1, at + 4).some((l) => l.includes('tos 0x28'));
@@ -51,18 +51,18 @@ describe('a network profile', () => {
   });
 
   it('that changes holds at once for what runs, and no longer when the group drops it', async () => {
-    await netctl('netprofile', 'create', 'gold', '--bandwidth=15mbps');
+    await netctl('netprofile create gold --bandwidth=15mbps');
     const found = await rate('node1', 'slow', fast);
     expect(found).toBeGreaterThan(7);
     expect(found).toBeLessThan(17.3);
-    await netctl('group', 'create', 'lane', 'metered');
+    await netctl('group create lane metered');
     expect(await rate('node1', 'slow', fast)).toBeGreaterThan(20);
     expect(await differences()).toBe('');
   });
 
   it('cannot be deleted while a group carries it', async () => {
-    await netctl('group', 'create', 'lane', 'metered', '--networkprofile=gold');
-    const { status, err } = await on('node1', 'netctl', 'netprofile', 'rm', 'gold');
+    await netctl('group create lane metered --networkprofile=gold');
+    const { status, err } = await on('node1', 'netctl netprofile rm gold');
     expect(status).toBe(3);
     expect(err).toMatch(/in use by endpointGroup default:metered/);
   });

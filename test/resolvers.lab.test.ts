@@ -34,21 +34,14 @@ async function serve(host: string, ...command: string[]): Promise<void> {
 }
 
 beforeAll(async () => {
-  await netctl('net', 'create', 'open', '--subnet=10.40.0.0/24', '--gateway=10.40.0.254');
-  await netctl('net', 'create', 'shut', '--subnet=10.41.0.0/24');
-  await netctl('policy', 'create', 'mute');
+  await netctl('net create open --subnet=10.40.0.0/24 --gateway=10.40.0.254');
+  await netctl('net create shut --subnet=10.41.0.0/24');
+  await netctl('policy create mute');
   for (const protocol of ['udp', 'tcp'])
     await netctl(
-      'policy',
-      'rule-add',
-      'mute',
-      protocol,
-      '-direction=out',
-      `-protocol=${protocol}`,
-      '-port=53',
-      '-action=deny',
+      `policy rule-add mute ${protocol} -direction=out -protocol=${protocol} -port=53 -action=deny`,
     );
-  await netctl('group', 'create', 'open', 'muted', '-policy=mute');
+  await netctl('group create open muted -policy=mute');
   await serve('outside', ...SERVER);
   await run('node1', 'free', 'open');
   await run('node1', 'muted1', 'muted.open');
@@ -64,7 +57,7 @@ afterAll(async () => {
 
 /** `NOERROR 203.0.113.9`; a status alone where there is no address; '' where nobody answers. */
 async function ask(host: string, container: string, ...question: string[]): Promise<string> {
-  const { out } = await inside(host, container, 'dig', '+tries=1', '+time=12', ...question);
+  const { out } = await inside(host, container, 'dig +tries=1 +time=12', ...question);
   const addresses = [...out.matchAll(/\sA\s+(\S+)$/gm)].map((m) => m[1]);
   return [/status: (\w+)/.exec(out)?.[1] ?? '', ...addresses].join(' ');
 }
@@ -97,15 +90,7 @@ describe('out rules that deny port 53', () => {
         expect(await ask('node1', 'muted1', how, `@${server}`, 'free')).toBe(`NOERROR ${free}`);
       }
     }
-    const trace = await netctl(
-      'policy',
-      'trace',
-      '--from=muted1',
-      `--to=${OUTSIDE}`,
-      '--protocol=udp',
-      '--port=53',
-      '--live',
-    );
+    const trace = await netctl(`policy trace --from=muted1 --to=${OUTSIDE} --protocol=udp --port=53 --live`);
     expect(trace).toMatch(/deny/);
     expect(trace).toMatch(/names of the tenant/);
   });
@@ -113,16 +98,7 @@ describe('out rules that deny port 53', () => {
   it('are judged as to the resolver that is asked, as soon as a command has answered', async () => {
     const allow = (name: string, address: string) =>
       netctl(
-        'policy',
-        'rule-add',
-        'mute',
-        name,
-        '-direction=out',
-        `--to-ip-address=${address}`,
-        '-protocol=udp',
-        '-port=53',
-        '-action=allow',
-        '-priority=10',
+        `policy rule-add mute ${name} -direction=out --to-ip-address=${address} -protocol=udp -port=53 -action=allow -priority=10`,
       );
     await allow('outside', OUTSIDE);
     expect(await ask('node1', 'muted1', `@${OUTSIDE}`, 'example.com')).toBe(resolved);
@@ -130,7 +106,7 @@ describe('out rules that deny port 53', () => {
     expect(await ask('node1', 'muted1', 'example.com')).toBe('REFUSED');
     await allow('hosts', RESOLVER);
     expect(await ask('node1', 'muted1', 'example.com')).toBe(resolved);
-    for (const rule of ['outside', 'hosts']) await netctl('policy', 'rule-rm', 'mute', rule);
+    for (const rule of ['outside', 'hosts']) await netctl(`policy rule-rm mute ${rule}`);
     expect(await ask('node1', 'muted1', 'example.com')).toBe('REFUSED');
     expect(await ask('node1', 'muted1', `@${OUTSIDE}`, 'example.com')).toBe('REFUSED');
   });
@@ -138,15 +114,15 @@ describe('out rules that deny port 53', () => {
 
 describe('a nameserver that asks for a container', () => {
   it('does not reach what is published nowhere on Docker’s own bridge', async () => {
-    await docker('node1', 'run', '-d', '--name=hidden', 'contiv/lab', 'sleep', '100000');
+    await docker('node1', 'run -d --name=hidden contiv/lab sleep 100000');
     const address = await addressOf('node1', 'hidden');
-    const pid = await docker('node1', 'inspect', '-f', '{{.State.Pid}}', 'hidden');
+    const pid = await docker('node1', 'inspect -f {{.State.Pid}} hidden');
     await serve('node1', 'nsenter', '-t', pid, '-n', ...SERVER, address);
-    const byHost = await must('node1', 'dig', '+short', `@${address}`, 'example.com');
+    const byHost = await must('node1', `dig +short @${address} example.com`);
     expect(byHost).toBe('203.0.113.9');
     for (const how of ['+notcp', '+tcp'])
       expect(await ask('node1', 'free', how, `@${address}`, 'example.com')).not.toContain('203.0.113.9');
-    await docker('node1', 'rm', '-f', 'hidden');
+    await docker('node1', 'rm -f hidden');
   });
 
   it('passes the host’s firewall as the container would', async () => {
@@ -154,26 +130,12 @@ describe('a nameserver that asks for a container', () => {
     const closed = (verb: '-I' | '-D') =>
       Promise.all(
         ['udp', 'tcp'].map((protocol) =>
-          must(
-            'node1',
-            'iptables',
-            '-w',
-            verb,
-            'INPUT',
-            '-i',
-            'cx+',
-            '-p',
-            protocol,
-            '--dport',
-            '53',
-            '-j',
-            'DROP',
-          ),
+          must('node1', `iptables -w ${verb} INPUT -i cx+ -p ${protocol} --dport 53 -j DROP`),
         ),
       );
     await closed('-I');
     try {
-      expect(await must('node1', 'dig', '+short', `@${HOST}`, 'example.com')).toBe('203.0.113.9');
+      expect(await must('node1', `dig +short @${HOST} example.com`)).toBe('203.0.113.9');
       for (const how of ['+notcp', '+tcp'])
         expect(await ask('node1', 'free', how, `@${HOST}`, 'example.com')).not.toContain('203.0.113.9');
     } finally {
@@ -199,11 +161,11 @@ describe('a server outside that a container asks', () => {
   });
 
   it('is told of updates, and its zones come whole', async () => {
-    const pid = await docker('node1', 'inspect', '-f', '{{.State.Pid}}', 'free');
+    const pid = await docker('node1', 'inspect -f {{.State.Pid}} free');
     const update = `printf 'server ${OUTSIDE}\\nzone lan\\nupdate add host.lan 60 A 192.0.2.1\\nsend\\n'`;
-    const { status, err } = await on('node1', 'sh', '-c', `${update} | nsenter -t ${pid} -n nsupdate -t 12`);
+    const { status, err } = await on('node1', 'sh -c', `${update} | nsenter -t ${pid} -n nsupdate -t 12`);
     expect({ status, err }).toEqual({ status: 0, err: '' });
-    const { out } = await inside('node1', 'free', 'dig', `@${OUTSIDE}`, 'lan', 'AXFR');
+    const { out } = await inside('node1', 'free', `dig @${OUTSIDE} lan AXFR`);
     expect(out).toMatch(/52 records \(messages 3,/);
   });
 });

@@ -33,7 +33,7 @@ async function provider(name: string, network: string, ...flags: string[]): Prom
   const host = hostOf(name);
   await run(host, name, network, '--label=app=web', '--label=tier=front', ...flags);
   const listen = (at: string, command: string) =>
-    docker(host, 'exec', '-d', name, 'socat', '-T', '100', `${at},fork,reuseaddr`, `system:${command}`);
+    docker(host, `exec -d ${name} socat -T 100 ${at},fork,reuseaddr`, `system:${command}`);
   await listen('tcp-listen:8080', `echo ${name}; exec cat`);
   await listen('udp-listen:5353', `while read line; do echo ${name}; done`);
   for (const [protocol, port] of [
@@ -49,14 +49,14 @@ async function ask(from: string, protocol: 'TCP' | 'UDP', target: string, port: 
     protocol === 'TCP'
       ? `echo | socat -t 5 -T 10 - TCP:${target}:${port},connect-timeout=10 | head -1`
       : `for i in 1 2 3 4; do echo; sleep 0.5; done | socat -t 2 -T 10 - UDP:${target}:${port} | head -1`;
-  const { out, err } = await inside(hostOf(from), from, 'sh', '-c', command);
+  const { out, err } = await inside(hostOf(from), from, 'sh -c', command);
   return out.trim() || err.trim().replace(/.*: /, '');
 }
 
 /** Who answers many connections. */
 async function answering(from: string, target = 'lb', count = 24): Promise<string[]> {
   const command = `for i in $(seq ${count}); do echo | socat -t 5 -T 10 - TCP:${target}:80,connect-timeout=10 2>&1 | head -1; done`;
-  const { out } = await inside(hostOf(from), from, 'sh', '-c', command);
+  const { out } = await inside(hostOf(from), from, 'sh -c', command);
   return [...new Set(out.trim().split('\n'))].map((line) => line.replace(/.*: /, '')).sort();
 }
 
@@ -64,11 +64,11 @@ async function answering(from: string, target = 'lb', count = 24): Promise<strin
 const everyone = (from: string, target?: string): Promise<string[]> => answering(from, target, 60);
 
 beforeAll(async () => {
-  await netctl('net', 'create', 'contiv-net', '--subnet=20.1.1.0/24', '--gateway=20.1.1.254');
-  await netctl('net', 'create', 'other', '--subnet=20.1.2.0/24', '--gateway=20.1.2.254');
-  await netctl('group', 'create', 'contiv-net', 'front');
-  await netctl('tenant', 'create', 'blue');
-  await netctl('net', 'create', 'blue-net', '-t', 'blue', '--subnet=20.1.1.0/24', '--gateway=20.1.1.254');
+  await netctl('net create contiv-net --subnet=20.1.1.0/24 --gateway=20.1.1.254');
+  await netctl('net create other --subnet=20.1.2.0/24 --gateway=20.1.2.254');
+  await netctl('group create contiv-net front');
+  await netctl('tenant create blue');
+  await netctl('net create blue-net -t blue --subnet=20.1.1.0/24 --gateway=20.1.1.254');
   await run('node1', 'client1', 'contiv-net');
   await run('node2', 'client2', 'front.contiv-net', '--label=app=web');
   await run('node2', 'far', 'other');
@@ -81,13 +81,7 @@ afterAll(clear);
 describe('a service', () => {
   it('refuses at once while it has no provider', async () => {
     await netctl(
-      'service',
-      'create',
-      'lb',
-      '--network=contiv-net',
-      '--preferred-ip=20.1.1.100',
-      '--selector=app=none',
-      '--port=80:8080:TCP',
+      'service create lb --network=contiv-net --preferred-ip=20.1.1.100 --selector=app=none --port=80:8080:TCP',
     );
     for (const from of ['client1', 'client2', 'far'])
       expect(await ask(from, 'TCP', VIP, 80)).toBe('Connection refused');
@@ -95,15 +89,7 @@ describe('a service', () => {
 
   it('leads to the containers that carry all its labels, by a second create, from every host and network', async () => {
     await netctl(
-      'service',
-      'create',
-      'lb',
-      '--network=contiv-net',
-      `--preferred-ip=${VIP}`,
-      '--selector=app=web',
-      '--selector=tier=front',
-      '--port=80:8080:TCP',
-      '--port=5000:5353:UDP',
+      `service create lb --network=contiv-net --preferred-ip=${VIP} --selector=app=web --selector=tier=front --port=80:8080:TCP --port=5000:5353:UDP`,
     );
     for (const [from, name] of [
       ['client1', 'lb'],
@@ -131,15 +117,15 @@ describe('a service', () => {
       ['client2', 'node2'],
     ] as const) {
       expect(await pings(host, from, 'lb')).toBe(true);
-      expect((await inside(host, from, 'dig', '+short', 'lb.contiv-net')).out.trim()).toBe(VIP);
-      expect((await inside(host, from, 'dig', '+short', '-x', VIP)).out.trim()).toBe('lb.contiv-net.');
+      expect((await inside(host, from, 'dig +short lb.contiv-net')).out.trim()).toBe(VIP);
+      expect((await inside(host, from, `dig +short -x ${VIP}`)).out.trim()).toBe('lb.contiv-net.');
       for (const port of [81, 53]) expect(await ask(from, 'TCP', VIP, port)).toBe('Connection refused');
     }
   });
 
   it('is nothing to another tenant', async () => {
     expect(await pings('node1', 'stranger', VIP)).toBe(false);
-    expect((await inside('node1', 'stranger', 'dig', '+short', 'lb')).out.trim()).toBe('');
+    expect((await inside('node1', 'stranger', 'dig +short lb')).out.trim()).toBe('');
     expect(await ask('stranger', 'TCP', VIP, 80)).not.toMatch(/web/);
   });
 });
@@ -148,25 +134,20 @@ describe('when providers come and go', () => {
   it('connections go on, and a new one takes its share', async () => {
     const open = background(
       'node1',
-      'docker',
-      'exec',
-      'client1',
-      'sh',
-      '-c',
-      'while :; do echo tick; sleep 0.1; done | socat - TCP:lb:80',
+      "docker exec client1 sh -c 'while :; do echo tick; sleep 0.1; done | socat - TCP:lb:80'",
     );
     const mine = await until('an open connection', async () => open.lines.includes('tick') && open.lines[0]);
     const other = mine === 'web1' ? 'web2' : 'web1';
     await provider('web3', 'other');
     await until('all three', async () => (await everyone('client1')).length === 3);
     await until('on the other host too', async () => (await everyone('client2')).join() === 'web1,web2,web3');
-    await docker(hostOf(other), 'rm', '-f', other);
+    await docker(hostOf(other), `rm -f ${other}`);
     const rest = [mine, 'web3'].sort().join();
     await until('two are left', async () => (await everyone('client1')).join() === rest);
     const count = open.lines.length;
     await until('the open connection goes on', async () => open.lines.length > count + 20);
     expect(open.lines.filter((line) => line !== 'tick')).toEqual([mine]);
-    await inside('node1', 'client1', 'killall', 'socat');
+    await inside('node1', 'client1', 'killall socat');
     await open.end('SIGKILL');
     await provider(other, 'contiv-net');
     await until('all three', async () => (await everyone('client1')).length === 3);
@@ -181,17 +162,17 @@ describe('when providers come and go', () => {
           async () => (await everyone(from)).join() === names.join(),
         );
     };
-    const pid = await docker('node2', 'inspect', '-f', '{{.State.Pid}}', 'web2');
-    await must('node2', 'kill', '-9', pid);
+    const pid = await docker('node2', 'inspect -f {{.State.Pid}} web2');
+    await must('node2', `kill -9 ${pid}`);
     await left('web1', 'web3');
-    await docker('node1', 'pause', 'web1');
+    await docker('node1', 'pause web1');
     await left('web3');
     expect(await differences()).toBe('');
-    await docker('node1', 'unpause', 'web1');
+    await docker('node1', 'unpause web1');
     await left('web1', 'web3');
-    await docker('node2', 'stop', '-t', '0', 'web3');
+    await docker('node2', 'stop -t 0 web3');
     await left('web1');
-    await docker('node2', 'rm', 'web2', 'web3');
+    await docker('node2', 'rm web2 web3');
     expect(await differences()).toBe('');
   });
 
@@ -204,40 +185,35 @@ describe('when providers come and go', () => {
       '--health-retries=1',
     );
     await until('both', async () => (await everyone('client1')).length === 2);
-    await inside('node2', 'web2', 'touch', '/tmp/sick');
+    await inside('node2', 'web2', 'touch /tmp/sick');
     await until('web1 only', async () => (await everyone('client1')).join() === 'web1');
     expect(await differences()).toBe('');
-    await docker('node1', 'pause', 'web1');
+    await docker('node1', 'pause web1');
     await until('web2 all the same', async () => (await everyone('client1')).join() === 'web2');
     expect(await differences()).toBe('');
-    await docker('node1', 'unpause', 'web1');
-    await inside('node2', 'web2', 'rm', '/tmp/sick');
+    await docker('node1', 'unpause web1');
+    await inside('node2', 'web2', 'rm /tmp/sick');
     await until('both', async () => (await everyone('client1')).length === 2);
   });
 
   it('a UDP client that keeps its port goes on with another', async () => {
     const open = background(
       'node1',
-      'docker',
-      'exec',
-      'client1',
-      'sh',
-      '-c',
-      'while :; do echo hello; sleep 0.2; done | socat - UDP:lb:5000,bind=:4444',
+      "docker exec client1 sh -c 'while :; do echo hello; sleep 0.2; done | socat - UDP:lb:5000,bind=:4444'",
     );
     const first = await until('an answer', async () => open.lines.at(-1));
-    await docker(hostOf(first), 'pause', first);
+    await docker(hostOf(first), `pause ${first}`);
     const other = first === 'web1' ? 'web2' : 'web1';
     await until('the other answers', async () => open.lines.at(-1) === other);
-    await docker(hostOf(first), 'unpause', first);
-    await inside('node1', 'client1', 'killall', 'socat');
+    await docker(hostOf(first), `unpause ${first}`);
+    await inside('node1', 'client1', 'killall socat');
     await open.end('SIGKILL');
   });
 });
 
 describe('a service that changes', () => {
   const create = (...flags: string[]) =>
-    netctl('service', 'create', 'lb', '--network=contiv-net', `--preferred-ip=${VIP}`, ...flags);
+    netctl(`service create lb --network=contiv-net --preferred-ip=${VIP}`, ...flags);
 
   it('has its new ports and providers when the command answers', async () => {
     await create('--selector=app=web', '--port=81:8080:TCP');
@@ -253,9 +229,9 @@ describe('a service that changes', () => {
   });
 
   it('survives an agent that is killed, and what changed meanwhile is right afterwards', async () => {
-    await mustLab('kill', 'netplugin', 'node1');
-    await docker('node2', 'rm', '-f', 'web2');
-    await mustLab('start', 'netplugin', 'node1');
+    await mustLab('kill netplugin node1');
+    await docker('node2', 'rm -f web2');
+    await mustLab('start netplugin node1');
     await until('web1 only', async () => {
       const all = new Set<string>();
       for (let i = 0; i < 10; i++) all.add(await ask('client1', 'TCP', VIP, 81));
@@ -265,23 +241,17 @@ describe('a service that changes', () => {
   });
 
   it('leaves nothing when it is deleted', async () => {
-    await netctl('service', 'rm', 'lb');
+    await netctl('service rm lb');
     expect(await pings('node1', 'client1', VIP)).toBe(false);
-    expect((await inside('node1', 'client1', 'dig', '+short', 'lb')).out.trim()).toBe('');
+    expect((await inside('node1', 'client1', 'dig +short lb')).out.trim()).toBe('');
     for (const host of ['node1', 'node2']) {
       const held = await must(
         host,
-        'ip',
-        'netns',
-        'exec',
-        'contiv-default',
-        'sh',
-        '-c',
-        'nft list table inet contiv; ip addr; ip route; cat /proc/net/nf_conntrack',
+        "ip netns exec contiv-default sh -c 'nft list table inet contiv; ip addr; ip route; cat /proc/net/nf_conntrack'",
       );
       expect(held).not.toContain(VIP);
     }
-    expect((await on('node1', 'netctl', 'service', 'inspect', 'lb')).status).not.toBe(0);
+    expect((await on('node1', 'netctl service inspect lb')).status).not.toBe(0);
     expect(await differences()).toBe('');
   });
 });

@@ -84,7 +84,7 @@ const attacker = (...command: string[]): Promise<Ended> => inside('node1', 'blue
 const shell = (script: string): Promise<Ended> => attacker('sh', '-c', script);
 /** Frames as they are, from the attacker's eth0. */
 const raw = (...frames: Buffer[]): Promise<string> =>
-  must('node1', 'nsenter', '-t', pid, '-n', ...FRAMES, 'eth0', ...frames.map((f) => f.toString('hex')));
+  must('node1', `nsenter -t ${pid} -n`, ...FRAMES, 'eth0', ...frames.map((f) => f.toString('hex')));
 /** IP packets to the router. */
 const packets = (...list: Buffer[]): Promise<string> =>
   raw(...list.map((packet) => ethernet(mac, routerMac, packet)));
@@ -93,16 +93,16 @@ beforeAll(async () => {
   resolver = background('outside', ...FRAMES.slice(0, 2), `${import.meta.dirname}/resolver.ts`);
   await until('resolver', async () => resolver.lines.includes('ready'));
   for (const tenant of TENANTS) {
-    await netctl('tenant', 'create', tenant);
+    await netctl(`tenant create ${tenant}`);
     const dual = ['--subnetv6=fd00:1::/64', '--gatewayv6=fd00:1::fe', `--gateway=${GATEWAY}`];
-    await netctl('net', 'create', 'net', '-t', tenant, '--subnet=20.1.1.0/24', ...dual);
-    await netctl('group', 'create', 'net', 'web', '-t', tenant);
+    await netctl(`net create net -t ${tenant} --subnet=20.1.1.0/24`, ...dual);
+    await netctl(`group create net web -t ${tenant}`);
     await run('node1', `${tenant}-a`, `web.net/${tenant}`, ...ROOT);
     await run('node2', `${tenant}-b`, `web.net/${tenant}`, ...ROOT, '--network-alias=db');
-    await docker('node2', 'exec', `${tenant}-b`, 'sh', '-c', `echo ${tenant} > /www/index.html`);
-    await docker('node2', 'exec', `${tenant}-b`, 'httpd', '-p', '80', '-h', '/www');
+    await docker('node2', `exec ${tenant}-b sh -c`, `echo ${tenant} > /www/index.html`);
+    await docker('node2', `exec ${tenant}-b httpd -p 80 -h /www`);
   }
-  await netctl('net', 'create', 'hidden', '-t', 'red', '--subnet=10.66.0.0/24', '--gateway=10.66.0.254');
+  await netctl('net create hidden -t red --subnet=10.66.0.0/24 --gateway=10.66.0.254');
   const address = [`--ip=${VAULT}`, `--ip6=${VAULT6}`];
   await run(
     'node1',
@@ -115,7 +115,7 @@ beforeAll(async () => {
     '-p',
     '53:53/udp',
   );
-  await docker('node1', 'exec', 'red-c', 'httpd', '-p', '80', '-h', '/www');
+  await docker('node1', 'exec red-c httpd -p 80 -h /www');
   await run('node2', 'red-h', 'hidden/red', '--network-alias=vault');
   for (const tenant of TENANTS) await until(`${tenant}'s names`, () => pings('node1', `${tenant}-a`, 'db'));
   expect(await addressOf('node1', 'blue-a')).toBe(ATTACKER);
@@ -123,7 +123,7 @@ beforeAll(async () => {
   await attacker('ping', '-c', '1', '-W', '2', GATEWAY);
   mac = (await attacker('cat', '/sys/class/net/eth0/address')).out.trim();
   routerMac = /lladdr (\S+)/.exec((await attacker('ip', 'neigh', 'show', GATEWAY)).out)?.[1] ?? '';
-  pid = await docker('node1', 'inspect', '-f', '{{.State.Pid}}', 'blue-a');
+  pid = await docker('node1', 'inspect -f {{.State.Pid}} blue-a');
   red = await transitOf('red');
   blue = await transitOf('blue');
 });
@@ -135,10 +135,8 @@ afterAll(async () => {
 describe('each tenant', () => {
   it.each(TENANTS)('resolves and reaches its own: %s', async (tenant) => {
     for (const name of ['db', 'db.net', `db.net.${tenant}`, 'DB', `${tenant}-b`])
-      expect((await inside('node1', `${tenant}-a`, 'curl', '-s', '-m', '5', `http://${name}/`)).out).toBe(
-        `${tenant}\n`,
-      );
-    const members = (await inside('node1', `${tenant}-a`, 'dig', '+short', 'web')).out.trim().split('\n');
+      expect((await inside('node1', `${tenant}-a`, `curl -s -m 5 http://${name}/`)).out).toBe(`${tenant}\n`);
+    const members = (await inside('node1', `${tenant}-a`, 'dig +short web')).out.trim().split('\n');
     expect(members.sort()).toEqual(['20.1.1.2', '20.1.1.3']);
   });
 
@@ -162,24 +160,14 @@ describe('each tenant', () => {
 
   it('cannot publish the port of the tunnels, nor that of netmaster', async () => {
     for (const port of ['4789:80/udp', `${HOST}:4789:80/udp`, '9999:80', `${HOST}:9999:80`]) {
-      const { err } = await on(
-        'node1',
-        'docker',
-        'run',
-        '--rm',
-        '--net=net/blue',
-        '-p',
-        port,
-        'contiv/lab',
-        'true',
-      );
+      const { err } = await on('node1', `docker run --rm --net=net/blue -p ${port} contiv/lab true`);
       expect(err).toMatch(/port \d+ is taken on this host/);
     }
   });
 
   it('reaches what the other publishes as any outsider would', async () => {
     expect((await attacker('curl', '-s', '-m', '5', `http://${HOST}:8080/`)).out).toBe('hello from contiv\n');
-    expect((await inside('node2', 'blue-b', 'curl', '-s', '-m', '5', `http://${HOST}:8080/`)).out).toBe(
+    expect((await inside('node2', 'blue-b', `curl -s -m 5 http://${HOST}:8080/`)).out).toBe(
       'hello from contiv\n',
     );
   });
@@ -209,7 +197,7 @@ describe('an attacker', () => {
   async function fence(): Promise<void> {
     const size = FENCE + round++;
     const ping = (host: string, from: string, to: string): Promise<Ended> =>
-      inside(host, from, 'ping', '-c', '1', '-W', '5', '-s', String(size), to);
+      inside(host, from, 'ping -c 1 -W 5 -s', String(size), to);
     for (const [host, from, to] of [
       ['node1', 'red-a', '20.1.1.3'],
       ['node1', 'red-c', '20.1.1.3'],
@@ -246,13 +234,13 @@ describe('an attacker', () => {
     ] as const)
       watches.push({
         name,
-        capture: background(host, 'docker', 'exec', name, ...dump, 'eth0'),
+        capture: background(host, `docker exec ${name}`, ...dump, 'eth0'),
         isStrange: arrives,
       });
     for (const host of ['node1', 'node2'])
       watches.push({
         name: `red's router on ${host}`,
-        capture: background(host, 'ip', 'netns', 'exec', 'contiv-red', ...dump, 'any'),
+        capture: background(host, 'ip netns exec contiv-red', ...dump, 'any'),
         isStrange: arrives,
       });
     watches.push({
@@ -271,7 +259,7 @@ describe('an attacker', () => {
       ['node1', 'red-c'],
       ['node2', 'red-b'],
     ] as const)
-      await inside(host, name, 'killall', 'tcpdump');
+      await inside(host, name, 'killall tcpdump');
     for (const { capture } of watches) await capture.end();
   });
 
@@ -279,13 +267,13 @@ describe('an attacker', () => {
     const seen = await strange(() => attacker('curl', '-s', '-m', '5', `http://${HOST}:8080/`));
     expect(seen.some((line) => line.startsWith('red-c: '))).toBe(true);
     expect(seen.some((line) => line.startsWith("red's router on node1: "))).toBe(true);
-    const tunnel = JSON.parse(await netctl('net', 'inspect', 'net', '-t', 'red')) as {
+    const tunnel = JSON.parse(await netctl('net inspect net -t red')) as {
       Oper: { pktTag: number };
     };
     const forged = forgedTunnel(tunnel.Oper.pktTag).toString('base64');
     // From the host itself the same packet does arrive.
     const seenB = await strange(() =>
-      must('node1', 'sh', '-c', `echo ${forged} | base64 -d | socat -u - UDP:${OTHER_HOST}:4789`),
+      must('node1', 'sh -c', `echo ${forged} | base64 -d | socat -u - UDP:${OTHER_HOST}:4789`),
     );
     expect(seenB.some((line) => line.startsWith('red-b: '))).toBe(true);
   });
@@ -389,7 +377,7 @@ describe('an attacker', () => {
     [
       'forges VXLAN to the hosts',
       async () => {
-        const { Oper } = JSON.parse(await netctl('net', 'inspect', 'net', '-t', 'red')) as {
+        const { Oper } = JSON.parse(await netctl('net inspect net -t red')) as {
           Oper: { pktTag: number };
         };
         const forged = forgedTunnel(Oper.pktTag);
@@ -509,10 +497,10 @@ describe('an attacker', () => {
       ip(ATTACKER, OTHER_HOST, PROTOCOL.ICMP, icmp(5, 1, Buffer.from([198, 51, 100, 1]), quote)),
     );
     await fence();
-    expect(await must('node2', 'ip', 'route', 'get', HOST)).not.toMatch(/mtu|expires/);
-    expect(await must('node1', 'ip', 'route', 'get', OTHER_HOST)).not.toMatch(/mtu|expires|via/);
+    expect(await must('node2', `ip route get ${HOST}`)).not.toMatch(/mtu|expires/);
+    expect(await must('node1', `ip route get ${OTHER_HOST}`)).not.toMatch(/mtu|expires|via/);
     for (const host of ['node1', 'node2'])
-      expect(await must(host, 'ip', 'neigh')).not.toMatch(/02:66:66|20\.1\.1\./);
+      expect(await must(host, 'ip neigh')).not.toMatch(/02:66:66|20\.1\.1\./);
   });
 
   it('finds nobody on its link but the router', async () => {
@@ -648,16 +636,16 @@ describe("a tenant's removal", () => {
 
   it('leaves nothing of it, and the other as it was', async () => {
     for (const host of ['node1', 'node2']) {
-      const ids = await docker(host, 'ps', '-aq', '--filter', 'name=red-');
-      await docker(host, 'rm', '-f', ...ids.split('\n'));
+      const ids = await docker(host, 'ps -aq --filter name=red-');
+      await docker(host, 'rm -f', ...ids.split('\n'));
     }
-    await netctl('group', 'rm', '-t', 'red', 'web');
-    for (const network of ['net', 'hidden']) await netctl('net', 'rm', '-t', 'red', network);
-    await netctl('tenant', 'rm', 'red');
+    await netctl('group rm -t red web');
+    for (const network of ['net', 'hidden']) await netctl(`net rm -t red ${network}`);
+    await netctl('tenant rm red');
     expect(await differences()).toBe('');
 
     const api = async (collection: string): Promise<string> =>
-      must('node1', 'sh', '-c', `curl -sf $NETMASTER/api/v1/${collection}/`);
+      must('node1', 'sh -c', `curl -sf $NETMASTER/api/v1/${collection}/`);
     for (const collection of ['tenants', 'networks', 'endpointGroups'])
       expect(await api(collection)).not.toMatch(/red/);
     // What its addresses and tags were is kept until each host has applied that they are no more.
@@ -668,16 +656,16 @@ describe("a tenant's removal", () => {
     for (const host of ['node1', 'node2']) {
       await until(
         'Docker to let go of the networks',
-        async () => !(await docker(host, 'network', 'ls')).includes('/red'),
+        async () => !(await docker(host, 'network ls')).includes('/red'),
       );
-      expect(await must(host, 'ip', 'netns', 'list')).not.toMatch(/contiv-red/);
-      expect(await must(host, 'ip', 'link')).not.toContain(exitDevice('red'));
+      expect(await must(host, 'ip netns list')).not.toMatch(/contiv-red/);
+      expect(await must(host, 'ip link')).not.toContain(exitDevice('red'));
       for (const address of [red.router, red.router6])
-        expect(await must(host, 'nft', 'list', 'table', 'inet', 'contiv')).not.toContain(`${address} `);
+        expect(await must(host, 'nft list table inet contiv')).not.toContain(`${address} `);
       await until(
         "the agent's files",
         async () =>
-          (await on(host, 'grep', '-l', '"red', '-r', '/var/lib/contiv', '--include=*.json')).status === 1,
+          (await on(host, 'grep -l', '"red', '-r', '/var/lib/contiv', '--include=*.json')).status === 1,
       );
       await until(
         "the agent's copy",
@@ -688,11 +676,11 @@ describe("a tenant's removal", () => {
   });
 
   it('makes room for another of the same name, which starts afresh', async () => {
-    await netctl('tenant', 'create', 'red');
-    await netctl('net', 'create', 'net', '-t', 'red', '--subnet=20.1.1.0/24', `--gateway=${GATEWAY}`);
+    await netctl('tenant create red');
+    await netctl(`net create net -t red --subnet=20.1.1.0/24 --gateway=${GATEWAY}`);
     expect(await run('node1', 'red-new', 'net/red')).toBe('20.1.1.2');
-    expect((await inside('node1', 'red-new', 'dig', '+noall', '+comments', 'db')).out).toMatch(/NXDOMAIN/);
-    expect((await inside('node1', 'red-new', 'dig', '+noall', '+comments', 'vault')).out).toMatch(/NXDOMAIN/);
+    expect((await inside('node1', 'red-new', 'dig +noall +comments db')).out).toMatch(/NXDOMAIN/);
+    expect((await inside('node1', 'red-new', 'dig +noall +comments vault')).out).toMatch(/NXDOMAIN/);
     expect(await pings('node1', 'red-new', '20.1.1.3')).toBe(false);
   });
 });

@@ -8,33 +8,29 @@ let here = '';
 let there = '';
 
 beforeAll(async () => {
-  await netctl('net', 'create', 'moving', '--subnet=10.21.0.0/24', '--gateway=10.21.0.254');
-  await netctl('group', 'create', 'moving', 'team');
+  await netctl('net create moving --subnet=10.21.0.0/24 --gateway=10.21.0.254');
+  await netctl('group create moving team');
   here = await run('node1', 'here', 'team.moving');
   there = await run('node2', 'there', 'team.moving');
   await run('node2', 'beside', 'team.moving');
   await until('ping', () => pings('node1', 'here', there));
 });
 
-const eth0 = (script: string): Promise<string> => must('node2', 'sh', '-ec', script);
+const eth0 = (script: string): Promise<string> => must('node2', 'sh -ec', script);
 const become = (address: string, mtu: number): Promise<string> =>
   eth0(`ip addr flush dev eth0 scope global; ip addr add ${address} dev eth0
         ip link set eth0 mtu ${mtu} up; ip route replace default via 192.168.50.1`);
 const health = async (): Promise<{
   live: boolean;
   underlay: { address: string; mtu: number; problem: string };
-}> =>
-  JSON.parse(
-    await must('node2', 'curl', '-s', '--unix-socket', '/run/contiv/netplugin.sock', 'http://n/health'),
-  );
-const listed = async (): Promise<string> => must('node1', 'sh', '-c', 'curl -s $NETMASTER/api/v1/hosts/');
+}> => JSON.parse(await must('node2', 'curl -s --unix-socket /run/contiv/netplugin.sock http://n/health'));
+const listed = async (): Promise<string> => must('node1', "sh -c 'curl -s $NETMASTER/api/v1/hosts/'");
 /** Since when each container runs. */
-const started = (): Promise<string> =>
-  docker('node2', 'inspect', '-f', '{{.State.StartedAt}}', 'there', 'beside');
+const started = (): Promise<string> => docker('node2', 'inspect -f {{.State.StartedAt}} there beside');
 /** Datagrams as large as the sender's own device lets through. */
 const large = async (host: string, from: string, to: string): Promise<boolean> => {
-  const { out } = await inside(host, from, 'cat', '/sys/class/net/eth0/mtu');
-  return (await inside(host, from, 'ping', '-c1', '-W2', `-s${Number(out) - 28}`, to)).status === 0;
+  const { out } = await inside(host, from, 'cat /sys/class/net/eth0/mtu');
+  return (await inside(host, from, 'ping -c1 -W2', `-s${Number(out) - 28}`, to)).status === 0;
 };
 
 afterEach(async () => {
@@ -47,7 +43,7 @@ afterAll(clear);
 it('another address is followed at once: tunnels, registration, peers; containers run on, check sees what is not', async () => {
   const since = await started();
   // Stopped, the agent follows nothing: what is then the case is seen.
-  const { processes } = JSON.parse(await mustLab('status', '--json')) as {
+  const { processes } = JSON.parse(await mustLab('status --json')) as {
     processes: { name: string; host: string; pid: number }[];
   };
   const pid = processes.find((p) => p.name === 'netplugin' && p.host === 'node2')?.pid as number;
@@ -68,7 +64,7 @@ it('another address is followed at once: tunnels, registration, peers; container
   expect(await differences()).toBe('');
   expect(await health()).toMatchObject({ live: true, underlay: { address: '192.168.50.112', problem: '' } });
   expect(await started()).toBe(since);
-  expect((await inside('node1', 'here', 'dig', '+short', 'there')).out.trim()).toBe(there);
+  expect((await inside('node1', 'here', 'dig +short there')).out.trim()).toBe(there);
 });
 
 it.each([1400, 1450])(
@@ -78,7 +74,7 @@ it.each([1400, 1450])(
     expect(await differences()).toBe('');
     await run('node2', `new${mtu}`, 'team.moving');
     for (const container of ['there', 'beside', `new${mtu}`])
-      expect((await inside('node2', container, 'cat', '/sys/class/net/eth0/mtu')).out.trim()).toBe(
+      expect((await inside('node2', container, 'cat /sys/class/net/eth0/mtu')).out.trim()).toBe(
         `${mtu - 50}`,
       );
     // Who sends from the other host learns how much it is from the router beside it.
@@ -89,7 +85,7 @@ it.each([1400, 1450])(
       ['there', 'here'],
     ] as const)
       expect([from, to, await large('node2', from, to)]).toEqual([from, to, true]);
-    await docker('node2', 'rm', '-f', `new${mtu}`);
+    await docker('node2', `rm -f new${mtu}`);
   },
 );
 
@@ -123,11 +119,11 @@ it('an interface that goes away and comes back with another address and MTU is t
 it('an agent that starts before its interface has an address waits for one, and what ran meanwhile runs on', async () => {
   const since = await started();
   const waits = async (): Promise<number> =>
-    (await mustLab('logs', 'netplugin', 'node2')).split('waiting for one').length - 1;
+    (await mustLab('logs netplugin node2')).split('waiting for one').length - 1;
   const before = await waits();
-  await mustLab('kill', 'netplugin', 'node2');
+  await mustLab('kill netplugin node2');
   await eth0('ip addr flush dev eth0 scope global');
-  const starting = lab('start', 'netplugin', 'node2');
+  const starting = lab('start netplugin node2');
   try {
     await until('it waits', async () => (await waits()) > before);
     expect(await pings('node2', 'there', 'beside')).toBe(true);

@@ -110,37 +110,28 @@ forward-zone:
   forward-addr: ${SERVER}
 `,
   );
-  await must('outside', 'ip', 'addr', 'add', `${SERVER}/32`, 'dev', 'lo');
+  await must('outside', `ip addr add ${SERVER}/32 dev lo`);
   running.push(background('outside', ...program('sbin/nsd'), '-d', '-c', `${folder}/nsd.conf`));
   await until('server', async () =>
-    (await on('outside', 'dig', '+short', `@${SERVER}`, 'www.example.com')).out.includes('203.0.113.21'),
+    (await on('outside', `dig +short @${SERVER} www.example.com`)).out.includes('203.0.113.21'),
   );
-  await netctl('net', 'create', 'open', '--subnet=10.42.0.0/24', '--gateway=10.42.0.254');
+  await netctl('net create open --subnet=10.42.0.0/24 --gateway=10.42.0.254');
   await run('node1', 'resolver', 'open');
-  const pid = await docker('node1', 'inspect', '-f', '{{.State.Pid}}', 'resolver');
+  const pid = await docker('node1', 'inspect -f {{.State.Pid}} resolver');
   const unbound = [...program('sbin/unbound'), '-d', '-c', `${folder}/unbound.conf`];
-  running.push(background('node1', 'nsenter', '-t', pid, '-n', ...unbound));
+  running.push(background('node1', `nsenter -t ${pid} -n`, ...unbound));
   await until('resolver', async () => (await ask('com', 'SOA')) !== '');
 });
 afterAll(async () => {
   for (const one of running) await one.end('SIGTERM');
-  await must('outside', 'ip', 'addr', 'del', `${SERVER}/32`, 'dev', 'lo').catch(() => {});
+  await must('outside', `ip addr del ${SERVER}/32 dev lo`).catch(() => {});
   if (root !== '') fs.rmSync(path.dirname(root), { recursive: true, force: true });
   await clear();
 });
 
 /** `NOERROR ad 203.0.113.21`: what the container's own resolver says; '' where it says nothing. */
 async function ask(...question: string[]): Promise<string> {
-  const { out } = await inside(
-    'node1',
-    'resolver',
-    'dig',
-    '+tries=1',
-    '+time=12',
-    '+adflag',
-    '@127.0.0.1',
-    ...question,
-  );
+  const { out } = await inside('node1', 'resolver', 'dig +tries=1 +time=12 +adflag @127.0.0.1', ...question);
   const [, status = ''] = /status: (\w+)/.exec(out) ?? [];
   const ad = /flags:[^;]* ad[ ;]/.test(out) ? ['ad'] : [];
   return [status, ...ad, ...[...out.matchAll(/\sA\s+(\S+)$/gm)].map((m) => m[1])].join(' ');

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { worldOf } from '../../test/world.ts';
-import { GLOBAL_DEFAULTS, type Global, global, parseRange } from './global.ts';
+import { global } from './global.ts';
 import type { Problem } from './kind.ts';
+import { GLOBAL_DEFAULTS, type Global, parseRange } from './settings.ts';
 
 const NETWORKS = [
   { tenantName: 'blue', networkName: 'net1', encap: 'vxlan', vni: 700, subnet: '20.1.1.0/24' },

@@ -2,9 +2,9 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { worldOf } from '../../test/world.ts';
 import { overlap, parseSubnet, type Subnet } from './address.ts';
-import { GLOBAL_DEFAULTS } from './global.ts';
 import type { Problem } from './kind.ts';
 import { type Network, network } from './network.ts';
+import { GLOBAL_DEFAULTS } from './settings.ts';
 
 const NET: Network = {
   tenantName: 'blue',

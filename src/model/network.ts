@@ -1,9 +1,9 @@
 /** A network: a subnet of a tenant, routed by IP between hosts, with a tag on the wire (VXLAN VNI or VLAN id). */
 import { type Static, Type } from '@sinclair/typebox';
 import { addressNumber, contains, isIpv4, isIpv6, overlap, parseSubnet, type Subnet } from './address.ts';
-import { type Global, parseRange } from './global.ts';
 import type { Index, Kind, Problem, World } from './kind.ts';
 import { checkDockerName, checkLabel, Name } from './names.ts';
+import { type Global, parseRange } from './settings.ts';
 import { DEFAULT_TENANT } from './tenant.ts';
 
 export const NetworkSchema = Type.Object(

@@ -17,9 +17,9 @@ import type { Check, Write } from '../store/store.ts';
 import { type FreeTag, freeTags } from './allocator/tags.ts';
 import type { Plain } from './fields.ts';
 import { decideDelete, decideWrite, readObject } from './intent.ts';
-import { type Mirror, parseStoreKey, storeKey, type View } from './mirror.ts';
+import { type Mirror, parseStoreKey, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
-import type { Tables } from './tables.ts';
+import type { Tables, View } from './tables.ts';
 import type { Decision } from './writer.ts';
 
 /** An object of the set, read. */

@@ -14,8 +14,9 @@
 import type { Endpoint } from '../model/endpoint.ts';
 import type { Host } from '../model/host.ts';
 import type { Check, Write } from '../store/store.ts';
-import { storeKey, type View } from './mirror.ts';
+import { storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
+import type { View } from './tables.ts';
 import type { Decision } from './writer.ts';
 
 export interface Meaning {

@@ -8,8 +8,9 @@ import type { AddressAnswer, AddressRequest } from '../protocol/messages.ts';
 import { canonical, chooseAddress } from './allocator/choose.ts';
 import { addressKey, begin, end, meaningOf, openEndings } from './endings.ts';
 import { relyOn } from './guards.ts';
-import { type AddressRecord, type Mirror, storeKey } from './mirror.ts';
+import { type Mirror, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
+import type { AddressRecord } from './tables.ts';
 import type { Decision } from './writer.ts';
 
 export function decideReserve(mirror: Mirror, request: AddressRequest): Decision<AddressAnswer> {

@@ -14,7 +14,8 @@
  */
 import { REFERRED } from '../model/kinds.ts';
 import type { Check, Write } from '../store/store.ts';
-import { storeKey, type View } from './mirror.ts';
+import { storeKey } from './mirror.ts';
+import type { View } from './tables.ts';
 import type { Decision } from './writer.ts';
 
 const guardOf = (kind: string, key: string): string => `${kind}/${key}`;

@@ -11,8 +11,9 @@ import { ALLOCATORS } from './allocator/index.ts';
 import { type FreeTag, freeTags } from './allocator/tags.ts';
 import { checkFields, type Plain, readBody } from './fields.ts';
 import { decideGuard, releaseGuard, relyOn } from './guards.ts';
-import { type Mirror, storeKey, type View } from './mirror.ts';
+import { type Mirror, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
+import type { View } from './tables.ts';
 import type { Decision, Writer, Written } from './writer.ts';
 
 export function refuse(problem: Problem): never {

@@ -1,7 +1,7 @@
 /** Entry of bin/netmaster. */
 import { parseArgs } from 'node:util';
 import { pino } from 'pino';
-import { GLOBAL_DEFAULTS } from '../model/global.ts';
+import { GLOBAL_DEFAULTS } from '../model/settings.ts';
 import { DEFAULT_TENANT } from '../model/tenant.ts';
 import { oneLine } from '../model/text.ts';
 import { VERSION } from '../model/version.ts';

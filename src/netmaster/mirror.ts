@@ -6,11 +6,9 @@
  * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT, guard/KIND/KEY and ended/KEY (endings.ts).
  */
 
-import type { World } from '../model/kind.ts';
-import type { Relation } from '../model/kinds.ts';
 import type { WatchedObject } from '../protocol/messages.ts';
 import type { Store } from '../store/store.ts';
-import { openTables, type Tables } from './tables.ts';
+import { openTables, type Tables, type View } from './tables.ts';
 
 export const ROOT = '/contiv/';
 export const storeKey = (kind: string, key: string): string => `${ROOT}${kind}/${key}`;
@@ -22,32 +20,11 @@ export function parseStoreKey(text: string): { kind: string; key: string } {
 /** Kinds that no agent needs to see. */
 const PRIVATE = new Set(['address', 'cursor', 'tag', 'name', 'subnets', 'guard', 'ended']);
 
-export interface Stored<T = unknown> {
-  readonly object: T;
-  readonly revision: number;
-}
-
 export interface VisibleBatch {
   readonly revision: number;
   readonly changes: readonly WatchedObject[];
   /** The NDJSON line, made once for all watchers. */
   readonly line: Buffer;
-}
-
-/** Keys of the objects that refer to something, by how they do. */
-export type Referrers = ReadonlyMap<Relation, ReadonlySet<string>>;
-
-/** Everything that a decision may look at. */
-export interface View extends World {
-  stored<T>(kind: string, key: string): Stored<T> | undefined;
-  entries<T>(kind: string): IterableIterator<[key: string, stored: Stored<T>]>;
-  /** Addresses taken in a network, by text. */
-  addresses(network: string): ReadonlyMap<string, Stored<AddressRecord>>;
-  /** How many there are of a kind. */
-  count(kind: string): number;
-  referrers(kind: string, key: string): Referrers;
-  /** Revisions that hosts have applied, by name, also of hosts that have gone since: their kernels are as they were. Not stored. */
-  readonly applied: ReadonlyMap<string, number>;
 }
 
 export interface Mirror extends View {
@@ -62,17 +39,6 @@ export interface Mirror extends View {
   /** Called after each change, in order. */
   onChange(listener: (batch: VisibleBatch) => void): () => void;
   close(): Promise<void>;
-}
-
-/**
- * An address that is given out: to a service, to an endpoint on a host, or reserved for a host.
- */
-export interface AddressRecord {
-  /** Absent: a service's. */
-  readonly host?: string;
-  readonly endpoint?: string;
-  /** Key of the service. */
-  readonly service?: string;
 }
 
 export async function openMirror(store: Store): Promise<Mirror> {

@@ -6,9 +6,38 @@
  *   openTables(below)   an overlay: shows what is below with later writes over it, and never changes what is below.
  *                       The part that is written to is copied once, at its first write.
  */
-import type { Index } from '../model/kind.ts';
+import type { Index, World } from '../model/kind.ts';
 import { type Relation, relationsOf } from '../model/kinds.ts';
-import type { AddressRecord, Stored, View } from './mirror.ts';
+
+export interface Stored<T = unknown> {
+  readonly object: T;
+  readonly revision: number;
+}
+
+/** An address that is given out: to a service, to an endpoint on a host, or reserved for a host. */
+export interface AddressRecord {
+  /** Absent: a service's. */
+  readonly host?: string;
+  readonly endpoint?: string;
+  /** Key of the service. */
+  readonly service?: string;
+}
+
+/** Keys of the objects that refer to something, by how they do. */
+export type Referrers = ReadonlyMap<Relation, ReadonlySet<string>>;
+
+/** Everything that a decision may look at. */
+export interface View extends World {
+  stored<T>(kind: string, key: string): Stored<T> | undefined;
+  entries<T>(kind: string): IterableIterator<[key: string, stored: Stored<T>]>;
+  /** Addresses taken in a network, by text. */
+  addresses(network: string): ReadonlyMap<string, Stored<AddressRecord>>;
+  /** How many there are of a kind. */
+  count(kind: string): number;
+  referrers(kind: string, key: string): Referrers;
+  /** Revisions that hosts have applied, by name, also of hosts that have gone since: their kernels are as they were. Not stored. */
+  readonly applied: ReadonlyMap<string, number>;
+}
 
 export interface Tables extends View {
   readonly applied: Map<string, number>;

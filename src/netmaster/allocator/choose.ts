@@ -6,8 +6,9 @@ import type { Index } from '../../model/kind.ts';
 import type { Network } from '../../model/network.ts';
 import type { Check, Write } from '../../store/store.ts';
 import { begin, addressKey as endingKey, meaningOf, openEndings } from '../endings.ts';
-import { type AddressRecord, storeKey, type View } from '../mirror.ts';
+import { storeKey } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
+import type { AddressRecord, View } from '../tables.ts';
 import { IN_USE, nextAddress, openPool, type PoolSpec, refuseAddress, refusePools } from './addresses.ts';
 
 export const canonical = (address: string): string =>

@@ -6,8 +6,9 @@ import type { ServiceLB, StoredServiceLB } from '../../model/serviceLB.ts';
 import type { Tenant } from '../../model/tenant.ts';
 import type { Check, Write } from '../../store/store.ts';
 import { addressKey, begin, end, openEndings, tagKey } from '../endings.ts';
-import { storeKey, type View } from '../mirror.ts';
+import { storeKey } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
+import type { View } from '../tables.ts';
 import { canonical, chooseAddress, cursorKey } from './choose.ts';
 import type { FreeTag } from './tags.ts';
 

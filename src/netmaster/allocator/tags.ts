@@ -1,10 +1,11 @@
 /** Tags on the wire: the lowest free ones of the global range. */
-import { GLOBAL_DEFAULTS, type Global, parseRange } from '../../model/global.ts';
+
 import type { World } from '../../model/kind.ts';
 import type { Network } from '../../model/network.ts';
+import { GLOBAL_DEFAULTS, type Global, parseRange } from '../../model/settings.ts';
 import { openEndings, tagKey } from '../endings.ts';
-import type { View } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
+import type { View } from '../tables.ts';
 
 /**
  * Docker Swarm gives its own networks VNIs from 4097 up (moby, libnetwork/drivers/overlay/ovmanager): hosts that run

@@ -45,7 +45,6 @@ import { establishExits, establishHostTable, openExits } from './exits.ts';
 import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } from './fastpath/fastpath.ts';
 import { closeProgram } from './fastpath/program.ts';
 import { endedBy } from './forget.ts';
-import type { ApplyReport, DroppedWay, Failure } from './index.ts';
 import { deleteLinks, establishLinks, type OpenLinks, openLinks } from './links.ts';
 import {
   deniedPacket,
@@ -58,8 +57,8 @@ import {
   readHits,
   readRefused,
 } from './observe/observe.ts';
-import { openProber } from './observe/probe.ts';
-import { combine, failureOf, located, type Outcome } from './outcome.ts';
+import { type DroppedWay, openProber } from './observe/probe.ts';
+import { type ApplyReport, combine, type Failure, failureOf, located, type Outcome } from './outcome.ts';
 import { sameParts } from './parts.ts';
 import { FOREIGN } from './rules/limits.ts';
 import { routerTable } from './rules/router.ts';

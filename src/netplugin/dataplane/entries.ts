@@ -19,8 +19,8 @@ import { isV6 } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6, UPLINK_DEVICE } from '../constants.ts';
 import type { Exit, Port, RemoteHost, Router, Service, Subnet } from '../state.ts';
 import type { ByPart, Change, Kind, Written } from './difference.ts';
-import { writeRequests } from './outcome.ts';
 import { once } from './parts.ts';
+import { writeRequests } from './requests.ts';
 
 export const LOOPBACK = 'lo';
 

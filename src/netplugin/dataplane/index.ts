@@ -12,53 +12,15 @@ import type { HostState } from '../state.ts';
 import { admitForwarding } from './admit.ts';
 import { openApplier } from './applier.ts';
 import { HOST, type KernelDecision, type Observation, type Question } from './observe/observe.ts';
+import type { DroppedWay } from './observe/probe.ts';
+import type { ApplyReport } from './outcome.ts';
 
 export { removeHostTable } from './remove.ts';
-export type { KernelDecision, Observation, Question };
+export type { ApplyReport, DroppedWay, KernelDecision, Observation, Question };
 export { HOST };
-
-export interface ApplyReport {
-  /** Kernel objects written (links, addresses, routes, neighbours, fdb entries, nft elements and tables, the fast path's entries and filters). */
-  readonly writes: number;
-  /** Routers of which every address, route, neighbour and FDB entry was read. */
-  readonly reads: number;
-  /** Only with `verify`: differences from the kernel that were none of our doing and were put right, one line each. */
-  readonly repaired: readonly string[];
-  /** Endpoints with phase joined whose veth is gone: their containers are. */
-  readonly lost: readonly string[];
-  /** Router namespaces that were made in this pass: sockets opened in an earlier one of the name are of no use. */
-  readonly created: readonly string[];
-  /** False where a router's part, or the host's, stopped in the middle: what is new in it may not hold. */
-  readonly complete: boolean;
-  /** Containers' ends are about to be moved into their containers: another pass soon finds them there. */
-  readonly awaited: boolean;
-  /** What could not be established; the rest was. */
-  readonly failed: readonly Failure[];
-}
-
-export interface Failure {
-  /** Name of the kernel's error, such as `EEXIST`, where there is one; else `failed`. */
-  readonly code: string;
-  /** Whose container it keeps from its network. */
-  readonly endpoint?: string;
-  /** One plain line. */
-  readonly message: string;
-}
 
 /** With what it took. */
 export interface TimedReport extends ApplyReport, Spent {}
-
-/** What another firewall of the host drops of what is ours, and where. */
-export interface DroppedWay {
-  /** What containers send out; what comes in to their published ports; what other hosts send to the tunnels. */
-  readonly way: 'out' | 'in' | 'tunnel';
-  readonly family: 'IPv4' | 'IPv6';
-  /** `ip filter`. */
-  readonly table: string;
-  readonly chain: string;
-  /** The chain's policy, or one of its rules. */
-  readonly by: 'policy' | 'rule';
-}
 
 export interface Dataplane {
   /**

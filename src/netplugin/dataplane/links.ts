@@ -22,8 +22,8 @@ import {
   type Written,
 } from './difference.ts';
 import { LOOPBACK } from './entries.ts';
-import type { Failure } from './index.ts';
-import { combine, failureOf, located, type Outcome, send, writeRequests } from './outcome.ts';
+import { combine, type Failure, failureOf, located, type Outcome, send } from './outcome.ts';
+import { writeRequests } from './requests.ts';
 import { device, establishSettings, port as portSettings } from './settings.ts';
 
 /** A device as it is made; one that is there has its link. */

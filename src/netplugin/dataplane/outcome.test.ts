@@ -1,7 +1,8 @@
 import { expect, it } from 'vitest';
 import { type Netlink, NetlinkError, type Request } from '../../linux/netlink.ts';
 import { establish, type Kind, track } from './difference.ts';
-import { combine, failureOf, located, send, writeRequests } from './outcome.ts';
+import { combine, failureOf, located, send } from './outcome.ts';
+import { writeRequests } from './requests.ts';
 
 const request = (text: string): Request => ({ type: 0, flags: 0, body: Buffer.alloc(0), text });
 

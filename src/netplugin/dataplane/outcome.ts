@@ -1,7 +1,33 @@
 /** What a step of a pass answers: what it wrote, found and failed to do. Those of all steps together are the ApplyReport. */
 import type { Netlink, Request } from '../../linux/netlink.ts';
-import type { Change, Written } from './difference.ts';
-import type { ApplyReport, Failure } from './index.ts';
+
+export interface ApplyReport {
+  /** Kernel objects written (links, addresses, routes, neighbours, fdb entries, nft elements and tables, the fast path's entries and filters). */
+  readonly writes: number;
+  /** Routers of which every address, route, neighbour and forwarding entry was read. */
+  readonly reads: number;
+  /** Only with `verify`: differences from the kernel that were none of our doing and were put right, one line each. */
+  readonly repaired: readonly string[];
+  /** Endpoints with phase joined whose veth is gone: their containers are. */
+  readonly lost: readonly string[];
+  /** Router namespaces that were made in this pass: sockets opened in an earlier one of the name are of no use. */
+  readonly created: readonly string[];
+  /** False where a router's part, or the host's, stopped in the middle: what is new in it may not hold. */
+  readonly complete: boolean;
+  /** Containers' ends are about to be moved into their containers: another pass soon finds them there. */
+  readonly awaited: boolean;
+  /** What could not be established; the rest was. */
+  readonly failed: readonly Failure[];
+}
+
+export interface Failure {
+  /** Name of the kernel's error, such as `EEXIST`, where there is one; else `failed`. */
+  readonly code: string;
+  /** Whose container it keeps from its network. */
+  readonly endpoint?: string;
+  /** One plain line. */
+  readonly message: string;
+}
 
 /** What it does not mention is nothing, or in order. */
 export type Outcome = Partial<ApplyReport>;
@@ -44,45 +70,4 @@ export function send(netlink: Netlink, requests: readonly Request[], fine: reado
     writes: requests.length,
     failed: errors.filter(({ code }) => !fine.includes(code)).map((error) => failureOf(error)),
   };
-}
-
-/** How entries of one kind are written by rtnetlink. */
-export interface ByRequests<E> {
-  /** undefined: it cannot be added yet, since what it hangs on is missing. */
-  add(entry: E, instead: E | undefined): readonly Request[] | undefined;
-  /** undefined: it went with what it hung on. */
-  remove(entry: E): readonly Request[] | undefined;
-  /** Codes of those that are gone already. */
-  readonly gone?: readonly string[];
-}
-
-/** Writes a change in two batches: what is added takes the place of what was there, which is removed after it. */
-export function writeRequests<E>(
-  netlink: Netlink,
-  { add, remove, gone = [] }: ByRequests<E>,
-  { additions, removals }: Change<E>,
-): Written<E> {
-  const unwritten: E[] = [];
-  let deferred = false;
-  const made: { readonly entry: E; readonly request: Request }[] = [];
-  for (const { entry, instead } of additions) {
-    const requests = add(entry, instead);
-    if (requests === undefined) {
-      deferred = true;
-      unwritten.push(entry);
-    } else for (const request of requests) made.push({ entry, request });
-  }
-  const failed: Failure[] = [];
-  for (const [i, error] of netlink.batch(made.map(({ request }) => request)).entries()) {
-    const entry = made[i]?.entry;
-    if (error === undefined || entry === undefined) continue;
-    failed.push(failureOf(error));
-    unwritten.push(entry);
-  }
-  const removed = send(
-    netlink,
-    removals.flatMap((entry) => remove(entry) ?? []),
-    gone,
-  );
-  return { outcome: combine([{ writes: made.length, failed }, removed]), unwritten, deferred };
 }

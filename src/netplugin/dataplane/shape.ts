@@ -32,8 +32,8 @@ import * as route from '../../linux/route.ts';
 import * as traffic from '../../linux/traffic.ts';
 import { DEVICE_PREFIXES } from '../constants.ts';
 import { establish, type Kind, type Tracker, track } from './difference.ts';
-import type { Failure } from './index.ts';
-import { combine, type Outcome, send, writeRequests } from './outcome.ts';
+import { combine, type Failure, type Outcome, send } from './outcome.ts';
+import { writeRequests } from './requests.ts';
 
 /** What an endpoint may send, and what it may receive. */
 export interface Limit {

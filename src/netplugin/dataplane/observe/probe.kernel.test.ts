@@ -5,7 +5,7 @@ import { isolate, sh } from '../../../../test/isolation.ts';
 import { createNamespace, inNamespace, namespacePath } from '../../../linux/netns.ts';
 import { SOMEBODY, SOMEBODY6 } from '../../constants.ts';
 import { type Applier, openApplier } from '../applier.ts';
-import type { DroppedWay } from '../index.ts';
+import type { DroppedWay } from './probe.ts';
 
 const given = state({ publications: [MAP, { ...MAP, address: 'fd00:1::2' }] });
 let applier: Applier;

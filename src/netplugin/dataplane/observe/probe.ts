@@ -22,7 +22,6 @@ import { isV6 } from '../../../model/address.ts';
 import { NFT_TABLE, PROBE_PORT, PROBE_TAG, SOMEBODY, SOMEBODY6, VXLAN_PORT } from '../../constants.ts';
 import type { Exit, HostState } from '../../state.ts';
 import type { OpenExits } from '../exits.ts';
-import type { DroppedWay } from '../index.ts';
 import { sameParts } from '../parts.ts';
 import { runCommands } from '../tables.ts';
 
@@ -34,6 +33,18 @@ const REMOVE_TRACE = `add table ${TRACE_TABLE}\ndelete table ${TRACE_TABLE}`;
 /** What firewalls that let only some things out most often let out. */
 const PORT = 443;
 const SOURCE_PORT = 40_000;
+
+/** What another firewall of the host drops of what is ours, and where. */
+export interface DroppedWay {
+  /** What containers send out; what comes in to their published ports; what other hosts send to the tunnels. */
+  readonly way: 'out' | 'in' | 'tunnel';
+  readonly family: 'IPv4' | 'IPv6';
+  /** `ip filter`. */
+  readonly table: string;
+  readonly chain: string;
+  /** The chain's policy, or one of its rules. */
+  readonly by: 'policy' | 'rule';
+}
 
 /** As a firewall sees it: where it arrives, from whom to whom. */
 interface Probe {

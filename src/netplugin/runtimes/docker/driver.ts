@@ -15,9 +15,9 @@ import { readJson, writeJson } from '../../file.ts';
 import type { Attachment, WatchedNetwork } from '../../intent/view.ts';
 import type { Inside, Publication } from '../../state.ts';
 import type { Endpoints } from '../runtime.ts';
-import { dockerName, type Target } from './networks.ts';
 import type { Call } from './plugin.ts';
 import { type PortMapping, type Publications, readPortMap } from './publish.ts';
+import { dockerName, type Target } from './target.ts';
 
 type Json = Record<string, unknown>;
 

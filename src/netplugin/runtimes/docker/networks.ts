@@ -18,23 +18,10 @@ import { inTurn } from '../../turns.ts';
 import type { Endpoints } from '../runtime.ts';
 import type { Driver } from './driver.ts';
 import type { Docker, NetworkInspectInfo } from './engine.ts';
+import { dockerName, type Target } from './target.ts';
 
 export const DRIVER = 'netplugin';
 const LABEL = 'io.contiv.network';
-
-/** What a Docker network stands for: travels as driver and IPAM options, so both drivers can tell. */
-export interface Target {
-  readonly tenant: string;
-  readonly network: string;
-  /** '' for none. */
-  readonly group: string;
-}
-
-/** What a user calls it. */
-export function dockerName({ tenant, network, group }: Target): string {
-  const name = group === '' ? network : `${group}.${network}`;
-  return tenant === 'default' ? name : `${name}/${tenant}`;
-}
 
 export interface WantedNetwork extends Target {
   readonly name: string;

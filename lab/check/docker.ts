@@ -1,0 +1,60 @@
+/** What runs, as Docker on each host has it: what everything else is compared with. */
+import { run, tryRun } from '../shell.ts';
+import { onHost } from '../state.ts';
+
+/** A container's attachment. */
+export interface Running {
+  readonly host: string;
+  readonly endpoint: string;
+  readonly container: string;
+  readonly pid: number;
+  readonly tenant: string;
+  readonly network: string;
+  readonly group: string;
+  readonly addresses: readonly string[];
+  readonly mac: string;
+  readonly answering: boolean;
+  readonly healthy: boolean;
+  readonly id: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+export async function attachments(lab: string, host: string): Promise<Running[]> {
+  const ids = ((await tryRun(...onHost(lab, host, 'docker', 'ps', '-q', '--no-trunc'))) ?? '')
+    .split('\n')
+    .filter((id) => id);
+  if (ids.length === 0) return [];
+  const names = await run(
+    ...onHost(lab, host, 'docker', 'network', 'ls', '--filter', 'driver=netplugin', '-q', '--no-trunc'),
+  );
+  const targets = new Map<string, { tenant: string; network: string; group: string }>();
+  const networkIds = names.split('\n').filter((id) => id);
+  if (networkIds.length > 0)
+    for (const n of JSON.parse(
+      await run(...onHost(lab, host, 'docker', 'network', 'inspect', ...networkIds)),
+    ))
+      targets.set(n.Id, n.Options);
+  const inspected = JSON.parse(await run(...onHost(lab, host, 'docker', 'inspect', ...ids)));
+  const found: Running[] = [];
+  for (const container of inspected)
+    for (const n of Object.values<Record<string, string>>(container.NetworkSettings.Networks)) {
+      const target = targets.get(n.NetworkID ?? '');
+      if (target === undefined || !container.State.Running) continue;
+      found.push({
+        host,
+        endpoint: n.EndpointID ?? '',
+        container: container.Name.slice(1),
+        pid: container.State.Pid,
+        ...target,
+        addresses: [n.IPAddress, n.GlobalIPv6Address].filter((a) => a) as string[],
+        mac: n.MacAddress ?? '',
+        answering: !container.State.Paused,
+        healthy: container.State.Health?.Status !== 'unhealthy',
+        id: container.Id,
+        labels: container.Config.Labels ?? {},
+      });
+    }
+  return found;
+}
+
+export const isV6 = (a: string): boolean => a.includes(':');

@@ -1,0 +1,62 @@
+import { namesProcess } from '../processes.ts';
+import { tryRun } from '../shell.ts';
+import { onHost } from '../state.ts';
+import type { Running } from './docker.ts';
+import type { Comparison, Host } from './world.ts';
+
+export const namesAreAnswered: Comparison<Host> = async ({ cluster, name }, say) => {
+  if ((await namesProcess(cluster.lab, name)) === undefined) say(`${name}: no process answers names`);
+};
+
+/**
+ * Asks from one container of each network on the host for every container's name in that network; on `shut` ones, which have no
+ * way out, for a name outside too.
+ */
+export const names: Comparison<Host> = async ({ cluster, name: here, here: asking }, say) => {
+  const { lab, running, networks } = cluster;
+  const shut = new Set(
+    networks
+      .filter((n) => !n.gateway && !n.ipv6Gateway)
+      .map(({ tenantName, networkName }) => `${tenantName}:${networkName}`),
+  );
+  const asked = new Set<string>();
+  for (const from of asking) {
+    const network = `${from.tenant}:${from.network}`;
+    if (asked.has(network)) continue;
+    asked.add(network);
+    const peers = running.filter((r) => `${r.tenant}:${r.network}` === network && r.answering);
+    // On several networks a container takes a bare name from any of them.
+    const several = running.filter((r) => r.host === from.host && r.container === from.container).length > 1;
+    const nameOf = (p: Running): string => (several ? `${p.container}.${p.network}` : p.container);
+    // The container's resolver, from the container's network.
+    const dig = (args: string): Promise<string | undefined> => {
+      const command = `nsenter -t ${from.pid} -n dig +noall +tries=2 +time=3 @127.0.0.11 ${args}`;
+      return tryRun(...onHost(lab, here, 'sh', '-c', command));
+    };
+    if (shut.has(network) && !several) {
+      const outside = await dig('+comments outside.example');
+      const status = /status: (\w+)/.exec(outside ?? '')?.[1];
+      if (status !== undefined && status !== 'REFUSED')
+        say(`${here}: ${network} has no gateway, and a name outside is ${status}, not REFUSED`);
+    }
+    // One dig for all names.
+    const text = await dig(`+answer ${peers.map((p) => `-q ${nameOf(p)} -t A`).join(' ')}`);
+    if (text === undefined) {
+      say(`${here}: names in ${network} are not answered`);
+      continue;
+    }
+    const answers = new Map<string, string[]>();
+    for (const line of text.split('\n')) {
+      const [name = '', , , type, address = ''] = line.split(/\s+/);
+      if (type === 'A')
+        answers.set(name.replace(/\.$/, ''), [...(answers.get(name.replace(/\.$/, '')) ?? []), address]);
+    }
+    for (const p of peers) {
+      const have = answers.get(nameOf(p)) ?? [];
+      if (!have.includes(p.addresses[0] as string))
+        say(
+          `${here}: ${p.container} resolves to ${have.join() || 'nothing'} in ${network}, runs with ${p.addresses[0]}`,
+        );
+    }
+  }
+};

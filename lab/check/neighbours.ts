@@ -1,0 +1,22 @@
+import type { Comparison, Router } from './world.ts';
+
+export const learned: Comparison<Router> = ({ where, neighbours }, say) => {
+  for (const { dst, state } of neighbours)
+    if (!state.includes('PERMANENT') && !state.includes('NOARP'))
+      say(`${where}: neighbour ${dst} was learned`);
+};
+
+/** Each container here is known for good, by its address and MAC, and nobody else. */
+export const atPorts: Comparison<Router> = ({ where, neighbours, routes, local }, say) => {
+  const devOf = (address: string) => routes.find((r) => r.dst === address && r.protocol === '199')?.dev ?? '';
+  const wanted = new Map(local.flatMap((r) => r.addresses.map((a) => [a, r] as const)));
+  const permanent = neighbours.filter((n) => n.dev.startsWith('ct') && n.state.includes('PERMANENT'));
+  // At each of a container's ports is what it may ask by: its other networks' addresses too, and a link-local one.
+  for (const n of permanent.filter((n) => devOf(n.dst) === n.dev)) {
+    const r = wanted.get(n.dst);
+    wanted.delete(n.dst);
+    if (r === undefined) say(`${where}: neighbour ${n.dst}, which nobody here has`);
+    else if (r.mac !== n.lladdr) say(`${where}: neighbour ${n.dst} has ${n.lladdr}, runs with ${r.mac}`);
+  }
+  for (const a of wanted.keys()) say(`${where}: no neighbour entry for ${a}`);
+};

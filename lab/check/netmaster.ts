@@ -1,0 +1,144 @@
+/** What netmaster has, by REST. */
+import { type RouteName, requestOf } from '../../src/protocol/wire.ts';
+import { run, tryRun } from '../shell.ts';
+import { type LabState, NETMASTER_PORT, onHost } from '../state.ts';
+
+export interface Endpoint {
+  readonly endpointID: string;
+  readonly tenantName: string;
+  readonly networkName: string;
+  readonly groupName?: string;
+  readonly containerName?: string;
+  readonly homingHost: string;
+  readonly ipAddress: readonly string[];
+  readonly macAddress: string;
+}
+
+export interface Network {
+  readonly tenantName: string;
+  readonly networkName: string;
+  readonly gateway?: string;
+  readonly ipv6Gateway?: string;
+}
+
+/** Addresses of a network that are given out. */
+export interface Allocated {
+  readonly allocatedAddressesCount?: number;
+  readonly allocatedIPAddresses?: string;
+}
+
+export interface Service {
+  readonly tenantName: string;
+  readonly serviceName: string;
+  readonly networkName: string;
+  readonly selectors: readonly string[];
+  readonly ports: readonly string[];
+  readonly vip: string;
+}
+
+interface Group {
+  readonly tenantName: string;
+  readonly groupName: string;
+  readonly netProfile?: string;
+  readonly policies?: readonly string[];
+}
+
+/** A host while it lives. */
+export interface Live {
+  readonly name: string;
+  readonly underlay: string;
+}
+
+export interface Declared {
+  /** Why the store cannot be written. */
+  readonly problem: string | undefined;
+  readonly endpoints: readonly Endpoint[];
+  readonly networks: readonly (Network & { readonly allocated: Allocated })[];
+  readonly services: readonly Service[];
+  readonly live: readonly Live[];
+  /** `default:web in`: groups whose policies have rules of that direction. */
+  readonly judged: ReadonlySet<string>;
+  /** `default:web`: groups whose packets are shaped or marked. */
+  readonly profiled: ReadonlySet<string>;
+}
+
+/** What it answers at a route of the API. */
+type Rest = <T>(name: RouteName, parameters?: Readonly<Record<string, string>>) => Promise<T>;
+
+/** Throws one line where it does not answer. */
+export async function declared(lab: string, state: LabState): Promise<Declared> {
+  const master = `http://${state.hosts[0]?.address}:${NETMASTER_PORT}`;
+  const curl = (url: string, ...flags: string[]): [string, string[]] =>
+    onHost(lab, 'node1', 'curl', '-s', ...flags, master + url);
+  const health = await tryRun(...curl(requestOf('health').url, '-m', '10'));
+  if (health === undefined)
+    throw new Error(`netmaster on node1 does not answer at ${master}: bin/lab start netmaster node1`);
+  const rest: Rest = async (name, parameters) =>
+    JSON.parse(await run(...curl(requestOf(name, parameters).url, '-f')));
+  const { problem } = JSON.parse(health) as { problem?: string };
+  const [endpoints, networks, services, live, groups] = await Promise.all([
+    rest<Endpoint[]>('endpoints'),
+    networksOf(rest),
+    servicesOf(rest),
+    rest<Live[]>('hosts'),
+    rest<Group[]>('list', { collection: 'endpointGroups' }),
+  ]);
+  const [judged, profiled] = await Promise.all([judgedGroups(groups, rest), profiledGroups(groups, rest)]);
+  return { problem, endpoints, networks, services, live, judged, profiled };
+}
+
+const inspect = async <T>(rest: Rest, collection: string, key: string): Promise<T> =>
+  (await rest<{ Oper: T }>('inspect', { collection, key })).Oper;
+
+async function networksOf(rest: Rest): Promise<Declared['networks']> {
+  const list = await rest<Network[]>('list', { collection: 'networks' });
+  return Promise.all(
+    list.map(async (n) => ({
+      ...n,
+      allocated: await inspect<Allocated>(rest, 'networks', `${n.tenantName}:${n.networkName}`),
+    })),
+  );
+}
+
+async function servicesOf(rest: Rest): Promise<Service[]> {
+  const list = await rest<Omit<Service, 'vip'>[]>('list', { collection: 'serviceLBs' });
+  return Promise.all(
+    list.map(async (s) => {
+      const key = `${s.tenantName}:${s.serviceName}`;
+      const { serviceVip: vip } = await inspect<{ serviceVip: string }>(rest, 'serviceLBs', key);
+      return { ...s, vip };
+    }),
+  );
+}
+
+async function profiledGroups(groups: readonly Group[], rest: Rest): Promise<Set<string>> {
+  const profiles = await rest<
+    { tenantName: string; profileName: string; bandwidth?: string; DSCP?: number }[]
+  >('list', { collection: 'netprofiles' });
+  const acting = new Set(
+    profiles
+      .filter((p) => p.bandwidth || p.DSCP !== undefined)
+      .map((p) => `${p.tenantName}:${p.profileName}`),
+  );
+  return new Set(
+    groups
+      .filter((g) => acting.has(`${g.tenantName}:${g.netProfile}`))
+      .map((g) => `${g.tenantName}:${g.groupName}`),
+  );
+}
+
+async function judgedGroups(groups: readonly Group[], rest: Rest): Promise<Set<string>> {
+  interface Rule {
+    readonly tenantName: string;
+    readonly policyName: string;
+    readonly direction: string;
+  }
+  const rules = await rest<Rule[]>('list', { collection: 'rules' });
+  return new Set(
+    groups.flatMap((g) =>
+      rules
+        .filter((r) => r.tenantName === g.tenantName && g.policies?.includes(r.policyName))
+        .map((r) => `${g.tenantName}:${g.groupName} ${r.direction}`),
+    ),
+  );
+}

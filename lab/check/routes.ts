@@ -1,0 +1,26 @@
+import { isV6 } from './docker.ts';
+import type { Comparison, Router } from './world.ts';
+
+/** A route to each container: here by its port, elsewhere by a tunnel to its host; and to nobody else. */
+export const routes: Comparison<Router> = ({ where, cluster, routes: all, local, remote }, say) => {
+  const hostRoutes = new Map(
+    all
+      .filter((r) => r.protocol === '199' && !r.dst.includes('/') && r.dst !== 'default')
+      .map((r) => [r.dst, r]),
+  );
+  const underlay = new Map(cluster.places.map((h) => [h.name, h.address]));
+  for (const r of local)
+    for (const a of r.addresses) {
+      const route = hostRoutes.get(a);
+      hostRoutes.delete(a);
+      if (!route?.dev?.startsWith('ct')) say(`${where}: no route to ${a} of ${r.container} here`);
+    }
+  for (const r of remote)
+    for (const a of r.addresses) {
+      const route = hostRoutes.get(a);
+      hostRoutes.delete(a);
+      const right = route?.dev?.startsWith('vx') && (isV6(a) || route.gateway === underlay.get(r.host));
+      if (!right) say(`${where}: no route to ${a} of ${r.container} on ${r.host}`);
+    }
+  for (const a of hostRoutes.keys()) say(`${where}: route to ${a}, which nobody has`);
+};

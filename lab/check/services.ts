@@ -1,0 +1,69 @@
+import type { Comparison, Concat, Router } from './world.ts';
+
+/** Each provider has one slot of each port, the slots are 0, 1, 2, ..., and the size is the power of two that covers them. */
+export const slots: Comparison<Router> = ({ where, cluster, tenant, map }, say) => {
+  const running = cluster.running.filter((r) => r.tenant === tenant);
+  const ports = new Map<string, Map<number, string>>();
+  for (const [key, value] of map('service_to')) {
+    const { concat } = key as Concat;
+    const port = concat.slice(0, 3).join(' ');
+    const of = ports.get(port) ?? new Map<number, string>();
+    of.set(priorityNumber(concat[3] as string), (value as Concat).concat.join(':'));
+    ports.set(port, of);
+  }
+  const size = new Map(
+    map('service_size').map(([key, value]) => [
+      (key as Concat).concat.join(' '),
+      priorityNumber(value as string),
+    ]),
+  );
+  for (const s of cluster.services.filter((s) => s.tenantName === tenant)) {
+    const selected = running.filter(
+      (r) =>
+        r.answering &&
+        s.selectors.every((text) => {
+          const at = text.indexOf('=');
+          return r.labels[text.slice(0, at)] === text.slice(at + 1);
+        }),
+    );
+    const healthy = selected.filter((r) => r.healthy);
+    const byContainer = Map.groupBy(healthy.length > 0 ? healthy : selected, (r) => r.id);
+    const addresses = [...byContainer.values()].map(
+      (of) => (of.find((r) => r.network === s.networkName) ?? of[0])?.addresses[0],
+    );
+    for (const text of s.ports) {
+      const [port, providerPort, protocol = ''] = text.toLowerCase().split(':');
+      const key = `${s.vip} ${protocol} ${port}`;
+      const what = `${where}: service ${s.serviceName} port ${port}/${protocol}`;
+      const have = ports.get(key) ?? new Map<number, string>();
+      ports.delete(key);
+      const want = addresses.map((a) => `${a}:${providerPort}`).sort();
+      const found = [...have.values()].sort();
+      if (found.join() !== want.join())
+        say(`${what} leads to ${found.join() || 'nothing'}, labels choose ${want.join() || 'nothing'}`);
+      if ([...have.keys()].some((slot) => slot >= have.size)) say(`${what} has a gap in its slots`);
+      const power = want.length === 0 ? undefined : 2 ** Math.ceil(Math.log2(want.length));
+      if (size.get(key) !== power) say(`${what} draws from ${size.get(key)}, not from ${power}`);
+      size.delete(key);
+    }
+  }
+  for (const key of new Set([...ports.keys(), ...size.keys()]))
+    say(`${where}: ${key} leads somewhere, which is no service's port`);
+};
+
+/** The router has each service's address. */
+export const virtualAddresses: Comparison<Router> = async ({ where, cluster, host, tenant, ns }, say) => {
+  const [own] = JSON.parse(await host.at('ip', '-n', ns, '-j', '-4', 'addr', 'show', 'dev', 'lo')) as {
+    addr_info: { local: string }[];
+  }[];
+  for (const s of cluster.services)
+    if (s.tenantName === tenant && !own?.addr_info.some((a) => a.local === s.vip))
+      say(`${where}: no address ${s.vip} of service ${s.serviceName}`);
+};
+
+/** What nft writes of a packet's priority: two halves in hexadecimal, 0 as a word. */
+function priorityNumber(text: string): number {
+  if (text === 'none') return 0;
+  const [major = '', minor = ''] = text.split(':');
+  return Number.parseInt(major, 16) * 0x10000 + Number.parseInt(minor, 16);
+}

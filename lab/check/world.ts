@@ -1,0 +1,163 @@
+/** What is compared: the cluster, a host of it, a tenant's router on that host. */
+import { run, tryRun } from '../shell.ts';
+import { type LabState, onHost, UNDERLAY } from '../state.ts';
+import { attachments, type Running } from './docker.ts';
+import { type Declared, declared } from './netmaster.ts';
+
+export interface Cluster extends Declared {
+  readonly lab: string;
+  readonly running: readonly Running[];
+  readonly places: readonly Place[];
+}
+
+/** A host as it is now, and where netmaster has it. */
+export interface Place {
+  readonly name: string;
+  /** VTEP: the one that netmaster has, if it is the host's. */
+  readonly address: string;
+  readonly mtu: number;
+  /** Of its interface to the underlay. */
+  readonly has: readonly string[];
+}
+
+export interface Host {
+  readonly cluster: Cluster;
+  readonly place: Place;
+  readonly name: string;
+  /** Its attachments. */
+  readonly here: readonly Running[];
+  /** What a command prints there. */
+  at(...command: string[]): Promise<string>;
+  /** Its namespaces that are routers. */
+  readonly routers: readonly string[];
+  readonly devices: readonly Device[];
+}
+
+export interface Router {
+  readonly cluster: Cluster;
+  readonly host: Host;
+  readonly tenant: string;
+  readonly ns: string;
+  /** How each of its lines begins. */
+  readonly where: string;
+  /** Attachments of the tenant on this host, and on others. */
+  readonly local: readonly Running[];
+  readonly remote: readonly Running[];
+  readonly devices: readonly Device[];
+  readonly routes: readonly Route[];
+  readonly neighbours: readonly Neighbour[];
+  /** Elements of a map of its table. */
+  map(name: string): Mapped;
+  /** What a command prints in it. */
+  at(...command: string[]): Promise<string>;
+}
+
+export interface Device {
+  readonly ifindex: number;
+  readonly ifname: string;
+  readonly address: string;
+  /** Of a veth: index of the other end. */
+  readonly link_index?: number;
+  readonly mtu: number;
+  readonly linkinfo?: { readonly info_data?: { readonly local?: string; readonly local6?: string } };
+}
+
+export interface Route {
+  readonly dst: string;
+  readonly gateway?: string;
+  readonly dev?: string;
+  readonly protocol?: string;
+  readonly type?: string;
+}
+
+export interface Neighbour {
+  readonly dst: string;
+  readonly dev: string;
+  readonly lladdr: string;
+  readonly state: readonly string[];
+}
+
+export interface Concat {
+  readonly concat: readonly (string | number)[];
+}
+
+export type Mapped = readonly (readonly [Concat | string, Concat | number | string])[];
+
+/** Tells what differs, in lines. */
+export type Comparison<Of> = (of: Of, say: (line: string) => void) => void | Promise<void>;
+
+/** In their order, one after the other. */
+export async function compare<Of>(comparisons: readonly Comparison<Of>[], of: Of): Promise<string[]> {
+  const lines: string[] = [];
+  for (const comparison of comparisons) await comparison(of, (line) => lines.push(line));
+  return lines;
+}
+
+const VXLAN_HEADERS = 50;
+/** What IPv6 needs. */
+const LEAST_MTU = 1280;
+
+/** Throws where somebody does not answer, or what ran when Docker said so has ended meanwhile. */
+export async function lookAtCluster(lab: string, state: LabState): Promise<Cluster> {
+  const running = (await Promise.all(state.hosts.map(({ name }) => attachments(lab, name)))).flat();
+  const of = await declared(lab, state);
+  const places = await Promise.all(
+    state.hosts.map(async ({ name }): Promise<Place> => {
+      const text = await tryRun(...onHost(lab, name, 'ip', '-j', '-4', 'addr', 'show', 'dev', UNDERLAY));
+      const [link] = JSON.parse(text ?? '[]') as { mtu: number; addr_info: { local: string }[] }[];
+      const has = (link?.addr_info ?? []).map((a) => a.local);
+      const at = of.live.find((h) => h.name === name)?.underlay;
+      return {
+        name,
+        address: (at !== undefined && has.includes(at) ? at : has[0]) ?? '',
+        mtu: Math.max(LEAST_MTU, (link?.mtu ?? 0) - VXLAN_HEADERS),
+        has,
+      };
+    }),
+  );
+  return { ...of, lab, running, places };
+}
+
+export async function lookAtHost(cluster: Cluster, place: Place): Promise<Host> {
+  const { name } = place;
+  const at = (...command: string[]): Promise<string> => run(...onHost(cluster.lab, name, ...command));
+  const namespaces = (await at('ip', 'netns', 'list')).split('\n').map((l) => l.split(' ')[0] as string);
+  return {
+    cluster,
+    place,
+    name,
+    here: cluster.running.filter((r) => r.host === name),
+    at,
+    routers: namespaces.filter((n) => n.startsWith('contiv-')),
+    devices: JSON.parse(await at('ip', '-j', 'link')),
+  };
+}
+
+/** One that is there. */
+export async function lookAtRouter(host: Host, tenant: string, ns: string): Promise<Router> {
+  const { cluster, here, name } = host;
+  const json = async (...command: string[]) => JSON.parse(await host.at('ip', '-n', ns, '-j', ...command));
+  const at = (...command: string[]) => host.at('ip', 'netns', 'exec', ns, ...command);
+  const { nftables } = JSON.parse(await at('nft', '-j', 'list', 'table', 'inet', 'contiv')) as {
+    nftables: { map?: { name: string; elem?: Mapped } }[];
+  };
+  return {
+    cluster,
+    host,
+    tenant,
+    ns,
+    where: `${name}: router ${ns}`,
+    local: here.filter((r) => r.tenant === tenant),
+    remote: cluster.running.filter((r) => r.tenant === tenant && r.host !== name),
+    devices: await json('-d', 'link'),
+    routes: [...(await json('route')), ...(await json('-6', 'route'))],
+    neighbours: await neighboursOf(host, '-n', ns),
+    map: (name) => nftables.find((i) => i.map?.name === name)?.map?.elem ?? [],
+    at,
+  };
+}
+
+export const neighboursOf = async ({ at }: Pick<Host, 'at'>, ...where: string[]): Promise<Neighbour[]> => [
+  ...JSON.parse(await at('ip', ...where, '-j', '-4', 'neigh', 'show', 'nud', 'all')),
+  ...JSON.parse(await at('ip', ...where, '-j', '-6', 'neigh', 'show', 'nud', 'all')),
+];
