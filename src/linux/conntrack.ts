@@ -20,6 +20,8 @@ const CTA_IP_V6_DST = 4;
 const CTA_PROTO_NUM = 1;
 const CTA_PROTO_SRC_PORT = 2;
 const CTA_PROTO_DST_PORT = 3;
+/** In a request: of every family (linux/socket.h). */
+const AF_UNSPEC = 0;
 const EMPTY = Buffer.alloc(0);
 
 export interface Tuple {
@@ -53,9 +55,10 @@ function readTuple(bytes: Buffer | undefined): Tuple {
   };
 }
 
-function readConnection(body: Buffer): Connection & { raw: Map<number, Buffer> } {
+function readConnection(body: Buffer): Connection & { family: number; raw: Map<number, Buffer> } {
   const raw = readAttributes(body.subarray(4));
   return {
+    family: body[0] ?? AF_UNSPEC,
     original: readTuple(raw.get(CTA_TUPLE_ORIG)),
     reply: readTuple(raw.get(CTA_TUPLE_REPLY)),
     raw,
@@ -75,21 +78,23 @@ export function listConnections(netlink: Netlink, version: 4 | 6): Connection[] 
   }));
 }
 
-/** Forgets those connections. Answers how many. */
+/**
+ * Forgets those connections. Answers how many. Of both families by one dump: the kernel walks its whole table for each, which all
+ * namespaces share, however few of it are in this one.
+ */
 export function forgetConnections(netlink: Netlink, which: (connection: Connection) => boolean): number {
-  let count = 0;
-  for (const family of [AF_INET, AF_INET6]) {
-    const ended = dump(netlink, family).filter(which);
-    const requests = ended.map(({ raw }) => ({
+  const requests = dump(netlink, AF_UNSPEC)
+    .filter(which)
+    .map(({ family, raw }) => ({
       type: DELETE,
       flags: 0,
       body: Buffer.concat([header(family), nested(CTA_TUPLE_ORIG, raw.get(CTA_TUPLE_ORIG) ?? EMPTY)]),
       text: 'conntrack -D',
     }));
-    for (const error of netlink.batch(requests))
-      if (error === undefined) count++;
-      else if (error.code !== 'ENOENT') throw error; // it had ended by itself
-  }
+  let count = 0;
+  for (const error of netlink.batch(requests))
+    if (error === undefined) count++;
+    else if (error.code !== 'ENOENT') throw error; // it had ended by itself
   return count;
 }
 

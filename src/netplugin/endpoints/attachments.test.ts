@@ -55,6 +55,18 @@ describe('attachments', () => {
     expect([...attachments.all.values()].map((a) => a.phase)).toEqual(['joined']);
   });
 
+  it('are joined without a write, and on disk so with the next one', () => {
+    const folder = temporaryFolder();
+    const attachments = openAttachments(folder, PAIRS);
+    attachments.put(attachment('ep1', 'default', { phase: 'joining' }));
+    attachments.joined('ep1');
+    attachments.joined('never attached');
+    expect([...attachments.all.values()].map((a) => a.phase)).toEqual(['joined']);
+    expect(openAttachments(folder, PAIRS).all.get('ep1')?.phase).toBe('joining');
+    attachments.put(attachment('ep2'));
+    expect(openAttachments(folder, PAIRS).all.get('ep1')?.phase).toBe('joined');
+  });
+
   it('survive a kill in the middle of writing', () => {
     const folder = temporaryFolder();
     openAttachments(folder, PAIRS).put(attachment('ep1'));

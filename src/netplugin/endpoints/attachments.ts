@@ -1,6 +1,7 @@
 /**
  * The containers that this host's runtimes have attached, and the transit slot of each of their tenants.
- * On disk before a runtime gets its answer: whatever is killed when, no attached container is forgotten.
+ * On disk before a runtime gets its answer: whatever is killed when, no attached container is forgotten. The phase alone may be
+ * behind there: what an earlier agent had begun is taken for joined (endpoints.ts).
  */
 import { randomInt } from 'node:crypto';
 import fs from 'node:fs';
@@ -21,6 +22,8 @@ export interface Attachments {
   readonly slots: ReadonlyMap<string, number>;
   /** Durable when it returns; where it cannot be written it throws, and nothing has changed. */
   put(attachment: Attachment): void;
+  /** Its runtime has got its answer. In memory: on disk with the next write. */
+  joined(endpoint: string): void;
   /** False where it was not there. Where it cannot be written it throws, and is gone nevertheless: until a restart. */
   remove(endpoint: string): boolean;
   /** Written anew where somebody has deleted or moved the file; true: it was. */
@@ -59,6 +62,10 @@ export function openAttachments(folder: string, pairs: number): Attachments {
         else all.set(endpointID, before);
         throw error;
       }
+    },
+    joined(endpoint) {
+      const attachment = all.get(endpoint);
+      if (attachment?.phase === 'joining') all.set(endpoint, { ...attachment, phase: 'joined' });
     },
     remove(endpoint) {
       if (!all.delete(endpoint)) return false;

@@ -33,16 +33,8 @@ let admitted: () => Promise<void>;
 let state: HostState;
 const view = openView();
 
-beforeEach(() => {
-  attachments = openAttachments(temporaryFolder(), 16);
-  asked = [];
-  netmaster = async () => {};
-  accepted = true;
-  live = true;
-  admitted = async () => {};
-  state = NOTHING;
-  reserve = async () => ({ address: '20.1.1.1', prefixLength: 24 });
-  kernel = async () => REPORT;
+/** An agent, of what is on disk. */
+function open(): void {
   const ask = async (...call: string[]): Promise<void> => {
     asked.push(call.join(' '));
     await netmaster();
@@ -76,11 +68,31 @@ beforeEach(() => {
     },
     admitted: () => admitted(),
   });
+}
+
+beforeEach(() => {
+  attachments = openAttachments(temporaryFolder(), 16);
+  asked = [];
+  netmaster = async () => {};
+  accepted = true;
+  live = true;
+  admitted = async () => {};
+  state = NOTHING;
+  reserve = async () => ({ address: '20.1.1.1', prefixLength: 24 });
+  kernel = async () => REPORT;
+  open();
 });
 afterEach(() => {
   endpoints.close();
   for (const { kind, key } of view.contents()) view.put({ kind, key, object: null });
 });
+
+/** The kernel has the port of an endpoint that is attached. */
+const INSIDE = { addresses: ['20.1.1.1/24'], routes: [{ destination: '20.1.1.0/25' }], gateways: [] };
+const established = (endpointID: string): void => {
+  const port = { endpoint: endpointID, peer: 'cc1', inside: INSIDE } as unknown as Port;
+  state = { ...NOTHING, routers: [{ ports: [port] } as unknown as Router] };
+};
 
 /** netmaster has told its list. */
 const reconcile = () => endpoints.changed({ type: 'view', objects: [], listed: true });
@@ -93,7 +105,7 @@ it('leaves nothing of an endpoint that cannot be attached, and says why it could
     ...REPORT,
     failed: [{ code: 'ENOSPC', endpoint: 'ep1', message: 'no room in the kernel' }],
   });
-  await expect(endpoints.attach(endpoint('ep1'), undefined, 'docker')).rejects.toThrow('no room');
+  await expect(endpoints.attach(endpoint('ep1'), '/run/sandbox', 'docker')).rejects.toThrow('no room');
   expect(attachments.all.size).toBe(0);
   expect(asked).toEqual(['register ep1', 'unregister ep1']);
 });
@@ -103,7 +115,7 @@ it('says why an endpoint could not be attached also where it cannot be taken bac
   kernel = async () => {
     throw new Error(passes++ === 0 ? 'the first' : 'the second');
   };
-  await expect(endpoints.attach(endpoint('ep1'), undefined, 'docker')).rejects.toThrow('the first');
+  await expect(endpoints.attach(endpoint('ep1'), '/run/sandbox', 'docker')).rejects.toThrow('the first');
   expect(passes).toBe(2);
   expect(attachments.all.size).toBe(0);
 });
@@ -115,14 +127,14 @@ it('makes the first router of what is declared now, not of an old copy; more of 
     passes++;
     throw new Error('reached');
   };
-  const first = endpoints.attach(endpoint('ep1'), undefined, 'docker');
+  const first = endpoints.attach(endpoint('ep1'), '/run/sandbox', 'docker');
   await settled();
   expect([passes, attachments.all.size]).toEqual([0, 0]);
   live = true;
   await expect(first).rejects.toThrow('reached');
   attached('runs');
   live = false;
-  await expect(endpoints.attach(endpoint('ep2'), undefined, 'docker')).rejects.toThrow('reached');
+  await expect(endpoints.attach(endpoint('ep2'), '/run/sandbox', 'docker')).rejects.toThrow('reached');
 });
 
 it('says that a port is not published where the host’s part was not done', async () => {
@@ -245,15 +257,54 @@ it('detaches what the kernel has lost without a word from its runtime', async ()
 it('has a container wait until its way out is open', async () => {
   const open = Promise.withResolvers<void>();
   admitted = () => open.promise;
-  const port = { endpoint: 'ep1', peer: 'ct1' } as Port;
-  state = { ...NOTHING, routers: [{ ports: [port] } as unknown as Router] };
+  established('ep1');
   let device = '';
-  void endpoints.attach(endpoint('ep1'), undefined, 'docker').then((answer) => {
+  void endpoints.attach(endpoint('ep1'), '/run/sandbox', 'docker').then((answer) => {
     ({ device } = answer);
   });
   await settled();
   await settled();
   expect(device).toBe('');
   open.resolve();
-  await expect.poll(() => device, { timeout: 20_000 }).toBe('ct1');
+  await expect.poll(() => device, { timeout: 20_000 }).toBe('cc1');
+});
+
+it('writes an endpoint to disk once while it is attached, and takes it for joined when its runtime has the answer', async () => {
+  const folder = temporaryFolder();
+  attachments = openAttachments(folder, 16);
+  open();
+  let writes = 0;
+  const put = attachments.put;
+  attachments.put = (attachment) => {
+    writes++;
+    put(attachment);
+  };
+  const phases: (string | undefined)[] = [];
+  kernel = async () => {
+    phases.push(attachments.all.get('ep1')?.phase);
+    // Whoever kills the agent now leaves it on disk.
+    expect([...openAttachments(folder, 16).all.keys()]).toEqual(['ep1']);
+    established('ep1');
+    return REPORT;
+  };
+  const answer = await endpoints.attach(endpoint('ep1'), '/run/sandbox', 'docker');
+  expect(answer).toEqual({ device: 'cc1', inside: INSIDE });
+  phases.push(attachments.all.get('ep1')?.phase);
+  expect([phases, writes]).toEqual([['joining', 'joined'], 1]);
+});
+
+it('asks netmaster before the kernel takes the agent for a pass', async () => {
+  kernel = async () => {
+    asked.push('pass');
+    established('ep1');
+    return REPORT;
+  };
+  await endpoints.attach(endpoint('ep1'), '/run/sandbox', 'docker');
+  expect(asked).toEqual(['register ep1', 'pass']);
+});
+
+it('takes what an earlier agent was attaching for joined: its runtime has heard that it failed', () => {
+  attachments.put({ endpoint: endpoint('ep1'), phase: 'joining', publications: [], runtime: 'docker' });
+  open();
+  expect(attachments.all.get('ep1')?.phase).toBe('joined');
 });

@@ -2,11 +2,12 @@
  * What runtimes ask of the agent (runtimes/runtime.ts): an endpoint is on disk first (attachments), then in the kernel
  * and at netmaster.
  *
- *   attach    attachments --> kernel, and at the same time netmaster, which tells the peers
+ *   attach    attachments --> netmaster, which tells the peers, and at the same time kernel
  *   detach    attachments --> kernel --> netmaster
  *
  * What netmaster missed meanwhile is told again: a comparison makes its list of this host's endpoints equal to what is attached.
  */
+import { setImmediate as requestsSent } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { ApiError } from '../../client/client.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
@@ -54,6 +55,8 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
   const listeners: ((endpoint: string) => void)[] = [];
   /** Addresses that the runtime has given back while netmaster was away: network and address. */
   const unreleased = new Set<string>();
+  // What an earlier agent had begun has ended with it: the runtime's call broke, and is not repeated with its contents.
+  for (const id of attachments.all.keys()) attachments.joined(id);
 
   async function compare(): Promise<void> {
     if (!replica.live || !(await intent.accepted())) return;
@@ -104,6 +107,12 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
         return FOLLOWED_INTERVAL;
       },
     );
+  }
+
+  /** A pass takes the whole agent for a while: what was asked of netmaster is on its way first, so that both go on side by side. */
+  async function established(): Promise<ApplyReport> {
+    await requestsSent();
+    return kernel.now();
   }
 
   async function detach(id: string): Promise<void> {
@@ -176,26 +185,22 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       await followed();
       attachments.put(attachment);
       try {
-        const [report] = await Promise.all([kernel.now(), intent.register(endpoint, { hold: true })]);
+        const [report] = await Promise.all([established(), intent.register(endpoint, { hold: true })]);
         throwFailure(endpoint.endpointID, report);
         const port = kernel.state.routers
           .flatMap((r) => r.ports)
           .find((p) => p.endpoint === endpoint.endpointID);
-        if (port === undefined)
+        if (port?.inside === undefined)
           throw new Error(`network ${endpoint.tenantName}:${endpoint.networkName} is not known on this host`);
         await admitted();
-        return { device: port.peer };
+        attachments.joined(endpoint.endpointID);
+        return { device: port.peer, inside: port.inside };
       } catch (error) {
         await detach(endpoint.endpointID).catch((second) =>
           log.warn({ err: second, endpoint: endpoint.endpointID }, 'endpoint not removed; it is tried again'),
         );
         throw error;
       }
-    },
-    joined(id) {
-      const attachment = attachments.all.get(id);
-      if (attachment !== undefined && attachment.phase === 'joining')
-        attachments.put({ ...attachment, phase: 'joined' });
     },
     async publish(id, publications) {
       const attachment = attachments.all.get(id);

@@ -46,8 +46,8 @@ export interface View {
 export interface Attachment {
   readonly endpoint: Endpoint;
   /**
-   * `joining`: the runtime is about to take the container's end of the veth from the host's namespace.
-   * `joined`: it has; from now on the absence of the veth means that the container is gone.
+   * `joining`: the runtime waits for the veth, which is made.
+   * `joined`: it has its answer; from now on the absence of the veth means that the container is gone.
    */
   readonly phase: 'joining' | 'joined';
   /** Path of the container's network namespace. */

@@ -6,11 +6,18 @@
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { AddressAnswer, AddressRequest } from '../../protocol/messages.ts';
 import type { Attachment, View } from '../intent/view.ts';
+import type { Inside } from '../state.ts';
 
 /** What a runtime learns about an endpoint's container after it has joined. */
 export type Description = Partial<
   Pick<Endpoint, 'containerID' | 'containerName' | 'aliases' | 'labels' | 'status'>
 >;
+
+/** `device`: name of the container's end of its veth. */
+export interface Attached {
+  readonly device: string;
+  readonly inside: Inside;
+}
 
 export interface Endpoints {
   readonly host: string;
@@ -24,11 +31,10 @@ export interface Endpoints {
   release(network: string, address: string): Promise<void>;
   /**
    * Makes the veth and lets the peers know (bounded by netmaster's deadline). Answers the name of the
-   * container's end, which then waits in the host's namespace. On failure nothing of it is left.
+   * container's end, which then waits in the host's namespace, and what the runtime is to give it in the `sandbox`, the path of
+   * the container's network namespace. On failure nothing of it is left.
    */
-  attach(endpoint: Endpoint, sandbox: string | undefined, runtime: string): Promise<{ device: string }>;
-  /** The runtime has taken the device. */
-  joined(endpoint: string): void;
+  attach(endpoint: Endpoint, sandbox: string, runtime: string): Promise<Attached>;
   publish(endpoint: string, publications: Attachment['publications']): Promise<void>;
   /** Tells netmaster what changed; nothing where nothing did or the endpoint is not attached here. */
   describe(endpoint: string, description: Description): Promise<void>;

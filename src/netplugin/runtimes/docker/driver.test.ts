@@ -5,6 +5,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../../../../test/folder.ts';
 import type { Endpoint } from '../../../model/endpoint.ts';
 import { DUMMY_GATEWAY, NAMESERVER, NAMESERVER6 } from '../../constants.ts';
+import { insideOf } from '../../endpoints/inside.ts';
 import { type Attachment, openView, type WatchedNetwork } from '../../intent/view.ts';
 import type { Publication } from '../../state.ts';
 import type { Endpoints } from '../runtime.ts';
@@ -62,15 +63,17 @@ function fakeEndpoints() {
       check('attach');
       attachments.set(endpoint.endpointID, {
         endpoint,
-        phase: 'joining',
+        phase: 'joined',
         publications: [],
         runtime,
-        ...(sandbox === undefined ? {} : { sandbox }),
+        sandbox,
       });
-      return { device: `cc-${endpoint.endpointID}` };
-    },
-    joined(id) {
-      attachments.set(id, { ...(attachments.get(id) as Attachment), phase: 'joined' });
+      const { endpointID, tenantName, networkName, ipAddress } = endpoint;
+      const network = fake.networks.get(`${tenantName}:${networkName}`) as WatchedNetwork;
+      const before = [...attachments.values()].filter(
+        (a) => a.sandbox === sandbox && a.endpoint.endpointID !== endpointID,
+      );
+      return { device: `cc-${endpointID}`, inside: insideOf(network, ipAddress, before, fake) };
     },
     async publish(id, publications) {
       check('publish');

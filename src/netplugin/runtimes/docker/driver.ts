@@ -8,9 +8,8 @@
  */
 import path from 'node:path';
 import type { Logger } from 'pino';
-import { overlap, parseSubnet, subnetPrefix } from '../../../model/address.ts';
+import { isV6, overlap, parseSubnet, subnetPrefix } from '../../../model/address.ts';
 import { DUMMY_GATEWAY } from '../../constants.ts';
-import { insideOf } from '../../endpoints/inside.ts';
 import { readJson, writeJson } from '../../file.ts';
 import type { Attachment, WatchedNetwork } from '../../intent/view.ts';
 import type { Inside, Publication } from '../../state.ts';
@@ -226,7 +225,7 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
         (a) => a.sandbox === request.SandboxKey && a.endpoint.endpointID !== request.EndpointID,
       );
       for (const sibling of siblings) refuseOverlap(sibling, target, network);
-      const { device } = await endpoints.attach(
+      const { device, inside } = await endpoints.attach(
         {
           endpointID: request.EndpointID,
           tenantName: target.tenant,
@@ -240,14 +239,13 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
         request.SandboxKey,
         'docker',
       );
-      endpoints.joined(request.EndpointID);
-      const hasIpv6 = waiting.addresses.length > 1;
+      const gateway = inside.gateways.find((g) => !isV6(g)) ?? '';
       return {
         InterfaceName: { SrcName: device, DstPrefix: 'eth' },
-        Gateway: network.gateway ?? '',
-        GatewayIPv6: hasIpv6 ? (network.ipv6Gateway ?? '') : '',
-        StaticRoutes: staticRoutes(insideOf(network, waiting.addresses, siblings, endpoints.view)),
-        DisableGatewayService: !network.gateway,
+        Gateway: gateway,
+        GatewayIPv6: inside.gateways.find(isV6) ?? '',
+        StaticRoutes: staticRoutes(inside),
+        DisableGatewayService: gateway === '',
       };
     },
     'NetworkDriver.ProgramExternalConnectivity': async (request: { EndpointID: string; Options?: Json }) => {
