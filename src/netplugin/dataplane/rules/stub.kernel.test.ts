@@ -19,7 +19,7 @@ import { type Applier, openApplier } from '../applier.ts';
 
 beforeAll(isolate);
 
-const FRAMES = path.join(import.meta.dirname, '../../../test/frames.ts');
+const FRAMES = path.join(import.meta.dirname, '../../../../test/frames.ts');
 const BOX = namespacePath('box');
 const inBox = (command: string): string => inNamespace(BOX, () => sh(command));
 /** More than a packet takes, so in fragments by UDP. */
