@@ -8,7 +8,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { applied, clean, GATEWAYS, port, state } from '../../../../test/hostState.ts';
+import { applied, clean, GATEWAYS, inRouter, port, state } from '../../../../test/hostState.ts';
 import { isolate, sh } from '../../../../test/isolation.ts';
 import { ethernet, udp } from '../../../../test/packet.ts';
 import { bindPort, createNamespace, inNamespace, namespacePath } from '../../../linux/netns.ts';
@@ -144,6 +144,15 @@ describe('what a container asks of Docker’s resolver', () => {
     inBox('ip route replace default via 20.1.1.253 dev eth1 onlink');
     expect(await from()).toBe('20.1.1.3');
   });
+});
+
+it('a question by UDP is no connection for the router, whether it asks or is answered', async () => {
+  container(port(2, { sandbox: BOX }));
+  const entries = (): string => inRouter('cat /proc/net/nf_conntrack').replaceAll(/^.* tcp .*\n/gm, '');
+  for (const own of ['0.0.0.0', '20.1.1.2']) await ask(own, DOCKER_RESOLVER);
+  expect(entries()).toBe('');
+  await ask('0.0.0.0', NAMESERVER); // as others do, whose questions the router may have to translate
+  expect(entries()).toContain('dport=53 ');
 });
 
 describe('who shares another network with a container', () => {
