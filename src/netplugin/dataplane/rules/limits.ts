@@ -69,23 +69,43 @@ const partOf = (parts: number): string => `
   meta mark set jhash ip daddr . th sport . th dport mod ${parts} seed 0x636f6e74
   meta mark set jhash ip6 daddr . th sport . th dport mod ${parts} seed 0x636f6e74`;
 
+/** What was refused, and why. */
+const REFUSED_SET =
+  'set refused { type ifname . mark; size 8192; flags dynamic,timeout; timeout 1d; counter; }';
+const CROWDED = `chain crowded {
+  meta mark set ${REFUSED.connections}
+  update @refused { iifname . meta mark } drop
+}`;
+
+/** Times of conntrack's own for a protocol, by name, and with a 6 for IPv6. */
+const timeouts = (name: string, protocol: string, policy: string): string =>
+  ['', '6']
+    .map(
+      (six) =>
+        `\nct timeout ${name}${six} { protocol ${protocol}; l3proto ip${six}; policy = { ${policy} }; }`,
+    )
+    .join('');
+/** Of UDP, in seconds. The kernel has an answered query wait as long as one that is not. */
+const queryTimeouts = (name: string, seconds: number): string =>
+  timeouts(name, 'udp', `unreplied : ${seconds}, replied : ${seconds}`);
+
+/** Seconds that a translated query may wait for its answer: more than twice 5, the nameserver's patience (dns/upstreams.ts). */
+const TRANSLATED = 12;
+
 /** Of a router: `jump counted` before the first packet of a connection that a port's container begins is accepted, `goto query` with one to the nameserver. */
 function routerLimits(table: number): string {
   const { parts, container } = limitsOf(table);
   return `
 set begun { type ifname . mark; size ${MOST_COUNTED}; flags dynamic; }
 set undivided { type ifname; size 8192; flags dynamic; }
-set refused { type ifname . mark; size 8192; flags dynamic,timeout; timeout 1d; counter; }
+${REFUSED_SET}
 chain counted {${partOf(parts)}
   add @begun { iifname . meta mark ct count ${container} } return
   iifname . meta mark @begun goto crowded
   add @undivided { iifname ct count over ${UNDIVIDED} } goto crowded
 }
-chain crowded {
-  meta mark set ${REFUSED.connections}
-  update @refused { iifname . meta mark } drop
-}
-${udpTimeout('query', 1)}${udpTimeout('translated', TRANSLATED)}
+${CROWDED}
+${queryTimeouts('query', 1)}${queryTimeouts('translated', TRANSLATED)}
 chain query {
   ct state untracked accept
   jump counted
@@ -96,17 +116,6 @@ chain query {
 }
 `;
 }
-
-/** Seconds that a translated query may wait for its answer: more than twice 5, the nameserver's patience (dns/upstreams.ts). */
-const TRANSLATED = 12;
-
-const udpTimeout = (name: string, seconds: number): string =>
-  ['', '6']
-    .map(
-      (six) => `
-ct timeout ${name}${six} { protocol udp; l3proto ip${six}; policy = { unreplied : ${seconds}, replied : ${seconds} }; }`,
-    )
-    .join('');
 
 /**
  * Fragments of a container, of a router. Conntrack keeps them until they are whole (nf_defrag_ipv4, priority -400), and all that a
@@ -138,9 +147,7 @@ function hostLimits(table: number): string {
 set outside { type ifname . mark; size ${MOST_COUNTED}; flags dynamic; }
 set undivided { type ifname; size 8192; flags dynamic; }
 set begun { type ifname; size 8192; flags dynamic,timeout; timeout 1m; }
-set refused { type ifname . mark; size 8192; flags dynamic,timeout; timeout 1d; counter; }
-ct timeout closed { protocol tcp; l3proto ip; policy = { close : 10, time_wait : 10 }; }
-ct timeout closed6 { protocol tcp; l3proto ip6; policy = { close : 10, time_wait : 10 }; }${udpTimeout('query', TRANSLATED)}
+${REFUSED_SET}${timeouts('closed', 'tcp', 'close : 10, time_wait : 10')}${queryTimeouts('query', TRANSLATED)}
 chain counted {${partOf(parts)}
   add @outside { iifname . meta mark ct count over ${tenant} } goto crowded
   iifname . meta mark != @outside add @undivided { iifname ct count over ${2 * UNDIVIDED} } goto crowded
@@ -150,10 +157,7 @@ chain counted {${partOf(parts)}
   meta nfproto ipv4 udp dport 53 ct timeout set "query"
   meta nfproto ipv6 udp dport 53 ct timeout set "query6"
 }
-chain crowded {
-  meta mark set ${REFUSED.connections}
-  update @refused { iifname . meta mark } drop
-}
+${CROWDED}
 `;
 }
 
