@@ -265,11 +265,8 @@ const killDocker: Fault = (churn, at, ms) =>
     const killed = now();
     await kill('dockerd')(churn, at, ms);
     const mine = actors().filter((name) => name.endsWith(`-${index}`));
-    // Other faults may keep netplugin or netmaster from it meanwhile, and dockerd waits 15 s for each network whose driver is away.
-    await until(
-      `containers of ${at}`,
-      async () => mine.every((name) => starts(churn, name).some((t) => t > killed)),
-      180,
+    await until(`containers of ${at}`, async () =>
+      mine.every((name) => starts(churn, name).some((t) => t > killed)),
     );
   });
 
