@@ -2,6 +2,7 @@
 import { aciGw } from './aciGw.ts';
 import { appProfile } from './appProfile.ts';
 import { bgp } from './bgp.ts';
+import { clusterService } from './clusterService.ts';
 import { endpoint } from './endpoint.ts';
 import { endpointGroup } from './endpointGroup.ts';
 import { extContractsGroup } from './extContractsGroup.ts';
@@ -9,10 +10,12 @@ import { global } from './global.ts';
 import type { Kind, Reference } from './kind.ts';
 import { netprofile } from './netprofile.ts';
 import { network } from './network.ts';
+import { networkPolicy } from './networkPolicy.ts';
 import { policy } from './policy.ts';
 import { rule } from './rule.ts';
 import { serviceLB } from './serviceLB.ts';
 import { tenant } from './tenant.ts';
+import { workload } from './workload.ts';
 
 export const KINDS = [
   tenant,
@@ -27,6 +30,9 @@ export const KINDS = [
   bgp,
   aciGw,
   global,
+  workload,
+  networkPolicy,
+  clusterService,
 ] as unknown as readonly Kind[];
 
 export const kindByName = new Map(KINDS.map((kind) => [kind.name, kind]));

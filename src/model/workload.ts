@@ -1,0 +1,60 @@
+/**
+ * A workload: what an orchestrator says of something that runs or is about to, as a Kubernetes pod: where it belongs and its labels.
+ * Its endpoint refers to it; what rules select by labels are workloads.
+ */
+import { type Static, Type } from '@sinclair/typebox';
+import type { Kind } from './kind.ts';
+import { LabelsSchema } from './selector.ts';
+
+export const WorkloadSchema = Type.Object(
+  {
+    namespaceName: Type.String({ description: "orchestrator's namespace", minLength: 1, maxLength: 63 }),
+    workloadName: Type.String({ description: 'name of the pod', minLength: 1, maxLength: 253 }),
+    uid: Type.String({
+      description: "orchestrator's id: a pod of the same name that comes later has another",
+      minLength: 1,
+      maxLength: 128,
+    }),
+    tenantName: Type.String({ description: 'tenant that it runs in', minLength: 1, maxLength: 63 }),
+    networkName: Type.String({ description: 'network that it is in', minLength: 1, maxLength: 63 }),
+    groupName: Type.Optional(Type.String({ description: 'endpoint group that it is in', maxLength: 63 })),
+    labels: Type.Optional(LabelsSchema),
+    /** Those of its namespace. */
+    namespaceLabels: Type.Optional(LabelsSchema),
+    /** Its ports by name: rules may name them. `protocol`: IANA number. */
+    ports: Type.Optional(
+      Type.Array(
+        Type.Object(
+          {
+            name: Type.String({ minLength: 1, maxLength: 63 }),
+            protocol: Type.Integer({ minimum: 0, maximum: 255 }),
+            port: Type.Integer({ minimum: 1, maximum: 65535 }),
+          },
+          { additionalProperties: false },
+        ),
+      ),
+    ),
+    /** Bits a second, from its annotations. */
+    ingressBandwidth: Type.Optional(Type.Integer({ minimum: 1 })),
+    egressBandwidth: Type.Optional(Type.Integer({ minimum: 1 })),
+  },
+  { $id: 'workload', additionalProperties: false },
+);
+export type Workload = Static<typeof WorkloadSchema>;
+
+export const workload: Kind<typeof WorkloadSchema> = {
+  name: 'workload',
+  collection: 'workloads',
+  schema: WorkloadSchema,
+  keyFields: ['namespaceName', 'workloadName'],
+  updatable: true,
+  references: [
+    { field: 'tenantName', kind: 'tenant', keys: (w) => [w.tenantName] },
+    { field: 'networkName', kind: 'network', keys: (w) => [`${w.tenantName}:${w.networkName}`] },
+    {
+      field: 'groupName',
+      kind: 'endpointGroup',
+      keys: (w) => (w.groupName ? [`${w.tenantName}:${w.groupName}`] : []),
+    },
+  ],
+};
