@@ -192,6 +192,16 @@ it('gives an address to a container again whose end netmaster has not heard of',
   await expect(endpoints.reserve(request)).rejects.toThrow('in use');
 });
 
+it('gives an address back later that it gave up asking for: netmaster may have reserved it', async () => {
+  reserve = () => Promise.reject(new Error('gave up waiting: netmaster cannot be reached'));
+  const request = { tenantName: 'default', networkName: 'net1', family: 4 } as const;
+  await expect(endpoints.reserve({ ...request, address: '20.1.1.7' })).rejects.toThrow('gave up waiting');
+  await expect(endpoints.reserve(request)).rejects.toThrow('gave up waiting');
+  reconcile();
+  await settled();
+  expect(asked).toEqual(['release default:net1 20.1.1.7']);
+});
+
 it('compares with a netmaster that is slow once at a time, however often it is asked to', async () => {
   const slow = Promise.withResolvers<void>();
   netmaster = () => slow.promise;

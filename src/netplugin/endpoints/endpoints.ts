@@ -7,6 +7,7 @@
  *
  * What netmaster missed meanwhile is told again: a comparison makes its list of this host's endpoints equal to what is attached.
  */
+import { randomUUID } from 'node:crypto';
 import { setImmediate as requestsSent } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { ApiError } from '../../client/client.ts';
@@ -157,9 +158,12 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
     live: () => replica.live,
     attachments: attachments.all,
     async reserve(request) {
-      const ask = (): Promise<AddressAnswer> => intent.reserve({ ...request, host });
+      const ask = (): Promise<AddressAnswer> => intent.reserve({ ...request, host, request: randomUUID() });
       // What is refused may be held by one that ended here while netmaster was away: the container itself, started anew.
       const answer = await ask().catch(async (error) => {
+        // It may have been given all the same: only the answer is missing.
+        if (error.message.startsWith(GAVE_UP) && request.address)
+          unreleased.add(`${request.tenantName}:${request.networkName} ${request.address}`);
         if (!(error instanceof ApiError && error.status === 409)) throw error;
         await forget();
         return ask();
