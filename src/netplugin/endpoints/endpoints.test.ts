@@ -186,10 +186,25 @@ it('gives an address to a container again whose end netmaster has not heard of',
   };
   const request = { tenantName: 'default', networkName: 'net1', family: 4, address: '20.1.1.1' } as const;
   expect(await endpoints.reserve(request)).toMatchObject({ address: '20.1.1.1' });
-  expect(asked).toEqual(['unregister ended']);
+  expect(asked).toEqual(['unregister ended', 'release default:net1 20.1.1.1']);
   held = true;
   netmaster = async () => {};
   await expect(endpoints.reserve(request)).rejects.toThrow('in use');
+});
+
+it('takes an address that is reserved for a container that its runtime, killed meanwhile, was starting; not an attached one’s', async () => {
+  reserve = async () => {
+    if (!asked.includes('release default:net1 20.1.1.7'))
+      throw new ApiError(409, 'conflict', 'address 20.1.1.7 is in use by a container that starts on node1');
+    return { address: '20.1.1.7', prefixLength: 24 };
+  };
+  const request = { tenantName: 'default', networkName: 'net1', family: 4 } as const;
+  expect(await endpoints.reserve({ ...request, address: '20.1.1.7' })).toMatchObject({ address: '20.1.1.7' });
+  asked.length = 0;
+  attached('ep1');
+  const [own = ''] = endpoint('ep1').ipAddress;
+  await expect(endpoints.reserve({ ...request, address: own })).rejects.toThrow('in use');
+  expect(asked).toEqual([]);
 });
 
 it('gives an address back later that it gave up asking for: netmaster may have reserved it', async () => {

@@ -87,6 +87,20 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       );
     }
   }
+
+  /**
+   * Gives back what is reserved for this host and attached to nothing here: a runtime that was killed says nothing of containers that it
+   * was starting, and wants their addresses again. Of two that really start with one address at once, the second to attach is refused.
+   */
+  async function takeBack(network: string, address: string): Promise<void> {
+    for (const { endpoint } of attachments.all.values())
+      if (
+        `${endpoint.tenantName}:${endpoint.networkName}` === network &&
+        endpoint.ipAddress.includes(address)
+      )
+        return;
+    await intent.release(network, address);
+  }
   const comparisons = inTurn(compare, {
     every: ENDPOINTS_INTERVAL,
     failed: (error) => log.error({ err: error }, 'endpoints not compared with netmaster'),
@@ -158,18 +172,20 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
     live: () => replica.live,
     attachments: attachments.all,
     async reserve(request) {
+      const network = `${request.tenantName}:${request.networkName}`;
       const ask = (): Promise<AddressAnswer> => intent.reserve({ ...request, host, request: randomUUID() });
-      // What is refused may be held by one that ended here while netmaster was away: the container itself, started anew.
       const answer = await ask().catch(async (error) => {
         // It may have been given all the same: only the answer is missing.
         if (error.message.startsWith(GAVE_UP) && request.address)
-          unreleased.add(`${request.tenantName}:${request.networkName} ${request.address}`);
+          unreleased.add(`${network} ${request.address}`);
         if (!(error instanceof ApiError && error.status === 409)) throw error;
+        // What is refused may be held by one that ended here while netmaster was away: the container itself, started anew.
         await forget();
+        if (request.address) await takeBack(network, request.address);
         return ask();
       });
       // Another container's by now.
-      unreleased.delete(`${request.tenantName}:${request.networkName} ${answer.address}`);
+      unreleased.delete(`${network} ${answer.address}`);
       return answer;
     },
     async release(network, address) {
