@@ -34,7 +34,10 @@ const SHARE = 100;
 const BRIEF = 100;
 
 export interface Sandboxes {
-  /** Fine for a container that ends meanwhile. `link`: the router's end of its veth; none where it is not there. */
+  /**
+   * Fine for a container that ends meanwhile, and complete whatever fails: what a container's namespace refuses is up to the
+   * container, which may not keep the host from acknowledging. `link`: the router's end of its veth; none where it is not there.
+   */
   establish(port: Port, link: Link | undefined, verify: boolean): Outcome;
   /** What is known of the others is forgotten. Answers whether ends of containers are about to arrive there. */
   retain(ports: readonly Port[]): boolean;
@@ -138,12 +141,12 @@ export function openSandboxes(): Sandboxes {
           ],
         );
         led.set(sandbox, { ...leading, id, ports });
-        return combine([looked, outcome]);
+        return { ...combine([looked, outcome]), complete: true };
       } catch (error) {
         // The container may end at any moment; a lasting fault shows on the next pass too.
         if (namespaceId(sandbox) !== id) return {};
         const failure = failureOf(error, port.endpoint);
-        return { failed: [{ ...failure, message: `in the container: ${failure.message}` }] };
+        return { failed: [{ ...failure, message: `in the container: ${failure.message}` }], complete: true };
       } finally {
         const spent = clock().cpuSeconds * 1000;
         if (spent > BRIEF) rests.set(port, performance.now() + SHARE * spent);

@@ -4,6 +4,7 @@ import { NOTHING, REPORT } from '../../../test/hostState.ts';
 import type { Applied, WatchedObject } from '../../protocol/messages.ts';
 import { followKernel } from '../converge.ts';
 import type { TimedReport } from '../dataplane/index.ts';
+import { combine } from '../dataplane/outcome.ts';
 import type { Follower } from '../follower.ts';
 import type { Docker } from '../runtimes/docker/engine.ts';
 import { followOffer, startOffer } from '../runtimes/docker/networks.ts';
@@ -164,6 +165,27 @@ it.each<[string, () => Promise<TimedReport>]>([
   expect(new Set(acknowledged)).toEqual(new Set([1, 2]));
   expect(acknowledged.at(-1)).toBe(2);
   expect(said().at(-1)).toBe('kernel: it goes by what was declared again');
+});
+
+it('what the kernel has refused is tried again soon, then less and less often, and acknowledged when it holds', async () => {
+  const { change, world, acknowledged, applied, after } = wiring();
+  const begun = performance.now();
+  const tries: number[] = [];
+  world.apply = async () => {
+    tries.push(Math.round(performance.now() - begun));
+    return { ...TIMED, ...combine([{ failed: [{ code: 'EINVAL', message: 'route add: EINVAL' }] }]) };
+  };
+  await change(rule);
+  await after(12_000);
+  expect(tries.slice(0, 4)).toEqual([0, 500, 1500, 3500]);
+  expect(tries.length).toBeLessThan(8);
+  expect(acknowledged).toEqual([]);
+  world.apply = async () => TIMED;
+  await after(4000);
+  expect(new Set(acknowledged)).toEqual(new Set([1]));
+  const passes = applied.length;
+  await after(3900);
+  expect(applied.length - passes).toBeLessThan(2);
 });
 
 it('names that do not answer are waited for, however long that takes, and said once', async () => {
