@@ -4,9 +4,10 @@ import path from 'node:path';
 import { pino } from 'pino';
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { temporaryFolder } from '../../../test/folder.ts';
-import { NOTHING, REPORT } from '../../../test/hostState.ts';
+import { NOTHING, port, REPORT, state } from '../../../test/hostState.ts';
 import { lines } from '../../client/lines.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
+import type { HostState } from '../state.ts';
 import type { Told } from './protocol.ts';
 import { followNames } from './supervisor.ts';
 
@@ -14,16 +15,19 @@ const endpoint = (key: string): WatchedObject => ({ kind: 'endpoint', key, objec
 const view = (...objects: WatchedObject[]) => ({ type: 'view', objects, listed: false }) as const;
 const KERNEL = { type: 'kernel', state: NOTHING, report: REPORT, verified: false } as const;
 
-/** A process that answers names, as far as the agent sees it; the program is a file that nobody has to start. */
+/** A process that answers names, as far as the agent sees it; the program only says that it was started. */
 function answering() {
   const folder = temporaryFolder();
   const program = path.join(folder, 'names.cjs');
-  fs.writeFileSync(program, '');
+  const started = path.join(folder, 'started');
+  fs.writeFileSync(program, `require('fs').writeFileSync(${JSON.stringify(started)}, '')`);
   const { ino, size, mtimeMs } = fs.statSync(program);
   const feeds: http.ServerResponse[] = [];
-  const state = { told: [] as Told[], asked: 0, holding: true };
+  const state = { told: [] as Told[], asked: 0, holding: true, hangs: false, looks: 0 };
   const say = (id: number): void => void feeds.at(-1)?.write(`${JSON.stringify({ holds: id })}\n`);
   const server = http.createServer(async (request, response) => {
+    if (request.url === '/health') state.looks++;
+    if (request.url === '/health' && state.hangs) return;
     if (request.url === '/health')
       return response.end(
         JSON.stringify({
@@ -64,6 +68,8 @@ function answering() {
   let settled = 0;
   return {
     ...{ state, names, feeds },
+    /** Another process, in its place. */
+    started: () => fs.existsSync(started),
     say: () => say(state.asked),
     /** How many of those that were waited for have settled. */
     settled: () => settled,
@@ -112,6 +118,21 @@ it('a name that comes after the kernel’s pass is confirmed too, and what conce
   await becomes(settled, 3);
 });
 
+it('a pass of the kernel that changes nothing for nameservers is not told them, but where a router was made anew', async () => {
+  const { names, sees } = answering();
+  await names.started;
+  const [one, two] = [state({ ports: [port(2)] }), state({ ports: [port(2), port(3)] })];
+  const passed = (state: HostState, created: string[] = []) =>
+    names.changed({ ...KERNEL, state, report: { ...REPORT, created } });
+  expect(passed(one)).toBe(true);
+  await sees('routers', 1);
+  expect(passed({ ...one, routers: one.routers.map((router) => ({ ...router, hosts: [] })) })).toBe(false);
+  expect(passed(two)).toBe(true);
+  expect(passed(two)).toBe(false);
+  expect(passed(two, ['contiv-default'])).toBe(true);
+  await sees('routers', 3);
+});
+
 it('what was told before there was a process, or while it ended, has settled when the next one goes by it', async () => {
   const { names, state, feeds, sees, settled, wait } = answering();
   names.changed(view(endpoint('early')));
@@ -131,4 +152,14 @@ it('what was told before there was a process, or while it ended, has settled whe
   await becomes(settled, 2);
   // All that is known, once more.
   expect(state.told.filter((t) => t.type === 'list')).toHaveLength(2);
+});
+
+it('one that has not answered three looks is followed by another, without a fourth', async () => {
+  const { names, state, sees, started } = answering();
+  await names.started;
+  await sees('list', 1);
+  const looks = state.looks;
+  state.hangs = true;
+  await vi.waitFor(() => expect(started()).toBe(true), { timeout: 60_000, interval: 10 });
+  expect(state.looks - looks).toBe(3);
 });
