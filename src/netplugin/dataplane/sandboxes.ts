@@ -6,16 +6,16 @@
  *                does, the table is there before that process asks for its first name
  *   its own end  of the veth has what it was given (inside.ts)
  */
-import { NETLINK_NETFILTER, openNetlink } from '../../linux/netlink.ts';
+import { NETLINK_NETFILTER, type Netlink, openNetlink } from '../../linux/netlink.ts';
 import { inNamespace, namespaceId } from '../../linux/netns.ts';
-import { openNft } from '../../linux/nftables.ts';
-import { readGeneration } from '../../linux/nftset.ts';
+import { type Nft, openNft } from '../../linux/nftables.ts';
+import { deleteTables, readGeneration } from '../../linux/nftset.ts';
 import type { Link } from '../../linux/route.ts';
 import { startClock } from '../clock.ts';
 import type { Port } from '../state.ts';
 import { establishInside, type Found } from './inside.ts';
 import { combine, failureOf, type Outcome } from './outcome.ts';
-import { stubTable, withoutDockerNat } from './rules/stub.ts';
+import { stubTable, tablesOfDockerNat } from './rules/stub.ts';
 import { createCommands } from './rules/table.ts';
 import { readTable } from './tables.ts';
 
@@ -62,6 +62,17 @@ interface Arrival {
   readonly next: number;
 }
 
+/**
+ * In the container's namespace; answers how many tables that took. `changed`: somebody was at the rules meanwhile, so that what was
+ * found to be Docker's alone may not be so any more: nothing is removed, and the next verification looks again.
+ */
+export function removeDockerNat(nft: Nft, netlink: Netlink): number | 'changed' {
+  const generation = readGeneration(netlink);
+  const tables = tablesOfDockerNat(nft);
+  if (tables.length === 0) return 0;
+  return deleteTables(netlink, tables, generation) ? tables.length : 'changed';
+}
+
 export function openSandboxes(): Sandboxes {
   const led = new Map<string, Led>();
   const arrivals = new Map<string, Arrival>();
@@ -87,14 +98,14 @@ export function openSandboxes(): Sandboxes {
       try {
         const rules = before?.body === table.body ? readTable(nft, table)?.rules : undefined;
         const kept = rules !== undefined && rules === before?.rules;
-        const commands = [...(kept ? [] : [createCommands(table)]), ...withoutDockerNat(nft)];
-        if (commands.length > 0) nft.run(commands.join('\n'));
+        if (!kept) nft.run(createCommands(table));
+        const removed = removeDockerNat(nft, netlink);
         const leading = {
-          generation: readGeneration(netlink),
+          generation: removed === 'changed' ? 0 : readGeneration(netlink),
           body: table.body,
           rules: kept ? rules : (readTable(nft, table)?.rules ?? ''),
         };
-        return { leading, outcome: { writes: commands.length } };
+        return { leading, outcome: { writes: (kept ? 0 : 1) + (removed === 'changed' ? 0 : removed) } };
       } finally {
         nft.close();
       }

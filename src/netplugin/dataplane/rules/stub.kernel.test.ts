@@ -11,11 +11,16 @@ import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vite
 import { applied, clean, GATEWAYS, inRouter, port, state } from '../../../../test/hostState.ts';
 import { isolate, sh } from '../../../../test/isolation.ts';
 import { ethernet, udp } from '../../../../test/packet.ts';
+import { NETLINK_NETFILTER, openNetlink } from '../../../linux/netlink.ts';
 import { bindPort, createNamespace, inNamespace, namespacePath } from '../../../linux/netns.ts';
+import { openNft } from '../../../linux/nftables.ts';
 import { DOCKER_RESOLVER, NAMESERVER, STUB_PORTS } from '../../constants.ts';
 import { openRouter } from '../../nameservers/router.ts';
 import type { Port } from '../../state.ts';
 import { type Applier, openApplier } from '../applier.ts';
+import { removeDockerNat } from '../sandboxes.ts';
+import { readTable } from '../tables.ts';
+import { stubTable, tablesOfDockerNat } from './stub.ts';
 
 beforeAll(isolate);
 
@@ -240,6 +245,28 @@ describe('a container’s namespace', () => {
     expect(tables()).toBe('table ip contiv\n');
   });
 
+  it('keeps what its own hands add to Docker’s table just when that is about to be removed', () => {
+    container(one);
+    dockerNat();
+    const added = '-t nat -A PREROUTING -p tcp --dport 81 -j REDIRECT --to-ports 8181';
+    const remove = (meanwhile: () => void) =>
+      inNamespace(BOX, () => {
+        const [nft, netlink] = [openNft(), openNetlink(NETLINK_NETFILTER)];
+        opened.push(nft, netlink);
+        const list = (command: string) => {
+          const listed = nft.list(command);
+          if (command.includes('table ip nat')) meanwhile();
+          return listed;
+        };
+        return removeDockerNat({ ...nft, list }, netlink);
+      });
+    expect(remove(() => sh(`iptables-nft ${added}`))).toBe('changed');
+    expect(inBox('iptables-nft -t nat -S')).toContain('--to-ports 8181');
+    inBox('iptables-nft -t nat -F PREROUTING');
+    expect(remove(() => {})).toBe(1);
+    expect(tables()).toBe('table ip contiv\n');
+  });
+
   it('has our rules again where somebody has changed them', async () => {
     container(one);
     const before = inBox('nft list ruleset');
@@ -249,13 +276,41 @@ describe('a container’s namespace', () => {
     expect(verify(one).writes).toBe(0);
   });
 
+  const RULES = 20_000;
+  function manyRules(table: string): void {
+    const rules = Array.from({ length: RULES }, (_, i) => `tcp dport ${i} counter accept\n`).join('');
+    const file = path.join(os.tmpdir(), `rules-${process.pid}`);
+    fs.writeFileSync(file, `table ip ${table} { chain many {\n${rules}}\n}\n`);
+    inBox(`nft -f ${file}; rm ${file}`);
+  }
+
+  it('may have any number of rules of its own: none of them is read', () => {
+    container(one);
+    dockerNat();
+    manyRules('own'); // as those have who run other containers in theirs
+    manyRules('nat');
+    const listed = inNamespace(BOX, () => {
+      const nft = openNft();
+      opened.push(nft);
+      let items = 0;
+      const list = (command: string) => {
+        const answer = nft.list(command);
+        items += answer.length;
+        return answer;
+      };
+      expect(tablesOfDockerNat({ ...nft, list })).toEqual([]);
+      expect(readTable({ ...nft, list }, stubTable([one]))).toBeDefined();
+      return items;
+    });
+    expect(listed).toBeLessThan(100);
+    verify(one);
+    inBox('nft flush chain ip contiv input');
+    expect(verify(one).writes, 'it was not left alone').toBeGreaterThan(0);
+  });
+
   it('is left alone for a while where that took long, until its port is another one', () => {
     container(one);
-    // As those have who run other containers in theirs.
-    const rules = Array.from({ length: 20_000 }, (_, i) => `tcp dport ${i} counter accept\n`).join('');
-    const file = path.join(os.tmpdir(), `rules-${process.pid}`);
-    fs.writeFileSync(file, `table ip own { chain many {\n${rules}}\n}\n`);
-    inBox(`nft -f ${file}; rm ${file}`);
+    manyRules('contiv');
     verify(one);
     inBox('nft flush chain ip contiv input');
     expect(verify(one).writes).toBe(0);

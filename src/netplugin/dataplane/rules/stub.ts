@@ -95,9 +95,9 @@ function nextHop({ gateways, inside }: Port): string | undefined {
 
 interface Listed {
   readonly chain?: { readonly table: string; readonly name: string };
-  readonly rule?: { readonly table: string; readonly chain: string; readonly expr: readonly object[] };
-  readonly set?: { readonly table: string };
-  readonly map?: { readonly table: string };
+  readonly rule?: { readonly chain: string; readonly expr: readonly object[] };
+  readonly set?: object;
+  readonly map?: object;
 }
 
 /** By iptables, Docker makes these chains in `nat`, the jumps to them and a rule a protocol in each. */
@@ -110,31 +110,31 @@ const BUILT_IN = ['PREROUTING', 'INPUT', ...Object.keys(JUMPS)];
 const DOCKER_TABLE = 'docker-dns';
 
 /**
- * Commands that take Docker's NAT for its resolver out of the current namespace, which leads nowhere any more: everything that
- * it catches is rewritten before. Where Docker is still at it, or where somebody else has rules in the same table, it stays.
+ * The tables, of family ip in the current namespace, that hold Docker's NAT for its resolver and nothing else. It leads nowhere any more:
+ * everything that it catches is rewritten before. Where Docker is still at it, or where somebody else has rules in the same table,
+ * that is not among them.
+ *
+ * Chains tell that first: what is read is bounded by their number, and by Docker's own rules, however many others the container has.
+ * (`list tables` of nft 1.0.6 reads all rules there are.)
  */
-export function withoutDockerNat(nft: Nft): string[] {
-  const listing = nft.list('list ruleset ip') as Listed[];
-  const of = (table: string) => listing.filter((i) => (i.chain ?? i.rule ?? i.set ?? i.map)?.table === table);
-  const commands: string[] = [];
-  if (of(DOCKER_TABLE).length > 0) commands.push(`delete table ip ${DOCKER_TABLE}`);
-  const nat = of('nat');
-  const chains = new Set(nat.flatMap((i) => (i.chain ? [i.chain.name] : [])));
+export function tablesOfDockerNat(nft: Nft): string[] {
+  const all = (nft.list('list chains ip') as Listed[]).flatMap(({ chain }) => (chain ? [chain] : []));
+  const tables = all.some(({ table }) => table === DOCKER_TABLE) ? [DOCKER_TABLE] : [];
+  const chains = all.flatMap(({ table, name }) => (table === 'nat' ? [name] : []));
+  const own = Object.values(JUMPS);
+  const foreign = chains.some((name) => !BUILT_IN.includes(name) && !own.includes(name));
+  if (foreign || own.some((name) => !chains.includes(name))) return tables;
+  const nat = nft.list('list table ip nat') as Listed[];
   const rules = (name: string) => nat.flatMap((i) => (i.rule?.chain === name ? [i.rule.expr] : []));
   const jumpsOnly = ([from, to]: [string, string]): boolean => {
-    const all = rules(from);
-    return (
-      all.length === 1 &&
-      all[0]?.some((e) => (e as { jump?: { target: string } }).jump?.target === to) === true
-    );
+    const [first, ...more] = rules(from);
+    const jumps = first?.some((e) => (e as { jump?: { target: string } }).jump?.target === to) === true;
+    return jumps && more.length === 0;
   };
-  const complete =
-    Object.entries(JUMPS).every(jumpsOnly) &&
-    Object.values(JUMPS).every((name) => rules(name).length === PROTOCOLS.length);
-  const foreign =
+  const whole =
+    Object.entries(JUMPS).every(jumpsOnly) && own.every((name) => rules(name).length === PROTOCOLS.length);
+  const shared =
     nat.some((i) => i.set ?? i.map) ||
-    [...chains].some((name) => !BUILT_IN.includes(name) && !Object.values(JUMPS).includes(name)) ||
     BUILT_IN.some((name) => JUMPS[name] === undefined && rules(name).length > 0);
-  if (complete && !foreign) commands.push('delete table ip nat');
-  return commands;
+  return whole && !shared ? [...tables, 'nat'] : tables;
 }
