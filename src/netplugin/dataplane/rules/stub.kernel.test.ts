@@ -11,6 +11,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vite
 import { applied, clean, GATEWAYS, inRouter, port, state } from '../../../../test/hostState.ts';
 import { isolate, sh } from '../../../../test/isolation.ts';
 import { ethernet, udp } from '../../../../test/packet.ts';
+import { setOption } from '../../../linux/libc.ts';
 import { NETLINK_NETFILTER, openNetlink } from '../../../linux/netlink.ts';
 import { bindPort, createNamespace, inNamespace, namespacePath } from '../../../linux/netns.ts';
 import { openNft } from '../../../linux/nftables.ts';
@@ -67,8 +68,9 @@ function container(...ports: readonly Port[]): void {
 }
 
 /** What is answered to a socket that is bound to `own`, and who answers. */
-async function ask(own: string, server: string): Promise<{ answer: string; from: string }> {
+async function ask(own: string, server: string, checksums = true): Promise<{ answer: string; from: string }> {
   const fd = inNamespace(BOX, () => bindPort('udp', own, 0, { nonblocking: true }));
+  if (!checksums) setOption(fd, 1, 11, 1); // SO_NO_CHECK
   const socket = dgram.createSocket('udp4').bind({ fd });
   opened.push(socket);
   const answered = once(socket, 'message', { signal: AbortSignal.timeout(20_000) });
@@ -77,10 +79,11 @@ async function ask(own: string, server: string): Promise<{ answer: string; from:
   return { answer: String(bytes), from: `${from.address}:${from.port}` };
 }
 
-async function askByTcp(server: string): Promise<string> {
-  const command = `echo who | timeout 20 busybox nc ${server} 53`;
-  const { stdout } = await promisify(execFile)('nsenter', [`--net=${BOX}`, 'sh', '-c', command]);
-  return stdout.replace('\n', '');
+async function askByTcp(server: string, own = '0.0.0.0'): Promise<string> {
+  const script = `const socket = require('net').connect({ port: 53, host: '${server}', localAddress: '${own}' }, () => socket.write('who'));
+    socket.setTimeout(20000, () => socket.destroy()).pipe(process.stdout);`;
+  const { stdout } = await promisify(execFile)('nsenter', [`--net=${BOX}`, process.execPath, '-e', script]);
+  return stdout;
 }
 
 const ANSWER = `who from 20.1.1.2 ${LONG}`;
@@ -117,13 +120,15 @@ describe('what a container asks of Docker’s resolver', () => {
   for (const [name, more] of networks) {
     it(`is answered from the address that was asked, in a network ${name}`, async () => {
       container(port(2, more));
-      for (const own of ['0.0.0.0', '127.0.0.1', '20.1.1.2'])
-        expect(await ask(own, DOCKER_RESOLVER), own).toEqual({
-          answer: ANSWER,
-          from: `${DOCKER_RESOLVER}:53`,
-        });
+      for (const own of ['0.0.0.0', '127.0.0.1', '127.0.0.2', '127.1.2.3', '20.1.1.2'])
+        for (const checksums of [true, false])
+          expect(await ask(own, DOCKER_RESOLVER, checksums), `${own} ${checksums}`).toEqual({
+            answer: ANSWER,
+            from: `${DOCKER_RESOLVER}:53`,
+          });
       expect(await ask('0.0.0.0', NAMESERVER)).toEqual({ answer: ANSWER, from: `${NAMESERVER}:53` });
       expect(await askByTcp(DOCKER_RESOLVER)).toBe(ANSWER);
+      expect(await askByTcp(DOCKER_RESOLVER, '127.0.0.2')).toBe(ANSWER);
       expect(await askByTcp(NAMESERVER)).toBe(ANSWER);
     });
   }
@@ -135,6 +140,16 @@ describe('what a container asks of Docker’s resolver', () => {
     inBox("nft add chain ip own in '{ type filter hook input priority 0; policy drop; }'");
     inBox('nft add rule ip own in ct state established accept');
     expect(await ask('0.0.0.0', DOCKER_RESOLVER)).toEqual({ answer: ANSWER, from: `${DOCKER_RESOLVER}:53` });
+    expect(await askByTcp(DOCKER_RESOLVER)).toBe(ANSWER);
+  });
+
+  it('is answered where the container’s default route leads elsewhere, as by Docker’s bridge', async () => {
+    container(port(2, { sandbox: BOX }));
+    inBox(`ip route add ${NAMESERVER} via ${GATEWAYS[0]}`);
+    inBox('ip link add docker type bridge; ip link set docker up; ip addr add 172.17.0.2/16 dev docker');
+    inBox('ip route replace default via 172.17.0.1');
+    for (const own of ['0.0.0.0', '127.0.0.2'])
+      expect((await ask(own, DOCKER_RESOLVER)).answer, own).toBe(ANSWER);
     expect(await askByTcp(DOCKER_RESOLVER)).toBe(ANSWER);
   });
 
@@ -177,6 +192,7 @@ describe('who shares another network with a container', () => {
   it.each([
     ['by its loopback address', AUTHOR, '127.0.0.1', 9],
     ['as if it were an answer to it', NAMESERVER, '172.30.0.2', STUB_PORTS.loopback],
+    ['as if it were one to another loopback address', NAMESERVER, '172.30.0.2', STUB_PORTS.kept],
   ])('reaches nothing that listens on loopback alone, %s', async (_, from, to, source) => {
     container(port(2, { sandbox: BOX }));
     const mac = bridged();
