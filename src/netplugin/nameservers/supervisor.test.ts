@@ -13,6 +13,7 @@ import { followNames } from './supervisor.ts';
 
 const endpoint = (key: string): WatchedObject => ({ kind: 'endpoint', key, object: { endpointID: key } });
 const view = (...objects: WatchedObject[]) => ({ type: 'view', objects, listed: false }) as const;
+const withPort = state({ ports: [port(2)] });
 const KERNEL = { type: 'kernel', state: NOTHING, report: REPORT, verified: false } as const;
 
 /** A process that answers names, as far as the agent sees it; the program only says that it was started. */
@@ -121,9 +122,10 @@ it('a name that comes after the kernel’s pass is confirmed too, and what conce
 it('a pass of the kernel that changes nothing for nameservers is not told them, but where a router was made anew', async () => {
   const { names, sees } = answering();
   await names.started;
-  const [one, two] = [state({ ports: [port(2)] }), state({ ports: [port(2), port(3)] })];
+  const [one, two] = [withPort, state({ ports: [port(2), port(3)] })];
   const passed = (state: HostState, created: string[] = []) =>
     names.changed({ ...KERNEL, state, report: { ...REPORT, created } });
+  await sees('list', 1);
   expect(passed(one)).toBe(true);
   await sees('routers', 1);
   expect(passed({ ...one, routers: one.routers.map((router) => ({ ...router, hosts: [] })) })).toBe(false);
@@ -131,6 +133,14 @@ it('a pass of the kernel that changes nothing for nameservers is not told them, 
   expect(passed(two)).toBe(false);
   expect(passed(two, ['contiv-default'])).toBe(true);
   await sees('routers', 3);
+});
+
+it('a pass of the kernel concerns no names while no process answers them, and is told the next one', async () => {
+  const { names, state, feeds, sees } = answering();
+  expect(names.changed({ ...KERNEL, state: withPort })).toBe(false);
+  await sees('routers', 1);
+  expect(feeds).toHaveLength(1);
+  expect(state.asked).toBe(1);
 });
 
 it('what was told before there was a process, or while it ended, has settled when the next one goes by it', async () => {

@@ -175,7 +175,7 @@ export function followNames(options: NamesOptions): NameService {
         served = text;
         progress.ask();
         confirm();
-        return true;
+        return feed !== undefined; // where no process goes by what it is told nobody is asked, and the next one is told all
       }
       const named = news.objects.filter(({ kind }) => NAMED.has(kind));
       if (listed && named.length === 0) return false;
