@@ -481,14 +481,33 @@ describe('processes', () => {
       "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT); CREATE TABLE entry (a); INSERT INTO meta VALUES ('id', 'x')",
     );
     odd.close();
+    const newer = new DatabaseSync(file('newer.db'));
+    newer.exec('PRAGMA user_version = 2');
+    newer.close();
     const lines: [args: string[], text: string, uid?: number][] = [
-      [['--store', `sqlite:${folder}`], `store ${folder}: `],
+      [['--store', `sqlite:${folder}`], `store ${folder}: it is a folder: name a file in it`],
+      [['--store', 'sqlite:/dev/null'], 'it is no regular file'],
       [['--store', `sqlite:${file('letter')}`], 'not a database'],
-      [['--store', `sqlite:${file('no/such/store.db')}`], 'unable to open database file'],
+      [
+        ['--store', `sqlite:${file('no/such/store.db')}`],
+        `there is no folder ${file('no/such')}: make it (mkdir -p `,
+      ],
+      [['--store', `sqlite:${file('letter/store.db')}`], `there is no folder ${file('letter')}: make it`],
+      [['--store', `sqlite:${file('newer.db')}`], 'a newer netmaster has written it (format 2, '],
       [['--store', `sqlite:${file('other.db')}`], "another program's database"],
       [['--store', `sqlite:${file('odd.db')}`], `store ${file('odd.db')}: `],
-      [['--store', 'memory', '--listen', `127.0.0.1:${api.port}`], 'EADDRINUSE'],
-      [['--store', 'memory', '--listen', 'nosuch.invalid:1'], 'nosuch.invalid'],
+      [
+        ['--store', 'memory', '--listen', `127.0.0.1:${api.port}`],
+        `--listen 127.0.0.1:${api.port}: another process`,
+      ],
+      [
+        ['--store', 'memory', '--listen', '203.0.113.9:1'],
+        '--listen 203.0.113.9:1: this machine has no such',
+      ],
+      [
+        ['--store', 'memory', '--listen', 'nosuch.invalid:1'],
+        '--listen nosuch.invalid:1: there is no such name',
+      ],
     ];
     for (const [args, text] of lines) {
       const { exit, out, err } = await ended('netmaster', [
@@ -525,7 +544,9 @@ describe('processes', () => {
     fs.chmodSync(join(file, '..'), 0o755);
     expect({ exit, err }).toEqual({
       exit: 3,
-      err: expect.stringMatching(/^netmaster: store [^\n]*: attempt to write a readonly database\n$/),
+      err: expect.stringMatching(
+        /^netmaster: store [^\n]*: user 65534 may not make files in \/[^\n]*: let it \(chown\)[^\n]*\n$/,
+      ),
     });
   });
 });

@@ -254,6 +254,23 @@ describe('a container’s name', () => {
   });
 });
 
+describe('a container that is on Docker’s bridge too', () => {
+  it('has names where that has its default route, asked from whatever loopback address', async () => {
+    await run('node1', 'hybrid', 'names');
+    await docker('node1', 'network connect bridge hybrid');
+    const from = async (...more: string[]) => resolve('node1', 'hybrid', 'near', ...more);
+    // As Docker does it from its version 28 on, by --gw-priority.
+    const bridge = await docker('node1', "inspect -f '{{.NetworkSettings.Networks.bridge.Gateway}}' hybrid");
+    const pid = await docker('node1', 'inspect -f {{.State.Pid}} hybrid');
+    await must('node1', `nsenter -t ${pid} -n ip route replace default via ${bridge}`);
+    const near = [await addressOf('node1', 'near')];
+    expect(await from()).toEqual(near);
+    expect(await from('+tcp')).toEqual(near);
+    expect(await from('-b', '127.0.0.2')).toEqual(near);
+    await docker('node1', 'rm -f hybrid');
+  });
+});
+
 describe('a group’s pool', () => {
   const start = (host: string, network: string, ...flags: string[]) =>
     on(host, `docker run -d --label=pool --net=${network}`, ...flags, 'contiv/lab', 'sleep', '100000');

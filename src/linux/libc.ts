@@ -18,7 +18,9 @@ export class SyscallError extends Error {
   }
 }
 
-const NAMES = new Map(Object.entries(os.constants.errno).map(([name, number]) => [number, name]));
+/** Node lacks what only netlink answers (asm-generic/errno.h). */
+const ERRNO = { ...os.constants.errno, ERESTART: 85 };
+const NAMES = new Map(Object.entries(ERRNO).map(([name, number]) => [number, name]));
 
 /** `EEXIST` for 17; the number as text where it has no name here. */
 export function errorName(errno: number): string {

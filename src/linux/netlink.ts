@@ -131,6 +131,8 @@ export interface Netlink {
   get(request: Request): Message | undefined;
   /** Several requests, each with its error or undefined; one system call for many. */
   batch(requests: readonly Request[]): (NetlinkError | undefined)[];
+  /** Requests that happen together or not at all, framed by two others. Throws the first NetlinkError. */
+  transact(begin: Request, requests: readonly Request[], end: Request): void;
   close(): void;
 }
 
@@ -257,6 +259,26 @@ export function openNetlink(protocol: number = NETLINK_ROUTE): Netlink {
       }
     },
     batch,
+    transact(begin, requests, end) {
+      // The frame's own acknowledgements came with Linux 6.10; that it is refused has always been said, and said first.
+      const data = [encode(begin, 0), ...requests.map((r) => encode(r, NLM_F_ACK)), encode(end, 0)];
+      const all = [begin, ...requests, end];
+      const first = (sequence - all.length + 1) >>> 0;
+      libc.send(
+        fd,
+        Buffer.concat(data),
+        data.reduce((sum, { length }) => sum + length, 0),
+        0,
+      );
+      for (let left = requests.length; left > 0; )
+        for (const message of receive()) {
+          const request = all[(message.sequence - first) >>> 0];
+          if (message.type !== NLMSG_ERROR || request === undefined) continue;
+          const error = errorOf(request, message.flags, message.body);
+          if (error !== undefined) throw error;
+          left--;
+        }
+    },
     close: () => {
       libc.close(fd);
     },

@@ -1,5 +1,5 @@
 /**
- * Elements of nftables sets and maps, named counters, and the generation of a rule set, straight by nfnetlink (linux/netfilter/nf_tables.h): what libnftables, which
+ * Elements of nftables sets and maps, named counters, and rule sets of one generation, straight by nfnetlink (linux/netfilter/nf_tables.h): what libnftables, which
  * reads its cache anew for each question, takes milliseconds for is one request of some microseconds here. Tables of
  * family inet. Keys are as the kernel's registers hold them: each field padded to 4 bytes, addresses and ports in network
  * byte order, marks in the host's.
@@ -8,6 +8,7 @@ import {
   attribute,
   listAttributes,
   type Netlink,
+  NetlinkError,
   nested,
   readAttributes,
   readText,
@@ -16,10 +17,16 @@ import {
 } from './netlink.ts';
 
 const NFNL_SUBSYS_NFTABLES = 10;
+const NFT_MSG_DELTABLE = (NFNL_SUBSYS_NFTABLES << 8) | 2;
 const NFT_MSG_GETSETELEM = (NFNL_SUBSYS_NFTABLES << 8) | 13;
 const NFT_MSG_GETGEN = (NFNL_SUBSYS_NFTABLES << 8) | 16;
 const NFT_MSG_GETOBJ = (NFNL_SUBSYS_NFTABLES << 8) | 19;
 const NFPROTO_INET = 1;
+const NFPROTO_IPV4 = 2;
+const NFNL_MSG_BATCH_BEGIN = 0x10;
+const NFNL_MSG_BATCH_END = 0x11;
+const NFNL_BATCH_GENID = 1;
+const NFTA_TABLE_NAME = 1;
 const NFTA_GEN_ID = 1;
 const NFTA_SET_ELEM_LIST_TABLE = 1;
 const NFTA_SET_ELEM_LIST_SET = 2;
@@ -137,4 +144,29 @@ export function readGeneration(netlink: Netlink): number {
       .get(NFTA_GEN_ID)
       ?.readUInt32BE() ?? 0
   );
+}
+
+/**
+ * Deletes tables of family ip, in one transaction, where the rule set still is of this generation; false: somebody has changed
+ * it since, and nothing is deleted (net/netfilter/nfnetlink.c, nfnetlink_rcv_batch).
+ */
+export function deleteTables(netlink: Netlink, names: readonly string[], generation: number): boolean {
+  const frame = Buffer.of(0, 0, 0, NFNL_SUBSYS_NFTABLES); // struct nfgenmsg: the subsystem, big-endian
+  const at = attribute(NFNL_BATCH_GENID, u32be(generation));
+  try {
+    netlink.transact(
+      { type: NFNL_MSG_BATCH_BEGIN, flags: 0, body: Buffer.concat([frame, at]), text: 'nft transaction' },
+      names.map((name) => ({
+        type: NFT_MSG_DELTABLE,
+        flags: 0,
+        body: Buffer.concat([Buffer.of(NFPROTO_IPV4, 0, 0, 0), attribute(NFTA_TABLE_NAME, text(name))]),
+        text: `nft delete table ip ${name}`,
+      })),
+      { type: NFNL_MSG_BATCH_END, flags: 0, body: frame, text: 'nft transaction' },
+    );
+    return true;
+  } catch (error) {
+    if (error instanceof NetlinkError && error.code === 'ERESTART') return false;
+    throw error;
+  }
 }

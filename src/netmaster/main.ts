@@ -96,6 +96,18 @@ const options = (() => {
   }
 })();
 
+/** Says what is wrong with --listen, and what would be right. */
+function refuseListening(error: NodeJS.ErrnoException, { host, port }: Options): never {
+  const reasons: Readonly<Record<string, string>> = {
+    EADDRINUSE: `another process listens there (ss -ltnp sport = :${port} names it): end that, or choose another port`,
+    EADDRNOTAVAIL: 'this machine has no such address: name one of its own (ip addr), or none for all of them',
+    EACCES: `user ${process.geteuid?.()} may not listen on ports below 1024: choose a higher one`,
+    ENOTFOUND: 'there is no such name: name an address of this machine',
+  };
+  const reason = reasons[error.code ?? ''];
+  throw reason === undefined ? error : new Error(`--listen ${host}:${port}: ${reason}`);
+}
+
 async function run(options: Options): Promise<void> {
   const log = pino({ name: 'netmaster', level: options.level, base: {} }, pino.destination(2));
   try {
@@ -141,7 +153,8 @@ async function run(options: Options): Promise<void> {
       problem = found;
     }, COLLECTION_INTERVAL);
 
-    await server.listen({ host: options.host === '' ? '0.0.0.0' : options.host, port: options.port });
+    const address = { host: options.host === '' ? '0.0.0.0' : options.host, port: options.port };
+    await server.listen(address).catch((error) => refuseListening(error, options));
     log.info({ store: options.store, revision: mirror.revision }, 'netmaster is ready');
     const close = async (): Promise<void> => {
       clearInterval(collecting);

@@ -6,9 +6,9 @@ export const NAMESERVER = '169.254.53.53';
 export const NAMESERVER6 = 'fd6f:6e74:6976:53::53';
 /**
  * Ports of the nameserver, IPv4's, for what containers ask Docker's resolver (dataplane/rules/stub.ts): from 127.0.0.1, as a socket does
- * that is bound to nothing, and from an address that the socket is bound to.
+ * that is bound to nothing, from an address that the socket is bound to, and from another loopback address.
  */
-export const STUB_PORTS = { loopback: 5311, bound: 5312 } as const;
+export const STUB_PORTS = { loopback: 5311, bound: 5312, kept: 5313 } as const;
 /** Docker's embedded resolver in every container. */
 export const DOCKER_RESOLVER = '127.0.0.11';
 /**

@@ -6,7 +6,7 @@ import type { Logger } from 'pino';
 import { startClock } from './clock.ts';
 import type { ApplyReport, Dataplane } from './dataplane/index.ts';
 import type { Follower, News } from './follower.ts';
-import { AWAITED_INTERVAL, VERIFY_INTERVAL } from './intervals.ts';
+import { AWAITED_INTERVAL, passDelay, VERIFY_INTERVAL } from './intervals.ts';
 import type { Metrics } from './metrics.ts';
 import type { HostState } from './state.ts';
 import { inTurn } from './turns.ts';
@@ -68,7 +68,7 @@ export function followKernel({ dataplane, log, metrics, ready, compile, tell }: 
       verify = true;
       return ready();
     },
-    again: () => (awaited ? AWAITED_INTERVAL : undefined),
+    again: (failures) => (awaited ? AWAITED_INTERVAL : passDelay(failures)),
     whole: (report) => report.complete,
     failed: (error) => log.error({ err: error }, 'the data plane failed; it is tried again'),
   });

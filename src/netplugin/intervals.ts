@@ -37,6 +37,10 @@ export const FOLLOWED_INTERVAL = 50;
  */
 export const SAVE_DELAY = 20;
 
+/** Until the kernel is brought once more to what it has refused, so many times in a row: in the end with each verification. */
+export const passDelay = (failures: number): number | undefined =>
+  failures === 0 ? undefined : Math.min(RETRY_DELAY * 2 ** (failures - 1), VERIFY_INTERVAL);
+
 /**
  * Until the watch is asked for again: soon where netmaster was away, and ever later where it has refused as many
  * times in a row; by chance, so that those who were refused together do not come back together.

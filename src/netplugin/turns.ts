@@ -27,8 +27,8 @@ export interface TurnsOptions<T> {
   /** Asked before such a run; false: not this time. */
   due?(): boolean;
   /**
-   * After a run, milliseconds until the next one that nobody asks for; undefined: none. `failures` in a row, 0 where it ended well;
-   * `error` is the last one's.
+   * After a run, milliseconds until the next one that nobody asks for; undefined: none. `failures` in a row, of those that did not do
+   * all too, 0 where it ended well; `error` is the last one's.
    */
   again?(failures: number, error: unknown): number | undefined;
   /** Whether a run that ended did all that it was asked for. */
@@ -61,8 +61,9 @@ export function inTurn<T>(run: () => Promise<T>, options: TurnsOptions<T> = {}):
     let reason: unknown;
     try {
       const result = await run();
-      failures = 0;
-      if (whole(result)) progress.done(asked);
+      const well = whole(result);
+      failures = well ? 0 : failures + 1;
+      if (well) progress.done(asked);
       return result;
     } catch (error) {
       reason = error;

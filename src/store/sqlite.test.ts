@@ -105,9 +105,11 @@ describe('SQLite file', () => {
     const folder = temporaryFolder();
     const other = join(folder, 'letter.txt');
     writeFileSync(other, 'Dear reader,\n'.repeat(1000));
-    expect(() => openSqlite(other)).toThrow(/^store .*letter\.txt: .*not a database$/);
+    expect(() => openSqlite(other)).toThrow(
+      /^store .*letter\.txt: .*not a database: name another file with --store sqlite:FILE$/,
+    );
     expect(() => openSqlite(join(folder, 'missing/store.db'))).toThrow(
-      /^store .*missing\/store\.db: unable to open database file$/,
+      /^store .*missing\/store\.db: there is no folder .*\/missing: make it \(mkdir -p .*\/missing\), or name another file/,
     );
     expect(readdirSync(folder)).toEqual(['letter.txt']);
   });

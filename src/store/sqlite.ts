@@ -4,6 +4,8 @@
  * One process has it open at a time; history for watchers is of this process's time.
  */
 import { randomUUID } from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { type Journal, openEngine } from './engine.ts';
 import { type SameFile, walOf, watchFile } from './sameFile.ts';
@@ -18,6 +20,9 @@ const SCHEMA = `
   CREATE TABLE IF NOT EXISTS lease (id TEXT PRIMARY KEY, ttl REAL NOT NULL) WITHOUT ROWID;
 `;
 
+/** Of the tables above, in the file's user_version: one that does not know it leaves the file as it is. */
+const FORMAT = 1;
+
 /** A database that another program made is left as it is. */
 const COUNT_OTHERS = `
   SELECT count(*) AS count FROM sqlite_schema WHERE type = 'table' AND name NOT IN ('meta', 'entry', 'lease')
@@ -31,7 +36,12 @@ export function openSqlite(file: string, warn: (line: string) => void = () => {}
     // The lock is held until the file is closed, also by kill -9: the kernel drops it with the process.
     db.exec('PRAGMA locking_mode = EXCLUSIVE;');
     if ((db.prepare(COUNT_OTHERS).get() as { count: number }).count > 0)
-      throw new Error("another program's database, not netmaster's");
+      throw new Error("another program's database, not netmaster's: name another file");
+    const { user_version: format } = db.prepare('PRAGMA user_version').get() as { user_version: number };
+    if (format > FORMAT)
+      throw new Error(
+        `a newer netmaster has written it (format ${format}, this one knows ${FORMAT}): start that version`,
+      );
     // The lock is ours, and nothing is written yet.
     const leftOut = leftOutOf(walOf(file));
     if (leftOut !== undefined)
@@ -39,16 +49,46 @@ export function openSqlite(file: string, warn: (line: string) => void = () => {}
         `store ${file}: ${leftOut.bytes} bytes of its log ${walOf(file)}, from byte ${leftOut.from}, are no whole transaction and were left out: they were being written when netmaster or its machine ended, or the file is damaged`,
       );
     db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
-    db.exec(`BEGIN IMMEDIATE; ${SCHEMA} COMMIT;`);
+    db.exec(`BEGIN IMMEDIATE; ${SCHEMA} PRAGMA user_version = ${FORMAT}; COMMIT;`);
     return openEngine(openJournal(db, () => watchFile(file)));
   } catch (error) {
     db?.close();
-    const busy = /locked|busy/i.test((error as Error).message);
-    throw new Error(
-      busy
-        ? `store ${file}: another netmaster has it open; more than one netmaster needs etcd`
-        : `store ${file}: ${(error as Error).message}`,
-    );
+    throw new Error(`store ${file}: ${reasonOf(error as Error, path.resolve(file))}`);
+  }
+}
+
+/** Why the file cannot be used, and what would be right: SQLite's own words name neither the folder nor the user. */
+function reasonOf({ message }: Error, file: string): string {
+  const folder = path.dirname(file);
+  const there = fs.statSync(file, { throwIfNoEntry: false });
+  if (there?.isDirectory())
+    return `it is a folder: name a file in it, such as --store sqlite:${file}/netmaster.db`;
+  if (there !== undefined && !there.isFile())
+    return 'it is no regular file: name one with --store sqlite:FILE';
+  if (/locked|busy/i.test(message))
+    return 'another netmaster has it open; more than one netmaster needs etcd';
+  if (/not a database/.test(message)) return `${message}: name another file with --store sqlite:FILE`;
+  if (!/unable to open|readonly/.test(message)) return message;
+  if (!isFolder(folder))
+    return `there is no folder ${folder}: make it (mkdir -p ${folder}), or name another file with --store sqlite:FILE`;
+  for (const [name, what] of [
+    [folder, 'make files in'],
+    [file, 'write'],
+  ] as const)
+    if (fs.existsSync(name) && !isWritable(name))
+      return `user ${process.geteuid?.()} may not ${what} ${name}: let it (chown), or name another file with --store sqlite:FILE`;
+  return message;
+}
+
+const isFolder = (name: string): boolean =>
+  fs.statSync(name, { throwIfNoEntry: false })?.isDirectory() === true;
+
+function isWritable(name: string): boolean {
+  try {
+    fs.accessSync(name, fs.constants.W_OK);
+    return true;
+  } catch {
+    return false;
   }
 }
 

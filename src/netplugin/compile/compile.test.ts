@@ -656,7 +656,13 @@ describe('the order of what is known', () => {
     },
   });
 
-  it('does not matter', () => {
+  /** As they are, but for those of one container: which network it was attached to first says what that one gives it. */
+  function keepingContainers(world: readonly Attachment[], shuffled: readonly Attachment[]): Attachment[] {
+    const inOrder = Map.groupBy(world, (a) => a.sandbox);
+    return shuffled.map((a) => inOrder.get(a.sandbox)?.shift() as Attachment);
+  }
+
+  it('does not matter, but for that of one container’s networks', () => {
     const shuffled = anyWorld.chain((world) =>
       fc.tuple(
         fc.constant(world),
@@ -666,7 +672,7 @@ describe('the order of what is known', () => {
     );
     fc.assert(
       fc.property(shuffled, ([world, other, nets]) => {
-        expect(state(caseOf(other, nets))).toEqual(state(caseOf(world, networks)));
+        expect(state(caseOf(keepingContainers(world, other), nets))).toEqual(state(caseOf(world, networks)));
       }),
       { numRuns: 300 },
     );

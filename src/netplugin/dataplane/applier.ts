@@ -58,7 +58,15 @@ import {
   readRefused,
 } from './observe/observe.ts';
 import { type DroppedWay, openProber } from './observe/probe.ts';
-import { type ApplyReport, combine, type Failure, failureOf, located, type Outcome } from './outcome.ts';
+import {
+  type ApplyReport,
+  combine,
+  type Failure,
+  failureOf,
+  isComplete,
+  located,
+  type Outcome,
+} from './outcome.ts';
 import { sameParts } from './parts.ts';
 import { FOREIGN } from './rules/limits.ts';
 import { routerTable } from './rules/router.ts';
@@ -101,7 +109,7 @@ interface Established {
   readonly router: Router;
   readonly exit: Exit | undefined;
   readonly links: readonly route.Link[];
-  /** False where an entry could not be written since its device was missing. */
+  /** False where an entry could not be written, since its device was missing or the kernel refused it: the next pass reads all. */
   readonly complete: boolean;
 }
 
@@ -211,8 +219,10 @@ export function openApplier(): Applier {
       throw new Error('its tunnels are not guarded: the table of the host could not be made');
     const where = router.namespace;
     const open = yield* openRouter(where);
+    let complete = true;
     const noted = (outcome: Outcome): Outcome => {
       open.changed ||= (outcome.writes ?? 0) > 0;
+      complete &&= isComplete(outcome);
       return outcome;
     };
     openLog(open);
@@ -257,10 +267,10 @@ export function openApplier(): Applier {
     if (fastPaths !== 'none') yield speedUp(open, router, links, read);
     // An agent before this one may have had one, whose map nobody keeps up to date any more.
     else if (before === undefined) removeFastPath(open.netlink, undefined);
-    open.established = { router, exit, links, complete: !deferred };
+    open.established = { router, exit, links, complete: complete && !deferred };
   }
 
-  /** Without it all goes on, slower. Where the kernel cannot do it, that is said once. */
+  /** Without it all goes on, slower, so what fails here makes no pass incomplete. Where the kernel cannot do it, that is said once. */
   function speedUp(open: OpenRouter, router: Router, links: readonly route.Link[], read: boolean): Outcome {
     let writes = 0;
     try {
@@ -274,7 +284,7 @@ export function openApplier(): Applier {
       open.fastPath = fastPath;
       open.changed = false;
       fastPaths = 'some';
-      return combine([{ writes }, outcome]);
+      return { ...combine([{ writes }, outcome]), complete: true };
     } catch (error) {
       if (fastPaths === 'untried' && !isShortage(error)) fastPaths = 'none';
       const known = open.fastPath;
@@ -282,7 +292,7 @@ export function openApplier(): Applier {
       removeFastPath(open.netlink, known);
       const { code, message } = failureOf(error);
       const said = `${open.name}: no fast path for established connections: ${message}`;
-      return { writes, failed: [{ code, message: said }] };
+      return { writes, failed: [{ code, message: said }], complete: true };
     }
   }
 
@@ -428,7 +438,7 @@ function attempt(
     const { code, message } = failureOf(error);
     const failure: Failure = { code, message: `${where}: ${message}` };
     const failed = [failure, ...ports.map(({ endpoint }) => ({ endpoint, ...failure }))];
-    outcomes.push({ failed, complete: false });
+    outcomes.push({ failed });
   }
   return combine(outcomes);
 }

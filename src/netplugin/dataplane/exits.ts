@@ -47,8 +47,8 @@ export interface OpenExits {
   waysOut: ReadonlySet<string>;
   /** What the table was made with last; undefined: an earlier agent's may be there. */
   written?: { readonly vnis: readonly number[]; readonly facts: HostFacts };
-  /** The last state that was established; undefined as well. */
-  established?: HostState;
+  /** The last state that was established; undefined as well. `complete`: no entry of it was refused. */
+  established?: { readonly state: HostState; readonly complete: boolean };
 }
 
 export const openExits = (netlink: Netlink, nft: Nft): OpenExits => ({
@@ -129,8 +129,8 @@ export function establishExits(
   state: HostState,
   { connections, verify }: HostOptions,
 ): Outcome {
-  const before = open.established;
-  if (before !== undefined && !verify && sameExits(before, state)) return {};
+  const before = open.established?.state;
+  if (before !== undefined && open.established?.complete && !verify && sameExits(before, state)) return {};
   const { exits } = state;
   const had = new Set([...open.devices.held()].map(({ name }) => name));
   const { outcome: devices, links } = establishDevices(open, exits, route.listLinks(open.netlink));
@@ -163,17 +163,10 @@ export function establishExits(
   open.written = { vnis, facts };
   const misled = misledBy(state, before, addresses);
   const forgotten = misled === undefined ? 0 : forgetConnections(open.table.netlink, misled);
-  open.established = state;
-  return combine([
-    devices,
-    macs.outcome,
-    up.outcome,
-    entries,
-    ...settings,
-    forwarding,
-    table,
-    { writes: forgotten },
-  ]);
+  const all = [devices, macs.outcome, up.outcome, entries, ...settings, forwarding, table];
+  const outcome = combine([...all, { writes: forgotten }]);
+  open.established = { state, complete: outcome.complete };
+  return outcome;
 }
 
 /**

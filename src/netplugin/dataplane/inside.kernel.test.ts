@@ -3,6 +3,7 @@ import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { applied, clean, GATEWAYS, inRouter, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
+import { NAMESERVER } from '../constants.ts';
 import type { Port } from '../state.ts';
 import { type Applier, openApplier } from './applier.ts';
 
@@ -18,6 +19,7 @@ const GIVEN: Port = port(2, {
     addresses: ['20.1.1.2/24', 'fd00:1::2/128'],
     routes: [
       { destination: `${GATEWAY}/32` },
+      { destination: `${NAMESERVER}/32`, via: GATEWAY },
       { destination: '20.1.1.0/25', via: GATEWAY },
       { destination: '20.1.1.128/25', via: GATEWAY },
       { destination: `${GATEWAY6}/128` },
@@ -37,7 +39,8 @@ function moveIn(): void {
 function setUp(): void {
   inBox('ip addr add 20.1.1.2/24 dev eth0; ip addr add fd00:1::2/128 dev eth0 nodad');
   inBox(`ip route add ${GATEWAY}/32 dev eth0; ip -6 route add ${GATEWAY6}/128 dev eth0`);
-  for (const half of ['20.1.1.0/25', '20.1.1.128/25']) inBox(`ip route add ${half} via ${GATEWAY}`);
+  for (const half of [NAMESERVER, '20.1.1.0/25', '20.1.1.128/25'])
+    inBox(`ip route add ${half} via ${GATEWAY}`);
   inBox(`ip -6 route add fd00:1::/64 via ${GATEWAY6}`);
   inBox(`ip route add default via ${GATEWAY}; ip -6 route add default via ${GATEWAY6}`);
 }
@@ -92,6 +95,11 @@ describe("a container's end", () => {
       /restored MAC address 02:02:14:01:01:02 of eth0/,
     ],
     ['no address', 'ip addr flush dev eth0 scope global', /restored address 20\.1\.1\.2\/24 of eth0/],
+    [
+      'no way to the nameserver',
+      `ip route del ${NAMESERVER}`,
+      /restored route 169\.254\.53\.53\/32 via 20\.1\.1\.254/,
+    ],
     [
       'no default routes',
       'ip route del default; ip -6 route del default',

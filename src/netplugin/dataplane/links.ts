@@ -273,6 +273,7 @@ function writeDevices(
   const removed = send(
     netlink,
     removals.flatMap(({ link }) => (link === undefined ? [] : [route.deleteLink(link)])),
+    ['ENODEV'], // it went with its container meanwhile
   );
   const unwritten: Device[] = [];
   const lost: string[] = [];

@@ -56,6 +56,13 @@ it('outcomes add up to a report, in which what none mentions is in order', () =>
   });
 });
 
+it('what has failed in something is not complete, unless it says that nothing of it was declared', () => {
+  const failed = [{ code: 'EBUSY', message: 'busy' }];
+  expect(combine([{ writes: 1 }, { failed }]).complete).toBe(false);
+  expect(combine([combine([{ failed }]), { writes: 1 }]).complete).toBe(false);
+  expect(combine([{ failed, complete: true }, { writes: 1 }])).toMatchObject({ failed, complete: true });
+});
+
 it('its lines say where they come from', () => {
   const given = {
     repaired: ['restored x'],

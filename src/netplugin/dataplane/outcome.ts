@@ -12,7 +12,7 @@ export interface ApplyReport {
   readonly lost: readonly string[];
   /** Router namespaces that were made in this pass: sockets opened in an earlier one of the name are of no use. */
   readonly created: readonly string[];
-  /** False where a router's part, or the host's, stopped in the middle: what is new in it may not hold. */
+  /** False where something that was declared may not hold: a step stopped in the middle, or the kernel refused one of its entries. */
   readonly complete: boolean;
   /** Containers' ends are about to be moved into their containers: another pass soon finds them there. */
   readonly awaited: boolean;
@@ -29,8 +29,13 @@ export interface Failure {
   readonly message: string;
 }
 
-/** What it does not mention is nothing, or in order. */
+/**
+ * What it does not mention is nothing, or in order. One that has failed in something is complete only where it says so itself: what
+ * has failed is no part of what was declared.
+ */
 export type Outcome = Partial<ApplyReport>;
+
+export const isComplete = ({ complete, failed = [] }: Outcome): boolean => complete ?? failed.length === 0;
 
 export function combine(outcomes: readonly Outcome[]): ApplyReport {
   const sum = (count: (outcome: Outcome) => number | undefined): number =>
@@ -42,7 +47,7 @@ export function combine(outcomes: readonly Outcome[]): ApplyReport {
     lost: outcomes.flatMap((o) => o.lost ?? []),
     created: outcomes.flatMap((o) => o.created ?? []),
     failed: outcomes.flatMap((o) => o.failed ?? []),
-    complete: outcomes.every((o) => o.complete !== false),
+    complete: outcomes.every(isComplete),
     awaited: outcomes.some((o) => o.awaited === true),
   };
 }

@@ -6,16 +6,16 @@
  *                does, the table is there before that process asks for its first name
  *   its own end  of the veth has what it was given (inside.ts)
  */
-import { NETLINK_NETFILTER, openNetlink } from '../../linux/netlink.ts';
+import { NETLINK_NETFILTER, type Netlink, openNetlink } from '../../linux/netlink.ts';
 import { inNamespace, namespaceId } from '../../linux/netns.ts';
-import { openNft } from '../../linux/nftables.ts';
-import { readGeneration } from '../../linux/nftset.ts';
+import { type Nft, openNft } from '../../linux/nftables.ts';
+import { deleteTables, readGeneration } from '../../linux/nftset.ts';
 import type { Link } from '../../linux/route.ts';
 import { startClock } from '../clock.ts';
 import type { Port } from '../state.ts';
 import { establishInside, type Found } from './inside.ts';
 import { combine, failureOf, type Outcome } from './outcome.ts';
-import { stubTable, withoutDockerNat } from './rules/stub.ts';
+import { stubTable, tablesOfDockerNat } from './rules/stub.ts';
 import { createCommands } from './rules/table.ts';
 import { readTable } from './tables.ts';
 
@@ -34,7 +34,10 @@ const SHARE = 100;
 const BRIEF = 100;
 
 export interface Sandboxes {
-  /** Fine for a container that ends meanwhile. `link`: the router's end of its veth; none where it is not there. */
+  /**
+   * Fine for a container that ends meanwhile, and complete whatever fails: what a container's namespace refuses is up to the
+   * container, which may not keep the host from acknowledging. `link`: the router's end of its veth; none where it is not there.
+   */
   establish(port: Port, link: Link | undefined, verify: boolean): Outcome;
   /** What is known of the others is forgotten. Answers whether ends of containers are about to arrive there. */
   retain(ports: readonly Port[]): boolean;
@@ -57,6 +60,17 @@ interface Arrival {
   readonly since: number;
   /** When it is looked at again, at the earliest. */
   readonly next: number;
+}
+
+/**
+ * In the container's namespace; answers how many tables that took. `changed`: somebody was at the rules meanwhile, so that what was
+ * found to be Docker's alone may not be so any more: nothing is removed, and the next verification looks again.
+ */
+export function removeDockerNat(nft: Nft, netlink: Netlink): number | 'changed' {
+  const generation = readGeneration(netlink);
+  const tables = tablesOfDockerNat(nft);
+  if (tables.length === 0) return 0;
+  return deleteTables(netlink, tables, generation) ? tables.length : 'changed';
 }
 
 export function openSandboxes(): Sandboxes {
@@ -84,14 +98,14 @@ export function openSandboxes(): Sandboxes {
       try {
         const rules = before?.body === table.body ? readTable(nft, table)?.rules : undefined;
         const kept = rules !== undefined && rules === before?.rules;
-        const commands = [...(kept ? [] : [createCommands(table)]), ...withoutDockerNat(nft)];
-        if (commands.length > 0) nft.run(commands.join('\n'));
+        if (!kept) nft.run(createCommands(table));
+        const removed = removeDockerNat(nft, netlink);
         const leading = {
-          generation: readGeneration(netlink),
+          generation: removed === 'changed' ? 0 : readGeneration(netlink),
           body: table.body,
           rules: kept ? rules : (readTable(nft, table)?.rules ?? ''),
         };
-        return { leading, outcome: { writes: commands.length } };
+        return { leading, outcome: { writes: (kept ? 0 : 1) + (removed === 'changed' ? 0 : removed) } };
       } finally {
         nft.close();
       }
@@ -138,12 +152,12 @@ export function openSandboxes(): Sandboxes {
           ],
         );
         led.set(sandbox, { ...leading, id, ports });
-        return combine([looked, outcome]);
+        return { ...combine([looked, outcome]), complete: true };
       } catch (error) {
         // The container may end at any moment; a lasting fault shows on the next pass too.
         if (namespaceId(sandbox) !== id) return {};
         const failure = failureOf(error, port.endpoint);
-        return { failed: [{ ...failure, message: `in the container: ${failure.message}` }] };
+        return { failed: [{ ...failure, message: `in the container: ${failure.message}` }], complete: true };
       } finally {
         const spent = clock().cpuSeconds * 1000;
         if (spent > BRIEF) rests.set(port, performance.now() + SHARE * spent);

@@ -348,3 +348,35 @@ it('a change meets what somebody has done in between: it is done, and that put r
   expect(kernel()).toBe(wanted);
   applied(applier, given);
 });
+
+it('what the kernel has refused leaves the pass incomplete, and is tried with the next one until it is there', () => {
+  const fewer = state({ publications: [MAP], remotes: [] });
+  applied(applier, given);
+  const wanted = kernel();
+  applied(applier, fewer);
+  inRouter(`ip addr add ${vtep}/32 dev lo`); // an address of its own is no next hop
+  const refused = applier.apply(given, { verify: false });
+  expect(refused).toMatchObject({ complete: false });
+  expect(refused.failed.map(({ code }) => code)).toContain('EINVAL');
+  inRouter(`ip addr del ${vtep}/32 dev lo 2>/dev/null || true`);
+  expect(applied(applier, given).complete).toBe(true);
+  expect(kernel()).toBe(wanted);
+});
+
+it('what the kernel has refused on the host is tried with the next pass too', () => {
+  const another = state({
+    publications: [MAP, { ...MAP, hostPort: 8081, transitPort: 8081 }],
+    remotes: remotes(4),
+  });
+  const cx = exitDevice('default');
+  applied(applier, given);
+  const wanted = kernel();
+  sh(`echo 1 > /proc/sys/net/ipv6/conf/${cx}/disable_ipv6`); // its IPv6 addresses are gone, and others refused
+  const refused = applier.apply(another, { verify: false });
+  expect(refused).toMatchObject({ complete: false });
+  expect(refused.failed.map(({ code }) => code)).toContain('EACCES');
+  sh(`echo 0 > /proc/sys/net/ipv6/conf/${cx}/disable_ipv6`);
+  expect(applied(applier, another).complete).toBe(true);
+  applied(applier, given);
+  expect(kernel()).toBe(wanted);
+});

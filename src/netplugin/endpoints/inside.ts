@@ -33,8 +33,8 @@ export function insideOf(
 /**
  * What a container needs beside its subnet and the default route that Docker makes from one of its networks: the
  * subnet's halves by the gateway, so that the container keeps one neighbour, not one for each peer (the kernel's
- * limit, gc_thresh3 of 1024, is for all containers of a machine together); without a gateway a way to the nameserver,
- * which takes its part; with IPv6, where it has /128, a way to the network. Docker fails where two networks of a
+ * limit, gc_thresh3 of 1024, is for all containers of a machine together); a way to the nameserver, which without a gateway
+ * takes its part; with IPv6, where it has /128, a way to the network. Docker fails where two networks of a
  * container give the same route, so what any of them can serve comes from the first.
  */
 function staticRoutes(
@@ -46,6 +46,9 @@ function staticRoutes(
   const nextHop4 = network.gateway || (siblings.any ? undefined : NAMESERVER);
   if (nextHop4 !== undefined) {
     routes.push({ destination: `${nextHop4}/32` }); // else Docker finds its gateway behind itself, in one of the halves
+    // The default route may lead elsewhere: to Docker's bridge, where nobody answers for the nameserver.
+    if (nextHop4 !== NAMESERVER && !siblings.any)
+      routes.push({ destination: `${NAMESERVER}/32`, via: nextHop4 });
     for (const half of halves(network.subnet)) routes.push({ destination: half, via: nextHop4 });
   }
   if (hasIpv6) {

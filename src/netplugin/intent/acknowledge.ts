@@ -6,10 +6,12 @@
  * One revision at a time: while it is waited for, newer ones come, and then the newest of them is waited for. netmaster takes a
  * revision for all before it, so none is told before what was told earlier has settled too.
  *
- * Whoever has not settled when netmaster answers its caller (2 s) makes this host one of the late ones there. That is right for
- * what others depend on, kernel and names: they are waited for, however long that takes. It is right for Docker's list of networks
- * while a network is new, as `docker run` would not find it; but a Docker that hangs must not make the next change of a rule late.
- * So such a follower is waited for until PATIENCE after it was told what concerns it.
+ * Whoever has not settled when netmaster answers its caller (2 s) makes this host one of the late ones there. netmaster gives no
+ * address another meaning that a host may still go by (netmaster/endings.ts): so who decides what becomes of a packet, the kernel,
+ * is waited for, however long that takes, and who tells netmaster which addresses are in use here. Names and Docker's list of
+ * networks are to make the host late where what is new is not there, as nobody would find it; but with a process that cannot be started,
+ * or a Docker that hangs, no rule may be late and no address withheld for good. So they are waited for until PATIENCE after they
+ * were told what concerns them.
  */
 import type { Logger } from 'pino';
 import type { Applied } from '../../protocol/messages.ts';

@@ -4,26 +4,31 @@ import path from 'node:path';
 import { pino } from 'pino';
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { temporaryFolder } from '../../../test/folder.ts';
-import { NOTHING, REPORT } from '../../../test/hostState.ts';
+import { NOTHING, port, REPORT, state } from '../../../test/hostState.ts';
 import { lines } from '../../client/lines.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
+import type { HostState } from '../state.ts';
 import type { Told } from './protocol.ts';
 import { followNames } from './supervisor.ts';
 
 const endpoint = (key: string): WatchedObject => ({ kind: 'endpoint', key, object: { endpointID: key } });
 const view = (...objects: WatchedObject[]) => ({ type: 'view', objects, listed: false }) as const;
+const withPort = state({ ports: [port(2)] });
 const KERNEL = { type: 'kernel', state: NOTHING, report: REPORT, verified: false } as const;
 
-/** A process that answers names, as far as the agent sees it; the program is a file that nobody has to start. */
+/** A process that answers names, as far as the agent sees it; the program only says that it was started. */
 function answering() {
   const folder = temporaryFolder();
   const program = path.join(folder, 'names.cjs');
-  fs.writeFileSync(program, '');
+  const started = path.join(folder, 'started');
+  fs.writeFileSync(program, `require('fs').writeFileSync(${JSON.stringify(started)}, '')`);
   const { ino, size, mtimeMs } = fs.statSync(program);
   const feeds: http.ServerResponse[] = [];
-  const state = { told: [] as Told[], asked: 0, holding: true };
+  const state = { told: [] as Told[], asked: 0, holding: true, hangs: false, looks: 0 };
   const say = (id: number): void => void feeds.at(-1)?.write(`${JSON.stringify({ holds: id })}\n`);
   const server = http.createServer(async (request, response) => {
+    if (request.url === '/health') state.looks++;
+    if (request.url === '/health' && state.hangs) return;
     if (request.url === '/health')
       return response.end(
         JSON.stringify({
@@ -64,6 +69,8 @@ function answering() {
   let settled = 0;
   return {
     ...{ state, names, feeds },
+    /** Another process, in its place. */
+    started: () => fs.existsSync(started),
     say: () => say(state.asked),
     /** How many of those that were waited for have settled. */
     settled: () => settled,
@@ -112,6 +119,30 @@ it('a name that comes after the kernel’s pass is confirmed too, and what conce
   await becomes(settled, 3);
 });
 
+it('a pass of the kernel that changes nothing for nameservers is not told them, but where a router was made anew', async () => {
+  const { names, sees } = answering();
+  await names.started;
+  const [one, two] = [withPort, state({ ports: [port(2), port(3)] })];
+  const passed = (state: HostState, created: string[] = []) =>
+    names.changed({ ...KERNEL, state, report: { ...REPORT, created } });
+  await sees('list', 1);
+  expect(passed(one)).toBe(true);
+  await sees('routers', 1);
+  expect(passed({ ...one, routers: one.routers.map((router) => ({ ...router, hosts: [] })) })).toBe(false);
+  expect(passed(two)).toBe(true);
+  expect(passed(two)).toBe(false);
+  expect(passed(two, ['contiv-default'])).toBe(true);
+  await sees('routers', 3);
+});
+
+it('a pass of the kernel concerns no names while no process answers them, and is told the next one', async () => {
+  const { names, state, feeds, sees } = answering();
+  expect(names.changed({ ...KERNEL, state: withPort })).toBe(false);
+  await sees('routers', 1);
+  expect(feeds).toHaveLength(1);
+  expect(state.asked).toBe(1);
+});
+
 it('what was told before there was a process, or while it ended, has settled when the next one goes by it', async () => {
   const { names, state, feeds, sees, settled, wait } = answering();
   names.changed(view(endpoint('early')));
@@ -131,4 +162,14 @@ it('what was told before there was a process, or while it ended, has settled whe
   await becomes(settled, 2);
   // All that is known, once more.
   expect(state.told.filter((t) => t.type === 'list')).toHaveLength(2);
+});
+
+it('one that has not answered three looks is followed by another, without a fourth', async () => {
+  const { names, state, sees, started } = answering();
+  await names.started;
+  await sees('list', 1);
+  const looks = state.looks;
+  state.hangs = true;
+  await vi.waitFor(() => expect(started()).toBe(true), { timeout: 60_000, interval: 10 });
+  expect(state.looks - looks).toBe(3);
 });

@@ -19,7 +19,7 @@ import type { Follower } from '../follower.ts';
 import { NAMES_INTERVAL, RETRY_DELAY } from '../intervals.ts';
 import { inTurn, openProgress } from '../turns.ts';
 import { askHealth, type Feed, openFeed } from './feed.ts';
-import type { ServedRouter } from './parcel.ts';
+import { openPacker, type ServedRouter } from './parcel.ts';
 import type { Health } from './protocol.ts';
 
 /** Milliseconds: one that ends sooner is not followed by another at once. */
@@ -56,6 +56,8 @@ function stampOf(file: string): string {
   return `${ino}.${size}.${mtimeMs}`;
 }
 
+const inodeOf = (file: string): number | undefined => fs.statSync(file, { throwIfNoEntry: false })?.ino;
+
 export function followNames(options: NamesOptions): NameService {
   const { folder, host, logLevel, log, known, program = PROGRAM } = options;
   const socket = path.join(folder, 'names.sock');
@@ -67,14 +69,22 @@ export function followNames(options: NamesOptions): NameService {
   let feed: Feed | undefined;
   /** Whether it has been told all that is known. */
   let listed = false;
+  /** The last one did not answer any more. */
+  let stuck = false;
   /** undefined: the kernel is not known to have them yet. */
   let routers: readonly ServedRouter[] | undefined;
+  /** Those, with parts by number: what nameservers do not go by is not in it. */
+  let served = '';
+  const pack = openPacker();
 
   /** One that runs the file as it is now. */
   async function find(): Promise<void> {
     const stamp = stampOf(program);
-    health = await askHealth(socket);
+    // One that is stuck has been asked often enough.
+    health = stuck ? undefined : await askHealth(socket);
+    stuck = false;
     if (health?.program === stamp) return;
+    const before = inodeOf(socket);
     const flags = ['--folder', folder, '--host', host, '--log-level', logLevel, '--program', stamp];
     const child = spawn(process.execPath, [...process.execArgv, program, ...flags], {
       detached: true,
@@ -86,6 +96,7 @@ export function followNames(options: NamesOptions): NameService {
     for (const deadline = performance.now() + START; performance.now() < deadline; await after(20)) {
       if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null)
         throw new Error(`it ended as it started (${child.signalCode ?? child.exitCode ?? 'no process'})`);
+      if (inodeOf(socket) === before) continue; // not bound yet; who has it is not the one to be asked
       health = await askHealth(socket);
       if (health?.pid === child.pid) return;
     }
@@ -119,9 +130,14 @@ export function followNames(options: NamesOptions): NameService {
       const found = await askHealth(socket);
       misses = found === undefined ? misses + 1 : 0;
       if (found !== undefined) health = found;
-      if (misses >= MISSES) open.close();
+      stuck = misses >= MISSES;
+      if (stuck) open.close();
     }
-    const looks = inTurn(look, { every: NAMES_INTERVAL });
+    const looks = inTurn(look, {
+      every: NAMES_INTERVAL,
+      due: () => misses === 0,
+      again: () => (misses > 0 && !stuck ? 0 : undefined), // an answer that has not come has taken its time
+    });
     await open.ended;
     void looks.close();
     feed = undefined;
@@ -150,13 +166,16 @@ export function followNames(options: NamesOptions): NameService {
 
   return {
     name: 'names',
-    awaited: 'always',
+    awaited: 'briefly',
     changed(news) {
       if (news.type === 'kernel') {
         routers = news.state.routers;
+        const text = JSON.stringify(pack(routers).routers);
+        if (text === served && news.report.created.length === 0) return false;
+        served = text;
         progress.ask();
         confirm();
-        return true;
+        return feed !== undefined; // where no process goes by what it is told nobody is asked, and the next one is told all
       }
       const named = news.objects.filter(({ kind }) => NAMED.has(kind));
       if (listed && named.length === 0) return false;

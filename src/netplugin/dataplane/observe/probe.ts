@@ -64,7 +64,7 @@ export function openProber(open: OpenExits): Prober {
   let unlooked = 0;
   return {
     probe() {
-      const state = open.established;
+      const state = open.established?.state;
       const generation = readGeneration(open.table.netlink);
       unlooked++;
       if (looked?.generation === generation && sameWays(looked.state, state) && unlooked < WHOLE)

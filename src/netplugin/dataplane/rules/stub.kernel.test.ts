@@ -11,11 +11,17 @@ import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vite
 import { applied, clean, GATEWAYS, inRouter, port, state } from '../../../../test/hostState.ts';
 import { isolate, sh } from '../../../../test/isolation.ts';
 import { ethernet, udp } from '../../../../test/packet.ts';
+import { setOption } from '../../../linux/libc.ts';
+import { NETLINK_NETFILTER, openNetlink } from '../../../linux/netlink.ts';
 import { bindPort, createNamespace, inNamespace, namespacePath } from '../../../linux/netns.ts';
+import { openNft } from '../../../linux/nftables.ts';
 import { DOCKER_RESOLVER, NAMESERVER, STUB_PORTS } from '../../constants.ts';
 import { openRouter } from '../../nameservers/router.ts';
 import type { Port } from '../../state.ts';
 import { type Applier, openApplier } from '../applier.ts';
+import { removeDockerNat } from '../sandboxes.ts';
+import { readTable } from '../tables.ts';
+import { stubTable, tablesOfDockerNat } from './stub.ts';
 
 beforeAll(isolate);
 
@@ -62,8 +68,9 @@ function container(...ports: readonly Port[]): void {
 }
 
 /** What is answered to a socket that is bound to `own`, and who answers. */
-async function ask(own: string, server: string): Promise<{ answer: string; from: string }> {
+async function ask(own: string, server: string, checksums = true): Promise<{ answer: string; from: string }> {
   const fd = inNamespace(BOX, () => bindPort('udp', own, 0, { nonblocking: true }));
+  if (!checksums) setOption(fd, 1, 11, 1); // SO_NO_CHECK
   const socket = dgram.createSocket('udp4').bind({ fd });
   opened.push(socket);
   const answered = once(socket, 'message', { signal: AbortSignal.timeout(20_000) });
@@ -72,10 +79,11 @@ async function ask(own: string, server: string): Promise<{ answer: string; from:
   return { answer: String(bytes), from: `${from.address}:${from.port}` };
 }
 
-async function askByTcp(server: string): Promise<string> {
-  const command = `echo who | timeout 20 busybox nc ${server} 53`;
-  const { stdout } = await promisify(execFile)('nsenter', [`--net=${BOX}`, 'sh', '-c', command]);
-  return stdout.replace('\n', '');
+async function askByTcp(server: string, own = '0.0.0.0'): Promise<string> {
+  const script = `const socket = require('net').connect({ port: 53, host: '${server}', localAddress: '${own}' }, () => socket.write('who'));
+    socket.setTimeout(20000, () => socket.destroy()).pipe(process.stdout);`;
+  const { stdout } = await promisify(execFile)('nsenter', [`--net=${BOX}`, process.execPath, '-e', script]);
+  return stdout;
 }
 
 const ANSWER = `who from 20.1.1.2 ${LONG}`;
@@ -112,13 +120,15 @@ describe('what a container asks of Docker’s resolver', () => {
   for (const [name, more] of networks) {
     it(`is answered from the address that was asked, in a network ${name}`, async () => {
       container(port(2, more));
-      for (const own of ['0.0.0.0', '127.0.0.1', '20.1.1.2'])
-        expect(await ask(own, DOCKER_RESOLVER), own).toEqual({
-          answer: ANSWER,
-          from: `${DOCKER_RESOLVER}:53`,
-        });
+      for (const own of ['0.0.0.0', '127.0.0.1', '127.0.0.2', '127.1.2.3', '20.1.1.2'])
+        for (const checksums of [true, false])
+          expect(await ask(own, DOCKER_RESOLVER, checksums), `${own} ${checksums}`).toEqual({
+            answer: ANSWER,
+            from: `${DOCKER_RESOLVER}:53`,
+          });
       expect(await ask('0.0.0.0', NAMESERVER)).toEqual({ answer: ANSWER, from: `${NAMESERVER}:53` });
       expect(await askByTcp(DOCKER_RESOLVER)).toBe(ANSWER);
+      expect(await askByTcp(DOCKER_RESOLVER, '127.0.0.2')).toBe(ANSWER);
       expect(await askByTcp(NAMESERVER)).toBe(ANSWER);
     });
   }
@@ -130,6 +140,16 @@ describe('what a container asks of Docker’s resolver', () => {
     inBox("nft add chain ip own in '{ type filter hook input priority 0; policy drop; }'");
     inBox('nft add rule ip own in ct state established accept');
     expect(await ask('0.0.0.0', DOCKER_RESOLVER)).toEqual({ answer: ANSWER, from: `${DOCKER_RESOLVER}:53` });
+    expect(await askByTcp(DOCKER_RESOLVER)).toBe(ANSWER);
+  });
+
+  it('is answered where the container’s default route leads elsewhere, as by Docker’s bridge', async () => {
+    container(port(2, { sandbox: BOX }));
+    inBox(`ip route add ${NAMESERVER} via ${GATEWAYS[0]}`);
+    inBox('ip link add docker type bridge; ip link set docker up; ip addr add 172.17.0.2/16 dev docker');
+    inBox('ip route replace default via 172.17.0.1');
+    for (const own of ['0.0.0.0', '127.0.0.2'])
+      expect((await ask(own, DOCKER_RESOLVER)).answer, own).toBe(ANSWER);
     expect(await askByTcp(DOCKER_RESOLVER)).toBe(ANSWER);
   });
 
@@ -172,6 +192,7 @@ describe('who shares another network with a container', () => {
   it.each([
     ['by its loopback address', AUTHOR, '127.0.0.1', 9],
     ['as if it were an answer to it', NAMESERVER, '172.30.0.2', STUB_PORTS.loopback],
+    ['as if it were one to another loopback address', NAMESERVER, '172.30.0.2', STUB_PORTS.kept],
   ])('reaches nothing that listens on loopback alone, %s', async (_, from, to, source) => {
     container(port(2, { sandbox: BOX }));
     const mac = bridged();
@@ -240,6 +261,28 @@ describe('a container’s namespace', () => {
     expect(tables()).toBe('table ip contiv\n');
   });
 
+  it('keeps what its own hands add to Docker’s table just when that is about to be removed', () => {
+    container(one);
+    dockerNat();
+    const added = '-t nat -A PREROUTING -p tcp --dport 81 -j REDIRECT --to-ports 8181';
+    const remove = (meanwhile: () => void) =>
+      inNamespace(BOX, () => {
+        const [nft, netlink] = [openNft(), openNetlink(NETLINK_NETFILTER)];
+        opened.push(nft, netlink);
+        const list = (command: string) => {
+          const listed = nft.list(command);
+          if (command.includes('table ip nat')) meanwhile();
+          return listed;
+        };
+        return removeDockerNat({ ...nft, list }, netlink);
+      });
+    expect(remove(() => sh(`iptables-nft ${added}`))).toBe('changed');
+    expect(inBox('iptables-nft -t nat -S')).toContain('--to-ports 8181');
+    inBox('iptables-nft -t nat -F PREROUTING');
+    expect(remove(() => {})).toBe(1);
+    expect(tables()).toBe('table ip contiv\n');
+  });
+
   it('has our rules again where somebody has changed them', async () => {
     container(one);
     const before = inBox('nft list ruleset');
@@ -249,13 +292,41 @@ describe('a container’s namespace', () => {
     expect(verify(one).writes).toBe(0);
   });
 
+  const RULES = 20_000;
+  function manyRules(table: string): void {
+    const rules = Array.from({ length: RULES }, (_, i) => `tcp dport ${i} counter accept\n`).join('');
+    const file = path.join(os.tmpdir(), `rules-${process.pid}`);
+    fs.writeFileSync(file, `table ip ${table} { chain many {\n${rules}}\n}\n`);
+    inBox(`nft -f ${file}; rm ${file}`);
+  }
+
+  it('may have any number of rules of its own: none of them is read', () => {
+    container(one);
+    dockerNat();
+    manyRules('own'); // as those have who run other containers in theirs
+    manyRules('nat');
+    const listed = inNamespace(BOX, () => {
+      const nft = openNft();
+      opened.push(nft);
+      let items = 0;
+      const list = (command: string) => {
+        const answer = nft.list(command);
+        items += answer.length;
+        return answer;
+      };
+      expect(tablesOfDockerNat({ ...nft, list })).toEqual([]);
+      expect(readTable({ ...nft, list }, stubTable([one]))).toBeDefined();
+      return items;
+    });
+    expect(listed).toBeLessThan(100);
+    verify(one);
+    inBox('nft flush chain ip contiv input');
+    expect(verify(one).writes, 'it was not left alone').toBeGreaterThan(0);
+  });
+
   it('is left alone for a while where that took long, until its port is another one', () => {
     container(one);
-    // As those have who run other containers in theirs.
-    const rules = Array.from({ length: 20_000 }, (_, i) => `tcp dport ${i} counter accept\n`).join('');
-    const file = path.join(os.tmpdir(), `rules-${process.pid}`);
-    fs.writeFileSync(file, `table ip own { chain many {\n${rules}}\n}\n`);
-    inBox(`nft -f ${file}; rm ${file}`);
+    manyRules('contiv');
     verify(one);
     inBox('nft flush chain ip contiv input');
     expect(verify(one).writes).toBe(0);

@@ -10,6 +10,8 @@
  *
  *   loopback  asked from 127.0.0.1: the answer goes there
  *   bound     asked from another address: the answer goes to it
+ *   kept      asked from another loopback address, which is kept by its port for a while: the answer goes there. For programs that bind
+ *             to one; two that have the same port at different ones within that time get both their answers at the first
  *
  * What goes there is nothing else, so the router need not track it either: a name that is asked for from a new port each time
  * is no connection, and takes no place of the container's (limits.ts). Only what came in fragments is, since conntrack makes it
@@ -35,6 +37,12 @@ export const stub: RouterFeature = {
 };
 
 const PROTOCOLS = ['udp', 'tcp'] as const;
+/**
+ * Of the loopback addresses that are kept, which each question writes before it leaves and its answer only reads, so that it finds what
+ * its own socket wrote, whatever others write meanwhile: longer than who asks by UDP waits, and as many as there may be at once.
+ */
+const KEPT_SECONDS = 30;
+const KEPT = 4096;
 
 /**
  * The table in the namespace of a container that has these ports, later ones instead of earlier ones. What it asks from 127.0.0.1
@@ -49,12 +57,19 @@ export function stubTable(ports: readonly Port[]): Table {
   }
   const [any] = sources.values();
   const map = [...sources].map(([hop, source]) => `${hop} : ${source}`).join(', ');
-  const ask = (protocol: string): string => `
-  ip saddr 127.0.0.1 ${protocol} dport 53 ${protocol} dport set ${STUB_PORTS.loopback} ip daddr set ${NAMESERVER}${any ? ` ip saddr set ${any}` : ''}
-  ip saddr != 127.0.0.0/8 ${protocol} dport 53 ${protocol} dport set ${STUB_PORTS.bound} ip daddr set ${NAMESERVER}`;
+  const own = any ? ` ip saddr set ${any}` : '';
+  const ask = (protocol: string, summed = ''): string => {
+    const lead = (port: number): string =>
+      `${protocol} dport set ${port}${summed} ip daddr set ${NAMESERVER}`;
+    return `
+  ip saddr 127.0.0.1 ${protocol} dport 53 ${lead(STUB_PORTS.loopback)}${own}
+  ip saddr != 127.0.0.0/8 ${protocol} dport 53 ${lead(STUB_PORTS.bound)}
+  ${protocol} dport 53 update @kept { meta l4proto . th sport : ip saddr } ${lead(STUB_PORTS.kept)}${own}`;
+  };
   const answer = (protocol: string): string => `
   ${protocol} sport ${STUB_PORTS.loopback} fib saddr . iif oif exists ${protocol} sport set 53 ip daddr set 127.0.0.1 ip saddr set ${DOCKER_RESOLVER} accept
-  ${protocol} sport ${STUB_PORTS.bound} ${protocol} sport set 53 ip saddr set ${DOCKER_RESOLVER} accept`;
+  ${protocol} sport ${STUB_PORTS.bound} ${protocol} sport set 53 ip saddr set ${DOCKER_RESOLVER} accept
+  ${protocol} sport ${STUB_PORTS.kept} fib saddr . iif oif exists ip daddr set meta l4proto . th dport map @kept ${protocol} sport set 53 ip saddr set ${DOCKER_RESOLVER} accept`;
   return {
     name: `ip ${NFT_TABLE}`,
     parts: new Map(),
@@ -65,10 +80,17 @@ export function stubTable(ports: readonly Port[]): Table {
     // What listens on loopback alone stays out of reach for those on the container's other networks, such as Docker's bridge, where
     // nobody looks at who sends: an answer to a loopback address is taken from where questions go only, and what leaves has an
     // address of the container's before its route is looked for, so that the kernel need not route loopback addresses (route_localnet).
+    //
+    // Where a datagram has no checksum (0), a change of its port would make one of it that is wrong (net/netfilter/nft_payload.c,
+    // nft_payload_csum_inet): it is left without again.
     body: `
+map kept { type inet_proto . inet_service : ipv4_addr; flags dynamic,timeout; timeout ${KEPT_SECONDS}s; size ${KEPT}; }
+chain unsummed {${ask('udp', ' udp checksum set 0')}
+}
 chain output {
   type route hook output priority -300; policy accept;
-  ip daddr != ${DOCKER_RESOLVER} accept${PROTOCOLS.map(ask).join('')}
+  ip daddr != ${DOCKER_RESOLVER} accept
+  udp checksum 0 goto unsummed${PROTOCOLS.map((protocol) => ask(protocol)).join('')}
 }
 ${sources.size > 1 ? sourceChain(map) : ''}chain input {
   type filter hook input priority -150; policy accept;
@@ -81,7 +103,7 @@ ${sources.size > 1 ? sourceChain(map) : ''}chain input {
 /** Where there are several: the container's address in the network that the route leads by, by next hop. */
 const sourceChain = (map: string): string => `chain source {
   type filter hook output priority -299; policy accept;
-  ip daddr ${NAMESERVER} th dport ${STUB_PORTS.loopback} ip saddr set rt ip nexthop map { ${map} }
+  ip daddr ${NAMESERVER} th dport { ${STUB_PORTS.loopback}, ${STUB_PORTS.kept} } ip saddr set rt ip nexthop map { ${map} }
 }
 `;
 
@@ -95,9 +117,9 @@ function nextHop({ gateways, inside }: Port): string | undefined {
 
 interface Listed {
   readonly chain?: { readonly table: string; readonly name: string };
-  readonly rule?: { readonly table: string; readonly chain: string; readonly expr: readonly object[] };
-  readonly set?: { readonly table: string };
-  readonly map?: { readonly table: string };
+  readonly rule?: { readonly chain: string; readonly expr: readonly object[] };
+  readonly set?: object;
+  readonly map?: object;
 }
 
 /** By iptables, Docker makes these chains in `nat`, the jumps to them and a rule a protocol in each. */
@@ -110,31 +132,31 @@ const BUILT_IN = ['PREROUTING', 'INPUT', ...Object.keys(JUMPS)];
 const DOCKER_TABLE = 'docker-dns';
 
 /**
- * Commands that take Docker's NAT for its resolver out of the current namespace, which leads nowhere any more: everything that
- * it catches is rewritten before. Where Docker is still at it, or where somebody else has rules in the same table, it stays.
+ * The tables, of family ip in the current namespace, that hold Docker's NAT for its resolver and nothing else. It leads nowhere any more:
+ * everything that it catches is rewritten before. Where Docker is still at it, or where somebody else has rules in the same table,
+ * that is not among them.
+ *
+ * Chains tell that first: what is read is bounded by their number, and by Docker's own rules, however many others the container has.
+ * (`list tables` of nft 1.0.6 reads all rules there are.)
  */
-export function withoutDockerNat(nft: Nft): string[] {
-  const listing = nft.list('list ruleset ip') as Listed[];
-  const of = (table: string) => listing.filter((i) => (i.chain ?? i.rule ?? i.set ?? i.map)?.table === table);
-  const commands: string[] = [];
-  if (of(DOCKER_TABLE).length > 0) commands.push(`delete table ip ${DOCKER_TABLE}`);
-  const nat = of('nat');
-  const chains = new Set(nat.flatMap((i) => (i.chain ? [i.chain.name] : [])));
+export function tablesOfDockerNat(nft: Nft): string[] {
+  const all = (nft.list('list chains ip') as Listed[]).flatMap(({ chain }) => (chain ? [chain] : []));
+  const tables = all.some(({ table }) => table === DOCKER_TABLE) ? [DOCKER_TABLE] : [];
+  const chains = all.flatMap(({ table, name }) => (table === 'nat' ? [name] : []));
+  const own = Object.values(JUMPS);
+  const foreign = chains.some((name) => !BUILT_IN.includes(name) && !own.includes(name));
+  if (foreign || own.some((name) => !chains.includes(name))) return tables;
+  const nat = nft.list('list table ip nat') as Listed[];
   const rules = (name: string) => nat.flatMap((i) => (i.rule?.chain === name ? [i.rule.expr] : []));
   const jumpsOnly = ([from, to]: [string, string]): boolean => {
-    const all = rules(from);
-    return (
-      all.length === 1 &&
-      all[0]?.some((e) => (e as { jump?: { target: string } }).jump?.target === to) === true
-    );
+    const [first, ...more] = rules(from);
+    const jumps = first?.some((e) => (e as { jump?: { target: string } }).jump?.target === to) === true;
+    return jumps && more.length === 0;
   };
-  const complete =
-    Object.entries(JUMPS).every(jumpsOnly) &&
-    Object.values(JUMPS).every((name) => rules(name).length === PROTOCOLS.length);
-  const foreign =
+  const whole =
+    Object.entries(JUMPS).every(jumpsOnly) && own.every((name) => rules(name).length === PROTOCOLS.length);
+  const shared =
     nat.some((i) => i.set ?? i.map) ||
-    [...chains].some((name) => !BUILT_IN.includes(name) && !Object.values(JUMPS).includes(name)) ||
     BUILT_IN.some((name) => JUMPS[name] === undefined && rules(name).length > 0);
-  if (complete && !foreign) commands.push('delete table ip nat');
-  return commands;
+  return whole && !shared ? [...tables, 'nat'] : tables;
 }

@@ -352,6 +352,7 @@ describe('Join', () => {
       GatewayIPv6: '',
       StaticRoutes: [
         { Destination: '20.1.1.254/32', RouteType: 1, NextHop: '' },
+        { Destination: `${NAMESERVER}/32`, RouteType: 0, NextHop: '20.1.1.254' },
         { Destination: '20.1.1.0/25', RouteType: 0, NextHop: '20.1.1.254' },
         { Destination: '20.1.1.128/25', RouteType: 0, NextHop: '20.1.1.254' },
       ],
@@ -395,6 +396,7 @@ describe('Join', () => {
       GatewayIPv6: 'fd00:3::1',
       StaticRoutes: [
         { Destination: '20.1.3.254/32', RouteType: 1, NextHop: '' },
+        { Destination: `${NAMESERVER}/32`, RouteType: 0, NextHop: '20.1.3.254' },
         { Destination: '20.1.3.0/25', RouteType: 0, NextHop: '20.1.3.254' },
         { Destination: '20.1.3.128/25', RouteType: 0, NextHop: '20.1.3.254' },
         { Destination: 'fd00:3::1/128', RouteType: 1, NextHop: '' },
