@@ -541,6 +541,13 @@ describe('processes', () => {
       ['--listen', '127.0.0.1:0', '--store', `sqlite:${file}`, '--log-level', 'error'],
       uid,
     );
+    fs.chmodSync(join(file, '..'), 0o700);
+    if ('uid' in uid) {
+      const closed = ['--listen', '127.0.0.1:0', '--store', `sqlite:${file}`, '--log-level', 'error'];
+      expect((await ended('netmaster', closed, uid)).err).toMatch(
+        /^netmaster: store [^\n]*: user 65534 may not enter \//,
+      );
+    }
     fs.chmodSync(join(file, '..'), 0o755);
     expect({ exit, err }).toEqual({
       exit: 3,

@@ -60,7 +60,9 @@ export function openSqlite(file: string, warn: (line: string) => void = () => {}
 /** Why the file cannot be used, and what would be right: SQLite's own words name neither the folder nor the user. */
 function reasonOf({ message }: Error, file: string): string {
   const folder = path.dirname(file);
-  const there = fs.statSync(file, { throwIfNoEntry: false });
+  const there = statOf(file);
+  if (there === 'hidden')
+    return `user ${process.geteuid?.()} may not enter ${folder}: let it (chmod), or name another file with --store sqlite:FILE`;
   if (there?.isDirectory())
     return `it is a folder: name a file in it, such as --store sqlite:${file}/netmaster.db`;
   if (there !== undefined && !there.isFile())
@@ -80,8 +82,16 @@ function reasonOf({ message }: Error, file: string): string {
   return message;
 }
 
-const isFolder = (name: string): boolean =>
-  fs.statSync(name, { throwIfNoEntry: false })?.isDirectory() === true;
+/** `hidden`: some folder on the way is closed to this user. */
+function statOf(file: string): fs.Stats | 'hidden' | undefined {
+  try {
+    return fs.statSync(file, { throwIfNoEntry: false });
+  } catch {
+    return 'hidden';
+  }
+}
+
+const isFolder = (name: string): boolean => fs.existsSync(name) && fs.statSync(name).isDirectory();
 
 function isWritable(name: string): boolean {
   try {
