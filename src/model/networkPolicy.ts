@@ -73,6 +73,16 @@ export type NetworkPolicyRule = Static<typeof RuleSchema>;
 export type NetworkPolicyPeer = Static<typeof PeerSchema>;
 export type NetworkPolicyPort = Static<typeof PortMatchSchema>;
 
+/** For people: `NetworkPolicy default/deny-all`, `ClusterNetworkPolicy isolate`. */
+export const networkPolicyName = ({ tier, namespaceName, policyName }: NetworkPolicy): string =>
+  tier === 'namespace'
+    ? `NetworkPolicy ${namespaceName}/${policyName}`
+    : `ClusterNetworkPolicy ${policyName}${tier === 'baseline' ? ' (baseline)' : ''}`;
+
+/** What hits, flows and traces call its rule at a place: `NetworkPolicy default/web rule 1`. */
+export const networkPolicyRuleName = (policy: NetworkPolicy, place: number): string =>
+  `${networkPolicyName(policy)} rule ${place + 1}`;
+
 export const networkPolicy: Kind<typeof NetworkPolicySchema> = {
   name: 'networkPolicy',
   collection: 'networkPolicies',

@@ -5,7 +5,7 @@ import { type PolicyWorld, packetsOf, worldOf, worlds } from '../../../test/poli
 import { judge } from '../../model/verdict.ts';
 import type { HostState, RuleSet } from '../state.ts';
 import { openCompiler } from './compile.ts';
-import { numbered } from './policy.ts';
+import { numbered } from './identity.ts';
 
 /** Worlds of 20 packets each; more in a longer run: POLICY_WORLDS=50000 is a million cases. */
 const WORLDS = Number(process.env.POLICY_WORLDS ?? 5000);
