@@ -42,6 +42,12 @@ export const WorkloadSchema = Type.Object(
 );
 export type Workload = Static<typeof WorkloadSchema>;
 
+/**
+ * What is said to decide where an endpoint is a workload's that is not known, as one whose pod is gone or is another of that name: nobody
+ * knows which policies judge it, so it is denied everything.
+ */
+export const UNKNOWN_WORKLOAD = 'unknown workload';
+
 export const workload: Kind<typeof WorkloadSchema> = {
   name: 'workload',
   collection: 'workloads',

@@ -13,6 +13,7 @@ import { addressNumber, numberAddress, parseSubnet, type Subnet } from '../../mo
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { EndpointGroup } from '../../model/endpointGroup.ts';
 import { type NetworkPolicy, networkPolicyName } from '../../model/networkPolicy.ts';
+import { UNKNOWN_WORKLOAD } from '../../model/workload.ts';
 import type { TenantView } from '../intent/view.ts';
 import type { AddressRange, PortRange, RuleSet } from '../state.ts';
 import { allLines, decide, type Numbered, type Part, spanText, type Tiers, takersOf } from './decide.ts';
@@ -86,6 +87,11 @@ export function compilePolicy(
     if (workload !== undefined) return identities.ofWorkload(endpoint.groupName, workload);
     return endpoint.groupName === undefined ? NOBODY : groupIdentity(endpoint.groupName);
   };
+  /** Nobody knows what judges it: a workload that has gone before its endpoint, or another one of its name. */
+  const isUnknown = (endpoint: Endpoint): boolean =>
+    endpoint.workload !== undefined && tenant.workloadOf(endpoint) === undefined;
+  const judgedBy = (endpoint: Endpoint): string =>
+    `${isUnknown(endpoint) ? UNKNOWN_WORKLOAD : ''} ${identityOf(endpoint).text}`;
   const ofWorkloads = (endpoints: readonly Endpoint[]): Identity[] =>
     endpoints.filter((e) => tenant.workloadOf(e) !== undefined).map(identityOf);
   identities.hold(
@@ -114,10 +120,11 @@ export function compilePolicy(
   const judged = new Map<string, { readonly in: string; readonly out: string }>();
   for (const endpoint of here) {
     const own = identityOf(endpoint);
-    if (judged.has(own.text)) continue;
+    if (judged.has(judgedBy(endpoint))) continue;
+    const isLost = isUnknown(endpoint);
     const policies = policiesOf(groups.get(endpoint.groupName ?? ''));
     const selecting =
-      tenant.workloadOf(endpoint) === undefined
+      endpoint.workload === undefined || isLost
         ? NONE
         : memo.use(keyOf(`select ${own.text}`), [subjects], () =>
             subjects
@@ -131,6 +138,7 @@ export function compilePolicy(
         ...(policies.length === 0 ? [] : [policies.join(', ')]),
         ...concerning.map(networkPolicyName),
         ...ownPorts(concerning, direction, own),
+        ...(isLost ? [UNKNOWN_WORKLOAD] : []),
       ];
       const name = `${direction} ${tenantName}: ${judging.join('; ')}`;
       if (judging.length === 0 || lists.has(name)) return name;
@@ -146,12 +154,13 @@ export function compilePolicy(
           concerning,
           direction,
           own,
+          isLost,
         ),
       );
       if (list.tiers.isolation !== undefined || allLines(list.tiers).length > 0) lists.set(name, list);
       return name;
     };
-    judged.set(own.text, { in: listFor('in'), out: listFor('out') });
+    judged.set(judgedBy(endpoint), { in: listFor('in'), out: listFor('out') });
   }
 
   const bounded = [...lists.values()].filter((list) => list.prefixes.length > 0);
@@ -200,7 +209,7 @@ export function compilePolicy(
     numbering: identities.numbering,
     numberOf: (endpoint) => identities.numberOf(identityOf(endpoint)),
     judges(endpoint) {
-      const by = judged.get(identityOf(endpoint).text);
+      const by = judged.get(judgedBy(endpoint));
       if (by === undefined) return { in: 0, out: 0 };
       return { in: setNumbers.get(by.in) ?? 0, out: setNumbers.get(by.out) ?? 0 };
     },
@@ -232,6 +241,7 @@ function ruleList(
   policies: readonly NetworkPolicy[],
   direction: Direction,
   identity: Identity,
+  isLost: boolean,
 ): RuleList {
   const ofTier = (tier: NetworkPolicy['tier']): NetworkPolicy[] => policies.filter((p) => p.tier === tier);
   const linesOf = (tier: NetworkPolicy['tier']): Line[] =>
@@ -243,7 +253,12 @@ function ruleList(
     namespace: linesOf('namespace'),
     baseline: linesOf('baseline'),
   };
-  const all = [...Object.values(lines).flat(), ...(isolating === undefined ? [] : [isolation(isolating)])];
+  const isolated: Line[] = isLost
+    ? [{ key: UNKNOWN_WORKLOAD, action: 'deny' }]
+    : isolating === undefined
+      ? []
+      : [isolation(isolating)];
+  const all = [...Object.values(lines).flat(), ...isolated];
   const numbers = numbered(
     all.map((line) => line.key),
     31,
@@ -251,10 +266,11 @@ function ruleList(
   const withNumber = (line: Line): Numbered => ({ ...line, number: numbers.get(line.key) as number });
   const tiers: Tiers = {
     admin: lines.admin.map(withNumber),
-    own: lines.own.map(withNumber),
+    // What is denied anyway is denied for that reason.
+    own: isLost ? [] : lines.own.map(withNumber),
     namespace: lines.namespace.map(withNumber),
     baseline: lines.baseline.map(withNumber),
-    ...(isolating === undefined ? {} : { isolation: withNumber(isolation(isolating)) }),
+    ...Object.fromEntries(isolated.map((line) => ['isolation', withNumber(line)])),
   };
   const blocks = all.flatMap((line) => line.blocks ?? []);
   const spans = new Map(all.flatMap(({ span }) => (span === undefined ? [] : [[spanText(span), span]])));
