@@ -98,7 +98,7 @@ describe('worlds of workloads', () => {
         }
       }
     }
-    expect(Object.fromEntries([...seen].filter(([, count]) => count < 50))).toEqual({});
+    expect(Object.fromEntries([...seen].filter(([, count]) => count < 20))).toEqual({});
     expect(seen.size).toBe(17);
   });
 });

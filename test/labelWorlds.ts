@@ -92,8 +92,8 @@ function portMatch(random: Random): NetworkPolicyPort {
   const known = protocol === undefined ? {} : { protocol };
   const shape = random.below(10);
   if (shape < 2) return protocol === undefined ? { protocol: random.one(PROTOCOLS) } : known;
-  if (shape < 5) return { ...known, port: random.one(PORTS) };
-  if (shape < 7) return { ...known, name: random.one(PORT_NAMES) };
+  if (shape < 4) return { ...known, port: random.one(PORTS) };
+  if (shape < 8) return { ...known, name: random.one(PORT_NAMES) };
   const [port, endPort] = random.one(SPANS);
   return { ...known, port, endPort };
 }
@@ -134,7 +134,7 @@ export function labelWorldOf(seed: number): LabelWorld {
       labels: random.one(POD_LABELS),
       namespaceLabels: NAMESPACES[namespaceName] as Labels,
       ports: random
-        .some(PORT_NAMES, random.below(3))
+        .some(PORT_NAMES, random.below(4))
         .map((name) => ({ name, protocol: random.one(PORTED), port: random.one(PORTS) })),
     });
     return {
@@ -171,6 +171,10 @@ export function labelPacketsOf(world: LabelWorld, seed: number, count = 30): Pac
   const random = randomOf(seed ^ 0x1b873593);
   const own = world.endpoints.flatMap((e) => e.ipAddress);
   const anybody = [...own, ...own, '192.0.2.1', '198.51.100.7', '2001:db8::1'];
+  const portsAt = (address: string) => {
+    const key = world.endpoints.find((e) => e.ipAddress.includes(address))?.workload;
+    return world.workloads.find((w) => `${w.namespaceName}:${w.workloadName}` === key)?.ports ?? [];
+  };
   const packets = Array.from({ length: count / 2 }, (): Packet[] => {
     const here = random.one(own);
     const others = anybody.filter((a) => a !== here && a.includes(':') === here.includes(':'));
@@ -178,6 +182,11 @@ export function labelPacketsOf(world: LabelWorld, seed: number, count = 30): Pac
     const there = random.one(others);
     const protocol = random.one(PROTOCOLS);
     const ends = random.chance(0.5) ? { from: here, to: there } : { from: there, to: here };
+    const named = portsAt(ends.to);
+    if (named.length > 0 && random.chance(0.6)) {
+      const { protocol: its, port } = random.one(named);
+      return [{ ...ends, protocol: its, port }];
+    }
     return [{ ...ends, protocol, ...(PORTED.includes(protocol) && { port: random.one(ASKED_PORTS) }) }];
   });
   return [...packets.flat(), ...packetsOf(world, seed, count / 2)];
