@@ -99,6 +99,6 @@ describe('worlds of workloads', () => {
       }
     }
     expect(Object.fromEntries([...seen].filter(([, count]) => count < 20))).toEqual({});
-    expect(seen.size).toBe(17);
+    expect(seen.size).toBe(16);
   });
 });
