@@ -74,6 +74,7 @@ export interface Case {
   readonly remotes?: readonly At[];
   readonly ruleSets?: readonly RuleSet[];
   readonly ranges?: Router['ranges'];
+  readonly portRanges?: Router['portRanges'];
   readonly publications?: readonly DnatEntry[];
   readonly services?: readonly Service[];
 }
@@ -104,6 +105,7 @@ export function router(given: Case): Router {
     services: given.services ?? [],
     ruleSets: given.ruleSets ?? [],
     ranges: given.ranges ?? [],
+    portRanges: given.portRanges ?? [],
   };
 }
 

@@ -69,4 +69,5 @@ export const clusterService: Kind<typeof ClusterServiceSchema> = {
   keyFields: ['namespaceName', 'serviceName'],
   updatable: true,
   references: [{ field: 'tenantName', kind: 'tenant', keys: (s) => [s.tenantName] }],
+  orchestrated: true,
 };

@@ -31,6 +31,9 @@ export const EndpointSchema = Type.Object(
       Type.Literal('unhealthy'),
     ]),
     intfName: Type.Optional(Type.String()),
+    /** Key of the workload that it is the endpoint of, `NAMESPACE:NAME`, and its uid: a later one of that name is another. */
+    workload: Type.Optional(Type.String({ maxLength: 317 })),
+    workloadUid: Type.Optional(Type.String({ maxLength: 128 })),
   },
   { $id: 'Endpoint', additionalProperties: false },
 );

@@ -227,11 +227,13 @@ function decideOne(
 
 const text = (value: unknown): string => (value === undefined ? 'unset' : JSON.stringify(value));
 
-/** All objects in the form that readSet reads, in an order that reads well: tenants, settings, then tenant by tenant. */
+/** All objects that are declared by people, or all of a kind, in the form that readSet reads, in an order that reads well: tenants, settings, then tenant by tenant. */
 export function exportSet(view: View, kindName?: string): Plain[] {
   const place = ({ name }: Kind): number => (name === 'tenant' ? 0 : name === 'global' ? 1 : 2);
+  const isExported = ({ name, orchestrated }: Kind): boolean =>
+    kindName === undefined ? !orchestrated : name === kindName;
   const found = ORDER.flatMap((kind, rank) =>
-    kindName !== undefined && kind.name !== kindName
+    !isExported(kind)
       ? []
       : view.list<Plain>(kind.name).map((stored) => ({
           place: place(kind),

@@ -43,6 +43,8 @@ export interface Router {
   readonly ruleSets: readonly RuleSet[];
   /** Disjoint ranges of addresses that the rules here tell apart. */
   readonly ranges: readonly AddressRange[];
+  /** Disjoint ranges of destination ports that they tell apart; none where no rule is about a range. */
+  readonly portRanges: readonly PortRange[];
 }
 
 /** A subnet of a network; a network with IPv6 has two. */
@@ -96,8 +98,10 @@ export interface Port {
   readonly alsoFrom: readonly string[];
   /** False until the runtime has taken the container's end: from then on a missing device is not made again. */
   readonly joined: boolean;
-  /** Number of the endpoint's group, 0 for none: what rules of others call it by. */
+  /** Number of the endpoint's identity, its group and labels, 0 for none: what rules of others call it by. */
   readonly group: number;
+  /** It is an orchestrator's workload: what the host itself sends to it, as probes, is not judged. */
+  readonly workload?: true;
   /** Numbers of the rule sets that judge what it receives and what it sends; 0: nothing does. */
   readonly judgedIn: number;
   readonly judgedOut: number;
@@ -128,16 +132,16 @@ export interface Remote {
   readonly device: string;
   /** Number of that network. */
   readonly network: number;
-  /** Number of the endpoint's group, 0 for none. */
+  /** Number of the endpoint's identity, 0 for none. */
   readonly group: number;
 }
 
 /**
- * What judges the first packet of a connection on one side (in: to endpoints here, out: from them), for all groups
- * that carry the same policies. The peer is known by its group's number; a range of addresses that rules name leads to
- * another rule set, made for peers in that range.
+ * What judges the first packet of a connection on one side (in: to endpoints here, out: from them), for all endpoints
+ * that the same policies judge. The peer is known by the number of its identity (compile/identity.ts); a range of addresses that
+ * rules name leads to another rule set, made for peers in that range, and a range of ports to one for ports in it.
  *
- *   rule set, peer's address -> range -> rule set -> peer's group, protocol, port -> rule
+ *   rule set, peer's address -> range -> rule set -> (port's range -> rule set) -> peer's identity, protocol, port -> rule
  */
 export interface RuleSet {
   /** Not 0; unique in the tenant on this host. */
@@ -146,12 +150,14 @@ export interface RuleSet {
   readonly name: string;
   /** Range to the rule set for peers in it. */
   readonly narrowed: readonly { readonly range: number; readonly to: number }[];
+  /** The same for ranges of ports, where rules are about some: asked after the peer's address has led to this one. */
+  readonly narrowedPorts?: readonly { readonly range: number; readonly to: number }[];
   readonly decisions: readonly Decision[];
 }
 
 /** The most specific one that fits decides: by port before by protocol before any, and of two that say as much the group's. */
 export interface Decision {
-  /** Number of the peer's group; 0: any. */
+  /** Number of the peer's identity; 0: any. */
   readonly group: number;
   /** IANA number; absent: any. */
   readonly protocol?: number;
@@ -160,8 +166,14 @@ export interface Decision {
   /** Number of the rule in its set, 1 to 2^31-1. */
   readonly rule: number;
   readonly action: 'allow' | 'deny';
-  /** Key of the rule: `default:prod_web:1`. */
+  /** Key of the rule, `default:prod_web:1`, or name: `NetworkPolicy default/web rule 1`. */
   readonly key: string;
+}
+
+export interface PortRange {
+  readonly first: number;
+  readonly last: number;
+  readonly range: number;
 }
 
 export interface AddressRange {

@@ -126,8 +126,8 @@ function compileRouter(
     [mine.networks],
     () => new Map(mine.networks.map((n) => [n.networkName, n])),
   );
-  const groupsHere = new Set(attachments.map((a) => a.endpoint.groupName).filter((g) => g !== undefined));
-  const policy = compilePolicy(tenant, mine, groupsHere, memo);
+  const here = attachments.map((a) => a.endpoint);
+  const policy = compilePolicy(tenant, mine, view.networkPolicies, here, memo);
   const profiles = memo.use(keyOf('profiles'), [mine.groups, mine.profiles], () => profilesByGroup(mine));
   const context: Context = { memo, tenant, mine, networks, profiles, policy, local };
   const publications = attachments.flatMap((a) => a.publications);
@@ -152,12 +152,10 @@ function compileRouter(
         ),
       ),
     ),
-    services: compileServices(
-      { tenant, mine, networks, here: attachments.map((a) => a.endpoint), view, local },
-      memo,
-    ),
+    services: compileServices({ tenant, mine, networks, here, view, local }, memo),
     ruleSets: policy.ruleSets,
     ranges: policy.ranges,
+    portRanges: policy.portRanges,
   };
 }
 
@@ -247,13 +245,13 @@ function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): Re
     const theirs = mtus.get(vtep);
     const takes = theirs === undefined ? most : overlayMtu(vtep, theirs);
     const mtu = takes < most ? takes : undefined;
-    const inputs = [networks, mine.groups, mtu, ...lists];
+    const inputs = [networks, mine.groups, policy.numbering, mtu, ...lists];
     const host = memo.use(`host ${tenant} ${vtep}`, inputs, (): RemoteHost => {
       const endpoints = lists.flat().flatMap((endpoint) => {
         const network = networks.get(endpoint.networkName);
         if (network === undefined) return [];
         const device = tunnelDevice(network.vni);
-        const group = policy.groupNumber(endpoint.groupName);
+        const group = policy.numberOf(endpoint);
         return endpoint.ipAddress.map((address) => ({ address, device, network: network.vni, group }));
       });
       return {
@@ -318,8 +316,9 @@ function port(
   const { memo, networks, profiles, policy, local } = context;
   const { endpoint, sandbox, phase } = attachment;
   const network = networks.get(endpoint.networkName);
-  const group = policy.groupNumber(endpoint.groupName);
-  const judges = policy.judges(endpoint.groupName);
+  const group = policy.numberOf(endpoint);
+  const isWorkload = endpoint.workload !== undefined;
+  const judges = policy.judges(endpoint);
   const profile = endpoint.groupName === undefined ? undefined : profiles.get(endpoint.groupName);
   const inputs = [
     attachment,
@@ -328,6 +327,7 @@ function port(
     group,
     judges.in,
     judges.out,
+    isWorkload,
     profile,
     local.underlayMtu,
     ...before,
@@ -347,6 +347,7 @@ function port(
     group,
     judgedIn: judges.in,
     judgedOut: judges.out,
+    ...(isWorkload ? { workload: true as const } : {}),
     ...(profile === undefined ? {} : shape(profile)),
     ...(sandbox === undefined ? {} : { sandbox }),
     ...(sandbox === undefined || network === undefined

@@ -1,35 +1,58 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { localHost, simulate, viewOf } from '../../../test/policySimulator.ts';
+import { labelPacketsOf, labelWorlds } from '../../../test/labelWorlds.ts';
+import {
+  localHost,
+  type PolicyWorld as SimulatedWorld,
+  type Simulator,
+  simulate,
+  viewOf,
+} from '../../../test/policySimulator.ts';
 import { type PolicyWorld, packetsOf, worldOf, worlds } from '../../../test/policyWorlds.ts';
-import { judge } from '../../model/verdict.ts';
+import { judge, type Packet } from '../../model/verdict.ts';
 import type { HostState, RuleSet } from '../state.ts';
 import { openCompiler } from './compile.ts';
-import { numbered } from './policy.ts';
+import { numbered } from './identity.ts';
 
-/** Worlds of 20 packets each; more in a longer run: POLICY_WORLDS=50000 is a million cases. */
+/** Worlds of 20 packets each, and of labels a fifth of them, of 30; more in a longer run: POLICY_WORLDS=50000 is a million cases. */
 const WORLDS = Number(process.env.POLICY_WORLDS ?? 5000);
 
+const oracleAgrees = (world: SimulatedWorld, packet: Packet, simulator: Simulator): void => {
+  const wanted = judge(world, packet);
+  const found = { packet, ...simulator.judge(packet) };
+  const expected = {
+    packet,
+    verdict: wanted.verdict,
+    out: wanted.out.decides ?? '',
+    in: wanted.in.decides ?? '',
+  };
+  // Compared by hand first: a matcher costs more than the compiler.
+  if (found.verdict !== expected.verdict || found.out !== expected.out || found.in !== expected.in)
+    expect(found).toEqual(expected);
+};
+
 describe('compiled policy', () => {
+  it(
+    'judges every packet among workloads as their policies are defined, by the same rules',
+    () => {
+      fc.assert(
+        fc.property(labelWorlds, fc.nat(), (world, seed) => {
+          const simulator = simulate(world);
+          for (const packet of labelPacketsOf(world, seed)) oracleAgrees(world, packet, simulator);
+        }),
+        { numRuns: WORLDS / 5 },
+      );
+    },
+    300_000 + WORLDS * 20,
+  );
+
   it(
     'judges every packet of generated worlds as the oracle does, by the same rules',
     () => {
       fc.assert(
         fc.property(worlds, fc.nat(), (world, seed) => {
           const simulator = simulate(world);
-          for (const packet of packetsOf(world, seed)) {
-            const wanted = judge(world, packet);
-            const found = { packet, ...simulator.judge(packet) };
-            const expected = {
-              packet,
-              verdict: wanted.verdict,
-              out: wanted.out.decides ?? '',
-              in: wanted.in.decides ?? '',
-            };
-            // Compared by hand first: a matcher costs more than the compiler.
-            if (found.verdict !== expected.verdict || found.out !== expected.out || found.in !== expected.in)
-              expect(found).toEqual(expected);
-          }
+          for (const packet of packetsOf(world, seed)) oracleAgrees(world, packet, simulator);
         }),
         { numRuns: WORLDS },
       );

@@ -17,6 +17,7 @@ import type {
   Exit,
   HostState,
   Port,
+  PortRange,
   RemoteHost,
   RuleSet,
   Service,
@@ -49,6 +50,10 @@ export interface RouterVariant {
   readonly exit: Exit | undefined;
   /** How many connections a conntrack table takes. */
   readonly connections: number;
+  /** Some container here is an orchestrator's workload. */
+  readonly workloads: boolean;
+  /** Rules here are about ranges of ports. */
+  readonly portRanges: boolean;
 }
 
 /** Kinds of parts that a router's elements follow from. */
@@ -60,6 +65,7 @@ export interface RouterParts {
   readonly subnets: readonly Subnet[];
   readonly gateways: readonly string[];
   readonly ranges: readonly AddressRange[];
+  readonly portRanges: readonly PortRange[];
   readonly publications: readonly DnatEntry[];
   /** The table itself: what it always holds. */
   readonly table: object;

@@ -126,8 +126,14 @@ export function routerTable(
   for (const host of router.hosts) parts.set(host, elements('host', host));
   for (const service of router.services) parts.set(service, elements('service', service));
   for (const ruleSet of router.ruleSets) parts.set(ruleSet, elements('ruleSet', ruleSet));
-  for (const kind of ['subnets', 'gateways', 'ranges', 'publications'] as const)
+  for (const kind of ['subnets', 'gateways', 'ranges', 'portRanges', 'publications'] as const)
     parts.set(router[kind], elements(kind, router[kind]));
   parts.set(TABLE, elements('table', TABLE));
-  return { name: `inet ${NFT_TABLE}`, beside: ARP, parts, body: body({ exit, connections }) };
+  const variant = {
+    exit,
+    connections,
+    workloads: router.ports.some((port) => port.workload),
+    portRanges: router.portRanges.length > 0,
+  };
+  return { name: `inet ${NFT_TABLE}`, beside: ARP, parts, body: body(variant) };
 }
