@@ -31,6 +31,9 @@ export const EndpointSchema = Type.Object(
       Type.Literal('unhealthy'),
     ]),
     intfName: Type.Optional(Type.String()),
+    /** Key of the workload that it is of, `NAMESPACE:NAME`, and that one's id; absent: of none. */
+    workload: Type.Optional(Type.String({ maxLength: 320 })),
+    workloadUid: Type.Optional(Type.String({ maxLength: 128 })),
   },
   { $id: 'Endpoint', additionalProperties: false },
 );

@@ -14,6 +14,7 @@ import type { Network } from '../../model/network.ts';
 import type { Rule } from '../../model/rule.ts';
 import type { StoredServiceLB } from '../../model/serviceLB.ts';
 import type { Tenant } from '../../model/tenant.ts';
+import type { Workload } from '../../model/workload.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
 import type { Guarded, Publication } from '../state.ts';
 
@@ -25,19 +26,21 @@ export interface TenantView {
   readonly groups: readonly EndpointGroup[];
   readonly services: readonly StoredServiceLB[];
   readonly profiles: readonly Netprofile[];
+  readonly workloads: readonly Workload[];
   /** By policy's name. */
   readonly rules: ReadonlyMap<string, readonly Rule[]>;
   /** By the name of the host that they run on. */
   readonly endpoints: ReadonlyMap<string, readonly Endpoint[]>;
 }
 
-/** Keys are those of the REST API: `default`, `default:contiv-net`, `default:web`, endpoint id, host name. */
+/** Keys are those of the REST API: `default`, `default:contiv-net`, `default:web`, endpoint id, host name, `NAMESPACE:NAME` of a workload. */
 export interface View {
   readonly tenants: ReadonlyMap<string, Tenant>;
   readonly networks: ReadonlyMap<string, WatchedNetwork>;
   readonly groups: ReadonlyMap<string, EndpointGroup>;
   readonly endpoints: ReadonlyMap<string, Endpoint>;
   readonly hosts: ReadonlyMap<string, Host>;
+  readonly workloads: ReadonlyMap<string, Workload>;
   /** What belongs to a tenant; nothing where it has nothing. */
   of(tenant: string): TenantView;
 }
@@ -122,6 +125,7 @@ class TenantShelves implements TenantView {
   readonly groupShelf = new Shelf<EndpointGroup>();
   readonly serviceShelf = new Shelf<StoredServiceLB>();
   readonly profileShelf = new Shelf<Netprofile>();
+  readonly workloadShelf = new Shelf<Workload>();
   readonly ruleShelves = new Shelves<Rule>();
   readonly endpointShelves = new Shelves<Endpoint>();
   get networks() {
@@ -135,6 +139,9 @@ class TenantShelves implements TenantView {
   }
   get profiles() {
     return this.profileShelf.list;
+  }
+  get workloads() {
+    return this.workloadShelf.list;
   }
   get rules() {
     return this.ruleShelves.lists;
@@ -163,6 +170,7 @@ const PLACES: Readonly<
   endpointGroup: (s, key, object: EndpointGroup, put) => s.groupShelf.put(key, put ? object : null),
   serviceLB: (s, key, object: StoredServiceLB, put) => s.serviceShelf.put(key, put ? object : null),
   netprofile: (s, key, object: Netprofile, put) => s.profileShelf.put(key, put ? object : null),
+  workload: (s, key, object: Workload, put) => s.workloadShelf.put(key, put ? object : null),
   rule: (s, key, object: Rule, put) => s.ruleShelves.put(object.policyName, key, put ? object : null),
   endpoint: (s, key, object: Endpoint, put) =>
     s.endpointShelves.put(object.homingHost, key, put ? object : null),
@@ -188,6 +196,7 @@ export function openView(objects: readonly WatchedObject[] = []): MutableView {
     groups: table('endpointGroup'),
     endpoints: table('endpoint'),
     hosts: table('host'),
+    workloads: table('workload'),
     of: (tenant) => tenants.get(tenant) ?? NOTHING,
     put({ kind, key, object }) {
       const objects = kinds.get(kind);
