@@ -316,7 +316,7 @@ function port(
   view: View,
 ): Port {
   const { memo, networks, profiles, policy, local } = context;
-  const { endpoint, sandbox, phase } = attachment;
+  const { endpoint, sandbox, phase, end, stub } = attachment;
   const network = networks.get(endpoint.networkName);
   const group = policy.groupNumber(endpoint.groupName);
   const judges = policy.judges(endpoint.groupName);
@@ -348,10 +348,12 @@ function port(
     judgedIn: judges.in,
     judgedOut: judges.out,
     ...(profile === undefined ? {} : shape(profile)),
+    ...(end && { end }),
     ...(sandbox === undefined ? {} : { sandbox }),
+    ...(stub && { stub }),
     ...(sandbox === undefined || network === undefined
       ? {}
-      : { inside: insideOf(network, endpoint.ipAddress, before, view) }),
+      : { inside: insideOf(network, attachment, before, view) }),
   }));
 }
 

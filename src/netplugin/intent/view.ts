@@ -58,6 +58,15 @@ export interface Attachment {
   readonly publications: readonly Publication[];
   /** Which runtime attached it: `docker`, `cni`. */
   readonly runtime: string;
+  /** What the runtime calls the network there, where its own list of attachments goes by that (CNI). */
+  readonly configuration?: string;
+  /**
+   * What the container's end is called, where we make it in the sandbox ourselves, with all that it holds, and give its addresses
+   * back; absent: the runtime does all of that, as Docker.
+   */
+  readonly end?: string;
+  /** The runtime's containers ask Docker's resolver for names, which is led to ours. */
+  readonly stub?: true;
 }
 
 /** This host, as far as compile needs to know it. */
