@@ -374,6 +374,7 @@ describe('Join', () => {
       phase: 'joined',
       publications: [],
       runtime: 'docker',
+      stub: true,
       sandbox: '/run/docker/netns/ep1',
     });
   });
