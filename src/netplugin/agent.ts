@@ -139,7 +139,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   keepPublications(publications, endpoints, log);
   const docker = await startDocker({ endpoints, publications, options, log });
   followers.add(docker.offer);
-  const cni = followers.add(openCni({ endpoints, publications, log }));
+  const cni = followers.add(openCni({ endpoints, publications, places: options, log }));
 
   const pass = (): Promise<unknown> => kernel.now().catch(() => {}); // converge.ts logs and tries again
   // The tunnels first: who hears where this host is sends to it.

@@ -6,12 +6,14 @@
  *   result.ts     what was given, as a result of each version; errors.ts: why not
  *   install.ts    puts the executable and its configuration where runtimes look
  */
+import path from 'node:path';
 import type { Logger } from 'pino';
 import type { Follower } from '../../follower.ts';
 import type { Publications } from '../publish.ts';
 import type { Endpoints } from '../runtime.ts';
 import { openCommands } from './commands.ts';
 import { CniError, CODES } from './errors.ts';
+import { install, type Places, PROGRAM_NAME } from './install.ts';
 import { type Json, readRequest, VERSIONS, versionOf } from './request.ts';
 import { openWorkloads } from './workloads.ts';
 
@@ -29,10 +31,27 @@ export interface CniRuntime extends Follower {
 export interface CniOptions {
   readonly endpoints: Endpoints;
   readonly publications: Publications;
+  readonly places: Places;
   readonly log: Logger;
 }
 
-export function openCni({ endpoints, publications, log }: CniOptions): CniRuntime {
+/** Beside this program (bin/.bundle). */
+const PROGRAM = path.join(import.meta.dirname, PROGRAM_NAME);
+
+export function openCni({ endpoints, publications, places, log }: CniOptions): CniRuntime {
+  let failed = false;
+
+  /** Once more with each verification: what somebody has taken away comes back. */
+  function keepInstalled(): void {
+    try {
+      for (const file of install(places, PROGRAM)) log.info({ file }, 'installed for container runtimes');
+      failed = false;
+    } catch (error) {
+      if (!failed) log.error({ err: error }, 'contiv-cni is not installed; it is tried again');
+      failed = true;
+    }
+  }
+
   const workloads = openWorkloads(endpoints);
   const commands = openCommands({ endpoints, publications, workloads, log });
   return {
@@ -40,6 +59,7 @@ export function openCni({ endpoints, publications, log }: CniOptions): CniRuntim
     awaited: 'never',
     changed(news) {
       workloads.changed(news);
+      if (news.type === 'kernel' && news.verified && endpoints.ready()) keepInstalled();
       return false;
     },
     settled: () => Promise.resolve(),

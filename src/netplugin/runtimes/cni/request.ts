@@ -107,18 +107,21 @@ function readArgs(text: string): Record<string, string> {
   return args;
 }
 
+/** Of a container, as the specification has it. */
+export const isName = (text: string): boolean => /^[a-zA-Z0-9][\w.-]{0,255}$/.test(text);
+
 function check({ command, container, netns, device }: CniRequest): void {
   if (command === 'GC' || command === 'STATUS') return;
   const missing = (variable: string): CniError =>
     new CniError(CODES.environment, `${variable} is missing, ${command} needs it`);
   if (container === '') throw missing('CNI_CONTAINERID');
   if (device === '') throw missing('CNI_IFNAME');
-  // As the specification has it, and the kernel (net/core/dev.c, dev_valid_name).
-  if (!/^[a-zA-Z0-9][\w.-]*$/.test(container) || container.length > 256)
+  if (!isName(container))
     throw new CniError(
       CODES.environment,
       `CNI_CONTAINERID '${container}' must begin with a letter or digit and have letters, digits, '_', '.' and '-' only`,
     );
+  // As the kernel has it (net/core/dev.c, dev_valid_name).
   if (!/^[^\s/:]{1,15}$/.test(device) || device === '.' || device === '..')
     throw new CniError(CODES.environment, `CNI_IFNAME '${device}' cannot be a device's name`);
   if (netns === '' && command !== 'DEL') throw missing('CNI_NETNS');
