@@ -11,6 +11,9 @@ if [ "$(id -u)" != 0 ]; then echo "setup: must run as root: try sudo make $*" >&
 need=
 want() { command -v "$1" >/dev/null 2>&1 || [ -e "$1" ] || need="$need $2"; }
 want npm npm
+# contiv-cni is compiled.
+want gcc gcc
+want /usr/include/stdlib.h libc6-dev
 ldconfig -p | grep -q 'libnftables\.so\.1 ' || need="$need libnftables1"
 if [ "${1:-}" != install ]; then
   want busybox busybox-static

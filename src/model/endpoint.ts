@@ -31,8 +31,8 @@ export const EndpointSchema = Type.Object(
       Type.Literal('unhealthy'),
     ]),
     intfName: Type.Optional(Type.String()),
-    /** Key of the workload that it is the endpoint of, `NAMESPACE:NAME`, and its uid: a later one of that name is another. */
-    workload: Type.Optional(Type.String({ maxLength: 317 })),
+    /** Key of the workload that it is of, `NAMESPACE:NAME`, and that one's id; absent: of none. */
+    workload: Type.Optional(Type.String({ maxLength: 320 })),
     workloadUid: Type.Optional(Type.String({ maxLength: 128 })),
   },
   { $id: 'Endpoint', additionalProperties: false },

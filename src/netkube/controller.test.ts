@@ -48,11 +48,7 @@ async function run(): Promise<Run> {
       const options = readOptions([
         ...['--netmaster', url, '--subnet', '10.32.0.0/16', '--listen', '127.0.0.1:0', ...flags],
       ]) as Options;
-      const controller = await startController(
-        options,
-        kubernetes.config,
-        pino({ level: 'silent' }),
-      );
+      const controller = await startController(options, kubernetes.config, pino({ level: 'silent' }));
       let closing: Promise<void> | undefined;
       const close = (): Promise<void> => {
         closing ??= controller.close();

@@ -122,12 +122,10 @@ const GIVEN: Partial<Record<Allocation, [field: string, stored: string][]>> = {
 export function declaredForm(kind: Kind, stored: Plain): Plain {
   const declared: Plain = {};
   const given = givenFields(kind);
-  const { properties, required = [] } = kind.schema as TObject;
-  for (const field of Object.keys(properties)) {
+  for (const field of Object.keys((kind.schema as TObject).properties)) {
     const value = stored[field] ?? stored[given.get(field) ?? ''];
-    const empty = Array.isArray(value) && value.length === 0;
-    if (value !== undefined && value !== '' && value !== 0 && (!empty || required.includes(field)))
-      declared[field] = value;
+    const isUnset = value === '' || value === 0 || (Array.isArray(value) && value.length === 0);
+    if (value !== undefined && (kind.orchestrated || !isUnset)) declared[field] = value;
   }
   return declared;
 }

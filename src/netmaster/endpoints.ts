@@ -3,6 +3,7 @@
 import { contains, isIpv4, isIpv6, parseSubnet } from '../model/address.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import type { EndpointGroup } from '../model/endpointGroup.ts';
+import type { Index } from '../model/kind.ts';
 import type { Network } from '../model/network.ts';
 import type { AddressAnswer, AddressRequest } from '../protocol/messages.ts';
 import { canonical, chooseAddress } from './allocator/choose.ts';
@@ -13,7 +14,16 @@ import { Refusal } from './problem.ts';
 import type { AddressRecord } from './tables.ts';
 import type { Decision } from './writer.ts';
 
+/** Reservations by the request that got them. */
+const byRequest: Index<AddressRecord> = ({ answered }) => (answered ? [answered.request] : []);
+
+/** A request that comes again, since its answer was lost on its way, is answered as it was: it holds the address already. */
 export function decideReserve(mirror: Mirror, request: AddressRequest): Decision<AddressAnswer> {
+  const [had] = request.request ? mirror.where('address', byRequest, request.request) : [];
+  if (had?.answered !== undefined) {
+    const { address, prefixLength } = had.answered;
+    return { checks: [], writes: [], answer: { address, prefixLength } };
+  }
   const key = `${request.tenantName}:${request.networkName}`;
   const network = mirror.get<Network>('network', key);
   if (network === undefined) throw new Refusal(404, `network ${key} does not exist`, 'networkName');
@@ -32,7 +42,7 @@ export function decideReserve(mirror: Mirror, request: AddressRequest): Decision
     what: `network ${key}`,
     field: 'address',
   } as const;
-  const chosen = chooseAddress(mirror, wanted, { host: request.host });
+  const chosen = chooseAddress(mirror, wanted, { host: request.host }, request.request);
   const relying = relyOn(mirror, 'network', key);
   return {
     checks: [...chosen.checks, ...relying.checks],

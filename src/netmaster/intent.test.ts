@@ -556,6 +556,32 @@ describe("a group's pool", () => {
   });
 });
 
+it('answers a request for an address that comes again as it did, until its reservation is an endpoint’s or is given back', async () => {
+  const { mirror, writer } = await shop();
+  const reserve = async (request: string, address?: string): Promise<string> => {
+    const asked = { tenantName: 'default', networkName: 'net1', family: 4, host: 'node1', request } as const;
+    const write = await writer.write(() => decideReserve(mirror, { ...asked, ...(address && { address }) }));
+    expect(write.answer.prefixLength).toBe(24);
+    return write.answer.address;
+  };
+  const next = await reserve('a');
+  expect([await reserve('a'), await reserve('a')]).toEqual([next, next]);
+  expect(await reserve('b')).not.toBe(next);
+  expect([await reserve('c', '20.1.1.77'), await reserve('c', '20.1.1.77')]).toEqual([
+    '20.1.1.77',
+    '20.1.1.77',
+  ]);
+  await expect(reserve('d', '20.1.1.77')).rejects.toThrow(
+    'address 20.1.1.77 is in use by a container that starts on node1',
+  );
+  await writer.write(() => decideRelease(mirror, 'default:net1', '20.1.1.77', 'node1'));
+  expect([await reserve('d', '20.1.1.77'), await reserve('d', '20.1.1.77')]).toEqual([
+    '20.1.1.77',
+    '20.1.1.77',
+  ]);
+  await expect(reserve('c', '20.1.1.77')).rejects.toThrow('in use');
+});
+
 describe('two replicas over one store', () => {
   const endpoint: Endpoint = {
     endpointID: 'e',

@@ -20,7 +20,7 @@ export function refuse(problem: Problem): never {
   throw new Refusal(problem.status ?? 422, problem.message, problem.field);
 }
 
-/** 1.x clients send the zero value of a field for what is unset. Of a list that must be given, the empty one is given. */
+/** 1.x clients send the zero value of a field for what is unset. */
 function isZero(value: unknown, schema: TSchema): boolean {
   if (schema.type === 'array') return Array.isArray(value) && value.length === 0;
   return value === (schema.type === 'integer' ? 0 : '');
@@ -30,14 +30,14 @@ function isZero(value: unknown, schema: TSchema): boolean {
 export function readObject(kind: Kind, key: string, body: unknown): Plain {
   // Of settings there is one object, whose key is the kind's name.
   const what = key === kind.name ? key : `${kind.name} ${oneLine(key, 200)}`;
-  const { properties, required = [] } = kind.schema;
+  const { properties } = kind.schema;
   // links are computed, whatever the client sends in them
   const { links: _links, 'link-sets': _sets, key: _key, ...given } = readBody(what, body);
   const object: Plain = Object.fromEntries(
     Object.entries(given).filter(
       ([field, value]) =>
-        !(Object.hasOwn(properties, field) && isZero(value, properties[field] as TSchema)) ||
-        (Array.isArray(value) && required.includes(field)),
+        kind.orchestrated ||
+        !(Object.hasOwn(properties, field) && isZero(value, properties[field] as TSchema)),
     ),
   );
   const parts = key.split(':');

@@ -8,6 +8,7 @@
  */
 import type { Index, World } from '../model/kind.ts';
 import { type Relation, relationsOf } from '../model/kinds.ts';
+import type { AddressAnswer } from '../protocol/messages.ts';
 
 export interface Stored<T = unknown> {
   readonly object: T;
@@ -21,6 +22,8 @@ export interface AddressRecord {
   readonly endpoint?: string;
   /** Key of the service. */
   readonly service?: string;
+  /** Of a reservation: the request that got it, and what it was answered. */
+  readonly answered?: { readonly request: string } & AddressAnswer;
 }
 
 /** Keys of the objects that refer to something, by how they do. */

@@ -86,6 +86,8 @@ export interface Port {
   readonly device: string;
   /** What the container side is called until the runtime moves and renames it: `cc<same 10 digits>`. */
   readonly peer: string;
+  /** What the container side is called where we make it in the sandbox ourselves, set up as `inside` says; then there is no `peer`. */
+  readonly end?: string;
   readonly mac: string;
   readonly mtu: number;
   /** The endpoint's addresses, each routed /32 or /128 to the device. */
@@ -109,19 +111,21 @@ export interface Port {
   readonly limit?: { readonly bitsPerSecond: number; readonly burstBytes?: number };
   /** What its packets are marked with, 0 to 63; absent: as it sends them. */
   readonly dscp?: number;
-  /** Path of the container's network namespace, where names are led to the nameserver; none until it is known. */
+  /** Path of the container's network namespace; none until it is known. */
   readonly sandbox?: string;
+  /** There Docker's resolver is led to the nameserver. */
+  readonly stub?: true;
   /** What the container has of us on its end; none where that is not known. */
   readonly inside?: Inside;
 }
 
-/** In a container: what its runtime was told to set up. */
+/** What a container holds of us, whoever sets it up: its runtime, or we. */
 export interface Inside {
   /** Prefixes. */
   readonly addresses: readonly string[];
   /** In the order in which they are made; without next hop to the device. */
   readonly routes: readonly { readonly destination: string; readonly via?: string }[];
-  /** Of the network: the runtime makes default routes of one network's. */
+  /** Of the network: the runtime makes default routes of one network's; those that we make are among the routes. */
   readonly gateways: readonly string[];
 }
 

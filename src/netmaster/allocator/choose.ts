@@ -58,8 +58,8 @@ export interface Chosen {
   readonly writes: Write[];
 }
 
-/** An address with what makes it the owner's. Throws a Refusal where there is none. */
-export function chooseAddress(view: View, wanted: Wanted, owner: AddressRecord): Chosen {
+/** An address with what makes it the owner's, for a request that may come again. Throws a Refusal where there is none. */
+export function chooseAddress(view: View, wanted: Wanted, owner: AddressRecord, request?: string): Chosen {
   const { network, family, group, what, field } = wanted;
   const key = `${network.tenantName}:${network.networkName}`;
   const spec = poolOf(view, network, family, group);
@@ -107,15 +107,17 @@ export function chooseAddress(view: View, wanted: Wanted, owner: AddressRecord):
     }
     writes.push({ key: storeKey('cursor', cursor), value: { last: address } });
   }
+  const prefixLength = pool.subnet.length;
+  const answered = request === undefined ? {} : { answered: { request, address, prefixLength } };
   const addressKey = storeKey('address', `${key}/${address}`);
-  writes.push({ key: addressKey, value: owner });
+  writes.push({ key: addressKey, value: { ...owner, ...answered } satisfies AddressRecord });
   // Of an endpoint it begins when that is attached: until then it may be given back, and some hosts go by what was.
   const waits = owner.service === undefined && endings.late(ended(address)).length > 0;
   const begun = waits ? { checks: [], writes: [] } : begin(view, ended(address));
   writes.push(...begun.writes);
   return {
     address,
-    prefixLength: pool.subnet.length,
+    prefixLength,
     checks: [{ key: addressKey, revision: 0 }, ...begun.checks],
     writes,
   };

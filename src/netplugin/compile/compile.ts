@@ -314,7 +314,7 @@ function port(
   view: View,
 ): Port {
   const { memo, networks, profiles, policy, local } = context;
-  const { endpoint, sandbox, phase } = attachment;
+  const { endpoint, sandbox, phase, end, stub } = attachment;
   const network = networks.get(endpoint.networkName);
   const group = policy.numberOf(endpoint);
   const isWorkload = endpoint.workload !== undefined;
@@ -349,10 +349,12 @@ function port(
     judgedOut: judges.out,
     ...(isWorkload ? { workload: true as const } : {}),
     ...(profile === undefined ? {} : shape(profile)),
+    ...(end && { end }),
     ...(sandbox === undefined ? {} : { sandbox }),
+    ...(stub && { stub }),
     ...(sandbox === undefined || network === undefined
       ? {}
-      : { inside: insideOf(network, endpoint.ipAddress, before, view) }),
+      : { inside: insideOf(network, attachment, before, view) }),
   }));
 }
 

@@ -35,7 +35,7 @@ export interface TenantView {
   workloadOf(endpoint: Endpoint): Workload | undefined;
 }
 
-/** Keys are those of the REST API: `default`, `default:contiv-net`, `default:web`, endpoint id, host name. */
+/** Keys are those of the REST API: `default`, `default:contiv-net`, `default:web`, endpoint id, host name, `NAMESPACE:NAME` of a workload. */
 export interface View {
   readonly tenants: ReadonlyMap<string, Tenant>;
   readonly networks: ReadonlyMap<string, WatchedNetwork>;
@@ -63,6 +63,15 @@ export interface Attachment {
   readonly publications: readonly Publication[];
   /** Which runtime attached it: `docker`, `cni`. */
   readonly runtime: string;
+  /** What the runtime calls the network there, where its own list of attachments goes by that (CNI). */
+  readonly configuration?: string;
+  /**
+   * What the container's end is called, where we make it in the sandbox ourselves, with all that it holds, and give its addresses
+   * back; absent: the runtime does all of that, as Docker.
+   */
+  readonly end?: string;
+  /** The runtime's containers ask Docker's resolver for names, which is led to ours. */
+  readonly stub?: true;
 }
 
 /** This host, as far as compile needs to know it. */
