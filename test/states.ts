@@ -12,6 +12,8 @@ import {
 } from '../src/netplugin/compile/deviceNames.ts';
 import { TRANSIT, TRANSIT6 } from '../src/netplugin/constants.ts';
 import type {
+  Access,
+  ClusterService,
   DnatEntry,
   Exit,
   HostState,
@@ -76,6 +78,9 @@ export interface Case {
   readonly ranges?: Router['ranges'];
   readonly publications?: readonly DnatEntry[];
   readonly services?: readonly Service[];
+  readonly clusterServices?: readonly ClusterService[];
+  readonly entrances?: readonly DnatEntry[];
+  readonly access?: Access;
 }
 
 export function router(given: Case): Router {
@@ -102,12 +107,13 @@ export function router(given: Case): Router {
     gateways: GATEWAYS,
     publications,
     services: given.services ?? [],
+    clusterServices: given.clusterServices ?? [],
     ruleSets: given.ruleSets ?? [],
     ranges: given.ranges ?? [],
   };
 }
 
-export function exit({ tenant = 'default', slot = 0, publications = [] }: Case): Exit {
+export function exit({ tenant = 'default', slot = 0, publications = [], entrances, access }: Case): Exit {
   return {
     namespace: `contiv-${tenant}`,
     device: exitDevice(tenant),
@@ -119,6 +125,8 @@ export function exit({ tenant = 'default', slot = 0, publications = [] }: Case):
     transit: TRANSIT,
     transit6: TRANSIT6,
     publications,
+    ...(entrances && { entrances }),
+    ...(access && { access }),
   };
 }
 

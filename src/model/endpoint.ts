@@ -31,6 +31,8 @@ export const EndpointSchema = Type.Object(
       Type.Literal('unhealthy'),
     ]),
     intfName: Type.Optional(Type.String()),
+    /** No container's: by its addresses the host itself sends into the network (hostAccess). */
+    ofHost: Type.Optional(Type.Literal(true)),
   },
   { $id: 'Endpoint', additionalProperties: false },
 );
@@ -38,7 +40,13 @@ export type Endpoint = Static<typeof EndpointSchema>;
 
 const references: readonly Reference<Endpoint>[] = [
   { field: 'tenantName', kind: 'tenant', keys: (e) => [e.tenantName] },
-  { field: 'networkName', kind: 'network', keys: (e) => [`${e.tenantName}:${e.networkName}`] },
+  {
+    field: 'networkName',
+    kind: 'network',
+    keys: (e) => [`${e.tenantName}:${e.networkName}`],
+    // The hosts' own go with the network.
+    owned: (e) => e.ofHost === true,
+  },
   {
     field: 'groupName',
     kind: 'endpointGroup',
@@ -50,5 +58,6 @@ export const endpoint = {
   name: 'endpoint',
   references,
   /** How messages name it. */
-  call: (e: Endpoint): string => `container ${e.containerName ?? e.endpointID} on ${e.homingHost}`,
+  call: (e: Endpoint): string =>
+    e.ofHost ? `host ${e.homingHost}` : `container ${e.containerName ?? e.endpointID} on ${e.homingHost}`,
 };
