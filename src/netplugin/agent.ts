@@ -18,6 +18,7 @@ import { followKernel } from './converge.ts';
 import { startDataplane } from './dataplane/index.ts';
 import { keepAttachments, missingFrom, openAttachments } from './endpoints/attachments.ts';
 import { openEndpoints } from './endpoints/endpoints.ts';
+import { followHostAccess } from './endpoints/hostAccess.ts';
 import { openFollowers } from './intent/acknowledge.ts';
 import { answerLive } from './intent/answers.ts';
 import { followFlows } from './intent/flows.ts';
@@ -123,6 +124,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const endpoints = followers.add(
     openEndpoints({ host, replica, attachments, intent, log, kernel, admitted: admission.settled }),
   );
+  followers.add(followHostAccess({ host, endpoints, log }));
   followers.add(followFlows({ dataplane, client, host, log, refused: metrics.refused }));
   const docker = await startDocker({ endpoints, options, log });
   followers.add(docker.offer);

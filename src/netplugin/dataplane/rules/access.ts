@@ -11,7 +11,7 @@
  */
 import { isV6 } from '../../../model/address.ts';
 import type { Exit } from '../../state.ts';
-import { EXITS, UPLINK } from './devices.ts';
+import { EXITS, TUNNELS, UPLINK } from './devices.ts';
 import { familyName } from './egress.ts';
 import type { HostFeature, HostVariant, RouterFeature } from './feature.ts';
 
@@ -28,10 +28,9 @@ function sources({ access }: Exit): string[] {
     addresses.map((address) => ({ device: `"${device}"`, address })),
   );
   const first = [all.find((s) => !isV6(s.address)), all.find((s) => isV6(s.address))];
-  const rest = first.flatMap((s) => (s === undefined ? [] : { device: undefined, address: s.address }));
+  const rest = first.flatMap((s) => (s === undefined ? [] : { device: TUNNELS, address: s.address }));
   return [...all, ...rest].map(
-    ({ device, address }) =>
-      `iifname ${UPLINK} ${device === undefined ? '' : `oifname ${device} `}snat ${familyName(address)} to ${address}`,
+    ({ device, address }) => `iifname ${UPLINK} oifname ${device} snat ${familyName(address)} to ${address}`,
   );
 }
 

@@ -90,7 +90,7 @@ function serve(version: Version, served: Served | undefined): string {
     ...(served === undefined
       ? []
       : [
-          ...(served.timeouts.length === 0
+          ...(served.timeouts.length === 0 || six
             ? []
             : SIZES.map((size) => `${classid(STICKY + size)} : goto stick${six}_${size}`)),
           `${classid(DROP)} : drop`,
@@ -111,9 +111,9 @@ ${served?.chosen ? `  ${place(version)} @service_chosen${six} jump choose${six}\
 function beyond(version: Version, { timeouts, chosen }: Served): string {
   const { ip, six } = version;
   const client = `${ip} saddr . ${place(version)}`;
-  const nobody = `${six ? NAMESERVER6 : NAMESERVER} . ${NOBODY}`;
+  const nobody = `${six ? `[${NAMESERVER6}]` : NAMESERVER}:${NOBODY}`;
   const refuse = `chain refuse${six} {
-  dnat ${ip} to meta l4proto map { ${['tcp', 'udp', 'sctp'].map((protocol) => `${protocol} : ${nobody}`).join(', ')} }
+${['tcp', 'udp', 'sctp'].map((protocol) => `  meta l4proto ${protocol} dnat ${ip} to ${nobody}`).join('\n')}
 }
 `;
   const choose = `chain choose${six} {
@@ -131,7 +131,7 @@ function beyond(version: Version, { timeouts, chosen }: Served): string {
       .join('\n');
   const stick = (size: number): string => `chain stick${six}_${size} {
 ${inMap((map) => `meta priority set ${client} map ${map} jump stick${six}`)}
-${inMap((map) => `delete ${map} { ${client} }`)}
+  jump leave
 ${draws(size, 1, `stick${six}`)}
 }`;
   const stay = (seconds: number): string => `chain stay${six}_${seconds} {
@@ -142,9 +142,12 @@ ${inMap((map) => `meta priority set ${client} map ${map}`)}
   const staying = `chain stick${six} {
   ${place(version)} . meta priority vmap @service_stays${six}
 }
+chain leave {
+${inMap((map) => `delete ${map} { ${client} : none }`)}
+}
 ${[...SIZES.map(stick), ...timeouts.map(stay)].join('\n')}
 `;
-  return `${refuse}${chosen ? choose : ''}${timeouts.length > 0 ? staying : ''}`;
+  return `${refuse}${chosen ? choose : ''}${timeouts.length > 0 && !six ? staying : ''}`;
 }
 
 /** Sets that a serviceLB does without. */
@@ -155,7 +158,7 @@ function setsBeyond({ six }: Version, { timeouts, chosen }: Served): string {
     (name) =>
       `map ${name}${six} { type ${address} . ${at} : classid; size ${STAYING}; flags dynamic,timeout; timeout 1d; }\n`,
   );
-  return `${timeouts.length > 0 ? `map service_stays${six} { type ${at} . classid : verdict; }\n${staying.join('')}` : ''}${
+  return `${timeouts.length > 0 && !six ? `map service_stays${six} { type ${at} . classid : verdict; }\n${staying.join('')}` : ''}${
     chosen
       ? `set service_chosen${six} { type ${at}; }\nset service_clients${six} { type ${at} . ${address}; flags interval; }\n`
       : ''
@@ -225,8 +228,8 @@ ${sets(V4)}${both(served, (s) => `${sets(V6)}${setsBeyond(V4, s)}${setsBeyond(V6
           if (backend === null) continue;
           const at = `${key} . ${classid(slot)}`;
           add('service_to', address, `${at} : ${backend.address} . ${backend.port}`);
-          if (affinity !== undefined)
-            add('service_stays', address, `${at} : goto stay${isV6(address) ? '6' : ''}_${affinity}`);
+          if (affinity !== undefined && !isV6(address))
+            add('service_stays', address, `${at} : goto stay_${affinity}`);
         }
         if (clients !== undefined) {
           add('service_chosen', address, key);
@@ -238,10 +241,10 @@ ${sets(V4)}${both(served, (s) => `${sets(V6)}${setsBeyond(V4, s)}${setsBeyond(V6
   },
 };
 
-function sizeOf({ backends, affinity, otherwise }: Frontend): number {
+function sizeOf({ address, backends, affinity, otherwise }: Frontend): number {
   if (backends.length === 0) return otherwise === 'drop' ? DROP : REFUSE;
   const size = SIZES.find((n) => n >= backends.length) ?? MAX_SIZE;
-  return affinity === undefined ? size : STICKY + size;
+  return affinity === undefined || isV6(address) ? size : STICKY + size;
 }
 
 /**
