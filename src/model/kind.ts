@@ -20,7 +20,7 @@ export interface Reference<T> {
   /** `backLink` is under `links`, as 1.x has a group's one application profile. */
   readonly backSingle?: boolean;
   /** It goes with what it refers to, as rules with their policy; otherwise it keeps that from being deleted. */
-  readonly owned?: boolean;
+  owned?(object: T): boolean;
 }
 
 /** Values that an object is found by. Each function is an index of its own, kept up to date: a constant, not a closure. */

@@ -18,6 +18,7 @@ import { followKernel } from './converge.ts';
 import { startDataplane } from './dataplane/index.ts';
 import { keepAttachments, missingFrom, openAttachments } from './endpoints/attachments.ts';
 import { openEndpoints } from './endpoints/endpoints.ts';
+import { followHostAccess } from './endpoints/hostAccess.ts';
 import { openFollowers } from './intent/acknowledge.ts';
 import { answerLive } from './intent/answers.ts';
 import { followFlows } from './intent/flows.ts';
@@ -134,6 +135,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       admitted: admission.settled,
     }),
   );
+  followers.add(followHostAccess({ host, endpoints, log }));
   followers.add(followFlows({ dataplane, client, host, log, refused: metrics.refused }));
   const publications = openPublications();
   keepPublications(publications, endpoints, log);

@@ -39,6 +39,8 @@ export interface Router {
   readonly publications: readonly DnatEntry[];
   /** The tenant's services, wherever their providers run. */
   readonly services: readonly Service[];
+  /** What an orchestrator serves in the tenant. */
+  readonly clusterServices: readonly ClusterService[];
   /** Rule sets of the groups that have endpoints here. */
   readonly ruleSets: readonly RuleSet[];
   /** Disjoint ranges of addresses that the rules here tell apart. */
@@ -205,6 +207,39 @@ export interface ServicePort {
   readonly providerPort: number;
 }
 
+/**
+ * A service of an orchestrator: addresses of its own, and where it is asked. As with a Service the first router that a connection
+ * comes to chooses who answers: the client's, or the host's where it comes from outside.
+ */
+export interface ClusterService {
+  /** `NAMESPACE/NAME`. */
+  readonly name: string;
+  /** The router's too: it answers pings, and refuses what nobody takes. */
+  readonly addresses: readonly string[];
+  readonly frontends: readonly Frontend[];
+}
+
+/** One address, protocol and port at which connections come for a service; in a router no two have the same. */
+export interface Frontend {
+  readonly address: string;
+  /** IANA number. */
+  readonly protocol: number;
+  readonly port: number;
+  /** By slot; null: nobody has it. The first has somebody where any has. */
+  readonly backends: readonly (Backend | null)[];
+  /** What becomes of a connection where there is nobody. */
+  readonly otherwise: 'refuse' | 'drop';
+  /** Seconds after its last new connection for which a client stays with its backend; absent: it does not. */
+  readonly affinity?: number;
+  /** Prefixes that may ask; absent: all. */
+  readonly clients?: readonly string[];
+}
+
+export interface Backend {
+  readonly address: string;
+  readonly port: number;
+}
+
 /** A published port, or several in a row: host address and port to an endpoint. */
 export interface Publication {
   readonly protocol: 'tcp' | 'udp' | 'sctp';
@@ -241,6 +276,19 @@ export interface Exit {
   readonly transit: string;
   readonly transit6: string;
   readonly publications: readonly DnatEntry[];
+  /** Ports and addresses of the host's that lead to frontends at the router's end; without `hostAddress` its own at all its addresses. */
+  readonly entrances?: readonly DnatEntry[];
+  /** How the host itself reaches the tenant's networks and services; absent: it does not. */
+  readonly access?: Access;
+}
+
+export interface Access {
+  /** Prefixes of networks that the host reaches by the router. */
+  readonly subnets: readonly string[];
+  /** Addresses of services that it reaches there too. */
+  readonly services: readonly string[];
+  /** The host's own addresses, with which it is known on other hosts, by the device of their network's tunnel. */
+  readonly sources: readonly { readonly device: string; readonly addresses: readonly string[] }[];
 }
 
 export interface Guarded {

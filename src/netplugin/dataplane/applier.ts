@@ -252,7 +252,7 @@ export function openApplier(): Applier {
     });
     for (const { endpoint } of change.gone) if (endpoint !== '') open.left.add(endpoint);
     yield noted({ ...located(where, outcome), reads: read ? 1 : 0 });
-    const ended = endedBy(open.left, before?.router.services, router.services);
+    const ended = endedBy(open.left, before?.router, router);
     if (ended !== undefined) yield noted({ writes: forgetConnections(open.netfilter, ended) });
     open.left.clear();
     if (read || before === undefined || !sameParts(before.router.ports, router.ports))

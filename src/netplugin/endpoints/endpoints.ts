@@ -34,7 +34,10 @@ const FOLLOWED_WITHIN = 25_000;
  * Settled: with a list of netmaster's, what runs here has been told. It is always waited for, since its addresses must not be given
  * to others; changes are none of its business, so a netmaster that answers slowly holds no rule back.
  */
-export type LocalEndpoints = Endpoints & Follower;
+export interface LocalEndpoints extends Endpoints, Follower {
+  /** The host's own, which has no veth (hostAccess.ts). On disk and in the kernel when it resolves; netmaster is told again where that fails. */
+  attachHost(endpoint: Endpoint, runtime: string): Promise<void>;
+}
 
 export interface LocalEndpointsOptions {
   readonly host: string;
@@ -215,6 +218,19 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
     },
     portOf: (id) => portIn(kernel.state, id),
     missing: (id) => dataplane.missing(id),
+    async attachHost(endpoint, runtime) {
+      attachments.put({ endpoint, phase: 'joined', publications: [], runtime });
+      // Other hosts have to know the address before anything comes from it, which they would drop.
+      await intent
+        .register(endpoint, { hold: false })
+        .catch((error) =>
+          log.warn(
+            { err: error, endpoint: endpoint.endpointID },
+            'endpoint not registered; it is tried again',
+          ),
+        );
+      if (kernel.ready()) await kernel.now();
+    },
     async publish(id, publications) {
       const attachment = attachments.all.get(id);
       if (attachment === undefined) throw new Error(`endpoint ${id} has not joined on this host`);

@@ -6,6 +6,7 @@
  * stays the same array until one of its objects changes, so that whatever follows from it need not be made again.
  */
 
+import type { ClusterService } from '../../model/clusterService.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { EndpointGroup } from '../../model/endpointGroup.ts';
 import type { Host } from '../../model/host.ts';
@@ -26,6 +27,7 @@ export interface TenantView {
   readonly networks: readonly WatchedNetwork[];
   readonly groups: readonly EndpointGroup[];
   readonly services: readonly StoredServiceLB[];
+  readonly clusterServices: readonly ClusterService[];
   readonly profiles: readonly Netprofile[];
   /** By policy's name. */
   readonly rules: ReadonlyMap<string, readonly Rule[]>;
@@ -61,7 +63,7 @@ export interface Attachment {
   /** Path of the container's network namespace. */
   readonly sandbox?: string;
   readonly publications: readonly Publication[];
-  /** Which runtime attached it: `docker`, `cni`. */
+  /** Which runtime attached it: `docker`, `cni`; `host`: the host itself (endpoints/hostAccess.ts), without port or veth. */
   readonly runtime: string;
   /** What the runtime calls the network there, where its own list of attachments goes by that (CNI). */
   readonly configuration?: string;
@@ -146,6 +148,7 @@ class TenantShelves implements TenantView {
   readonly networkShelf = new Shelf<WatchedNetwork>();
   readonly groupShelf = new Shelf<EndpointGroup>();
   readonly serviceShelf = new Shelf<StoredServiceLB>();
+  readonly clusterServiceShelf = new Shelf<ClusterService>();
   readonly profileShelf = new Shelf<Netprofile>();
   readonly ruleShelves = new Shelves<Rule>();
   readonly endpointShelves = new Shelves<Endpoint>();
@@ -180,6 +183,9 @@ class TenantShelves implements TenantView {
   get services() {
     return this.serviceShelf.list;
   }
+  get clusterServices() {
+    return this.clusterServiceShelf.list;
+  }
   get profiles() {
     return this.profileShelf.list;
   }
@@ -209,6 +215,8 @@ const PLACES: Readonly<
   network: (s, key, object: WatchedNetwork, put) => s.networkShelf.put(key, put ? object : null),
   endpointGroup: (s, key, object: EndpointGroup, put) => s.groupShelf.put(key, put ? object : null),
   serviceLB: (s, key, object: StoredServiceLB, put) => s.serviceShelf.put(key, put ? object : null),
+  clusterService: (s, key, object: ClusterService, put) =>
+    s.clusterServiceShelf.put(key, put ? object : null),
   netprofile: (s, key, object: Netprofile, put) => s.profileShelf.put(key, put ? object : null),
   rule: (s, key, object: Rule, put) => s.ruleShelves.put(object.policyName, key, put ? object : null),
   endpoint: (s, key, object: Endpoint, put) => s.putEndpoint(key, object, put),

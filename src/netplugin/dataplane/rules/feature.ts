@@ -13,6 +13,7 @@
 import { isV6 } from '../../../model/address.ts';
 import type {
   AddressRange,
+  ClusterService,
   DnatEntry,
   Exit,
   HostState,
@@ -24,6 +25,7 @@ import type {
   Subnet,
 } from '../../state.ts';
 import { once } from '../parts.ts';
+import type { Served } from './services.ts';
 import type { Elements } from './table.ts';
 
 /** Adds an element to a set: where `address` is one of IPv6, to the set of that name with a 6. */
@@ -48,6 +50,7 @@ export interface Chain<F> {
 
 export interface RouterVariant {
   readonly exit: Exit | undefined;
+  readonly served: Served | undefined;
   /** How many connections a conntrack table takes. */
   readonly connections: number;
   /** Some container here is an orchestrator's workload. */
@@ -61,6 +64,9 @@ export interface RouterParts {
   readonly port: Port;
   readonly host: RemoteHost;
   readonly service: Service;
+  readonly clusterService: ClusterService;
+  /** A port, where the tenant has an orchestrator's services. */
+  readonly servedPort: { readonly port: Port };
   readonly ruleSet: RuleSet;
   readonly subnets: readonly Subnet[];
   readonly gateways: readonly string[];
@@ -75,6 +81,10 @@ export type RouterFeature = Feature<RouterVariant, RouterParts>;
 
 export interface HostVariant {
   readonly connections: number;
+  /** The host itself reaches what is in some tenant's networks. */
+  readonly access: boolean;
+  /** Some lead to an orchestrator's services. */
+  readonly entrances: boolean;
 }
 
 /** Kinds of parts that the elements of the host's table follow from: its state, and what is found on it (HostFacts). */
