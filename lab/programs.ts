@@ -25,6 +25,7 @@ const netplugin: Program = {
     UNDERLAY,
     '--host',
     host.name,
+    ...(state.kubernetes ? ['--cni-bin-dir', '/opt/cni/bin', '--cni-conf-dir', '/etc/cni/net.d'] : []),
   ],
   async answers(host, state) {
     const health = await curl(host, state, '--unix-socket', '/run/contiv/netplugin.sock', 'http://n/health');

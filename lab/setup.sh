@@ -35,6 +35,8 @@ if [ "${1:-}" != install ]; then
     want etcd etcd-server
     want containerd containerd
     want runc runc
+    # containerd sets up each pod's loopback with a plugin.
+    want /usr/lib/cni/loopback containernetworking-plugins
     want gcc gcc
     want /usr/include/stdlib.h libc6-dev ;;
   esac

@@ -8,7 +8,6 @@ import { run, tryRun, until } from '../shell.ts';
 import { hostFolder, type LabPlan, onHost, ROOT } from '../state.ts';
 import { FOLDERS, kubeconfig, programFile, TUNABLES, writeFiles } from './files.ts';
 import { importPodImages, makePodImages } from './images.ts';
-import { NETKUBE } from './programs.ts';
 
 /** What makeHost is to give a host that is a node. */
 export const NODE = { folders: FOLDERS, files: TUNABLES };
@@ -23,7 +22,10 @@ export async function setUpKubernetes(): Promise<void> {
 /** Before the hosts' servers start. */
 export async function prepareCluster(state: LabPlan): Promise<void> {
   writeFiles(state, (await run(`${ROOT}/lab/kubernetes/build.sh`, ['where'])).trim());
-  for (const { name } of state.hosts) makeControlGroups(state.name, name);
+  for (const { name } of state.hosts) {
+    makeControlGroups(state.name, name);
+    fs.symlinkSync('/usr/lib/cni/loopback', `${hostFolder(state.name, name)}/mounts/opt/cni/bin/loopback`);
+  }
   await makePodImages(state.name);
 }
 
@@ -40,7 +42,7 @@ export async function startCluster(state: LabPlan, netplugins: Promise<unknown>)
   await Promise.all([
     start(lab, 'kube-controller-manager', first),
     start(lab, 'kube-scheduler', first),
-    ...(fs.existsSync(NETKUBE) ? [start(lab, 'netkube', first)] : []),
+    declareContiv(lab).then(() => start(lab, 'netkube', first)),
     ...state.hosts.map(async ({ name }, i) => {
       await runtimes[i];
       await start(lab, 'kubelet', name);
@@ -53,6 +55,18 @@ export async function startCluster(state: LabPlan, netplugins: Promise<unknown>)
     if (fs.readdirSync(`${hostFolder(lab, name)}/mounts/etc/cni/net.d`).length > 0)
       await run(...kubectlOn(lab, 'wait', '--for=condition=Ready', `node/${name}`, '--timeout=60s'));
   }
+}
+
+/** What is declared to a cluster for netkube (packaging/kubernetes), whose account is a user of the lab's here. */
+async function declareContiv(lab: string): Promise<void> {
+  const folder = `${ROOT}/packaging/kubernetes/manifests`;
+  for (const file of ['10-namespace.yaml', '20-rbac.yaml'])
+    await run(...kubectlOn(lab, 'apply', '--filename', `${folder}/${file}`));
+  const name = 'contiv-netkube';
+  const binding = (kind: string, ...more: string[]): [string, string[]] =>
+    kubectlOn(lab, 'create', kind, `${name}-user`, '--user=netkube', ...more);
+  await run(...binding('clusterrolebinding', `--clusterrole=${name}`));
+  await run(...binding('rolebinding', `--role=${name}`, '--namespace=contiv-system'));
 }
 
 const kubectlOn = (lab: string, ...args: string[]): [string, string[]] =>

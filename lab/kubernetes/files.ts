@@ -13,6 +13,8 @@ import { cgroup, dataFolder, hostFolder, type LabPlan } from '../state.ts';
 export const PAUSE = 'registry.k8s.io/pause:3.10.2';
 export const API_PORT = 6443;
 export const SERVICE_RANGE = '10.96.0.0/16';
+export const POD_RANGE = '10.32.0.0/16';
+export const NETKUBE_PORT = 9996;
 /** Not where dockerd would find it: it takes a containerd at /run/containerd/containerd.sock for its own. */
 export const CONTAINERD_SOCKET = '/run/kubernetes/containerd.sock';
 

@@ -8,6 +8,8 @@ import {
   hostFile,
   kubeconfig,
   kubernetesFile,
+  NETKUBE_PORT,
+  POD_RANGE,
   programFile,
   SERVICE_RANGE,
 } from './files.ts';
@@ -104,19 +106,21 @@ const proxy: Program = {
   answers: healthAt('http://127.0.0.1:10256/livez'),
 };
 
-/** Contiv's controller: where this checkout has one, `up` starts it. */
+/** Contiv's controller. */
 const netkube: Program = {
   command: (_, state) => [
-    NETKUBE,
+    `${ROOT}/bin/netkube`,
     '--kubeconfig',
     kubeconfig(state.name, 'netkube'),
     '--netmaster',
     netmasterUrl(state),
+    '--subnet',
+    POD_RANGE,
+    '--listen',
+    `127.0.0.1:${NETKUBE_PORT}`,
   ],
-  answers: async () => true,
+  answers: healthAt(`http://127.0.0.1:${NETKUBE_PORT}/readyz`),
 };
-
-export const NETKUBE = `${ROOT}/bin/netkube`;
 
 export const KUBERNETES = {
   etcd,

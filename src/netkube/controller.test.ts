@@ -254,7 +254,7 @@ describe('netkube', () => {
     await holds(() => expect(keys('workload')).toEqual(['shop:a']));
     await start(['--identity', 'second']);
     const holder = (): unknown => {
-      const lease = kubernetes.get('/apis/coordination.k8s.io/v1/leases', 'netkube', 'kube-system');
+      const lease = kubernetes.get('/apis/coordination.k8s.io/v1/leases', 'netkube', 'contiv-system');
       return (lease?.spec as { holderIdentity?: string } | undefined)?.holderIdentity;
     };
     expect(holder()).toBe('first');

@@ -29,6 +29,8 @@ export function podNetwork(
     networkName: network,
     subnet,
     gateway: gatewayOf(subnet),
+    // kubelet asks pods whether they are alive.
+    hostAccess: true,
     ...(subnet6 ? { ipv6Subnet: subnet6, ipv6Gateway: gatewayOf(subnet6) } : {}),
   };
   return {

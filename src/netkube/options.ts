@@ -29,7 +29,7 @@ Usage: netkube --netmaster URL[,URL...] [flags]
   --subnet PREFIX           the network is created with it where it is not there, e.g. 10.32.0.0/16
   --subnet6 PREFIX          the same for IPv6, e.g. fd32::/64
   --listen HOST:PORT        /healthz, /readyz and /metrics (default 127.0.0.1:9996)
-  --lease-namespace NAME    where the Lease is that says which of several netkubes writes (default kube-system)
+  --lease-namespace NAME    where the Lease is that says which of several netkubes writes (default contiv-system)
   --identity NAME           of this process among them (default: host name and process)
   --log-level LEVEL         debug, info, warn, error (default info)
   --help
@@ -67,7 +67,7 @@ export function readOptions(args: readonly string[]): Options | 'help' {
   for (const url of netmasters.length === 0 ? [''] : netmasters)
     if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
       throw new Error(`--netmaster: '${url}' is not a URL like http://10.0.0.1:9999`);
-  const labels = { tenant: 'default', network: 'pods', 'lease-namespace': 'kube-system' };
+  const labels = { tenant: 'default', network: 'pods', 'lease-namespace': 'contiv-system' };
   for (const name of ['tenant', 'network', 'lease-namespace'] as const) {
     const value = values[name] ?? labels[name];
     if (!LABEL.test(value))

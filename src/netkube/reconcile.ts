@@ -78,6 +78,13 @@ export function openReconciler(options: ReconcilerOptions): Reconciler {
     awaken.resolve();
   }
 
+  function retryRefused(): void {
+    for (const id of refused.keys()) {
+      const space = id.indexOf(' ');
+      touch(id.slice(0, space), id.slice(space + 1));
+    }
+  }
+
   function again(kind: string, key: string, delay?: number): void {
     const id = `${kind} ${key}`;
     const before = refused.get(id);
@@ -202,6 +209,8 @@ export function openReconciler(options: ReconcilerOptions): Reconciler {
         current = deletions.slice(i + 1);
         await remove(source, keys);
       }
+      // What was in the way of another may have gone: the address of a service.
+      if (deletions.some(({ keys }) => keys.length > 0)) retryRefused();
     } catch (error) {
       for (const { source, keys } of current) for (const key of keys) touch(source.kind, key);
       throw error;
@@ -228,12 +237,7 @@ export function openReconciler(options: ReconcilerOptions): Reconciler {
   return {
     touch,
     touchAll,
-    retryRefused() {
-      for (const id of refused.keys()) {
-        const space = id.indexOf(' ');
-        touch(id.slice(0, space), id.slice(space + 1));
-      }
-    },
+    retryRefused,
     get waiting() {
       return [...pending.values()].reduce((sum, keys) => sum + keys.size, 0);
     },
