@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { labelPacketsOf, labelWorlds } from '../../../test/labelWorlds.ts';
+import { labelPacketsOf, labelWorldOf, labelWorlds } from '../../../test/labelWorlds.ts';
 import {
   localHost,
   type PolicyWorld as SimulatedWorld,
@@ -196,6 +196,56 @@ describe('a change', () => {
       expect(fresh[0]?.decisions).toHaveLength(101);
     },
   );
+
+  it('of labels, workloads and their policies too, one object at a time', () => {
+    fc.assert(
+      fc.property(fc.nat(), fc.array(fc.nat(), { minLength: 2, maxLength: 4 }), (first, others) => {
+        const of = labelWorldOf(first);
+        const compiler = openCompiler();
+        const view = viewOf(of) as ReturnType<typeof viewOf> & { put(o: object): void };
+        const now = {
+          workloads: new Map(of.workloads.map((w) => [`${w.namespaceName}:${w.workloadName}`, w])),
+          policies: new Map(
+            of.networkPolicies.map((p) => [`${p.tier}:${p.namespaceName}:${p.policyName}`, p]),
+          ),
+        };
+        const check = (): void => {
+          const fresh = {
+            ...of,
+            workloads: [...now.workloads.values()],
+            networkPolicies: [...now.policies.values()],
+          };
+          expect(compiler.compile(view, localHost(of, 'node1'))).toEqual(
+            openCompiler().compile(viewOf(fresh), localHost(of, 'node1')),
+          );
+        };
+        check();
+        for (const seed of others) {
+          const other = labelWorldOf(seed);
+          for (const [key, { uid, labels: _, ...rest }] of [...now.workloads].slice(0, 3)) {
+            const labels = other.workloads[0]?.labels ?? {};
+            const changed = seed % 3 === 0 ? null : { ...rest, uid, labels };
+            if (changed === null) now.workloads.delete(key);
+            else now.workloads.set(key, changed);
+            view.put({ kind: 'workload', key, object: changed });
+            check();
+          }
+          for (const key of [...now.policies.keys()].slice(0, 1)) {
+            now.policies.delete(key);
+            view.put({ kind: 'networkPolicy', key, object: null });
+            check();
+          }
+          for (const p of other.networkPolicies.slice(0, 2)) {
+            const key = `${p.tier}:${p.namespaceName}:${p.policyName}`;
+            now.policies.set(key, p);
+            view.put({ kind: 'networkPolicy', key, object: p });
+            check();
+          }
+        }
+      }),
+      { numRuns: 200 },
+    );
+  }, 120_000);
 
   it('of anything gives what a compiler that saw nothing before gives', () => {
     fc.assert(
