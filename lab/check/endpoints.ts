@@ -13,7 +13,7 @@ export const endpoints: Comparison<Cluster> = (cluster, say) => {
     }
     const pairs: [string, unknown, unknown][] = [
       ['host', e.homingHost, r.host],
-      ['name', e.containerName, r.container],
+      ['name', e.containerName ?? e.endpointID, r.container],
       ['network', `${e.tenantName}:${e.networkName}`, `${r.tenant}:${r.network}`],
       ['group', e.groupName ?? '', r.group],
       ['addresses', e.ipAddress.join(), r.addresses.join()],

@@ -1,6 +1,7 @@
 /** What is compared: the cluster, a host of it, a tenant's router on that host. */
 import { run, tryRun } from '../shell.ts';
 import { type LabState, onHost, UNDERLAY } from '../state.ts';
+import { cniAttachments } from './cni.ts';
 import { attachments, type Running } from './docker.ts';
 import { type Declared, declared } from './netmaster.ts';
 
@@ -99,7 +100,8 @@ const LEAST_MTU = 1280;
 
 /** Throws where somebody does not answer, or what ran when Docker said so has ended meanwhile. */
 export async function lookAtCluster(lab: string, state: LabState): Promise<Cluster> {
-  const running = (await Promise.all(state.hosts.map(({ name }) => attachments(lab, name)))).flat();
+  const listed = state.hosts.flatMap(({ name }) => [attachments(lab, name), cniAttachments(lab, name)]);
+  const running = (await Promise.all(listed)).flat();
   const of = await declared(lab, state);
   const places = await Promise.all(
     state.hosts.map(async ({ name }): Promise<Place> => {
