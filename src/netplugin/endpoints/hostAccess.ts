@@ -6,6 +6,7 @@
  *   network with hostAccess --> addresses from netmaster --> attachment --> kernel, netmaster
  *   network gone            --> its attachment goes
  */
+import { createHash } from 'node:crypto';
 import type { Logger } from 'pino';
 import { contains, parseSubnet } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
@@ -28,8 +29,9 @@ export const HOST_RUNTIME = 'host';
 
 const keyOf = ({ tenantName, networkName }: Endpoint): string => `${tenantName}:${networkName}`;
 
-/** One a host and network, at most 128 characters as ids are. */
-const idOf = (host: string, key: string): string => `host ${key} ${host}`.slice(0, 128);
+/** One a host and network. */
+const idOf = (host: string, key: string): string =>
+  `host-${createHash('sha256').update(`${host} ${key}`).digest('hex').slice(0, 32)}`;
 
 /** 02:02 and the bytes of an IPv4 address, as containers have it; nobody sees it on a wire. */
 const macOf = (address: string): string =>

@@ -25,7 +25,6 @@ import type {
   Subnet,
 } from '../../state.ts';
 import { once } from '../parts.ts';
-import type { Served } from './services.ts';
 import type { Elements } from './table.ts';
 
 /** Adds an element to a set: where `address` is one of IPv6, to the set of that name with a 6. */
@@ -48,8 +47,17 @@ export interface Chain<F> {
   readonly steps: readonly (F | string)[];
 }
 
+/** What a tenant with an orchestrator's services has beside them (services.ts). */
+export interface Served {
+  /** Seconds for which clients stay. */
+  readonly timeouts: readonly number[];
+  /** Some are for certain clients only. */
+  readonly chosen: boolean;
+}
+
 export interface RouterVariant {
   readonly exit: Exit | undefined;
+  /** undefined: none. */
   readonly served: Served | undefined;
   /** How many connections a conntrack table takes. */
   readonly connections: number;

@@ -27,7 +27,7 @@ import { isV6 } from '../../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../../constants.ts';
 import type { Frontend, Router } from '../../state.ts';
 import { PORTS, UPLINK } from './devices.ts';
-import type { RouterFeature, RouterVariant } from './feature.ts';
+import type { RouterFeature, RouterVariant, Served } from './feature.ts';
 
 /** Slots of a service's port as a power of two: what `numgen` draws from must stand in a rule. */
 const MAX_SIZE = 4096;
@@ -43,14 +43,6 @@ const REFUSE = 0x20001;
 const STAYING = 16_384;
 /** Nobody listens there (RFC 863), whatever the router answers for. */
 const NOBODY = 9;
-
-/** What the table has beyond serviceLBs; undefined: nothing. */
-export interface Served {
-  /** Seconds for which clients stay. */
-  readonly timeouts: readonly number[];
-  /** Some are for certain clients only. */
-  readonly chosen: boolean;
-}
 
 export function servedBy({ clusterServices }: Router): Served | undefined {
   if (clusterServices.length === 0) return undefined;
