@@ -174,6 +174,8 @@ const ownEndpoints = ({ endpoints }: Declared): Running[] =>
       endpoint: e.endpointID,
       container: `host ${e.homingHost}`,
       pid: 0,
+      netns: '',
+      resolver: '',
       tenant: e.tenantName,
       network: e.networkName,
       group: '',

@@ -3,7 +3,6 @@
  * (kubeconfig, service account, its token's renewal). Its calls and informers are not used: they make an object of a class of each
  * list entry and keep all of its fields, and exceptions in a watch's callback are lost in them.
  */
-import { once } from 'node:events';
 import http from 'node:http';
 import https from 'node:https';
 import type { KubeConfig } from '@kubernetes/client-node';
@@ -82,10 +81,18 @@ export function openKubernetes(config: KubeConfig): KubernetesApi {
     };
     const request = (secure ? https : http).request(options);
     request.setTimeout(ANSWER, () => request.destroy(new Error(`no answer in ${ANSWER / 1000} s`)));
+    const answered = Promise.withResolvers<http.IncomingMessage>();
+    request.once('response', (response) => {
+      // Whoever reads it says how long it may be silent.
+      request.setTimeout(0);
+      response.setTimeout(ANSWER, () => response.destroy(new Error('it was silent for too long')));
+      answered.resolve(response);
+    });
+    // Also later, when nobody waits for it any more: what is read of it breaks off then.
+    request.on('error', answered.reject);
     request.end(text);
     try {
-      const [response] = (await once(request, 'response')) as [http.IncomingMessage];
-      return response;
+      return await answered.promise;
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
       throw new KubernetesError(0, `the API server cannot be reached at ${base.origin} (${code ?? message})`);
@@ -112,7 +119,7 @@ export function openKubernetes(config: KubeConfig): KubernetesApi {
       const stop = (): void => void response.destroy();
       signal.addEventListener('abort', stop);
       if (signal.aborted) stop();
-      response.setTimeout(SILENCE, stop);
+      response.socket.setTimeout(SILENCE);
       try {
         for await (const line of lines(response)) yield JSON.parse(line) as WatchEvent;
       } catch (error) {
