@@ -76,7 +76,7 @@ module.exports = {
       '^src/(model/|protocol/|linux/netns|netplugin/(runtimes/|endpoints/inside|intent/view|state|constants|file|control|options|turns|intervals|follower))',
     ),
     only('lab-stands-outside', '^lab/', '^(lab/|src/protocol/wire)'),
-    only('docs-are-made-of-schemas', '^docs/', '^src/(netctl|netmaster|netplugin/options|model|store)'),
+    only('docs-are-made-of-schemas', '^docs/', '^(docs/|src/(netctl|netmaster|netplugin/options|netkube/(declared|options)|model|store))'),
   ],
   options: {
     tsConfig: { fileName: 'tsconfig.json' },

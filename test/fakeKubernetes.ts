@@ -130,7 +130,14 @@ export async function fakeKubernetes(): Promise<FakeKubernetes> {
         return answer(409, { message: 'the object has been modified' });
       return answer(200, put(path, body as Stored));
     }
-    if (request.method === 'PATCH') return answer(200, put(path, merge(found, body as object) as Stored));
+    if (request.method === 'PATCH')
+      return answer(
+        200,
+        put(
+          path,
+          merge(found, body as object, /strategic/.test(request.headers['content-type'] ?? '')) as Stored,
+        ),
+      );
     answer(405, { message: 'not here' });
   });
   server.listen(0, '127.0.0.1');
@@ -182,8 +189,8 @@ export async function fakeKubernetes(): Promise<FakeKubernetes> {
 }
 
 /** JSON merge patch; lists of conditions are merged by type, as strategic merge patches of nodes are. */
-function merge(into: unknown, patch: unknown): unknown {
-  if (Array.isArray(patch) && Array.isArray(into)) {
+function merge(into: unknown, patch: unknown, strategic: boolean): unknown {
+  if (strategic && Array.isArray(patch) && Array.isArray(into)) {
     const types = new Set(patch.map((entry) => (entry as { type?: string }).type));
     return [...into.filter((entry) => !types.has((entry as { type?: string }).type)), ...patch];
   }
@@ -191,6 +198,6 @@ function merge(into: unknown, patch: unknown): unknown {
   const merged: Record<string, unknown> = { ...(into as object) };
   for (const [key, value] of Object.entries(patch))
     if (value === null) delete merged[key];
-    else merged[key] = merge(merged[key], value);
+    else merged[key] = merge(merged[key], value, strategic);
   return merged;
 }

@@ -60,7 +60,7 @@ export async function startCluster(state: LabPlan, netplugins: Promise<unknown>)
 /** What is declared to a cluster for netkube (packaging/kubernetes), whose account is a user of the lab's here. */
 async function declareContiv(lab: string): Promise<void> {
   const folder = `${ROOT}/packaging/kubernetes/manifests`;
-  for (const file of ['10-namespace.yaml', '20-rbac.yaml'])
+  for (const file of ['00-crds.yaml', '10-namespace.yaml', '20-rbac.yaml'])
     await run(...kubectlOn(lab, 'apply', '--filename', `${folder}/${file}`));
   const name = 'contiv-netkube';
   const binding = (kind: string, ...more: string[]): [string, string[]] =>

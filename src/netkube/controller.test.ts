@@ -247,6 +247,45 @@ describe('netkube', () => {
     expect(netmaster.mirror.revision).toBe(revision + 1);
   });
 
+  it("declares contiv's own objects, says in their status what netmaster says, and deletes them where they are deleted", async () => {
+    const { kubernetes, netmaster, start, keys, object } = await run();
+    const path = (resource: string): string => `/apis/contiv.io/v1/${resource}`;
+    for (const resource of ['tenants', 'networks', 'policies', 'netprofiles', 'endpointgroups', 'rules'])
+      kubernetes.serve(path(resource), true);
+    const declare = (resource: string, name: string, spec: object): void =>
+      kubernetes.put(path(resource), { metadata: { name, generation: 1 }, spec });
+    const conditions = (resource: string, name: string): unknown =>
+      (
+        kubernetes.get(path(resource), name)?.status as { conditions?: Record<string, string>[] } | undefined
+      )?.conditions?.map(({ type, status, message }) => `${type} ${status} ${message}`.trim());
+    declare('networks', 'front', { subnet: '10.50.0.0/24' });
+    declare('networks', 'bad', { subnet: 'x' });
+    declare('policies', 'closed', {});
+    declare('rules', 'closed-1', { policyName: 'closed', ruleId: '1', direction: 'in', action: 'deny' });
+    declare('endpointgroups', 'web', { networkName: 'front', policies: ['closed'] });
+    await start();
+    await holds(() => {
+      expect(keys('endpointGroup')).toEqual(['default:web']);
+      expect(keys('rule')).toEqual(['default:closed:1']);
+      expect(conditions('endpointgroups', 'web')).toEqual(['Accepted True', 'Applied True']);
+    });
+    expect(conditions('networks', 'bad')).toEqual([
+      "Accepted False network default:bad: subnet 'x' is not a subnet: write it as 20.1.1.0/24 or 20.1.1.10-20.1.1.20/24",
+      'Applied False it is not accepted',
+    ]);
+    declare('networks', 'bad', { subnet: '10.51.0.0/24' });
+    await holds(() => expect(keys('network')).toEqual(['default:bad', 'default:front', 'default:pods']));
+    await netmaster.send('POST', '/api/v1/networks/default:others/', { subnet: '10.52.0.0/24' });
+    const web = kubernetes.get(path('endpointgroups'), 'web') as { metadata: object };
+    const deletionTimestamp = '2026-11-27T00:00:00Z';
+    kubernetes.put(path('endpointgroups'), { ...web, metadata: { ...web.metadata, deletionTimestamp } });
+    await holds(() => {
+      expect(keys('endpointGroup')).toEqual([]);
+      expect(kubernetes.get(path('endpointgroups'), 'web')?.metadata).toMatchObject({ finalizers: [] });
+    });
+    expect(object('network', 'default:others')).toMatchObject({ subnet: '10.52.0.0/24' });
+  });
+
   it('of two only one writes, and the other goes on where that ends', async () => {
     const { kubernetes, start, keys } = await run();
     const first = await start(['--identity', 'first']);

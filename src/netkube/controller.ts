@@ -15,9 +15,10 @@ import { openKubernetes } from './cluster/api.ts';
 import { openEvents } from './cluster/events.ts';
 import { holdLease } from './cluster/lease.ts';
 import { keepNodeConditions } from './cluster/nodes.ts';
+import { DECLARED, openDeclared } from './declared.ts';
 import { openMetrics } from './metrics.ts';
 import { followNetmaster } from './netmaster.ts';
-import { podNetwork } from './network.ts';
+import { withPodNetwork } from './network.ts';
 import type { Options } from './options.ts';
 import { openReconciler } from './reconcile.ts';
 import { serveStatus } from './status.ts';
@@ -51,15 +52,31 @@ export async function startController(
     touchNode: (name) => nodes.look(name),
     failed: (resource, error, first) => say(`${resource} are not followed`)(error, first),
   });
-  const pods = podNetwork(
-    { tenant, network, subnet, subnet6 },
-    () => actual,
-    (message) => log.error(`the network of pods is refused: ${message}`),
-  );
-  const sources = [...(subnet === '' ? [] : [pods]), ...world.sources];
+  const declared = openDeclared({
+    api,
+    touch: (kind, key) => reconciler.touch(kind, key),
+    touchAll: () => reconciler.touchAll(),
+    leads: () => lease.leads(),
+    failed: (resource, error, first) => say(`${resource} are not followed`)(error, first),
+    unwritten: (error) => log.warn(`a status is not written: ${error.message}`),
+  });
+  const sources = [
+    ...declared.sources.map((source) =>
+      source.kind !== 'network' || subnet === ''
+        ? source
+        : withPodNetwork(
+            source,
+            { tenant, network, subnet, subnet6 },
+            () => actual,
+            (message) => log.error(`the network of pods is refused: ${message}`),
+          ),
+    ),
+    ...world.sources,
+  ];
+  const followed = [...world.followed, ...declared.followed];
   const actual = followNetmaster({
     client,
-    kinds: ['tenant', 'network', ...world.sources.map(({ kind }) => kind)],
+    kinds: sources.map(({ kind }) => kind),
     changed(kind, key) {
       reconciler.touch(kind, key);
       if (kind === 'host') nodes.look(key);
@@ -93,7 +110,7 @@ export async function startController(
     failed: (error) => log.warn(`a node's condition is not written: ${error.message}`),
   });
   const metrics = openMetrics({
-    followed: world.followed,
+    followed,
     waiting: () => reconciler.waiting,
     refused: () => reconciler.refused,
     leads: lease.leads,
@@ -108,7 +125,7 @@ export async function startController(
   });
   const ready = (): string[] => [
     ...(actual.synced ? [] : ['netmaster is not followed yet']),
-    ...world.followed.flatMap(({ name, synced }) => (synced ? [] : [`${name} are not listed yet`])),
+    ...followed.flatMap(({ name, synced }) => (synced ? [] : [`${name} are not listed yet`])),
   ];
   const status = await serveStatus(options.listen, { ready, metrics });
   log.info('netkube is ready');
@@ -118,6 +135,7 @@ export async function startController(
       await status.close();
       await reconciler.close();
       await world.close();
+      await declared.close();
       await actual.close();
       nodes.close();
       await lease.close();
@@ -127,5 +145,5 @@ export async function startController(
   };
 }
 
-/** Kinds that workloads and services refer to. */
-const REFERRED: ReadonlySet<string> = new Set(['tenant', 'network', 'endpointGroup']);
+/** Kinds that others refer to. */
+const REFERRED: ReadonlySet<string> = new Set(DECLARED.map(({ kind }) => kind));

@@ -52,7 +52,7 @@ export function followNetmaster({ client, kinds, changed, synced, failed }: Actu
       const before = networks.get(key);
       if (network === undefined) networks.delete(key);
       else networks.set(key, network);
-      if (before !== network && !texts.has(kind)) changed(kind, key);
+      if (before !== network && texts.get(kind) === undefined) changed(kind, key);
     }
     const ofKind = texts.get(kind);
     if (ofKind === undefined) return;

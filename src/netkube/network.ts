@@ -18,7 +18,9 @@ function gatewayOf(text: string): string {
   return numberAddress(subnet.network + 1n, subnet.family);
 }
 
-export function podNetwork(
+/** `declared`: networks that are declared in the cluster. What is said there of the network of pods counts. */
+export function withPodNetwork(
+  declared: Source,
   { tenant, network, subnet, subnet6 }: PodNetwork,
   actual: () => Actual,
   refused: (message: string) => void,
@@ -34,15 +36,19 @@ export function podNetwork(
     ...(subnet6 ? { ipv6Subnet: subnet6, ipv6Gateway: gatewayOf(subnet6) } : {}),
   };
   return {
-    kind: 'network',
-    collection: 'networks',
-    ready: () => true,
-    keys: () => [own],
-    want: (key) => (key === own && actual().text('network', key) === undefined ? object : undefined),
-    owns: () => false,
-    tell(_, outcome) {
-      if (!outcome.accepted) refused(outcome.message);
+    ...declared,
+    *keys() {
+      yield own;
+      yield* declared.keys();
     },
-    wait: 2,
+    want: (key) =>
+      declared.want(key) ??
+      (key === own && !declared.owns(key) && actual().text('network', key) === undefined
+        ? object
+        : undefined),
+    tell(key, outcome) {
+      declared.tell(key, outcome);
+      if (key === own && !outcome.accepted) refused(outcome.message);
+    },
   };
 }
