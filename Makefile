@@ -2,13 +2,14 @@
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 export PATH := $(ROOT)node_modules/node/bin:$(ROOT)node_modules/.bin:$(PATH)
 
-.PHONY: help setup install uninstall demo test test-unit test-kernel test-lab churn lint bench docs clean
+.PHONY: help setup install uninstall demo test test-unit test-kernel test-lab test-kubernetes churn lint bench docs clean
 
 help:
 	@echo 'make setup   installs packages only'
 	@echo 'make install netctl, netmaster and netplugin as services of this machine: docs/guide/hosts.md'
 	@echo 'make demo    two virtual hosts and the quick start; leaves them up'
 	@echo 'make test    lint, test-unit, then test-kernel beside test-lab'
+	@echo 'make test-kubernetes  builds Kubernetes where it is not yet, and tests in a cluster of it'
 	@echo 'make churn   ten minutes of faults on three hosts, with senders of what may not pass; CHURN_SEED=N does one again'
 	@echo 'make bench   this network against its peers, and what policy and changes cost, as ratios'
 	@echo 'make docs    docs/reference from the commands and schemas'
@@ -44,6 +45,10 @@ test-kernel: setup
 
 test-lab: setup
 	vitest run --project lab
+
+test-kubernetes:
+	@lab/setup.sh kubernetes
+	vitest run --project kubernetes
 
 churn: setup
 	CHURN_SECONDS=$${CHURN_SECONDS:-600} vitest run --project lab test/churn.lab.test.ts

@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
-/** Layers: unit needs nothing, kernel needs root, lab needs root and Docker and shares one lab. */
+/** Layers: unit needs nothing, kernel needs root, lab needs root and Docker, kubernetes a lab that is a cluster too; one lab for all its files. */
 export default defineConfig({
   test: {
     projects: [
@@ -8,7 +8,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['src/**/*.test.ts', 'lab/**/*.test.ts', 'test/*.test.ts'],
-          exclude: ['**/*.kernel.test.ts', '**/*.lab.test.ts'],
+          exclude: ['**/*.{kernel,lab,kubernetes}.test.ts'],
           testTimeout: 60_000,
           // Many of them wait for processes and timers: one more than small machines have processors.
           maxWorkers: 3,
@@ -31,6 +31,16 @@ export default defineConfig({
           testTimeout: 180_000,
           hookTimeout: 180_000,
           globalSetup: 'test/labSetup.ts',
+        },
+      },
+      {
+        test: {
+          name: 'kubernetes',
+          include: ['test/*.kubernetes.test.ts'],
+          fileParallelism: false,
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
+          globalSetup: 'test/kubernetesSetup.ts',
         },
       },
     ],

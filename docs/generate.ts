@@ -9,6 +9,7 @@ import type { Kind } from '../src/model/kind.ts';
 import { KINDS } from '../src/model/kinds.ts';
 import { COMMANDS } from '../src/netctl/commands.ts';
 import { commandHelp, overview, subcommandHelp } from '../src/netctl/help.ts';
+import { customResources } from './customResources.ts';
 
 const FOLDER = path.join(import.meta.dirname, 'reference');
 const NOTE = '<!-- Written by `make docs`: change the code, not this page. -->';
@@ -82,7 +83,10 @@ export async function reference(): Promise<Map<string, string>> {
   ]);
 }
 
+const MANIFEST = path.join(import.meta.dirname, '../packaging/kubernetes/manifests/00-crds.yaml');
+
 if (import.meta.main) {
   fs.mkdirSync(FOLDER, { recursive: true });
   for (const [name, text] of await reference()) fs.writeFileSync(path.join(FOLDER, name), text);
+  fs.writeFileSync(MANIFEST, customResources());
 }

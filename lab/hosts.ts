@@ -7,6 +7,7 @@
  * A host has its own network, mounts and host name, a /run of its own, and keeps its namespaces without any process.
  */
 import fs from 'node:fs';
+import path from 'node:path';
 import { run, tryRun } from './shell.ts';
 import { hostFolder, namespaceFolder, networkNamespace, OUTSIDE, OUTSIDE_ADDRESS, onHost } from './state.ts';
 
@@ -29,13 +30,17 @@ const inSwitch = (lab: string, ...args: string[]): Promise<string> =>
 
 export interface HostOptions {
   readonly resolver: string;
+  /** Folders of which the host has one of its own, empty, with what is mounted in it seen by its containers. */
+  readonly folders?: readonly string[];
+  /** Files that read otherwise there than on the machine, by their text. */
+  readonly files?: Readonly<Record<string, string>>;
 }
 
 export async function makeHost(
   lab: string,
   host: string,
   address: string,
-  { resolver }: HostOptions,
+  { resolver, folders = [], files = {} }: HostOptions,
 ): Promise<void> {
   const namespace = networkNamespace(lab, host);
   const at = `${namespaceFolder(lab)}/${host}`;
@@ -43,6 +48,15 @@ export async function makeHost(
   fs.mkdirSync(`${data}/contiv`, { recursive: true });
   fs.mkdirSync(`${data}/docker`, { recursive: true });
   fs.writeFileSync(`${data}/resolv.conf`, `nameserver ${resolver}\n`);
+  const own = (name: string): string => `${data}/mounts${name}`;
+  for (const folder of folders) {
+    fs.mkdirSync(own(folder), { recursive: true });
+    fs.mkdirSync(folder, { recursive: true }); // which stays on the machine: another lab may have it as its own
+  }
+  for (const [file, text] of Object.entries(files)) {
+    fs.mkdirSync(path.dirname(own(file)), { recursive: true });
+    fs.writeFileSync(own(file), `${text}\n`);
+  }
   await run('ip', ['netns', 'add', namespace]);
   for (const kind of ['net', 'mnt', 'uts']) fs.writeFileSync(`${at}.${kind}`, '');
   await run('mount', ['--bind', `/run/netns/${namespace}`, `${at}.net`]);
@@ -54,6 +68,8 @@ export async function makeHost(
     'case $names in /run/*) mkdir -p "$(dirname "$names")" && touch "$names" ;; esac',
     `mount --bind ${data}/resolv.conf "$names"`,
     `mount --bind ${data}/contiv /var/lib/contiv`,
+    ...[...folders, ...Object.keys(files)].map((name) => `mount --bind ${own(name)} ${name}`),
+    ...folders.map((name) => `mount --make-shared ${name}`),
     `hostname ${host}`,
   ].join(' && ');
   await run('nsenter', [

@@ -2,19 +2,23 @@
 import fs from 'node:fs';
 import { parseArgs } from 'node:util';
 import { check } from './check/index.ts';
+import { removeControlGroups } from './controlGroups.ts';
 import { makeHost, makeSwitch, removeHosts } from './hosts.ts';
 import { loadImage, makeImage } from './image.ts';
-import { end, endAll, namesProcess, type ProcessName, removeControlGroups, start } from './processes.ts';
+import { NODE, prepareCluster, setUpKubernetes, startCluster } from './kubernetes/cluster.ts';
+import { end, endAll, namesProcess, type ProcessName, start } from './processes.ts';
+import { PROGRAMS } from './programs.ts';
 import {
   dataFolder,
   hostAddress,
   isRunning,
+  type LabHost,
   labName,
   logFile,
   markStarted,
   markStarting,
-  NETMASTER_PORT,
   namespaceFolder,
+  netmasterUrl,
   OUTSIDE,
   OUTSIDE_ADDRESS,
   readState,
@@ -26,17 +30,23 @@ const USAGE = `lab: virtual hosts on this machine, each with its own network, Do
 
 Usage: bin/lab [--name LAB] COMMAND
 
-  up [--hosts N] [--store sqlite|memory] [--loopback-resolver HOST]
-                              N hosts (default 2) with dockerd and netplugin, netmaster on node1
+  up [--hosts N] [--kubernetes] [--store sqlite|memory] [--loopback-resolver HOST]
+                              N hosts (default 2) with dockerd and netplugin, netmaster on node1; with --kubernetes
+                              also a node of one cluster each, with its API server on node1 (built the first time)
   down                        ends and removes all of it
   status [--json]             hosts with addresses; processes with name, host and pid
-  exec HOST -- COMMAND...     runs a command on a host (node1, node2, ..., outside)
+  exec HOST -- COMMAND...     runs a command on a host (node1, node2, ..., outside); knows docker, netctl, kubectl
   check [--wait SECONDS] [--json]
                               does what runs equal kernel, DNS and netmaster, everywhere?
-  start|stop|kill PROCESS HOST   netmaster, netplugin, names (netplugin's, which starts it) or dockerd; kill is kill -9
-  logs PROCESS [HOST]         netmaster, netplugin, with names in it, or dockerd; netmaster is on node1
+  start|stop|kill PROCESS [HOST]   kill is kill -9
+  logs PROCESS [HOST]         what it has printed; netplugin's has that of names in it
+
+PROCESS: netplugin, dockerd, names (netplugin's, which starts it) on each host, netmaster on node1; of Kubernetes
+containerd, kubelet, kube-proxy (not started by up) on each, etcd, kube-apiserver, kube-controller-manager,
+kube-scheduler, netkube on node1. HOST may be left out for those on node1.
 
 Example: bin/lab up && bin/lab exec node1 -- docker ps
+         bin/lab up --kubernetes && bin/lab exec node1 -- kubectl get nodes
 `;
 
 /** Hosts whose servers are started together. */
@@ -64,6 +74,7 @@ async function up(args: string[]): Promise<void> {
       store: { type: 'string', default: 'sqlite' },
       netmasters: { type: 'string', default: '1' },
       'loopback-resolver': { type: 'string', multiple: true, default: [] },
+      kubernetes: { type: 'boolean', default: false },
       quiet: { type: 'boolean', default: false },
     },
   });
@@ -75,6 +86,7 @@ async function up(args: string[]): Promise<void> {
   if (values.netmasters !== '1')
     throw new Error('--netmasters: more than one netmaster needs etcd, which is not supported yet');
   requireKernel();
+  if (values.kubernetes) await setUpKubernetes();
   markStarting(lab);
   const step = (line: string): void => {
     if (!values.quiet) say(`  ${line} ...`);
@@ -85,23 +97,37 @@ async function up(args: string[]): Promise<void> {
     address: hostAddress(i + 1),
   }));
   const store = values.store === 'memory' ? 'memory' : `sqlite:${dataFolder(lab)}/netmaster.db`;
-  writeState({ name: lab, store, hosts });
+  const state = { name: lab, store, hosts, kubernetes: values.kubernetes };
+  writeState(state);
   step('making the image contiv/lab');
   const image = makeImage(lab);
   image.catch(() => {}); // told where it is waited for; what fails before goes first
   step(`making ${count} hosts`);
   await makeSwitch(lab);
-  fs.writeFileSync(`${namespaceFolder(lab)}/netmaster`, `http://${hosts[0]?.address}:${NETMASTER_PORT}`);
+  fs.writeFileSync(`${namespaceFolder(lab)}/netmaster`, netmasterUrl(state));
   await makeHost(lab, OUTSIDE, OUTSIDE_ADDRESS, { resolver: OUTSIDE_ADDRESS });
   for (const { name, address } of hosts)
     await makeHost(lab, name, address, {
       resolver: values['loopback-resolver'].includes(name) ? '127.0.0.53' : OUTSIDE_ADDRESS,
+      ...(values.kubernetes && NODE),
     });
+  if (values.kubernetes) {
+    step('preparing Kubernetes');
+    await prepareCluster(state);
+  }
   step('starting netmaster');
   await start(lab, 'netmaster', 'node1');
-  step('starting Docker and netplugin on each host');
+  step(
+    `starting Docker and netplugin on each host${values.kubernetes ? ', and Kubernetes beside them' : ''}`,
+  );
   await image;
-  // A few at a time: it is waiting, most of it.
+  const runtimes = startRuntimes(hosts);
+  await Promise.all([runtimes, ...(values.kubernetes ? [startCluster(state, runtimes)] : [])]);
+  markStarted(lab);
+}
+
+/** A few at a time: it is waiting, most of it. */
+async function startRuntimes(hosts: readonly LabHost[]): Promise<void> {
   for (let i = 0; i < hosts.length; i += AT_ONCE)
     await Promise.all(
       hosts.slice(i, i + AT_ONCE).map(async ({ name }) => {
@@ -110,7 +136,6 @@ async function up(args: string[]): Promise<void> {
         await loadImage(lab, name);
       }),
     );
-  markStarted(lab);
 }
 
 function requireRoot(): void {
@@ -153,15 +178,20 @@ async function status(args: string[]): Promise<void> {
   }
   say('HOST      ADDRESS');
   for (const host of state.hosts) say(`${host.name.padEnd(9)} ${host.address}`);
-  say('\nPROCESS    HOST      PID');
+  const width = Math.max(10, ...processes.map(({ name }) => name.length));
+  say(`\n${'PROCESS'.padEnd(width)} HOST      PID`);
   for (const p of processes)
-    say(`${p.name.padEnd(10)} ${p.host.padEnd(9)} ${p.running ? p.pid : 'not running'}`);
+    say(`${p.name.padEnd(width)} ${p.host.padEnd(9)} ${p.running ? p.pid : 'not running'}`);
 }
 
+/** Each host has these; the others are on node1. */
+const ON_EACH = ['netplugin', 'names', 'dockerd', 'containerd', 'kubelet', 'kube-proxy'];
+
 function processAndHost(args: string[]): [ProcessName, string] {
-  const [name = '', host = name === 'netmaster' ? 'node1' : ''] = args;
-  if (!['netmaster', 'netplugin', 'names', 'dockerd'].includes(name) || host === '')
-    throw new Error('say which: netmaster, netplugin, names or dockerd, and the host, e.g. netplugin node1');
+  const [name = '', host = ON_EACH.includes(name) ? '' : 'node1'] = args;
+  const known = ['names', ...Object.keys(PROGRAMS)];
+  if (!known.includes(name) || host === '')
+    throw new Error(`say which: ${known.join(', ')}, and the host, e.g. netplugin node1`);
   return [name as ProcessName, host];
 }
 

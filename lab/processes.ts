@@ -1,65 +1,23 @@
 /** The servers of a lab: started on their host, detached, recorded, ended by their recorded id. */
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
-import { requestOf } from '../src/protocol/wire.ts';
+import { KUBERNETES } from './kubernetes/programs.ts';
+import type { Program } from './program.ts';
+import { PROGRAMS, type ProgramName } from './programs.ts';
 import { tryRun, until } from './shell.ts';
 import {
-  cgroup,
-  hostFolder,
   isRunning,
-  type LabHost,
   type LabProcess,
-  type LabState,
   logFile,
-  NETMASTER_PORT,
   namespaceFolder,
   onHost,
-  ROOT,
   readState,
   startTime,
-  UNDERLAY,
   writeProcess,
 } from './state.ts';
 
 /** `names` is netplugin's: started by it, and again where it has ended. */
-export type ProcessName = LabProcess['name'] | 'names';
-
-const netmasterUrl = (address: string): string => `http://${address}:${NETMASTER_PORT}`;
-
-function commandOf(name: LabProcess['name'], host: LabHost, state: LabState): string[] {
-  const lab = state.name;
-  const first = state.hosts[0] as LabHost;
-  switch (name) {
-    case 'netmaster':
-      return [
-        `${ROOT}/bin/netmaster`,
-        '--listen',
-        `${host.address}:${NETMASTER_PORT}`,
-        '--store',
-        state.store,
-      ];
-    case 'netplugin':
-      return [
-        `${ROOT}/bin/netplugin`,
-        '--netmaster',
-        netmasterUrl(first.address),
-        '--underlay',
-        UNDERLAY,
-        '--host',
-        host.name,
-      ];
-    case 'dockerd':
-      return [
-        'dockerd',
-        `--data-root=${hostFolder(lab, host.name)}/docker`,
-        '--exec-root=/run/docker',
-        '--pidfile=/run/docker.pid',
-        '--host=unix:///run/docker.sock',
-        `--cgroup-parent=/${cgroup(lab, host.name)}`,
-        '--storage-driver=overlay2',
-      ];
-  }
-}
+export type ProcessName = ProgramName | 'names';
 
 /** Starts it and waits until it answers. Fine when it runs already. */
 export async function start(lab: string, name: ProcessName, hostName: string): Promise<LabProcess> {
@@ -69,13 +27,13 @@ export async function start(lab: string, name: ProcessName, hostName: string): P
   if (state === undefined || host === undefined) throw new Error(`no host '${hostName}' in lab '${lab}'`);
   const old = state.processes.find((p) => p.name === name && p.host === hostName);
   if (old !== undefined && isRunning(old)) return old;
-  // What a killed dockerd left (its containerd dies with it): the ids may belong to others by now.
-  if (name === 'dockerd')
-    await tryRun(
-      ...onHost(lab, hostName, 'rm', '-f', '/run/docker.pid', '/run/docker/containerd/containerd.pid'),
-    );
+  if (name in KUBERNETES && !state.kubernetes)
+    throw new Error(`lab '${lab}' has no Kubernetes: bin/lab down, then bin/lab up --kubernetes`);
+  const program: Program = PROGRAMS[name];
+  if (program.leftovers !== undefined)
+    await tryRun(...onHost(lab, hostName, 'rm', '-f', ...program.leftovers));
   const log = fs.openSync(logFile(lab, name, hostName), 'a');
-  const [command, args] = onHost(lab, hostName, ...commandOf(name, host, state));
+  const [command, args] = onHost(lab, hostName, ...program.command(host, state));
   const child = spawn(command, args, { detached: true, stdio: ['ignore', log, log], cwd: '/' });
   child.unref();
   fs.closeSync(log);
@@ -88,28 +46,13 @@ export async function start(lab: string, name: ProcessName, hostName: string): P
       const how = child.signalCode ?? `exit status ${child.exitCode}`;
       throw new Error(`${name} on ${hostName} ended (${how}): ${lastLine(logFile(lab, name, hostName))}`);
     }
-    return answers(lab, name, host);
+    return program.answers(host, state);
   });
   return process;
 }
 
 function lastLine(file: string): string {
   return fs.readFileSync(file, 'utf8').trim().split('\n').at(-1) ?? '';
-}
-
-async function answers(lab: string, name: LabProcess['name'], host: LabHost): Promise<boolean> {
-  const curl = (...args: string[]): Promise<string | undefined> =>
-    tryRun(...onHost(lab, host.name, 'curl', '-sf', '-m', '2', ...args));
-  switch (name) {
-    case 'netmaster':
-      return (await curl(netmasterUrl(host.address) + requestOf('health').url)) !== undefined;
-    case 'dockerd':
-      return (await curl('--unix-socket', '/run/docker.sock', 'http://d/_ping')) !== undefined;
-    case 'netplugin': {
-      const health = await curl('--unix-socket', '/run/contiv/netplugin.sock', 'http://n/health');
-      return health !== undefined && JSON.parse(health).live === true;
-    }
-  }
 }
 
 /** The process that answers names on a host, as it has written itself down there. */
@@ -175,26 +118,4 @@ function processesOf(lab: string): number[] {
     }
   }
   return pids;
-}
-
-/** The control groups that dockerd made: empty by now. */
-export function removeControlGroups(lab: string): void {
-  const root = '/sys/fs/cgroup';
-  const remove = (folder: string): void => {
-    for (const entry of fs.readdirSync(folder, { withFileTypes: true }))
-      if (entry.isDirectory()) remove(`${folder}/${entry.name}`);
-    try {
-      fs.rmdirSync(folder);
-    } catch {
-      // a process that is still ending holds it
-    }
-  };
-  const foldersOf = (folder: string): string[] =>
-    fs.existsSync(folder)
-      ? fs.readdirSync(folder, { withFileTypes: true }).flatMap((d) => (d.isDirectory() ? [d.name] : []))
-      : [];
-  // In the root itself (cgroup v2), or in each controller's (v1).
-  const controllers = foldersOf(root).filter((name) => !name.startsWith('lab-'));
-  for (const folder of [root, ...controllers.map((name) => `${root}/${name}`)])
-    for (const name of foldersOf(folder)) if (name.startsWith(`lab-${lab}-`)) remove(`${folder}/${name}`);
 }

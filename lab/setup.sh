@@ -1,6 +1,7 @@
 #!/bin/sh
 # Packages only: what a fresh Debian or Ubuntu machine lacks to run the demo and the tests. Quick when all is there.
 # setup.sh install: what the programs themselves need, Debian's packages only.
+# setup.sh cluster: also what a lab with Kubernetes needs; setup.sh kubernetes: and upstream's suites.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -10,6 +11,9 @@ if [ "$(id -u)" != 0 ]; then echo "setup: must run as root: try sudo make $*" >&
 need=
 want() { command -v "$1" >/dev/null 2>&1 || [ -e "$1" ] || need="$need $2"; }
 want npm npm
+# contiv-cni is compiled.
+want gcc gcc
+want /usr/include/stdlib.h libc6-dev
 ldconfig -p | grep -q 'libnftables\.so\.1 ' || need="$need libnftables1"
 if [ "${1:-}" != install ]; then
   want busybox busybox-static
@@ -27,6 +31,15 @@ if [ "${1:-}" != install ]; then
   want arping arping
   want wget wget
   want ps procps
+  case "${1:-}" in cluster|kubernetes)
+    want etcd etcd-server
+    want containerd containerd
+    want runc runc
+    # containerd sets up each pod's loopback with a plugin.
+    want /usr/lib/cni/loopback containernetworking-plugins
+    want gcc gcc
+    want /usr/include/stdlib.h libc6-dev ;;
+  esac
   # Whatever Docker the machine has is used; docker.io only where there is none.
   command -v dockerd >/dev/null 2>&1 || need="$need docker.io"
   # Where the kernel has AppArmor on, dockerd starts no container without it.
@@ -54,3 +67,7 @@ if [ "${1:-}" != install ]; then
   ROOT=$PWD
   . bin/.bundle
 fi
+case "${1:-}" in
+  cluster) lab/kubernetes/build.sh cluster ;;
+  kubernetes) lab/kubernetes/build.sh ;;
+esac

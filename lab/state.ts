@@ -19,7 +19,7 @@ export interface LabHost {
 
 /** `start` is the process's start time in clock ticks since boot: the same pid with another is another process. */
 export interface LabProcess {
-  readonly name: 'netmaster' | 'netplugin' | 'dockerd';
+  readonly name: string;
   readonly host: string;
   readonly pid: number;
   readonly start: string;
@@ -29,8 +29,12 @@ export interface LabState {
   readonly name: string;
   readonly store: string;
   readonly hosts: readonly LabHost[];
+  readonly kubernetes: boolean;
   readonly processes: readonly LabProcess[];
 }
+
+/** What is known of a lab before anything runs. */
+export type LabPlan = Omit<LabState, 'processes'>;
 
 export const ROOT = path.dirname(import.meta.dirname);
 export const OUTSIDE = 'outside';
@@ -40,6 +44,8 @@ export const hostAddress = (index: number): string => `192.168.50.${10 + index}`
 /** Every host's interface to it. */
 export const UNDERLAY = 'eth0';
 export const NETMASTER_PORT = 9999;
+/** netmaster is on the first host. */
+export const netmasterUrl = ({ hosts }: LabPlan): string => `http://${hosts[0]?.address}:${NETMASTER_PORT}`;
 
 const NAME = /^[a-z0-9]{1,12}$/;
 
@@ -74,13 +80,12 @@ export function readState(lab: string): LabState | undefined {
   const folder = processFolder(lab);
   const files = fs.existsSync(folder) ? fs.readdirSync(folder).filter((f) => f.endsWith('.json')) : [];
   return {
-    ...readJson<Omit<LabState, 'processes'>>(stateFile(lab)),
+    ...readJson<LabPlan>(stateFile(lab)),
     processes: files.map((f) => readJson<LabProcess>(path.join(folder, f))),
   };
 }
 
-export const writeState = (state: Omit<LabState, 'processes'>): void =>
-  writeJson(stateFile(state.name), state);
+export const writeState = (plan: LabPlan): void => writeJson(stateFile(plan.name), plan);
 
 export const writeProcess = (lab: string, process: LabProcess): void =>
   writeJson(path.join(processFolder(lab), `${process.name}-${process.host}.json`), process);

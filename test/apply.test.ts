@@ -74,6 +74,39 @@ kind: aciGw
 enforcePolicies: yes
 `;
 
+/** Of kinds that an orchestrator's controller writes; these are taken like others, and are in no export. */
+const ORCHESTRATED = `
+- kind: workload
+  namespaceName: shop
+  workloadName: web-1
+  uid: u1
+  tenantName: default
+  networkName: contiv-net
+  groupName: web
+  labels: {app: web, 'shop.example/tier': front}
+  ports: [{name: http, protocol: 6, port: 8080}]
+- kind: networkPolicy
+  tier: namespace
+  namespaceName: shop
+  policyName: web
+  subject: {workloads: {matchLabels: {app: web}}}
+  isolates: [in]
+  rules:
+    - direction: in
+      action: accept
+      peers: [{workloads: {}}, {prefix: 10.0.0.0/8, except: [10.1.0.0/16]}]
+      ports: [{protocol: 6, port: 80, endPort: 90}]
+- kind: clusterService
+  namespaceName: shop
+  serviceName: web
+  tenantName: default
+  addresses: [10.96.0.7]
+  ports:
+    - protocol: 6
+      port: 80
+      backends: [{address: 20.1.1.2, port: 8080, ready: true, serving: true, terminating: false}]
+`;
+
 /** Sends a file by name; what netctl says, and the store's revision after. */
 async function openFiles(url: string) {
   const folder = temporaryFolder();
@@ -149,6 +182,7 @@ describe.each(['memory', 'sqlite'])('with the %s store, netctl', (kind) => {
     const url = await start();
     const { run, revision } = await openFiles(url);
     await run('apply', FILE);
+    await run('apply', ORCHESTRATED);
     const applied = await revision();
     // Together: each is two processes that have to start.
     await Promise.all(

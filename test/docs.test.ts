@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { customResources } from '../docs/customResources.ts';
 import { reference } from '../docs/generate.ts';
 
 const ROOT = path.dirname(import.meta.dirname);
@@ -13,6 +14,11 @@ const pages = [
 
 it.each([...(await reference())])('docs/reference/%s is what make docs writes', (name, text) => {
   expect(fs.readFileSync(path.join(DOCS, 'reference', name), 'utf8')).toBe(text);
+});
+
+it('the CustomResourceDefinitions are what make docs writes', () => {
+  const file = path.join(ROOT, 'packaging/kubernetes/manifests/00-crds.yaml');
+  expect(fs.readFileSync(file, 'utf8')).toBe(customResources());
 });
 
 describe.each(pages)('%s', (page) => {

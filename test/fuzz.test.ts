@@ -24,6 +24,11 @@ const BASE: Plain[] = [
 ];
 
 const T = { tenantName: 'default' };
+const SELECTOR: Plain = {
+  matchLabels: { app: 'web' },
+  matchExpressions: [{ key: 'tier', operator: 'In', values: ['front'] }],
+};
+
 /** One object of each kind with every field that goes together. */
 const VALID: Readonly<Record<string, Plain>> = {
   tenant: { tenantName: 'fz', defaultNetwork: 'net1' },
@@ -96,6 +101,60 @@ const VALID: Readonly<Record<string, Plain>> = {
     fwdMode: 'routing',
     arpMode: 'proxy',
     pvtSubnet: '172.19.0.0/16',
+  },
+  workload: {
+    namespaceName: 'ns',
+    workloadName: 'fz',
+    uid: 'u1',
+    ...T,
+    networkName: 'net1',
+    groupName: 'web',
+    labels: { app: 'web' },
+    namespaceLabels: { 'kubernetes.io/metadata.name': 'ns' },
+    ports: [{ name: 'http', protocol: 6, port: 80 }],
+    ingressBandwidth: 1_000_000,
+    egressBandwidth: 1_000_000,
+  },
+  networkPolicy: {
+    tier: 'namespace',
+    namespaceName: 'ns',
+    policyName: 'fz',
+    subject: { workloads: { matchLabels: { app: 'web' } } },
+    isolates: ['in', 'out'],
+    rules: [
+      {
+        direction: 'in',
+        action: 'accept',
+        peers: [
+          { namespaces: { matchLabels: { env: 'prod' } }, workloads: SELECTOR },
+          { prefix: '10.0.0.0/8', except: ['10.1.0.0/16'] },
+        ],
+        ports: [{ protocol: 6, port: 80, endPort: 90 }, { name: 'http' }],
+      },
+    ],
+  },
+  clusterService: {
+    namespaceName: 'ns',
+    serviceName: 'fz',
+    ...T,
+    addresses: ['10.96.0.7'],
+    externalAddresses: ['192.0.2.9'],
+    sourceRanges: ['192.0.2.0/24'],
+    ports: [
+      {
+        name: 'http',
+        protocol: 6,
+        port: 80,
+        nodePort: 30080,
+        backends: [
+          { address: '20.1.1.2', port: 8080, host: 'node1', ready: true, serving: true, terminating: false },
+        ],
+      },
+    ],
+    affinity: 60,
+    internalTraffic: 'cluster',
+    externalTraffic: 'local',
+    healthCheckNodePort: 30081,
   },
 };
 

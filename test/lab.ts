@@ -23,12 +23,17 @@ const environment = (): NodeJS.ProcessEnv => ({ ...process.env, LAB });
 const words = ([line = '', ...more]: readonly string[]): string[] => [...shellWords(line), ...more];
 
 /** Runs bin/lab and answers however it ends. */
-export function lab(...command: string[]): Promise<Ended> {
+export const lab = (...command: string[]): Promise<Ended> => launch(command);
+
+function launch(command: readonly string[], input = ''): Promise<Ended> {
   return new Promise((done) => {
-    execFile(COMMAND, words(command), { env: environment(), maxBuffer: 1 << 26 }, (error, out, err) => {
+    const options = { env: environment(), maxBuffer: 1 << 26 };
+    const child = execFile(COMMAND, words(command), options, (error, out, err) => {
       const code = (error as { code?: number } | null)?.code;
       done({ status: error === null ? 0 : (code ?? 255), out, err });
     });
+    child.stdin?.on('error', () => {}); // it ended without having read it
+    child.stdin?.end(input);
   });
 }
 
@@ -49,6 +54,10 @@ export const on = (host: string, ...command: string[]): Promise<Ended> =>
 /** Runs a command on a host; answers what it printed, throws where it fails. */
 export const must = (host: string, ...command: string[]): Promise<string> =>
   expectDone(on(host, ...command), `${host}: ${command.join(' ')}`);
+
+/** Runs a command on a host with the text as its standard input; answers what it printed, throws where it fails. */
+export const feed = (host: string, input: string, ...command: string[]): Promise<string> =>
+  expectDone(launch([`exec ${host} --`, ...words(command)], input), `${host}: ${command.join(' ')}`);
 
 export const docker = (host: string, ...command: string[]): Promise<string> =>
   must(host, 'docker', ...words(command));

@@ -4,14 +4,21 @@
  */
 import { classid } from '../src/linux/classid.ts';
 import { addressNumber } from '../src/model/address.ts';
+import type { NetworkPolicy } from '../src/model/networkPolicy.ts';
 import type { Packet } from '../src/model/verdict.ts';
+import type { Workload } from '../src/model/workload.ts';
 import { compile } from '../src/netplugin/compile/compile.ts';
 import { inRange } from '../src/netplugin/compile/policy.ts';
 import { DENY } from '../src/netplugin/dataplane/rules/marks.ts';
 import { routerTable } from '../src/netplugin/dataplane/rules/router.ts';
 import { type LocalHost, openView, type View } from '../src/netplugin/intent/view.ts';
 import type { Router } from '../src/netplugin/state.ts';
-import type { PolicyWorld } from './policyWorlds.ts';
+import type { PolicyWorld as GroupWorld } from './policyWorlds.ts';
+
+export interface PolicyWorld extends GroupWorld {
+  readonly workloads?: readonly Workload[];
+  readonly networkPolicies?: readonly NetworkPolicy[];
+}
 
 const HOSTS: Readonly<Record<string, string>> = { node1: '192.0.2.11', node2: '192.0.2.12' };
 
@@ -27,6 +34,16 @@ export const viewOf = (world: PolicyWorld): View =>
       kind: 'rule',
       key: `${r.tenantName}:${r.policyName}:${r.ruleId}`,
       object: r,
+    })),
+    ...(world.workloads ?? []).map((w) => ({
+      kind: 'workload',
+      key: `${w.namespaceName}:${w.workloadName}`,
+      object: w,
+    })),
+    ...(world.networkPolicies ?? []).map((p) => ({
+      kind: 'networkPolicy',
+      key: `${p.tier}:${p.namespaceName}:${p.policyName}`,
+      object: p,
     })),
     ...world.endpoints.map((e) => ({ kind: 'endpoint', key: e.endpointID, object: e })),
     ...Object.entries(HOSTS).map(([name, underlay]) => ({
@@ -108,11 +125,19 @@ function chainsOf(router: Router): Chains {
       if (inRange(address, bounds(text))) return range;
     return '0';
   };
+  const spanned = (port: number): string => {
+    for (const [text, range] of maps.get('port_ranges') ?? []) {
+      const [start = 0, end = start] = text.split('-').map(Number);
+      if (start <= port && port <= end) return range;
+    }
+    return '0';
+  };
   return (set, own, peer, { protocol, port = 0 }) => {
     const v6 = own.includes(':') ? '6' : '';
     const first = get(`${set}${v6}`, own);
     if (first === undefined) return PASS;
-    const ruleSet = get('narrowed', first, ranged(peer)) ?? first;
+    const inRange = get('narrowed', first, ranged(peer)) ?? first;
+    const ruleSet = get('narrowed_ports', inRange, spanned(port)) ?? inRange;
     const group = get(`members${v6}`, peer) ?? '0';
     const mark = Number(
       get('by_group_port', ruleSet, group, protocol, port) ??

@@ -280,7 +280,7 @@ function edgesOf(text: string): string[] {
     .map((number) => numberAddress(number, subnet.family));
 }
 
-interface Random {
+export interface Random {
   /** 0 to limit - 1. */
   below(limit: number): number;
   chance(probability: number): boolean;
@@ -292,7 +292,7 @@ interface Random {
 }
 
 /** Marsaglia, "Xorshift RNGs" (2003), 32 bits; the seed is spread first, as its neighbours would begin alike. */
-function randomOf(seed: number): Random {
+export function randomOf(seed: number): Random {
   let state = Math.imul(seed + 1, 0x9e3779b1) || 1;
   const next = (): number => {
     state ^= state << 13;

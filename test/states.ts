@@ -12,6 +12,8 @@ import {
 } from '../src/netplugin/compile/deviceNames.ts';
 import { TRANSIT, TRANSIT6 } from '../src/netplugin/constants.ts';
 import type {
+  Access,
+  ClusterService,
   DnatEntry,
   Exit,
   HostState,
@@ -74,8 +76,12 @@ export interface Case {
   readonly remotes?: readonly At[];
   readonly ruleSets?: readonly RuleSet[];
   readonly ranges?: Router['ranges'];
+  readonly portRanges?: Router['portRanges'];
   readonly publications?: readonly DnatEntry[];
   readonly services?: readonly Service[];
+  readonly clusterServices?: readonly ClusterService[];
+  readonly entrances?: readonly DnatEntry[];
+  readonly access?: Access;
 }
 
 export function router(given: Case): Router {
@@ -102,12 +108,14 @@ export function router(given: Case): Router {
     gateways: GATEWAYS,
     publications,
     services: given.services ?? [],
+    clusterServices: given.clusterServices ?? [],
     ruleSets: given.ruleSets ?? [],
     ranges: given.ranges ?? [],
+    portRanges: given.portRanges ?? [],
   };
 }
 
-export function exit({ tenant = 'default', slot = 0, publications = [] }: Case): Exit {
+export function exit({ tenant = 'default', slot = 0, publications = [], entrances, access }: Case): Exit {
   return {
     namespace: `contiv-${tenant}`,
     device: exitDevice(tenant),
@@ -119,6 +127,8 @@ export function exit({ tenant = 'default', slot = 0, publications = [] }: Case):
     transit: TRANSIT,
     transit6: TRANSIT6,
     publications,
+    ...(entrances && { entrances }),
+    ...(access && { access }),
   };
 }
 

@@ -7,7 +7,10 @@ export interface Running {
   readonly host: string;
   readonly endpoint: string;
   readonly container: string;
-  readonly pid: number;
+  /** Path of its network namespace on its host. */
+  readonly netns: string;
+  /** Address that its processes ask for names. */
+  readonly resolver: string;
   readonly tenant: string;
   readonly network: string;
   readonly group: string;
@@ -44,7 +47,8 @@ export async function attachments(lab: string, host: string): Promise<Running[]>
         host,
         endpoint: n.EndpointID ?? '',
         container: container.Name.slice(1),
-        pid: container.State.Pid,
+        netns: `/proc/${container.State.Pid}/ns/net`,
+        resolver: '127.0.0.11',
         ...target,
         addresses: [n.IPAddress, n.GlobalIPv6Address].filter((a) => a) as string[],
         mac: n.MacAddress ?? '',

@@ -13,7 +13,7 @@ export const endpoints: Comparison<Cluster> = (cluster, say) => {
     }
     const pairs: [string, unknown, unknown][] = [
       ['host', e.homingHost, r.host],
-      ['name', e.containerName, r.container],
+      ['name', e.containerName ?? e.endpointID, r.container],
       ['network', `${e.tenantName}:${e.networkName}`, `${r.tenant}:${r.network}`],
       ['group', e.groupName ?? '', r.group],
       ['addresses', e.ipAddress.join(), r.addresses.join()],
@@ -22,6 +22,17 @@ export const endpoints: Comparison<Cluster> = (cluster, say) => {
     for (const [field, have, want] of pairs)
       if (have !== want) say(`${what}: ${field} is ${have}, runs with ${want}`);
   }
+  const reached = new Set(
+    cluster.networks.filter((n) => n.hostAccess).map((n) => `${n.tenantName}:${n.networkName}`),
+  );
+  for (const { name } of cluster.places)
+    for (const key of reached) {
+      const own = [...known.values()].find(
+        (e) => e.ofHost && e.homingHost === name && `${e.tenantName}:${e.networkName}` === key,
+      );
+      if (own === undefined) say(`netmaster: host ${name} has no address of its own in network ${key}`);
+      else known.delete(own.endpointID);
+    }
   for (const e of known.values())
     say(
       `netmaster: endpoint ${e.endpointID.slice(0, 12)} (${e.containerName}) on ${e.homingHost}: no such container runs`,

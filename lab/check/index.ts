@@ -1,9 +1,9 @@
 /**
- * Does what runs equal the kernel, DNS and netmaster? Starts from what Docker says is running and asks the others
- * by means of their own: ip, bridge, nft, tc and bpftool in the routers, REST at netmaster, dig from the containers' side. Nothing is
+ * Does what runs equal the kernel, DNS and netmaster? Starts from what Docker says is running, and of CNI what is attached, and asks the others
+ * by means of their own: ip, bridge, nft, tc and bpftool in the routers, REST at netmaster, dig from the containers' side. Nothing else is
  * taken from netplugin.
  *
- *   docker.ts, netmaster.ts   what runs, and what netmaster has
+ *   docker.ts, cni.ts, netmaster.ts   what runs, and what netmaster has
  *   world.ts                  with what the kernels have: the cluster, its hosts, their routers
  *   others                    comparisons, in the order of these lists
  */

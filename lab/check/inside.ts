@@ -7,8 +7,8 @@ interface Addressed extends Device {
 }
 
 /** What `ip` says in the container. */
-const within = async <T>({ at }: Host, { pid }: Running, ...command: string[]): Promise<T[]> =>
-  JSON.parse(await at('nsenter', '-t', String(pid), '-n', 'ip', '-j', ...command));
+const within = async <T>({ at }: Host, { netns }: Running, ...command: string[]): Promise<T[]> =>
+  JSON.parse(await at('nsenter', `--net=${netns}`, 'ip', '-j', ...command));
 
 /** What each container was given is there: its MAC and IP addresses, routes to its subnets by next hops that it knows for good. */
 export const insides: Comparison<Host> = async (host, say) => {

@@ -8,6 +8,9 @@ export const namesAreAnswered: Comparison<Host> = async ({ cluster, name }, say)
   if ((await namesProcess(cluster.lab, name)) === undefined) say(`${name}: no process answers names`);
 };
 
+/** A pod's, with its namespace, is nobody's to ask for. */
+const isName = (text: string): boolean => !text.includes('/');
+
 /**
  * Asks from one container of each network on the host for every container's name in that network; on `shut` ones, which have no
  * way out, for a name outside too.
@@ -24,13 +27,19 @@ export const names: Comparison<Host> = async ({ cluster, name: here, here: askin
     const network = `${from.tenant}:${from.network}`;
     if (asked.has(network)) continue;
     asked.add(network);
-    const peers = running.filter((r) => `${r.tenant}:${r.network}` === network && r.answering);
+    const peers = running.filter(
+      (r) =>
+        `${r.tenant}:${r.network}` === network &&
+        r.answering &&
+        isName(r.container) &&
+        r.container !== r.endpoint,
+    );
     // On several networks a container takes a bare name from any of them.
     const several = running.filter((r) => r.host === from.host && r.container === from.container).length > 1;
     const nameOf = (p: Running): string => (several ? `${p.container}.${p.network}` : p.container);
     // The container's resolver, from the container's network.
     const dig = (args: string): Promise<string | undefined> => {
-      const command = `nsenter -t ${from.pid} -n dig +noall +tries=2 +time=3 @127.0.0.11 ${args}`;
+      const command = `nsenter --net=${from.netns} dig +noall +tries=2 +time=3 @${from.resolver} ${args}`;
       return tryRun(...onHost(lab, here, 'sh', '-c', command));
     };
     if (shut.has(network) && !several) {

@@ -12,6 +12,8 @@ export interface Endpoint {
   readonly homingHost: string;
   readonly ipAddress: readonly string[];
   readonly macAddress: string;
+  /** The host's own, not a container's. */
+  readonly ofHost?: true;
 }
 
 export interface Network {
@@ -19,6 +21,7 @@ export interface Network {
   readonly networkName: string;
   readonly gateway?: string;
   readonly ipv6Gateway?: string;
+  readonly hostAccess?: boolean;
 }
 
 /** Addresses of a network that are given out. */
@@ -34,6 +37,27 @@ export interface Service {
   readonly selectors: readonly string[];
   readonly ports: readonly string[];
   readonly vip: string;
+}
+
+export interface ClusterService {
+  readonly namespaceName: string;
+  readonly serviceName: string;
+  readonly tenantName: string;
+  readonly addresses: readonly string[];
+  readonly externalAddresses?: readonly string[];
+  readonly internalTraffic?: string;
+  readonly ports: readonly {
+    readonly protocol: number;
+    readonly port: number;
+    readonly backends: readonly {
+      readonly address: string;
+      readonly port: number;
+      readonly host?: string;
+      readonly ready: boolean;
+      readonly forHosts?: readonly string[];
+      readonly forZones?: readonly string[];
+    }[];
+  }[];
 }
 
 interface Group {
@@ -55,6 +79,7 @@ export interface Declared {
   readonly endpoints: readonly Endpoint[];
   readonly networks: readonly (Network & { readonly allocated: Allocated })[];
   readonly services: readonly Service[];
+  readonly clusterServices: readonly ClusterService[];
   readonly live: readonly Live[];
   /** `default:web in`: groups whose policies have rules of that direction. */
   readonly judged: ReadonlySet<string>;
@@ -76,15 +101,16 @@ export async function declared(lab: string, state: LabState): Promise<Declared> 
   const rest: Rest = async (name, parameters) =>
     JSON.parse(await run(...curl(requestOf(name, parameters).url, '-f')));
   const { problem } = JSON.parse(health) as { problem?: string };
-  const [endpoints, networks, services, live, groups] = await Promise.all([
+  const [endpoints, networks, services, clusterServices, live, groups] = await Promise.all([
     rest<Endpoint[]>('endpoints'),
     networksOf(rest),
     servicesOf(rest),
+    rest<ClusterService[]>('list', { collection: 'clusterServices' }),
     rest<Live[]>('hosts'),
     rest<Group[]>('list', { collection: 'endpointGroups' }),
   ]);
   const [judged, profiled] = await Promise.all([judgedGroups(groups, rest), profiledGroups(groups, rest)]);
-  return { problem, endpoints, networks, services, live, judged, profiled };
+  return { problem, endpoints, networks, services, clusterServices, live, judged, profiled };
 }
 
 const inspect = async <T>(rest: Rest, collection: string, key: string): Promise<T> =>

@@ -1,7 +1,8 @@
 import type { Comparison, Concat, Router } from './world.ts';
 
 /** Each provider has one slot of each port, the slots are 0, 1, 2, ..., and the size is the power of two that covers them. */
-export const slots: Comparison<Router> = ({ where, cluster, tenant, map }, say) => {
+export const slots: Comparison<Router> = (router, say) => {
+  const { where, cluster, tenant, map } = router;
   const running = cluster.running.filter((r) => r.tenant === tenant);
   const ports = new Map<string, Map<number, string>>();
   for (const [key, value] of map('service_to')) {
@@ -47,9 +48,57 @@ export const slots: Comparison<Router> = ({ where, cluster, tenant, map }, say) 
       size.delete(key);
     }
   }
+  clusterSlots(router, ports, size, say);
   for (const key of new Set([...ports.keys(), ...size.keys()]))
     say(`${where}: ${key} leads somewhere, which is no service's port`);
 };
+
+const PROTOCOLS: Readonly<Record<number, string>> = { 6: 'tcp', 17: 'udp', 132: 'sctp' };
+
+/** An orchestrator's services: those that are ready, at the services' own addresses. What is asked at the router's own comes from outside. */
+function clusterSlots(
+  { where, cluster, tenant, devices, host }: Router,
+  ports: Map<string, Map<number, string>>,
+  size: Map<string, number>,
+  say: (line: string) => void,
+): void {
+  for (const s of cluster.clusterServices.filter((s) => s.tenantName === tenant))
+    for (const { protocol, port, backends } of s.ports)
+      for (const address of s.addresses.filter((a) => !a.includes(':'))) {
+        const key = `${address} ${PROTOCOLS[protocol]} ${port}`;
+        const ready = backends.filter(
+          (b) =>
+            b.ready && !b.address.includes(':') && (s.internalTraffic !== 'local' || b.host === host.name),
+        );
+        const hinted = ready.some((b) => b.forHosts !== undefined || b.forZones !== undefined);
+        const want = ready
+          .map((b) => `${b.address}:${b.port}`)
+          .sort()
+          .join();
+        const found = [...(ports.get(key)?.values() ?? [])].sort().join();
+        if (want !== '' && !hinted && found !== want)
+          say(
+            `${where}: service ${s.namespaceName}/${s.serviceName} at ${key} leads to ${found || 'nothing'}, ready are ${want}`,
+          );
+        ports.delete(key);
+        size.delete(key);
+      }
+  const uplink = devices.find((d) => d.ifname === 'uplink');
+  const known = new Set(
+    cluster.clusterServices
+      .filter((s) => s.tenantName === tenant)
+      .flatMap((s) => [...s.addresses, ...(s.externalAddresses ?? [])]),
+  );
+  for (const key of new Set([...ports.keys(), ...size.keys()])) {
+    const [address = ''] = key.split(' ');
+    if (!known.has(address) && !(uplink !== undefined && address.startsWith(TRANSIT))) continue;
+    ports.delete(key);
+    size.delete(key);
+  }
+}
+
+/** How addresses of exits begin, by default. */
+const TRANSIT = '100.127.';
 
 /** The router has each service's address. */
 export const virtualAddresses: Comparison<Router> = async ({ where, cluster, host, tenant, ns }, say) => {
@@ -59,6 +108,10 @@ export const virtualAddresses: Comparison<Router> = async ({ where, cluster, hos
   for (const s of cluster.services)
     if (s.tenantName === tenant && !own?.addr_info.some((a) => a.local === s.vip))
       say(`${where}: no address ${s.vip} of service ${s.serviceName}`);
+  for (const s of cluster.clusterServices)
+    for (const address of s.tenantName === tenant ? s.addresses : [])
+      if (!address.includes(':') && !own?.addr_info.some((a) => a.local === address))
+        say(`${where}: no address ${address} of service ${s.namespaceName}/${s.serviceName}`);
 };
 
 /** What nft writes of a packet's priority: two halves in hexadecimal, 0 as a word. */

@@ -1,12 +1,15 @@
 /** What is compared: the cluster, a host of it, a tenant's router on that host. */
 import { run, tryRun } from '../shell.ts';
 import { type LabState, onHost, UNDERLAY } from '../state.ts';
+import { cniAttachments } from './cni.ts';
 import { attachments, type Running } from './docker.ts';
 import { type Declared, declared } from './netmaster.ts';
 
 export interface Cluster extends Declared {
   readonly lab: string;
   readonly running: readonly Running[];
+  /** The hosts' own endpoints, as those of containers. */
+  readonly own: readonly Running[];
   readonly places: readonly Place[];
 }
 
@@ -99,7 +102,8 @@ const LEAST_MTU = 1280;
 
 /** Throws where somebody does not answer, or what ran when Docker said so has ended meanwhile. */
 export async function lookAtCluster(lab: string, state: LabState): Promise<Cluster> {
-  const running = (await Promise.all(state.hosts.map(({ name }) => attachments(lab, name)))).flat();
+  const listed = state.hosts.flatMap(({ name }) => [attachments(lab, name), cniAttachments(lab, name)]);
+  const running = (await Promise.all(listed)).flat();
   const of = await declared(lab, state);
   const places = await Promise.all(
     state.hosts.map(async ({ name }): Promise<Place> => {
@@ -115,7 +119,7 @@ export async function lookAtCluster(lab: string, state: LabState): Promise<Clust
       };
     }),
   );
-  return { ...of, lab, running, places };
+  return { ...of, lab, running, own: ownEndpoints(of), places };
 }
 
 export async function lookAtHost(cluster: Cluster, place: Place): Promise<Host> {
@@ -148,7 +152,7 @@ export async function lookAtRouter(host: Host, tenant: string, ns: string): Prom
     ns,
     where: `${name}: router ${ns}`,
     local: here.filter((r) => r.tenant === tenant),
-    remote: cluster.running.filter((r) => r.tenant === tenant && r.host !== name),
+    remote: [...cluster.running, ...cluster.own].filter((r) => r.tenant === tenant && r.host !== name),
     devices: await json('-d', 'link'),
     routes: [...(await json('route')), ...(await json('-6', 'route'))],
     neighbours: await neighboursOf(host, '-n', ns),
@@ -161,3 +165,24 @@ export const neighboursOf = async ({ at }: Pick<Host, 'at'>, ...where: string[])
   ...JSON.parse(await at('ip', ...where, '-j', '-4', 'neigh', 'show', 'nud', 'all')),
   ...JSON.parse(await at('ip', ...where, '-j', '-6', 'neigh', 'show', 'nud', 'all')),
 ];
+
+const ownEndpoints = ({ endpoints }: Declared): Running[] =>
+  endpoints
+    .filter((e) => e.ofHost)
+    .map((e) => ({
+      host: e.homingHost,
+      endpoint: e.endpointID,
+      container: `host ${e.homingHost}`,
+      pid: 0,
+      netns: '',
+      resolver: '',
+      tenant: e.tenantName,
+      network: e.networkName,
+      group: '',
+      addresses: e.ipAddress,
+      mac: e.macAddress,
+      answering: false,
+      healthy: false,
+      id: e.endpointID,
+      labels: {},
+    }));

@@ -31,6 +31,11 @@ export const EndpointSchema = Type.Object(
       Type.Literal('unhealthy'),
     ]),
     intfName: Type.Optional(Type.String()),
+    /** Key of the workload that it is of, `NAMESPACE:NAME`, and that one's id; absent: of none. */
+    workload: Type.Optional(Type.String({ maxLength: 320 })),
+    workloadUid: Type.Optional(Type.String({ maxLength: 128 })),
+    /** No container's: by its addresses the host itself sends into the network (hostAccess). */
+    ofHost: Type.Optional(Type.Literal(true)),
   },
   { $id: 'Endpoint', additionalProperties: false },
 );
@@ -38,7 +43,13 @@ export type Endpoint = Static<typeof EndpointSchema>;
 
 const references: readonly Reference<Endpoint>[] = [
   { field: 'tenantName', kind: 'tenant', keys: (e) => [e.tenantName] },
-  { field: 'networkName', kind: 'network', keys: (e) => [`${e.tenantName}:${e.networkName}`] },
+  {
+    field: 'networkName',
+    kind: 'network',
+    keys: (e) => [`${e.tenantName}:${e.networkName}`],
+    // The hosts' own go with the network.
+    owned: (e) => e.ofHost === true,
+  },
   {
     field: 'groupName',
     kind: 'endpointGroup',
@@ -50,5 +61,6 @@ export const endpoint = {
   name: 'endpoint',
   references,
   /** How messages name it. */
-  call: (e: Endpoint): string => `container ${e.containerName ?? e.endpointID} on ${e.homingHost}`,
+  call: (e: Endpoint): string =>
+    e.ofHost ? `host ${e.homingHost}` : `container ${e.containerName ?? e.endpointID} on ${e.homingHost}`,
 };

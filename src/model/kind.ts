@@ -20,7 +20,7 @@ export interface Reference<T> {
   /** `backLink` is under `links`, as 1.x has a group's one application profile. */
   readonly backSingle?: boolean;
   /** It goes with what it refers to, as rules with their policy; otherwise it keeps that from being deleted. */
-  readonly owned?: boolean;
+  owned?(object: T): boolean;
 }
 
 /** Values that an object is found by. Each function is an index of its own, kept up to date: a constant, not a closure. */
@@ -64,6 +64,8 @@ export interface Kind<S extends TObject = TObject, T = Static<S>> {
   readonly references: readonly Reference<T>[];
   /** Names under `links` that are present as {} when unset, beyond those of `references`. */
   readonly emptyLinks?: readonly string[];
+  /** An orchestrator's controller writes it, from what it has itself: an export is without it, as it is without endpoints. */
+  readonly orchestrated?: boolean;
   /** Field with the name that containers look it up by: unique in the tenant, whatever its case and kind. */
   readonly lookupName?: string & keyof T;
   /** What netmaster gives to it when it is written, and takes back: netmaster/allocator/index.ts. */

@@ -40,6 +40,12 @@ export const NetworkSchema = Type.Object(
     ipv6Gateway: Type.Optional(
       Type.String({ description: 'IPv6 gateway in the IPv6 subnet', maxLength: 64 }),
     ),
+    hostAccess: Type.Optional(
+      Type.Boolean({
+        description:
+          'the hosts themselves reach its containers, and the services of its tenant: each has an address in it',
+      }),
+    ),
     cfgdTag: Type.Optional(
       Type.String({ description: 'label for the network, given by the user', maxLength: 128 }),
     ),
@@ -80,7 +86,12 @@ export const network: Kind<typeof NetworkSchema> = {
     n.encap === 'vlan'
       ? 'kept only: nothing acts on VLAN networks yet, no container gets onto one'
       : undefined,
-  normalize: (n) => ({ ...n, nwType: n.nwType ?? 'data', encap: n.encap ?? 'vxlan' }),
+  normalize: ({ hostAccess, ...n }) => ({
+    ...n,
+    nwType: n.nwType ?? 'data',
+    encap: n.encap ?? 'vxlan',
+    ...(hostAccess && { hostAccess }),
+  }),
   check(n, world) {
     const what = `network ${n.tenantName}:${n.networkName}`;
     const wrong = (field: keyof Network, text: string, status: Problem['status'] = 400): Problem => ({
@@ -96,7 +107,8 @@ export const network: Kind<typeof NetworkSchema> = {
       checkSubnet(n, 4, wrong) ??
       checkSubnet(n, 6, wrong) ??
       checkTag(n, world, wrong) ??
-      checkCollisions(n, world, wrong)
+      checkCollisions(n, world, wrong) ??
+      checkHostAccess(n, world, wrong)
     );
   },
 };
@@ -191,6 +203,28 @@ function checkCollisions(n: Network, world: World, wrong: Wrong): Problem | unde
           409,
         );
     }
+  }
+  return undefined;
+}
+
+const ACCESSIBLE = ['accessible'];
+const byHostAccess: Index<Network> = (n) => (n.hostAccess ? ACCESSIBLE : []);
+
+/** An address means one thing on a host. */
+function checkHostAccess(n: Network, world: World, wrong: Wrong): Problem | undefined {
+  if (!n.hostAccess) return undefined;
+  if (n.encap === 'vlan') return wrong('hostAccess', 'needs encap vxlan: nothing acts on VLAN networks yet');
+  const subnetsOf = ({ subnet, ipv6Subnet }: Network): Subnet[] =>
+    [subnet, ipv6Subnet ?? ''].flatMap((text) => parseSubnet(text) ?? []);
+  const own = subnetsOf(n);
+  for (const other of world.where('network', byHostAccess, ACCESSIBLE[0] as string)) {
+    if (other.tenantName === n.tenantName && other.networkName === n.networkName) continue;
+    if (subnetsOf(other).some((theirs) => own.some((mine) => overlap(mine, theirs))))
+      return wrong(
+        'hostAccess',
+        `must not be set: its subnet overlaps that of network ${other.tenantName}:${other.networkName}, which the hosts reach already`,
+        409,
+      );
   }
   return undefined;
 }

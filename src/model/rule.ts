@@ -85,7 +85,7 @@ export const rule: Kind<typeof RuleSchema> = {
       link: 'Policies',
       many: true,
       backLink: 'Rules',
-      owned: true,
+      owned: () => true,
     },
     peer('fromEndpointGroup', 'endpointGroup', MATCH),
     peer('toEndpointGroup', 'endpointGroup', MATCH),

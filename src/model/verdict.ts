@@ -4,13 +4,24 @@
  * Deliberately apart from netplugin's compiler and as plain as can be: no indexes, every rule is looked at for
  * every packet. It judges the compiler in tests, and it is what `netctl policy trace` explains with.
  *
- *   packet --out rules of the sender's group--> --in rules of the receiver's group--> passes when both let it
+ *   packet --out rules of the sender--> --in rules of the receiver--> passes when both let it
+ *
+ * A side's rules are those of its group's policies. Where it is a workload that NetworkPolicies select, they stand in tiers:
+ *
+ *   admin --pass--> own group's --allow--> NetworkPolicies, where one isolates: nothing is left to those below --> baseline
+ *
+ * A deny decides wherever it stands, and so does an accept that is not our own group's: that one needs those below to let it, too.
  *
  * Only the first packet of a connection is judged: packets of an established one, and errors related to it (ICMP),
  * pass before any rule is asked, also where a later rule would deny a new one. UDP without an answer stays a new
  * connection, so the rules are asked for each of its packets.
  */
-import ipaddr from 'ipaddr.js';
+import { type Condition, hasPorts, nameOf, type Packet, same, within } from './judging.ts';
+import { labelConditions, policiesOn, rulesOf } from './labelVerdict.ts';
+import { type NetworkPolicy, networkPolicyName } from './networkPolicy.ts';
+import { UNKNOWN_WORKLOAD, type Workload } from './workload.ts';
+
+export type { Packet } from './judging.ts';
 
 export type Action = 'allow' | 'deny';
 
@@ -23,6 +34,9 @@ export interface PolicyWorld {
   readonly groups: readonly JudgedGroup[];
   readonly rules: readonly JudgedRule[];
   readonly endpoints: readonly JudgedEndpoint[];
+  readonly workloads?: readonly Workload[];
+  /** Of all tenants. */
+  readonly networkPolicies?: readonly NetworkPolicy[];
 }
 
 export interface JudgedNetwork {
@@ -64,16 +78,9 @@ export interface JudgedEndpoint {
   readonly groupName?: string | undefined;
   readonly networkName: string;
   readonly ipAddress: readonly string[];
-}
-
-/** The first packet of a connection, with the addresses and port that the endpoints themselves see. */
-export interface Packet {
-  readonly from: string;
-  readonly to: string;
-  /** IANA protocol number: 6 for TCP. */
-  readonly protocol: number;
-  /** Destination port, of TCP, UDP and SCTP. */
-  readonly port?: number | undefined;
+  /** `NAMESPACE:NAME`. */
+  readonly workload?: string | undefined;
+  readonly workloadUid?: string | undefined;
 }
 
 export interface Judgement {
@@ -86,7 +93,7 @@ export interface Judgement {
 export interface Side {
   /** Key of the group whose rules judge; absent where the address is no endpoint's, or in no group. */
   readonly group?: string;
-  /** Every rule of the group in that direction, the one that goes first first. The first that matches decides. */
+  /** Every rule in that direction, the one that goes first first. The first that matches decides, but for tiers (above). */
   readonly considered: readonly Considered[];
   /** Key of the rule that decides; absent where none matches. */
   readonly decides?: string;
@@ -98,6 +105,8 @@ export interface Side {
 export interface Considered {
   /** `default:prod_web:1`. */
   readonly rule: string;
+  /** Of NetworkPolicies; absent: a rule of the group's policies. */
+  readonly tier?: NetworkPolicy['tier'];
   readonly matches: boolean;
   /** Such as "protocol is udp, not tcp"; where it matches, everything that it asks for. */
   readonly why: string;
@@ -109,11 +118,91 @@ export function judge(world: PolicyWorld, packet: Packet): Judgement {
   return { verdict: out.verdict === 'allow' && into.verdict === 'allow' ? 'allow' : 'deny', out, in: into };
 }
 
-/** `own` is the address whose group's rules judge, `peer` the one that their from- or to-fields are about. */
+/** `own` is the address whose rules judge, `peer` the one that their from- or to-fields and peers are about. */
 function side(direction: 'in' | 'out', own: string, peer: string, world: PolicyWorld, packet: Packet): Side {
-  const pass = { considered: [], verdict: 'allow' } as const;
   const endpoint = endpointAt(own, world);
-  if (endpoint === undefined) return { ...pass, why: `${own} belongs to no endpoint` };
+  if (endpoint === undefined)
+    return { considered: [], verdict: 'allow', why: `${own} belongs to no endpoint` };
+  const judged = ownSide(direction, own, peer, endpoint, world, packet);
+  if (endpoint.workload === undefined) return judged;
+  const workload = workloadOf(endpoint, world);
+  if (workload === undefined) {
+    const why = `workload ${endpoint.workload} of that uid is not known: all is denied until it is`;
+    return { considered: [], decides: UNKNOWN_WORKLOAD, verdict: 'deny', why };
+  }
+  const ends = {
+    address: peer,
+    peer: workloadAt(peer, world),
+    receiver: direction === 'in' ? workload : workloadAt(peer, world),
+  };
+  const tier = (name: NetworkPolicy['tier']) => {
+    const policies = policiesOn(workload, name, direction, world.networkPolicies ?? []);
+    const found = rulesOf(policies, direction).map(({ name: called, rule }) => ({
+      action: rule.action,
+      considered: { ...consider(called, labelConditions(rule, ends, packet)), tier: name },
+    }));
+    return { policies, found, first: found.find(({ considered }) => considered.matches) };
+  };
+  const [admin, namespace, baseline] = [tier('admin'), tier('namespace'), tier('baseline')];
+  const [isolating] = namespace.policies;
+  if (admin.found.length + baseline.found.length === 0 && isolating === undefined) return judged;
+
+  const isolation: Considered[] =
+    isolating === undefined
+      ? []
+      : [
+          {
+            rule: networkPolicyName(isolating),
+            tier: 'namespace',
+            matches: true,
+            why: 'denies what no rule of such a policy accepts',
+          },
+        ];
+  const considered = [
+    ...admin.found.map((f) => f.considered),
+    ...judged.considered,
+    ...namespace.found.map((f) => f.considered),
+    ...isolation,
+    ...baseline.found.map((f) => f.considered),
+  ];
+  const group = judged.group === undefined ? {} : { group: judged.group };
+  const decided = (decides: string, verdict: Action, why: string): Side => ({
+    ...group,
+    considered,
+    decides,
+    verdict,
+    why,
+  });
+  const by = (tierOf: typeof admin): Side | undefined => {
+    const { first } = tierOf;
+    if (first === undefined) return undefined;
+    const { rule } = first.considered;
+    if (first.action === 'pass')
+      return decided(rule, 'allow', `${rule} passes, and nothing below it decides`);
+    return decided(rule, first.action === 'deny' ? 'deny' : 'allow', `${rule} says ${first.action}`);
+  };
+  if (admin.first !== undefined && admin.first.action !== 'pass') return by(admin) as Side;
+  if (judged.verdict === 'deny') return { ...judged, considered };
+  if (isolating !== undefined) {
+    const name = networkPolicyName(isolating);
+    return by(namespace) ?? decided(name, 'deny', `${name}: no rule of such a policy accepts it`);
+  }
+  const below = by(baseline);
+  if (below !== undefined) return below;
+  if (judged.decides !== undefined) return { ...judged, considered };
+  return by(admin) ?? { ...group, considered, verdict: 'allow', why: `no '${direction}' rule matches` };
+}
+
+/** By the group's policies alone. */
+function ownSide(
+  direction: 'in' | 'out',
+  own: string,
+  peer: string,
+  endpoint: JudgedEndpoint,
+  world: PolicyWorld,
+  packet: Packet,
+): Side {
+  const pass = { considered: [], verdict: 'allow' } as const;
   const group = world.groups.find((g) => g.groupName === endpoint.groupName);
   if (group === undefined) return { ...pass, why: `${own} is in no group` };
   const key = `${group.tenantName}:${group.groupName}`;
@@ -123,28 +212,22 @@ function side(direction: 'in' | 'out', own: string, peer: string, world: PolicyW
   const rules = world.rules
     .filter((rule) => rule.direction === direction && policies.includes(rule.policyName))
     .sort(goesFirst);
-  const considered = rules.map((rule): Considered => {
-    const asked = conditions(rule, peer, world, packet);
-    const failed = asked.filter((condition) => !condition.holds);
-    const matches = failed.length === 0;
-    const texts = (matches ? asked : failed).map((condition) => condition.text);
-    return {
-      rule: ruleKey(rule),
-      matches,
-      why: texts.join('; ') || 'it asks for nothing: everything matches',
-    };
-  });
+  const considered = rules.map((rule) => consider(ruleKey(rule), conditions(rule, peer, world, packet)));
   const decider = rules.find((_, i) => considered[i]?.matches);
-  if (decider === undefined)
-    return {
-      group: key,
-      considered,
-      verdict: 'allow',
-      why: `no '${direction}' rule of group ${key} matches`,
-    };
+  if (decider === undefined) {
+    const why = `no '${direction}' rule of group ${key} matches`;
+    return { group: key, considered, verdict: 'allow', why };
+  }
   const decides = ruleKey(decider);
   const why = `rule ${decides} of priority ${priorityOf(decider)} says ${decider.action}`;
   return { group: key, considered, decides, verdict: decider.action, why };
+}
+
+function consider(rule: string, asked: readonly Condition[]): Considered {
+  const failed = asked.filter((condition) => !condition.holds);
+  const matches = failed.length === 0;
+  const texts = (matches ? asked : failed).map((condition) => condition.text);
+  return { rule, matches, why: texts.join('; ') || 'it asks for nothing: everything matches' };
 }
 
 /** Highest priority first, then deny before allow; the key only so that the order is always the same. */
@@ -152,11 +235,6 @@ function goesFirst(a: JudgedRule, b: JudgedRule): number {
   if (priorityOf(a) !== priorityOf(b)) return priorityOf(b) - priorityOf(a);
   if (a.action !== b.action) return a.action === 'deny' ? -1 : 1;
   return ruleKey(a) < ruleKey(b) ? -1 : 1;
-}
-
-interface Condition {
-  readonly holds: boolean;
-  readonly text: string;
 }
 
 /** Everything that the rule asks for. It matches where all of it holds. */
@@ -198,7 +276,6 @@ function inAddress(peer: string, address: string): Condition {
 
 /** ICMP and ICMPv6 are one, so that a rule means the same for both families. */
 const PROTOCOLS: Readonly<Record<string, readonly number[]>> = { icmp: [1, 58], tcp: [6], udp: [17] };
-const NAMES: Readonly<Record<number, string>> = { 1: 'icmp', 6: 'tcp', 17: 'udp', 58: 'icmpv6', 132: 'sctp' };
 
 function isProtocol(packet: Packet, protocol: string): Condition {
   const numbers = PROTOCOLS[protocol] ?? [Number(protocol)];
@@ -207,13 +284,11 @@ function isProtocol(packet: Packet, protocol: string): Condition {
 }
 
 function isPort(packet: Packet, port: number): Condition {
-  if (![6, 17, 132].includes(packet.protocol))
+  if (!hasPorts(packet))
     return { holds: false, text: `${nameOf(packet.protocol)} has no ports, so not port ${port}` };
   const holds = packet.port === port;
   return { holds, text: `port is ${packet.port ?? 'not known'}${holds ? '' : `, not ${port}`}` };
 }
-
-const nameOf = (protocol: number): string => NAMES[protocol] ?? String(protocol);
 
 const priorityOf = (rule: JudgedRule): number => rule.priority || 1;
 
@@ -223,25 +298,11 @@ function endpointAt(address: string, world: PolicyWorld): JudgedEndpoint | undef
   return world.endpoints.find((endpoint) => endpoint.ipAddress.some((own) => same(own, address)));
 }
 
-/** IPv4 has one spelling, IPv6 several. */
-function same(a: string, b: string): boolean {
-  return a === b || (a.includes(':') && b.includes(':') && bits(a) === bits(b));
-}
+/** Of the uid that the endpoint says: a later one of that name is another. */
+const workloadOf = ({ workload, workloadUid }: JudgedEndpoint, world: PolicyWorld): Workload | undefined =>
+  world.workloads?.find((w) => `${w.namespaceName}:${w.workloadName}` === workload && w.uid === workloadUid);
 
-/** `target` is an address, a prefix, or a range as networks have it; a prefix's bits behind its length are ignored. */
-function within(address: string, target: string): boolean {
-  const [range = '', length] = target.split('/');
-  const own = bits(address);
-  const start = bits(range.split('-')[0] ?? '');
-  const count = length === undefined ? start.length : Number(length);
-  return own.length === start.length && own.slice(0, count) === start.slice(0, count);
-}
-
-/** 32 or 128 characters 0 and 1. */
-function bits(address: string): string {
-  return ipaddr
-    .parse(address)
-    .toByteArray()
-    .map((byte) => byte.toString(2).padStart(8, '0'))
-    .join('');
+function workloadAt(address: string, world: PolicyWorld): Workload | undefined {
+  const endpoint = endpointAt(address, world);
+  return endpoint && workloadOf(endpoint, world);
 }

@@ -3,8 +3,11 @@
  * Its endpoint refers to it; what rules select by labels are workloads.
  */
 import { type Static, Type } from '@sinclair/typebox';
-import type { Kind } from './kind.ts';
-import { LabelsSchema } from './selector.ts';
+import type { EndpointGroup } from './endpointGroup.ts';
+import type { Kind, Problem } from './kind.ts';
+import { checkLabel } from './names.ts';
+import { LabelsSchema, labelProblem } from './selector.ts';
+import { oneLine } from './text.ts';
 
 export const WorkloadSchema = Type.Object(
   {
@@ -35,12 +38,18 @@ export const WorkloadSchema = Type.Object(
       ),
     ),
     /** Bits a second, from its annotations. */
-    ingressBandwidth: Type.Optional(Type.Integer({ minimum: 1 })),
-    egressBandwidth: Type.Optional(Type.Integer({ minimum: 1 })),
+    ingressBandwidth: Type.Optional(Type.Integer({ minimum: 1, maximum: 1e15 })),
+    egressBandwidth: Type.Optional(Type.Integer({ minimum: 1, maximum: 1e15 })),
   },
   { $id: 'workload', additionalProperties: false },
 );
 export type Workload = Static<typeof WorkloadSchema>;
+
+/**
+ * What is said to decide where an endpoint is a workload's that is not known, as one whose pod is gone or is another of that name: nobody
+ * knows which policies judge it, so it is denied everything.
+ */
+export const UNKNOWN_WORKLOAD = 'unknown workload';
 
 export const workload: Kind<typeof WorkloadSchema> = {
   name: 'workload',
@@ -57,4 +66,43 @@ export const workload: Kind<typeof WorkloadSchema> = {
       keys: (w) => (w.groupName ? [`${w.tenantName}:${w.groupName}`] : []),
     },
   ],
+  orchestrated: true,
+  check(w, world) {
+    const wrong = (field: keyof Workload, text: string): Problem => ({
+      field,
+      status: 400,
+      message: `workload ${w.namespaceName}:${w.workloadName}: ${field} ${text}`,
+    });
+    const named =
+      checkLabel('workload', 'namespaceName', w.namespaceName) ??
+      (SUBDOMAIN.test(w.workloadName)
+        ? undefined
+        : wrong('workloadName', "must be lower case letters, digits, '-' and '.', none of them at an end"));
+    if (named !== undefined) return named;
+    for (const field of ['labels', 'namespaceLabels'] as const)
+      for (const key of Object.keys(w[field] ?? {})) {
+        const problem = labelProblem(key);
+        if (problem !== undefined) return wrong(field, problem);
+      }
+    const ports = new Set<string>();
+    for (const { name, protocol, port } of w.ports ?? []) {
+      const text = `${name} ${protocol} ${port}`;
+      if (!PORT_NAME.test(name))
+        return wrong('ports', `'${oneLine(name, 80)}' must be a name of letters, digits and '-'`);
+      if (ports.has(text)) return wrong('ports', `has ${name}, port ${port} of protocol ${protocol}, twice`);
+      ports.add(text);
+    }
+    const group = w.groupName
+      ? world.get<EndpointGroup>('endpointGroup', `${w.tenantName}:${w.groupName}`)
+      : undefined;
+    if (group !== undefined && group.networkName !== w.networkName)
+      return wrong(
+        'groupName',
+        `is ${w.groupName}, which is in network ${group.networkName}, not in ${w.networkName}`,
+      );
+    return undefined;
+  },
 };
+
+const SUBDOMAIN = /^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?$/;
+const PORT_NAME = /^[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?$/;

@@ -119,18 +119,37 @@ const isNull = (node: unknown): boolean => (node as { value?: unknown }).value =
 const sentence = ({ message }: Error): string =>
   (message.charAt(0).toLowerCase() + message.slice(1)).split('\n')[0] ?? '';
 
-/** Whole numbers where the model has them; fields without a value are unset. */
-function typed(fields: Record<string, unknown>): DeclaredObject {
-  const properties = kindByName.get(String(fields.kind))?.schema.properties;
+/** Whole numbers and switches where the model has them; fields without a value are unset. */
+const typed = (fields: Record<string, unknown>): DeclaredObject =>
+  typedBy(kindByName.get(String(fields.kind))?.schema as Shape | undefined, fields) as DeclaredObject;
+
+/** What reading a schema needs of it: that of one shape among several is what has all of the value's fields. */
+interface Shape {
+  readonly type?: unknown;
+  readonly properties?: Readonly<Record<string, Shape>>;
+  readonly items?: Shape;
+  readonly anyOf?: readonly Shape[];
+}
+
+function typedBy(shape: Shape | undefined, value: unknown): unknown {
+  if (typeof value === 'string') {
+    if (shape?.type === 'integer' && /^\d{1,15}$/.test(value)) return Number(value);
+    if (shape?.type === 'boolean' && /^(?:true|false)$/.test(value)) return value === 'true';
+    return value;
+  }
+  if (Array.isArray(value)) return value.map((item) => typedBy(shape?.items, item));
+  if (typeof value !== 'object' || value === null) return value;
+  const fits = ({ properties = {} }: Shape): boolean =>
+    Object.keys(value).every((field) => Object.hasOwn(properties, field));
+  const properties = (shape?.anyOf?.find(fits) ?? shape)?.properties ?? {};
   // Not by assignment, which takes __proto__ for something else.
   return Object.fromEntries(
-    Object.entries(fields)
-      .filter(([, value]) => value !== null)
-      .map(([field, value]) => {
-        const whole =
-          properties?.[field]?.type === 'integer' && typeof value === 'string' && /^\d{1,15}$/.test(value);
-        return [field, whole ? Number(value) : value];
-      }),
+    Object.entries(value)
+      .filter(([, of]) => of !== null)
+      .map(([field, of]) => [
+        field,
+        typedBy(Object.hasOwn(properties, field) ? properties[field] : undefined, of),
+      ]),
   );
 }
 

@@ -10,7 +10,8 @@ export const command: Command = {
       name: '',
       summary: [
         'Writes everything that was declared, as apply reads it: into an empty cluster it makes the same one, with the',
-        'same tags and service addresses, also where they were given out. Endpoints are not in it: they come from the hosts.',
+        'same tags and service addresses, also where they were given out. Endpoints are not in it: they come from the hosts; nor are',
+        'workloads, network policies and services of an orchestrator: they come from there. `netctl get KIND` shows those.',
       ].join('\n'),
       args: [],
       flags: [outputFlag(['yaml', 'json'])],

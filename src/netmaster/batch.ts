@@ -6,7 +6,7 @@
  * Each object is decided on as the API of single objects does it (intent.ts); the overlay shows it what the objects
  * before it write. What is as it should be already is not written. What is not in the set stays as it is.
  */
-import type { TObject } from '@sinclair/typebox';
+import type { TObject, TSchema } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
 import type { Allocation, Kind } from '../model/kind.ts';
 import { KINDS, keyOf, kindByName, REFERRED } from '../model/kinds.ts';
@@ -79,9 +79,9 @@ export function readSet(body: unknown): Declared[] {
         fields[field] =
           field === 'tenantName' && kind.keyFields.length > 1
             ? DEFAULT_TENANT
-            : kind.schema.properties[field]?.const;
+            : (kind.schema.properties[field]?.const ?? (mayBeEmpty(kind, field) ? '' : undefined));
       const value = fields[field];
-      if (typeof value !== 'string' || value === '' || value.includes(':'))
+      if (typeof value !== 'string' || (value === '' && !mayBeEmpty(kind, field)) || value.includes(':'))
         throw new Refusal(
           400,
           `object ${position} (${kind.name}): ${field} ${value === undefined ? 'is missing: it' : shown(value)} must be text without ':'`,
@@ -103,6 +103,12 @@ export function readSet(body: unknown): Declared[] {
   });
 }
 
+/** A part of the key that some have none for: a policy that is of no namespace. */
+const mayBeEmpty = ({ schema }: Kind, field: string): boolean => {
+  const property: TSchema | undefined = schema.properties[field];
+  return property?.type === 'string' && property.minLength === undefined;
+};
+
 /** Fields that netmaster fills where the user gives none, to the stored field that has what it gave. */
 function givenFields(kind: Kind): Map<string, string> {
   return new Map((kind.allocates ?? []).flatMap((allocation) => GIVEN[allocation] ?? []));
@@ -118,8 +124,8 @@ export function declaredForm(kind: Kind, stored: Plain): Plain {
   const given = givenFields(kind);
   for (const field of Object.keys((kind.schema as TObject).properties)) {
     const value = stored[field] ?? stored[given.get(field) ?? ''];
-    if (value !== undefined && value !== '' && value !== 0 && !(Array.isArray(value) && value.length === 0))
-      declared[field] = value;
+    const isUnset = value === '' || value === 0 || (Array.isArray(value) && value.length === 0);
+    if (value !== undefined && (kind.orchestrated || !isUnset)) declared[field] = value;
   }
   return declared;
 }
@@ -219,11 +225,13 @@ function decideOne(
 
 const text = (value: unknown): string => (value === undefined ? 'unset' : JSON.stringify(value));
 
-/** All objects in the form that readSet reads, in an order that reads well: tenants, settings, then tenant by tenant. */
+/** All objects that are declared by people, or all of a kind, in the form that readSet reads, in an order that reads well: tenants, settings, then tenant by tenant. */
 export function exportSet(view: View, kindName?: string): Plain[] {
   const place = ({ name }: Kind): number => (name === 'tenant' ? 0 : name === 'global' ? 1 : 2);
+  const isExported = ({ name, orchestrated }: Kind): boolean =>
+    kindName === undefined ? !orchestrated : name === kindName;
   const found = ORDER.flatMap((kind, rank) =>
-    kindName !== undefined && kind.name !== kindName
+    !isExported(kind)
       ? []
       : view.list<Plain>(kind.name).map((stored) => ({
           place: place(kind),

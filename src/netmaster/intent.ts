@@ -35,7 +35,9 @@ export function readObject(kind: Kind, key: string, body: unknown): Plain {
   const { links: _links, 'link-sets': _sets, key: _key, ...given } = readBody(what, body);
   const object: Plain = Object.fromEntries(
     Object.entries(given).filter(
-      ([field, value]) => !(Object.hasOwn(properties, field) && isZero(value, properties[field] as TSchema)),
+      ([field, value]) =>
+        kind.orchestrated ||
+        !(Object.hasOwn(properties, field) && isZero(value, properties[field] as TSchema)),
     ),
   );
   const parts = key.split(':');
@@ -153,6 +155,12 @@ function callUser({ kind }: Relation, key: string, view: View): string {
   return running === undefined ? `${kind} ${key}` : endpoint.call(running);
 }
 
+function isOwned({ kind, reference }: Relation, key: string, view: View): boolean {
+  if (reference.owned === undefined) return false;
+  const object = view.get<object>(kind, key);
+  return object !== undefined && reference.owned(object);
+}
+
 /** Throws a Refusal where the object is not there or must stay. */
 function checkRemoval(kind: Kind, key: string, view: View): Plain {
   const object = view.get<Plain>(kind.name, key);
@@ -162,9 +170,9 @@ function checkRemoval(kind: Kind, key: string, view: View): Plain {
   let count = 0;
   const shown: string[] = [];
   for (const [relation, keys] of view.referrers(kind.name, key)) {
-    if (relation.reference.owned) continue;
-    count += keys.size;
-    for (const user of keys) {
+    const users = [...keys].filter((user) => !isOwned(relation, user, view));
+    count += users.length;
+    for (const user of users) {
       if (shown.length === 5) break;
       shown.push(callUser(relation, user, view));
     }
@@ -197,9 +205,10 @@ export function decideDelete(kind: Kind, key: string, view: View): Decision<Plai
   const guard = releaseGuard(view, kind.name, key);
   if (guard === undefined) return { checks: [], writes: [], answer: undefined };
   const writes: Write[] = [...guard.writes, { key: storeKey(kind.name, key), value: undefined }];
-  for (const [{ kind: user, reference }, keys] of view.referrers(kind.name, key))
-    if (reference.owned)
-      for (const owned of keys) writes.push({ key: storeKey(user, owned), value: undefined });
+  for (const [relation, keys] of view.referrers(kind.name, key))
+    for (const owned of keys)
+      if (isOwned(relation, owned, view))
+        writes.push({ key: storeKey(relation.kind, owned), value: undefined });
   for (const allocation of kind.allocates ?? [])
     writes.push(...ALLOCATORS[allocation].take(view, key, object));
   const name = nameKey(kind, object);

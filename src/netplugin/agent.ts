@@ -18,6 +18,7 @@ import { followKernel } from './converge.ts';
 import { startDataplane } from './dataplane/index.ts';
 import { keepAttachments, missingFrom, openAttachments } from './endpoints/attachments.ts';
 import { openEndpoints } from './endpoints/endpoints.ts';
+import { followHostAccess } from './endpoints/hostAccess.ts';
 import { openFollowers } from './intent/acknowledge.ts';
 import { answerLive } from './intent/answers.ts';
 import { followFlows } from './intent/flows.ts';
@@ -26,7 +27,9 @@ import { openReplica } from './intent/replica.ts';
 import { openMetrics } from './metrics.ts';
 import { followNames } from './nameservers/supervisor.ts';
 import type { Options } from './options.ts';
+import { openCni } from './runtimes/cni/index.ts';
 import { startDocker } from './runtimes/docker/index.ts';
+import { keepPublications, openPublications } from './runtimes/publish.ts';
 import { followAdmission } from './underlay/admission.ts';
 import { followFirewalls } from './underlay/firewalls.ts';
 import { awaitUnderlay, followGuarded } from './underlay/underlay.ts';
@@ -121,11 +124,24 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   );
   const admission = followers.add(followAdmission({ dataplane, firewalls, log }));
   const endpoints = followers.add(
-    openEndpoints({ host, replica, attachments, intent, log, kernel, admitted: admission.settled }),
+    openEndpoints({
+      host,
+      replica,
+      attachments,
+      intent,
+      log,
+      kernel,
+      dataplane,
+      admitted: admission.settled,
+    }),
   );
+  followers.add(followHostAccess({ host, endpoints, log }));
   followers.add(followFlows({ dataplane, client, host, log, refused: metrics.refused }));
-  const docker = await startDocker({ endpoints, options, log });
+  const publications = openPublications();
+  keepPublications(publications, endpoints, log);
+  const docker = await startDocker({ endpoints, publications, options, log });
   followers.add(docker.offer);
+  const cni = followers.add(openCni({ endpoints, publications, places: options, log }));
 
   const pass = (): Promise<unknown> => kernel.now().catch(() => {}); // converge.ts logs and tries again
   // The tunnels first: who hears where this host is sends to it.
@@ -141,6 +157,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     metrics,
     underlay,
     registered: () => intent.registered,
+    cni: cni.answer,
   });
   void pass();
   await names.started;

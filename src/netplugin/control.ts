@@ -1,4 +1,7 @@
-/** The agent's own socket, for tools on this host: GET /health, /state, /attachments, /metrics. Root only. */
+/**
+ * The agent's own socket. Root only. For tools on this host: GET /health, /state, /attachments, /metrics; for what runtimes start there:
+ * POST /cni (src/cni/contiv-cni.c), which is answered with status 200, or 500 and a CNI error.
+ */
 import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
@@ -22,6 +25,8 @@ export interface ControlSubject {
   readonly underlay: Pick<Followed, 'now' | 'problem'>;
   /** netmaster takes this host for what it says it is. */
   registered(): boolean;
+  /** To what contiv-cni hands over; `gone`: it has hung up. */
+  cni(body: Buffer, gone: AbortSignal): Promise<{ readonly ok: boolean; readonly text: string }>;
 }
 
 export async function startControl(socket: string, subject: ControlSubject): Promise<Control> {
@@ -46,7 +51,17 @@ export async function startControl(socket: string, subject: ControlSubject): Pro
     };
     const refuse = (status: number, code: string, message: string): void =>
       say(status, 'application/json', JSON.stringify({ error: { code, message } }));
+    const gone = new AbortController();
+    response.once('close', () => gone.abort());
     const reply = async (): Promise<void> => {
+      if (request.method === 'POST' && url === '/cni') {
+        const { ok, text } = await subject.cni(await readBody(request), gone.signal);
+        response.writeHead(ok ? 200 : 500, {
+          'content-type': 'application/json',
+          'content-length': Buffer.byteLength(text),
+        });
+        return void response.end(text);
+      }
       if (url === '/metrics') return say(200, subject.metrics.contentType, await subject.metrics.text());
       const answer = answers[url];
       if (answer === undefined) return refuse(404, 'not_found', `ask for one of ${paths.join(', ')}`);
@@ -62,6 +77,20 @@ export async function startControl(socket: string, subject: ControlSubject): Pro
         server.closeAllConnections();
       }),
   };
+}
+
+/** Bytes. A list of GC's has a line for each container of the host. */
+const BODY_LIMIT = 16 << 20;
+
+async function readBody(request: http.IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request) {
+    size += chunk.length;
+    if (size > BODY_LIMIT) throw new Error(`the request is larger than ${BODY_LIMIT} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
 }
 
 /** Listens on a unix socket for root only, in place of what an earlier, dead process left there. */

@@ -12,11 +12,15 @@ import type { HostState } from './state.ts';
 import { inTurn } from './turns.ts';
 
 export interface Kernel extends Follower {
-  /** A pass that starts after this call: it sees all that is known now. */
-  now(): Promise<ApplyReport>;
+  /** A pass that starts after this call: it sees all that is known now. With the state that it brought the kernel to. */
+  now(): Promise<Passed>;
   /** Enough is known for a pass; until then now() is refused, and the kernel stays as it is. */
   ready(): boolean;
   /** What was compiled last. */
+  readonly state: HostState;
+}
+
+export interface Passed extends ApplyReport {
   readonly state: HostState;
 }
 
@@ -38,7 +42,7 @@ export function followKernel({ dataplane, log, metrics, ready, compile, tell }: 
   let state = NOTHING;
   let awaited = false;
 
-  async function pass(): Promise<ApplyReport> {
+  async function pass(): Promise<Passed> {
     const verifying = verify;
     awaited = false;
     try {
@@ -56,7 +60,7 @@ export function followKernel({ dataplane, log, metrics, ready, compile, tell }: 
           log.error(failure, 'not established');
       awaited = report.awaited;
       tell({ type: 'kernel', state, report, verified: verifying });
-      return report;
+      return { ...report, state };
     } catch (error) {
       verify = true;
       throw error;

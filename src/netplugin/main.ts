@@ -5,7 +5,9 @@ import { oneLine } from '../model/text.ts';
 import { startAgent } from './agent.ts';
 import { removeHostTable } from './dataplane/index.ts';
 import { endNames } from './nameservers/place.ts';
-import { type LeaveOptions, type Options, readOptions, USAGE } from './options.ts';
+import { CONTROL_SOCKET, type LeaveOptions, type Options, readOptions, USAGE } from './options.ts';
+import { BARE_USAGE, type BareCommand, readBare, runBare } from './runtimes/cni/bare.ts';
+import { uninstall } from './runtimes/cni/install.ts';
 import { leave } from './runtimes/docker/leave.ts';
 
 function wrongUsage(error: unknown): never {
@@ -13,9 +15,12 @@ function wrongUsage(error: unknown): never {
   process.exit(1);
 }
 
-const options = ((): ReturnType<typeof readOptions> => {
+const [first, ...rest] = process.argv.slice(2);
+const options = ((): ReturnType<typeof readOptions> | BareCommand | 'help with endpoints' => {
   try {
-    return readOptions(process.argv.slice(2));
+    if (first !== 'endpoint') return readOptions(process.argv.slice(2));
+    const bare = readBare(rest, CONTROL_SOCKET);
+    return bare === 'help' ? 'help with endpoints' : bare;
   } catch (error) {
     return wrongUsage(error);
   }
@@ -24,6 +29,7 @@ const options = ((): ReturnType<typeof readOptions> => {
 async function leaveHost(options: LeaveOptions): Promise<void> {
   try {
     await leave(options, (line) => process.stdout.write(`${line}\n`));
+    uninstall(options);
     await removeHostTable();
     endNames(path.dirname(options.controlSocket));
   } catch (error) {
@@ -57,6 +63,17 @@ async function run(options: Options): Promise<void> {
   }
 }
 
+async function bare(command: BareCommand): Promise<void> {
+  try {
+    process.stdout.write(await runBare(command));
+  } catch (error) {
+    process.stderr.write(`netplugin: ${oneLine((error as Error).message)}\n`);
+    process.exitCode = 3;
+  }
+}
+
 if (options === 'help') process.stdout.write(USAGE);
+else if (options === 'help with endpoints') process.stdout.write(BARE_USAGE);
 else if (process.getuid?.() !== 0) wrongUsage(new Error('must run as root: it sets up network namespaces'));
+else if ('command' in options) void bare(options);
 else void ('leave' in options ? leaveHost(options) : run(options));

@@ -14,6 +14,9 @@ export interface Options {
   readonly dockerSocket: string;
   readonly pluginSocket: string;
   readonly controlSocket: string;
+  /** Where contiv-cni and its configuration are put; absent: nowhere. */
+  readonly cniBinDir?: string;
+  readonly cniConfDir?: string;
   readonly transit: string;
   readonly transit6: string;
   /** How many pairs of addresses the transit range has. */
@@ -22,15 +25,21 @@ export interface Options {
 }
 
 /** What `netplugin leave` needs of them. */
-export interface LeaveOptions extends Pick<Options, 'dockerSocket' | 'pluginSocket' | 'controlSocket'> {
+export interface LeaveOptions
+  extends Pick<Options, 'dockerSocket' | 'pluginSocket' | 'controlSocket' | 'cniBinDir' | 'cniConfDir'> {
   readonly leave: true;
 }
+
+/** Where contiv-cni asks too (src/cni/contiv-cni.c). */
+export const CONTROL_SOCKET = '/run/contiv/netplugin.sock';
 
 export const USAGE = `netplugin: networking for the containers of this host, as declared at netmaster
 
 Usage: netplugin --netmaster URL[,URL...] --underlay ADDRESS|INTERFACE [flags]
        netplugin leave [flags]
+       netplugin endpoint add|rm|ls [flags]
 
+endpoint: puts network namespaces on networks that no container runtime looks after (netplugin endpoint --help)
 leave: where netplugin has been stopped for good, Docker forgets its networks, and the table of nftables that guards this
 host goes, as do names; refused while containers are on the networks
 
@@ -41,6 +50,8 @@ host goes, as do names; refused while containers are on the networks
   --docker-socket FILE         Docker's API (default /run/docker.sock)
   --plugin-socket FILE         where Docker finds this driver (default /run/docker/plugins/netplugin.sock)
   --control-socket FILE        health and state, for tools (default /run/contiv/netplugin.sock)
+  --cni-bin-dir DIR            contiv-cni is put there, for container runtimes (default: nowhere; usual: /opt/cni/bin)
+  --cni-conf-dir DIR           its configuration for Kubernetes (default: nowhere; usual: /etc/cni/net.d)
   --transit PREFIX             IPv4 range between hosts and tenants' routers (default ${TRANSIT})
   --transit6 PREFIX            the same for IPv6 (default ${TRANSIT6})
   --log-level LEVEL            debug, info, warn, error (default info)
@@ -48,6 +59,17 @@ host goes, as do names; refused while containers are on the networks
 
 Example: netplugin --netmaster http://10.0.0.1:9999 --underlay eth0
 `;
+
+/** Flags that an empty word is no value of. */
+const FILES = [
+  'underlay',
+  'state-dir',
+  'docker-socket',
+  'plugin-socket',
+  'control-socket',
+  'cni-bin-dir',
+  'cni-conf-dir',
+] as const;
 
 /** Of pino; the last one is for tests. */
 const LEVELS = ['debug', 'info', 'warn', 'error', 'fatal', 'silent'];
@@ -75,6 +97,8 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
       'docker-socket': text,
       'plugin-socket': text,
       'control-socket': text,
+      'cni-bin-dir': text,
+      'cni-conf-dir': text,
       transit: text,
       transit6: text,
       'log-level': text,
@@ -82,14 +106,21 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
     },
   });
   if (values.help === true) return 'help';
-  for (const name of ['underlay', 'state-dir', 'docker-socket', 'plugin-socket', 'control-socket'] as const)
-    if (values[name] === '') throw new Error(`--${name} is empty`);
+  for (const name of FILES) if (values[name] === '') throw new Error(`--${name} is empty`);
   const sockets = {
     dockerSocket: values['docker-socket'] ?? '/run/docker.sock',
     pluginSocket: values['plugin-socket'] ?? '/run/docker/plugins/netplugin.sock',
-    controlSocket: values['control-socket'] ?? '/run/contiv/netplugin.sock',
+    controlSocket: values['control-socket'] ?? CONTROL_SOCKET,
   };
-  if (leave) return { leave, ...sockets };
+  const places = {
+    ...(values['cni-bin-dir'] && { cniBinDir: values['cni-bin-dir'] }),
+    ...(values['cni-conf-dir'] && { cniConfDir: values['cni-conf-dir'] }),
+  };
+  if (leave) return { leave, ...sockets, ...places };
+  if (sockets.controlSocket !== CONTROL_SOCKET && Object.keys(places).length > 0)
+    throw new Error(
+      `--control-socket: contiv-cni asks at ${CONTROL_SOCKET}; leave it there, or leave out --cni-bin-dir and --cni-conf-dir and give runtimes CONTIV_SOCKET`,
+    );
   if (values.netmaster === undefined)
     throw new Error('--netmaster is missing: the URL where netmaster answers');
   if (values.underlay === undefined)
@@ -116,6 +147,7 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
     host,
     stateDir: values['state-dir'] ?? '/var/lib/contiv',
     ...sockets,
+    ...places,
     transit,
     transitPairs: 2 ** (31 - range.length),
     transit6,

@@ -52,7 +52,7 @@ const partsOf = (state: HostState): Set<object> =>
     state.guarded,
     ...state.routers.flatMap((r) => [
       ...[r.tunnels, r.ports, r.hosts, r.services, r.ruleSets].flat(),
-      ...[r.subnets, r.gateways, r.publications, r.ranges],
+      ...[r.subnets, r.gateways, r.publications, r.ranges, r.portRanges],
     ]),
   ]);
 

@@ -39,10 +39,14 @@ export interface Router {
   readonly publications: readonly DnatEntry[];
   /** The tenant's services, wherever their providers run. */
   readonly services: readonly Service[];
+  /** What an orchestrator serves in the tenant. */
+  readonly clusterServices: readonly ClusterService[];
   /** Rule sets of the groups that have endpoints here. */
   readonly ruleSets: readonly RuleSet[];
   /** Disjoint ranges of addresses that the rules here tell apart. */
   readonly ranges: readonly AddressRange[];
+  /** Disjoint ranges of destination ports that they tell apart; none where no rule is about a range. */
+  readonly portRanges: readonly PortRange[];
 }
 
 /** A subnet of a network; a network with IPv6 has two. */
@@ -84,6 +88,8 @@ export interface Port {
   readonly device: string;
   /** What the container side is called until the runtime moves and renames it: `cc<same 10 digits>`. */
   readonly peer: string;
+  /** What the container side is called where we make it in the sandbox ourselves, set up as `inside` says; then there is no `peer`. */
+  readonly end?: string;
   readonly mac: string;
   readonly mtu: number;
   /** The endpoint's addresses, each routed /32 or /128 to the device. */
@@ -96,8 +102,10 @@ export interface Port {
   readonly alsoFrom: readonly string[];
   /** False until the runtime has taken the container's end: from then on a missing device is not made again. */
   readonly joined: boolean;
-  /** Number of the endpoint's group, 0 for none: what rules of others call it by. */
+  /** Number of the endpoint's identity, its group and labels, 0 for none: what rules of others call it by. */
   readonly group: number;
+  /** It is an orchestrator's workload: what the host itself sends to it, as probes, is not judged. */
+  readonly workload?: true;
   /** Numbers of the rule sets that judge what it receives and what it sends; 0: nothing does. */
   readonly judgedIn: number;
   readonly judgedOut: number;
@@ -105,19 +113,21 @@ export interface Port {
   readonly limit?: { readonly bitsPerSecond: number; readonly burstBytes?: number };
   /** What its packets are marked with, 0 to 63; absent: as it sends them. */
   readonly dscp?: number;
-  /** Path of the container's network namespace, where names are led to the nameserver; none until it is known. */
+  /** Path of the container's network namespace; none until it is known. */
   readonly sandbox?: string;
+  /** There Docker's resolver is led to the nameserver. */
+  readonly stub?: true;
   /** What the container has of us on its end; none where that is not known. */
   readonly inside?: Inside;
 }
 
-/** In a container: what its runtime was told to set up. */
+/** What a container holds of us, whoever sets it up: its runtime, or we. */
 export interface Inside {
   /** Prefixes. */
   readonly addresses: readonly string[];
   /** In the order in which they are made; without next hop to the device. */
   readonly routes: readonly { readonly destination: string; readonly via?: string }[];
-  /** Of the network: the runtime makes default routes of one network's. */
+  /** Of the network: the runtime makes default routes of one network's; those that we make are among the routes. */
   readonly gateways: readonly string[];
 }
 
@@ -128,16 +138,16 @@ export interface Remote {
   readonly device: string;
   /** Number of that network. */
   readonly network: number;
-  /** Number of the endpoint's group, 0 for none. */
+  /** Number of the endpoint's identity, 0 for none. */
   readonly group: number;
 }
 
 /**
- * What judges the first packet of a connection on one side (in: to endpoints here, out: from them), for all groups
- * that carry the same policies. The peer is known by its group's number; a range of addresses that rules name leads to
- * another rule set, made for peers in that range.
+ * What judges the first packet of a connection on one side (in: to endpoints here, out: from them), for all endpoints
+ * that the same policies judge. The peer is known by the number of its identity (compile/identity.ts); a range of addresses that
+ * rules name leads to another rule set, made for peers in that range, and a range of ports to one for ports in it.
  *
- *   rule set, peer's address -> range -> rule set -> peer's group, protocol, port -> rule
+ *   rule set, peer's address -> range -> rule set -> (port's range -> rule set) -> peer's identity, protocol, port -> rule
  */
 export interface RuleSet {
   /** Not 0; unique in the tenant on this host. */
@@ -146,12 +156,14 @@ export interface RuleSet {
   readonly name: string;
   /** Range to the rule set for peers in it. */
   readonly narrowed: readonly { readonly range: number; readonly to: number }[];
+  /** The same for ranges of ports, where rules are about some: asked after the peer's address has led to this one. */
+  readonly narrowedPorts?: readonly { readonly range: number; readonly to: number }[];
   readonly decisions: readonly Decision[];
 }
 
 /** The most specific one that fits decides: by port before by protocol before any, and of two that say as much the group's. */
 export interface Decision {
-  /** Number of the peer's group; 0: any. */
+  /** Number of the peer's identity; 0: any. */
   readonly group: number;
   /** IANA number; absent: any. */
   readonly protocol?: number;
@@ -160,8 +172,14 @@ export interface Decision {
   /** Number of the rule in its set, 1 to 2^31-1. */
   readonly rule: number;
   readonly action: 'allow' | 'deny';
-  /** Key of the rule: `default:prod_web:1`. */
+  /** Key of the rule, `default:prod_web:1`, or name: `NetworkPolicy default/web rule 1`. */
   readonly key: string;
+}
+
+export interface PortRange {
+  readonly first: number;
+  readonly last: number;
+  readonly range: number;
 }
 
 export interface AddressRange {
@@ -187,6 +205,39 @@ export interface ServicePort {
   readonly protocol: 'tcp' | 'udp';
   readonly port: number;
   readonly providerPort: number;
+}
+
+/**
+ * A service of an orchestrator: addresses of its own, and where it is asked. As with a Service the first router that a connection
+ * comes to chooses who answers: the client's, or the host's where it comes from outside.
+ */
+export interface ClusterService {
+  /** `NAMESPACE/NAME`. */
+  readonly name: string;
+  /** The router's too: it answers pings, and refuses what nobody takes. */
+  readonly addresses: readonly string[];
+  readonly frontends: readonly Frontend[];
+}
+
+/** One address, protocol and port at which connections come for a service; in a router no two have the same. */
+export interface Frontend {
+  readonly address: string;
+  /** IANA number. */
+  readonly protocol: number;
+  readonly port: number;
+  /** By slot; null: nobody has it. The first has somebody where any has. */
+  readonly backends: readonly (Backend | null)[];
+  /** What becomes of a connection where there is nobody. */
+  readonly otherwise: 'refuse' | 'drop';
+  /** Seconds after its last new connection for which a client stays with its backend; absent: it does not. */
+  readonly affinity?: number;
+  /** Prefixes that may ask; absent: all. */
+  readonly clients?: readonly string[];
+}
+
+export interface Backend {
+  readonly address: string;
+  readonly port: number;
 }
 
 /** A published port, or several in a row: host address and port to an endpoint. */
@@ -225,6 +276,19 @@ export interface Exit {
   readonly transit: string;
   readonly transit6: string;
   readonly publications: readonly DnatEntry[];
+  /** Ports and addresses of the host's that lead to frontends at the router's end; without `hostAddress` its own at all its addresses. */
+  readonly entrances?: readonly DnatEntry[];
+  /** How the host itself reaches the tenant's networks and services; absent: it does not. */
+  readonly access?: Access;
+}
+
+export interface Access {
+  /** Prefixes of networks that the host reaches by the router. */
+  readonly subnets: readonly string[];
+  /** Addresses of services that it reaches there too. */
+  readonly services: readonly string[];
+  /** The host's own addresses, with which it is known on other hosts, by the device of their network's tunnel. */
+  readonly sources: readonly { readonly device: string; readonly addresses: readonly string[] }[];
 }
 
 export interface Guarded {

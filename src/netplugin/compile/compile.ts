@@ -3,8 +3,8 @@
  *
  *   view, local --routers--> Router: tunnels, ports, remote hosts      one for each tenant with attachments here
  *               --policy---> RuleSets, ranges (policy.ts)
- *               --services-> Service (services.ts)
- *               --exits----> Exit: transit pair, published ports
+ *               --services-> Service (services.ts), ClusterService (clusterServices.ts)
+ *               --exits----> Exit: transit pair, published ports, how the host reaches the tenant
  *
  * A compiler remembers the parts that it made: what follows from the same objects is the same object again (memo.ts).
  */
@@ -15,6 +15,7 @@ import { type Netprofile, parseBandwidth } from '../../model/netprofile.ts';
 import { insideOf } from '../endpoints/inside.ts';
 import type { Attachment, LocalHost, TenantView, View, WatchedNetwork } from '../intent/view.ts';
 import type {
+  Access,
   DnatEntry,
   Exit,
   HostState,
@@ -25,6 +26,13 @@ import type {
   Subnet,
   Tunnel,
 } from '../state.ts';
+import {
+  type CompiledServices,
+  compileClusterServices,
+  PROTOCOLS,
+  placeOf,
+  zoneOf,
+} from './clusterServices.ts';
 import {
   exitDevice,
   exitMacs,
@@ -74,12 +82,13 @@ function compileWith(memo: Memo, view: View, local: LocalHost): HostState {
     if (list === undefined) byTenant.set(tenantName, [attachment]);
     else list.push(attachment);
   }
-  const routers = [...byTenant]
+  const compiled = [...byTenant]
     .sort(byFirst(([tenant]) => tenant))
-    .map(([tenant, attachments]) => compileRouter(memo, tenant, attachments, view, local));
+    .map(([tenant, attachments]) => compileTenant(memo, tenant, attachments, view, local));
+  const routers = compiled.map(({ router }) => router);
   return {
     routers,
-    exits: routers.map((r) => compileExit(memo, r, local)),
+    exits: compiled.map(({ exit }) => exit),
     guarded: local.guarded,
     underlay: local.underlay,
     members: members(memo, routers, view, local),
@@ -112,13 +121,17 @@ interface Context {
   readonly local: LocalHost;
 }
 
-function compileRouter(
+/** `attached`: containers, and the host itself where it reaches a network of the tenant. */
+function compileTenant(
   memo: Memo,
   tenant: string,
-  attachments: readonly Attachment[],
+  attached: readonly Attachment[],
   view: View,
   local: LocalHost,
-): Router {
+): { readonly router: Router; readonly exit: Exit } {
+  const { host: own = [], container: attachments = [] } = Object.groupBy(attached, (a) =>
+    a.runtime === 'host' ? 'host' : 'container',
+  );
   const mine = view.of(tenant);
   const keyOf = (name: string): string => `router ${tenant} ${name}`;
   const networks = memo.use(
@@ -126,48 +139,114 @@ function compileRouter(
     [mine.networks],
     () => new Map(mine.networks.map((n) => [n.networkName, n])),
   );
-  const groupsHere = new Set(attachments.map((a) => a.endpoint.groupName).filter((g) => g !== undefined));
-  const policy = compilePolicy(tenant, mine, groupsHere, memo);
+  const here = attachments.map((a) => a.endpoint);
+  const policy = compilePolicy(tenant, mine, view.networkPolicies, here, memo);
   const profiles = memo.use(keyOf('profiles'), [mine.groups, mine.profiles], () => profilesByGroup(mine));
   const context: Context = { memo, tenant, mine, networks, profiles, policy, local };
   const publications = attachments.flatMap((a) => a.publications);
-  return {
+  const served = memo.use(keyOf('node ports'), [mine.clusterServices], () => nodePorts(mine));
+  const entries = memo.use(keyOf('publications'), [served, ...publications], () =>
+    dnatEntries(
+      publications.toSorted(
+        byFirst((p) => `${p.protocol} ${String(p.hostPort).padStart(5, '0')} ${p.address} ${p.hostAddress}`),
+      ),
+      served,
+    ),
+  );
+  const pair = compilePair(memo, tenant, mine, local);
+  const taken = memo.use(
+    keyOf('taken'),
+    [entries],
+    () =>
+      new Set(
+        entries.flatMap(({ protocol, address, transitPort, count = 1 }) =>
+          Array.from({ length: count }, (_, i) => placeOf(protocol, address, transitPort + i)),
+        ),
+      ),
+  );
+  const { services: clusterServices, entrances } = compileClusterServices(
+    {
+      tenant,
+      services: mine.clusterServices,
+      host: local.name,
+      zone: memo.use(keyOf('zone'), [mine.clusterServices], () => zoneOf(local.name, mine.clusterServices)),
+      ...pair,
+      taken,
+    },
+    memo,
+  );
+  const router: Router = {
     tenant,
     namespace: routerNamespace(tenant),
     tunnels: memo.use(keyOf('tunnels'), [networks, local.underlay, local.underlayMtu], () =>
       tunnels(mine.networks, local),
     ),
     ports: ports(context, attachments, view),
-    hosts: remoteHosts(context, view, new Set(attachments.flatMap((a) => a.endpoint.ipAddress))),
+    hosts: remoteHosts(context, view, new Set(attached.flatMap((a) => a.endpoint.ipAddress))),
     subnets: memo.use(keyOf('subnets'), [networks], () =>
       mine.networks.flatMap(subnetsOf).sort(byFirst((s) => s.prefix)),
     ),
     gateways: memo.use(keyOf('gateways'), [networks], () => mine.networks.flatMap(gatewaysOf).sort()),
-    publications: memo.use(keyOf('publications'), publications, () =>
-      dnatEntries(
-        publications.toSorted(
-          byFirst(
-            (p) => `${p.protocol} ${String(p.hostPort).padStart(5, '0')} ${p.address} ${p.hostAddress}`,
-          ),
-        ),
-      ),
-    ),
-    services: compileServices(
-      { tenant, mine, networks, here: attachments.map((a) => a.endpoint), view, local },
-      memo,
-    ),
+    publications: entries,
+    services: compileServices({ tenant, mine, networks, here, view, local }, memo),
+    clusterServices,
     ruleSets: policy.ruleSets,
     ranges: policy.ranges,
+    portRanges: policy.portRanges,
   };
+  const exit = compileExit(
+    memo,
+    router,
+    local,
+    pair,
+    entrances,
+    compileAccess(context, own, clusterServices),
+  );
+  return { router, exit };
+}
+
+/** Places at the router's end that services have there. */
+function nodePorts({ clusterServices }: TenantView): ReadonlySet<string> {
+  const names = clusterServices.flatMap(({ ports }) =>
+    ports.flatMap(({ protocol, nodePort }) => {
+      const name = PROTOCOLS[protocol];
+      return name === undefined || nodePort === undefined
+        ? []
+        : [`${name} false ${nodePort}`, `${name} true ${nodePort}`];
+    }),
+  );
+  return new Set(names);
+}
+
+/** How the host reaches networks in which it has an address itself; undefined: none. */
+function compileAccess(
+  { memo, tenant, networks }: Context,
+  own: readonly Attachment[],
+  services: CompiledServices['services'],
+): Access | undefined {
+  if (own.length === 0) return undefined;
+  return memo.use(`access ${tenant}`, [networks, services, ...own], () => {
+    const sources = own.flatMap(({ endpoint }) => {
+      const network = networks.get(endpoint.networkName);
+      return network === undefined
+        ? []
+        : { device: tunnelDevice(network.vni), addresses: endpoint.ipAddress, network };
+    });
+    return {
+      subnets: sources.flatMap(({ network }) => subnetsOf(network).map((s) => s.prefix)).sort(),
+      services: services.flatMap((s) => s.addresses).sort(),
+      sources: sources.map(({ device, addresses }) => ({ device, addresses })).sort(byFirst((s) => s.device)),
+    };
+  });
 }
 
 const PORTS = 65_535;
 
 /**
  * Behind the host's translation its address is gone: the port alone says where to, so each target needs its own. A range that
- * finds no room as a whole goes in two halves.
+ * finds no room as a whole goes in two halves. `served`: places that are a service's.
  */
-function dnatEntries(publications: readonly Publication[]): DnatEntry[] {
+function dnatEntries(publications: readonly Publication[], served: ReadonlySet<string>): DnatEntry[] {
   /** By protocol and family what each port leads to. */
   const taken = new Map<string, Map<number, string>>();
 
@@ -179,7 +258,10 @@ function dnatEntries(publications: readonly Publication[]): DnatEntry[] {
     /** The last port of a range that is another's. */
     const clash = (first: number): number | undefined => {
       for (let i = count - 1; i >= 0; i--)
-        if ((targets.get(first + i) ?? `${address} ${port + i}`) !== `${address} ${port + i}`)
+        if (
+          served.has(`${key} ${first + i}`) ||
+          (targets.get(first + i) ?? `${address} ${port + i}`) !== `${address} ${port + i}`
+        )
           return first + i;
       return undefined;
     };
@@ -247,13 +329,13 @@ function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): Re
     const theirs = mtus.get(vtep);
     const takes = theirs === undefined ? most : overlayMtu(vtep, theirs);
     const mtu = takes < most ? takes : undefined;
-    const inputs = [networks, mine.groups, mtu, ...lists];
+    const inputs = [networks, mine.groups, policy.numbering, mtu, ...lists];
     const host = memo.use(`host ${tenant} ${vtep}`, inputs, (): RemoteHost => {
       const endpoints = lists.flat().flatMap((endpoint) => {
         const network = networks.get(endpoint.networkName);
         if (network === undefined) return [];
         const device = tunnelDevice(network.vni);
-        const group = policy.groupNumber(endpoint.groupName);
+        const group = policy.numberOf(endpoint);
         return endpoint.ipAddress.map((address) => ({ address, device, network: network.vni, group }));
       });
       return {
@@ -316,10 +398,11 @@ function port(
   view: View,
 ): Port {
   const { memo, networks, profiles, policy, local } = context;
-  const { endpoint, sandbox, phase } = attachment;
+  const { endpoint, sandbox, phase, end, stub } = attachment;
   const network = networks.get(endpoint.networkName);
-  const group = policy.groupNumber(endpoint.groupName);
-  const judges = policy.judges(endpoint.groupName);
+  const group = policy.numberOf(endpoint);
+  const isWorkload = endpoint.workload !== undefined;
+  const judges = policy.judges(endpoint);
   const profile = endpoint.groupName === undefined ? undefined : profiles.get(endpoint.groupName);
   const inputs = [
     attachment,
@@ -328,6 +411,7 @@ function port(
     group,
     judges.in,
     judges.out,
+    isWorkload,
     profile,
     local.underlayMtu,
     ...before,
@@ -347,11 +431,14 @@ function port(
     group,
     judgedIn: judges.in,
     judgedOut: judges.out,
+    ...(isWorkload ? { workload: true as const } : {}),
     ...(profile === undefined ? {} : shape(profile)),
+    ...(end && { end }),
     ...(sandbox === undefined ? {} : { sandbox }),
+    ...(stub && { stub }),
     ...(sandbox === undefined || network === undefined
       ? {}
-      : { inside: insideOf(network, endpoint.ipAddress, before, view) }),
+      : { inside: insideOf(network, attachment, before, view) }),
   }));
 }
 
@@ -363,12 +450,18 @@ function shape({ bandwidth, burst, DSCP }: Netprofile): Pick<Port, 'limit' | 'ds
   };
 }
 
-function compileExit(memo: Memo, router: Router, local: LocalHost): Exit {
-  const slot = local.transitSlots.get(router.tenant) ?? 0;
-  const hasIpv6 = router.subnets.some((s) => s.prefix.includes(':'));
-  const { publications } = router;
-  const inputs = [slot, hasIpv6, local.transit, local.transit6, publications];
-  return memo.use(`exit ${router.tenant}`, inputs, () => {
+/** The router's and the host's end. */
+interface Pair {
+  readonly hostAddress: string;
+  readonly routerAddress: string;
+  readonly hostAddress6: string;
+  readonly routerAddress6: string;
+}
+
+function compilePair(memo: Memo, tenant: string, { networks }: TenantView, local: LocalHost): Pair {
+  const slot = local.transitSlots.get(tenant) ?? 0;
+  const hasIpv6 = networks.some((n) => n.ipv6Subnet);
+  return memo.use(`pair ${tenant}`, [slot, hasIpv6, local.transit, local.transit6], () => {
     const pair = (range: string): [string, string] => {
       const subnet = parseSubnet(range);
       if (subnet === undefined) throw new Error(`transit range '${range}' is not a subnet`);
@@ -377,17 +470,47 @@ function compileExit(memo: Memo, router: Router, local: LocalHost): Exit {
     };
     const [hostAddress, routerAddress] = pair(local.transit);
     const [hostAddress6, routerAddress6] = hasIpv6 ? pair(local.transit6) : ['', ''];
-    return {
-      namespace: router.namespace,
-      device: exitDevice(router.tenant),
-      hostAddress,
-      routerAddress,
-      hostAddress6,
-      routerAddress6,
-      ...exitMacs(router.tenant),
-      transit: subnetPrefix(local.transit),
-      transit6: subnetPrefix(local.transit6),
-      publications,
-    };
+    return { hostAddress, routerAddress, hostAddress6, routerAddress6 };
   });
+}
+
+function compileExit(
+  memo: Memo,
+  { tenant, namespace, publications }: Router,
+  local: LocalHost,
+  pair: Pair,
+  entrances: readonly DnatEntry[],
+  access: Access | undefined,
+): Exit {
+  const inputs = [pair, local.transit, local.transit6, publications, entrances, access];
+  return memo.use(`exit ${tenant}`, inputs, () => ({
+    namespace,
+    device: exitDevice(tenant),
+    ...pair,
+    ...exitMacs(tenant),
+    transit: subnetPrefix(local.transit),
+    transit6: subnetPrefix(local.transit6),
+    publications,
+    ...(entrances.length > 0 ? { entrances: unpublished(entrances, publications) } : {}),
+    ...(access === undefined ? {} : { access }),
+  }));
+}
+
+/** What a container publishes at all of the host's addresses stays its own (runtimes/docker/publish.ts refuses what comes later). */
+function unpublished(
+  entrances: readonly DnatEntry[],
+  publications: readonly DnatEntry[],
+): readonly DnatEntry[] {
+  const everywhere = publications.filter((p) => p.hostAddress === '');
+  return entrances.filter(
+    (e) =>
+      e.hostAddress !== '' ||
+      !everywhere.some(
+        (p) =>
+          p.protocol === e.protocol &&
+          p.address.includes(':') === e.address.includes(':') &&
+          e.hostPort >= p.hostPort &&
+          e.hostPort < p.hostPort + (p.count ?? 1),
+      ),
+  );
 }

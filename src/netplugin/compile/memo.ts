@@ -49,13 +49,13 @@ export function openMemo(): Memo {
   };
 }
 
-/** Plain data, deeply; maps and sets only where they are the same one. */
+/** Plain data, deeply; maps, sets and whatever else has a class only where they are the same one. */
 export function equal(a: unknown, b: unknown): boolean {
   if (Object.is(a, b)) return true;
   if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
   if (Array.isArray(a))
     return Array.isArray(b) && a.length === b.length && a.every((item, i) => equal(item, b[i]));
-  if (a instanceof Map || a instanceof Set) return false;
+  if (Object.getPrototypeOf(a) !== Object.prototype) return false;
   const keys = Object.keys(a);
   return (
     keys.length === Object.keys(b).length &&

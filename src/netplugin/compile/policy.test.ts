@@ -1,35 +1,58 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { localHost, simulate, viewOf } from '../../../test/policySimulator.ts';
+import { labelPacketsOf, labelWorldOf, labelWorlds } from '../../../test/labelWorlds.ts';
+import {
+  localHost,
+  type PolicyWorld as SimulatedWorld,
+  type Simulator,
+  simulate,
+  viewOf,
+} from '../../../test/policySimulator.ts';
 import { type PolicyWorld, packetsOf, worldOf, worlds } from '../../../test/policyWorlds.ts';
-import { judge } from '../../model/verdict.ts';
+import { judge, type Packet } from '../../model/verdict.ts';
 import type { HostState, RuleSet } from '../state.ts';
 import { openCompiler } from './compile.ts';
-import { numbered } from './policy.ts';
+import { numbered } from './identity.ts';
 
-/** Worlds of 20 packets each; more in a longer run: POLICY_WORLDS=50000 is a million cases. */
+/** Worlds of 20 packets each, and of labels a fifth of them, of 30; more in a longer run: POLICY_WORLDS=50000 is a million cases. */
 const WORLDS = Number(process.env.POLICY_WORLDS ?? 5000);
 
+const oracleAgrees = (world: SimulatedWorld, packet: Packet, simulator: Simulator): void => {
+  const wanted = judge(world, packet);
+  const found = { packet, ...simulator.judge(packet) };
+  const expected = {
+    packet,
+    verdict: wanted.verdict,
+    out: wanted.out.decides ?? '',
+    in: wanted.in.decides ?? '',
+  };
+  // Compared by hand first: a matcher costs more than the compiler.
+  if (found.verdict !== expected.verdict || found.out !== expected.out || found.in !== expected.in)
+    expect(found).toEqual(expected);
+};
+
 describe('compiled policy', () => {
+  it(
+    'judges every packet among workloads as their policies are defined, by the same rules',
+    () => {
+      fc.assert(
+        fc.property(labelWorlds, fc.nat(), (world, seed) => {
+          const simulator = simulate(world);
+          for (const packet of labelPacketsOf(world, seed)) oracleAgrees(world, packet, simulator);
+        }),
+        { numRuns: WORLDS / 5 },
+      );
+    },
+    300_000 + WORLDS * 20,
+  );
+
   it(
     'judges every packet of generated worlds as the oracle does, by the same rules',
     () => {
       fc.assert(
         fc.property(worlds, fc.nat(), (world, seed) => {
           const simulator = simulate(world);
-          for (const packet of packetsOf(world, seed)) {
-            const wanted = judge(world, packet);
-            const found = { packet, ...simulator.judge(packet) };
-            const expected = {
-              packet,
-              verdict: wanted.verdict,
-              out: wanted.out.decides ?? '',
-              in: wanted.in.decides ?? '',
-            };
-            // Compared by hand first: a matcher costs more than the compiler.
-            if (found.verdict !== expected.verdict || found.out !== expected.out || found.in !== expected.in)
-              expect(found).toEqual(expected);
-          }
+          for (const packet of packetsOf(world, seed)) oracleAgrees(world, packet, simulator);
         }),
         { numRuns: WORLDS },
       );
@@ -173,6 +196,56 @@ describe('a change', () => {
       expect(fresh[0]?.decisions).toHaveLength(101);
     },
   );
+
+  it('of labels, workloads and their policies too, one object at a time', () => {
+    fc.assert(
+      fc.property(fc.nat(), fc.array(fc.nat(), { minLength: 2, maxLength: 4 }), (first, others) => {
+        const of = labelWorldOf(first);
+        const compiler = openCompiler();
+        const view = viewOf(of) as ReturnType<typeof viewOf> & { put(o: object): void };
+        const now = {
+          workloads: new Map(of.workloads.map((w) => [`${w.namespaceName}:${w.workloadName}`, w])),
+          policies: new Map(
+            of.networkPolicies.map((p) => [`${p.tier}:${p.namespaceName}:${p.policyName}`, p]),
+          ),
+        };
+        const check = (): void => {
+          const fresh = {
+            ...of,
+            workloads: [...now.workloads.values()],
+            networkPolicies: [...now.policies.values()],
+          };
+          expect(compiler.compile(view, localHost(of, 'node1'))).toEqual(
+            openCompiler().compile(viewOf(fresh), localHost(of, 'node1')),
+          );
+        };
+        check();
+        for (const seed of others) {
+          const other = labelWorldOf(seed);
+          for (const [key, { uid, labels: _, ...rest }] of [...now.workloads].slice(0, 3)) {
+            const labels = other.workloads[0]?.labels ?? {};
+            const changed = seed % 3 === 0 ? null : { ...rest, uid, labels };
+            if (changed === null) now.workloads.delete(key);
+            else now.workloads.set(key, changed);
+            view.put({ kind: 'workload', key, object: changed });
+            check();
+          }
+          for (const key of [...now.policies.keys()].slice(0, 1)) {
+            now.policies.delete(key);
+            view.put({ kind: 'networkPolicy', key, object: null });
+            check();
+          }
+          for (const p of other.networkPolicies.slice(0, 2)) {
+            const key = `${p.tier}:${p.namespaceName}:${p.policyName}`;
+            now.policies.set(key, p);
+            view.put({ kind: 'networkPolicy', key, object: p });
+            check();
+          }
+        }
+      }),
+      { numRuns: 200 },
+    );
+  }, 120_000);
 
   it('of anything gives what a compiler that saw nothing before gives', () => {
     fc.assert(

@@ -2,61 +2,77 @@
  * From policies to what judges the first packet of a connection: rule sets, with numbers in place of names, and
  * every precedence already decided (state.ts, RuleSet).
  *
- *   rules of a list of policies, one direction --ordered--> highest priority first, deny before allow
- *     --for peers in a range, of a group--> the first that fits a protocol and port decides it
+ *   endpoint here --identity (identity.ts)--> its group's policies, and the NetworkPolicies that select it
+ *     --lines (lines.ts), one direction--> for peers in a range, of an identity, and ports in a range: what decides (decide.ts)
  *
- * Groups that carry the same policies share a rule set. Its size is that of its rules, times the ranges that they cut, and
- * for a group that they name what it changes in the decisions for all others: no other group, member or policy of the
+ * Endpoints that the same policies judge share a rule set. Its size is that of its rules, times the ranges that they cut, and
+ * for an identity that they tell apart what it changes in the decisions for all others: no other group, member or policy of the
  * tenant has a part in it.
  */
 import { addressNumber, numberAddress, parseSubnet, type Subnet } from '../../model/address.ts';
+import type { Endpoint } from '../../model/endpoint.ts';
 import type { EndpointGroup } from '../../model/endpointGroup.ts';
-import type { Rule } from '../../model/rule.ts';
-import type { TenantView, WatchedNetwork } from '../intent/view.ts';
-import type { AddressRange, Decision, RuleSet } from '../state.ts';
+import { type NetworkPolicy, networkPolicyName } from '../../model/networkPolicy.ts';
+import { UNKNOWN_WORKLOAD } from '../../model/workload.ts';
+import type { TenantView } from '../intent/view.ts';
+import type { AddressRange, PortRange, RuleSet } from '../state.ts';
+import { allLines, decide, type Numbered, type Part, spanText, type Tiers, takersOf } from './decide.ts';
+import {
+  groupIdentity,
+  Identities,
+  type Identity,
+  NOBODY,
+  numbered,
+  type Taker,
+  Takers,
+} from './identity.ts';
+import {
+  concerns,
+  type Direction,
+  isolation,
+  type Line,
+  linesOfPolicy,
+  linesOfRules,
+  ownPorts,
+  type Span,
+  subjectOf,
+} from './lines.ts';
 import type { Memo } from './memo.ts';
 
 export interface CompiledPolicy {
   readonly ruleSets: readonly RuleSet[];
   readonly ranges: readonly AddressRange[];
-  /** 0 for no group. */
-  groupNumber(group: string | undefined): number;
-  /** Numbers of the rule sets that judge a group's endpoints; 0: nothing does. */
-  judges(group: string | undefined): { readonly in: number; readonly out: number };
+  readonly portRanges: readonly PortRange[];
+  /** Another object where numbers have changed that stand for the same. */
+  readonly numbering: object;
+  /** Of its identity; 0 where rules cannot tell it from anybody. */
+  numberOf(endpoint: Endpoint): number;
+  /** Numbers of the rule sets that judge an endpoint here; 0: nothing does. */
+  judges(endpoint: Endpoint): { readonly in: number; readonly out: number };
 }
 
-type Direction = 'in' | 'out';
-
-/** A rule as one side asks it. */
-interface Ordered {
-  readonly key: string;
-  readonly number: number;
-  readonly action: 'allow' | 'deny';
-  /** Of the peer; undefined: any. */
-  readonly group?: string;
-  /** The peer's address is in one of these; undefined: any. */
-  readonly prefixes?: readonly string[];
-  /** undefined: any. */
-  readonly protocols?: readonly number[];
-  readonly port?: number;
-}
-
-/** The rules of one list of policies, in the order in which they decide. */
+/** The lines that judge some endpoints in one direction. */
 interface RuleList {
   readonly name: string;
-  readonly rules: readonly Ordered[];
+  readonly tiers: Tiers;
+  readonly takers: readonly Taker[];
   readonly prefixes: readonly string[];
+  readonly spans: readonly Span[];
 }
 
-const PROTOCOLS: Readonly<Record<string, readonly number[]>> = { tcp: [6], udp: [17], icmp: [1, 58] };
-/** Those that have ports: TCP, UDP, SCTP. */
-const WITH_PORTS = [6, 17, 132];
+/** A rule set before it has a number: a list, for a part of all peers' addresses and of all ports. */
+interface Cell extends Part {
+  readonly name: string;
+  readonly narrowed: readonly { readonly range: number; readonly to: string }[];
+  readonly narrowedPorts: readonly { readonly range: number; readonly to: string }[];
+}
 
-/** `groupsHere`: names of the tenant's groups that have endpoints on this host. */
+/** `here`: the endpoints of the tenant on this host. `networkPolicies`: of all tenants. */
 export function compilePolicy(
   tenantName: string,
   tenant: TenantView,
-  groupsHere: Iterable<string>,
+  networkPolicies: readonly NetworkPolicy[],
+  here: readonly Endpoint[],
   memo: Memo,
 ): CompiledPolicy {
   const keyOf = (name: string): string => `policy ${tenantName} ${name}`;
@@ -65,73 +81,118 @@ export function compilePolicy(
     [tenant.groups],
     () => new Map(tenant.groups.map((g) => [g.groupName, g])),
   );
-  const groupNumbers = memo.use(keyOf('numbers'), [groups], () => numbered(groups.keys(), 32));
-
-  const lists = new Map<string, RuleList>();
-  const carried = new Map<string, { readonly in: string; readonly out: string }>();
-  for (const groupName of groupsHere) {
-    const policies = policiesOf(groups.get(groupName));
-    if (policies.length === 0) continue;
-    const nameOf = (direction: Direction): string => `${direction} ${tenantName}: ${policies.join(', ')}`;
-    carried.set(groupName, { in: nameOf('in'), out: nameOf('out') });
-    for (const direction of ['in', 'out'] as const) {
-      const name = nameOf(direction);
-      if (lists.has(name)) continue;
-      const inputs = [tenant.networks, ...policies.map((policy) => tenant.rules.get(policy))];
-      const list = memo.use(keyOf(name), inputs, () =>
-        ruleList(
-          name,
-          direction,
-          policies.flatMap((policy) => tenant.rules.get(policy) ?? []),
-          tenant.networks,
+  const identities = memo.use(keyOf('identities'), [], () => new Identities());
+  const identityOf = (endpoint: Endpoint): Identity => {
+    const workload = tenant.workloadOf(endpoint);
+    if (workload !== undefined) return identities.ofWorkload(endpoint.groupName, workload);
+    return endpoint.groupName === undefined ? NOBODY : groupIdentity(endpoint.groupName);
+  };
+  /** Nobody knows what judges it: a workload that has gone before its endpoint, or another one of its name. */
+  const isUnknown = (endpoint: Endpoint): boolean =>
+    endpoint.workload !== undefined && tenant.workloadOf(endpoint) === undefined;
+  const judgedBy = (endpoint: Endpoint): string =>
+    `${isUnknown(endpoint) ? UNKNOWN_WORKLOAD : ''} ${identityOf(endpoint).text}`;
+  const ofWorkloads = (endpoints: readonly Endpoint[]): Identity[] =>
+    endpoints.filter((e) => tenant.workloadOf(e) !== undefined).map(identityOf);
+  identities.hold(
+    new Map([
+      [
+        'groups',
+        memo.use(keyOf('of groups'), [groups], () => [...groups.keys()].map((name) => groupIdentity(name))),
+      ],
+      [
+        'here',
+        memo.use(
+          keyOf('here'),
+          here.flatMap((e) => [e, tenant.workloadOf(e)]),
+          () => ofWorkloads(here),
         ),
-      );
-      if (list.rules.length > 0) lists.set(name, list);
-    }
-  }
-
-  const named = [...lists.values()].filter((list) => list.prefixes.length > 0);
-  const cut = memo.use(keyOf('ranges'), named, () =>
-    cutRanges(new Set(named.flatMap((list) => list.prefixes))),
+      ],
+      ...[...tenant.endpoints].map(
+        ([host, endpoints]) =>
+          [`on ${host}`, memo.use(keyOf(`on ${host}`), [endpoints], () => ofWorkloads(endpoints))] as const,
+      ),
+    ]),
   );
 
-  // What each list comes to for peers in each range that it tells apart.
-  const variants = new Map<string, { list: RuleList; within: ReadonlySet<string> }>();
-  const narrowings = new Map<string, { range: number; variant: string }[]>();
-  for (const list of lists.values()) {
-    variants.set(list.name, { list, within: new Set() });
-    if (list.prefixes.length === 0) continue;
-    const own = new Set(list.prefixes);
-    const narrowed = new Map<number, string>();
-    for (const { range, within } of cut) {
-      const mine = within.filter((prefix) => own.has(prefix));
-      if (mine.length === 0) continue;
-      const variant = `${list.name} for ${mine.join(', ')}`;
-      variants.set(variant, { list, within: new Set(mine) });
-      narrowed.set(range, variant);
-    }
-    narrowings.set(
-      list.name,
-      [...narrowed].map(([range, variant]) => ({ range, variant })),
-    );
+  const subjects = memo.use('subjects of policies', [networkPolicies], () => subjectsOf(networkPolicies));
+  const lists = new Map<string, RuleList>();
+  const judged = new Map<string, { readonly in: string; readonly out: string }>();
+  for (const endpoint of here) {
+    const own = identityOf(endpoint);
+    if (judged.has(judgedBy(endpoint))) continue;
+    const isLost = isUnknown(endpoint);
+    const policies = policiesOf(groups.get(endpoint.groupName ?? ''));
+    const selecting =
+      endpoint.workload === undefined || isLost
+        ? NONE
+        : memo.use(keyOf(`select ${own.text}`), [subjects], () =>
+            subjects
+              .taking(own.labels)
+              .map((subject) => subject.policy)
+              .sort(inOrder),
+          );
+    const listFor = (direction: Direction): string => {
+      const concerning = selecting.filter((policy) => concerns(policy, direction));
+      const judging = [
+        ...(policies.length === 0 ? [] : [policies.join(', ')]),
+        ...concerning.map(networkPolicyName),
+        ...ownPorts(concerning, direction, own),
+        ...(isLost ? [UNKNOWN_WORKLOAD] : []),
+      ];
+      const name = `${direction} ${tenantName}: ${judging.join('; ')}`;
+      if (judging.length === 0 || lists.has(name)) return name;
+      const rules = policies.map((policy) => tenant.rules.get(policy));
+      const list = memo.use(keyOf(name), [tenant.networks, ...rules, ...concerning], () =>
+        ruleList(
+          name,
+          linesOfRules(
+            rules.flatMap((those) => those ?? []),
+            direction,
+            tenant.networks,
+          ),
+          concerning,
+          direction,
+          own,
+          isLost,
+        ),
+      );
+      if (list.tiers.isolation !== undefined || allLines(list.tiers).length > 0) lists.set(name, list);
+      return name;
+    };
+    judged.set(judgedBy(endpoint), { in: listFor('in'), out: listFor('out') });
   }
-  const names = [...variants.keys()];
+
+  const bounded = [...lists.values()].filter((list) => list.prefixes.length > 0);
+  const cut = memo.use(keyOf('ranges'), bounded, () =>
+    cutRanges(new Set(bounded.flatMap((list) => list.prefixes))),
+  );
+  const spanning = [...lists.values()].filter((list) => list.spans.length > 0);
+  const cutPorts = memo.use(keyOf('port ranges'), spanning, () =>
+    cutSpans(spanning.flatMap((list) => list.spans)),
+  );
+  const cells = [...lists.values()].flatMap((list) =>
+    memo
+      .use(keyOf(`cells ${list.name}`), [list, cut, cutPorts], () => cellsOf(list, cut, cutPorts))
+      .map((cell) => ({ list, cell })),
+  );
+  const names = cells.map(({ cell }) => cell.name);
   const setNumbers = memo.use(keyOf('set numbers'), names, () => numbered(names, 32));
 
-  const ruleSets = [...variants].map(([name, { list, within }]): RuleSet => {
+  const ruleSets = cells.map(({ list, cell }): RuleSet => {
+    const { name } = cell;
     const id = setNumbers.get(name) as number;
-    const decisions = memo.use(keyOf(`decisions ${name}`), [list, groupNumbers], () =>
-      decide(list, within, groupNumbers),
+    const inputs = [list, cell, identities.numbering, ...list.takers.map((taker) => identities.taken(taker))];
+    const decisions = memo.use(keyOf(`decisions ${name}`), inputs, () =>
+      decide(list.tiers, cell, identities),
     );
-    const narrowed = (narrowings.get(name) ?? []).map(({ range, variant }) => ({
-      range,
-      to: setNumbers.get(variant) as number,
-    }));
-    const narrowedText = narrowed.map((n) => `${n.range}:${n.to}`).join();
-    return memo.use(keyOf(`set ${name}`), [id, decisions, narrowedText], () => ({
+    const to = (narrowings: Cell['narrowed']) =>
+      narrowings.map(({ range, to }) => ({ range, to: setNumbers.get(to) as number }));
+    return memo.use(keyOf(`set ${name}`), [cell, decisions, setNumbers], () => ({
       id,
       name,
-      narrowed,
+      narrowed: to(cell.narrowed),
+      ...(cell.narrowedPorts.length === 0 ? {} : { narrowedPorts: to(cell.narrowedPorts) }),
       decisions,
     }));
   });
@@ -142,175 +203,138 @@ export function compilePolicy(
     ranges: memo.use(keyOf('range list'), [cut], () =>
       cut.map(({ first, last, range }) => ({ first, last, range })),
     ),
-    groupNumber: (group) => (group === undefined ? 0 : (groupNumbers.get(group) ?? 0)),
-    judges(group) {
-      const by = group === undefined ? undefined : carried.get(group);
+    portRanges: memo.use(keyOf('port range list'), [cutPorts], () =>
+      cutPorts.map(({ first, last, range }) => ({ first, last, range })),
+    ),
+    numbering: identities.numbering,
+    numberOf: (endpoint) => identities.numberOf(identityOf(endpoint)),
+    judges(endpoint) {
+      const by = judged.get(judgedBy(endpoint));
       if (by === undefined) return { in: 0, out: 0 };
       return { in: setNumbers.get(by.in) ?? 0, out: setNumbers.get(by.out) ?? 0 };
     },
   };
 }
 
+const NONE: readonly NetworkPolicy[] = [];
+
 const policiesOf = (group: EndpointGroup | undefined): string[] => [...new Set(group?.policies ?? [])].sort();
+
+type Subject = Taker & { readonly policy: NetworkPolicy };
+
+function subjectsOf(policies: readonly NetworkPolicy[]): Takers<Subject> {
+  const subjects = new Takers<Subject>();
+  for (const policy of policies) subjects.add({ ...subjectOf(policy), policy });
+  return subjects;
+}
+
+/** As they decide within a tier, and by name so that the order is one. */
+function inOrder(a: NetworkPolicy, b: NetworkPolicy): number {
+  const priority = (a.priority ?? 0) - (b.priority ?? 0);
+  if (priority !== 0) return priority;
+  return networkPolicyName(a) < networkPolicyName(b) ? -1 : 1;
+}
 
 function ruleList(
   name: string,
+  own: readonly Line[],
+  policies: readonly NetworkPolicy[],
   direction: Direction,
-  all: readonly Rule[],
-  networks: readonly WatchedNetwork[],
+  identity: Identity,
+  isLost: boolean,
 ): RuleList {
-  const subnets = new Map(networks.map((n) => [n.networkName, n]));
-  const asked = all.filter((rule) => rule.direction === direction).sort(before);
-  const numbers = numbered(asked.map(keyOfRule), 31);
-  const rules = asked.map((rule): Ordered => {
-    const [group, network, address] =
-      direction === 'in'
-        ? [rule.fromEndpointGroup, rule.fromNetwork, rule.fromIpAddress]
-        : [rule.toEndpointGroup, rule.toNetwork, rule.toIpAddress];
-    const prefixes = network
-      ? networkPrefixes(subnets.get(network))
-      : address
-        ? [prefix(address)]
-        : undefined;
-    const protocols = rule.protocol ? protocolNumbers(rule.protocol) : rule.port ? WITH_PORTS : undefined;
-    return {
-      key: keyOfRule(rule),
-      number: numbers.get(keyOfRule(rule)) as number,
-      action: rule.action,
-      ...(group ? { group } : {}),
-      ...(prefixes ? { prefixes } : {}),
-      ...(protocols ? { protocols } : {}),
-      ...(rule.port ? { port: rule.port } : {}),
-    };
-  });
-  return { name, rules, prefixes: [...new Set(rules.flatMap((r) => r.prefixes ?? []))].sort() };
-}
-
-const keyOfRule = (rule: Rule): string => `${rule.tenantName}:${rule.policyName}:${rule.ruleId}`;
-
-/** Higher priority first, then deny, then by key so that the order is one. */
-function before(a: Rule, b: Rule): number {
-  const priority = (b.priority || 1) - (a.priority || 1);
-  if (priority !== 0) return priority;
-  if (a.action !== b.action) return a.action === 'deny' ? -1 : 1;
-  return keyOfRule(a) < keyOfRule(b) ? -1 : 1;
-}
-
-const protocolNumbers = (protocol: string): readonly number[] => PROTOCOLS[protocol] ?? [Number(protocol)];
-
-function networkPrefixes(network: WatchedNetwork | undefined): string[] {
-  return [network?.subnet, network?.ipv6Subnet].filter((s) => s).map((s) => prefix(s as string));
-}
-
-/** `10.0.0.1/32` for an address; host bits are dropped. */
-function prefix(text: string): string {
-  const subnet = parseSubnet(text.includes('/') ? text : `${text}/${text.includes(':') ? 128 : 32}`);
-  if (subnet === undefined) throw new Error(`'${text}' is not an address or prefix`);
-  return `${numberAddress(subnet.network, subnet.family)}/${subnet.length}`;
-}
-
-/** The decisions for any peer, and for each group that the rules name what differs from those. */
-function decide(
-  list: RuleList,
-  within: ReadonlySet<string>,
-  groupNumbers: ReadonlyMap<string, number>,
-): readonly Decision[] {
-  const rules = list.rules.filter((r) => r.prefixes === undefined || r.prefixes.some((p) => within.has(p)));
-  const general = decideFor(
-    rules.filter((r) => r.group === undefined),
-    0,
+  const ofTier = (tier: NetworkPolicy['tier']): NetworkPolicy[] => policies.filter((p) => p.tier === tier);
+  const linesOf = (tier: NetworkPolicy['tier']): Line[] =>
+    ofTier(tier).flatMap((policy) => linesOfPolicy(policy, direction, identity));
+  const [isolating] = ofTier('namespace');
+  const lines = {
+    admin: linesOf('admin'),
+    own,
+    namespace: linesOf('namespace'),
+    baseline: linesOf('baseline'),
+  };
+  const isolated: Line[] = isLost
+    ? [{ key: UNKNOWN_WORKLOAD, action: 'deny' }]
+    : isolating === undefined
+      ? []
+      : [isolation(isolating)];
+  const all = [...Object.values(lines).flat(), ...isolated];
+  const numbers = numbered(
+    all.map((line) => line.key),
+    31,
   );
-  const named = new Set(rules.map((r) => r.group));
+  const withNumber = (line: Line): Numbered => ({ ...line, number: numbers.get(line.key) as number });
+  const tiers: Tiers = {
+    admin: lines.admin.map(withNumber),
+    // What is denied anyway is denied for that reason.
+    own: isLost ? [] : lines.own.map(withNumber),
+    namespace: lines.namespace.map(withNumber),
+    baseline: lines.baseline.map(withNumber),
+    ...Object.fromEntries(isolated.map((line) => ['isolation', withNumber(line)])),
+  };
+  const blocks = all.flatMap((line) => line.blocks ?? []);
+  const spans = new Map(all.flatMap(({ span }) => (span === undefined ? [] : [[spanText(span), span]])));
+  return {
+    name,
+    tiers,
+    takers: takersOf(tiers),
+    prefixes: [...new Set(blocks.flatMap((b) => [b.prefix, ...b.except]))].sort(),
+    spans: [...spans.values()],
+  };
+}
+
+/** What a list comes to for peers in each range, and at ports in each, that it tells apart. */
+function cellsOf(list: RuleList, cut: readonly CutRange[], cutPorts: readonly CutSpan[]): Cell[] {
+  const atPorts = variantsOf(cutPorts, list.spans.map(spanText));
+  const narrow = (name: string, within: readonly string[], narrowed: Cell['narrowed']): Cell[] => {
+    const called = (spans: readonly string[]): string => `${name} at ports ${spans.join(', ')}`;
+    const parts = distinct(atPorts);
+    return [
+      {
+        name,
+        within,
+        spans: [],
+        narrowed,
+        narrowedPorts: atPorts.map(({ range, mine }) => ({ range, to: called(mine) })),
+      },
+      ...parts.map((spans) => ({ name: called(spans), within, spans, narrowed: [], narrowedPorts: [] })),
+    ];
+  };
+  const inRanges = variantsOf(cut, list.prefixes);
+  const called = (prefixes: readonly string[]): string => `${list.name} for ${prefixes.join(', ')}`;
   return [
-    ...values(general),
-    ...[...named].flatMap((group) => {
-      const number = group === undefined ? undefined : groupNumbers.get(group);
-      if (number === undefined) return [];
-      // Where all rules that name the group are about ports, they change nothing at other ports: only these ports have to be
-      // looked at, and what decides there for any peer.
-      const own = rules.filter((r) => r.group === group);
-      const ports = own.every((r) => r.port !== undefined) ? new Set(own.map((r) => r.port)) : undefined;
-      const others = rules.filter(
-        (r) => r.group === undefined && (r.port === undefined || ports === undefined || ports.has(r.port)),
-      );
-      const both = new Set([...others, ...own]);
-      const all = rules.filter((r) => both.has(r));
-      return values(without(decideFor(all, number), ports === undefined ? general : decideFor(others, 0)));
-    }),
+    ...narrow(
+      list.name,
+      [],
+      inRanges.map(({ range, mine }) => ({ range, to: called(mine) })),
+    ),
+    ...distinct(inRanges).flatMap((prefixes) => narrow(called(prefixes), prefixes, [])),
   ];
 }
 
-/** The decisions for the peers of one group, by how specific they are. Keys: protocol and port (`portKey`), protocol. */
-interface Decided {
-  readonly ports: Map<number, Decision>;
-  readonly protocols: Map<number, Decision>;
-  any: Decision | undefined;
+interface Variant {
+  readonly range: number;
+  readonly mine: readonly string[];
 }
 
-const values = ({ ports, protocols, any }: Decided): Decision[] => [
-  ...ports.values(),
-  ...protocols.values(),
-  ...(any === undefined ? [] : [any]),
+/** Ranges in which something of `own` is, each number once. */
+function variantsOf(
+  cut: readonly { readonly range: number; readonly within: readonly string[] }[],
+  own: readonly string[],
+): Variant[] {
+  if (own.length === 0) return [];
+  const asked = new Set(own);
+  const variants = new Map<number, Variant>();
+  for (const { range, within } of cut) {
+    const mine = within.filter((text) => asked.has(text));
+    if (mine.length > 0) variants.set(range, { range, mine });
+  }
+  return [...variants.values()];
+}
+
+const distinct = (variants: readonly Variant[]): (readonly string[])[] => [
+  ...new Map(variants.map(({ mine }) => [mine.join(), mine])).values(),
 ];
-
-/** A number and not a text, since a key is made for each rule of each group, and texts take several times as long. */
-const portKey = (protocol: number, port: number): number => protocol * 65536 + port;
-
-/** One pass over the rules in their order: the first that fits decides. */
-function decideFor(rules: readonly Ordered[], group: number): Decided {
-  const decided: Decided = { ports: new Map(), protocols: new Map(), any: undefined };
-  for (const { key, number: rule, action, protocols, port } of rules) {
-    if (protocols === undefined) {
-      decided.any = { group, rule, action, key };
-      break; // whatever follows has nothing left to decide
-    }
-    for (const protocol of protocols) {
-      if (decided.protocols.has(protocol)) continue;
-      if (port === undefined) decided.protocols.set(protocol, { group, rule, action, key, protocol });
-      else if (!decided.ports.has(portKey(protocol, port)))
-        decided.ports.set(portKey(protocol, port), { group, rule, action, key, protocol, port });
-    }
-  }
-  return decided;
-}
-
-/**
- * What has to be stored for a group, given what is stored for all peers anyway (`general`). The kernel takes the first decision that
- * it finds, in this order (dataplane/rules/policy.ts, decide):
- *
- *   group and port -> port -> group and protocol -> protocol -> group -> any
- *
- * So a decision of the group's is left out where the lookup ends at the same rule without it, and a group that a policy names costs only
- * what it differs in. The other way round, a decision for all peers stands before a broader one of the group's: where the broader
- * one has the higher priority, it is stored once more for the group with that port or protocol, so that it is found first.
- */
-function without(group: Decided, general: Decided): Decided {
-  const same = (a: Decision | undefined, b: Decision | undefined): boolean => a?.key === b?.key;
-  const rest: Decided = { ports: new Map(), protocols: new Map(), any: undefined };
-  if (!same(group.any, general.any)) rest.any = group.any;
-  // Where neither port nor protocol is found, the lookup ends here: it is stored for the group, or is the same as for all.
-  const any = group.any;
-
-  /** What a packet of this protocol finds so far whose port decides nothing. */
-  const found = (protocol: number): Decision | undefined =>
-    rest.protocols.get(protocol) ?? general.protocols.get(protocol) ?? any;
-  /** What it has to find. */
-  const meant = (protocol: number): Decision | undefined => group.protocols.get(protocol) ?? any;
-  for (const protocol of new Set([...group.protocols.keys(), ...general.protocols.keys()])) {
-    const decision = meant(protocol);
-    if (decision !== undefined && !same(decision, found(protocol)))
-      rest.protocols.set(protocol, { ...decision, protocol });
-  }
-  const keep = (key: number, own: Decision | undefined, others: Decision | undefined): void => {
-    const [protocol, port] = [Math.floor(key / 65536), key % 65536];
-    const decision = own ?? meant(protocol);
-    if (decision !== undefined && !same(decision, others ?? found(protocol)))
-      rest.ports.set(key, { ...decision, protocol, port });
-  };
-  for (const [key, own] of group.ports) keep(key, own, general.ports.get(key));
-  for (const [key, others] of general.ports) if (!group.ports.has(key)) keep(key, undefined, others);
-  return rest;
-}
 
 interface CutRange extends AddressRange {
   /** The prefixes that it lies in. */
@@ -320,20 +344,37 @@ interface CutRange extends AddressRange {
 /** The ranges between the borders of these prefixes, each with the prefixes that cover it. */
 function cutRanges(prefixes: ReadonlySet<string>): CutRange[] {
   const parsed = [...prefixes].sort().map((text) => ({ text, subnet: parseSubnet(text) as Subnet }));
-  const found = ([4, 6] as const).flatMap((family) => {
-    const mine = parsed.filter(({ subnet }) => subnet.family === family);
-    const borders = new Set(mine.flatMap(({ subnet }) => [subnet.first, subnet.last + 1n]));
-    const sorted = [...borders].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
-    return sorted.slice(0, -1).flatMap((first, i) => {
-      const last = (sorted[i + 1] as bigint) - 1n;
-      const within = mine
-        .filter(({ subnet }) => subnet.first <= first && last <= subnet.last)
-        .map((p) => p.text);
-      return within.length === 0
-        ? []
-        : [{ first: numberAddress(first, family), last: numberAddress(last, family), within }];
-    });
-  });
+  const found = ([4, 6] as const).flatMap((family) =>
+    cutBetween(
+      parsed
+        .filter(({ subnet }) => subnet.family === family)
+        .map(({ text, subnet }) => ({ text, first: subnet.first, last: subnet.last })),
+    ).map(({ first, last, within }) => ({
+      first: numberAddress(first, family),
+      last: numberAddress(last, family),
+      within,
+    })),
+  );
+  return withNumbers(found);
+}
+
+interface CutSpan extends PortRange {
+  readonly within: readonly string[];
+}
+
+function cutSpans(spans: readonly Span[]): CutSpan[] {
+  const named = new Map(spans.map((span) => [spanText(span), span]));
+  const found = cutBetween(
+    [...named].sort().map(([text, { first, last }]) => ({ text, first: BigInt(first), last: BigInt(last) })),
+  );
+  return withNumbers(
+    found.map(({ first, last, within }) => ({ first: Number(first), last: Number(last), within })),
+  );
+}
+
+function withNumbers<R extends { readonly within: readonly string[] }>(
+  found: readonly R[],
+): (R & { range: number })[] {
   const numbers = numbered(
     found.map((range) => range.within.join()),
     32,
@@ -341,27 +382,22 @@ function cutRanges(prefixes: ReadonlySet<string>): CutRange[] {
   return found.map((range) => ({ ...range, range: numbers.get(range.within.join()) as number }));
 }
 
-/**
- * A number other than 0 for each text, of so many bits: its hash (FNV-1a), or the next that is free. Numbers do not move when
- * others come or go, but where two hashes are the same.
- */
-export function numbered(texts: Iterable<string>, bits: 31 | 32): Map<string, number> {
-  const limit = 2 ** bits;
-  const taken = new Set<number>([0]);
-  const numbers = new Map<string, number>();
-  for (const text of [...new Set(texts)].sort()) {
-    let number = fnv1a(text) % limit;
-    while (taken.has(number)) number = (number + 1) % limit;
-    taken.add(number);
-    numbers.set(text, number);
-  }
-  return numbers;
+interface Extent {
+  readonly first: bigint;
+  readonly last: bigint;
 }
 
-function fnv1a(text: string): number {
-  let hash = 0x811c9dc5;
-  for (const byte of Buffer.from(text)) hash = Math.imul(hash ^ byte, 0x01000193);
-  return hash >>> 0;
+/** What lies between the borders of these, each with the names of those that cover it. */
+function cutBetween(
+  extents: readonly (Extent & { readonly text: string })[],
+): (Extent & { readonly within: readonly string[] })[] {
+  const borders = new Set(extents.flatMap(({ first, last }) => [first, last + 1n]));
+  const sorted = [...borders].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+  return sorted.slice(0, -1).flatMap((first, i) => {
+    const last = (sorted[i + 1] as bigint) - 1n;
+    const within = extents.filter((e) => e.first <= first && last <= e.last).map((e) => e.text);
+    return within.length === 0 ? [] : [{ first, last, within }];
+  });
 }
 
 /** Whether an address is in a range. */

@@ -98,3 +98,25 @@ export function arrange(before: readonly string[], wanted: readonly string[]): s
   }
   return slots as string[];
 }
+
+/**
+ * The same for slots that clients are remembered by: whoever stays keeps its slot for as long as half of them are taken, and the first
+ * one is somebody's always; where somebody moves, his clients may find another.
+ */
+export function arrangeKept(
+  before: readonly (string | undefined)[],
+  wanted: readonly string[],
+): (string | undefined)[] {
+  const stays = new Set(wanted);
+  const had = new Set(before);
+  const newcomers = wanted.filter((name) => !had.has(name));
+  const slots = before.map((name) => (name !== undefined && stays.has(name) ? name : newcomers.shift()));
+  slots.push(...newcomers);
+  const trim = (): void => {
+    while (slots.length > 0 && slots.at(-1) === undefined) slots.pop();
+  };
+  trim();
+  if (slots.length > 0) slots[0] ??= slots.pop();
+  trim();
+  return 2 * wanted.length >= slots.length ? slots : slots.filter((name) => name !== undefined);
+}

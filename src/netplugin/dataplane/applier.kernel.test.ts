@@ -398,7 +398,7 @@ describe('apply', () => {
     createNamespace('box');
     const sandbox = namespacePath('box');
     const applier = openApplier();
-    const given = state({ ports: [port(2, { sandbox })] });
+    const given = state({ ports: [port(2, { sandbox, stub: true })] });
     applied(applier, given);
     const rules = () => inNamespace(sandbox, () => sh('nft list ruleset'));
     expect(rules()).toContain(`ip daddr set ${NAMESERVER}`);

@@ -45,6 +45,7 @@ import { establishExits, establishHostTable, openExits } from './exits.ts';
 import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } from './fastpath/fastpath.ts';
 import { closeProgram } from './fastpath/program.ts';
 import { endedBy } from './forget.ts';
+import { missingInside } from './inside.ts';
 import { deleteLinks, establishLinks, type OpenLinks, openLinks } from './links.ts';
 import {
   deniedPacket,
@@ -127,6 +128,8 @@ export interface Applier {
     namespace: string,
     question: Question,
   ): (KernelDecision & { readonly changed: readonly string[] }) | undefined;
+  /** See Dataplane. */
+  missing(endpoint: string): string[];
   /** Leaves the kernel as it is. */
   close(): void;
 }
@@ -259,7 +262,7 @@ export function openApplier(): Applier {
     });
     for (const { endpoint } of change.gone) if (endpoint !== '') open.left.add(endpoint);
     yield noted({ ...located(where, outcome), reads: read ? 1 : 0 });
-    const ended = endedBy(open.left, before?.router.services, router.services);
+    const ended = endedBy(open.left, before?.router, router);
     if (ended !== undefined) yield noted({ writes: forgetConnections(open.netfilter, ended) });
     open.left.clear();
     if (read || before === undefined || !sameParts(before.router.ports, router.ports))
@@ -405,6 +408,16 @@ export function openApplier(): Applier {
         ...['decide', 'decided', 'decide_again'],
       ]);
       return { ...lookUp(open.netfilter, question), changed };
+    },
+    missing(endpoint) {
+      for (const open of routers.values()) {
+        const port = open.established?.router.ports.find((p) => p.endpoint === endpoint);
+        if (port?.sandbox === undefined) continue;
+        const link = route.listLinks(open.netlink).find((l) => l.name === port.device);
+        if (link === undefined || namespaceId(port.sandbox) === undefined) return ['its device'];
+        return inNamespace(port.sandbox, () => missingInside(port, link));
+      }
+      return ['its device'];
     },
     close() {
       for (const open of [...routers.values()]) closeRouter(open);

@@ -4,7 +4,7 @@
  *
  *   Port          /32 and /128 routes, neighbours, the gateway on the device
  *   RemoteHost    a route an address, a neighbour and an FDB entry a tunnel
- *   Service       its address on the loopback device: the router answers pings, and refuses what no provider takes
+ *   Service, ClusterService   its addresses on the loopback device: the router answers pings, and refuses what no provider takes
  *   subnets, gateways, Exit
  *
  * All machines' namespaces have one neighbour table for each of IPv4 and IPv6 (gc_thresh3: 1024 entries), which anyone fills
@@ -17,7 +17,7 @@ import type { Netlink, Request } from '../../linux/netlink.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6, UPLINK_DEVICE } from '../constants.ts';
-import type { Exit, Port, RemoteHost, Router, Service, Subnet } from '../state.ts';
+import type { ClusterService, Exit, Port, RemoteHost, Router, Service, Subnet } from '../state.ts';
 import type { ByPart, Change, Kind, Written } from './difference.ts';
 import { once } from './parts.ts';
 import { writeRequests } from './requests.ts';
@@ -81,7 +81,7 @@ export function addressEntry(device: string, address: string, length: number): E
   };
 }
 
-function routeEntry(given: Omit<route.Route, 'device'>, device: string): Entry {
+export function routeEntry(given: Omit<route.Route, 'device'>, device: string): Entry {
   const [address = '', length] = given.destination.split('/');
   const at = (index: number): route.Route => (device === '' ? given : { ...given, device: index });
   const path = `route ${given.type} ${given.destination} via ${given.via ?? '-'} dev ${device}`;
@@ -162,6 +162,10 @@ const gatewayEntries = once((gateways: readonly string[]) =>
 
 const serviceEntries = once(({ address }: Service) => [addressEntry(LOOPBACK, address, bits(address))]);
 
+const clusterServiceEntries = once(({ addresses }: ClusterService) =>
+  addresses.map((address) => addressEntry(LOOPBACK, address, bits(address))),
+);
+
 const exitEntries = once((exit: Exit) => {
   const entries = [
     addressEntry(UPLINK_DEVICE, exit.routerAddress, 31),
@@ -188,6 +192,7 @@ export function routerEntries(router: Router, exit: Exit | undefined): ByPart<En
   parts.set(router.gateways, gatewayEntries(router.gateways));
   parts.set(router.subnets, subnetEntries(router.subnets));
   for (const service of router.services) parts.set(service, serviceEntries(service));
+  for (const service of router.clusterServices) parts.set(service, clusterServiceEntries(service));
   for (const remote of router.hosts) parts.set(remote, hostEntries(remote));
   if (exit !== undefined) parts.set(exit, exitEntries(exit));
   for (const port of router.ports) parts.set(port, portEntries(port));
@@ -216,7 +221,7 @@ export const addressEntries = (addresses: readonly route.Address[], names: Names
     .filter((a) => !a.address.startsWith('fe80:') && a.address !== '127.0.0.1' && a.address !== '::1')
     .map((a) => addressEntry(nameOf(names, a.index), a.address, a.length));
 
-function listRoutes(netlink: Netlink, names: Names): Entry[] {
+export function listRoutes(netlink: Netlink, names: Names): Entry[] {
   const PROTO_KERNEL = 2;
   return VERSIONS.flatMap((version) => route.listRoutes(netlink, version))
     .filter((r) => r.protocol !== PROTO_KERNEL)

@@ -14,7 +14,9 @@ import {
   ENTRIES,
   type Entry,
   listNeighbours,
+  listRoutes,
   neighbourEntry,
+  routeEntry,
   writeEntries,
 } from './entries.ts';
 import {
@@ -57,8 +59,11 @@ export const openExits = (netlink: Netlink, nft: Nft): OpenExits => ({
   devices: track(DEVICES),
   macs: trackProperties(),
   up: trackProperties(),
-  // Other things that a device of ours has, such as its link-local address, are left alone.
-  entries: track({ ...ENTRIES, isOurs: () => false }),
+  // Other things that a device of ours has, such as its link-local address, are left alone; who has routes by it reaches containers.
+  entries: track({
+    ...ENTRIES,
+    isOurs: ({ text, device }) => text.startsWith('route ') && OURS.test(device),
+  }),
   waysOut: new Set(),
 });
 
@@ -151,7 +156,11 @@ export function establishExits(
   const names = new Map(links.map((l) => [l.index, l.name]));
   const { outcome: entries } = establish(open.entries, {
     wanted: own(exitEntries),
-    list: () => [...addressEntries(addresses, names), ...listNeighbours(open.netlink, names)],
+    list: () => [
+      ...addressEntries(addresses, names),
+      ...listNeighbours(open.netlink, names),
+      ...listRoutes(open.netlink, names),
+    ],
     write: (change) => writeEntries(open.netlink, links, change),
   });
   const there = exits.map((e) => e.device).filter((name) => links.some((l) => l.name === name));
@@ -206,8 +215,18 @@ function exitEntries(exit: Exit): readonly Entry[] {
     ...[routerAddress, routerAddress6]
       .filter((address) => address !== '')
       .map((address) => neighbourEntry(device, address, routerMac)),
+    ...accessRoutes(exit),
   ];
 }
+
+/** How the host reaches what it may in the tenant. */
+const accessRoutes = ({ device, access, routerAddress, routerAddress6 }: Exit): readonly Entry[] =>
+  [...(access?.subnets ?? []), ...(access?.services ?? []).map((a) => `${a}/${isV6(a) ? 128 : 32}`)].flatMap(
+    (destination) => {
+      const via = isV6(destination) ? routerAddress6 : routerAddress;
+      return via === '' ? [] : routeEntry({ destination, type: 'unicast', via }, device);
+    },
+  );
 
 /** The host forwards what comes by the exits, and what comes back. */
 function establishForwarding(open: OpenExits, exits: readonly Exit[], links: readonly route.Link[]): Outcome {
@@ -263,7 +282,7 @@ interface Lead {
 
 function leadsOf(state: HostState): Lead[] {
   return state.exits.flatMap((exit) =>
-    exit.publications.flatMap((p) =>
+    [...exit.publications, ...(exit.entrances ?? [])].flatMap((p) =>
       p.protocol === 'tcp'
         ? []
         : {

@@ -45,6 +45,8 @@ export interface Dataplane {
     namespace: string,
     question: Question,
   ): Promise<(KernelDecision & { readonly changed: readonly string[] }) | undefined>;
+  /** What an endpoint's container lacks of what it was given, in words, as the kernel has it now. */
+  missing(endpoint: string): Promise<readonly string[]>;
   /** Leaves the kernel as it is: running containers keep their traffic. */
   close(): Promise<void>;
 }
@@ -64,6 +66,7 @@ export function startDataplane(): Dataplane {
     probe: async () => applier.probe(),
     observe: async () => applier.observe(),
     lookUp: async (namespace, question) => applier.lookUp(namespace, question),
+    missing: async (endpoint) => applier.missing(endpoint),
     async close() {
       closed = true;
       applier.close();

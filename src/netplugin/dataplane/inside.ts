@@ -2,8 +2,9 @@
  * A container's end of its veth, in the container's namespace: MAC address, addresses and routes that it was given, and the
  * neighbours that it sends to.
  *
- *   what it was given   put right where it has been missing for a while: its own hands may be busy there, and so may the runtime,
- *                       which fails where a route is there before it
+ *   what it was given   at once by us, where the end was made there by us; else by the runtime. Put right where it has been missing for
+ *                       a while: the container's own hands may be busy there, and so may the runtime, which fails where a route
+ *                       is there before it
  *   neighbours          permanent, at once, which no runtime minds: a container needs no room in the table that all share
  *                       (entries.ts)
  *
@@ -11,6 +12,7 @@
  * routes that came later are the container's own.
  */
 import { type Netlink, openNetlink, type Request } from '../../linux/netlink.ts';
+import { setSysctl } from '../../linux/netns.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
 import type { Inside, Port } from '../state.ts';
@@ -59,11 +61,21 @@ export function establishInside(
     if (resized) netlink.request(route.setLink(own.index, { mtu: port.mtu }));
     const outcomes: Outcome[] = [{ writes: resized ? 1 : 0 }];
     const where = `container of endpoint ${port.endpoint.slice(0, 12)}`;
-    const inside = port.inside ?? { addresses: [], routes: [], gateways: [] };
+    const inside = port.inside ?? NOTHING;
+    if (port.end !== undefined && before === undefined && isBare(inside, own, netlink)) {
+      const outcome = setUp(port, inside, own, link.mac, netlink);
+      const found = { complete: true, missing: new Map(), defaults: new Set<string>() };
+      return { found, outcome: located(where, combine([...outcomes, outcome])) };
+    }
     const routes = ([4, 6] as const).flatMap((version) => route.listRoutes(netlink, version));
     const defaults = new Set(before?.defaults);
     for (const r of routes)
-      if (r.destination.endsWith('/0') && r.device === own.index && inside.gateways.includes(r.via ?? ''))
+      if (
+        port.end === undefined &&
+        r.destination.endsWith('/0') &&
+        r.device === own.index &&
+        inside.gateways.includes(r.via ?? '')
+      )
         defaults.add(r.via as string);
     const now = performance.now();
     const missing = new Map<string, number>();
@@ -77,6 +89,49 @@ export function establishInside(
     if (own.up) outcomes.push(keepNeighbours(inside, own, link.mac, netlink));
     const complete = before?.complete === true || (missing.size === 0 && own.up);
     return { found: { complete, missing, defaults }, outcome: located(where, combine(outcomes)) };
+  } finally {
+    netlink.close();
+  }
+}
+
+const NOTHING: Inside = { addresses: [], routes: [], gateways: [] };
+
+/** As it was made: nobody has set it up, nor lowered it afterwards. */
+const isBare = ({ addresses }: Inside, own: route.Link, netlink: Netlink): boolean =>
+  !own.up &&
+  !route
+    .listAddresses(netlink)
+    .some((a) => a.index === own.index && addresses.includes(`${a.address}/${a.length}`));
+
+/** All that it is given, in a namespace that nobody else sets up. What fails keeps the endpoint from its network. */
+function setUp(port: Port, inside: Inside, own: route.Link, hop: string, netlink: Netlink): Outcome {
+  const loopback = route.listLinks(netlink).find((l) => l.name === 'lo');
+  const setting = `net/ipv6/conf/${own.name}/disable_ipv6`;
+  if (inside.addresses.some(isV6)) setSysctl(setting, '0');
+  const links = [loopback, own].flatMap((l) =>
+    l === undefined ? [] : [route.setLink(l.index, { up: true })],
+  );
+  const up = { ...own, up: true };
+  const routes = ([4, 6] as const).flatMap((version) => route.listRoutes(netlink, version));
+  const given = wanted(port.mac, inside, up, routes, new Set(), netlink).filter(({ there }) => !there);
+  const outcome = combine([
+    send(netlink, [...links, ...given.map(({ request }) => request)]),
+    keepNeighbours(inside, up, hop, netlink),
+  ]);
+  return { ...outcome, failed: outcome.failed.map((f) => ({ ...f, endpoint: port.endpoint })) };
+}
+
+/** What a container lacks of what it was given, in words. In its namespace, as the thread's current one. */
+export function missingInside(port: Port, link: route.Link): string[] {
+  const netlink = openNetlink();
+  try {
+    const own = route.listLinks(netlink).find((l) => l.index === link.peer && l.peer === link.index);
+    if (own === undefined) return ['its device'];
+    if (!own.up) return [`${own.name} is down`];
+    const routes = ([4, 6] as const).flatMap((version) => route.listRoutes(netlink, version));
+    return wanted(port.mac, port.inside ?? NOTHING, own, routes, new Set(), netlink).flatMap((w) =>
+      w.there ? [] : [w.text],
+    );
   } finally {
     netlink.close();
   }

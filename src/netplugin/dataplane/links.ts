@@ -7,7 +7,7 @@
  *   up           after its settings
  */
 import { type Netlink, NetlinkError, type Request } from '../../linux/netlink.ts';
-import { inNamespace, namespacePath } from '../../linux/netns.ts';
+import { closeNamespace, inNamespace, namespacePath, openNamespace } from '../../linux/netns.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
 import { DEVICE_PREFIXES, UPLINK_DEVICE, VXLAN_PORT } from '../constants.ts';
@@ -307,8 +307,11 @@ function writeDevices(
         lost.push(made.port.endpoint);
         unwritten.push(entry);
       } else {
-        const { device: name, peer, mac, mtu } = made.port;
-        request(netlink, route.addVeth({ name, mtu }, { name: peer, mac, mtu, namespace: hostNamespace }));
+        const { device: name, peer, end, sandbox, mac, mtu } = made.port;
+        const veth = (other: string, namespace: number): void =>
+          request(netlink, route.addVeth({ name, mtu }, { name: other, mac, mtu, namespace }));
+        if (end === undefined || sandbox === undefined) veth(peer, hostNamespace);
+        else inSandbox(sandbox, (namespace) => veth(end, namespace));
       }
     } catch (error) {
       unwritten.push(entry);
@@ -318,9 +321,20 @@ function writeDevices(
   return { outcome: combine([located(router.namespace, removed), { writes, lost, failed }]), unwritten };
 }
 
+function inSandbox(sandbox: string, use: (namespace: number) => void): void {
+  const namespace = openNamespace(sandbox);
+  try {
+    use(namespace);
+  } finally {
+    closeNamespace(namespace);
+  }
+}
+
 function refused(error: unknown, { made }: Device): Failure {
-  const endpoint = made !== undefined && 'port' in made ? made.port.endpoint : undefined;
-  const failure = failureOf(error, endpoint);
+  const port = made !== undefined && 'port' in made ? made.port : undefined;
+  const failure = failureOf(error, port?.endpoint);
+  if (port?.end !== undefined && failure.code === 'EEXIST')
+    return { ...failure, message: `${port.sandbox} has a device ${port.end} already` };
   if (made === undefined || !('tunnel' in made)) return failure;
   if (!(error instanceof NetlinkError) || error.code !== 'EEXIST') return failure;
   const message = `network with tag ${made.tunnel.vni}: another VXLAN device of this host has this VNI already (a Docker Swarm overlay?); choose another --pkt-tag`;

@@ -1,9 +1,9 @@
 /**
  * Containers' own namespaces. Two things are seen to in each:
  *
- *   names        what the container asks of Docker's resolver (127.0.0.11) is led to the router's nameserver by a table of
- *                nftables in its namespace. Where the runtime has made the namespace before it starts the first process, as Docker
- *                does, the table is there before that process asks for its first name
+ *   names        where the runtime has its containers ask Docker's resolver (127.0.0.11), that is led to the router's nameserver by a
+ *                table of nftables in the namespace. Where the runtime has made the namespace before it starts the first process, as
+ *                Docker does, the table is there before that process asks for its first name
  *   its own end  of the veth has what it was given (inside.ts)
  */
 import { NETLINK_NETFILTER, type Netlink, openNetlink } from '../../linux/netlink.ts';
@@ -54,6 +54,8 @@ interface Led {
   readonly ports: ReadonlySet<Port>;
 }
 
+const UNLED = { generation: 0, body: '', rules: '' };
+
 /** Of an endpoint: what was found of it in its container, or since when that is looked for. */
 interface Arrival {
   readonly found?: Found;
@@ -88,6 +90,7 @@ export function openSandboxes(): Sandboxes {
     ports: readonly Port[],
     verify: boolean,
   ): { readonly leading: Pick<Led, 'generation' | 'body' | 'rules'>; readonly outcome: Outcome } {
+    if (ports.length === 0) return { leading: before ?? UNLED, outcome: {} };
     const table = stubTable(ports);
     if (before?.body === table.body && !verify) return { leading: before, outcome: {} };
     const netlink = openNetlink(NETLINK_NETFILTER);
@@ -148,7 +151,11 @@ export function openSandboxes(): Sandboxes {
           sandbox,
           (): [Outcome, ReturnType<typeof leadNames>] => [
             look(port, link, before?.ports.has(port) !== true),
-            leadNames(before, [...ports], verify),
+            leadNames(
+              before,
+              [...ports].filter((p) => p.stub),
+              verify,
+            ),
           ],
         );
         led.set(sandbox, { ...leading, id, ports });

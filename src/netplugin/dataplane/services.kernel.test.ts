@@ -1,19 +1,16 @@
 /** Real connections to a service, through a real router; its providers are namespaces beside it. */
-import dgram from 'node:dgram';
-import { once } from 'node:events';
-import net from 'node:net';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import * as boxed from '../../../test/boxes.ts';
 import { applied, clean, inRouter, kernel, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
-import { sender } from '../../../test/probe.ts';
-import { bindPort, createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
 import { NAMESERVER } from '../constants.ts';
 import type { HostState, Service } from '../state.ts';
 import { type Applier, openApplier } from './applier.ts';
 
+const { addressOf, inBox, provide } = boxed;
 const VIP = '20.1.1.100';
-const addressOf = (n: number): string => `20.1.1.${n}`;
-const closing: (() => void)[] = [];
+const tcp = (box: number, to = VIP, at = 80, from = addressOf(box)) => boxed.tcp(box, to, at, from);
+const udp = (box: number, to = VIP, at = 80) => boxed.udp(box, to, at);
 let applier: Applier;
 
 beforeAll(isolate);
@@ -21,7 +18,7 @@ beforeEach(() => {
   applier = openApplier();
 });
 afterEach(() => {
-  for (const close of closing.splice(0)) close();
+  boxed.closeAll();
   clean();
 });
 
@@ -39,106 +36,11 @@ const world = (services: readonly Service[], joined = true): HostState =>
   state({ ports: BOXES.map((n) => port(n, { joined })), services });
 const change = (...services: Service[]) => applied(applier, world(services));
 
-/** Containers 2 to 6, each with the nameserver's route as the driver gives it, and a default route where there is a gateway. */
+/** Containers 2 to 6. */
 function boxes({ gateway = true } = {}): void {
   applied(applier, world([], false));
-  for (const n of BOXES) {
-    createNamespace(`box${n}`);
-    sh(`ip link set ${port(n).peer} netns box${n} name eth0`);
-    inNamespace(namespacePath(`box${n}`), () => {
-      sh(`ip link set lo up; ip addr add ${addressOf(n)}/24 dev eth0; ip link set eth0 up`);
-      sh(`ip route add ${NAMESERVER} dev eth0 ${gateway ? '; ip route add default via 20.1.1.254' : ''}`);
-    });
-  }
-}
-
-const inBox = <T>(n: number, use: () => T): T => inNamespace(namespacePath(`box${n}`), use);
-
-interface Provider {
-  /** Address and port of each client, TCP connections and UDP datagrams. */
-  readonly clients: string[];
-}
-
-/** Answers who it is to whatever comes, on port 8080. */
-async function provide(n: number): Promise<Provider> {
-  const clients: string[] = [];
-  const server = net.createServer((socket) => {
-    clients.push(`${socket.remoteAddress}`);
-    socket.on('data', () => socket.write(`${n}`));
-    socket.on('error', () => {});
-    closing.push(() => socket.destroy());
-  });
-  server.listen({ fd: inBox(n, () => bindPort('tcp', addressOf(n), 8080, { nonblocking: true })) });
-  await once(server, 'listening');
-  const datagrams = dgram.createSocket('udp4', (_, from) => {
-    clients.push(from.address);
-    datagrams.send(`${n}`, from.port, from.address);
-  });
-  datagrams.bind({ fd: inBox(n, () => bindPort('udp', addressOf(n), 8080, { nonblocking: true })) });
-  closing.push(
-    () => server.close(),
-    () => datagrams.close(),
-  );
-  return { clients };
-}
-
-interface Client {
-  /** Who answers; the error's code where nobody does. */
-  ask(): Promise<string>;
-  close(): void;
-}
-
-/** Asks again what UDP or a busy machine has lost; a test that waits for nothing ends by its limit. */
-async function answer(ask: () => void, told: { last: string | undefined }): Promise<string> {
-  told.last = undefined;
-  for (let tries = 0; told.last === undefined; tries++) {
-    if (tries % 40 === 0) ask();
-    await new Promise((done) => setTimeout(done, 5));
-  }
-  return told.last;
-}
-
-async function tcp(box: number, to = VIP, at = 80, from = addressOf(box)): Promise<Client> {
-  const told: { last: string | undefined } = { last: undefined };
-  const socket = new net.Socket({ fd: inBox(box, () => sender({ from, to, protocol: 6, port: at }, 0)) });
-  socket.on('data', (data) => {
-    told.last = data.toString();
-  });
-  let failed: string | undefined;
-  socket.on('error', (error: NodeJS.ErrnoException) => {
-    failed = told.last = error.code;
-  });
-  socket.on('end', () => {
-    failed = told.last = 'END';
-  });
-  closing.push(() => socket.destroy());
-  let asked = false;
-  return {
-    async ask() {
-      if (failed !== undefined) return failed;
-      asked = false;
-      return answer(() => {
-        if (!asked) socket.write('?');
-        asked = true;
-      }, told);
-    },
-    close: () => socket.destroy(),
-  };
-}
-
-async function udp(from: number, to = VIP, at = 80): Promise<Client> {
-  const told: { last: string | undefined } = { last: undefined };
-  const socket = dgram.createSocket('udp4', (data) => {
-    told.last = data.toString();
-  });
-  socket.bind({ fd: inBox(from, () => bindPort('udp', addressOf(from), 0, { nonblocking: true })) });
-  socket.connect(at, to);
-  await once(socket, 'connect');
-  socket.on('error', (error: NodeJS.ErrnoException) => {
-    told.last = error.code;
-  });
-  closing.push(() => socket.close());
-  return { ask: () => answer(() => socket.send('?'), told), close: () => {} };
+  for (const n of BOXES)
+    boxed.enterBox({ ...port(n), addresses: [addressOf(n)], gateways: ['20.1.1.254'] }, n, { gateway });
 }
 
 describe('a service', () => {
@@ -256,7 +158,7 @@ describe('connections', () => {
   async function spread(providers: readonly number[], count: number): Promise<number[]> {
     boxes();
     change(service(providers));
-    const all = await Promise.all(providers.map(provide));
+    const all = await Promise.all(providers.map((n) => provide(n)));
     const got = (): number => all.reduce((sum, { clients }) => sum + clients.length, 0);
     for (let sent = 0; sent < count; sent += 50) {
       const sockets = await Promise.all(Array.from({ length: 50 }, () => udp(2)));

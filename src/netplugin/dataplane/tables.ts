@@ -152,6 +152,10 @@ const OWN_BY_KERNEL: ReadonlySet<string> = new Set([
   'outside',
   'piecing',
   'refused',
+  'stay',
+  'stay6',
+  'stay_outside',
+  'stay_outside6',
   'told',
   'told6',
   'told_port',
@@ -205,12 +209,14 @@ export function changedChains(open: OpenTable, chains: readonly string[]): strin
 function elementText(element: unknown): string {
   if (Array.isArray(element)) return element.map(elementText).join(' : ');
   if (typeof element !== 'object' || element === null) return String(element);
-  const { concat, prefix, range, elem } = element as {
+  const { concat, prefix, range, elem, goto } = element as {
+    goto?: { target: string };
     concat?: unknown[];
     prefix?: { addr: string; len: number };
     range?: unknown[];
     elem?: { val: unknown };
   };
+  if (goto !== undefined) return `goto ${goto.target}`;
   if (concat !== undefined) return concat.map(elementText).join(' . ');
   if (prefix !== undefined) return `${prefix.addr}/${prefix.len}`;
   if (range !== undefined) return range.map(elementText).join('-');

@@ -30,7 +30,7 @@ const port = (more: Partial<Port>): Port => ({
   judgedOut: 0,
   ...more,
 });
-const reach = (...ports: Port[]) => reachOf({ ports, ruleSets: [], ranges: [] });
+const reach = (...ports: Port[]) => reachOf({ ports, ruleSets: [], ranges: [], portRanges: [] });
 const at = (address: string) => ({ address, port: 53 });
 
 describe('a resolver may be asked for a container', () => {

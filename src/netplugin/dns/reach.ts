@@ -5,7 +5,7 @@
  *   no gateway                                  nobody outside is asked
  *   `out` rules deny port 53 of the resolver    that one is not
  *
- * This judges as judge_out does (dataplane/rules/policy.ts): a resolver is outside, so it is in no group.
+ * This judges as judge_out does (dataplane/rules/policy.ts): a resolver is outside, so it has no identity.
  */
 import { addressNumber, isV6 } from '../../model/address.ts';
 import type { AddressRange, Decision, Router, RuleSet } from '../state.ts';
@@ -25,7 +25,9 @@ interface Client {
 
 const familyOf = (address: string): 4 | 6 => (isV6(address) ? 6 : 4);
 
-export function reachOf(router: Pick<Router, 'ports' | 'ruleSets' | 'ranges'>): MayAsk {
+type Judging = Pick<Router, 'ruleSets' | 'ranges' | 'portRanges'>;
+
+export function reachOf(router: Pick<Router, 'ports'> & Judging): MayAsk {
   let clients: ReadonlyMap<string, Client> | undefined;
   return (address, protocol, resolver, named) => {
     clients ??= clientsOf(router.ports);
@@ -50,7 +52,7 @@ function clientsOf(ports: Router['ports']): Map<string, Client> {
 }
 
 function allows(
-  { ruleSets, ranges }: Pick<Router, 'ruleSets' | 'ranges'>,
+  { ruleSets, ranges, portRanges }: Judging,
   id: number,
   protocol: number,
   resolver: string,
@@ -60,7 +62,11 @@ function allows(
   const narrowed = general.narrowed.find((n) =>
     ranges.some(({ range, ...ends }) => range === n.range && isBetween(resolver, ends)),
   );
-  const set = ruleSets.find((s) => s.id === narrowed?.to) ?? general;
+  const inRange = ruleSets.find((s) => s.id === narrowed?.to) ?? general;
+  const atPort = (inRange.narrowedPorts ?? []).find((n) =>
+    portRanges.some(({ range, first, last }) => range === n.range && first <= DNS && DNS <= last),
+  );
+  const set = ruleSets.find((s) => s.id === atPort?.to) ?? inRange;
   const decisions = decisionsFor(set);
   const decides = decisions.get(`${protocol} ${DNS}`) ?? decisions.get(`${protocol}`) ?? decisions.get('');
   return decides?.action !== 'deny';
@@ -72,7 +78,7 @@ function isBetween(address: string, { first, last }: Omit<AddressRange, 'range'>
   return addressNumber(first) <= number && number <= addressNumber(last);
 }
 
-/** What a rule set says about DNS to whom no group is: three of its decisions at most for each protocol, whatever its size. */
+/** What a rule set says about DNS to whom no identity is: three of its decisions at most for each protocol, whatever its size. */
 const forDns = new WeakMap<RuleSet, ReadonlyMap<string, Decision>>();
 function decisionsFor(set: RuleSet): ReadonlyMap<string, Decision> {
   const known = forDns.get(set);

@@ -100,6 +100,8 @@ export function missingFrom(
   attached: Iterable<Attachment>,
 ): string {
   for (const { endpoint } of attached) {
+    // The host's own go with their network.
+    if (endpoint.ofHost) continue;
     const { tenantName, networkName, groupName } = endpoint;
     if (!networks.has(`${tenantName}:${networkName}`)) return `network ${tenantName}:${networkName}`;
     if (groupName && !groups.has(`${tenantName}:${groupName}`)) return `group ${tenantName}:${groupName}`;

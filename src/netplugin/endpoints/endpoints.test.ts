@@ -20,6 +20,13 @@ const endpoint = (id: string, homingHost = 'node1') => ({
   status: 'running' as const,
 });
 
+const joining = (id: string) => ({
+  endpoint: endpoint(id),
+  sandbox: '/run/sandbox',
+  publications: [],
+  runtime: 'docker',
+});
+
 let attachments: Attachments;
 let endpoints: LocalEndpoints;
 /** What netmaster was asked for; what it says to the next call. */
@@ -43,6 +50,7 @@ function open(): void {
     host: 'node1',
     replica: {
       view,
+      store: 'store',
       get live() {
         return live;
       },
@@ -60,12 +68,13 @@ function open(): void {
     },
     log: pino({ level: 'silent' }),
     kernel: {
-      now: () => kernel(),
+      now: async () => ({ ...(await kernel()), state }),
       ready: () => true,
       get state() {
         return state;
       },
     },
+    dataplane: { missing: async () => [] },
     admitted: () => admitted(),
   });
 }
@@ -105,7 +114,7 @@ it('leaves nothing of an endpoint that cannot be attached, and says why it could
     ...REPORT,
     failed: [{ code: 'ENOSPC', endpoint: 'ep1', message: 'no room in the kernel' }],
   });
-  await expect(endpoints.attach(endpoint('ep1'), '/run/sandbox', 'docker')).rejects.toThrow('no room');
+  await expect(endpoints.attach(joining('ep1'))).rejects.toThrow('no room');
   expect(attachments.all.size).toBe(0);
   expect(asked).toEqual(['register ep1', 'unregister ep1']);
 });
@@ -115,7 +124,7 @@ it('says why an endpoint could not be attached also where it cannot be taken bac
   kernel = async () => {
     throw new Error(passes++ === 0 ? 'the first' : 'the second');
   };
-  await expect(endpoints.attach(endpoint('ep1'), '/run/sandbox', 'docker')).rejects.toThrow('the first');
+  await expect(endpoints.attach(joining('ep1'))).rejects.toThrow('the first');
   expect(passes).toBe(2);
   expect(attachments.all.size).toBe(0);
 });
@@ -127,14 +136,14 @@ it('makes the first router of what is declared now, not of an old copy; more of 
     passes++;
     throw new Error('reached');
   };
-  const first = endpoints.attach(endpoint('ep1'), '/run/sandbox', 'docker');
+  const first = endpoints.attach(joining('ep1'));
   await settled();
   expect([passes, attachments.all.size]).toEqual([0, 0]);
   live = true;
   await expect(first).rejects.toThrow('reached');
   attached('runs');
   live = false;
-  await expect(endpoints.attach(endpoint('ep2'), '/run/sandbox', 'docker')).rejects.toThrow('reached');
+  await expect(endpoints.attach(joining('ep2'))).rejects.toThrow('reached');
 });
 
 it('says that a port is not published where the host’s part was not done', async () => {
@@ -284,8 +293,8 @@ it('has a container wait until its way out is open', async () => {
   admitted = () => open.promise;
   established('ep1');
   let device = '';
-  void endpoints.attach(endpoint('ep1'), '/run/sandbox', 'docker').then((answer) => {
-    ({ device } = answer);
+  void endpoints.attach(joining('ep1')).then((answer) => {
+    device = answer.peer;
   });
   await settled();
   await settled();
@@ -312,8 +321,8 @@ it('writes an endpoint to disk once while it is attached, and takes it for joine
     established('ep1');
     return REPORT;
   };
-  const answer = await endpoints.attach(endpoint('ep1'), '/run/sandbox', 'docker');
-  expect(answer).toEqual({ device: 'cc1', inside: INSIDE });
+  const answer = await endpoints.attach(joining('ep1'));
+  expect(answer).toMatchObject({ peer: 'cc1', inside: INSIDE });
   phases.push(attachments.all.get('ep1')?.phase);
   expect([phases, writes]).toEqual([['joining', 'joined'], 1]);
 });
@@ -324,7 +333,7 @@ it('asks netmaster before the kernel takes the agent for a pass', async () => {
     established('ep1');
     return REPORT;
   };
-  await endpoints.attach(endpoint('ep1'), '/run/sandbox', 'docker');
+  await endpoints.attach(joining('ep1'));
   expect(asked).toEqual(['register ep1', 'pass']);
 });
 

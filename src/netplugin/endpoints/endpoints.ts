@@ -15,14 +15,15 @@ import type { Endpoint } from '../../model/endpoint.ts';
 import type { AddressAnswer } from '../../protocol/messages.ts';
 import { equal } from '../compile/memo.ts';
 import { GAVE_UP } from '../constants.ts';
-import type { Kernel } from '../converge.ts';
-import type { ApplyReport } from '../dataplane/index.ts';
+import type { Kernel, Passed } from '../converge.ts';
+import type { ApplyReport, Dataplane } from '../dataplane/index.ts';
 import type { Follower } from '../follower.ts';
 import type { Intent } from '../intent/netmaster.ts';
 import type { Replica } from '../intent/replica.ts';
 import type { Attachment } from '../intent/view.ts';
 import { ENDPOINTS_INTERVAL, FOLLOWED_INTERVAL } from '../intervals.ts';
-import type { Endpoints } from '../runtimes/runtime.ts';
+import type { Attached, Endpoints } from '../runtimes/runtime.ts';
+import type { HostState } from '../state.ts';
 import { insist, inTurn } from '../turns.ts';
 import type { Attachments } from './attachments.ts';
 
@@ -33,15 +34,19 @@ const FOLLOWED_WITHIN = 25_000;
  * Settled: with a list of netmaster's, what runs here has been told. It is always waited for, since its addresses must not be given
  * to others; changes are none of its business, so a netmaster that answers slowly holds no rule back.
  */
-export type LocalEndpoints = Endpoints & Follower;
+export interface LocalEndpoints extends Endpoints, Follower {
+  /** The host's own, which has no veth (hostAccess.ts). On disk and in the kernel when it resolves; netmaster is told again where that fails. */
+  attachHost(endpoint: Endpoint, runtime: string): Promise<void>;
+}
 
 export interface LocalEndpointsOptions {
   readonly host: string;
-  readonly replica: Pick<Replica, 'view' | 'live'>;
+  readonly replica: Pick<Replica, 'view' | 'live' | 'store'>;
   readonly attachments: Attachments;
   readonly intent: Pick<Intent, 'accepted' | 'reserve' | 'release' | 'register' | 'unregister'>;
   readonly log: Logger;
   readonly kernel: Pick<Kernel, 'now' | 'ready' | 'state'>;
+  readonly dataplane: Pick<Dataplane, 'missing'>;
   /** When the exit is open that the kernel has. */
   admitted(): Promise<void>;
 }
@@ -51,8 +56,13 @@ function throwFailure(id: string, { failed }: ApplyReport): void {
   if (failure !== undefined) throw new Error(failure.message);
 }
 
+function portIn(state: HostState, id: string): Attached | undefined {
+  const port = state.routers.flatMap((r) => r.ports).find((p) => p.endpoint === id);
+  return port?.inside === undefined ? undefined : (port as Attached);
+}
+
 export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
-  const { host, replica, attachments, intent, log, kernel, admitted } = options;
+  const { host, replica, attachments, intent, log, kernel, dataplane, admitted } = options;
   const listeners: ((endpoint: string) => void)[] = [];
   /** Addresses that the runtime has given back while netmaster was away: network and address. */
   const unreleased = new Set<string>();
@@ -125,26 +135,37 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
   }
 
   /** A pass takes the whole agent for a while: what was asked of netmaster is on its way first, so that both go on side by side. */
-  async function established(): Promise<ApplyReport> {
+  async function established(): Promise<Passed> {
     await requestsSent();
     return kernel.now();
   }
 
-  async function detach(id: string): Promise<void> {
-    const had = attachments.all.has(id);
+  /** `failed`: what may not have got so far as to be attached. */
+  async function detach(id: string, failed?: Pick<Attachment, 'endpoint' | 'end'>): Promise<void> {
+    const had = attachments.all.get(id) ?? failed;
     try {
       attachments.remove(id);
     } catch (error) {
       log.error({ err: error, endpoint: id }, 'endpoint removed, but not on disk');
     }
     for (const listener of listeners) listener(id);
-    if (had && kernel.ready()) await kernel.now();
+    if (had !== undefined && kernel.ready()) await kernel.now();
     // Also for one that is not attached: a reserved address may hang on it.
     await intent
       .unregister(id)
       .catch((error) =>
         log.warn({ err: error, endpoint: id }, 'endpoint stays at netmaster until it answers'),
       );
+    if (had?.end === undefined) return; // the runtime does it
+    const { tenantName, networkName, ipAddress } = had.endpoint;
+    await Promise.all(ipAddress.map((address) => release(`${tenantName}:${networkName}`, address)));
+  }
+
+  async function release(network: string, address: string): Promise<void> {
+    await intent.release(network, address).catch((error) => {
+      log.warn({ err: error, network, address }, 'address not released; it is tried again');
+      unreleased.add(`${network} ${address}`);
+    });
   }
 
   return {
@@ -170,6 +191,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
     host,
     view: replica.view,
     live: () => replica.live,
+    ready: () => replica.store !== '',
     attachments: attachments.all,
     async reserve(request) {
       const network = `${request.tenantName}:${request.networkName}`;
@@ -188,39 +210,42 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       unreleased.delete(`${network} ${answer.address}`);
       return answer;
     },
-    async release(network, address) {
-      await intent.release(network, address).catch((error) => {
-        log.warn({ err: error, network, address }, 'address not released; it is tried again');
-        unreleased.add(`${network} ${address}`);
-      });
-    },
-    async attach(endpoint, sandbox, runtime) {
-      const attachment: Attachment = {
-        endpoint,
-        phase: 'joining',
-        publications: [],
-        runtime,
-        ...(sandbox === undefined ? {} : { sandbox }),
-      };
-      await followed();
-      attachments.put(attachment);
+    release,
+    async attach(joining) {
+      const { endpoint } = joining;
+      const { endpointID: id, tenantName, networkName } = endpoint;
       try {
-        const [report] = await Promise.all([established(), intent.register(endpoint, { hold: true })]);
-        throwFailure(endpoint.endpointID, report);
-        const port = kernel.state.routers
-          .flatMap((r) => r.ports)
-          .find((p) => p.endpoint === endpoint.endpointID);
-        if (port?.inside === undefined)
-          throw new Error(`network ${endpoint.tenantName}:${endpoint.networkName} is not known on this host`);
+        await followed();
+        attachments.put({ ...joining, phase: 'joining' });
+        const [passed] = await Promise.all([established(), intent.register(endpoint, { hold: true })]);
+        throwFailure(id, passed);
+        const port = portIn(passed.state, id);
+        if (port === undefined)
+          throw new Error(`network ${tenantName}:${networkName} is not known on this host`);
         await admitted();
-        attachments.joined(endpoint.endpointID);
-        return { device: port.peer, inside: port.inside };
+        attachments.joined(id);
+        return port;
       } catch (error) {
-        await detach(endpoint.endpointID).catch((second) =>
-          log.warn({ err: second, endpoint: endpoint.endpointID }, 'endpoint not removed; it is tried again'),
+        await detach(id, joining).catch((second) =>
+          log.warn({ err: second, endpoint: id }, 'endpoint not removed; it is tried again'),
         );
         throw error;
       }
+    },
+    portOf: (id) => portIn(kernel.state, id),
+    missing: (id) => dataplane.missing(id),
+    async attachHost(endpoint, runtime) {
+      attachments.put({ endpoint, phase: 'joined', publications: [], runtime });
+      // Other hosts have to know the address before anything comes from it, which they would drop.
+      await intent
+        .register(endpoint, { hold: false })
+        .catch((error) =>
+          log.warn(
+            { err: error, endpoint: endpoint.endpointID },
+            'endpoint not registered; it is tried again',
+          ),
+        );
+      if (kernel.ready()) await kernel.now();
     },
     async publish(id, publications) {
       const attachment = attachments.all.get(id);
@@ -238,7 +263,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
         .register(endpoint, { hold: false })
         .catch((error) => log.warn({ err: error, endpoint: id }, 'endpoint not updated; it is tried again'));
     },
-    detach,
+    detach: (id) => detach(id),
     onDetach: (listener) => void listeners.push(listener),
     close: () => void comparisons.close(),
   };

@@ -1,33 +1,51 @@
 /**
- * What a container has of us inside: what its runtime is told when it joins, and what is put right there when its own hands
- * have lost it.
+ * What a container has of us inside: what its runtime is told when it joins, or what we set up ourselves, and what is put right
+ * there when its own hands have lost it.
  */
 import { halves, subnetPrefix } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { Attachment, View, WatchedNetwork } from '../intent/view.ts';
 import type { Inside } from '../state.ts';
 
-/** Of an attachment with these addresses (IPv4 first); `before`: those that the same container had when it joined. */
+/** Of an attachment; `before`: those that the same container had when it joined. */
 export function insideOf(
   network: WatchedNetwork,
-  addresses: readonly string[],
+  { endpoint, end }: Pick<Attachment, 'endpoint' | 'end'>,
   before: readonly Attachment[],
   view: Pick<View, 'networks'>,
 ): Inside {
-  const [ipv4 = '', ipv6] = addresses;
+  const [ipv4 = '', ipv6] = endpoint.ipAddress;
   const length = subnetPrefix(network.subnet).split('/')[1];
+  const others = before.map(({ endpoint: e }) => ({
+    hasIpv6: e.ipAddress.length > 1,
+    network: view.networks.get(`${e.tenantName}:${e.networkName}`),
+  }));
+  const routes = staticRoutes(network, ipv6 !== undefined, {
+    any: before.length > 0,
+    nameserver6: others.some((o) => o.hasIpv6 && !o.network?.ipv6Gateway),
+  });
   return {
     // IPv6 neighbours cannot be proxied for a whole subnet: the container sends everything to the gateway.
     addresses: [`${ipv4}/${length}`, ...(ipv6 === undefined ? [] : [`${ipv6}/128`])],
-    routes: staticRoutes(network, ipv6 !== undefined, {
-      any: before.length > 0,
-      nameserver6: before.some(({ endpoint: e }) => {
-        const other = view.networks.get(`${e.tenantName}:${e.networkName}`);
-        return e.ipAddress.length > 1 && !other?.ipv6Gateway;
-      }),
-    }),
+    routes: end === undefined ? routes : [...routes, ...defaultRoutes(network, ipv6 !== undefined, others)],
     gateways: [network.gateway, ipv6 === undefined ? '' : network.ipv6Gateway].filter((g) => g) as string[],
   };
+}
+
+/** Where no runtime makes them: by the first network of the container that has a gateway. */
+function defaultRoutes(
+  network: WatchedNetwork,
+  hasIpv6: boolean,
+  before: readonly { readonly hasIpv6: boolean; readonly network: WatchedNetwork | undefined }[],
+): Inside['routes'] {
+  const [has, has6] = [
+    before.some((o) => o.network?.gateway),
+    before.some((o) => o.hasIpv6 && o.network?.ipv6Gateway),
+  ];
+  return [
+    ...(network.gateway && !has ? [{ destination: '0.0.0.0/0', via: network.gateway }] : []),
+    ...(hasIpv6 && network.ipv6Gateway && !has6 ? [{ destination: '::/0', via: network.ipv6Gateway }] : []),
+  ];
 }
 
 /**

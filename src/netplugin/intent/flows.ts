@@ -14,7 +14,7 @@ import type { DeniedFlow, FlowReport, RefusedPackets, RuleHits } from '../../pro
 import { type Dataplane, HOST, type Observation } from '../dataplane/index.ts';
 import type { Follower } from '../follower.ts';
 import { FLOWS_INTERVAL } from '../intervals.ts';
-import type { HostState, Router } from '../state.ts';
+import type { HostState, Router, RuleSet } from '../state.ts';
 import { inTurn } from '../turns.ts';
 
 /** Flows and rules in one report; of flows that wait for netmaster the oldest are dropped. */
@@ -187,10 +187,19 @@ export function openTally(
 function ruleKey(router: Router, direction: 'in' | 'out', own: string, rule: number): string {
   const port = router.ports.find((p) => p.addresses.includes(own));
   const first = port === undefined ? 0 : direction === 'in' ? port.judgedIn : port.judgedOut;
-  const narrowed = router.ruleSets.find((s) => s.id === first)?.narrowed.map((n) => n.to) ?? [];
-  const sets = router.ruleSets.filter((s) => s.id === first || narrowed.includes(s.id));
+  const inRanges = narrowedFrom(router, new Set([first]), (s) => s.narrowed);
+  const atPorts = narrowedFrom(router, inRanges, (s) => s.narrowedPorts ?? []);
+  const sets = router.ruleSets.filter((s) => atPorts.has(s.id));
   return sets.flatMap((s) => s.decisions).find((d) => d.rule === rule)?.key ?? '';
 }
+
+/** These rule sets, and those that ranges lead to from there. */
+const narrowedFrom = (
+  { ruleSets }: Router,
+  ids: ReadonlySet<number>,
+  narrowed: (set: RuleSet) => RuleSet['narrowed'],
+): Set<number> =>
+  new Set([...ids, ...ruleSets.filter((s) => ids.has(s.id)).flatMap((s) => narrowed(s).map((n) => n.to))]);
 
 export interface FlowsOptions {
   readonly dataplane: Pick<Dataplane, 'observe'>;

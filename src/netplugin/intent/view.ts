@@ -6,14 +6,17 @@
  * stays the same array until one of its objects changes, so that whatever follows from it need not be made again.
  */
 
+import type { ClusterService } from '../../model/clusterService.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { EndpointGroup } from '../../model/endpointGroup.ts';
 import type { Host } from '../../model/host.ts';
 import type { Netprofile } from '../../model/netprofile.ts';
 import type { Network } from '../../model/network.ts';
+import type { NetworkPolicy } from '../../model/networkPolicy.ts';
 import type { Rule } from '../../model/rule.ts';
 import type { StoredServiceLB } from '../../model/serviceLB.ts';
 import type { Tenant } from '../../model/tenant.ts';
+import type { Workload } from '../../model/workload.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
 import type { Guarded, Publication } from '../state.ts';
 
@@ -24,20 +27,27 @@ export interface TenantView {
   readonly networks: readonly WatchedNetwork[];
   readonly groups: readonly EndpointGroup[];
   readonly services: readonly StoredServiceLB[];
+  readonly clusterServices: readonly ClusterService[];
   readonly profiles: readonly Netprofile[];
   /** By policy's name. */
   readonly rules: ReadonlyMap<string, readonly Rule[]>;
-  /** By the name of the host that they run on. */
+  /** By the name of the host that they run on; another array too where a workload of theirs has changed. */
   readonly endpoints: ReadonlyMap<string, readonly Endpoint[]>;
+  /** What the endpoint is one of; undefined where it is of none, or of one that is not known (yet, or any more). */
+  workloadOf(endpoint: Endpoint): Workload | undefined;
 }
 
-/** Keys are those of the REST API: `default`, `default:contiv-net`, `default:web`, endpoint id, host name. */
+/** Keys are those of the REST API: `default`, `default:contiv-net`, `default:web`, endpoint id, host name, `NAMESPACE:NAME` of a workload. */
 export interface View {
   readonly tenants: ReadonlyMap<string, Tenant>;
   readonly networks: ReadonlyMap<string, WatchedNetwork>;
   readonly groups: ReadonlyMap<string, EndpointGroup>;
   readonly endpoints: ReadonlyMap<string, Endpoint>;
   readonly hosts: ReadonlyMap<string, Host>;
+  /** `NAMESPACE:NAME`. */
+  readonly workloads: ReadonlyMap<string, Workload>;
+  /** Of all tenants: they select by labels. */
+  readonly networkPolicies: readonly NetworkPolicy[];
   /** What belongs to a tenant; nothing where it has nothing. */
   of(tenant: string): TenantView;
 }
@@ -53,8 +63,17 @@ export interface Attachment {
   /** Path of the container's network namespace. */
   readonly sandbox?: string;
   readonly publications: readonly Publication[];
-  /** Which runtime attached it: `docker`, `cni`. */
+  /** Which runtime attached it: `docker`, `cni`; `host`: the host itself (endpoints/hostAccess.ts), without port or veth. */
   readonly runtime: string;
+  /** What the runtime calls the network there, where its own list of attachments goes by that (CNI). */
+  readonly configuration?: string;
+  /**
+   * What the container's end is called, where we make it in the sandbox ourselves, with all that it holds, and give its addresses
+   * back; absent: the runtime does all of that, as Docker.
+   */
+  readonly end?: string;
+  /** The runtime's containers ask Docker's resolver for names, which is led to ours. */
+  readonly stub?: true;
 }
 
 /** This host, as far as compile needs to know it. */
@@ -85,6 +104,9 @@ class Shelf<T> {
     else this.#objects.set(key, object);
     this.#list = undefined;
   }
+  touch(): void {
+    this.#list = undefined;
+  }
   get size(): number {
     return this.#objects.size;
   }
@@ -99,6 +121,11 @@ class Shelves<T> {
   readonly #shelves = new Map<string, Shelf<T>>();
   readonly #lists = new Map<string, readonly T[]>();
   readonly #changed = new Set<string>();
+  /** The list is another one, although it has the same objects. */
+  touch(name: string): void {
+    this.#shelves.get(name)?.touch();
+    this.#changed.add(name);
+  }
   put(name: string, key: string, object: T | null): void {
     const shelf = this.#shelves.get(name) ?? new Shelf<T>();
     shelf.put(key, object);
@@ -121,9 +148,32 @@ class TenantShelves implements TenantView {
   readonly networkShelf = new Shelf<WatchedNetwork>();
   readonly groupShelf = new Shelf<EndpointGroup>();
   readonly serviceShelf = new Shelf<StoredServiceLB>();
+  readonly clusterServiceShelf = new Shelf<ClusterService>();
   readonly profileShelf = new Shelf<Netprofile>();
   readonly ruleShelves = new Shelves<Rule>();
   readonly endpointShelves = new Shelves<Endpoint>();
+  readonly #workloads = new Map<string, Workload>();
+  /** Of each workload: the endpoints that say they are its. */
+  readonly #endpointsOf = new Map<string, Map<string, Endpoint>>();
+  putEndpoint(key: string, endpoint: Endpoint, put: boolean): void {
+    this.endpointShelves.put(endpoint.homingHost, key, put ? endpoint : null);
+    if (endpoint.workload === undefined) return;
+    const mine = this.#endpointsOf.get(endpoint.workload) ?? new Map<string, Endpoint>();
+    if (put) mine.set(key, endpoint);
+    else mine.delete(key);
+    if (mine.size === 0) this.#endpointsOf.delete(endpoint.workload);
+    else this.#endpointsOf.set(endpoint.workload, mine);
+  }
+  putWorkload(key: string, workload: Workload | null): void {
+    if (workload === null) this.#workloads.delete(key);
+    else this.#workloads.set(key, workload);
+    for (const { homingHost } of this.#endpointsOf.get(key)?.values() ?? [])
+      this.endpointShelves.touch(homingHost);
+  }
+  workloadOf({ workload, workloadUid }: Endpoint): Workload | undefined {
+    const found = workload === undefined ? undefined : this.#workloads.get(workload);
+    return found?.uid === workloadUid ? found : undefined;
+  }
   get networks() {
     return this.networkShelf.list;
   }
@@ -132,6 +182,9 @@ class TenantShelves implements TenantView {
   }
   get services() {
     return this.serviceShelf.list;
+  }
+  get clusterServices() {
+    return this.clusterServiceShelf.list;
   }
   get profiles() {
     return this.profileShelf.list;
@@ -162,15 +215,19 @@ const PLACES: Readonly<
   network: (s, key, object: WatchedNetwork, put) => s.networkShelf.put(key, put ? object : null),
   endpointGroup: (s, key, object: EndpointGroup, put) => s.groupShelf.put(key, put ? object : null),
   serviceLB: (s, key, object: StoredServiceLB, put) => s.serviceShelf.put(key, put ? object : null),
+  clusterService: (s, key, object: ClusterService, put) =>
+    s.clusterServiceShelf.put(key, put ? object : null),
   netprofile: (s, key, object: Netprofile, put) => s.profileShelf.put(key, put ? object : null),
   rule: (s, key, object: Rule, put) => s.ruleShelves.put(object.policyName, key, put ? object : null),
-  endpoint: (s, key, object: Endpoint, put) =>
-    s.endpointShelves.put(object.homingHost, key, put ? object : null),
+  endpoint: (s, key, object: Endpoint, put) => s.putEndpoint(key, object, put),
+  workload: (s, key, object: Workload, put) => s.putWorkload(key, put ? object : null),
+  networkPolicy: () => {},
 };
 
 export function openView(objects: readonly WatchedObject[] = []): MutableView {
   const kinds = new Map(Object.keys(PLACES).map((kind) => [kind, new Map<string, object>()]));
   const tenants = new Map<string, TenantShelves>();
+  const policyShelf = new Shelf<NetworkPolicy>();
   const table = <T>(kind: string): ReadonlyMap<string, T> =>
     kinds.get(kind) as unknown as ReadonlyMap<string, T>;
 
@@ -188,12 +245,17 @@ export function openView(objects: readonly WatchedObject[] = []): MutableView {
     groups: table('endpointGroup'),
     endpoints: table('endpoint'),
     hosts: table('host'),
+    workloads: table('workload'),
+    get networkPolicies() {
+      return policyShelf.list;
+    },
     of: (tenant) => tenants.get(tenant) ?? NOTHING,
     put({ kind, key, object }) {
       const objects = kinds.get(kind);
       if (objects === undefined) return;
       const before = objects.get(key);
       if (before !== undefined) place(kind, key, before, false);
+      if (kind === 'networkPolicy') policyShelf.put(key, object as NetworkPolicy | null);
       if (object === null) {
         objects.delete(key);
         if (kind === 'tenant') tenants.delete(key);

@@ -5,13 +5,17 @@
 import type { Router } from '../state.ts';
 
 /** What a nameserver goes by: whose names, and what containers may reach. */
-export type ServedRouter = Pick<Router, 'tenant' | 'namespace' | 'ports' | 'ruleSets' | 'ranges'>;
+export type ServedRouter = Pick<
+  Router,
+  'tenant' | 'namespace' | 'ports' | 'ruleSets' | 'ranges' | 'portRanges'
+>;
 
-/** Parts by number; the ranges are one part. */
+/** Parts by number; the ranges are one part each. */
 type Packed = Pick<Router, 'tenant' | 'namespace'> & {
   readonly ports: readonly number[];
   readonly ruleSets: readonly number[];
   readonly ranges: number;
+  readonly portRanges: number;
 };
 
 export interface Parcel {
@@ -33,12 +37,13 @@ export function openPacker(): (routers: readonly ServedRouter[]) => Parcel {
       now.set(part, of);
       return of;
     };
-    const routers = wanted.map(({ tenant, namespace, ports, ruleSets, ranges }) => ({
+    const routers = wanted.map(({ tenant, namespace, ports, ruleSets, ranges, portRanges }) => ({
       tenant,
       namespace,
       ports: ports.map(number),
       ruleSets: ruleSets.map(number),
       ranges: number(ranges),
+      portRanges: number(portRanges),
     }));
     sent = now;
     return { routers, fresh };
@@ -57,12 +62,13 @@ export function openUnpacker(): (parcel: Parcel) => ServedRouter[] {
       return found as T;
     };
     const list = <T>(numbers: readonly number[]): T[] => numbers.map((number) => part<T>(number));
-    const unpacked = routers.map(({ tenant, namespace, ports, ruleSets, ranges }) => ({
+    const unpacked = routers.map(({ tenant, namespace, ports, ruleSets, ranges, portRanges }) => ({
       tenant,
       namespace,
       ports: list<ServedRouter['ports'][number]>(ports),
       ruleSets: list<ServedRouter['ruleSets'][number]>(ruleSets),
       ranges: part<ServedRouter['ranges']>(ranges),
+      portRanges: part<ServedRouter['portRanges']>(portRanges),
     }));
     parts = now;
     return unpacked;

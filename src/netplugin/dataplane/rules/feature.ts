@@ -13,10 +13,12 @@
 import { isV6 } from '../../../model/address.ts';
 import type {
   AddressRange,
+  ClusterService,
   DnatEntry,
   Exit,
   HostState,
   Port,
+  PortRange,
   RemoteHost,
   RuleSet,
   Service,
@@ -45,10 +47,24 @@ export interface Chain<F> {
   readonly steps: readonly (F | string)[];
 }
 
+/** What a tenant with an orchestrator's services has beside them (services.ts). */
+export interface Served {
+  /** Seconds for which clients stay. */
+  readonly timeouts: readonly number[];
+  /** Some are for certain clients only. */
+  readonly chosen: boolean;
+}
+
 export interface RouterVariant {
   readonly exit: Exit | undefined;
+  /** undefined: none. */
+  readonly served: Served | undefined;
   /** How many connections a conntrack table takes. */
   readonly connections: number;
+  /** Some container here is an orchestrator's workload. */
+  readonly workloads: boolean;
+  /** Rules here are about ranges of ports. */
+  readonly portRanges: boolean;
 }
 
 /** Kinds of parts that a router's elements follow from. */
@@ -56,10 +72,14 @@ export interface RouterParts {
   readonly port: Port;
   readonly host: RemoteHost;
   readonly service: Service;
+  readonly clusterService: ClusterService;
+  /** A port, where the tenant has an orchestrator's services. */
+  readonly servedPort: { readonly port: Port };
   readonly ruleSet: RuleSet;
   readonly subnets: readonly Subnet[];
   readonly gateways: readonly string[];
   readonly ranges: readonly AddressRange[];
+  readonly portRanges: readonly PortRange[];
   readonly publications: readonly DnatEntry[];
   /** The table itself: what it always holds. */
   readonly table: object;
@@ -69,6 +89,10 @@ export type RouterFeature = Feature<RouterVariant, RouterParts>;
 
 export interface HostVariant {
   readonly connections: number;
+  /** The host itself reaches what is in some tenant's networks. */
+  readonly access: boolean;
+  /** Some lead to an orchestrator's services. */
+  readonly entrances: boolean;
 }
 
 /** Kinds of parts that the elements of the host's table follow from: its state, and what is found on it (HostFacts). */

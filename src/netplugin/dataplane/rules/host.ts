@@ -4,6 +4,7 @@
  */
 import { NFT_TABLE } from '../../constants.ts';
 import type { HostState } from '../../state.ts';
+import { hostAccess } from './access.ts';
 import { contained } from './contained.ts';
 import { hostEgress } from './egress.ts';
 import { type Chain, compose, type HostFeature } from './feature.ts';
@@ -28,7 +29,7 @@ const CHAINS: readonly Chain<HostFeature>[] = [
   {
     name: 'raw',
     hook: 'type filter hook prerouting priority -300; policy accept;',
-    steps: [tunnels, hostEgress],
+    steps: [tunnels, hostAccess, hostEgress],
   },
   {
     name: 'sent',
@@ -48,14 +49,18 @@ const CHAINS: readonly Chain<HostFeature>[] = [
   {
     name: 'forward',
     hook: 'type filter hook forward priority -10; policy accept;',
-    steps: [contained, 'ct state established,related accept', hostPublished, hostEgress],
+    steps: [contained, 'ct state established,related accept', hostAccess, hostPublished, hostEgress],
   },
   {
     name: 'counted_forward',
     hook: 'type filter hook forward priority -9; policy accept;',
     steps: [limitsOutside],
   },
-  { name: 'input', hook: 'type filter hook input priority -10; policy accept;', steps: [contained] },
+  {
+    name: 'input',
+    hook: 'type filter hook input priority -10; policy accept;',
+    steps: [contained, hostAccess],
+  },
   {
     name: 'counted_input',
     hook: 'type filter hook input priority -9; policy accept;',
@@ -99,5 +104,10 @@ export function hostTable(
     [operated, elements('operated', operated)],
     [closed, elements('closed', closed)],
   ]);
-  return { name: `inet ${NFT_TABLE}`, parts, body: body({ connections }) };
+  const variant = {
+    connections,
+    access: state.exits.some((e) => e.access !== undefined),
+    entrances: state.exits.some((e) => (e.entrances ?? []).some((p) => p.hostAddress !== '')),
+  };
+  return { name: `inet ${NFT_TABLE}`, parts, body: body(variant) };
 }

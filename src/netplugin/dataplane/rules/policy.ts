@@ -1,10 +1,11 @@
 /**
- * Policy: the first packet of a connection is judged by the rule set of the group of our own endpoint, once for what the
+ * Policy: the first packet of a connection is judged by the rule set of our own endpoint, once for what the
  * endpoint sends (`judge_out`) and once for what it receives (`judge_in`).
  *
- *   own address -> rule set -> (peer's range) -> rule set -> (peer's group), protocol, port -> the number of a rule, with DENY
+ *   own address -> rule set -> (peer's range) -> rule set -> (peer's identity), protocol, port -> the number of a rule, with DENY
  *
  * All of that is elements, which chain `decide` looks up from the most specific to the least: no rule depends on what policies say.
+ * A peer's identity (`members`) is a number for its group and labels; maps and chains call it group.
  * A rule that decides is counted in `hits`; of denied packets a share of each sender's is logged for the agent (observe/observe.ts).
  */
 import { classid } from '../../../linux/classid.ts';
@@ -12,23 +13,36 @@ import { addressNumber, isV6 } from '../../../model/address.ts';
 import { DENIED_LOG } from '../../constants.ts';
 import type { AddressRange, Decision } from '../../state.ts';
 import { UPLINK } from './devices.ts';
-import type { RouterFeature } from './feature.ts';
+import type { RouterFeature, RouterVariant } from './feature.ts';
 import { DEFAULT_PRIORITY, DENY } from './marks.ts';
 
 /**
  * Who the `peer` is, to a mark: the number of the rule that decides, with DENY; 0 where none does. The rule set of our own endpoint
  * is known (`meta priority`).
  */
-const verdict = (peer: string, decide: string): string => `
+const verdict = (peer: string, decide: string, { portRanges }: RouterVariant): string => `
   meta mark set 0
   meta mark set ip ${peer} map @ranges
   meta mark set ip6 ${peer} map @ranges6
-  meta priority set meta priority . meta mark map @narrowed
+  meta priority set meta priority . meta mark map @narrowed${portRanges ? BY_PORT_RANGE : ''}
   meta mark set 0
   meta mark set ip ${peer} map @members
   meta mark set ip6 ${peer} map @members6
   jump ${decide}${DEFAULT_PRIORITY}
   meta mark & ${DENY} == 0 return`;
+
+/**
+ * Ranges of ports lead to another rule set as ranges of addresses do, in tables with rules that are about some: two lookups for each
+ * judgement there, none elsewhere. A rule about a range is one about the whole protocol in the rule set of that range, so decisions have the
+ * forms that they have, and the order in which they are looked up stays. Thought of and not taken: a decision for each port of a range
+ * (50,000 elements for each identity), and maps of decisions by intervals, whose insertion costs as much as they have
+ * (nft_set_pipapo), with two more lookups each. What a protocol without ports has there leads to a rule set that says the same about
+ * that protocol as the one before.
+ */
+const BY_PORT_RANGE = `
+  meta mark set 0
+  meta mark set th dport map @port_ranges
+  meta priority set meta priority . meta mark map @narrowed_ports`;
 
 /**
  * Judges new connections, each twice. A transaction of ours may come between two lookups of one packet, which then sees some
@@ -38,13 +52,13 @@ const verdict = (peer: string, decide: string): string => `
  * both take: each is a system call of its own.
  * What is left after `decide` is denied; some of it is logged for the agent to read, few enough that a flood costs nothing.
  */
-const judge = (direction: string, peer: string): string => `
-chain judge_${direction} {${verdict(peer, 'decide')}
+const judge = (direction: string, peer: string, variant: RouterVariant): string => `
+chain judge_${direction} {${verdict(peer, 'decide', variant)}
   jump quiet
   log prefix "judge_${direction}" group ${DENIED_LOG} snaplen 96
   drop
 }
-chain confirm_${direction} {${verdict(peer, 'decide_again')}
+chain confirm_${direction} {${verdict(peer, 'decide_again', variant)}
   drop
 }`;
 
@@ -95,8 +109,33 @@ const HITS = 8192;
  */
 const [ASKED, PRESENT] = [1, 2];
 
+const PORT_RANGES = `
+map port_ranges { type inet_service : mark; flags interval; }
+map narrowed_ports { type classid . mark : classid; }`;
+const WORKLOADS = `
+set workloads { type ipv4_addr; }
+set workloads6 { type ipv6_addr; }`;
+
+/**
+ * What the host itself sends to workloads here, as a kubelet's probes, is not judged: whoever runs the host may do what it wants with
+ * its containers, and an orchestrator has to see that they live. The source tells it, the host's end of the pair, and nobody can forge it:
+ * containers have their own addresses only (antiSpoofing.ts), and so has what comes by tunnels; by the uplink the host's table
+ * lets nobody else come but to published ports (egress.ts, hostEgress), also those whose source it translates to that
+ * address: their destination is translated here, and they are judged.
+ */
+const fromHost = ({ exit, workloads }: RouterVariant): string =>
+  !workloads || exit === undefined
+    ? ''
+    : [exit.hostAddress, exit.hostAddress6]
+        .filter((address) => address !== '')
+        .map((address) => {
+          const [ip, set] = isV6(address) ? ['ip6', 'workloads6'] : ['ip', 'workloads'];
+          return `iifname ${UPLINK} ${ip} saddr ${address} ${ip} daddr @${set} ct status & dnat == 0 accept`;
+        })
+        .join('\n');
+
 export const policy: RouterFeature = {
-  own: `
+  own: (variant) => `
 map judged_in { type ipv4_addr : classid; }
 map judged_in6 { type ipv6_addr : classid; }
 map judged_out { type ipv4_addr : classid; }
@@ -105,7 +144,7 @@ map members { type ipv4_addr : mark; }
 map members6 { type ipv6_addr : mark; }
 map ranges { type ipv4_addr : mark; flags interval; }
 map ranges6 { type ipv6_addr : mark; flags interval; }
-map narrowed { type classid . mark : classid; }
+map narrowed { type classid . mark : classid; }${variant.portRanges ? PORT_RANGES : ''}${variant.workloads ? WORKLOADS : ''}
 map by_group_port { type classid . mark . inet_proto . inet_service : mark; }
 map by_port { type classid . inet_proto . inet_service : mark; }
 map by_group_protocol { type classid . mark . inet_proto : mark; }
@@ -116,9 +155,9 @@ map present { type mark : mark; }
 set hits { type classid . mark; size ${HITS}; flags dynamic,timeout; timeout 1h; gc-interval 10m; counter; }
 chain decided {
   update @hits { meta priority . meta mark }
-}${decisions('decide', 'goto decided')}${decisions('decide_again', 'return')}${QUIET}${judge('out', 'daddr')}${judge('in', 'saddr')}`,
+}${decisions('decide', 'goto decided')}${decisions('decide_again', 'return')}${QUIET}${judge('out', 'daddr', variant)}${judge('in', 'saddr', variant)}`,
   rules: {
-    forward: `
+    forward: (variant) => `${fromHost(variant)}
 meta priority set ip saddr map @judged_out jump judge_out
 meta priority set ip6 saddr map @judged_out6 jump judge_out
 meta priority set ip daddr map @judged_in jump judge_in
@@ -135,8 +174,9 @@ meta mark ${ASKED} drop`,
     table(_, add) {
       add('present', '', `${ASKED} : ${PRESENT}`);
     },
-    port({ addresses, group, judgedIn, judgedOut }, add) {
+    port({ addresses, group, judgedIn, judgedOut, workload }, add) {
       for (const address of addresses) {
+        if (workload) add('workloads', address, address);
         if (group !== 0) add('members', address, `${address} : ${group}`);
         if (judgedIn !== 0) add('judged_in', address, `${address} : ${classid(judgedIn)}`);
         if (judgedOut !== 0) add('judged_out', address, `${address} : ${classid(judgedOut)}`);
@@ -149,8 +189,14 @@ meta mark ${ASKED} drop`,
     ranges(ranges, add) {
       for (const range of ranges) add('ranges', range.first, `${rangeText(range)} : ${range.range}`);
     },
-    ruleSet({ id, narrowed, decisions }, add) {
+    portRanges(ranges, add) {
+      for (const { first, last, range } of ranges)
+        add('port_ranges', '', `${first === last ? first : `${first}-${last}`} : ${range}`);
+    },
+    ruleSet({ id, narrowed, narrowedPorts = [], decisions }, add) {
       for (const { range, to } of narrowed) add('narrowed', '', `${classid(id)} . ${range} : ${classid(to)}`);
+      for (const { range, to } of narrowedPorts)
+        add('narrowed_ports', '', `${classid(id)} . ${range} : ${classid(to)}`);
       for (const decision of decisions) {
         const { group, protocol, port, rule, action } = decision;
         const key = [classid(id), group === 0 ? undefined : group, protocol, port].filter(

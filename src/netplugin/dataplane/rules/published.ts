@@ -5,7 +5,7 @@
 import { isV6 } from '../../../model/address.ts';
 import type { DnatEntry, Exit } from '../../state.ts';
 import { EXITS } from './devices.ts';
-import type { Add, HostFeature, RouterFeature } from './feature.ts';
+import type { Add, HostFeature, HostVariant, RouterFeature } from './feature.ts';
 
 /** Ports in a row that lead to as many in a row of an address. */
 interface Lead {
@@ -59,11 +59,17 @@ map published_ranges6 { type inet_proto . inet_service : ipv6_addr; flags interv
 export const published: RouterFeature = {
   own: MAPS,
   rules: {
-    arriving: `
-dnat ip to meta l4proto . th dport map @published
-dnat ip6 to meta l4proto . th dport map @published6
-dnat ip to meta l4proto . th dport map @published_ranges
-dnat ip6 to meta l4proto . th dport map @published_ranges6`,
+    // What the host itself sends to containers is for them.
+    arriving: ({ exit }) => {
+      const at = exit?.access === undefined ? '' : `ip daddr ${exit.routerAddress} `;
+      const at6 =
+        exit?.access === undefined || exit.routerAddress6 === '' ? '' : `ip6 daddr ${exit.routerAddress6} `;
+      return `
+${at}dnat ip to meta l4proto . th dport map @published
+${at6}dnat ip6 to meta l4proto . th dport map @published6
+${at}dnat ip to meta l4proto . th dport map @published_ranges
+${at6}dnat ip6 to meta l4proto . th dport map @published_ranges6`;
+    },
     entering: 'ct status dnat accept',
   },
   elements: {
@@ -97,34 +103,60 @@ fib daddr type local dnat ip to meta l4proto . th dport map @published_ranges
 fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport map @published_at_ranges6
 fib daddr type local dnat ip6 to meta l4proto . th dport map @published_ranges6`;
 
+/** Addresses that lead to services, whether or not they are the host's. */
+const ENTRANCES = `
+dnat ip to ip daddr . meta l4proto . th dport map @entrances
+dnat ip6 to ip6 daddr . meta l4proto . th dport map @entrances6`;
+const ofEntrances =
+  (text: string, more: string) =>
+  ({ entrances }: HostVariant): string =>
+    entrances ? `${text}${more}` : text;
+
 /** `published_at`: at one of the host's addresses only. */
 export const hostPublished: HostFeature = {
-  own: `${MAPS}
+  own: ofEntrances(
+    `${MAPS}
 map published_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
 map published_at6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
 map published_at_ranges { type ipv4_addr . inet_proto . inet_service : ipv4_addr; flags interval; }
 map published_at_ranges6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr; flags interval; }`,
+    `
+map entrances { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
+map entrances6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }`,
+  ),
   rules: {
-    prerouting: TRANSLATION,
+    prerouting: ofEntrances(TRANSLATION, ENTRANCES),
     // The kernel sends nothing from ::1 out of a device: refused at once, not lost, clients go on to 127.0.0.1.
-    output: `ip6 daddr ::1 accept${TRANSLATION}`,
+    output: ofEntrances(`ip6 daddr ::1 accept${TRANSLATION}`, ENTRANCES),
     forward: `oifname ${EXITS} ct status dnat accept`,
   },
   elements: {
     state({ exits }, add) {
-      addLeads(
-        exits.flatMap((exit) =>
-          exit.publications.map((p) => ({
-            set: p.hostAddress === '' ? 'published' : 'published_at',
-            key: p.hostAddress === '' ? `${p.protocol} . ` : `${p.hostAddress} . ${p.protocol} . `,
-            first: p.hostPort,
-            count: p.count ?? 1,
-            address: routerEnd(exit, p),
-            port: p.transitPort,
-          })),
+      const leads = exits.flatMap((exit) => [
+        ...exit.publications.map((p) => leadOf(exit, p, p.hostAddress === '' ? 'published' : 'published_at')),
+        ...(exit.entrances ?? []).map((p) =>
+          leadOf(exit, p, p.hostAddress === '' ? 'published' : 'entrances'),
         ),
-        add,
-      );
+      ]);
+      addLeads(once(leads), add);
     },
   },
 };
+
+const leadOf = (exit: Exit, p: DnatEntry, set: string): Lead => ({
+  set,
+  key: p.hostAddress === '' ? `${p.protocol} . ` : `${p.hostAddress} . ${p.protocol} . `,
+  first: p.hostPort,
+  count: p.count ?? 1,
+  address: routerEnd(exit, p),
+  port: p.transitPort,
+});
+
+/** Two tenants' services may have come to one port: the second has none, as a table with both would be refused as a whole. */
+function once(leads: readonly Lead[]): readonly Lead[] {
+  const known = new Set<string>();
+  return leads.filter(({ set, key, first, address }) => {
+    const place = `${set} ${key}${first} ${isV6(address)}`;
+    return !known.has(place) && known.add(place);
+  });
+}

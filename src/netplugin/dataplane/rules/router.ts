@@ -15,7 +15,9 @@
  * and some from after (policy.ts says what follows from that).
  */
 import { NFT_TABLE } from '../../constants.ts';
-import type { Exit, Router } from '../../state.ts';
+import type { Exit, Port, Router } from '../../state.ts';
+import { once } from '../parts.ts';
+import { access } from './access.ts';
 import { ARP, antiSpoofing } from './antiSpoofing.ts';
 import { PORTS, TUNNELS, UPLINK } from './devices.ts';
 import { dns, queryLimit } from './dns.ts';
@@ -26,7 +28,7 @@ import { type Chain, compose, type RouterFeature } from './feature.ts';
 import { fragments, limits, SMALLEST_TABLE } from './limits.ts';
 import { policy } from './policy.ts';
 import { published } from './published.ts';
-import { services } from './services.ts';
+import { servedBy, servedOutside, services } from './services.ts';
 import { stub } from './stub.ts';
 import type { Elements, Table } from './table.ts';
 import { ttl } from './ttl.ts';
@@ -55,7 +57,7 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
   },
   { name: 'beginning', steps: [egress, services, dns] },
   { name: 'resolve', steps: [dns] },
-  { name: 'arriving', steps: [antiSpoofing, published] },
+  { name: 'arriving', steps: [antiSpoofing, published, servedOutside] },
 
   // Every packet that goes on, whatever conntrack knows of it: hosts send to each other directly, never through a third one.
   {
@@ -68,6 +70,8 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
       'ct state vmap { related : goto errors, invalid : drop, untracked : drop }',
       // From here on the first packet of a connection.
       ttl,
+      servedOutside,
+      access,
       policy,
       `iifname ${UPLINK} goto entering`,
       `oifname ${UPLINK} goto leaving`,
@@ -95,6 +99,7 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
       dns,
       `iifname ${PORTS} meta l4proto tcp reject with tcp reset`,
       `iifname ${PORTS} reject`,
+      servedOutside,
     ],
   },
   { name: 'asked', steps: [limits, 'accept'] },
@@ -105,12 +110,14 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
   {
     name: 'out',
     hook: 'type nat hook postrouting priority 100; policy accept;',
-    steps: [`oifname ${UPLINK} goto outside`, services],
+    steps: [`oifname ${UPLINK} goto outside`, services, access],
   },
   { name: 'outside', steps: [egress] },
 ];
 
 const { body, elements } = compose(CHAINS);
+
+const servedPort = once((port: Port) => ({ port }));
 
 /** The part that what is always in the table follows from. */
 const TABLE = {};
@@ -125,9 +132,20 @@ export function routerTable(
   for (const port of router.ports) parts.set(port, elements('port', port));
   for (const host of router.hosts) parts.set(host, elements('host', host));
   for (const service of router.services) parts.set(service, elements('service', service));
+  for (const service of router.clusterServices) parts.set(service, elements('clusterService', service));
+  const served = servedBy(router);
+  if (served !== undefined)
+    for (const port of router.ports) parts.set(servedPort(port), elements('servedPort', servedPort(port)));
   for (const ruleSet of router.ruleSets) parts.set(ruleSet, elements('ruleSet', ruleSet));
-  for (const kind of ['subnets', 'gateways', 'ranges', 'publications'] as const)
+  for (const kind of ['subnets', 'gateways', 'ranges', 'portRanges', 'publications'] as const)
     parts.set(router[kind], elements(kind, router[kind]));
   parts.set(TABLE, elements('table', TABLE));
-  return { name: `inet ${NFT_TABLE}`, beside: ARP, parts, body: body({ exit, connections }) };
+  const variant = {
+    exit,
+    served,
+    connections,
+    workloads: router.ports.some((port) => port.workload),
+    portRanges: router.portRanges.length > 0,
+  };
+  return { name: `inet ${NFT_TABLE}`, beside: ARP, parts, body: body(variant) };
 }

@@ -114,8 +114,8 @@ const verify = (...ports: readonly Port[]) => applied(applier, state({ ports }),
 
 describe('what a container asks of Docker’s resolver', () => {
   const networks: readonly [string, Partial<Port>][] = [
-    ['with a gateway', { sandbox: BOX }],
-    ['without one', { sandbox: BOX, gateways: [] }],
+    ['with a gateway', { sandbox: BOX, stub: true }],
+    ['without one', { sandbox: BOX, stub: true, gateways: [] }],
   ];
   for (const [name, more] of networks) {
     it(`is answered from the address that was asked, in a network ${name}`, async () => {
@@ -134,7 +134,7 @@ describe('what a container asks of Docker’s resolver', () => {
   }
 
   it('is answered so beside rules of the container’s own that track connections, and before Docker’s', async () => {
-    container(port(2, { sandbox: BOX }));
+    container(port(2, { sandbox: BOX, stub: true }));
     dockerNat();
     inBox('nft add table ip own');
     inBox("nft add chain ip own in '{ type filter hook input priority 0; policy drop; }'");
@@ -154,8 +154,8 @@ describe('what a container asks of Docker’s resolver', () => {
   });
 
   it('leaves by the network that leads there, with the container’s address in it', async () => {
-    const other = port(3, { sandbox: BOX, addresses: ['20.1.1.3'], gateways: ['20.1.1.253'] });
-    container(port(2, { sandbox: BOX }), other);
+    const other = port(3, { sandbox: BOX, stub: true, addresses: ['20.1.1.3'], gateways: ['20.1.1.253'] });
+    container(port(2, { sandbox: BOX, stub: true }), other);
     sh(`ip link set ${other.peer} netns box name eth1`);
     inBox('ip link set eth1 up; ip addr add 20.1.1.3/24 dev eth1');
     const from = async () => (await ask('0.0.0.0', DOCKER_RESOLVER)).answer.split(' ')[2];
@@ -167,7 +167,7 @@ describe('what a container asks of Docker’s resolver', () => {
 });
 
 it('a question by UDP is no connection for the router, whether it asks or is answered', async () => {
-  container(port(2, { sandbox: BOX }));
+  container(port(2, { sandbox: BOX, stub: true }));
   const entries = (): string => inRouter('cat /proc/net/nf_conntrack').replaceAll(/^.* tcp .*\n/gm, '');
   for (const own of ['0.0.0.0', '20.1.1.2']) await ask(own, DOCKER_RESOLVER);
   expect(entries()).toBe('');
@@ -194,7 +194,7 @@ describe('who shares another network with a container', () => {
     ['as if it were an answer to it', NAMESERVER, '172.30.0.2', STUB_PORTS.loopback],
     ['as if it were one to another loopback address', NAMESERVER, '172.30.0.2', STUB_PORTS.kept],
   ])('reaches nothing that listens on loopback alone, %s', async (_, from, to, source) => {
-    container(port(2, { sandbox: BOX }));
+    container(port(2, { sandbox: BOX, stub: true }));
     const mac = bridged();
     const own = /link\/ether (\S+)/.exec(inNeighbour('ip -o link show eth9'))?.[1] as string;
     const got: string[] = [];
@@ -217,7 +217,7 @@ describe('who shares another network with a container', () => {
 });
 
 describe('a container’s namespace', () => {
-  const one = port(2, { sandbox: BOX });
+  const one = port(2, { sandbox: BOX, stub: true });
 
   it('tracks no connection once Docker has set up its resolver, by iptables or by nftables', async () => {
     for (const set of [
@@ -330,6 +330,6 @@ describe('a container’s namespace', () => {
     verify(one);
     inBox('nft flush chain ip contiv input');
     expect(verify(one).writes).toBe(0);
-    expect(verify(port(2, { sandbox: BOX })).writes).toBeGreaterThan(0);
+    expect(verify(port(2, { sandbox: BOX, stub: true })).writes).toBeGreaterThan(0);
   });
 });

@@ -8,9 +8,10 @@ import { DUMMY_GATEWAY, NAMESERVER, NAMESERVER6 } from '../../constants.ts';
 import { insideOf } from '../../endpoints/inside.ts';
 import { type Attachment, openView, type WatchedNetwork } from '../../intent/view.ts';
 import type { Publication } from '../../state.ts';
-import type { Endpoints } from '../runtime.ts';
-import { createDriver, type Driver, macOf, NO_INTERFACE } from './driver.ts';
-import type { Publications, WantedPublication } from './publish.ts';
+import { macOf } from '../network.ts';
+import { keepPublications, type Publications, type WantedPublication } from '../publish.ts';
+import type { Attached, Endpoints } from '../runtime.ts';
+import { createDriver, type Driver, NO_INTERFACE } from './driver.ts';
 
 const NETWORKS: WatchedNetwork[] = [
   { tenantName: 'default', networkName: 'net1', subnet: '20.1.1.0/24', gateway: '20.1.1.254', vni: 1 },
@@ -47,6 +48,8 @@ function fakeEndpoints() {
     host: 'node1',
     view: { ...openView(), networks: fake.networks },
     live: () => true,
+    ready: () => true,
+    portOf: () => undefined,
     attachments,
     async reserve(request) {
       asked.push(['reserve', request]);
@@ -59,22 +62,21 @@ function fakeEndpoints() {
     async release(network, address) {
       asked.push(['release', network, address]);
     },
-    async attach(endpoint, sandbox, runtime) {
+    async attach(joining) {
       check('attach');
-      attachments.set(endpoint.endpointID, {
-        endpoint,
-        phase: 'joined',
-        publications: [],
-        runtime,
-        sandbox,
-      });
-      const { endpointID, tenantName, networkName, ipAddress } = endpoint;
+      const { endpoint, sandbox } = joining;
+      attachments.set(endpoint.endpointID, { ...joining, phase: 'joined' });
+      const { endpointID, tenantName, networkName } = endpoint;
       const network = fake.networks.get(`${tenantName}:${networkName}`) as WatchedNetwork;
       const before = [...attachments.values()].filter(
         (a) => a.sandbox === sandbox && a.endpoint.endpointID !== endpointID,
       );
-      return { device: `cc-${endpointID}`, inside: insideOf(network, ipAddress, before, fake) };
+      return {
+        peer: `cc-${endpointID}`,
+        inside: insideOf(network, joining, before, fake),
+      } as unknown as Attached;
     },
+    missing: async () => [],
     async publish(id, publications) {
       check('publish');
       attachments.set(id, { ...(attachments.get(id) as Attachment), publications });
@@ -119,6 +121,7 @@ let ports: ReturnType<typeof fakePublications>;
 let driver: Driver;
 
 function start(): void {
+  keepPublications(ports.publications, agent.endpoints, pino({ level: 'silent' }));
   driver = createDriver({
     endpoints: agent.endpoints,
     publications: ports.publications,
@@ -372,6 +375,7 @@ describe('Join', () => {
       phase: 'joined',
       publications: [],
       runtime: 'docker',
+      stub: true,
       sandbox: '/run/docker/netns/ep1',
     });
   });

@@ -8,15 +8,17 @@
  */
 import path from 'node:path';
 import type { Logger } from 'pino';
-import { isV6, overlap, parseSubnet, subnetPrefix } from '../../../model/address.ts';
+import { isV6, subnetPrefix } from '../../../model/address.ts';
+import type { Endpoint } from '../../../model/endpoint.ts';
 import { DUMMY_GATEWAY } from '../../constants.ts';
 import { readJson, writeJson } from '../../file.ts';
 import type { Attachment, WatchedNetwork } from '../../intent/view.ts';
 import type { Inside, Publication } from '../../state.ts';
+import { macOf, networkOf as networkIn, sharedSubnets, type Target } from '../network.ts';
+import { type PortMapping, type Publications, readPortMap } from '../publish.ts';
 import type { Endpoints } from '../runtime.ts';
 import type { Call } from './plugin.ts';
-import { type PortMapping, type Publications, readPortMap } from './publish.ts';
-import { dockerName, type Target } from './target.ts';
+import { dockerName } from './target.ts';
 
 type Json = Record<string, unknown>;
 
@@ -66,11 +68,6 @@ export const ABOUT: Readonly<Record<string, Call>> = {
   'NetworkDriver.GetCapabilities': () => ({ Scope: 'local', ConnectivityScope: 'global' }),
 };
 
-/** The MAC address that goes with an IPv4 address: 02:02 and its four bytes, as 1.x has it. */
-export function macOf(ipv4: string): string {
-  return ['02', '02', ...ipv4.split('.').map((byte) => Number(byte).toString(16).padStart(2, '0'))].join(':');
-}
-
 export function createDriver({ endpoints, publications, folder, log }: DriverOptions): Driver {
   const file = path.join(folder, 'docker.json');
   const saved = readJson<Saved>(file, 'Docker is asked for what is in it');
@@ -78,14 +75,7 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
   const created = new Map(saved?.created);
   const save = (): void => writeJson(file, { networks: [...targets], created: [...created] } satisfies Saved);
 
-  function networkOf(target: Target): WatchedNetwork {
-    const network = endpoints.view.networks.get(`${target.tenant}:${target.network}`);
-    if (network === undefined)
-      throw new Error(
-        `network ${target.tenant}:${target.network} does not exist: create it with netctl net create ${target.network} -t ${target.tenant} --subnet=...`,
-      );
-    return network;
-  }
+  const networkOf = (target: Target): WatchedNetwork => networkIn(endpoints.view, target);
 
   /**
    * Of two networks with one subnet a container could reach only one, and Docker refuses the second when all is made already,
@@ -225,23 +215,26 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
         (a) => a.sandbox === request.SandboxKey && a.endpoint.endpointID !== request.EndpointID,
       );
       for (const sibling of siblings) refuseOverlap(sibling, target, network);
-      const { device, inside } = await endpoints.attach(
-        {
-          endpointID: request.EndpointID,
-          tenantName: target.tenant,
-          networkName: target.network,
-          ...(target.group ? { groupName: target.group } : {}),
-          ipAddress: [...waiting.addresses],
-          macAddress: waiting.mac,
-          homingHost: endpoints.host,
-          status: 'running',
-        },
-        request.SandboxKey,
-        'docker',
-      );
+      const endpoint: Endpoint = {
+        endpointID: request.EndpointID,
+        tenantName: target.tenant,
+        networkName: target.network,
+        ...(target.group ? { groupName: target.group } : {}),
+        ipAddress: [...waiting.addresses],
+        macAddress: waiting.mac,
+        homingHost: endpoints.host,
+        status: 'running',
+      };
+      const { peer, inside } = await endpoints.attach({
+        endpoint,
+        sandbox: request.SandboxKey,
+        publications: [],
+        runtime: 'docker',
+        stub: true,
+      });
       const gateway = inside.gateways.find((g) => !isV6(g)) ?? '';
       return {
-        InterfaceName: { SrcName: device, DstPrefix: 'eth' },
+        InterfaceName: { SrcName: peer, DstPrefix: 'eth' },
         Gateway: gateway,
         GatewayIPv6: inside.gateways.find(isV6) ?? '',
         StaticRoutes: staticRoutes(inside),
@@ -282,7 +275,6 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
 
   // Also where the container went without a word of Docker's.
   endpoints.onDetach((endpoint) => {
-    publications.free(endpoint);
     if (!created.delete(endpoint)) return;
     try {
       save();
@@ -300,14 +292,6 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
     return target;
   }
 
-  for (const attachment of endpoints.attachments.values())
-    if (attachment.publications.length > 0)
-      try {
-        publications.claim(attachment.endpoint.endpointID, attachment.publications);
-      } catch (error) {
-        log.warn({ err: error }, 'a published port was taken by another process while netplugin was away');
-      }
-
   return {
     calls: new Map(Object.entries(calls)),
     target: (dockerNetwork) => targets.get(dockerNetwork),
@@ -319,16 +303,6 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
       save();
     },
   };
-}
-
-/** A subnet of the second that overlaps with one of the first. */
-function sharedSubnets(a: WatchedNetwork, b: WatchedNetwork): string | undefined {
-  const subnetsOf = (n: WatchedNetwork) =>
-    [n.subnet, n.ipv6Subnet].flatMap((text) => (text ? (parseSubnet(subnetPrefix(text)) ?? []) : []));
-  return [b.subnet, b.ipv6Subnet].find((text) => {
-    const subnet = text ? parseSubnet(subnetPrefix(text)) : undefined;
-    return subnet !== undefined && subnetsOf(a).some((other) => overlap(subnet, other));
-  });
 }
 
 /** libnetwork's types: 1 goes to the device, 0 to a next hop. */

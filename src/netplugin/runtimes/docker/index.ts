@@ -2,8 +2,7 @@
  * Docker's side of the agent:
  *
  *   driver.ts      answers dockerd's calls on the plugin socket        networks.ts   offers networks to Docker
- *   containers.ts  learns names, labels and health from Docker's API   publish.ts    claims host ports
- *   remains.ts     clears away what Docker keeps of connections that failed
+ *   containers.ts  learns names, labels and health from Docker's API   remains.ts    clears away what Docker keeps of failures
  *   plugin.ts      the socket of a driver                              leave.ts      takes the host's networks from Docker
  */
 import path from 'node:path';
@@ -11,13 +10,13 @@ import type { Logger } from 'pino';
 import { listenOnSocket } from '../../control.ts';
 import type { Follower } from '../../follower.ts';
 import type { Options } from '../../options.ts';
+import type { Publications } from '../publish.ts';
 import type { Endpoints } from '../runtime.ts';
 import { followContainers } from './containers.ts';
 import { createDriver } from './driver.ts';
 import { openDocker } from './engine.ts';
 import { followOffer, startOffer } from './networks.ts';
 import { closeServer, pluginServer } from './plugin.ts';
-import { openPublications } from './publish.ts';
 import { openRemains } from './remains.ts';
 
 export interface DockerRuntime {
@@ -29,13 +28,19 @@ export interface DockerRuntime {
 
 export interface DockerOptions {
   readonly endpoints: Endpoints;
+  readonly publications: Publications;
   readonly options: Options;
   readonly log: Logger;
 }
 
-export async function startDocker({ endpoints, options, log }: DockerOptions): Promise<DockerRuntime> {
+export async function startDocker({
+  endpoints,
+  publications,
+  options,
+  log,
+}: DockerOptions): Promise<DockerRuntime> {
   const docker = openDocker(options.dockerSocket);
-  const driver = createDriver({ endpoints, publications: openPublications(), folder: options.stateDir, log });
+  const driver = createDriver({ endpoints, publications, folder: options.stateDir, log });
 
   const server = pluginServer(driver.calls, (call, error) => {
     log.warn({ call, err: error }, 'a call of Docker is refused');

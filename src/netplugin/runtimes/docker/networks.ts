@@ -15,10 +15,11 @@ import type { Follower } from '../../follower.ts';
 import type { View } from '../../intent/view.ts';
 import { OFFER_INTERVAL } from '../../intervals.ts';
 import { inTurn } from '../../turns.ts';
+import type { Target } from '../network.ts';
 import type { Endpoints } from '../runtime.ts';
 import type { Driver } from './driver.ts';
 import type { Docker, NetworkInspectInfo } from './engine.ts';
-import { dockerName, type Target } from './target.ts';
+import { dockerName } from './target.ts';
 
 export const DRIVER = 'netplugin';
 const LABEL = 'io.contiv.network';

@@ -1,10 +1,5 @@
-/** What a Docker network stands for: travels as driver and IPAM options, so both drivers can tell. */
-export interface Target {
-  readonly tenant: string;
-  readonly network: string;
-  /** '' for none. */
-  readonly group: string;
-}
+/** What a Docker network stands for travels as driver and IPAM options, so both drivers can tell. */
+import type { Target } from '../network.ts';
 
 /** What a user calls it. */
 export function dockerName({ tenant, network, group }: Target): string {

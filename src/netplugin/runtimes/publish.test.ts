@@ -3,8 +3,8 @@ import fs from 'node:fs';
 import net from 'node:net';
 import { constants } from 'node:os';
 import { afterEach, describe, expect, it } from 'vitest';
-import { SyscallError } from '../../../linux/libc.ts';
-import { bindPort, closeSocket } from '../../../linux/netns.ts';
+import { SyscallError } from '../../linux/libc.ts';
+import { bindPort, closeSocket } from '../../linux/netns.ts';
 import { openPublications, type PortMapping, readPortMap, type WantedPublication } from './publish.ts';
 
 const TCP = 6;

@@ -1,10 +1,12 @@
 /**
- * Published ports: Docker's port map as Publications, and the claim on the host's ports. A claimed port is
+ * Published ports: a runtime's port map as Publications, and the claim on the host's ports. A claimed port is
  * held by a bound socket that never listens, so that no other process of the host can take it and a port that
  * is taken is refused; packets are translated in the kernel and never reach that socket.
  */
-import { allowSockets, bindPort, closeSocket } from '../../../linux/netns.ts';
-import type { Publication } from '../../state.ts';
+import type { Logger } from 'pino';
+import { allowSockets, bindPort, closeSocket } from '../../linux/netns.ts';
+import type { Publication } from '../state.ts';
+import type { Endpoints } from './runtime.ts';
 
 /** As dockerd sends it: types.PortBinding of libnetwork. Proto is the IP protocol number. */
 export interface PortMapping {
@@ -153,6 +155,22 @@ export function openPublications(bind: typeof bindPort = bindPort): Publications
     },
     free,
   };
+}
+
+/** Who is attached holds its ports, also where an earlier agent has attached it; who is detached gives them back. */
+export function keepPublications(
+  publications: Publications,
+  { attachments, onDetach }: Pick<Endpoints, 'attachments' | 'onDetach'>,
+  log: Logger,
+): void {
+  for (const { endpoint, publications: held } of attachments.values())
+    if (held.length > 0)
+      try {
+        publications.claim(endpoint.endpointID, held);
+      } catch (error) {
+        log.warn({ err: error }, 'a published port was taken by another process while netplugin was away');
+      }
+  onDetach(publications.free);
 }
 
 /** `udp 0.0.0.0:20000-30000` */

@@ -1,0 +1,76 @@
+/** A Kubernetes cluster over the lab's hosts: what is written before its servers start, and the order in which they do. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import fs from 'node:fs';
+import { makeControlGroups } from '../controlGroups.ts';
+import { start } from '../processes.ts';
+import { run, tryRun, until } from '../shell.ts';
+import { hostFolder, type LabPlan, onHost, ROOT } from '../state.ts';
+import { FOLDERS, kubeconfig, programFile, TUNABLES, writeFiles } from './files.ts';
+import { importPodImages, makePodImages } from './images.ts';
+
+/** What makeHost is to give a host that is a node. */
+export const NODE = { folders: FOLDERS, files: TUNABLES };
+
+/** Packages and programs that are missing, which takes a quarter of an hour the first time. */
+export async function setUpKubernetes(): Promise<void> {
+  const child = spawn(`${ROOT}/lab/setup.sh`, ['cluster'], { stdio: ['ignore', 'inherit', 'inherit'] });
+  const [status] = await once(child, 'close');
+  if (status !== 0) throw new Error('Kubernetes could not be set up: see above');
+}
+
+/** Before the hosts' servers start. */
+export async function prepareCluster(state: LabPlan): Promise<void> {
+  writeFiles(state, (await run(`${ROOT}/lab/kubernetes/build.sh`, ['where'])).trim());
+  for (const { name } of state.hosts) {
+    makeControlGroups(state.name, name);
+    fs.symlinkSync('/usr/lib/cni/loopback', `${hostFolder(state.name, name)}/mounts/opt/cni/bin/loopback`);
+  }
+  await makePodImages(state.name);
+}
+
+/** Starts all of it and waits until pods can be made; where a host has a CNI configuration, until its node is ready too. */
+export async function startCluster(state: LabPlan, netplugins: Promise<unknown>): Promise<void> {
+  const lab = state.name;
+  const first = state.hosts[0]?.name as string;
+  const runtimes = state.hosts.map(async ({ name }) => {
+    await start(lab, 'containerd', name);
+    await importPodImages(lab, name);
+  });
+  await start(lab, 'etcd', first);
+  await start(lab, 'kube-apiserver', first);
+  await Promise.all([
+    start(lab, 'kube-controller-manager', first),
+    start(lab, 'kube-scheduler', first),
+    declareContiv(lab).then(() => start(lab, 'netkube', first)),
+    ...state.hosts.map(async ({ name }, i) => {
+      await runtimes[i];
+      await start(lab, 'kubelet', name);
+    }),
+    netplugins,
+  ]);
+  await until('the service account `default`', 60, () => kubectl(lab, 'get', 'serviceaccount', 'default'));
+  for (const { name } of state.hosts) {
+    await until(`node ${name}`, 60, () => kubectl(lab, 'get', 'node', name));
+    if (fs.readdirSync(`${hostFolder(lab, name)}/mounts/etc/cni/net.d`).length > 0)
+      await run(...kubectlOn(lab, 'wait', '--for=condition=Ready', `node/${name}`, '--timeout=60s'));
+  }
+}
+
+/** What is declared to a cluster for netkube (packaging/kubernetes), whose account is a user of the lab's here. */
+async function declareContiv(lab: string): Promise<void> {
+  const folder = `${ROOT}/packaging/kubernetes/manifests`;
+  for (const file of ['00-crds.yaml', '10-namespace.yaml', '20-rbac.yaml'])
+    await run(...kubectlOn(lab, 'apply', '--filename', `${folder}/${file}`));
+  const name = 'contiv-netkube';
+  const binding = (kind: string, ...more: string[]): [string, string[]] =>
+    kubectlOn(lab, 'create', kind, `${name}-user`, '--user=netkube', ...more);
+  await run(...binding('clusterrolebinding', `--clusterrole=${name}`));
+  await run(...binding('rolebinding', `--role=${name}`, '--namespace=contiv-system'));
+}
+
+const kubectlOn = (lab: string, ...args: string[]): [string, string[]] =>
+  onHost(lab, 'node1', programFile(lab, 'kubectl'), `--kubeconfig=${kubeconfig(lab, 'admin')}`, ...args);
+
+const kubectl = (lab: string, ...args: string[]): Promise<string | undefined> =>
+  tryRun(...kubectlOn(lab, ...args));

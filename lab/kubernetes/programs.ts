@@ -1,0 +1,134 @@
+/** The servers of Kubernetes in a lab: the control plane on the first host, containerd and kubelet on each. */
+import { curl, type Program } from '../program.ts';
+import { tryRun } from '../shell.ts';
+import { netmasterUrl, onHost, ROOT } from '../state.ts';
+import {
+  apiUrl,
+  CONTAINERD_SOCKET,
+  hostFile,
+  kubeconfig,
+  kubernetesFile,
+  NETKUBE_PORT,
+  POD_RANGE,
+  programFile,
+  SERVICE_RANGE,
+} from './files.ts';
+
+const ETCD = 'http://127.0.0.1:2379';
+
+const healthAt =
+  (url: string): Program['answers'] =>
+  async (host, state) =>
+    (await curl(host, state, '-k', url)) !== undefined;
+
+const etcd: Program = {
+  command: (host, { name }) => [
+    'etcd',
+    `--data-dir=${hostFile(name, host.name, 'etcd')}`,
+    `--listen-client-urls=${ETCD}`,
+    `--advertise-client-urls=${ETCD}`,
+    '--listen-peer-urls=http://127.0.0.1:2380',
+  ],
+  answers: healthAt(`${ETCD}/health`),
+};
+
+const apiserver: Program = {
+  command: (host, { name }) => [
+    programFile(name, 'kube-apiserver'),
+    `--etcd-servers=${ETCD}`,
+    '--service-account-issuer=https://kubernetes.default.svc',
+    `--service-account-key-file=${kubernetesFile(name, 'sa.pub')}`,
+    `--service-account-signing-key-file=${kubernetesFile(name, 'sa.key')}`,
+    `--service-cluster-ip-range=${SERVICE_RANGE}`,
+    `--cert-dir=${kubernetesFile(name, 'pki')}`,
+    '--bind-address=0.0.0.0',
+    `--advertise-address=${host.address}`,
+    `--token-auth-file=${kubernetesFile(name, 'tokens.csv')}`,
+    '--authorization-mode=Node,RBAC',
+    '--allow-privileged=true',
+    '--kubelet-preferred-address-types=InternalIP',
+  ],
+  answers: (host, state) => healthAt(`${apiUrl(state)}/readyz`)(host, state),
+};
+
+const controllerManager: Program = {
+  command: (_, { name }) => [
+    programFile(name, 'kube-controller-manager'),
+    `--kubeconfig=${kubeconfig(name, 'kube-controller-manager')}`,
+    `--service-account-private-key-file=${kubernetesFile(name, 'sa.key')}`,
+    `--root-ca-file=${kubernetesFile(name, 'pki/apiserver.crt')}`,
+    `--cert-dir=${kubernetesFile(name, 'pki')}`,
+    '--use-service-account-credentials=true',
+    '--leader-elect=false',
+    '--bind-address=127.0.0.1',
+  ],
+  answers: healthAt('https://127.0.0.1:10257/healthz'),
+};
+
+const scheduler: Program = {
+  command: (_, { name }) => [
+    programFile(name, 'kube-scheduler'),
+    `--kubeconfig=${kubeconfig(name, 'kube-scheduler')}`,
+    `--cert-dir=${kubernetesFile(name, 'pki')}`,
+    '--leader-elect=false',
+    '--bind-address=127.0.0.1',
+  ],
+  answers: healthAt('https://127.0.0.1:10259/healthz'),
+};
+
+const containerd: Program = {
+  command: (host, { name }) => ['containerd', '--config', hostFile(name, host.name, 'containerd.toml')],
+  answers: async (host, { name }) =>
+    (await tryRun(...onHost(name, host.name, 'ctr', '--address', CONTAINERD_SOCKET, 'version'))) !==
+    undefined,
+};
+
+const kubelet: Program = {
+  command: (host, { name }) => [
+    programFile(name, 'kubelet'),
+    `--config=${hostFile(name, host.name, 'kubelet.json')}`,
+    `--kubeconfig=${kubeconfig(name, host.name)}`,
+    `--hostname-override=${host.name}`,
+    `--node-ip=${host.address}`,
+  ],
+  answers: healthAt('http://127.0.0.1:10248/healthz'),
+};
+
+/** For comparison only: `up` does not start it. conntrack's size is the machine's. */
+const proxy: Program = {
+  command: (host, { name }) => [
+    programFile(name, 'kube-proxy'),
+    `--kubeconfig=${kubeconfig(name, 'kube-proxy')}`,
+    `--hostname-override=${host.name}`,
+    '--proxy-mode=nftables',
+    '--conntrack-max-per-core=0',
+  ],
+  answers: healthAt('http://127.0.0.1:10256/livez'),
+};
+
+/** Contiv's controller. */
+const netkube: Program = {
+  command: (_, state) => [
+    `${ROOT}/bin/netkube`,
+    '--kubeconfig',
+    kubeconfig(state.name, 'netkube'),
+    '--netmaster',
+    netmasterUrl(state),
+    '--subnet',
+    POD_RANGE,
+    '--listen',
+    `127.0.0.1:${NETKUBE_PORT}`,
+  ],
+  answers: healthAt(`http://127.0.0.1:${NETKUBE_PORT}/readyz`),
+};
+
+export const KUBERNETES = {
+  etcd,
+  'kube-apiserver': apiserver,
+  'kube-controller-manager': controllerManager,
+  'kube-scheduler': scheduler,
+  containerd,
+  kubelet,
+  'kube-proxy': proxy,
+  netkube,
+};

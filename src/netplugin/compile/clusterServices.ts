@@ -1,0 +1,282 @@
+/**
+ * From an orchestrator's services to frontends: where each is asked, and who answers there.
+ *
+ *   service --select--> per port and family: backends for the cluster's traffic, and those of this host
+ *           --frontends--> addresses, external addresses; at the router's end of the exit node ports and external addresses
+ *           --slots--> each keeps its place (services.ts)
+ *           --entrances--> what the host's table leads to the router's end
+ *
+ * Who is chosen follows kube-proxy (pkg/proxy/topology.go), since workloads are written for it: those that are ready, of these the ones
+ * that are meant for this host, or for its zone, where any are; where nobody is ready, those that end and still answer. With
+ * policy `local` this host's alone: where others have some but this host has none, nothing answers at all, so that a load balancer in
+ * front goes elsewhere; where nobody has any, the client is refused.
+ */
+import { createHash } from 'node:crypto';
+import { isV6 } from '../../model/address.ts';
+import type { Backend as Declared, ClusterService as DeclaredService } from '../../model/clusterService.ts';
+import type { Backend, ClusterService, DnatEntry, Frontend } from '../state.ts';
+import type { Memo } from './memo.ts';
+import { arrange, arrangeKept } from './services.ts';
+
+export interface ClusterServiceInput {
+  readonly tenant: string;
+  readonly services: readonly DeclaredService[];
+  readonly host: string;
+  /** Of this host; undefined: not known. */
+  readonly zone: string | undefined;
+  /** The router's end of the exit; '' where it has none. */
+  readonly routerAddress: string;
+  readonly routerAddress6: string;
+  /** Places at the router's end that published ports have: `tcp 4 8080`. */
+  readonly taken: ReadonlySet<string>;
+}
+
+export interface CompiledServices {
+  readonly services: readonly ClusterService[];
+  readonly entrances: readonly DnatEntry[];
+}
+
+/** Names of the protocols that hosts' ports have. */
+export const PROTOCOLS: Readonly<Record<number, DnatEntry['protocol']>> = {
+  6: 'tcp',
+  17: 'udp',
+  132: 'sctp',
+};
+
+/** A place at the router's end of an exit. */
+export const placeOf = (protocol: string, address: string, port: number): string =>
+  `${protocol} ${isV6(address) ? 6 : 4} ${port}`;
+
+/** A zone that a host is in: whatever runs on it says so. */
+export function zoneOf(host: string, services: readonly DeclaredService[]): string | undefined {
+  for (const { ports } of services)
+    for (const { backends } of ports)
+      for (const backend of backends) if (backend.host === host && backend.zone) return backend.zone;
+  return undefined;
+}
+
+export interface Selection {
+  /** For traffic that any backend may take. */
+  readonly cluster: readonly Declared[];
+  readonly local: readonly Declared[];
+  /** Somebody answers somewhere. */
+  readonly any: boolean;
+}
+
+export function select(backends: readonly Declared[], host: string, zone: string | undefined): Selection {
+  const isReady = (b: Declared): boolean => b.ready;
+  const isEnding = (b: Declared): boolean => b.serving && b.terminating;
+  const firstOf = (list: readonly Declared[]): readonly Declared[] => {
+    const ready = list.filter(isReady);
+    return ready.length > 0 ? ready : list.filter(isEnding);
+  };
+  const ready = backends.filter(isReady);
+  return {
+    cluster: ready.length > 0 ? near(ready, host, zone) : backends.filter(isEnding),
+    local: firstOf(backends.filter((b) => b.host === host)),
+    any: backends.some((b) => isReady(b) || isEnding(b)),
+  };
+}
+
+/** Hints count where all have them, and somebody is meant for us. */
+function near(ready: readonly Declared[], host: string, zone: string | undefined): readonly Declared[] {
+  const meant = (
+    hints: (b: Declared) => readonly string[] | undefined,
+    own: string | undefined,
+  ): readonly Declared[] =>
+    own === undefined || !ready.every((b) => (hints(b)?.length ?? 0) > 0)
+      ? []
+      : ready.filter((b) => hints(b)?.includes(own));
+  const here = meant((b) => b.forHosts, host);
+  if (here.length > 0) return here;
+  const inZone = meant((b) => b.forZones, zone);
+  return inZone.length > 0 ? inZone : ready;
+}
+
+export function compileClusterServices(input: ClusterServiceInput, memo: Memo): CompiledServices {
+  const { tenant, host, zone, routerAddress, routerAddress6, taken } = input;
+  const keyOf = (name: string): string => `clusterServices ${tenant} ${name}`;
+  if (input.services.length === 0)
+    return memo.use(keyOf('none'), [], (): CompiledServices => ({ services: [], entrances: [] }));
+  const byName = memo.use(keyOf('sorted'), [input.services], () =>
+    input.services.toSorted((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1)),
+  );
+  const entrances = memo.use(keyOf('entrances'), [...byName, routerAddress, routerAddress6, taken], () =>
+    entrancesOf(byName, [routerAddress, routerAddress6], taken),
+  );
+  const byService = memo.use(keyOf('by service'), [entrances], () =>
+    Map.groupBy(entrances, ({ service }) => service),
+  );
+  const services = byName.map((service) => {
+    const name = nameOf(service);
+    const own = memo.use(keyOf(`entrances of ${name}`), [byService], () => byService.get(name) ?? []);
+    return memo.use(
+      keyOf(`service ${name}`),
+      [service, host, zone, own],
+      (before: ClusterService | undefined): ClusterService => ({
+        name,
+        addresses: service.addresses,
+        frontends: frontendsOf(service, own, host, zone, before?.frontends ?? []),
+      }),
+    );
+  });
+  return {
+    services: memo.use(keyOf('list'), services, () => services),
+    entrances: memo.use(keyOf('leads'), [entrances], () => entrances.map(({ entry }) => entry)),
+  };
+}
+
+const nameOf = ({ namespaceName, serviceName }: DeclaredService): string => `${namespaceName}/${serviceName}`;
+
+/** Of one port of a service. */
+interface Entrance {
+  readonly service: string;
+  /** Protocol and port of the service's. */
+  readonly at: string;
+  readonly external: boolean;
+  readonly entry: DnatEntry;
+}
+
+/**
+ * A node's port is the same at the router's end. That of an external address follows from its name, and is moved where it is
+ * taken: while a new service is on its way to the host's table and the router's, no other one's place has another meaning.
+ */
+function entrancesOf(
+  services: readonly DeclaredService[],
+  ends: readonly string[],
+  taken: ReadonlySet<string>,
+): Entrance[] {
+  const places = new Set(taken);
+  const known = new Set<string>();
+  const found: Entrance[] = [];
+  const each = (
+    use: (
+      service: DeclaredService,
+      port: DeclaredService['ports'][number],
+      protocol: DnatEntry['protocol'],
+    ) => void,
+  ): void => {
+    for (const service of services)
+      for (const port of service.ports) {
+        const protocol = PROTOCOLS[port.protocol];
+        if (protocol !== undefined) use(service, port, protocol);
+      }
+  };
+  const families = (service: DeclaredService): string[] =>
+    ends.filter((end) => end !== '' && service.addresses.some((a) => isV6(a) === isV6(end)));
+
+  each((service, { protocol: number, port, nodePort }, protocol) => {
+    if (nodePort === undefined) return;
+    for (const address of families(service)) {
+      const place = placeOf(protocol, address, nodePort);
+      if (places.has(place)) continue;
+      places.add(place);
+      const entry = {
+        protocol,
+        hostAddress: '',
+        hostPort: nodePort,
+        transitPort: nodePort,
+        address,
+        port: nodePort,
+      };
+      found.push({ service: nameOf(service), at: `${number} ${port}`, external: false, entry });
+    }
+  });
+  each((service, { protocol: number, port }, protocol) => {
+    for (const hostAddress of service.externalAddresses ?? []) {
+      const address = ends.find((end) => end !== '' && isV6(end) === isV6(hostAddress));
+      const key = `${hostAddress} ${protocol} ${port}`;
+      if (address === undefined || known.has(key)) continue;
+      known.add(key);
+      let transitPort = hashPort(key);
+      while (places.has(placeOf(protocol, address, transitPort))) transitPort = nextPort(transitPort);
+      places.add(placeOf(protocol, address, transitPort));
+      const entry = { protocol, hostAddress, hostPort: port, transitPort, address, port: transitPort };
+      found.push({ service: nameOf(service), at: `${number} ${port}`, external: true, entry });
+    }
+  });
+  return found;
+}
+
+/** Not those that nodes have by default (30000-32767), nor what users publish mostly. */
+const [FIRST, LAST] = [32_768, 65_535];
+const hashPort = (text: string): number =>
+  FIRST + (createHash('sha256').update(text).digest().readUInt32BE() % (LAST - FIRST + 1));
+const nextPort = (port: number): number => (port === LAST ? FIRST : port + 1);
+
+function frontendsOf(
+  service: DeclaredService,
+  entrances: readonly Entrance[],
+  host: string,
+  zone: string | undefined,
+  before: readonly Frontend[],
+): Frontend[] {
+  const { affinity, sourceRanges, internalTraffic = 'cluster', externalTraffic = 'cluster' } = service;
+  const had = new Map(before.map((f) => [placeOfFrontend(f), f.backends]));
+  const known = new Set<string>();
+  return service.ports.flatMap((declared) => {
+    const { protocol, port } = declared;
+    const at = `${protocol} ${port}`;
+    const selections = new Map(
+      [false, true].map((six) => [
+        six,
+        select(
+          declared.backends.filter((b) => isV6(b.address) === six),
+          host,
+          zone,
+        ),
+      ]),
+    );
+    const frontend = (
+      address: string,
+      asked: number,
+      policy: 'cluster' | 'local',
+      external: boolean,
+    ): Frontend[] => {
+      const { [policy]: backends, any } = selections.get(isV6(address)) as Selection;
+      const place = { address, protocol, port: asked };
+      const key = placeOfFrontend(place);
+      if (known.has(key)) return [];
+      known.add(key);
+      return [
+        {
+          ...place,
+          backends: slots(had.get(key) ?? [], backends, affinity !== undefined),
+          otherwise: policy === 'local' && any ? 'drop' : 'refuse',
+          ...(affinity === undefined ? {} : { affinity }),
+          ...(external && sourceRanges !== undefined ? { clients: sourceRanges } : {}),
+        },
+      ];
+    };
+    return [
+      ...service.addresses.flatMap((address) => frontend(address, port, internalTraffic, false)),
+      // What asks from inside has no need to go to where a load balancer would send it.
+      ...(service.externalAddresses ?? []).flatMap((address) => frontend(address, port, 'cluster', true)),
+      ...entrances
+        .filter((e) => e.at === at)
+        .flatMap(({ entry, external }) =>
+          frontend(entry.address, entry.transitPort, externalTraffic, external),
+        ),
+    ];
+  });
+}
+
+const placeOfFrontend = ({
+  address,
+  protocol,
+  port,
+}: Pick<Frontend, 'address' | 'protocol' | 'port'>): string => `${address} ${protocol} ${port}`;
+
+function slots(before: Frontend['backends'], wanted: readonly Declared[], kept: boolean): (Backend | null)[] {
+  const textOf = ({ address, port }: Backend): string => `${address} ${port}`;
+  const byText = new Map(wanted.map((b) => [textOf(b), { address: b.address, port: b.port }]));
+  const names = [...byText.keys()].sort();
+  const had = before.map((b) => (b === null ? undefined : textOf(b)));
+  const arranged = kept
+    ? arrangeKept(had, names)
+    : arrange(
+        had.filter((name) => name !== undefined),
+        names,
+      );
+  return arranged.map((name) => (name === undefined ? null : (byText.get(name) ?? null)));
+}

@@ -1,0 +1,122 @@
+/**
+ * The host's own endpoint in each network that it reaches (`hostAccess`): an address of the network's, homed here, by which the other hosts
+ * know where answers go. It is attached as a container's is, without a port, so it is on disk, told to netmaster and told again as those
+ * are; and by it the tenant has a router here, whether or not a container runs.
+ *
+ *   network with hostAccess --> addresses from netmaster --> attachment --> kernel, netmaster
+ *   network gone            --> its attachment goes
+ */
+import { createHash } from 'node:crypto';
+import type { Logger } from 'pino';
+import { contains, parseSubnet } from '../../model/address.ts';
+import type { Endpoint } from '../../model/endpoint.ts';
+import type { Follower } from '../follower.ts';
+import type { Attachment, WatchedNetwork } from '../intent/view.ts';
+import { ENDPOINTS_INTERVAL, RETRY_DELAY } from '../intervals.ts';
+import { afterFailure, inTurn } from '../turns.ts';
+import type { LocalEndpoints } from './endpoints.ts';
+
+export interface HostAccessOptions {
+  readonly host: string;
+  readonly endpoints: Pick<
+    LocalEndpoints,
+    'view' | 'live' | 'attachments' | 'reserve' | 'release' | 'attachHost' | 'detach'
+  >;
+  readonly log: Logger;
+}
+
+export const HOST_RUNTIME = 'host';
+
+const keyOf = ({ tenantName, networkName }: Endpoint): string => `${tenantName}:${networkName}`;
+
+/** One a host and network. */
+const idOf = (host: string, key: string): string =>
+  `host-${createHash('sha256').update(`${host} ${key}`).digest('hex').slice(0, 32)}`;
+
+/** 02:02 and the bytes of an IPv4 address, as containers have it; nobody sees it on a wire. */
+const macOf = (address: string): string =>
+  ['02', '02', ...address.split('.').map((byte) => Number(byte).toString(16).padStart(2, '0'))].join(':');
+
+export function followHostAccess({ host, endpoints, log }: HostAccessOptions): Follower {
+  const attachedHere = () => [...endpoints.attachments.values()].filter((a) => a.runtime === HOST_RUNTIME);
+  const wanted = (): Map<string, WatchedNetwork> =>
+    new Map([...endpoints.view.networks].filter(([, n]) => n.hostAccess === true && n.encap !== 'vlan'));
+
+  /** Not one of a network of the same name that went. */
+  function fits({ endpoint }: Attachment, networks: ReadonlyMap<string, WatchedNetwork>): boolean {
+    const network = networks.get(keyOf(endpoint));
+    const subnets = [network?.subnet, network?.ipv6Subnet].flatMap((text) => parseSubnet(text ?? '') ?? []);
+    return (
+      endpoint.ipAddress.length === subnets.length &&
+      endpoint.ipAddress.every((address) => subnets.some((subnet) => contains(subnet, address)))
+    );
+  }
+
+  async function attach(key: string, network: WatchedNetwork): Promise<void> {
+    const { tenantName, networkName, ipv6Subnet } = network;
+    const ipAddress: string[] = [];
+    try {
+      for (const family of ipv6Subnet ? ([4, 6] as const) : ([4] as const))
+        ipAddress.push((await endpoints.reserve({ tenantName, networkName, family })).address);
+      const [address = ''] = ipAddress;
+      const endpoint: Endpoint = {
+        endpointID: idOf(host, key),
+        tenantName,
+        networkName,
+        ipAddress,
+        macAddress: macOf(address),
+        homingHost: host,
+        status: 'created', // no name leads to it
+        ofHost: true,
+      };
+      await endpoints.attachHost(endpoint, HOST_RUNTIME);
+      log.info({ network: key, addresses: ipAddress }, 'this host reaches the network');
+    } catch (error) {
+      for (const address of ipAddress) await endpoints.release(key, address);
+      throw error;
+    }
+  }
+
+  async function compare(): Promise<void> {
+    // A copy of what was may name networks that are gone.
+    if (!endpoints.live()) return;
+    const networks = wanted();
+    for (const attachment of attachedHere()) {
+      const { endpoint } = attachment;
+      const key = keyOf(endpoint);
+      if (fits(attachment, networks)) {
+        networks.delete(key);
+        continue;
+      }
+      await endpoints.detach(endpoint.endpointID);
+      for (const address of endpoint.ipAddress) await endpoints.release(key, address);
+    }
+    for (const [key, network] of networks) await attach(key, network);
+  }
+
+  const comparisons = inTurn(compare, {
+    every: ENDPOINTS_INTERVAL,
+    again: afterFailure(RETRY_DELAY),
+    failed(error, first) {
+      if (first)
+        log.warn({ err: error }, 'this host does not reach all networks that it should; it is tried again');
+    },
+  });
+  const kept = (): boolean => {
+    const networks = wanted();
+    const attached = attachedHere();
+    return attached.length === networks.size && attached.every((a) => fits(a, networks));
+  };
+
+  return {
+    name: "the host's own addresses",
+    awaited: 'briefly',
+    changed(news) {
+      if (news.type !== 'view' || kept()) return false;
+      comparisons.ask();
+      return true;
+    },
+    settled: () => comparisons.settled(),
+    close: () => void comparisons.close(),
+  };
+}

@@ -1,0 +1,305 @@
+/** CNI as runtimes call it: the real executable, in namespaces of the lab's hosts, beside Docker's containers. */
+import path from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import {
+  clear,
+  differences,
+  docker,
+  type Ended,
+  inside,
+  lab,
+  must,
+  mustLab,
+  netctl,
+  on,
+  pings,
+  run,
+  until,
+} from './lab.ts';
+
+const PROGRAM = path.join(path.dirname(import.meta.dirname), 'dist/contiv-cni');
+
+interface Call {
+  readonly command: string;
+  /** Container and namespace alike. */
+  readonly name: string;
+  readonly netns?: string;
+  readonly args?: string;
+  readonly configuration?: object;
+}
+
+const NETWORK = { network: 'contiv-net' };
+
+function cni(
+  host: string,
+  { command, name, netns, args = '', configuration = NETWORK }: Call,
+): Promise<Ended> {
+  const text = JSON.stringify({ cniVersion: '1.1.0', name: 'test', type: 'contiv-cni', ...configuration });
+  const variables = [
+    `CNI_COMMAND=${command}`,
+    `CNI_CONTAINERID=${name}`,
+    `CNI_NETNS=${netns ?? `/run/netns/${name}`}`,
+    'CNI_IFNAME=eth0',
+    'CNI_PATH=/opt/cni/bin',
+    `CNI_ARGS=${args}`,
+  ];
+  return on(
+    host,
+    'sh -c',
+    'text=$1; shift; printf %s "$text" | env "$@"',
+    'cni',
+    text,
+    ...variables,
+    PROGRAM,
+  );
+}
+
+interface Result {
+  readonly ips: readonly { readonly address: string }[];
+  readonly dns: { readonly nameservers: readonly string[] };
+}
+
+const answer = ({ status, out, err }: Ended): Result => {
+  if (status !== 0) throw new Error(`exit status ${status}: ${out}${err}`);
+  return JSON.parse(out);
+};
+const refusal = ({ status, out }: Ended): { readonly code: number; readonly msg: string } => {
+  expect(status).toBe(1);
+  return JSON.parse(out);
+};
+
+const made: [host: string, name: string][] = [];
+
+/** A namespace of the name on the host, and what an ADD answers to it. */
+async function add(host: string, name: string, more: Partial<Call> = {}): Promise<Ended> {
+  await must(host, `ip netns add ${name}`);
+  made.push([host, name]);
+  return cni(host, { command: 'ADD', name, ...more });
+}
+
+const addressIn = (ended: Ended): string => answer(ended).ips[0]?.address.split('/')[0] ?? '';
+const within = (host: string, name: string, ...command: string[]): Promise<Ended> =>
+  on(host, `ip netns exec ${name}`, ...command);
+const reaches = async (host: string, name: string, address: string, port: number): Promise<boolean> =>
+  (await within(host, name, `busybox nc -w 3 ${address} ${port} -e true`)).status === 0;
+const attached = async (host: string): Promise<string[]> =>
+  JSON.parse(await must(host, 'curl -s --unix-socket /run/contiv/netplugin.sock http://n/attachments'))
+    .filter((a: { runtime: string }) => a.runtime === 'cni')
+    .map((a: { endpoint: { containerID: string } }) => a.endpoint.containerID);
+
+async function dropNamespaces(): Promise<void> {
+  for (const [host, name] of made.splice(0)) {
+    await cni(host, { command: 'DEL', name });
+    await on(host, `ip netns delete ${name}`);
+  }
+}
+
+beforeAll(async () => {
+  await netctl('net create contiv-net --subnet=20.1.1.0/24 --gateway=20.1.1.254');
+});
+afterEach(dropNamespaces);
+afterAll(clear);
+
+describe('a namespace that was added by CNI', () => {
+  it('and a container of Docker’s are in one group: policy holds both ways, and each resolves the other', async () => {
+    await netctl('policy create closed');
+    await netctl('policy rule-add closed 1 -direction=in -protocol=tcp -action=deny');
+    await netctl(
+      'policy rule-add closed 2 -direction=in -protocol=tcp -port=8080 -action=allow -priority=10',
+    );
+    await netctl('group create contiv-net web -policy=closed');
+    const web = await run('node1', 'web1', 'web.contiv-net');
+    const box = addressIn(
+      await add('node2', 'box', { args: 'CONTIV_NAME=box', configuration: { ...NETWORK, group: 'web' } }),
+    );
+    const listen = (port: number) => `busybox nc -lk -p ${port} -e true`;
+    for (const port of [8080, 9090]) {
+      await docker('node1', `exec -d web1`, ...listen(port).replace('busybox ', '').split(' '));
+      await on('node2', 'sh -c', `ip netns exec box ${listen(port)} >/dev/null 2>&1 &`);
+    }
+    await until('both listen', () => reaches('node2', 'box', web, 8080));
+    expect(await reaches('node2', 'box', web, 9090)).toBe(false);
+    const fromWeb = async (port: number): Promise<boolean> =>
+      (await inside('node1', 'web1', `nc -w 3 ${box} ${port} -e true`)).status === 0;
+    await until('the other way too', () => fromWeb(8080));
+    expect(await fromWeb(9090)).toBe(false);
+    expect(await pings('node1', 'web1', 'box')).toBe(true);
+    const names = await within('node2', 'box', 'dig +short @20.1.1.254 web1');
+    expect(names.out.trim()).toBe(web);
+    const group = await within('node2', 'box', 'dig +short @20.1.1.254 web');
+    expect(group.out.trim().split('\n').sort()).toEqual([box, web].sort());
+    expect(await differences()).toBe('');
+    await docker('node1', 'rm -f web1');
+    for (const pid of (await on('node2', 'ip netns pids box')).out.split('\n').filter((p) => p))
+      await on('node2', `kill ${pid}`);
+  });
+
+  it('has what the answer says, again where it was changed, and CHECK tells', async () => {
+    const added = await add('node1', 'box');
+    const result = answer(added);
+    const check = () =>
+      cni('node1', { command: 'CHECK', name: 'box', configuration: { ...NETWORK, prevResult: result } });
+    expect(await check()).toMatchObject({ status: 0, out: '' });
+    expect(answer(await cni('node1', { command: 'ADD', name: 'box' }))).toEqual(result);
+    await must('node1', 'ip -n box route del default');
+    expect(refusal(await check())).toMatchObject({
+      code: 101,
+      msg: expect.stringContaining('route 0.0.0.0/0'),
+    });
+    await until('it is there again', async () => (await check()).status === 0);
+  });
+
+  it('takes ports of the host, which lead to it from outside', async () => {
+    const mapping = { HostPort: 8081, ContainerPort: 80, Protocol: 'tcp' };
+    const runtimeConfig = { portMappings: [mapping] };
+    answer(await add('node1', 'box', { configuration: { ...NETWORK, runtimeConfig } }));
+    await on('node1', 'sh -c', 'ip netns exec box busybox nc -lk -p 80 -e echo here >/dev/null 2>&1 &');
+    const node1 = JSON.parse(await mustLab('status --json')).hosts[0].address;
+    await until('it is reached', async () =>
+      (await on('outside', `busybox nc -w 3 ${node1} 8081`)).out.includes('here'),
+    );
+    expect(
+      refusal(await add('node1', 'other', { configuration: { ...NETWORK, runtimeConfig } })).msg,
+    ).toContain('port 8081 is taken');
+    for (const pid of (await on('node1', 'ip netns pids box')).out.split('\n').filter((p) => p))
+      await on('node1', `kill ${pid}`);
+  });
+
+  it('is gone with its namespace, without a word', async () => {
+    answer(await add('node1', 'box'));
+    await must('node1', 'ip netns delete box');
+    await until('it is gone', async () => (await attached('node1')).length === 0);
+    expect(await differences()).toBe('');
+  });
+
+  it('is taken away where GC does not list it', async () => {
+    answer(await add('node1', 'kept'));
+    answer(await add('node1', 'gone'));
+    answer(await add('node1', 'other', { configuration: { ...NETWORK, name: 'another' } }));
+    const valid = [{ containerID: 'kept', ifname: 'eth0' }];
+    const gc = (more: object) =>
+      cni('node1', { command: 'GC', name: '', configuration: { ...NETWORK, ...more } });
+    expect(await gc({})).toMatchObject({ status: 0 });
+    expect((await attached('node1')).sort()).toEqual(['gone', 'kept', 'other']);
+    expect(await gc({ 'cni.dev/valid-attachments': valid })).toMatchObject({ status: 0, out: '' });
+    expect((await attached('node1')).sort()).toEqual(['kept', 'other']);
+  });
+});
+
+describe('a pod', () => {
+  const args = (name: string): string =>
+    `IgnoreUnknown=1;K8S_POD_UID=uid-${name};K8S_POD_NAMESPACE=ns1;K8S_POD_NAME=${name}`;
+  const workload = (method: string, name: string): Promise<string> =>
+    must(
+      'node1',
+      'sh -c',
+      `curl -sf -X ${method} "$NETMASTER/api/v1/workloads/ns1:${name}/" -H 'content-type: application/json' -d '${JSON.stringify({ namespaceName: 'ns1', workloadName: name, uid: `uid-${name}`, tenantName: 'default', networkName: 'contiv-net' })}'`,
+    );
+
+  it('waits for its workload, and is in the network that it names', async () => {
+    const added = add('node1', 'pod', { args: args('web'), configuration: {} });
+    await new Promise((done) => setTimeout(done, 1000));
+    expect(await attached('node1')).toEqual([]);
+    await workload('POST', 'web');
+    const address = addressIn(await added);
+    const endpoints = JSON.parse(
+      await must('node1', 'sh -c', 'curl -sf "$NETMASTER/api/v1/inspect/networks/default:contiv-net/"'),
+    ).Oper.endpoints;
+    expect(endpoints).toMatchObject([{ containerName: 'ns1/web', ipAddress: [address] }]);
+    await workload('DELETE', 'web');
+  });
+
+  it('whose runtime is killed while it waits is not attached when its workload comes', async () => {
+    const killed = add('node1', 'pod', { args: args('late'), configuration: {} });
+    const pid = await until('it runs', async () => (await on('node1', 'pidof contiv-cni')).out.trim());
+    await must('node1', `kill -9 ${pid}`);
+    expect((await killed).status).not.toBe(0);
+    await workload('POST', 'late');
+    await new Promise((done) => setTimeout(done, 2000));
+    expect(await attached('node1')).toEqual([]);
+    await workload('DELETE', 'late');
+  });
+
+  it('of no workload is refused, to be tried again', async () => {
+    expect(refusal(await add('node1', 'pod', { args: args('none'), configuration: {} }))).toMatchObject({
+      code: 11,
+      msg: 'pod ns1/none is not known to netmaster yet: is netkube running?',
+    });
+  });
+});
+
+describe('while netplugin is away', () => {
+  afterEach(() => mustLab('start netplugin node1'));
+
+  it('DEL takes the interface away, and netplugin finds that it is gone', async () => {
+    answer(await add('node1', 'box'));
+    await mustLab('kill netplugin node1');
+    expect(await cni('node1', { command: 'DEL', name: 'box' })).toMatchObject({ status: 0, out: '' });
+    expect((await on('node1', 'ip -n box link show eth0')).status).not.toBe(0);
+    await mustLab('start netplugin node1');
+    await until('it is gone', async () => (await attached('node1')).length === 0);
+    expect(await differences()).toBe('');
+  });
+
+  it('STATUS says so, VERSION is answered, ADD waits for it', async () => {
+    await mustLab('kill netplugin node1');
+    expect(refusal(await cni('node1', { command: 'STATUS', name: '' }))).toMatchObject({ code: 50 });
+    expect((await cni('node1', { command: 'VERSION', name: '' })).out).toContain('"1.1.0"]');
+    const added = add('node1', 'box');
+    await new Promise((done) => setTimeout(done, 1000));
+    await mustLab('start netplugin node1');
+    answer(await added);
+    expect(await cni('node1', { command: 'STATUS', name: '' })).toMatchObject({ status: 0, out: '' });
+  });
+
+  it('killed in the middle of a hundred ADDs, it answers all of them when it is back, and DELs leave nothing', async () => {
+    const each = (script: string): string => `for i in $(seq 100); do ${script}; done`;
+    const call = (command: string): string =>
+      `(echo '{"cniVersion":"1.1.0","name":"many","network":"contiv-net"}' | CNI_COMMAND=${command} CNI_CONTAINERID=m$i CNI_NETNS=/run/netns/m$i CNI_IFNAME=eth0 ${PROGRAM} >/run/m$i 2>&1 || echo $i: $(cat /run/m$i)) &`;
+    await must('node1', 'sh -c', each('ip netns add m$i'));
+    try {
+      const many = must('node1', 'sh -c', `${each(call('ADD'))} wait`);
+      await until('some are attached', async () => (await attached('node1')).length > 5);
+      await mustLab('kill netplugin node1');
+      await mustLab('start netplugin node1');
+      expect(await many).toBe('');
+      const addresses = await must('node1', 'sh -c', each('grep -o \'"address":"[^"]*\' /run/m$i'));
+      expect(new Set(addresses.split('\n')).size).toBe(100);
+      expect(
+        await must('node1', 'sh -c', each('ip -n m$i -4 -br addr show eth0 | grep -q 20.1.1. || echo m$i')),
+      ).toBe('');
+      expect(await must('node1', 'sh -c', `${each(call('ADD'))} wait`)).toBe('');
+      expect(await must('node1', 'sh -c', each('grep -o \'"address":"[^"]*\' /run/m$i'))).toBe(addresses);
+      expect(await must('node1', 'sh -c', `${each(call('DEL'))} wait`)).toBe('');
+      expect(await attached('node1')).toEqual([]);
+      expect(await must('node1', 'sh -c', each('ip -n m$i link show eth0 2>/dev/null || true'))).toBe('');
+    } finally {
+      await on('node1', 'sh -c', each('ip netns delete m$i; rm -f /run/m$i'));
+    }
+  });
+});
+
+describe('a bare namespace', () => {
+  const endpoint = (line: string): Promise<Ended> => on('node1', `netplugin endpoint ${line}`);
+
+  it('is on a network until it is removed, whatever becomes of netplugin', async () => {
+    await must('node1', 'ip netns add bare');
+    made.push(['node1', 'bare']);
+    const added = await endpoint('add --netns /run/netns/bare --network contiv-net --name bare');
+    expect(added.out).toMatch(/^bare: eth0 20\.1\.1\.\d+\/24\n$/);
+    await mustLab('kill netplugin node1');
+    await mustLab('start netplugin node1');
+    expect(await endpoint('add --netns /run/netns/bare --network contiv-net --name bare')).toEqual(added);
+    expect((await endpoint('ls')).out).toMatch(/bare +eth0 +default +contiv-net/);
+    expect(await differences()).toBe('');
+    expect((await endpoint('rm bare')).out).toBe('Removed bare\n');
+    expect((await on('node1', 'ip -n bare link show eth0')).status).not.toBe(0);
+    expect((await endpoint('rm bare')).err).toContain('endpoint bare has no eth0 on this host');
+  });
+
+  it('that is not there is refused', async () => {
+    const { status, err } = await endpoint('add --netns /run/netns/none --network contiv-net --name none');
+    expect([status, err]).toEqual([3, expect.stringContaining("'/run/netns/none' is no network namespace")]);
+    expect((await lab('exec node1 -- netplugin endpoint')).out).toContain('Usage: netplugin endpoint add');
+  });
+});

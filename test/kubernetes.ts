@@ -1,0 +1,178 @@
+/**
+ * How the tests of Kubernetes reach the cluster of their lab, which is up for all of them (kubernetesSetup.ts). A command is a line as
+ * it is typed, as in lab.ts:
+ *
+ *   kubectl('get nodes')     await apply(`kind: Pod ...`)     inPod('web', 'curl -m 2', address)
+ */
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { type Ended, feed, must, on, until } from './lab.ts';
+
+/** The image for pods: upstream's agnhost, with the tools of contiv/lab beside it. */
+export const AGNHOST = 'registry.k8s.io/e2e-test-images/agnhost:2.66.1';
+
+/** Answers what it printed, throws where it fails. */
+export const kubectl = (line: string, ...more: string[]): Promise<string> =>
+  must('node1', `kubectl ${line}`, ...more);
+
+/** Answers however it ends. */
+export const tryKubectl = (line: string, ...more: string[]): Promise<Ended> =>
+  on('node1', `kubectl ${line}`, ...more);
+
+export const apply = (yaml: string): Promise<string> => feed('node1', yaml, 'kubectl apply -f -');
+
+/** The object as it is in the API. */
+export const get = async <T>(what: string): Promise<T> =>
+  JSON.parse(await kubectl(`get ${what} -o json`)) as T;
+
+/** A namespace of the test's own. Removed by removeNamespace, with all that is in it. */
+export async function makeNamespace(
+  name: string,
+  labels: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  await apply(JSON.stringify({ apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels } }));
+  await until(
+    `the service account of namespace ${name}`,
+    async () => (await tryKubectl(`-n ${name} get serviceaccount default`)).status === 0,
+  );
+}
+
+export const removeNamespace = (name: string): Promise<string> =>
+  kubectl(`delete namespace ${name} --ignore-not-found --timeout=120s`);
+
+export interface PodOptions {
+  readonly namespace?: string;
+  /** The node that it runs on; by the scheduler's choice without it. */
+  readonly node?: string;
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly annotations?: Readonly<Record<string, string>>;
+  readonly ports?: readonly object[];
+  /** Of agnhost, e.g. `netexec --http-port=80`; it sleeps without it. */
+  readonly args?: string;
+  readonly hostNetwork?: boolean;
+  readonly spec?: object;
+}
+
+/** Makes a pod of agnhost. It is waited for by podsReady, so that several start at once. */
+export async function pod(name: string, options: PodOptions = {}): Promise<void> {
+  const {
+    namespace = 'default',
+    node,
+    labels,
+    annotations,
+    ports,
+    args = 'pause',
+    hostNetwork,
+    spec,
+  } = options;
+  const container = { name: 'main', image: AGNHOST, args: args.split(' '), ports };
+  await apply(
+    JSON.stringify({
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { name, namespace, labels, annotations },
+      spec: {
+        containers: [container],
+        nodeName: node,
+        hostNetwork,
+        terminationGracePeriodSeconds: 0,
+        ...spec,
+      },
+    }),
+  );
+}
+
+/** Waits until the pods, or all of the namespace, are ready. */
+export async function podsReady(namespace: string, ...names: string[]): Promise<void> {
+  const which = names.length === 0 ? ['--all'] : names;
+  await kubectl(`-n ${namespace} wait pod --for=condition=Ready --timeout=120s`, ...which);
+}
+
+/** Waits until the cluster's nodes can run pods: each has a CNI configuration. */
+export const nodesReady = (): Promise<string> =>
+  kubectl('wait node --all --for=condition=Ready --timeout=120s');
+
+/** Its addresses, IPv4 first where it has both. */
+export async function addressesOf(name: string, namespace = 'default'): Promise<string[]> {
+  const { status } = await get<{ status: { podIPs?: { ip: string }[] } }>(`pod ${name} -n ${namespace}`);
+  return (status.podIPs ?? []).map(({ ip }) => ip);
+}
+
+/** A command in a pod (`name`, or `namespace/name`); answers however it ends. */
+export function inPod(target: string, line: string, ...more: string[]): Promise<Ended> {
+  const [name, namespace = 'default'] = target.split('/').reverse();
+  return on('node1', `kubectl exec -n ${namespace} ${name} -- ${line}`, ...more);
+}
+
+/** Upstream's CustomResourceDefinition of ClusterNetworkPolicy, which no API server has of its own. */
+export async function defineClusterNetworkPolicy(): Promise<void> {
+  const folder = path.dirname(await must('node1', 'sh -c', 'readlink -f $(command -v kubectl)'));
+  await kubectl(`apply --server-side -f ${folder}/clusternetworkpolicies.yaml`);
+  await kubectl('wait --for=condition=Established crd/clusternetworkpolicies.policy.networking.k8s.io');
+}
+
+/** How upstream's specs ended, by name: passed, failed, timedout, panicked, ... */
+export type Results = ReadonlyMap<string, string>;
+
+interface GinkgoReport {
+  readonly SpecReports: readonly {
+    readonly LeafNodeType: string;
+    readonly LeafNodeText: string;
+    readonly ContainerHierarchyTexts: readonly string[] | null;
+    readonly State: string;
+  }[];
+}
+
+/**
+ * Runs upstream's specs for NetworkPolicy whose names match (Go's regular expressions); answers those that ran, each by the text of its
+ * own line, which is unique among those of one protocol. What the suite prints goes into the file `log`.
+ */
+export async function networkPolicySuite(
+  focus: string,
+  skip = 'SCTP',
+): Promise<{ results: Results; log: string }> {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'netpol-'));
+  try {
+    const ended = await on(
+      'node1',
+      'sh -c',
+      'exec netpol.test -kubeconfig "$KUBECONFIG" -provider skeleton -test.timeout 0 "$@" 2>&1',
+      'netpol',
+      `-ginkgo.focus=${focus}`,
+      `-ginkgo.skip=${skip}`,
+      `-ginkgo.json-report=${folder}/report.json`,
+      '-ginkgo.no-color',
+    );
+    if (!fs.existsSync(`${folder}/report.json`))
+      throw new Error(`the suite has made no report: ${ended.out.slice(-2000)} ${ended.err}`);
+    const [report] = JSON.parse(fs.readFileSync(`${folder}/report.json`, 'utf8')) as GinkgoReport[];
+    const specs = (report?.SpecReports ?? []).filter(
+      ({ LeafNodeType, State }) => LeafNodeType === 'It' && State !== 'skipped' && State !== 'pending',
+    );
+    const name = (spec: (typeof specs)[number]): string =>
+      [...(spec.ContainerHierarchyTexts ?? []), spec.LeafNodeText].join(' ');
+    return { results: new Map(specs.map((spec) => [name(spec), spec.State])), log: ended.out };
+  } finally {
+    fs.rmSync(folder, { recursive: true });
+  }
+}
+
+/**
+ * Runs upstream's conformance cases for ClusterNetworkPolicy whose names match, e.g. `AdminTierIngressTCP`; answers each case and what it
+ * is made of, by name: passed, failed, skipped. Its pods' servers of SCTP are none here (lab/kubernetes/images.ts).
+ */
+export async function clusterNetworkPolicySuite(name = '.*'): Promise<{ results: Results; log: string }> {
+  const { out } = await on(
+    'node1',
+    'sh -c',
+    'exec policyapi.test -test.v -test.timeout 0 "$@" 2>&1',
+    'policyapi',
+    '-test.run',
+    `TestConformance$/${name}$`,
+    '-supported-features=ClusterNetworkPolicy',
+  );
+  const words: Readonly<Record<string, string>> = { PASS: 'passed', FAIL: 'failed', SKIP: 'skipped' };
+  const found = [...out.matchAll(/^ *--- (PASS|FAIL|SKIP): TestConformance\/(\S+) \(/gm)];
+  return { results: new Map(found.map(([, how = '', which = '']) => [which, words[how] ?? how])), log: out };
+}

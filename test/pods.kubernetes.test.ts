@@ -1,0 +1,218 @@
+/** Pods of a real cluster in contiv's networks: on both nodes, beside Docker's containers, under the cluster's policies and contiv's. */
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import {
+  addressesOf,
+  apply,
+  get,
+  inPod,
+  kubectl,
+  makeNamespace,
+  networkPolicySuite,
+  pod,
+  podsReady,
+  removeNamespace,
+} from './kubernetes.ts';
+import { docker, inside, lab, must, mustLab, netctl, on, until } from './lab.ts';
+
+const SPACE = 'shop';
+const SERVER = 'netexec --http-port=80';
+
+beforeAll(async () => {
+  await makeNamespace(SPACE, { team: 'shop' });
+  await pod('web', {
+    namespace: SPACE,
+    node: 'node1',
+    labels: { app: 'web' },
+    args: SERVER,
+    ports: [{ name: 'http', containerPort: 80 }],
+  });
+  await pod('db', {
+    namespace: SPACE,
+    node: 'node2',
+    labels: { app: 'db' },
+    args: SERVER,
+    ports: [{ name: 'http', containerPort: 80 }],
+  });
+  await podsReady(SPACE);
+});
+afterAll(async () => {
+  await removeNamespace(SPACE);
+  await docker('node1', 'rm -f outsider').catch(() => {});
+});
+afterEach(() => kubectl(`-n ${SPACE} delete networkpolicy --all`));
+
+/** From a pod, what answers at the address; '' where nothing does within 2 s. */
+const ask = async (from: string, address: string): Promise<string> =>
+  (await inPod(`${SPACE}/${from}`, `curl -s -m 2 http://${address}/hostname`)).out.trim();
+const becomes = (what: string, look: () => Promise<string>, answer: string): Promise<true> =>
+  until(what, async () => (await look()) === answer || undefined);
+const policy = (name: string, spec: object): Promise<string> =>
+  apply(
+    JSON.stringify({
+      apiVersion: 'networking.k8s.io/v1',
+      kind: 'NetworkPolicy',
+      metadata: { name, namespace: SPACE },
+      spec,
+    }),
+  );
+const DB = { matchLabels: { app: 'db' } };
+
+describe('pods', () => {
+  it('on both nodes reach each other, and their hosts reach them', async () => {
+    const [[web = ''], [db = '']] = [await addressesOf('web', SPACE), await addressesOf('db', SPACE)];
+    expect([web, db].every((address) => address.startsWith('10.32.'))).toBe(true);
+    expect(await ask('web', db)).toBe('db');
+    expect(await ask('db', web)).toBe('web');
+    for (const host of ['node1', 'node2'])
+      for (const [name, address] of [
+        ['web', web],
+        ['db', db],
+      ] as const)
+        expect(await must(host, `curl -s -m 5 http://${address}/hostname`)).toBe(name);
+  });
+
+  it('reach a Service by its ClusterIP, whose pods come and go', async () => {
+    await kubectl(`-n ${SPACE} expose pod db --port=8080 --target-port=http`);
+    const { spec } = await get<{ spec: { clusterIP: string } }>(`service db -n ${SPACE}`);
+    await becomes('the service', () => ask('web', `${spec.clusterIP}:8080`), 'db');
+    expect(await ask('db', `${spec.clusterIP}:8080`)).toBe('db');
+    expect(await must('node1', `curl -s -m 5 http://${spec.clusterIP}:8080/hostname`)).toBe('db');
+    await kubectl(`-n ${SPACE} delete service db`);
+    await becomes('nobody', () => ask('web', `${spec.clusterIP}:8080`), '');
+  });
+
+  it('are judged by NetworkPolicies, which follow labels as they change', async () => {
+    const [db = ''] = await addressesOf('db', SPACE);
+    await policy('deny', { podSelector: DB, policyTypes: ['Ingress'] });
+    await becomes('denied', () => ask('web', db), '');
+    await policy('allow', {
+      podSelector: DB,
+      ingress: [{ from: [{ podSelector: { matchLabels: { role: 'client' } } }], ports: [{ port: 'http' }] }],
+    });
+    expect(await ask('web', db)).toBe('');
+    await kubectl(`-n ${SPACE} label pod web role=client`);
+    await becomes('allowed', () => ask('web', db), 'db');
+    await kubectl(`-n ${SPACE} label pod web role-`);
+    await becomes('denied again', () => ask('web', db), '');
+    await kubectl(`-n ${SPACE} delete networkpolicy --all`);
+    await becomes('let through', () => ask('web', db), 'db');
+  });
+
+  it('that are denied everything are still ready: their own node asks them', async () => {
+    await policy('deny', { podSelector: {}, policyTypes: ['Ingress', 'Egress'] });
+    const readinessProbe = { httpGet: { port: 80, path: '/hostname' }, periodSeconds: 1 };
+    const image = {
+      name: 'main',
+      image: 'registry.k8s.io/e2e-test-images/agnhost:2.66.1',
+      args: SERVER.split(' '),
+      readinessProbe,
+    };
+    for (const node of ['node1', 'node2'])
+      await pod(`probed-${node}`, { namespace: SPACE, node, spec: { containers: [image] } });
+    await podsReady(SPACE, 'probed-node1', 'probed-node2');
+    const [probed = ''] = await addressesOf('probed-node2', SPACE);
+    expect(await ask('web', probed)).toBe('');
+    await kubectl(`-n ${SPACE} delete pod probed-node1 probed-node2`);
+  });
+
+  it('and containers of Docker are in one group under one policy, both ways, and its name finds both', async () => {
+    await netctl('policy create closed');
+    await netctl('policy rule-add closed 1 -direction=in -protocol=tcp -action=deny');
+    await netctl('policy rule-add closed 2 -direction=in -protocol=tcp -port=80 -action=allow -priority=10');
+    await netctl('group create pods frontend -policy=closed');
+    await docker(
+      'node1',
+      'run -d --name=outsider --net=frontend contiv/lab sh -c',
+      'mkdir -p /w; hostname >/w/hostname; httpd -p 80 -h /w; httpd -p 81 -h /w; sleep 100000',
+    );
+    await pod('member', {
+      namespace: SPACE,
+      node: 'node2',
+      labels: { 'io.contiv.net-group': 'frontend' },
+      args: 'netexec --http-port=80',
+    });
+    await podsReady(SPACE, 'member');
+    const [member = ''] = await addressesOf('member', SPACE);
+    const outsider = (
+      await docker('node1', "inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' outsider")
+    ).trim();
+    const fromDocker = async (address: string): Promise<string> =>
+      (await inside('node1', 'outsider', `wget -qO- -T 2 http://${address}/hostname`)).out.trim();
+    await becomes('the pod answers', () => fromDocker(member), 'member');
+    expect((await ask('member', outsider)).length).toBeGreaterThan(0);
+    // Whatever else listens there is closed by the group's policy.
+    expect(await ask('member', `${outsider}:81`)).toBe('');
+    const names = async (): Promise<string> =>
+      (await inside('node1', 'outsider', 'dig +short frontend')).out
+        .split('\n')
+        .filter(Boolean)
+        .sort()
+        .join();
+    await becomes('the name of the group', names, [member, outsider].sort().join());
+    await docker('node1', 'rm -f outsider');
+    await kubectl(`-n ${SPACE} delete pod member`);
+    await until(
+      'the group is free',
+      async () => (await on('node1', 'netctl group rm frontend')).status === 0,
+    );
+    await netctl('policy rule-rm closed 1');
+    await netctl('policy rule-rm closed 2');
+    await netctl('policy rm closed');
+  });
+
+  it('say in an event what netmaster says of them, and start when it is right', async () => {
+    await pod('early', { namespace: SPACE, labels: { 'io.contiv.net-group': 'later' } });
+    await until('the event', async () => {
+      const { items } = await get<{ items: { message: string }[] }>(
+        `events -n ${SPACE} --field-selector=reason=NetworkRefused`,
+      );
+      return items.some(({ message }) =>
+        message.includes('endpointGroup default:later, which does not exist'),
+      );
+    });
+    await netctl('group create pods later');
+    await podsReady(SPACE, 'early');
+    await kubectl(`-n ${SPACE} delete pod early`);
+    await until('the group is free', async () => (await on('node1', 'netctl group rm later')).status === 0);
+  });
+
+  it('start while netkube and netplugin are killed, each judged from its first packet', async () => {
+    await policy('deny', { podSelector: DB, policyTypes: ['Ingress'] });
+    const names = Array.from({ length: 6 }, (_, i) => `burst-${i}`);
+    const made = Promise.all(
+      names.map((name, i) =>
+        pod(name, { namespace: SPACE, node: i % 2 ? 'node1' : 'node2', labels: { app: 'db' }, args: SERVER }),
+      ),
+    );
+    await mustLab('kill netkube node1');
+    await mustLab('kill netplugin node2');
+    await made;
+    await mustLab('start netplugin node2');
+    await mustLab('start netkube node1');
+    await podsReady(SPACE, ...names);
+    for (const name of names) {
+      const [address = ''] = await addressesOf(name, SPACE);
+      expect(await ask('web', address)).toBe('');
+    }
+    await kubectl(`-n ${SPACE} delete pod`, ...names);
+  });
+
+  it('leave nothing behind, and all hosts are as declared', async () => {
+    const { status, out, err } = await lab('check --wait 60');
+    expect([status, out, err].join('\n')).toMatch(/^0\n/);
+  });
+});
+
+/** NETPOL=. for all of them, which takes most of an hour. */
+const FOCUS =
+  process.env.NETPOL ??
+  'should support a .default-deny-ingress. policy|should enforce policy to allow traffic only from a pod in a different namespace based on PodSelector and NamespaceSelector|should allow egress access on one named port|should enforce except clause while egress access to server in CIDR block';
+
+describe("upstream's suite for NetworkPolicy", () => {
+  it('passes', { timeout: 2 * 3600_000 }, async () => {
+    const { results, log } = await networkPolicySuite(FOCUS);
+    const failed = [...results].filter(([, how]) => how !== 'passed');
+    expect(failed, log.slice(-4000)).toEqual([]);
+    expect(results.size).toBeGreaterThan(2);
+  });
+});
