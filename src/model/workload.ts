@@ -45,6 +45,9 @@ export const WorkloadSchema = Type.Object(
 );
 export type Workload = Static<typeof WorkloadSchema>;
 
+/** Of a key, as people call it: `shop/web-1`. */
+export const workloadName = (key: string): string => key.replace(':', '/');
+
 /**
  * What is said to decide where an endpoint is a workload's that is not known, as one whose pod is gone or is another of that name: nobody
  * knows which policies judge it, so it is denied everything.
