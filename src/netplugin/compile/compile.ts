@@ -317,7 +317,6 @@ function port(
   const { endpoint, sandbox, phase } = attachment;
   const network = networks.get(endpoint.networkName);
   const group = policy.numberOf(endpoint);
-  const isWorkload = endpoint.workload !== undefined;
   const judges = policy.judges(endpoint);
   const profile = endpoint.groupName === undefined ? undefined : profiles.get(endpoint.groupName);
   const inputs = [
@@ -327,7 +326,6 @@ function port(
     group,
     judges.in,
     judges.out,
-    isWorkload,
     profile,
     local.underlayMtu,
     ...before,
@@ -347,7 +345,6 @@ function port(
     group,
     judgedIn: judges.in,
     judgedOut: judges.out,
-    ...(isWorkload ? { workload: true as const } : {}),
     ...(profile === undefined ? {} : shape(profile)),
     ...(sandbox === undefined ? {} : { sandbox }),
     ...(sandbox === undefined || network === undefined

@@ -48,16 +48,14 @@ const TWO_NETWORKS = [
 const rules = (table: Table): string => createCommands({ ...table, parts: new Map() });
 const ofRouter = (of: Router, by: Exit | undefined = exit({})): Table => routerTable(of, by);
 
-const WORKLOAD = { workload: true, group: 1, judgedIn: 10 } as const;
 const RANGE = [{ first: 8080, last: 9000, range: 7 }];
 
-/** Tables without elements: a router's depends on its way out, on workloads and ranges of ports, a container's on its networks, the host's on nothing. */
+/** Tables without elements: a router's depends on its way out and on whether rules are about ranges of ports, a container's on its networks, the host's on nothing. */
 const RULES: Readonly<Record<string, string>> = {
   'router.nft': rules(ofRouter(router({}))),
   'routerIpv4.nft': rules(ofRouter(router({}), ONLY_IPV4)),
   'routerNoExit.nft': rules(routerTable(router({}), undefined)),
-  'routerWorkloads.nft': rules(ofRouter(router({ ports: [port(2, WORKLOAD)] }))),
-  'routerPortRanges.nft': rules(ofRouter(router({ ports: [port(2, WORKLOAD)], portRanges: RANGE }))),
+  'routerPortRanges.nft': rules(ofRouter(router({ portRanges: RANGE }))),
   'host.nft': rules(hostTable(NOTHING, NO_FACTS, [])),
   'container.nft': rules(stubTable([port(2)])),
   'containerTwoNetworks.nft': rules(stubTable(TWO_NETWORKS)),
@@ -147,27 +145,11 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
       }),
     ),
   ],
-  'workload.nft': [
-    'A workload that receives from nobody but its own host',
-    ofRouter(
-      router({
-        ports: [port(2, WORKLOAD)],
-        ruleSets: [
-          {
-            id: 10,
-            name: 'in default: NetworkPolicy shop/deny-all',
-            narrowed: [],
-            decisions: [{ group: 0, rule: 1, action: 'deny', key: 'NetworkPolicy shop/deny-all' }],
-          },
-        ],
-      }),
-    ),
-  ],
   'portRanges.nft': [
-    'A workload that receives TCP 8080 to 9000 from whoever has identity 2, and nothing else but from its own host',
+    'A workload that receives TCP 8080 to 9000 from whoever has identity 2, and nothing else',
     ofRouter(
       router({
-        ports: [port(2, WORKLOAD)],
+        ports: [port(2, { group: 1, judgedIn: 10 })],
         remotes: [{ address: '20.1.1.9', device: `vx${VNI}`, vtep: PEERS[0] as string, group: 2 }],
         portRanges: RANGE,
         ruleSets: [
