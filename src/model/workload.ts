@@ -80,7 +80,10 @@ export const workload: Kind<typeof WorkloadSchema> = {
       checkLabel('workload', 'namespaceName', w.namespaceName) ??
       (SUBDOMAIN.test(w.workloadName)
         ? undefined
-        : wrong('workloadName', "must be lower case letters, digits, '-' and '.', none of them at an end"));
+        : wrong(
+            'workloadName',
+            "must be lower case letters, digits, '-' and '.', a letter or digit at both ends",
+          ));
     if (named !== undefined) return named;
     for (const field of ['labels', 'namespaceLabels'] as const)
       for (const key of Object.keys(w[field] ?? {})) {
