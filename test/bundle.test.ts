@@ -39,6 +39,12 @@ describe('a program', () => {
     expect(packagesOf('netmaster')).toContain('tlds');
   });
 
+  it('for container runtimes needs nothing of the machine that it is put on', () => {
+    const text = readFileSync(path.join(ROOT, 'dist/contiv-cni'), 'latin1');
+    expect(text.startsWith('\x7fELF')).toBe(true);
+    expect(text).not.toMatch(/ld-linux|ld-musl/);
+  });
+
   it('asks for nothing native where it does not touch the kernel', () => {
     expect(textOf('netplugin')).toContain('require("koffi")');
     for (const program of ['netctl', 'netmaster']) expect(textOf(program)).not.toContain('koffi');

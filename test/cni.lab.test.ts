@@ -79,8 +79,8 @@ async function add(host: string, name: string, more: Partial<Call> = {}): Promis
 }
 
 const addressIn = (ended: Ended): string => answer(ended).ips[0]?.address.split('/')[0] ?? '';
-const within = (host: string, name: string, ...command: string[]): Promise<Ended> =>
-  on(host, `ip netns exec ${name}`, ...command);
+const within = (host: string, name: string, command: string): Promise<Ended> =>
+  on(host, `ip netns exec ${name} ${command}`);
 const reaches = async (host: string, name: string, address: string, port: number): Promise<boolean> =>
   (await within(host, name, `busybox nc -w 3 ${address} ${port} -e true`)).status === 0;
 const attached = async (host: string): Promise<string[]> =>
