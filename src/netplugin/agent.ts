@@ -28,6 +28,8 @@ import { openMetrics } from './metrics.ts';
 import { followNames } from './nameservers/supervisor.ts';
 import type { Options } from './options.ts';
 import { startDocker } from './runtimes/docker/index.ts';
+import { followHealth } from './services/health.ts';
+import { followNodePorts } from './services/nodePorts.ts';
 import { followAdmission } from './underlay/admission.ts';
 import { followFirewalls } from './underlay/firewalls.ts';
 import { awaitUnderlay, followGuarded } from './underlay/underlay.ts';
@@ -128,6 +130,10 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   followers.add(followFlows({ dataplane, client, host, log, refused: metrics.refused }));
   const docker = await startDocker({ endpoints, options, log });
   followers.add(docker.offer);
+  // Behind Docker's claims: what runs keeps the ports that it publishes.
+  const view = () => replica.view;
+  followers.add(followNodePorts({ view, log }));
+  followers.add(followHealth({ host, view, log }));
 
   const pass = (): Promise<unknown> => kernel.now().catch(() => {}); // converge.ts logs and tries again
   // The tunnels first: who hears where this host is sends to it.
