@@ -14,9 +14,8 @@ import {
   pod,
   podsReady,
   removeNamespace,
-  tryKubectl,
 } from './kubernetes.ts';
-import { docker, LAB, lab, must, mustLab, until } from './lab.ts';
+import { docker, LAB, lab, must, mustLab } from './lab.ts';
 import { machine, processesOf } from './machine.ts';
 
 const HOSTS = ['node1', 'node2'];
