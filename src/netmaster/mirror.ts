@@ -3,11 +3,12 @@
  * and agents are told from here what changed.
  *
  * Store keys are /contiv/KIND/KEY: intent, and beside it endpoint/ID and host/NAME. Netmaster's own are address/NETWORK/ADDRESS,
- * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT, guard/KIND/KEY and ended/KEY (endings.ts).
+ * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT, guard/KIND/KEY, ended/KEY (endings.ts) and
+ * underlay/ADDRESS (hosts.ts).
  */
 
 import type { WatchedObject } from '../protocol/messages.ts';
-import type { Store } from '../store/store.ts';
+import type { Change, Store } from '../store/store.ts';
 import { openTables, type Tables, type View } from './tables.ts';
 
 export const ROOT = '/contiv/';
@@ -18,7 +19,7 @@ export function parseStoreKey(text: string): { kind: string; key: string } {
 }
 
 /** Kinds that no agent needs to see. */
-const PRIVATE = new Set(['address', 'cursor', 'tag', 'name', 'subnets', 'guard', 'ended']);
+const PRIVATE = new Set(['address', 'cursor', 'tag', 'name', 'subnets', 'guard', 'ended', 'underlay']);
 
 export interface VisibleBatch {
   readonly revision: number;
@@ -47,22 +48,20 @@ export async function openMirror(store: Store): Promise<Mirror> {
   const waiters = new Set<{ revision: number; done(): void }>();
   let revision = 0;
 
-  function put(storeKeyText: string, value: unknown, at: number): WatchedObject {
-    const { kind, key } = parseStoreKey(storeKeyText);
-    tables.put(kind, key, value, at);
+  function put({ key: text, value, revision, lease }: Change): WatchedObject {
+    const { kind, key } = parseStoreKey(text);
+    tables.put(kind, key, value, revision, lease);
     return { kind, key, object: value ?? null };
   }
 
   const initial = await store.list(ROOT);
-  for (const entry of initial.entries) put(entry.key, entry.value, entry.revision);
+  for (const entry of initial.entries) put(entry);
   revision = initial.revision;
 
   const stop = new AbortController();
   const following = (async () => {
     for await (const batch of store.watch(ROOT, revision, stop.signal)) {
-      const changes = batch.changes
-        .map((change) => put(change.key, change.value, change.revision))
-        .filter((change) => !PRIVATE.has(change.kind));
+      const changes = batch.changes.map(put).filter((change) => !PRIVATE.has(change.kind));
       revision = batch.revision;
       if (changes.length > 0) {
         const line = Buffer.from(`${JSON.stringify({ type: 'change', revision, changes })}\n`);

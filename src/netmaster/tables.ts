@@ -13,6 +13,8 @@ import type { AddressAnswer } from '../protocol/messages.ts';
 export interface Stored<T = unknown> {
   readonly object: T;
   readonly revision: number;
+  /** Of the store: the object goes when it ends. */
+  readonly lease?: string;
 }
 
 /** An address that is given out: to a service, to an endpoint on a host, or reserved for a host. */
@@ -45,7 +47,7 @@ export interface View extends World {
 export interface Tables extends View {
   readonly applied: Map<string, number>;
   /** `object` undefined: it is gone. */
-  put(kind: string, key: string, object: unknown, revision: number): void;
+  put(kind: string, key: string, object: unknown, revision: number, lease?: string): void;
   /** For overlays. */
   readonly parts: Parts;
 }
@@ -164,7 +166,7 @@ export function openTables(below?: Tables): Tables {
           for (const user of users.get(usersKey(relation, key)).keys()) found.add(user);
       return [...found].map((user) => objects.get(of).get(user)?.object as T);
     },
-    put(kind, key, object, revision) {
+    put(kind, key, object, revision, lease) {
       const before = objects.get(kind).get(key)?.object;
       if (before !== undefined) link(kind, key, before, false);
       if (object !== undefined) link(kind, key, object, true);
@@ -172,7 +174,8 @@ export function openTables(below?: Tables): Tables {
         if (before !== undefined) for (const value of by(before)) entries.set(value, key, undefined);
         if (object !== undefined) for (const value of by(object)) entries.set(value, key, object);
       }
-      objects.set(kind, key, object === undefined ? undefined : { object, revision });
+      const stored = { object, revision, ...(lease === undefined ? {} : { lease }) };
+      objects.set(kind, key, object === undefined ? undefined : stored);
       if (below !== undefined) written.set(kind, (written.get(kind) ?? new Set()).add(key));
       if (before === undefined && object !== undefined) lists.get(kind)?.push(object);
       else lists.delete(kind);

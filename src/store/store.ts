@@ -12,6 +12,8 @@ export interface Entry {
   readonly key: string;
   readonly value: unknown;
   readonly revision: number;
+  /** It goes when this lease ends. */
+  readonly lease?: string;
 }
 
 /** What a transaction relies on: the key still has this revision; 0 means it does not exist. */
@@ -37,6 +39,7 @@ export interface Change {
   readonly key: string;
   readonly value: unknown;
   readonly revision: number;
+  readonly lease?: string;
 }
 
 /** All changes of one transaction under the watched prefix, in one piece. */
@@ -58,7 +61,7 @@ export interface Store {
    * the signal aborts. Throws CompactedError when `after` is older than the history that is kept.
    */
   watch(prefix: string, after: number, signal: AbortSignal): AsyncIterable<Batch>;
-  /** A lease that ends `ttl` seconds after its last renewal, and takes its keys with it. Returns its id. */
+  /** A lease that ends `ttl` seconds after its last renewal, and takes its keys with it. Returns its id, by which all may renew it. */
   grant(ttl: number): Promise<string>;
   /** False: the lease has ended. */
   renew(lease: string): Promise<boolean>;

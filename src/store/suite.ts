@@ -8,12 +8,14 @@ export interface StoreUnderTest {
   open(): Promise<Store>;
   /** Makes it forget the history so far. Closes the store where it answers with another one over the same data. */
   compact(store: Store): Promise<Store>;
+  /** Another connection to the same data, which the suite closes; absent where there is only one. */
+  beside?(store: Store): Promise<Store>;
 }
 
 /** Only ends tests that hang. */
 const LIMIT = 30_000;
 
-export function testStore({ open, compact }: StoreUnderTest): void {
+export function testStore({ open, compact, beside }: StoreUnderTest): void {
   async function opened(): Promise<Store> {
     const store = await open();
     onTestFinished(() => store.close());
@@ -351,6 +353,36 @@ export function testStore({ open, compact }: StoreUnderTest): void {
       expect((await store.list('')).entries.map((e) => e.key)).toEqual(['moved', 'plain']);
       await store.revoke(second);
       expect((await store.list('')).entries.map((e) => e.key)).toEqual(['plain']);
+    });
+
+    it('are named by the entries and changes that they hold', async () => {
+      const store = await opened();
+      const lease = await store.grant(600);
+      const { revision } = await store.list('');
+      await write(store, lease, 'a');
+      expect(await store.get('a')).toMatchObject({ lease });
+      expect((await store.list('')).entries).toMatchObject([{ key: 'a', lease }]);
+      await put(store, { a: 1 });
+      expect((await store.list('')).entries.map((e) => e.lease)).toEqual([undefined]);
+      const seen = await batches(store, '', revision, 2);
+      expect(seen.map((b) => b.changes[0]?.lease)).toEqual([lease, undefined]);
+    });
+
+    it.runIf(beside)('may be renewed by whoever reads their name', async () => {
+      const store = await opened();
+      const other = await (beside as NonNullable<typeof beside>)(store);
+      onTestFinished(() => other.close());
+      const [kept, left] = [await store.grant(2), await store.grant(2)];
+      await write(store, kept, 'kept');
+      await write(store, left, 'left');
+      const held = (await other.get('kept'))?.lease as string;
+      await vi.waitUntil(async () => {
+        expect(await other.renew(held)).toBe(true);
+        return (await other.get('left')) === undefined;
+      }, LIMIT);
+      expect(await store.get('kept')).toBeDefined();
+      await other.revoke(held);
+      expect(await store.get('kept')).toBeUndefined();
     });
 
     it('that ended are no longer written with', async () => {
