@@ -123,7 +123,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const endpoints = followers.add(
     openEndpoints({ host, replica, attachments, intent, log, kernel, admitted: admission.settled }),
   );
-  followers.add(followFlows({ dataplane, client, host, log, refused: metrics.refused }));
+  followers.add(followFlows({ dataplane, client, host, log, view: replica.view, refused: metrics.refused }));
   const docker = await startDocker({ endpoints, options, log });
   followers.add(docker.offer);
 

@@ -120,7 +120,7 @@ export const WatchMessageSchema = Type.Union([
 ]);
 export type WatchMessage = Static<typeof WatchMessageSchema>;
 
-/** What a container sent in vain, whatever policy says: new since the last report. */
+/** What a container sent in vain, whatever policy says. */
 export const RefusedPacketsSchema = Type.Object(
   {
     /** Endpoint's id. */
@@ -174,7 +174,10 @@ export const DeniedFlowSchema = Type.Object(
 );
 export type DeniedFlow = Static<typeof DeniedFlowSchema>;
 
-/** What a host's policy did since its last report. One that is sent again has the same sequence, and counts once. */
+/**
+ * What a host's policy did since `reporter` began: all of it, so that the report with the greatest sequence is all that needs to be
+ * known, however often and wherever reports come.
+ */
 export const FlowReportSchema = Type.Object(
   {
     /** A run of an agent; its sequence goes up. */
@@ -189,7 +192,7 @@ export const FlowReportSchema = Type.Object(
 );
 export type FlowReport = Static<typeof FlowReportSchema>;
 
-/** With the names that the addresses had when it was reported; absent where they were no endpoint's. */
+/** With the names that the addresses had when it was first reported; absent where they were no endpoint's. */
 export const NamedDeniedFlowSchema = Type.Object({
   ...DeniedFlowSchema.properties,
   /** `last` in ISO 8601. */
@@ -202,7 +205,18 @@ export const NamedDeniedFlowSchema = Type.Object({
 });
 export type NamedDeniedFlow = Static<typeof NamedDeniedFlowSchema>;
 
-/** In what inspect says of an endpoint: since netmaster's start. */
+/** The newest report of one run of a host's agent, as a netmaster keeps it. */
+export const KeptReportSchema = Type.Object({
+  host: Type.String(),
+  reporter: Type.String(),
+  sequence: Count,
+  hits: Type.Array(RuleHitsSchema),
+  denied: Type.Array(NamedDeniedFlowSchema),
+  refused: Type.Array(RefusedPacketsSchema),
+});
+export type KeptReport = Static<typeof KeptReportSchema>;
+
+/** In what inspect says of an endpoint: as long as its host's agents are known to have counted. */
 export const DroppedPacketsSchema = Type.Object({
   reason: RefusedPacketsSchema.properties.reason,
   packets: Type.Integer(),

@@ -71,6 +71,8 @@ const PlainSchema = Type.Unsafe<Plain>(Type.Object({}, { additionalProperties: t
 
 /** Of many objects at once: some 100,000. */
 const SET_LIMIT = 64 << 20;
+/** Of all rules that a host has: some 100,000. */
+const REPORT_LIMIT = 16 << 20;
 
 /** An object as it is answered: with its key and links, without fields that are unset. */
 const presented = (kind: Kind) =>
@@ -219,9 +221,10 @@ export const EXPLAIN = family('explain', {
     answer: Type.Array(NamedDeniedFlowSchema),
   },
   report: {
-    summary: 'a registered host says what its policy did since its last report',
+    summary: 'a registered host says what its policy did since its agent began',
     who: { host: { path: 'name' } },
     body: FlowReportSchema,
+    bodyLimit: REPORT_LIMIT,
   },
   answer: {
     summary: 'a registered host answers what it was asked on its watch',
