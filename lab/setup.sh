@@ -27,6 +27,7 @@ if [ "${1:-}" != install ]; then
   want arping arping
   want wget wget
   want ps procps
+  want etcd etcd-server
   # Whatever Docker the machine has is used; docker.io only where there is none.
   command -v dockerd >/dev/null 2>&1 || need="$need docker.io"
   # Where the kernel has AppArmor on, dockerd starts no container without it.

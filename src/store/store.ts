@@ -3,6 +3,7 @@
  * revision counter, shaped after etcd v3 so that etcd and the embedded store are interchangeable.
  *
  *   memory.ts   for tests and trials          sqlite.ts   embedded, one file, survives kill -9
+ *   etcd/       for several netmasters
  *
  * Every implementation passes suite.ts.
  */
@@ -58,7 +59,8 @@ export interface Store {
   transact(checks: readonly Check[], writes: readonly Write[]): Promise<Outcome>;
   /**
    * Every transaction after revision `after` that touched the prefix, in order, without a gap, until
-   * the signal aborts. Throws CompactedError when `after` is older than the history that is kept.
+   * the signal aborts. A batch without changes says only how far the watch is, and what a lease took before the revision of a
+   * list may come again. Throws CompactedError when `after` is older than the history that is kept.
    */
   watch(prefix: string, after: number, signal: AbortSignal): AsyncIterable<Batch>;
   /** A lease that ends `ttl` seconds after its last renewal, and takes its keys with it. Returns its id, by which all may renew it. */
@@ -77,6 +79,9 @@ export interface Store {
 export class CompactedError extends Error {
   readonly code = 'compacted';
 }
+
+/** The answer to a write was lost, and cannot be found out: it may have happened. */
+export class UncertainError extends Error {}
 
 /** What was to be written cannot be made durable, as on a full disk or in a file that was deleted: nothing has changed. */
 export class UnwritableError extends Error {}
