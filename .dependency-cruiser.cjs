@@ -20,7 +20,7 @@ module.exports = {
     only('protocol-knows-model', '^src/protocol/', '^src/(protocol|model)/'),
     only('client-knows-protocol', '^src/client/', '^src/(client|protocol|model)/'),
     only('netctl-knows-client', '^src/netctl/', '^src/(netctl|client|protocol|model)/'),
-    only('netmaster-knows-store', '^src/netmaster/', '^src/(netmaster|store|protocol|model)/'),
+    only('netmaster-knows-store', '^src/netmaster/', '^src/(netmaster|store|client|protocol|model)/'),
     {
       name: 'clients-load-no-schemas',
       comment: 'Of the protocol they have the types, and the paths: protocol/wire.ts says why.',

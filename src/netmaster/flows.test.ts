@@ -3,7 +3,6 @@ import { openTestMirror } from '../../test/mirror.ts';
 import type { DeniedFlow, FlowReport } from '../protocol/messages.ts';
 import { policyFlows } from './api/explain.ts';
 import { trackFlows } from './flows.ts';
-import { openQuestions } from './questions.ts';
 
 const RULE = { tenantName: 'default', policyName: 'p', ruleId: '1', direction: 'in', action: 'deny' };
 const WORLD = {
@@ -152,14 +151,14 @@ describe('inspect of a policy', () => {
   it('shows the rules that decided something and the last ten that it denied; nothing where nothing happened', async () => {
     const { mirror } = await openTestMirror(WORLD);
     const flows = trackFlows(mirror);
-    const explaining = { mirror, flows, questions: openQuestions() };
-    expect(policyFlows('default:p', explaining)).toEqual({});
+    const explaining = { mirror, counts: async () => flows };
+    expect(await policyFlows('default:p', explaining)).toEqual({});
     const many = Array.from({ length: 12 }, (_, i) => ({ ...FLOW, port: i + 1, last: i }));
     flows.report(
       'node1',
       report([['default:p:2', 3]], [...many, { ...FLOW, rule: 'default:pp:1', last: 99 }]),
     );
-    const { hits, denied } = policyFlows('default:p', explaining);
+    const { hits, denied } = await policyFlows('default:p', explaining);
     expect(hits).toEqual([{ ruleId: '2', action: 'deny', packets: 3, bytes: 180 }]);
     expect((denied as DeniedFlow[]).map((f) => f.port)).toEqual([3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
   });

@@ -48,6 +48,8 @@ export interface Tables extends View {
   readonly applied: Map<string, number>;
   /** `object` undefined: it is gone. */
   put(kind: string, key: string, object: unknown, revision: number, lease?: string): void;
+  /** Of all objects. */
+  keys(): { kind: string; key: string }[];
   /** For overlays. */
   readonly parts: Parts;
 }
@@ -72,6 +74,8 @@ const usersKey = (relation: Relation, key: string): string => `${relationNumber.
 
 /** A map of maps, over another one that stays as it is. */
 interface Layered<T> {
+  /** Outer keys. */
+  outer(): Set<string>;
   get(outer: string): ReadonlyMap<string, T>;
   set(outer: string, inner: string, value: T | undefined): void;
 }
@@ -81,6 +85,7 @@ const NOTHING: ReadonlyMap<string, never> = new Map<string, never>();
 function openLayered<T>(below: Layered<T> | undefined): Layered<T> {
   const own = new Map<string, Map<string, T>>();
   return {
+    outer: () => new Set([...(below?.outer() ?? []), ...own.keys()]),
     get: (outer) => own.get(outer) ?? below?.get(outer) ?? NOTHING,
     set(outer, inner, value) {
       let entries = own.get(outer);
@@ -166,6 +171,8 @@ export function openTables(below?: Tables): Tables {
           for (const user of users.get(usersKey(relation, key)).keys()) found.add(user);
       return [...found].map((user) => objects.get(of).get(user)?.object as T);
     },
+    keys: () =>
+      [...objects.outer()].flatMap((kind) => [...objects.get(kind).keys()].map((key) => ({ kind, key }))),
     put(kind, key, object, revision, lease) {
       const before = objects.get(kind).get(key)?.object;
       if (before !== undefined) link(kind, key, before, false);

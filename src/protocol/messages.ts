@@ -192,6 +192,39 @@ export const FlowReportSchema = Type.Object(
 );
 export type FlowReport = Static<typeof FlowReportSchema>;
 
+/** Between netmasters: what hosts said to the one that sends it. First all of them, then those of which there is news. */
+export const ReplicaMessageSchema = Type.Union([
+  Type.Object({
+    type: Type.Literal('hosts'),
+    store: Type.String(),
+    hosts: Type.Array(
+      Type.Object({
+        name: Type.String(),
+        /** 0: nothing yet. */
+        applied: Type.Integer(),
+        /** Its watch is there. */
+        watches: Type.Boolean(),
+      }),
+    ),
+  }),
+  Type.Object({ type: Type.Literal('ping') }),
+]);
+export type ReplicaMessage = Static<typeof ReplicaMessageSchema>;
+
+export const ReplicaQuestionSchema = Type.Object(
+  {
+    host: Type.String({ minLength: 1, maxLength: 253 }),
+    question: LiveQuestionSchema,
+    /** That the host has. */
+    seconds: Type.Number({ minimum: 0, maximum: 60 }),
+  },
+  { additionalProperties: false },
+);
+export const ReplicaAnswerSchema = Type.Object({
+  /** `away`: the host has no watch there; `silent`: it did not answer in time. */
+  answer: Type.Union([LiveAnswerSchema, Type.Literal('away'), Type.Literal('silent')]),
+});
+
 /** With the names that the addresses had when it was first reported; absent where they were no endpoint's. */
 export const NamedDeniedFlowSchema = Type.Object({
   ...DeniedFlowSchema.properties,

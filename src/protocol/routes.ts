@@ -17,8 +17,12 @@ import {
   FlowReportSchema,
   HealthSchema,
   HostAnswerSchema,
+  KeptReportSchema,
   LiveAnswerSchema,
   NamedDeniedFlowSchema,
+  ReplicaAnswerSchema,
+  ReplicaMessageSchema,
+  ReplicaQuestionSchema,
   TraceSchema,
   VersionAnswerSchema,
   WatchMessageSchema,
@@ -233,6 +237,26 @@ export const EXPLAIN = family('explain', {
   },
 });
 
+export const REPLICAS = family('replica', {
+  replicaHosts: {
+    summary: 'to another netmaster: which hosts watch here and what they have applied, then what they say',
+    who: 'operator',
+    answer: ReplicaMessageSchema,
+    as: 'lines',
+  },
+  replicaAsk: {
+    summary: 'asks a host whose watch is here, for another netmaster',
+    who: 'operator',
+    body: ReplicaQuestionSchema,
+    answer: ReplicaAnswerSchema,
+  },
+  replicaReports: {
+    summary: 'what hosts reported here, to another netmaster',
+    who: 'operator',
+    answer: Type.Array(KeptReportSchema),
+  },
+});
+
 export const STATUS = family('', {
   version: { summary: 'the version of netmaster', who: 'anyone', answer: VersionAnswerSchema },
   health: { summary: 'whether netmaster can write', who: 'anyone', answer: HealthSchema },
@@ -259,15 +283,22 @@ export const routesOf = ({ tag, contracts, fixed }: Family): Route[] =>
   });
 
 /** Every route there is. */
-export const ROUTES: readonly Route[] = [...OBJECTS, SETS, AGENTS, EXPLAIN, STATUS, INSPECT].flatMap(
-  routesOf,
-);
+export const ROUTES: readonly Route[] = [
+  ...OBJECTS,
+  SETS,
+  AGENTS,
+  EXPLAIN,
+  REPLICAS,
+  STATUS,
+  INSPECT,
+].flatMap(routesOf);
 
 type All = (typeof OBJECTS)[number]['contracts'] &
   (typeof INSPECT)['contracts'] &
   (typeof SETS)['contracts'] &
   (typeof AGENTS)['contracts'] &
   (typeof EXPLAIN)['contracts'] &
+  (typeof REPLICAS)['contracts'] &
   (typeof STATUS)['contracts'];
 
 /** Names of a path's parameters: `'network' | 'address'`. */

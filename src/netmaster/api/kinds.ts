@@ -55,12 +55,12 @@ function handlersOf(
 }
 
 export function serveInspect(server: FastifyInstance, explaining: Explaining): void {
-  const { mirror, flows } = explaining;
+  const { mirror, counts } = explaining;
   serve(server, INSPECT, {
-    inspect({ parameters: { collection, key } }) {
+    async inspect({ parameters: { collection, key } }) {
       if (collection === 'endpoints') {
         const endpoint = findEndpoint(key, mirror);
-        const dropped = flows.dropped(endpoint.endpointID);
+        const dropped = (await counts()).dropped(endpoint.endpointID);
         return {
           Oper: { ...presentEndpoint(endpoint, mirror), ...(dropped.length === 0 ? {} : { dropped }) },
         };
@@ -68,7 +68,7 @@ export function serveInspect(server: FastifyInstance, explaining: Explaining): v
       const kind = kindByCollection.get(collection);
       if (kind === undefined) throw new Refusal(404, `there is no collection ${collection}`);
       const object = find(kind, key, mirror);
-      const judged = kind.name === 'policy' ? policyFlows(key, explaining) : {};
+      const judged = kind.name === 'policy' ? await policyFlows(key, explaining) : {};
       return { Config: present(kind, object, mirror), Oper: { ...operOf(kind, object, mirror), ...judged } };
     },
   });

@@ -150,9 +150,10 @@ describe('a large transaction', () => {
     (['SIGKILL', 'SIGSTOP'] as const).map((signal) => ({ step, signal })),
   );
 
-  it.concurrent.each(cases)(
-    'whose owner gets $signal in front of "$step" happens whole or not at all, and keeps nobody else from writing',
-    async ({ step, signal }) => {
+  it.concurrent.for(cases)(
+    'whose owner gets $signal in front of $step happens whole or not at all, and keeps nobody else from writing',
+    { timeout: 120_000 },
+    async ({ step, signal }, { onTestFinished }) => {
       const name = `${step}-${signal}`;
       const store = await open(name);
       onTestFinished(() => store.close());
@@ -197,7 +198,6 @@ describe('a large transaction', () => {
       onTestFinished(() => again.close());
       await vi.waitUntil(async () => (await beside(name)).length === 0, LIMIT);
     },
-    120_000,
   );
 
   it('that two netmasters finish leaves what one leaves', async () => {

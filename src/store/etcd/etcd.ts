@@ -34,6 +34,8 @@ import type { KeyValue, Operation, RangeRequest, TxnResponse } from './protocol.
 const PAGE = 2000;
 /** Milliseconds between two looks at a large transaction that a watch waits for. */
 const HELP = 200;
+/** Milliseconds between two looks at what large transactions left. */
+const TIDY = 10_000;
 
 export interface EtcdHooks {
   before?(step: Step): Promise<void> | void;
@@ -281,12 +283,16 @@ export async function openEtcd(options: EtcdOptions, hooks: EtcdHooks = {}): Pro
     return found === undefined ? idOf() : (parse(found) as string);
   }
 
+  const tidying = setInterval(() => void epochs.tidy().catch(() => {}), TIDY); // later, or by others
+  tidying.unref();
+
   let id: string;
   try {
     id = await idOf();
     await epochs.over();
     await epochs.tidy();
   } catch (error) {
+    clearInterval(tidying);
     members.close();
     throw refused(error);
   }
@@ -323,6 +329,7 @@ export async function openEtcd(options: EtcdOptions, hooks: EtcdHooks = {}): Pro
     async close() {
       if (closing.signal.aborted) return;
       closing.abort();
+      clearInterval(tidying);
       members.close();
     },
   };
