@@ -7,14 +7,16 @@ import { loadImage, makeImage } from './image.ts';
 import { end, endAll, namesProcess, type ProcessName, removeControlGroups, start } from './processes.ts';
 import {
   dataFolder,
+  ETCD_PORT,
+  etcdHosts,
   hostAddress,
   isRunning,
   labName,
   logFile,
   markStarted,
   markStarting,
-  NETMASTER_PORT,
   namespaceFolder,
+  netmasterUrls,
   OUTSIDE,
   OUTSIDE_ADDRESS,
   readState,
@@ -26,15 +28,16 @@ const USAGE = `lab: virtual hosts on this machine, each with its own network, Do
 
 Usage: bin/lab [--name LAB] COMMAND
 
-  up [--hosts N] [--store sqlite|memory] [--loopback-resolver HOST]
-                              N hosts (default 2) with dockerd and netplugin, netmaster on node1
+  up [--hosts N] [--store sqlite|memory|etcd] [--netmasters N] [--loopback-resolver HOST]
+                              N hosts (default 2) with dockerd and netplugin, netmaster on node1, or with etcd (on three of
+                              them) on the first N
   down                        ends and removes all of it
   status [--json]             hosts with addresses; processes with name, host and pid
   exec HOST -- COMMAND...     runs a command on a host (node1, node2, ..., outside)
   check [--wait SECONDS] [--json]
                               does what runs equal kernel, DNS and netmaster, everywhere?
-  start|stop|kill PROCESS HOST   netmaster, netplugin, names (netplugin's, which starts it) or dockerd; kill is kill -9
-  logs PROCESS [HOST]         netmaster, netplugin, with names in it, or dockerd; netmaster is on node1
+  start|stop|kill PROCESS HOST   netmaster, netplugin, names (netplugin's, which starts it), dockerd or etcd; kill is kill -9
+  logs PROCESS [HOST]         netmaster (of node1 where no host is named), netplugin, with names in it, dockerd or etcd
 
 Example: bin/lab up && bin/lab exec node1 -- docker ps
 `;
@@ -70,10 +73,13 @@ async function up(args: string[]): Promise<void> {
   const count = Number(values.hosts);
   if (!Number.isInteger(count) || count < 1 || count > 200)
     throw new Error(`--hosts: '${values.hosts}' must be 1 to 200`);
-  if (!['sqlite', 'memory'].includes(values.store))
-    throw new Error(`--store: '${values.store}' must be sqlite or memory`);
-  if (values.netmasters !== '1')
-    throw new Error('--netmasters: more than one netmaster needs etcd, which is not supported yet');
+  if (!['sqlite', 'memory', 'etcd'].includes(values.store))
+    throw new Error(`--store: '${values.store}' must be sqlite, memory or etcd`);
+  const netmasters = Number(values.netmasters);
+  if (!Number.isInteger(netmasters) || netmasters < 1 || netmasters > count)
+    throw new Error(`--netmasters: '${values.netmasters}' must be 1 to ${count}, the number of hosts`);
+  if (netmasters > 1 && values.store !== 'etcd')
+    throw new Error('--netmasters: more than one netmaster needs --store etcd');
   requireKernel();
   markStarting(lab);
   const step = (line: string): void => {
@@ -84,21 +90,30 @@ async function up(args: string[]): Promise<void> {
     name: `node${i + 1}`,
     address: hostAddress(i + 1),
   }));
-  const store = values.store === 'memory' ? 'memory' : `sqlite:${dataFolder(lab)}/netmaster.db`;
-  writeState({ name: lab, store, hosts });
+  const members = etcdHosts(hosts);
+  const store = {
+    memory: 'memory',
+    sqlite: `sqlite:${dataFolder(lab)}/netmaster.db`,
+    etcd: `etcd://${members.map(({ address }) => `${address}:${ETCD_PORT}`)}`,
+  }[values.store] as string;
+  writeState({ name: lab, store, netmasters, hosts });
   step('making the image contiv/lab');
   const image = makeImage(lab);
   image.catch(() => {}); // told where it is waited for; what fails before goes first
   step(`making ${count} hosts`);
   await makeSwitch(lab);
-  fs.writeFileSync(`${namespaceFolder(lab)}/netmaster`, `http://${hosts[0]?.address}:${NETMASTER_PORT}`);
+  fs.writeFileSync(`${namespaceFolder(lab)}/netmaster`, netmasterUrls({ hosts, netmasters }).join());
   await makeHost(lab, OUTSIDE, OUTSIDE_ADDRESS, { resolver: OUTSIDE_ADDRESS });
   for (const { name, address } of hosts)
     await makeHost(lab, name, address, {
       resolver: values['loopback-resolver'].includes(name) ? '127.0.0.53' : OUTSIDE_ADDRESS,
     });
+  if (values.store === 'etcd') {
+    step('starting etcd');
+    await Promise.all(members.map(({ name }) => start(lab, 'etcd', name)));
+  }
   step('starting netmaster');
-  await start(lab, 'netmaster', 'node1');
+  await Promise.all(hosts.slice(0, netmasters).map(({ name }) => start(lab, 'netmaster', name)));
   step('starting Docker and netplugin on each host');
   await image;
   // A few at a time: it is waiting, most of it.
@@ -160,8 +175,10 @@ async function status(args: string[]): Promise<void> {
 
 function processAndHost(args: string[]): [ProcessName, string] {
   const [name = '', host = name === 'netmaster' ? 'node1' : ''] = args;
-  if (!['netmaster', 'netplugin', 'names', 'dockerd'].includes(name) || host === '')
-    throw new Error('say which: netmaster, netplugin, names or dockerd, and the host, e.g. netplugin node1');
+  if (!['netmaster', 'netplugin', 'names', 'dockerd', 'etcd'].includes(name) || host === '')
+    throw new Error(
+      'say which: netmaster, netplugin, names, dockerd or etcd, and the host, e.g. netplugin node1',
+    );
   return [name as ProcessName, host];
 }
 

@@ -5,6 +5,8 @@ import { requestOf } from '../src/protocol/wire.ts';
 import { tryRun, until } from './shell.ts';
 import {
   cgroup,
+  ETCD_PORT,
+  etcdHosts,
   hostFolder,
   isRunning,
   type LabHost,
@@ -13,6 +15,8 @@ import {
   logFile,
   NETMASTER_PORT,
   namespaceFolder,
+  netmasterUrl,
+  netmasterUrls,
   onHost,
   ROOT,
   readState,
@@ -24,12 +28,27 @@ import {
 /** `names` is netplugin's: started by it, and again where it has ended. */
 export type ProcessName = LabProcess['name'] | 'names';
 
-const netmasterUrl = (address: string): string => `http://${address}:${NETMASTER_PORT}`;
-
 function commandOf(name: LabProcess['name'], host: LabHost, state: LabState): string[] {
   const lab = state.name;
-  const first = state.hosts[0] as LabHost;
+  const peerUrl = (address: string): string => `http://${address}:${ETCD_PORT + 1}`;
+  const clientUrl = `http://${host.address}:${ETCD_PORT}`;
+  // Each host asks another netmaster first.
+  const urls = netmasterUrls(state);
+  const first = state.hosts.indexOf(host) % urls.length;
   switch (name) {
+    case 'etcd':
+      return [
+        'etcd',
+        `--name=${host.name}`,
+        `--data-dir=${hostFolder(lab, host.name)}/etcd`,
+        `--listen-client-urls=${clientUrl}`,
+        `--advertise-client-urls=${clientUrl}`,
+        `--listen-peer-urls=${peerUrl(host.address)}`,
+        `--initial-advertise-peer-urls=${peerUrl(host.address)}`,
+        `--initial-cluster=${etcdHosts(state.hosts).map((h) => `${h.name}=${peerUrl(h.address)}`)}`,
+        '--auto-compaction-retention=1',
+        '--logger=zap',
+      ];
     case 'netmaster':
       return [
         `${ROOT}/bin/netmaster`,
@@ -42,7 +61,7 @@ function commandOf(name: LabProcess['name'], host: LabHost, state: LabState): st
       return [
         `${ROOT}/bin/netplugin`,
         '--netmaster',
-        netmasterUrl(first.address),
+        [...urls.slice(first), ...urls.slice(0, first)].join(),
         '--underlay',
         UNDERLAY,
         '--host',
@@ -101,6 +120,8 @@ async function answers(lab: string, name: LabProcess['name'], host: LabHost): Pr
   const curl = (...args: string[]): Promise<string | undefined> =>
     tryRun(...onHost(lab, host.name, 'curl', '-sf', '-m', '2', ...args));
   switch (name) {
+    case 'etcd':
+      return (await curl(`http://${host.address}:${ETCD_PORT}/health`)) !== undefined;
     case 'netmaster':
       return (await curl(netmasterUrl(host.address) + requestOf('health').url)) !== undefined;
     case 'dockerd':

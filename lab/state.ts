@@ -19,7 +19,7 @@ export interface LabHost {
 
 /** `start` is the process's start time in clock ticks since boot: the same pid with another is another process. */
 export interface LabProcess {
-  readonly name: 'netmaster' | 'netplugin' | 'dockerd';
+  readonly name: 'etcd' | 'netmaster' | 'netplugin' | 'dockerd';
   readonly host: string;
   readonly pid: number;
   readonly start: string;
@@ -28,6 +28,8 @@ export interface LabProcess {
 export interface LabState {
   readonly name: string;
   readonly store: string;
+  /** On the first hosts. */
+  readonly netmasters: number;
   readonly hosts: readonly LabHost[];
   readonly processes: readonly LabProcess[];
 }
@@ -40,6 +42,8 @@ export const hostAddress = (index: number): string => `192.168.50.${10 + index}`
 /** Every host's interface to it. */
 export const UNDERLAY = 'eth0';
 export const NETMASTER_PORT = 9999;
+/** For clients; for the other members one more. */
+export const ETCD_PORT = 2379;
 
 const NAME = /^[a-z0-9]{1,12}$/;
 
@@ -144,3 +148,10 @@ export function onHost(lab: string, host: string, ...command: string[]): [string
   const at = `${namespaceFolder(lab)}/${host}`;
   return ['nsenter', [`--net=${at}.net`, `--mount=${at}.mnt`, `--uts=${at}.uts`, '--', ...command]];
 }
+
+export const netmasterUrl = (address: string): string => `http://${address}:${NETMASTER_PORT}`;
+/** Of all netmasters. */
+export const netmasterUrls = ({ hosts, netmasters }: Pick<LabState, 'hosts' | 'netmasters'>): string[] =>
+  hosts.slice(0, netmasters).map(({ address }) => netmasterUrl(address));
+/** Hosts with a member of etcd: three, or as many as there are. */
+export const etcdHosts = (hosts: readonly LabHost[]): readonly LabHost[] => hosts.slice(0, 3);

@@ -179,6 +179,7 @@ it('a report that is sent to two netmasters counts once, and a question goes to 
     macAddress: '02:02:0a:01:00:01',
     ipAddress: [reserved.address],
     containerName: 'web',
+    status: 'running',
   } as never);
   await vi.waitUntil(async () => {
     const { body } = await a.call('trace', { from: '10.1.200.200', to: 'web', port: '80', live: 'true' });
