@@ -319,12 +319,19 @@ export async function openEtcd(options: EtcdOptions, hooks: EtcdHooks = {}): Pro
       });
     },
     async problem() {
-      try {
-        const { errors } = await members.once('status', {});
-        return errors.length === 0 ? undefined : `etcd says ${errors.join(', ')}`;
-      } catch (error) {
-        return error instanceof LostError ? `etcd does not answer: ${error.message}` : refused(error).message;
-      }
+      let last: unknown;
+      // Each member once: it is moved on from whoever does not answer.
+      for (const _ of options.endpoints)
+        try {
+          const { errors } = await members.once('status', {});
+          return errors.length === 0 ? undefined : `etcd says ${errors.join(', ')}`;
+        } catch (error) {
+          last = error;
+          if (!(error instanceof LostError)) break;
+        }
+      return last instanceof LostError
+        ? `no member of etcd answers, the last asked was ${last.message}`
+        : refused(last).message;
     },
     async close() {
       if (closing.signal.aborted) return;
