@@ -46,7 +46,6 @@ it('a rule is in force on all hosts when the command answers, whichever netmaste
   for (const host of HOSTS)
     await on(host, `docker run -d --name=web-${host} --net=web.contiv-net contiv/lab sleep 100000`);
   expect((await lab('exec node1 -- docker exec web-node1 ping -c 1 -W 2 web-node3')).status).toBe(0);
-  const urls = (await on('node1', 'sh -c "echo $NETMASTER"')).split(',');
   for (const [i, host] of HOSTS.entries()) {
     const at = `--netmaster http://192.168.50.1${i + 1}:9999`;
     const denied = await lab(
@@ -64,7 +63,6 @@ it('a rule is in force on all hosts when the command answers, whichever netmaste
     await on(host, `netctl ${at} policy rule-rm p ${i + 1}`);
     expect((await lab('exec node1 -- docker exec web-node1 ping -c 1 -W 2 web-node2')).status).toBe(0);
   }
-  expect(urls.length).toBeGreaterThan(0);
 }, 300_000);
 
 it('kill -9 of netmasters and members of etcd while containers come gives no address twice and loses none', async () => {

@@ -165,27 +165,32 @@ it('a report that is sent to two netmasters counts once, and a question goes to 
     return hits !== undefined;
   }, LIMIT);
 
-  const { body: reserved } = await c.call(
-    'reserve',
-    {},
-    { tenantName: 'default', networkName: 'net1', family: 4, host: 'node1' },
-  );
-  await c.call('attach', { id: 'e1', host: 'node1', wait: '0' }, {
-    endpointID: 'e1',
-    tenantName: 'default',
-    networkName: 'net1',
-    groupName: 'g',
-    homingHost: 'node1',
-    macAddress: '02:02:0a:01:00:01',
-    ipAddress: [reserved.address],
-    containerName: 'web',
-    status: 'running',
-  } as never);
+  const addresses: string[] = [];
+  for (const [i, containerName] of ['db', 'web'].entries()) {
+    const wanted = { tenantName: 'default', networkName: 'net1', family: 4, host: 'node1' } as const;
+    const { address } = (await c.call('reserve', {}, wanted)).body as AddressAnswer;
+    addresses.push(address);
+    await c.call(
+      'attach',
+      { id: `e${i}`, host: 'node1', wait: '0' },
+      {
+        endpointID: `e${i}`,
+        tenantName: 'default',
+        networkName: 'net1',
+        groupName: 'g',
+        homingHost: 'node1',
+        macAddress: `02:02:0a:01:00:0${i}`,
+        ipAddress: [address],
+        containerName,
+        status: 'running',
+      },
+    );
+  }
   await vi.waitUntil(async () => {
-    const { body } = await a.call('trace', { from: '10.1.200.200', to: 'web', port: '80', live: 'true' });
+    const { body } = await a.call('trace', { from: 'db', to: 'web', port: '80', live: 'true' });
     return body.live?.some(({ host }) => host === 'node1') && host.asked.length > 0;
   }, LIMIT);
-  expect(host.asked[0]).toMatchObject({ own: reserved.address, direction: 'in' });
+  expect(host.asked).toContainEqual(expect.objectContaining({ own: addresses[1], direction: 'in' }));
 });
 
 it('kill -9 of a netmaster while 64 clients reserve addresses and make networks gives none twice and loses none', async () => {
