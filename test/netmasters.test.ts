@@ -10,6 +10,9 @@ import { type Netmaster, netmasterOn } from './netmaster.ts';
 /** Only ends tests that hang. */
 const LIMIT = { timeout: 60_000, interval: 20 };
 
+// Elections take seconds, and machines are busy.
+vi.setConfig({ testTimeout: 180_000 });
+
 let etcd: EtcdCluster;
 let names = 0;
 beforeAll(async () => {
