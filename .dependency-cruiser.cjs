@@ -21,7 +21,7 @@ module.exports = {
     only('client-knows-protocol', '^src/client/', '^src/(client|protocol|model)/'),
     only('netctl-knows-client', '^src/netctl/', '^src/(netctl|client|protocol|model)/'),
     only('netkube-knows-client', '^src/netkube/', '^src/(netkube|client|protocol|model)/'),
-    only('netmaster-knows-store', '^src/netmaster/', '^src/(netmaster|store|protocol|model)/'),
+    only('netmaster-knows-store', '^src/netmaster/', '^src/(netmaster|store|client|protocol|model)/'),
     {
       name: 'clients-load-no-schemas',
       comment: 'Of the protocol they have the types, and the paths: protocol/wire.ts says why.',
@@ -76,7 +76,11 @@ module.exports = {
       '^src/(model/|protocol/|linux/netns|netplugin/(runtimes/|endpoints/inside|intent/view|state|constants|file|control|options|turns|intervals|follower))',
     ),
     only('lab-stands-outside', '^lab/', '^(lab/|src/protocol/wire)'),
-    only('docs-are-made-of-schemas', '^docs/', '^(docs/|src/(netctl|netmaster|netplugin/options|netkube/(declared|options)|model|store))'),
+    only(
+      'docs-are-made-of-schemas',
+      '^docs/',
+      '^(docs/|src/(netctl|netmaster|netplugin/options|netkube/(declared|options)|model|store))',
+    ),
   ],
   options: {
     tsConfig: { fileName: 'tsconfig.json' },

@@ -10,19 +10,23 @@ import { end, endAll, namesProcess, type ProcessName, start } from './processes.
 import { PROGRAMS } from './programs.ts';
 import {
   dataFolder,
+  ETCD_PORT,
+  etcdHosts,
   hostAddress,
   isRunning,
   type LabHost,
+  type LabPlan,
   labName,
   logFile,
   markStarted,
   markStarting,
   namespaceFolder,
-  netmasterUrl,
+  netmasterUrls,
   OUTSIDE,
   OUTSIDE_ADDRESS,
   readState,
   removeData,
+  STORE_MEMBERS,
   writeState,
 } from './state.ts';
 
@@ -30,9 +34,10 @@ const USAGE = `lab: virtual hosts on this machine, each with its own network, Do
 
 Usage: bin/lab [--name LAB] COMMAND
 
-  up [--hosts N] [--kubernetes] [--store sqlite|memory] [--loopback-resolver HOST]
-                              N hosts (default 2) with dockerd and netplugin, netmaster on node1; with --kubernetes
-                              also a node of one cluster each, with its API server on node1 (built the first time)
+  up [--hosts N] [--kubernetes] [--store sqlite|memory|etcd] [--netmasters N] [--loopback-resolver HOST]
+                              N hosts (default 2) with dockerd and netplugin, netmaster on node1, or with etcd (on three of
+                              them) on the first N; with --kubernetes also a node of one cluster each, with its API server
+                              on node1 (built the first time)
   down                        ends and removes all of it
   status [--json]             hosts with addresses; processes with name, host and pid
   exec HOST -- COMMAND...     runs a command on a host (node1, node2, ..., outside); knows docker, netctl, kubectl
@@ -41,9 +46,9 @@ Usage: bin/lab [--name LAB] COMMAND
   start|stop|kill PROCESS [HOST]   kill is kill -9
   logs PROCESS [HOST]         what it has printed; netplugin's has that of names in it
 
-PROCESS: netplugin, dockerd, names (netplugin's, which starts it) on each host, netmaster on node1; of Kubernetes
-containerd, kubelet, kube-proxy (not started by up) on each, etcd, kube-apiserver, kube-controller-manager,
-kube-scheduler, netkube on node1. HOST may be left out for those on node1.
+PROCESS: netplugin, dockerd, names (netplugin's, which starts it) on each host, netmaster on node1, or the first N; etcd where
+it is netmaster's store; of Kubernetes containerd, kubelet, kube-proxy (not started by up) on each, etcd,
+kube-apiserver, kube-controller-manager, kube-scheduler, netkube on node1. HOST may be left out for those on node1.
 
 Example: bin/lab up && bin/lab exec node1 -- docker ps
          bin/lab up --kubernetes && bin/lab exec node1 -- kubectl get nodes
@@ -81,10 +86,13 @@ async function up(args: string[]): Promise<void> {
   const count = Number(values.hosts);
   if (!Number.isInteger(count) || count < 1 || count > 200)
     throw new Error(`--hosts: '${values.hosts}' must be 1 to 200`);
-  if (!['sqlite', 'memory'].includes(values.store))
-    throw new Error(`--store: '${values.store}' must be sqlite or memory`);
-  if (values.netmasters !== '1')
-    throw new Error('--netmasters: more than one netmaster needs etcd, which is not supported yet');
+  if (!['sqlite', 'memory', 'etcd'].includes(values.store))
+    throw new Error(`--store: '${values.store}' must be sqlite, memory or etcd`);
+  const netmasters = Number(values.netmasters);
+  if (!Number.isInteger(netmasters) || netmasters < 1 || netmasters > count)
+    throw new Error(`--netmasters: '${values.netmasters}' must be 1 to ${count}, the number of hosts`);
+  if (netmasters > 1 && values.store !== 'etcd')
+    throw new Error('--netmasters: more than one netmaster needs --store etcd');
   requireKernel();
   if (values.kubernetes) await setUpKubernetes();
   markStarting(lab);
@@ -96,15 +104,20 @@ async function up(args: string[]): Promise<void> {
     name: `node${i + 1}`,
     address: hostAddress(i + 1),
   }));
-  const store = values.store === 'memory' ? 'memory' : `sqlite:${dataFolder(lab)}/netmaster.db`;
-  const state = { name: lab, store, hosts, kubernetes: values.kubernetes };
+  const state: LabPlan = {
+    name: lab,
+    store: storeOf(values.store, hosts),
+    netmasters,
+    hosts,
+    kubernetes: values.kubernetes,
+  };
   writeState(state);
   step('making the image contiv/lab');
   const image = makeImage(lab);
   image.catch(() => {}); // told where it is waited for; what fails before goes first
   step(`making ${count} hosts`);
   await makeSwitch(lab);
-  fs.writeFileSync(`${namespaceFolder(lab)}/netmaster`, netmasterUrl(state));
+  fs.writeFileSync(`${namespaceFolder(lab)}/netmaster`, netmasterUrls(state).join());
   await makeHost(lab, OUTSIDE, OUTSIDE_ADDRESS, { resolver: OUTSIDE_ADDRESS });
   for (const { name, address } of hosts)
     await makeHost(lab, name, address, {
@@ -115,8 +128,11 @@ async function up(args: string[]): Promise<void> {
     step('preparing Kubernetes');
     await prepareCluster(state);
   }
+  const members = etcdHosts(state);
+  if (members.length > 0) step('starting etcd');
+  await Promise.all(members.map(({ name }) => start(lab, 'etcd', name)));
   step('starting netmaster');
-  await start(lab, 'netmaster', 'node1');
+  await Promise.all(hosts.slice(0, netmasters).map(({ name }) => start(lab, 'netmaster', name)));
   step(
     `starting Docker and netplugin on each host${values.kubernetes ? ', and Kubernetes beside them' : ''}`,
   );
@@ -124,6 +140,12 @@ async function up(args: string[]): Promise<void> {
   const runtimes = startRuntimes(hosts);
   await Promise.all([runtimes, ...(values.kubernetes ? [startCluster(state, runtimes)] : [])]);
   markStarted(lab);
+}
+
+function storeOf(kind: string, hosts: readonly LabHost[]): string {
+  if (kind === 'memory') return kind;
+  if (kind === 'sqlite') return `sqlite:${dataFolder(lab)}/netmaster.db`;
+  return `etcd://${hosts.slice(0, STORE_MEMBERS).map(({ address }) => `${address}:${ETCD_PORT}`)}`;
 }
 
 /** A few at a time: it is waiting, most of it. */

@@ -2,7 +2,38 @@
 import { requestOf } from '../src/protocol/wire.ts';
 import { KUBERNETES } from './kubernetes/programs.ts';
 import { curl, type Program } from './program.ts';
-import { cgroup, hostFolder, NETMASTER_PORT, netmasterUrl, ROOT, UNDERLAY } from './state.ts';
+import {
+  cgroup,
+  ETCD_PORT,
+  etcdHosts,
+  etcdUrl,
+  hostFolder,
+  type LabHost,
+  type LabPlan,
+  NETMASTER_PORT,
+  netmasterUrl,
+  netmasterUrls,
+  ROOT,
+  UNDERLAY,
+} from './state.ts';
+
+const peerUrl = (address: string): string => `http://${address}:${ETCD_PORT + 1}`;
+
+const etcd: Program = {
+  command: (host, state) => [
+    'etcd',
+    `--name=${host.name}`,
+    `--data-dir=${hostFolder(state.name, host.name)}/etcd`,
+    `--listen-client-urls=${etcdUrl(host)}`,
+    `--advertise-client-urls=${etcdUrl(host)}`,
+    `--listen-peer-urls=${peerUrl(host.address)}`,
+    `--initial-advertise-peer-urls=${peerUrl(host.address)}`,
+    `--initial-cluster=${etcdHosts(state).map((h) => `${h.name}=${peerUrl(h.address)}`)}`,
+    '--auto-compaction-retention=1',
+    '--logger=zap',
+  ],
+  answers: async (host, state) => (await curl(host, state, `${etcdUrl(host)}/health`)) !== undefined,
+};
 
 const netmaster: Program = {
   command: (host, state) => [
@@ -13,14 +44,21 @@ const netmaster: Program = {
     state.store,
   ],
   answers: async (host, state) =>
-    (await curl(host, state, netmasterUrl(state) + requestOf('health').url)) !== undefined,
+    (await curl(host, state, netmasterUrl(host.address) + requestOf('health').url)) !== undefined,
 };
+
+/** Each host asks another netmaster first. */
+function urlsFor(host: LabHost, state: LabPlan): string[] {
+  const urls = netmasterUrls(state);
+  const first = state.hosts.indexOf(host) % urls.length;
+  return [...urls.slice(first), ...urls.slice(0, first)];
+}
 
 const netplugin: Program = {
   command: (host, state) => [
     `${ROOT}/bin/netplugin`,
     '--netmaster',
-    netmasterUrl(state),
+    urlsFor(host, state).join(),
     '--underlay',
     UNDERLAY,
     '--host',
@@ -49,6 +87,6 @@ const dockerd: Program = {
   leftovers: ['/run/docker.pid', '/run/docker/containerd/containerd.pid'],
 };
 
-export const PROGRAMS = { netmaster, netplugin, dockerd, ...KUBERNETES };
+export const PROGRAMS = { etcd, netmaster, netplugin, dockerd, ...KUBERNETES };
 
 export type ProgramName = keyof typeof PROGRAMS;

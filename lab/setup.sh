@@ -31,8 +31,8 @@ if [ "${1:-}" != install ]; then
   want arping arping
   want wget wget
   want ps procps
+  want etcd etcd-server
   case "${1:-}" in cluster|kubernetes)
-    want etcd etcd-server
     want containerd containerd
     want runc runc
     # containerd sets up each pod's loopback with a plugin.

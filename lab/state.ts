@@ -28,6 +28,8 @@ export interface LabProcess {
 export interface LabState {
   readonly name: string;
   readonly store: string;
+  /** On the first hosts. */
+  readonly netmasters: number;
   readonly hosts: readonly LabHost[];
   readonly kubernetes: boolean;
   readonly processes: readonly LabProcess[];
@@ -44,8 +46,10 @@ export const hostAddress = (index: number): string => `192.168.50.${10 + index}`
 /** Every host's interface to it. */
 export const UNDERLAY = 'eth0';
 export const NETMASTER_PORT = 9999;
-/** netmaster is on the first host. */
-export const netmasterUrl = ({ hosts }: LabPlan): string => `http://${hosts[0]?.address}:${NETMASTER_PORT}`;
+/** For clients; for the other members one more. */
+export const ETCD_PORT = 2379;
+/** Members of etcd where it is netmaster's store, or as many as there are hosts. */
+export const STORE_MEMBERS = 3;
 
 const NAME = /^[a-z0-9]{1,12}$/;
 
@@ -149,3 +153,12 @@ export function onHost(lab: string, host: string, ...command: string[]): [string
   const at = `${namespaceFolder(lab)}/${host}`;
   return ['nsenter', [`--net=${at}.net`, `--mount=${at}.mnt`, `--uts=${at}.uts`, '--', ...command]];
 }
+
+export const netmasterUrl = (address: string): string => `http://${address}:${NETMASTER_PORT}`;
+/** Of all netmasters. */
+export const netmasterUrls = ({ hosts, netmasters }: Pick<LabState, 'hosts' | 'netmasters'>): string[] =>
+  hosts.slice(0, netmasters).map(({ address }) => netmasterUrl(address));
+/** Hosts with a member of etcd: of netmaster's store, else for Kubernetes the first. */
+export const etcdHosts = ({ hosts, store, kubernetes }: LabPlan): readonly LabHost[] =>
+  hosts.slice(0, store.startsWith('etcd:') ? STORE_MEMBERS : kubernetes ? 1 : 0);
+export const etcdUrl = ({ address }: LabHost): string => `http://${address}:${ETCD_PORT}`;

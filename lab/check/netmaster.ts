@@ -1,7 +1,7 @@
 /** What netmaster has, by REST. */
 import { type RouteName, requestOf } from '../../src/protocol/wire.ts';
 import { run, tryRun } from '../shell.ts';
-import { type LabState, NETMASTER_PORT, onHost } from '../state.ts';
+import { type LabState, netmasterUrls, onHost } from '../state.ts';
 
 export interface Endpoint {
   readonly endpointID: string;
@@ -92,12 +92,17 @@ type Rest = <T>(name: RouteName, parameters?: Readonly<Record<string, string>>) 
 
 /** Throws one line where it does not answer. */
 export async function declared(lab: string, state: LabState): Promise<Declared> {
-  const master = `http://${state.hosts[0]?.address}:${NETMASTER_PORT}`;
+  let master = '';
+  let health: string | undefined;
   const curl = (url: string, ...flags: string[]): [string, string[]] =>
     onHost(lab, 'node1', 'curl', '-s', ...flags, master + url);
-  const health = await tryRun(...curl(requestOf('health').url, '-m', '10'));
+  const urls = netmasterUrls(state);
+  for (master of urls) {
+    health = await tryRun(...curl(requestOf('health').url, '-m', '10'));
+    if (health !== undefined) break;
+  }
   if (health === undefined)
-    throw new Error(`netmaster on node1 does not answer at ${master}: bin/lab start netmaster node1`);
+    throw new Error(`netmaster does not answer at ${urls.join(', ')}: bin/lab start netmaster node1`);
   const rest: Rest = async (name, parameters) =>
     JSON.parse(await run(...curl(requestOf(name, parameters).url, '-f')));
   const { problem } = JSON.parse(health) as { problem?: string };

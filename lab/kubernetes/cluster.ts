@@ -37,7 +37,6 @@ export async function startCluster(state: LabPlan, netplugins: Promise<unknown>)
     await start(lab, 'containerd', name);
     await importPodImages(lab, name);
   });
-  await start(lab, 'etcd', first);
   await start(lab, 'kube-apiserver', first);
   await Promise.all([
     start(lab, 'kube-controller-manager', first),

@@ -1,7 +1,7 @@
 /** The servers of Kubernetes in a lab: the control plane on the first host, containerd and kubelet on each. */
 import { curl, type Program } from '../program.ts';
 import { tryRun } from '../shell.ts';
-import { netmasterUrl, onHost, ROOT } from '../state.ts';
+import { etcdHosts, etcdUrl, netmasterUrls, onHost, ROOT } from '../state.ts';
 import {
   apiUrl,
   CONTAINERD_SOCKET,
@@ -14,28 +14,15 @@ import {
   SERVICE_RANGE,
 } from './files.ts';
 
-const ETCD = 'http://127.0.0.1:2379';
-
 const healthAt =
   (url: string): Program['answers'] =>
   async (host, state) =>
     (await curl(host, state, '-k', url)) !== undefined;
 
-const etcd: Program = {
-  command: (host, { name }) => [
-    'etcd',
-    `--data-dir=${hostFile(name, host.name, 'etcd')}`,
-    `--listen-client-urls=${ETCD}`,
-    `--advertise-client-urls=${ETCD}`,
-    '--listen-peer-urls=http://127.0.0.1:2380',
-  ],
-  answers: healthAt(`${ETCD}/health`),
-};
-
 const apiserver: Program = {
-  command: (host, { name }) => [
+  command: (host, { name, ...state }) => [
     programFile(name, 'kube-apiserver'),
-    `--etcd-servers=${ETCD}`,
+    `--etcd-servers=${etcdHosts({ name, ...state }).map(etcdUrl)}`,
     '--service-account-issuer=https://kubernetes.default.svc',
     `--service-account-key-file=${kubernetesFile(name, 'sa.pub')}`,
     `--service-account-signing-key-file=${kubernetesFile(name, 'sa.key')}`,
@@ -113,7 +100,7 @@ const netkube: Program = {
     '--kubeconfig',
     kubeconfig(state.name, 'netkube'),
     '--netmaster',
-    netmasterUrl(state),
+    netmasterUrls(state).join(),
     '--subnet',
     POD_RANGE,
     '--listen',
@@ -123,7 +110,6 @@ const netkube: Program = {
 };
 
 export const KUBERNETES = {
-  etcd,
   'kube-apiserver': apiserver,
   'kube-controller-manager': controllerManager,
   'kube-scheduler': scheduler,

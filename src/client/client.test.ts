@@ -24,3 +24,29 @@ it('ends a watch that is stopped while netmaster has not answered yet, and its c
   await Promise.all([watching, closed]);
   expect(messages).toEqual([]);
 });
+
+it('goes on with the next URL when one does not answer, and keeps to the one that did', async () => {
+  const asked: string[] = [];
+  const open = async (name: string, answers: boolean): Promise<string> => {
+    const server = http.createServer((request, response) => {
+      asked.push(`${name} ${request.method}`);
+      if (answers) response.end('[]');
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    onTestFinished(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  };
+  const client = connect({ urls: [await open('silent', false), await open('other', true)], timeoutMs: 200 });
+  onTestFinished(() => client.close());
+  // It may have been done: it is the caller's to ask again.
+  await expect(client.call('applied', { name: 'a' }, { store: 's', revision: 1 })).rejects.toThrow(
+    'no answer in 0.2 s',
+  );
+  await client.call('hosts');
+  await client.call('applied', { name: 'a' }, { store: 's', revision: 1 });
+  expect(asked).toEqual(['silent POST', 'other GET', 'other POST']);
+});

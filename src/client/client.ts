@@ -6,7 +6,7 @@ import http from 'node:http';
 import https from 'node:https';
 import type { ErrorBody, WatchMessage } from '../protocol/messages.ts';
 import type { AnswerOf, Given } from '../protocol/routes.ts';
-import { type Method, type RouteName, requestOf } from '../protocol/wire.ts';
+import { type LinesName, type Method, type RouteName, requestOf } from '../protocol/wire.ts';
 import { lines } from './lines.ts';
 
 /** netmaster refused, or could not be reached (code `unreachable`, status 0). */
@@ -33,7 +33,15 @@ export interface Answer<T> {
 
 export interface Client {
   /** `call('applied', { name: 'host1' }, { store, revision })`: a route by its name, as protocol/routes.ts has it. */
-  call<N extends Exclude<RouteName, 'watch'>>(name: N, ...given: Given<N>): Promise<Answer<AnswerOf<N>>>;
+  call<N extends Exclude<RouteName, LinesName>>(name: N, ...given: Given<N>): Promise<Answer<AnswerOf<N>>>;
+  /**
+   * The lines of a route as they come. Ends when the signal aborts; throws an ApiError when the connection ends, stays silent, or is refused.
+   */
+  lines<N extends LinesName>(
+    name: N,
+    parameters: Readonly<Record<string, string | undefined>>,
+    signal?: AbortSignal,
+  ): AsyncIterable<AnswerOf<N>>;
   /**
    * Ends when the signal aborts; throws an ApiError when the connection ends, stays silent, or is refused. `host` is the
    * agent's, which is then asked for what its kernel does.
@@ -99,6 +107,11 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
     });
   }
 
+  /** One that did not answer is not asked first again, unless others have moved on already. */
+  const moveFrom = (index: number): void => {
+    if (current === index) current = (index + 1) % urls.length;
+  };
+
   /** The first URL that can be reached. A request that may have been taken is not sent to another. */
   async function reach(
     path: string,
@@ -118,7 +131,10 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
         reasons.push(`${url} (${code ?? message})`);
         const notTaken =
           method === 'GET' || ['ECONNREFUSED', 'ENOTFOUND', 'EHOSTUNREACH', 'EAI_AGAIN'].includes(code ?? '');
-        if (!notTaken) break;
+        if (!notTaken) {
+          moveFrom(index); // the next request is
+          break;
+        }
       }
     }
     throw new ApiError(0, 'unreachable', `netmaster cannot be reached at ${reasons.join(', ')}`);
@@ -145,9 +161,14 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
     };
   }
 
-  async function* watch({ store, after, host, signal }: Parameters<Client['watch']>[0]) {
-    const { method, url } = requestOf('watch', { host, store, after: after?.toString() });
+  async function* read<N extends LinesName>(
+    name: N,
+    parameters: Readonly<Record<string, string | undefined>>,
+    signal?: AbortSignal,
+  ): AsyncGenerator<AnswerOf<N>> {
+    const { method, url } = requestOf(name, parameters);
     const response = await reach(url, method, undefined);
+    const from = current;
     if (response.statusCode !== 200) throw refusal(response.statusCode ?? 0, await readText(response));
     const stop = (): void => {
       response.destroy();
@@ -156,7 +177,7 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
     if (signal?.aborted) stop(); // while it was being connected
     response.setTimeout(SILENCE, stop);
     try {
-      for await (const line of lines(response)) yield parse(line) as WatchMessage;
+      for await (const line of lines(response)) yield parse(line) as AnswerOf<N>;
     } catch (error) {
       if (signal?.aborted) return;
       if (error instanceof ApiError) throw error;
@@ -164,7 +185,9 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
       signal?.removeEventListener('abort', stop);
       response.destroy();
     }
-    if (!signal?.aborted) throw new ApiError(0, 'unreachable', 'the watch on netmaster broke off');
+    if (signal?.aborted) return;
+    moveFrom(from);
+    throw new ApiError(0, 'unreachable', 'the watch on netmaster broke off');
   }
 
   const disconnect = (): void => {
@@ -173,7 +196,9 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
 
   return {
     call,
-    watch,
+    lines: read,
+    watch: ({ store, after, host, signal }) =>
+      read('watch', { host, store, after: after?.toString() }, signal),
     reconnect: disconnect,
     close: disconnect,
   };

@@ -3,7 +3,6 @@ import { openTestMirror } from '../../test/mirror.ts';
 import type { DeniedFlow, FlowReport } from '../protocol/messages.ts';
 import { networkPolicyFlows, policyFlows } from './api/explain.ts';
 import { trackFlows } from './flows.ts';
-import { openQuestions } from './questions.ts';
 
 const RULE = { tenantName: 'default', policyName: 'p', ruleId: '1', direction: 'in', action: 'deny' };
 const WORLD = {
@@ -67,7 +66,7 @@ describe('hits and denied flows of network policies', () => {
       ['NetworkPolicy shop/gone rule 1', 4],
     ];
     flows.report('node1', report(hits, [{ ...FLOW, rule: DENY }]));
-    expect(networkPolicyFlows(POLICY, { mirror, flows, questions: openQuestions() })).toMatchObject({
+    expect(await networkPolicyFlows(POLICY, { mirror, counts: async () => flows })).toMatchObject({
       hits: [
         { rule: DENY, packets: 2 },
         { rule: `${DENY} rule 1`, packets: 3 },
@@ -81,18 +80,46 @@ describe('hits and denied flows of network policies', () => {
 });
 
 describe('hits', () => {
-  it('are summed over reports and hosts; a report that is sent again counts once, an agent that began anew counts', async () => {
+  it('are summed over hosts and runs of their agents; a report that comes again, or late, counts once', async () => {
     const { mirror } = await openTestMirror(WORLD);
     const flows = trackFlows(mirror);
     expect(flows.hits('default:p:1')).toBeUndefined();
     const first = report([['default:p:1', 3]]);
+    const second = report([['default:p:1', 4]]);
     flows.report('node1', first);
+    flows.report('node1', second);
+    flows.report('node1', second);
     flows.report('node1', first);
     flows.report('node2', first);
-    flows.report('node1', report([['default:p:1', 1]]));
     flows.report('node1', { ...first, reporter: 'anew' });
     expect(flows.hits('default:p:1')).toEqual({ packets: 10, bytes: 600 });
     expect(flows.hits('default:p:2')).toBeUndefined();
+  });
+
+  it('that several netmasters keep are those of the newest report of each run', async () => {
+    const { mirror } = await openTestMirror(WORLD);
+    const [a, b] = [trackFlows(mirror), trackFlows(mirror)];
+    const [first, second] = [report([['default:p:1', 3]], [FLOW]), report([['default:p:1', 5]], [FLOW])];
+    a.report('node1', first);
+    b.report('node1', second);
+    b.report('node2', first);
+    for (const both of [a.including(b.kept()), b.including(a.kept()), b.including(b.kept())]) {
+      expect(both.hits('default:p:1')).toEqual({ packets: 8, bytes: 480 });
+      expect(both.denied('default').map(({ host, count }) => [host, count])).toEqual([
+        ['node1', 1],
+        ['node2', 1],
+      ]);
+    }
+    expect(a.hits('default:p:1')).toEqual({ packets: 3, bytes: 180 });
+  });
+
+  it('of runs that are long over are forgotten', async () => {
+    const { mirror } = await openTestMirror(WORLD);
+    const flows = trackFlows(mirror);
+    for (let i = 0; i < 40; i++)
+      flows.report('node1', { ...report([['default:p:1', 1]]), reporter: `r${i}` });
+    flows.report('node2', report([['default:p:1', 1]]));
+    expect(flows.hits('default:p:1')).toEqual({ packets: 33, bytes: 1980 });
   });
 
   it('go with their rule, and a report that comes late brings none back', async () => {
@@ -111,8 +138,10 @@ describe('denied flows', () => {
   it('have the names of their endpoints, and are one where they are the same, the newest last', async () => {
     const { mirror } = await openTestMirror(WORLD);
     const flows = trackFlows(mirror);
-    flows.report('node1', report([], [FLOW, { ...FLOW, port: 23, last: 2000 }]));
-    flows.report('node1', report([], [{ ...FLOW, count: 4, last: 61_000 }]));
+    const other = { ...FLOW, port: 23, last: 2000 };
+    flows.report('node1', report([], [FLOW, other]));
+    flows.report('node1', report([], [other, { ...FLOW, count: 4, last: 50_000 }]));
+    flows.report('node1', { ...report([], [{ ...FLOW, last: 61_000 }]), reporter: 'anew' });
     const named = { host: 'node1', toContainer: 'server', toGroup: 'web' };
     expect(flows.denied('default')).toEqual([
       { ...FLOW, ...named, port: 23, last: 2000, time: '1970-01-01T00:00:02.000Z' },
@@ -121,13 +150,24 @@ describe('denied flows', () => {
     expect(flows.denied('blue')).toEqual([]);
   });
 
+  it('keep the names that they had when they were reported first', async () => {
+    const { mirror, remove } = await openTestMirror(WORLD);
+    const flows = trackFlows(mirror);
+    flows.report('node1', report([], [FLOW]));
+    await remove('endpoint', 'e1');
+    flows.report('node1', report([['default:p:1', 1]], [FLOW]));
+    expect(flows.denied('default')).toMatchObject([{ toContainer: 'server' }]);
+    flows.report('node1', report([], [{ ...FLOW, count: 2 }]));
+    expect(flows.denied('default')[0]).not.toHaveProperty('toContainer');
+  });
+
   it('are the last 1000 of a tenant, and go with the tenant; those of an unknown tenant are not kept', async () => {
     const { mirror, remove } = await openTestMirror(WORLD);
     const flows = trackFlows(mirror);
     const many = Array.from({ length: 1200 }, (_, i) => ({ ...FLOW, port: i + 1, last: i }));
     flows.report('node1', report([], many));
     flows.report(
-      'node1',
+      'node2',
       report(
         [],
         [
@@ -148,14 +188,14 @@ describe('inspect of a policy', () => {
   it('shows the rules that decided something and the last ten that it denied; nothing where nothing happened', async () => {
     const { mirror } = await openTestMirror(WORLD);
     const flows = trackFlows(mirror);
-    const explaining = { mirror, flows, questions: openQuestions() };
-    expect(policyFlows('default:p', explaining)).toEqual({});
+    const explaining = { mirror, counts: async () => flows };
+    expect(await policyFlows('default:p', explaining)).toEqual({});
     const many = Array.from({ length: 12 }, (_, i) => ({ ...FLOW, port: i + 1, last: i }));
     flows.report(
       'node1',
       report([['default:p:2', 3]], [...many, { ...FLOW, rule: 'default:pp:1', last: 99 }]),
     );
-    const { hits, denied } = policyFlows('default:p', explaining);
+    const { hits, denied } = await policyFlows('default:p', explaining);
     expect(hits).toEqual([{ ruleId: '2', action: 'deny', packets: 3, bytes: 180 }]);
     expect((denied as DeniedFlow[]).map((f) => f.port)).toEqual([3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
   });
@@ -165,7 +205,7 @@ describe('denied flows beyond what is kept', () => {
   it('are those of the sender that has the most: a flood hides nobody else', async () => {
     const { mirror } = await openTestMirror(WORLD);
     const flows = trackFlows(mirror);
-    flows.report('node1', report([], [{ ...FLOW, from: '20.1.1.7' }]));
+    flows.report('node2', report([], [{ ...FLOW, from: '20.1.1.7' }]));
     const many = Array.from({ length: 3000 }, (_, i) => ({ ...FLOW, port: i + 1, last: 2000 + i }));
     flows.report('node1', report([], many));
     const kept = flows.denied('default');
@@ -188,7 +228,7 @@ describe('what containers send in vain', () => {
         { ...refused, endpoint: 'e2' },
       ],
     });
-    flows.report('node1', { ...report([]), refused: [{ ...refused, last: 2000 }] });
+    flows.report('node1', { ...report([]), reporter: 'anew', refused: [{ ...refused, last: 2000 }] });
     expect(flows.dropped('e1')).toEqual([
       { reason: 'source', packets: 6, time: '1970-01-01T00:00:02.000Z', ...sender },
     ]);

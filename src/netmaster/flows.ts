@@ -1,6 +1,10 @@
 /**
- * What hosts report of packets that were judged: how often each rule decided, who was denied, and what containers sent in vain. Status, not intent: it is kept in
- * memory, counts from this netmaster's start (a rule's from its creation, if that was later), and goes with the rule.
+ * What hosts report of packets that were judged: how often each rule decided, who was denied, and what containers sent in vain. Status, not
+ * intent: it is kept in memory and goes with the rule, the tenant, the endpoint.
+ *
+ * A report has all that one run of a host's agent has counted, so the newest of each is what is kept, and answers are made of those:
+ * a report that comes twice, late or to two netmasters counts once. What runs tells it anew to a netmaster that it follows anew; of runs
+ * that have ended counts go with the netmasters that they told them.
  */
 
 import type { Endpoint } from '../model/endpoint.ts';
@@ -11,45 +15,72 @@ import type {
   DeniedFlow,
   DroppedPackets,
   FlowReport,
+  KeptReport,
   NamedDeniedFlow,
-  RefusedPackets,
 } from '../protocol/messages.ts';
 import type { Mirror } from './mirror.ts';
 
-/** Denied flows that are kept of a tenant; one that comes again is the same with a higher count. */
+/** Denied flows that are answered of a tenant; twice as many may be kept. */
 const KEPT = 1000;
+/** Runs of one host's agent whose reports are kept. */
+const RUNS = 32;
 
 export interface HitCount {
   readonly packets: number;
   readonly bytes: number;
 }
 
-export interface Flows {
-  report(host: string, report: FlowReport): void;
+export interface Counts {
   /** Summed over all hosts; undefined where it decided nothing yet. */
   hits(rule: string): HitCount | undefined;
-  /** The oldest first. */
+  /** The oldest first; one that comes again is the same with a higher count. */
   denied(tenant: string): NamedDeniedFlow[];
   /** Of an endpoint's id, by reason. */
   dropped(endpoint: string): DroppedPackets[];
 }
 
+export interface Flows extends Counts {
+  report(host: string, report: FlowReport): void;
+  /** For other netmasters. */
+  kept(): KeptReport[];
+  /** The same with what other netmasters keep. */
+  including(others: readonly KeptReport[]): Counts;
+}
+
+interface Kept extends Omit<KeptReport, 'hits' | 'denied' | 'refused'> {
+  readonly hits: Map<string, HitCount>;
+  denied: readonly NamedDeniedFlow[];
+  refused: KeptReport['refused'];
+}
+
+/** Of one run of an agent. */
+const runOf = ({ host, reporter }: Pick<Kept, 'host' | 'reporter'>): string => `${host} ${reporter}`;
+const flowOf = ({ direction, from, to, protocol, port, rule }: DeniedFlow): string =>
+  JSON.stringify([direction, from, to, protocol, port, rule]);
+
+const keep = (report: KeptReport): Kept => ({
+  ...report,
+  hits: new Map(report.hits.map(({ rule, packets, bytes }) => [rule, { packets, bytes }])),
+});
+
 export function trackFlows(mirror: Mirror): Flows {
-  /** By rule. */
-  const counts = new Map<string, HitCount>();
-  const denied = new Map<string, Map<string, NamedDeniedFlow>>();
-  /** By endpoint, then by reason. */
-  const dropped = new Map<string, Map<string, DroppedPackets>>();
-  const latest = new Map<string, { reporter: string; sequence: number }>();
+  /** By run; that which reported last is the last one. */
+  const reports = new Map<string, Kept>();
 
   mirror.onChange((batch) => {
-    for (const { kind, key, object } of batch.changes) {
-      if (object !== null) continue;
-      if (kind === 'rule') counts.delete(key);
-      if (kind === 'networkPolicy')
-        for (const rule of counts.keys()) if (networkPolicyKey(rule) === key) counts.delete(rule);
-      if (kind === 'tenant') denied.delete(key);
-      if (kind === 'endpoint') dropped.delete(key);
+    const gone = batch.changes.filter(({ object }) => object === null);
+    const keysOf = (of: string): Set<string> =>
+      new Set(gone.filter(({ kind }) => kind === of).map(({ key }) => key));
+    const [rules, tenants, endpoints] = [keysOf('rule'), keysOf('tenant'), keysOf('endpoint')];
+    const policies = keysOf('networkPolicy');
+    if (rules.size + policies.size + tenants.size + endpoints.size === 0) return;
+    for (const kept of reports.values()) {
+      for (const rule of rules) kept.hits.delete(rule);
+      if (policies.size > 0)
+        for (const rule of kept.hits.keys())
+          if (policies.has(networkPolicyKey(rule) ?? '')) kept.hits.delete(rule);
+      if (tenants.size > 0) kept.denied = kept.denied.filter(({ tenant }) => !tenants.has(tenant));
+      if (endpoints.size > 0) kept.refused = kept.refused.filter(({ endpoint }) => !endpoints.has(endpoint));
     }
   });
 
@@ -60,69 +91,141 @@ export function trackFlows(mirror: Mirror): Flows {
       : mirror.get('networkPolicy', policy) !== undefined;
   }
 
-  function addDenied(host: string, flow: DeniedFlow): void {
-    if (mirror.get('tenant', flow.tenant) === undefined) return;
-    const flows = denied.get(flow.tenant) ?? new Map<string, NamedDeniedFlow>();
-    denied.set(flow.tenant, flows);
-    const { from, to, protocol, port, rule, direction } = flow;
-    const id = JSON.stringify([host, direction, from, to, protocol, port, rule]);
-    const count = (flows.get(id)?.count ?? 0) + flow.count;
-    const [sender, receiver] = [from, to].map((address) => endpointAt(mirror, flow.tenant, address));
-    flows.delete(id);
-    flows.set(id, {
+  function named(host: string, flow: DeniedFlow): NamedDeniedFlow {
+    const [sender, receiver] = [flow.from, flow.to].map((address) =>
+      endpointAt(mirror, flow.tenant, address),
+    );
+    return {
       ...flow,
       time: new Date(flow.last).toISOString(),
       host,
-      count,
       ...(sender?.containerName && { fromContainer: sender.containerName }),
       ...(sender?.groupName && { fromGroup: sender.groupName }),
       ...(receiver?.containerName && { toContainer: receiver.containerName }),
       ...(receiver?.groupName && { toGroup: receiver.groupName }),
       ...(sender?.workload && { fromWorkload: workloadName(sender.workload) }),
       ...(receiver?.workload && { toWorkload: workloadName(receiver.workload) }),
-    });
-    if (flows.size > KEPT) flows.delete(oldestOfMany(flows));
+    };
   }
 
-  function addDropped({ endpoint, reason, packets, last, address, mac }: RefusedPackets): void {
-    if (mirror.get('endpoint', endpoint) === undefined) return;
-    const reasons = dropped.get(endpoint) ?? new Map<string, DroppedPackets>();
-    dropped.set(endpoint, reasons);
-    const before = reasons.get(reason);
-    reasons.set(reason, {
-      ...before,
-      reason,
-      packets: (before?.packets ?? 0) + packets,
-      time: new Date(last).toISOString(),
-      ...(address === undefined ? {} : { address }),
-      ...(mac === undefined ? {} : { mac }),
-    });
+  /** What a flow was named when it was last reported stays, unless it has been denied again. */
+  function nameAll(host: string, flows: readonly DeniedFlow[], before: readonly NamedDeniedFlow[]) {
+    const known = new Map(before.map((flow) => [`${flow.tenant} ${flowOf(flow)}`, flow]));
+    return flows
+      .filter(({ tenant }) => mirror.get('tenant', tenant) !== undefined)
+      .map((flow) => {
+        const old = known.get(`${flow.tenant} ${flowOf(flow)}`);
+        return old?.last === flow.last && old.count === flow.count ? old : named(host, flow);
+      });
+  }
+
+  function drop(tenant: string): void {
+    const all = [...reports.values()].flatMap(({ denied }) => denied.filter((f) => f.tenant === tenant));
+    if (all.length <= 2 * KEPT) return;
+    const left = new Set(fairly(all, KEPT));
+    for (const kept of reports.values())
+      kept.denied = kept.denied.filter((flow) => flow.tenant !== tenant || left.has(flow));
   }
 
   return {
-    report(host, { reporter, sequence, hits, denied: flows, refused = [] }) {
-      const last = latest.get(host);
-      if (last?.reporter === reporter && sequence <= last.sequence) return; // sent again: its answer was lost
-      latest.set(host, { reporter, sequence });
-      for (const { rule, packets, bytes } of hits) {
-        if (!isKnown(rule)) continue; // deleted meanwhile
-        const sum = counts.get(rule) ?? { packets: 0, bytes: 0 };
-        counts.set(rule, { packets: sum.packets + packets, bytes: sum.bytes + bytes });
+    report(host, { reporter, sequence, hits, denied, refused = [] }) {
+      const run = runOf({ host, reporter });
+      const before = reports.get(run);
+      if (before !== undefined && sequence <= before.sequence) return; // sent again, or overtaken
+      const named = nameAll(host, denied, before?.denied ?? []);
+      reports.delete(run);
+      reports.set(
+        run,
+        keep({
+          host,
+          reporter,
+          sequence,
+          hits: hits.filter(({ rule }) => isKnown(rule)), // else deleted meanwhile
+          denied: named,
+          refused: refused.filter(({ endpoint }) => mirror.get('endpoint', endpoint) !== undefined),
+        }),
+      );
+      if (before === undefined) {
+        const runs = [...reports].filter(([, kept]) => kept.host === host);
+        for (const [old] of runs.slice(0, -RUNS)) reports.delete(old);
       }
-      for (const flow of flows) addDenied(host, flow);
-      for (const packets of refused) addDropped(packets);
+      for (const tenant of new Set(named.map((flow) => flow.tenant))) drop(tenant);
     },
-    hits: (rule) => counts.get(rule),
-    dropped: (endpoint) => [...(dropped.get(endpoint)?.values() ?? [])],
-    denied: (tenant) => [...(denied.get(tenant)?.values() ?? [])].sort((a, b) => a.last - b.last),
+    kept: () =>
+      [...reports.values()].map((kept) => ({
+        ...kept,
+        hits: [...kept.hits].map(([rule, count]) => ({ rule, ...count })),
+        denied: [...kept.denied],
+      })),
+    including(others) {
+      const all = new Map(reports);
+      for (const other of others) {
+        const own = all.get(runOf(other));
+        if (own === undefined || own.sequence < other.sequence) all.set(runOf(other), keep(other));
+      }
+      return countsOf(all);
+    },
+    ...countsOf(reports),
   };
 }
 
-/** The oldest flow of the sender that has the most: who is denied often takes no other's place. */
-function oldestOfMany(flows: ReadonlyMap<string, NamedDeniedFlow>): string {
-  const bySender = Map.groupBy(flows, ([, flow]) => flow.from);
-  const lists = [...bySender.values()].sort((a, b) => b.length - a.length);
-  return lists[0]?.[0]?.[0] ?? '';
+function countsOf(reports: ReadonlyMap<string, Kept>): Counts {
+  return {
+    hits(rule) {
+      let sum: HitCount | undefined;
+      for (const { hits } of reports.values()) {
+        const { packets = 0, bytes = 0 } = hits.get(rule) ?? {};
+        if (packets > 0) sum = { packets: (sum?.packets ?? 0) + packets, bytes: (sum?.bytes ?? 0) + bytes };
+      }
+      return sum;
+    },
+    denied(tenant) {
+      const flows = new Map<string, NamedDeniedFlow>();
+      for (const { host, denied } of reports.values())
+        for (const flow of denied) {
+          if (flow.tenant !== tenant) continue;
+          const id = `${host} ${flowOf(flow)}`;
+          const other = flows.get(id);
+          const newest = other !== undefined && other.last > flow.last ? other : flow;
+          flows.set(id, { ...newest, count: flow.count + (other?.count ?? 0) });
+        }
+      return fairly([...flows.values()], KEPT).sort((a, b) => a.last - b.last);
+    },
+    dropped(endpoint) {
+      const reasons = new Map<string, DroppedPackets & { readonly last: number }>();
+      for (const { refused } of reports.values())
+        for (const { endpoint: of, reason, packets, last, address, mac } of refused) {
+          if (of !== endpoint) continue;
+          const other = reasons.get(reason);
+          const sender = {
+            ...(address === undefined ? {} : { address }),
+            ...(mac === undefined ? {} : { mac }),
+          };
+          const [older, newer] =
+            other !== undefined && other.last > last ? [sender, other] : [other, { ...sender, last }];
+          reasons.set(reason, {
+            ...older,
+            ...newer,
+            reason,
+            packets: packets + (other?.packets ?? 0),
+            time: new Date(newer.last).toISOString(),
+          });
+        }
+      return [...reasons.values()].map(({ last: _, ...dropped }) => dropped);
+    },
+  };
+}
+
+/** So many at most: of each sender the newest, and of none more than of another that has more. Who is denied often takes no other's place. */
+function fairly(flows: readonly NamedDeniedFlow[], limit: number): NamedDeniedFlow[] {
+  if (flows.length <= limit) return [...flows];
+  const senders = [...Map.groupBy(flows, ({ from }) => from).values()].sort((a, b) => a.length - b.length);
+  let left = limit;
+  return senders.flatMap((own, i) => {
+    const share = Math.min(own.length, Math.floor(left / (senders.length - i)));
+    left -= share;
+    return own.sort((a, b) => a.last - b.last).slice(own.length - share);
+  });
 }
 
 /** The tenant's endpoint that has the address. */

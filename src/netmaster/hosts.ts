@@ -1,12 +1,16 @@
 /**
- * Which hosts live: each has a lease that its heartbeats renew, and with the lease the host's object goes.
+ * Which hosts live: each has a lease that its heartbeats renew, and with the lease the host's object goes. The store alone knows which
+ * lease that is, so that a heartbeat may come to any netmaster.
+ *
+ *   host/NAME           the host as it registered        under the lease
+ *   underlay/ADDRESS    whose the address is             under the same lease: of two hosts that come with one address at once, one is refused
  */
 import { Value } from '@sinclair/typebox/value';
 import { HOST_TTL, type Host } from '../model/host.ts';
-import type { Store } from '../store/store.ts';
+import type { Store, Write } from '../store/store.ts';
 import { type Mirror, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
-import type { Writer } from './writer.ts';
+import type { Decision, Writer } from './writer.ts';
 
 export interface Hosts {
   /** The host lives as it says. Throws a Refusal where its underlay or its name is another's. */
@@ -14,14 +18,20 @@ export interface Hosts {
 }
 
 export interface HostsOptions {
-  readonly store: Pick<Store, 'grant' | 'renew'>;
+  readonly store: Pick<Store, 'grant' | 'renew' | 'revoke'>;
   readonly mirror: Mirror;
   readonly writer: Writer;
 }
 
+interface Underlay {
+  readonly host: string;
+}
+
+/** Heartbeats of one host that meet: past this many something else is wrong. */
+const ATTEMPTS = 10;
+
 export function openHosts({ store, mirror, writer }: HostsOptions): Hosts {
-  const leases = new Map<string, string>();
-  const beating = new Map<string, Promise<void>>();
+  const leaseOf = (name: string): string | undefined => mirror.stored('host', name)?.lease;
 
   function refuseTwin({ name, underlay, run }: Host): void {
     const own = mirror.get<Host>('host', name);
@@ -37,31 +47,60 @@ export function openHosts({ store, mirror, writer }: HostsOptions): Hosts {
       throw new Refusal(409, `host ${name}: underlay ${underlay} is host ${twin.name}'s already`, 'underlay');
   }
 
-  async function beat(host: Host): Promise<void> {
-    const { name } = host;
+  const isWritten = (host: Host): boolean =>
+    Value.Equal(mirror.get<Host>('host', host.name), host) &&
+    mirror.get<Underlay>('underlay', host.underlay)?.host === host.name;
+
+  function decideHost(host: Host, lease: string): Decision<true> {
     refuseTwin(host);
-    const held = leases.get(name);
-    const alive = held !== undefined && (await store.renew(held));
-    if (alive && Value.Equal(mirror.get<Host>('host', name), host)) return;
-    const lease = alive ? held : await store.grant(HOST_TTL);
-    leases.set(name, lease);
-    await writer.write(() => {
-      refuseTwin(host); // may have come meanwhile
-      return { checks: [], writes: [{ key: storeKey('host', name), value: host, lease }], answer: undefined };
-    });
+    const { name, underlay } = host;
+    const [hostKey, underlayKey] = [storeKey('host', name), storeKey('underlay', underlay)];
+    const before = mirror.stored<Host>('host', name);
+    const writes: Write[] = [
+      { key: hostKey, value: host, lease },
+      { key: underlayKey, value: { host: name } satisfies Underlay, lease },
+    ];
+    const was = before?.object.underlay ?? underlay;
+    if (was !== underlay && mirror.get<Underlay>('underlay', was)?.host === name)
+      writes.push({ key: storeKey('underlay', was), value: undefined });
+    return {
+      checks: [
+        { key: hostKey, revision: before?.revision ?? 0 },
+        { key: underlayKey, revision: mirror.stored('underlay', underlay)?.revision ?? 0 },
+      ],
+      writes,
+      answer: true,
+    };
+  }
+
+  /** False: another heartbeat of the host was faster, and the host has another lease now. */
+  async function attempt(host: Host): Promise<boolean> {
+    const held = leaseOf(host.name);
+    const lives = held !== undefined && (await store.renew(held));
+    if (lives && isWritten(host)) return true;
+    const lease = lives ? held : await store.grant(HOST_TTL);
+    const isOvertaken = (): boolean => {
+      const now = leaseOf(host.name);
+      return now !== held && (lives || now !== undefined);
+    };
+    let isHeld = lives;
+    try {
+      const { answer } = await writer.write(
+        (): Decision<boolean> =>
+          isOvertaken() ? { checks: [], writes: [], answer: false } : decideHost(host, lease),
+      );
+      isHeld ||= answer;
+      return answer;
+    } finally {
+      if (!isHeld) await store.revoke(lease);
+    }
   }
 
   return {
-    // One after the other for each host: of two leases one would end, and the host with it.
-    beat(host) {
-      const before = beating.get(host.name) ?? Promise.resolve();
-      const own = before.catch(() => {}).then(() => beat(host));
-      beating.set(host.name, own);
-      const done = (): void => {
-        if (beating.get(host.name) === own) beating.delete(host.name);
-      };
-      own.then(done, done);
-      return own;
+    async beat(host) {
+      refuseTwin(host);
+      for (let i = 0; i < ATTEMPTS; i++) if (await attempt(host)) return;
+      throw new Refusal(503, `host ${host.name}: registers again and again at the same time: try again`);
     },
   };
 }

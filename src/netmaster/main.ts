@@ -11,6 +11,7 @@ import { createServer } from './api/server.ts';
 import { decideForgetting } from './endings.ts';
 import { decideCollection, type Seen } from './endpoints.ts';
 import { openMirror, storeKey } from './mirror.ts';
+import { openReplicas } from './replicas.ts';
 import { openWriter } from './writer.ts';
 
 const USAGE = `netmaster: keeps the intent of a Contiv cluster and hands it to all hosts
@@ -20,7 +21,10 @@ Usage: netmaster [flags]
   --listen HOST:PORT       where to answer (default 127.0.0.1:9999)
   --name NAME              how clients call this machine too: a name, or an address that is translated to one of its own
                            (its addresses, host name, localhost and netmaster are known; more than once for several)
-  --store STORE            memory, or sqlite:FILE (default sqlite:/var/lib/contiv/netmaster.db)
+  --store STORE            memory, sqlite:FILE, or for several netmasters etcd://HOST:PORT,HOST:PORT,...[/NAME][?OPTIONS]
+                           (default sqlite:/var/lib/contiv/netmaster.db). OPTIONS, joined by &: ca, cert and key for TLS,
+                           user and passwordFile; NAME keeps clusters apart that use the same etcd (default contiv)
+  --advertise URL          where the other netmasters on etcd reach this one (default: what --listen says)
   --address-grace SECONDS  after which a reserved address that no endpoint uses is free again (default 60)
   --log-level LEVEL        debug, info, warn, error (default info)
   --help, --version
@@ -43,6 +47,8 @@ interface Options {
   names: string[];
   store: string;
   grace: number;
+  /** Of this one among several netmasters. */
+  url: string | undefined;
   level: string;
 }
 
@@ -53,6 +59,7 @@ function readOptions(): Options | undefined {
       listen: text,
       name: { type: 'string', multiple: true },
       store: text,
+      advertise: text,
       'address-grace': text,
       'log-level': text,
       help: { type: 'boolean', short: 'h' },
@@ -78,12 +85,22 @@ function readOptions(): Options | undefined {
   if (!LEVELS.includes(level)) throw new Error(`--log-level: '${level}' must be one of ${LEVELS.join(', ')}`);
   const store = values.store ?? 'sqlite:/var/lib/contiv/netmaster.db';
   checkStoreSpec(store);
+  const isAnywhere = ['', '0.0.0.0', '::'].includes(host);
+  const url = values.advertise ?? (isAnywhere ? '' : `http://${listen}`);
+  const isShared = store.startsWith('etcd:');
+  if (isShared && url === '')
+    throw new Error(
+      `--advertise is missing: with --listen ${listen} the other netmasters are to be told where this one is, e.g. http://10.0.0.1:9999`,
+    );
+  if (values.advertise !== undefined && !/^https?:\/\/[^/?#]+$/.test(url))
+    throw new Error(`--advertise: '${url}' is not a URL like http://10.0.0.1:9999`);
   return {
     host,
     port: Number(match[3]),
     names: host === '' ? names : [host, ...names],
     store,
     grace: Number(grace),
+    url: isShared ? url : undefined,
     level,
   };
 }
@@ -124,12 +141,14 @@ async function run(options: Options): Promise<void> {
         answer: undefined,
       }));
     const acknowledgements = trackAcknowledgements(mirror);
-    const { names } = options;
+    const { names, url } = options;
+    const replicas = openReplicas({ store, mirror, writer, acknowledgements, log, url });
     const server = await createServer({
       store,
       mirror,
       writer,
       acknowledgements,
+      replicas,
       version: VERSION,
       log,
       names,
@@ -159,6 +178,7 @@ async function run(options: Options): Promise<void> {
     const close = async (): Promise<void> => {
       clearInterval(collecting);
       await server.close();
+      await replicas.close();
       await mirror.close();
       await store.close();
     };

@@ -3,11 +3,12 @@
  * and agents are told from here what changed.
  *
  * Store keys are /contiv/KIND/KEY: intent, and beside it endpoint/ID and host/NAME. Netmaster's own are address/NETWORK/ADDRESS,
- * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT, guard/KIND/KEY and ended/KEY (endings.ts).
+ * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT, guard/KIND/KEY, ended/KEY (endings.ts) and
+ * underlay/ADDRESS (hosts.ts), replica/ID (replicas.ts).
  */
 
 import type { WatchedObject } from '../protocol/messages.ts';
-import type { Store } from '../store/store.ts';
+import { type Batch, type Change, CompactedError, type Store } from '../store/store.ts';
 import { openTables, type Tables, type View } from './tables.ts';
 
 export const ROOT = '/contiv/';
@@ -18,7 +19,17 @@ export function parseStoreKey(text: string): { kind: string; key: string } {
 }
 
 /** Kinds that no agent needs to see. */
-const PRIVATE = new Set(['address', 'cursor', 'tag', 'name', 'subnets', 'guard', 'ended']);
+const PRIVATE = new Set([
+  'address',
+  'cursor',
+  'tag',
+  'name',
+  'subnets',
+  'guard',
+  'ended',
+  'underlay',
+  'replica',
+]);
 
 export interface VisibleBatch {
   readonly revision: number;
@@ -38,43 +49,72 @@ export interface Mirror extends View {
   seen(revision: number): Promise<void>;
   /** Called after each change, in order. */
   onChange(listener: (batch: VisibleBatch) => void): () => void;
+  /** Called when a netmaster comes or goes. */
+  onReplicas(listener: () => void): () => void;
   close(): Promise<void>;
 }
 
 export async function openMirror(store: Store): Promise<Mirror> {
   const tables = openTables();
   const listeners = new Set<(batch: VisibleBatch) => void>();
+  const replicaListeners = new Set<() => void>();
   const waiters = new Set<{ revision: number; done(): void }>();
   let revision = 0;
 
-  function put(storeKeyText: string, value: unknown, at: number): WatchedObject {
-    const { kind, key } = parseStoreKey(storeKeyText);
-    tables.put(kind, key, value, at);
+  function put({ key: text, value, revision, lease }: Change): WatchedObject {
+    const { kind, key } = parseStoreKey(text);
+    tables.put(kind, key, value, revision, lease);
     return { kind, key, object: value ?? null };
   }
 
   const initial = await store.list(ROOT);
-  for (const entry of initial.entries) put(entry.key, entry.value, entry.revision);
+  for (const entry of initial.entries) put(entry);
   revision = initial.revision;
+
+  function take(batch: Batch): void {
+    const all = batch.changes.map(put);
+    const changes = all.filter((change) => !PRIVATE.has(change.kind));
+    revision = batch.revision;
+    if (changes.length > 0) {
+      const line = Buffer.from(`${JSON.stringify({ type: 'change', revision, changes })}\n`);
+      const visible: VisibleBatch = { revision, changes, line };
+      for (const listener of listeners) listener(visible);
+    }
+    if (all.some(({ kind }) => kind === 'replica')) for (const listener of replicaListeners) listener();
+    for (const waiter of waiters)
+      if (waiter.revision <= revision) {
+        waiters.delete(waiter);
+        waiter.done();
+      }
+  }
+
+  /** What became of everything since, where the store has forgotten how: as one change. */
+  async function relist(): Promise<void> {
+    const list = await store.list(ROOT);
+    const there = new Set(list.entries.map(({ key }) => key));
+    const gone = tables
+      .keys()
+      .map(({ kind, key }) => storeKey(kind, key))
+      .filter((key) => !there.has(key))
+      .map((key): Change => ({ key, value: undefined, revision: list.revision }));
+    const changed = list.entries.filter(({ key, revision: at, lease }) => {
+      const { kind, key: own } = parseStoreKey(key);
+      const known = tables.stored(kind, own);
+      return known?.revision !== at || known.lease !== lease;
+    });
+    take({ revision: list.revision, changes: [...gone, ...changed] });
+  }
 
   const stop = new AbortController();
   const following = (async () => {
-    for await (const batch of store.watch(ROOT, revision, stop.signal)) {
-      const changes = batch.changes
-        .map((change) => put(change.key, change.value, change.revision))
-        .filter((change) => !PRIVATE.has(change.kind));
-      revision = batch.revision;
-      if (changes.length > 0) {
-        const line = Buffer.from(`${JSON.stringify({ type: 'change', revision, changes })}\n`);
-        const visible: VisibleBatch = { revision, changes, line };
-        for (const listener of listeners) listener(visible);
+    while (!stop.signal.aborted)
+      try {
+        for await (const batch of store.watch(ROOT, revision, stop.signal)) take(batch);
+        return;
+      } catch (error) {
+        if (!(error instanceof CompactedError)) throw error;
+        await relist();
       }
-      for (const waiter of waiters)
-        if (waiter.revision <= revision) {
-          waiters.delete(waiter);
-          waiter.done();
-        }
-    }
   })();
 
   return {
@@ -91,6 +131,10 @@ export async function openMirror(store: Store): Promise<Mirror> {
     onChange(listener) {
       listeners.add(listener);
       return () => listeners.delete(listener);
+    },
+    onReplicas(listener) {
+      replicaListeners.add(listener);
+      return () => replicaListeners.delete(listener);
     },
     async close() {
       stop.abort();

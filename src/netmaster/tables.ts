@@ -13,6 +13,8 @@ import type { AddressAnswer } from '../protocol/messages.ts';
 export interface Stored<T = unknown> {
   readonly object: T;
   readonly revision: number;
+  /** Of the store: the object goes when it ends. */
+  readonly lease?: string;
 }
 
 /** An address that is given out: to a service, to an endpoint on a host, or reserved for a host. */
@@ -45,7 +47,9 @@ export interface View extends World {
 export interface Tables extends View {
   readonly applied: Map<string, number>;
   /** `object` undefined: it is gone. */
-  put(kind: string, key: string, object: unknown, revision: number): void;
+  put(kind: string, key: string, object: unknown, revision: number, lease?: string): void;
+  /** Of all objects. */
+  keys(): { kind: string; key: string }[];
   /** For overlays. */
   readonly parts: Parts;
 }
@@ -70,6 +74,8 @@ const usersKey = (relation: Relation, key: string): string => `${relationNumber.
 
 /** A map of maps, over another one that stays as it is. */
 interface Layered<T> {
+  /** Outer keys. */
+  outer(): Set<string>;
   get(outer: string): ReadonlyMap<string, T>;
   set(outer: string, inner: string, value: T | undefined): void;
 }
@@ -79,6 +85,7 @@ const NOTHING: ReadonlyMap<string, never> = new Map<string, never>();
 function openLayered<T>(below: Layered<T> | undefined): Layered<T> {
   const own = new Map<string, Map<string, T>>();
   return {
+    outer: () => new Set([...(below?.outer() ?? []), ...own.keys()]),
     get: (outer) => own.get(outer) ?? below?.get(outer) ?? NOTHING,
     set(outer, inner, value) {
       let entries = own.get(outer);
@@ -164,7 +171,9 @@ export function openTables(below?: Tables): Tables {
           for (const user of users.get(usersKey(relation, key)).keys()) found.add(user);
       return [...found].map((user) => objects.get(of).get(user)?.object as T);
     },
-    put(kind, key, object, revision) {
+    keys: () =>
+      [...objects.outer()].flatMap((kind) => [...objects.get(kind).keys()].map((key) => ({ kind, key }))),
+    put(kind, key, object, revision, lease) {
       const before = objects.get(kind).get(key)?.object;
       if (before !== undefined) link(kind, key, before, false);
       if (object !== undefined) link(kind, key, object, true);
@@ -172,7 +181,8 @@ export function openTables(below?: Tables): Tables {
         if (before !== undefined) for (const value of by(before)) entries.set(value, key, undefined);
         if (object !== undefined) for (const value of by(object)) entries.set(value, key, object);
       }
-      objects.set(kind, key, object === undefined ? undefined : { object, revision });
+      const stored = { object, revision, ...(lease === undefined ? {} : { lease }) };
+      objects.set(kind, key, object === undefined ? undefined : stored);
       if (below !== undefined) written.set(kind, (written.get(kind) ?? new Set()).add(key));
       if (before === undefined && object !== undefined) lists.get(kind)?.push(object);
       else lists.delete(kind);

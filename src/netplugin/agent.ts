@@ -138,7 +138,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     }),
   );
   followers.add(followHostAccess({ host, endpoints, log }));
-  followers.add(followFlows({ dataplane, client, host, log, refused: metrics.refused }));
+  followers.add(followFlows({ dataplane, client, host, log, view: replica.view, refused: metrics.refused }));
   const publications = openPublications();
   keepPublications(publications, endpoints, log);
   const docker = await startDocker({ endpoints, publications, options, log });

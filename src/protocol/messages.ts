@@ -121,7 +121,7 @@ export const WatchMessageSchema = Type.Union([
 ]);
 export type WatchMessage = Static<typeof WatchMessageSchema>;
 
-/** What a container sent in vain, whatever policy says: new since the last report. */
+/** What a container sent in vain, whatever policy says. */
 export const RefusedPacketsSchema = Type.Object(
   {
     /** Endpoint's id. */
@@ -175,7 +175,10 @@ export const DeniedFlowSchema = Type.Object(
 );
 export type DeniedFlow = Static<typeof DeniedFlowSchema>;
 
-/** What a host's policy did since its last report. One that is sent again has the same sequence, and counts once. */
+/**
+ * What a host's policy did since `reporter` began: all of it, so that the report with the greatest sequence is all that needs to be
+ * known, however often and wherever reports come.
+ */
 export const FlowReportSchema = Type.Object(
   {
     /** A run of an agent; its sequence goes up. */
@@ -190,7 +193,40 @@ export const FlowReportSchema = Type.Object(
 );
 export type FlowReport = Static<typeof FlowReportSchema>;
 
-/** With the names that the addresses had when it was reported; absent where they were no endpoint's. */
+/** Between netmasters: what hosts said to the one that sends it. First all of them, then those of which there is news. */
+export const ReplicaMessageSchema = Type.Union([
+  Type.Object({
+    type: Type.Literal('hosts'),
+    store: Type.String(),
+    hosts: Type.Array(
+      Type.Object({
+        name: Type.String(),
+        /** 0: nothing yet. */
+        applied: Type.Integer(),
+        /** Its watch is there. */
+        watches: Type.Boolean(),
+      }),
+    ),
+  }),
+  Type.Object({ type: Type.Literal('ping') }),
+]);
+export type ReplicaMessage = Static<typeof ReplicaMessageSchema>;
+
+export const ReplicaQuestionSchema = Type.Object(
+  {
+    host: Type.String({ minLength: 1, maxLength: 253 }),
+    question: LiveQuestionSchema,
+    /** That the host has. */
+    seconds: Type.Number({ minimum: 0, maximum: 60 }),
+  },
+  { additionalProperties: false },
+);
+export const ReplicaAnswerSchema = Type.Object({
+  /** `away`: the host has no watch there; `silent`: it did not answer in time. */
+  answer: Type.Union([LiveAnswerSchema, Type.Literal('away'), Type.Literal('silent')]),
+});
+
+/** With the names that the addresses had when it was first reported; absent where they were no endpoint's. */
 export const NamedDeniedFlowSchema = Type.Object({
   ...DeniedFlowSchema.properties,
   /** `last` in ISO 8601. */
@@ -206,7 +242,18 @@ export const NamedDeniedFlowSchema = Type.Object({
 });
 export type NamedDeniedFlow = Static<typeof NamedDeniedFlowSchema>;
 
-/** In what inspect says of an endpoint: since netmaster's start. */
+/** The newest report of one run of a host's agent, as a netmaster keeps it. */
+export const KeptReportSchema = Type.Object({
+  host: Type.String(),
+  reporter: Type.String(),
+  sequence: Count,
+  hits: Type.Array(RuleHitsSchema),
+  denied: Type.Array(NamedDeniedFlowSchema),
+  refused: Type.Array(RefusedPacketsSchema),
+});
+export type KeptReport = Static<typeof KeptReportSchema>;
+
+/** In what inspect says of an endpoint: as long as its host's agents are known to have counted. */
 export const DroppedPacketsSchema = Type.Object({
   reason: RefusedPacketsSchema.properties.reason,
   packets: Type.Integer(),

@@ -17,8 +17,12 @@ import {
   FlowReportSchema,
   HealthSchema,
   HostAnswerSchema,
+  KeptReportSchema,
   LiveAnswerSchema,
   NamedDeniedFlowSchema,
+  ReplicaAnswerSchema,
+  ReplicaMessageSchema,
+  ReplicaQuestionSchema,
   TraceSchema,
   VersionAnswerSchema,
   WatchMessageSchema,
@@ -71,6 +75,8 @@ const PlainSchema = Type.Unsafe<Plain>(Type.Object({}, { additionalProperties: t
 
 /** Of many objects at once: some 100,000. */
 const SET_LIMIT = 64 << 20;
+/** Of all rules that a host has: some 100,000. */
+const REPORT_LIMIT = 16 << 20;
 
 /** An object as it is answered: with its key and links, without fields that are unset. */
 const presented = (kind: Kind) =>
@@ -219,14 +225,35 @@ export const EXPLAIN = family('explain', {
     answer: Type.Array(NamedDeniedFlowSchema),
   },
   report: {
-    summary: 'a registered host says what its policy did since its last report',
+    summary: 'a registered host says what its policy did since its agent began',
     who: { host: { path: 'name' } },
     body: FlowReportSchema,
+    bodyLimit: REPORT_LIMIT,
   },
   answer: {
     summary: 'a registered host answers what it was asked on its watch',
     who: { host: { path: 'name' } },
     body: LiveAnswerSchema,
+  },
+});
+
+export const REPLICAS = family('replica', {
+  replicaHosts: {
+    summary: 'to another netmaster: which hosts watch here and what they have applied, then what they say',
+    who: 'operator',
+    answer: ReplicaMessageSchema,
+    as: 'lines',
+  },
+  replicaAsk: {
+    summary: 'asks a host whose watch is here, for another netmaster',
+    who: 'operator',
+    body: ReplicaQuestionSchema,
+    answer: ReplicaAnswerSchema,
+  },
+  replicaReports: {
+    summary: 'what hosts reported here, to another netmaster',
+    who: 'operator',
+    answer: Type.Array(KeptReportSchema),
   },
 });
 
@@ -256,15 +283,22 @@ export const routesOf = ({ tag, contracts, fixed }: Family): Route[] =>
   });
 
 /** Every route there is. */
-export const ROUTES: readonly Route[] = [...OBJECTS, SETS, AGENTS, EXPLAIN, STATUS, INSPECT].flatMap(
-  routesOf,
-);
+export const ROUTES: readonly Route[] = [
+  ...OBJECTS,
+  SETS,
+  AGENTS,
+  EXPLAIN,
+  REPLICAS,
+  STATUS,
+  INSPECT,
+].flatMap(routesOf);
 
 type All = (typeof OBJECTS)[number]['contracts'] &
   (typeof INSPECT)['contracts'] &
   (typeof SETS)['contracts'] &
   (typeof AGENTS)['contracts'] &
   (typeof EXPLAIN)['contracts'] &
+  (typeof REPLICAS)['contracts'] &
   (typeof STATUS)['contracts'];
 
 /** Names of a path's parameters: `'network' | 'address'`. */

@@ -35,6 +35,11 @@ export const PATHS = {
   report: 'POST /api/v1/hosts/:name/flows',
   answer: 'POST /api/v1/hosts/:name/answers/:id',
 
+  // Between netmasters.
+  replicaHosts: 'GET /api/v1/replicas/hosts',
+  replicaAsk: 'POST /api/v1/replicas/ask',
+  replicaReports: 'GET /api/v1/replicas/reports',
+
   // Of netmaster itself.
   version: 'GET /version',
   health: 'GET /healthz',
@@ -44,6 +49,8 @@ export const PATHS = {
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
 export type RouteName = keyof typeof PATHS;
+/** Routes whose answer is lines without an end. */
+export type LinesName = 'watch' | 'replicaHosts';
 
 /** Header of every answer to a write of intent that names hosts which had not applied it: `node1,node2`. */
 export const LATE_HEADER = 'contiv-late-hosts';

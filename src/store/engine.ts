@@ -32,7 +32,7 @@ export interface Lease {
 export interface Image {
   readonly id: string;
   readonly revision: number;
-  readonly entries: readonly (Entry & { readonly lease?: string })[];
+  readonly entries: readonly Entry[];
   readonly leases: readonly Lease[];
 }
 
@@ -67,8 +67,7 @@ interface LiveLease extends Lease {
 
 export function openEngine(journal: Journal): Store {
   const image = journal.load();
-  const entries = new Map(image.entries.map(({ lease: _, ...entry }) => [entry.key, entry]));
-  const leaseOf = new Map<string, string>();
+  const entries = new Map(image.entries.map((entry) => [entry.key, entry]));
   const leases = new Map<string, LiveLease>();
   const watchers = new Set<Watcher>();
   const history: Batch[] = [];
@@ -87,22 +86,17 @@ export function openEngine(journal: Journal): Store {
     journal.write(next, writes);
     revision = next;
     const changes: Change[] = writes.map(({ key, value, lease }) => {
-      const held = leaseOf.get(key);
-      if (held !== undefined && held !== lease) {
-        leases.get(held)?.keys.delete(key);
-        leaseOf.delete(key);
-      }
+      const held = entries.get(key)?.lease;
+      if (held !== undefined) leases.get(held)?.keys.delete(key);
       if (value === undefined) {
         if (entries.delete(key)) sorted = undefined;
-      } else {
-        if (!entries.has(key)) sorted = undefined;
-        entries.set(key, { key, value, revision });
-        if (lease !== undefined) {
-          leaseOf.set(key, lease);
-          leases.get(lease)?.keys.add(key);
-        }
+        return { key, value, revision };
       }
-      return { key, value, revision };
+      if (!entries.has(key)) sorted = undefined;
+      const entry: Entry = { key, value, revision, ...(lease === undefined ? {} : { lease }) };
+      entries.set(key, entry);
+      if (lease !== undefined) leases.get(lease)?.keys.add(key);
+      return entry;
     });
     const batch: Batch = { revision, changes };
     history.push(batch);
@@ -155,11 +149,7 @@ export function openEngine(journal: Journal): Store {
 
   // After a restart each lease has its whole time again: that we were away is no host's fault.
   for (const lease of image.leases) hold(lease);
-  for (const { key, lease } of image.entries) {
-    if (lease === undefined) continue;
-    leaseOf.set(key, lease);
-    leases.get(lease)?.keys.add(key);
-  }
+  for (const { key, lease } of image.entries) if (lease !== undefined) leases.get(lease)?.keys.add(key);
 
   return {
     id: image.id,

@@ -3,6 +3,7 @@
  * revision counter, shaped after etcd v3 so that etcd and the embedded store are interchangeable.
  *
  *   memory.ts   for tests and trials          sqlite.ts   embedded, one file, survives kill -9
+ *   etcd/       for several netmasters
  *
  * Every implementation passes suite.ts.
  */
@@ -12,6 +13,8 @@ export interface Entry {
   readonly key: string;
   readonly value: unknown;
   readonly revision: number;
+  /** It goes when this lease ends. */
+  readonly lease?: string;
 }
 
 /** What a transaction relies on: the key still has this revision; 0 means it does not exist. */
@@ -37,6 +40,7 @@ export interface Change {
   readonly key: string;
   readonly value: unknown;
   readonly revision: number;
+  readonly lease?: string;
 }
 
 /** All changes of one transaction under the watched prefix, in one piece. */
@@ -55,10 +59,11 @@ export interface Store {
   transact(checks: readonly Check[], writes: readonly Write[]): Promise<Outcome>;
   /**
    * Every transaction after revision `after` that touched the prefix, in order, without a gap, until
-   * the signal aborts. Throws CompactedError when `after` is older than the history that is kept.
+   * the signal aborts. A batch without changes says only how far the watch is, and what a lease took before the revision of a
+   * list may come again. Throws CompactedError when `after` is older than the history that is kept.
    */
   watch(prefix: string, after: number, signal: AbortSignal): AsyncIterable<Batch>;
-  /** A lease that ends `ttl` seconds after its last renewal, and takes its keys with it. Returns its id. */
+  /** A lease that ends `ttl` seconds after its last renewal, and takes its keys with it. Returns its id, by which all may renew it. */
   grant(ttl: number): Promise<string>;
   /** False: the lease has ended. */
   renew(lease: string): Promise<boolean>;
@@ -74,6 +79,9 @@ export interface Store {
 export class CompactedError extends Error {
   readonly code = 'compacted';
 }
+
+/** The answer to a write was lost, and cannot be found out: it may have happened. */
+export class UncertainError extends Error {}
 
 /** What was to be written cannot be made durable, as on a full disk or in a file that was deleted: nothing has changed. */
 export class UnwritableError extends Error {}

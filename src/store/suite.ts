@@ -8,12 +8,14 @@ export interface StoreUnderTest {
   open(): Promise<Store>;
   /** Makes it forget the history so far. Closes the store where it answers with another one over the same data. */
   compact(store: Store): Promise<Store>;
+  /** Another connection to the same data, which the suite closes; absent where there is only one. */
+  beside?(store: Store): Promise<Store>;
 }
 
 /** Only ends tests that hang. */
 const LIMIT = 30_000;
 
-export function testStore({ open, compact }: StoreUnderTest): void {
+export function testStore({ open, compact, beside }: StoreUnderTest): void {
   async function opened(): Promise<Store> {
     const store = await open();
     onTestFinished(() => store.close());
@@ -144,6 +146,86 @@ export function testStore({ open, compact }: StoreUnderTest): void {
       expect((await store.list('schlüssel/')).entries).toHaveLength(1);
     });
 
+    it.each([126, 127, 128, 129, 5000])(
+      'of %i checks and writes happen whole, and watchers see them in one piece',
+      async (size) => {
+        const store = await opened();
+        const all = Array.from({ length: size }, (_, i) => `k/${i}`);
+        const { revision: start } = await store.list('');
+        const made = await store.transact(
+          all.map((key) => ({ key, revision: 0 })),
+          all.map((key, i) => ({ key, value: i })),
+        );
+        const { entries } = await store.list('k/');
+        expect(entries).toHaveLength(size);
+        const [batch] = await batches(store, 'k/', start, 1);
+        expect(made).toEqual({ ok: true, revision: batch?.revision });
+        expect(batch?.changes).toHaveLength(size);
+        expect(
+          await store.transact(
+            [{ key: all.at(-1) as string, revision: 0 }, ...all.map((key) => ({ key, revision: 0 }))],
+            all.map((key) => ({ key, value: 'no' })),
+          ),
+        ).toMatchObject({
+          ok: false,
+        });
+        expect((await store.list('k/')).entries).toEqual(entries);
+        const gone = await store.transact(
+          entries.map(({ key, revision }) => ({ key, revision })),
+          [...all.map((key) => ({ key, value: undefined })), { key: 'last', value: 1 }],
+        );
+        expect(gone.ok).toBe(true);
+        expect((await store.list('')).entries.map(({ key }) => key)).toEqual(['last']);
+      },
+    );
+
+    it('take keys of a megabyte, several at once', async () => {
+      const store = await opened();
+      const { revision } = await store.list('');
+      const values = Array.from({ length: 5 }, (_, i) => String(i).repeat(1 << 20));
+      await store.transact(
+        [],
+        values.map((value, i) => ({ key: `big/${i}`, value })),
+      );
+      expect((await store.list('big/')).entries.map(({ value }) => value)).toEqual(values);
+      expect((await batches(store, '', revision, 1))[0]?.changes).toHaveLength(5);
+    });
+
+    it('that are large are seen whole or not at all by lists, watches and small transactions beside them', async () => {
+      const store = await opened();
+      const size = 600;
+      const all = Array.from({ length: size }, (_, i) => `k/${i}`);
+      const { revision: start } = await store.list('');
+      let isDone = false;
+      const large = (async () => {
+        for (let round = 1; round <= 4; round++)
+          await store.transact(
+            [],
+            all.map((key) => ({ key, value: round })),
+          );
+        isDone = true;
+      })();
+      const listing = (async () => {
+        while (!isDone) {
+          const { entries } = await store.list('k/');
+          expect(new Set(entries.map(({ value }) => value)).size).toBe(entries.length === 0 ? 0 : 1);
+          expect([0, size]).toContain(entries.length);
+        }
+      })();
+      const small = (async () => {
+        for (let i = 0; !isDone; i++) {
+          expect(await store.transact([], [{ key: 'small', value: i }])).toMatchObject({ ok: true });
+          const lease = await store.grant(600);
+          await store.transact([], [{ key: 'leased', value: i, lease }]);
+          await store.revoke(lease);
+        }
+      })();
+      await Promise.all([large, listing, small]);
+      const seen = await batches(store, 'k/', start, 4);
+      expect(seen.map(({ changes }) => changes.length)).toEqual([size, size, size, size]);
+      expect(seen.map(({ changes }) => changes[0]?.value)).toEqual([1, 2, 3, 4]);
+    });
+
     it('of 64 concurrent clients that count up one key lose no step', async () => {
       const store = await opened();
       const steps = 10;
@@ -268,7 +350,8 @@ export function testStore({ open, compact }: StoreUnderTest): void {
       const { revision } = await store.list('');
       const stop = new AbortController();
       const ended = (async () => {
-        for await (const _ of store.watch('', revision, stop.signal)) throw new Error('nothing was written');
+        for await (const { changes } of store.watch('', revision, stop.signal))
+          if (changes.length > 0) throw new Error('nothing was written');
         return 'ended';
       })();
       await sleep(1);
@@ -353,6 +436,36 @@ export function testStore({ open, compact }: StoreUnderTest): void {
       expect((await store.list('')).entries.map((e) => e.key)).toEqual(['plain']);
     });
 
+    it('are named by the entries and changes that they hold', async () => {
+      const store = await opened();
+      const lease = await store.grant(600);
+      const { revision } = await store.list('');
+      await write(store, lease, 'a');
+      expect(await store.get('a')).toMatchObject({ lease });
+      expect((await store.list('')).entries).toMatchObject([{ key: 'a', lease }]);
+      await put(store, { a: 1 });
+      expect((await store.list('')).entries.map((e) => e.lease)).toEqual([undefined]);
+      const seen = await batches(store, '', revision, 2);
+      expect(seen.map((b) => b.changes[0]?.lease)).toEqual([lease, undefined]);
+    });
+
+    it.runIf(beside)('may be renewed by whoever reads their name', async () => {
+      const store = await opened();
+      const other = await (beside as NonNullable<typeof beside>)(store);
+      onTestFinished(() => other.close());
+      const [kept, left] = [await store.grant(2), await store.grant(2)];
+      await write(store, kept, 'kept');
+      await write(store, left, 'left');
+      const held = (await other.get('kept'))?.lease as string;
+      await vi.waitUntil(async () => {
+        expect(await other.renew(held)).toBe(true);
+        return (await other.get('left')) === undefined;
+      }, LIMIT);
+      expect(await store.get('kept')).toBeDefined();
+      await other.revoke(held);
+      expect(await store.get('kept')).toBeUndefined();
+    });
+
     it('that ended are no longer written with', async () => {
       const store = await opened();
       const lease = await store.grant(600);
@@ -380,7 +493,7 @@ async function batches(store: Store, prefix: string, after: number, count: numbe
   const seen: Batch[] = [];
   try {
     for await (const batch of store.watch(prefix, after, stop.signal))
-      if (seen.push(batch) === count) return seen;
+      if (batch.changes.length > 0 && seen.push(batch) === count) return seen;
     throw new Error(`the watch brought ${seen.length} of ${count} transactions`);
   } finally {
     clearTimeout(timer);

@@ -9,6 +9,7 @@ import { openHosts } from '../hosts.ts';
 import { refuse } from '../intent.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
+import type { Replicas } from '../replicas.ts';
 import { registered, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
 import type { Watches } from './watch.ts';
@@ -17,10 +18,11 @@ import { reportLate, type WriteParts } from './writes.ts';
 export interface AgentParts extends WriteParts {
   readonly store: Store;
   readonly watches: Watches;
+  readonly replicas: Replicas;
 }
 
 export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
-  const { store, mirror, writer, acknowledgements, watches } = parts;
+  const { store, mirror, writer, acknowledgements, watches, replicas } = parts;
   const hosts = openHosts({ store, mirror, writer });
   serve(server, AGENTS, {
     hosts: () => mirror.list<Host>('host'),
@@ -35,7 +37,9 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
     applied({ parameters: { name }, body }) {
       const host = registered(name, mirror);
       const applied = body(`host ${host}: applied`);
-      if (applied.store === store.id) acknowledgements.applied(host, applied.revision);
+      if (applied.store !== store.id) return;
+      acknowledgements.applied(host, applied.revision);
+      replicas.applied(host, applied.revision);
     },
 
     async reserve({ body }) {

@@ -3,7 +3,7 @@ import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:ht
 import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ErrorBody } from '../../protocol/messages.ts';
-import { UnwritableError } from '../../store/store.ts';
+import { UncertainError, UnwritableError } from '../../store/store.ts';
 import { Refusal } from '../problem.ts';
 
 const bodyOf = ({ code, message, field, position }: Refusal): ErrorBody => ({
@@ -38,7 +38,8 @@ function refusalOf(error: Error & { statusCode?: number; code?: string }, reques
   if (error.statusCode !== undefined && error.statusCode < 500)
     return new Refusal(error.statusCode, `${method} ${url}: ${error.message}`);
   request.log.error({ err: error, method, url }, 'request failed');
-  if (error instanceof UnwritableError) return new Refusal(503, error.message);
+  if (error instanceof UnwritableError || error instanceof UncertainError)
+    return new Refusal(503, error.message);
   return new Refusal(500, 'netmaster failed; its log says why');
 }
 

@@ -4,7 +4,7 @@ import { type NetworkPolicy, networkPolicyName, networkPolicyRuleName } from '..
 import type { Rule } from '../../model/rule.ts';
 import { shown } from '../../model/text.ts';
 import { EXPLAIN } from '../../protocol/routes.ts';
-import type { Flows } from '../flows.ts';
+import type { Counts, Flows } from '../flows.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { Questions } from '../questions.ts';
@@ -16,12 +16,17 @@ export interface Explaining {
   readonly mirror: Mirror;
   readonly flows: Flows;
   readonly questions: Questions;
+  /** Of all netmasters. */
+  counts(): Promise<Counts>;
 }
 
 /** Denied flows that inspect shows of a policy. */
 const SHOWN = 10;
 
-export function serveExplain(server: FastifyInstance, { mirror, flows, questions }: Explaining): void {
+export function serveExplain(
+  server: FastifyInstance,
+  { mirror, flows, questions, counts }: Explaining,
+): void {
   serve(server, EXPLAIN, {
     async trace({ query }) {
       const { tenant = 'default', from = '', to = '', protocol = 'tcp', port } = query;
@@ -41,7 +46,7 @@ export function serveExplain(server: FastifyInstance, { mirror, flows, questions
       return { ...traced, live, notes: live.length === 0 ? [...traced.notes, unasked] : traced.notes };
     },
 
-    flows({ query }) {
+    async flows({ query }) {
       if (!readSwitch(query, 'denied'))
         throw new Refusal(400, 'denied: must be true: only denied flows are kept', 'denied');
       const { tenant } = query;
@@ -51,7 +56,8 @@ export function serveExplain(server: FastifyInstance, { mirror, flows, questions
         tenant === undefined
           ? mirror.list<{ tenantName: string }>('tenant').map((t) => t.tenantName)
           : [tenant];
-      return tenants.flatMap((t) => flows.denied(t)).sort((a, b) => a.last - b.last);
+      const { denied } = await counts();
+      return tenants.flatMap((t) => denied(t)).sort((a, b) => a.last - b.last);
     },
 
     report({ parameters: { name }, body }) {
@@ -66,7 +72,11 @@ export function serveExplain(server: FastifyInstance, { mirror, flows, questions
 }
 
 /** For inspect of a policy: its rules that decided something, with how often, and whom it denied last. */
-export function policyFlows(key: string, { mirror, flows }: Explaining): Record<string, unknown> {
+export async function policyFlows(
+  key: string,
+  { mirror, counts }: Pick<Explaining, 'mirror' | 'counts'>,
+): Promise<Record<string, unknown>> {
+  const flows = await counts();
   const rules = mirror.users<Rule>('policy', key, 'rule');
   const hits = rules.flatMap((rule) => {
     const found = flows.hits(`${key}:${rule.ruleId}`);
@@ -81,10 +91,11 @@ export function policyFlows(key: string, { mirror, flows }: Explaining): Record<
 }
 
 /** The same of a network policy, and how often it denied as no rule accepted. */
-export function networkPolicyFlows(
+export async function networkPolicyFlows(
   policy: NetworkPolicy,
-  { mirror, flows }: Explaining,
-): Record<string, unknown> {
+  { mirror, counts }: Pick<Explaining, 'mirror' | 'counts'>,
+): Promise<Record<string, unknown>> {
+  const flows = await counts();
   const names = [networkPolicyName(policy), ...policy.rules.map((_, i) => networkPolicyRuleName(policy, i))];
   const hits = names.flatMap((rule) => {
     const found = flows.hits(rule);

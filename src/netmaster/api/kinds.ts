@@ -56,12 +56,12 @@ function handlersOf(
 }
 
 export function serveInspect(server: FastifyInstance, explaining: Explaining): void {
-  const { mirror, flows } = explaining;
+  const { mirror, counts } = explaining;
   serve(server, INSPECT, {
-    inspect({ parameters: { collection, key } }) {
+    async inspect({ parameters: { collection, key } }) {
       if (collection === 'endpoints') {
         const endpoint = findEndpoint(key, mirror);
-        const dropped = flows.dropped(endpoint.endpointID);
+        const dropped = (await counts()).dropped(endpoint.endpointID);
         return {
           Oper: { ...presentEndpoint(endpoint, mirror), ...(dropped.length === 0 ? {} : { dropped }) },
         };
@@ -71,9 +71,9 @@ export function serveInspect(server: FastifyInstance, explaining: Explaining): v
       const object = find(kind, key, mirror);
       const judged =
         kind.name === 'policy'
-          ? policyFlows(key, explaining)
+          ? await policyFlows(key, explaining)
           : kind.name === 'networkPolicy'
-            ? networkPolicyFlows(object as unknown as NetworkPolicy, explaining)
+            ? await networkPolicyFlows(object as unknown as NetworkPolicy, explaining)
             : {};
       return { Config: present(kind, object, mirror), Oper: { ...operOf(kind, object, mirror), ...judged } };
     },

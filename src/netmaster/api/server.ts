@@ -9,24 +9,30 @@ import type { Acknowledgements } from '../acknowledgements.ts';
 import { openFeed } from '../feed.ts';
 import { trackFlows } from '../flows.ts';
 import type { Mirror } from '../mirror.ts';
-import { openQuestions } from '../questions.ts';
+import { elsewhere, openQuestions } from '../questions.ts';
+import { openReplicas, type Replicas } from '../replicas.ts';
 import type { Writer } from '../writer.ts';
 import { serveAgents } from './agents.ts';
 import { ANSWER_LIMITS, type AnswerLimits } from './answers.ts';
 import { serveExplain } from './explain.ts';
 import { openListener, TIMEOUTS, type Timeouts } from './http.ts';
 import { serveInspect, serveKinds } from './kinds.ts';
+import { serveReplicas } from './replicas.ts';
 import { serveSets } from './sets.ts';
 import { serveStatus } from './status.ts';
 import { openWatches, WATCH_LIMITS, type WatchLimits } from './watch.ts';
 
 export type { Timeouts } from './http.ts';
 
+const FRESH = /^\/api\/v1\/(?!watch|replicas\/|hosts\/:)/;
+
 export interface Parts {
   readonly store: Store;
   readonly mirror: Mirror;
   readonly writer: Writer;
   readonly acknowledgements: Acknowledgements;
+  /** Absent: this netmaster is the only one. */
+  readonly replicas?: Replicas;
   readonly version: string;
   readonly log: Logger;
   /** How clients call this machine beside its addresses and its host name. */
@@ -37,19 +43,39 @@ export interface Parts {
 }
 
 export function createServer(parts: Parts): FastifyInstance {
-  const { store, mirror, version, log, names = [], timeouts = TIMEOUTS } = parts;
+  const {
+    store,
+    mirror,
+    replicas = openReplicas(parts),
+    version,
+    log,
+    names = [],
+    timeouts = TIMEOUTS,
+  } = parts;
   const { watchLimits: limits = WATCH_LIMITS, answerLimits = ANSWER_LIMITS } = parts;
-  const explaining = { mirror, flows: trackFlows(mirror), questions: openQuestions() };
+  const flows = trackFlows(mirror);
+  const own = openQuestions({ attached: replicas.attached });
+  const explaining = {
+    mirror,
+    flows,
+    questions: elsewhere(own, replicas),
+    counts: async () => flows.including(await replicas.reports()),
+  };
   const feed = openFeed(mirror);
-  const watches = openWatches({ mirror, feed, questions: explaining.questions, log, limits });
+  const watches = openWatches({ mirror, feed, known: replicas.known, questions: own, log, limits });
   const server = openListener({ log, names, timeouts, answerLimits });
   server.addHook('onClose', async () => watches.close());
+  // What was written at another netmaster is seen here. What agents say of themselves needs nothing of it.
+  server.addHook('preHandler', async ({ routeOptions }) => {
+    if (FRESH.test(routeOptions.url ?? '')) await replicas.fresh();
+  });
 
   serveStatus(server, { store, mirror, feed, watches, version });
   serveKinds(server, parts);
   serveInspect(server, explaining);
   serveSets(server, parts);
-  serveAgents(server, { ...parts, watches });
+  serveAgents(server, { ...parts, watches, replicas });
   serveExplain(server, explaining);
+  serveReplicas(server, { replicas, flows, own });
   return server;
 }

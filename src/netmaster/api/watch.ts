@@ -58,6 +58,8 @@ export interface Watches {
 export interface WatchParts {
   readonly mirror: Mirror;
   readonly feed: Feed;
+  /** The mirror shows this revision, which another netmaster said, or it is none of the store's. */
+  known(revision: number): Promise<void>;
   readonly questions: Questions;
   readonly log: Logger;
   readonly limits: WatchLimits;
@@ -82,7 +84,7 @@ interface Watcher {
   kept: Kept;
 }
 
-export function openWatches({ mirror, feed, questions, log, limits }: WatchParts): Watches {
+export function openWatches({ mirror, feed, known, questions, log, limits }: WatchParts): Watches {
   const watchers = new Set<Watcher>();
   const byClient = new Map<string, Set<Watcher>>();
   let refused = 0;
@@ -248,7 +250,10 @@ export function openWatches({ mirror, feed, questions, log, limits }: WatchParts
       let reader: Reader | undefined;
       if (after !== undefined) {
         const revision = readRevision('after', after);
-        reader = store === mirror.storeId ? feed.after(revision) : undefined;
+        if (store === mirror.storeId) {
+          await known(revision);
+          reader = feed.after(revision);
+        }
         if (reader === undefined)
           throw new Refusal(
             410,

@@ -2,31 +2,47 @@
  * What was judged on this host, told to netmaster: how often each rule decided, who was denied what, and what containers sent
  * in vain.
  *
- *   kernel --readings: rule set, rule number, counter--> increments by rule key --report, once--> netmaster
+ *   kernel --readings: rule set, rule number, counter--> totals by rule key --report--> netmaster
  *
- * The kernel's counters begin anew with its table; netmaster gets differences. A report is sent again until netmaster has
- * taken it, under the same number, so that it counts once; what comes meanwhile waits for the next.
+ * The kernel's counters begin anew with its table; the totals are those of this run of the agent. A report has all of them, so that one
+ * that comes twice, late, or to another netmaster counts once, and is numbered, so that the newest counts. It is sent when something
+ * has changed, and again to a netmaster that is followed anew: it may know nothing.
  */
 import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { Client } from '../../client/client.ts';
+import { networkPolicyKey } from '../../model/networkPolicy.ts';
 import type { DeniedFlow, FlowReport, RefusedPackets, RuleHits } from '../../protocol/messages.ts';
 import { type Dataplane, HOST, type Observation } from '../dataplane/index.ts';
 import type { Follower } from '../follower.ts';
 import { FLOWS_INTERVAL } from '../intervals.ts';
 import type { HostState, Router, RuleSet } from '../state.ts';
 import { inTurn } from '../turns.ts';
+import type { View } from './view.ts';
 
-/** Flows and rules in one report; of flows that wait for netmaster the oldest are dropped. */
+/** Flows that are kept: of more the oldest are dropped. */
 const FLOWS = 1000;
-const RULES = 2000;
 
 export interface Tally {
   /** `now` in milliseconds, Unix time. */
   take(state: HostState, observed: readonly Observation[], now: number): void;
-  /** What is to be told; the same until `taken`. undefined: nothing. */
+  /** What is to be told; undefined: nothing that has not been taken. */
   report(): FlowReport | undefined;
-  taken(): void;
+  /** netmaster has it. */
+  taken(report: FlowReport): void;
+  /** netmaster may have nothing. */
+  lost(): void;
+  /** The rule, the network policy or the endpoint of this key is gone. */
+  forget(key: string): void;
+}
+
+export interface TallyOptions {
+  /** Names this run of the agent. */
+  readonly reporter: string;
+  /** Told of what was refused, of tenants and of their exits alike; tenant '': of the host. */
+  readonly count?: (tenant: string, reason: string, packets: number) => void;
+  /** Of one that is gone the kernel may count on for a moment. */
+  readonly isRule?: (key: string) => boolean;
 }
 
 interface Seen {
@@ -38,18 +54,15 @@ interface Seen {
   readonly refused: ReadonlyMap<string, number>;
 }
 
-/** `reporter` names this run of the agent. `count` is told of what was refused, of tenants and of their exits alike; tenant '': of the host. */
-export function openTally(
-  reporter: string,
-  count: (tenant: string, reason: string, packets: number) => void = () => {},
-): Tally {
+export function openTally({ reporter, count = () => {}, isRule = () => true }: TallyOptions): Tally {
   const seen = new Map<string, Seen>();
   const hits = new Map<string, RuleHits>();
   const denied = new Map<string, DeniedFlow>();
-  /** By endpoint and reason: as many as this host has ports. */
-  const refused = new Map<string, RefusedPackets>();
+  /** By endpoint, then by reason. */
+  const refused = new Map<string, Map<RefusedPackets['reason'], RefusedPackets>>();
+  /** Changes so far: it numbers the reports. */
   let sequence = 0;
-  let pending: FlowReport | undefined;
+  let told = 0;
 
   function takeHits(router: Router | undefined, observation: Observation): void {
     const { namespace, table, hits: read } = observation;
@@ -80,7 +93,8 @@ export function openTally(
       // Less than before: somebody has emptied the set.
       const from = last === undefined || now.packets < last.packets ? { packets: 0, bytes: 0 } : last;
       const packets = now.packets - from.packets;
-      if (packets === 0 || key === undefined) continue;
+      if (packets === 0 || key === undefined || !isRule(key)) continue;
+      sequence++;
       const sum = hits.get(key) ?? { rule: key, packets: 0, bytes: 0 };
       hits.set(key, {
         rule: key,
@@ -112,21 +126,29 @@ export function openTally(
       count(router.tenant, reason, packets);
       const endpoint = endpoints.get(device);
       if (endpoint === undefined) continue;
-      const id = `${endpoint} ${reason}`;
-      const sum = refused.get(id);
-      refused.set(id, { ...sum, endpoint, reason, packets: (sum?.packets ?? 0) + packets, last: now });
+      refuse(endpoint, reason, (sum) => ({ ...sum, packets: sum.packets + packets, last: now }));
     }
     for (const { device, address, mac } of observation.foreign) {
       const endpoint = endpoints.get(device);
       if (endpoint === undefined) continue;
-      const id = `${endpoint} source`;
-      const sum = refused.get(id) ?? { endpoint, reason: 'source', packets: 0, last: now };
-      refused.set(id, { ...sum, address, mac });
+      refuse(endpoint, 'source', (sum) => ({ ...sum, address, mac }));
+    }
+
+    function refuse(
+      endpoint: string,
+      reason: RefusedPackets['reason'],
+      change: (sum: RefusedPackets) => RefusedPackets,
+    ): void {
+      sequence++;
+      const reasons = refused.get(endpoint) ?? new Map<RefusedPackets['reason'], RefusedPackets>();
+      refused.set(endpoint, reasons);
+      reasons.set(reason, change(reasons.get(reason) ?? { endpoint, reason, packets: 0, last: now }));
     }
   }
 
   function takeDenied(router: Router, { denied: packets }: Observation, now: number): void {
     for (const { direction, from, to, protocol, port, rule } of packets) {
+      sequence++;
       const flow = {
         tenant: router.tenant,
         direction,
@@ -162,23 +184,25 @@ export function openTally(
         if (namespace !== HOST && !routers.has(namespace)) seen.delete(namespace);
     },
     report() {
-      if (pending === undefined && hits.size + denied.size + refused.size > 0) {
-        const some = [...hits.values()].slice(0, RULES);
-        pending = {
-          reporter,
-          sequence: ++sequence,
-          hits: some,
-          denied: [...denied.values()],
-          ...(refused.size === 0 ? {} : { refused: [...refused.values()] }),
-        };
-        for (const { rule } of some) hits.delete(rule);
-        denied.clear();
-        refused.clear();
-      }
-      return pending;
+      if (told === sequence) return undefined;
+      const packets = [...refused.values()].flatMap((reasons) => [...reasons.values()]);
+      return {
+        reporter,
+        sequence,
+        hits: [...hits.values()],
+        denied: [...denied.values()],
+        ...(packets.length === 0 ? {} : { refused: packets }),
+      };
     },
-    taken() {
-      pending = undefined;
+    taken(report) {
+      told = report.sequence;
+    },
+    lost() {
+      told = 0;
+    },
+    forget(key) {
+      if (hits.delete(key) || refused.delete(key)) sequence++;
+      for (const rule of hits.keys()) if (networkPolicyKey(rule) === key && hits.delete(rule)) sequence++;
     },
   };
 }
@@ -206,19 +230,34 @@ export interface FlowsOptions {
   readonly client: Pick<Client, 'call'>;
   readonly host: string;
   readonly log: Logger;
+  readonly view: Pick<View, 'of' | 'networkPolicyByKey'>;
   refused(tenant: string, reason: string, packets: number): void;
 }
 
 /** Nobody waits for what is counted. */
-export function followFlows({ dataplane, client, host, log, refused }: FlowsOptions): Follower {
-  const tally = openTally(randomUUID(), refused);
+/** Kinds of what is counted. */
+const FORGOTTEN: ReadonlySet<string> = new Set(['rule', 'networkPolicy', 'endpoint']);
+
+export function followFlows({ dataplane, client, host, log, view, refused }: FlowsOptions): Follower {
+  const isRule = (key: string): boolean => {
+    const labelled = networkPolicyKey(key);
+    if (labelled !== undefined) return view.networkPolicyByKey.has(labelled);
+    const [tenant = '', policy = '', id] = key.split(':');
+    return (
+      view
+        .of(tenant)
+        .rules.get(policy)
+        ?.some(({ ruleId }) => ruleId === id) ?? false
+    );
+  };
+  const tally = openTally({ reporter: randomUUID(), count: refused, isRule });
   let state: HostState | undefined;
   async function look(): Promise<void> {
     if (state !== undefined) tally.take(state, await dataplane.observe(), Date.now());
     const report = tally.report();
     if (report === undefined) return;
     await client.call('report', { name: host }, report);
-    tally.taken();
+    tally.taken(report);
   }
   const looks = inTurn(look, {
     every: FLOWS_INTERVAL,
@@ -228,7 +267,12 @@ export function followFlows({ dataplane, client, host, log, refused }: FlowsOpti
     name: 'flows',
     awaited: 'never',
     changed(news) {
-      if (news.type !== 'kernel') return false;
+      if (news.type === 'view') {
+        for (const { kind, key, object } of news.objects)
+          if (object === null && FORGOTTEN.has(kind)) tally.forget(key);
+        if (news.listed) tally.lost();
+        return false;
+      }
       ({ state } = news);
       return true;
     },

@@ -48,6 +48,7 @@ export interface View {
   readonly workloads: ReadonlyMap<string, Workload>;
   /** Of all tenants: they select by labels. */
   readonly networkPolicies: readonly NetworkPolicy[];
+  readonly networkPolicyByKey: ReadonlyMap<string, NetworkPolicy>;
   /** What belongs to a tenant; nothing where it has nothing. */
   of(tenant: string): TenantView;
 }
@@ -246,6 +247,7 @@ export function openView(objects: readonly WatchedObject[] = []): MutableView {
     endpoints: table('endpoint'),
     hosts: table('host'),
     workloads: table('workload'),
+    networkPolicyByKey: table('networkPolicy'),
     get networkPolicies() {
       return policyShelf.list;
     },

@@ -268,7 +268,7 @@ describe('metrics', () => {
       dropped: () => [],
       names: () => undefined,
     });
-    const tally = openTally('r', metrics.refused);
+    const tally = openTally({ reporter: 'r', count: metrics.refused });
     const look = (): void => tally.take(two([RULES], true), applier.observe(), 0);
     const mac = /link\/ether (\S+)/.exec(inRouter(`ip -o link show ${port(3).device}`))?.[1] as string;
     const send = (...frames: Buffer[]): void =>
