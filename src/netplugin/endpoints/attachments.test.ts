@@ -20,6 +20,7 @@ const attachment = (id: string, tenantName = 'default', more: Partial<Attachment
   phase: 'joined',
   publications: [],
   runtime: 'docker',
+  stub: true,
   ...more,
 });
 
@@ -37,6 +38,15 @@ describe('attachments', () => {
     expect([...after.all]).toEqual([...before.all]);
     expect(after.all.get('ep1')).toEqual(published);
     expect([...after.slots]).toEqual([...before.slots]);
+  });
+
+  it('of Docker that an earlier version wrote have a stub, as all of its containers', () => {
+    const folder = temporaryFolder();
+    const { stub, ...earlier } = attachment('ep1');
+    openAttachments(folder, PAIRS).put(earlier);
+    expect(openAttachments(folder, PAIRS).all.get('ep1')?.stub).toBe(stub);
+    openAttachments(folder, PAIRS).put({ ...earlier, runtime: 'cni' });
+    expect(openAttachments(folder, PAIRS).all.get('ep1')?.stub).toBeUndefined();
   });
 
   it('that are removed stay removed', () => {

@@ -34,7 +34,9 @@ export interface Attachments {
 export function openAttachments(folder: string, pairs: number): Attachments {
   const file = path.join(folder, 'attachments.json');
   const saved = readJson<Saved>(file, 'the containers that run here must be restarted then');
-  const all = new Map(saved?.attachments.map((a) => [a.endpoint.endpointID, a]));
+  // What an agent wrote that knew no runtime but Docker says nothing of stubs: each of its containers has one.
+  const read = (a: Attachment): Attachment => (a.runtime === 'docker' ? { ...a, stub: true } : a);
+  const all = new Map(saved?.attachments.map((a) => [a.endpoint.endpointID, read(a)]));
   const slots = new Map(saved?.slots);
 
   /** Of one that was never written nothing is missing. */
