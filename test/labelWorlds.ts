@@ -1,5 +1,6 @@
 /** Worlds of policy whose endpoints are workloads, most of them, with NetworkPolicies of all tiers over them; as policyWorlds.ts. */
 import fc from 'fast-check';
+import { contains, parseSubnet, type Subnet, subnetPrefix } from '../src/model/address.ts';
 import type {
   NetworkPolicy,
   NetworkPolicyPeer,
@@ -73,17 +74,20 @@ function both(random: Random): { namespaces?: Selector; workloads?: Selector } {
   };
 }
 
+/** Without host bits. */
+const prefixOf = (address: string, length: number): string => subnetPrefix(`${address}/${length}`);
+
 /** `around`: addresses of endpoints, and others. */
 function peer(random: Random, around: readonly string[]): NetworkPolicyPeer {
   if (random.chance(0.6)) return both(random);
   const address = random.one(around);
   const v6 = address.includes(':');
-  const [wide, narrow] = v6
-    ? [random.one(['::/0', 'fd00::/8']), 128]
-    : [random.one(['0.0.0.0/0', '10.0.0.0/8']), 32];
-  if (random.chance(0.4)) return { prefix: `${address}/${narrow}` };
-  const others = around.filter((a) => a.includes(':') === v6);
-  const except = random.some(others, random.below(3)).map((a) => `${a}/${narrow - random.below(3)}`);
+  const all = v6 ? 128 : 32;
+  if (random.chance(0.4)) return { prefix: prefixOf(address, all) };
+  const wide = random.one(v6 ? ['::/0', 'fd00::/8'] : ['0.0.0.0/0', '10.0.0.0/8']);
+  const outer = parseSubnet(wide) as Subnet;
+  const others = around.filter((a) => a.includes(':') === v6 && contains(outer, a));
+  const except = random.some(others, random.below(3)).map((a) => prefixOf(a, all - random.below(3)));
   return { prefix: wide, ...(random.chance(0.8) && { except }) };
 }
 

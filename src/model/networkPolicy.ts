@@ -86,6 +86,15 @@ export const networkPolicyName = ({ tier, namespaceName, policyName }: NetworkPo
 export const networkPolicyRuleName = (policy: NetworkPolicy, place: number): string =>
   `${networkPolicyName(policy)} rule ${place + 1}`;
 
+/** Key of the policy that a name of one or of its rules begins with; undefined where it is no such name. */
+export function networkPolicyKey(name: string): string | undefined {
+  const [, namespace, policy] = /^NetworkPolicy ([^/ ]+)\/([^ ]+)(?: rule \d+)?$/.exec(name) ?? [];
+  if (policy !== undefined) return `namespace:${namespace}:${policy}`;
+  const [, cluster, baseline] =
+    /^ClusterNetworkPolicy ([^ ]+)( \(baseline\))?(?: rule \d+)?$/.exec(name) ?? [];
+  return cluster && `${baseline === undefined ? 'admin' : 'baseline'}::${cluster}`;
+}
+
 export const networkPolicy: Kind<typeof NetworkPolicySchema> = {
   name: 'networkPolicy',
   collection: 'networkPolicies',

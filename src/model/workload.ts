@@ -45,6 +45,9 @@ export const WorkloadSchema = Type.Object(
 );
 export type Workload = Static<typeof WorkloadSchema>;
 
+/** Of a key, as people call it: `shop/web-1`. */
+export const workloadName = (key: string): string => key.replace(':', '/');
+
 /**
  * What is said to decide where an endpoint is a workload's that is not known, as one whose pod is gone or is another of that name: nobody
  * knows which policies judge it, so it is denied everything.
@@ -77,7 +80,10 @@ export const workload: Kind<typeof WorkloadSchema> = {
       checkLabel('workload', 'namespaceName', w.namespaceName) ??
       (SUBDOMAIN.test(w.workloadName)
         ? undefined
-        : wrong('workloadName', "must be lower case letters, digits, '-' and '.', none of them at an end"));
+        : wrong(
+            'workloadName',
+            "must be lower case letters, digits, '-' and '.', a letter or digit at both ends",
+          ));
     if (named !== undefined) return named;
     for (const field of ['labels', 'namespaceLabels'] as const)
       for (const key of Object.keys(w[field] ?? {})) {

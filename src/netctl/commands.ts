@@ -14,6 +14,12 @@ export const COMMANDS: readonly Listed[] = [
   { name: 'group', aliases: [], summary: 'endpoint groups', load: () => import('./group.ts') },
   { name: 'policy', aliases: [], summary: 'policies and their rules', load: () => import('./policy.ts') },
   {
+    name: 'networkpolicy',
+    aliases: ['netpol'],
+    summary: "an orchestrator's policies, which go by labels",
+    load: () => import('./networkPolicy.ts'),
+  },
+  {
     name: 'netprofile',
     aliases: [],
     summary: 'network profiles: bandwidth, DSCP',

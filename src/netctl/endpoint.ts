@@ -10,7 +10,8 @@ const endpoints: Objects = {
   inTenant: true,
   columns: [
     { title: 'Tenant', of: (e) => e.tenantName },
-    { title: 'Container', of: (e) => e.containerName },
+    // A workload is called as its orchestrator calls it.
+    { title: 'Container', of: (e) => (e.workload ? String(e.workload).replace(':', '/') : e.containerName) },
     { title: 'Container ID', of: (e) => String(e.containerID ?? '').slice(0, 12) },
     { title: 'Host', of: (e) => e.homingHost },
     { title: 'Network', of: (e) => e.networkName },

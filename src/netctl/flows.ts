@@ -14,8 +14,8 @@ export function flowTable(flows: readonly NamedDeniedFlow[]): string[] {
     flows.map((f) => [
       f.time.replace(/\.\d+Z$/, 'Z'),
       f.host,
-      end(f.from, f.fromContainer, f.fromGroup),
-      end(f.to, f.toContainer, f.toGroup),
+      end(f.from, f.fromWorkload ?? f.fromContainer, f.fromGroup),
+      end(f.to, f.toWorkload ?? f.toContainer, f.toGroup),
       protocolName(f.protocol),
       f.port,
       f.rule,

@@ -15,11 +15,11 @@ export const trace: Subcommand = {
     {
       name: 'from',
       kind: 'text',
-      value: 'CONTAINER|GROUP|IP',
+      value: 'CONTAINER|NAMESPACE/POD|GROUP|IP',
       help: 'who connects; group:NAME or container:NAME where a name is both',
       required: true,
     },
-    { name: 'to', kind: 'text', value: 'CONTAINER|GROUP|IP', help: 'to whom', required: true },
+    { name: 'to', kind: 'text', value: 'CONTAINER|NAMESPACE/POD|GROUP|IP', help: 'to whom', required: true },
     {
       name: 'protocol',
       short: 'l',
@@ -42,6 +42,7 @@ export const trace: Subcommand = {
   examples: [
     'netctl policy trace --from=client --to=web --protocol=tcp --port=80',
     'netctl policy trace --from=web --to=10.0.0.7 --protocol=icmp --live',
+    'netctl policy trace --from=shop/web-1 --to=shop/db-0 --port=5432',
   ],
   async run(invocation) {
     const parameters = {
@@ -104,13 +105,21 @@ function sideText(
   live: readonly LiveSide[] | undefined,
   direction: 'in' | 'out',
 ): string[] {
+  const decider = considered.findIndex(({ rule }) => rule === decides);
   return [
     '',
     `${title}: ${verdict}, ${why}`,
-    ...considered.map(
-      ({ rule, matches, why: reason }) =>
-        `  ${rule === decides ? '>' : ' '} ${rule}  ${rule === decides ? 'decides' : matches ? 'matches, but comes later' : 'does not match'}: ${reason}`,
-    ),
+    ...considered.map(({ rule, tier, matches, why: reason }, i) => {
+      const isDecider = rule === decides;
+      const role = isDecider
+        ? 'decides'
+        : !matches
+          ? 'does not match'
+          : i < decider
+            ? 'matches, and leaves it to those below'
+            : 'matches, but comes later';
+      return `  ${isDecider ? '>' : ' '} ${tier === undefined ? '' : `${tier}: `}${rule}  ${role}: ${reason}`;
+    }),
     ...(live ?? [])
       .filter((side) => side.direction === direction)
       .map((side) => `  kernel on ${side.host}: ${side.text}`),

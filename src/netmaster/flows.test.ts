@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { openTestMirror } from '../../test/mirror.ts';
 import type { DeniedFlow, FlowReport } from '../protocol/messages.ts';
-import { policyFlows } from './api/explain.ts';
+import { networkPolicyFlows, policyFlows } from './api/explain.ts';
 import { trackFlows } from './flows.ts';
 import { openQuestions } from './questions.ts';
 
@@ -41,6 +41,43 @@ const report = (hits: [rule: string, packets: number][], denied: readonly Denied
   sequence: ++sequence,
   hits: hits.map(([rule, packets]) => ({ rule, packets, bytes: packets * 60 })),
   denied: [...denied],
+});
+
+describe('hits and denied flows of network policies', () => {
+  const DENY = 'NetworkPolicy shop/deny-all';
+  const POLICY = {
+    tier: 'namespace' as const,
+    namespaceName: 'shop',
+    policyName: 'deny-all',
+    subject: {},
+    isolates: ['in' as const],
+    rules: [{ direction: 'in' as const, action: 'accept' as const }],
+  };
+  it('go by their names and those of their rules, and go with them', async () => {
+    const server = { ...WORLD.endpoint[0], workload: 'shop:web-1', workloadUid: 'u' };
+    const { mirror, remove } = await openTestMirror({
+      ...WORLD,
+      networkPolicy: [POLICY],
+      endpoint: [server],
+    });
+    const flows = trackFlows(mirror);
+    const hits: [string, number][] = [
+      [DENY, 2],
+      [`${DENY} rule 1`, 3],
+      ['NetworkPolicy shop/gone rule 1', 4],
+    ];
+    flows.report('node1', report(hits, [{ ...FLOW, rule: DENY }]));
+    expect(networkPolicyFlows(POLICY, { mirror, flows, questions: openQuestions() })).toMatchObject({
+      hits: [
+        { rule: DENY, packets: 2 },
+        { rule: `${DENY} rule 1`, packets: 3 },
+      ],
+      denied: [{ rule: DENY, toWorkload: 'shop/web-1', toContainer: 'server' }],
+    });
+    expect(flows.hits('NetworkPolicy shop/gone rule 1')).toBeUndefined();
+    await remove('networkPolicy', 'namespace:shop:deny-all');
+    expect(flows.hits(DENY)).toBeUndefined();
+  });
 });
 
 describe('hits', () => {

@@ -5,6 +5,8 @@
 
 import type { Endpoint } from '../model/endpoint.ts';
 import type { Network } from '../model/network.ts';
+import { networkPolicyKey } from '../model/networkPolicy.ts';
+import { workloadName } from '../model/workload.ts';
 import type {
   DeniedFlow,
   DroppedPackets,
@@ -44,10 +46,19 @@ export function trackFlows(mirror: Mirror): Flows {
     for (const { kind, key, object } of batch.changes) {
       if (object !== null) continue;
       if (kind === 'rule') counts.delete(key);
+      if (kind === 'networkPolicy')
+        for (const rule of counts.keys()) if (networkPolicyKey(rule) === key) counts.delete(rule);
       if (kind === 'tenant') denied.delete(key);
       if (kind === 'endpoint') dropped.delete(key);
     }
   });
+
+  function isKnown(rule: string): boolean {
+    const policy = networkPolicyKey(rule);
+    return policy === undefined
+      ? mirror.get('rule', rule) !== undefined
+      : mirror.get('networkPolicy', policy) !== undefined;
+  }
 
   function addDenied(host: string, flow: DeniedFlow): void {
     if (mirror.get('tenant', flow.tenant) === undefined) return;
@@ -67,6 +78,8 @@ export function trackFlows(mirror: Mirror): Flows {
       ...(sender?.groupName && { fromGroup: sender.groupName }),
       ...(receiver?.containerName && { toContainer: receiver.containerName }),
       ...(receiver?.groupName && { toGroup: receiver.groupName }),
+      ...(sender?.workload && { fromWorkload: workloadName(sender.workload) }),
+      ...(receiver?.workload && { toWorkload: workloadName(receiver.workload) }),
     });
     if (flows.size > KEPT) flows.delete(oldestOfMany(flows));
   }
@@ -92,7 +105,7 @@ export function trackFlows(mirror: Mirror): Flows {
       if (last?.reporter === reporter && sequence <= last.sequence) return; // sent again: its answer was lost
       latest.set(host, { reporter, sequence });
       for (const { rule, packets, bytes } of hits) {
-        if (mirror.get('rule', rule) === undefined) continue; // deleted meanwhile
+        if (!isKnown(rule)) continue; // deleted meanwhile
         const sum = counts.get(rule) ?? { packets: 0, bytes: 0 };
         counts.set(rule, { packets: sum.packets + packets, bytes: sum.bytes + bytes });
       }

@@ -94,6 +94,93 @@ const asked = (more: Partial<TraceRequest> = {}): TraceRequest => ({
 const icmp = (from: string, to: string): TraceRequest =>
   asked({ from, to, protocol: 'icmp', port: undefined });
 
+describe('a trace between workloads', () => {
+  const pod = (name: string, address: string) =>
+    endpoint(name, address, { workload: `shop:${name}`, workloadUid: `u-${name}`, containerName: undefined });
+  const workload = (name: string, labels: object) => ({
+    namespaceName: 'shop',
+    workloadName: name,
+    uid: `u-${name}`,
+    tenantName: 'default',
+    networkName: 'net1',
+    labels,
+    namespaceLabels: { 'kubernetes.io/metadata.name': 'shop' },
+  });
+  const CLUSTER = {
+    ...WORLD,
+    endpoint: [...WORLD.endpoint, pod('web-1', '20.1.1.21'), pod('db-0', '20.1.1.22')],
+    workload: [workload('web-1', { app: 'web' }), workload('db-0', { app: 'db' }), workload('waits', {})],
+    networkPolicy: [
+      {
+        tier: 'admin',
+        namespaceName: '',
+        policyName: 'monitoring',
+        priority: 5,
+        subject: {},
+        rules: [{ direction: 'in', action: 'pass', peers: [{ workloads: { matchLabels: { app: 'web' } } }] }],
+      },
+      {
+        tier: 'namespace',
+        namespaceName: 'shop',
+        policyName: 'deny-all',
+        subject: {},
+        isolates: ['in'],
+        rules: [],
+      },
+      {
+        tier: 'namespace',
+        namespaceName: 'shop',
+        policyName: 'web-to-db',
+        subject: { workloads: { matchLabels: { app: 'db' } } },
+        isolates: ['in'],
+        rules: [
+          {
+            direction: 'in',
+            action: 'accept',
+            peers: [{ workloads: { matchLabels: { app: 'web' } } }],
+            ports: [{ protocol: 6, port: 5432 }],
+          },
+        ],
+      },
+    ],
+  };
+
+  it('takes them as NAMESPACE/NAME, and shows tiers and policies by name', async () => {
+    const { mirror } = await openTestMirror(CLUSTER);
+    const traced = (more: Partial<TraceRequest>) =>
+      traceText(trace(mirror, asked({ from: 'shop/web-1', to: 'shop/db-0', ...more })));
+    expect(traced({ port: 5432 }).slice(4)).toEqual([
+      'Leaving workload shop/web-1: allow, 20.1.1.21 is in no group',
+      '',
+      'Entering workload shop/db-0: allow, NetworkPolicy shop/web-to-db rule 1 says accept',
+      "    admin: ClusterNetworkPolicy monitoring rule 1  matches, and leaves it to those below: 20.1.1.21 is shop/web-1, which is one of the rule's peers",
+      "  > namespace: NetworkPolicy shop/web-to-db rule 1  decides: 20.1.1.21 is shop/web-1, which is one of the rule's peers; tcp 5432 is one of the rule's ports",
+      '    namespace: NetworkPolicy shop/deny-all  matches, but comes later: denies what no rule of such a policy accepts',
+      '',
+      'tcp 5432 from workload shop/web-1 to workload shop/db-0: allowed',
+    ]);
+    expect(traced({ port: 22 })).toContain(
+      'Entering workload shop/db-0: deny, NetworkPolicy shop/deny-all: no rule of such a policy accepts it',
+    );
+  });
+
+  it('says that one has no endpoint yet', async () => {
+    const { mirror } = await openTestMirror(CLUSTER);
+    expect(() => trace(mirror, asked({ to: 'shop/waits' }))).toThrow(
+      'to: workload shop/waits has no endpoint: it has not started, or has ended',
+    );
+  });
+
+  it('agrees with the kernel about policies by name', () => {
+    const rule = 'NetworkPolicy shop/web-to-db rule 1';
+    const side = { considered: [], decides: rule, verdict: 'allow', why: '' } as const;
+    expect(compare(side, { verdict: 'allow', rule, changed: [] })).toEqual({
+      agrees: true,
+      text: `agrees: allow, ${rule} decides`,
+    });
+  });
+});
+
 describe('a trace', () => {
   it('says on both sides what was considered, what decides and the verdict', async () => {
     const { mirror } = await opened();

@@ -10,9 +10,11 @@ import type { Endpoint } from '../model/endpoint.ts';
 import type { EndpointGroup } from '../model/endpointGroup.ts';
 import type { Host } from '../model/host.ts';
 import type { Network } from '../model/network.ts';
+import type { NetworkPolicy } from '../model/networkPolicy.ts';
 import { PORT_PROTOCOLS, protocolNumber, type Rule } from '../model/rule.ts';
 import { type StoredServiceLB, selects } from '../model/serviceLB.ts';
 import { type JudgedEndpoint, judge, type Side } from '../model/verdict.ts';
+import { type Workload, workloadName } from '../model/workload.ts';
 import type { LiveAnswer, LiveQuestion, LiveSide, Trace, TraceEnd } from '../protocol/messages.ts';
 import { canonical, chooseAddress } from './allocator/choose.ts';
 import { endpointAt } from './flows.ts';
@@ -132,6 +134,8 @@ export function trace(mirror: Mirror, request: TraceRequest): Trace {
       ...mine<Endpoint>('endpoint'),
       ...[from, to].flatMap((end) => (end.imagined === undefined ? [] : [end.imagined])),
     ],
+    workloads: mine<Workload>('workload'),
+    networkPolicies: mirror.list<NetworkPolicy>('networkPolicy'),
   };
   const { verdict, out, in: into } = judge(world, packet);
   const notes: string[] = [];
@@ -183,10 +187,13 @@ function sameFamily(from: End, to: End): [string, string] {
   );
 }
 
-const nameOf = (e: Endpoint): string => `container ${e.containerName ?? e.endpointID}`;
+const nameOf = (e: Endpoint): string =>
+  e.workload === undefined
+    ? `container ${e.containerName ?? e.endpointID}`
+    : `workload ${workloadName(e.workload)}`;
 
 const candidate = (e: Endpoint): string =>
-  `${e.ipAddress[0]} (${e.containerName ?? e.endpointID}, network ${e.networkName}, ${e.homingHost})`;
+  `${e.ipAddress[0]} (${e.workload === undefined ? (e.containerName ?? e.endpointID) : workloadName(e.workload)}, network ${e.networkName}, ${e.homingHost})`;
 
 /** A name is that of a container, its alias, a service or a group, in this order, as in DNS. */
 function resolve(mirror: Mirror, tenant: string, field: 'from' | 'to', asked: string): End {
@@ -219,6 +226,13 @@ function resolve(mirror: Mirror, tenant: string, field: 'from' | 'to', asked: st
   if (service) throw serviceRefusal(mirror, field, service);
   if (group !== undefined) return ofGroup(mirror, field, asked, group);
 
+  const waiting = mirror.get<Workload>('workload', name.replace('/', ':'));
+  if (name.includes('/') && waiting !== undefined && called(endpoints, name).length === 0)
+    throw new Refusal(
+      422,
+      `${field}: workload ${name} has no endpoint: it has not started, or has ended`,
+      field,
+    );
   const elsewhere = called(endpoints, name)[0];
   const tenants = mirror.list<{ tenantName: string }>('tenant').map((t) => t.tenantName);
   const foreign = elsewhere?.tenantName ?? tenants.find((t) => groupOf(t) !== undefined);
@@ -235,12 +249,13 @@ function resolve(mirror: Mirror, tenant: string, field: 'from' | 'to', asked: st
   return { ...other, unreachable: `${other.name} is in tenant ${foreign}: tenants do not reach each other` };
 }
 
-/** By endpoint id, container id (12 characters or more) or container name; else by alias. */
+/** By endpoint id, container id (12 characters or more), container name or NAMESPACE/NAME of a workload; else by alias. */
 function called(endpoints: readonly Endpoint[], name: string): Endpoint[] {
   const byName = endpoints.filter(
     (e) =>
       e.endpointID === name ||
       e.containerName === name ||
+      (e.workload !== undefined && workloadName(e.workload) === name) ||
       (name.length >= 12 && (e.containerID ?? '').startsWith(name)),
   );
   return byName.length > 0 ? byName : endpoints.filter((e) => e.aliases?.includes(name));
@@ -367,7 +382,9 @@ export async function askHosts(traced: Trace, questions: Questions): Promise<Liv
   );
 }
 
-const rulePhrase = (rule: string): string => (rule === '' ? 'no rule decides' : `rule ${rule} decides`);
+/** A rule has its key, and what is not ours says in its name what it is. */
+const rulePhrase = (rule: string): string =>
+  rule === '' ? 'no rule decides' : `${rule.includes(' ') ? '' : 'rule '}${rule} decides`;
 
 export function compare(
   side: Side,

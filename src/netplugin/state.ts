@@ -104,8 +104,6 @@ export interface Port {
   readonly joined: boolean;
   /** Number of the endpoint's identity, its group and labels, 0 for none: what rules of others call it by. */
   readonly group: number;
-  /** It is an orchestrator's workload: what the host itself sends to it, as probes, is not judged. */
-  readonly workload?: true;
   /** Numbers of the rule sets that judge what it receives and what it sends; 0: nothing does. */
   readonly judgedIn: number;
   readonly judgedOut: number;

@@ -10,7 +10,8 @@ import type { Side } from '../model/verdict.ts';
 const Count = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 /** Milliseconds, Unix time: as many as a Date can hold (ECMA-262, time values). */
 const Time = Type.Integer({ minimum: 0, maximum: 8.64e15 });
-const Key = Type.String({ maxLength: 200 });
+/** Of a rule; or what names that of a NetworkPolicy, whose names are long. */
+const Key = Type.String({ maxLength: 400 });
 const Address = Type.String({ maxLength: 64 });
 const Direction = Type.Union([Type.Literal('in'), Type.Literal('out')]);
 const Verdict = Type.Union([Type.Literal('allow'), Type.Literal('deny')]);
@@ -199,6 +200,9 @@ export const NamedDeniedFlowSchema = Type.Object({
   fromGroup: Type.Optional(Type.String()),
   toContainer: Type.Optional(Type.String()),
   toGroup: Type.Optional(Type.String()),
+  /** `NAMESPACE/NAME`. */
+  fromWorkload: Type.Optional(Type.String()),
+  toWorkload: Type.Optional(Type.String()),
 });
 export type NamedDeniedFlow = Static<typeof NamedDeniedFlowSchema>;
 

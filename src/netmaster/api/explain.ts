@@ -1,5 +1,6 @@
 /** Routes that explain: traces, hits of rules and denied flows, and what agents send for them. */
 import type { FastifyInstance } from 'fastify';
+import { type NetworkPolicy, networkPolicyName, networkPolicyRuleName } from '../../model/networkPolicy.ts';
 import type { Rule } from '../../model/rule.ts';
 import { shown } from '../../model/text.ts';
 import { EXPLAIN } from '../../protocol/routes.ts';
@@ -73,6 +74,27 @@ export function policyFlows(key: string, { mirror, flows }: Explaining): Record<
   });
   const [tenant = ''] = key.split(':');
   const denied = flows.denied(tenant).filter((flow) => flow.rule.startsWith(`${key}:`));
+  return {
+    ...(hits.length === 0 ? {} : { hits }),
+    ...(denied.length === 0 ? {} : { denied: denied.slice(-SHOWN) }),
+  };
+}
+
+/** The same of a network policy, and how often it denied as no rule accepted. */
+export function networkPolicyFlows(
+  policy: NetworkPolicy,
+  { mirror, flows }: Explaining,
+): Record<string, unknown> {
+  const names = [networkPolicyName(policy), ...policy.rules.map((_, i) => networkPolicyRuleName(policy, i))];
+  const hits = names.flatMap((rule) => {
+    const found = flows.hits(rule);
+    return found === undefined ? [] : [{ rule, ...found }];
+  });
+  const tenants = mirror.list<{ tenantName: string }>('tenant').map((t) => t.tenantName);
+  const denied = tenants
+    .flatMap((tenant) => flows.denied(tenant))
+    .filter((flow) => names.includes(flow.rule))
+    .sort((a, b) => a.last - b.last);
   return {
     ...(hits.length === 0 ? {} : { hits }),
     ...(denied.length === 0 ? {} : { denied: denied.slice(-SHOWN) }),

@@ -2,6 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { Kind } from '../../model/kind.ts';
 import { keyOf, kindByCollection } from '../../model/kinds.ts';
+import type { NetworkPolicy } from '../../model/networkPolicy.ts';
 import { INSPECT, OBJECTS } from '../../protocol/routes.ts';
 import { RESULT_HEADER } from '../../protocol/wire.ts';
 import type { Plain } from '../fields.ts';
@@ -10,7 +11,7 @@ import type { Mirror } from '../mirror.ts';
 import { operOf, presentEndpoint } from '../oper.ts';
 import { Refusal } from '../problem.ts';
 import { findEndpoint } from './agents.ts';
-import { type Explaining, policyFlows } from './explain.ts';
+import { type Explaining, networkPolicyFlows, policyFlows } from './explain.ts';
 import { waitSeconds } from './request.ts';
 import { type Handlers, serve } from './serve.ts';
 import { reportLate, type WriteParts, warn } from './writes.ts';
@@ -68,7 +69,12 @@ export function serveInspect(server: FastifyInstance, explaining: Explaining): v
       const kind = kindByCollection.get(collection);
       if (kind === undefined) throw new Refusal(404, `there is no collection ${collection}`);
       const object = find(kind, key, mirror);
-      const judged = kind.name === 'policy' ? policyFlows(key, explaining) : {};
+      const judged =
+        kind.name === 'policy'
+          ? policyFlows(key, explaining)
+          : kind.name === 'networkPolicy'
+            ? networkPolicyFlows(object as unknown as NetworkPolicy, explaining)
+            : {};
       return { Config: present(kind, object, mirror), Oper: { ...operOf(kind, object, mirror), ...judged } };
     },
   });

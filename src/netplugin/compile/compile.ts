@@ -401,7 +401,6 @@ function port(
   const { endpoint, sandbox, phase, end, stub } = attachment;
   const network = networks.get(endpoint.networkName);
   const group = policy.numberOf(endpoint);
-  const isWorkload = endpoint.workload !== undefined;
   const judges = policy.judges(endpoint);
   const profile = endpoint.groupName === undefined ? undefined : profiles.get(endpoint.groupName);
   const inputs = [
@@ -411,7 +410,6 @@ function port(
     group,
     judges.in,
     judges.out,
-    isWorkload,
     profile,
     local.underlayMtu,
     ...before,
@@ -431,7 +429,6 @@ function port(
     group,
     judgedIn: judges.in,
     judgedOut: judges.out,
-    ...(isWorkload ? { workload: true as const } : {}),
     ...(profile === undefined ? {} : shape(profile)),
     ...(end && { end }),
     ...(sandbox === undefined ? {} : { sandbox }),

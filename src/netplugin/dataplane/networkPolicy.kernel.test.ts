@@ -1,6 +1,5 @@
 /** NetworkPolicies in the real tables: what is compiled of them, and packets between namespaces. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import dgram from 'node:dgram';
 import { once } from 'node:events';
 import path from 'node:path';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -360,36 +359,4 @@ describe('a flow that nobody answers, sent by two processors', () => {
     }
     expect(drained(fd)).toBe(0);
   }, 120_000);
-});
-
-describe('what the host itself sends', () => {
-  it('reaches its workloads whatever policy says, by its own address only', async () => {
-    const built = build(worldWith([policy('deny', { isolates: ['in', 'out'] })]));
-    const { state } = built.apply(true);
-    const [exit] = state.exits;
-    // As the host's way to its workloads is made elsewhere.
-    sh(`ip route add ${v4('web')} via ${exit?.routerAddress} dev ${exit?.device}`);
-    sh('ip addr add 192.0.2.77/32 dev lo');
-    const fd = listen('web', v4('web'));
-    const send = async (from: string): Promise<void> => {
-      const socket = dgram.createSocket('udp4');
-      await new Promise<void>((done) => socket.bind(0, from, done));
-      await new Promise((done) => socket.send(from, PORT, v4('web'), () => done(undefined)));
-      socket.close();
-    };
-    const arrived = new Set<string>();
-    await expect
-      .poll(
-        async () => {
-          await send('192.0.2.77');
-          await send(exit?.hostAddress ?? '');
-          for (let n = received(fd, buffer); typeof n === 'number'; n = received(fd, buffer))
-            arrived.add(buffer.toString('latin1', 0, n));
-          return arrived.size;
-        },
-        { timeout: 20_000 },
-      )
-      .toBeGreaterThan(0);
-    expect([...arrived]).toEqual([exit?.hostAddress]);
-  }, 60_000);
 });

@@ -179,8 +179,8 @@ export function lookUp(
   if (ruleSet === 0) return { ruleSet, rule: 0, denied: false };
   const range = find(`ranges${six}`, addressBytes(peer)) ?? 0;
   ruleSet = find('narrowed', u32(ruleSet), u32(range)) ?? ruleSet;
-  const portRange = find('port_ranges', u16be(port ?? 0)) ?? 0;
-  ruleSet = find('narrowed_ports', u32(ruleSet), u32(portRange)) ?? ruleSet;
+  const portRange = find('port_ranges', u16be(port ?? 0));
+  if (portRange !== undefined) ruleSet = find('narrowed_ports', u32(ruleSet), u32(portRange)) ?? ruleSet;
   const group = find(`members${six}`, addressBytes(peer)) ?? 0;
   const [any, grouped] = [[u32(ruleSet)], [u32(ruleSet), u32(group)]];
   const service = [Buffer.of(protocol), u16be(port ?? 0)];

@@ -61,8 +61,6 @@ export interface RouterVariant {
   readonly served: Served | undefined;
   /** How many connections a conntrack table takes. */
   readonly connections: number;
-  /** Some container here is an orchestrator's workload. */
-  readonly workloads: boolean;
   /** Rules here are about ranges of ports. */
   readonly portRanges: boolean;
 }

@@ -48,11 +48,14 @@ const TWO_NETWORKS = [
 const rules = (table: Table): string => createCommands({ ...table, parts: new Map() });
 const ofRouter = (of: Router, by: Exit | undefined = exit({})): Table => routerTable(of, by);
 
-/** Tables without elements: a router's depends on its way out only, a container's on its networks, the host's on nothing. */
+const RANGE = [{ first: 8080, last: 9000, range: 7 }];
+
+/** Tables without elements: a router's depends on its way out and on whether rules are about ranges of ports, a container's on its networks, the host's on nothing. */
 const RULES: Readonly<Record<string, string>> = {
   'router.nft': rules(ofRouter(router({}))),
   'routerIpv4.nft': rules(ofRouter(router({}), ONLY_IPV4)),
   'routerNoExit.nft': rules(routerTable(router({}), undefined)),
+  'routerPortRanges.nft': rules(ofRouter(router({ portRanges: RANGE }))),
   'host.nft': rules(hostTable(NOTHING, NO_FACTS, [])),
   'container.nft': rules(stubTable([port(2)])),
   'containerTwoNetworks.nft': rules(stubTable(TWO_NETWORKS)),
@@ -136,6 +139,34 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
               { group: 2, protocol: 17, rule: 4, action: 'allow', key: 'default:web:4' },
               { group: 2, rule: 5, action: 'allow', key: 'default:web:5' },
               { group: 0, protocol: 17, rule: 6, action: 'deny', key: 'default:web:6' },
+            ],
+          },
+        ],
+      }),
+    ),
+  ],
+  'portRanges.nft': [
+    'A workload that receives TCP 8080 to 9000 from whoever has identity 2, and nothing else',
+    ofRouter(
+      router({
+        ports: [port(2, { group: 1, judgedIn: 10 })],
+        remotes: [{ address: '20.1.1.9', device: `vx${VNI}`, vtep: PEERS[0] as string, group: 2 }],
+        portRanges: RANGE,
+        ruleSets: [
+          {
+            id: 10,
+            name: 'in default: NetworkPolicy shop/web',
+            narrowed: [],
+            narrowedPorts: [{ range: 7, to: 11 }],
+            decisions: [{ group: 0, rule: 1, action: 'deny', key: 'NetworkPolicy shop/web' }],
+          },
+          {
+            id: 11,
+            name: 'in default: NetworkPolicy shop/web at ports 8080-9000',
+            narrowed: [],
+            decisions: [
+              { group: 2, protocol: 6, rule: 2, action: 'allow', key: 'NetworkPolicy shop/web rule 1' },
+              { group: 0, rule: 1, action: 'deny', key: 'NetworkPolicy shop/web' },
             ],
           },
         ],

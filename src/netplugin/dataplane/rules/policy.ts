@@ -112,27 +112,6 @@ const [ASKED, PRESENT] = [1, 2];
 const PORT_RANGES = `
 map port_ranges { type inet_service : mark; flags interval; }
 map narrowed_ports { type classid . mark : classid; }`;
-const WORKLOADS = `
-set workloads { type ipv4_addr; }
-set workloads6 { type ipv6_addr; }`;
-
-/**
- * What the host itself sends to workloads here, as a kubelet's probes, is not judged: whoever runs the host may do what it wants with
- * its containers, and an orchestrator has to see that they live. The source tells it, the host's end of the pair, and nobody can forge it:
- * containers have their own addresses only (antiSpoofing.ts), and so has what comes by tunnels; by the uplink the host's table
- * lets nobody else come but to published ports (egress.ts, hostEgress), also those whose source it translates to that
- * address: their destination is translated here, and they are judged.
- */
-const fromHost = ({ exit, workloads }: RouterVariant): string =>
-  !workloads || exit === undefined
-    ? ''
-    : [exit.hostAddress, exit.hostAddress6]
-        .filter((address) => address !== '')
-        .map((address) => {
-          const [ip, set] = isV6(address) ? ['ip6', 'workloads6'] : ['ip', 'workloads'];
-          return `iifname ${UPLINK} ${ip} saddr ${address} ${ip} daddr @${set} ct status & dnat == 0 accept`;
-        })
-        .join('\n');
 
 export const policy: RouterFeature = {
   own: (variant) => `
@@ -144,7 +123,7 @@ map members { type ipv4_addr : mark; }
 map members6 { type ipv6_addr : mark; }
 map ranges { type ipv4_addr : mark; flags interval; }
 map ranges6 { type ipv6_addr : mark; flags interval; }
-map narrowed { type classid . mark : classid; }${variant.portRanges ? PORT_RANGES : ''}${variant.workloads ? WORKLOADS : ''}
+map narrowed { type classid . mark : classid; }${variant.portRanges ? PORT_RANGES : ''}
 map by_group_port { type classid . mark . inet_proto . inet_service : mark; }
 map by_port { type classid . inet_proto . inet_service : mark; }
 map by_group_protocol { type classid . mark . inet_proto : mark; }
@@ -157,7 +136,7 @@ chain decided {
   update @hits { meta priority . meta mark }
 }${decisions('decide', 'goto decided')}${decisions('decide_again', 'return')}${QUIET}${judge('out', 'daddr', variant)}${judge('in', 'saddr', variant)}`,
   rules: {
-    forward: (variant) => `${fromHost(variant)}
+    forward: `
 meta priority set ip saddr map @judged_out jump judge_out
 meta priority set ip6 saddr map @judged_out6 jump judge_out
 meta priority set ip daddr map @judged_in jump judge_in
@@ -174,9 +153,8 @@ meta mark ${ASKED} drop`,
     table(_, add) {
       add('present', '', `${ASKED} : ${PRESENT}`);
     },
-    port({ addresses, group, judgedIn, judgedOut, workload }, add) {
+    port({ addresses, group, judgedIn, judgedOut }, add) {
       for (const address of addresses) {
-        if (workload) add('workloads', address, address);
         if (group !== 0) add('members', address, `${address} : ${group}`);
         if (judgedIn !== 0) add('judged_in', address, `${address} : ${classid(judgedIn)}`);
         if (judgedOut !== 0) add('judged_out', address, `${address} : ${classid(judgedOut)}`);

@@ -144,7 +144,6 @@ export function routerTable(
     exit,
     served,
     connections,
-    workloads: router.ports.some((port) => port.workload),
     portRanges: router.portRanges.length > 0,
   };
   return { name: `inet ${NFT_TABLE}`, beside: ARP, parts, body: body(variant) };
