@@ -43,6 +43,20 @@ describe('a program', () => {
     expect(packagesOf('netkube')).not.toContain('fastify');
   });
 
+  it('for container runtimes needs nothing of the machine that it is put on', () => {
+    const program = readFileSync(path.join(ROOT, 'dist/contiv-cni'));
+    expect(program.toString('latin1', 0, 4)).toBe('\x7fELF');
+    // Program headers of 64 bits (elf(5)): none names an interpreter, PT_INTERP.
+    const [at, size, count] = [32, 54, 56].map((offset) => program.readUInt16LE(offset)) as [
+      number,
+      number,
+      number,
+    ];
+    const types = Array.from({ length: count }, (_, i) => program.readUInt32LE(at + i * size));
+    expect(types).toContain(1);
+    expect(types).not.toContain(3);
+  });
+
   it('asks for nothing native where it does not touch the kernel', () => {
     expect(textOf('netplugin')).toContain('require("koffi")');
     for (const program of ['netctl', 'netmaster', 'netkube']) expect(textOf(program)).not.toContain('koffi');

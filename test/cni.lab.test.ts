@@ -26,14 +26,14 @@ interface Call {
   readonly netns?: string;
   readonly args?: string;
   readonly configuration?: object;
+  /** Words before the program. */
+  readonly before?: readonly string[];
 }
 
 const NETWORK = { network: 'contiv-net' };
 
-function cni(
-  host: string,
-  { command, name, netns, args = '', configuration = NETWORK }: Call,
-): Promise<Ended> {
+function cni(host: string, call: Call): Promise<Ended> {
+  const { command, name, netns, args = '', configuration = NETWORK, before = [] } = call;
   const text = JSON.stringify({ cniVersion: '1.1.0', name: 'test', type: 'contiv-cni', ...configuration });
   const variables = [
     `CNI_COMMAND=${command}`,
@@ -50,6 +50,7 @@ function cni(
     'cni',
     text,
     ...variables,
+    ...before,
     PROGRAM,
   );
 }
@@ -78,8 +79,8 @@ async function add(host: string, name: string, more: Partial<Call> = {}): Promis
 }
 
 const addressIn = (ended: Ended): string => answer(ended).ips[0]?.address.split('/')[0] ?? '';
-const within = (host: string, name: string, ...command: string[]): Promise<Ended> =>
-  on(host, `ip netns exec ${name}`, ...command);
+const within = (host: string, name: string, command: string): Promise<Ended> =>
+  on(host, `ip netns exec ${name} ${command}`);
 const reaches = async (host: string, name: string, address: string, port: number): Promise<boolean> =>
   (await within(host, name, `busybox nc -w 3 ${address} ${port} -e true`)).status === 0;
 const attached = async (host: string): Promise<string[]> =>
@@ -90,6 +91,8 @@ const attached = async (host: string): Promise<string[]> =>
 async function dropNamespaces(): Promise<void> {
   for (const [host, name] of made.splice(0)) {
     await cni(host, { command: 'DEL', name });
+    const { out } = await on(host, `ip netns pids ${name}`);
+    for (const pid of out.split('\n').filter((p) => p)) await on(host, `kill ${pid}`);
     await on(host, `ip netns delete ${name}`);
   }
 }
@@ -112,10 +115,9 @@ describe('a namespace that was added by CNI', () => {
     const box = addressIn(
       await add('node2', 'box', { args: 'CONTIV_NAME=box', configuration: { ...NETWORK, group: 'web' } }),
     );
-    const listen = (port: number) => `busybox nc -lk -p ${port} -e true`;
     for (const port of [8080, 9090]) {
-      await docker('node1', `exec -d web1`, ...listen(port).replace('busybox ', '').split(' '));
-      await on('node2', 'sh -c', `ip netns exec box ${listen(port)} >/dev/null 2>&1 &`);
+      await docker('node1', `exec web1 httpd -p ${port}`);
+      await must('node2', `ip netns exec box busybox httpd -p ${port} -h /run/contiv`);
     }
     await until('both listen', () => reaches('node2', 'box', web, 8080));
     expect(await reaches('node2', 'box', web, 9090)).toBe(false);
@@ -130,8 +132,6 @@ describe('a namespace that was added by CNI', () => {
     expect(group.out.trim().split('\n').sort()).toEqual([box, web].sort());
     expect(await differences()).toBe('');
     await docker('node1', 'rm -f web1');
-    for (const pid of (await on('node2', 'ip netns pids box')).out.split('\n').filter((p) => p))
-      await on('node2', `kill ${pid}`);
   });
 
   it('has what the answer says, again where it was changed, and CHECK tells', async () => {
@@ -153,16 +153,13 @@ describe('a namespace that was added by CNI', () => {
     const mapping = { HostPort: 8081, ContainerPort: 80, Protocol: 'tcp' };
     const runtimeConfig = { portMappings: [mapping] };
     answer(await add('node1', 'box', { configuration: { ...NETWORK, runtimeConfig } }));
-    await on('node1', 'sh -c', 'ip netns exec box busybox nc -lk -p 80 -e echo here >/dev/null 2>&1 &');
+    await must('node1', 'ip netns exec box busybox httpd -p 80 -h /run/contiv');
     const node1 = JSON.parse(await mustLab('status --json')).hosts[0].address;
-    await until('it is reached', async () =>
-      (await on('outside', `busybox nc -w 3 ${node1} 8081`)).out.includes('here'),
-    );
+    const status = async () => (await on('outside', `busybox nc -w 3 ${node1} 8081 -e true`)).status;
+    await until('it is reached', async () => (await status()) === 0);
     expect(
       refusal(await add('node1', 'other', { configuration: { ...NETWORK, runtimeConfig } })).msg,
     ).toContain('port 8081 is taken');
-    for (const pid of (await on('node1', 'ip netns pids box')).out.split('\n').filter((p) => p))
-      await on('node1', `kill ${pid}`);
   });
 
   it('is gone with its namespace, without a word', async () => {
@@ -210,10 +207,9 @@ describe('a pod', () => {
   });
 
   it('whose runtime is killed while it waits is not attached when its workload comes', async () => {
-    const killed = add('node1', 'pod', { args: args('late'), configuration: {} });
-    const pid = await until('it runs', async () => (await on('node1', 'pidof contiv-cni')).out.trim());
-    await must('node1', `kill -9 ${pid}`);
-    expect((await killed).status).not.toBe(0);
+    const before = ['timeout', '-s', 'KILL', '1'];
+    const killed = await add('node1', 'pod', { args: args('late'), configuration: {}, before });
+    expect([killed.status, killed.out]).toEqual([137, '']);
     await workload('POST', 'late');
     await new Promise((done) => setTimeout(done, 2000));
     expect(await attached('node1')).toEqual([]);
@@ -253,7 +249,7 @@ describe('while netplugin is away', () => {
   });
 
   it('killed in the middle of a hundred ADDs, it answers all of them when it is back, and DELs leave nothing', async () => {
-    const each = (script: string): string => `for i in $(seq 100); do ${script}; done`;
+    const each = (script: string): string => `for i in $(seq 100); do ${script}\ndone\n`;
     const call = (command: string): string =>
       `(echo '{"cniVersion":"1.1.0","name":"many","network":"contiv-net"}' | CNI_COMMAND=${command} CNI_CONTAINERID=m$i CNI_NETNS=/run/netns/m$i CNI_IFNAME=eth0 ${PROGRAM} >/run/m$i 2>&1 || echo $i: $(cat /run/m$i)) &`;
     await must('node1', 'sh -c', each('ip netns add m$i'));

@@ -24,15 +24,6 @@ export interface Asked {
   readonly addresses: readonly string[];
   readonly mac: string;
   readonly ports: readonly PortMapping[];
-  readonly bandwidth?: AskedBandwidth;
-}
-
-/** Bits a second, and bits. */
-export interface AskedBandwidth {
-  readonly ingressRate?: number;
-  readonly ingressBurst?: number;
-  readonly egressRate?: number;
-  readonly egressBurst?: number;
 }
 
 /** As Kubernetes' runtimes name it; `uid` '' where an old one does not tell. */
@@ -73,7 +64,6 @@ export function readAsked(request: CniRequest): Asked {
       CODES.configuration,
       `network: the configuration ${JSON.stringify(request.name)} names none, and this is no pod of Kubernetes: give it one, "network": "contiv-net"`,
     );
-  const bandwidth = runtime.bandwidth === undefined ? undefined : readBandwidth(runtime.bandwidth);
   return {
     ...(network === '' ? {} : { target: { tenant: tenant || 'default', network, group } }),
     ...(pod && { pod }),
@@ -85,7 +75,6 @@ export function readAsked(request: CniRequest): Asked {
     ),
     mac: readMac(args.MAC || textOf(runtime, 'mac') || textOf(older, 'mac')),
     ports: [...listOf(runtime.portMappings), ...listOf(mesos.port_mappings)].map(readMapping),
-    ...(bandwidth && { bandwidth }),
   };
 }
 
@@ -161,22 +150,5 @@ function readMapping(value: unknown): PortMapping {
     Port: portOf('containerport', 'containerPort'),
     HostPort: portOf('hostport', 'hostPort'),
     HostIP,
-  };
-}
-
-function readBandwidth(value: unknown): AskedBandwidth | undefined {
-  const given = objectOf(value);
-  const read = (name: keyof AskedBandwidth): AskedBandwidth => {
-    const capital = name.charAt(0).toUpperCase() + name.slice(1);
-    const rate = given[name] ?? given[capital] ?? 0;
-    if (typeof rate !== 'number' || rate < 0)
-      throw wrong(`bandwidth: ${name}`, rate, 'a number, not below 0');
-    return rate === 0 ? {} : { [name]: rate };
-  };
-  return {
-    ...read('ingressRate'),
-    ...read('ingressBurst'),
-    ...read('egressRate'),
-    ...read('egressBurst'),
   };
 }
