@@ -1,6 +1,8 @@
 import type { Comparison, Host } from './world.ts';
 
-export const tenantsOf = ({ here }: Host): Set<string> => new Set(here.map((r) => r.tenant));
+/** With containers here, or with a network that the host reaches. */
+export const tenantsOf = ({ here, cluster, name }: Host): Set<string> =>
+  new Set([...here, ...cluster.own.filter((r) => r.host === name)].map((r) => r.tenant));
 
 /** A router and a way out for each tenant with containers here, and nothing that was left behind. */
 export const kernel: Comparison<Host> = (host, say) => {

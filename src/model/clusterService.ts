@@ -75,7 +75,7 @@ const byExternal: Index<ClusterService> = (s) =>
 /** Ports of hosts: whichever tenant's, they are asked at the same addresses. */
 const byNodePort: Index<ClusterService> = (s) => [
   ...s.ports.flatMap((p) => (p.nodePort === undefined ? [] : `${p.protocol} ${p.nodePort}`)),
-  ...(s.healthCheckNodePort === undefined ? [] : `6 ${s.healthCheckNodePort}`),
+  ...(s.healthCheckNodePort === undefined ? [] : [`6 ${s.healthCheckNodePort}`]),
 ];
 
 export const clusterService: Kind<typeof ClusterServiceSchema> = {

@@ -18,6 +18,36 @@ function check(fields: Partial<Network>, others: Parameters<typeof worldOf>[0] =
   return network.check?.({ ...NET, ...fields }, worldOf({ global: [GLOBAL_DEFAULTS], ...others }), undefined);
 }
 
+describe('a network that the hosts reach', () => {
+  const other = { ...NET, tenantName: 'green', networkName: 'net2', hostAccess: true };
+
+  it.each<[string, Partial<Network>, Network]>([
+    ['same addresses in another tenant', {}, other],
+    ['addresses around those', { subnet: '20.0.0.0/8' }, other],
+    [
+      'IPv6 in common',
+      { ipv6Subnet: 'fd00:1::/64' },
+      { ...other, subnet: '20.9.0.0/24', gateway: '', ipv6Subnet: 'fd00:1::/60' },
+    ],
+  ])('is refused with %s, of a network that they reach too', (_, fields, taken) => {
+    expect(check({ hostAccess: true, ...fields }, { network: [taken] })).toMatchObject({
+      field: 'hostAccess',
+      status: 409,
+      message:
+        'network blue:net1: hostAccess must not be set: its subnet overlaps that of network green:net2, which the hosts reach already',
+    });
+    expect(check(fields, { network: [taken] })).toBeUndefined();
+    expect(
+      check({ hostAccess: true, ...fields }, { network: [{ ...taken, hostAccess: false }] }),
+    ).toBeUndefined();
+  });
+
+  it('is no VLAN, and one that says that it is none is as one that says nothing', () => {
+    expect(check({ hostAccess: true, encap: 'vlan' })).toMatchObject({ field: 'hostAccess', status: 400 });
+    expect(network.normalize?.({ ...NET, hostAccess: false })).not.toHaveProperty('hostAccess');
+  });
+});
+
 /** Fields, then field, status and text of the refusal. */
 type Refused = [Partial<Network>, keyof Network, number, string];
 
@@ -34,6 +64,7 @@ describe('network', () => {
     { ipv6Subnet: 'fd00:1::/126', ipv6Gateway: 'fd00:1::3' },
     { pktTag: 10000 },
     { encap: 'vlan', pktTag: 4094 },
+    { hostAccess: true },
   ])('may be %j', (fields) => {
     expect(check(fields)).toBeUndefined();
   });

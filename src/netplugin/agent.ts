@@ -30,6 +30,8 @@ import type { Options } from './options.ts';
 import { openCni } from './runtimes/cni/index.ts';
 import { startDocker } from './runtimes/docker/index.ts';
 import { keepPublications, openPublications } from './runtimes/publish.ts';
+import { followHealth } from './services/health.ts';
+import { followNodePorts } from './services/nodePorts.ts';
 import { followAdmission } from './underlay/admission.ts';
 import { followFirewalls } from './underlay/firewalls.ts';
 import { awaitUnderlay, followGuarded } from './underlay/underlay.ts';
@@ -142,6 +144,10 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const docker = await startDocker({ endpoints, publications, options, log });
   followers.add(docker.offer);
   const cni = followers.add(openCni({ endpoints, publications, places: options, log }));
+  // Behind Docker's claims: what runs keeps the ports that it publishes.
+  const view = () => replica.view;
+  followers.add(followNodePorts({ view, log }));
+  followers.add(followHealth({ host, view, log }));
 
   const pass = (): Promise<unknown> => kernel.now().catch(() => {}); // converge.ts logs and tries again
   // The tunnels first: who hears where this host is sends to it.

@@ -144,3 +144,83 @@ it('costs as much with 10 groups of 100 rules and 100 endpoints as with 1,000 gr
     clean();
   }
 });
+
+/** A host in a tenant with so many services of three backends each. Answers what a change of one writes, and the rules of the router. */
+function serving(services: number): { change(backends: number): object; rules(): string } {
+  const view = openView();
+  const network = { networkName: 'n', subnet: '20.0.0.0/8', vni: 1001 };
+  view.put({ kind: 'network', key: 'default:n', object: { tenantName: 'default', ...network } });
+  const service = (i: number, backends: number): WatchedObject => ({
+    kind: 'clusterService',
+    key: `shop:s${i}`,
+    object: {
+      namespaceName: 'shop',
+      serviceName: `s${i}`,
+      tenantName: 'default',
+      addresses: [`10.96.${i >> 8}.${i & 255}`],
+      ports: [
+        {
+          protocol: 6,
+          port: 80,
+          nodePort: 30_000 + i,
+          backends: Array.from({ length: backends }, (_, n) => ({
+            address: `20.2.${i & 255}.${n + 1}`,
+            port: 8080,
+            ready: true,
+            serving: true,
+            terminating: false,
+          })),
+        },
+      ],
+    },
+  });
+  for (let i = 0; i < services; i++) view.put(service(i, 3));
+  const own: Attachment = { endpoint: endpoint(1, 1), phase: 'joining', publications: [], runtime: 'test' };
+  const local: LocalHost = {
+    name: 'h0',
+    underlay: '192.0.2.1',
+    underlayMtu: 1500,
+    lastUnderlays: new Map(),
+    transit: '100.127.0.0/16',
+    transit6: 'fd6f::/64',
+    guarded: [],
+    attachments: new Map([[own.endpoint.endpointID, own]]),
+    transitSlots: new Map([['default', 0]]),
+  };
+  const [compiler, applier] = [openCompiler(), openApplier()];
+  const pass = () => {
+    const { writes, reads, failed } = applier.apply(compiler.compile(view, local), { verify: false });
+    expect(failed).toEqual([]);
+    return { writes, reads };
+  };
+  pass();
+  return {
+    change(backends) {
+      view.put(service(7, backends));
+      return pass();
+    },
+    rules: () => inRouter('nft list table inet contiv').replaceAll(/^.*elements = \{[^}]*\}\n?/gm, ''),
+  };
+}
+
+it('costs as much with 10 services of an orchestrator as with 1,000, for a change of backends and for a connection', () => {
+  const [few, many] = [10, 1000].map((services) => {
+    const { change, rules } = serving(services);
+    const costs = {
+      // An element at its address, one at the router's end.
+      one: change(4),
+      // And the size of both, which goes and comes.
+      size: change(5),
+      none: change(5),
+      rules: rules(),
+    };
+    clean();
+    return costs;
+  });
+  expect(few).toMatchObject({
+    one: { writes: 2, reads: 0 },
+    size: { writes: 6, reads: 0 },
+    none: { writes: 0, reads: 0 },
+  });
+  expect(many).toEqual(few);
+});

@@ -1,5 +1,5 @@
 /** Real connections to an orchestrator's services, through a real router; backends are namespaces beside it. */
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { addressOf, closeAll, enterBox, provide, tcp, udp } from '../../../test/boxes.ts';
 import { applied, clean, inRouter, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
@@ -125,6 +125,151 @@ describe('the host itself', () => {
     await provide(3);
     expect(sh('ip route')).not.toContain(ADDRESS);
     expect(() => sh(`ip route get ${ADDRESS}`)).toThrow(/unreachable/);
+  });
+});
+
+describe('clients that stay', () => {
+  const FAMILIES = [
+    ['IPv4', ADDRESS, addressOf],
+    ['IPv6', ADDRESS6, address6Of],
+  ] as const;
+  const staying = (
+    address: string,
+    of: (n: number) => string,
+    list: readonly (number | null)[],
+    affinity: number,
+  ) =>
+    frontend([], {
+      address,
+      affinity,
+      backends: list.map((n) => (n === null ? null : { address: of(n), port: 8080 })),
+    });
+  const ask = async (box: number, address: string, of: (n: number) => string) =>
+    (await tcp(box, address, 80, of(box))).ask();
+
+  it.each(FAMILIES)(
+    'go to one backend for as long as they come again in time, by %s',
+    async (_, address, of) => {
+      boxes();
+      declare([staying(address, of, [3, 4, 5], 100)]);
+      for (const n of [3, 4, 5]) await provide(n, of(n));
+      const answers: string[] = [];
+      for (let i = 0; i < 20; i++) answers.push(await ask(2, address, of));
+      expect(new Set(answers).size).toBe(1);
+      // Another client has a choice of its own; nobody's depends on what others have.
+      const others = new Set<string>();
+      for (let i = 0; i < 20; i++) others.add(await ask(4, address, of));
+      expect(others.size).toBe(1);
+    },
+  );
+
+  it.each(FAMILIES)(
+    'go on with another backend where theirs goes, and stay with that, by %s',
+    async (_, address, of) => {
+      boxes();
+      declare([staying(address, of, [3, 4], 100)]);
+      for (const n of [3, 4, 5]) await provide(n, of(n));
+      const first = Number(await ask(2, address, of));
+      const rest = [3, 4].filter((n) => n !== first);
+      // Its slot is nobody's; the first one always is somebody's.
+      declare([staying(address, of, first === 3 ? [4] : [3], 100)]);
+      expect(await ask(2, address, of)).toBe(`${rest[0]}`);
+      declare([staying(address, of, first === 3 ? [4, 5] : [3, 5], 100)]);
+      const answers = new Set<string>();
+      for (let i = 0; i < 20; i++) answers.add(await ask(2, address, of));
+      expect(answers.size).toBe(1);
+    },
+  );
+
+  it('stay with who has kept its slot while others come and go', async () => {
+    boxes();
+    declare([staying(ADDRESS, addressOf, [3, 4, 5], 100)]);
+    for (const n of [3, 4, 5]) await provide(n);
+    const first = Number(await ask(2, ADDRESS, addressOf));
+    declare([
+      staying(
+        ADDRESS,
+        addressOf,
+        [3, 4, 5].map((n) => (n === first || n === 3 ? n : null)),
+        100,
+      ),
+    ]);
+    for (let i = 0; i < 10; i++) expect(await ask(2, ADDRESS, addressOf)).toBe(`${first}`);
+  });
+
+  it.each(FAMILIES)(
+    'draw anew when they have not come for longer, and each new connection renews it, by %s',
+    async (_, address, of) => {
+      boxes();
+      declare([staying(address, of, [3, 4, 5], 1)]);
+      for (const n of [3, 4, 5]) await provide(n, of(n));
+      const answers = new Set<string>();
+      const elements = () => inRouter(`nft list map inet contiv stay${address.includes(':') ? '6' : ''}`);
+      await vi.waitUntil(
+        async () => {
+          answers.add(await ask(2, address, of));
+          await vi.waitUntil(() => !elements().includes('expires'), { timeout: 20_000, interval: 100 });
+          return answers.size > 1;
+        },
+        { timeout: 50_000, interval: 1 },
+      );
+    },
+  );
+});
+
+describe('services for some', () => {
+  it('are dropped where only other hosts have backends, and refused where none has', async () => {
+    boxes();
+    declare([
+      frontend([], { protocol: 17, otherwise: 'drop' }),
+      frontend([], { protocol: 17, port: 81, otherwise: 'refuse' }),
+    ]);
+    const dropped = await udp(2, ADDRESS);
+    let told: string | undefined;
+    void dropped.ask().then((answer) => {
+      told = answer;
+    });
+    expect(await (await udp(2, ADDRESS, 81)).ask()).toBe('ECONNREFUSED');
+    expect(told).toBeUndefined();
+  });
+
+  it('answer the clients that may ask, and nobody else', async () => {
+    boxes();
+    declare([frontend([3], { protocol: 17, clients: ['20.1.1.4/32', '10.0.0.0/8'] })]);
+    await provide(3);
+    let told: string | undefined;
+    void (await udp(2, ADDRESS)).ask().then((answer) => {
+      told = answer;
+    });
+    expect(await (await udp(4, ADDRESS)).ask()).toBe('3');
+    expect(told).toBeUndefined();
+  });
+});
+
+describe('when backends come and go', () => {
+  it('UDP that keeps its port goes to another when its backend goes, and ends where none is left', async () => {
+    boxes();
+    declare([frontend([3], { protocol: 17 })]);
+    for (const n of [3, 4]) await provide(n);
+    const client = await udp(2, ADDRESS);
+    expect(await client.ask()).toBe('3');
+    declare([frontend([3, 4], { protocol: 17 })]);
+    expect(await client.ask()).toBe('3');
+    declare([frontend([4], { protocol: 17 })]);
+    expect(await client.ask()).toBe('4');
+    declare([frontend([], { protocol: 17 })]);
+    expect(await client.ask()).toBe('ECONNREFUSED');
+  });
+
+  it('TCP that is open goes on, and new connections go to who is there', async () => {
+    boxes();
+    declare([frontend([3])]);
+    for (const n of [3, 4]) await provide(n);
+    const open = await tcp(2, ADDRESS);
+    expect(await open.ask()).toBe('3');
+    declare([frontend([4])]);
+    expect(await open.ask()).toBe('3');
+    expect(await (await tcp(2, ADDRESS)).ask()).toBe('4');
   });
 });
 

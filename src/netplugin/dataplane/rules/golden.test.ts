@@ -20,7 +20,7 @@ import {
   state,
   VNI,
 } from '../../../../test/states.ts';
-import type { Exit, Router } from '../../state.ts';
+import type { Access, ClusterService, DnatEntry, Exit, Router } from '../../state.ts';
 import { type HostFacts, hostTable } from './host.ts';
 import { routerTable } from './router.ts';
 import { stubTable } from './stub.ts';
@@ -45,6 +45,64 @@ const TWO_NETWORKS = [
   }),
 ];
 
+/** A service of an orchestrator: at its addresses by both versions of IP, and by a node port. */
+const CLUSTER_SERVICE: ClusterService = {
+  name: 'shop/web',
+  addresses: ['10.96.0.10', 'fd00:96::10'],
+  frontends: [
+    {
+      address: '10.96.0.10',
+      protocol: 6,
+      port: 80,
+      backends: [
+        { address: '20.1.1.2', port: 8080 },
+        { address: '20.1.1.9', port: 8081 },
+      ],
+      otherwise: 'refuse',
+    },
+    {
+      address: 'fd00:96::10',
+      protocol: 17,
+      port: 53,
+      backends: [{ address: 'fd00:1::2', port: 5353 }],
+      otherwise: 'refuse',
+    },
+    { address: '10.96.0.10', protocol: 132, port: 80, backends: [], otherwise: 'refuse' },
+    { address: '100.127.0.1', protocol: 6, port: 30_080, backends: [], otherwise: 'drop' },
+  ],
+};
+const STAYING: ClusterService = {
+  name: 'shop/cart',
+  addresses: ['10.96.0.11'],
+  frontends: [
+    {
+      address: '10.96.0.11',
+      protocol: 6,
+      port: 80,
+      backends: [{ address: '20.1.1.2', port: 80 }, null, { address: '20.1.1.3', port: 80 }],
+      otherwise: 'refuse',
+      affinity: 10_800,
+      clients: ['10.0.0.0/8'],
+    },
+  ],
+};
+const ACCESS: Access = {
+  subnets: ['20.1.1.0/24', 'fd00:1::/64'],
+  services: ['10.96.0.10', 'fd00:96::10'],
+  sources: [{ device: `vx${VNI}`, addresses: ['20.1.1.250', 'fd00:1::250'] }],
+};
+const ENTRANCES: DnatEntry[] = [
+  { ...MAP, hostPort: 30_080, transitPort: 30_080, address: '100.127.0.1', port: 30_080 },
+  {
+    ...MAP,
+    hostAddress: '198.51.100.1',
+    hostPort: 80,
+    transitPort: 40_000,
+    address: '100.127.0.1',
+    port: 40_000,
+  },
+];
+
 const rules = (table: Table): string => createCommands({ ...table, parts: new Map() });
 const ofRouter = (of: Router, by: Exit | undefined = exit({})): Table => routerTable(of, by);
 
@@ -56,7 +114,11 @@ const RULES: Readonly<Record<string, string>> = {
   'routerIpv4.nft': rules(ofRouter(router({}), ONLY_IPV4)),
   'routerNoExit.nft': rules(routerTable(router({}), undefined)),
   'routerPortRanges.nft': rules(ofRouter(router({ portRanges: RANGE }))),
+  'routerServed.nft': rules(ofRouter(router({ clusterServices: [CLUSTER_SERVICE] }))),
+  'routerStaying.nft': rules(ofRouter(router({ clusterServices: [STAYING] }))),
+  'routerReached.nft': rules(ofRouter(router({}), exit({ access: ACCESS }))),
   'host.nft': rules(hostTable(NOTHING, NO_FACTS, [])),
+  'hostReaching.nft': rules(hostTable(state({ access: ACCESS, entrances: ENTRANCES }), NO_FACTS, [])),
   'container.nft': rules(stubTable([port(2)])),
   'containerTwoNetworks.nft': rules(stubTable(TWO_NETWORKS)),
 };
@@ -196,6 +258,22 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
         ],
       }),
     ),
+  ],
+  'clusterServices.nft': [
+    "An orchestrator's service: TCP by IPv4, UDP by IPv6, SCTP that nobody answers, and a node port that has backends elsewhere only",
+    ofRouter(router({ clusterServices: [CLUSTER_SERVICE] })),
+  ],
+  'clusterServiceStaying.nft': [
+    "A service whose clients stay for three hours, for certain clients only, one of whose slots is nobody's",
+    ofRouter(router({ clusterServices: [STAYING] })),
+  ],
+  'hostAccess.nft': [
+    'A router by which the host reaches the network',
+    ofRouter(router({}), exit({ access: ACCESS })),
+  ],
+  'hostReachesServices.nft': [
+    'A host that reaches a network and services, with a node port and an external address',
+    hostTable(state({ access: ACCESS, entrances: ENTRANCES }), FACTS, [VNI]),
   ],
   'published.nft': [
     'Published ports: one, three in a row, a hundred in a row, and one by IPv6',

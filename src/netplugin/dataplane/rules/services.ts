@@ -64,6 +64,19 @@ const V6: Version = { ip: 'ip6', six: '6' };
 
 const place = ({ ip }: Version): string => `${ip} daddr . meta l4proto . th dport`;
 
+/**
+ * Who asks, and where, as keys of `stay` have it. nft 1.0.6 takes 16 bytes of a key where a packet makes a map's element (it ends with
+ * a failed assertion in netlink_gen_expr for more): of IPv6 the second half of the client's address (that at bit 128 of the header), and a hash of all
+ * of it and where it asks (`hashed`). Clients that are alike in both stay with one backend, which does no harm.
+ */
+const clientOf = (version: Version): string =>
+  version.six ? '@nh,128,64 . meta mark' : `ip saddr . ${place(version)}`;
+const hashed = (version: Version): string =>
+  version.six ? `  meta mark set jhash ip6 saddr . ${place(version)} mod 4294967295 seed 0x636f6e74\n` : '';
+/** The sender's network again, as anti-spoofing found it (marks.ts). */
+const unhashed = ({ six }: Version): string =>
+  six ? `  meta mark set 0\n  meta mark set iifname . ip6 saddr map @sources6\n` : '';
+
 const draw = (n: number): string => `meta priority set ${n === 1 ? 'none' : `numgen random mod ${n}`}`;
 const draws = (size: number, last: number, then: string): string =>
   [...Array.from({ length: size === 1 ? 0 : DRAWS }, () => size), last]
@@ -82,7 +95,7 @@ function serve(version: Version, served: Served | undefined): string {
     ...(served === undefined
       ? []
       : [
-          ...(served.timeouts.length === 0 || six
+          ...(served.timeouts.length === 0
             ? []
             : SIZES.map((size) => `${classid(STICKY + size)} : goto stick${six}_${size}`)),
           `${classid(DROP)} : drop`,
@@ -102,7 +115,7 @@ ${served?.chosen ? `  ${place(version)} @service_chosen${six} jump choose${six}\
 /** What is led to nobody is refused by the router itself. */
 function beyond(version: Version, { timeouts, chosen }: Served): string {
   const { ip, six } = version;
-  const client = `${ip} saddr . ${place(version)}`;
+  const client = clientOf(version);
   const nobody = `${six ? `[${NAMESERVER6}]` : NAMESERVER}:${NOBODY}`;
   const refuse = `chain refuse${six} {
 ${['tcp', 'udp', 'sctp'].map((protocol) => `  meta l4proto ${protocol} dnat ${ip} to ${nobody}`).join('\n')}
@@ -122,39 +135,39 @@ ${['tcp', 'udp', 'sctp'].map((protocol) => `  meta l4proto ${protocol} dnat ${ip
       .map(([from, map]) => `  iifname ${from} ${rule(`@${map}`)}`)
       .join('\n');
   const stick = (size: number): string => `chain stick${six}_${size} {
-${inMap((map) => `meta priority set ${client} map ${map} jump stick${six}`)}
-  jump leave
+${hashed(version)}${inMap((map) => `meta priority set ${client} map ${map} jump stick${six}`)}
+  jump leave${six}
 ${draws(size, 1, `stick${six}`)}
 }`;
   const stay = (seconds: number): string => `chain stay${six}_${seconds} {
 ${inMap((map) => `update ${map} { ${client} timeout ${seconds}s : meta priority }`)}
 ${inMap((map) => `meta priority set ${client} map ${map}`)}
-  goto lead${six}
+${unhashed(version)}  goto lead${six}
 }`;
   const staying = `chain stick${six} {
   ${place(version)} . meta priority vmap @service_stays${six}
 }
-chain leave {
+chain leave${six} {
 ${inMap((map) => `delete ${map} { ${client} : none }`)}
 }
 ${[...SIZES.map(stick), ...timeouts.map(stay)].join('\n')}
 `;
-  return `${refuse}${chosen ? choose : ''}${timeouts.length > 0 && !six ? staying : ''}`;
+  return `${refuse}${chosen ? choose : ''}${timeouts.length > 0 ? staying : ''}`;
 }
 
 /** Sets that a serviceLB does without. */
 function setsBeyond({ six }: Version, { timeouts, chosen }: Served): string {
   const address = six ? 'ipv6_addr' : 'ipv4_addr';
   const at = `${address} . inet_proto . inet_service`;
-  const staying = ['stay', 'stay_outside'].map(
-    (name) =>
-      `map ${name}${six} { type ${address} . ${at} : classid; size ${STAYING}; flags dynamic,timeout; timeout 1d; }\n`,
-  );
-  return `${timeouts.length > 0 && !six ? `map service_stays${six} { type ${at} . classid : verdict; }\n${staying.join('')}` : ''}${
-    chosen
-      ? `set service_chosen${six} { type ${at}; }\nset service_clients${six} { type ${at} . ${address}; flags interval; }\n`
-      : ''
-  }`;
+  const staying = six ? `typeof ${clientOf(V6)} : meta priority` : `type ${address} . ${at} : classid`;
+  const stays = `map service_stays${six} { type ${at} . classid : verdict; }
+${['stay', 'stay_outside']
+  .map((name) => `map ${name}${six} { ${staying}; size ${STAYING}; flags dynamic,timeout; timeout 1d; }\n`)
+  .join('')}`;
+  const choose = `set service_chosen${six} { type ${at}; }
+set service_clients${six} { type ${at} . ${address}; flags interval; }
+`;
+  return `${timeouts.length > 0 ? stays : ''}${chosen ? choose : ''}`;
 }
 
 const sets = ({ six }: Version): string => {
@@ -220,8 +233,8 @@ ${sets(V4)}${both(served, (s) => `${sets(V6)}${setsBeyond(V4, s)}${setsBeyond(V6
           if (backend === null) continue;
           const at = `${key} . ${classid(slot)}`;
           add('service_to', address, `${at} : ${backend.address} . ${backend.port}`);
-          if (affinity !== undefined && !isV6(address))
-            add('service_stays', address, `${at} : goto stay_${affinity}`);
+          if (affinity !== undefined)
+            add('service_stays', address, `${at} : goto stay${isV6(address) ? '6' : ''}_${affinity}`);
         }
         if (clients !== undefined) {
           add('service_chosen', address, key);
@@ -233,10 +246,10 @@ ${sets(V4)}${both(served, (s) => `${sets(V6)}${setsBeyond(V4, s)}${setsBeyond(V6
   },
 };
 
-function sizeOf({ address, backends, affinity, otherwise }: Frontend): number {
+function sizeOf({ backends, affinity, otherwise }: Frontend): number {
   if (backends.length === 0) return otherwise === 'drop' ? DROP : REFUSE;
   const size = SIZES.find((n) => n >= backends.length) ?? MAX_SIZE;
-  return affinity === undefined || isV6(address) ? size : STICKY + size;
+  return affinity === undefined ? size : STICKY + size;
 }
 
 /**
