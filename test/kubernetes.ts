@@ -125,8 +125,8 @@ interface GinkgoReport {
 }
 
 /**
- * Runs upstream's specs for NetworkPolicy whose names match (Go's regular expressions); answers those that ran, each by the text of its
- * own line, which is unique among those of one protocol. What the suite prints goes into the file `log`.
+ * Runs upstream's specs for NetworkPolicy whose full names match (Go's regular expressions); answers those that ran by that name, and what
+ * the suite printed. The same text stands in those of TCP (`between server and client should`) and of UDP (`using UDP`).
  */
 export async function networkPolicySuite(
   focus: string,
@@ -159,10 +159,11 @@ export async function networkPolicySuite(
 }
 
 /**
- * Runs upstream's conformance cases for ClusterNetworkPolicy whose names match, e.g. `AdminTierIngressTCP`; answers each case and what it
+ * Runs upstream's conformance cases for ClusterNetworkPolicy whose names match, e.g. `CNPAdminTierIngressTCP`; answers each case and what it
  * is made of, by name: passed, failed, skipped. Its pods' servers of SCTP are none here (lab/kubernetes/images.ts).
  */
 export async function clusterNetworkPolicySuite(name = '.*'): Promise<{ results: Results; log: string }> {
+  await defineClusterNetworkPolicy();
   const { out } = await on(
     'node1',
     'sh -c',
