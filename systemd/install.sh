@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")/.."
 root=${DESTDIR:-}
 lib=/usr/local/lib/contiv
-commands='netctl netmaster netplugin'
+commands='netctl netmaster netplugin netkube'
 services='contiv-netmaster contiv-netplugin'
 
 manage() { [ -n "$root" ] || systemctl "$@"; }

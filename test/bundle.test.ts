@@ -37,6 +37,10 @@ describe('a program', () => {
     expect(packagesOf('names')).toEqual([...LOG, 'ipaddr.js'].sort());
     expect(packagesOf('netmaster')).toEqual(expect.arrayContaining([...LOG, ...METRICS, 'fastify']));
     expect(packagesOf('netmaster')).toContain('tlds');
+    expect(packagesOf('netkube')).toEqual(
+      expect.arrayContaining([...LOG, ...METRICS, '@kubernetes/client-node', 'ipaddr.js']),
+    );
+    expect(packagesOf('netkube')).not.toContain('fastify');
   });
 
   it('for container runtimes needs nothing of the machine that it is put on', () => {
@@ -55,7 +59,7 @@ describe('a program', () => {
 
   it('asks for nothing native where it does not touch the kernel', () => {
     expect(textOf('netplugin')).toContain('require("koffi")');
-    for (const program of ['netctl', 'netmaster']) expect(textOf(program)).not.toContain('koffi');
+    for (const program of ['netctl', 'netmaster', 'netkube']) expect(textOf(program)).not.toContain('koffi');
   });
 });
 

@@ -109,12 +109,13 @@ export async function fakeKubernetes(): Promise<FakeKubernetes> {
       return;
     }
     if (name === undefined && request.method === 'GET') {
-      // Pages as small as there can be.
+      // Of a few objects, pages as small as there can be.
       const all = [...collection.values()];
+      const page = all.length < 100 ? 2 : Number(url.searchParams.get('limit'));
       const start = Number(url.searchParams.get('continue') ?? 0);
-      const more = start + 2 < all.length ? { continue: `${start + 2}` } : {};
+      const more = start + page < all.length ? { continue: `${start + page}` } : {};
       const metadata = { resourceVersion: `${version}`, ...more };
-      return answer(200, { metadata, items: all.slice(start, start + 2) });
+      return answer(200, { metadata, items: all.slice(start, start + page) });
     }
     const own = name ?? (body?.metadata.name as string);
     const id = idOf(own, namespace);

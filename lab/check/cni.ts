@@ -19,6 +19,7 @@ interface Saved {
       readonly tenantName: string;
       readonly networkName: string;
       readonly groupName?: string;
+      readonly workload?: string;
       readonly ipAddress: readonly string[];
       readonly macAddress: string;
     };
@@ -39,6 +40,7 @@ export async function cniAttachments(lab: string, host: string): Promise<Running
       tenant: e.tenantName,
       network: e.networkName,
       group: e.groupName ?? '',
+      ...(e.workload === undefined ? {} : { workload: e.workload }),
       addresses: e.ipAddress,
       mac: e.macAddress,
       answering: true,

@@ -11,6 +11,8 @@ export interface Running {
   readonly netns: string;
   /** Address that its processes ask for names. */
   readonly resolver: string;
+  /** An orchestrator's: rules tell it by its labels. */
+  readonly workload?: string;
   readonly tenant: string;
   readonly network: string;
   readonly group: string;

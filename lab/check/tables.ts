@@ -30,12 +30,21 @@ export const groups: Comparison<Router> = ({ where, cluster, tenant, local, map 
       const have = new Set(map(name).map(([address]) => address as string));
       for (const a of addressesOf(under, six === '6'))
         if (!have.delete(a)) say(`${where}: ${name} lacks ${a}`);
+      // NetworkPolicies select them by labels.
+      for (const a of addressesOf(
+        local.filter((r) => r.workload !== undefined),
+        six === '6',
+      ))
+        have.delete(a);
       for (const a of have) say(`${where}: ${name} has ${a}, whose group has no such rules`);
     }
   }
 };
 
-/** Each address of a group's container has its group's number, which no other group has. */
+/**
+ * Each address of a group's container has its group's number, which no other group has. A workload's has one that stands for its labels:
+ * which of them have the same is for the tests of policy.
+ */
 function members(
   where: string,
   running: readonly Running[],
@@ -45,7 +54,10 @@ function members(
 ): void {
   const have = new Map(mapped.map(([address, number]) => [address as string, number as number]));
   const numbers = new Map<number, string>();
-  for (const r of running.filter((r) => r.group !== ''))
+  for (const { workload, container, addresses } of running)
+    for (const address of workload === undefined ? [] : addresses.filter((a) => isV6(a) === v6))
+      if (!have.delete(address)) say(`${where}: ${address} of ${container} is no member`);
+  for (const r of running.filter((r) => r.group !== '' && r.workload === undefined))
     for (const address of r.addresses.filter((a) => isV6(a) === v6)) {
       const number = have.get(address);
       have.delete(address);
