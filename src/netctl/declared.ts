@@ -121,7 +121,7 @@ const sentence = ({ message }: Error): string =>
 
 /** Whole numbers and switches where the model has them; fields without a value are unset. */
 const typed = (fields: Record<string, unknown>): DeclaredObject =>
-  typedBy(kindByName.get(String(fields.kind))?.schema as Shape | undefined, fields) as DeclaredObject;
+  typedBy((kindByName.get(String(fields.kind))?.schema ?? {}) as Shape, fields) as DeclaredObject;
 
 /** What reading a schema needs of it: that of one shape among several is what has all of the value's fields. */
 interface Shape {
@@ -131,17 +131,19 @@ interface Shape {
   readonly anyOf?: readonly Shape[];
 }
 
+/** No deeper than the schema is: what is nested beyond that is refused as it is. */
 function typedBy(shape: Shape | undefined, value: unknown): unknown {
+  if (shape === undefined) return value;
   if (typeof value === 'string') {
-    if (shape?.type === 'integer' && /^\d{1,15}$/.test(value)) return Number(value);
-    if (shape?.type === 'boolean' && /^(?:true|false)$/.test(value)) return value === 'true';
+    if (shape.type === 'integer' && /^\d{1,15}$/.test(value)) return Number(value);
+    if (shape.type === 'boolean' && /^(?:true|false)$/.test(value)) return value === 'true';
     return value;
   }
-  if (Array.isArray(value)) return value.map((item) => typedBy(shape?.items, item));
+  if (Array.isArray(value)) return value.map((item) => typedBy(shape.items, item));
   if (typeof value !== 'object' || value === null) return value;
   const fits = ({ properties = {} }: Shape): boolean =>
     Object.keys(value).every((field) => Object.hasOwn(properties, field));
-  const properties = (shape?.anyOf?.find(fits) ?? shape)?.properties ?? {};
+  const properties = (shape.anyOf?.find(fits) ?? shape).properties ?? {};
   // Not by assignment, which takes __proto__ for something else.
   return Object.fromEntries(
     Object.entries(value)
