@@ -216,6 +216,8 @@ function wrongValues(schema: TSchema): readonly unknown[] {
       return [...others, 5, ...NUMBERS, ['a'], ...TEXTS];
     case 'integer':
       return [...others, '5', 'a', '', ['a'], [5], ...NUMBERS];
+    case 'boolean':
+      return [...others.filter((value) => typeof value !== 'boolean'), 5, 'true'];
     case 'array':
       return [...others, 5, 'a', { 0: 'a', length: 1 }, ...LISTS];
     case 'object':

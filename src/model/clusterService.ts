@@ -4,6 +4,7 @@
 import { type Static, Type } from '@sinclair/typebox';
 import { addressNumber, contains, isIpv4, isIpv6, numberAddress, parseSubnet } from './address.ts';
 import type { Index, Kind, Problem, World } from './kind.ts';
+import { checkLabel } from './names.ts';
 import type { Network } from './network.ts';
 
 const Port = Type.Integer({ minimum: 1, maximum: 65535 });
@@ -101,7 +102,13 @@ export const clusterService: Kind<typeof ClusterServiceSchema> = {
       status,
       message: `clusterService ${s.namespaceName}:${s.serviceName}: ${field} ${text}`,
     });
-    return checkAddresses(s, world, wrong) ?? checkPorts(s, wrong) ?? checkTaken(s, world, wrong);
+    return (
+      checkLabel('clusterService', 'namespaceName', s.namespaceName) ??
+      checkLabel('clusterService', 'serviceName', s.serviceName) ??
+      checkAddresses(s, world, wrong) ??
+      checkPorts(s, wrong) ??
+      checkTaken(s, world, wrong)
+    );
   },
 };
 
