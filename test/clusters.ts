@@ -123,15 +123,6 @@ export const clusters: fc.Arbitrary<Plain[]> = fc
       { kind: 'global', vxlans: '10-500', vlans: '1-4000' },
       { kind: 'Bgp', hostname: 'h1', routerip: '50.1.1.2/24', as: '65000' },
       { kind: 'aciGw', enforcePolicies: 'yes' },
-      { kind: 'networkPolicy', tier: 'admin', policyName: 'all', priority: 0, subject: {}, rules: [] },
-      {
-        kind: 'networkPolicy',
-        tier: 'namespace',
-        namespaceName: 'shop',
-        policyName: 'a.b',
-        subject: {},
-        rules: [],
-      },
     ]),
   )
   .map((parts) => parts.flat())

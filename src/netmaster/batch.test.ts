@@ -279,6 +279,31 @@ describe('apply', () => {
     expect(parts.mirror.get('rule', 'blue:p1:1')).toEqual(object);
   });
 
+  it('keeps what an orchestrator says as it says it: empty lists, zeros, and policies of no namespace', async () => {
+    const parts = await cluster();
+    const policy = {
+      kind: 'networkPolicy',
+      tier: 'admin',
+      policyName: 'all',
+      priority: 0,
+      subject: {},
+      rules: [],
+    };
+    expect(await apply(parts, [policy])).toEqual(['networkPolicy admin::all created']);
+    expect(parts.mirror.get('networkPolicy', 'admin::all')).toEqual({
+      tier: 'admin',
+      namespaceName: '',
+      policyName: 'all',
+      priority: 0,
+      subject: {},
+      rules: [],
+    });
+    expect(await apply(parts, [policy])).toEqual(['networkPolicy admin::all unchanged']);
+    expect(await apply(parts, exportSet(parts.mirror, 'networkPolicy'))).toEqual([
+      'networkPolicy admin::all unchanged',
+    ]);
+  });
+
   it('leaves alone what the set does not name', async () => {
     const parts = await cluster();
     await apply(parts, SET);
