@@ -5,7 +5,7 @@
  *   ours      a network of netmaster's, without policy
  *   policy    the same network; client and server in groups of their own, each with 100 rules in and 100 out
  *   overlay   Docker's overlay, in a Swarm of the two hosts
- *   bridge    Docker's default bridge; between hosts by published ports
+ *   bridge    a bridge network of Docker's, which has names as ours has (the default one has none); between hosts by published ports
  *   veth      no containers: two namespaces and a veth; the hosts' own interfaces
  */
 import { run } from '../lab/shell.ts';
@@ -19,6 +19,9 @@ export type Span = (typeof SPANS)[number];
 export const PORTS = { iperf: 5201, echo: 7000 };
 /** Where a host has them published: other ports, the host's own are the bare network's. */
 const PUBLISHED: typeof PORTS = { iperf: 15201, echo: 17000 };
+
+/** Docker's default one is called bridge. */
+const BRIDGE = 'named';
 
 /** A network namespace on a host, as a path that nsenter(1) takes. */
 export interface Place {
@@ -68,6 +71,7 @@ export async function makeNetworks(lab: string, peers: boolean): Promise<Network
     const token = await at('node1', 'docker swarm join-token -q worker');
     await at('node2', `docker swarm join --advertise-addr ${second} --token ${token} ${first}:2377`);
     await at('node1', 'docker network create -d overlay --attachable overlay');
+    for (const host of ['node1', 'node2']) await at(host, `docker network create ${BRIDGE}`);
   }
 
   const container = async (host: string, name: string, network: string, flags = '') => {
@@ -91,7 +95,7 @@ export async function makeNetworks(lab: string, peers: boolean): Promise<Network
     };
   };
   const containers = async (network: string): Promise<Network> => {
-    const local = network === 'bridge';
+    const local = network === BRIDGE;
     const published = (kind: keyof typeof PORTS): string => `-p ${PUBLISHED[kind]}:${PORTS[kind]} `;
     const { place: client } = await container('node1', `${network}-client`, network);
     const near = await container('node1', `${network}-near`, network);
@@ -102,7 +106,7 @@ export async function makeNetworks(lab: string, peers: boolean): Promise<Network
       local ? published('iperf') + published('echo') : '',
     );
     return {
-      name: network,
+      name: local ? 'bridge' : network,
       ways: {
         within: { client, server: near.place, address: near.address, ports: PORTS },
         between: local
@@ -141,7 +145,7 @@ export async function makeNetworks(lab: string, peers: boolean): Promise<Network
     };
   };
   const pair = [await containers('ours'), await withPolicy()];
-  return peers ? [...pair, await containers('overlay'), await containers('bridge'), await bare()] : pair;
+  return peers ? [...pair, await containers('overlay'), await containers(BRIDGE), await bare()] : pair;
 }
 
 /** Groups clients and servers, in each direction judged by 100 rules about groups, prefixes and ports. */
