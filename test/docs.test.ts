@@ -1,9 +1,9 @@
-/** The reference says what the code does; pages that the docs lead to are there. */
+/** The reference says what the code does, the manifests what the chart does; pages that the docs lead to are there. */
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { customResources } from '../docs/customResources.ts';
 import { reference } from '../docs/generate.ts';
+import { manifests } from '../docs/manifests.ts';
 
 const ROOT = path.dirname(import.meta.dirname);
 const DOCS = path.join(ROOT, 'docs');
@@ -16,9 +16,8 @@ it.each([...(await reference())])('docs/reference/%s is what make docs writes', 
   expect(fs.readFileSync(path.join(DOCS, 'reference', name), 'utf8')).toBe(text);
 });
 
-it('the CustomResourceDefinitions are what make docs writes', () => {
-  const file = path.join(ROOT, 'packaging/kubernetes/manifests/00-crds.yaml');
-  expect(fs.readFileSync(file, 'utf8')).toBe(customResources());
+it.each([...manifests()])('packaging/kubernetes/%s is what make docs writes', (name, text) => {
+  expect(fs.readFileSync(path.join(ROOT, 'packaging/kubernetes', name), 'utf8')).toBe(text);
 });
 
 describe.each(pages)('%s', (page) => {
