@@ -6,13 +6,13 @@ export PATH := $(ROOT)node_modules/node/bin:$(ROOT)node_modules/.bin:$(PATH)
 
 help:
 	@echo 'make setup   installs packages only'
-	@echo 'make install netctl, netmaster and netplugin as services of this machine: docs/guide/hosts.md'
+	@echo 'make install netctl, and netmaster, netplugin and netkube as services of this machine: docs/guide/hosts.md'
 	@echo 'make demo    two virtual hosts and the quick start; leaves them up'
 	@echo 'make test    lint, test-unit, then test-kernel beside test-lab'
 	@echo 'make test-kubernetes  builds Kubernetes where it is not yet, and tests in a cluster of it'
 	@echo 'make churn   ten minutes of faults on three hosts, with senders of what may not pass; CHURN_SEED=N does one again'
 	@echo 'make bench   this network against its peers, and what policy and changes cost, as ratios'
-	@echo 'make docs    docs/reference from the commands and schemas'
+	@echo 'make docs    docs/reference from the commands and schemas, manifests from the chart'
 	@echo 'make clean   ends the lab, removes what was installed here'
 
 setup:

@@ -1,5 +1,5 @@
 /**
- * contiv's objects as CustomResourceDefinitions, from their schemas: packaging/kubernetes/manifests/00-crds.yaml. Only what a field is
+ * contiv's objects as CustomResourceDefinitions, from their schemas, for the chart and the manifests. Only what a field is
  * stands there, not what it may hold: netmaster says that, in its own words, in the object's status.
  */
 import type { TSchema } from '@sinclair/typebox';

@@ -1,6 +1,6 @@
 /**
- * Writes docs/reference/ from the commands and schemas themselves: `make docs`. A test finds it where the files say
- * something else than the code.
+ * Writes docs/reference/ from the commands and schemas themselves, and the manifests from the chart: `make docs`. A test finds it where
+ * the files say something else.
  */
 import fs from 'node:fs';
 import path from 'node:path';
@@ -9,7 +9,7 @@ import type { Kind } from '../src/model/kind.ts';
 import { KINDS } from '../src/model/kinds.ts';
 import { COMMANDS } from '../src/netctl/commands.ts';
 import { commandHelp, overview, subcommandHelp } from '../src/netctl/help.ts';
-import { customResources } from './customResources.ts';
+import { writeManifests } from './manifests.ts';
 
 const FOLDER = path.join(import.meta.dirname, 'reference');
 const NOTE = '<!-- Written by `make docs`: change the code, not this page. -->';
@@ -83,10 +83,8 @@ export async function reference(): Promise<Map<string, string>> {
   ]);
 }
 
-const MANIFEST = path.join(import.meta.dirname, '../packaging/kubernetes/manifests/00-crds.yaml');
-
 if (import.meta.main) {
   fs.mkdirSync(FOLDER, { recursive: true });
   for (const [name, text] of await reference()) fs.writeFileSync(path.join(FOLDER, name), text);
-  fs.writeFileSync(MANIFEST, customResources());
+  writeManifests();
 }

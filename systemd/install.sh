@@ -1,6 +1,6 @@
 #!/bin/sh
-# install.sh [remove]: this machine's part of a cluster. Programs in /usr/local/lib/contiv, commands in /usr/local/bin, two
-# services for systemd, which are not started before their flags are known. Over an older one: it is replaced as a whole, and
+# install.sh [remove]: this machine's part of a cluster. Programs in /usr/local/lib/contiv, commands in /usr/local/bin, three
+# services for systemd, none of which is started before its flags are known. Over an older one: it is replaced as a whole, and
 # services that run are restarted. DESTDIR=FOLDER puts all below a folder and leaves the machine alone, to make a package of.
 # shellcheck disable=SC2086  # lists of names
 set -eu
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 root=${DESTDIR:-}
 lib=/usr/local/lib/contiv
 commands='netctl netmaster netplugin netkube'
-services='contiv-netmaster contiv-netplugin'
+services='contiv-netmaster contiv-netplugin contiv-netkube'
 
 manage() { [ -n "$root" ] || systemctl "$@"; }
 
@@ -48,7 +48,7 @@ mv "$new" "$root$lib"
 rm -rf "$root$lib.old"
 for command in $commands; do ln -sf "$lib/bin/$command" "$root/usr/local/bin/$command"; done
 for service in $services; do cp "systemd/$service.service" "$root/etc/systemd/system/"; done
-for file in netmaster.conf netplugin.conf; do
+for file in netmaster.conf netplugin.conf netkube.conf; do
   [ -e "$root/etc/contiv/$file" ] || cp "systemd/$file" "$root/etc/contiv/"
 done
 manage daemon-reload
@@ -62,4 +62,8 @@ Installed. On the machine that keeps what is declared, set NETMASTER_FLAGS in /e
 On each host with containers, set NETPLUGIN_FLAGS in /etc/contiv/netplugin.conf, then
 
   systemctl enable --now contiv-netplugin
+
+Only with Kubernetes: set NETKUBE_FLAGS in /etc/contiv/netkube.conf, put its kubeconfig beside it, then
+
+  systemctl enable --now contiv-netkube
 END

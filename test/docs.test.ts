@@ -1,9 +1,11 @@
-/** The reference says what the code does; pages that the docs lead to are there. */
+/** The reference says what the code does, the manifests what the chart does; pages that the docs lead to are there. */
+import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { customResources } from '../docs/customResources.ts';
+import { parseAllDocuments } from 'yaml';
 import { reference } from '../docs/generate.ts';
+import { GIVEN, manifests, NAMESPACE } from '../docs/manifests.ts';
 
 const ROOT = path.dirname(import.meta.dirname);
 const DOCS = path.join(ROOT, 'docs');
@@ -16,9 +18,26 @@ it.each([...(await reference())])('docs/reference/%s is what make docs writes', 
   expect(fs.readFileSync(path.join(DOCS, 'reference', name), 'utf8')).toBe(text);
 });
 
-it('the CustomResourceDefinitions are what make docs writes', () => {
-  const file = path.join(ROOT, 'packaging/kubernetes/manifests/00-crds.yaml');
-  expect(fs.readFileSync(file, 'utf8')).toBe(customResources());
+it.each([...manifests()])('packaging/kubernetes/%s is what make docs writes', (name, text) => {
+  expect(fs.readFileSync(path.join(ROOT, 'packaging/kubernetes', name), 'utf8')).toBe(text);
+});
+
+/** Helm takes four minutes of a processor to build: where there is one on the PATH it is asked. */
+const hasHelm = spawnSync('helm', ['version']).status === 0;
+it.runIf(hasHelm)('helm finds no fault in the chart, and makes the same objects of it as make docs', () => {
+  const chart = path.join(ROOT, 'packaging/kubernetes/chart');
+  const given = Object.entries(GIVEN).flatMap(([value, text]) => ['--set', `${value}=${text}`]);
+  const helm = (...words: string[]): string =>
+    execFileSync('helm', [...words, chart, '--namespace', NAMESPACE, ...given], { encoding: 'utf8' });
+  expect(helm('lint', '--strict')).toContain('0 chart(s) failed');
+  const objects = (text: string): string[] =>
+    parseAllDocuments(text)
+      .map((each) => JSON.stringify(each.toJS()))
+      .filter((each) => each !== 'null');
+  const made = [...manifests()].filter(([name]) => name.startsWith('manifests/'));
+  expect(objects(helm('template', '--include-crds', 'contiv')).sort()).toEqual(
+    made.flatMap(([, text]) => objects(text)).sort(),
+  );
 });
 
 describe.each(pages)('%s', (page) => {

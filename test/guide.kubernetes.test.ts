@@ -22,8 +22,7 @@ describe('the guide', () => {
   it.each(['From an empty cluster', "contiv's objects by kubectl"])(
     '%s: does what it says',
     async (section) => {
-      // netkube runs in the lab already.
-      const typed = commands(section).filter((line) => !line.startsWith('netkube '));
+      const typed = commands(section);
       expect(typed.length).toBeGreaterThan(3);
       for (const line of typed) await must('node1', 'sh -c', line);
     },

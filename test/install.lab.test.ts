@@ -29,7 +29,7 @@ describe('make install', () => {
   it('brings programs that run on their own and services that start them, updates both, and takes them away', async () => {
     const folder = temporaryFolder();
     expect(make('install', folder)).toContain('systemctl enable --now contiv-netplugin');
-    for (const service of ['netmaster', 'netplugin']) {
+    for (const service of ['netmaster', 'netplugin', 'netkube']) {
       const [program = '', ...flags] = startCommand(folder, service);
       const help = execFileSync(path.join(folder, program), [...flags, '--help'], { encoding: 'utf8' });
       expect(help).toContain(`Usage: ${service}`);
@@ -52,7 +52,7 @@ describe('make install', () => {
     const left = readdirSync(folder, { recursive: true, withFileTypes: true }).filter(
       (e) => !e.isDirectory(),
     );
-    expect(left.map((e) => e.name).sort()).toEqual(['netmaster.conf', 'netplugin.conf']);
+    expect(left.map((e) => e.name).sort()).toEqual(['netkube.conf', 'netmaster.conf', 'netplugin.conf']);
     expect(existsSync(path.join(folder, 'usr/local/lib/contiv'))).toBe(false);
   });
 });
