@@ -10,6 +10,7 @@ export default defineConfig({
           include: ['src/**/*.test.ts', 'lab/**/*.test.ts', 'test/*.test.ts'],
           exclude: ['**/*.{kernel,lab,kubernetes}.test.ts'],
           testTimeout: 60_000,
+          hookTimeout: 60_000,
           // Many of them wait for processes and timers: one more than small machines have processors.
           maxWorkers: 3,
         },
@@ -20,6 +21,7 @@ export default defineConfig({
           include: ['src/**/*.kernel.test.ts'],
           fileParallelism: false,
           testTimeout: 60_000,
+          hookTimeout: 60_000,
           globalSetup: 'test/root.ts',
         },
       },
