@@ -24,6 +24,8 @@ it.each([...manifests()])('packaging/kubernetes/%s is what make docs writes', (n
 
 /** Helm takes four minutes of a processor to build: where there is one on the PATH it is asked. */
 const hasHelm = spawnSync('helm', ['version']).status === 0;
+if (!hasHelm)
+  process.stdout.write('docs.test: there is no helm on the PATH, so the chart is not linted by it\n');
 it.runIf(hasHelm)('helm finds no fault in the chart, and makes the same objects of it as make docs', () => {
   const chart = path.join(ROOT, 'packaging/kubernetes/chart');
   const given = Object.entries(GIVEN).flatMap(([value, text]) => ['--set', `${value}=${text}`]);
