@@ -20,6 +20,8 @@ const IMAGE = 'localhost/contiv/lab';
 /** On the host, on disk; gone with it. */
 const PLACE = '/var/lib/contiv/runtimes';
 
+const FOLDERS = ['/etc/cni/net.d', '/opt/cni/bin', '/var/lib/cni', '/var/lib/containers'];
+
 /** Without limits of the machine's that a container may not raise, and no cgroup of systemd's. */
 const CONTAINERS = `[containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
@@ -86,10 +88,11 @@ const reachesFromDocker = async (
 ): Promise<boolean> => (await inside(host, container, `nc -w 2 ${address} ${port} -e true`)).status === 0;
 
 beforeAll(async () => {
-  await must('node1', `mkdir -p ${PLACE}/bin ${PLACE}/net.d /etc/cni/net.d /opt/cni/bin`);
-  // Each host has the machine's folders: in its place these are its own.
-  await must('node1', `mount --bind ${PLACE}/net.d /etc/cni/net.d`);
-  await must('node1', `mount --bind ${PLACE}/bin /opt/cni/bin`);
+  // Each host has the machine's folders: in their place these are its own.
+  for (const folder of FOLDERS) {
+    await must('node1', `mkdir -p ${folder} ${PLACE}/own${folder}`);
+    await must('node1', `mount --bind ${PLACE}/own${folder} ${folder}`);
+  }
   await must('node1', 'cp', `${process.cwd()}/dist/contiv-cni`, '/opt/cni/bin/');
   await feed('node1', CONTAINERS, `tee ${PLACE}/containers.conf`);
   await feed('node1', CONTAINERD, `tee ${PLACE}/containerd.toml`);
@@ -105,8 +108,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await on('node1', `${PODMAN} rm -af -t 0`);
-  await on('node1', `umount /etc/cni/net.d`);
-  await on('node1', `umount /opt/cni/bin`);
+  for (const folder of FOLDERS) await on('node1', `umount ${folder}`);
   // Its overlay folder is a mount of itself.
   await on('node1', 'sh -c', `umount -l ${PLACE}/images/overlay; rm -rf ${PLACE}`);
   await clear();
