@@ -39,6 +39,7 @@ if [ "${1:-}" != install ]; then
     want /usr/lib/cni/loopback containernetworking-plugins
     want gcc gcc
     want /usr/include/stdlib.h libc6-dev ;;
+  test|test-lab) want podman podman ;;
   esac
   # Whatever Docker the machine has is used; docker.io only where there is none.
   command -v dockerd >/dev/null 2>&1 || need="$need docker.io"

@@ -52,6 +52,8 @@ export const programFile = (lab: string, name: string): string => kubernetesFile
 export const kubeconfig = (lab: string, user: string): string => kubernetesFile(lab, `${user}.kubeconfig`);
 export const hostFile = (lab: string, host: string, name: string): string =>
   path.join(hostFolder(lab, host), name);
+/** Where a host's kubelet finds the pods that no API server tells it of. */
+export const staticPods = (lab: string, host: string): string => hostFile(lab, host, 'static');
 export const apiUrl = (state: LabPlan): string => `https://${state.hosts[0]?.address}:${API_PORT}`;
 
 /** Everything that the servers read when they start. */
@@ -74,6 +76,7 @@ export function writeFiles(state: LabPlan, programs: string): void {
   });
   fs.writeFileSync(kubernetesFile(lab, 'tokens.csv'), tokens.join(''));
   for (const { name } of state.hosts) {
+    fs.mkdirSync(staticPods(lab, name), { recursive: true });
     fs.writeFileSync(hostFile(lab, name, 'containerd.toml'), CONTAINERD);
     fs.writeFileSync(hostFile(lab, name, 'kubelet.json'), JSON.stringify(kubelet(lab, name), null, 2));
   }
@@ -128,5 +131,6 @@ const kubelet = (lab: string, host: string): object => ({
   // Host folders, as seen by kubelet, are on a disk that it cannot measure; images are never deleted for want of space.
   localStorageCapacityIsolation: false,
   imageGCHighThresholdPercent: 100,
+  staticPodPath: staticPods(lab, host),
   volumePluginDir: '/var/lib/kubelet/volume-plugins',
 });

@@ -38,8 +38,8 @@ export const WorkloadSchema = Type.Object(
       ),
     ),
     /** Bits a second, from its annotations. */
-    ingressBandwidth: Type.Optional(Type.Integer({ minimum: 1, maximum: 1e15 })),
-    egressBandwidth: Type.Optional(Type.Integer({ minimum: 1, maximum: 1e15 })),
+    ingressBandwidth: Type.Optional(Type.Integer({ minimum: 1000, maximum: 1e15 })),
+    egressBandwidth: Type.Optional(Type.Integer({ minimum: 1000, maximum: 1e15 })),
   },
   { $id: 'workload', additionalProperties: false },
 );

@@ -81,6 +81,18 @@ export interface RemoteHost {
   readonly endpoints: readonly Remote[];
 }
 
+/** At least 1,000 bits. `burstBytes`: what may pass at once after a pause; by default what suits the rate. */
+export interface Rate {
+  readonly bitsPerSecond: number;
+  readonly burstBytes?: number;
+}
+
+/** Of a container, each way by itself. */
+export interface Bandwidth {
+  readonly to?: Rate;
+  readonly from?: Rate;
+}
+
 /** A local container's attachment: the router's end of its veth. */
 export interface Port {
   readonly endpoint: string;
@@ -107,8 +119,8 @@ export interface Port {
   /** Numbers of the rule sets that judge what it receives and what it sends; 0: nothing does. */
   readonly judgedIn: number;
   readonly judgedOut: number;
-  /** How fast it may send, and receive; absent: as fast as it can. */
-  readonly limit?: { readonly bitsPerSecond: number; readonly burstBytes?: number };
+  /** How fast it may receive (`to` it), and send (`from` it); absent: as fast as it can. */
+  readonly limit?: Bandwidth;
   /** What its packets are marked with, 0 to 63; absent: as it sends them. */
   readonly dscp?: number;
   /** Path of the container's network namespace; none until it is known. */

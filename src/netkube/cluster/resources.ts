@@ -13,7 +13,7 @@ import type {
 } from './objects.ts';
 
 /** Annotations of these only: kubectl keeps whole objects in one. */
-const ANNOTATION = /^(contiv\.io\/|kubernetes\.io\/(ingress|egress)-bandwidth$)/;
+const ANNOTATION = /^(contiv\.io\/|kubernetes\.io\/(ingress-bandwidth|egress-bandwidth|config\.mirror)$)/;
 
 function metadataOf({ metadata }: KubernetesObject, labels: boolean): Metadata {
   const { name, namespace, uid, generation, deletionTimestamp, finalizers } = metadata;

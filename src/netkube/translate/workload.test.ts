@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Namespace, Pod } from '../cluster/objects.ts';
+import { PODS } from '../cluster/resources.ts';
 import { Untranslatable } from './protocol.ts';
 import { groupOf, workloadOf } from './workload.ts';
 
@@ -29,6 +30,13 @@ describe('a workload', () => {
       labels: { app: 'web' },
       namespaceLabels: { 'kubernetes.io/metadata.name': 'shop' },
     });
+  });
+
+  it('of a static pod has the uid that its kubelet gave the pod, not that of its mirror', () => {
+    const uid = '6576683a93d91d8e2119df2c2755f2f1';
+    const annotations = { 'kubernetes.io/config.mirror': uid, 'kubernetes.io/config.source': 'file' };
+    const kept = PODS.keep(pod({ name: 'web-node1', annotations }));
+    expect(workload(kept)).toMatchObject({ workloadName: 'web-node1', uid });
   });
 
   it('is of no pod in the network of its host, nor of one that has ended', () => {

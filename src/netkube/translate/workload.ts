@@ -9,6 +9,12 @@ export const TENANT_LABEL = 'io.contiv.tenant';
 export const NETWORK_LABEL = 'io.contiv.network';
 export const GROUP_LABEL = 'io.contiv.net-group';
 
+/**
+ * On the mirror of a static pod: the uid that its kubelet made for it, from the file that declares it, and that its sandbox is attached by. The
+ * mirror, which the API server knows, has another of its own. A pod whose declaration changes has another mirror.
+ */
+const MIRROR_ANNOTATION = 'kubernetes.io/config.mirror';
+
 export interface Defaults {
   readonly tenant: string;
   readonly network: string;
@@ -49,7 +55,7 @@ export function workloadOf(
   return {
     namespaceName: metadata.namespace ?? '',
     workloadName: metadata.name,
-    uid: metadata.uid ?? '',
+    uid: annotations[MIRROR_ANNOTATION] ?? metadata.uid ?? '',
     tenantName: tenantOfPod(pod, namespace, defaults),
     networkName: network,
     ...(group ? { groupName: labels[GROUP_LABEL] as string } : {}),

@@ -8,7 +8,7 @@ import {
   openView,
   type WatchedNetwork,
 } from '../intent/view.ts';
-import type { Exit, HostState, Publication, Router } from '../state.ts';
+import type { Bandwidth, Exit, HostState, Publication, Router } from '../state.ts';
 import { compile } from './compile.ts';
 import { exitDevice, peerDevice, portDevice, vtepLinkLocal, vtepMac } from './deviceNames.ts';
 
@@ -413,8 +413,9 @@ describe('a network profile', () => {
   };
 
   it("is each port's limit and class", () => {
+    const rate = { bitsPerSecond: 10_000_000, burstBytes: 100_000 };
     expect(withProfile({ bandwidth: '10 mbps', burst: 100, DSCP: 46 })).toMatchObject({
-      limit: { bitsPerSecond: 10_000_000, burstBytes: 100_000 },
+      limit: { to: rate, from: rate },
       dscp: 46,
     });
   });
@@ -423,6 +424,46 @@ describe('a network profile', () => {
     const port = withProfile({ DSCP: 8 });
     expect(port).toMatchObject({ dscp: 8 });
     expect(port).not.toHaveProperty('limit');
+  });
+});
+
+describe('the bandwidth of a container', () => {
+  const limitOf = (profile: object, workload: object, bandwidth?: Bandwidth) => {
+    const e = endpoint('ep2', '20.1.1.2', { groupName: 'web', workload: 'shop:web', workloadUid: 'u1' });
+    const [view, local] = input({ here: [e] });
+    const group = { tenantName: 'default', groupName: 'web', networkName: 'net1', netProfile: 'gold' };
+    view.put({ kind: 'endpointGroup', key: 'default:web', object: group });
+    const object = { tenantName: 'default', profileName: 'gold', ...profile };
+    view.put({ kind: 'netprofile', key: 'default:gold', object });
+    const pod = {
+      namespaceName: 'shop',
+      workloadName: 'web',
+      uid: 'u1',
+      tenantName: 'default',
+      networkName: 'net1',
+    };
+    view.put({ kind: 'workload', key: 'shop:web', object: { ...pod, ...workload } });
+    const [attachment] = [...local.attachments.values()];
+    const attachments = new Map([
+      ['ep2', { ...(attachment as Attachment), ...(bandwidth && { bandwidth }) }],
+    ]);
+    return compile(view, { ...local, attachments }).routers[0]?.ports[0]?.limit;
+  };
+  const [low, high] = [{ bitsPerSecond: 1e6 }, { bitsPerSecond: 1e7 }];
+
+  it('is that of its workload and its runtime, each way by itself', () => {
+    expect(limitOf({}, {})).toBeUndefined();
+    expect(limitOf({}, { ingressBandwidth: 1e6 })).toEqual({ to: low });
+    expect(limitOf({}, { egressBandwidth: 1e6 }, { to: high })).toEqual({ to: high, from: low });
+  });
+
+  it('is the lowest that is said of it: nobody lifts what his group is limited to', () => {
+    expect(limitOf({ bandwidth: '1mbps' }, { ingressBandwidth: 1e7 }, { from: high })).toEqual({
+      to: low,
+      from: low,
+    });
+    expect(limitOf({ bandwidth: '10mbps' }, { ingressBandwidth: 1e6 })).toEqual({ to: low, from: high });
+    expect(limitOf({}, { ingressBandwidth: 1e7 }, { to: low })).toEqual({ to: low });
   });
 });
 

@@ -12,15 +12,18 @@
 import { addressNumber, numberAddress, parseSubnet, subnetPrefix } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { type Netprofile, parseBandwidth } from '../../model/netprofile.ts';
+import type { Workload } from '../../model/workload.ts';
 import { insideOf } from '../endpoints/inside.ts';
 import type { Attachment, LocalHost, TenantView, View, WatchedNetwork } from '../intent/view.ts';
 import type {
   Access,
+  Bandwidth,
   DnatEntry,
   Exit,
   HostState,
   Port,
   Publication,
+  Rate,
   RemoteHost,
   Router,
   Subnet,
@@ -403,6 +406,7 @@ function port(
   const group = policy.numberOf(endpoint);
   const judges = policy.judges(endpoint);
   const profile = endpoint.groupName === undefined ? undefined : profiles.get(endpoint.groupName);
+  const workload = context.mine.workloadOf(endpoint);
   const inputs = [
     attachment,
     network,
@@ -411,6 +415,8 @@ function port(
     judges.in,
     judges.out,
     profile,
+    workload?.ingressBandwidth,
+    workload?.egressBandwidth,
     local.underlayMtu,
     ...before,
     ...before.map(({ endpoint: e }) => view.networks.get(`${e.tenantName}:${e.networkName}`)),
@@ -429,7 +435,7 @@ function port(
     group,
     judgedIn: judges.in,
     judgedOut: judges.out,
-    ...(profile === undefined ? {} : shape(profile)),
+    ...shape(profile, workload, attachment.bandwidth),
     ...(end && { end }),
     ...(sandbox === undefined ? {} : { sandbox }),
     ...(stub && { stub }),
@@ -439,13 +445,35 @@ function port(
   }));
 }
 
-function shape({ bandwidth, burst, DSCP }: Netprofile): Pick<Port, 'limit' | 'dscp'> {
-  const bitsPerSecond = bandwidth ? parseBandwidth(bandwidth) : undefined;
+/**
+ * Its group's profile, its workload's annotations and its runtime may each say a rate; who runs a container may not lift what its group
+ * is limited to, so the lowest holds, each way by itself.
+ */
+function shape(
+  profile: Netprofile | undefined,
+  workload: Workload | undefined,
+  asked: Bandwidth = {},
+): Pick<Port, 'limit' | 'dscp'> {
+  const ofGroup = profile && rateOf(profile);
+  const to = lowest(ofGroup, plainRate(workload?.ingressBandwidth), asked.to);
+  const from = lowest(ofGroup, plainRate(workload?.egressBandwidth), asked.from);
   return {
-    ...(bitsPerSecond ? { limit: { bitsPerSecond, ...(burst ? { burstBytes: burst * 1000 } : {}) } } : {}),
-    ...(DSCP === undefined ? {} : { dscp: DSCP }),
+    ...(to || from ? { limit: { ...(to && { to }), ...(from && { from }) } } : {}),
+    ...(profile?.DSCP === undefined ? {} : { dscp: profile.DSCP }),
   };
 }
+
+function rateOf({ bandwidth, burst }: Netprofile): Rate | undefined {
+  const bitsPerSecond = bandwidth ? parseBandwidth(bandwidth) : undefined;
+  return bitsPerSecond ? { bitsPerSecond, ...(burst ? { burstBytes: burst * 1000 } : {}) } : undefined;
+}
+
+const plainRate = (bitsPerSecond: number | undefined): Rate | undefined =>
+  bitsPerSecond === undefined ? undefined : { bitsPerSecond };
+
+/** The first of those that are equal. */
+const lowest = (...rates: readonly (Rate | undefined)[]): Rate | undefined =>
+  rates.reduce((a, b) => (a === undefined || (b !== undefined && b.bitsPerSecond < a.bitsPerSecond) ? b : a));
 
 /** The router's and the host's end. */
 interface Pair {

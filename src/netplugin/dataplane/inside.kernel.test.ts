@@ -69,10 +69,10 @@ const inside = (): string =>
     .join('\n');
 
 /** Verifies until nothing more is put right for a while; answers what was. */
-async function verified(applier: Applier, enough: () => boolean): Promise<string> {
+async function verified(applier: Applier, enough: () => boolean, wanted = JOINED): Promise<string> {
   const repaired: string[] = [];
   for (let i = 0; i < 200; i++) {
-    repaired.push(...applied(applier, JOINED, true).repaired);
+    repaired.push(...applied(applier, wanted, true).repaired);
     if (enough()) break;
     await new Promise((done) => setTimeout(done, 100));
   }
@@ -166,5 +166,80 @@ describe("a container's end", () => {
       await new Promise((done) => setTimeout(done, 100));
     }
     expect(inBox('ip -o link show eth0')).toContain('state DOWN');
+  });
+});
+
+/** As with CNI, where no runtime takes the end. */
+describe('an end that is made in the sandbox', () => {
+  const routes = [
+    ...(GIVEN.inside?.routes ?? []),
+    { destination: '0.0.0.0/0', via: GATEWAY },
+    { destination: '::/0', via: GATEWAY6 },
+  ];
+  const made: Port = {
+    ...GIVEN,
+    end: 'eth0',
+    inside: { addresses: [], gateways: [], ...GIVEN.inside, routes },
+  };
+  const ATTACHING = state({ ports: [made], remotes: [] });
+  const ATTACHED = state({ ports: [{ ...made, joined: true }], remotes: [] });
+
+  function attach(): Applier {
+    const applier = openApplier();
+    createNamespace('box');
+    inBox('echo 0 > /proc/sys/net/ipv6/conf/all/accept_dad');
+    applied(applier, ATTACHING);
+    applied(applier, ATTACHED);
+    return applier;
+  }
+
+  it('is there with all that it holds after the pass that makes it', () => {
+    attach();
+    for (const to of GATEWAYS) expect(pings(to), to).toBe(true);
+    expect(inside()).toContain(`default via ${GATEWAY} dev eth0`);
+    expect(inside()).toContain(`default via ${GATEWAY6} dev eth0`);
+    expect(sh('ip -o link')).not.toContain(GIVEN.peer);
+  });
+
+  it.each<[string, string, RegExp]>([
+    [
+      'down and up',
+      'ip link set eth0 down; ip link set eth0 up',
+      /restored route 0\.0\.0\.0\/0 via 20\.1\.1\.254/,
+    ],
+    [
+      'without a route',
+      'ip route del 20.1.1.0/25',
+      /^container .*: restored route 20\.1\.1\.0\/25 via 20\.1\.1\.254 dev eth0$/,
+    ],
+    ['without an address', 'ip addr del 20.1.1.2/24 dev eth0', /restored address 20\.1\.1\.2\/24 of eth0/],
+  ])(
+    'and left %s has again what it was given, by the agent that made it and by the next one',
+    async (_, tamper, what) => {
+      const first = attach();
+      applied(first, ATTACHED, true);
+      const before = inside();
+      inBox(tamper);
+      expect(inside()).not.toBe(before);
+      expect(await verified(first, () => inside() === before, ATTACHED)).toMatch(what);
+      expect(inside()).toBe(before);
+
+      const next = openApplier();
+      expect(applied(next, ATTACHED).repaired).toEqual([]);
+      expect(inside()).toBe(before);
+      inBox(tamper);
+      expect(await verified(next, () => inside() === before, ATTACHED)).toMatch(what);
+      expect(inside()).toBe(before);
+      for (const to of GATEWAYS) expect(pings(to), to).toBe(true);
+      expect(applied(next, ATTACHED, true)).toMatchObject({ writes: 0, repaired: [] });
+    },
+  );
+
+  it('whose namespace is gone is missed, and not made again', () => {
+    const applier = attach();
+    sh('ip netns delete box');
+    const report = applied(applier, ATTACHED, true);
+    expect(report.lost).toEqual([made.endpoint]);
+    expect(inRouter('ip -o link')).not.toContain(made.device);
   });
 });

@@ -3,6 +3,7 @@ import { isolate, sh } from '../../../test/isolation.ts';
 import { type Netlink, openNetlink } from '../../linux/netlink.ts';
 import { inNamespace, namespacePath } from '../../linux/netns.ts';
 import * as route from '../../linux/route.ts';
+import type { Rate } from '../state.ts';
 import { bucketOf, establishLimits, type Limit, type LimitsReport } from './shape.ts';
 
 /** Two containers at a router: ONE, whose limits are tested, and TWO, at 10.0.2.2 and fd00:2::2. */
@@ -15,7 +16,13 @@ let netlink: Netlink;
 let before: LimitsReport['established'] | undefined;
 
 const router = (command: string): string => inNamespace(namespacePath('router'), () => sh(command));
-const limit = (more: Partial<Limit> = {}): Limit => ({ device: ONE, bitsPerSecond: 10e6, ...more });
+const rate = (more: Partial<Rate> = {}): Rate => ({ bitsPerSecond: 10e6, ...more });
+/** The same both ways. */
+const limit = ({ device = ONE, ...more }: Partial<Rate> & { device?: string } = {}): Limit => ({
+  device,
+  to: rate(more),
+  from: rate(more),
+});
 
 function established(...limits: Limit[]): LimitsReport {
   const report = establishLimits(netlink, limits, route.listLinks(netlink), before);
@@ -65,6 +72,52 @@ describe('limits', () => {
     expect(established(...limits)).toMatchObject({ writes: 0, repaired: [] });
     before = undefined; // by another process
     expect(established(...limits)).toMatchObject({ writes: 0, repaired: [] });
+  });
+
+  it('of one way leave the other as it is, and follow when ways come and go', () => {
+    const to = { device: ONE, to: rate() };
+    const from = { device: ONE, from: rate({ bitsPerSecond: 5e6 }) };
+    expect(established(to)).toMatchObject({ writes: 1, repaired: [] });
+    expect(router('tc qdisc show')).not.toContain('ingress');
+    expect(router('ip link show type ifb')).toBe('');
+    expect(established({ ...to, ...from })).toMatchObject({ writes: 5, repaired: [] });
+    expect(router(`tc qdisc show dev ${ONE}`)).toMatch(/tbf .*rate 10295Kbit/);
+    expect(router(`tc qdisc show dev ${IFB}`)).toMatch(/tbf .*rate 5147Kbit/);
+    expect(established({ ...to, ...from }).writes).toBe(0);
+    expect(established(from)).toMatchObject({ writes: 1, repaired: [] });
+    expect(router(`tc qdisc show dev ${ONE}`)).not.toContain('tbf');
+    before = undefined; // by another process
+    expect(established(from)).toMatchObject({ writes: 0, repaired: [] });
+    expect(established(to)).toMatchObject({ writes: 3, repaired: [] });
+    expect(router('tc qdisc show')).not.toContain('ingress');
+    router(`tc qdisc add dev ${ONE} ingress`);
+    expect(established(to).repaired).toEqual([`removed ingress of ${ONE}`]);
+  });
+
+  it('of each way let what they are for pass and no more: a burst of five frames to it, of eight from it', () => {
+    const received = (box: number): number =>
+      Number(sh(`ip netns exec box${box} cat /sys/class/net/eth0/statistics/rx_packets`));
+    // Who listens answers nothing, and with known neighbours nothing else is counted. At 1000 bits a second a frame takes 12 s.
+    const listeners = sh(
+      'for n in 1 2; do ip netns exec box$n socat -u UDP-RECV:9 /dev/null >/dev/null 2>&1 & echo $!; done; sleep 0.5',
+    );
+    try {
+      sh('ip netns exec box1 busybox ping -c 1 -W 5 10.0.2.2');
+      const slow = (frames: number): Rate => ({
+        bitsPerSecond: 1000,
+        burstBytes: Math.round((frames + 0.5) * (MTU + 14)),
+      });
+      established({ device: ONE, to: slow(5), from: slow(8) });
+      const start = [received(1), received(2)];
+      for (const [box, to] of [
+        ['box1', '10.0.2.2'],
+        ['box2', '10.0.1.2'],
+      ])
+        sh(`head -c 42660 /dev/zero | ip netns exec ${box} socat -b 1422 -u - UDP-SENDTO:${to}:9`);
+      expect([received(1), received(2)].map((n, i) => n - (start[i] as number))).toEqual([5, 8]);
+    } finally {
+      sh(`kill ${listeners.trim().replaceAll('\n', ' ')} || true`);
+    }
   });
 
   it('go with what they need, when no longer wanted, also those of an earlier process', () => {
@@ -261,15 +314,15 @@ E`);
 
 describe('the rate', () => {
   it('of a bucket makes payload of full-size UDP packets the rate that was set', () => {
-    expect(bucketOf(limit({ bitsPerSecond: 8 * 1422e3 }), MTU).rate).toBe(1464e3);
-    expect(bucketOf(limit({ bitsPerSecond: 1e6 }), MTU)).toEqual({
+    expect(bucketOf(rate({ bitsPerSecond: 8 * 1422e3 }), MTU).rate).toBe(1464e3);
+    expect(bucketOf(rate({ bitsPerSecond: 1e6 }), MTU)).toEqual({
       rate: 128_692,
       burst: 14_640,
       queue: 52_704,
     });
-    expect(bucketOf(limit({ bitsPerSecond: 1e6, burstBytes: 1 }), MTU).burst).toBe(1468);
-    expect(bucketOf(limit({ bitsPerSecond: 1e9, burstBytes: 1 }), MTU).burst).toBe(514_768);
-    expect(bucketOf(limit({ bitsPerSecond: 1000, burstBytes: 1e9 }), MTU).burst).toBeLessThan(26_000);
+    expect(bucketOf(rate({ bitsPerSecond: 1e6, burstBytes: 1 }), MTU).burst).toBe(1468);
+    expect(bucketOf(rate({ bitsPerSecond: 1e9, burstBytes: 1 }), MTU).burst).toBe(514_768);
+    expect(bucketOf(rate({ bitsPerSecond: 1000, burstBytes: 1e9 }), MTU).burst).toBeLessThan(26_000);
   });
 
   // Within 10 % in 4 s, on a machine that does other things too; a third try is not another rate.

@@ -5,8 +5,8 @@
  *   to the container      router -> [bucket, root of ct…] -> ct… -> container
  *   from the container    container -> ct… -> ingress -> [bucket, root of ib…] -> IFB gives it back -> received by ct…
  *
- * Every limited container has an IFB of its own, named from its device. The IFB stands before the router's
- * prerouting: guard, NAT and routing see the packet once, as received by ct….
+ * Every container that is limited in what it sends has an IFB of its own, named from its device. The IFB stands before the
+ * router's prerouting: guard, NAT and routing see the packet once, as received by ct….
  *
  * What the rate counts: the payload of full-size UDP packets over IPv4. A bucket counts frames, so its rate is set higher
  * by the headers' part. So each way of measuring finds the rate within 4 %, at an MTU of 1450 or more: UDP payload exact,
@@ -24,25 +24,22 @@
  * 36 frames, which with the burst hold a datagram or super-packet of 64 KiB, and enough segments behind a lost one for
  * TCP's fast retransmit (0.4 s at 1 mbps, 50 ms from 8 mbps on).
  *
- * The kernel's cost: per limited container two root qdiscs, an ingress qdisc, a filter and a link. Read on every pass: one
- * dump of qdiscs, and of each limited device's filters (the kernel lists them by device only).
+ * The kernel's cost: a root qdisc per container that is limited in what it receives; in what it sends, a root qdisc, an ingress qdisc,
+ * a filter and a link. Read on every pass: one dump of qdiscs, and of each such device's filters (the kernel lists them by device only).
  */
 import type { Netlink, Request } from '../../linux/netlink.ts';
 import * as route from '../../linux/route.ts';
 import * as traffic from '../../linux/traffic.ts';
 import { DEVICE_PREFIXES } from '../constants.ts';
+import type { Bandwidth, Rate } from '../state.ts';
 import { establish, type Kind, type Tracker, track } from './difference.ts';
 import { combine, type Failure, type Outcome, send } from './outcome.ts';
 import { writeRequests } from './requests.ts';
 
-/** What an endpoint may send, and what it may receive. */
-export interface Limit {
+/** What an endpoint may receive, and what it may send. A burst is raised to one frame and to 4 ms of the rate. */
+export interface Limit extends Bandwidth {
   /** The router's end of its veth: its prefix (constants.ts) and ten hex digits. */
   readonly device: string;
-  /** At least 1,000. */
-  readonly bitsPerSecond: number;
-  /** What may pass at once after a pause; by default what suits the rate. Raised to one frame and to 4 ms of the rate. */
-  readonly burstBytes?: number;
 }
 
 /** What is known of a router's limits. */
@@ -110,8 +107,8 @@ const U32_MAX = 0xffffffff;
 /** Longest usual super-packet, 64 KiB, with the headers that its segments will have (net/core/dev.c, qdisc_pkt_len_init). */
 const SUPER_PACKET = 72 * 1024;
 
-/** The bucket for a limit on a device with this MTU. */
-export function bucketOf({ bitsPerSecond, burstBytes }: Limit, mtu: number): traffic.TokenBucket {
+/** The bucket for a rate on a device with this MTU. */
+export function bucketOf({ bitsPerSecond, burstBytes }: Rate, mtu: number): traffic.TokenBucket {
   const frame = mtu + ETHERNET;
   const rate = Math.round(((bitsPerSecond / 8) * frame) / (mtu - IP_AND_UDP));
   const long = rate * BURST_SECONDS;
@@ -120,7 +117,7 @@ export function bucketOf({ bitsPerSecond, burstBytes }: Limit, mtu: number): tra
   const queue = Math.max(rate * QUEUE_SECONDS, LEAST_QUEUE_FRAMES * frame);
   return {
     rate,
-    burst: Math.round(Math.max(burst, rate * LEAST_BURST_SECONDS, frame + VLAN_TAG)),
+    burst: Math.round(Math.min(Math.max(burst, rate * LEAST_BURST_SECONDS, frame + VLAN_TAG), U32_MAX)),
     queue: Math.round(Math.min(queue, U32_MAX)),
   };
 }
@@ -147,7 +144,7 @@ export function establishLimits(
   const wanted = limits.filter((l) => byName.has(l.device));
 
   const ifbs = open.ifbs.compare({
-    wanted: new Map(wanted.map((limit) => [limit, [ifbOf(ifbDevice(limit.device))]])),
+    wanted: new Map(wanted.filter((l) => l.from).map((limit) => [limit, [ifbOf(ifbDevice(limit.device))]])),
     present: links.filter((l) => IFB.test(l.name)).map((l) => ifbOf(l.name, l)),
   });
   const missing = ifbs.additions.map(({ entry }) => entry);
@@ -196,21 +193,25 @@ const rootOf = (name: string): string => `root of ${name}`;
 const ingressOf = (name: string): string => `ingress of ${name}`;
 const stateOf = (name: string): string => `state of ${name}`;
 
-/** None where the IFB is not there: its creation has failed, and was reported. */
-function queuesOf(limit: Limit, links: ReadonlyMap<string, route.Link>): Queue[] {
-  const port = links.get(limit.device);
-  const ifb = links.get(ifbDevice(limit.device));
-  if (port === undefined || ifb === undefined) return [];
-  const bucket = bucketOf(limit, port.mtu);
+function queuesOf({ device, to, from }: Limit, links: ReadonlyMap<string, route.Link>): Queue[] {
+  const port = links.get(device);
+  if (port === undefined) return [];
+  const bucketAt = ({ name, index }: route.Link, rate: Rate): BucketQueue => {
+    const bucket = bucketOf(rate, port.mtu);
+    return {
+      place: rootOf(name),
+      text: `${describe(bucket)} of ${name}`,
+      bucket,
+      add: (instead) => bucketChanges(index, bucket, instead),
+    };
+  };
+  const received = to === undefined ? [] : [bucketAt(port, to)];
+  const ifb = links.get(ifbDevice(device));
+  // Where its creation has failed that was reported.
+  if (from === undefined || ifb === undefined) return received;
   return [
-    ...[port, ifb].map(
-      ({ name, index }): BucketQueue => ({
-        place: rootOf(name),
-        text: `${describe(bucket)} of ${name}`,
-        bucket,
-        add: (instead) => bucketChanges(index, bucket, instead),
-      }),
-    ),
+    ...received,
+    bucketAt(ifb, from),
     {
       place: stateOf(ifb.name),
       text: `${ifb.name} up`,
@@ -244,7 +245,7 @@ function listQueues(
   known: ReadonlyMap<string, Queue>,
   wanted: readonly Limit[],
 ): Queue[] {
-  const limited = new Set(wanted.map((l) => l.device));
+  const limited = new Map(wanted.map((l) => [l.device, l]));
   const at = (place: string, fits: boolean, what: string, qdisc?: traffic.Qdisc): Queue => {
     const text = fits ? known.get(place)?.text : undefined;
     return { place, text: text ?? what, ...(qdisc && { qdisc }) };
@@ -268,11 +269,13 @@ function listQueues(
   };
   return [...links.values()].flatMap((link): Queue[] => {
     if (!PORT.test(link.name)) return [];
-    if (!limited.has(link.name)) return [...ingress(link, undefined), ...root(link, false)];
+    const { to, from } = limited.get(link.name) ?? {};
+    const received = root(link, to !== undefined);
+    if (from === undefined) return [...ingress(link, undefined), ...received];
     const ifb = links.get(ifbDevice(link.name));
-    if (ifb === undefined) return [];
+    if (ifb === undefined) return received;
     const up = ifb.up ? [at(stateOf(ifb.name), true, `${ifb.name} up`)] : [];
-    return [...ingress(link, ifb), ...root(link, true), ...root(ifb, true), ...up];
+    return [...ingress(link, ifb), ...received, ...root(ifb, true), ...up];
   });
 }
 
@@ -301,4 +304,4 @@ function bucketChanges(
 }
 
 /** Whether nothing is limited. */
-export const isIdle = ({ ifbs }: OpenLimits): boolean => [...ifbs.held()].length === 0;
+export const isIdle = ({ queues }: OpenLimits): boolean => [...queues.held()].length === 0;

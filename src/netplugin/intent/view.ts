@@ -18,7 +18,7 @@ import type { StoredServiceLB } from '../../model/serviceLB.ts';
 import type { Tenant } from '../../model/tenant.ts';
 import type { Workload } from '../../model/workload.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
-import type { Guarded, Publication } from '../state.ts';
+import type { Bandwidth, Guarded, Publication } from '../state.ts';
 
 /** A network as the watch carries it: with the tag on the wire. */
 export type WatchedNetwork = Network & { vni: number };
@@ -73,6 +73,8 @@ export interface Attachment {
    * back; absent: the runtime does all of that, as Docker.
    */
   readonly end?: string;
+  /** What the runtime was asked to limit it to. */
+  readonly bandwidth?: Bandwidth;
   /** The runtime's containers ask Docker's resolver for names, which is led to ours. */
   readonly stub?: true;
 }

@@ -299,7 +299,7 @@ describe('an established connection', () => {
 
 describe('the router’s way is gone by', () => {
   it.each<[string, Partial<Port>]>([
-    ['shaped', { limit: { bitsPerSecond: 1e9 } }],
+    ['shaped', { limit: { to: { bitsPerSecond: 1e9 } } }],
     ['marked', { dscp: 10 }],
   ])('what is %s', async (_, more) => {
     containers(openApplier(), more);
@@ -406,7 +406,10 @@ describe('the applier', () => {
     const applier = openApplier();
     const ports = containers(applier);
     const pair = connection(v4);
-    const limited = ports.map((p) => ({ ...p, limit: { bitsPerSecond: 1e9 } }));
+    const limited = ports.map((p, i) => ({
+      ...p,
+      limit: { [i % 2 === 0 ? 'to' : 'from']: { bitsPerSecond: 1e9 } },
+    }));
     applied(applier, state({ ports: limited, remotes: [] }));
     expect(await through(() => exchange(pair, 10))).toBeGreaterThanOrEqual(20);
     expect(applied(applier, state({ ports: limited, remotes: [] }), true)).toMatchObject({

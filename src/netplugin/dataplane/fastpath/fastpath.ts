@@ -300,8 +300,8 @@ function establishRunning(
     list: read ? () => listRunning(netlink, open, links) : undefined,
     excused: ({ device }) => isOther(open, links, device),
     write({ additions, removals }) {
-      // Where a limit came, its own qdisc has taken the place (shape.ts).
-      const shaped = new Set(router.ports.flatMap((p) => (p.limit === undefined ? [] : [p.device])));
+      // Where a limit of what it sends came, its own qdisc has taken the place (shape.ts).
+      const shaped = new Set(router.ports.flatMap((p) => (p.limit?.from ? [p.device] : [])));
       const indexOf = ({ device }: Running): number[] => {
         const link = shaped.has(device) ? undefined : links.get(device);
         return link === undefined ? [] : [link.index];

@@ -290,7 +290,7 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
   ],
   'profile.nft': [
     'A container whose network profile has DSCP 46, and a bandwidth, which is no matter of rules (shape.ts)',
-    ofRouter(router({ ports: [port(2, { dscp: 46, limit: { bitsPerSecond: 10_000_000 } })] })),
+    ofRouter(router({ ports: [port(2, { dscp: 46, limit: { to: { bitsPerSecond: 10_000_000 } } })] })),
   ],
   'hostAlone.nft': [
     'A host without containers of ours, and without others in the cluster',

@@ -8,6 +8,7 @@
  *   a workload        of Kubernetes: netmaster has it from netkube. A configuration that names a network goes before it
  */
 import { isIpv4, isIpv6, parseSubnet } from '../../../model/address.ts';
+import type { Bandwidth, Rate } from '../../state.ts';
 import type { Target } from '../network.ts';
 import type { PortMapping } from '../publish.ts';
 import { CniError, CODES } from './errors.ts';
@@ -24,6 +25,7 @@ export interface Asked {
   readonly addresses: readonly string[];
   readonly mac: string;
   readonly ports: readonly PortMapping[];
+  readonly bandwidth?: Bandwidth;
 }
 
 /** As Kubernetes' runtimes name it; `uid` '' where an old one does not tell. */
@@ -64,6 +66,7 @@ export function readAsked(request: CniRequest): Asked {
       CODES.configuration,
       `network: the configuration ${JSON.stringify(request.name)} names none, and this is no pod of Kubernetes: give it one, "network": "contiv-net"`,
     );
+  const bandwidth = readBandwidth(runtime.bandwidth);
   return {
     ...(network === '' ? {} : { target: { tenant: tenant || 'default', network, group } }),
     ...(pod && { pod }),
@@ -74,6 +77,7 @@ export function readAsked(request: CniRequest): Asked {
       args.IP ? 'CNI_ARGS IP' : 'ips',
     ),
     mac: readMac(args.MAC || textOf(runtime, 'mac') || textOf(older, 'mac')),
+    ...(bandwidth && { bandwidth }),
     ports: [...listOf(runtime.portMappings), ...listOf(mesos.port_mappings)].map(readMapping),
   };
 }
@@ -128,11 +132,14 @@ function readMac(text: string): string {
 
 const PROTOCOLS: Readonly<Record<string, number>> = { '': 6, tcp: 6, udp: 17, sctp: 132 };
 
-/** containerd writes the fields with capitals, Mesos with underscores. */
-function readMapping(value: unknown): PortMapping {
-  const fields = Object.fromEntries(
+/** By lower case names: containerd writes the fields with capitals, Mesos with underscores. */
+const fieldsOf = (value: unknown): Json =>
+  Object.fromEntries(
     Object.entries(objectOf(value)).map(([key, v]) => [key.toLowerCase().replaceAll('_', ''), v]),
   );
+
+function readMapping(value: unknown): PortMapping {
+  const fields = fieldsOf(value);
   const portOf = (field: string, name: string): number => {
     const port = fields[field];
     if (typeof port !== 'number' || !Number.isInteger(port) || port < 1 || port > 65535)
@@ -151,4 +158,32 @@ function readMapping(value: unknown): PortMapping {
     HostPort: portOf('hostport', 'hostPort'),
     HostIP,
   };
+}
+
+const LEAST_RATE = 1000;
+const MOST_BITS = 1e15;
+/** From here on it is what runtimes say that were told none (containerd: 2³² - 1): a quarter of a gigabyte would pass unlimited. */
+const ANY_BURST = 0x7fffffff;
+
+/** Ingress is what the container receives; all in bits. */
+function readBandwidth(value: unknown): Bandwidth | undefined {
+  const fields = fieldsOf(value);
+  const bitsOf = (field: string, least: number, right: string): number => {
+    const bits = fields[field.toLowerCase()] ?? 0;
+    if (typeof bits !== 'number' || (bits !== 0 && !(bits >= least && bits <= MOST_BITS)))
+      throw wrong(`bandwidth: ${field}`, bits, `${right}, ${least} to 1e15, or 0 for no limit`);
+    return bits;
+  };
+  const rateOf = (way: 'ingress' | 'egress'): Rate | undefined => {
+    const bitsPerSecond = bitsOf(`${way}Rate`, LEAST_RATE, 'bits a second');
+    const burst = bitsOf(`${way}Burst`, 1, 'bits');
+    if (bitsPerSecond === 0) return undefined;
+    return {
+      bitsPerSecond,
+      ...(burst === 0 || burst >= ANY_BURST ? {} : { burstBytes: Math.ceil(burst / 8) }),
+    };
+  };
+  const to = rateOf('ingress');
+  const from = rateOf('egress');
+  return to || from ? { ...(to && { to }), ...(from && { from }) } : undefined;
 }

@@ -155,6 +155,7 @@ export function openCommands({ endpoints, publications, workloads, log }: Comman
       runtime: RUNTIME,
       ...(name ? { configuration: name } : {}),
       end: device,
+      ...(asked.bandwidth && { bandwidth: asked.bandwidth }),
     });
   }
 

@@ -20,7 +20,7 @@ const CONFIGURATION = {
   plugins: [
     {
       type: PROGRAM_NAME,
-      capabilities: { portMappings: true, ips: true, mac: true, aliases: true },
+      capabilities: { portMappings: true, ips: true, mac: true, aliases: true, bandwidth: true },
     },
   ],
 };

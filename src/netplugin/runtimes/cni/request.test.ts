@@ -156,3 +156,29 @@ describe('what is asked for', () => {
     expect(() => asked(more)).toThrow(expect.objectContaining({ code: 7 }));
   });
 });
+
+describe('the bandwidth that is asked for', () => {
+  const bandwidthOf = (bandwidth: unknown) => asked({ runtimeConfig: { bandwidth } }).bandwidth;
+
+  it('is in bits each way, with capitals or without', () => {
+    expect(bandwidthOf({ ingressRate: 1e6, ingressBurst: 80_001, egressRate: 0, egressBurst: 0 })).toEqual({
+      to: { bitsPerSecond: 1e6, burstBytes: 10_001 },
+    });
+    // As containerd says it of a pod's annotations.
+    expect(
+      bandwidthOf({ IngressRate: 0, IngressBurst: 0, EgressRate: 1e7, EgressBurst: 4_294_967_295 }),
+    ).toEqual({ from: { bitsPerSecond: 1e7 } });
+    for (const none of [undefined, {}, { ingressRate: 0 }]) expect(bandwidthOf(none)).toBeUndefined();
+  });
+
+  it.each([
+    [
+      { ingressRate: 999 },
+      'bandwidth: ingressRate: 999 must be bits a second, 1000 to 1e15, or 0 for no limit',
+    ],
+    [{ egressRate: '10M' }, 'bandwidth: egressRate: "10M" must be bits a second'],
+    [{ egressRate: 1e6, egressBurst: -1 }, 'bandwidth: egressBurst: -1 must be bits, 1 to 1e15'],
+  ])('is refused where it is %j', (bandwidth, message) => {
+    expect(() => bandwidthOf(bandwidth)).toThrow(message);
+  });
+});
