@@ -15,7 +15,7 @@ import {
 import { lab, until } from './lab.ts';
 
 /** CNP=. for all of them, which takes minutes. */
-const FOCUS = process.env.CNP ?? '^CNP(AdminTierIngressTCP|BaselineTierEgressUDP)$';
+const FOCUS = process.env.CNP ?? '^CNP(AdminTierPriorityField|BaselineTierEgressNamedPort)$';
 /** These ask for SCTP, some between TCP and UDP, and end where that does not connect: the kernel of these tests has none. */
 const SCTP =
   '^CNP(Admin|Baseline)Tier((E|In)gressSCTP|Gress|EgressInlineCIDRPeers|EgressNodePeers|PortRange)$';
