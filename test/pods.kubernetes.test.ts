@@ -197,6 +197,63 @@ describe('pods', () => {
     await kubectl(`-n ${SPACE} delete pod`, ...names);
   });
 
+  it('are traced by name as both kernels judge them, also a pod of a name that another had', async () => {
+    interface Traced {
+      readonly verdict: string;
+      readonly in: { decides?: string };
+      readonly live: { agrees: boolean; text: string }[];
+    }
+    const traced = async (from: string, to: string): Promise<string> => {
+      const answer = await netctl(
+        `policy trace --from=${SPACE}/${from} --to=${SPACE}/${to} --port=80 --live -j`,
+      );
+      const { verdict, in: into, live } = JSON.parse(answer) as Traced;
+      const differing = live.filter(({ agrees }) => !agrees).map(({ text }) => text);
+      return [verdict, into.decides ?? 'no rule', live.length, ...differing].join(', ');
+    };
+    const become = (node: string): Promise<void> =>
+      pod('again', { namespace: SPACE, node, labels: { app: 'db' }, args: SERVER });
+    await become('node1');
+    await podsReady(SPACE, 'again');
+    for (const [from, to] of [
+      ['web', 'db'],
+      ['db', 'web'],
+      ['web', 'again'],
+    ] as const)
+      expect(await traced(from, to)).toBe('allow, no rule, 2');
+    await policy('deny', { podSelector: DB, policyTypes: ['Ingress'] });
+    const denied = `deny, NetworkPolicy ${SPACE}/deny, 2`;
+    await becomes('denied', () => traced('web', 'db'), denied);
+    expect(await traced('db', 'web')).toBe('allow, no rule, 2');
+    await kubectl(`-n ${SPACE} delete pod again`);
+    await become('node2');
+    await podsReady(SPACE, 'again');
+    expect(await traced('web', 'again')).toBe(denied);
+    await policy('allow', { podSelector: DB, ingress: [{ from: [{ podSelector: {} }] }] });
+    await becomes('allowed', () => traced('web', 'db'), `allow, NetworkPolicy ${SPACE}/allow rule 1, 2`);
+    expect(await ask('web', (await addressesOf('again', SPACE))[0] ?? '')).toBe('again');
+    await kubectl(`-n ${SPACE} delete pod again`);
+  });
+
+  it('keep a node from being left: netplugin leave names them, and takes nothing away', async () => {
+    const [db = ''] = await addressesOf('db', SPACE);
+    const networks = () => docker('node2', 'network ls -q --filter driver=netplugin');
+    const had = await networks();
+    await mustLab('stop netplugin node2');
+    try {
+      const { status, err } = await on('node2', 'netplugin leave --cni-conf-dir=/etc/cni/net.d');
+      expect(status).toBe(3);
+      expect(err).toMatch(
+        /contiv-default: there are containers on these networks still \(.*shop\/db.*\): remove/,
+      );
+      expect(await networks()).toBe(had);
+      expect(await on('node2', 'ls /etc/cni/net.d/05-contiv.conflist')).toMatchObject({ status: 0 });
+      expect(await ask('web', db)).toBe('db');
+    } finally {
+      await mustLab('start netplugin node2');
+    }
+  });
+
   it('leave nothing behind, and all hosts are as declared', async () => {
     const { status, out, err } = await lab('check --wait 60');
     expect([status, out, err].join('\n')).toMatch(/^0\n/);

@@ -67,9 +67,11 @@ export const recv = checked<[fd: number, data: Buffer, length: number, flags: nu
 );
 export const open = checked<[path: string, flags: number]>('open', 'int open(const char *path, int flags)');
 export const close = checked<[fd: number]>('close', 'int close(int fd)');
+const dup2 = checked<[fd: number, as: number]>('dup2', 'int dup2(int fd, int as)');
 /** From here on select(2) cannot wait for it: glibc ends the process (FD_SETSIZE). */
 export const LOW_DESCRIPTORS = 1024;
 const F_DUPFD_CLOEXEC = 1030;
+const O_WRONLY = 1;
 
 /**
  * The same open file under a number that select(2) cannot use, so that the low ones are left to libnftables, which
@@ -84,6 +86,27 @@ export function raised(fd: number): number {
   }
   close(fd);
   return high;
+}
+
+/** Runs `use` while what is written to the descriptor goes nowhere. Where there is no further descriptor, it is written as ever. */
+export function discarding<T>(fd: number, use: () => T): T {
+  let kept: number | undefined;
+  try {
+    kept = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    const nowhere = open('/dev/null', O_WRONLY);
+    dup2(nowhere, fd);
+    close(nowhere);
+  } catch {
+    // As ever.
+  }
+  try {
+    return use();
+  } finally {
+    if (kept !== undefined) {
+      dup2(kept, fd);
+      close(kept);
+    }
+  }
 }
 
 /** Closed on exec. */

@@ -1,9 +1,15 @@
 import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import koffi from 'koffi';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { isolate } from '../../test/isolation.ts';
 import { createNamespace, deleteNamespace, inNamespace, namespacePath } from './netns.ts';
 import { type Nft, NftError, openNft } from './nftables.ts';
 
+const libc = koffi.load('libc.so.6');
+const dup = libc.func('int dup(int fd)');
+const dup2 = libc.func('int dup2(int fd, int as)');
 let nft: Nft;
 
 beforeAll(() => {
@@ -37,6 +43,25 @@ it('works where the process has more files open than select(2) can wait for', ()
   expect(tables(one)).toEqual(['t']);
   expect(openNft).toThrow(/file descriptors/);
   one.close();
+});
+
+it('lists what it has no JSON for, and nothing is on standard error', () => {
+  nft.run(`table inet t {
+    map stay { type ipv4_addr : classid; size 16; flags dynamic,timeout; timeout 1d; }
+    chain c { update @stay { ip saddr timeout 9s : meta priority }; }
+  }`);
+  const file = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'nft-')), 'stderr');
+  const [kept, fd] = [dup(2), fs.openSync(file, 'w')];
+  try {
+    dup2(fd, 2);
+    expect(JSON.stringify(nft.list('list table inet t'))).toContain('update @stay');
+    fs.writeSync(2, 'heard');
+  } finally {
+    dup2(kept, 2);
+    for (const each of [kept, fd]) fs.closeSync(each);
+  }
+  expect(fs.readFileSync(file, 'utf8')).toBe('heard');
+  fs.rmSync(path.dirname(file), { recursive: true });
 });
 
 describe('run', () => {

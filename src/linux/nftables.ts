@@ -18,6 +18,13 @@ const runCommands = lib.func('int nft_run_cmd_from_buffer(void *ctx, const char 
 const OUTPUT_JSON = 1 << 4;
 const OUTPUT_NUMERIC = (1 << 6) | (1 << 7) | (1 << 9); // protocol, priority, time; libnftables(3)
 
+/**
+ * Past its own buffer libnftables 1.0.6 writes there that it has no JSON for a statement (one that makes a map's element), for each of
+ * them at each listing; it gives the statement's text in the JSON then, which is all we need. A call is synchronous, and our log is written on the
+ * same thread: nobody's line is lost meanwhile.
+ */
+const STDERR = 2;
+
 /** nft refused the commands; nothing of them took effect. */
 export class NftError extends Error {}
 
@@ -51,7 +58,7 @@ export function openNft(): Nft {
       call(commands);
     },
     list(command) {
-      const text = call(command);
+      const text = libc.discarding(STDERR, () => call(command));
       return text === '' ? [] : (JSON.parse(text) as { nftables: Record<string, unknown>[] }).nftables;
     },
     close() {

@@ -3,12 +3,13 @@ import path from 'node:path';
 import { pino } from 'pino';
 import { oneLine } from '../model/text.ts';
 import { startAgent } from './agent.ts';
-import { removeHostTable } from './dataplane/index.ts';
+import { refuseWhileUsed, removeFromHost } from './dataplane/index.ts';
+import { attachedNames } from './endpoints/attachments.ts';
 import { endNames } from './nameservers/place.ts';
 import { CONTROL_SOCKET, type LeaveOptions, type Options, readOptions, USAGE } from './options.ts';
 import { BARE_USAGE, type BareCommand, readBare, runBare } from './runtimes/cni/bare.ts';
 import { uninstall } from './runtimes/cni/install.ts';
-import { leave } from './runtimes/docker/leave.ts';
+import { readyToLeave } from './runtimes/docker/leave.ts';
 
 function wrongUsage(error: unknown): never {
   process.stderr.write(`netplugin: ${oneLine((error as Error).message)} (see netplugin --help)\n`);
@@ -28,9 +29,11 @@ const options = ((): ReturnType<typeof readOptions> | BareCommand | 'help with e
 
 async function leaveHost(options: LeaveOptions): Promise<void> {
   try {
-    await leave(options, (line) => process.stdout.write(`${line}\n`));
+    const forgetNetworks = await readyToLeave(options, (line) => process.stdout.write(`${line}\n`));
+    refuseWhileUsed(attachedNames(options.stateDir));
+    await forgetNetworks();
     uninstall(options);
-    await removeHostTable();
+    await removeFromHost();
     endNames(path.dirname(options.controlSocket));
   } catch (error) {
     process.stderr.write(`netplugin: ${oneLine((error as Error).message)}\n`);

@@ -26,7 +26,10 @@ export interface Options {
 
 /** What `netplugin leave` needs of them. */
 export interface LeaveOptions
-  extends Pick<Options, 'dockerSocket' | 'pluginSocket' | 'controlSocket' | 'cniBinDir' | 'cniConfDir'> {
+  extends Pick<
+    Options,
+    'stateDir' | 'dockerSocket' | 'pluginSocket' | 'controlSocket' | 'cniBinDir' | 'cniConfDir'
+  > {
   readonly leave: true;
 }
 
@@ -40,8 +43,8 @@ Usage: netplugin --netmaster URL[,URL...] --underlay ADDRESS|INTERFACE [flags]
        netplugin endpoint add|rm|ls [flags]
 
 endpoint: puts network namespaces on networks that no container runtime looks after (netplugin endpoint --help)
-leave: where netplugin has been stopped for good, Docker forgets its networks, and the table of nftables that guards this
-host goes, as do names; refused while containers are on the networks
+leave: where netplugin has been stopped for good, Docker forgets its networks, and routers, the table of nftables that guards
+this host and names go; refused while containers are on the networks, of whatever runtime
 
   --netmaster URL[,URL...]     where netmaster answers, e.g. http://10.0.0.1:9999
   --underlay ADDRESS|INTERFACE this host's address towards the other hosts
@@ -116,7 +119,8 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
     ...(values['cni-bin-dir'] && { cniBinDir: values['cni-bin-dir'] }),
     ...(values['cni-conf-dir'] && { cniConfDir: values['cni-conf-dir'] }),
   };
-  if (leave) return { leave, ...sockets, ...places };
+  const stateDir = values['state-dir'] ?? '/var/lib/contiv';
+  if (leave) return { leave, stateDir, ...sockets, ...places };
   if (sockets.controlSocket !== CONTROL_SOCKET && Object.keys(places).length > 0)
     throw new Error(
       `--control-socket: contiv-cni asks at ${CONTROL_SOCKET}; leave it there, or leave out --cni-bin-dir and --cni-conf-dir and give runtimes CONTIV_SOCKET`,
@@ -145,7 +149,7 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
     netmasters,
     underlay: values.underlay,
     host,
-    stateDir: values['state-dir'] ?? '/var/lib/contiv',
+    stateDir,
     ...sockets,
     ...places,
     transit,

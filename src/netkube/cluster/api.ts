@@ -24,7 +24,7 @@ export interface KubernetesApi {
   create<T>(path: string, body: object): Promise<T>;
   replace<T>(path: string, body: object): Promise<T>;
   patch<T>(path: string, type: Patch, body: object): Promise<T>;
-  /** Until the signal aborts or the server ends it; throws where it refuses. */
+  /** Until the signal aborts, the server ends it or says nothing for long; throws where it refuses. */
   watch(path: string, signal: AbortSignal): AsyncIterable<WatchEvent>;
   close(): void;
 }
@@ -34,16 +34,24 @@ export interface WatchEvent {
   readonly object: { readonly metadata?: { readonly resourceVersion?: string } } & Record<string, unknown>;
 }
 
-/** Milliseconds for an answer; and of silence after which a watch counts as dead, as the server bookmarks it about once a minute. */
+/**
+ * Milliseconds for an answer; and of silence after which a watch is begun anew. The server bookmarks one about once a minute, but (1.37)
+ * nothing of a resource that has not changed since the server started: so silence is no failure. Where the server is dead, the next
+ * request says so.
+ */
 const ANSWER = 30_000;
 const SILENCE = 150_000;
+
+class Silence extends Error {
+  override readonly message = 'it was silent for too long';
+}
 
 const CONTENT: Readonly<Record<Patch, string>> = {
   merge: 'application/merge-patch+json',
   strategic: 'application/strategic-merge-patch+json',
 };
 
-export function openKubernetes(config: KubeConfig): KubernetesApi {
+export function openKubernetes(config: KubeConfig, silence = SILENCE): KubernetesApi {
   const server = config.getCurrentCluster()?.server;
   if (server === undefined) throw new Error('kubeconfig: no cluster is chosen');
   const base = new URL(server);
@@ -85,7 +93,7 @@ export function openKubernetes(config: KubeConfig): KubernetesApi {
     request.once('response', (response) => {
       // Whoever reads it says how long it may be silent.
       request.setTimeout(0);
-      response.setTimeout(ANSWER, () => response.destroy(new Error('it was silent for too long')));
+      response.setTimeout(ANSWER, () => response.destroy(new Silence()));
       answered.resolve(response);
     });
     // Also later, when nobody waits for it any more: what is read of it breaks off then.
@@ -119,11 +127,12 @@ export function openKubernetes(config: KubeConfig): KubernetesApi {
       const stop = (): void => void response.destroy();
       signal.addEventListener('abort', stop);
       if (signal.aborted) stop();
-      response.socket.setTimeout(SILENCE);
+      response.socket.setTimeout(silence);
       try {
         for await (const line of lines(response)) yield JSON.parse(line) as WatchEvent;
       } catch (error) {
-        if (!signal.aborted) throw new KubernetesError(0, `the watch broke off: ${(error as Error).message}`);
+        if (!signal.aborted && !(error instanceof Silence))
+          throw new KubernetesError(0, `the watch broke off: ${(error as Error).message}`);
       } finally {
         signal.removeEventListener('abort', stop);
         response.destroy();

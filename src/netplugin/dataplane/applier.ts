@@ -37,7 +37,7 @@ import {
 import { openPacketLog, type PacketLog } from '../../linux/nflog.ts';
 import { type Nft, openNft } from '../../linux/nftables.ts';
 import * as route from '../../linux/route.ts';
-import { DENIED_LOG } from '../constants.ts';
+import { DENIED_LOG, DEVICE_PREFIXES } from '../constants.ts';
 import type { Exit, HostState, Port, Router } from '../state.ts';
 import { establish, type Tracker, track } from './difference.ts';
 import { ENTRIES, type Entry, listEntries, routerEntries, writeEntries } from './entries.ts';
@@ -116,6 +116,29 @@ interface Established {
 
 /** Tenants' routers that are there. */
 export const listRouters = (): string[] => listNamespaces().filter((name) => ROUTER_NAME.test(name));
+
+/** In the current namespace, a router's: containers go by it. */
+export function hasPorts(): boolean {
+  const netlink = openNetlink();
+  try {
+    return route.listLinks(netlink).some(({ name }) => name.startsWith(DEVICE_PREFIXES.port));
+  } finally {
+    netlink.close();
+  }
+}
+
+/** Of a router that is not open, such as an earlier agent's. */
+export function removeClosedRouter(name: string): void {
+  inNamespace(namespacePath(name), () => {
+    const netlink = openNetlink();
+    try {
+      deleteLinks(netlink);
+    } finally {
+      netlink.close();
+    }
+  });
+  deleteNamespace(name);
+}
 
 export interface Applier {
   apply(state: HostState, options: { verify: boolean }): ApplyReport;
@@ -311,19 +334,12 @@ export function openApplier(): Applier {
 
   function removeRouter(name: string): Outcome {
     const open = routers.get(name);
-    if (open !== undefined) {
+    if (open === undefined) removeClosedRouter(name);
+    else {
       deleteLinks(open.netlink);
       closeRouter(open);
-    } else
-      inNamespace(namespacePath(name), () => {
-        const netlink = openNetlink();
-        try {
-          deleteLinks(netlink);
-        } finally {
-          netlink.close();
-        }
-      });
-    deleteNamespace(name);
+      deleteNamespace(name);
+    }
     return { writes: 1 };
   }
 

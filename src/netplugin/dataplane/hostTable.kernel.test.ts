@@ -15,8 +15,8 @@ import { NETLINK_NETFILTER, openNetlink } from '../../linux/netlink.ts';
 import { bindPort, createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
 import { vtepMac } from '../compile/deviceNames.ts';
 import type { HostState } from '../state.ts';
-import { type Applier, openApplier } from './applier.ts';
-import { removeHostTable } from './remove.ts';
+import { type Applier, listRouters, openApplier } from './applier.ts';
+import { refuseWhileUsed, removeFromHost } from './remove.ts';
 
 /** On the wire: this host, another of ours, a stranger; and the broadcast or multicast address that leads to this host. */
 const WIRE = {
@@ -277,17 +277,24 @@ it('guards the control plane of a host without any container of ours, and before
   expect(reaches()).toEqual([`${own} ${OTHER_PORT}`]);
 });
 
-it("goes with the agent's removal where no container is left, and not before", async () => {
+it("goes with the agent's removal where no container is left, and not before; so do routers that only the host goes by", async () => {
   const table = () => sh('nft list tables');
   const agent = openApplier();
-  applied(agent, given('IPv4'));
-  await expect(removeHostTable()).rejects.toThrow(
-    'contiv-default: there are containers on these networks still',
-  );
+  const state = given('IPv4');
+  applied(agent, state);
+  const there = 'contiv-default: there are containers on these networks still';
+  await expect(removeFromHost()).rejects.toThrow(there);
+  expect(() => refuseWhileUsed(['shop/web', 'box'])).toThrow(`${there} (shop/web, box): remove them`);
   expect(table()).toContain('inet contiv');
-  applied(agent, NOTHING);
+  applied(agent, { ...state, routers: state.routers.map((router) => ({ ...router, ports: [] })) });
   expect(table()).toContain('inet contiv');
-  await removeHostTable();
+  expect(listRouters()).toEqual(['contiv-default']);
+  agent.close();
+  refuseWhileUsed([]);
+  await removeFromHost();
   expect(table()).not.toContain('inet contiv');
+  expect(listRouters()).toEqual([]);
+  expect(sh('ip -o link')).not.toContain(': cx');
+  await removeFromHost();
   applied(openApplier(), NOTHING);
 });

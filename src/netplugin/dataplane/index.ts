@@ -15,7 +15,7 @@ import { HOST, type KernelDecision, type Observation, type Question } from './ob
 import type { DroppedWay } from './observe/probe.ts';
 import type { ApplyReport } from './outcome.ts';
 
-export { removeHostTable } from './remove.ts';
+export { refuseWhileUsed, removeFromHost } from './remove.ts';
 export type { ApplyReport, DroppedWay, KernelDecision, Observation, Question };
 export { HOST };
 

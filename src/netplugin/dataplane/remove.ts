@@ -1,16 +1,23 @@
-/** What an agent that has ended leaves on a host, on purpose: the host's table, which guards it. */
+/** What an agent that has ended leaves on a host, on purpose: routers, and the host's table, which guards it. */
+import { inNamespace, namespacePath } from '../../linux/netns.ts';
 import { openNft } from '../../linux/nftables.ts';
 import { NFT_TABLE } from '../constants.ts';
 import { admitForwarding } from './admit.ts';
-import { listRouters } from './applier.ts';
+import { hasPorts, listRouters, removeClosedRouter } from './applier.ts';
 
-/** Takes it away. Throws where there are containers of ours: what they go by is guarded by it. */
-export async function removeHostTable(): Promise<void> {
-  const routers = listRouters();
-  if (routers.length > 0)
+/** Throws where there are containers of ours: what they go by is guarded by the host's table. `names`: theirs, as far as known. */
+export function refuseWhileUsed(names: readonly string[]): void {
+  const used = listRouters().filter((name) => inNamespace(namespacePath(name), hasPorts));
+  if (used.length > 0)
     throw new Error(
-      `${routers.join(', ')}: there are containers on these networks still: remove them while netplugin runs, or restart the machine`,
+      `${used.join(', ')}: there are containers on these networks still${names.length > 0 ? ` (${names.join(', ')})` : ''}: remove them while netplugin runs, or restart the machine`,
     );
+}
+
+/** Takes it away, with the routers that only the host itself goes by (hostAccess). Throws where there are containers of ours. */
+export async function removeFromHost(): Promise<void> {
+  refuseWhileUsed([]);
+  for (const name of listRouters()) removeClosedRouter(name);
   const nft = openNft();
   nft.run(`add table inet ${NFT_TABLE}\ndelete table inet ${NFT_TABLE}`);
   nft.close();

@@ -7,10 +7,13 @@ import { randomInt } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Logger } from 'pino';
+import { workloadName } from '../../model/workload.ts';
 import { readJson, writeJson } from '../file.ts';
 import type { Attachment, View } from '../intent/view.ts';
 import { FILES_INTERVAL } from '../intervals.ts';
 import { inTurn } from '../turns.ts';
+
+const FILE = 'attachments.json';
 
 interface Saved {
   attachments: Attachment[];
@@ -32,7 +35,7 @@ export interface Attachments {
 
 /** `pairs`: how many slots there are. */
 export function openAttachments(folder: string, pairs: number): Attachments {
-  const file = path.join(folder, 'attachments.json');
+  const file = path.join(folder, FILE);
   const saved = readJson<Saved>(file, 'the containers that run here must be restarted then');
   // What an agent wrote that knew no runtime but Docker says nothing of stubs: each of its containers has one.
   const read = (a: Attachment): Attachment => (a.runtime === 'docker' ? { ...a, stub: true } : a);
@@ -81,6 +84,23 @@ export function openAttachments(folder: string, pairs: number): Attachments {
       return true;
     },
   };
+}
+
+/** Names of the containers, or workloads, that an agent has attached which has ended. */
+export function attachedNames(folder: string): string[] {
+  const saved = readJson<Saved>(
+    path.join(folder, FILE),
+    'the containers that run here must be restarted then',
+  );
+  return (saved?.attachments ?? []).flatMap(({ endpoint }) =>
+    endpoint.ofHost
+      ? []
+      : [
+          endpoint.workload
+            ? workloadName(endpoint.workload)
+            : (endpoint.containerName ?? endpoint.endpointID),
+        ],
+  );
 }
 
 /** For as long as the agent runs they are on disk for its next start. */

@@ -18,18 +18,22 @@ const GIVEN_BACK: Readonly<Record<string, Call>> = {
   'NetworkDriver.DeleteNetwork': () => ({}),
 };
 
-/** Nothing is removed where it throws an Error that says so. `say` is told in a line of each network that is gone. */
-export async function leave(
+/**
+ * Throws an Error that says so where netplugin runs, or containers of Docker's are on our networks. Answers what takes the networks
+ * away; `say` is told in a line of each that is gone.
+ */
+export async function readyToLeave(
   { dockerSocket, pluginSocket }: LeaveOptions,
   say: (line: string) => void,
-): Promise<void> {
+): Promise<() => Promise<void>> {
   if (await answers(pluginSocket))
     throw new Error('netplugin runs on this host: stop it first, systemctl disable --now contiv-netplugin');
   const docker = openDocker(dockerSocket);
   if (!(await answers(dockerSocket)))
-    return say(
-      `Docker does not answer at ${dockerSocket}: its networks stay; start it, and netplugin leave again`,
-    );
+    return async () =>
+      say(
+        `Docker does not answer at ${dockerSocket}: its networks stay; start it, and netplugin leave again`,
+      );
   const networks = await docker.listNetworks({ filters: { driver: [DRIVER] } });
   const held: string[] = [];
   for (const { Id, Name } of networks) {
@@ -41,6 +45,15 @@ export async function leave(
     throw new Error(
       `containers are on this host's networks (${held.join(', ')}): remove them first, docker rm -f`,
     );
+  return () => forget(docker, networks, pluginSocket, say);
+}
+
+async function forget(
+  docker: ReturnType<typeof openDocker>,
+  networks: readonly { Id: string; Name: string }[],
+  pluginSocket: string,
+  say: (line: string) => void,
+): Promise<void> {
   const refused: string[] = [];
   const server = pluginServer(new Map(Object.entries({ ...ABOUT, ...GIVEN_BACK })), (call, error) =>
     refused.push(`${call}: ${error.message}`),
