@@ -65,9 +65,8 @@ const V6: Version = { ip: 'ip6', six: '6' };
 const place = ({ ip }: Version): string => `${ip} daddr . meta l4proto . th dport`;
 
 /**
- * Who asks, and where, as keys of `stay` have it. nft 1.0.6 takes 16 bytes of a key where a packet makes a map's element (it ends with
- * a failed assertion in netlink_gen_expr for more): of IPv6 the second half of the client's address (that at bit 128 of the header), and a hash of all
- * of it and where it asks (`hashed`). Clients that are alike in both stay with one backend, which does no harm.
+ * Who asks, and where, as keys of `stay` have it. Of IPv6, where nft 1.0.6 does not take all of that: the second half of the
+ * client's address (that at bit 128 of the header), and a hash of all of it and where it asks (`hashed`). Clients that are alike in both stay with one backend, which does no harm.
  */
 const clientOf = (version: Version): string =>
   version.six ? '@nh,128,64 . meta mark' : `ip saddr . ${place(version)}`;
