@@ -1,11 +1,11 @@
 /** An etcd cluster of real members on this machine, in a folder and on ports of its own. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
-import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openMembers } from '../src/store/etcd/members.ts';
+import { freePort } from './ports.ts';
 
 export interface Member {
   readonly endpoint: string;
@@ -13,6 +13,8 @@ export interface Member {
   signal(signal: NodeJS.Signals): void;
   /** With the data that it has; when it has begun. */
   start(): void;
+  /** It is part of the cluster, which has a leader. */
+  isHealthy(): Promise<boolean>;
   /** By SIGKILL; when it has ended. */
   kill(): Promise<void>;
 }
@@ -23,14 +25,6 @@ export interface EtcdCluster {
   /** Forgets all history so far. */
   compact(): Promise<void>;
   close(): Promise<void>;
-}
-
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await new Promise((done) => server.once('listening', done));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((done) => server.close(done));
-  return port;
 }
 
 export async function startEtcd(count = 3): Promise<EtcdCluster> {
@@ -70,6 +64,11 @@ export async function startEtcd(count = 3): Promise<EtcdCluster> {
           { stdio: 'ignore', env: { PATH: process.env.PATH } },
         );
       },
+      isHealthy: () =>
+        fetch(`http://${client}/health`, { signal: AbortSignal.timeout(2000) }).then(
+          ({ ok }) => ok,
+          () => false,
+        ),
       async kill() {
         const ending = child;
         if (ending === undefined || ending.exitCode !== null || ending.signalCode !== null) return;

@@ -1,9 +1,9 @@
 /** A netmaster of a test's own, as the process that it is. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import net from 'node:net';
 import path from 'node:path';
 import { onTestFinished, vi } from 'vitest';
+import { freePort } from './ports.ts';
 
 const COMMAND = path.join(import.meta.dirname, '../bin/netmaster');
 
@@ -59,13 +59,4 @@ export async function startNetmaster(store: string): Promise<string> {
   const netmaster = await netmasterOn(store);
   await netmaster.start();
   return netmaster.url;
-}
-
-async function freePort(): Promise<number> {
-  const listener = net.createServer().listen(0, '127.0.0.1');
-  await once(listener, 'listening');
-  const { port } = listener.address() as net.AddressInfo;
-  listener.close();
-  await once(listener, 'close');
-  return port;
 }

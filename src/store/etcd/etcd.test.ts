@@ -89,6 +89,8 @@ describe('etcd store, while members fail', () => {
       await vi.waitUntil(async () => ((await first.get('count'))?.value as number) > before + 20, LIMIT);
       if (how === 'SIGKILL') member.start();
       else member.signal('SIGCONT');
+      // With another one away at once nobody could write.
+      await vi.waitUntil(() => member.isHealthy(), LIMIT);
     }
     isOver = true;
     const told = await counting;
