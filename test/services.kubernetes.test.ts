@@ -297,7 +297,7 @@ describe('a Service', () => {
       for (const node of HOSTS) await mustLab(`start kube-proxy ${node}`);
       for (const node of HOSTS)
         await until('its table', async () =>
-          (await must(node, 'nft list table ip kube-proxy')).includes(address),
+          (await on(node, 'nft list table ip kube-proxy')).out.includes(address),
         );
       await all();
     } finally {

@@ -204,6 +204,7 @@ function resolve(mirror: Mirror, tenant: string, field: 'from' | 'to', asked: st
     kind === 'container' ? undefined : mirror.get<EndpointGroup>('endpointGroup', `${t}:${name}`);
   const endpoints = kind === 'group' ? [] : mirror.list<Endpoint>('endpoint');
   const found = called(
+    mirror,
     endpoints.filter((e) => e.tenantName === tenant),
     name,
   );
@@ -227,13 +228,13 @@ function resolve(mirror: Mirror, tenant: string, field: 'from' | 'to', asked: st
   if (group !== undefined) return ofGroup(mirror, field, asked, group);
 
   const waiting = mirror.get<Workload>('workload', name.replace('/', ':'));
-  if (name.includes('/') && waiting !== undefined && called(endpoints, name).length === 0)
+  if (name.includes('/') && waiting !== undefined && called(mirror, endpoints, name).length === 0)
     throw new Refusal(
       422,
       `${field}: workload ${name} has no endpoint: it has not started, or has ended`,
       field,
     );
-  const elsewhere = called(endpoints, name)[0];
+  const elsewhere = called(mirror, endpoints, name)[0];
   const tenants = mirror.list<{ tenantName: string }>('tenant').map((t) => t.tenantName);
   const foreign = elsewhere?.tenantName ?? tenants.find((t) => groupOf(t) !== undefined);
   if (foreign === undefined)
@@ -250,7 +251,7 @@ function resolve(mirror: Mirror, tenant: string, field: 'from' | 'to', asked: st
 }
 
 /** By endpoint id, container id (12 characters or more), container name or NAMESPACE/NAME of a workload; else by alias. */
-function called(endpoints: readonly Endpoint[], name: string): Endpoint[] {
+function called(mirror: Mirror, endpoints: readonly Endpoint[], name: string): Endpoint[] {
   const byName = endpoints.filter(
     (e) =>
       e.endpointID === name ||
@@ -258,7 +259,12 @@ function called(endpoints: readonly Endpoint[], name: string): Endpoint[] {
       (e.workload !== undefined && workloadName(e.workload) === name) ||
       (name.length >= 12 && (e.containerID ?? '').startsWith(name)),
   );
-  return byName.length > 0 ? byName : endpoints.filter((e) => e.aliases?.includes(name));
+  // Of a pod that was made anew the one before may still be ending.
+  const isPresent = (e: Endpoint): boolean =>
+    e.workload === undefined || mirror.get<Workload>('workload', e.workload)?.uid === e.workloadUid;
+  const present = byName.filter(isPresent);
+  if (byName.length > 0) return present.length > 0 ? present : byName;
+  return endpoints.filter((e) => e.aliases?.includes(name));
 }
 
 function ofEndpoint(
