@@ -164,6 +164,12 @@ describe('a trace between workloads', () => {
     );
   });
 
+  it('is about the present one of a name, while the one before still ends', async () => {
+    const before = { ...pod('db-0', '20.1.1.23'), endpointID: 'before', workloadUid: 'u-before' };
+    const { mirror } = await openTestMirror({ ...CLUSTER, endpoint: [before, ...CLUSTER.endpoint] });
+    expect(trace(mirror, asked({ from: 'shop/web-1', to: 'shop/db-0' })).to.address).toBe('20.1.1.22');
+  });
+
   it('says that one has no endpoint yet', async () => {
     const { mirror } = await openTestMirror(CLUSTER);
     expect(() => trace(mirror, asked({ to: 'shop/waits' }))).toThrow(
