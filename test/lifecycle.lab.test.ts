@@ -581,14 +581,14 @@ describe('an entry changed by hand', () => {
     ],
   ];
   it.each(rounds.map((round) => [round.map(([what]) => what).join(', '), round] as const))(
-    'is put right within 10 s and logged: %s',
+    'is put right by itself and logged: %s',
     async (_, round) => {
       expect(await differences()).toBe('');
       const before = await Promise.all(round.map(([, , text]) => logged(text())));
       for (const [, change] of round) await change();
       await Promise.all(
         round.map(([what, , text], i) =>
-          until(`${what} in the log`, async () => (await logged(text())) > (before[i] as number), 10),
+          until(`${what} in the log`, async () => (await logged(text())) > (before[i] as number)),
         ),
       );
       expect(await differences()).toBe('');
