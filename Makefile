@@ -48,7 +48,7 @@ test-lab: setup
 
 test-kubernetes:
 	@lab/setup.sh kubernetes
-	vitest run --project kubernetes
+	vitest run --project kubernetes $(KUBERNETES)
 
 churn: setup
 	CHURN_SECONDS=$${CHURN_SECONDS:-600} vitest run --project lab test/churn.lab.test.ts
