@@ -14,39 +14,36 @@ const RULES = [
   ['-o', EXITS, '-j', 'ACCEPT'],
 ];
 
-/** Exit status and what was said; 127 where there is no such program. */
-function run(program: string, args: readonly string[]): Promise<number> {
+/** What it printed; undefined where it failed, or there is no such program. */
+function run(program: string, args: readonly string[]): Promise<string | undefined> {
   return new Promise((done) => {
-    execFile(program, ['-w', '5', ...args], (error) => {
-      const code = (error as { code?: number | string } | null)?.code;
-      done(error === null ? 0 : typeof code === 'number' ? code : 127);
-    });
+    execFile(program, ['-w', '5', ...args], (error, out) => done(error === null ? out : undefined));
   });
 }
 
 /** Programs by which our rules have been put in. */
 const admitted = new Set<string>();
 
-/** Puts our rules in, or takes them out. Answers what somebody else had taken out, one line each. */
+/**
+ * Puts our rules in, or takes them out. Answers what somebody else had taken out, one line each. A rule may be there twice: what an agent
+ * that was killed had started to put in comes after the next one has looked. One of the two goes, so that each is there once.
+ */
 export async function admitForwarding(wanted: boolean): Promise<string[]> {
   const repaired: string[] = [];
   for (const program of ['iptables', 'ip6tables']) {
-    if (!wanted) {
-      for (const rule of RULES) await run(program, ['-D', CHAIN, ...rule]);
-      admitted.delete(program);
-      continue;
-    }
-    if ((await run(program, ['-n', '-L', CHAIN])) !== 0) {
-      admitted.delete(program); // no Docker, or none yet
-      continue;
-    }
+    const listed = await run(program, ['-S', CHAIN]);
+    const before = admitted.has(program);
+    if (listed === undefined || !wanted) admitted.delete(program);
+    if (listed === undefined) continue; // no Docker, or none yet
+    const lines = listed.split('\n');
     for (const rule of RULES) {
-      if ((await run(program, ['-C', CHAIN, ...rule])) === 0) continue;
-      const done = (await run(program, ['-I', CHAIN, ...rule])) === 0;
-      if (done && admitted.has(program))
-        repaired.push(`host: restored ${program} -I ${CHAIN} ${rule.join(' ')}`);
+      const found = lines.filter((line) => line === `-A ${CHAIN} ${rule.join(' ')}`).length;
+      for (let extra = wanted ? 1 : 0; extra < found; extra++) await run(program, ['-D', CHAIN, ...rule]);
+      if (!wanted || found > 0) continue;
+      const done = (await run(program, ['-I', CHAIN, ...rule])) !== undefined;
+      if (done && before) repaired.push(`host: restored ${program} -I ${CHAIN} ${rule.join(' ')}`);
     }
-    admitted.add(program);
+    if (wanted) admitted.add(program);
   }
   return repaired;
 }
