@@ -20,8 +20,8 @@ const OUTPUT_NUMERIC = (1 << 6) | (1 << 7) | (1 << 9); // protocol, priority, ti
 
 /**
  * Past its own buffer libnftables 1.0.6 writes there that it has no JSON for a statement (one that makes a map's element), for each of
- * them at each listing; it gives the statement's text in the JSON then, which is all we need. A call is synchronous, and our log is written on the
- * same thread: nobody's line is lost meanwhile.
+ * them at each listing; it gives the statement's text in the JSON then, which is all we need. A call is synchronous, and our log is
+ * written on the same thread (netplugin/log.ts): nobody's line is lost meanwhile.
  */
 const STDERR = 2;
 

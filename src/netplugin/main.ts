@@ -1,10 +1,10 @@
 /** Entry of bin/netplugin. */
 import path from 'node:path';
-import { pino } from 'pino';
 import { oneLine } from '../model/text.ts';
 import { startAgent } from './agent.ts';
 import { refuseWhileUsed, removeFromHost } from './dataplane/index.ts';
 import { attachedNames } from './endpoints/attachments.ts';
+import { openLog } from './log.ts';
 import { endNames } from './nameservers/place.ts';
 import { CONTROL_SOCKET, type LeaveOptions, type Options, readOptions, USAGE } from './options.ts';
 import { BARE_USAGE, type BareCommand, readBare, runBare } from './runtimes/cni/bare.ts';
@@ -42,10 +42,7 @@ async function leaveHost(options: LeaveOptions): Promise<void> {
 }
 
 async function run(options: Options): Promise<void> {
-  const log = pino(
-    { name: 'netplugin', level: options.logLevel, base: { host: options.host } },
-    pino.destination(2),
-  );
+  const log = openLog(options.logLevel, options.host);
   try {
     const agent = await startAgent(options, log);
     const end = (): void => {
