@@ -16,8 +16,7 @@ import type { Port } from '../state.ts';
 import { establishInside, type Found } from './inside.ts';
 import { combine, failureOf, type Outcome } from './outcome.ts';
 import { stubTable, tablesOfDockerNat } from './rules/stub.ts';
-import { createCommands } from './rules/table.ts';
-import { readTable } from './tables.ts';
+import { establishTable, type KnownTable, openTable } from './tables.ts';
 
 /**
  * Milliseconds for which a container's end of its veth is looked for in every pass, after the router has the other end. The runtime
@@ -46,15 +45,10 @@ export interface Sandboxes {
 /** A namespace whose names lead to us, and the ports that it was seen to for: one a network. */
 interface Led {
   readonly id: number;
-  /** Of its rules, when they were looked at. */
-  readonly generation: number;
-  /** Our table: as it was written, and its rules as the kernel lists them. */
-  readonly body: string;
-  readonly rules: string;
+  /** Our table; absent: none yet. */
+  readonly table?: KnownTable | undefined;
   readonly ports: ReadonlySet<Port>;
 }
-
-const UNLED = { generation: 0, body: '', rules: '' };
 
 /** Of an endpoint: what was found of it in its container, or since when that is looked for. */
 interface Arrival {
@@ -86,29 +80,29 @@ export function openSandboxes(): Sandboxes {
    * container starts, and looks for its end come one after the other.
    */
   function leadNames(
-    before: Led | undefined,
+    known: KnownTable | undefined,
     ports: readonly Port[],
     verify: boolean,
-  ): { readonly leading: Pick<Led, 'generation' | 'body' | 'rules'>; readonly outcome: Outcome } {
-    if (ports.length === 0) return { leading: before ?? UNLED, outcome: {} };
+  ): { readonly leading?: KnownTable | undefined; readonly outcome: Outcome } {
+    if (ports.length === 0) return { leading: known, outcome: {} };
     const table = stubTable(ports);
-    if (before?.body === table.body && !verify) return { leading: before, outcome: {} };
+    const established = known?.established;
+    const same = established?.table.body === table.body;
+    if (same && !verify) return { leading: known, outcome: {} };
     const netlink = openNetlink(NETLINK_NETFILTER);
     try {
-      if (before?.body === table.body && before.generation === readGeneration(netlink))
-        return { leading: before, outcome: {} };
+      if (same && established.generation === readGeneration(netlink)) return { leading: known, outcome: {} };
       const nft = openNft();
       try {
-        const rules = before?.body === table.body ? readTable(nft, table)?.rules : undefined;
-        const kept = rules !== undefined && rules === before?.rules;
-        if (!kept) nft.run(createCommands(table));
+        const open = { ...(known ?? openTable(nft, netlink)), nft, netlink };
+        const { writes = 0 } = establishTable(open, table, verify);
         const removed = removeDockerNat(nft, netlink);
-        const leading = {
-          generation: removed === 'changed' ? 0 : readGeneration(netlink),
-          body: table.body,
-          rules: kept ? rules : (readTable(nft, table)?.rules ?? ''),
+        const generation = removed === 'changed' ? 0 : readGeneration(netlink);
+        const { elements, made, established: now } = open;
+        return {
+          leading: { elements, made, established: now && { ...now, generation } },
+          outcome: { writes: writes + (removed === 'changed' ? 0 : removed) },
         };
-        return { leading, outcome: { writes: (kept ? 0 : 1) + (removed === 'changed' ? 0 : removed) } };
       } finally {
         nft.close();
       }
@@ -152,13 +146,13 @@ export function openSandboxes(): Sandboxes {
           (): [Outcome, ReturnType<typeof leadNames>] => [
             look(port, link, before?.ports.has(port) !== true),
             leadNames(
-              before,
+              before?.table,
               [...ports].filter((p) => p.stub),
               verify,
             ),
           ],
         );
-        led.set(sandbox, { ...leading, id, ports });
+        led.set(sandbox, { table: leading, id, ports });
         return { ...combine([looked, outcome]), complete: true };
       } catch (error) {
         // The container may end at any moment; a lasting fault shows on the next pass too.

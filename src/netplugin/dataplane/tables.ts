@@ -2,7 +2,13 @@
  * Makes an nftables table of the kernel equal to a Table. The difference to what was established before is written, in
  * one transaction; the kernel is read only when verifying, and only where its generation says that somebody else has
  * changed something (every transaction makes a new one: net/netfilter/nf_tables_api.c, nf_tables_commit).
+ *
+ * A table that an earlier agent left is taken over where it is as it was made, since making it anew costs packets: one that is within the
+ * old table just then finds the elements of its maps gone, and is dropped. Its mark tells: an empty chain in it, named by a digest of what it
+ * was made from and of the rules that the kernel listed then. Where either differs now (another version of ours, somebody's hands, an agent
+ * that was killed before it had marked), it is made anew.
  */
+import { createHash } from 'node:crypto';
 import type { Netlink } from '../../linux/netlink.ts';
 import type { Nft } from '../../linux/nftables.ts';
 import { readGeneration } from '../../linux/nftset.ts';
@@ -46,16 +52,19 @@ const listElements = once((elements: Elements): readonly Element[] =>
 const byPart = ({ parts }: Table): ByPart<Element> =>
   new Map([...parts].map(([part, elements]) => [part, listElements(elements)]));
 
-/** One table of one namespace. */
-export interface OpenTable {
-  readonly nft: Nft;
-  /** A netfilter socket of the same namespace. */
-  readonly netlink: Netlink;
+/** What is known of one table of one namespace. */
+export interface KnownTable {
   readonly elements: Tracker<Element>;
   /** How often the table was made, which sets its counters to 0. */
   made?: number;
   /** What was established; undefined: nothing yet. */
   established?: { readonly table: Table; readonly rules: string; generation: number };
+}
+
+export interface OpenTable extends KnownTable {
+  readonly nft: Nft;
+  /** A netfilter socket of the same namespace. */
+  readonly netlink: Netlink;
 }
 
 export const openTable = (nft: Nft, netlink: Netlink): OpenTable => ({
@@ -71,21 +80,52 @@ export function establishTable(open: OpenTable, table: Table, verify: boolean): 
     make(open, table);
     return { writes: 1, repaired: [`rules of table ${table.name} differed`] };
   }
-  if (before === undefined || before.table.body !== table.body) {
+  const left = before === undefined ? adopt(open, table) : undefined;
+  if (left === undefined && before?.table.body !== table.body) {
     const { repaired = [] } = found && before ? compareFound(open, before.table, found) : {};
     make(open, table);
     return { writes: 1, repaired };
   }
+  const present = left ?? found;
   const { outcome } = establish(open.elements, {
     wanted: byPart(table),
-    list: found && (() => found),
+    list: present && (() => present),
     write(change) {
       runCommands(open, changeCommands(table, change).join('\n'));
       return { outcome: { writes: change.additions.length + change.removals.length } };
     },
   });
-  open.established = { ...before, table };
+  if (open.established !== undefined) open.established = { ...open.established, table };
   return outcome;
+}
+
+/** Name of the empty chain that says what a table was made from, and which rules that gave. */
+const MARK = 'made_';
+const markOf = (table: Table, rules: string): string =>
+  MARK +
+  createHash('sha256')
+    .update(JSON.stringify([table.body, table.beside?.body, rules]))
+    .digest('hex')
+    .slice(0, 32);
+
+/** Sets and counters of what was seen, which count for one run of the agent. */
+const COUNTING: ReadonlySet<string> = new Set(['hits', 'refused']);
+
+/** Takes over the table that an earlier agent left; its elements, or undefined where it is to be made anew, or is not there. */
+function adopt(open: OpenTable, table: Table): readonly Element[] | undefined {
+  const generation = readGeneration(open.netlink);
+  const actual = readTable(open.nft, table);
+  if (actual === undefined || actual.mark !== markOf(table, actual.rules)) return undefined;
+  open.established = { table, rules: actual.rules, generation };
+  const counting = [...actual.elements.keys()].filter((set) => COUNTING.has(set));
+  runCommands(
+    open,
+    [...counting.map((set) => `flush set ${table.name} ${set}`), `reset counters table ${table.name}`].join(
+      '\n',
+    ),
+  );
+  open.made = 1;
+  return foreseen(table, actual.elements);
 }
 
 /** What somebody else has changed in a table that is about to be made anew. */
@@ -98,7 +138,9 @@ function make(open: OpenTable, table: Table): void {
   open.made = (open.made ?? 0) + 1;
   open.elements.assume(byPart(table));
   const generation = readGeneration(open.netlink);
-  open.established = { table, rules: readTable(open.nft, table)?.rules ?? '', generation };
+  const rules = readTable(open.nft, table)?.rules ?? '';
+  open.established = { table, rules, generation };
+  runCommands(open, `add chain ${table.name} ${markOf(table, rules)}`);
 }
 
 /** Runs in one transaction; where somebody else's came in between, the next verification will read. */
@@ -139,34 +181,30 @@ function readChanged(
   const actual = readTable(nft, before.table);
   if (actual === undefined || actual.rules !== before.rules) return 'rules';
   before.generation = generation;
-  return [...actual.elements].flatMap(([set, texts]) =>
-    OWN_BY_KERNEL.has(set) ? [] : [...texts].map((text) => elementOf(set, text, text)),
-  );
+  return foreseen(before.table, actual.elements);
 }
 
-/** Sets whose elements packets make. */
-const OWN_BY_KERNEL: ReadonlySet<string> = new Set([
-  'asking',
-  'hits',
-  'begun',
-  'outside',
-  'piecing',
-  'refused',
-  'stay',
-  'stay6',
-  'stay_outside',
-  'stay_outside6',
-  'told',
-  'told6',
-  'told_port',
-  'undivided',
-]);
+/** Without those that packets make. */
+const foreseen = (table: Table, elements: ReadonlyMap<string, ReadonlySet<string>>): readonly Element[] =>
+  [...elements].flatMap(([set, texts]) =>
+    madeByPackets(table).has(set) ? [] : [...texts].map((text) => elementOf(set, text, text)),
+  );
 
-/** A table as the kernel has it, its rules without handles and counters; undefined where there is none. */
+/** Sets and maps whose elements packets make: `flags dynamic`, of which nft's JSON says nothing. */
+const madeByPackets = once(
+  ({ body, beside }: Table): ReadonlySet<string> =>
+    new Set(
+      [
+        ...`${body}${beside?.body ?? ''}`.matchAll(/\b(?:set|map) (\w+) \{[^}]*\bflags [^;]*\bdynamic\b/g),
+      ].map(([, name]) => name as string),
+    ),
+);
+
+/** A table as the kernel has it, its rules without handles, counters and mark; undefined where there is none. */
 export function readTable(
   nft: Nft,
   { name, beside }: Table,
-): { rules: string; elements: Map<string, Set<string>> } | undefined {
+): { rules: string; mark?: string | undefined; elements: Map<string, Set<string>> } | undefined {
   let listing: Record<string, unknown>[];
   try {
     listing = [name, ...(beside ? [beside.name] : [])].flatMap((table) => nft.list(`list table ${table}`));
@@ -174,17 +212,23 @@ export function readTable(
     return undefined;
   }
   const elements = new Map<string, Set<string>>();
+  const mark = listing.map(chainName).find((chain) => chain?.startsWith(MARK));
   for (const item of listing) {
     const set = (item.set ?? item.map) as { name: string; elem?: unknown[] } | undefined;
     if (set !== undefined) elements.set(set.name, new Set((set.elem ?? []).map(elementText)));
   }
-  return { rules: rulesText(listing), elements };
+  return { rules: rulesText(listing), mark, elements };
 }
 
-/** Chains and rules of a listing, without handles and counters. */
+const chainName = (item: unknown): string | undefined => (item as { chain?: { name: string } }).chain?.name;
+
+/** Chains and rules of a listing, without handles, counters and the mark. */
 const rulesText = (listing: readonly unknown[]): string =>
   JSON.stringify(
-    listing.filter((item) => 'chain' in (item as object) || 'rule' in (item as object)),
+    listing.filter((item) => {
+      const chain = chainName(item);
+      return chain === undefined ? 'rule' in (item as object) : !chain.startsWith(MARK);
+    }),
     (key, value) => (key === 'handle' || key === 'counter' ? undefined : value),
   );
 
