@@ -278,41 +278,33 @@ describe('netplugin', () => {
   const answered = (lines: readonly string[]): number[] =>
     lines.flatMap((line) => /seq=(\d+)/.exec(line)?.[1] ?? []).map(Number);
 
-  it.each(['stop', 'kill'])(
-    'is restarted (%s): of 100 pings a second at most one is lost on each host',
-    async (how) => {
-      await run('node1', 'steady', 'life');
-      await until('name', () => pings('node2', 'peer', 'steady'));
-      // busybox counts replies by sequence number; the interval is 10 ms.
-      const flood = background('node1', `docker exec steady ping -i 0.01 ${peer}`);
-      const flood6 = background('node2', 'docker exec peer ping -6 -i 0.01 steady');
-      await until(
-        'pings',
-        async () => answered(flood.lines).length > 50 && answered(flood6.lines).length > 50,
-      );
-      for (const host of ['node1', 'node2']) {
-        await mustLab(how, 'netplugin', host);
-        await mustLab(`start netplugin ${host}`);
-      }
-      const count = answered(flood.lines).length;
-      await until('more pings', async () => answered(flood.lines).length > count + 200);
-      for (const [host, container] of [
-        ['node1', 'steady'],
-        ['node2', 'peer'],
-      ] as const)
-        await inside(host, container, 'killall ping');
-      await Promise.all([flood.end(), flood6.end()]);
-      for (const { lines } of [flood, flood6]) {
-        const numbers = answered(lines);
-        const last = numbers.at(-1) as number;
-        // An agent that starts makes its tables anew, in one transaction: a packet that is within the old one just then is dropped.
-        const lost = Array.from({ length: last + 1 }, (_, i) => i).filter((i) => !numbers.includes(i));
-        expect(lost.length, `lost: ${lost}`).toBeLessThanOrEqual(2);
-      }
-      expect(await differences()).toBe('');
-      await remove('steady');
-    },
-  );
+  it.each(['stop', 'kill'])('is restarted (%s): not one ping of 100 a second is lost', async (how) => {
+    await run('node1', 'steady', 'life');
+    await until('name', () => pings('node2', 'peer', 'steady'));
+    // busybox counts replies by sequence number; the interval is 10 ms.
+    const flood = background('node1', `docker exec steady ping -i 0.01 ${peer}`);
+    const flood6 = background('node2', 'docker exec peer ping -6 -i 0.01 steady');
+    await until('pings', async () => answered(flood.lines).length > 50 && answered(flood6.lines).length > 50);
+    for (const host of ['node1', 'node2']) {
+      await mustLab(how, 'netplugin', host);
+      await mustLab(`start netplugin ${host}`);
+    }
+    const count = answered(flood.lines).length;
+    await until('more pings', async () => answered(flood.lines).length > count + 200);
+    for (const [host, container] of [
+      ['node1', 'steady'],
+      ['node2', 'peer'],
+    ] as const)
+      await inside(host, container, 'killall ping');
+    await Promise.all([flood.end(), flood6.end()]);
+    for (const { lines } of [flood, flood6]) {
+      const numbers = answered(lines);
+      const last = numbers.at(-1) as number;
+      expect(Array.from({ length: last + 1 }, (_, i) => i).filter((i) => !numbers.includes(i))).toEqual([]);
+    }
+    expect(await differences()).toBe('');
+    await remove('steady');
+  });
 
   it('that ends where no container is leaves nothing in Docker’s firewall', async () => {
     const rules = (): Promise<string> => must('node1', 'iptables -S DOCKER-USER');
@@ -589,14 +581,14 @@ describe('an entry changed by hand', () => {
     ],
   ];
   it.each(rounds.map((round) => [round.map(([what]) => what).join(', '), round] as const))(
-    'is put right by itself and logged: %s',
+    'is put right within 10 s and logged: %s',
     async (_, round) => {
       expect(await differences()).toBe('');
       const before = await Promise.all(round.map(([, , text]) => logged(text())));
       for (const [, change] of round) await change();
       await Promise.all(
         round.map(([what, , text], i) =>
-          until(`${what} in the log`, async () => (await logged(text())) > (before[i] as number)),
+          until(`${what} in the log`, async () => (await logged(text())) > (before[i] as number), 10),
         ),
       );
       expect(await differences()).toBe('');

@@ -1,5 +1,5 @@
 /** What a container's own hands do inside, and what is put right there. */
-import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { applied, clean, GATEWAYS, inRouter, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
@@ -235,9 +235,11 @@ describe('an end that is made in the sandbox', () => {
     },
   );
 
-  it('whose namespace is gone is missed, and not made again', () => {
+  it('whose namespace is gone is missed, and not made again', async () => {
     const applier = attach();
     sh('ip netns delete box');
+    // The kernel ends a namespace, and what is in it, some time after its last name is gone.
+    await vi.waitUntil(() => !inRouter('ip -o link').includes(made.device), { timeout: 30_000 });
     const report = applied(applier, ATTACHED, true);
     expect(report.lost).toEqual([made.endpoint]);
     expect(inRouter('ip -o link')).not.toContain(made.device);
