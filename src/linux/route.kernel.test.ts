@@ -37,6 +37,22 @@ function veth(name: string, test: (a: number, b: number) => void): void {
   }
 }
 
+it('deletes links together, and no other; what is gone already does not keep the others', () => {
+  for (const name of ['one', 'two', 'three', 'four'])
+    netlink.request(route.addVeth({ name, mtu: 1500 }, { name: `${name}-end`, mtu: 1500 }));
+  const named = (...names: string[]) => names.map((name) => ({ index: index(name), name }));
+  const ends = (): string[] => route.listLinks(netlink).flatMap(({ name }) => (name === 'lo' ? [] : [name]));
+  expect(netlink.batch(route.deleteLinks(named('one', 'two')))).toEqual([undefined, undefined, undefined]);
+  expect(ends().sort()).toEqual(['four', 'four-end', 'three', 'three-end']);
+  const gone = named('three', 'four');
+  netlink.request(route.deleteLink(gone[0] as { index: number; name: string }));
+  const [first, ...others] = netlink.batch(route.deleteLinks(gone));
+  expect(first?.code).toBe('ENODEV');
+  expect(others).toEqual([undefined, undefined]);
+  expect(ends()).toEqual([]);
+  expect(route.deleteLinks([])).toEqual([]);
+});
+
 const VXLAN = {
   name: 'vx77',
   vni: 77,

@@ -83,6 +83,7 @@ const IFLA_MTU = 4;
 const IFLA_LINK = 5;
 const IFLA_MASTER = 10;
 const IFLA_LINKINFO = 18;
+const IFLA_GROUP = 27;
 const IFLA_NET_NS_FD = 28;
 const IFLA_TXQLEN = 13;
 const IFLA_INFO_KIND = 1;
@@ -245,6 +246,34 @@ export function setVxlanLocal(link: { index: number; name: string }, address: st
 
 export function deleteLink(link: { index: number; name: string }): Request {
   return { type: RTM_DELLINK, flags: 0, body: linkHeader(link.index), text: `link delete ${link.name}` };
+}
+
+/** Of links that are to go together: no other link of their namespace may be in it. */
+const LEAVING = 0x636e7476;
+
+/**
+ * Deletes links of a namespace that is ours. Each deletion waits for all processors to have left what they do (RCU), some 20 ms; those of a group
+ * do so once for all (net/core/rtnetlink.c, rtnl_group_dellink).
+ */
+export function deleteLinks(links: readonly { index: number; name: string }[]): Request[] {
+  const [only] = links;
+  if (only === undefined) return [];
+  if (links.length === 1) return [deleteLink(only)];
+  const group = attribute(IFLA_GROUP, u32(LEAVING));
+  return [
+    ...links.map(({ index, name }) => ({
+      type: RTM_SETLINK,
+      flags: 0,
+      text: `link set ${name} group ${LEAVING}`,
+      body: Buffer.concat([linkHeader(index), group]),
+    })),
+    {
+      type: RTM_DELLINK,
+      flags: 0,
+      text: `link delete ${links.map(({ name }) => name).join(', ')}`,
+      body: Buffer.concat([linkHeader(0), group]),
+    },
+  ];
 }
 
 export interface LinkChange {

@@ -30,9 +30,12 @@ it('a tunnel takes another address in place: what leads to it stays, and no repa
   const applier = openApplier();
   const ports = [port(2)];
   applied(applier, moved({ mtu: 1450 }, ports));
+  // The kernel lists neighbours in the order of a table of all namespaces.
   const entries = () =>
     without(
-      inRouter(`ip route; ip -6 route; ip neigh show nud permanent; bridge fdb show dev ${vx}; ip -o link`),
+      inRouter(
+        `ip route; ip -6 route; ip neigh show nud permanent | sort; bridge fdb show dev ${vx}; ip -o link`,
+      ),
       /link\/ether \S+/g,
       / qdisc .*/g,
       / linkdown/g,

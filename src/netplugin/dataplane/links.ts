@@ -168,7 +168,7 @@ export interface LinkOptions {
  */
 export function deleteLinks(netlink: Netlink): void {
   const devices = route.listLinks(netlink).filter((l) => l.kind !== '');
-  netlink.batch(devices.map(route.deleteLink));
+  netlink.batch(route.deleteLinks(devices));
 }
 
 const vxlanText = (name: string, vni: number, local: string, port: number): string =>
@@ -272,7 +272,7 @@ function writeDevices(
 ): Written<Device> {
   const removed = send(
     netlink,
-    removals.flatMap(({ link }) => (link === undefined ? [] : [route.deleteLink(link)])),
+    route.deleteLinks(removals.flatMap(({ link }) => link ?? [])),
     ['ENODEV'], // it went with its container meanwhile
   );
   const unwritten: Device[] = [];

@@ -150,10 +150,7 @@ export function establishLimits(
   const missing = ifbs.additions.map(({ entry }) => entry);
   const replaced = new Set(missing.map(({ name }) => name));
   const remove = (list: readonly Ifb[]): Outcome =>
-    send(
-      netlink,
-      list.flatMap(({ link }) => (link === undefined ? [] : [route.deleteLink(link)])),
-    );
+    send(netlink, route.deleteLinks(list.flatMap(({ link }) => link ?? [])));
   const cleared = remove(ifbs.removals.filter(({ name }) => replaced.has(name)));
   const made = send(
     netlink,

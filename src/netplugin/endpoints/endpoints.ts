@@ -149,13 +149,14 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       log.error({ err: error, endpoint: id }, 'endpoint removed, but not on disk');
     }
     for (const listener of listeners) listener(id);
-    if (had !== undefined && kernel.ready()) await kernel.now();
-    // Also for one that is not attached: a reserved address may hang on it.
-    await intent
+    // Also for one that is not attached: a reserved address may hang on it. Side by side with the kernel: what has ended is nobody else's
+    // before this host too has applied the end (endings.ts at netmaster).
+    const unregistered = intent
       .unregister(id)
       .catch((error) =>
         log.warn({ err: error, endpoint: id }, 'endpoint stays at netmaster until it answers'),
       );
+    await Promise.all([unregistered, had !== undefined && kernel.ready() ? established() : undefined]);
     if (had?.end === undefined) return; // the runtime does it
     const { tenantName, networkName, ipAddress } = had.endpoint;
     await Promise.all(ipAddress.map((address) => release(`${tenantName}:${networkName}`, address)));
