@@ -40,7 +40,8 @@ export function limitAnswers(server: FastifyInstance, limits: AnswerLimits): voi
       throw new Refusal(503, `${all} bytes of answers wait for clients that do not read: try again later`);
   });
   server.addHook('onSend', async ({ raw }, reply, payload) => {
-    if (typeof payload !== 'string' || payload.length < LARGE || reply.raw.destroyed) return payload;
+    const counted = typeof payload === 'string' || Buffer.isBuffer(payload);
+    if (!counted || payload.length < LARGE || reply.raw.destroyed) return payload;
     const client = clientOf(raw.socket);
     const answers = waiting.get(client) ?? new Set();
     waiting.set(client, answers.add(reply.raw));

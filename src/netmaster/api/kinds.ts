@@ -12,19 +12,22 @@ import { operOf, presentEndpoint } from '../oper.ts';
 import { Refusal } from '../problem.ts';
 import { findEndpoint } from './agents.ts';
 import { type Explaining, networkPolicyFlows, policyFlows } from './explain.ts';
+import { openLists } from './lists.ts';
 import { waitSeconds } from './request.ts';
-import { type Handlers, serve } from './serve.ts';
+import { type Bytes, type Handlers, serve } from './serve.ts';
 import { reportLate, type WriteParts, warn } from './writes.ts';
 
 type Contracts = (typeof OBJECTS)[number]['contracts'];
 
 export function serveKinds(server: FastifyInstance, parts: WriteParts): void {
-  for (const { kind, ...family } of OBJECTS) serve(server, family, handlersOf(kind, parts));
+  const lists = openLists(parts.mirror);
+  for (const { kind, ...family } of OBJECTS) serve(server, family, handlersOf(kind, parts, lists));
 }
 
 function handlersOf(
   kind: Kind,
   { mirror, writer, acknowledgements }: WriteParts,
+  listOf: (kind: Kind) => Bytes,
 ): Handlers<Contracts, 'collection'> {
   const write =
     (mode: 'post' | 'put'): Handlers<Contracts, 'collection'>['post'] =>
@@ -42,7 +45,7 @@ function handlersOf(
       return present(kind, answer, mirror);
     };
   return {
-    list: () => mirror.list<Plain>(kind.name).map((object) => present(kind, object, mirror)),
+    list: () => listOf(kind),
     get: ({ parameters: { key } }) => present(kind, find(kind, key, mirror), mirror),
     post: write('post'),
     put: write('put'),

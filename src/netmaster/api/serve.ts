@@ -27,13 +27,21 @@ export interface Call<P, Q, B> {
   readonly reply: FastifyReply;
 }
 
+/** An answer that is JSON already. */
+export class Bytes {
+  readonly json: Buffer;
+  constructor(json: Buffer) {
+    this.json = json;
+  }
+}
+
 type CallOf<N extends RouteName, C, F extends string> = Call<PathParameters<N, F>, Query<C>, Body<C>>;
 /** Gives back the answer; nothing where there is none, and where it writes lines as they come. */
 type Handler<N extends RouteName, C, F extends string> = C extends {
   readonly answer: TSchema;
   readonly as?: 'text';
 }
-  ? (call: CallOf<N, C, F>) => Promise<Frozen<Answered<C>>> | Frozen<Answered<C>>
+  ? (call: CallOf<N, C, F>) => Promise<Frozen<Answered<C>> | Bytes> | Frozen<Answered<C>> | Bytes
   : (call: CallOf<N, C, F>) => void;
 
 export type Handlers<C, F extends string = never> = {
@@ -76,8 +84,9 @@ function answering({ query, body, answer, as }: Contract, handle: Any) {
       reply,
     });
     if (answer === undefined) return reply.status(204).send();
-    if (!isText) return answered;
-    void reply.type('application/json'); // fastify takes text for ready
-    return JSON.stringify(answered);
+    const ready = answered instanceof Bytes;
+    if (!isText && !ready) return answered;
+    void reply.type('application/json'); // fastify takes text and bytes for ready
+    return ready ? answered.json : JSON.stringify(answered);
   };
 }
