@@ -26,8 +26,8 @@ export function makeControlGroups(lab: string, host: string): void {
   }
 }
 
-/** Empty by now. */
-export function removeControlGroups(lab: string): void {
+/** Empty by now. Of all the lab's hosts, or of one. */
+export function removeControlGroups(lab: string, host?: string): void {
   const remove = (folder: string): void => {
     for (const name of foldersOf(folder)) remove(`${folder}/${name}`);
     try {
@@ -38,5 +38,6 @@ export function removeControlGroups(lab: string): void {
   };
   for (const hierarchy of hierarchies())
     for (const name of foldersOf(hierarchy))
-      if (name.startsWith(`lab-${lab}-`)) remove(`${hierarchy}/${name}`);
+      if (host === undefined ? name.startsWith(`lab-${lab}-`) : name === cgroup(lab, host))
+        remove(`${hierarchy}/${name}`);
 }

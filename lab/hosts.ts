@@ -25,6 +25,8 @@ export async function makeSwitch(lab: string): Promise<void> {
   await inSwitch(lab, 'link', 'set', 'br0', 'up');
 }
 
+const wireOf = (host: string): string => `w-${host}`;
+
 const inSwitch = (lab: string, ...args: string[]): Promise<string> =>
   run('ip', ['-n', switchOf(lab), ...args]);
 
@@ -84,7 +86,7 @@ export async function makeHost(
     '-c',
     inside,
   ]);
-  const wire = `w-${host}`;
+  const wire = wireOf(host);
   await inSwitch(lab, 'link', 'add', wire, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', namespace);
   await inSwitch(lab, 'link', 'set', wire, 'master', 'br0', 'up');
   const set = (...args: string[]): Promise<string> => run('ip', ['-n', namespace, ...args]);
@@ -97,6 +99,22 @@ export async function makeHost(
     await set('addr', 'add', '198.51.100.1/32', 'dev', 'lo');
     await run(...onHost(lab, host, 'sysctl', '-qw', 'net.ipv4.ip_forward=1'));
   }
+}
+
+/** The one that it was made with. */
+export const resolverOf = (lab: string, host: string): string =>
+  fs.readFileSync(`${hostFolder(lab, host)}/resolv.conf`, 'utf8').replace(/^nameserver\s+|\s+$/g, '');
+
+/** What the kernel holds of one host. What is on its disk stays. */
+export async function removeHost(lab: string, host: string): Promise<void> {
+  for (const kind of ['net', 'mnt', 'uts']) {
+    const file = `${namespaceFolder(lab)}/${host}.${kind}`;
+    await tryRun('umount', ['-l', file]);
+    fs.rmSync(file, { force: true });
+  }
+  await tryRun('ip', ['netns', 'delete', networkNamespace(lab, host)]);
+  // It would go by itself a moment after its namespace.
+  await tryRun('ip', ['-n', switchOf(lab), 'link', 'delete', wireOf(host)]);
 }
 
 /** Everything of the lab's that the kernel holds, also what a broken `up` left. */

@@ -2,8 +2,8 @@
 import fs from 'node:fs';
 import { parseArgs } from 'node:util';
 import { check } from './check/index.ts';
-import { removeControlGroups } from './controlGroups.ts';
-import { makeHost, makeSwitch, removeHosts } from './hosts.ts';
+import { makeControlGroups, removeControlGroups } from './controlGroups.ts';
+import { makeHost, makeSwitch, removeHost, removeHosts, resolverOf } from './hosts.ts';
 import { loadImage, makeImage } from './image.ts';
 import { NODE, prepareCluster, setUpKubernetes, startCluster } from './kubernetes/cluster.ts';
 import { end, endAll, namesProcess, type ProcessName, start } from './processes.ts';
@@ -44,6 +44,7 @@ Usage: bin/lab [--name LAB] COMMAND
   check [--wait SECONDS] [--json]
                               does what runs equal kernel, DNS and netmaster, everywhere?
   start|stop|kill PROCESS [HOST]   kill is kill -9
+  reboot HOST                 as after a power failure: nothing but its disk is left, then what ran there starts
   logs PROCESS [HOST]         what it has printed; netplugin's has that of names in it
 
 PROCESS: netplugin, dockerd, names (netplugin's, which starts it) on each host, netmaster on node1, or the first N; etcd where
@@ -160,6 +161,25 @@ async function startRuntimes(hosts: readonly LabHost[]): Promise<void> {
     );
 }
 
+/** All of the host's processes and all that the kernel has of it go at once. */
+async function reboot(name: string): Promise<void> {
+  const state = readState(lab);
+  const host = state?.hosts.find((h) => h.name === name);
+  if (state === undefined || host === undefined)
+    throw new Error(`no host '${name}' in lab '${lab}': bin/lab status`);
+  const ran = new Set(state.processes.filter((p) => p.host === name && isRunning(p)).map((p) => p.name));
+  await endAll(lab, name);
+  await removeHost(lab, name);
+  removeControlGroups(lab, name);
+  await makeHost(lab, name, host.address, {
+    resolver: resolverOf(lab, name),
+    ...(state.kubernetes && NODE),
+  });
+  if (state.kubernetes) makeControlGroups(lab, name);
+  for (const program of Object.keys(PROGRAMS) as ProcessName[])
+    if (ran.has(program)) await start(lab, program, name);
+}
+
 function requireRoot(): void {
   if (process.getuid?.() !== 0)
     throw new Error(
@@ -248,6 +268,9 @@ try {
       break;
     case 'kill':
       await end(lab, ...processAndHost(args), 'SIGKILL');
+      break;
+    case 'reboot':
+      await reboot(args[0] ?? '');
       break;
     case 'logs':
       logs(...processAndHost(args));

@@ -6,6 +6,7 @@ import type { Program } from './program.ts';
 import { PROGRAMS, type ProgramName } from './programs.ts';
 import { tryRun, until } from './shell.ts';
 import {
+  cgroup,
   isRunning,
   type LabProcess,
   logFile,
@@ -82,10 +83,10 @@ export async function end(
   await until(`${name} on ${host} to end`, 60, () => !isRunning(recorded));
 }
 
-/** Every process of the lab's hosts, by the mount namespace or control group that it is in. */
-export async function endAll(lab: string): Promise<void> {
+/** Every process of the lab's hosts, or of one, by the mount namespace or control group that it is in. */
+export async function endAll(lab: string, host?: string): Promise<void> {
   for (let round = 0; round < 40; round++) {
-    const pids = processesOf(lab);
+    const pids = processesOf(lab, host);
     if (pids.length === 0) return;
     for (const pid of pids)
       try {
@@ -95,23 +96,24 @@ export async function endAll(lab: string): Promise<void> {
       }
     await new Promise((done) => setTimeout(done, 50));
   }
-  throw new Error(`lab '${lab}': processes ${processesOf(lab).join(', ')} do not end`);
+  throw new Error(`lab '${lab}': processes ${processesOf(lab, host).join(', ')} do not end`);
 }
 
-function processesOf(lab: string): number[] {
+function processesOf(lab: string, host?: string): number[] {
   const folder = namespaceFolder(lab);
+  const group = host === undefined ? `/lab-${lab}-` : `/${cgroup(lab, host)}/`;
   const mounts = new Set<number>();
   if (fs.existsSync(folder))
     for (const file of fs.readdirSync(folder)) {
       const found = fs.statSync(`${folder}/${file}`);
-      if (file.endsWith('.mnt')) mounts.add(found.ino);
+      if (host === undefined ? file.endsWith('.mnt') : file === `${host}.mnt`) mounts.add(found.ino);
     }
   const pids: number[] = [];
   for (const name of fs.readdirSync('/proc')) {
     if (!/^\d+$/.test(name)) continue;
     try {
       const inHost = mounts.has(fs.statSync(`/proc/${name}/ns/mnt`).ino);
-      const inGroup = fs.readFileSync(`/proc/${name}/cgroup`, 'utf8').includes(`/lab-${lab}-`);
+      const inGroup = fs.readFileSync(`/proc/${name}/cgroup`, 'utf8').includes(group);
       if ((inHost || inGroup) && startTime(Number(name)) !== undefined) pids.push(Number(name));
     } catch {
       // gone meanwhile

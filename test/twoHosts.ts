@@ -25,10 +25,10 @@ export const inRouterOf = (n: number, command: string): string =>
 const FAR_HOST = PEERS[0] as string;
 const onFarHost = <T>(use: () => T): T => inNamespace(namespacePath('host2'), use);
 
-/** How the routers are to judge: by container what of its port differs, and what both routers have beside it. */
+/** How the routers are to judge, and lead: by container what of its port differs, and what both routers have beside it. */
 export interface Policy {
   readonly ports?: Readonly<Record<number, Partial<Port>>>;
-  readonly more?: Pick<Case, 'ruleSets'>;
+  readonly more?: Pick<Case, 'ruleSets' | 'clusterServices'>;
 }
 
 /** Makes all of it, without policy. Answers how to change that on both hosts. */

@@ -1,6 +1,6 @@
 /**
- * What runs by CNI, and bare namespaces: nobody but the agent has a list of them, which is the one thing that is taken from it. What is
- * in it is looked for in the namespaces, as of all containers.
+ * What runs by CNI, and bare namespaces: nobody but the agent has a list of all of them, which is the one thing that is taken from it. What
+ * is in it is looked for in the namespaces, as of all containers, and of pods among what the CRI runs (sandboxes.ts).
  */
 import { tryRun } from '../shell.ts';
 import { onHost } from '../state.ts';

@@ -4,6 +4,7 @@
  * taken from netplugin.
  *
  *   docker.ts, cni.ts, netmaster.ts   what runs, and what netmaster has
+ *   sandboxes.ts              what containerd has of pods, which cni.ts is to have too
  *   world.ts                  with what the kernels have: the cluster, its hosts, their routers
  *   others                    comparisons, in the order of these lists
  */
@@ -20,6 +21,7 @@ import { links, ports } from './links.ts';
 import { names, namesAreAnswered } from './names.ts';
 import { atPorts, learned } from './neighbours.ts';
 import { routes } from './routes.ts';
+import { sandboxes } from './sandboxes.ts';
 import { slots, virtualAddresses } from './services.ts';
 import { store } from './store.ts';
 import { groups, sources } from './tables.ts';
@@ -37,7 +39,15 @@ import {
 } from './world.ts';
 
 const OF_CLUSTER: readonly Comparison<Cluster>[] = [store, endpoints, addresses, hosts];
-const OF_HOST: readonly Comparison<Host>[] = [namesAreAnswered, guard, insides, kernel, routers, names];
+const OF_HOST: readonly Comparison<Host>[] = [
+  namesAreAnswered,
+  guard,
+  sandboxes,
+  insides,
+  kernel,
+  routers,
+  names,
+];
 const OF_ROUTER: readonly Comparison<Router>[] = [
   wayOut,
   routes,

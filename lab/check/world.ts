@@ -7,6 +7,8 @@ import { type Declared, declared } from './netmaster.ts';
 
 export interface Cluster extends Declared {
   readonly lab: string;
+  /** Its hosts are nodes. */
+  readonly kubernetes: boolean;
   readonly running: readonly Running[];
   /** The hosts' own endpoints, as those of containers. */
   readonly own: readonly Running[];
@@ -119,7 +121,7 @@ export async function lookAtCluster(lab: string, state: LabState): Promise<Clust
       };
     }),
   );
-  return { ...of, lab, running, own: ownEndpoints(of), places };
+  return { ...of, lab, kubernetes: state.kubernetes, running, own: ownEndpoints(of), places };
 }
 
 export async function lookAtHost(cluster: Cluster, place: Place): Promise<Host> {

@@ -63,11 +63,17 @@ const scheduler: Program = {
   answers: healthAt('https://127.0.0.1:10259/healthz'),
 };
 
+/**
+ * gRPC's frame of an empty message, to which the CRI answers its version. While containerd takes up again what ran before, it refuses,
+ * and a kubelet that is refused so ends.
+ */
+const ASK_CRI = `head -c 5 /dev/zero | curl -s -m 2 --http2-prior-knowledge --unix-socket ${CONTAINERD_SOCKET} -H 'content-type: application/grpc' \
+  -H 'te: trailers' --data-binary @- http://c/runtime.v1.RuntimeService/Version | grep -qa containerd`;
+
 const containerd: Program = {
   command: (host, { name }) => ['containerd', '--config', hostFile(name, host.name, 'containerd.toml')],
   answers: async (host, { name }) =>
-    (await tryRun(...onHost(name, host.name, 'ctr', '--address', CONTAINERD_SOCKET, 'version'))) !==
-    undefined,
+    (await tryRun(...onHost(name, host.name, 'sh', '-c', ASK_CRI))) !== undefined,
 };
 
 const kubelet: Program = {

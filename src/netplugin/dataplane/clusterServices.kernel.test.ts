@@ -1,16 +1,17 @@
 /** Real connections to an orchestrator's services, through a real router; backends are namespaces beside it. */
 import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { addressOf, closeAll, enterBox, provide, tcp, udp } from '../../../test/boxes.ts';
+import { addressOf, closeAll, enterBox, inBox, provide, tcp, udp } from '../../../test/boxes.ts';
 import { applied, clean, inRouter, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { type Case, exit } from '../../../test/states.ts';
-import { NAMESERVER } from '../constants.ts';
+import { createNamespace } from '../../linux/netns.ts';
+import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { Access, ClusterService, Frontend, HostState } from '../state.ts';
 import { type Applier, openApplier } from './applier.ts';
 
 const ADDRESS = '10.96.0.10';
 const ADDRESS6 = 'fd00:96::10';
-const { hostAddress, routerAddress } = exit({});
+const { hostAddress, routerAddress, routerAddress6 } = exit({});
 /** The host reaches the network, and has addresses of its own in it. */
 const ACCESS: Access = {
   subnets: ['20.1.1.0/24', 'fd00:1::/64'],
@@ -93,10 +94,14 @@ describe('an address of a service', () => {
 
   it.each(KINDS)('is reached by %s from its own only backend', async (_, protocol, connect) => {
     boxes();
-    declare([frontend([3], { protocol })]);
-    const { clients } = await provide(3);
+    declare([
+      frontend([3], { protocol }),
+      frontend([], { protocol, address: ADDRESS6, backends: [{ address: address6Of(3), port: 8080 }] }),
+    ]);
+    const providers = [await provide(3), await provide(3, address6Of(3))];
     expect(await (await connect(3, ADDRESS)).ask()).toBe('3');
-    expect(new Set(clients)).toEqual(new Set([NAMESERVER]));
+    expect(await (await connect(3, ADDRESS6, 80, address6Of(3))).ask()).toBe('3');
+    expect(providers.map(({ clients }) => [...new Set(clients)])).toEqual([[NAMESERVER], [NAMESERVER6]]);
   });
 });
 
@@ -125,6 +130,110 @@ describe('the host itself', () => {
     await provide(3);
     expect(sh('ip route')).not.toContain(ADDRESS);
     expect(() => sh(`ip route get ${ADDRESS}`)).toThrow(/unreachable/);
+  });
+});
+
+describe("a service's port of the host", () => {
+  const NODE_PORT = 30_080;
+  const HERE = { 4: '203.0.113.1', 6: 'fd00:203::1' } as const;
+  const THERE = { 4: '203.0.113.2', 6: 'fd00:203::2' } as const;
+  const FAMILIES = [
+    { family: 4, end: routerAddress, of: addressOf },
+    { family: 6, end: routerAddress6, of: address6Of },
+  ] as const;
+  const OUTSIDE = 9;
+  const entrances = FAMILIES.flatMap(({ end }) =>
+    (['tcp', 'udp'] as const).map((protocol) => ({
+      protocol,
+      hostAddress: '',
+      hostPort: NODE_PORT,
+      transitPort: NODE_PORT,
+      address: end,
+      port: NODE_PORT,
+    })),
+  );
+
+  /** Those boxes answer, of both families. */
+  const declareAt = (answering: readonly number[]) =>
+    declare(
+      FAMILIES.flatMap(({ end, of }) =>
+        [6, 17].map((protocol) =>
+          frontend([], {
+            address: end,
+            protocol,
+            port: NODE_PORT,
+            backends: answering.map((n) => ({ address: of(n), port: 8080 })),
+          }),
+        ),
+      ),
+      { entrances },
+    );
+
+  /** The host's neighbour in the underlay. */
+  function outside(): void {
+    createNamespace(`box${OUTSIDE}`);
+    sh(
+      `ip link add under type veth peer name under netns box${OUTSIDE}; ip link set under up; ip link set lo up`,
+    );
+    sh(`ip addr add ${HERE[4]}/24 dev under; ip addr add ${HERE[6]}/64 dev under nodad`);
+    inBox(OUTSIDE, () => {
+      sh(`ip link set lo up; ip link set under up`);
+      sh(`ip addr add ${THERE[4]}/24 dev under; ip addr add ${THERE[6]}/64 dev under nodad`);
+    });
+  }
+
+  it.each(KINDS)('leads from outside, of both families, by %s to who answers', async (_, __, connect) => {
+    boxes();
+    outside();
+    declareAt([3]);
+    for (const { family, of } of FAMILIES) {
+      const { clients } = await provide(3, of(3));
+      expect(await (await connect(OUTSIDE, HERE[family], NODE_PORT, THERE[family])).ask()).toBe('3');
+      expect(new Set(clients)).toEqual(new Set([THERE[family]]));
+    }
+  });
+
+  it.each(KINDS)('leads containers and the host itself, of both families, by %s', async (_, __, connect) => {
+    boxes();
+    outside();
+    declareAt([3]);
+    for (const { family, of } of FAMILIES) {
+      await provide(3, of(3));
+      for (const [box, from] of [
+        [0, HERE[family]],
+        [2, of(2)],
+        [3, of(3)],
+      ] as const)
+        expect(await (await connect(box, HERE[family], NODE_PORT, from)).ask(), `${box}`).toBe('3');
+    }
+  });
+
+  it.each(KINDS)('refuses %s of both families where nobody answers', async (_, __, connect) => {
+    boxes();
+    outside();
+    declareAt([]);
+    for (const { family } of FAMILIES)
+      expect(await (await connect(OUTSIDE, HERE[family], NODE_PORT, THERE[family])).ask()).toBe(
+        'ECONNREFUSED',
+      );
+  });
+
+  it('leads UDP that keeps its port to another when its backend goes, of both families', async () => {
+    boxes();
+    outside();
+    declareAt([3]);
+    for (const { of } of FAMILIES) for (const n of [3, 4]) await provide(n, of(n));
+    const clients = await Promise.all(
+      FAMILIES.map(({ family }) => udp(OUTSIDE, HERE[family], NODE_PORT, THERE[family])),
+    );
+    const asked = (): Promise<string[]> => Promise.all(clients.map((client) => client.ask()));
+    expect(await asked()).toEqual(['3', '3']);
+    declareAt([3, 4]);
+    expect(await asked()).toEqual(['3', '3']);
+    declareAt([4]);
+    expect(await asked()).toEqual(['4', '4']);
+    declareAt([]);
+    expect(await asked()).toEqual(['ECONNREFUSED', 'ECONNREFUSED']);
   });
 });
 

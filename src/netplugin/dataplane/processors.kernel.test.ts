@@ -8,7 +8,7 @@ import { isolate } from '../../../test/isolation.ts';
 import { attach, inBox, inRouterOf, type Policy, twoHosts, v4, v6 } from '../../../test/twoHosts.ts';
 import { close, received } from '../../linux/libc.ts';
 import { bindPort } from '../../linux/netns.ts';
-import type { Decision, Port, RuleSet } from '../state.ts';
+import type { ClusterService, Decision, Port, RuleSet } from '../state.ts';
 import { openApplier } from './applier.ts';
 
 beforeAll(isolate);
@@ -74,10 +74,12 @@ function policy(flows: readonly Flow[], allowed: { in: boolean; out: boolean }):
   return { ports, more: { ruleSets } };
 }
 
-function flood({ from, to, address }: Pick<Flow, 'from' | 'to' | 'address'>): ChildProcess {
-  const ends = [address(from), address(to)];
-  const args = ['--disable-warning=ExperimentalWarning', SENDER, ...ends, `${PORT}`, `${LONGEST}`];
-  const child = inBox(from, () => spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] }));
+const flood = ({ from, to, address }: Pick<Flow, 'from' | 'to' | 'address'>): ChildProcess =>
+  floodFrom(from, address(from), address(to));
+
+function floodFrom(box: number, from: string, to: string): ChildProcess {
+  const args = ['--disable-warning=ExperimentalWarning', SENDER, from, to, `${PORT}`, `${LONGEST}`];
+  const child = inBox(box, () => spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] }));
   running.push(child);
   return child;
 }
@@ -187,4 +189,114 @@ describe('a flow that is denied, sent by two processors', () => {
     expect(drained(fd)).toBe(0);
     applier.close();
   });
+});
+
+describe("a service's address that two processors send to", () => {
+  /** Of each family: who asks, and who answers on the host beside it and on the other. */
+  const FAMILIES = [
+    { service: '10.96.0.10', address: v4, from: 2, near: 4, far: 3 },
+    { service: 'fd00:96::10', address: v6, from: 6, near: 4, far: 5 },
+  ] as const;
+  type Place = 'near' | 'far';
+  const PLACES: readonly Place[] = ['near', 'far'];
+  const other = (place: Place): Place => (place === 'near' ? 'far' : 'near');
+
+  /** Those answer in both families, and by a service of each. */
+  const led = (places: readonly Place[]): ClusterService[] =>
+    FAMILIES.map(({ service, address, ...boxes }) => ({
+      name: `default/${service}`,
+      addresses: [service],
+      frontends: [
+        {
+          address: service,
+          protocol: UDP,
+          port: PORT,
+          backends: places.map((place) => ({ address: address(boxes[place]), port: PORT })),
+          otherwise: 'refuse',
+        },
+      ],
+    }));
+
+  /** Of all backends' side. */
+  const IN = 5;
+
+  /** Without `allowed` no backend may be asked by anybody. */
+  const world = (places: readonly Place[], allowed = true): Policy => ({
+    ports: { 3: { judgedIn: IN }, 4: { judgedIn: IN }, 5: { judgedIn: IN } },
+    more: { clusterServices: led(places), ruleSets: [ruleSet(IN, allowed)] },
+  });
+
+  function listen(): Record<Place, number[]> {
+    const at = (place: Place): number[] =>
+      FAMILIES.map(({ address, ...boxes }) =>
+        inBox(boxes[place], () => bindPort('udp', address(boxes[place]), PORT, { nonblocking: true })),
+      );
+    const fds = { near: at('near'), far: at('far') };
+    open.push(...fds.near, ...fds.far);
+    return fds;
+  }
+
+  it('leads none of their packets to a backend that is gone, and all to the one that has come, however often', async () => {
+    const { change } = twoHosts();
+    change(world(['near']));
+    const fds = listen();
+    const senders = FAMILIES.map(({ service, address, from }) => floodFrom(from, address(from), service));
+    const arrives = async (place: Place): Promise<void> => {
+      for (const fd of fds[place])
+        await expect.poll(() => drained(fd), { timeout: 20_000 }).toBeGreaterThan(0);
+    };
+    await arrives('near');
+    let answering: Place = 'near';
+    for (let i = 0; i < 40; i++) {
+      answering = other(answering);
+      // Every other time by way of both: who stays has the connection or not.
+      if (i % 2 === 1) change(world(PLACES));
+      change(world([answering]));
+      await arriving(fds[other(answering)], 0.1); // what was let through before
+      expect(await arriving(fds[other(answering)], 0.1), `${i}`).toEqual([0, 0]);
+      await arrives(answering);
+    }
+    expect(await arriving(fds[other(answering)], SECONDS)).toEqual([0, 0]);
+    await arrives(answering);
+    // Nobody is left.
+    change(world([]));
+    await arriving(
+      PLACES.flatMap((place) => fds[place]),
+      0.2,
+    );
+    expect(
+      await arriving(
+        PLACES.flatMap((place) => fds[place]),
+        1,
+      ),
+    ).toEqual([0, 0, 0, 0]);
+    for (const { exitCode } of senders) expect(exitCode).toBe(null);
+  }, 120_000);
+
+  it('leads none of their packets to a backend once no rule lets it any more, whichever backend', async () => {
+    const { change } = twoHosts();
+    const fds = listen();
+    change(world(['near']));
+    const senders = FAMILIES.map(({ service, address, from }) => floodFrom(from, address(from), service));
+    for (const place of PLACES) {
+      const arrives = async (): Promise<void> => {
+        for (const fd of fds[place])
+          await expect.poll(() => drained(fd), { timeout: 20_000 }).toBeGreaterThan(0);
+      };
+      change(world([place]));
+      await arrives();
+      for (const count of await arriving(fds[place], 2)) expect(count).toBeGreaterThan(100);
+      change(world([place], false));
+      await arriving(fds[place], 0.2);
+      // Of two containers, or of one in both families.
+      const denials = (): number =>
+        FAMILIES.reduce((sum, boxes) => sum + (hits(boxes[place]).get(`${IN}.${DENYING}`) ?? 0), 0);
+      const before = denials();
+      expect(await arriving(fds[place], SECONDS), place).toEqual([0, 0]);
+      expect(denials() - before).toBeGreaterThan(200);
+      change(world([place]));
+      await arrives();
+    }
+    for (const { exitCode } of senders) expect(exitCode).toBe(null);
+  }, 120_000);
 });
