@@ -43,6 +43,7 @@ export const COMMANDS: readonly Listed[] = [
     summary: 'endpoints of running containers',
     load: () => import('./endpoint.ts'),
   },
+  { name: 'host', aliases: [], summary: 'hosts, and whether they are well', load: () => import('./host.ts') },
   { name: 'flows', aliases: [], summary: 'connections that policy denied', load: () => import('./flows.ts') },
   {
     name: 'global',
