@@ -72,7 +72,7 @@ export function openRoster(mirror: Mirror, log: Logger): Roster {
     away.add(name);
     log.warn(
       { host: name },
-      `host ${name} is away: nothing was heard of it for ${HOST_TTL} s; ${counted(containersOf(name))} there count as unreachable: start its agent (systemctl start netplugin)`,
+      `host ${name} is away: nothing was heard of it for ${HOST_TTL} s; ${counted(containersOf(name))} there count as unreachable: start its agent there (systemctl start contiv-netplugin)`,
     );
   }
   for (const [name] of mirror.entries<Registered>('registration'))
@@ -240,7 +240,7 @@ export function decideHostRemoval(mirror: Mirror, name: string): Decision<number
   if (mirror.get<Host>('host', name) !== undefined)
     throw new Refusal(
       409,
-      `host ${name}: is alive: end its agent first (systemctl disable --now netplugin there), and ask again ${HOST_TTL} s later`,
+      `host ${name}: is alive: end its agent first (systemctl disable --now contiv-netplugin there), and ask again ${HOST_TTL} s later`,
       'name',
     );
   if (!namesOf(mirror).has(name)) throw unknown(name);

@@ -97,3 +97,42 @@ export const ReadySchema = Type.Object({
   /** One plain line each; none: it is ready. */
   problems: Type.Array(Type.String()),
 });
+
+/** The whole cluster on a page. */
+export const StatusSchema = Type.Object({
+  netmaster: Type.Object({
+    version: Type.String(),
+    /** `memory`, `sqlite` or `etcd`. */
+    store: Type.String(),
+    /** The file, or the members of etcd. */
+    place: Type.Optional(Type.String()),
+    /** That the store takes. */
+    bytes: Type.Optional(Type.Integer()),
+    revision: Type.Integer(),
+    /** Seconds. */
+    uptime: Type.Integer(),
+    /** URLs of all netmasters, where there may be several. */
+    netmasters: Type.Array(Type.String()),
+  }),
+  hosts: Type.Object({
+    ready: Type.Integer(),
+    late: Type.Integer(),
+    away: Type.Integer(),
+    refused: Type.Integer(),
+  }),
+  networks: Type.Array(
+    Type.Object({
+      /** `default:contiv-net`. */
+      network: Type.String(),
+      subnet: Type.String(),
+      /** IPv4 addresses: of containers, services and reserved; and how many there are to give, the gateway's left out. */
+      used: Type.Integer(),
+      size: Type.Integer(),
+    }),
+  ),
+  /** Hosts that live and have not applied all that was declared, however short a time ago. */
+  pending: Type.Array(Type.Object({ host: Type.String(), lag: Type.Integer() })),
+  /** None: all is well. `of`: `netmaster`, `host node1`, `network default:contiv-net`. */
+  problems: Type.Array(Type.Object({ of: Type.String(), ...ProblemSchema.properties })),
+});
+export type Status = Static<typeof StatusSchema>;

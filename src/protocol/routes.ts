@@ -15,6 +15,7 @@ import {
   ReadySchema,
   RegistrationSchema,
   RemovedHostSchema,
+  StatusSchema,
 } from './hosts.ts';
 import {
   AddressAnswerSchema,
@@ -225,6 +226,11 @@ export const AGENTS = family('agent', {
 });
 
 export const ROSTER = family('host', {
+  status: {
+    summary: 'netmaster, hosts, networks and what is wrong, each problem with what mends it',
+    who: 'operator',
+    answer: StatusSchema,
+  },
   hostStates: {
     summary: 'every host that is known: those that live, are away, or are refused',
     who: 'operator',

@@ -31,6 +31,7 @@ export const PATHS = {
   watch: 'GET /api/v1/watch',
 
   // What netmaster knows of them.
+  status: 'GET /api/v1/status',
   hostStates: 'GET /api/v1/status/hosts',
   hostState: 'GET /api/v1/status/hosts/:name',
 
