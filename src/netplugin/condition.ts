@@ -1,15 +1,18 @@
 /** What is not as it should be on this host, from whoever knows it, each with what mends it. netmaster is told with each heartbeat. */
+
+import { MAX_PROBLEMS } from '../model/host.ts';
 import { oneLine } from '../model/text.ts';
-import { type Condition, MAX_PROBLEMS, type Problem } from '../protocol/hosts.ts';
+import type { Condition, Problem } from '../protocol/hosts.ts';
 import type { Kernel } from './converge.ts';
 import type { DroppedWay } from './dataplane/index.ts';
 import { droppedText } from './underlay/firewalls.ts';
+import type { NarrowPath } from './underlay/paths.ts';
 
 export interface ConditionSources {
   fastPath(): boolean | undefined;
-  readonly underlay: { readonly problem: string };
+  readonly underlay: { readonly problem: string; readonly now: { readonly device: string } };
   readonly firewalls: { readonly dropped: readonly DroppedWay[] };
-  readonly paths: { readonly problems: readonly Problem[] };
+  readonly paths: { readonly narrow: readonly NarrowPath[] };
   readonly docker: { readonly problems: readonly Problem[] };
   readonly kernel: Pick<Kernel, 'failed'>;
 }
@@ -22,6 +25,11 @@ const REMEDIES: Readonly<Record<DroppedWay['way'], string>> = {
   in: 'let through there what comes to published ports (Other firewalls, in docs/guide/hosts.md)',
   tunnel: 'let through there UDP 4789 from the other hosts (Other firewalls, in docs/guide/hosts.md)',
 };
+
+const tooNarrow = ({ host, wanted, fits }: NarrowPath, device: string): Problem => ({
+  problem: `packets of ${wanted} bytes, the MTU of ${device}, do not arrive at host ${host}: only up to ${fits}`,
+  remedy: `let ${wanted} bytes pass on the way there, or set the MTU of ${device} here and there to what fits: ip link set ${device} mtu ${fits}`,
+});
 
 export function conditionOf({
   fastPath,
@@ -44,7 +52,7 @@ export function conditionOf({
       problem: `another firewall drops what is ours: ${droppedText(dropped)}`,
       remedy: REMEDIES[dropped.way],
     })),
-    ...paths.problems,
+    ...paths.narrow.map((path) => tooNarrow(path, underlay.now.device)),
     ...docker.problems,
     ...kernel.failed.map((message) => ({
       problem: `not established: ${message}`,

@@ -1,15 +1,12 @@
 /** What hosts say of themselves, what netmaster says of hosts, and what it says of itself: bodies and answers, as in messages.ts. */
 import { type Static, Type } from '@sinclair/typebox';
-import { HostSchema } from '../model/host.ts';
+import { HostSchema, MAX_PROBLEMS } from '../model/host.ts';
 
 const Line = Type.String({ maxLength: 600 });
 
 /** Something that is not as it should be, and what mends it. One plain line each. */
 export const ProblemSchema = Type.Object({ problem: Line, remedy: Line }, { additionalProperties: false });
 export type Problem = Static<typeof ProblemSchema>;
-
-/** More of them are told by their number. */
-export const MAX_PROBLEMS = 100;
 
 /** What a host's agent sees of its host. In no store: told anew with each heartbeat. */
 export const ConditionSchema = Type.Object(

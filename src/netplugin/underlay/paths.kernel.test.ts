@@ -50,31 +50,26 @@ it('a way that is narrower than both ends is found, measured, and forgotten when
     { name: 'silent', underlay: '10.9.0.77', mtu: 1500 },
   ];
   const paths = followPaths({
-    underlay: () => ({ address: HERE, mtu: 1500, device: 'eth0' }),
+    underlay: () => ({ address: HERE, mtu: 1500 }),
     peers: () => peers,
     log,
   });
   onTestFinished(() => paths.close());
   narrow(1400);
   onTestFinished(() => narrow(1500));
-  await vi.waitUntil(() => paths.problems.length > 0, LIMIT);
-  const [{ problem, remedy } = { problem: '', remedy: '' }] = paths.problems;
-  const fits = Number(/mtu (\d+)$/.exec(remedy)?.[1]);
-  expect(fits).toBeGreaterThan(1395);
-  expect(fits).toBeLessThanOrEqual(1400);
-  expect(paths.problems).toHaveLength(1);
-  expect(problem).toBe(
-    `packets of 1500 bytes, the MTU of eth0, do not arrive at host node2: only up to ${fits}`,
-  );
+  await vi.waitUntil(() => paths.narrow.length > 0, LIMIT);
+  expect(paths.narrow).toEqual([{ host: 'node2', wanted: 1500, fits: expect.any(Number) }]);
+  expect(paths.narrow[0]?.fits).toBeGreaterThan(1395);
+  expect(paths.narrow[0]?.fits).toBeLessThanOrEqual(1400);
   narrow(1500);
-  await vi.waitUntil(() => paths.problems.length === 0, LIMIT);
+  await vi.waitUntil(() => paths.narrow.length === 0, LIMIT);
   expect(lines).toEqual([
     expect.stringMatching(/^packets of 1500 bytes, the MTU, do not arrive at host node2/),
     'packets of 1500 bytes arrive at host node2 again',
   ]);
   // A host that is gone is no problem.
   narrow(1400);
-  await vi.waitUntil(() => paths.problems.length > 0, LIMIT);
+  await vi.waitUntil(() => paths.narrow.length > 0, LIMIT);
   peers = [];
-  await vi.waitUntil(() => paths.problems.length === 0, LIMIT);
+  await vi.waitUntil(() => paths.narrow.length === 0, LIMIT);
 });

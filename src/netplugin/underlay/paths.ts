@@ -12,8 +12,6 @@
  */
 import type { Logger } from 'pino';
 import { echoes, LEAST_ECHO } from '../../linux/echo.ts';
-import { isV6 } from '../../model/address.ts';
-import type { Problem } from '../../protocol/hosts.ts';
 import { PATHS_INTERVAL } from '../intervals.ts';
 import { inTurn } from '../turns.ts';
 
@@ -34,22 +32,29 @@ export interface Peer {
   readonly mtu?: number | undefined;
 }
 
+/** Bytes of an IP packet: those that should arrive at a host, and those that do. */
+export interface NarrowPath {
+  readonly host: string;
+  readonly wanted: number;
+  readonly fits: number;
+}
+
 export interface Paths {
-  readonly problems: readonly Problem[];
+  readonly narrow: readonly NarrowPath[];
   close(): Promise<void>;
 }
 
 export interface PathsOptions {
   /** Of this host, as it is now. */
-  underlay(): { readonly address: string; readonly mtu: number; readonly device: string };
+  underlay(): { readonly address: string; readonly mtu: number };
   /** All other hosts. */
   peers(): readonly Peer[];
   readonly log: Logger;
 }
 
 export function followPaths({ underlay, peers, log }: PathsOptions): Paths {
-  /** By host: what should fit, and what does. */
-  const narrow = new Map<string, { readonly wanted: number; readonly fits: number }>();
+  /** By host. */
+  const narrow = new Map<string, NarrowPath>();
   let next = 0;
   let complained = false;
 
@@ -66,7 +71,7 @@ export function followPaths({ underlay, peers, log }: PathsOptions): Paths {
         log.info({ host: name }, `packets of ${wanted} bytes arrive at host ${name} again`);
       return;
     }
-    const least = Math.max(SMALL, LEAST_ECHO[isV6(to) ? 6 : 4]);
+    const least = Math.max(SMALL, LEAST_ECHO[to.includes(':') ? 6 : 4]);
     const asked = performance.now();
     if (!(await passes(least))) return; // nothing is known, or nothing new
     patience = Math.min(PATIENCE, HASTE + 3 * (performance.now() - asked));
@@ -83,7 +88,7 @@ export function followPaths({ underlay, peers, log }: PathsOptions): Paths {
         { host: name, fits, wanted },
         `packets of ${wanted} bytes, the MTU, do not arrive at host ${name}, only those up to ${fits}: large packets between containers there and here are lost`,
       );
-    narrow.set(name, { wanted, fits });
+    narrow.set(name, { host: name, wanted, fits });
   }
 
   const looks = inTurn(
@@ -107,12 +112,8 @@ export function followPaths({ underlay, peers, log }: PathsOptions): Paths {
   );
 
   return {
-    get problems() {
-      const { device } = underlay();
-      return [...narrow].map(([name, { wanted, fits }]) => ({
-        problem: `packets of ${wanted} bytes, the MTU of ${device}, do not arrive at host ${name}: only up to ${fits}`,
-        remedy: `let ${wanted} bytes pass on the way there, or set the MTU of ${device} here and there to what fits: ip link set ${device} mtu ${fits}`,
-      }));
+    get narrow() {
+      return [...narrow.values()];
     },
     close: () => looks.close(),
   };
