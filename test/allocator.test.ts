@@ -8,6 +8,7 @@ import { describe, expect, it, vi } from 'vitest';
 import { ApiError, type Client, connect } from '../src/client/client.ts';
 import { addressNumber, numberAddress } from '../src/model/address.ts';
 import type { Endpoint } from '../src/protocol/messages.ts';
+import type { AnswerOf } from '../src/protocol/routes.ts';
 import { temporaryFolder } from './folder.ts';
 import { netmasterOn } from './netmaster.ts';
 
@@ -114,7 +115,7 @@ async function live(pauses: readonly number[], seed: number): Promise<void> {
   }
 
   /** Everything that was acknowledged, and nothing that was acknowledged to be gone. */
-  async function compare(): Promise<Endpoint[]> {
+  async function compare(): Promise<AnswerOf<'endpoints'>> {
     const endpoints = (await admin.call('endpoints')).body;
     const there = new Map(endpoints.map((e) => [e.endpointID, e]));
     for (const had of all) {

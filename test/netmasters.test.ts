@@ -2,9 +2,10 @@
 import { afterAll, beforeAll, expect, it, onTestFinished, vi } from 'vitest';
 import { type Client, connect } from '../src/client/client.ts';
 import { HOST_TTL } from '../src/model/host.ts';
+import type { HostState } from '../src/protocol/hosts.ts';
 import type { AddressAnswer, LiveQuestion, WatchMessage } from '../src/protocol/messages.ts';
 import { LATE_HEADER } from '../src/protocol/wire.ts';
-import { type EtcdCluster, startEtcd } from './etcd.ts';
+import { type EtcdCluster, type Member, startEtcd } from './etcd.ts';
 import { type Netmaster, netmasterOn } from './netmaster.ts';
 
 /** Only ends tests that hang. */
@@ -130,6 +131,62 @@ it('beats by turns to all netmasters keep a host alive, and without beats it goe
   expect(missing).toBe(0);
   await vi.waitUntil(async () => (await hosts(a)).length === 0, LIMIT);
 }, 120_000);
+
+it('what a host says of itself, and that one is refused, is known at all netmasters, as is which one is away', async () => {
+  const { netmasters, clients } = await start();
+  const [a, b, c] = clients as [Client, Client, Client];
+  const condition = { fastPath: false, problems: [{ problem: 'a name is taken', remedy: 'free it' }] };
+  const beat = () =>
+    b.call('register', { name: 'node1' }, { name: 'node1', underlay: '192.0.2.1', condition });
+  await beat();
+  const beating = setInterval(() => void beat().catch(() => {}), 1000);
+  onTestFinished(() => clearInterval(beating));
+  const states = async (client: Client) => (await client.call('hostStates')).body as readonly HostState[];
+  const everywhere = (look: (states: readonly HostState[]) => boolean) =>
+    vi.waitUntil(async () => (await Promise.all(clients.map(states))).every(look), LIMIT);
+  await everywhere(([host]) => host?.problems[0]?.remedy === 'free it' && host.fastPath === false);
+  // Asked again as agents do, within what is heard of refusals.
+  const twin = { name: 'node1', underlay: '192.0.2.9' };
+  await everywhere((all) => {
+    void c.call('register', { name: 'node1' }, twin).catch(() => {});
+    return all.some(({ state, underlay }) => state === 'refused' && underlay === '192.0.2.9');
+  });
+  clearInterval(beating);
+  await everywhere(([host]) => host?.name === 'node1' && host.state === 'away');
+  const seen = new Set((await Promise.all(clients.map(states))).map(([host]) => host?.seen));
+  expect(seen.size).toBe(1);
+  // Of them all, and then a new one, from the store.
+  await vi.waitUntil(async () => {
+    await netmasters[0]?.kill();
+    await netmasters[0]?.start();
+    const [host] = await states(a);
+    return host?.state === 'away' && seen.has(host.seen);
+  }, LIMIT);
+  await c.call('hostRemove', { name: 'node1' });
+  await everywhere((all) => all.every(({ state }) => state === 'refused'));
+});
+
+it('a netmaster is not ready while etcd has no leader, and is again afterwards', async () => {
+  const { netmasters } = await start(1);
+  const ready = async () => {
+    const response = await fetch(`${netmasters[0]?.url}/readyz`);
+    return { status: response.status, ...((await response.json()) as { problems: string[] }) };
+  };
+  await vi.waitUntil(async () => (await ready()).status === 200, LIMIT);
+  const [first, second] = etcd.members as [Member, Member];
+  for (const member of [first, second]) member.signal('SIGSTOP');
+  try {
+    await vi.waitUntil(async () => {
+      const { status, problems } = await ready();
+      return (
+        status === 503 && problems.some((line) => /^the store (cannot be written|does not answer)/.test(line))
+      );
+    }, LIMIT);
+  } finally {
+    for (const member of [first, second]) member.signal('SIGCONT');
+  }
+  await vi.waitUntil(async () => (await ready()).status === 200, LIMIT);
+});
 
 it('of two hosts with one address that register at two netmasters at once one is refused', async () => {
   const { clients } = await start(2);

@@ -158,7 +158,7 @@ const SOL_IPV6 = 41;
 const IPV6_V6ONLY = 26;
 
 /** sockaddr_in or sockaddr_in6 (ip(7), ipv6(7)). */
-function socketAddress(address: string, port: number): Buffer {
+export function socketAddress(address: string, port: number): Buffer {
   const bytes = addressBytes(address);
   const out = Buffer.alloc(bytes.length === 4 ? 16 : 28);
   out.writeUInt16LE(bytes.length === 4 ? libc.AF_INET : libc.AF_INET6, 0);

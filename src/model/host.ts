@@ -8,6 +8,8 @@ import { isHostName } from './names.ts';
 export const HOST_TTL = 10;
 /** Seconds between an agent's heartbeats. */
 export const HEARTBEAT = 3;
+/** That a heartbeat tells of: more are told by their number. */
+export const MAX_PROBLEMS = 100;
 
 export const HostSchema = Type.Object(
   {

@@ -43,6 +43,13 @@ export const COMMANDS: readonly Listed[] = [
     summary: 'endpoints of running containers',
     load: () => import('./endpoint.ts'),
   },
+  {
+    name: 'status',
+    aliases: [],
+    summary: 'what is there, what is wrong, and what mends it',
+    load: () => import('./status.ts'),
+  },
+  { name: 'host', aliases: [], summary: 'hosts, and whether they are well', load: () => import('./host.ts') },
   { name: 'flows', aliases: [], summary: 'connections that policy denied', load: () => import('./flows.ts') },
   {
     name: 'global',

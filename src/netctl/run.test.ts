@@ -6,6 +6,13 @@ import { COMMANDS } from './commands.ts';
 import { netctl } from './run.ts';
 
 const END = { asked: 'a', address: '20.1.1.2', name: 'container a' };
+const STATUS = {
+  netmaster: { version: '2', store: 'memory', revision: 1, uptime: 1, netmasters: [] },
+  hosts: { ready: 0, late: 0, away: 0, refused: 0 },
+  networks: [],
+  pending: [],
+  problems: [],
+};
 const SIDE = { considered: [], verdict: 'allow', why: 'no rule' };
 const TRACE = {
   tenant: 'default',
@@ -27,10 +34,12 @@ beforeAll(async () => {
     let body = '';
     for await (const chunk of request) body += chunk;
     sent.push([`${request.method} ${request.url}`, body === '' ? undefined : JSON.parse(body)]);
-    const isList = request.method === 'GET' && /^\/api\/v1\/(\w+\/$|flows)/.test(request.url ?? '');
+    const isList =
+      request.method === 'GET' && /^\/api\/v1\/(\w+\/$|flows|status\/hosts$)/.test(request.url ?? '');
     response.writeHead(missing.has(request.url ?? '') ? 404 : 200);
     const isTrace = request.url?.startsWith('/api/v1/trace') === true;
-    response.end(isList ? '[]' : isTrace ? JSON.stringify(TRACE) : '{}');
+    const isStatus = request.url === '/api/v1/status';
+    response.end(isList ? '[]' : JSON.stringify(isTrace ? TRACE : isStatus ? STATUS : {}));
   });
   await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
 });

@@ -4,12 +4,14 @@
  *
  *   host/NAME           the host as it registered        under the lease
  *   underlay/ADDRESS    whose the address is             under the same lease: of two hosts that come with one address at once, one is refused
+ *   registration/NAME   the same, without a lease: roster.ts
  */
 import { Value } from '@sinclair/typebox/value';
 import { HOST_TTL, type Host } from '../model/host.ts';
 import type { Store, Write } from '../store/store.ts';
 import { type Mirror, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
+import { registrationOf } from './roster.ts';
 import type { Decision, Writer } from './writer.ts';
 
 export interface Hosts {
@@ -49,7 +51,8 @@ export function openHosts({ store, mirror, writer }: HostsOptions): Hosts {
 
   const isWritten = (host: Host): boolean =>
     Value.Equal(mirror.get<Host>('host', host.name), host) &&
-    mirror.get<Underlay>('underlay', host.underlay)?.host === host.name;
+    mirror.get<Underlay>('underlay', host.underlay)?.host === host.name &&
+    registrationOf(mirror, host).length === 0;
 
   function decideHost(host: Host, lease: string): Decision<true> {
     refuseTwin(host);
@@ -59,6 +62,7 @@ export function openHosts({ store, mirror, writer }: HostsOptions): Hosts {
     const writes: Write[] = [
       { key: hostKey, value: host, lease },
       { key: underlayKey, value: { host: name } satisfies Underlay, lease },
+      ...registrationOf(mirror, host),
     ];
     const was = before?.object.underlay ?? underlay;
     if (was !== underlay && mirror.get<Underlay>('underlay', was)?.host === name)

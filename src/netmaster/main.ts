@@ -12,6 +12,7 @@ import { decideForgetting } from './endings.ts';
 import { decideCollection, type Seen } from './endpoints.ts';
 import { openMirror, storeKey } from './mirror.ts';
 import { openReplicas } from './replicas.ts';
+import { openRoster } from './roster.ts';
 import { openWriter } from './writer.ts';
 
 const USAGE = `netmaster: keeps the intent of a Contiv cluster and hands it to all hosts
@@ -142,12 +143,14 @@ async function run(options: Options): Promise<void> {
       }));
     const acknowledgements = trackAcknowledgements(mirror);
     const { names, url } = options;
-    const replicas = openReplicas({ store, mirror, writer, acknowledgements, log, url });
+    const roster = openRoster(mirror, log);
+    const replicas = openReplicas({ store, mirror, writer, acknowledgements, roster, log, url });
     const server = await createServer({
       store,
       mirror,
       writer,
       acknowledgements,
+      roster,
       replicas,
       version: VERSION,
       log,
@@ -162,6 +165,7 @@ async function run(options: Options): Promise<void> {
           decideCollection(mirror, seen, options.grace * 1000, performance.now()),
         );
         await writer.write(() => decideForgetting(mirror));
+        await roster.noteAway(writer);
         if (answer > 0) log.info({ addresses: answer }, 'collected addresses that no endpoint used');
       } catch (error) {
         log.error({ err: error }, 'addresses not collected');

@@ -4,7 +4,7 @@
  *
  * Store keys are /contiv/KIND/KEY: intent, and beside it endpoint/ID and host/NAME. Netmaster's own are address/NETWORK/ADDRESS,
  * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT, guard/KIND/KEY, ended/KEY (endings.ts) and
- * underlay/ADDRESS (hosts.ts), replica/ID (replicas.ts).
+ * underlay/ADDRESS (hosts.ts), registration/NAME (roster.ts), replica/ID (replicas.ts).
  */
 
 import type { WatchedObject } from '../protocol/messages.ts';
@@ -28,6 +28,7 @@ const PRIVATE = new Set([
   'guard',
   'ended',
   'underlay',
+  'registration',
   'replica',
 ]);
 
@@ -42,6 +43,8 @@ export interface Mirror extends View {
   readonly storeId: string;
   /** Store revision that it shows. */
   readonly revision: number;
+  /** Of the newest change that agents are told of, or of the newest object that they see where none came since the start. */
+  readonly told: number;
   readonly applied: Map<string, number>;
   /** The same as of now, to write on: what a decision sees of the decisions before it in the same transaction. */
   overlay(): Tables;
@@ -60,6 +63,7 @@ export async function openMirror(store: Store): Promise<Mirror> {
   const replicaListeners = new Set<() => void>();
   const waiters = new Set<{ revision: number; done(): void }>();
   let revision = 0;
+  let told = 0;
 
   function put({ key: text, value, revision, lease }: Change): WatchedObject {
     const { kind, key } = parseStoreKey(text);
@@ -68,7 +72,8 @@ export async function openMirror(store: Store): Promise<Mirror> {
   }
 
   const initial = await store.list(ROOT);
-  for (const entry of initial.entries) put(entry);
+  for (const entry of initial.entries)
+    if (!PRIVATE.has(put(entry).kind)) told = Math.max(told, entry.revision);
   revision = initial.revision;
 
   function take(batch: Batch): void {
@@ -76,6 +81,7 @@ export async function openMirror(store: Store): Promise<Mirror> {
     const changes = all.filter((change) => !PRIVATE.has(change.kind));
     revision = batch.revision;
     if (changes.length > 0) {
+      told = revision;
       const line = Buffer.from(`${JSON.stringify({ type: 'change', revision, changes })}\n`);
       const visible: VisibleBatch = { revision, changes, line };
       for (const listener of listeners) listener(visible);
@@ -121,6 +127,9 @@ export async function openMirror(store: Store): Promise<Mirror> {
     storeId: store.id,
     get revision() {
       return revision;
+    },
+    get told() {
+      return told;
     },
     ...tables,
     overlay: () => openTables(tables),

@@ -11,6 +11,7 @@ import { poolOf } from './allocator/choose.ts';
 import { tagRanges } from './allocator/tags.ts';
 import type { Mirror } from './mirror.ts';
 import { Refusal } from './problem.ts';
+import { statusOf } from './roster.ts';
 
 type Plain = Record<string, unknown>;
 
@@ -32,7 +33,7 @@ export function presentEndpoint(endpoint: Endpoint, mirror: Mirror): Plain {
         : undefined,
     intfName: endpoint.intfName,
     vtepIP: mirror.get<Host>('host', endpoint.homingHost)?.underlay,
-    status: endpoint.status,
+    status: statusOf(endpoint, mirror),
   });
 }
 

@@ -2,7 +2,8 @@
  * Several netmasters on one store. What hosts say to one of them, and is in no store, goes from netmaster to netmaster:
  *
  *   replica/ID                     each netmaster's URL, under a lease of its own
- *   GET replicas/hosts             a stream from each of the others: which hosts have their watch there, and what they applied
+ *   GET replicas/hosts             a stream from each of the others: which hosts have their watch there, when they were heard of, what they
+ *                                  see, what they applied; and which were refused
  *   POST replicas/ask              a question to a host whose watch is there
  *   GET replicas/reports           what hosts counted, as reported there
  *
@@ -12,10 +13,12 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import { type Client, connect } from '../client/client.ts';
+import type { Heard, RefusedHost } from '../protocol/hosts.ts';
 import type { KeptReport, LiveAnswer, LiveQuestion, ReplicaMessage } from '../protocol/messages.ts';
 import type { Store } from '../store/store.ts';
 import type { Acknowledgements } from './acknowledgements.ts';
 import { type Mirror, storeKey } from './mirror.ts';
+import type { Roster } from './roster.ts';
 import type { Writer } from './writer.ts';
 
 /** Seconds until a netmaster that says nothing is none, and milliseconds between its words. */
@@ -31,6 +34,8 @@ const ASKING = 10_000;
 export interface Replicas {
   /** A host said that to this netmaster. */
   applied(host: string, revision: number): void;
+  heard(host: string, heard: Heard): void;
+  refused(refused: RefusedHost): void;
   /** A host's watch is here; answers how to say that it is not any more. */
   attached(host: string): () => void;
   /** All that hosts said here, then what they say. Answers how to end it. */
@@ -51,6 +56,7 @@ export interface ReplicasOptions {
   readonly mirror: Mirror;
   readonly writer: Writer;
   readonly acknowledgements: Acknowledgements;
+  readonly roster: Roster;
   readonly log: Logger;
   /** Where other netmasters reach this one; absent: it is the only one. */
   readonly url?: string | undefined;
@@ -68,15 +74,17 @@ interface Other {
 }
 
 export function openReplicas(options: ReplicasOptions): Replicas {
-  const { store, mirror, writer, acknowledgements, log, url } = options;
+  const { store, mirror, writer, acknowledgements, roster, log, url } = options;
   const id = randomUUID();
   const others = new Map<string, Other>();
   /** What hosts said here. */
   const applied = new Map<string, number>();
+  const heard = new Map<string, Heard>();
   const watches = new Map<string, number>();
   const subscribers = new Set<(message: ReplicaMessage) => void>();
   /** Hosts of which there is news since the last piece. */
   const news = new Set<string>();
+  const refused: RefusedHost[] = [];
   let gathering: NodeJS.Timeout | undefined;
   let closed = false;
 
@@ -87,12 +95,14 @@ export function openReplicas(options: ReplicasOptions): Replicas {
       name,
       applied: applied.get(name) ?? 0,
       watches: (watches.get(name) ?? 0) > 0,
+      ...(heard.has(name) ? { heard: heard.get(name) as Heard } : {}),
     })),
+    refused: refused.splice(0),
   });
 
-  function note(host: string): void {
+  function note(host?: string): void {
     if (subscribers.size === 0) return;
-    news.add(host);
+    if (host !== undefined) news.add(host);
     gathering ??= setTimeout(() => {
       gathering = undefined;
       const message = messageOf(news);
@@ -103,11 +113,13 @@ export function openReplicas(options: ReplicasOptions): Replicas {
 
   function take(other: Other, message: ReplicaMessage): void {
     if (message.type !== 'hosts' || message.store !== store.id) return;
-    for (const { name, applied, watches } of message.hosts) {
+    for (const { name, applied, watches, heard } of message.hosts) {
       if (watches) other.watched.add(name);
       else other.watched.delete(name);
       if (applied > 0) acknowledgements.applied(name, applied);
+      if (heard !== undefined) roster.heard(name, heard);
     }
+    for (const refused of message.refused ?? []) roster.refused(refused);
   }
 
   async function listen(other: Other, name: string): Promise<void> {
@@ -183,6 +195,15 @@ export function openReplicas(options: ReplicasOptions): Replicas {
       applied.set(host, Math.max(applied.get(host) ?? 0, revision));
       note(host);
     },
+    heard(host, said) {
+      heard.set(host, said);
+      note(host);
+    },
+    refused(said) {
+      if (subscribers.size === 0) return;
+      refused.push(said);
+      note();
+    },
     attached(host) {
       watches.set(host, (watches.get(host) ?? 0) + 1);
       note(host);
@@ -192,7 +213,7 @@ export function openReplicas(options: ReplicasOptions): Replicas {
       };
     },
     subscribe(send) {
-      send(messageOf(new Set([...applied.keys(), ...watches.keys()])));
+      send(messageOf(new Set([...applied.keys(), ...watches.keys(), ...heard.keys()])));
       subscribers.add(send);
       return () => subscribers.delete(send);
     },

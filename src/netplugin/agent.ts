@@ -12,7 +12,9 @@ import path from 'node:path';
 import type { Logger } from 'pino';
 import { connect } from '../client/client.ts';
 import { VERSION } from '../model/version.ts';
+import type { Condition } from '../protocol/hosts.ts';
 import { openCompiler } from './compile/compile.ts';
+import { conditionOf } from './condition.ts';
 import { startControl } from './control.ts';
 import { followKernel } from './converge.ts';
 import { startDataplane } from './dataplane/index.ts';
@@ -34,6 +36,7 @@ import { followHealth } from './services/health.ts';
 import { followNodePorts } from './services/nodePorts.ts';
 import { followAdmission } from './underlay/admission.ts';
 import { followFirewalls } from './underlay/firewalls.ts';
+import { followPaths } from './underlay/paths.ts';
 import { awaitUnderlay, followGuarded } from './underlay/underlay.ts';
 
 /**
@@ -57,9 +60,18 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const dataplane = startDataplane();
   const firewalls = followFirewalls(dataplane, log);
   const run = randomUUID();
+  /** When all that it comes from is there. */
+  let condition: (() => Condition) | undefined;
   const registration = () => {
     const { address, mtu } = underlay.now;
-    return { name: host, underlay: address, mtu, version: VERSION, run };
+    return {
+      name: host,
+      underlay: address,
+      mtu,
+      version: VERSION,
+      run,
+      ...(condition && { condition: condition() }),
+    };
   };
   const intent = startIntent(client, registration, log);
   const replica = openReplica({
@@ -143,6 +155,12 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   keepPublications(publications, endpoints, log);
   const docker = await startDocker({ endpoints, publications, options, log });
   followers.add(docker.offer);
+  const paths = followPaths({
+    underlay: () => underlay.now,
+    peers: () => [...replica.view.hosts.values()].filter(({ name }) => name !== host),
+    log,
+  });
+  condition = () => conditionOf({ fastPath: dataplane.fastPath, underlay, firewalls, paths, docker, kernel });
   const cni = followers.add(openCni({ endpoints, publications, places: options, log }));
   // Behind Docker's claims: what runs keeps the ports that it publishes.
   const view = () => replica.view;
@@ -173,6 +191,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     async close() {
       underlay.close();
       keeping.close();
+      await paths.close();
       guarded.close();
       await docker.close();
       await control.close();

@@ -18,6 +18,8 @@ export interface Kernel extends Follower {
   ready(): boolean;
   /** What was compiled last. */
   readonly state: HostState;
+  /** What could not be established, one line each: all that the last verification found, and passes since. */
+  readonly failed: readonly string[];
 }
 
 export interface Passed extends ApplyReport {
@@ -41,6 +43,7 @@ export function followKernel({ dataplane, log, metrics, ready, compile, tell }: 
   let verify = true; // the first pass adopts what an earlier agent left running
   let state = NOTHING;
   let awaited = false;
+  let failed: readonly string[] = [];
 
   async function pass(): Promise<Passed> {
     const verifying = verify;
@@ -59,6 +62,8 @@ export function followKernel({ dataplane, log, metrics, ready, compile, tell }: 
         if (failure.endpoint === undefined || !general.has(failure.message))
           log.error(failure, 'not established');
       awaited = report.awaited;
+      const lines = report.failed.map(({ message }) => message);
+      failed = [...new Set(verifying ? lines : [...failed, ...lines])];
       tell({ type: 'kernel', state, report, verified: verifying });
       return { ...report, state };
     } catch (error) {
@@ -89,6 +94,9 @@ export function followKernel({ dataplane, log, metrics, ready, compile, tell }: 
     },
     get state() {
       return state;
+    },
+    get failed() {
+      return failed;
     },
     changed({ type }) {
       if (type === 'kernel' || !ready()) return false;

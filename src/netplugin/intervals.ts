@@ -10,6 +10,8 @@ export const ACKNOWLEDGE_INTERVAL = 4000;
 export const ENDPOINTS_INTERVAL = 5000;
 /** Between readings of what policy did: some microseconds for each tenant that has rules here, nothing for others. */
 export const FLOWS_INTERVAL = 1000;
+/** Between rounds of asking other hosts whether large packets arrive there. */
+export const PATHS_INTERVAL = 4000;
 /** Between looks whether the process that answers names does, and there whether each router is still the same. */
 export const NAMES_INTERVAL = 4000;
 /** Between looks at what the kernel has told of the underlay: one system call each. */

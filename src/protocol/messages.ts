@@ -6,6 +6,7 @@ import { type Static, Type } from '@sinclair/typebox';
 import type { Endpoint } from '../model/endpoint.ts';
 import type { Host } from '../model/host.ts';
 import type { Side } from '../model/verdict.ts';
+import { HeardSchema, RefusedHostSchema } from './hosts.ts';
 
 const Count = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 /** Milliseconds, Unix time: as many as a Date can hold (ECMA-262, time values). */
@@ -18,8 +19,6 @@ const Verdict = Type.Union([Type.Literal('allow'), Type.Literal('deny')]);
 /** IANA number. */
 const Protocol = Type.Integer({ minimum: 0, maximum: 255 });
 const Port = Type.Integer({ minimum: 0, maximum: 65535 });
-
-export type Registration = Host;
 
 /** `revision` of the store when it answered; `store` its id. */
 export const HostAnswerSchema = Type.Object({ store: Type.String(), revision: Type.Integer() });
@@ -205,8 +204,12 @@ export const ReplicaMessageSchema = Type.Union([
         applied: Type.Integer(),
         /** Its watch is there. */
         watches: Type.Boolean(),
+        /** By that netmaster, and not from others. */
+        heard: Type.Optional(HeardSchema),
       }),
     ),
+    /** Since the last piece. */
+    refused: Type.Optional(Type.Array(RefusedHostSchema)),
   }),
   Type.Object({ type: Type.Literal('ping') }),
 ]);

@@ -10,6 +10,14 @@ import type { Kind } from '../model/kind.ts';
 import { KINDS } from '../model/kinds.ts';
 import { ObjectSetSchema, SetAnswerSchema } from './declared.ts';
 import {
+  HostStateSchema,
+  InspectedHostSchema,
+  ReadySchema,
+  RegistrationSchema,
+  RemovedHostSchema,
+  StatusSchema,
+} from './hosts.ts';
+import {
   AddressAnswerSchema,
   AddressRequestSchema,
   AppliedSchema,
@@ -77,6 +85,8 @@ const PlainSchema = Type.Unsafe<Plain>(Type.Object({}, { additionalProperties: t
 const SET_LIMIT = 64 << 20;
 /** Of all rules that a host has: some 100,000. */
 const REPORT_LIMIT = 16 << 20;
+/** Of what an agent sees. */
+const HEARTBEAT_LIMIT = 1 << 20;
 
 /** An object as it is answered: with its key and links, without fields that are unset. */
 const presented = (kind: Kind) =>
@@ -149,12 +159,19 @@ export const SETS = family('set', {
   },
 });
 
+/** A host that is away cannot say that its containers run. */
+const ListedEndpointSchema = Type.Object({
+  ...EndpointSchema.properties,
+  status: Type.Union([EndpointSchema.properties.status, Type.Literal('unreachable')]),
+});
+
 export const AGENTS = family('agent', {
   hosts: { summary: 'the hosts that live', who: 'operator', answer: Type.Array(HostSchema) },
   register: {
     summary: 'registers a host, and is its heartbeat',
     who: { host: { path: 'name' } },
-    body: HostSchema,
+    body: RegistrationSchema,
+    bodyLimit: HEARTBEAT_LIMIT,
     answer: HostAnswerSchema,
   },
   applied: {
@@ -173,7 +190,11 @@ export const AGENTS = family('agent', {
     who: { host: { query: 'host' } },
     query: Type.Object({ host: Text('the host that it is reserved for') }),
   },
-  endpoints: { summary: 'all endpoints', who: 'operator', answer: Type.Array(EndpointSchema) },
+  endpoints: {
+    summary: 'all endpoints; those of hosts that are away with status unreachable',
+    who: 'operator',
+    answer: Type.Array(ListedEndpointSchema),
+  },
   attach: {
     summary: 'creates or updates an endpoint',
     who: { host: { body: 'homingHost' } },
@@ -201,6 +222,30 @@ export const AGENTS = family('agent', {
     }),
     answer: WatchMessageSchema,
     as: 'lines',
+  },
+});
+
+export const ROSTER = family('host', {
+  status: {
+    summary: 'netmaster, hosts, networks and what is wrong, each problem with what mends it',
+    who: 'operator',
+    answer: StatusSchema,
+  },
+  hostStates: {
+    summary: 'every host that is known: those that live, are away, or are refused',
+    who: 'operator',
+    answer: Type.Array(HostStateSchema),
+  },
+  hostState: {
+    summary: 'a host, and the endpoints that are on it',
+    who: 'operator',
+    answer: InspectedHostSchema,
+  },
+  hostRemove: {
+    summary: 'removes a host that is away for good, with its endpoints; refused for one that lives',
+    who: 'operator',
+    query: Type.Object({ wait }),
+    answer: RemovedHostSchema,
   },
 });
 
@@ -260,6 +305,11 @@ export const REPLICAS = family('replica', {
 export const STATUS = family('', {
   version: { summary: 'the version of netmaster', who: 'anyone', answer: VersionAnswerSchema },
   health: { summary: 'whether netmaster can write', who: 'anyone', answer: HealthSchema },
+  ready: {
+    summary: 'whether netmaster does all that it should: 503 and what is wrong where not',
+    who: 'anyone',
+    answer: ReadySchema,
+  },
   metrics: { summary: 'metrics for Prometheus', who: 'anyone', answer: Type.String(), as: 'text' },
   openapi: { summary: 'this API as OpenAPI', who: 'anyone', answer: PlainSchema },
 });
@@ -287,6 +337,7 @@ export const ROUTES: readonly Route[] = [
   ...OBJECTS,
   SETS,
   AGENTS,
+  ROSTER,
   EXPLAIN,
   REPLICAS,
   STATUS,
@@ -297,6 +348,7 @@ type All = (typeof OBJECTS)[number]['contracts'] &
   (typeof INSPECT)['contracts'] &
   (typeof SETS)['contracts'] &
   (typeof AGENTS)['contracts'] &
+  (typeof ROSTER)['contracts'] &
   (typeof EXPLAIN)['contracts'] &
   (typeof REPLICAS)['contracts'] &
   (typeof STATUS)['contracts'];

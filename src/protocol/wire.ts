@@ -20,6 +20,7 @@ export const PATHS = {
 
   // Of the hosts' agents.
   hosts: 'GET /api/v1/hosts/',
+  hostRemove: 'DELETE /api/v1/hosts/:name',
   register: 'PUT /api/v1/hosts/:name',
   applied: 'POST /api/v1/hosts/:name/applied',
   reserve: 'POST /api/v1/addresses',
@@ -28,6 +29,11 @@ export const PATHS = {
   attach: 'PUT /api/v1/endpoints/:id',
   detach: 'DELETE /api/v1/endpoints/:id',
   watch: 'GET /api/v1/watch',
+
+  // What netmaster knows of them.
+  status: 'GET /api/v1/status',
+  hostStates: 'GET /api/v1/status/hosts',
+  hostState: 'GET /api/v1/status/hosts/:name',
 
   // Why a connection passes or not.
   trace: 'GET /api/v1/trace',
@@ -43,6 +49,7 @@ export const PATHS = {
   // Of netmaster itself.
   version: 'GET /version',
   health: 'GET /healthz',
+  ready: 'GET /readyz',
   metrics: 'GET /metrics',
   openapi: 'GET /openapi.json',
 } as const satisfies Readonly<Record<string, `${Method} /${string}`>>;

@@ -15,6 +15,7 @@ import {
   type Entry,
   type Outcome,
   type Store,
+  type StoreDescription,
   type Write,
 } from './store.ts';
 
@@ -41,8 +42,9 @@ export interface Journal {
   load(): Image;
   write(revision: number, writes: readonly Write[]): void;
   writeLease(lease: Lease | { readonly id: string; readonly ttl: undefined }): void;
-  /** Why nothing can be written, as far as it is known without writing. */
+  /** As of Store. */
   problem(): string | undefined;
+  describe(): StoreDescription;
   close(): void;
 }
 
@@ -51,6 +53,7 @@ export const noJournal = (): Journal => ({
   write() {},
   writeLease() {},
   problem: () => undefined,
+  describe: () => ({ kind: 'memory' }),
   close() {},
 });
 
@@ -217,6 +220,9 @@ export function openEngine(journal: Journal): Store {
     },
     async problem() {
       return journal.problem();
+    },
+    async describe() {
+      return journal.describe();
     },
     async close() {
       if (closed) return;

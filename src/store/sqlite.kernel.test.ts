@@ -1,4 +1,5 @@
 /** The store where the disk is full. */
+import fs from 'node:fs';
 import { pino } from 'pino';
 import { beforeAll, expect, it, onTestFinished, vi } from 'vitest';
 import { disk } from '../../test/disk.ts';
@@ -32,8 +33,8 @@ it('a full disk refuses writes and says why; what ends meanwhile ends when there
   await store.transact([], [{ key: 'a', value: large }]);
 });
 
-it('a full disk is what netmaster names to the caller', async () => {
-  const { folder, fill, free } = disk(256);
+/** A netmaster whose store is there. */
+async function netmasterIn(folder: string) {
   const store = openSqlite(`${folder}/store.db`);
   const mirror = await openMirror(store);
   const writer = openWriter(store, mirror);
@@ -47,6 +48,12 @@ it('a full disk is what netmaster names to the caller', async () => {
   });
   const create = (name: string) =>
     server.inject({ method: 'POST', url: `/api/v1/tenants/${name}`, payload: { tenantName: name } });
+  return { server, create };
+}
+
+it('a full disk is what netmaster names to the caller', async () => {
+  const { folder, fill, free } = disk(256);
+  const { create } = await netmasterIn(folder);
   fill();
   const refused = await create('red');
   expect(refused.statusCode).toBe(503);
@@ -56,4 +63,32 @@ it('a full disk is what netmaster names to the caller', async () => {
   });
   free();
   expect((await create('red')).statusCode).toBe(200);
+});
+
+it('netmaster is not ready while the disk is full or nearly so, or the store gone, and says so', async () => {
+  const { folder, fill, free } = disk(64 << 10);
+  const { server, create } = await netmasterIn(folder);
+  const ready = async () => {
+    const { statusCode, body } = await server.inject({ method: 'GET', url: '/readyz' });
+    return { status: statusCode, problems: JSON.parse(body).problems };
+  };
+  expect(await ready()).toEqual({ status: 200, problems: [] });
+  fill();
+  const space = expect.stringMatching(/^the disk of the store .*\/store\.db has \d+ KB left: free some/);
+  expect(await ready()).toEqual({ status: 503, problems: [space] });
+  const name = 't'.repeat(60);
+  // Until what SQLite has of its own is full too.
+  for (let i = 0; (await create(`${name}${i}`)).statusCode === 200; i++);
+  const unwritable = expect.stringMatching(
+    /^the store cannot be written: no space is left on the disk of .*store\.db: free some: what runs goes on/,
+  );
+  expect(await ready()).toEqual({ status: 503, problems: [unwritable, space] });
+  free();
+  expect(await ready()).toEqual({ status: 200, problems: [] });
+  fs.renameSync(`${folder}/store.db`, `${folder}/elsewhere`);
+  expect(await ready()).toEqual({
+    status: 503,
+    problems: [expect.stringContaining(`file ${folder}/store.db is gone`)],
+  });
+  expect((await server.inject({ method: 'GET', url: '/healthz' })).statusCode).toBe(200);
 });

@@ -8,7 +8,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { type Journal, openEngine } from './engine.ts';
-import { type SameFile, walOf, watchFile } from './sameFile.ts';
+import { walOf, watchFile } from './sameFile.ts';
 import { type Store, UnwritableError } from './store.ts';
 import { leftOutOf } from './wal.ts';
 
@@ -50,7 +50,7 @@ export function openSqlite(file: string, warn: (line: string) => void = () => {}
       );
     db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
     db.exec(`BEGIN IMMEDIATE; ${SCHEMA} PRAGMA user_version = ${FORMAT}; COMMIT;`);
-    return openEngine(openJournal(db, () => watchFile(file)));
+    return openEngine(openJournal(db, file));
   } catch (error) {
     db?.close();
     throw new Error(`store ${file}: ${reasonOf(error as Error, path.resolve(file))}`);
@@ -82,6 +82,10 @@ function reasonOf({ message }: Error, file: string): string {
   return message;
 }
 
+/** SQLite's own words name no file. */
+const writeFailure = ({ message }: Error, file: string): string =>
+  /disk is full/.test(message) ? `no space is left on the disk of ${file}: free some` : message;
+
 /** `hidden`: some folder on the way is closed to this user. */
 function statOf(file: string): fs.Stats | 'hidden' | undefined {
   try {
@@ -102,8 +106,8 @@ function isWritable(name: string): boolean {
   }
 }
 
-/** Throws where the tables are not as ours. `watch` is called when all that opening writes is written. */
-function openJournal(db: DatabaseSync, watch: () => SameFile): Journal {
+/** Throws where the tables are not as ours. */
+function openJournal(db: DatabaseSync, path: string): Journal {
   const getMeta = db.prepare('SELECT value FROM meta WHERE name = ?');
   const putMeta = db.prepare('INSERT OR REPLACE INTO meta VALUES (?, ?)');
   const put = db.prepare('INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?)');
@@ -114,7 +118,10 @@ function openJournal(db: DatabaseSync, watch: () => SameFile): Journal {
     (getMeta.get(name) as { value: string } | undefined)?.value;
 
   if (meta('id') === undefined) putMeta.run('id', randomUUID());
-  const file = watch();
+  // When all that opening writes is written.
+  const file = watchFile(path);
+  /** Why the last write failed. */
+  let failed: string | undefined;
 
   function checkFile(): void {
     const problem = file.problem();
@@ -135,7 +142,9 @@ function openJournal(db: DatabaseSync, watch: () => SameFile): Journal {
       }
       // Gone within the transaction: it counts as not written, and should the file come back, it is one that we do not know.
       checkFile();
+      failed = undefined;
     } catch (error) {
+      failed = writeFailure(error as Error, path);
       throw new UnwritableError(`the store cannot be written: ${(error as Error).message}`, { cause: error });
     }
   }
@@ -174,7 +183,28 @@ function openJournal(db: DatabaseSync, watch: () => SameFile): Journal {
         else putLease.run(id, ttl);
       });
     },
-    problem: file.problem,
+    problem() {
+      const problem = file.problem();
+      if (problem !== undefined || failed === undefined) return problem;
+      try {
+        transact(() => putMeta.run('tried', randomUUID()));
+      } catch {
+        // transact() has said why
+      }
+      return failed;
+    },
+    describe() {
+      const sizes = [path, walOf(path)].map(
+        (name) => fs.statSync(name, { throwIfNoEntry: false })?.size ?? 0,
+      );
+      const { bavail, bsize } = fs.statfsSync(path);
+      return {
+        kind: 'sqlite',
+        place: path,
+        bytes: sizes.reduce((sum, size) => sum + size, 0),
+        free: bavail * bsize,
+      };
+    },
     close: () => db.close(),
   };
 }

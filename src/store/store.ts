@@ -49,6 +49,17 @@ export interface Batch {
   readonly changes: readonly Change[];
 }
 
+/** What is not known is absent. */
+export interface StoreDescription {
+  readonly kind: 'memory' | 'sqlite' | 'etcd';
+  /** The file, or the members. */
+  readonly place?: string;
+  /** Bytes that it takes. */
+  readonly bytes?: number;
+  /** Bytes that are left on its disk. */
+  readonly free?: number;
+}
+
 export interface Store {
   /** Made once with the store, at random: another id means that all revisions mean nothing. */
   readonly id: string;
@@ -69,8 +80,9 @@ export interface Store {
   renew(lease: string): Promise<boolean>;
   /** Ends the lease now; its keys go in one transaction. */
   revoke(lease: string): Promise<void>;
-  /** Why nothing can be written, as far as it is known without writing; undefined: nothing is known. */
+  /** Why nothing can be written, as far as it is known; undefined: nothing is known. Where a write has failed, one is tried that changes nothing. */
   problem(): Promise<string | undefined>;
+  describe(): Promise<StoreDescription>;
   /** Watches end. A second time does nothing. */
   close(): Promise<void>;
 }

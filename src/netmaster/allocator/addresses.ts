@@ -122,3 +122,11 @@ export function addressRanges(
       .join(', ');
   return { allocated: text(allocated), available: text(available) };
 }
+
+/** How many addresses it has to give, taken or not; the gateway is none of them. */
+export function poolSize(spec: PoolSpec): number {
+  const { first, last } = openPool(spec, () => false);
+  const gateway = spec.gateway ? addressNumber(spec.gateway) : undefined;
+  const inside = gateway !== undefined && gateway >= first && gateway <= last;
+  return last < first ? 0 : Number(last - first + 1n) - (inside ? 1 : 0);
+}

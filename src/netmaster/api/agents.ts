@@ -10,6 +10,7 @@ import { refuse } from '../intent.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { Replicas } from '../replicas.ts';
+import { type Roster, statusOf } from '../roster.ts';
 import { registered, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
 import type { Watches } from './watch.ts';
@@ -19,19 +20,27 @@ export interface AgentParts extends WriteParts {
   readonly store: Store;
   readonly watches: Watches;
   readonly replicas: Replicas;
+  readonly roster: Roster;
 }
 
 export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
-  const { store, mirror, writer, acknowledgements, watches, replicas } = parts;
+  const { store, mirror, writer, acknowledgements, watches, replicas, roster } = parts;
   const hosts = openHosts({ store, mirror, writer });
   serve(server, AGENTS, {
     hosts: () => mirror.list<Host>('host'),
     async register({ parameters: { name }, body }) {
-      const host = body(`host ${name}`);
+      const { condition, ...host } = body(`host ${name}`);
       if (host.name !== name) throw new Refusal(400, `host ${name}: the body says ${host.name}`, 'name');
       const problem = checkHost(host);
       if (problem !== undefined) refuse(problem);
-      await hosts.beat(host);
+      try {
+        await hosts.beat(host);
+      } catch (error) {
+        if (error instanceof Refusal && error.status === 409)
+          replicas.refused(roster.refuse(host, error.message));
+        throw error;
+      }
+      replicas.heard(name, roster.beat(name, condition));
       return { store: store.id, revision: mirror.revision };
     },
     applied({ parameters: { name }, body }) {
@@ -50,7 +59,10 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
       await writer.write(() => decideRelease(mirror, network, address, host));
     },
 
-    endpoints: () => mirror.list<Endpoint>('endpoint'),
+    endpoints: () =>
+      mirror
+        .list<Endpoint>('endpoint')
+        .map((endpoint) => ({ ...endpoint, status: statusOf(endpoint, mirror) })),
     async attach({ parameters: { id }, query, body }) {
       const seconds = waitSeconds(query);
       const endpoint = body(`endpoint ${id}`);

@@ -11,6 +11,7 @@ import { trackFlows } from '../flows.ts';
 import type { Mirror } from '../mirror.ts';
 import { elsewhere, openQuestions } from '../questions.ts';
 import { openReplicas, type Replicas } from '../replicas.ts';
+import { openRoster, type Roster } from '../roster.ts';
 import type { Writer } from '../writer.ts';
 import { serveAgents } from './agents.ts';
 import { ANSWER_LIMITS, type AnswerLimits } from './answers.ts';
@@ -18,6 +19,7 @@ import { serveExplain } from './explain.ts';
 import { openListener, TIMEOUTS, type Timeouts } from './http.ts';
 import { serveInspect, serveKinds } from './kinds.ts';
 import { serveReplicas } from './replicas.ts';
+import { serveRoster } from './roster.ts';
 import { serveSets } from './sets.ts';
 import { serveStatus } from './status.ts';
 import { openWatches, WATCH_LIMITS, type WatchLimits } from './watch.ts';
@@ -31,6 +33,8 @@ export interface Parts {
   readonly mirror: Mirror;
   readonly writer: Writer;
   readonly acknowledgements: Acknowledgements;
+  /** Absent: one of its own. */
+  readonly roster?: Roster;
   /** Absent: this netmaster is the only one. */
   readonly replicas?: Replicas;
   readonly version: string;
@@ -46,11 +50,12 @@ export function createServer(parts: Parts): FastifyInstance {
   const {
     store,
     mirror,
-    replicas = openReplicas(parts),
     version,
     log,
     names = [],
     timeouts = TIMEOUTS,
+    roster = openRoster(mirror, log),
+    replicas = openReplicas({ ...parts, roster }),
   } = parts;
   const { watchLimits: limits = WATCH_LIMITS, answerLimits = ANSWER_LIMITS } = parts;
   const flows = trackFlows(mirror);
@@ -74,7 +79,8 @@ export function createServer(parts: Parts): FastifyInstance {
   serveKinds(server, parts);
   serveInspect(server, explaining);
   serveSets(server, parts);
-  serveAgents(server, { ...parts, watches, replicas });
+  serveAgents(server, { ...parts, watches, replicas, roster });
+  serveRoster(server, { ...parts, roster });
   serveExplain(server, explaining);
   serveReplicas(server, { replicas, flows, own });
   return server;

@@ -2,10 +2,12 @@
 import type { FastifyInstance } from 'fastify';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { KINDS } from '../../model/kinds.ts';
+import { oneLine } from '../../model/text.ts';
 import { STATUS } from '../../protocol/routes.ts';
 import type { Store } from '../../store/store.ts';
 import type { Feed } from '../feed.ts';
 import type { Mirror } from '../mirror.ts';
+import { readiness } from '../readiness.ts';
 import { describe } from './openapi.ts';
 import { serve } from './serve.ts';
 import type { Watches } from './watch.ts';
@@ -28,6 +30,12 @@ export function serveStatus(server: FastifyInstance, parts: StatusParts): void {
       const problem = await store.problem();
       const status = problem === undefined ? { status: 'ok' } : { status: 'unwritable', problem };
       return { ...status, store: store.id, revision: mirror.revision };
+    },
+    async ready({ reply }) {
+      const problems = (await readiness(store, mirror)).map(({ problem, remedy }) => `${problem}: ${remedy}`);
+      if (problems.length === 0) return { problems };
+      void reply.code(503);
+      return { problems, error: { code: 'unavailable', message: oneLine(problems.join('; ')) } };
     },
     metrics({ reply }) {
       void reply.header('content-type', registry.contentType);

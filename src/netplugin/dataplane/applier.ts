@@ -152,6 +152,8 @@ export interface Applier {
     question: Question,
   ): (KernelDecision & { readonly changed: readonly string[] }) | undefined;
   /** See Dataplane. */
+  fastPath(): boolean | undefined;
+  /** See Dataplane. */
   missing(endpoint: string): string[];
   /** Leaves the kernel as it is. */
   close(): void;
@@ -384,6 +386,8 @@ export function openApplier(): Applier {
   return {
     apply,
     probe: () => prober.probe(),
+    fastPath: () =>
+      routers.size === 0 ? undefined : [...routers.values()].every((open) => open.fastPath !== undefined),
     observe() {
       const outside = readRefused(exits.table.netlink);
       const dropped = readDropped(exits.table.netlink);

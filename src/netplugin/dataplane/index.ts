@@ -45,6 +45,8 @@ export interface Dataplane {
     namespace: string,
     question: Question,
   ): Promise<(KernelDecision & { readonly changed: readonly string[] }) | undefined>;
+  /** Whether established connections take the fast path in all routers; undefined: there is no router. */
+  fastPath(): boolean | undefined;
   /** What an endpoint's container lacks of what it was given, in words, as the kernel has it now. */
   missing(endpoint: string): Promise<readonly string[]>;
   /** Leaves the kernel as it is: running containers keep their traffic. */
@@ -66,6 +68,7 @@ export function startDataplane(): Dataplane {
     probe: async () => applier.probe(),
     observe: async () => applier.observe(),
     lookUp: async (namespace, question) => applier.lookUp(namespace, question),
+    fastPath: () => applier.fastPath(),
     missing: async (endpoint) => applier.missing(endpoint),
     async close() {
       closed = true;

@@ -6,12 +6,12 @@ import type { Logger } from 'pino';
 import { ApiError, type Client } from '../../client/client.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { HEARTBEAT } from '../../model/host.ts';
+import type { Registration } from '../../protocol/hosts.ts';
 import type {
   AddressAnswer,
   AddressRequest,
   Applied,
   LiveAnswer,
-  Registration,
   WriteAnswer,
 } from '../../protocol/messages.ts';
 import { GAVE_UP } from '../constants.ts';

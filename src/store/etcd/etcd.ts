@@ -333,6 +333,15 @@ export async function openEtcd(options: EtcdOptions, hooks: EtcdHooks = {}): Pro
         ? `no member of etcd answers, the last asked was ${last.message}`
         : refused(last).message;
     },
+    async describe() {
+      const place = options.endpoints.join(', ');
+      try {
+        const { dbSize } = await members.once('status', {});
+        return { kind: 'etcd', place, bytes: Number(dbSize) };
+      } catch {
+        return { kind: 'etcd', place }; // problem() says why
+      }
+    },
     async close() {
       if (closing.signal.aborted) return;
       closing.abort();

@@ -50,7 +50,7 @@ message LeaseRequest { int64 ID = 1; }
 message LeaseResponse { Header header = 1; int64 ID = 2; int64 TTL = 3; }
 
 message StatusRequest {}
-message StatusResponse { Header header = 1; string version = 2; repeated string errors = 8; }
+message StatusResponse { Header header = 1; string version = 2; int64 dbSize = 3; repeated string errors = 8; }
 message AuthenticateRequest { string name = 1; string password = 2; }
 message AuthenticateResponse { string token = 2; }
 message CompactRequest { int64 revision = 1; bool physical = 2; }
@@ -112,7 +112,7 @@ interface Calls {
   txn: [TxnRequest, TxnResponse];
   grant: [{ TTL: number; ID: string }, { ID: string; TTL: string }];
   revoke: [{ ID: string }, object];
-  status: [object, { version: string; errors: readonly string[] }];
+  status: [object, { version: string; dbSize: string; errors: readonly string[] }];
   authenticate: [{ name: string; password: string }, { token: string }];
   compact: [{ revision: number; physical?: boolean }, object];
   watch: [{ create: object }, WatchResponse];

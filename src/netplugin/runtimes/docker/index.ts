@@ -7,6 +7,7 @@
  */
 import path from 'node:path';
 import type { Logger } from 'pino';
+import type { Problem } from '../../../protocol/hosts.ts';
 import { listenOnSocket } from '../../control.ts';
 import type { Follower } from '../../follower.ts';
 import type { Options } from '../../options.ts';
@@ -22,6 +23,8 @@ import { openRemains } from './remains.ts';
 export interface DockerRuntime {
   /** Docker's list of networks. */
   readonly offer: Follower;
+  /** What Docker did not take. */
+  readonly problems: readonly Problem[];
   /** Docker is answered no more. */
   close(): Promise<void>;
 }
@@ -59,6 +62,9 @@ export async function startDocker({
   });
   return {
     offer: followOffer(offer),
+    get problems() {
+      return offer.problems;
+    },
     close() {
       containers.close();
       return closeServer(server);

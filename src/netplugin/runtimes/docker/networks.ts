@@ -11,6 +11,7 @@
  */
 import type { Logger } from 'pino';
 import { subnetPrefix } from '../../../model/address.ts';
+import type { Problem } from '../../../protocol/hosts.ts';
 import type { Follower } from '../../follower.ts';
 import type { View } from '../../intent/view.ts';
 import { OFFER_INTERVAL } from '../../intervals.ts';
@@ -108,6 +109,8 @@ export interface Offer {
   removed(id: string, name: string): void;
   /** Docker was away, and may have another list. */
   renewed(): void;
+  /** What Docker did not take, as of the last time. */
+  readonly problems: readonly Problem[];
   /** When all that was known at the call is offered, or Docker cannot be reached. */
   settled(): Promise<void>;
   close(): void;
@@ -127,6 +130,8 @@ export function startOffer(
   let present: Present | undefined;
   let stale = true;
   let reachable = true;
+  let answered = false;
+  let problems: readonly Problem[] = [];
   /** Names that were complained of. */
   const shadowed = new Set<string>();
 
@@ -155,6 +160,7 @@ export function startOffer(
   async function list(): Promise<Present> {
     const networks = await docker.listNetworks();
     reachable = true;
+    answered = true;
     for (const n of networks) if (n.Driver === DRIVER) learn(n.Id, n.Options ?? {});
     return presentNetworks(networks);
   }
@@ -179,17 +185,26 @@ export function startOffer(
     const { ours } = present;
     const plan = planNetworks(present, wantedNetworks(view), live());
     for (const { name, id } of plan.remove) if (await remove(name, id)) ours.delete(name);
+    const untaken: Problem[] = plan.shadowed.map((name) => ({
+      problem: `Docker has another network named ${name}: containers with --net ${name} get that one, without address and policy of contiv's`,
+      remedy: `docker network rm ${name} on this host, or give contiv's another name`,
+    }));
     for (const name of plan.shadowed) complain(name);
+    for (const name of shadowed) if (!plan.shadowed.includes(name)) shadowed.delete(name);
     for (const network of plan.create) {
       if (ours.has(network.name)) continue;
-      shadowed.delete(network.name);
       try {
         ours.set(network.name, { id: await create(network), fingerprint: fingerprint(network) });
       } catch (error) {
         if ((error as { statusCode?: number }).statusCode !== 409)
           log.error({ err: error, network: network.name }, 'Docker refuses the network');
+        untaken.push({
+          problem: `Docker refuses network ${network.name}: ${(error as Error).message}`,
+          remedy: 'mend what Docker names; it is offered again within seconds',
+        });
       }
     }
+    problems = untaken;
   }
 
   const syncs = inTurn(
@@ -202,6 +217,14 @@ export function startOffer(
         if (reachable)
           log.warn({ err: error }, 'Docker cannot be reached: networks are offered when it answers');
         reachable = false;
+        // Where there is no Docker, none is missed.
+        if (answered)
+          problems = [
+            {
+              problem: `Docker does not answer: ${(error as Error).message}`,
+              remedy: 'start it (systemctl start docker): networks are offered to it when it answers',
+            },
+          ];
       }
     },
     {
@@ -228,6 +251,9 @@ export function startOffer(
       syncs.begin();
     },
     settled: () => syncs.settled(),
+    get problems() {
+      return problems;
+    },
     close: () => void syncs.close(),
   };
 }

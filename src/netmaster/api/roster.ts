@@ -1,0 +1,34 @@
+/** What netmaster knows of hosts and of the whole cluster, for operators, and the removal of one that is away for good. */
+import type { FastifyInstance } from 'fastify';
+import { ROSTER } from '../../protocol/routes.ts';
+import type { Store } from '../../store/store.ts';
+import { presentEndpoint } from '../oper.ts';
+import { decideHostRemoval, endpointsOf, type Roster } from '../roster.ts';
+import { clusterStatus } from '../status.ts';
+import { waitSeconds } from './request.ts';
+import { serve } from './serve.ts';
+import { reportLate, type WriteParts } from './writes.ts';
+
+export interface RosterParts extends WriteParts {
+  readonly store: Store;
+  readonly roster: Roster;
+  readonly version: string;
+}
+
+export function serveRoster(server: FastifyInstance, parts: RosterParts): void {
+  const { mirror, writer, acknowledgements, roster } = parts;
+  serve(server, ROSTER, {
+    status: () => clusterStatus(parts),
+    hostStates: () => roster.states(),
+    hostState: ({ parameters: { name } }) => ({
+      ...roster.state(name),
+      endpoints: endpointsOf(mirror, name).map((endpoint) => presentEndpoint(endpoint, mirror)),
+    }),
+    async hostRemove({ parameters: { name }, query, reply }) {
+      const seconds = waitSeconds(query);
+      const { answer, revision } = await writer.write(() => decideHostRemoval(mirror, name));
+      const late = await reportLate(acknowledgements, reply, revision, seconds);
+      return { revision, late, endpoints: answer };
+    },
+  });
+}

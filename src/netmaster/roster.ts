@@ -1,0 +1,263 @@
+/**
+ * What is known of every host, also of those that do not live:
+ *
+ *   registration/NAME   in the store: as it registered last, and where it is away, when it was heard of last. Until an operator removes it
+ *   host/NAME           it lives (hosts.ts)
+ *   in memory           when it was heard of, what its agent sees, what it has applied: told anew within seconds, also to other
+ *                       netmasters (replicas.ts)
+ *
+ * Heartbeats that were refused are known for as long as they come.
+ */
+import type { Logger } from 'pino';
+import type { Endpoint } from '../model/endpoint.ts';
+import { HOST_TTL, type Host } from '../model/host.ts';
+import type { Condition, Heard, HostState, RefusedHost } from '../protocol/hosts.ts';
+import type { Write } from '../store/store.ts';
+import { decideEndpointRemoval } from './endpoints.ts';
+import { type Mirror, storeKey } from './mirror.ts';
+import { Refusal } from './problem.ts';
+import type { View } from './tables.ts';
+import type { Decision, Writer } from './writer.ts';
+
+/** Seconds that a host may be behind what was declared: longer than what an agent takes that has just been started. */
+const LATE = 5;
+/** Milliseconds: a host that is refused asks again every few seconds. */
+const REFUSED = 10_000;
+
+export interface Registered extends Host {
+  /** It is away, and was heard of last then: milliseconds, Unix time. */
+  readonly away?: number;
+}
+
+export interface Roster {
+  /** A heartbeat was taken here. Answers what to tell other netmasters. */
+  beat(name: string, condition?: Condition): Heard;
+  /** One was refused here. The same. */
+  refuse(host: Host, reason: string): RefusedHost;
+  /** Another netmaster tells of one; the newest counts. */
+  heard(name: string, heard: Heard): void;
+  refused(refused: RefusedHost): void;
+  /** Of all that are known, by name. */
+  states(): HostState[];
+  /** Throws a Refusal where there is none of this name. */
+  state(name: string): HostState;
+  /** Notes in the store which hosts have gone since it was called last. */
+  noteAway(writer: Writer): Promise<void>;
+  close(): void;
+}
+
+/** Of an endpoint whose host is away: its own word is of when that was heard of. */
+export const statusOf = (endpoint: Endpoint, view: View): Endpoint['status'] | 'unreachable' =>
+  view.get<Host>('host', endpoint.homingHost) === undefined ? 'unreachable' : endpoint.status;
+
+export const endpointsOf = (view: View, host: string): readonly Endpoint[] =>
+  view.where<Endpoint>('endpoint', byHost, host);
+
+const iso = (at: number): string => new Date(at).toISOString();
+const isContainer = (endpoint: Endpoint): boolean => endpoint.ofHost !== true;
+const byHost = ({ homingHost }: Endpoint): readonly string[] => [homingHost];
+const counted = (count: number): string => `${count} container${count === 1 ? '' : 's'}`;
+
+export function openRoster(mirror: Mirror, log: Logger): Roster {
+  const heards = new Map<string, Heard>();
+  const refusals = new Map<string, RefusedHost>();
+  /** Revisions of what agents are told, with when they came, of the last seconds; before them the one that all should have applied. */
+  const declared = [{ revision: mirror.told, at: performance.now() }];
+  const away = new Set<string>();
+
+  const containersOf = (name: string): number => endpointsOf(mirror, name).filter(isContainer).length;
+
+  function sayAway(name: string): void {
+    if (away.has(name)) return;
+    away.add(name);
+    log.warn(
+      { host: name },
+      `host ${name} is away: nothing was heard of it for ${HOST_TTL} s; ${counted(containersOf(name))} there count as unreachable: start its agent there (systemctl start contiv-netplugin)`,
+    );
+  }
+  for (const [name] of mirror.entries<Registered>('registration'))
+    if (mirror.get('host', name) === undefined) sayAway(name);
+
+  const unsubscribe = mirror.onChange(({ revision, changes }) => {
+    declared.push({ revision, at: performance.now() });
+    due(); // forgets what is older
+    for (const { kind, key, object } of changes) {
+      if (kind !== 'host') continue;
+      if (object === null) sayAway(key);
+      else if (away.delete(key)) log.info({ host: key }, `host ${key} is back`);
+    }
+  });
+
+  /** What each host should have applied by now. */
+  function due(): number {
+    const old = performance.now() - LATE * 1000;
+    while (declared[1] !== undefined && declared[1].at <= old) declared.shift();
+    const [first] = declared;
+    return first !== undefined && first.at <= old ? first.revision : 0;
+  }
+
+  function stateOf(name: string, due: number): HostState {
+    const host = mirror.get<Host>('host', name);
+    const registered = mirror.get<Registered>('registration', name);
+    const { underlay, mtu, version } = host ?? registered ?? {};
+    const heard = heards.get(name);
+    const seen = Math.max(heard?.at ?? 0, registered?.away ?? 0);
+    const applied = mirror.applied.get(name) ?? 0;
+    const known = {
+      name,
+      ...(underlay === undefined ? {} : { underlay }),
+      ...(mtu === undefined ? {} : { mtu }),
+      ...(version === undefined ? {} : { version }),
+      containers: containersOf(name),
+      ...(seen === 0 ? {} : { seen: iso(seen) }),
+      applied,
+      lag: Math.max(0, mirror.told - applied),
+    };
+    if (host === undefined) {
+      const since = seen === 0 ? '' : ` since ${iso(seen)}`;
+      return { ...known, state: 'away', reason: `nothing is heard of it${since}`, problems: [] };
+    }
+    const { fastPath, problems = [] } = heard?.condition ?? {};
+    const said = { ...known, ...(fastPath === undefined ? {} : { fastPath }), problems };
+    if (applied >= due) return { ...said, state: 'ready' };
+    const reason =
+      applied === 0
+        ? 'it has not said yet what it has applied'
+        : `it has applied revision ${applied}, and ${due} was declared more than ${LATE} s ago`;
+    return { ...said, state: 'late', reason };
+  }
+
+  function refusedStates(): HostState[] {
+    const old = Date.now() - REFUSED;
+    for (const [key, { at }] of refusals) if (at < old) refusals.delete(key);
+    return [...refusals.values()].map(({ name, underlay, version, reason, at }) => ({
+      name,
+      underlay,
+      ...(version === undefined ? {} : { version }),
+      state: 'refused',
+      reason,
+      containers: 0,
+      seen: iso(at),
+      applied: 0,
+      lag: 0,
+      problems: [],
+    }));
+  }
+
+  /** It was let in after all. */
+  function admit(name: string): void {
+    for (const [key, refused] of refusals)
+      if (refused.name === name && refused.underlay === mirror.get<Host>('host', name)?.underlay)
+        refusals.delete(key);
+  }
+  const refused = (host: RefusedHost): void => void refusals.set(`${host.name} ${host.underlay}`, host);
+
+  return {
+    beat(name, condition) {
+      const heard: Heard = { at: Date.now(), ...(condition === undefined ? {} : { condition }) };
+      heards.set(name, heard);
+      admit(name);
+      return heard;
+    },
+    refuse({ name, underlay, version }, reason) {
+      const host: RefusedHost = {
+        name,
+        underlay,
+        ...(version === undefined ? {} : { version }),
+        reason,
+        at: Date.now(),
+      };
+      refused(host);
+      return host;
+    },
+    heard(name, heard) {
+      if (heard.at > (heards.get(name)?.at ?? 0)) heards.set(name, heard);
+      admit(name);
+    },
+    refused,
+    states() {
+      const asked = due();
+      const states = [...namesOf(mirror)].map((name) => stateOf(name, asked));
+      return [...states, ...refusedStates()].sort((a, b) =>
+        a.name.localeCompare(b.name, 'en', { numeric: true }),
+      );
+    },
+    state(name) {
+      if (namesOf(mirror).has(name)) return stateOf(name, due());
+      const refused = refusedStates().find((state) => state.name === name);
+      if (refused === undefined) throw unknown(name);
+      return refused;
+    },
+    async noteAway(writer) {
+      const gone = [...mirror.entries<Registered>('registration')].filter(
+        ([name, { object }]) => object.away === undefined && mirror.get('host', name) === undefined,
+      );
+      for (const [name] of gone)
+        await writer.write(() => decideAway(mirror, name, heards.get(name)?.at ?? Date.now()));
+    },
+    close: unsubscribe,
+  };
+}
+
+/** Those that live, that have lived, and that have endpoints. */
+const namesOf = (view: View): Set<string> =>
+  new Set([
+    ...view.list<Host>('host').map(({ name }) => name),
+    ...view.list<Registered>('registration').map(({ name }) => name),
+    ...view.list<Endpoint>('endpoint').map(({ homingHost }) => homingHost),
+  ]);
+
+const unknown = (name: string): Refusal =>
+  new Refusal(404, `host ${name}: no host of this name is known (netctl host ls)`);
+
+function decideAway(view: View, name: string, at: number): Decision<undefined> {
+  const stored = view.stored<Registered>('registration', name);
+  const nothing = { checks: [], writes: [], answer: undefined };
+  if (stored === undefined || stored.object.away !== undefined) return nothing;
+  if (view.get('host', name) !== undefined) return nothing;
+  const key = storeKey('registration', name);
+  return {
+    checks: [
+      { key, revision: stored.revision },
+      { key: storeKey('host', name), revision: 0 },
+    ],
+    writes: [{ key, value: { ...stored.object, away: at } satisfies Registered }],
+    answer: undefined,
+  };
+}
+
+/** Of the transaction with which a host comes, or is another than it was. */
+export function registrationOf(view: View, host: Host): Write[] {
+  const before = view.get<Registered>('registration', host.name);
+  const { run: _run, ...lasting } = host;
+  return JSON.stringify(before) === JSON.stringify(lasting)
+    ? []
+    : [{ key: storeKey('registration', host.name), value: lasting satisfies Registered }];
+}
+
+/** Of a host that is away: its endpoints and its registration go. Answers how many endpoints. */
+export function decideHostRemoval(mirror: Mirror, name: string): Decision<number> {
+  if (mirror.get<Host>('host', name) !== undefined)
+    throw new Refusal(
+      409,
+      `host ${name}: is alive: end its agent first (systemctl disable --now contiv-netplugin there), and ask again ${HOST_TTL} s later`,
+      'name',
+    );
+  if (!namesOf(mirror).has(name)) throw unknown(name);
+  const registration = mirror.stored('registration', name);
+  const endpoints = endpointsOf(mirror, name);
+  const removals = endpoints.map(({ endpointID }) => decideEndpointRemoval(mirror, endpointID));
+  const key = storeKey('registration', name);
+  return {
+    checks: [
+      { key: storeKey('host', name), revision: 0 },
+      { key, revision: registration?.revision ?? 0 },
+      ...removals.flatMap(({ checks }) => checks),
+    ],
+    writes: [
+      ...(registration === undefined ? [] : [{ key, value: undefined }]),
+      ...removals.flatMap(({ writes }) => writes),
+    ],
+    answer: endpoints.length,
+  };
+}

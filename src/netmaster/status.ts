@@ -1,0 +1,99 @@
+/** The whole cluster on a page: what is there, and what is wrong, with what mends it. */
+import type { Network } from '../model/network.ts';
+import type { HostState, Problem, Status } from '../protocol/hosts.ts';
+import type { Store } from '../store/store.ts';
+import { poolSize } from './allocator/addresses.ts';
+import { poolOf } from './allocator/choose.ts';
+import type { Mirror } from './mirror.ts';
+import { readiness } from './readiness.ts';
+import type { Roster } from './roster.ts';
+
+export interface StatusSources {
+  readonly store: Store;
+  readonly mirror: Mirror;
+  readonly roster: Roster;
+  readonly version: string;
+}
+
+export async function clusterStatus({ store, mirror, roster, version }: StatusSources): Promise<Status> {
+  const [described, unready] = await Promise.all([describe(store), readiness(store, mirror)]);
+  const hosts = roster.states();
+  const count = (state: HostState['state']): number => hosts.filter((host) => host.state === state).length;
+  const networks = mirror.list<Network>('network').map((network) => useOf(network, mirror));
+  return {
+    netmaster: {
+      version,
+      ...described,
+      revision: mirror.revision,
+      uptime: Math.floor(process.uptime()),
+      netmasters: mirror.list<{ url: string }>('replica').map(({ url }) => url),
+    },
+    hosts: { ready: count('ready'), late: count('late'), away: count('away'), refused: count('refused') },
+    networks,
+    pending: hosts
+      .filter(({ state, lag }) => (state === 'ready' || state === 'late') && lag > 0)
+      .map(({ name, lag }) => ({ host: name, lag })),
+    problems: [
+      ...unready.map((problem) => ({ of: 'netmaster', ...problem })),
+      ...hosts.flatMap((host) =>
+        hostProblems(host).map((problem) => ({ of: `host ${host.name}`, ...problem })),
+      ),
+      ...networks.filter(({ used, size }) => used >= size).map(exhausted),
+    ],
+  };
+}
+
+async function describe(store: Store): Promise<Pick<Status['netmaster'], 'store' | 'place' | 'bytes'>> {
+  try {
+    const { kind, place, bytes } = await store.describe();
+    return {
+      store: kind,
+      ...(place === undefined ? {} : { place }),
+      ...(bytes === undefined ? {} : { bytes }),
+    };
+  } catch {
+    return { store: 'sqlite' }; // its file is gone, which is among the problems
+  }
+}
+
+const LOGS = 'journalctl -u contiv-netplugin there says why';
+
+function hostProblems({ name, state, reason = '', containers, problems }: HostState): Problem[] {
+  switch (state) {
+    case 'away':
+      return [
+        {
+          problem: `away: ${reason}; ${containers} container${containers === 1 ? '' : 's'} there unreachable`,
+          remedy: `start its agent (systemctl start contiv-netplugin there); where it is gone for good: netctl host rm ${name}`,
+        },
+      ];
+    case 'refused':
+      return [
+        {
+          problem: `refused: ${reason}`,
+          remedy: 'give it a name and an address of its own, or end its agent',
+        },
+      ];
+    case 'late':
+      return [{ problem: `late: ${reason}`, remedy: `${LOGS}: it goes on trying` }, ...problems];
+    case 'ready':
+      return problems;
+  }
+}
+
+function useOf(network: Network, mirror: Mirror): Status['networks'][number] {
+  const key = `${network.tenantName}:${network.networkName}`;
+  const isIpv4 = (address: string): boolean => !address.includes(':');
+  return {
+    network: key,
+    subnet: network.subnet,
+    used: [...mirror.addresses(key).keys()].filter((a) => isIpv4(a) && a !== network.gateway).length,
+    size: poolSize({ ...poolOf(mirror, network, 4, undefined), except: [] }),
+  };
+}
+
+const exhausted = ({ network, used, size }: Status['networks'][number]) => ({
+  of: `network ${network}`,
+  problem: `${used} of ${size} addresses are in use: nothing more starts there`,
+  remedy: 'end what is not needed, or declare another network and start there',
+});

@@ -1,0 +1,48 @@
+import { Value } from '@sinclair/typebox/value';
+import { expect, it } from 'vitest';
+import { MAX_PROBLEMS } from '../model/host.ts';
+import { ConditionSchema } from '../protocol/hosts.ts';
+import { type ConditionSources, conditionOf } from './condition.ts';
+
+const WELL: ConditionSources = {
+  fastPath: () => true,
+  underlay: { problem: '', now: { device: 'eth0' } },
+  firewalls: { dropped: [] },
+  paths: { narrow: [] },
+  docker: { problems: [] },
+  kernel: { failed: [] },
+};
+
+it('of a host with nothing wrong has no problems', () => {
+  expect(conditionOf(WELL)).toEqual({ fastPath: true, problems: [] });
+  expect(conditionOf({ ...WELL, fastPath: () => undefined })).toEqual({ problems: [] });
+});
+
+it('has all that is wrong, each with what mends it', () => {
+  const { problems } = conditionOf({
+    ...WELL,
+    underlay: { ...WELL.underlay, problem: '--underlay: interface eth0 is down' },
+    firewalls: {
+      dropped: [{ way: 'tunnel', family: 'IPv4', table: 'ip filter', chain: 'INPUT', by: 'policy' }],
+    },
+    paths: { narrow: [{ host: 'node2', wanted: 1500, fits: 1400 }] },
+    docker: { problems: [{ problem: 'taken', remedy: 'free it' }] },
+    kernel: { failed: ['router contiv-default: no VXLAN'] },
+  });
+  expect(problems.map(({ problem }) => problem)).toEqual([
+    '--underlay: interface eth0 is down: other hosts cannot reach this one',
+    'another firewall drops what is ours: table ip filter, chain INPUT (its policy) drops what other hosts send to tunnels (UDP 4789), IPv4',
+    'packets of 1500 bytes, the MTU of eth0, do not arrive at host node2: only up to 1400',
+    'taken',
+    'not established: router contiv-default: no VXLAN',
+  ]);
+  for (const { remedy } of problems) expect(remedy).toMatch(/^[^\n]{7,}$/);
+});
+
+it('is one that netmaster takes, however much is wrong and however it is worded', () => {
+  const failed = Array.from({ length: 1000 }, (_, i) => `${i} ${'x\n'.repeat(2000)}`);
+  const condition = conditionOf({ ...WELL, kernel: { failed } });
+  expect(Value.Check(ConditionSchema, condition)).toBe(true);
+  expect(condition.problems).toHaveLength(MAX_PROBLEMS);
+  expect(condition.problems.at(-1)?.problem).toBe(`${1000 - MAX_PROBLEMS + 1} more problems`);
+});

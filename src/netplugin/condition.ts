@@ -1,0 +1,72 @@
+/** What is not as it should be on this host, from whoever knows it, each with what mends it. netmaster is told with each heartbeat. */
+
+import { MAX_PROBLEMS } from '../model/host.ts';
+import { oneLine } from '../model/text.ts';
+import type { Condition, Problem } from '../protocol/hosts.ts';
+import type { Kernel } from './converge.ts';
+import type { DroppedWay } from './dataplane/index.ts';
+import { droppedText } from './underlay/firewalls.ts';
+import type { NarrowPath } from './underlay/paths.ts';
+
+export interface ConditionSources {
+  fastPath(): boolean | undefined;
+  readonly underlay: { readonly problem: string; readonly now: { readonly device: string } };
+  readonly firewalls: { readonly dropped: readonly DroppedWay[] };
+  readonly paths: { readonly narrow: readonly NarrowPath[] };
+  readonly docker: { readonly problems: readonly Problem[] };
+  readonly kernel: Pick<Kernel, 'failed'>;
+}
+
+/** Characters: of what is said on a line. */
+const LENGTH = 500;
+
+const REMEDIES: Readonly<Record<DroppedWay['way'], string>> = {
+  out: "let through there what comes from the tenants' routers (Other firewalls, in docs/guide/hosts.md)",
+  in: 'let through there what comes to published ports (Other firewalls, in docs/guide/hosts.md)',
+  tunnel: 'let through there UDP 4789 from the other hosts (Other firewalls, in docs/guide/hosts.md)',
+};
+
+const tooNarrow = ({ host, wanted, fits }: NarrowPath, device: string): Problem => ({
+  problem: `packets of ${wanted} bytes, the MTU of ${device}, do not arrive at host ${host}: only up to ${fits}`,
+  remedy: `let ${wanted} bytes pass on the way there, or set the MTU of ${device} here and there to what fits: ip link set ${device} mtu ${fits}`,
+});
+
+export function conditionOf({
+  fastPath,
+  underlay,
+  firewalls,
+  paths,
+  docker,
+  kernel,
+}: ConditionSources): Condition {
+  const all: Problem[] = [
+    ...(underlay.problem === ''
+      ? []
+      : [
+          {
+            problem: `${underlay.problem}: other hosts cannot reach this one`,
+            remedy: 'set the interface up and give it its address (ip link, ip addr)',
+          },
+        ]),
+    ...firewalls.dropped.map((dropped) => ({
+      problem: `another firewall drops what is ours: ${droppedText(dropped)}`,
+      remedy: REMEDIES[dropped.way],
+    })),
+    ...paths.narrow.map((path) => tooNarrow(path, underlay.now.device)),
+    ...docker.problems,
+    ...kernel.failed.map((message) => ({
+      problem: `not established: ${message}`,
+      remedy: 'it is tried again; what the kernel lacks is in journalctl -u contiv-netplugin',
+    })),
+  ].map(({ problem, remedy }) => ({ problem: oneLine(problem, LENGTH), remedy: oneLine(remedy, LENGTH) }));
+  const more = all.length - MAX_PROBLEMS + 1;
+  const problems =
+    more <= 1
+      ? all
+      : [
+          ...all.slice(0, MAX_PROBLEMS - 1),
+          { problem: `${more} more problems`, remedy: 'journalctl -u contiv-netplugin has them all' },
+        ];
+  const fast = fastPath();
+  return { ...(fast === undefined ? {} : { fastPath: fast }), problems };
+}

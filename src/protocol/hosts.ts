@@ -1,0 +1,135 @@
+/** What hosts say of themselves, what netmaster says of hosts, and what it says of itself: bodies and answers, as in messages.ts. */
+import { type Static, Type } from '@sinclair/typebox';
+import { HostSchema, MAX_PROBLEMS } from '../model/host.ts';
+
+const Line = Type.String({ maxLength: 600 });
+
+/** Something that is not as it should be, and what mends it. One plain line each. */
+export const ProblemSchema = Type.Object({ problem: Line, remedy: Line }, { additionalProperties: false });
+export type Problem = Static<typeof ProblemSchema>;
+
+/** What a host's agent sees of its host. In no store: told anew with each heartbeat. */
+export const ConditionSchema = Type.Object(
+  {
+    /** Established connections take it; absent: nothing has run here yet that could. */
+    fastPath: Type.Optional(Type.Boolean()),
+    problems: Type.Array(ProblemSchema, { maxItems: MAX_PROBLEMS }),
+  },
+  { additionalProperties: false },
+);
+export type Condition = Static<typeof ConditionSchema>;
+
+/** A heartbeat. */
+export const RegistrationSchema = Type.Object(
+  { ...HostSchema.properties, condition: Type.Optional(ConditionSchema) },
+  { additionalProperties: false },
+);
+export type Registration = Static<typeof RegistrationSchema>;
+
+/** A heartbeat that a netmaster has taken. */
+export const HeardSchema = Type.Object({
+  /** Milliseconds, Unix time. */
+  at: Type.Integer(),
+  condition: Type.Optional(ConditionSchema),
+});
+export type Heard = Static<typeof HeardSchema>;
+
+/** A heartbeat that a netmaster has refused. */
+export const RefusedHostSchema = Type.Object({
+  name: Type.String(),
+  underlay: Type.String(),
+  version: Type.Optional(Type.String()),
+  reason: Type.String(),
+  at: Type.Integer(),
+});
+export type RefusedHost = Static<typeof RefusedHostSchema>;
+
+export const HostStateSchema = Type.Object({
+  name: Type.String(),
+  /** These three as it registered last; absent where that is not known. */
+  underlay: Type.Optional(Type.String()),
+  mtu: Type.Optional(Type.Integer()),
+  version: Type.Optional(Type.String()),
+  /**
+   * `late`: it lives, and has not applied what was declared some seconds ago. `away`: nothing is heard of it; its containers count as
+   * unreachable. `refused`: it asks to be let in, and is not.
+   */
+  state: Type.Union([
+    Type.Literal('ready'),
+    Type.Literal('late'),
+    Type.Literal('away'),
+    Type.Literal('refused'),
+  ]),
+  /** Why it is not ready, in one plain line. */
+  reason: Type.Optional(Type.String()),
+  containers: Type.Integer(),
+  /** When it was heard of last, ISO 8601; absent: never, as far as is known. */
+  seen: Type.Optional(Type.String()),
+  /** Revision that its kernel is as declared at; 0: it has said none yet. */
+  applied: Type.Integer(),
+  /** Revisions that it is behind what was declared. */
+  lag: Type.Integer(),
+  fastPath: Type.Optional(Type.Boolean()),
+  problems: Type.Array(ProblemSchema),
+});
+export type HostState = Static<typeof HostStateSchema>;
+
+/** With what runs there: endpoints as inspect has them. */
+export const InspectedHostSchema = Type.Object({
+  ...HostStateSchema.properties,
+  endpoints: Type.Array(
+    Type.Unsafe<Record<string, unknown>>(Type.Object({}, { additionalProperties: true })),
+  ),
+});
+
+export const RemovedHostSchema = Type.Object({
+  revision: Type.Integer(),
+  late: Type.Array(Type.String()),
+  /** How many of its endpoints went with it. */
+  endpoints: Type.Integer(),
+});
+
+/** With status 503 where there are problems, and then as an error too. */
+export const ReadySchema = Type.Object({
+  /** One plain line each; none: it is ready. */
+  problems: Type.Array(Type.String()),
+});
+
+/** The whole cluster on a page. */
+export const StatusSchema = Type.Object({
+  netmaster: Type.Object({
+    version: Type.String(),
+    /** `memory`, `sqlite` or `etcd`. */
+    store: Type.String(),
+    /** The file, or the members of etcd. */
+    place: Type.Optional(Type.String()),
+    /** That the store takes. */
+    bytes: Type.Optional(Type.Integer()),
+    revision: Type.Integer(),
+    /** Seconds. */
+    uptime: Type.Integer(),
+    /** URLs of all netmasters, where there may be several. */
+    netmasters: Type.Array(Type.String()),
+  }),
+  hosts: Type.Object({
+    ready: Type.Integer(),
+    late: Type.Integer(),
+    away: Type.Integer(),
+    refused: Type.Integer(),
+  }),
+  networks: Type.Array(
+    Type.Object({
+      /** `default:contiv-net`. */
+      network: Type.String(),
+      subnet: Type.String(),
+      /** IPv4 addresses: of containers, services and reserved; and how many there are to give, the gateway's left out. */
+      used: Type.Integer(),
+      size: Type.Integer(),
+    }),
+  ),
+  /** Hosts that live and have not applied all that was declared, however short a time ago. */
+  pending: Type.Array(Type.Object({ host: Type.String(), lag: Type.Integer() })),
+  /** None: all is well. `of`: `netmaster`, `host node1`, `network default:contiv-net`. */
+  problems: Type.Array(Type.Object({ of: Type.String(), ...ProblemSchema.properties })),
+});
+export type Status = Static<typeof StatusSchema>;
