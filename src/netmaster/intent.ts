@@ -6,9 +6,11 @@ import { type Endpoint, endpoint } from '../model/endpoint.ts';
 import type { Kind, Problem } from '../model/kind.ts';
 import { keyOf, type Relation } from '../model/kinds.ts';
 import { oneLine, shown } from '../model/text.ts';
+import type { ObjectOutcome } from '../protocol/declared.ts';
 import type { Check, Write } from '../store/store.ts';
 import { ALLOCATORS } from './allocator/index.ts';
 import { type FreeTag, freeTags } from './allocator/tags.ts';
+import { changedFields, declaredForm } from './changes.ts';
 import { checkFields, type Plain, readBody } from './fields.ts';
 import { decideGuard, releaseGuard, relyOn } from './guards.ts';
 import { type Mirror, storeKey } from './mirror.ts';
@@ -78,6 +80,20 @@ function said(kind: Kind, stored: Plain): Plain {
 
 export type WriteMode = 'post' | 'put';
 
+/** A write of one object, and what it changes of it. */
+export interface ObjectDecision extends Decision<Plain> {
+  readonly outcome: ObjectOutcome;
+}
+
+/** What a write makes of an object that was so before; undefined: it was not there. */
+function outcomeOf(kind: Kind, key: string, before: Plain | undefined, after: Plain): ObjectOutcome {
+  const declared = declaredForm(kind, after);
+  const fields = changedFields(before === undefined ? {} : declaredForm(kind, before), declared);
+  if (before !== undefined && Object.keys(fields).length === 0)
+    return { kind: kind.name, key, result: 'unchanged' };
+  return { kind: kind.name, key, result: before === undefined ? 'created' : 'changed', fields };
+}
+
 export function decideWrite(
   kind: Kind,
   key: string,
@@ -85,14 +101,17 @@ export function decideWrite(
   mode: WriteMode,
   view: View,
   freeTag: FreeTag = freeTags(view),
-): Decision<Plain> {
+): ObjectDecision {
   const before = view.stored<Plain>(kind.name, key);
   if (before !== undefined && !kind.updatable) {
     const is = said(kind, before.object);
     const different = Object.keys(kind.schema.properties).filter((f) => !Value.Equal(is[f], object[f]));
     // One that was given says more than one that was left out.
     const field = different.find((f) => object[f] !== undefined) ?? different[0];
-    if (field === undefined && mode === 'put') return { checks: [], writes: [], answer: before.object };
+    if (field === undefined && mode === 'put') {
+      const outcome = outcomeOf(kind, key, before.object, before.object);
+      return { checks: [], writes: [], answer: before.object, outcome };
+    }
     const exists = `${kind.name} ${key} exists already`;
     if (field === undefined) throw new Refusal(409, exists);
     const text = (value: unknown): string => (value === undefined ? 'unset' : shown(value));
@@ -116,7 +135,7 @@ export function decideWrite(
   }
   checks.push({ key: storeKey(kind.name, key), revision: before?.revision ?? 0 });
   writes.push({ key: storeKey(kind.name, key), value: stored });
-  return { checks, writes, answer: stored };
+  return { checks, writes, answer: stored, outcome: outcomeOf(kind, key, before?.object, stored) };
 }
 
 /** Key of the record that says whose a name is; undefined where containers do not look it up. */

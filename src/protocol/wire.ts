@@ -59,6 +59,12 @@ export const WARNING_HEADER = 'contiv-warning';
 /** Header of the answer to a create: `created`, or `changed` where the object was there before. */
 export const RESULT_HEADER = 'contiv-result';
 
+/**
+ * Header of the answer to a write that changed an object: JSON in ASCII, FieldChanges of declared.ts. Of more than a header takes, the
+ * fields alone.
+ */
+export const CHANGES_HEADER = 'contiv-changes';
+
 /** `GET` and `/api/v1/hosts/:name`. */
 export function methodAndPath(name: RouteName): [method: Method, path: string] {
   return PATHS[name].split(' ') as [Method, string];

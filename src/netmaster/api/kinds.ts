@@ -14,7 +14,7 @@ import { findEndpoint } from './agents.ts';
 import { type Explaining, networkPolicyFlows, policyFlows } from './explain.ts';
 import { waitSeconds } from './request.ts';
 import { type Handlers, serve } from './serve.ts';
-import { reportLate, type WriteParts, warn } from './writes.ts';
+import { reportChanges, reportLate, type WriteParts, warn } from './writes.ts';
 
 type Contracts = (typeof OBJECTS)[number]['contracts'];
 
@@ -31,15 +31,18 @@ function handlersOf(
     async ({ parameters: { key }, query, request, reply }) => {
       const seconds = waitSeconds(query);
       const object = readObject(kind, key, request.body);
-      let existed = false;
-      const { answer, revision } = await writer.write(() => {
-        existed = mirror.get(kind.name, key) !== undefined;
-        return decideWrite(kind, key, object, mode, mirror);
+      const {
+        answer: { stored, outcome },
+        revision,
+      } = await writer.write(() => {
+        const { answer: stored, outcome, ...decision } = decideWrite(kind, key, object, mode, mirror);
+        return { ...decision, answer: { stored, outcome } };
       });
-      void reply.header(RESULT_HEADER, existed ? 'changed' : 'created');
-      if (!existed) await warn(reply, [{ kind: kind.name, key }]);
+      void reply.header(RESULT_HEADER, outcome.result === 'created' ? 'created' : 'changed');
+      reportChanges(reply, outcome);
+      await warn(reply, [{ kind, object, outcome }]);
       await reportLate(acknowledgements, reply, revision, seconds);
-      return present(kind, answer, mirror);
+      return present(kind, stored, mirror);
     };
   return {
     list: () => mirror.list<Plain>(kind.name).map((object) => present(kind, object, mirror)),
