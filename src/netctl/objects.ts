@@ -198,13 +198,13 @@ export function changesOf({ headers }: Pick<Answer<unknown>, 'headers'>): FieldC
 
 /** `  policies: prod_web -> none`, a line for each field. */
 export function printChanges(invocation: Invocation, changes: FieldChanges): void {
-  for (const [field, { before, after } = {}] of Object.entries(changes))
-    invocation.print(
-      before === undefined && after === undefined
-        ? `  ${field}: changed`
-        : `  ${field}: ${shown(before)} -> ${shown(after)}`,
-    );
+  for (const [field, change] of Object.entries(changes)) invocation.print(`  ${shownChange(field, change)}`);
 }
+
+export const shownChange = (field: string, { before, after }: FieldChanges[string] = {}): string =>
+  before === undefined && after === undefined
+    ? `${field}: changed`
+    : `${field}: ${shown(before)} -> ${shown(after)}`;
 
 function shown(value: unknown): string {
   if (value === undefined) return 'none';

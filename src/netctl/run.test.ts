@@ -27,7 +27,7 @@ beforeAll(async () => {
     let body = '';
     for await (const chunk of request) body += chunk;
     sent.push([`${request.method} ${request.url}`, body === '' ? undefined : JSON.parse(body)]);
-    const isList = request.method === 'GET' && /^\/api\/v1\/(\w+\/$|flows)/.test(request.url ?? '');
+    const isList = request.method === 'GET' && /^\/api\/v1\/(\w+\/$|flows|events)/.test(request.url ?? '');
     response.writeHead(missing.has(request.url ?? '') ? 404 : 200);
     const isTrace = request.url?.startsWith('/api/v1/trace') === true;
     response.end(isList ? '[]' : isTrace ? JSON.stringify(TRACE) : '{}');

@@ -1,4 +1,5 @@
 /** Runs a command line. */
+import os from 'node:os';
 import { ApiError, connect } from '../client/client.ts';
 import { oneLine } from '../model/text.ts';
 import { LATE_HEADER, WARNING_HEADER } from '../protocol/wire.ts';
@@ -51,6 +52,15 @@ function findSubcommand(command: Command, name: string | undefined): Subcommand 
       ? `netctl ${command.name} needs a subcommand: ${names.join(', ')}`
       : `unknown subcommand '${name}' of netctl ${command.name}: ${near === undefined ? `it has ${names.join(', ')}` : `did you mean ${near}?`}`,
   );
+}
+
+/** Who typed it, also behind sudo. */
+function userOf(env: Terminal['env']): string {
+  try {
+    return env.SUDO_USER || os.userInfo().username;
+  } catch {
+    return String(process.getuid?.() ?? ''); // nobody has this number
+  }
 }
 
 /** Exit status: the server refused or could not be reached. */
@@ -108,6 +118,7 @@ async function run(
   const client = connect({
     urls,
     insecure: value('insecure') === 'true',
+    name: `netctl ${userOf(env)}@${os.hostname()}`,
     ...(timeoutMs ? { timeoutMs } : {}),
   });
   const invocation: Invocation = {

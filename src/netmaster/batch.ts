@@ -16,7 +16,7 @@ import type { Check, Write } from '../store/store.ts';
 import { type FreeTag, freeTags } from './allocator/tags.ts';
 import { changedFields, declaredForm, givenFields } from './changes.ts';
 import type { Plain } from './fields.ts';
-import { decideDelete, decideWrite, readObject } from './intent.ts';
+import { decideDelete, decideWrite, occurrenceOf, readObject } from './intent.ts';
 import { type Mirror, parseStoreKey, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
 import type { Tables, View } from './tables.ts';
@@ -133,7 +133,10 @@ export function decideApply(set: readonly Declared[], mirror: Mirror): Decision<
       throw placed(error, declared.position, `${declared.kind.name} ${declared.key}`);
     }
   }
-  return { checks: [...checks.values()], writes: [...writes.values()], answer: outcomes };
+  const events = inOrder(set).flatMap(
+    ({ kind, position }) => occurrenceOf(kind, outcomes[position - 1] as ObjectOutcome) ?? [],
+  );
+  return { checks: [...checks.values()], writes: [...writes.values()], answer: outcomes, events };
 }
 
 /** By references; what asks for a given tag or address before what takes any that is free. */

@@ -11,6 +11,7 @@ import { createServer } from './api/server.ts';
 import { decideForgetting } from './endings.ts';
 import { decideCollection, type Seen } from './endpoints.ts';
 import { openMirror, storeKey } from './mirror.ts';
+import { decideDepartures } from './occurrences.ts';
 import { openReplicas } from './replicas.ts';
 import { openWriter } from './writer.ts';
 
@@ -154,6 +155,18 @@ async function run(options: Options): Promise<void> {
       names,
     });
 
+    mirror.events.onEvents((events) => {
+      for (const event of events) log.info({ event }, 'event');
+    });
+    const departures = async (): Promise<void> => {
+      const { answer } = await writer.write(() => decideDepartures(mirror));
+      for (const host of answer) log.warn({ host }, 'the host has left');
+    };
+    mirror.onChange(({ changes }) => {
+      if (changes.some(({ kind, object }) => kind === 'host' && object === null))
+        departures().catch((error) => log.error({ err: error }, 'departures not written; tried again'));
+    });
+
     const seen: Seen = new Map();
     let problem: string | undefined;
     const collecting = setInterval(async () => {
@@ -162,6 +175,7 @@ async function run(options: Options): Promise<void> {
           decideCollection(mirror, seen, options.grace * 1000, performance.now()),
         );
         await writer.write(() => decideForgetting(mirror));
+        await departures();
         if (answer > 0) log.info({ addresses: answer }, 'collected addresses that no endpoint used');
       } catch (error) {
         log.error({ err: error }, 'addresses not collected');

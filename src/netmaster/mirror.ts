@@ -4,11 +4,12 @@
  *
  * Store keys are /contiv/KIND/KEY: intent, and beside it endpoint/ID and host/NAME. Netmaster's own are address/NETWORK/ADDRESS,
  * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT, guard/KIND/KEY, ended/KEY (endings.ts) and
- * underlay/ADDRESS (hosts.ts), replica/ID (replicas.ts).
+ * underlay/ADDRESS (hosts.ts), replica/ID (replicas.ts), event/KIND/ID (events.ts).
  */
 
 import type { WatchedObject } from '../protocol/messages.ts';
 import { type Batch, type Change, CompactedError, type Store } from '../store/store.ts';
+import { type EventLog, openEventLog } from './events.ts';
 import { openTables, type Tables, type View } from './tables.ts';
 
 export const ROOT = '/contiv/';
@@ -29,6 +30,7 @@ const PRIVATE = new Set([
   'ended',
   'underlay',
   'replica',
+  'event',
 ]);
 
 export interface VisibleBatch {
@@ -43,6 +45,7 @@ export interface Mirror extends View {
   /** Store revision that it shows. */
   readonly revision: number;
   readonly applied: Map<string, number>;
+  readonly events: EventLog;
   /** The same as of now, to write on: what a decision sees of the decisions before it in the same transaction. */
   overlay(): Tables;
   /** When it shows at least this revision. */
@@ -56,6 +59,7 @@ export interface Mirror extends View {
 
 export async function openMirror(store: Store): Promise<Mirror> {
   const tables = openTables();
+  const events = openEventLog((key) => storeKey('event', key));
   const listeners = new Set<(batch: VisibleBatch) => void>();
   const replicaListeners = new Set<() => void>();
   const waiters = new Set<{ revision: number; done(): void }>();
@@ -64,11 +68,13 @@ export async function openMirror(store: Store): Promise<Mirror> {
   function put({ key: text, value, revision, lease }: Change): WatchedObject {
     const { kind, key } = parseStoreKey(text);
     tables.put(kind, key, value, revision, lease);
+    if (kind === 'event') events.put(key, value, revision);
     return { kind, key, object: value ?? null };
   }
 
   const initial = await store.list(ROOT);
   for (const entry of initial.entries) put(entry);
+  events.settled();
   revision = initial.revision;
 
   function take(batch: Batch): void {
@@ -80,6 +86,7 @@ export async function openMirror(store: Store): Promise<Mirror> {
       const visible: VisibleBatch = { revision, changes, line };
       for (const listener of listeners) listener(visible);
     }
+    events.settled();
     if (all.some(({ kind }) => kind === 'replica')) for (const listener of replicaListeners) listener();
     for (const waiter of waiters)
       if (waiter.revision <= revision) {
@@ -123,6 +130,7 @@ export async function openMirror(store: Store): Promise<Mirror> {
       return revision;
     },
     ...tables,
+    events,
     overlay: () => openTables(tables),
     seen(wanted) {
       if (wanted <= revision) return Promise.resolve();

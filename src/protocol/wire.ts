@@ -35,6 +35,10 @@ export const PATHS = {
   report: 'POST /api/v1/hosts/:name/flows',
   answer: 'POST /api/v1/hosts/:name/answers/:id',
 
+  // What happened (events.ts).
+  events: 'GET /api/v1/events',
+  followEvents: 'GET /api/v1/events/watch',
+
   // Between netmasters.
   replicaHosts: 'GET /api/v1/replicas/hosts',
   replicaAsk: 'POST /api/v1/replicas/ask',
@@ -50,7 +54,7 @@ export const PATHS = {
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
 export type RouteName = keyof typeof PATHS;
 /** Routes whose answer is lines without an end. */
-export type LinesName = 'watch' | 'replicaHosts';
+export type LinesName = 'watch' | 'replicaHosts' | 'followEvents';
 
 /** Header of every answer to a write of intent that names hosts which had not applied it: `node1,node2`. */
 export const LATE_HEADER = 'contiv-late-hosts';
@@ -64,6 +68,9 @@ export const RESULT_HEADER = 'contiv-result';
  * fields alone.
  */
 export const CHANGES_HEADER = 'contiv-changes';
+
+/** Header of a request: what asks, and for whom, such as `netctl root@node1`. It is kept with what is changed. */
+export const CLIENT_HEADER = 'contiv-client';
 
 /** `GET` and `/api/v1/hosts/:name`. */
 export function methodAndPath(name: RouteName): [method: Method, path: string] {

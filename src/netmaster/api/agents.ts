@@ -10,7 +10,7 @@ import { refuse } from '../intent.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { Replicas } from '../replicas.ts';
-import { registered, waitSeconds } from './request.ts';
+import { callerOf, registered, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
 import type { Watches } from './watch.ts';
 import { reportLate, type WriteParts } from './writes.ts';
@@ -26,12 +26,12 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
   const hosts = openHosts({ store, mirror, writer });
   serve(server, AGENTS, {
     hosts: () => mirror.list<Host>('host'),
-    async register({ parameters: { name }, body }) {
+    async register({ parameters: { name }, body, request }) {
       const host = body(`host ${name}`);
       if (host.name !== name) throw new Refusal(400, `host ${name}: the body says ${host.name}`, 'name');
       const problem = checkHost(host);
       if (problem !== undefined) refuse(problem);
-      await hosts.beat(host);
+      await hosts.beat(host, callerOf(request));
       return { store: store.id, revision: mirror.revision };
     },
     applied({ parameters: { name }, body }) {
@@ -51,19 +51,20 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
     },
 
     endpoints: () => mirror.list<Endpoint>('endpoint'),
-    async attach({ parameters: { id }, query, body }) {
+    async attach({ parameters: { id }, query, body, request }) {
       const seconds = waitSeconds(query);
       const endpoint = body(`endpoint ${id}`);
       if (endpoint.endpointID !== id)
         throw new Refusal(400, `endpoint ${id}: the body says ${endpoint.endpointID}`, 'endpointID');
-      const { revision } = await writer.write(() => decideEndpoint(mirror, endpoint));
+      const { revision } = await writer.write(() => decideEndpoint(mirror, endpoint), callerOf(request));
       const late = await acknowledgements.wait(revision, seconds, query.host);
       return { revision, late };
     },
-    async detach({ parameters: { id }, query, reply }) {
+    async detach({ parameters: { id }, query, request, reply }) {
       const seconds = waitSeconds(query);
-      const { revision } = await writer.write(() =>
-        decideEndpointRemoval(mirror, query.host === undefined ? findOfDeadHost(id, mirror) : id),
+      const { revision } = await writer.write(
+        () => decideEndpointRemoval(mirror, query.host === undefined ? findOfDeadHost(id, mirror) : id),
+        callerOf(request),
       );
       const late = await reportLate(acknowledgements, reply, revision, seconds, query.host);
       return { revision, late };

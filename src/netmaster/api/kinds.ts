@@ -12,7 +12,7 @@ import { operOf, presentEndpoint } from '../oper.ts';
 import { Refusal } from '../problem.ts';
 import { findEndpoint } from './agents.ts';
 import { type Explaining, networkPolicyFlows, policyFlows } from './explain.ts';
-import { waitSeconds } from './request.ts';
+import { callerOf, waitSeconds } from './request.ts';
 import { type Handlers, serve } from './serve.ts';
 import { reportChanges, reportLate, type WriteParts, warn } from './writes.ts';
 
@@ -37,7 +37,7 @@ function handlersOf(
       } = await writer.write(() => {
         const { answer: stored, outcome, ...decision } = decideWrite(kind, key, object, mode, mirror);
         return { ...decision, answer: { stored, outcome } };
-      });
+      }, callerOf(request));
       void reply.header(RESULT_HEADER, outcome.result === 'created' ? 'created' : 'changed');
       reportChanges(reply, outcome);
       await warn(reply, [{ kind, object, outcome }]);
@@ -49,9 +49,9 @@ function handlersOf(
     get: ({ parameters: { key } }) => present(kind, find(kind, key, mirror), mirror),
     post: write('post'),
     put: write('put'),
-    async delete({ parameters: { key }, query, reply }) {
+    async delete({ parameters: { key }, query, request, reply }) {
       const seconds = waitSeconds(query);
-      const { answer, revision } = await remove(kind, key, mirror, writer);
+      const { answer, revision } = await remove(kind, key, mirror, writer, callerOf(request));
       await reportLate(acknowledgements, reply, revision, seconds);
       return keyOf(kind, answer);
     },

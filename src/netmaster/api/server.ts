@@ -14,6 +14,7 @@ import { openReplicas, type Replicas } from '../replicas.ts';
 import type { Writer } from '../writer.ts';
 import { serveAgents } from './agents.ts';
 import { ANSWER_LIMITS, type AnswerLimits } from './answers.ts';
+import { serveEvents } from './events.ts';
 import { serveExplain } from './explain.ts';
 import { openListener, TIMEOUTS, type Timeouts } from './http.ts';
 import { serveInspect, serveKinds } from './kinds.ts';
@@ -75,7 +76,8 @@ export function createServer(parts: Parts): FastifyInstance {
   serveInspect(server, explaining);
   serveSets(server, parts);
   serveAgents(server, { ...parts, watches, replicas });
-  serveExplain(server, explaining);
+  serveExplain(server, { ...explaining, writer: parts.writer });
+  serveEvents(server, { mirror });
   serveReplicas(server, { replicas, flows, own });
   return server;
 }

@@ -6,7 +6,7 @@ import type { ObjectOutcome } from '../../protocol/declared.ts';
 import { SETS } from '../../protocol/routes.ts';
 import { type Declared, decideApply, exportSet, readSet } from '../batch.ts';
 import { Refusal } from '../problem.ts';
-import { readSwitch, waitSeconds } from './request.ts';
+import { callerOf, readSwitch, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
 import { reportLate, type WriteParts, type WrittenObject, warn } from './writes.ts';
 
@@ -21,7 +21,7 @@ export function serveSets(server: FastifyInstance, { mirror, writer, acknowledge
         await warn(reply, writtenOf(set, answer));
         return { dryRun: true, revision: mirror.revision, objects: answer };
       }
-      const { answer, revision } = await writer.write(() => decideApply(set, mirror));
+      const { answer, revision } = await writer.write(() => decideApply(set, mirror), callerOf(request));
       await warn(reply, writtenOf(set, answer));
       await reportLate(acknowledgements, reply, revision, seconds);
       return { dryRun: false, revision, objects: answer };
