@@ -308,3 +308,51 @@ it('kill -9 of a netmaster while 64 clients reserve addresses and make networks 
   const health = await Promise.all(clients.map((client) => client.call('health')));
   expect(new Set(health.map(({ body }) => body.store)).size).toBe(1);
 }, 240_000);
+
+it('what happens is kept with the change, on etcd too: any netmaster has it, in the same order, one follower goes on at another', async () => {
+  const { netmasters, clients, to } = await start();
+  const [first, second, third] = clients as [Client, Client, Client];
+  const make = (client: Client, name: string) =>
+    client.call('post', { collection: 'tenants', key: name, wait: '0' }, {});
+  await Promise.all([make(first, 'a'), make(second, 'b'), make(third, 'c')]);
+  // Large enough to be done in steps.
+  const objects = Array.from({ length: 200 }, (_, i) => ({ kind: 'policy', policyName: `p${i}` }));
+  await second.call('apply', { wait: '0' }, { objects });
+  await make(third, 'd');
+  const lists = await Promise.all(
+    clients.map(async (client) => (await client.call('events', { kind: 'intent' })).body),
+  );
+  const [events = []] = lists;
+  for (const list of lists) expect(list).toEqual(events);
+  expect(events.map(({ key }) => key).sort()).toEqual(
+    ['a', 'b', 'c', 'd', ...objects.map(({ policyName }) => `default:${policyName}`)].sort(),
+  );
+  expect(events.at(-1)?.key).toBe('d');
+  expect(new Set(events.map(({ id }) => id)).size).toBe(events.length);
+
+  const seen: string[] = [];
+  const follow = async (client: Client, after: string | undefined): Promise<void> => {
+    for await (const message of client.lines('followEvents', { kind: 'intent', after }))
+      if (message.type === 'event') seen.push(message.event.id);
+  };
+  const broken = follow(to(0), undefined).catch(() => 'broken');
+  await vi.waitUntil(() => seen.length === events.length, LIMIT);
+  await netmasters[0]?.kill();
+  expect(await broken).toBe('broken');
+  await make(second, 'e');
+  const stop = follow(to(1), seen.at(-1)).catch(() => {});
+  await make(third, 'f');
+  await vi.waitUntil(() => seen.length === events.length + 2, LIMIT);
+  expect(seen).toEqual((await second.call('events', { kind: 'intent' })).body.map(({ id }) => id));
+  await netmasters[1]?.kill();
+  await stop;
+});
+
+it('a host that falls silent has left, once, whichever netmasters saw it go', async () => {
+  const { clients } = await start();
+  const [first, second] = clients as [Client, Client];
+  await first.call('register', { name: 'h1' }, { name: 'h1', underlay: '10.0.0.1' });
+  const kept = async () => (await second.call('events', { kind: 'host' })).body.map(({ action }) => action);
+  await vi.waitUntil(async () => (await kept()).length >= 2, { timeout: 120_000, interval: 200 });
+  expect(await kept()).toEqual(['joined', 'left']);
+});

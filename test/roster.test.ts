@@ -173,7 +173,7 @@ it('a host that is away is known as that, with since when, until it is removed',
   });
 });
 
-it('that a host goes and comes back is logged once each', async () => {
+it('that a host goes and comes back is logged once each, and is one event each', async () => {
   const parts = await openCluster();
   onTestFinished(() => closeCluster(parts));
   const lines: string[] = [];
@@ -195,5 +195,7 @@ it('that a host goes and comes back is logged once each', async () => {
   const away = expect.stringMatching(/^host node1 is away: .* 0 containers there count as unreachable/);
   expect(lines).toEqual([away, 'host node1 is back', away, away, 'host node1 is back']);
   expect(parts.mirror.get('registration', 'node1')).toEqual(node1);
+  const events = parts.mirror.events.list({ kinds: new Set(['host']) });
+  expect(events.map(({ action }) => action)).toEqual(['joined', 'left', 'joined', 'left', 'joined']);
   roster.close();
 });

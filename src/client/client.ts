@@ -6,7 +6,7 @@ import http from 'node:http';
 import https from 'node:https';
 import type { ErrorBody, WatchMessage } from '../protocol/messages.ts';
 import type { AnswerOf, Given } from '../protocol/routes.ts';
-import { type LinesName, type Method, type RouteName, requestOf } from '../protocol/wire.ts';
+import { CLIENT_HEADER, type LinesName, type Method, type RouteName, requestOf } from '../protocol/wire.ts';
 import { lines } from './lines.ts';
 
 /** netmaster refused, or could not be reached (code `unreachable`, status 0). */
@@ -64,12 +64,16 @@ export interface ClientOptions {
   readonly insecure?: boolean;
   /** For one answer; milliseconds. */
   readonly timeoutMs?: number;
+  /** What asks, and for whom: `netctl root@node1`. netmaster keeps it with what is changed. */
+  readonly name?: string;
 }
 
 /** Milliseconds of silence after which a watch counts as dead: pings come every 3 s. */
 const SILENCE = 10_000;
 
-export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOptions): Client {
+export function connect({ urls, insecure = false, timeoutMs = 30_000, name }: ClientOptions): Client {
+  // A header is ASCII.
+  const client = name?.replace(/[^ -~]/g, '?').slice(0, 100);
   const agents = {
     'http:': new http.Agent({ keepAlive: true, maxSockets: 32 }),
     'https:': new https.Agent({ keepAlive: true, maxSockets: 32, rejectUnauthorized: !insecure }),
@@ -94,6 +98,7 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000 }: ClientOp
           agent: agents[base.protocol as keyof typeof agents],
           headers: {
             accept: 'application/json',
+            ...(client === undefined ? {} : { [CLIENT_HEADER]: client }),
             ...(text === undefined
               ? {}
               : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),

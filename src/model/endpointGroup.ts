@@ -95,6 +95,12 @@ export const endpointGroup: Kind<typeof EndpointGroupSchema> = {
   emptyLinks: ['AppProfile'],
   lookupName: 'groupName',
   allocates: ['pool'],
+  remarks: ({ extContractsGrps = [] }) =>
+    extContractsGrps.length === 0
+      ? []
+      : [
+          `extContractsGrps ${extContractsGrps.join(', ')} are kept only: nothing acts on external contracts yet`,
+        ],
   check(g, world, before) {
     const what = `group ${g.tenantName}:${g.groupName}`;
     const wrong = (field: keyof EndpointGroup, text: string, status: Problem['status'] = 400): Problem => ({

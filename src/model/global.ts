@@ -4,6 +4,14 @@ import type { Kind, Problem } from './kind.ts';
 import type { Network } from './network.ts';
 import { GLOBAL_DEFAULTS, type Global, GlobalSchema, parseRange } from './settings.ts';
 
+/** Settings that nothing acts on, with what holds whatever they say. */
+const IDLE = {
+  networkInfraType: 'no fabric is told of anything',
+  fwdMode: 'networks are routed',
+  arpMode: 'the router answers ARP itself',
+  pvtSubnet: 'hosts have no addresses of their own in it',
+} as const;
+
 export const global: Kind<typeof GlobalSchema> = {
   name: 'global',
   collection: 'globals',
@@ -11,6 +19,13 @@ export const global: Kind<typeof GlobalSchema> = {
   keyFields: ['name'],
   updatable: true,
   references: [],
+  note: (g) => {
+    const idle = Object.entries(IDLE).flatMap(([field, effect]) => {
+      const value = g[field as keyof typeof IDLE] ?? GLOBAL_DEFAULTS[field as keyof typeof IDLE];
+      return value === GLOBAL_DEFAULTS[field as keyof typeof IDLE] ? [] : [`${field} ${value} (${effect})`];
+    });
+    return idle.length === 0 ? undefined : `kept only: nothing acts on ${idle.join(', ')}`;
+  },
   normalize: (g) => ({ ...GLOBAL_DEFAULTS, ...g }),
   check(g, world, before) {
     const wrong = (field: keyof Global, text: string, status: Problem['status'] = 400): Problem => ({

@@ -72,6 +72,8 @@ export interface Kind<S extends TObject = TObject, T = Static<S>> {
   readonly allocates?: readonly Allocation[];
   /** What inspect says besides, e.g. that nothing acts on it yet. */
   note?(object: T): string | undefined;
+  /** What of it may surprise who sets it, beside the note: `subnet 20.1.1.5/24 is 20.1.1.0/24`; a line each, plain ASCII without `;`. */
+  remarks?(object: T): readonly string[];
   /** Puts defaults in and text into canonical form. What users wrote stays as they wrote it where 1.x echoes it. */
   normalize?(object: T): T;
   /** What the schema cannot say. `before` is the object that is updated. */

@@ -1,6 +1,16 @@
 /** A network: a subnet of a tenant, routed by IP between hosts, with a tag on the wire (VXLAN VNI or VLAN id). */
 import { type Static, Type } from '@sinclair/typebox';
-import { addressNumber, contains, isIpv4, isIpv6, overlap, parseSubnet, type Subnet } from './address.ts';
+import {
+  addressNumber,
+  contains,
+  isIpv4,
+  isIpv6,
+  overlap,
+  parsePrefix,
+  parseSubnet,
+  type Subnet,
+  subnetPrefix,
+} from './address.ts';
 import type { Index, Kind, Problem, World } from './kind.ts';
 import { checkDockerName, checkLabel, Name } from './names.ts';
 import { type Global, parseRange } from './settings.ts';
@@ -86,6 +96,15 @@ export const network: Kind<typeof NetworkSchema> = {
     n.encap === 'vlan'
       ? 'kept only: nothing acts on VLAN networks yet, no container gets onto one'
       : undefined,
+  // As in 1.x they are taken, and do not count.
+  remarks: ({ subnet, ipv6Subnet }) =>
+    Object.entries({ subnet, ipv6Subnet }).flatMap(([field, text = '']) => {
+      const prefix = parsePrefix(text);
+      if (prefix === undefined || prefix.host === prefix.network) return [];
+      return [
+        `${field} ${text} has bits behind its prefix length, which do not count: it is ${subnetPrefix(text)}`,
+      ];
+    }),
   normalize: ({ hostAccess, ...n }) => ({
     ...n,
     nwType: n.nwType ?? 'data',

@@ -24,6 +24,8 @@ export const tenant: Kind<typeof TenantSchema> = {
   updatable: false,
   references: [],
   allocates: ['subnets'],
+  remarks: ({ defaultNetwork }) =>
+    defaultNetwork ? [`defaultNetwork ${defaultNetwork} is kept only: nothing acts on it`] : [],
   check: ({ tenantName, defaultNetwork }) =>
     checkLabel('tenant', 'tenantName', tenantName) ??
     (defaultNetwork

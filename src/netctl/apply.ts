@@ -1,5 +1,6 @@
 import type { Command } from './command.ts';
 import { FILE, readDeclared, sendDeclared } from './declared.ts';
+import { printChanges } from './objects.ts';
 
 export const command: Command = {
   name: 'apply',
@@ -29,7 +30,10 @@ export const command: Command = {
         const dryRun = invocation.on('dry-run');
         const file = readDeclared(invocation.text('file'));
         const { objects, headers } = await sendDeclared(invocation.client, file, dryRun);
-        invocation.print(objects.map((o) => `${o.kind} ${o.key} ${o.result}`).join('\n'));
+        for (const { kind, key, result, fields = {} } of objects) {
+          invocation.print(`${kind} ${key} ${result}`);
+          if (result === 'changed') printChanges(invocation, fields);
+        }
         const count = (result: string): number => objects.filter((o) => o.result === result).length;
         const counts = `${count('created')} created, ${count('changed')} changed, ${count('unchanged')} unchanged`;
         const nothing = count('unchanged') === objects.length;

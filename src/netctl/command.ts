@@ -25,10 +25,14 @@ export interface Invocation {
   number(flag: string): number;
   list(flag: string): readonly string[];
   on(flag: string): boolean;
+  /** It stands on the command line, with whatever value. */
+  given(flag: string): boolean;
   /** To standard output. */
   print(line: string): void;
   /** Exit status of a command that is done, where it is not 0. */
   exitWith(status: number): void;
+  /** One of several things failed, the others go on: a line, and the exit status. Throws it where nothing else can do better. */
+  fail(error: unknown): void;
   /** After a write: warns of what netmaster says about it, and of hosts that had not applied it in time. */
   warn(headers: Record<string, string | string[] | undefined>): void;
 }
@@ -37,7 +41,7 @@ export interface Subcommand {
   readonly name: string;
   readonly aliases?: readonly string[];
   readonly summary: string;
-  /** Names of the arguments: `NETWORK`, or `[NAME]` where it may be left out. */
+  /** Names of the arguments: `NETWORK`, or `[NAME]` where it may be left out; the last one `NETWORK...` where there may be several. */
   readonly args: readonly string[];
   readonly flags: readonly Flag[];
   readonly examples: readonly string[];

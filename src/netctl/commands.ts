@@ -52,6 +52,12 @@ export const COMMANDS: readonly Listed[] = [
   { name: 'host', aliases: [], summary: 'hosts, and whether they are well', load: () => import('./host.ts') },
   { name: 'flows', aliases: [], summary: 'connections that policy denied', load: () => import('./flows.ts') },
   {
+    name: 'events',
+    aliases: [],
+    summary: 'what happened: changes, hosts, containers, repairs',
+    load: () => import('./events.ts'),
+  },
+  {
     name: 'global',
     aliases: [],
     summary: 'settings of the whole cluster',

@@ -50,7 +50,7 @@ export const command: Command = {
     {
       name: 'words',
       summary: 'prints the words that may follow (called by the shell)',
-      args: ['WORD...'],
+      args: ['[WORD...]'],
       flags: [],
       examples: ['netctl completion words -- net cr'],
       async run(invocation) {

@@ -42,14 +42,18 @@ export const command: Command = {
       name: 'rm',
       aliases: ['delete'],
       summary: 'removes an endpoint whose host is dead and will not come back, so that its address is free',
-      args: ['ID'],
+      args: ['ID...'],
       flags: [],
       examples: ['netctl endpoint rm web'],
       async run(invocation) {
-        const [id = ''] = invocation.args;
-        const answer = await invocation.client.call('detach', { id });
-        invocation.print(`Deleting endpoint ${id}`);
-        invocation.warn(answer.headers);
+        for (const id of invocation.args)
+          try {
+            const answer = await invocation.client.call('detach', { id });
+            invocation.print(`Deleting endpoint ${id}`);
+            invocation.warn(answer.headers);
+          } catch (error) {
+            invocation.fail(error);
+          }
       },
     },
   ],

@@ -1,5 +1,5 @@
-import { type Command, TENANT } from './command.ts';
-import { body, create, inspectCommand, listCommand, type Objects, removeCommand } from './objects.ts';
+import { type Command, type Flag, type Invocation, TENANT } from './command.ts';
+import { body, create, inspectCommand, listCommand, type Objects, removeCommand, update } from './objects.ts';
 
 const groups: Objects = {
   noun: 'group',
@@ -19,6 +19,50 @@ const groups: Objects = {
   ],
 };
 
+/** What may be said anew of a group. */
+const FLAGS: readonly Flag[] = [
+  {
+    name: 'policy',
+    short: 'p',
+    kind: 'list',
+    value: 'NAME',
+    help: 'policy that holds for its containers (may be repeated)',
+  },
+  {
+    name: 'networkprofile',
+    short: 'n',
+    kind: 'text',
+    value: 'NAME',
+    help: 'network profile: bandwidth, DSCP',
+  },
+  {
+    name: 'external-contract',
+    short: 'e',
+    kind: 'list',
+    value: 'NAME',
+    help: 'external contract (may be repeated)',
+  },
+  {
+    name: 'ip-pool',
+    short: 'r',
+    kind: 'text',
+    value: 'A.B.C.D-A.B.C.E',
+    help: 'addresses of its containers',
+  },
+  { name: 'epg-tag', short: 'tag', kind: 'text', value: 'TEXT', help: 'label of your own' },
+];
+
+/** The fields by their flags. */
+const fieldsOf = (invocation: Invocation) => ({
+  policy: { policies: invocation.list('policy').filter((name) => name !== '') },
+  networkprofile: { netProfile: invocation.text('networkprofile') },
+  'external-contract': {
+    extContractsGrps: invocation.list('external-contract').filter((name) => name !== ''),
+  },
+  'ip-pool': { ipPool: invocation.text('ip-pool') },
+  'epg-tag': { cfgdTag: invocation.text('epg-tag') },
+});
+
 export const command: Command = {
   name: 'group',
   summary: 'containers that share a name, policy and profile',
@@ -27,38 +71,7 @@ export const command: Command = {
       name: 'create',
       summary: 'creates a group in a network, or says it anew: what is left out is unset',
       args: ['NETWORK', 'GROUP'],
-      flags: [
-        {
-          name: 'policy',
-          short: 'p',
-          kind: 'list',
-          value: 'NAME',
-          help: 'policy that holds for its containers (may be repeated)',
-        },
-        {
-          name: 'networkprofile',
-          short: 'n',
-          kind: 'text',
-          value: 'NAME',
-          help: 'network profile: bandwidth, DSCP',
-        },
-        {
-          name: 'external-contract',
-          short: 'e',
-          kind: 'list',
-          value: 'NAME',
-          help: 'external contract (may be repeated)',
-        },
-        {
-          name: 'ip-pool',
-          short: 'r',
-          kind: 'text',
-          value: 'A.B.C.D-A.B.C.E',
-          help: 'addresses of its containers',
-        },
-        { name: 'epg-tag', short: 'tag', kind: 'text', value: 'TEXT', help: 'label of your own' },
-        TENANT,
-      ],
+      flags: [...FLAGS, TENANT],
       examples: ['netctl group create contiv-net web', 'netctl group create contiv-net web -policy=prod_web'],
       completes: 'networks',
       run(invocation) {
@@ -72,16 +85,21 @@ export const command: Command = {
               tenantName: invocation.text('tenant'),
               groupName: name,
               networkName: network,
-              policies: invocation.list('policy'),
-              netProfile: invocation.text('networkprofile'),
-              extContractsGrps: invocation.list('external-contract'),
-              ipPool: invocation.text('ip-pool'),
-              cfgdTag: invocation.text('epg-tag'),
+              ...Object.assign({}, ...Object.values(fieldsOf(invocation))),
             },
             ['AppProfile', 'NetProfile', 'Network', 'Tenant'],
           ),
         );
       },
+    },
+    {
+      name: 'update',
+      summary: 'changes what is named of a group; the rest of it stays. An empty value unsets',
+      args: ['GROUP'],
+      flags: [...FLAGS, TENANT],
+      examples: ['netctl group update web -policy=prod_web', 'netctl group update web --networkprofile='],
+      completes: groups.collection,
+      run: (invocation) => update(invocation, groups, invocation.args[0] ?? '', fieldsOf(invocation)),
     },
     listCommand(groups),
     inspectCommand(groups),

@@ -1,5 +1,5 @@
-import { type Command, TENANT } from './command.ts';
-import { body, create, inspectCommand, listCommand, type Objects, removeCommand } from './objects.ts';
+import { type Command, type Flag, type Invocation, TENANT } from './command.ts';
+import { body, create, inspectCommand, listCommand, type Objects, removeCommand, update } from './objects.ts';
 
 const netprofiles: Objects = {
   noun: 'netprofile',
@@ -17,6 +17,32 @@ const netprofiles: Objects = {
   ],
 };
 
+/** What may be said anew of a profile. */
+const FLAGS: readonly Flag[] = [
+  {
+    name: 'bandwidth',
+    short: 'b',
+    kind: 'text',
+    value: '"10 mbps"',
+    help: 'bandwidth of each container',
+  },
+  {
+    name: 'dscp',
+    short: 'd',
+    kind: 'number',
+    value: '0-63',
+    help: 'DSCP that packets are marked with',
+  },
+  { name: 'burst', short: 's', kind: 'number', value: 'KILOBYTES', help: 'what may go at once' },
+];
+
+/** The fields by their flags; 0 is unset. */
+const fieldsOf = (invocation: Invocation) => ({
+  bandwidth: { bandwidth: invocation.text('bandwidth') },
+  dscp: { DSCP: invocation.number('dscp') },
+  burst: { burst: invocation.number('burst') },
+});
+
 export const command: Command = {
   name: 'netprofile',
   summary: "bandwidth and marking of a group's containers",
@@ -25,24 +51,7 @@ export const command: Command = {
       name: 'create',
       summary: 'creates a network profile, or says it anew: what is left out is unset',
       args: ['NETPROFILE'],
-      flags: [
-        {
-          name: 'bandwidth',
-          short: 'b',
-          kind: 'text',
-          value: '"10 mbps"',
-          help: 'bandwidth of each container',
-        },
-        {
-          name: 'dscp',
-          short: 'd',
-          kind: 'number',
-          value: '0-63',
-          help: 'DSCP that packets are marked with',
-        },
-        { name: 'burst', short: 's', kind: 'number', value: 'KILOBYTES', help: 'what may go at once' },
-        TENANT,
-      ],
+      flags: [...FLAGS, TENANT],
       examples: [
         'netctl netprofile create -b "10 mbps" -d 46 -s 100 gold',
         'netctl group create -n gold contiv-net web',
@@ -52,12 +61,19 @@ export const command: Command = {
         const fields = {
           tenantName: invocation.text('tenant'),
           profileName: name,
-          bandwidth: invocation.text('bandwidth'),
-          DSCP: invocation.number('dscp'),
-          burst: invocation.number('burst'),
+          ...Object.assign({}, ...Object.values(fieldsOf(invocation))),
         };
         return create(invocation, netprofiles, name, body(fields, ['Tenant']));
       },
+    },
+    {
+      name: 'update',
+      summary: 'changes what is named of a network profile; the rest of it stays. 0 or an empty value unsets',
+      args: ['NETPROFILE'],
+      flags: [...FLAGS, TENANT],
+      examples: ['netctl netprofile update gold -d 46'],
+      completes: netprofiles.collection,
+      run: (invocation) => update(invocation, netprofiles, invocation.args[0] ?? '', fieldsOf(invocation)),
     },
     listCommand(netprofiles),
     inspectCommand(netprofiles),

@@ -1,7 +1,8 @@
 /** What the commands of most kinds have in common: ls, inspect and rm differ in names and columns only. */
-import { asList, objectsOf } from '../client/client.ts';
-import { RESULT_HEADER } from '../protocol/wire.ts';
-import { type Flag, type Invocation, LIST_FLAGS, type Subcommand, TENANT } from './command.ts';
+import { type Answer, asList, asObject, objectsOf } from '../client/client.ts';
+import type { FieldChanges } from '../protocol/declared.ts';
+import { CHANGES_HEADER, RESULT_HEADER } from '../protocol/wire.ts';
+import { type Flag, type Invocation, LIST_FLAGS, type Subcommand, TENANT, UsageError } from './command.ts';
 import { table } from './table.ts';
 
 type Plain = Record<string, unknown>;
@@ -121,22 +122,35 @@ export function removeCommand(objects: Objects): Subcommand {
   return {
     name: 'rm',
     aliases: ['delete'],
-    summary: `deletes a ${noun} that nothing uses`,
-    args: [noun.toUpperCase().replaceAll(' ', '-')],
+    summary: `deletes a ${noun} that nothing uses, or several: each is tried`,
+    args: [`${noun.toUpperCase().replaceAll(' ', '-')}...`],
     flags: tenantFlags(objects),
     examples: [`netctl ${command} rm ${example}`],
     completes: collection,
-    async run(invocation) {
-      const [name = ''] = invocation.args;
-      const objectKey = key(invocation, objects, name);
-      const answer = await invocation.client.call('delete', { collection, key: objectKey });
-      invocation.print(`Deleting ${noun} ${objectKey}`);
-      invocation.warn(answer.headers);
-    },
+    run: (invocation) => removeEach(invocation, objects, invocation.args),
   };
 }
 
-/** Sends the object and says what was done; of an object that was there before, that it changes. */
+/** One after the other; what is refused is said, and the next is tried. */
+export async function removeEach(
+  invocation: Invocation,
+  objects: Objects,
+  names: readonly string[],
+): Promise<void> {
+  const { collection, noun } = objects;
+  for (const name of names) {
+    const objectKey = key(invocation, objects, name);
+    try {
+      const answer = await invocation.client.call('delete', { collection, key: objectKey });
+      invocation.print(`Deleting ${noun} ${objectKey}`);
+      invocation.warn(answer.headers);
+    } catch (error) {
+      invocation.fail(error);
+    }
+  }
+}
+
+/** Sends the object and says what was done; of an object that was there before, that it changes, and what of it. */
 export async function create(
   invocation: Invocation,
   objects: Objects,
@@ -149,5 +163,51 @@ export async function create(
   const answer = await invocation.client.call('post', { collection, key: objectKey }, object);
   const verb = answer.headers[RESULT_HEADER] === 'changed' ? 'Changing' : done;
   invocation.print(`${verb} ${objects.noun} ${objectKey}`);
+  printChanges(invocation, changesOf(answer));
   invocation.warn(answer.headers);
+}
+
+/** An object that is there, as it would be sent, with what is named of it in place of what it has: `fields` by flag. */
+export async function update(
+  invocation: Invocation,
+  objects: Objects,
+  name: string,
+  fields: Readonly<Record<string, Plain>>,
+): Promise<void> {
+  const given = Object.entries(fields).filter(([flag]) => invocation.given(flag));
+  if (given.length === 0)
+    throw new UsageError(`nothing to update: give one of --${Object.keys(fields).join(', --')}`);
+  const { collection } = objects;
+  const objectKey = key(invocation, objects, name);
+  const answer = await invocation.client.call('get', { collection, key: objectKey });
+  const { key: _key, 'link-sets': _sets, links: _links, ...before } = asObject<Plain>(answer);
+  const object = Object.assign(before, ...given.map(([, of]) => of));
+  await create(invocation, objects, name, body(object, []), 'Updating');
+}
+
+/** What a write changed, as netmaster says it. */
+export function changesOf({ headers }: Pick<Answer<unknown>, 'headers'>): FieldChanges {
+  const text = headers[CHANGES_HEADER];
+  try {
+    const changes: unknown = typeof text === 'string' ? JSON.parse(text) : {};
+    return typeof changes === 'object' && changes !== null ? (changes as FieldChanges) : {};
+  } catch {
+    return {}; // somebody else's header
+  }
+}
+
+/** `  policies: prod_web -> none`, a line for each field. */
+export function printChanges(invocation: Invocation, changes: FieldChanges): void {
+  for (const [field, change] of Object.entries(changes)) invocation.print(`  ${shownChange(field, change)}`);
+}
+
+export const shownChange = (field: string, { before, after }: FieldChanges[string] = {}): string =>
+  before === undefined && after === undefined
+    ? `${field}: changed`
+    : `${field}: ${shown(before)} -> ${shown(after)}`;
+
+function shown(value: unknown): string {
+  if (value === undefined) return 'none';
+  if (Array.isArray(value) && value.every((item) => typeof item !== 'object')) return value.join(', ');
+  return typeof value === 'string' ? value : JSON.stringify(value);
 }

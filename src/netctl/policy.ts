@@ -18,6 +18,7 @@ import {
   type Objects,
   printJson,
   removeCommand,
+  removeEach,
 } from './objects.ts';
 import { table } from './table.ts';
 import { trace } from './trace.ts';
@@ -123,7 +124,7 @@ const ruleAdd: Subcommand = {
     'netctl policy rule-add prod_db 1 -d in -g web -l tcp -P 5432 -j allow',
   ],
   completes: 'policys',
-  run(invocation) {
+  async run(invocation) {
     const [policy = '', rule = ''] = invocation.args;
     checkPeers(invocation);
     // To netmaster 0 is unset, as 1.x clients send it: the rule would be one for all ports.
@@ -147,7 +148,8 @@ const ruleAdd: Subcommand = {
       port: invocation.number('port'),
       action: invocation.text('action'),
     };
-    return create(invocation, rules, `${policy}:${rule}`, body(fields, ['MatchEndpointGroup']));
+    await create(invocation, rules, `${policy}:${rule}`, body(fields, ['MatchEndpointGroup']));
+    if (!invocation.given('action')) invocation.print('  action: allow, as no -action was given');
   },
 };
 
@@ -210,17 +212,18 @@ const ruleLs: Subcommand = {
 
 const ruleRm: Subcommand = {
   name: 'rule-rm',
-  summary: 'deletes a rule of a policy',
-  args: ['POLICY', 'RULE'],
+  summary: 'deletes a rule of a policy, or several: each is tried',
+  args: ['POLICY', 'RULE...'],
   flags: [TENANT],
   examples: ['netctl policy rule-rm prod_web 2'],
   completes: 'policys',
-  async run(invocation) {
-    const [policy = '', rule = ''] = invocation.args;
-    const objectKey = key(invocation, rules, `${policy}:${rule}`);
-    const answer = await invocation.client.call('delete', { collection: rules.collection, key: objectKey });
-    invocation.print(`Deleting rule ${objectKey}`);
-    invocation.warn(answer.headers);
+  run(invocation) {
+    const [policy = '', ...ids] = invocation.args;
+    return removeEach(
+      invocation,
+      rules,
+      ids.map((id) => `${policy}:${id}`),
+    );
   },
 };
 
@@ -249,6 +252,9 @@ export const command: Command = {
       ...inspectCommand(policies),
       summary: 'shows a policy, how often its rules decided, and whom it denied, as JSON',
     },
-    { ...removeCommand(policies), summary: 'deletes a policy that no group carries, with its rules' },
+    {
+      ...removeCommand(policies),
+      summary: 'deletes a policy that no group carries, with its rules, or several',
+    },
   ],
 };

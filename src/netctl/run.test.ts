@@ -35,7 +35,7 @@ beforeAll(async () => {
     for await (const chunk of request) body += chunk;
     sent.push([`${request.method} ${request.url}`, body === '' ? undefined : JSON.parse(body)]);
     const isList =
-      request.method === 'GET' && /^\/api\/v1\/(\w+\/$|flows|status\/hosts$)/.test(request.url ?? '');
+      request.method === 'GET' && /^\/api\/v1\/(\w+\/$|flows|events|status\/hosts$)/.test(request.url ?? '');
     response.writeHead(missing.has(request.url ?? '') ? 404 : 200);
     const isTrace = request.url?.startsWith('/api/v1/trace') === true;
     const isStatus = request.url === '/api/v1/status';

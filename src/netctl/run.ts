@@ -1,4 +1,5 @@
 /** Runs a command line. */
+import os from 'node:os';
 import { ApiError, connect } from '../client/client.ts';
 import { oneLine } from '../model/text.ts';
 import { LATE_HEADER, WARNING_HEADER } from '../protocol/wire.ts';
@@ -53,6 +54,18 @@ function findSubcommand(command: Command, name: string | undefined): Subcommand 
   );
 }
 
+/** Who typed it, also behind sudo. */
+function userOf(env: Terminal['env']): string {
+  try {
+    return env.SUDO_USER || os.userInfo().username;
+  } catch {
+    return String(process.getuid?.() ?? ''); // nobody has this number
+  }
+}
+
+/** Exit status: the server refused or could not be reached. */
+const REFUSED = 3;
+
 /** Answers the exit status. */
 async function run(
   words: readonly string[],
@@ -87,12 +100,13 @@ async function run(
   // A `--` in front of the command ended the flags there only.
   const { args, values } = parseFlags([...global.filter((word) => word !== '--'), ...tail], flags);
   if (values.get('help')?.at(-1) === 'true') return show(subcommandHelp(command, sub));
-  const variadic = sub.args.at(-1)?.endsWith('...') === true;
+  const last = sub.args.at(-1);
   const required = sub.args.filter((name) => !name.startsWith('[')).length;
-  if (!variadic && (args.length < required || args.length > sub.args.length))
+  if (args.length < required || (args.length > sub.args.length && !/\.\.\.\]?$/.test(last ?? '')))
     throw new UsageError(`usage: ${usageLine(command, sub)}`);
-  const empty = variadic ? -1 : args.indexOf('');
-  if (empty >= 0) throw new UsageError(`${sub.args[empty]} is empty: usage: ${usageLine(command, sub)}`);
+  const empty = last === '[WORD...]' ? -1 : args.indexOf('');
+  if (empty >= 0)
+    throw new UsageError(`${sub.args[empty] ?? last} is empty: usage: ${usageLine(command, sub)}`);
   const value = (flag: string): string =>
     values.get(flag)?.at(-1) ?? flags.find((f) => f.name === flag)?.default ?? '';
   const from = value('netmaster') ? '--netmaster' : 'NETMASTER';
@@ -104,6 +118,7 @@ async function run(
   const client = connect({
     urls,
     insecure: value('insecure') === 'true',
+    name: `netctl ${userOf(env)}@${os.hostname()}`,
     ...(timeoutMs ? { timeoutMs } : {}),
   });
   const invocation: Invocation = {
@@ -113,9 +128,16 @@ async function run(
     number: (flag) => Number(value(flag)),
     list: (flag) => values.get(flag) ?? [],
     on: (flag) => value(flag) === 'true',
+    given: (flag) => values.has(flag),
     print,
     exitWith(code) {
       status = code;
+    },
+    fail(error) {
+      // One that cannot be reached is so for the others too.
+      if (!(error instanceof ApiError) || error.code === 'unreachable') throw error;
+      printError(`netctl: ${oneLine(error.message, 800)}`);
+      status = REFUSED;
     },
     warn(headers) {
       for (const line of String(headers[WARNING_HEADER] ?? '').split('; '))
@@ -145,6 +167,6 @@ export async function netctl(words: readonly string[], terminal: Terminal): Prom
     // A mistake of ours is one line too.
     const text = known ? error.message : `failed: ${(error as Error).message}`;
     terminal.printError(`netctl: ${oneLine(text, 800)}`);
-    return usage ? 1 : 3;
+    return usage ? 1 : REFUSED;
   }
 }

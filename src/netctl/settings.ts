@@ -1,7 +1,7 @@
 /** What the commands of objects that there is one of have in common: info, inspect and set. */
 import { ApiError, asList, asObject } from '../client/client.ts';
 import { type Invocation, JSON_FLAG, type Subcommand, UsageError } from './command.ts';
-import { printJson } from './objects.ts';
+import { changesOf, printChanges, printJson } from './objects.ts';
 import { table } from './table.ts';
 
 type Plain = Record<string, unknown>;
@@ -75,6 +75,7 @@ export function settingsCommands({ command, collection, key, settings, example }
         const object = { ...before, ...Object.fromEntries(changes) };
         const answer = await invocation.client.call('post', { collection, key }, object);
         invocation.print(`Updating ${key}`);
+        printChanges(invocation, changesOf(answer));
         invocation.warn(answer.headers);
       },
     },

@@ -35,7 +35,7 @@ export async function startController(
 ): Promise<Controller> {
   const { tenant, network, subnet, subnet6 } = options;
   const api = openKubernetes(config);
-  const client = connect({ urls: options.netmasters });
+  const client = connect({ urls: options.netmasters, name: 'netkube' });
   const say = (text: string) => (error: Error, first: boolean) => {
     if (first) log.warn(`${text}: ${error.message}`);
     else log.debug(`${text}: ${error.message}`);

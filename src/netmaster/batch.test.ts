@@ -31,10 +31,10 @@ async function refusal(parts: Parts, objects: readonly Plain[]): Promise<Refusal
   return error as Refusal;
 }
 
-/** Everything in the store but its revisions. */
+/** Everything in the store but its revisions, and how it came there. */
 async function contents({ store }: Parts): Promise<unknown> {
   const { entries } = await store.list('');
-  return entries.map(({ key, value }) => [key, value]);
+  return entries.flatMap(({ key, value }) => (key.startsWith('/contiv/event/') ? [] : [[key, value]]));
 }
 
 /** Tags and addresses that objects of the kind have, as agents see them. */

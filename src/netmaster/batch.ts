@@ -6,17 +6,17 @@
  * Each object is decided on as the API of single objects does it (intent.ts); the overlay shows it what the objects
  * before it write. What is as it should be already is not written. What is not in the set stays as it is.
  */
-import type { TObject, TSchema } from '@sinclair/typebox';
-import { Value } from '@sinclair/typebox/value';
-import type { Allocation, Kind } from '../model/kind.ts';
+import type { TSchema } from '@sinclair/typebox';
+import type { Kind } from '../model/kind.ts';
 import { KINDS, keyOf, kindByName, REFERRED } from '../model/kinds.ts';
 import { DEFAULT_TENANT } from '../model/tenant.ts';
 import { shown } from '../model/text.ts';
-import type { FieldChanges, ObjectOutcome } from '../protocol/declared.ts';
+import type { ObjectOutcome } from '../protocol/declared.ts';
 import type { Check, Write } from '../store/store.ts';
 import { type FreeTag, freeTags } from './allocator/tags.ts';
+import { changedFields, declaredForm, givenFields } from './changes.ts';
 import type { Plain } from './fields.ts';
-import { decideDelete, decideWrite, readObject } from './intent.ts';
+import { decideDelete, decideWrite, occurrenceOf, readObject } from './intent.ts';
 import { type Mirror, parseStoreKey, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
 import type { Tables, View } from './tables.ts';
@@ -109,38 +109,6 @@ const mayBeEmpty = ({ schema }: Kind, field: string): boolean => {
   return property?.type === 'string' && property.minLength === undefined;
 };
 
-/** Fields that netmaster fills where the user gives none, to the stored field that has what it gave. */
-function givenFields(kind: Kind): Map<string, string> {
-  return new Map((kind.allocates ?? []).flatMap((allocation) => GIVEN[allocation] ?? []));
-}
-const GIVEN: Partial<Record<Allocation, [field: string, stored: string][]>> = {
-  tag: [['pktTag', 'vni']],
-  vip: [['ipAddress', 'vip']],
-};
-
-/** The object as a user would declare it: with what was given to it, so that it is given the same again. */
-export function declaredForm(kind: Kind, stored: Plain): Plain {
-  const declared: Plain = {};
-  const given = givenFields(kind);
-  for (const field of Object.keys((kind.schema as TObject).properties)) {
-    const value = stored[field] ?? stored[given.get(field) ?? ''];
-    const isUnset = value === '' || value === 0 || (Array.isArray(value) && value.length === 0);
-    if (value !== undefined && (kind.orchestrated || !isUnset)) declared[field] = value;
-  }
-  return declared;
-}
-
-function changedFields(before: Plain, after: Plain): FieldChanges {
-  const changes: Record<string, { before?: unknown; after?: unknown }> = {};
-  for (const field of new Set([...Object.keys(before), ...Object.keys(after)]))
-    if (!Value.Equal(before[field], after[field]))
-      changes[field] = {
-        ...(before[field] === undefined ? {} : { before: before[field] }),
-        ...(after[field] === undefined ? {} : { after: after[field] }),
-      };
-  return changes;
-}
-
 /** Decides on the whole set or throws a Refusal that names the object. */
 export function decideApply(set: readonly Declared[], mirror: Mirror): Decision<ObjectOutcome[]> {
   const overlay = mirror.overlay();
@@ -165,7 +133,10 @@ export function decideApply(set: readonly Declared[], mirror: Mirror): Decision<
       throw placed(error, declared.position, `${declared.kind.name} ${declared.key}`);
     }
   }
-  return { checks: [...checks.values()], writes: [...writes.values()], answer: outcomes };
+  const events = inOrder(set).flatMap(
+    ({ kind, position }) => occurrenceOf(kind, outcomes[position - 1] as ObjectOutcome) ?? [],
+  );
+  return { checks: [...checks.values()], writes: [...writes.values()], answer: outcomes, events };
 }
 
 /** By references; what asks for a given tag or address before what takes any that is free. */
@@ -186,15 +157,12 @@ function decideOne(
   take: (decision: Decision<unknown>) => void,
 ): ObjectOutcome {
   const stored = overlay.stored<Plain>(kind.name, key);
-  const write = (wanted: Plain): Plain => {
+  const write = (wanted: Plain): ObjectOutcome => {
     const decision = decideWrite(kind, key, wanted, 'post', overlay, freeTag);
     take(decision);
-    return decision.answer;
+    return decision.outcome;
   };
-  if (stored === undefined) {
-    const fields = changedFields({}, declaredForm(kind, write(object)));
-    return { kind: kind.name, key, result: 'created', fields };
-  }
+  if (stored === undefined) return write(object);
   const before = declaredForm(kind, stored.object);
   const kept = Object.fromEntries(
     [...givenFields(kind).keys()].map((field) => [field, object[field] ?? before[field]]),

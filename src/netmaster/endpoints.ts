@@ -1,13 +1,16 @@
 /** What agents write: addresses and endpoints of their hosts, as decisions on one transaction each. */
 
 import { contains, isIpv4, isIpv6, parseSubnet } from '../model/address.ts';
-import type { Endpoint } from '../model/endpoint.ts';
+import { type Endpoint, endpoint as endpointKind } from '../model/endpoint.ts';
 import type { EndpointGroup } from '../model/endpointGroup.ts';
 import type { Index } from '../model/kind.ts';
 import type { Network } from '../model/network.ts';
+import { oneLine } from '../model/text.ts';
 import type { AddressAnswer, AddressRequest } from '../protocol/messages.ts';
 import { canonical, chooseAddress } from './allocator/choose.ts';
+import { changedFields } from './changes.ts';
 import { addressKey, begin, end, meaningOf, openEndings } from './endings.ts';
+import type { Occurrence } from './events.ts';
 import { relyOn } from './guards.ts';
 import { type Mirror, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
@@ -163,7 +166,22 @@ export function decideEndpoint(mirror: Mirror, endpoint: Endpoint): Decision<End
   const key = storeKey('endpoint', id);
   checks.push({ key, revision: before?.revision ?? 0 });
   writes.push({ key, value: endpoint });
-  return { checks, writes, answer: endpoint };
+  return { checks, writes, answer: endpoint, events: occurrences(before?.object, endpoint) };
+}
+
+/** Where it is, and whose; what its container says of itself may change as often as that likes. */
+const placeOf = ({ labels: _l, status: _s, aliases: _a, ...place }: Endpoint): Record<string, unknown> =>
+  place;
+
+function occurrences(before: Endpoint | undefined, after: Endpoint | undefined): Occurrence[] {
+  const endpoint = after ?? before;
+  if (endpoint === undefined) return [];
+  const fields = changedFields(before ? placeOf(before) : {}, after ? placeOf(after) : {});
+  if (Object.keys(fields).length === 0) return [];
+  const { tenantName: tenant, homingHost: host, endpointID: key } = endpoint;
+  const action = before === undefined ? 'attached' : after === undefined ? 'detached' : 'changed';
+  const text = oneLine(endpointKind.call(endpoint));
+  return [{ kind: 'endpoint', action, object: 'endpoint', key, tenant, host, fields, text }];
 }
 
 export function decideEndpointRemoval(mirror: Mirror, id: string): Decision<boolean> {
@@ -185,6 +203,7 @@ export function decideEndpointRemoval(mirror: Mirror, id: string): Decision<bool
         ]),
     ],
     answer: true,
+    events: occurrences(before.object, undefined),
   };
 }
 

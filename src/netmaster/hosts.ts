@@ -9,6 +9,8 @@
 import { Value } from '@sinclair/typebox/value';
 import { HOST_TTL, type Host } from '../model/host.ts';
 import type { Store, Write } from '../store/store.ts';
+import { changedFields } from './changes.ts';
+import type { Caller, Occurrence } from './events.ts';
 import { type Mirror, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
 import { registrationOf } from './roster.ts';
@@ -16,7 +18,7 @@ import type { Decision, Writer } from './writer.ts';
 
 export interface Hosts {
   /** The host lives as it says. Throws a Refusal where its underlay or its name is another's. */
-  beat(host: Host): Promise<void>;
+  beat(host: Host, caller?: Caller): Promise<void>;
 }
 
 export interface HostsOptions {
@@ -74,11 +76,12 @@ export function openHosts({ store, mirror, writer }: HostsOptions): Hosts {
       ],
       writes,
       answer: true,
+      events: arrivals(before?.object, host),
     };
   }
 
   /** False: another heartbeat of the host was faster, and the host has another lease now. */
-  async function attempt(host: Host): Promise<boolean> {
+  async function attempt(host: Host, caller?: Caller): Promise<boolean> {
     const held = leaseOf(host.name);
     const lives = held !== undefined && (await store.renew(held));
     if (lives && isWritten(host)) return true;
@@ -92,6 +95,7 @@ export function openHosts({ store, mirror, writer }: HostsOptions): Hosts {
       const { answer } = await writer.write(
         (): Decision<boolean> =>
           isOvertaken() ? { checks: [], writes: [], answer: false } : decideHost(host, lease),
+        caller,
       );
       isHeld ||= answer;
       return answer;
@@ -101,10 +105,17 @@ export function openHosts({ store, mirror, writer }: HostsOptions): Hosts {
   }
 
   return {
-    async beat(host) {
+    async beat(host, caller) {
       refuseTwin(host);
-      for (let i = 0; i < ATTEMPTS; i++) if (await attempt(host)) return;
+      for (let i = 0; i < ATTEMPTS; i++) if (await attempt(host, caller)) return;
       throw new Refusal(503, `host ${host.name}: registers again and again at the same time: try again`);
     },
   };
+}
+
+function arrivals(before: Host | undefined, host: Host): Occurrence[] {
+  const fields = changedFields({ ...before }, { ...host });
+  if (Object.keys(fields).length === 0) return [];
+  const action = before === undefined ? 'joined' : 'changed';
+  return [{ kind: 'host', action, object: 'host', key: host.name, host: host.name, fields }];
 }

@@ -4,11 +4,14 @@ import type { TSchema } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
 import { type Endpoint, endpoint } from '../model/endpoint.ts';
 import type { Kind, Problem } from '../model/kind.ts';
-import { keyOf, type Relation } from '../model/kinds.ts';
+import { keyOf, kindByName, type Relation } from '../model/kinds.ts';
 import { oneLine, shown } from '../model/text.ts';
+import type { FieldChanges, ObjectOutcome } from '../protocol/declared.ts';
 import type { Check, Write } from '../store/store.ts';
 import { ALLOCATORS } from './allocator/index.ts';
 import { type FreeTag, freeTags } from './allocator/tags.ts';
+import { changedFields, declaredForm } from './changes.ts';
+import type { Caller, Occurrence } from './events.ts';
 import { checkFields, type Plain, readBody } from './fields.ts';
 import { decideGuard, releaseGuard, relyOn } from './guards.ts';
 import { type Mirror, storeKey } from './mirror.ts';
@@ -78,6 +81,38 @@ function said(kind: Kind, stored: Plain): Plain {
 
 export type WriteMode = 'post' | 'put';
 
+/** A write of one object, and what it changes of it. */
+export interface ObjectDecision extends Decision<Plain> {
+  readonly outcome: ObjectOutcome;
+}
+
+/** What is kept of a change of intent; undefined: there was none. */
+export function occurrenceOf(kind: Kind, { key, result, fields }: ObjectOutcome): Occurrence | undefined {
+  return result === 'unchanged' ? undefined : occurrence(kind, key, result, fields);
+}
+
+function occurrence(kind: Kind, key: string, action: string, fields: FieldChanges = {}): Occurrence {
+  const [first] = kind.keyFields;
+  const tenant = first === 'tenantName' ? key.split(':')[0] : undefined;
+  return {
+    kind: kind.orchestrated ? 'orchestrator' : 'intent',
+    action,
+    object: kind.name,
+    key,
+    ...(tenant === undefined ? {} : { tenant }),
+    fields,
+  };
+}
+
+/** What a write makes of an object that was so before; undefined: it was not there. */
+function outcomeOf(kind: Kind, key: string, before: Plain | undefined, after: Plain): ObjectOutcome {
+  const declared = declaredForm(kind, after);
+  const fields = changedFields(before === undefined ? {} : declaredForm(kind, before), declared);
+  if (before !== undefined && Object.keys(fields).length === 0)
+    return { kind: kind.name, key, result: 'unchanged' };
+  return { kind: kind.name, key, result: before === undefined ? 'created' : 'changed', fields };
+}
+
 export function decideWrite(
   kind: Kind,
   key: string,
@@ -85,14 +120,17 @@ export function decideWrite(
   mode: WriteMode,
   view: View,
   freeTag: FreeTag = freeTags(view),
-): Decision<Plain> {
+): ObjectDecision {
   const before = view.stored<Plain>(kind.name, key);
   if (before !== undefined && !kind.updatable) {
     const is = said(kind, before.object);
     const different = Object.keys(kind.schema.properties).filter((f) => !Value.Equal(is[f], object[f]));
     // One that was given says more than one that was left out.
     const field = different.find((f) => object[f] !== undefined) ?? different[0];
-    if (field === undefined && mode === 'put') return { checks: [], writes: [], answer: before.object };
+    if (field === undefined && mode === 'put') {
+      const outcome = outcomeOf(kind, key, before.object, before.object);
+      return { checks: [], writes: [], answer: before.object, outcome };
+    }
     const exists = `${kind.name} ${key} exists already`;
     if (field === undefined) throw new Refusal(409, exists);
     const text = (value: unknown): string => (value === undefined ? 'unset' : shown(value));
@@ -116,7 +154,9 @@ export function decideWrite(
   }
   checks.push({ key: storeKey(kind.name, key), revision: before?.revision ?? 0 });
   writes.push({ key: storeKey(kind.name, key), value: stored });
-  return { checks, writes, answer: stored };
+  const outcome = outcomeOf(kind, key, before?.object, stored);
+  const event = occurrenceOf(kind, outcome);
+  return { checks, writes, answer: stored, outcome, events: event === undefined ? [] : [event] };
 }
 
 /** Key of the record that says whose a name is; undefined where containers do not look it up. */
@@ -188,16 +228,20 @@ export async function remove(
   key: string,
   mirror: Mirror,
   writer: Writer,
+  caller?: Caller,
 ): Promise<Written<Plain>> {
   for (;;) {
     await writer.write(() => {
       checkRemoval(kind, key, mirror);
       return decideGuard(mirror, kind.name, key);
     });
-    const { answer, revision } = await writer.write(() => decideDelete(kind, key, mirror));
+    const { answer, revision } = await writer.write(() => decideDelete(kind, key, mirror), caller);
     if (answer !== undefined) return { answer, revision };
   }
 }
+
+const goneOf = (kind: Kind, key: string, object: Plain): Occurrence =>
+  occurrence(kind, key, 'deleted', changedFields(declaredForm(kind, object), {}));
 
 /** The answer is undefined where the guard has gone. */
 export function decideDelete(kind: Kind, key: string, view: View): Decision<Plain | undefined> {
@@ -205,16 +249,22 @@ export function decideDelete(kind: Kind, key: string, view: View): Decision<Plai
   const guard = releaseGuard(view, kind.name, key);
   if (guard === undefined) return { checks: [], writes: [], answer: undefined };
   const writes: Write[] = [...guard.writes, { key: storeKey(kind.name, key), value: undefined }];
+  const events = [goneOf(kind, key, object)];
   for (const [relation, keys] of view.referrers(kind.name, key))
     for (const owned of keys)
-      if (isOwned(relation, owned, view))
+      if (isOwned(relation, owned, view)) {
         writes.push({ key: storeKey(relation.kind, owned), value: undefined });
+        const ownedKind = kindByName.get(relation.kind);
+        const gone = view.get<Plain>(relation.kind, owned);
+        if (ownedKind !== undefined && gone !== undefined) events.push(goneOf(ownedKind, owned, gone));
+      }
   for (const allocation of kind.allocates ?? [])
     writes.push(...ALLOCATORS[allocation].take(view, key, object));
   const name = nameKey(kind, object);
   if (name !== undefined) writes.push({ key: storeKey('name', name), value: undefined });
   const revision = view.stored(kind.name, key)?.revision ?? 0;
-  return { checks: [...guard.checks, { key: storeKey(kind.name, key), revision }], writes, answer: object };
+  const checks = [...guard.checks, { key: storeKey(kind.name, key), revision }];
+  return { checks, writes, answer: object, events };
 }
 
 /** For answers: `key`, the links, nothing that is empty, nothing of ours. */

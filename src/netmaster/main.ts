@@ -157,6 +157,16 @@ async function run(options: Options): Promise<void> {
       names,
     });
 
+    mirror.events.onEvents((events) => {
+      for (const event of events) log.info({ event }, 'event');
+    });
+    mirror.onChange(({ changes }) => {
+      if (changes.some(({ kind, object }) => kind === 'host' && object === null))
+        roster
+          .noteAway(writer)
+          .catch((error) => log.error({ err: error }, 'not written which hosts are away; tried again'));
+    });
+
     const seen: Seen = new Map();
     let problem: string | undefined;
     const collecting = setInterval(async () => {

@@ -4,11 +4,12 @@
  *
  * Store keys are /contiv/KIND/KEY: intent, and beside it endpoint/ID and host/NAME. Netmaster's own are address/NETWORK/ADDRESS,
  * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT, guard/KIND/KEY, ended/KEY (endings.ts) and
- * underlay/ADDRESS (hosts.ts), registration/NAME (roster.ts), replica/ID (replicas.ts).
+ * underlay/ADDRESS (hosts.ts), registration/NAME (roster.ts), replica/ID (replicas.ts), event/KIND/ID (events.ts).
  */
 
 import type { WatchedObject } from '../protocol/messages.ts';
 import { type Batch, type Change, CompactedError, type Store } from '../store/store.ts';
+import { type EventLog, openEventLog } from './events.ts';
 import { openTables, type Tables, type View } from './tables.ts';
 
 export const ROOT = '/contiv/';
@@ -30,6 +31,7 @@ const PRIVATE = new Set([
   'underlay',
   'registration',
   'replica',
+  'event',
 ]);
 
 export interface VisibleBatch {
@@ -46,6 +48,7 @@ export interface Mirror extends View {
   /** Of the newest change that agents are told of, or of the newest object that they see where none came since the start. */
   readonly told: number;
   readonly applied: Map<string, number>;
+  readonly events: EventLog;
   /** The same as of now, to write on: what a decision sees of the decisions before it in the same transaction. */
   overlay(): Tables;
   /** When it shows at least this revision. */
@@ -59,6 +62,7 @@ export interface Mirror extends View {
 
 export async function openMirror(store: Store): Promise<Mirror> {
   const tables = openTables();
+  const events = openEventLog((key) => storeKey('event', key));
   const listeners = new Set<(batch: VisibleBatch) => void>();
   const replicaListeners = new Set<() => void>();
   const waiters = new Set<{ revision: number; done(): void }>();
@@ -68,12 +72,14 @@ export async function openMirror(store: Store): Promise<Mirror> {
   function put({ key: text, value, revision, lease }: Change): WatchedObject {
     const { kind, key } = parseStoreKey(text);
     tables.put(kind, key, value, revision, lease);
+    if (kind === 'event') events.put(key, value, revision);
     return { kind, key, object: value ?? null };
   }
 
   const initial = await store.list(ROOT);
   for (const entry of initial.entries)
     if (!PRIVATE.has(put(entry).kind)) told = Math.max(told, entry.revision);
+  events.settled();
   revision = initial.revision;
 
   function take(batch: Batch): void {
@@ -86,6 +92,7 @@ export async function openMirror(store: Store): Promise<Mirror> {
       const visible: VisibleBatch = { revision, changes, line };
       for (const listener of listeners) listener(visible);
     }
+    events.settled();
     if (all.some(({ kind }) => kind === 'replica')) for (const listener of replicaListeners) listener();
     for (const waiter of waiters)
       if (waiter.revision <= revision) {
@@ -132,6 +139,7 @@ export async function openMirror(store: Store): Promise<Mirror> {
       return told;
     },
     ...tables,
+    events,
     overlay: () => openTables(tables),
     seen(wanted) {
       if (wanted <= revision) return Promise.resolve();

@@ -223,6 +223,16 @@ function decideAway(view: View, name: string, at: number): Decision<undefined> {
     ],
     writes: [{ key, value: { ...stored.object, away: at } satisfies Registered }],
     answer: undefined,
+    events: [
+      {
+        kind: 'host',
+        action: 'left',
+        object: 'host',
+        key: name,
+        host: name,
+        text: `its agent has not been heard of for ${HOST_TTL} s`,
+      },
+    ],
   };
 }
 
@@ -259,5 +269,9 @@ export function decideHostRemoval(mirror: Mirror, name: string): Decision<number
       ...removals.flatMap(({ writes }) => writes),
     ],
     answer: endpoints.length,
+    events: [
+      { kind: 'host', action: 'removed', object: 'host', key: name, host: name },
+      ...removals.flatMap(({ events = [] }) => events),
+    ],
   };
 }

@@ -54,7 +54,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   fs.mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   const underlay = await awaitUnderlay(options.underlay, log);
   const guarded = await followGuarded(options.netmasters, log);
-  const client = connect({ urls: options.netmasters, timeoutMs: ANSWER });
+  const client = connect({ urls: options.netmasters, timeoutMs: ANSWER, name: `netplugin ${host}` });
   const attachments = openAttachments(stateDir, options.transitPairs);
   const keeping = keepAttachments(attachments, log);
   const dataplane = startDataplane();

@@ -6,6 +6,7 @@ import { type Static, Type } from '@sinclair/typebox';
 import type { Endpoint } from '../model/endpoint.ts';
 import type { Host } from '../model/host.ts';
 import type { Side } from '../model/verdict.ts';
+import { ToldEventSchema } from './events.ts';
 import { HeardSchema, RefusedHostSchema } from './hosts.ts';
 
 const Count = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
@@ -187,6 +188,8 @@ export const FlowReportSchema = Type.Object(
     denied: Type.Array(DeniedFlowSchema),
     /** Absent: none. */
     refused: Type.Optional(Type.Array(RefusedPacketsSchema)),
+    /** What happened there since the last report that was answered. */
+    events: Type.Optional(Type.Array(ToldEventSchema, { maxItems: 100 })),
   },
   { additionalProperties: false },
 );

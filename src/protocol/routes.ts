@@ -9,6 +9,7 @@ import { HostSchema } from '../model/host.ts';
 import type { Kind } from '../model/kind.ts';
 import { KINDS } from '../model/kinds.ts';
 import { ObjectSetSchema, SetAnswerSchema } from './declared.ts';
+import { EventMessageSchema, EventSchema } from './events.ts';
 import {
   HostStateSchema,
   InspectedHostSchema,
@@ -282,6 +283,32 @@ export const EXPLAIN = family('explain', {
   },
 });
 
+const eventsWanted = {
+  kind: Text(
+    'only these, with commas between them: intent, orchestrator, host, endpoint, repair, denial, name',
+  ),
+  since: Text('from this time on: 2026-11-28T09:30:00Z'),
+  after: Text('only what came behind this event, by its id, or behind a revision'),
+  tenant: Text('only what names this tenant'),
+};
+
+export const EVENTS = family('event', {
+  events: {
+    summary:
+      'what happened: changes of intent with before and after, hosts, endpoints, repairs; the oldest first',
+    who: { tenant: { query: 'tenant' } },
+    query: Type.Object({ ...eventsWanted, limit: Text('so many at most, the newest: 1 to 100000') }),
+    answer: Type.Array(EventSchema),
+  },
+  followEvents: {
+    summary: 'the same, then events as they come',
+    who: { tenant: { query: 'tenant' } },
+    query: Type.Object(eventsWanted),
+    answer: EventMessageSchema,
+    as: 'lines',
+  },
+});
+
 export const REPLICAS = family('replica', {
   replicaHosts: {
     summary: 'to another netmaster: which hosts watch here and what they have applied, then what they say',
@@ -339,6 +366,7 @@ export const ROUTES: readonly Route[] = [
   AGENTS,
   ROSTER,
   EXPLAIN,
+  EVENTS,
   REPLICAS,
   STATUS,
   INSPECT,
@@ -350,6 +378,7 @@ type All = (typeof OBJECTS)[number]['contracts'] &
   (typeof AGENTS)['contracts'] &
   (typeof ROSTER)['contracts'] &
   (typeof EXPLAIN)['contracts'] &
+  (typeof EVENTS)['contracts'] &
   (typeof REPLICAS)['contracts'] &
   (typeof STATUS)['contracts'];
 

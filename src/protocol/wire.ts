@@ -41,6 +41,10 @@ export const PATHS = {
   report: 'POST /api/v1/hosts/:name/flows',
   answer: 'POST /api/v1/hosts/:name/answers/:id',
 
+  // What happened (events.ts).
+  events: 'GET /api/v1/events',
+  followEvents: 'GET /api/v1/events/watch',
+
   // Between netmasters.
   replicaHosts: 'GET /api/v1/replicas/hosts',
   replicaAsk: 'POST /api/v1/replicas/ask',
@@ -57,7 +61,7 @@ export const PATHS = {
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
 export type RouteName = keyof typeof PATHS;
 /** Routes whose answer is lines without an end. */
-export type LinesName = 'watch' | 'replicaHosts';
+export type LinesName = 'watch' | 'replicaHosts' | 'followEvents';
 
 /** Header of every answer to a write of intent that names hosts which had not applied it: `node1,node2`. */
 export const LATE_HEADER = 'contiv-late-hosts';
@@ -65,6 +69,15 @@ export const LATE_HEADER = 'contiv-late-hosts';
 export const WARNING_HEADER = 'contiv-warning';
 /** Header of the answer to a create: `created`, or `changed` where the object was there before. */
 export const RESULT_HEADER = 'contiv-result';
+
+/**
+ * Header of the answer to a write that changed an object: JSON in ASCII, FieldChanges of declared.ts. Of more than a header takes, the
+ * fields alone.
+ */
+export const CHANGES_HEADER = 'contiv-changes';
+
+/** Header of a request: what asks, and for whom, such as `netctl root@node1`. It is kept with what is changed. */
+export const CLIENT_HEADER = 'contiv-client';
 
 /** `GET` and `/api/v1/hosts/:name`. */
 export function methodAndPath(name: RouteName): [method: Method, path: string] {

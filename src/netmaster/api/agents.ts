@@ -11,7 +11,7 @@ import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { Replicas } from '../replicas.ts';
 import { type Roster, statusOf } from '../roster.ts';
-import { registered, waitSeconds } from './request.ts';
+import { callerOf, registered, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
 import type { Watches } from './watch.ts';
 import { reportLate, type WriteParts } from './writes.ts';
@@ -28,13 +28,13 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
   const hosts = openHosts({ store, mirror, writer });
   serve(server, AGENTS, {
     hosts: () => mirror.list<Host>('host'),
-    async register({ parameters: { name }, body }) {
+    async register({ parameters: { name }, body, request }) {
       const { condition, ...host } = body(`host ${name}`);
       if (host.name !== name) throw new Refusal(400, `host ${name}: the body says ${host.name}`, 'name');
       const problem = checkHost(host);
       if (problem !== undefined) refuse(problem);
       try {
-        await hosts.beat(host);
+        await hosts.beat(host, callerOf(request));
       } catch (error) {
         if (error instanceof Refusal && error.status === 409)
           replicas.refused(roster.refuse(host, error.message));
@@ -63,19 +63,20 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
       mirror
         .list<Endpoint>('endpoint')
         .map((endpoint) => ({ ...endpoint, status: statusOf(endpoint, mirror) })),
-    async attach({ parameters: { id }, query, body }) {
+    async attach({ parameters: { id }, query, body, request }) {
       const seconds = waitSeconds(query);
       const endpoint = body(`endpoint ${id}`);
       if (endpoint.endpointID !== id)
         throw new Refusal(400, `endpoint ${id}: the body says ${endpoint.endpointID}`, 'endpointID');
-      const { revision } = await writer.write(() => decideEndpoint(mirror, endpoint));
+      const { revision } = await writer.write(() => decideEndpoint(mirror, endpoint), callerOf(request));
       const late = await acknowledgements.wait(revision, seconds, query.host);
       return { revision, late };
     },
-    async detach({ parameters: { id }, query, reply }) {
+    async detach({ parameters: { id }, query, request, reply }) {
       const seconds = waitSeconds(query);
-      const { revision } = await writer.write(() =>
-        decideEndpointRemoval(mirror, query.host === undefined ? findOfDeadHost(id, mirror) : id),
+      const { revision } = await writer.write(
+        () => decideEndpointRemoval(mirror, query.host === undefined ? findOfDeadHost(id, mirror) : id),
+        callerOf(request),
       );
       const late = await reportLate(acknowledgements, reply, revision, seconds, query.host);
       return { revision, late };

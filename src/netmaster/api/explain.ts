@@ -6,10 +6,12 @@ import { shown } from '../../model/text.ts';
 import { EXPLAIN } from '../../protocol/routes.ts';
 import type { Counts, Flows } from '../flows.ts';
 import type { Mirror } from '../mirror.ts';
+import { decideTold } from '../occurrences.ts';
 import { Refusal } from '../problem.ts';
 import type { Questions } from '../questions.ts';
 import { askHosts, trace } from '../trace.ts';
-import { readSwitch, registered } from './request.ts';
+import type { Writer } from '../writer.ts';
+import { callerOf, readSwitch, registered } from './request.ts';
 import { serve } from './serve.ts';
 
 export interface Explaining {
@@ -25,7 +27,7 @@ const SHOWN = 10;
 
 export function serveExplain(
   server: FastifyInstance,
-  { mirror, flows, questions, counts }: Explaining,
+  { mirror, flows, questions, counts, writer }: Explaining & { readonly writer: Writer },
 ): void {
   serve(server, EXPLAIN, {
     async trace({ query }) {
@@ -60,9 +62,13 @@ export function serveExplain(
       return tenants.flatMap((t) => denied(t)).sort((a, b) => a.last - b.last);
     },
 
-    report({ parameters: { name }, body }) {
+    async report({ parameters: { name }, body, request }) {
       const host = registered(name, mirror);
-      flows.report(host, body(`flows of host ${host}`));
+      const report = body(`flows of host ${host}`);
+      flows.report(host, report);
+      const { reporter, events = [] } = report;
+      if (events.length > 0)
+        await writer.write(() => decideTold(mirror, host, reporter, events), callerOf(request));
     },
     answer({ parameters: { name, id }, body }) {
       const host = registered(name, mirror);

@@ -13,9 +13,9 @@ import { Refusal } from '../problem.ts';
 import { findEndpoint } from './agents.ts';
 import { type Explaining, networkPolicyFlows, policyFlows } from './explain.ts';
 import { openLists } from './lists.ts';
-import { waitSeconds } from './request.ts';
+import { callerOf, waitSeconds } from './request.ts';
 import { type Bytes, type Handlers, serve } from './serve.ts';
-import { reportLate, type WriteParts, warn } from './writes.ts';
+import { reportChanges, reportLate, type WriteParts, warn } from './writes.ts';
 
 type Contracts = (typeof OBJECTS)[number]['contracts'];
 
@@ -34,24 +34,27 @@ function handlersOf(
     async ({ parameters: { key }, query, request, reply }) => {
       const seconds = waitSeconds(query);
       const object = readObject(kind, key, request.body);
-      let existed = false;
-      const { answer, revision } = await writer.write(() => {
-        existed = mirror.get(kind.name, key) !== undefined;
-        return decideWrite(kind, key, object, mode, mirror);
-      });
-      void reply.header(RESULT_HEADER, existed ? 'changed' : 'created');
-      if (!existed) await warn(reply, [{ kind: kind.name, key }]);
+      const {
+        answer: { stored, outcome },
+        revision,
+      } = await writer.write(() => {
+        const { answer: stored, outcome, ...decision } = decideWrite(kind, key, object, mode, mirror);
+        return { ...decision, answer: { stored, outcome } };
+      }, callerOf(request));
+      void reply.header(RESULT_HEADER, outcome.result === 'created' ? 'created' : 'changed');
+      reportChanges(reply, outcome);
+      await warn(reply, [{ kind, object, outcome }]);
       await reportLate(acknowledgements, reply, revision, seconds);
-      return present(kind, answer, mirror);
+      return present(kind, stored, mirror);
     };
   return {
     list: () => listOf(kind),
     get: ({ parameters: { key } }) => present(kind, find(kind, key, mirror), mirror),
     post: write('post'),
     put: write('put'),
-    async delete({ parameters: { key }, query, reply }) {
+    async delete({ parameters: { key }, query, request, reply }) {
       const seconds = waitSeconds(query);
-      const { answer, revision } = await remove(kind, key, mirror, writer);
+      const { answer, revision } = await remove(kind, key, mirror, writer, callerOf(request));
       await reportLate(acknowledgements, reply, revision, seconds);
       return keyOf(kind, answer);
     },

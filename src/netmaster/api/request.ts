@@ -1,7 +1,9 @@
 /** Reading requests: what is wrong is refused with a line that names the field. */
 import type { TObject } from '@sinclair/typebox';
 import type { FastifyRequest } from 'fastify';
-import { shown } from '../../model/text.ts';
+import { oneLine, shown } from '../../model/text.ts';
+import { CLIENT_HEADER } from '../../protocol/wire.ts';
+import type { Caller } from '../events.ts';
 import { checkFields, readBody } from '../fields.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
@@ -20,6 +22,13 @@ export function read<T>(what: string, schema: TObject, body: unknown): T {
 export function registered(name: string, mirror: Mirror): string {
   if (mirror.get('host', name) === undefined) throw new Refusal(404, `host ${name} is not registered`);
   return name;
+}
+
+/** Who asks: what the client says it is, else its User-Agent, and the address that it asks from. */
+export function callerOf({ headers, socket }: FastifyRequest): Caller {
+  const by = oneLine(String(headers[CLIENT_HEADER] ?? headers['user-agent'] ?? ''), 100);
+  const from = (socket.remoteAddress ?? '').replace(/^::ffff:/, '');
+  return { ...(by === '' ? {} : { by }), ...(from === '' ? {} : { from }) };
 }
 
 /** Parameters behind the '?' of a path. */

@@ -5,7 +5,7 @@ import type { Store } from '../../store/store.ts';
 import { presentEndpoint } from '../oper.ts';
 import { decideHostRemoval, endpointsOf, type Roster } from '../roster.ts';
 import { clusterStatus } from '../status.ts';
-import { waitSeconds } from './request.ts';
+import { callerOf, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
 import { reportLate, type WriteParts } from './writes.ts';
 
@@ -24,9 +24,12 @@ export function serveRoster(server: FastifyInstance, parts: RosterParts): void {
       ...roster.state(name),
       endpoints: endpointsOf(mirror, name).map((endpoint) => presentEndpoint(endpoint, mirror)),
     }),
-    async hostRemove({ parameters: { name }, query, reply }) {
+    async hostRemove({ parameters: { name }, query, request, reply }) {
       const seconds = waitSeconds(query);
-      const { answer, revision } = await writer.write(() => decideHostRemoval(mirror, name));
+      const { answer, revision } = await writer.write(
+        () => decideHostRemoval(mirror, name),
+        callerOf(request),
+      );
       const late = await reportLate(acknowledgements, reply, revision, seconds);
       return { revision, late, endpoints: answer };
     },

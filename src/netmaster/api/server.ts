@@ -15,6 +15,7 @@ import { openRoster, type Roster } from '../roster.ts';
 import type { Writer } from '../writer.ts';
 import { serveAgents } from './agents.ts';
 import { ANSWER_LIMITS, type AnswerLimits } from './answers.ts';
+import { serveEvents } from './events.ts';
 import { serveExplain } from './explain.ts';
 import { openListener, TIMEOUTS, type Timeouts } from './http.ts';
 import { serveInspect, serveKinds } from './kinds.ts';
@@ -81,7 +82,8 @@ export function createServer(parts: Parts): FastifyInstance {
   serveSets(server, parts);
   serveAgents(server, { ...parts, watches, replicas, roster });
   serveRoster(server, { ...parts, roster });
-  serveExplain(server, explaining);
+  serveExplain(server, { ...explaining, writer: parts.writer });
+  serveEvents(server, { mirror });
   serveReplicas(server, { replicas, flows, own });
   return server;
 }

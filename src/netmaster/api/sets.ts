@@ -2,12 +2,13 @@
 import type { FastifyInstance } from 'fastify';
 import { KINDS, kindByName } from '../../model/kinds.ts';
 import { shown } from '../../model/text.ts';
+import type { ObjectOutcome } from '../../protocol/declared.ts';
 import { SETS } from '../../protocol/routes.ts';
-import { decideApply, exportSet, readSet } from '../batch.ts';
+import { type Declared, decideApply, exportSet, readSet } from '../batch.ts';
 import { Refusal } from '../problem.ts';
-import { readSwitch, waitSeconds } from './request.ts';
+import { callerOf, readSwitch, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
-import { createdOf, reportLate, type WriteParts, warn } from './writes.ts';
+import { reportLate, type WriteParts, type WrittenObject, warn } from './writes.ts';
 
 export function serveSets(server: FastifyInstance, { mirror, writer, acknowledgements }: WriteParts): void {
   serve(server, SETS, {
@@ -17,11 +18,11 @@ export function serveSets(server: FastifyInstance, { mirror, writer, acknowledge
       const set = readSet(request.body);
       if (dryRun) {
         const { answer } = decideApply(set, mirror);
-        await warn(reply, createdOf(answer));
+        await warn(reply, writtenOf(set, answer));
         return { dryRun: true, revision: mirror.revision, objects: answer };
       }
-      const { answer, revision } = await writer.write(() => decideApply(set, mirror));
-      await warn(reply, createdOf(answer));
+      const { answer, revision } = await writer.write(() => decideApply(set, mirror), callerOf(request));
+      await warn(reply, writtenOf(set, answer));
       await reportLate(acknowledgements, reply, revision, seconds);
       return { dryRun: false, revision, objects: answer };
     },
@@ -36,3 +37,10 @@ export function serveSets(server: FastifyInstance, { mirror, writer, acknowledge
     },
   });
 }
+
+const writtenOf = (set: readonly Declared[], outcomes: readonly ObjectOutcome[]): WrittenObject[] =>
+  set.map(({ kind, object, position }) => ({
+    kind,
+    object,
+    outcome: outcomes[position - 1] as ObjectOutcome,
+  }));

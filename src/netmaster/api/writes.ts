@@ -1,8 +1,10 @@
-/** What the answer to a write says besides: which hosts are late, and what may surprise. */
+/** What the answer to a write says besides: which hosts are late, what it changed, and what may surprise. */
 import type { FastifyReply } from 'fastify';
-import type { ObjectOutcome } from '../../protocol/declared.ts';
-import { LATE_HEADER, WARNING_HEADER } from '../../protocol/wire.ts';
+import type { Kind } from '../../model/kind.ts';
+import type { FieldChanges, ObjectOutcome } from '../../protocol/declared.ts';
+import { CHANGES_HEADER, LATE_HEADER, WARNING_HEADER } from '../../protocol/wire.ts';
 import type { Acknowledgements } from '../acknowledgements.ts';
+import type { Plain } from '../fields.ts';
 import { hidingNames } from '../hidden.ts';
 import type { Mirror } from '../mirror.ts';
 import type { Writer } from '../writer.ts';
@@ -14,8 +16,9 @@ export interface WriteParts {
   readonly acknowledgements: Acknowledgements;
 }
 
-/** A header has its limits. */
+/** A header has its limits; bytes of the changes. */
 const MAX_WARNINGS = 10;
+const MAX_CHANGES = 4096;
 
 /** Names the hosts that have not applied it in time, but for the one that wrote it. */
 export async function reportLate(
@@ -30,16 +33,44 @@ export async function reportLate(
   return late;
 }
 
-/** Of what was created: changes leave names as they are. */
-export async function warn(
-  reply: FastifyReply,
-  created: readonly { readonly kind: string; readonly key: string }[],
-): Promise<void> {
-  const all = await hidingNames(created);
+/** Says what became another of an object that was there before. */
+export function reportChanges(reply: FastifyReply, { result, fields }: ObjectOutcome): void {
+  if (result !== 'changed' || fields === undefined) return;
+  const whole = ascii(fields);
+  const names = (): FieldChanges => Object.fromEntries(Object.keys(fields).map((field) => [field, {}]));
+  void reply.header(CHANGES_HEADER, whole.length <= MAX_CHANGES ? whole : ascii(names()));
+}
+
+const ascii = (value: unknown): string =>
+  JSON.stringify(value).replace(
+    /[^ -~]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+
+/** An object that was sent, and what came of it. */
+export interface WrittenObject {
+  readonly kind: Kind;
+  readonly object: Plain;
+  readonly outcome: ObjectOutcome;
+}
+
+/** Of what was written: names that hide others, and what nothing acts on or does not count. */
+export async function warn(reply: FastifyReply, written: readonly WrittenObject[]): Promise<void> {
+  // Changes leave names as they are.
+  const created = written.flatMap(({ outcome }) => (outcome.result === 'created' ? [outcome] : []));
+  const all = [...(await hidingNames(created)), ...written.flatMap(newRemarks)];
   const more = all.length - MAX_WARNINGS;
-  const lines = more > 0 ? [...all.slice(0, MAX_WARNINGS), `and ${more} more such names`] : all;
+  const lines = more > 0 ? [...all.slice(0, MAX_WARNINGS), `and ${more} more such warnings`] : all;
   if (lines.length > 0) void reply.header(WARNING_HEADER, lines.join('; '));
 }
 
-export const createdOf = (outcomes: readonly ObjectOutcome[]): ObjectOutcome[] =>
-  outcomes.filter(({ result }) => result === 'created');
+/** Remarks on an object that did not hold for what it was before. */
+function newRemarks({ kind, object, outcome: { key, result, fields = {} } }: WrittenObject): string[] {
+  if (result === 'unchanged') return [];
+  const said = (of: Plain): string[] =>
+    [kind.note?.(of as never) ?? [], kind.remarks?.(of as never) ?? []].flat();
+  const before = Object.entries(fields).map(([field, change]) => [field, change.before] as const);
+  const known = result === 'created' ? [] : said({ ...object, ...Object.fromEntries(before) });
+  const what = kind.name === key ? key : `${kind.name} ${key}`;
+  return said(object).flatMap((line) => (known.includes(line) ? [] : [`${what}: ${line}`]));
+}
