@@ -162,7 +162,7 @@ export function deniedPacket({ prefix, mark, from, to, protocol, port }: LoggedP
   };
 }
 
-/** A part of a key, padded as the kernel's registers are. */
+/** A part of a key of several, padded as the kernel's registers are. A key of one part is as long as it is: to others it says EINVAL. */
 const padded = (bytes: Buffer): Buffer => Buffer.concat([bytes], (bytes.length + 3) & ~3);
 
 /** Follows the chains of one side through the kernel's sets. */
@@ -172,7 +172,8 @@ export function lookUp(
 ): KernelDecision {
   const six = own.includes(':') ? '6' : '';
   const find = (set: string, ...key: Buffer[]): number | undefined => {
-    const element = findElement(netfilter, NFT_TABLE, set, Buffer.concat(key.map(padded)));
+    const whole = key.length === 1 ? (key[0] as Buffer) : Buffer.concat(key.map(padded));
+    const element = findElement(netfilter, NFT_TABLE, set, whole);
     return element && (element.data.length === 4 ? element.data.readUInt32LE() : 0);
   };
   let ruleSet = find(`judged_${direction}${six}`, addressBytes(own)) ?? 0;
