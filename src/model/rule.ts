@@ -52,6 +52,11 @@ export const RuleSchema = Type.Object(
     action: Type.Union([Type.Literal('allow'), Type.Literal('deny')], {
       description: 'what happens to a connection that it matches',
     }),
+    log: Type.Optional(
+      Type.Boolean({
+        description: "connections that it decides are told in the agents' logs, and kept as flows",
+      }),
+    ),
   },
   { $id: 'rule', additionalProperties: false },
 );

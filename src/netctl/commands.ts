@@ -43,7 +43,12 @@ export const COMMANDS: readonly Listed[] = [
     summary: 'endpoints of running containers',
     load: () => import('./endpoint.ts'),
   },
-  { name: 'flows', aliases: [], summary: 'connections that policy denied', load: () => import('./flows.ts') },
+  {
+    name: 'flows',
+    aliases: [],
+    summary: 'connections that policy denied, or allowed and logs',
+    load: () => import('./flows.ts'),
+  },
   {
     name: 'global',
     aliases: [],

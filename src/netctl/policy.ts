@@ -137,12 +137,18 @@ const ruleAdd: Subcommand = {
       help: 'what happens to a connection that it matches',
       default: 'allow',
     },
+    {
+      name: 'log',
+      kind: 'switch',
+      help: "connections that it decides are in the agents' logs, and in netctl flows",
+    },
     TENANT,
   ],
   examples: [
     'netctl policy rule-add prod_web 1 -direction=in -protocol=tcp -action=deny',
     'netctl policy rule-add prod_web 2 -direction=in -protocol=tcp -port=80 -action=allow -priority=10',
     'netctl policy rule-add prod_web dns-and-mail --protocol=tcp,udp --port=25,53,8000-8999 --priority=20',
+    'netctl policy rule-add prod_web watched --port=22 --priority=50 --log',
     'netctl policy rule-add prod_db 1 -d in -g web -l tcp -P 5432 -j allow',
   ],
   completes: 'policys',
@@ -163,6 +169,7 @@ const ruleAdd: Subcommand = {
       toIpAddress: invocation.text('to-ip-address'),
       ...services(invocation),
       action: invocation.text('action'),
+      log: invocation.on('log') || '',
     };
     return create(invocation, rules, `${policy}:${rule}`, body(fields, ['MatchEndpointGroup']));
   },
@@ -191,7 +198,7 @@ function ruleTable(direction: string, found: readonly Plain[]): string[] {
         r[`${field}IpAddress`],
         r.protocols || r.protocol,
         r.ports || r.port,
-        r.action,
+        r.log ? `${r.action}, log` : r.action,
       ]),
   );
 }

@@ -219,9 +219,13 @@ export const EXPLAIN = family('explain', {
     answer: TraceSchema,
   },
   flows: {
-    summary: 'connections that policy denied, the oldest first',
+    summary: 'connections that policy denied, or that rules which log allowed, the oldest first',
     who: { tenant: { query: 'tenant' } },
-    query: Type.Object({ denied: Text('true: only denied ones are kept'), tenant: Text('all where absent') }),
+    query: Type.Object({
+      denied: Text('true: what was denied'),
+      allowed: Text('true: what rules that log allowed; one of the two'),
+      tenant: Text('all where absent'),
+    }),
     answer: Type.Array(NamedDeniedFlowSchema),
   },
   report: {

@@ -26,6 +26,8 @@ export interface Line {
   /** Of the rule. */
   readonly key: string;
   readonly action: 'allow' | 'deny' | 'pass';
+  /** What it decides is told. */
+  readonly log?: true;
   /** Of the peer; absent: any. */
   readonly peer?: Taker;
   /** The peer's address is in one of these; absent: any. */
@@ -82,6 +84,7 @@ export function linesOfRules(
     const line: Line = {
       key: keyOfRule(rule),
       action: rule.action,
+      ...(rule.log ? { log: true } : {}),
       ...(group ? { peer: ofGroup(group) } : {}),
       ...(prefixes ? { blocks: prefixes.map((p) => ({ prefix: p, except: [] })) } : {}),
       ...(protocols ? { protocols } : {}),
