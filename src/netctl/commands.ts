@@ -70,6 +70,7 @@ export const COMMANDS: readonly Listed[] = [
     summary: 'makes the cluster what a file declares',
     load: () => import('./apply.ts'),
   },
+  { name: 'delete', aliases: [], summary: 'deletes what a file names', load: () => import('./delete.ts') },
   { name: 'diff', aliases: [], summary: 'shows what apply would change', load: () => import('./diff.ts') },
   {
     name: 'get',

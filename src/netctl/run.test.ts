@@ -195,7 +195,7 @@ it.each(['version', '--version', '-v'])('%s shows versions', async (line) => {
 });
 
 /** What they send and read are whole objects: test/apply.test.ts has their examples. */
-const OF_FILES = new Set(['apply', 'diff', 'get', 'export']);
+const OF_FILES = new Set(['apply', 'delete', 'diff', 'get', 'export']);
 
 it('every example in the help is a command line that works', async () => {
   let tried = 0;

@@ -204,11 +204,16 @@ export function decideDelete(kind: Kind, key: string, view: View): Decision<Plai
   const object = checkRemoval(kind, key, view);
   const guard = releaseGuard(view, kind.name, key);
   if (guard === undefined) return { checks: [], writes: [], answer: undefined };
-  const writes: Write[] = [...guard.writes, { key: storeKey(kind.name, key), value: undefined }];
+  const writes: Write[] = [...guard.writes];
+  const gone = (of: string, its: string): void => {
+    writes.push({ key: storeKey(of, its), value: undefined });
+    const made = `${of}/${its}`;
+    if (view.stored('made', made) !== undefined)
+      writes.push({ key: storeKey('made', made), value: undefined });
+  };
+  gone(kind.name, key);
   for (const [relation, keys] of view.referrers(kind.name, key))
-    for (const owned of keys)
-      if (isOwned(relation, owned, view))
-        writes.push({ key: storeKey(relation.kind, owned), value: undefined });
+    for (const owned of keys) if (isOwned(relation, owned, view)) gone(relation.kind, owned);
   for (const allocation of kind.allocates ?? [])
     writes.push(...ALLOCATORS[allocation].take(view, key, object));
   const name = nameKey(kind, object);

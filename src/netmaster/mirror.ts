@@ -4,7 +4,7 @@
  *
  * Store keys are /contiv/KIND/KEY: intent, and beside it endpoint/ID and host/NAME. Netmaster's own are address/NETWORK/ADDRESS,
  * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT, guard/KIND/KEY, ended/KEY (endings.ts) and
- * underlay/ADDRESS (hosts.ts), replica/ID (replicas.ts).
+ * underlay/ADDRESS (hosts.ts), replica/ID (replicas.ts), made/KIND/KEY (batch.ts).
  */
 
 import type { WatchedObject } from '../protocol/messages.ts';
@@ -29,6 +29,7 @@ const PRIVATE = new Set([
   'ended',
   'underlay',
   'replica',
+  'made',
 ]);
 
 export interface VisibleBatch {
