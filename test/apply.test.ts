@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { KINDS } from '../src/model/kinds.ts';
 import { command as apply } from '../src/netctl/apply.ts';
+import { command as delete_ } from '../src/netctl/delete.ts';
 import { command as diff } from '../src/netctl/diff.ts';
 import { command as export_ } from '../src/netctl/export.ts';
 import { command as get } from '../src/netctl/get.ts';
@@ -244,6 +245,124 @@ describe.each(['memory', 'sqlite'])('with the %s store, netctl', (kind) => {
   });
 });
 
+describe('a set', () => {
+  const SHOP = `
+kind: tenant
+tenantName: shop
+---
+kind: network
+tenantName: shop
+networkName: net1
+subnet: 20.1.1.0/24
+---
+kind: policy
+tenantName: shop
+policyName: p
+---
+kind: rule
+tenantName: shop
+policyName: p
+ruleId: deny-all
+direction: in
+action: deny
+---
+kind: endpointGroup
+tenantName: shop
+groupName: web
+networkName: net1
+policies: [p]
+`;
+  const apply = async (url: string, text: string, ...more: string[]): Promise<Ran> =>
+    netctl(url, ['apply', '-f', '-', ...more], text);
+
+  it('apply --prune deletes what the same set made and the file has no more, in that step, and nothing else', async () => {
+    const url = await startNetmaster('memory');
+    const names = async (of: string) => (await netctl(url, ['get', of, '-a', '-o', 'name'])).out;
+    const shop = ['--set=shop', '--prune'];
+    // Made by hand, though the file has it: it stays.
+    await netctl(url, ['tenant', 'create', 'shop']);
+    await netctl(url, ['policy', 'create', '-t', 'shop', 'by-hand']);
+    expect(await apply(url, SHOP, ...shop)).toEqual(
+      done(/\n4 created, 0 changed, 1 unchanged, 0 deleted\n$/),
+    );
+    // The new network has the subnet of the old one; the group goes over to another policy.
+    const next = SHOP.replaceAll('net1', 'net2')
+      .replaceAll(/policyName: p$/gm, 'policyName: q')
+      .replace('[p]', '[q]')
+      .replace('groupName: web', 'groupName: shop');
+    const dry = await apply(url, next, ...shop, '--dry-run');
+    expect(dry.out).toMatch(
+      /\ndry run, nothing was written: 4 created, 0 changed, 1 unchanged, 4 deleted\n$/,
+    );
+    expect(await names('network')).toBe('shop:net1\n');
+    // Another set, or none, takes nothing away.
+    expect(await apply(url, 'kind: policy\npolicyName: x\n', '--set=other', '--prune')).toEqual(
+      done('policy default:x created\n1 created, 0 changed, 0 unchanged, 0 deleted\n'),
+    );
+    expect(await apply(url, next, ...shop)).toEqual(
+      done(
+        /^tenant shop unchanged\n.*\nrule shop:p:deny-all deleted\nendpointGroup shop:web deleted\npolicy shop:p deleted\nnetwork shop:net1 deleted\n4 created, 0 changed, 1 unchanged, 4 deleted\n$/s,
+      ),
+    );
+    expect(await names('network')).toBe('shop:net2\n');
+    expect(await names('policy')).toBe('default:x\nshop:by-hand\nshop:q\n');
+    // A rule that was replaced is still the set's; what was deleted and made by hand since is not.
+    await apply(url, next.replace('action: deny', 'action: allow'));
+    await netctl(url, ['group', 'rm', '-t', 'shop', 'shop']);
+    await netctl(url, ['group', 'create', '-t', 'shop', 'net2', 'shop']);
+    const [tenant = ''] = SHOP.split('---');
+    const refused = await apply(url, tenant, ...shop);
+    expect(refused).toMatchObject({
+      status: 3,
+      err: 'netctl: network shop:net2 is in use by endpointGroup shop:shop: delete them first\n',
+    });
+    expect(await names('rule')).toBe('shop:q:deny-all\n');
+    await netctl(url, ['group', 'rm', '-t', 'shop', 'shop']);
+    expect(await apply(url, tenant, ...shop)).toEqual(
+      done(/\n0 created, 0 changed, 1 unchanged, 3 deleted\n$/),
+    );
+    expect(await apply(url, tenant, ...shop)).toEqual(
+      done(/\nnothing to do: 0 created, 0 changed, 1 unchanged, 0 deleted\n$/),
+    );
+    expect(await names('policy')).toBe('default:x\nshop:by-hand\n');
+  });
+
+  it('delete -f deletes what is there of a file, in one step, or says who uses it', async () => {
+    const url = await startNetmaster('memory');
+    const remove = (text: string, ...more: string[]) => netctl(url, ['delete', '-f', '-', ...more], text);
+    await apply(url, SHOP);
+    const withoutGroup = SHOP.replace(/---\nkind: endpointGroup.*$/s, '');
+    expect(await remove(withoutGroup)).toEqual({
+      status: 3,
+      out: '',
+      err: 'netctl: standard input: line 10: object 3: policy shop:p is in use by endpointGroup shop:web: delete them first\n',
+    });
+    expect(await remove(SHOP, '--dry-run')).toEqual(
+      done(/\ndry run, nothing was written: 5 deleted, 0 absent\n$/),
+    );
+    // Kind and name are enough.
+    const group = 'kind: endpointGroup\ntenantName: shop\ngroupName: web\n';
+    expect(await remove(group)).toEqual(done('endpointGroup shop:web deleted\n1 deleted, 0 absent\n'));
+    expect(await remove(SHOP)).toEqual(done(/endpointGroup shop:web absent\n4 deleted, 1 absent\n$/));
+    expect(await remove(SHOP)).toEqual(done(/\nnothing to do: 0 deleted, 5 absent\n$/));
+    expect((await netctl(url, ['tenant', 'ls', '-q'])).out).toBe('default\n');
+  });
+});
+
+it('apply --prune says that it needs --set, and a name of a set is a word', async () => {
+  const url = await startNetmaster('memory');
+  const run = (...flags: string[]) =>
+    netctl(url, ['apply', '-f', '-', ...flags], 'kind: tenant\ntenantName: a\n');
+  expect(await run('--prune')).toMatchObject({
+    status: 1,
+    err: 'netctl: --prune needs --set=NAME: what was made by applies of that name may go\n',
+  });
+  expect(await run('--set=a/b')).toMatchObject({
+    status: 3,
+    err: expect.stringContaining("set 'a/b': set must be"),
+  });
+});
+
 describe('netctl get', () => {
   it('finds objects by kind and name as the other commands call them', async () => {
     const url = await startNetmaster('memory');
@@ -367,7 +486,10 @@ it('every example in the help of the commands for files works', async () => {
   const url = await startNetmaster('memory');
   const folder = temporaryFolder();
   fs.writeFileSync(join(folder, 'cluster.yaml'), FILE);
-  const examples = [apply, diff, get, export_].flatMap((c) => c.subcommands.flatMap((s) => s.examples));
+  fs.writeFileSync(join(folder, 'shop.yaml'), 'kind: policy\npolicyName: shop\n');
+  const examples = [apply, diff, get, export_, delete_].flatMap((c) =>
+    c.subcommands.flatMap((s) => s.examples),
+  );
   for (const example of examples) {
     const exit = await shell(url, folder, example);
     const err = /^netctl apply(?! .*dry)/.test(example)

@@ -105,7 +105,11 @@ const PROTOCOLS = [undefined, undefined, 'tcp', 'tcp', 'udp', 'icmp', '6', '17',
 /** Those whose rules may name a port. */
 const PORTED = new Set<string | undefined>([undefined, 'tcp', 'udp', '6', '17', '132']);
 const RULE_PORTS = [80, 443, 22, 1, 65535];
-const PACKET_PORTS = [...RULE_PORTS, 80, 443, 79, 81, 8080];
+/** Ranges that touch, overlap and hold one another, and ports within and beside them. */
+const RULE_PORT_LISTS = ['80,443', '79-81', '1-80', '80-443', '81-442,22', '443-8080,80', '1-65535', '22-22'];
+const PROTOCOL_LISTS = ['tcp,udp', '6,132', 'udp,132', 'tcp,icmp', '47,58,17'];
+const PORTED_LISTS = new Set<string | undefined>(PROTOCOL_LISTS.slice(0, 3));
+const PACKET_PORTS = [...RULE_PORTS, 80, 443, 79, 81, 442, 444, 8080, 8081];
 const PACKET_PROTOCOLS = [6, 6, 6, 17, 17, 132, 1, 58, 47, 50];
 
 export function worldOf(seed: number): PolicyWorld {
@@ -185,7 +189,9 @@ export function worldOf(seed: number): PolicyWorld {
     const { group, network, address } = peer();
     const incoming = random.chance(0.6);
     const priority = random.one(PRIORITIES);
-    const protocol = random.one(PROTOCOLS);
+    const protocols = random.chance(0.2) ? random.one(PROTOCOL_LISTS) : undefined;
+    const protocol = protocols === undefined ? random.one(PROTOCOLS) : undefined;
+    const isPorted = protocols === undefined ? PORTED.has(protocol) : PORTED_LISTS.has(protocols);
     return {
       tenantName: TENANT,
       policyName: random.one(policies).policyName,
@@ -196,7 +202,10 @@ export function worldOf(seed: number): PolicyWorld {
       ...(network && { [incoming ? 'fromNetwork' : 'toNetwork']: network }),
       ...(address && { [incoming ? 'fromIpAddress' : 'toIpAddress']: address }),
       ...(protocol !== undefined && { protocol }),
-      ...(PORTED.has(protocol) && random.chance(0.5) && { port: random.one(RULE_PORTS) }),
+      ...(protocols !== undefined && { protocols }),
+      ...(isPorted &&
+        random.chance(0.6) &&
+        (random.chance(0.6) ? { port: random.one(RULE_PORTS) } : { ports: random.one(RULE_PORT_LISTS) })),
       action: random.chance(0.5) ? 'allow' : 'deny',
     };
   });
@@ -248,8 +257,9 @@ export function packetsOf(world: Omit<PolicyWorld, 'policies'>, seed: number, co
     if (judged.length === 0) return anywhere();
     const here = random.one(judged);
     const there = peerOf(here, random.chance(0.9) ? peersOf(rule) : own);
-    const asked = { icmp: here.includes(':') ? 58 : 1, tcp: 6, udp: 17 }[rule.protocol ?? 'tcp'];
-    const protocol = random.chance(0.85) ? (asked ?? Number(rule.protocol)) : random.one(PACKET_PROTOCOLS);
+    const named = random.one((rule.protocols ?? rule.protocol ?? 'tcp').split(','));
+    const asked = { icmp: here.includes(':') ? 58 : 1, tcp: 6, udp: 17 }[named];
+    const protocol = random.chance(0.85) ? (asked ?? Number(named)) : random.one(PACKET_PROTOCOLS);
     const packet = rule.direction === 'in' ? { from: there, to: here } : { from: here, to: there };
     return { ...packet, protocol, ...portOf(protocol, random.chance(0.85) ? rule.port : undefined) };
   };

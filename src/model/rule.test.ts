@@ -32,6 +32,13 @@ describe('rule', () => {
     { protocol: '6', port: 80 },
     { protocol: '132', port: 5000 },
     { port: 80 },
+    { ports: '80,443,8000-8999' },
+    { ports: '1-65535', protocol: 'tcp' },
+    { ports: '80' },
+    { ports: '', protocols: '', protocol: 'tcp', port: 80 },
+    { protocols: 'tcp,udp', port: 53 },
+    { protocols: 'tcp,17,132', ports: '53,5000-5001' },
+    { protocols: 'icmp,47' },
   ])('may be %j', (fields) => {
     expect(check(fields)).toBeUndefined();
   });
@@ -73,6 +80,39 @@ describe('rule', () => {
     [{ protocol: 'icmp', port: 80 }, 'port', 'does not go with protocol icmp, which has no ports'],
     [{ protocol: '1', port: 80 }, 'port', 'does not go with protocol 1, which has no ports'],
     [{ protocol: '0', port: 80 }, 'port', 'does not go with protocol 0, which has no ports'],
+    ...[
+      '80,',
+      '80, 443',
+      '0',
+      '80-',
+      '-80',
+      '90-80',
+      '65536',
+      '080',
+      '1-65536',
+      'http',
+      '80,,81',
+      '1-2-3',
+    ].map((ports): [Partial<Rule>, keyof Rule, string] => [
+      { ports },
+      'ports',
+      `'${ports}' must be ports from 1 to 65535 and ranges of them, like 80,443,8000-8999`,
+    ]),
+    ...['tcp,', 'tcp,bogus', 'tcp udp', 'tcp,tcp', 'tcp,6', '256'].map(
+      (protocols): [Partial<Rule>, keyof Rule, string] => [
+        { protocols },
+        'protocols',
+        `'${protocols}' must be tcp, udp, icmp or numbers from 0 to 255, each once, like tcp,udp`,
+      ],
+    ),
+    [{ port: 80, ports: '80,81' }, 'ports', 'does not go with port: give one of them'],
+    [{ protocol: 'tcp', protocols: 'tcp,udp' }, 'protocols', 'does not go with protocol: give one of them'],
+    [
+      { protocols: 'tcp,icmp', ports: '80-81' },
+      'ports',
+      'does not go with protocol icmp, which has no ports',
+    ],
+    [{ protocols: 'udp,47', port: 80 }, 'port', 'does not go with protocol 47, which has no ports'],
   ])('is refused with %j, naming %s', (fields, field, text) => {
     const problem = check(fields);
     expect(problem).toMatchObject({ field, status: 400 });

@@ -33,6 +33,9 @@ export const RuleSchema = Type.Object(
         maxLength: 8,
       }),
     ),
+    protocols: Type.Optional(
+      Type.String({ description: 'several in place of protocol, as tcp,udp', maxLength: 64 }),
+    ),
     port: Type.Optional(
       Type.Integer({
         description: 'destination port; without protocol: of TCP, UDP and SCTP',
@@ -40,9 +43,20 @@ export const RuleSchema = Type.Object(
         maximum: 65535,
       }),
     ),
+    ports: Type.Optional(
+      Type.String({
+        description: 'several in place of port, and ranges, as 80,443,8000-8999',
+        maxLength: 400,
+      }),
+    ),
     action: Type.Union([Type.Literal('allow'), Type.Literal('deny')], {
       description: 'what happens to a connection that it matches',
     }),
+    log: Type.Optional(
+      Type.Boolean({
+        description: "connections that it decides are told in the agents' logs, and kept as flows",
+      }),
+    ),
   },
   { $id: 'rule', additionalProperties: false },
 );
@@ -57,6 +71,31 @@ export function protocolNumber(text: string): number | undefined {
   if (Object.hasOwn(PROTOCOLS, text)) return PROTOCOLS[text];
   return /^(?:0|[1-9]\d{0,2})$/.test(text) && Number(text) <= 255 ? Number(text) : undefined;
 }
+
+/** Numbers that a text like `tcp,udp` names; undefined where something in it is none, or is there twice. */
+export function protocolNumbers(text: string): readonly number[] | undefined {
+  const numbers = text.split(',').map(protocolNumber);
+  const known = numbers.filter((number) => number !== undefined);
+  return known.length === numbers.length && new Set(known).size === known.length ? known : undefined;
+}
+
+/** Ports from first to last. */
+export interface PortSpan {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** What a text like `80,443,8000-8999` names, in its order; undefined where something in it is no port and no range of them. */
+export function portSpans(text: string): readonly PortSpan[] | undefined {
+  const spans = text.split(',').map((part) => {
+    const [, first, last = first] = /^([1-9]\d{0,4})(?:-([1-9]\d{0,4}))?$/.exec(part) ?? [];
+    return { first: Number(first), last: Number(last) };
+  });
+  return spans.every(({ first, last }) => first <= last && last <= 65535) ? spans : undefined;
+}
+
+export const PORTS_WANTED = 'must be ports from 1 to 65535 and ranges of them, like 80,443,8000-8999';
+export const PROTOCOLS_WANTED = 'must be tcp, udp, icmp or numbers from 0 to 255, each once, like tcp,udp';
 
 /** Reference to a group or network of the tenant. */
 const peer = (
@@ -141,13 +180,21 @@ function checkPeer(r: Rule, world: World, wrong: Wrong): Problem | undefined {
 }
 
 function checkService(r: Rule, wrong: Wrong): Problem | undefined {
-  const protocol = r.protocol ? protocolNumber(r.protocol) : undefined;
-  if (r.protocol && protocol === undefined)
+  if (r.protocol && protocolNumber(r.protocol) === undefined)
     return wrong('protocol', `'${r.protocol}' must be tcp, udp, icmp or a number from 0 to 255`);
-  if (r.port && protocol !== undefined && !PORT_PROTOCOLS.includes(protocol))
+  if (r.protocols && protocolNumbers(r.protocols) === undefined)
+    return wrong('protocols', `'${r.protocols}' ${PROTOCOLS_WANTED}`);
+  if (r.ports && portSpans(r.ports) === undefined) return wrong('ports', `'${r.ports}' ${PORTS_WANTED}`);
+  if (r.protocol && r.protocols) return wrong('protocols', 'does not go with protocol: give one of them');
+  if (r.port && r.ports) return wrong('ports', 'does not go with port: give one of them');
+  const portless = (r.protocols || r.protocol || '')
+    .split(',')
+    .find((text) => text !== '' && !PORT_PROTOCOLS.includes(protocolNumber(text) as number));
+  const field = r.ports ? 'ports' : 'port';
+  if (r[field] && portless !== undefined)
     return wrong(
-      'port',
-      `does not go with protocol ${r.protocol}, which has no ports: only tcp, udp and 132 have`,
+      field,
+      `does not go with protocol ${portless}, which has no ports: only tcp, udp and 132 have`,
     );
   return undefined;
 }

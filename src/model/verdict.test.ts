@@ -102,7 +102,12 @@ describe('the prod_web of the quick start', () => {
         considered: [
           { rule: 'blue:prod_web:2', matches: false, why: 'port is 443, not 80' },
           { rule: 'blue:prod_web:3', matches: true, why: 'protocol is tcp; port is 443' },
-          { rule: 'blue:prod_web:1', matches: true, why: 'protocol is tcp' },
+          {
+            rule: 'blue:prod_web:1',
+            matches: true,
+            why: 'protocol is tcp',
+            loses: 'its priority 1 is lower than 10 of blue:prod_web:3',
+          },
         ],
         decides: 'blue:prod_web:3',
         verdict: 'allow',
@@ -191,6 +196,33 @@ describe('of several rules that match', () => {
 
   it('those that do not match do not count, whatever their priority', () => {
     expect(verdict([deny(1), { ...allow(100), protocol: 'udp' }], tcp(DB, WEB))).toBe('deny');
+  });
+
+  it('each that loses says to which, and why', () => {
+    const world = worldWith(
+      { action: 'allow', priority: 5 },
+      { action: 'allow', priority: 5 },
+      { action: 'deny', priority: 5, protocol: 'tcp' },
+      { action: 'deny', priority: 2 },
+      { action: 'deny', protocol: 'udp', priority: 9 },
+    );
+    const losing = (protocol: number) =>
+      judge(world, { from: DB, to: WEB, protocol, port: 80 }).in.considered.map(({ rule, loses }) => [
+        rule,
+        loses,
+      ]);
+    expect(losing(TCP)).toEqual([
+      ['blue:p:5', undefined],
+      ['blue:p:3', undefined],
+      ['blue:p:1', 'at priority 5 deny goes first, and blue:p:3 denies'],
+      ['blue:p:2', 'at priority 5 deny goes first, and blue:p:3 denies'],
+      ['blue:p:4', 'its priority 2 is lower than 5 of blue:p:3'],
+    ]);
+    expect(losing(SCTP).slice(2)).toEqual([
+      ['blue:p:1', undefined],
+      ['blue:p:2', 'blue:p:1 says allow at priority 5 too, and its name comes first'],
+      ['blue:p:4', 'its priority 2 is lower than 5 of blue:p:1'],
+    ]);
   });
 
   it('all policies of the group count together', () => {
@@ -339,6 +371,29 @@ describe('a rule', () => {
   ])('says why: %j', (rule, packet, why) => {
     expect(judge(worldWith(rule), packet).in.considered).toMatchObject([{ why }]);
   });
+});
+
+it.each([
+  [{ ports: '80,443,8000-8999' }, [80, 443, 8000, 8500, 8999], [79, 81, 444, 7999, 9000]],
+  [{ ports: '1-65535', protocol: 'tcp' }, [1, 65535], []],
+  [{ ports: '', port: 80 }, [80], [81]],
+])('a rule with %j is for ports %j and not for %j', (fields, within, beside) => {
+  const world = worldWith(fields);
+  const denied = (port: number) =>
+    judge(world, { from: DB, to: WEB, protocol: TCP, port }).verdict === 'deny';
+  expect(within.filter((port) => !denied(port))).toEqual([]);
+  expect(beside.filter(denied)).toEqual([]);
+});
+
+it('a rule for several protocols is for each of them, and says which the packet has', () => {
+  const world = worldWith({ protocols: 'tcp,udp', ports: '53,100-200' });
+  const judged = (protocol: number, port?: number) =>
+    judge(world, { from: DB, to: WEB, protocol, port }).in.considered[0];
+  expect(judged(TCP, 53)).toMatchObject({ matches: true, why: 'protocol is tcp; port is 53' });
+  expect(judged(UDP, 150)).toMatchObject({ matches: true, why: 'protocol is udp; port is 150, in 100-200' });
+  expect(judged(UDP, 54)).toMatchObject({ matches: false, why: 'port is 54, not 53,100-200' });
+  expect(judged(SCTP, 53)).toMatchObject({ matches: false, why: 'protocol is sctp, not tcp,udp' });
+  expect(judged(ICMP)?.why).toBe('protocol is icmp, not tcp,udp; icmp has no ports, so not port 53,100-200');
 });
 
 describe('whatever the world', () => {

@@ -70,7 +70,11 @@ export interface JudgedRule {
   readonly toIpAddress?: string | undefined;
   /** tcp, udp, icmp or an IANA number as text. */
   readonly protocol?: string | undefined;
+  /** Several in place of `protocol`: `tcp,udp`. */
+  readonly protocols?: string | undefined;
   readonly port?: number | undefined;
+  /** Several in place of `port`, and ranges: `80,443,8000-8999`. */
+  readonly ports?: string | undefined;
   readonly action: Action;
 }
 
@@ -110,6 +114,8 @@ export interface Considered {
   readonly matches: boolean;
   /** Such as "protocol is udp, not tcp"; where it matches, everything that it asks for. */
   readonly why: string;
+  /** Of a rule of the group's that matches and is not the first that does: why that goes first. */
+  readonly loses?: string;
 }
 
 export function judge(world: PolicyWorld, packet: Packet): Judgement {
@@ -212,8 +218,13 @@ function ownSide(
   const rules = world.rules
     .filter((rule) => rule.direction === direction && policies.includes(rule.policyName))
     .sort(goesFirst);
-  const considered = rules.map((rule) => consider(ruleKey(rule), conditions(rule, peer, world, packet)));
-  const decider = rules.find((_, i) => considered[i]?.matches);
+  const judged = rules.map((rule) => consider(ruleKey(rule), conditions(rule, peer, world, packet)));
+  const decider = rules.find((_, i) => judged[i]?.matches);
+  const considered = judged.map((one, i) =>
+    decider === undefined || !one.matches || rules[i] === decider
+      ? one
+      : { ...one, loses: losesTo(decider, rules[i] as JudgedRule) },
+  );
   if (decider === undefined) {
     const why = `no '${direction}' rule of group ${key} matches`;
     return { group: key, considered, verdict: 'allow', why };
@@ -237,6 +248,15 @@ function goesFirst(a: JudgedRule, b: JudgedRule): number {
   return ruleKey(a) < ruleKey(b) ? -1 : 1;
 }
 
+/** Both match, and `first` goes first. */
+function losesTo(first: JudgedRule, rule: JudgedRule): string {
+  const [priority, higher] = [priorityOf(rule), priorityOf(first)];
+  if (priority !== higher) return `its priority ${priority} is lower than ${higher} of ${ruleKey(first)}`;
+  if (rule.action !== first.action)
+    return `at priority ${priority} deny goes first, and ${ruleKey(first)} denies`;
+  return `${ruleKey(first)} says ${first.action} at priority ${priority} too, and its name comes first`;
+}
+
 /** Everything that the rule asks for. It matches where all of it holds. */
 function conditions(rule: JudgedRule, peer: string, world: PolicyWorld, packet: Packet): Condition[] {
   const incoming = rule.direction === 'in';
@@ -247,8 +267,8 @@ function conditions(rule: JudgedRule, peer: string, world: PolicyWorld, packet: 
     ...(group ? [inGroup(peer, group, world)] : []),
     ...(network ? [inNetwork(peer, network, world)] : []),
     ...(address ? [inAddress(peer, address)] : []),
-    ...(rule.protocol ? [isProtocol(packet, rule.protocol)] : []),
-    ...(rule.port ? [isPort(packet, rule.port)] : []),
+    ...(rule.protocols || rule.protocol ? [isProtocol(packet, rule.protocols || rule.protocol || '')] : []),
+    ...(rule.ports || rule.port ? [isPort(packet, rule.ports || String(rule.port))] : []),
   ];
 }
 
@@ -277,17 +297,22 @@ function inAddress(peer: string, address: string): Condition {
 /** ICMP and ICMPv6 are one, so that a rule means the same for both families. */
 const PROTOCOLS: Readonly<Record<string, readonly number[]>> = { icmp: [1, 58], tcp: [6], udp: [17] };
 
-function isProtocol(packet: Packet, protocol: string): Condition {
-  const numbers = PROTOCOLS[protocol] ?? [Number(protocol)];
+function isProtocol(packet: Packet, protocols: string): Condition {
+  const numbers = protocols.split(',').flatMap((protocol) => PROTOCOLS[protocol] ?? [Number(protocol)]);
   const holds = numbers.includes(packet.protocol);
-  return { holds, text: `protocol is ${nameOf(packet.protocol)}${holds ? '' : `, not ${protocol}`}` };
+  return { holds, text: `protocol is ${nameOf(packet.protocol)}${holds ? '' : `, not ${protocols}`}` };
 }
 
-function isPort(packet: Packet, port: number): Condition {
+function isPort(packet: Packet, ports: string): Condition {
   if (!hasPorts(packet))
-    return { holds: false, text: `${nameOf(packet.protocol)} has no ports, so not port ${port}` };
-  const holds = packet.port === port;
-  return { holds, text: `port is ${packet.port ?? 'not known'}${holds ? '' : `, not ${port}`}` };
+    return { holds: false, text: `${nameOf(packet.protocol)} has no ports, so not port ${ports}` };
+  const { port } = packet;
+  const among = ports.split(',').find((part) => {
+    const [first, last = first] = part.split('-').map(Number);
+    return port !== undefined && port >= (first as number) && port <= (last as number);
+  });
+  if (among === undefined) return { holds: false, text: `port is ${port ?? 'not known'}, not ${ports}` };
+  return { holds: true, text: `port is ${port}${among === String(port) ? '' : `, in ${among}`}` };
 }
 
 const priorityOf = (rule: JudgedRule): number => rule.priority || 1;

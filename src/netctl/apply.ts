@@ -1,6 +1,5 @@
-import type { Command } from './command.ts';
-import { FILE, readDeclared, sendDeclared } from './declared.ts';
-import { printChanges } from './objects.ts';
+import { type Command, UsageError } from './command.ts';
+import { DRY_RUN, FILE, printOutcomes, readDeclared, sendDeclared } from './declared.ts';
 
 export const command: Command = {
   name: 'apply',
@@ -10,7 +9,7 @@ export const command: Command = {
       name: '',
       summary: [
         'Creates and changes what a YAML or JSON file declares: all of it in one step, or nothing.',
-        'What is as declared already is not written. What is not in the file stays: nothing is deleted.',
+        'What is as declared already is not written. What is not in the file stays, but with --prune what the same set made.',
         'An object is given whole: a field that is left out is unset. Rules that differ are replaced in that step;',
         'networks cannot change.',
         '',
@@ -24,22 +23,38 @@ export const command: Command = {
         '  networkName: contiv-net',
       ].join('\n'),
       args: [],
-      flags: [FILE, { name: 'dry-run', kind: 'switch', help: 'only says what would be created and changed' }],
-      examples: ['netctl apply -f cluster.yaml', 'netctl get network -o yaml | netctl apply -f -'],
+      flags: [
+        FILE,
+        {
+          name: 'set',
+          kind: 'text',
+          value: 'NAME',
+          help: 'a name for what the file declares: of each object that it makes it is kept that it was this set',
+        },
+        {
+          name: 'prune',
+          kind: 'switch',
+          help: 'deletes what an apply with the same --set made before, and the file does not have any more',
+        },
+        DRY_RUN,
+      ],
+      examples: [
+        'netctl apply -f cluster.yaml',
+        'netctl get network -o yaml | netctl apply -f -',
+        'netctl apply -f shop.yaml --set=shop --prune',
+      ],
       async run(invocation) {
         const dryRun = invocation.on('dry-run');
+        const [set, prune] = [invocation.text('set'), invocation.on('prune')];
+        if (prune && set === '')
+          throw new UsageError('--prune needs --set=NAME: what was made by applies of that name may go');
         const file = readDeclared(invocation.text('file'));
-        const { objects, headers } = await sendDeclared(invocation.client, file, dryRun);
-        for (const { kind, key, result, fields = {} } of objects) {
-          invocation.print(`${kind} ${key} ${result}`);
-          if (result === 'changed') printChanges(invocation, fields);
-        }
-        const count = (result: string): number => objects.filter((o) => o.result === result).length;
-        const counts = `${count('created')} created, ${count('changed')} changed, ${count('unchanged')} unchanged`;
-        const nothing = count('unchanged') === objects.length;
-        invocation.print(
-          dryRun ? `dry run, nothing was written: ${counts}` : nothing ? `nothing to do: ${counts}` : counts,
-        );
+        const { objects, headers } = await sendDeclared(invocation.client, file, dryRun, {
+          ...(set === '' ? {} : { set }),
+          ...(prune ? { prune: 'true' } : {}),
+        });
+        const results = ['created', 'changed', 'unchanged'] as const;
+        printOutcomes(invocation, objects, prune ? [...results, 'deleted'] : results, dryRun);
         invocation.warn(headers);
       },
     },

@@ -50,7 +50,12 @@ export const COMMANDS: readonly Listed[] = [
     load: () => import('./status.ts'),
   },
   { name: 'host', aliases: [], summary: 'hosts, and whether they are well', load: () => import('./host.ts') },
-  { name: 'flows', aliases: [], summary: 'connections that policy denied', load: () => import('./flows.ts') },
+  {
+    name: 'flows',
+    aliases: [],
+    summary: 'connections that policy denied, or allowed and logs',
+    load: () => import('./flows.ts'),
+  },
   {
     name: 'events',
     aliases: [],
@@ -78,6 +83,7 @@ export const COMMANDS: readonly Listed[] = [
     summary: 'makes the cluster what a file declares',
     load: () => import('./apply.ts'),
   },
+  { name: 'delete', aliases: [], summary: 'deletes what a file names', load: () => import('./delete.ts') },
   { name: 'diff', aliases: [], summary: 'shows what apply would change', load: () => import('./diff.ts') },
   {
     name: 'get',

@@ -10,8 +10,9 @@ import type { Document, Node } from 'yaml';
 import { Composer, isMap, isSeq, LineCounter, Parser } from 'yaml';
 import { ApiError, type Client, objectsOf } from '../client/client.ts';
 import { kindByName } from '../model/kinds.ts';
-import type { DeclaredObject } from '../protocol/declared.ts';
-import { type Flag, UsageError } from './command.ts';
+import type { DeclaredObject, ObjectOutcome } from '../protocol/declared.ts';
+import { type Flag, type Invocation, UsageError } from './command.ts';
+import { printChanges } from './objects.ts';
 
 export const FILE: Flag = {
   name: 'file',
@@ -155,10 +156,37 @@ function typedBy(shape: Shape | undefined, value: unknown): unknown {
   );
 }
 
+export const DRY_RUN: Flag = { name: 'dry-run', kind: 'switch', help: 'only says what would be done' };
+
+/** A line for each object, then how many of each result there are. */
+export function printOutcomes(
+  invocation: Invocation,
+  objects: readonly ObjectOutcome[],
+  results: readonly ObjectOutcome['result'][],
+  dryRun: boolean,
+): void {
+  for (const { kind, key, result, fields = {} } of objects) {
+    invocation.print(`${kind} ${key} ${result}`);
+    if (result === 'changed') printChanges(invocation, fields);
+  }
+  const count = (result: string): number => objects.filter((o) => o.result === result).length;
+  const counts = results.map((result) => `${count(result)} ${result}`).join(', ');
+  const nothing = count('unchanged') + count('absent') === objects.length;
+  invocation.print(
+    dryRun ? `dry run, nothing was written: ${counts}` : nothing ? `nothing to do: ${counts}` : counts,
+  );
+}
+
 /** Sends the set. A refusal names the file and the line of the object. */
-export async function sendDeclared(client: Client, file: DeclaredFile, dryRun: boolean) {
+export async function sendDeclared(
+  client: Client,
+  file: DeclaredFile,
+  dryRun: boolean,
+  { to = 'apply', ...query }: { to?: 'apply' | 'removeSet'; set?: string; prune?: string } = {},
+) {
   try {
-    const answer = await client.call('apply', { dryRun: String(dryRun) }, { objects: file.objects });
+    const given = { dryRun: String(dryRun), ...query };
+    const answer = await client.call(to, given, { objects: file.objects });
     return { objects: objectsOf(answer), headers: answer.headers };
   } catch (error) {
     if (error instanceof RangeError) throw tooDeep(file.name);

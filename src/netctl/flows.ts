@@ -26,23 +26,33 @@ export function flowTable(flows: readonly NamedDeniedFlow[]): string[] {
 
 export const command: Command = {
   name: 'flows',
-  summary: 'connections that policy denied',
+  summary: 'connections that policy denied, or that rules which log allowed',
   subcommands: [
     {
       name: '',
-      summary: 'lists the last connections that policy denied, the newest last; kept since netmaster started',
+      summary: [
+        'Lists the last connections that policy denied, or that rules which log allowed, the newest last; kept since',
+        'netmaster started.',
+      ].join('\n'),
       args: [],
       flags: [
-        { name: 'denied', kind: 'switch', help: 'those that were denied: only these are kept' },
+        { name: 'denied', kind: 'switch', help: 'those that were denied' },
+        { name: 'allowed', kind: 'switch', help: 'those that a rule allowed that was added with --log' },
         TENANT,
         ALL,
         JSON_FLAG,
       ],
-      examples: ['netctl flows --denied', 'netctl flows --denied -a --json'],
+      examples: ['netctl flows --denied', 'netctl flows --allowed', 'netctl flows --denied -a --json'],
       async run(invocation) {
-        if (!invocation.on('denied')) throw new UsageError('give --denied: only denied flows are kept');
+        const [isDenied, isAllowed] = [invocation.on('denied'), invocation.on('allowed')];
+        if (isDenied === isAllowed)
+          throw new UsageError(
+            'give one of --denied and --allowed: of what is allowed, what rules with --log decide is kept',
+          );
         const tenant = invocation.on('all') ? {} : { tenant: invocation.text('tenant') };
-        const body = asList(await invocation.client.call('flows', { denied: 'true', ...tenant }));
+        const body = asList(
+          await invocation.client.call('flows', { [isDenied ? 'denied' : 'allowed']: 'true', ...tenant }),
+        );
         if (invocation.on('json')) printJson(invocation, body);
         else for (const line of flowTable(body)) invocation.print(line);
       },

@@ -1,4 +1,5 @@
 import { asList } from '../client/client.ts';
+import { PORTS_WANTED, PROTOCOLS_WANTED, portSpans, protocolNumbers } from '../model/rule.ts';
 import {
   type Command,
   type Flag,
@@ -73,6 +74,21 @@ function checkPeers(invocation: Invocation): void {
     throw new UsageError(`give one of --${here}-group and --${here}-network: a group is in one network`);
 }
 
+/** One protocol and one port as 1.x has them, several in fields beside. */
+function services(invocation: Invocation): Plain {
+  const [protocol, port] = [invocation.text('protocol'), invocation.text('port')];
+  if (protocol.includes(',') && protocolNumbers(protocol) === undefined)
+    throw new UsageError(`--protocol: '${protocol}' ${PROTOCOLS_WANTED}`);
+  const one = /^\d{1,15}$/.test(port) ? Number(port) : undefined;
+  // To netmaster 0 is unset, as 1.x clients send it: the rule would be one for all ports.
+  if (one === 0 || (one === undefined && port !== '' && portSpans(port) === undefined))
+    throw new UsageError(`--port: '${port}' ${PORTS_WANTED}; left out for all ports`);
+  return {
+    [protocol.includes(',') ? 'protocols' : 'protocol']: protocol,
+    ...(one === undefined ? { ports: port } : { port: one }),
+  };
+}
+
 const ruleAdd: Subcommand = {
   name: 'rule-add',
   summary: 'adds a rule to a policy; at once in force for all groups with the policy',
@@ -104,10 +120,16 @@ const ruleAdd: Subcommand = {
       name: 'protocol',
       short: 'l',
       kind: 'text',
-      value: 'tcp|udp|icmp|NUMBER',
-      help: 'only this protocol',
+      value: 'tcp|udp|icmp|NUMBER[,...]',
+      help: 'only these protocols',
     },
-    { name: 'port', short: 'P', kind: 'number', value: '1-65535', help: 'only to this port' },
+    {
+      name: 'port',
+      short: 'P',
+      kind: 'text',
+      value: 'PORT[-PORT][,...]',
+      help: 'only to these ports, as 80,443,8000-8999',
+    },
     {
       name: 'action',
       short: 'j',
@@ -116,22 +138,24 @@ const ruleAdd: Subcommand = {
       help: 'what happens to a connection that it matches',
       default: 'allow',
     },
+    {
+      name: 'log',
+      kind: 'switch',
+      help: "connections that it decides are in the agents' logs, and in netctl flows",
+    },
     TENANT,
   ],
   examples: [
     'netctl policy rule-add prod_web 1 -direction=in -protocol=tcp -action=deny',
     'netctl policy rule-add prod_web 2 -direction=in -protocol=tcp -port=80 -action=allow -priority=10',
+    'netctl policy rule-add prod_web dns-and-mail --protocol=tcp,udp --port=25,53,8000-8999 --priority=20',
+    'netctl policy rule-add prod_web watched --port=22 --priority=50 --log',
     'netctl policy rule-add prod_db 1 -d in -g web -l tcp -P 5432 -j allow',
   ],
   completes: 'policys',
   async run(invocation) {
     const [policy = '', rule = ''] = invocation.args;
     checkPeers(invocation);
-    // To netmaster 0 is unset, as 1.x clients send it: the rule would be one for all ports.
-    if (invocation.text('port') !== '' && invocation.number('port') === 0)
-      throw new UsageError(
-        `--port: '${invocation.text('port')}' must be 1 to 65535, or left out for all ports`,
-      );
     const fields = {
       tenantName: invocation.text('tenant'),
       policyName: policy,
@@ -144,9 +168,9 @@ const ruleAdd: Subcommand = {
       toEndpointGroup: invocation.text('to-group'),
       toNetwork: invocation.text('to-network'),
       toIpAddress: invocation.text('to-ip-address'),
-      protocol: invocation.text('protocol'),
-      port: invocation.number('port'),
+      ...services(invocation),
       action: invocation.text('action'),
+      log: invocation.on('log') || '',
     };
     await create(invocation, rules, `${policy}:${rule}`, body(fields, ['MatchEndpointGroup']));
     if (!invocation.given('action')) invocation.print('  action: allow, as no -action was given');
@@ -174,9 +198,9 @@ function ruleTable(direction: string, found: readonly Plain[]): string[] {
         r[`${field}EndpointGroup`],
         r[`${field}Network`],
         r[`${field}IpAddress`],
-        r.protocol,
-        r.port,
-        r.action,
+        r.protocols || r.protocol,
+        r.ports || r.port,
+        r.log ? `${r.action}, log` : r.action,
       ]),
   );
 }

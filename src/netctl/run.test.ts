@@ -79,6 +79,21 @@ it.each<[line: string, request: string, body: unknown]>([
       ...LINKS('MatchEndpointGroup'),
     },
   ],
+  [
+    'policy rule-add prod_web allow-http.v2 --protocol=tcp,udp --port=80,443,8000-8999',
+    'POST /api/v1/rules/default:prod_web:allow-http.v2/',
+    {
+      tenantName: 'default',
+      policyName: 'prod_web',
+      ruleId: 'allow-http.v2',
+      direction: 'in',
+      priority: 1,
+      protocols: 'tcp,udp',
+      ports: '80,443,8000-8999',
+      action: 'allow',
+      ...LINKS('MatchEndpointGroup'),
+    },
+  ],
   ['policy rule-rm -t blue prod_web 2', 'DELETE /api/v1/rules/blue:prod_web:2/', undefined],
   [
     'service create lb -t blue -s net1 -l app=web -l tier=a,b -p 80:8080:TCP --port=53:53:UDP -ip 20.1.1.9',
@@ -130,8 +145,10 @@ it.each([
   ['policy rule-add -d in -o net1 p 1', '--to-network does not go with direction in: use --from-network'],
   ['policy rule-add -d out -i 8.8.8.8 p 1', '--from-ip-address does not go with direction out'],
   ['policy rule-add -d out -e web -o net1 p 1', 'give one of --to-group and --to-network'],
-  ['policy rule-add -P http p 1', "--port: 'http' must be a whole number"],
-  ['policy rule-add -P 0 p 1', "--port: '0' must be 1 to 65535, or left out for all ports"],
+  ['policy rule-add -P http p 1', "--port: 'http' must be ports from 1 to 65535 and ranges of them"],
+  ['policy rule-add -P 0 p 1', "--port: '0' must be ports from 1 to 65535 and ranges of them"],
+  ['policy rule-add -P 80, p 1', "--port: '80,' must be ports from 1 to 65535 and ranges of them"],
+  ['policy rule-add -l tcp,tcp p 1', "--protocol: 'tcp,tcp' must be tcp, udp, icmp or numbers from 0 to 255"],
   ['external-contracts create -p -c -a x ext', 'give one of --provided and --consumed'],
   ['external-contracts create -a x ext', 'give one of --provided and --consumed'],
   ['external-contracts create -p ext', '--contract is missing'],
@@ -187,7 +204,7 @@ it.each(['version', '--version', '-v'])('%s shows versions', async (line) => {
 });
 
 /** What they send and read are whole objects: test/apply.test.ts has their examples. */
-const OF_FILES = new Set(['apply', 'diff', 'get', 'export']);
+const OF_FILES = new Set(['apply', 'delete', 'diff', 'get', 'export']);
 
 it('every example in the help is a command line that works', async () => {
   let tried = 0;

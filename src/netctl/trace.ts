@@ -109,7 +109,7 @@ function sideText(
   return [
     '',
     `${title}: ${verdict}, ${why}`,
-    ...considered.map(({ rule, tier, matches, why: reason }, i) => {
+    ...considered.map(({ rule, tier, matches, why: reason, loses }, i) => {
       const isDecider = rule === decides;
       const role = isDecider
         ? 'decides'
@@ -117,7 +117,9 @@ function sideText(
           ? 'does not match'
           : i < decider
             ? 'matches, and leaves it to those below'
-            : 'matches, but comes later';
+            : loses === undefined
+              ? 'matches, but comes later'
+              : `matches, but loses (${loses})`;
       return `  ${isDecider ? '>' : ' '} ${tier === undefined ? '' : `${tier}: `}${rule}  ${role}: ${reason}`;
     }),
     ...(live ?? [])

@@ -4,7 +4,9 @@
  *   read each --> order by references --> decide each on an overlay of the mirror --> one transaction
  *
  * Each object is decided on as the API of single objects does it (intent.ts); the overlay shows it what the objects
- * before it write. What is as it should be already is not written. What is not in the set stays as it is.
+ * before it write. What is as it should be already is not written. What is not in the set stays as it is, unless the set has a name,
+ * and objects that it made before are to go when they are in it no more: of each object that a named set makes, made/KIND/KEY
+ * says by which it was, until the object goes.
  */
 import type { TSchema } from '@sinclair/typebox';
 import type { Kind } from '../model/kind.ts';
@@ -15,12 +17,14 @@ import type { ObjectOutcome } from '../protocol/declared.ts';
 import type { Check, Write } from '../store/store.ts';
 import { type FreeTag, freeTags } from './allocator/tags.ts';
 import { changedFields, declaredForm, givenFields } from './changes.ts';
+import type { Caller, Occurrence } from './events.ts';
 import type { Plain } from './fields.ts';
+import { decideGuard } from './guards.ts';
 import { decideDelete, decideWrite, occurrenceOf, readObject } from './intent.ts';
 import { type Mirror, parseStoreKey, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
 import type { Tables, View } from './tables.ts';
-import type { Decision } from './writer.ts';
+import type { Decision, Writer, Written } from './writer.ts';
 
 /** An object of the set, read. */
 export interface Declared {
@@ -57,8 +61,17 @@ function placed(error: unknown, position: number, name: string): unknown {
   return new Refusal(error.status, `object ${position}${named}: ${error.message}`, error.field, position);
 }
 
+/** An object that is to go. */
+export type Target = Pick<Declared, 'kind' | 'key'> & { readonly position?: number };
+
+/** Of `{objects: [...]}`, by kind and key: other fields are not looked at. */
+export const readTargets = (body: unknown): Declared[] =>
+  readEach(body, (_kind, _key, fields) => fields as Plain);
+
 /** Objects of `{objects: [...]}` with kind, key and known fields only; a tenant that is not named is default. */
-export function readSet(body: unknown): Declared[] {
+export const readSet = (body: unknown): Declared[] => readEach(body, readObject);
+
+function readEach(body: unknown, read: typeof readObject): Declared[] {
   const { objects, ...rest } = (typeof body === 'object' && body !== null ? body : {}) as Plain;
   if (!Array.isArray(objects) || Object.keys(rest).length > 0)
     throw new Refusal(400, 'the body must be {"objects": [...]}, each with kind and fields', 'objects');
@@ -96,7 +109,7 @@ export function readSet(body: unknown): Declared[] {
       throw new Refusal(400, `object ${position}: ${name} is object ${before} already`, undefined, position);
     first.set(name, position);
     try {
-      return { position, kind, key, object: readObject(kind, key, fields) };
+      return { position, kind, key, object: read(kind, key, fields) };
     } catch (error) {
       throw placed(error, position, name);
     }
@@ -109,12 +122,19 @@ const mayBeEmpty = ({ schema }: Kind, field: string): boolean => {
   return property?.type === 'string' && property.minLength === undefined;
 };
 
-/** Decides on the whole set or throws a Refusal that names the object. */
-export function decideApply(set: readonly Declared[], mirror: Mirror): Decision<ObjectOutcome[]> {
+/** Of a set that has a name. */
+export interface Named {
+  readonly name: string;
+  /** What it made and does not have any more goes. */
+  readonly prune: boolean;
+}
+
+/** Decisions one after the other as one, each on what those before it write. */
+function openBatch(mirror: Mirror) {
   const overlay = mirror.overlay();
-  const freeTag = freeTags(overlay);
   const checks = new Map<string, Check>();
   const writes = new Map<string, Write>();
+  const events: Occurrence[] = [];
   const take = (decision: Decision<unknown>): void => {
     // Of a key that the set itself wrote before, the overlay's revision says nothing: it was checked then.
     for (const check of decision.checks)
@@ -125,18 +145,189 @@ export function decideApply(set: readonly Declared[], mirror: Mirror): Decision<
       writes.set(write.key, write);
     }
   };
+  const decided = <T>(answer: T): Decision<T> => ({
+    checks: [...checks.values()],
+    writes: [...writes.values()],
+    answer,
+    events,
+  });
+  return { overlay, take, events, decided };
+}
+type Batch = ReturnType<typeof openBatch>;
+
+/** Decides on the whole set or throws a Refusal that names the object. What is pruned stands behind the objects of the set. */
+export function decideApply(
+  set: readonly Declared[],
+  mirror: Mirror,
+  named?: Named,
+): Decision<ObjectOutcome[]> {
+  const batch = openBatch(mirror);
+  const { overlay, take } = batch;
+  const freeTag = freeTags(overlay);
+  const doomed = named?.prune ? unnamed(set, mirror, named.name) : [];
+  // As much as possible before, so that an address of theirs may be taken; the rest when nothing of the set uses it any more.
+  const used = removeFree(doomed, batch);
   const outcomes: ObjectOutcome[] = [];
   for (const declared of inOrder(set)) {
+    const { kind, key } = declared;
+    const made = `${kind.name}/${key}`;
+    const maker = overlay.get<Made>('made', made);
     try {
-      outcomes[declared.position - 1] = decideOne(declared, overlay, freeTag, take);
+      const outcome = decideOne(declared, overlay, freeTag, take);
+      outcomes[declared.position - 1] = outcome;
+      const madeBy = outcome.result === 'created' ? named?.name : maker?.set;
+      if (madeBy !== undefined && overlay.get<Made>('made', made)?.set !== madeBy)
+        take({
+          checks: [],
+          writes: [{ key: storeKey('made', made), value: { set: madeBy } }],
+          answer: undefined,
+        });
     } catch (error) {
-      throw placed(error, declared.position, `${declared.kind.name} ${declared.key}`);
+      throw placed(error, declared.position, `${kind.name} ${key}`);
     }
   }
-  const events = inOrder(set).flatMap(
-    ({ kind, position }) => occurrenceOf(kind, outcomes[position - 1] as ObjectOutcome) ?? [],
+  for (const { kind, position } of inOrder(set)) {
+    const event = occurrenceOf(kind, outcomes[position - 1] as ObjectOutcome);
+    if (event !== undefined) batch.events.push(event);
+  }
+  for (const target of used) removeOne(target, batch);
+  return batch.decided([...outcomes, ...doomed.map(deleted)]);
+}
+
+/** Of an object: the set that made it. */
+interface Made {
+  readonly set: string;
+}
+
+const deleted = ({ kind, key }: Target): ObjectOutcome => ({ kind: kind.name, key, result: 'deleted' });
+
+/** What a set of this name made before and has no more, in the order in which it can go. */
+export function unnamed(set: readonly Declared[], view: View, name: string): Target[] {
+  const present = new Set(set.map(({ kind, key }) => `${kind.name}/${key}`));
+  const found = [...view.entries<Made>('made')].flatMap(([id, { object }]): Target[] => {
+    if (object.set !== name || present.has(id)) return [];
+    const kind = kindByName.get(id.slice(0, id.indexOf('/')));
+    const key = id.slice(id.indexOf('/') + 1);
+    return kind === undefined || view.stored(kind.name, key) === undefined ? [] : [{ kind, key }];
+  });
+  return usersFirst(found);
+}
+
+const usersFirst = <T extends Target>(targets: readonly T[]): T[] => {
+  const rank = new Map(ORDER.map((kind, i) => [kind, i]));
+  return [...targets].sort(
+    (a, b) => (rank.get(b.kind) ?? 0) - (rank.get(a.kind) ?? 0) || byKey(a.key, b.key),
   );
-  return { checks: [...checks.values()], writes: [...writes.values()], answer: outcomes, events };
+};
+
+/** Another netmaster has taken a guard away meanwhile, or it was not there: guards.ts. */
+class Unguarded extends Error {}
+
+/** Gone with what owned it is as good as gone. */
+function removeOne({ kind, key, position }: Target, { overlay, take, events }: Batch): void {
+  if (overlay.stored(kind.name, key) === undefined) return;
+  try {
+    const decision = decideDelete(kind, key, overlay);
+    if (decision.answer === undefined) throw new Unguarded();
+    take(decision);
+    events.push(...(decision.events ?? []));
+  } catch (error) {
+    throw position === undefined ? error : placed(error, position, `${kind.name} ${key}`);
+  }
+}
+
+/** Answers those that something uses. */
+const removeFree = (targets: readonly Target[], batch: Batch): Target[] =>
+  targets.filter((target) => {
+    try {
+      removeOne(target, batch);
+      return false;
+    } catch (error) {
+      if (error instanceof Refusal) return true;
+      throw error;
+    }
+  });
+
+/** All of them that are there, in one step; throws a Refusal where something else uses one. */
+function decideRemoval(set: readonly Declared[], mirror: Mirror): Decision<ObjectOutcome[]> {
+  const batch = openBatch(mirror);
+  const isThere = ({ kind, key }: Declared): boolean => mirror.stored(kind.name, key) !== undefined;
+  const answer = set.map((target): ObjectOutcome => {
+    const { kind, key } = target;
+    return isThere(target) ? deleted(target) : { kind: kind.name, key, result: 'absent' };
+  });
+  for (const target of usersFirst(set.filter(isThere))) removeOne(target, batch);
+  return batch.decided(answer);
+}
+
+/** What is decided with objects to delete, with their guards, in two steps: guards.ts. */
+async function guarded(
+  targets: () => readonly Target[],
+  decide: (view: Mirror) => Decision<ObjectOutcome[]>,
+  { mirror, writer }: Deciding,
+  caller: Caller | undefined,
+): Promise<Written<ObjectOutcome[]>> {
+  for (;;) {
+    if (targets().length > 0)
+      await writer.write(() => {
+        const guards = targets().map(({ kind, key }) => decideGuard(mirror, kind.name, key));
+        return { checks: [], writes: guards.flatMap(({ writes }) => writes), answer: undefined };
+      });
+    try {
+      return await writer.write(() => decide(mirror), caller);
+    } catch (error) {
+      if (!(error instanceof Unguarded)) throw error;
+    }
+  }
+}
+
+/** The mirror with these guarded, for what is not to be written. */
+function asGuarded(targets: readonly Target[], mirror: Mirror): Mirror {
+  return {
+    ...mirror,
+    overlay() {
+      const overlay = mirror.overlay();
+      for (const { kind, key } of targets)
+        for (const write of decideGuard(overlay, kind.name, key).writes) {
+          const { kind: guard, key: its } = parseStoreKey(write.key);
+          overlay.put(guard, its, write.value, 0);
+        }
+      return overlay;
+    },
+  };
+}
+
+type Deciding = { readonly mirror: Mirror; readonly writer: Writer };
+/** `revision` of the store: that of the mirror where nothing was to be written. */
+export type Outcome = Written<ObjectOutcome[]>;
+
+export async function applySet(
+  set: readonly Declared[],
+  named: Named | undefined,
+  dryRun: boolean,
+  { mirror, writer }: Deciding,
+  caller?: Caller,
+): Promise<Outcome> {
+  const targets = (): Target[] => (named?.prune ? unnamed(set, mirror, named.name) : []);
+  if (!dryRun) return guarded(targets, (view) => decideApply(set, view, named), { mirror, writer }, caller);
+  const { answer } = decideApply(set, asGuarded(targets(), mirror), named);
+  return { answer, revision: mirror.revision };
+}
+
+export async function removeSet(
+  set: readonly Declared[],
+  dryRun: boolean,
+  { mirror, writer }: Deciding,
+  caller?: Caller,
+): Promise<Outcome> {
+  if (!dryRun)
+    return guarded(
+      () => set.filter(({ kind, key }) => mirror.stored(kind.name, key) !== undefined),
+      (view) => decideRemoval(set, view),
+      { mirror, writer },
+      caller,
+    );
+  return { answer: decideRemoval(set, asGuarded(set, mirror)).answer, revision: mirror.revision };
 }
 
 /** By references; what asks for a given tag or address before what takes any that is free. */

@@ -134,6 +134,27 @@ describe('hits', () => {
   });
 });
 
+describe('flows that rules which log allowed', () => {
+  it('are kept beside the denied ones, by name, also by other netmasters, and go with their tenant', async () => {
+    const { mirror, remove } = await openTestMirror(WORLD);
+    const [a, b] = [trackFlows(mirror), trackFlows(mirror)];
+    const allowed = [
+      { ...FLOW, port: 80, rule: 'default:p:2' },
+      { ...FLOW, tenant: 'blue' },
+    ];
+    a.report('node1', { ...report([], [FLOW]), allowed });
+    for (const counts of [a, b.including(a.kept())]) {
+      expect(counts.allowed('default')).toMatchObject([
+        { port: 80, rule: 'default:p:2', toContainer: 'server', host: 'node1' },
+      ]);
+      expect(counts.denied('default')).toMatchObject([{ port: 22 }]);
+      expect(counts.allowed('blue')).toHaveLength(1);
+    }
+    await remove('tenant', 'blue');
+    expect(a.allowed('blue')).toEqual([]);
+  });
+});
+
 describe('denied flows', () => {
   it('have the names of their endpoints, and are one where they are the same, the newest last', async () => {
     const { mirror } = await openTestMirror(WORLD);

@@ -35,6 +35,8 @@ export interface Counts {
   hits(rule: string): HitCount | undefined;
   /** The oldest first; one that comes again is the same with a higher count. */
   denied(tenant: string): NamedDeniedFlow[];
+  /** The same of what rules that log allowed. */
+  allowed(tenant: string): NamedDeniedFlow[];
   /** Of an endpoint's id, by reason. */
   dropped(endpoint: string): DroppedPackets[];
 }
@@ -47,9 +49,12 @@ export interface Flows extends Counts {
   including(others: readonly KeptReport[]): Counts;
 }
 
-interface Kept extends Omit<KeptReport, 'hits' | 'denied' | 'refused'> {
+const LISTS = ['denied', 'allowed'] as const;
+
+interface Kept extends Omit<KeptReport, 'hits' | 'denied' | 'allowed' | 'refused'> {
   readonly hits: Map<string, HitCount>;
   denied: readonly NamedDeniedFlow[];
+  allowed: readonly NamedDeniedFlow[];
   refused: KeptReport['refused'];
 }
 
@@ -60,6 +65,7 @@ const flowOf = ({ direction, from, to, protocol, port, rule }: DeniedFlow): stri
 
 const keep = (report: KeptReport): Kept => ({
   ...report,
+  allowed: report.allowed ?? [],
   hits: new Map(report.hits.map(({ rule, packets, bytes }) => [rule, { packets, bytes }])),
 });
 
@@ -79,7 +85,8 @@ export function trackFlows(mirror: Mirror): Flows {
       if (policies.size > 0)
         for (const rule of kept.hits.keys())
           if (policies.has(networkPolicyKey(rule) ?? '')) kept.hits.delete(rule);
-      if (tenants.size > 0) kept.denied = kept.denied.filter(({ tenant }) => !tenants.has(tenant));
+      if (tenants.size > 0)
+        for (const list of LISTS) kept[list] = kept[list].filter(({ tenant }) => !tenants.has(tenant));
       if (endpoints.size > 0) kept.refused = kept.refused.filter(({ endpoint }) => !endpoints.has(endpoint));
     }
   });
@@ -119,20 +126,21 @@ export function trackFlows(mirror: Mirror): Flows {
       });
   }
 
-  function drop(tenant: string): void {
-    const all = [...reports.values()].flatMap(({ denied }) => denied.filter((f) => f.tenant === tenant));
+  function drop(tenant: string, list: (typeof LISTS)[number]): void {
+    const all = [...reports.values()].flatMap((kept) => kept[list].filter((f) => f.tenant === tenant));
     if (all.length <= 2 * KEPT) return;
     const left = new Set(fairly(all, KEPT));
     for (const kept of reports.values())
-      kept.denied = kept.denied.filter((flow) => flow.tenant !== tenant || left.has(flow));
+      kept[list] = kept[list].filter((flow) => flow.tenant !== tenant || left.has(flow));
   }
 
   return {
-    report(host, { reporter, sequence, hits, denied, refused = [] }) {
+    report(host, { reporter, sequence, hits, refused = [], ...flows }) {
       const run = runOf({ host, reporter });
       const before = reports.get(run);
       if (before !== undefined && sequence <= before.sequence) return; // sent again, or overtaken
-      const named = nameAll(host, denied, before?.denied ?? []);
+      const named = (list: (typeof LISTS)[number]) => nameAll(host, flows[list] ?? [], before?.[list] ?? []);
+      const [denied, allowed] = [named('denied'), named('allowed')];
       reports.delete(run);
       reports.set(
         run,
@@ -141,7 +149,8 @@ export function trackFlows(mirror: Mirror): Flows {
           reporter,
           sequence,
           hits: hits.filter(({ rule }) => isKnown(rule)), // else deleted meanwhile
-          denied: named,
+          denied,
+          allowed,
           refused: refused.filter(({ endpoint }) => mirror.get('endpoint', endpoint) !== undefined),
         }),
       );
@@ -149,13 +158,16 @@ export function trackFlows(mirror: Mirror): Flows {
         const runs = [...reports].filter(([, kept]) => kept.host === host);
         for (const [old] of runs.slice(0, -RUNS)) reports.delete(old);
       }
-      for (const tenant of new Set(named.map((flow) => flow.tenant))) drop(tenant);
+      for (const list of LISTS)
+        for (const tenant of new Set({ denied, allowed }[list].map((flow) => flow.tenant)))
+          drop(tenant, list);
     },
     kept: () =>
       [...reports.values()].map((kept) => ({
         ...kept,
         hits: [...kept.hits].map(([rule, count]) => ({ rule, ...count })),
         denied: [...kept.denied],
+        allowed: [...kept.allowed],
       })),
     including(others) {
       const all = new Map(reports);
@@ -169,6 +181,23 @@ export function trackFlows(mirror: Mirror): Flows {
   };
 }
 
+function flowsOf(
+  reports: ReadonlyMap<string, Kept>,
+  list: (typeof LISTS)[number],
+  tenant: string,
+): NamedDeniedFlow[] {
+  const flows = new Map<string, NamedDeniedFlow>();
+  for (const { host, [list]: kept } of reports.values())
+    for (const flow of kept) {
+      if (flow.tenant !== tenant) continue;
+      const id = `${host} ${flowOf(flow)}`;
+      const other = flows.get(id);
+      const newest = other !== undefined && other.last > flow.last ? other : flow;
+      flows.set(id, { ...newest, count: flow.count + (other?.count ?? 0) });
+    }
+  return fairly([...flows.values()], KEPT).sort((a, b) => a.last - b.last);
+}
+
 function countsOf(reports: ReadonlyMap<string, Kept>): Counts {
   return {
     hits(rule) {
@@ -179,18 +208,8 @@ function countsOf(reports: ReadonlyMap<string, Kept>): Counts {
       }
       return sum;
     },
-    denied(tenant) {
-      const flows = new Map<string, NamedDeniedFlow>();
-      for (const { host, denied } of reports.values())
-        for (const flow of denied) {
-          if (flow.tenant !== tenant) continue;
-          const id = `${host} ${flowOf(flow)}`;
-          const other = flows.get(id);
-          const newest = other !== undefined && other.last > flow.last ? other : flow;
-          flows.set(id, { ...newest, count: flow.count + (other?.count ?? 0) });
-        }
-      return fairly([...flows.values()], KEPT).sort((a, b) => a.last - b.last);
-    },
+    denied: (tenant) => flowsOf(reports, 'denied', tenant),
+    allowed: (tenant) => flowsOf(reports, 'allowed', tenant),
     dropped(endpoint) {
       const reasons = new Map<string, DroppedPackets & { readonly last: number }>();
       for (const { refused } of reports.values())

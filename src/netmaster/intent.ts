@@ -248,16 +248,23 @@ export function decideDelete(kind: Kind, key: string, view: View): Decision<Plai
   const object = checkRemoval(kind, key, view);
   const guard = releaseGuard(view, kind.name, key);
   if (guard === undefined) return { checks: [], writes: [], answer: undefined };
-  const writes: Write[] = [...guard.writes, { key: storeKey(kind.name, key), value: undefined }];
-  const events = [goneOf(kind, key, object)];
+  const writes: Write[] = [...guard.writes];
+  const events: Occurrence[] = [];
+  const remove = (of: Kind, its: string, gone: Plain): void => {
+    writes.push({ key: storeKey(of.name, its), value: undefined });
+    const made = `${of.name}/${its}`;
+    if (view.stored('made', made) !== undefined)
+      writes.push({ key: storeKey('made', made), value: undefined });
+    events.push(goneOf(of, its, gone));
+  };
+  remove(kind, key, object);
   for (const [relation, keys] of view.referrers(kind.name, key))
-    for (const owned of keys)
-      if (isOwned(relation, owned, view)) {
-        writes.push({ key: storeKey(relation.kind, owned), value: undefined });
-        const ownedKind = kindByName.get(relation.kind);
-        const gone = view.get<Plain>(relation.kind, owned);
-        if (ownedKind !== undefined && gone !== undefined) events.push(goneOf(ownedKind, owned, gone));
-      }
+    for (const owned of keys) {
+      const ownedKind = kindByName.get(relation.kind);
+      const gone = view.get<Plain>(relation.kind, owned);
+      if (isOwned(relation, owned, view) && ownedKind !== undefined && gone !== undefined)
+        remove(ownedKind, owned, gone);
+    }
   for (const allocation of kind.allocates ?? [])
     writes.push(...ALLOCATORS[allocation].take(view, key, object));
   const name = nameKey(kind, object);

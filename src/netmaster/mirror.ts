@@ -4,7 +4,8 @@
  *
  * Store keys are /contiv/KIND/KEY: intent, and beside it endpoint/ID and host/NAME. Netmaster's own are address/NETWORK/ADDRESS,
  * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT, guard/KIND/KEY, ended/KEY (endings.ts) and
- * underlay/ADDRESS (hosts.ts), registration/NAME (roster.ts), replica/ID (replicas.ts), event/KIND/ID (events.ts).
+ * underlay/ADDRESS (hosts.ts), registration/NAME (roster.ts), replica/ID (replicas.ts), event/KIND/ID (events.ts),
+ * made/KIND/KEY (batch.ts).
  */
 
 import type { WatchedObject } from '../protocol/messages.ts';
@@ -32,6 +33,7 @@ const PRIVATE = new Set([
   'registration',
   'replica',
   'event',
+  'made',
 ]);
 
 export interface VisibleBatch {

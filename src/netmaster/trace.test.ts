@@ -208,7 +208,9 @@ describe('a trace', () => {
       'tcp 22 from container client to container server: DENIED',
     ]);
     const allowed = traceText(trace(mirror, asked({ port: 80 })));
-    expect(allowed).toContain('    default:prod_web:1  matches, but comes later: protocol is tcp');
+    expect(allowed).toContain(
+      '    default:prod_web:1  matches, but loses (its priority 1 is lower than 10 of default:prod_web:2): protocol is tcp',
+    );
     expect(allowed.at(-1)).toBe('tcp 80 from container client to container server: allowed');
   });
 

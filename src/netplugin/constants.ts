@@ -34,5 +34,5 @@ export const SOMEBODY6 = '100::8';
 /** By which a frame of our own is told from those of tunnels, that come from other ports: the last tag, and port discard. */
 export const PROBE_TAG = 0xffffff;
 export const PROBE_PORT = 9;
-/** NFLOG group of denied packets in every router: the number is the router's own, as each namespace has its groups. */
+/** NFLOG group of packets that were denied, and of those that a rule allows and logs, in every router: the number is the router's own, as each namespace has its groups. */
 export const DENIED_LOG = 4789;

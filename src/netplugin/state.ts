@@ -169,6 +169,8 @@ export interface RuleSet {
   /** The same for ranges of ports, where rules are about some: asked after the peer's address has led to this one. */
   readonly narrowedPorts?: readonly { readonly range: number; readonly to: number }[];
   readonly decisions: readonly Decision[];
+  /** Some of them allow, and are told. */
+  readonly logs?: true;
 }
 
 /** The most specific one that fits decides: by port before by protocol before any, and of two that say as much the group's. */
@@ -182,6 +184,8 @@ export interface Decision {
   /** Number of the rule in its set, 1 to 2^31-1. */
   readonly rule: number;
   readonly action: 'allow' | 'deny';
+  /** What it decides is told. What is denied is logged in any case. */
+  readonly log?: true;
   /** Key of the rule, `default:prod_web:1`, or name: `NetworkPolicy default/web rule 1`. */
   readonly key: string;
 }

@@ -28,8 +28,15 @@ export type FieldChanges = Static<typeof FieldChangesSchema>;
 export const ObjectOutcomeSchema = Type.Object({
   kind: Type.String(),
   key: Type.String(),
-  result: Type.Union([Type.Literal('created'), Type.Literal('changed'), Type.Literal('unchanged')]),
-  /** Absent where unchanged. */
+  /** `absent`: it was to be deleted, and is not there. */
+  result: Type.Union([
+    Type.Literal('created'),
+    Type.Literal('changed'),
+    Type.Literal('unchanged'),
+    Type.Literal('deleted'),
+    Type.Literal('absent'),
+  ]),
+  /** Where created or changed. */
   fields: Type.Optional(FieldChangesSchema),
 });
 export type ObjectOutcome = Static<typeof ObjectOutcomeSchema>;
@@ -39,7 +46,7 @@ export const SetAnswerSchema = Type.Object({
   dryRun: Type.Boolean(),
   /** Of the store. The same as before where everything was as declared. */
   revision: Type.Integer(),
-  /** In the order of the request. */
+  /** In the order of the request; behind them what was pruned. */
   objects: Type.Array(ObjectOutcomeSchema),
 });
 export type SetAnswer = Static<typeof SetAnswerSchema>;

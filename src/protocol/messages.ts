@@ -157,7 +157,7 @@ export type RuleHits = Static<typeof RuleHitsSchema>;
 export const DeniedFlowSchema = Type.Object(
   {
     tenant: Type.String({ maxLength: 63 }),
-    /** Which side of it denied. */
+    /** Which side of it denied, or allowed. */
     direction: Direction,
     from: Address,
     to: Address,
@@ -186,6 +186,8 @@ export const FlowReportSchema = Type.Object(
     sequence: Count,
     hits: Type.Array(RuleHitsSchema),
     denied: Type.Array(DeniedFlowSchema),
+    /** By rules that log; absent: none. */
+    allowed: Type.Optional(Type.Array(DeniedFlowSchema)),
     /** Absent: none. */
     refused: Type.Optional(Type.Array(RefusedPacketsSchema)),
     /** What happened there since the last report that was answered. */
@@ -255,6 +257,7 @@ export const KeptReportSchema = Type.Object({
   sequence: Count,
   hits: Type.Array(RuleHitsSchema),
   denied: Type.Array(NamedDeniedFlowSchema),
+  allowed: Type.Optional(Type.Array(NamedDeniedFlowSchema)),
   refused: Type.Array(RefusedPacketsSchema),
 });
 export type KeptReport = Static<typeof KeptReportSchema>;

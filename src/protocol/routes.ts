@@ -79,6 +79,8 @@ const family = <const C extends Contracts>(tag: string, contracts: C): Family<C,
 const Text = (description: string) => Type.Optional(Type.String({ description }));
 const wait = Text('seconds to wait for the live hosts to apply it: 0 to 600, 2 where absent');
 
+const dryRun = Text('true: nothing is written, the answer says what would be');
+
 type Plain = Record<string, unknown>;
 const PlainSchema = Type.Unsafe<Plain>(Type.Object({}, { additionalProperties: true }));
 
@@ -147,7 +149,22 @@ export const SETS = family('set', {
   apply: {
     summary: 'makes true what many objects declare, in one step: all of it, or nothing',
     who: 'operator',
-    query: Type.Object({ wait, dryRun: Text('true: nothing is written, the answer says what would be') }),
+    query: Type.Object({
+      wait,
+      dryRun,
+      set: Text('a name for the set: of what it makes it is kept that it was this one'),
+      prune: Text(
+        'true: what a set of this name made before and is not in it any more is deleted in that step',
+      ),
+    }),
+    body: ObjectSetSchema,
+    bodyLimit: SET_LIMIT,
+    answer: SetAnswerSchema,
+  },
+  removeSet: {
+    summary: 'deletes many objects in one step, by kind and key: all of them, or none',
+    who: 'operator',
+    query: Type.Object({ wait, dryRun }),
     body: ObjectSetSchema,
     bodyLimit: SET_LIMIT,
     answer: SetAnswerSchema,
@@ -265,9 +282,13 @@ export const EXPLAIN = family('explain', {
     answer: TraceSchema,
   },
   flows: {
-    summary: 'connections that policy denied, the oldest first',
+    summary: 'connections that policy denied, or that rules which log allowed, the oldest first',
     who: { tenant: { query: 'tenant' } },
-    query: Type.Object({ denied: Text('true: only denied ones are kept'), tenant: Text('all where absent') }),
+    query: Type.Object({
+      denied: Text('true: what was denied'),
+      allowed: Text('true: what rules that log allowed; one of the two'),
+      tenant: Text('all where absent'),
+    }),
     answer: Type.Array(NamedDeniedFlowSchema),
   },
   report: {

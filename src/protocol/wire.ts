@@ -16,6 +16,7 @@ export const PATHS = {
 
   // Many objects as one document (declared.ts).
   apply: 'POST /api/v1/apply',
+  removeSet: 'POST /api/v1/delete',
   export: 'GET /api/v1/export',
 
   // Of the hosts' agents.

@@ -49,8 +49,9 @@ export function serveExplain(
     },
 
     async flows({ query }) {
-      if (!readSwitch(query, 'denied'))
-        throw new Refusal(400, 'denied: must be true: only denied flows are kept', 'denied');
+      const [isDenied, isAllowed] = [readSwitch(query, 'denied'), readSwitch(query, 'allowed')];
+      if (isDenied === isAllowed)
+        throw new Refusal(400, 'denied: one of denied and allowed must be true', 'denied');
       const { tenant } = query;
       if (tenant !== undefined && mirror.get('tenant', tenant) === undefined)
         throw new Refusal(404, `tenant ${tenant} does not exist`, 'tenant');
@@ -58,8 +59,8 @@ export function serveExplain(
         tenant === undefined
           ? mirror.list<{ tenantName: string }>('tenant').map((t) => t.tenantName)
           : [tenant];
-      const { denied } = await counts();
-      return tenants.flatMap((t) => denied(t)).sort((a, b) => a.last - b.last);
+      const { denied, allowed } = await counts();
+      return tenants.flatMap(isDenied ? (t) => denied(t) : (t) => allowed(t)).sort((a, b) => a.last - b.last);
     },
 
     async report({ parameters: { name }, body, request }) {

@@ -1,30 +1,44 @@
 /** Many objects at once: protocol/declared.ts. */
 import type { FastifyInstance } from 'fastify';
 import { KINDS, kindByName } from '../../model/kinds.ts';
+import { checkWord } from '../../model/names.ts';
 import { shown } from '../../model/text.ts';
 import type { ObjectOutcome } from '../../protocol/declared.ts';
 import { SETS } from '../../protocol/routes.ts';
-import { type Declared, decideApply, exportSet, readSet } from '../batch.ts';
+import { applySet, type Declared, exportSet, type Named, readSet, readTargets, removeSet } from '../batch.ts';
 import { Refusal } from '../problem.ts';
 import { callerOf, readSwitch, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
 import { reportLate, type WriteParts, type WrittenObject, warn } from './writes.ts';
+
+function readNamed(name: string | undefined, prune: boolean): Named | undefined {
+  if (name === undefined && prune)
+    throw new Refusal(400, 'set: is missing: prune needs the name of the set whose objects go', 'set');
+  if (name === undefined) return undefined;
+  const problem = checkWord('set', 'set', name);
+  if (problem !== undefined) throw new Refusal(400, problem.message, 'set');
+  return { name, prune };
+}
 
 export function serveSets(server: FastifyInstance, { mirror, writer, acknowledgements }: WriteParts): void {
   serve(server, SETS, {
     async apply({ query, request, reply }) {
       const seconds = waitSeconds(query);
       const dryRun = readSwitch(query, 'dryRun');
+      const named = readNamed(query.set, readSwitch(query, 'prune'));
       const set = readSet(request.body);
-      if (dryRun) {
-        const { answer } = decideApply(set, mirror);
-        await warn(reply, writtenOf(set, answer));
-        return { dryRun: true, revision: mirror.revision, objects: answer };
-      }
-      const { answer, revision } = await writer.write(() => decideApply(set, mirror), callerOf(request));
+      const { answer, revision } = await applySet(set, named, dryRun, { mirror, writer }, callerOf(request));
       await warn(reply, writtenOf(set, answer));
-      await reportLate(acknowledgements, reply, revision, seconds);
-      return { dryRun: false, revision, objects: answer };
+      if (!dryRun) await reportLate(acknowledgements, reply, revision, seconds);
+      return { dryRun, revision, objects: answer };
+    },
+    async removeSet({ query, request, reply }) {
+      const seconds = waitSeconds(query);
+      const dryRun = readSwitch(query, 'dryRun');
+      const targets = readTargets(request.body);
+      const { answer, revision } = await removeSet(targets, dryRun, { mirror, writer }, callerOf(request));
+      if (!dryRun) await reportLate(acknowledgements, reply, revision, seconds);
+      return { dryRun, revision, objects: answer };
     },
     export({ query: { kind } }) {
       if (kind !== undefined && !kindByName.has(kind))

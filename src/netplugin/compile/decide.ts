@@ -135,7 +135,7 @@ function spelled(line: Numbered, identity: Identity): Numbered[] {
 }
 
 /** What decides. */
-type Choice = Pick<Decision, 'rule' | 'action' | 'key'>;
+type Choice = Pick<Decision, 'rule' | 'action' | 'key' | 'log'>;
 
 /** By how specific it is. Keys: protocol and port (`portKey`), protocol. */
 interface Decided<C = Choice> {
@@ -162,7 +162,7 @@ const decisionsOf = ({ ports, protocols, any }: Decided, group: number): Decisio
 ];
 
 /** Who a line lets decide; `pass` and `allow` may leave it to those below. */
-type Candidate = Pick<Numbered, 'number' | 'action' | 'key'>;
+type Candidate = Pick<Numbered, 'number' | 'action' | 'key' | 'log'>;
 
 /** One pass over the lines in their order: the first that fits. */
 function firstOf(lines: readonly Numbered[]): Decided<Candidate> {
@@ -188,7 +188,9 @@ function decideTiers(tiers: Tiers): Decided {
   const outcome = (choose: (of: Decided<Candidate>) => Candidate | undefined): Choice | undefined => {
     const [admin, own, namespace, baseline] = found.map(choose);
     const by = deciding(admin, own, namespace, baseline, tiers.isolation);
-    return by && { rule: by.number, action: by.action === 'deny' ? 'deny' : 'allow', key: by.key };
+    if (by === undefined) return undefined;
+    const { number: rule, action, key, log } = by;
+    return { rule, action: action === 'deny' ? 'deny' : 'allow', key, ...(log && { log }) };
   };
   const decided = nothing<Choice>();
   for (const { ports } of found)

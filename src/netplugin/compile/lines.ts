@@ -15,7 +15,7 @@ import {
   networkPolicyName,
   networkPolicyRuleName,
 } from '../../model/networkPolicy.ts';
-import type { Rule } from '../../model/rule.ts';
+import { type PortSpan, portSpans, type Rule } from '../../model/rule.ts';
 import type { WatchedNetwork } from '../intent/view.ts';
 import { type Identity, ofGroup, ofWorkloads, portsCalled, type Taker } from './identity.ts';
 
@@ -26,6 +26,8 @@ export interface Line {
   /** Of the rule. */
   readonly key: string;
   readonly action: 'allow' | 'deny' | 'pass';
+  /** What it decides is told. */
+  readonly log?: true;
   /** Of the peer; absent: any. */
   readonly peer?: Taker;
   /** The peer's address is in one of these; absent: any. */
@@ -45,11 +47,7 @@ export interface Block {
   readonly except: readonly string[];
 }
 
-/** Ports from first to last. */
-export interface Span {
-  readonly first: number;
-  readonly last: number;
-}
+export type Span = PortSpan;
 
 const PROTOCOLS: Readonly<Record<string, readonly number[]>> = { tcp: [6], udp: [17], icmp: [1, 58] };
 /** Those that have ports: TCP, UDP, SCTP. */
@@ -70,7 +68,7 @@ export function linesOfRules(
 ): Line[] {
   const subnets = new Map(networks.map((n) => [n.networkName, n]));
   const asked = rules.filter((rule) => rule.direction === direction).sort(before);
-  return asked.map((rule): Line => {
+  return asked.flatMap((rule) => {
     const [group, network, address] =
       direction === 'in'
         ? [rule.fromEndpointGroup, rule.fromNetwork, rule.fromIpAddress]
@@ -80,15 +78,18 @@ export function linesOfRules(
       : address
         ? [prefix(address)]
         : undefined;
-    const protocols = rule.protocol ? protocolNumbers(rule.protocol) : rule.port ? WITH_PORTS : undefined;
-    return {
+    const spans = spansOf(rule);
+    const asking = rule.protocols || rule.protocol;
+    const protocols = asking ? protocolNumbers(asking) : spans === undefined ? undefined : WITH_PORTS;
+    const line: Line = {
       key: keyOfRule(rule),
       action: rule.action,
+      ...(rule.log ? { log: true } : {}),
       ...(group ? { peer: ofGroup(group) } : {}),
       ...(prefixes ? { blocks: prefixes.map((p) => ({ prefix: p, except: [] })) } : {}),
       ...(protocols ? { protocols } : {}),
-      ...(rule.port ? { port: rule.port } : {}),
     };
+    return spans === undefined ? [line] : spans.map((span): Line => ({ ...line, ...portOf(span) }));
   });
 }
 
@@ -102,7 +103,19 @@ function before(a: Rule, b: Rule): number {
   return keyOfRule(a) < keyOfRule(b) ? -1 : 1;
 }
 
-const protocolNumbers = (protocol: string): readonly number[] => PROTOCOLS[protocol] ?? [Number(protocol)];
+/** Of `tcp`, or `tcp,udp`. */
+const protocolNumbers = (protocols: string): readonly number[] => [
+  ...new Set(protocols.split(',').flatMap((one) => PROTOCOLS[one] ?? [Number(one)])),
+];
+
+/** undefined: it asks for none. */
+const spansOf = ({ port, ports }: Rule): readonly Span[] | undefined => {
+  if (ports) return portSpans(ports);
+  return port ? [{ first: port, last: port }] : undefined;
+};
+
+const portOf = (span: Span): Pick<Line, 'port' | 'span'> =>
+  span.first === span.last ? { port: span.first } : { span };
 
 function networkPrefixes(network: WatchedNetwork | undefined): string[] {
   return [network?.subnet, network?.ipv6Subnet].filter((s) => s).map((s) => prefix(s as string));
@@ -160,9 +173,7 @@ function portsOf(
     return portsCalled(own, name, protocol).map((p) => ({ protocols: [p.protocol], port: p.port }));
   if (name !== undefined) return [{ ...(protocols && { protocols }), portName: name }];
   if (port === undefined) return [{ ...(protocols && { protocols }) }];
-  const which =
-    endPort === undefined || endPort === port ? { port } : { span: { first: port, last: endPort } };
-  return [{ protocols: protocols ?? WITH_PORTS, ...which }];
+  return [{ protocols: protocols ?? WITH_PORTS, ...portOf({ first: port, last: endPort ?? port }) }];
 }
 
 /** What our own workload calls the ports that a policy names by name: what its lines depend on besides the policy. */

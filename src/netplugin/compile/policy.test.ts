@@ -117,6 +117,33 @@ describe('rule sets', () => {
     ]);
   });
 
+  it('say which of their decisions are logged, and whether that is more than what is denied', () => {
+    const of = (...rules: PolicyWorld['rules']) =>
+      setsOf(compiled(world({ web: ['p'] }, rules))).map(({ logs, decisions }) => [
+        logs,
+        decisions.map(({ key, log }) => [key, log]),
+      ]);
+    const deny = rule('p', '1', { log: true });
+    const allow = rule('p', '2', {
+      action: 'allow',
+      priority: 9,
+      ports: '80,90',
+      protocol: 'tcp',
+      log: true,
+    });
+    expect(of(deny)).toEqual([[undefined, [['default:p:1', true]]]]);
+    expect(of({ ...deny, log: false } as typeof deny, allow)).toEqual([
+      [
+        true,
+        [
+          ['default:p:2', true],
+          ['default:p:2', true],
+          ['default:p:1', undefined],
+        ],
+      ],
+    ]);
+  });
+
   it('are shared by groups with the same policies, in whatever order they are named', () => {
     const state = compiled(
       world({ a: ['p', 'q'], b: ['q', 'p'], c: ['p'] }, [rule('p', '1'), rule('q', '1')]),

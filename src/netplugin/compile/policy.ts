@@ -194,6 +194,7 @@ export function compilePolicy(
       narrowed: to(cell.narrowed),
       ...(cell.narrowedPorts.length === 0 ? {} : { narrowedPorts: to(cell.narrowedPorts) }),
       decisions,
+      ...(decisions.some((d) => d.log && d.action === 'allow') ? { logs: true } : {}),
     }));
   });
   ruleSets.sort((a, b) => a.id - b.id);

@@ -48,8 +48,9 @@ import { endedBy } from './forget.ts';
 import { missingInside } from './inside.ts';
 import { deleteLinks, establishLinks, type OpenLinks, openLinks } from './links.ts';
 import {
-  deniedPacket,
   HOST,
+  isDenied,
+  judgedPacket,
   type KernelDecision,
   lookUp,
   type Observation,
@@ -392,18 +393,29 @@ export function openApplier(): Applier {
       const outside = readRefused(exits.table.netlink);
       const dropped = readDropped(exits.table.netlink);
       const table = String(exits.table.made);
-      const host = { namespace: HOST, table, hits: [], denied: [], refused: [], dropped, foreign: [] };
+      const host = {
+        namespace: HOST,
+        table,
+        hits: [],
+        denied: [],
+        allowed: [],
+        refused: [],
+        dropped,
+        foreign: [],
+      };
       const inside = [...routers.values()].flatMap((open): Observation[] => {
         const { established } = open;
         if (established === undefined) return [];
         openLog(open);
         const logged = open.log?.read(DENIED_AT_ONCE) ?? [];
+        const judged = logged.filter(({ prefix }) => prefix !== FOREIGN);
         const nameOf = (index: number) => established.links.find((l) => l.index === index)?.name ?? '';
         const observation: Observation = {
           namespace: open.name,
           table: `${open.id}.${open.table.made}`,
           hits: established.router.ruleSets.length > 0 ? readHits(open.netfilter) : [],
-          denied: logged.filter(({ prefix }) => prefix !== FOREIGN).map(deniedPacket),
+          denied: judged.filter(isDenied).map(judgedPacket),
+          allowed: judged.filter((packet) => !isDenied(packet)).map(judgedPacket),
           refused: [
             ...readRefused(open.netfilter),
             ...outside.filter(({ device }) => device === established.exit?.device),

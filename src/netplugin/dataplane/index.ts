@@ -11,12 +11,18 @@ import { type Spent, startClock } from '../clock.ts';
 import type { HostState } from '../state.ts';
 import { admitForwarding } from './admit.ts';
 import { openApplier } from './applier.ts';
-import { HOST, type KernelDecision, type Observation, type Question } from './observe/observe.ts';
+import {
+  HOST,
+  type JudgedPacket,
+  type KernelDecision,
+  type Observation,
+  type Question,
+} from './observe/observe.ts';
 import type { DroppedWay } from './observe/probe.ts';
 import type { ApplyReport } from './outcome.ts';
 
 export { refuseWhileUsed, removeFromHost } from './remove.ts';
-export type { ApplyReport, DroppedWay, KernelDecision, Observation, Question };
+export type { ApplyReport, DroppedWay, JudgedPacket, KernelDecision, Observation, Question };
 export { HOST };
 
 /** With what it took. */

@@ -67,7 +67,7 @@ function packetsBetween(world: PolicyWorld): Packet[] {
             b.ipAddress
               .filter((to) => to.includes(':') === from.includes(':'))
               .flatMap((to) => [
-                ...[80, 443, 22, 81].map((port) => ({ from, to, protocol: 6, port })),
+                ...[80, 443, 22, 81, 442].map((port) => ({ from, to, protocol: 6, port })),
                 ...[80, 443, 81].map((port) => ({ from, to, protocol: 17, port })),
                 { from, to, protocol: from.includes(':') ? 58 : 1 },
               ]),
@@ -90,7 +90,7 @@ async function disagreements(world: PolicyWorld, packets: readonly Packet[]): Pr
   });
 }
 
-/** Seeds of worlds in which much is allowed and much is denied. */
+/** Seeds of worlds with ranges of ports, in which much is allowed and much is denied. */
 const SEEDS = (() => {
   const found: number[] = [];
   for (let seed = 1_000_000; found.length < 4; seed++) {
@@ -98,8 +98,9 @@ const SEEDS = (() => {
     const packets = packetsBetween(world);
     const denied = packets.filter((p) => judge(world, p).verdict === 'deny').length;
     if (
+      world.rules.some((r) => r.ports) &&
       packets.length >= 150 &&
-      packets.length <= 400 &&
+      packets.length <= 500 &&
       denied > packets.length / 3 &&
       denied < (packets.length * 2) / 3
     )

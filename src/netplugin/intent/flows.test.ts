@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { NOTHING, port, router } from '../../../test/hostState.ts';
 import type { FlowReport } from '../../protocol/messages.ts';
-import type { DeniedPacket, Hit, Observation } from '../dataplane/observe/observe.ts';
+import type { Hit, JudgedPacket, Observation } from '../dataplane/observe/observe.ts';
 import type { Decision, HostState, RuleSet } from '../state.ts';
 import { openTally } from './flows.ts';
 
@@ -24,11 +24,12 @@ const hit = (ruleSetId: number, rule: number, packets: number): Hit => ({
   packets,
   bytes: packets * 60,
 });
-const seen = (hits: readonly Hit[], denied: readonly DeniedPacket[] = [], table = 'a'): Observation => ({
+const seen = (hits: readonly Hit[], denied: readonly JudgedPacket[] = [], table = 'a'): Observation => ({
   namespace: 'contiv-default',
   table,
   hits,
   denied,
+  allowed: [],
   refused: [],
   dropped: [],
   foreign: [],
@@ -98,7 +99,7 @@ describe('hits', () => {
 });
 
 describe('denied flows', () => {
-  const packet = (more: Partial<DeniedPacket> = {}): DeniedPacket => ({
+  const packet = (more: Partial<JudgedPacket> = {}): JudgedPacket => ({
     direction: 'in',
     rule: 1,
     from: '20.1.1.9',
@@ -128,9 +129,41 @@ describe('denied flows', () => {
     expect(told(tally)?.denied.map((f) => f.rule)).toEqual(['default:web:1', 'default:out:1', '']);
   });
 
+  it('and allowed ones of a rule that logs are told apart, and both to the log where their rule asks for it', () => {
+    const told: object[] = [];
+    const tally = openTally({ reporter: 'r', logged: (flow) => told.push(flow) });
+    const logging = ruleSet(7, [
+      decision(1, 'default:web:1'),
+      { ...decision(2, 'default:web:2'), action: 'allow', log: true },
+      { ...decision(3, 'default:web:3'), log: true },
+    ]);
+    const allowed = [packet({ rule: 2, port: 80 }), packet({ rule: 2, port: 80 })];
+    const observed = { ...seen([], [packet(), packet({ rule: 3 })]), allowed };
+    tally.take(of(logging), [observed], 1000);
+    const report = tally.report();
+    expect(report?.denied.map((f) => f.rule)).toEqual(['default:web:1', 'default:web:3']);
+    expect(report?.allowed).toEqual([
+      {
+        tenant: 'default',
+        direction: 'in',
+        from: '20.1.1.9',
+        to: '20.1.1.2',
+        protocol: 6,
+        port: 80,
+        rule: 'default:web:2',
+        count: 2,
+        last: 1000,
+      },
+    ]);
+    expect(told).toMatchObject([
+      { rule: 'default:web:3', action: 'deny', port: 22, packets: 1 },
+      { rule: 'default:web:2', action: 'allow', port: 80, packets: 2 },
+    ]);
+  });
+
   it('that netmaster does not take are dropped from the oldest on', () => {
     const tally = openTally({ reporter: 'r' });
-    const ports = (from: number): DeniedPacket[] =>
+    const ports = (from: number): JudgedPacket[] =>
       Array.from({ length: 800 }, (_, i) => packet({ port: from + i }));
     tally.take(of(WEB), [seen([], ports(1000))], 0);
     tally.take(of(WEB), [seen([], ports(5000))], 1);

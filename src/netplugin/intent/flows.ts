@@ -1,6 +1,6 @@
 /**
- * What was judged on this host, told to netmaster: how often each rule decided, who was denied what, and what containers sent
- * in vain.
+ * What was judged on this host, told to netmaster: how often each rule decided, who was denied what, who was allowed what by a
+ * rule that logs, and what containers sent in vain.
  *
  *   kernel --readings: rule set, rule number, counter--> totals by rule key --report--> netmaster
  *
@@ -13,10 +13,10 @@ import type { Logger } from 'pino';
 import type { Client } from '../../client/client.ts';
 import { networkPolicyKey } from '../../model/networkPolicy.ts';
 import type { DeniedFlow, FlowReport, RefusedPackets, RuleHits } from '../../protocol/messages.ts';
-import { type Dataplane, HOST, type Observation } from '../dataplane/index.ts';
+import { type Dataplane, HOST, type JudgedPacket, type Observation } from '../dataplane/index.ts';
 import type { Follower } from '../follower.ts';
 import { FLOWS_INTERVAL } from '../intervals.ts';
-import type { HostState, Router, RuleSet } from '../state.ts';
+import type { Decision, HostState, Router, RuleSet } from '../state.ts';
 import { inTurn } from '../turns.ts';
 import type { View } from './view.ts';
 
@@ -43,6 +43,14 @@ export interface TallyOptions {
   readonly count?: (tenant: string, reason: string, packets: number) => void;
   /** Of one that is gone the kernel may count on for a moment. */
   readonly isRule?: (key: string) => boolean;
+  /** Told of what rules that log decided since they were last looked at. */
+  readonly logged?: (decided: LoggedFlow) => void;
+}
+
+export interface LoggedFlow extends Omit<DeniedFlow, 'last' | 'count'> {
+  readonly action: 'allow' | 'deny';
+  /** Those of it that the kernel logged. */
+  readonly packets: number;
 }
 
 interface Seen {
@@ -54,10 +62,16 @@ interface Seen {
   readonly refused: ReadonlyMap<string, number>;
 }
 
-export function openTally({ reporter, count = () => {}, isRule = () => true }: TallyOptions): Tally {
+export function openTally({
+  reporter,
+  count = () => {},
+  isRule = () => true,
+  logged = () => {},
+}: TallyOptions): Tally {
   const seen = new Map<string, Seen>();
   const hits = new Map<string, RuleHits>();
   const denied = new Map<string, DeniedFlow>();
+  const allowed = new Map<string, DeniedFlow>();
   /** By endpoint, then by reason. */
   const refused = new Map<string, Map<RefusedPackets['reason'], RefusedPackets>>();
   /** Changes so far: it numbers the reports. */
@@ -146,9 +160,17 @@ export function openTally({ reporter, count = () => {}, isRule = () => true }: T
     }
   }
 
-  function takeDenied(router: Router, { denied: packets }: Observation, now: number): void {
+  function takeFlows(
+    router: Router,
+    packets: readonly JudgedPacket[],
+    action: LoggedFlow['action'],
+    flows: Map<string, DeniedFlow>,
+    now: number,
+  ): void {
+    const told = new Map<string, LoggedFlow>();
     for (const { direction, from, to, protocol, port, rule } of packets) {
       sequence++;
+      const decision = decisionOf(router, direction, direction === 'in' ? to : from, rule);
       const flow = {
         tenant: router.tenant,
         direction,
@@ -156,17 +178,19 @@ export function openTally({ reporter, count = () => {}, isRule = () => true }: T
         to,
         protocol,
         ...(port === undefined ? {} : { port }),
-        rule: ruleKey(router, direction, direction === 'in' ? to : from, rule),
+        rule: decision?.key ?? '',
       };
       const id = JSON.stringify(flow);
-      const count = (denied.get(id)?.count ?? 0) + 1;
-      denied.delete(id); // the newest is last
-      denied.set(id, { ...flow, count, last: now });
+      const count = (flows.get(id)?.count ?? 0) + 1;
+      flows.delete(id); // the newest is last
+      flows.set(id, { ...flow, count, last: now });
+      if (decision?.log) told.set(id, { ...flow, action, packets: (told.get(id)?.packets ?? 0) + 1 });
     }
-    for (const id of denied.keys()) {
-      if (denied.size <= FLOWS) break;
-      denied.delete(id);
+    for (const id of flows.keys()) {
+      if (flows.size <= FLOWS) break;
+      flows.delete(id);
     }
+    for (const flow of told.values()) logged(flow);
   }
 
   return {
@@ -178,7 +202,9 @@ export function openTally({ reporter, count = () => {}, isRule = () => true }: T
         if (router !== undefined || observation.namespace === HOST)
           takeDropped(router?.tenant ?? '', observation);
         takeHits(router, observation);
-        if (router !== undefined) takeDenied(router, observation, now);
+        if (router === undefined) continue;
+        takeFlows(router, observation.denied, 'deny', denied, now);
+        takeFlows(router, observation.allowed, 'allow', allowed, now);
       }
       for (const namespace of seen.keys())
         if (namespace !== HOST && !routers.has(namespace)) seen.delete(namespace);
@@ -191,6 +217,7 @@ export function openTally({ reporter, count = () => {}, isRule = () => true }: T
         sequence,
         hits: [...hits.values()],
         denied: [...denied.values()],
+        ...(allowed.size === 0 ? {} : { allowed: [...allowed.values()] }),
         ...(packets.length === 0 ? {} : { refused: packets }),
       };
     },
@@ -207,14 +234,19 @@ export function openTally({ reporter, count = () => {}, isRule = () => true }: T
   };
 }
 
-/** Numbers of rules are unique in what judges one endpoint. '' where no rule here has the number any more. */
-function ruleKey(router: Router, direction: 'in' | 'out', own: string, rule: number): string {
+/** Numbers of rules are unique in what judges one endpoint. undefined where no rule here has the number any more. */
+function decisionOf(
+  router: Router,
+  direction: 'in' | 'out',
+  own: string,
+  rule: number,
+): Decision | undefined {
   const port = router.ports.find((p) => p.addresses.includes(own));
   const first = port === undefined ? 0 : direction === 'in' ? port.judgedIn : port.judgedOut;
   const inRanges = narrowedFrom(router, new Set([first]), (s) => s.narrowed);
   const atPorts = narrowedFrom(router, inRanges, (s) => s.narrowedPorts ?? []);
   const sets = router.ruleSets.filter((s) => atPorts.has(s.id));
-  return sets.flatMap((s) => s.decisions).find((d) => d.rule === rule)?.key ?? '';
+  return sets.flatMap((s) => s.decisions).find((d) => d.rule === rule);
 }
 
 /** These rule sets, and those that ranges lead to from there. */
@@ -234,10 +266,13 @@ export interface FlowsOptions {
   refused(tenant: string, reason: string, packets: number): void;
 }
 
-/** Nobody waits for what is counted. */
+/** Lines of one look that rules which log make at most. */
+const LINES = 100;
+
 /** Kinds of what is counted. */
 const FORGOTTEN: ReadonlySet<string> = new Set(['rule', 'networkPolicy', 'endpoint']);
 
+/** Nobody waits for what is counted. */
 export function followFlows({ dataplane, client, host, log, view, refused }: FlowsOptions): Follower {
   const isRule = (key: string): boolean => {
     const labelled = networkPolicyKey(key);
@@ -250,10 +285,20 @@ export function followFlows({ dataplane, client, host, log, view, refused }: Flo
         ?.some(({ ruleId }) => ruleId === id) ?? false
     );
   };
-  const tally = openTally({ reporter: randomUUID(), count: refused, isRule });
+  let lines = 0;
+  const tally = openTally({
+    reporter: randomUUID(),
+    count: refused,
+    isRule,
+    logged(flow) {
+      if (lines++ < LINES) log.info(flow, 'a rule that logs decided');
+    },
+  });
   let state: HostState | undefined;
   async function look(): Promise<void> {
+    lines = 0;
     if (state !== undefined) tally.take(state, await dataplane.observe(), Date.now());
+    if (lines > LINES) log.info({ flows: lines - LINES }, 'rules that log decided more than is listed');
     const report = tally.report();
     if (report === undefined) return;
     await client.call('report', { name: host }, report);

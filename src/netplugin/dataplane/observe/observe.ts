@@ -5,6 +5,7 @@
  *   refused   how much each port sent in vain (set `refused`), and examples of it (DENIED_LOG too)
  *   dropped   how much was dropped that is no port's, or no matter of it (named counters)
  *   denied    packets that the chains judge_in and judge_out logged (DENIED_LOG)
+ *   allowed   those that log_in and log_out did, for rules that ask for it
  *   lookUp    the chains' way through the sets (rules/policy.ts, decide) for a packet that is not there
  */
 import { addressBytes } from '../../../linux/address.ts';
@@ -23,7 +24,9 @@ export interface Observation {
   readonly table: string;
   readonly hits: readonly Hit[];
   /** New since the last observation; more than the chains' limit are not logged. */
-  readonly denied: readonly DeniedPacket[];
+  readonly denied: readonly JudgedPacket[];
+  /** The same of what a rule allowed that is to be logged. */
+  readonly allowed: readonly JudgedPacket[];
   /** What ports sent in vain, whatever policy says. */
   readonly refused: readonly Refused[];
   /** What else was dropped there, whatever policy says. */
@@ -82,7 +85,7 @@ export interface Hit {
   readonly bytes: number;
 }
 
-export interface DeniedPacket {
+export interface JudgedPacket {
   readonly direction: 'in' | 'out';
   readonly rule: number;
   readonly from: string;
@@ -151,7 +154,9 @@ export function readDropped(netfilter: Netlink): Dropped[] {
     .filter(({ packets }) => packets > 0);
 }
 
-export function deniedPacket({ prefix, mark, from, to, protocol, port }: LoggedPacket): DeniedPacket {
+export const isDenied = ({ mark }: LoggedPacket): boolean => mark >= DENY;
+
+export function judgedPacket({ prefix, mark, from, to, protocol, port }: LoggedPacket): JudgedPacket {
   return {
     direction: prefix === 'judge_out' ? 'out' : 'in',
     rule: mark % DENY,
@@ -162,7 +167,7 @@ export function deniedPacket({ prefix, mark, from, to, protocol, port }: LoggedP
   };
 }
 
-/** A part of a key, padded as the kernel's registers are. */
+/** A part of a key of several, padded as the kernel's registers are. A key of one part is as long as it is: to others it says EINVAL. */
 const padded = (bytes: Buffer): Buffer => Buffer.concat([bytes], (bytes.length + 3) & ~3);
 
 /** Follows the chains of one side through the kernel's sets. */
@@ -172,7 +177,8 @@ export function lookUp(
 ): KernelDecision {
   const six = own.includes(':') ? '6' : '';
   const find = (set: string, ...key: Buffer[]): number | undefined => {
-    const element = findElement(netfilter, NFT_TABLE, set, Buffer.concat(key.map(padded)));
+    const whole = key.length === 1 ? (key[0] as Buffer) : Buffer.concat(key.map(padded));
+    const element = findElement(netfilter, NFT_TABLE, set, whole);
     return element && (element.data.length === 4 ? element.data.readUInt32LE() : 0);
   };
   let ruleSet = find(`judged_${direction}${six}`, addressBytes(own)) ?? 0;

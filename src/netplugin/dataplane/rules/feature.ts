@@ -63,6 +63,8 @@ export interface RouterVariant {
   readonly connections: number;
   /** Rules here are about ranges of ports. */
   readonly portRanges: boolean;
+  /** Some here let through what is to be logged. */
+  readonly logs: boolean;
 }
 
 /** Kinds of parts that a router's elements follow from. */

@@ -20,7 +20,7 @@ import {
   state,
   VNI,
 } from '../../../../test/states.ts';
-import type { Access, ClusterService, DnatEntry, Exit, Router } from '../../state.ts';
+import type { Access, ClusterService, DnatEntry, Exit, Router, RuleSet } from '../../state.ts';
 import { type HostFacts, hostTable } from './host.ts';
 import { routerTable } from './router.ts';
 import { stubTable } from './stub.ts';
@@ -106,14 +106,27 @@ const ENTRANCES: DnatEntry[] = [
 const rules = (table: Table): string => createCommands({ ...table, parts: new Map() });
 const ofRouter = (of: Router, by: Exit | undefined = exit({})): Table => routerTable(of, by);
 
+const LOGGING: RuleSet = {
+  id: 10,
+  name: 'in default: web',
+  narrowed: [],
+  decisions: [
+    { group: 0, protocol: 6, port: 80, rule: 1, action: 'allow', key: 'default:web:1', log: true },
+    { group: 0, protocol: 6, port: 443, rule: 1, action: 'allow', key: 'default:web:1', log: true },
+    { group: 0, protocol: 6, rule: 2, action: 'deny', key: 'default:web:2', log: true },
+  ],
+  logs: true,
+};
+
 const RANGE = [{ first: 8080, last: 9000, range: 7 }];
 
-/** Tables without elements: a router's depends on its way out and on whether rules are about ranges of ports, a container's on its networks, the host's on nothing. */
+/** Tables without elements: a router's depends on its way out, and on whether rules are about ranges of ports and whether some log, a container's on its networks, the host's on nothing. */
 const RULES: Readonly<Record<string, string>> = {
   'router.nft': rules(ofRouter(router({}))),
   'routerIpv4.nft': rules(ofRouter(router({}), ONLY_IPV4)),
   'routerNoExit.nft': rules(routerTable(router({}), undefined)),
   'routerPortRanges.nft': rules(ofRouter(router({ portRanges: RANGE }))),
+  'routerLogs.nft': rules(ofRouter(router({ ruleSets: [LOGGING] }))),
   'routerServed.nft': rules(ofRouter(router({ clusterServices: [CLUSTER_SERVICE] }))),
   'routerStaying.nft': rules(ofRouter(router({ clusterServices: [STAYING] }))),
   'routerReached.nft': rules(ofRouter(router({}), exit({ access: ACCESS }))),
@@ -234,6 +247,10 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
         ],
       }),
     ),
+  ],
+  'logs.nft': [
+    'A rule for two ports that logs what it allows, and one that logs what it denies, as is done anyway',
+    ofRouter(router({ ports: [port(2, { judgedIn: 10 })], ruleSets: [LOGGING] })),
   ],
   'services.nft': [
     'A service with three providers, which is four slots, and one whose providers have gone',

@@ -6,7 +6,8 @@
  *
  * All of that is elements, which chain `decide` looks up from the most specific to the least: no rule depends on what policies say.
  * A peer's identity (`members`) is a number for its group and labels; maps and chains call it group.
- * A rule that decides is counted in `hits`; of denied packets a share of each sender's is logged for the agent (observe/observe.ts).
+ * A rule that decides is counted in `hits`; of denied packets a share of each sender's is logged for the agent (observe/observe.ts), and of
+ * those that a rule in `logged` lets through.
  */
 import { classid } from '../../../linux/classid.ts';
 import { addressNumber, isV6 } from '../../../model/address.ts';
@@ -18,9 +19,9 @@ import { DEFAULT_PRIORITY, DENY } from './marks.ts';
 
 /**
  * Who the `peer` is, to a mark: the number of the rule that decides, with DENY; 0 where none does. The rule set of our own endpoint
- * is known (`meta priority`).
+ * is known (`meta priority`). `log`: the direction, where what is allowed is logged.
  */
-const verdict = (peer: string, decide: string, { portRanges }: RouterVariant): string => `
+const verdict = (peer: string, decide: string, { portRanges, logs }: RouterVariant, log?: string): string => `
   meta mark set 0
   meta mark set ip ${peer} map @ranges
   meta mark set ip6 ${peer} map @ranges6
@@ -28,7 +29,7 @@ const verdict = (peer: string, decide: string, { portRanges }: RouterVariant): s
   meta mark set 0
   meta mark set ip ${peer} map @members
   meta mark set ip6 ${peer} map @members6
-  jump ${decide}${DEFAULT_PRIORITY}
+  jump ${decide}${logs && log ? `\n  meta priority . meta mark @logged jump log_${log}` : ''}${DEFAULT_PRIORITY}
   meta mark & ${DENY} == 0 return`;
 
 /**
@@ -53,7 +54,7 @@ const BY_PORT_RANGE = `
  * What is left after `decide` is denied; some of it is logged for the agent to read, few enough that a flood costs nothing.
  */
 const judge = (direction: string, peer: string, variant: RouterVariant): string => `
-chain judge_${direction} {${verdict(peer, 'decide', variant)}
+chain judge_${direction} {${verdict(peer, 'decide', variant, direction)}
   jump quiet
   log prefix "judge_${direction}" group ${DENIED_LOG} snaplen 96
   drop
@@ -96,6 +97,23 @@ chain quiet {
 }`;
 
 /**
+ * Rules that allow and are to be logged, in tables that have such: one lookup more for each judgement there. Who is let through has a share of its own,
+ * as large, so that it hides nothing of what is denied.
+ */
+const LOGGED = `
+set logged { type classid . mark; }
+set heard { type ipv4_addr; size 4096; flags dynamic,timeout; timeout 1m; }
+set heard6 { type ipv6_addr; size 4096; flags dynamic,timeout; timeout 1m; }`;
+const logging = (direction: string): string => `
+chain log_${direction} {
+  iifname ${UPLINK} limit rate over 50/second burst 50 packets return
+  iifname != ${UPLINK} update @heard { ip saddr limit rate over 10/second burst 50 packets } return
+  iifname != ${UPLINK} update @heard6 { ip6 saddr limit rate over 10/second burst 50 packets } return
+  limit rate over 500/second burst 500 packets return
+  log prefix "judge_${direction}" group ${DENIED_LOG} snaplen 96
+}`;
+
+/**
  * Rules, in each rule set that they are in, that are counted at a time: those that decided something in the last hour. Who
  * sends adds none: a rule has one element, however many packets it decides. The
  * kernel makes twice as many buckets at once, and reading the set walks them all: 0.1 ms, where 65535 took 1 ms.
@@ -134,7 +152,7 @@ map present { type mark : mark; }
 set hits { type classid . mark; size ${HITS}; flags dynamic,timeout; timeout 1h; gc-interval 10m; counter; }
 chain decided {
   update @hits { meta priority . meta mark }
-}${decisions('decide', 'goto decided')}${decisions('decide_again', 'return')}${QUIET}${judge('out', 'daddr', variant)}${judge('in', 'saddr', variant)}`,
+}${decisions('decide', 'goto decided')}${decisions('decide_again', 'return')}${QUIET}${variant.logs ? `${LOGGED}${logging('out')}${logging('in')}` : ''}${judge('out', 'daddr', variant)}${judge('in', 'saddr', variant)}`,
   rules: {
     forward: `
 meta priority set ip saddr map @judged_out jump judge_out
@@ -171,7 +189,7 @@ meta mark ${ASKED} drop`,
       for (const { first, last, range } of ranges)
         add('port_ranges', '', `${first === last ? first : `${first}-${last}`} : ${range}`);
     },
-    ruleSet({ id, narrowed, narrowedPorts = [], decisions }, add) {
+    ruleSet({ id, narrowed, narrowedPorts = [], decisions, logs }, add) {
       for (const { range, to } of narrowed) add('narrowed', '', `${classid(id)} . ${range} : ${classid(to)}`);
       for (const { range, to } of narrowedPorts)
         add('narrowed_ports', '', `${classid(id)} . ${range} : ${classid(to)}`);
@@ -182,6 +200,10 @@ meta mark ${ASKED} drop`,
         );
         const mark = rule + (action === 'deny' ? DENY : 0);
         add(decisionMap(decision), '', `${key.join(' . ')} : ${mark}`);
+      }
+      if (logs) {
+        const told = decisions.filter((d) => d.log && d.action === 'allow').map((d) => d.rule);
+        for (const rule of new Set(told)) add('logged', '', `${classid(id)} . ${rule}`);
       }
     },
   },

@@ -145,6 +145,7 @@ export function routerTable(
     served,
     connections,
     portRanges: router.portRanges.length > 0,
+    logs: router.ruleSets.some((s) => s.logs),
   };
   return { name: `inet ${NFT_TABLE}`, beside: ARP, parts, body: body(variant) };
 }
