@@ -1,6 +1,15 @@
 /** A network: a subnet of a tenant, routed by IP between hosts, with a tag on the wire (VXLAN VNI or VLAN id). */
 import { type Static, Type } from '@sinclair/typebox';
-import { addressNumber, contains, isIpv4, isIpv6, overlap, parseSubnet, type Subnet } from './address.ts';
+import {
+  addressNumber,
+  contains,
+  isIpv4,
+  isIpv6,
+  overlap,
+  parseSubnet,
+  type Subnet,
+  subnetPrefix,
+} from './address.ts';
 import type { Index, Kind, Problem, World } from './kind.ts';
 import { checkDockerName, checkLabel, Name } from './names.ts';
 import { type Global, parseRange } from './settings.ts';
@@ -199,13 +208,19 @@ function checkCollisions(n: Network, world: World, wrong: Wrong): Problem | unde
       if (taken !== undefined && subnets.some((s) => s !== undefined && overlap(s, taken)))
         return wrong(
           field,
-          `overlaps ${other[field]} of network ${other.networkName} of the same tenant`,
+          `overlaps ${subnetPrefix(other[field] as string)} of network ${other.networkName} of the same tenant${ofRanges(taken, ...subnets)}`,
           409,
         );
     }
   }
   return undefined;
 }
+
+/** What is right instead where ranges of one subnet are apart, and their networks overlap all the same. */
+const ofRanges = (...subnets: readonly (Subnet | undefined)[]): string =>
+  subnets.some((s) => s?.ranged)
+    ? ": a subnet is one network's as a whole, whatever range of it is given out; make one network, and a group with an ipPool for each range"
+    : '';
 
 const ACCESSIBLE = ['accessible'];
 const byHostAccess: Index<Network> = (n) => (n.hostAccess ? ACCESSIBLE : []);

@@ -37,7 +37,7 @@ export const GLOBAL_DEFAULTS: Global = {
 
 /** `first-last` as numbers; undefined where it is none or runs backwards. */
 export function parseRange(text: string): [number, number] | undefined {
-  const match = /^(\d{1,8})-(\d{1,8})$/.exec(text.trim());
+  const match = /^(\d{1,8})-(\d{1,8})$/.exec(text);
   if (match === null) return undefined;
   const [low, high] = [Number(match[1]), Number(match[2])];
   return low >= 1 && low <= high ? [low, high] : undefined;
