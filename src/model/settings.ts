@@ -12,7 +12,9 @@ export const GlobalSchema = Type.Object(
     vlans: Type.Optional(Type.String({ description: 'VLAN ids to give out, first-last', maxLength: 32 })),
     vxlans: Type.Optional(Type.String({ description: 'VXLAN VNIs to give out, first-last', maxLength: 32 })),
     fwdMode: Type.Optional(
-      Type.Union([Type.Literal('bridge'), Type.Literal('routing')], { description: 'forwarding mode' }),
+      Type.Union([Type.Literal('bridge'), Type.Literal('routing')], {
+        description: 'forwarding mode; bridge: networks of one tenant do not reach each other',
+      }),
     ),
     arpMode: Type.Optional(
       Type.Union([Type.Literal('proxy'), Type.Literal('flood')], { description: 'how ARP is answered' }),

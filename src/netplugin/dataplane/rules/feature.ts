@@ -63,6 +63,8 @@ export interface RouterVariant {
   readonly connections: number;
   /** Rules here are about ranges of ports. */
   readonly portRanges: boolean;
+  /** Networks of the tenant do not reach each other. */
+  readonly bridged: boolean;
 }
 
 /** Kinds of parts that a router's elements follow from. */
