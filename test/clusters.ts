@@ -44,7 +44,11 @@ function tenant(name: string, number: number): fc.Arbitrary<Plain[]> {
                   'endpointGroup',
                   { groupName: name, networkName: `net${i}`, policies: p, extContractsGrps: c },
                   fields,
-                  pool ? { ipPool: `20.1.${i}.${name === 'web' ? '10-20.1.' : '30-20.1.'}${i}.40` } : {},
+                  pool
+                    ? {
+                        ipPool: `20.1.${i}.${name === 'web' ? '10' : '30'}-20.1.${i}.${name === 'web' ? '29' : '40'}`,
+                      }
+                    : {},
                 ),
               ]);
       const rules = (groups: readonly string[]): fc.Arbitrary<Plain[]> =>

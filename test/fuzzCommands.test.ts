@@ -460,6 +460,10 @@ describe('processes', () => {
     [['--address-grace', '0'], '--address-grace: '],
     [['--address-grace', '1e999'], '--address-grace: '],
     [['--log-level', 'loud'], '--log-level: '],
+    [['--listen-url', 'x'], '--listen: '],
+    [['--control-url', ':9999'], 'write --advertise http://HOST:PORT'],
+    [['-etcd-endpoints=http://a:2379'], 'write --store etcd://HOST:PORT'],
+    [['--cluster-mode', 'docker'], '--cluster-mode is a flag of Contiv 1.x'],
     [['--help=x'], '--help'],
   ])('netmaster %j is wrong usage', async (args, text) => {
     const { exit, out, err } = await ended('netmaster', ['--store', 'memory', ...args]);
@@ -562,6 +566,10 @@ describe('processes', () => {
 it('netplugin: each flag that is wrong is named in one line', async () => {
   const right = ['--netmaster', 'http://a:1', '--underlay', 'eth0'];
   expect(readOptions(right)).toMatchObject({ netmasters: ['http://a:1'] });
+  expect(readOptions(['--netmaster', 'http://a:1', '-vtep-ip=10.0.0.1', '-host-label', 'n1'])).toMatchObject({
+    underlay: '10.0.0.1',
+    host: 'n1',
+  });
   for (const [args, text] of [
     [[], '--netmaster'],
     [['--netmaster', 'http://a:1'], '--underlay'],
@@ -578,6 +586,8 @@ it('netplugin: each flag that is wrong is named in one line', async () => {
     [[...right, '--transit', 'fd00::/64'], '--transit: '],
     [[...right, '--transit6', '10.0.0.0/16'], '--transit6: '],
     [[...right, '--log-level', 'loud'], '--log-level: '],
+    [[...right, '--vlan-if', 'eth1'], '--vlan-if is a flag of Contiv 1.x'],
+    [[...right, '--cluster-store', 'etcd://a:2379'], 'write --netmaster http://HOST:PORT'],
   ] as const)
     expect(() => readOptions(args), args.join(' ')).toThrow(new RegExp(`^.*${text}`));
   const { exit, out, err } = await ended('netplugin', [...right, '--log-level', 'a\nb']);

@@ -46,6 +46,32 @@ function answers(text: string, what: string): number[] {
   return statuses;
 }
 
+/** What clients of 1.x print: they read a body at status 500 only. */
+it('the line of a refusal is its reason phrase too, in ASCII, of a bounded length, on one line', async () => {
+  const reasonOf = async (head: string, body = ''): Promise<string> => {
+    const text = await raw(
+      api.port,
+      `${head}\r\nhost: x\r\nconnection: close\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    );
+    const reason = /^HTTP\/1\.1 \d{3} (.*)\r\n/.exec(text)?.[1] ?? '';
+    expect(reason).toMatch(/^[\x20-\x7e]{1,202}$/);
+    return reason;
+  };
+  expect(await reasonOf('DELETE /api/v1/tenants/default/ HTTP/1.1')).toBe(
+    'tenant default cannot be deleted: everything without a tenant is in it',
+  );
+  expect(await reasonOf('POST /api/v1/tenants/blau/ HTTP/1.1', '{"tenantName":"grün\\r\\nX: y"}')).toContain(
+    'tenant blau: the URL must end in tenantName of the body',
+  );
+  expect(
+    await reasonOf('POST /api/v1/policys/default:p/ HTTP/1.1', `{"x\u2028${'ä'.repeat(500)}":1}`),
+  ).toContain('???');
+  expect(await reasonOf('GET /nowhere HTTP/1.1\r\nexpect: 200-ok')).toBe(
+    'GET /nowhere: expect must be 100-continue or absent',
+  );
+  expect(await reasonOf('no http')).toBe('the request is not HTTP');
+});
+
 /** As clients do: the answer is read when all has been sent. */
 function request(port: number, body: Buffer, headers: http.OutgoingHttpHeaders): Promise<[number, string]> {
   return new Promise((done, fail) => {

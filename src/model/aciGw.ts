@@ -1,5 +1,6 @@
 /** The gateway to an ACI fabric: one object, named aciGw. Kept; nothing acts on it yet. */
 import { type Static, Type } from '@sinclair/typebox';
+import type { AppProfile } from './appProfile.ts';
 import type { Kind, Problem } from './kind.ts';
 
 const YesNo = (description: string) =>
@@ -48,5 +49,15 @@ export const aciGw: Kind<typeof AciGwSchema> = {
         return { field, status: 400, message: `aciGw: ${field} '${odd}' must be like ${example}` };
     }
     return undefined;
+  },
+  /** As in 1.x, where the fabric has the profiles by it. */
+  checkRemoval(_object, world) {
+    const [first, ...more] = world.list<AppProfile>('appProfile');
+    if (first === undefined) return undefined;
+    const others = more.length === 0 ? '' : ` and ${more.length} more`;
+    return {
+      status: 409,
+      message: `aciGw is in use by appProfile ${first.tenantName}:${first.appProfileName}${others}: delete them first`,
+    };
   },
 };

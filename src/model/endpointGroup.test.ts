@@ -7,10 +7,12 @@ const GROUP: EndpointGroup = { tenantName: 'blue', groupName: 'web', networkName
 const WORLD = worldOf({
   network: [
     { tenantName: 'blue', networkName: 'net1', subnet: '20.1.1.0/24' },
+    { tenantName: 'blue', networkName: 'pooled', subnet: '20.1.2.0/24' },
     { tenantName: 'red', networkName: 'other', subnet: '20.1.1.0/24' },
   ],
   endpointGroup: [
     { ...GROUP, groupName: 'db' },
+    { ...GROUP, groupName: 'first', networkName: 'pooled', ipPool: '20.1.2.10-20.1.2.20' },
     { ...GROUP, tenantName: 'red', groupName: 'cache' },
   ],
 });
@@ -23,6 +25,7 @@ describe('endpoint group', () => {
     {},
     { ipPool: '20.1.1.10-20.1.1.20' },
     { ipPool: '20.1.1.10-20.1.1.10' },
+    { ipPool: '20.1.1.1-20.1.1.254' },
     { groupName: 'cache' },
     { groupName: 'other' },
   ])('may be %j', (fields) => {
@@ -35,6 +38,21 @@ describe('endpoint group', () => {
     [{ ipPool: '20.1.1.10-20.1.1.020' }, 'ipPool', 400, 'is not a range like 20.1.1.10-20.1.1.20'],
     [{ ipPool: 'fd00::1-fd00::2' }, 'ipPool', 400, 'is not a range like 20.1.1.10-20.1.1.20'],
     [{ ipPool: '20.1.1.10-20.1.2.20' }, 'ipPool', 400, 'must lie in 20.1.1.0/24 of network net1'],
+    [
+      { ipPool: '20.1.1.0-20.1.1.20' },
+      'ipPool',
+      400,
+      'must lie within 20.1.1.1-20.1.1.254: no container has',
+    ],
+    [{ ipPool: '20.1.1.9-20.1.1.255' }, 'ipPool', 400, 'must lie within 20.1.1.1-20.1.1.254'],
+    [
+      { networkName: 'pooled', ipPool: '20.1.2.5-20.1.2.10' },
+      'ipPool',
+      409,
+      "'20.1.2.5-20.1.2.10' overlaps 20.1.2.10-20.1.2.20 of group first",
+    ],
+    [{ networkName: 'pooled', ipPool: '20.1.2.20-20.1.2.30' }, 'ipPool', 409, 'overlaps 20.1.2.10-20.1.2.20'],
+    [{ networkName: 'pooled', ipPool: '20.1.2.1-20.1.2.50' }, 'ipPool', 409, 'overlaps 20.1.2.10-20.1.2.20'],
     [{ ipPool: '30.1.1.10-30.1.1.20' }, 'ipPool', 400, 'must lie in 20.1.1.0/24 of network net1'],
   ])('is refused with %j, naming %s', (fields, field, status, text) => {
     const problem = check(fields);
@@ -58,6 +76,28 @@ describe('endpoint group', () => {
       status: 409,
       message: 'group blue:web: networkName is net0 and cannot change: delete the group and create it anew',
     });
+  });
+
+  it('keeps its pool while containers have their addresses by it', () => {
+    const pooled = { ...GROUP, networkName: 'pooled', ipPool: '20.1.2.30-20.1.2.40' };
+    const endpoint = { tenantName: 'blue', networkName: 'pooled', groupName: 'web', endpointID: 'c1' };
+    const change = (to: object, endpoints: readonly object[]): Problem | undefined =>
+      endpointGroup.check?.(
+        { ...pooled, ...to },
+        worldOf({ network: [{ ...endpoint, subnet: '20.1.2.0/24' }], endpoint: endpoints }),
+        pooled,
+      );
+    expect(change({}, [endpoint])).toBeUndefined();
+    expect(change({ ipPool: '20.1.2.30-20.1.2.50' }, [])).toBeUndefined();
+    expect(change({ ipPool: '20.1.2.30-20.1.2.50' }, [endpoint])).toEqual({
+      field: 'ipPool',
+      status: 409,
+      message:
+        'group blue:web: ipPool is 20.1.2.30-20.1.2.40 and cannot change to 20.1.2.30-20.1.2.50 while a container has its address by it: remove it first',
+    });
+    expect(change({ ipPool: undefined }, [endpoint, endpoint])?.message).toContain(
+      'cannot change to unset while 2 containers have their addresses by it: remove them first',
+    );
   });
 
   it('has a pool of two addresses in order', () => {

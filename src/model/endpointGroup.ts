@@ -1,7 +1,7 @@
 /** An endpoint group: containers of one network that share policy, profile and a name that finds them all. */
 import { type Static, Type } from '@sinclair/typebox';
-import { addressNumber, contains, isIpv4, parseSubnet } from './address.ts';
-import type { Kind, Problem } from './kind.ts';
+import { addressNumber, contains, isIpv4, numberAddress, parseSubnet } from './address.ts';
+import type { Index, Kind, Problem, World } from './kind.ts';
 import { checkDockerName, checkLabel, Name } from './names.ts';
 import type { Network } from './network.ts';
 import { DEFAULT_TENANT } from './tenant.ts';
@@ -118,13 +118,47 @@ export const endpointGroup: Kind<typeof EndpointGroupSchema> = {
         `is ${before.networkName} and cannot change: delete the group and create it anew`,
         409,
       );
-    if (!g.ipPool) return undefined;
-    const pool = parsePool(g.ipPool);
-    if (pool === undefined) return wrong('ipPool', `'${g.ipPool}' is not a range like 20.1.1.10-20.1.1.20`);
-    const network = world.get<Network>('network', `${g.tenantName}:${g.networkName}`);
-    const subnet = network && parseSubnet(network.subnet);
-    if (subnet !== undefined && !(contains(subnet, pool.first) && contains(subnet, pool.last)))
-      return wrong('ipPool', `'${g.ipPool}' must lie in ${network?.subnet} of network ${g.networkName}`);
-    return undefined;
+    if (before !== undefined && before.ipPool !== g.ipPool) {
+      const members = world.users('endpointGroup', `${g.tenantName}:${g.groupName}`, 'endpoint').length;
+      if (members > 0)
+        return wrong(
+          'ipPool',
+          `is ${before.ipPool ?? 'unset'} and cannot change to ${g.ipPool ?? 'unset'} while ${members === 1 ? 'a container has its address' : `${members} containers have their addresses`} by it: remove ${members === 1 ? 'it' : 'them'} first`,
+          409,
+        );
+    }
+    return checkPool(g, world, wrong);
   },
 };
+
+type Wrong = (field: keyof EndpointGroup, text: string, status?: Problem['status']) => Problem;
+
+/** Groups with a pool of their own, by network. */
+export const pooledIn: Index<EndpointGroup> = (g) => (g.ipPool ? [`${g.tenantName}:${g.networkName}`] : []);
+
+/** A pool has addresses that containers can have, and no other group's. */
+function checkPool(g: EndpointGroup, world: World, wrong: Wrong): Problem | undefined {
+  if (!g.ipPool) return undefined;
+  const pool = parsePool(g.ipPool);
+  if (pool === undefined) return wrong('ipPool', `'${g.ipPool}' is not a range like 20.1.1.10-20.1.1.20`);
+  const key = `${g.tenantName}:${g.networkName}`;
+  const network = world.get<Network>('network', key);
+  const subnet = network && parseSubnet(network.subnet);
+  if (subnet === undefined) return undefined;
+  const [first, last] = [addressNumber(pool.first), addressNumber(pool.last)];
+  if (!(contains(subnet, pool.first) && contains(subnet, pool.last)))
+    return wrong('ipPool', `'${g.ipPool}' must lie in ${network?.subnet} of network ${g.networkName}`);
+  const broadcast = subnet.network + (1n << BigInt(32 - subnet.length)) - 1n;
+  if (first === subnet.network || last === broadcast)
+    return wrong(
+      'ipPool',
+      `'${g.ipPool}' must lie within ${numberAddress(subnet.network + 1n, 4)}-${numberAddress(broadcast - 1n, 4)}: no container has the network's own or its broadcast address`,
+    );
+  for (const other of world.where('endpointGroup', pooledIn, key)) {
+    const theirs = parsePool(other.ipPool ?? '');
+    if (other.groupName === g.groupName || theirs === undefined) continue;
+    if (first <= addressNumber(theirs.last) && addressNumber(theirs.first) <= last)
+      return wrong('ipPool', `'${g.ipPool}' overlaps ${other.ipPool} of group ${other.groupName}`, 409);
+  }
+  return undefined;
+}

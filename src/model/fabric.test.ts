@@ -53,6 +53,16 @@ describe('ACI gateway', () => {
   });
 });
 
+it('the ACI gateway stays while there are application profiles', () => {
+  const gateway = { name: 'aciGw' } as const;
+  const profiles = ['shop', 'bank'].map((appProfileName) => ({ tenantName: 'blue', appProfileName }));
+  expect(aciGw.checkRemoval?.(gateway, WORLD)).toBeUndefined();
+  expect(aciGw.checkRemoval?.(gateway, worldOf({ appProfile: profiles }))).toEqual({
+    status: 409,
+    message: 'aciGw is in use by appProfile blue:shop and 1 more: delete them first',
+  });
+});
+
 it('what is kept only says so', () => {
   expect(bgp.note?.({ hostname: 'h', routerip: '', as: '' })).toContain('nothing acts on BGP');
   expect(aciGw.note?.({ name: 'aciGw' })).toContain('nothing acts on the ACI gateway');

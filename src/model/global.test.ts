@@ -68,7 +68,7 @@ describe('global settings', () => {
   it('have ranges of two whole numbers', () => {
     expect(parseRange('1-4094')).toEqual([1, 4094]);
     expect(parseRange('7-7')).toEqual([7, 7]);
-    for (const text of ['', '7', '1-', '-1', '1-2-3', '1.5-2', '1e1-20', '-1-5', '1-999999999'])
+    for (const text of ['', ' 1-7', '7', '1-', '-1', '1-2-3', '1.5-2', '1e1-20', '-1-5', '1-999999999'])
       expect(parseRange(text), text).toBeUndefined();
   });
 });

@@ -30,6 +30,8 @@ describe('bandwidth', () => {
     '20xbps',
     'mbps',
     '10 m bps',
+    ' 10mbps',
+    '10mbps ',
     '10  mbps',
     '10 mbit',
     '10 tbps',

@@ -28,7 +28,7 @@ const FACTORS: Readonly<Record<string, number>> = { '': 1, k: 1e3, m: 1e6, g: 1e
  * nothing, in any case; undefined where it is none.
  */
 export function parseBandwidth(text: string): number | undefined {
-  const match = /^([1-9]\d{0,15}) ?(?:([kmg])(?:b|bps)?|bps)$/i.exec(text.trim());
+  const match = /^([1-9]\d{0,15}) ?(?:([kmg])(?:b|bps)?|bps)$/i.exec(text);
   if (match === null) return undefined;
   const bits = Number(match[1]) * (FACTORS[(match[2] ?? '').toLowerCase()] as number);
   return Number.isSafeInteger(bits) ? bits : undefined;

@@ -141,7 +141,12 @@ describe('network', () => {
 
   it.each<Refused>([
     [{ subnet: '20.1.2.128/25' }, 'subnet', 409, 'overlaps 20.1.2.0/24 of network net2 of the same tenant'],
-    [{ subnet: '20.1.2.5-20.1.2.6/24' }, 'subnet', 409, 'overlaps 20.1.2.0/24 of network net2'],
+    [
+      { subnet: '20.1.2.5-20.1.2.6/24' },
+      'subnet',
+      409,
+      "overlaps 20.1.2.0/24 of network net2 of the same tenant: a subnet is one network's as a whole, whatever range of it is given out; make one network, and a group with an ipPool for each range",
+    ],
     [{ ipv6Subnet: 'fd00:2::/32' }, 'ipv6Subnet', 409, 'overlaps fd00:2::/64 of network net2'],
   ])('whose addresses another one of its tenant has is refused: %j', (fields, field, status, text) => {
     const others = {

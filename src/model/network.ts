@@ -218,13 +218,19 @@ function checkCollisions(n: Network, world: World, wrong: Wrong): Problem | unde
       if (taken !== undefined && subnets.some((s) => s !== undefined && overlap(s, taken)))
         return wrong(
           field,
-          `overlaps ${other[field]} of network ${other.networkName} of the same tenant`,
+          `overlaps ${subnetPrefix(other[field] as string)} of network ${other.networkName} of the same tenant${ofRanges(taken, ...subnets)}`,
           409,
         );
     }
   }
   return undefined;
 }
+
+/** What is right instead where ranges of one subnet are apart, and their networks overlap all the same. */
+const ofRanges = (...subnets: readonly (Subnet | undefined)[]): string =>
+  subnets.some((s) => s?.ranged)
+    ? ": a subnet is one network's as a whole, whatever range of it is given out; make one network, and a group with an ipPool for each range"
+    : '';
 
 const ACCESSIBLE = ['accessible'];
 const byHostAccess: Index<Network> = (n) => (n.hostAccess ? ACCESSIBLE : []);

@@ -3,7 +3,7 @@
  * that carry the policy. The matching rule with the highest priority number decides, at equal priority deny.
  */
 import { type Static, Type } from '@sinclair/typebox';
-import { numberAddress, parsePrefix } from './address.ts';
+import { parsePrefix } from './address.ts';
 import type { EndpointGroup } from './endpointGroup.ts';
 import type { Kind, Problem, Reference, World } from './kind.ts';
 import { checkWord, Name } from './names.ts';
@@ -167,15 +167,9 @@ function checkPeer(r: Rule, world: World, wrong: Wrong): Problem | undefined {
     if (found !== undefined && found.networkName !== network)
       return wrong(networkField, `is ${network}, but group ${group} is in network ${found.networkName}`);
   }
-  if (!address) return undefined;
-  const prefix = parsePrefix(address);
-  if (prefix === undefined)
+  // Bits behind the length are as a network's: they mean nothing.
+  if (address && parsePrefix(address) === undefined)
     return wrong(addressField, `'${address}' must be an address or a prefix like 20.1.1.0/28 or fd00:1::/64`);
-  if (prefix.host !== prefix.network)
-    return wrong(
-      addressField,
-      `'${address}' has bits behind its prefix length: write ${numberAddress(prefix.network, prefix.family)}/${prefix.length}, or the address alone`,
-    );
   return undefined;
 }
 

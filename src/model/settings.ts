@@ -12,7 +12,9 @@ export const GlobalSchema = Type.Object(
     vlans: Type.Optional(Type.String({ description: 'VLAN ids to give out, first-last', maxLength: 32 })),
     vxlans: Type.Optional(Type.String({ description: 'VXLAN VNIs to give out, first-last', maxLength: 32 })),
     fwdMode: Type.Optional(
-      Type.Union([Type.Literal('bridge'), Type.Literal('routing')], { description: 'forwarding mode' }),
+      Type.Union([Type.Literal('bridge'), Type.Literal('routing')], {
+        description: 'forwarding mode; bridge: networks of one tenant do not reach each other',
+      }),
     ),
     arpMode: Type.Optional(
       Type.Union([Type.Literal('proxy'), Type.Literal('flood')], { description: 'how ARP is answered' }),
@@ -37,7 +39,7 @@ export const GLOBAL_DEFAULTS: Global = {
 
 /** `first-last` as numbers; undefined where it is none or runs backwards. */
 export function parseRange(text: string): [number, number] | undefined {
-  const match = /^(\d{1,8})-(\d{1,8})$/.exec(text.trim());
+  const match = /^(\d{1,8})-(\d{1,8})$/.exec(text);
   if (match === null) return undefined;
   const [low, high] = [Number(match[1]), Number(match[2])];
   return low >= 1 && low <= high ? [low, high] : undefined;

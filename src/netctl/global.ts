@@ -12,7 +12,12 @@ export const command: Command = {
       'fabric-mode': ['networkInfraType', 'f', 'default|aci|aci-opflex', 'fabric between the hosts'],
       'vlan-range': ['vlans', 'v', 'FIRST-LAST', 'VLAN ids to give out'],
       'vxlan-range': ['vxlans', 'x', 'FIRST-LAST', 'VXLAN VNIs to give out'],
-      'fwd-mode': ['fwdMode', 'b', 'bridge|routing', 'forwarding mode'],
+      'fwd-mode': [
+        'fwdMode',
+        'b',
+        'bridge|routing',
+        'forwarding mode; bridge: networks of one tenant do not reach each other',
+      ],
       'arp-mode': ['arpMode', 'a', 'proxy|flood', 'how ARP is answered'],
       'private-subnet': ['pvtSubnet', 's', 'A.B.0.0/16', 'private subnet of the hosts'],
     },

@@ -145,7 +145,8 @@ describe('apply', () => {
       },
       { kind: 'network', key: 'blue:net1', result: 'unchanged' },
     ]);
-    expect(writes.map((w) => w.key)).toEqual(['/contiv/endpointGroup/blue:web']);
+    // Whose pools and subnets are in order, too.
+    expect(writes.map((w) => w.key)).toEqual(['/contiv/subnets/blue', '/contiv/endpointGroup/blue:web']);
   });
 
   it.each<[string, Plain[], number, string]>([

@@ -298,12 +298,18 @@ describe('a policy', () => {
     });
   });
 
-  it('counts the endpoints of the groups that carry it', async () => {
+  it('counts and lists the endpoints of the groups that carry it', async () => {
     const { post, start, oper } = await shop();
     await post('endpointGroups/default:web', { networkName: 'net1', policies: ['p'] });
     for (const name of ['w1', 'w2']) await start(name, { groupName: 'web' });
     await start('d1', { groupName: 'db' });
-    expect(oper('policys/default:p')).toEqual({ numEndpoints: 2 });
+    expect(oper('policys/default:p')).toEqual({
+      numEndpoints: 2,
+      endpoints: [
+        expect.objectContaining({ containerName: 'w1', endpointGroupKey: 'web:default' }),
+        expect.objectContaining({ containerName: 'w2' }),
+      ],
+    });
   });
 });
 
@@ -473,6 +479,36 @@ it('a tenant has its totals', async () => {
     totalServicelbs: 1,
     totalEndpoints: 1,
   });
+});
+
+it('inspect has what 1.x has of tenants, networks, groups and settings', async () => {
+  const { post, start, oper } = await shop();
+  await post('endpointGroups/default:pooled', { networkName: 'net1', ipPool: '20.1.1.10-20.1.1.14' });
+  await post('appProfiles/default:shop', { endpointGroups: ['web'] });
+  await post('aciGws/aciGw', { physicalDomain: 'dom' });
+  await start('c1', { groupName: 'pooled' });
+  await start('c2', { groupName: 'web' });
+  const pooled = {
+    groupTag: 'pooled.default',
+    allocatedIPAddresses: '20.1.1.10',
+    availableIPAddresses: '20.1.1.11-20.1.1.14',
+  };
+  const net1 = {
+    networkTag: 'net1.default',
+    allocatedIPAddresses: '20.1.1.2, 20.1.1.10, 20.1.1.254',
+    availableIPAddresses: '20.1.1.1, 20.1.1.3-20.1.1.9, 20.1.1.15-20.1.1.253',
+    allocatedAddressesCount: 2,
+  };
+  expect(oper('endpointGroups/default:pooled')).toMatchObject(pooled);
+  expect(oper('endpointGroups/default:web')).not.toHaveProperty('availableIPAddresses');
+  expect(oper('networks/default:net1')).toMatchObject(net1);
+  expect(oper('tenants/default')).toMatchObject({
+    networks: [net1],
+    endpointGroups: expect.arrayContaining([expect.objectContaining(pooled)]),
+  });
+  expect(oper('aciGws/aciGw')).toMatchObject({ numAppProfiles: 1 });
+  await post('globals/global', { name: 'global', vxlans: '1-20000' });
+  expect(oper('globals/global')).toMatchObject({ clusterMode: 'docker', numNetworks: 1 });
 });
 
 it('what only is kept says so when it is inspected', async () => {

@@ -1,6 +1,7 @@
 /** Entry of bin/netmaster. */
 import { parseArgs } from 'node:util';
 import { pino } from 'pino';
+import { each, FORMER_OF_BOTH, translateFlags } from '../model/formerFlags.ts';
 import { GLOBAL_DEFAULTS } from '../model/settings.ts';
 import { DEFAULT_TENANT } from '../model/tenant.ts';
 import { oneLine } from '../model/text.ts';
@@ -30,8 +31,28 @@ Usage: netmaster [flags]
   --log-level LEVEL        debug, info, warn, error (default info)
   --help, --version
 
+Of the flags of Contiv 1.x --listen-url is --listen and --cluster-store is --store; of any other it is said what is there instead.
+
 Example: netmaster --listen 10.0.0.1:9999 --store sqlite:/var/lib/contiv/netmaster.db
 `;
+
+const FORMER = {
+  ...FORMER_OF_BOTH,
+  ...each(['listen-url', 'external-address'], { as: 'listen' }),
+  ...each(['control-url', 'internal-address'], {
+    instead:
+      'write --advertise http://HOST:PORT, where the other netmasters reach this one, if there are several',
+  }),
+  'cluster-store': { as: 'store' },
+  ...each(['etcd', 'etcd-endpoints'], { instead: 'write --store etcd://HOST:PORT,HOST:PORT' }),
+  ...each(['consul', 'consul-endpoints'], {
+    instead: 'there is no store on Consul, write --store etcd://HOST:PORT or sqlite:FILE',
+  }),
+  ...each(['infra', 'infra-type'], {
+    instead: 'leave it out, it is a setting of the cluster, netctl global set --fabric-mode',
+  }),
+  'plugin-name': { instead: 'leave it out, the driver is called netplugin' },
+};
 
 /** Of pino; the last one is for tests. */
 const LEVELS = ['debug', 'info', 'warn', 'error', 'fatal', 'silent'];
@@ -56,6 +77,7 @@ interface Options {
 function readOptions(): Options | undefined {
   const text = { type: 'string' } as const;
   const { values } = parseArgs({
+    args: translateFlags(process.argv.slice(2), FORMER),
     options: {
       listen: text,
       name: { type: 'string', multiple: true },

@@ -3,9 +3,11 @@ import type { Endpoint } from '../model/endpoint.ts';
 import type { EndpointGroup } from '../model/endpointGroup.ts';
 import type { Host } from '../model/host.ts';
 import type { Kind } from '../model/kind.ts';
-import { keyOf } from '../model/kinds.ts';
+import { keyOf, kindByName } from '../model/kinds.ts';
 import type { Network } from '../model/network.ts';
 import { type StoredServiceLB, selects } from '../model/serviceLB.ts';
+import { type Global, parseRange } from '../model/settings.ts';
+import { DEFAULT_TENANT, type Tenant } from '../model/tenant.ts';
 import { addressRanges } from './allocator/addresses.ts';
 import { poolOf } from './allocator/choose.ts';
 import { tagRanges } from './allocator/tags.ts';
@@ -21,7 +23,8 @@ export function presentEndpoint(endpoint: Endpoint, mirror: Mirror): Plain {
     endpointID: endpoint.endpointID,
     containerID: endpoint.containerID,
     containerName: endpoint.containerName,
-    endpointGroupKey: groupName && `${tenantName}:${groupName}`,
+    // As 1.x has it, the other way round than keys of objects.
+    endpointGroupKey: groupName && `${groupName}:${tenantName}`,
     serviceName: groupName,
     homingHost: endpoint.homingHost,
     ipAddress: endpoint.ipAddress,
@@ -44,6 +47,10 @@ const listed = (endpoints: readonly Endpoint[], mirror: Mirror): Plain => ({
 
 const endpointsIn = (mirror: Mirror, kind: string, key: string): readonly Endpoint[] =>
   mirror.users<Endpoint>(kind, key, 'endpoint');
+
+/** IPv4 addresses of a network that are an endpoint's, a service's or reserved. */
+const takenIn = (mirror: Mirror, network: string): string[] =>
+  [...mirror.addresses(network).keys()].filter((address) => !address.includes(':'));
 
 /** Throws a Refusal where there is nothing to inspect. */
 export function operOf(kind: Kind, object: Plain, mirror: Mirror): Plain {
@@ -70,11 +77,20 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror, key: string)
       total,
       mirror.users('tenant', key, kind).length,
     ]);
-    return { ...Object.fromEntries(totals), ...listed(endpointsIn(mirror, 'tenant', key), mirror) };
+    const operIn = (name: string): Plain[] =>
+      mirror
+        .users<Plain>('tenant', key, name)
+        .map((object) => operOf(kindByName.get(name) as Kind, object, mirror));
+    return {
+      ...Object.fromEntries(totals),
+      networks: operIn('network'),
+      endpointGroups: operIn('endpointGroup'),
+      ...listed(endpointsIn(mirror, 'tenant', key), mirror),
+    };
   },
   network(object, mirror, key) {
     const network = object as unknown as Network & { vni: number };
-    const taken = [...mirror.addresses(key).keys()].filter((a) => !a.includes(':'));
+    const taken = takenIn(mirror, key);
     const { allocated, available } = addressRanges(poolOf(mirror, network, 4, undefined), taken);
     return {
       ...(network.encap === 'vlan'
@@ -89,23 +105,27 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror, key: string)
   },
   endpointGroup(object, mirror, key) {
     const group = object as unknown as EndpointGroup;
-    const network = mirror.get<Network & { vni: number }>(
-      'network',
-      `${group.tenantName}:${group.networkName}`,
-    );
+    const networkKey = `${group.tenantName}:${group.networkName}`;
+    const network = mirror.get<Network & { vni: number }>('network', networkKey);
+    const ranges =
+      network !== undefined && group.ipPool
+        ? addressRanges(poolOf(mirror, network, 4, group), takenIn(mirror, networkKey))
+        : undefined;
     return {
       pktTag: network?.vni,
       externalPktTag: network?.encap === 'vlan' ? undefined : network?.vni,
       groupTag: group.cfgdTag ?? `${group.groupName}.${group.tenantName}`,
+      allocatedIPAddresses: ranges?.allocated,
+      availableIPAddresses: ranges?.available,
       ...listed(endpointsIn(mirror, 'endpointGroup', key), mirror),
     };
   },
   policy(_object, mirror, key) {
     const groups = mirror.users<EndpointGroup>('policy', key, 'endpointGroup');
-    const counts = groups.map(
-      (g) => endpointsIn(mirror, 'endpointGroup', `${g.tenantName}:${g.groupName}`).length,
+    return listed(
+      groups.flatMap((g) => endpointsIn(mirror, 'endpointGroup', `${g.tenantName}:${g.groupName}`)),
+      mirror,
     );
-    return { numEndpoints: counts.reduce((sum, count) => sum + count, 0) };
   },
   serviceLB(object, mirror) {
     const service = object as unknown as StoredServiceLB;
@@ -127,11 +147,22 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror, key: string)
       );
     return {};
   },
-  global(_object, mirror) {
+  aciGw: (_object, mirror) => ({ numAppProfiles: mirror.list('appProfile').length }),
+
+  global(object, mirror) {
     const networks = mirror.list<Network & { vni: number }>('network');
     const tags = (encap: string): string =>
       tagRanges(networks.filter((n) => n.encap === encap).map((n) => n.vni));
-    return { numNetworks: networks.length, vlansInUse: tags('vlan'), vxlansInUse: tags('vxlan') };
+    const [firstVxlan] = parseRange((object as Global).vxlans ?? '') ?? [1];
+    return {
+      // The hosts' runtimes are whatever they are; 1.x had one for all.
+      clusterMode: mirror.list('workload').length > 0 ? 'kubernetes' : 'docker',
+      defaultNetwork: mirror.get<Tenant>('tenant', DEFAULT_TENANT)?.defaultNetwork,
+      freeVXLANsStart: firstVxlan - 1,
+      numNetworks: networks.length,
+      vlansInUse: tags('vlan'),
+      vxlansInUse: tags('vxlan'),
+    };
   },
 };
 

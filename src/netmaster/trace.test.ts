@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { openTestMirror, type TestMirror } from '../../test/mirror.ts';
+import { GLOBAL_DEFAULTS } from '../model/settings.ts';
 import { traceText } from '../netctl/trace.ts';
 import type { LiveAnswer } from '../protocol/messages.ts';
 import { openQuestions } from './questions.ts';
@@ -238,6 +239,21 @@ describe('a trace', () => {
       /^group idle has no container: judged as if one had 20\.1\.6\.\d+ and fd00::/,
     );
     expect(trace(mirror, asked({ from: 'group:client' })).from.address).toMatch(/^20\.1\.1\./);
+  });
+
+  it('says that networks do not reach each other where the forwarding mode is bridge', async () => {
+    const bridge = { ...GLOBAL_DEFAULTS, fwdMode: 'bridge' };
+    const { mirror } = await openTestMirror({ ...WORLD, global: [bridge] });
+    expect(trace(mirror, asked({ from: 'container:client', to: 'six' }))).toMatchObject({
+      verdict: 'unreachable',
+      notes: [
+        'networks net1 and net6 do not reach each other: the forwarding mode of the cluster is bridge (netctl global info)',
+      ],
+    });
+    expect(trace(mirror, asked({ to: '8.8.8.8' })).verdict).toBe('allow');
+    expect(trace(mirror, icmp('client', 'sleepy')).verdict).toBe('allow');
+    const { mirror: routing } = await opened();
+    expect(trace(routing, asked({ to: 'six' })).verdict).toBe('allow');
   });
 
   it('is of IPv6 where an end is, and refuses ends of different families', async () => {

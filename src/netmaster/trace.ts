@@ -13,6 +13,7 @@ import type { Network } from '../model/network.ts';
 import type { NetworkPolicy } from '../model/networkPolicy.ts';
 import { PORT_PROTOCOLS, protocolNumber, type Rule } from '../model/rule.ts';
 import { type StoredServiceLB, selects } from '../model/serviceLB.ts';
+import type { Global } from '../model/settings.ts';
 import { type JudgedEndpoint, judge, type Side } from '../model/verdict.ts';
 import { type Workload, workloadName } from '../model/workload.ts';
 import type { LiveAnswer, LiveQuestion, LiveSide, Trace, TraceEnd } from '../protocol/messages.ts';
@@ -110,6 +111,8 @@ export function trace(mirror: Mirror, request: TraceRequest): Trace {
     notes: [...new Set([...from.notes, ...to.notes, ...notes])],
   });
   const unreachable = [from, to].flatMap((end) => end.unreachable ?? []);
+  const apart = networksApart(mirror, from, to);
+  if (unreachable.length === 0 && apart !== undefined) unreachable.push(apart);
   if (unreachable.length > 0) return result('unreachable', UNASKED, UNASKED, unreachable);
   if (source === destination)
     return result('allow', UNASKED, UNASKED, ['what a container sends to itself does not leave it']);
@@ -151,6 +154,14 @@ export function trace(mirror: Mirror, request: TraceRequest): Trace {
   if (protocol === 17) notes.push('UDP without an answer: the rules are asked for each packet');
   if (verdict === 'deny') notes.push('connections that are open already go on');
   return result(verdict, out, into, notes);
+}
+
+/** Why networks do not reach each other; undefined: they do, or it is one, or an end is in none. */
+function networksApart(mirror: Mirror, from: End, to: End): string | undefined {
+  const [a, b] = [networkOf(from), networkOf(to)];
+  const mode = mirror.get<Global>('global', 'global')?.fwdMode;
+  if (mode !== 'bridge' || a === undefined || b === undefined || a === b) return undefined;
+  return `networks ${a} and ${b} do not reach each other: the forwarding mode of the cluster is bridge (netctl global info)`;
 }
 
 const networkOf = ({ endpoint, imagined }: End): string | undefined =>

@@ -2,6 +2,7 @@
 import os from 'node:os';
 import { parseArgs } from 'node:util';
 import { parseSubnet, type Subnet } from '../model/address.ts';
+import { each, FORMER_OF_BOTH, translateFlags } from '../model/formerFlags.ts';
 import { isHostName } from '../model/names.ts';
 import { TRANSIT, TRANSIT6 } from './constants.ts';
 
@@ -60,6 +61,8 @@ this host and names go; refused while containers are on the networks, of whateve
   --log-level LEVEL            debug, info, warn, error (default info)
   --help
 
+Of the flags of Contiv 1.x --vtep-ip is --underlay and --host-label is --host; of any other it is said what is there instead.
+
 Example: netplugin --netmaster http://10.0.0.1:9999 --underlay eth0
 `;
 
@@ -73,6 +76,19 @@ const FILES = [
   'cni-bin-dir',
   'cni-conf-dir',
 ] as const;
+
+const FORMER = {
+  ...FORMER_OF_BOTH,
+  'host-label': { as: 'host' },
+  'vtep-ip': { as: 'underlay' },
+  'ctrl-ip': { instead: 'leave it out, the host says to netmaster what --underlay says' },
+  ...each(['vlan-if', 'vlan-uplinks'], { instead: 'leave it out, nothing acts on VLAN networks' }),
+  'vxlan-port': { instead: 'leave it out, it is 4789, as in RFC 7348' },
+  ...each(['driver', 'net-driver'], { instead: "leave it out, the data plane is the kernel's" }),
+  ...each(['cluster-store', 'etcd', 'etcd-endpoints', 'consul', 'consul-endpoints'], {
+    instead: 'only netmaster has a store, write --netmaster http://HOST:PORT',
+  }),
+};
 
 /** Of pino; the last one is for tests. */
 const LEVELS = ['debug', 'info', 'warn', 'error', 'fatal', 'silent'];
@@ -91,7 +107,7 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
   const leave = args[0] === 'leave';
   const text = { type: 'string' } as const;
   const { values } = parseArgs({
-    args: args.slice(leave ? 1 : 0),
+    args: translateFlags(args.slice(leave ? 1 : 0), FORMER),
     options: {
       netmaster: text,
       underlay: text,

@@ -47,6 +47,8 @@ export interface Router {
   readonly ranges: readonly AddressRange[];
   /** Disjoint ranges of destination ports that they tell apart; none where no rule is about a range. */
   readonly portRanges: readonly PortRange[];
+  /** The tenant's networks do not reach each other: the cluster's forwarding mode is bridge. */
+  readonly bridged?: true;
 }
 
 /** A subnet of a network; a network with IPv6 has two. */

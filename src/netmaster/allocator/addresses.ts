@@ -91,36 +91,48 @@ export function refusePools({ within, except }: PoolSpec, address: string): stri
   return other && `is in the pool ${other.first}-${other.last} of a group`;
 }
 
-/** Taken and free addresses of a pool as text: `20.1.1.1-20.1.1.253`; from the taken ones, whatever its size. */
+/**
+ * Taken and free addresses of a pool as text: `20.1.1.1-20.1.1.253`; from the taken ones, whatever its size. Pools of groups are free for
+ * their members alone, so they are in neither but for what is taken of them.
+ */
 export function addressRanges(
   spec: PoolSpec,
   taken: Iterable<string>,
 ): { allocated: string; available: string } {
-  const pool = openPool({ ...spec, except: [] }, () => false);
-  const { first, last } = pool;
-  const numbers = [...taken, ...(spec.gateway ? [spec.gateway] : [])]
+  const { first, last, subnet } = openPool(spec, () => false);
+  const given = [...taken, ...(spec.gateway ? [spec.gateway] : [])]
     .map(addressNumber)
     .filter((n) => n >= first && n <= last)
-    .sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
-  const allocated: [bigint, bigint][] = [];
-  const available: [bigint, bigint][] = [];
+    .map((n): Range => [n, n]);
+  const others = spec.except.map((pool): Range => [addressNumber(pool.first), addressNumber(pool.last)]);
+  const available: Range[] = [];
   let next = first;
-  for (const number of numbers) {
-    const previous = allocated.at(-1);
-    if (previous !== undefined && number <= previous[1] + 1n) previous[1] = number;
-    else allocated.push([number, number]);
-    if (number > next) available.push([next, number - 1n]);
-    if (number >= next) next = number + 1n;
+  for (const [from, to] of joined([...given, ...others])) {
+    if (from > next) available.push([next, from - 1n]);
+    if (to >= next) next = to + 1n;
   }
   if (next <= last) available.push([next, last]);
-  const text = (ranges: readonly [bigint, bigint][]): string =>
+  const text = (ranges: readonly Range[]): string =>
     ranges
       .map(([from, to]) => {
-        const [a, b] = [numberAddress(from, pool.subnet.family), numberAddress(to, pool.subnet.family)];
+        const [a, b] = [numberAddress(from, subnet.family), numberAddress(to, subnet.family)];
         return a === b ? a : `${a}-${b}`;
       })
       .join(', ');
-  return { allocated: text(allocated), available: text(available) };
+  return { allocated: text(joined(given)), available: text(available) };
+}
+
+type Range = [first: bigint, last: bigint];
+
+/** In order, those that touch as one. */
+function joined(ranges: readonly Range[]): Range[] {
+  const found: Range[] = [];
+  for (const [from, to] of ranges.toSorted(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0))) {
+    const before = found.at(-1);
+    if (before === undefined || from > before[1] + 1n) found.push([from, to]);
+    else if (to > before[1]) before[1] = to;
+  }
+  return found;
 }
 
 /** How many addresses it has to give, taken or not; the gateway is none of them. */

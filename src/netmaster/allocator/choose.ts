@@ -1,8 +1,7 @@
 /** Choosing an address of a network, for an endpoint or a service, and who has one that is taken. */
 import { addressNumber, isIpv4, isIpv6, numberAddress } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
-import { type EndpointGroup, parsePool } from '../../model/endpointGroup.ts';
-import type { Index } from '../../model/kind.ts';
+import { type EndpointGroup, parsePool, pooledIn } from '../../model/endpointGroup.ts';
 import type { Network } from '../../model/network.ts';
 import type { Check, Write } from '../../store/store.ts';
 import { begin, addressKey as endingKey, meaningOf, openEndings } from '../endings.ts';
@@ -17,9 +16,6 @@ export const canonical = (address: string): string =>
 /** Of a network, or of a group with a pool of its own. */
 export const cursorKey = (network: string, group: string | undefined, family: 4 | 6): string =>
   `${network}/${group ?? ''}/${family}`;
-
-/** Groups with a pool of their own, by network. */
-const pooledIn: Index<EndpointGroup> = (g) => (g.ipPool ? [`${g.tenantName}:${g.networkName}`] : []);
 
 export function poolOf(
   view: View,

@@ -59,19 +59,19 @@ const cursors = (view: View, keys: readonly string[]): Write[] =>
     .filter((key) => view.stored('cursor', key) !== undefined)
     .map((key) => ({ key: storeKey('cursor', key), value: undefined }));
 
-/**
- * Networks of a tenant are created one after the other, so that each sees the subnets of those before. Taking back:
- * reservations that no endpoint came for, and where the next address would have been.
- */
+/** Whose object says addresses of a tenant comes after the one before, and sees them. */
+function inOrder(view: View, tenant: string, last: string): Given {
+  const subnets = { key: storeKey('subnets', tenant) };
+  return {
+    fields: {},
+    checks: [{ ...subnets, revision: view.stored('subnets', tenant)?.revision ?? 0 }],
+    writes: [{ ...subnets, value: { last } }],
+  };
+}
+
+/** Taking back: reservations that no endpoint came for, and where the next address would have been. */
 const subnet: Allocator<Network> = {
-  give(view, key, { tenantName }) {
-    const subnets = { key: storeKey('subnets', tenantName) };
-    return {
-      fields: {},
-      checks: [{ ...subnets, revision: view.stored('subnets', tenantName)?.revision ?? 0 }],
-      writes: [{ ...subnets, value: { last: key } }],
-    };
-  },
+  give: (view, key, { tenantName }) => inOrder(view, tenantName, key),
   take: (view, key) => [
     ...[...view.addresses(key).keys()].map((address) => ({
       key: storeKey('address', `${key}/${address}`),
@@ -81,13 +81,17 @@ const subnet: Allocator<Network> = {
   ],
 };
 
-/** Of a tenant: the record of its networks' subnets. */
+/** Of a tenant: the record of its networks' subnets, and of its groups' pools. */
 const subnets: Allocator<Tenant> = {
   take: (view, key) =>
     view.stored('subnets', key) === undefined ? [] : [{ key: storeKey('subnets', key), value: undefined }],
 };
 
 const pool: Allocator<EndpointGroup> = {
+  give: (view, key, { tenantName, ipPool }, before) =>
+    ipPool && ipPool !== before?.ipPool
+      ? inOrder(view, tenantName, key)
+      : { fields: {}, checks: [], writes: [] },
   take: (view, _key, group) =>
     cursors(view, [cursorKey(`${group.tenantName}:${group.networkName}`, group.groupName, 4)]),
 };

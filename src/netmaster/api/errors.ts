@@ -1,7 +1,8 @@
 /** Every refusal as {error: {...}} (protocol/messages.ts), whoever makes it: a handler, fastify, or Node's HTTP parser. */
-import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { oneLine } from '../../model/text.ts';
 import type { ErrorBody } from '../../protocol/messages.ts';
 import { UncertainError, UnwritableError } from '../../store/store.ts';
 import { Refusal } from '../problem.ts';
@@ -14,6 +15,17 @@ const bodyOf = ({ code, message, field, position }: Refusal): ErrorBody => ({
     ...(position === undefined ? {} : { position }),
   },
 });
+
+const REASON_LIMIT = 200;
+
+/**
+ * The line as HTTP's reason phrase, which is what clients of 1.x print of a refusal: they read a body at status 500 only. RFC 9112, 4: what
+ * can be seen, and blanks; here ASCII alone, since what others make of the rest differs.
+ */
+const reasonOf = ({ message }: Refusal): string =>
+  oneLine(message, REASON_LIMIT)
+    .replace(/…/g, '...')
+    .replace(/[^\x20-\x7e]/g, '?');
 
 /** What fastify refuses, in words for people: https://fastify.dev/docs/latest/Reference/Errors */
 function refusalOf(error: Error & { statusCode?: number; code?: string }, request: FastifyRequest): Refusal {
@@ -47,6 +59,7 @@ export async function answerError(error: Error, request: FastifyRequest, reply: 
   const refusal = refusalOf(error, request);
   // Closed while the client still sends, the connection would be reset and the client never read why.
   if (refusal.status === 413) await receivedAll(request.raw);
+  reply.raw.statusMessage = reasonOf(refusal);
   void reply
     .status(refusal.status)
     .type('application/json')
@@ -78,9 +91,10 @@ export function answerBroken(error: NodeJS.ErrnoException, socket: Socket): void
   }
   if (socket.writable && !answering?.headersSent) {
     const [status, message] = BROKEN[error.code ?? ''] ?? [400, 'the request is not HTTP'];
-    const body = JSON.stringify(bodyOf(new Refusal(status, message)));
+    const refusal = new Refusal(status, message);
+    const body = JSON.stringify(bodyOf(refusal));
     socket.write(
-      `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+      `HTTP/1.1 ${status} ${reasonOf(refusal)}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
     );
   }
   socket.destroySoon();
@@ -90,7 +104,7 @@ export function answerBroken(error: NodeJS.ErrnoException, socket: Socket): void
 export function answerExpectation(request: IncomingMessage, response: ServerResponse): void {
   const refusal = new Refusal(417, `${request.method} ${request.url}: expect must be 100-continue or absent`);
   const body = Buffer.from(JSON.stringify(bodyOf(refusal)));
-  response.writeHead(417, {
+  response.writeHead(417, reasonOf(refusal), {
     'content-type': 'application/json',
     'content-length': body.length,
     connection: 'close',

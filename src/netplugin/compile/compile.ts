@@ -196,6 +196,7 @@ function compileTenant(
     ruleSets: policy.ruleSets,
     ranges: policy.ranges,
     portRanges: policy.portRanges,
+    ...(view.settings?.fwdMode === 'bridge' ? { bridged: true } : {}),
   };
   const exit = compileExit(
     memo,

@@ -15,6 +15,7 @@ import type { Network } from '../../model/network.ts';
 import type { NetworkPolicy } from '../../model/networkPolicy.ts';
 import type { Rule } from '../../model/rule.ts';
 import type { StoredServiceLB } from '../../model/serviceLB.ts';
+import type { Global } from '../../model/settings.ts';
 import type { Tenant } from '../../model/tenant.ts';
 import type { Workload } from '../../model/workload.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
@@ -39,6 +40,8 @@ export interface TenantView {
 
 /** Keys are those of the REST API: `default`, `default:contiv-net`, `default:web`, endpoint id, host name, `NAMESPACE:NAME` of a workload. */
 export interface View {
+  /** undefined: not known. */
+  readonly settings: Global | undefined;
   readonly tenants: ReadonlyMap<string, Tenant>;
   readonly networks: ReadonlyMap<string, WatchedNetwork>;
   readonly groups: ReadonlyMap<string, EndpointGroup>;
@@ -213,6 +216,7 @@ export interface MutableView extends View {
 const PLACES: Readonly<
   Record<string, (shelves: TenantShelves, key: string, object: never, put: boolean) => void>
 > = {
+  global: () => {},
   tenant: () => {},
   host: () => {},
   network: (s, key, object: WatchedNetwork, put) => s.networkShelf.put(key, put ? object : null),
@@ -243,6 +247,9 @@ export function openView(objects: readonly WatchedObject[] = []): MutableView {
   }
 
   const view: MutableView = {
+    get settings() {
+      return table<Global>('global').get('global');
+    },
     tenants: table('tenant'),
     networks: table('network'),
     groups: table('endpointGroup'),

@@ -65,6 +65,8 @@ export interface RouterVariant {
   readonly portRanges: boolean;
   /** Some here let through what is to be logged. */
   readonly logs: boolean;
+  /** Networks of the tenant do not reach each other. */
+  readonly bridged: boolean;
 }
 
 /** Kinds of parts that a router's elements follow from. */

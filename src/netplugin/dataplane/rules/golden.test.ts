@@ -127,6 +127,7 @@ const RULES: Readonly<Record<string, string>> = {
   'routerNoExit.nft': rules(routerTable(router({}), undefined)),
   'routerPortRanges.nft': rules(ofRouter(router({ portRanges: RANGE }))),
   'routerLogs.nft': rules(ofRouter(router({ ruleSets: [LOGGING] }))),
+  'routerBridged.nft': rules(ofRouter({ ...router({}), bridged: true })),
   'routerServed.nft': rules(ofRouter(router({ clusterServices: [CLUSTER_SERVICE] }))),
   'routerStaying.nft': rules(ofRouter(router({ clusterServices: [STAYING] }))),
   'routerReached.nft': rules(ofRouter(router({}), exit({ access: ACCESS }))),
@@ -159,6 +160,10 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
   'noGateway.nft': [
     'A container in a network without gateways: nothing of it goes outside',
     ofRouter({ ...router({ ports: [port(2, { gateways: [] })] }), gateways: [] }),
+  ],
+  'bridged.nft': [
+    'A cluster in bridge mode: networks of a tenant do not reach each other',
+    ofRouter({ ...router({}), bridged: true }),
   ],
   'noExit.nft': ['A router without a way out', routerTable(router({}), undefined)],
   'twoNetworks.nft': [

@@ -19,6 +19,7 @@ import type { Exit, Port, Router } from '../../state.ts';
 import { once } from '../parts.ts';
 import { access } from './access.ts';
 import { ARP, antiSpoofing } from './antiSpoofing.ts';
+import { bridged } from './bridged.ts';
 import { PORTS, TUNNELS, UPLINK } from './devices.ts';
 import { dns, queryLimit } from './dns.ts';
 import { dscp } from './dscp.ts';
@@ -70,6 +71,7 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
       'ct state vmap { related : goto errors, invalid : drop, untracked : drop }',
       // From here on the first packet of a connection.
       ttl,
+      bridged,
       servedOutside,
       access,
       policy,
@@ -146,6 +148,7 @@ export function routerTable(
     connections,
     portRanges: router.portRanges.length > 0,
     logs: router.ruleSets.some((s) => s.logs),
+    bridged: router.bridged === true,
   };
   return { name: `inet ${NFT_TABLE}`, beside: ARP, parts, body: body(variant) };
 }
