@@ -72,6 +72,7 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
       ttl,
       servedOutside,
       access,
+      services,
       policy,
       `iifname ${UPLINK} goto entering`,
       `oifname ${UPLINK} goto leaving`,
