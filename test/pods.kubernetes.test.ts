@@ -235,6 +235,65 @@ describe('pods', () => {
     await kubectl(`-n ${SPACE} delete pod again`);
   });
 
+  it('are traced through a Service to each of its pods, as both kernels judge them, and flows and endpoints have their names', async () => {
+    const labels = { app: 'db', closed: 'yes' };
+    await pod('closed', {
+      namespace: SPACE,
+      node: 'node1',
+      labels,
+      args: SERVER,
+      ports: [{ name: 'http', containerPort: 80 }],
+    });
+    await kubectl(`-n ${SPACE} expose pod db --name=both --selector=app=db --port=8080 --target-port=http`);
+    await podsReady(SPACE, 'closed');
+    await policy('close', { podSelector: { matchLabels: { closed: 'yes' } }, policyTypes: ['Ingress'] });
+    const { spec } = await get<{ spec: { clusterIP: string } }>(`service both -n ${SPACE}`);
+    interface Traced {
+      readonly verdict: string;
+      readonly service?: {
+        readonly chosen: string;
+        readonly backends: readonly {
+          readonly to: { name: string };
+          readonly verdict: string;
+          readonly in: { decides?: string };
+          readonly live: readonly { agrees: boolean }[];
+        }[];
+      };
+    }
+    const traced = async (to: string): Promise<string> => {
+      const answer = await netctl(`policy trace --from=${SPACE}/web --to=${to} --port=8080 --live -j`);
+      const { verdict, service } = JSON.parse(answer) as Traced;
+      const backends = (service?.backends ?? []).map(({ to: { name }, verdict: v, in: into, live }) =>
+        [name, v, into.decides ?? 'no rule', live.map(({ agrees }) => agrees).join()].join(' '),
+      );
+      return [verdict, service?.chosen, ...backends.sort()].join('; ');
+    };
+    const expected = [
+      'partly',
+      '2 of 2: those that are ready',
+      `workload ${SPACE}/closed deny NetworkPolicy ${SPACE}/close true,true`,
+      `workload ${SPACE}/db allow no rule true,true`,
+    ].join('; ');
+    for (const to of [`${SPACE}/both`, spec.clusterIP])
+      await becomes(`a trace to ${to}`, () => traced(to), expected);
+    // From the one that is closed: nobody is kept from himself.
+    const self = await inPod(
+      `${SPACE}/closed`,
+      'bash -c',
+      `for i in $(seq 20); do curl -s -m 5 http://${spec.clusterIP}:8080/hostname; echo; done | sort | uniq`,
+    );
+    expect(self.out.trim()).toBe('closed\ndb');
+    await until('the flow', async () => {
+      await ask('web', `${spec.clusterIP}:8080`);
+      return new RegExp(`${SPACE}/web 10\\S+ +${SPACE}/closed 10\\S+ .*NetworkPolicy ${SPACE}/close`).test(
+        await netctl('flows --denied'),
+      );
+    });
+    expect(await netctl('endpoint ls')).toMatch(new RegExp(`${SPACE}/closed .* node1 `));
+    await kubectl(`-n ${SPACE} delete service both`);
+    await kubectl(`-n ${SPACE} delete pod closed`);
+  });
+
   it('keep a node from being left: netplugin leave names them, and takes nothing away', async () => {
     const [db = ''] = await addressesOf('db', SPACE);
     const networks = () => docker('node2', 'network ls -q --filter driver=netplugin');

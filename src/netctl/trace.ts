@@ -2,7 +2,7 @@
 import { asObject } from '../client/client.ts';
 import { PORT_PROTOCOLS, protocolNumber } from '../model/rule.ts';
 import type { Side } from '../model/verdict.ts';
-import type { LiveSide, Trace, TraceEnd } from '../protocol/messages.ts';
+import type { BackendTrace, LiveSide, Trace, TraceEnd } from '../protocol/messages.ts';
 import { JSON_FLAG, type Subcommand, TENANT, UsageError } from './command.ts';
 import { printJson } from './objects.ts';
 import { protocolName } from './protocols.ts';
@@ -19,7 +19,13 @@ export const trace: Subcommand = {
       help: 'who connects; group:NAME or container:NAME where a name is both',
       required: true,
     },
-    { name: 'to', kind: 'text', value: 'CONTAINER|NAMESPACE/POD|GROUP|IP', help: 'to whom', required: true },
+    {
+      name: 'to',
+      kind: 'text',
+      value: 'CONTAINER|NAMESPACE/POD|NAMESPACE/SERVICE|GROUP|IP',
+      help: 'to whom; service:NAMESPACE/NAME where a name is that of a pod too',
+      required: true,
+    },
     {
       name: 'protocol',
       short: 'l',
@@ -43,6 +49,7 @@ export const trace: Subcommand = {
     'netctl policy trace --from=client --to=web --protocol=tcp --port=80',
     'netctl policy trace --from=web --to=10.0.0.7 --protocol=icmp --live',
     'netctl policy trace --from=shop/web-1 --to=shop/db-0 --port=5432',
+    'netctl policy trace --from=shop/web-1 --to=service:shop/db --port=5432',
   ],
   async run(invocation) {
     const parameters = {
@@ -70,24 +77,49 @@ export const trace: Subcommand = {
 
 /** For people; the verdict is the last line. */
 export function traceText(traced: Trace): string[] {
-  const { from, to, out, verdict, notes, live } = traced;
-  const service = `${protocolName(traced.protocol)}${traced.port === undefined ? '' : ` ${traced.port}`}`;
+  const { from, to, verdict, notes, service } = traced;
   return [
     `from  ${endText(from)}`,
     `to    ${endText(to)}`,
-    `      ${service}`,
-    ...sideText(`Leaving ${from.name}`, out, live, 'out'),
-    ...sideText(`Entering ${to.name}`, traced.in, live, 'in'),
-    ...(notes.length === 0 ? [] : ['', ...notes.map((note) => `Note: ${note}`)]),
+    `      ${asked(traced)}`,
+    ...(service === undefined ? sidesText(traced) : backendsText(service)),
+    ...notesText(notes),
     '',
-    `${service} from ${from.name} to ${to.name}: ${VERDICTS[verdict]}`,
+    `${asked(traced)} from ${from.name} to ${to.name}: ${VERDICTS[verdict]}${verdict === 'partly' ? countText(service?.backends ?? []) : ''}`,
   ];
 }
+
+const asked = ({ protocol, port }: Pick<Trace, 'protocol' | 'port'>): string =>
+  `${protocolName(protocol)}${port === undefined ? '' : ` ${port}`}`;
+
+const notesText = (notes: readonly string[]): string[] =>
+  notes.length === 0 ? [] : ['', ...notes.map((note) => `Note: ${note}`)];
+
+const sidesText = ({ from, to, out, in: into, live }: BackendTrace | Trace): string[] => [
+  ...sideText(`Leaving ${from.name}`, out, live, 'out'),
+  ...sideText(`Entering ${to.name}`, into, live, 'in'),
+];
+
+/** What becomes of it at each. */
+const backendsText = ({ chosen, backends }: NonNullable<Trace['service']>): string[] => [
+  '',
+  `Backends: ${chosen}`,
+  ...backends.flatMap((backend) => [
+    '',
+    `-- ${endText(backend.to)}, ${asked(backend)}: ${VERDICTS[backend.verdict]}`,
+    ...sidesText(backend),
+    ...notesText(backend.notes),
+  ]),
+];
+
+const countText = (backends: readonly BackendTrace[]): string =>
+  `, by ${backends.filter(({ verdict }) => verdict === 'allow').length} of ${backends.length} backends`;
 
 const VERDICTS: Readonly<Record<Trace['verdict'], string>> = {
   allow: 'allowed',
   deny: 'DENIED',
   unreachable: 'UNREACHABLE',
+  partly: 'PARTLY allowed',
 };
 
 function endText({ name, address, group, network, host }: TraceEnd): string {

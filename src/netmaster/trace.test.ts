@@ -178,6 +178,140 @@ describe('a trace between workloads', () => {
     );
   });
 
+  const backend = (n: number, more: object = {}) => ({
+    address: `20.1.1.${n}`,
+    port: 5432,
+    host: 'node1',
+    ready: true,
+    serving: true,
+    terminating: false,
+    ...more,
+  });
+  const served = (backends: readonly object[], more: object = {}) =>
+    openTestMirror({
+      ...CLUSTER,
+      endpoint: [...CLUSTER.endpoint, pod('open', '20.1.1.23')],
+      workload: [...CLUSTER.workload, workload('open', {})],
+      networkPolicy: CLUSTER.networkPolicy.map((policy) =>
+        policy.policyName === 'deny-all'
+          ? { ...policy, subject: { workloads: { matchLabels: { app: 'db' } } } }
+          : policy,
+      ),
+      clusterService: [
+        {
+          namespaceName: 'shop',
+          serviceName: 'db',
+          tenantName: 'default',
+          addresses: ['10.96.0.10', 'fd00:96::10'],
+          externalAddresses: ['198.51.100.9'],
+          ports: [{ protocol: 6, port: 80, backends }],
+          ...more,
+        },
+      ],
+    });
+  const toDb = (more: Partial<TraceRequest> = {}) =>
+    asked({ from: 'shop/web-1', to: 'shop/db', port: 80, ...more });
+
+  it('goes to each backend of a service, by its name and at its addresses, and says which and what decides there', async () => {
+    const { mirror } = await served([
+      backend(22, { port: 22 }),
+      backend(23),
+      backend(21, { ready: false, serving: false }),
+    ]);
+    expect(traceText(trace(mirror, toDb()))).toEqual([
+      'from  workload shop/web-1 20.1.1.21, network net1, on node1',
+      'to    service shop/db 10.96.0.10',
+      '      tcp 80',
+      '',
+      'Backends: 2 of 3: those that are ready',
+      '',
+      '-- workload shop/db-0 20.1.1.22, network net1, on node1, tcp 22: DENIED',
+      '',
+      'Leaving workload shop/web-1: allow, 20.1.1.21 is in no group',
+      '',
+      'Entering workload shop/db-0: deny, NetworkPolicy shop/deny-all: no rule of such a policy accepts it',
+      expect.stringContaining('leaves it to those below'),
+      expect.stringContaining('shop/web-to-db rule 1  does not match'),
+      expect.stringContaining('  > namespace: NetworkPolicy shop/deny-all  decides'),
+      '',
+      'Note: connections that are open already go on',
+      '',
+      '-- workload shop/open 20.1.1.23, network net1, on node1, tcp 5432: allowed',
+      '',
+      'Leaving workload shop/web-1: allow, 20.1.1.21 is in no group',
+      '',
+      expect.stringMatching(/^Entering workload shop\/open: allow/),
+      expect.stringContaining('admin: ClusterNetworkPolicy monitoring rule 1'),
+      '',
+      'tcp 80 from workload shop/web-1 to service shop/db: PARTLY allowed, by 1 of 2 backends',
+    ]);
+    for (const to of ['service:shop/db', '10.96.0.10', '198.51.100.9'])
+      expect(trace(mirror, toDb({ to })), to).toMatchObject({
+        to: { name: 'service shop/db' },
+        verdict: 'partly',
+      });
+  });
+
+  it('has the verdict of all backends of a service, and says why there are none', async () => {
+    const one = await served([backend(22)]);
+    expect(trace(one.mirror, toDb())).toMatchObject({
+      verdict: 'allow',
+      service: {
+        backends: [
+          { to: { name: 'workload shop/db-0' }, in: { decides: 'NetworkPolicy shop/web-to-db rule 1' } },
+        ],
+      },
+    });
+    expect(trace(one.mirror, toDb({ port: 81 }))).toMatchObject({
+      verdict: 'unreachable',
+      service: { chosen: 'it has no such port, and refuses: it has 80 of protocol 6', backends: [] },
+    });
+    const chosen = async (backends: readonly object[], more: object = {}) =>
+      trace((await served(backends, more)).mirror, toDb()).service?.chosen;
+    expect(await chosen([])).toBe('nobody answers: it refuses');
+    expect(await chosen([backend(22, { ready: false, terminating: true })])).toBe(
+      '1 of 1: none is ready: those that end and still answer',
+    );
+    const far = backend(23, { host: 'node2' });
+    expect(await chosen([backend(22), far], { internalTraffic: 'local' })).toBe(
+      '1 of 2: those on host node1, as internal traffic is local',
+    );
+    expect(await chosen([far], { internalTraffic: 'local' })).toBe(
+      'none is on host node1, as internal traffic is local: nothing is answered',
+    );
+  });
+
+  it('is allowed where a service leads a workload to itself', async () => {
+    const { mirror } = await served([backend(22)]);
+    const traced = trace(mirror, toDb({ from: 'shop/db-0' }));
+    expect(traced.verdict).toBe('allow');
+    expect(traced.service?.backends[0]?.notes).toContain(
+      "workload shop/db-0 is led to itself, which no policy judges: it sees the nameserver's address as who asks",
+    );
+  });
+
+  it('goes to a workload that is called as a service is, and refuses what services cannot be', async () => {
+    const { mirror } = await served([backend(22)], { serviceName: 'db-0' });
+    expect(trace(mirror, toDb({ to: 'shop/db-0' }))).toMatchObject({
+      to: { name: 'workload shop/db-0' },
+      notes: expect.arrayContaining(["'shop/db-0' is a service too: say service:shop/db-0 for that"]),
+    });
+    expect(trace(mirror, toDb({ to: 'service:shop/db-0' })).to.name).toBe('service shop/db-0');
+    const refused = (more: Partial<TraceRequest>) => () => trace(mirror, toDb({ to: '10.96.0.10', ...more }));
+    expect(refused({ from: '10.96.0.10', to: 'server' })).toThrow(
+      'from: 10.96.0.10 is of service shop/db-0, which opens no connections',
+    );
+    expect(refused({ from: '192.0.2.7' })).toThrow(
+      /^from: address 192\.0\.2\.7 is outside the tenant: which backends/,
+    );
+    expect(refused({ to: 'fd00:96::10' })).toThrow(
+      'to: service shop/db-0 has no address of the family of 20.1.1.21',
+    );
+    expect(refused({ protocol: 'icmp', port: undefined })).toThrow(
+      'protocol: service shop/db-0 is asked at a port of tcp, udp or 132',
+    );
+  });
+
   it('agrees with the kernel about policies by name', () => {
     const rule = 'NetworkPolicy shop/web-to-db rule 1';
     const side = { considered: [], decides: rule, verdict: 'allow', why: '' } as const;

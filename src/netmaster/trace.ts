@@ -3,9 +3,14 @@
  * help is said too. With `live` the kernels of both hosts are asked what they would do, and compared.
  *
  *   container, group or address, twice --resolve--> addresses --judge--> both sides, verdict --ask--> agents of both hosts
+ *
+ * An orchestrator's service leads a connection to one of several, and policy judges those: it is traced to each that may be chosen where
+ * the asker is.
  */
 
 import { contains, isIpv4, isIpv6, parseSubnet } from '../model/address.ts';
+import { select, zoneOf } from '../model/backends.ts';
+import type { Backend, ClusterService, ClusterServicePort } from '../model/clusterService.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import type { EndpointGroup } from '../model/endpointGroup.ts';
 import type { Host } from '../model/host.ts';
@@ -16,7 +21,14 @@ import { type StoredServiceLB, selects } from '../model/serviceLB.ts';
 import type { Global } from '../model/settings.ts';
 import { type JudgedEndpoint, judge, type Side } from '../model/verdict.ts';
 import { type Workload, workloadName } from '../model/workload.ts';
-import type { LiveAnswer, LiveQuestion, LiveSide, Trace, TraceEnd } from '../protocol/messages.ts';
+import type {
+  BackendTrace,
+  LiveAnswer,
+  LiveQuestion,
+  LiveSide,
+  Trace,
+  TraceEnd,
+} from '../protocol/messages.ts';
 import { canonical, chooseAddress } from './allocator/choose.ts';
 import { endpointAt } from './flows.ts';
 import type { Mirror } from './mirror.ts';
@@ -87,7 +99,21 @@ export function trace(mirror: Mirror, request: TraceRequest): Trace {
       'port',
     );
   const from = resolve(mirror, tenant, 'from', request.from);
-  const to = resolve(mirror, tenant, 'to', request.to);
+  const service = serviceOf(mirror, tenant, request.to);
+  if (service !== undefined) return traceService(mirror, request, asked, from, service);
+  return traceTo(mirror, tenant, from, resolve(mirror, tenant, 'to', request.to), asked, port);
+}
+
+/** `led`: by a service, also where it is led back to itself. */
+function traceTo(
+  mirror: Mirror,
+  tenant: string,
+  from: End,
+  to: End,
+  asked: number,
+  port: number | undefined,
+  led = false,
+): BackendTrace {
   const inside = (end: End): boolean => end.endpoint !== undefined || end.imagined !== undefined;
   if (!inside(from) && !inside(to) && (from.unreachable ?? to.unreachable) === undefined)
     throw new Refusal(
@@ -99,7 +125,12 @@ export function trace(mirror: Mirror, request: TraceRequest): Trace {
   const [source, destination] = sameFamily(from, to);
   const protocol = asked === ICMP && source.includes(':') ? ICMPV6 : asked;
   const packet = { from: source, to: destination, protocol, ...(port === undefined ? {} : { port }) };
-  const result = (verdict: Trace['verdict'], out: Side, into: Side, notes: readonly string[]): Trace => ({
+  const result = (
+    verdict: BackendTrace['verdict'],
+    out: Side,
+    into: Side,
+    notes: readonly string[],
+  ): BackendTrace => ({
     tenant,
     protocol,
     ...(port === undefined ? {} : { port }),
@@ -115,7 +146,11 @@ export function trace(mirror: Mirror, request: TraceRequest): Trace {
   if (unreachable.length === 0 && apart !== undefined) unreachable.push(apart);
   if (unreachable.length > 0) return result('unreachable', UNASKED, UNASKED, unreachable);
   if (source === destination)
-    return result('allow', UNASKED, UNASKED, ['what a container sends to itself does not leave it']);
+    return result('allow', UNASKED, UNASKED, [
+      led
+        ? `${to.name} is led to itself, which no policy judges: it sees the nameserver's address as who asks`
+        : 'what a container sends to itself does not leave it',
+    ]);
   if (to.gateway) {
     const answers = protocol === ICMP || protocol === ICMPV6 || port === DNS;
     const note = `${destination} is the gateway: the router itself answers ping and DNS, and refuses everything else`;
@@ -162,6 +197,127 @@ function networksApart(mirror: Mirror, from: End, to: End): string | undefined {
   const mode = mirror.get<Global>('global', 'global')?.fwdMode;
   if (mode !== 'bridge' || a === undefined || b === undefined || a === b) return undefined;
   return `networks ${a} and ${b} do not reach each other: the forwarding mode of the cluster is bridge (netctl global info)`;
+}
+
+/** A service that is asked, by its name or at one of its addresses. */
+interface Served {
+  readonly service: ClusterService;
+  /** The address that was named. */
+  readonly address?: string;
+  readonly notes: readonly string[];
+}
+
+const serviceName = ({ namespaceName, serviceName: name }: ClusterService): string =>
+  `service ${namespaceName}/${name}`;
+
+/** undefined: it means something else, or nothing. */
+function serviceOf(mirror: Mirror, tenant: string, asked: string): Served | undefined {
+  const services = mirror.list<ClusterService>('clusterService').filter((s) => s.tenantName === tenant);
+  if (isIpv4(asked) || isIpv6(asked)) {
+    const address = canonical(asked);
+    const service = services.find((s) => [...s.addresses, ...(s.externalAddresses ?? [])].includes(address));
+    return service && { service, address, notes: [] };
+  }
+  const [, kind, name = ''] = /^(?:(service):)?(.*)$/s.exec(asked) ?? [];
+  const service = services.find((s) => `${s.namespaceName}/${s.serviceName}` === name);
+  if (service === undefined || kind !== undefined) return service && { service, notes: [] };
+  // A workload that is called so goes first, as a container goes before a group.
+  const isOther = called(mirror, mirror.list<Endpoint>('endpoint'), name).length > 0;
+  return isOther ? undefined : { service, notes: [] };
+}
+
+/** To each backend that may be chosen where the asker is. */
+function traceService(
+  mirror: Mirror,
+  { tenant, to: asked, port }: TraceRequest,
+  protocol: number,
+  from: End,
+  { service, address: named, notes }: Served,
+): Trace {
+  const name = serviceName(service);
+  if (port === undefined)
+    throw new Refusal(400, `protocol: ${name} is asked at a port of tcp, udp or 132`, 'protocol');
+  if (from.endpoint === undefined && from.imagined === undefined)
+    throw new Refusal(
+      422,
+      `from: ${from.name} is outside the tenant: which backends of ${name} it comes to depends on the host that it asks; trace to one of them`,
+      'from',
+    );
+  const isV6 = (address: string): boolean => address.includes(':');
+  const families = from.addresses.map(isV6);
+  const address = named ?? service.addresses.find((a) => families.includes(isV6(a)));
+  if (address === undefined || !families.includes(isV6(address)))
+    throw new Refusal(
+      422,
+      `to: ${name} has no address of the family of ${from.addresses.join(' and ')}`,
+      'to',
+    );
+  const source = from.addresses.find((a) => isV6(a) === isV6(address)) as string;
+  const end: TraceEnd = { asked, address, name };
+  const declared = service.ports.find((p) => p.protocol === protocol && p.port === port);
+  const { chosen, why } = backendsOf(mirror, service, declared, { address, host: from.endpoint?.homingHost });
+  const plain = { ...from, notes: [] };
+  const backends = chosen.map((backend) =>
+    traceTo(
+      mirror,
+      tenant,
+      plain,
+      resolveAddress(mirror, tenant, 'to', backend.address),
+      protocol,
+      backend.port,
+      true,
+    ),
+  );
+  const verdicts = new Set(backends.map(({ verdict }) => verdict));
+  const [verdict = 'unreachable'] = verdicts;
+  const side: Side = {
+    considered: [],
+    verdict: verdict === 'allow' ? 'allow' : 'deny',
+    why: 'each backend is judged',
+  };
+  return {
+    tenant,
+    protocol,
+    port,
+    from: present(from, source),
+    to: end,
+    verdict: verdicts.size > 1 ? 'partly' : verdict,
+    out: backends.length === 0 ? UNASKED : side,
+    in: backends.length === 0 ? UNASKED : side,
+    notes: [...new Set([...from.notes, ...notes])],
+    service: { name, backends, chosen: why },
+  };
+}
+
+/** Who may be chosen at an address of a service from a host, and why those. */
+function backendsOf(
+  mirror: Mirror,
+  service: ClusterService,
+  declared: ClusterServicePort | undefined,
+  { address, host }: { readonly address: string; readonly host: string | undefined },
+): { readonly chosen: readonly Backend[]; readonly why: string } {
+  if (declared === undefined) {
+    const ports = service.ports.map(({ protocol, port }) => `${port} of protocol ${protocol}`).join(', ');
+    return { chosen: [], why: `it has no such port, and refuses: it has ${ports || 'none'}` };
+  }
+  const family = declared.backends.filter((b) => b.address.includes(':') === address.includes(':'));
+  const zone =
+    host === undefined
+      ? undefined
+      : zoneOf(
+          host,
+          mirror
+            .list<ClusterService>('clusterService')
+            .filter(({ tenantName }) => tenantName === service.tenantName),
+        );
+  const { cluster, local, any, why } = select(family, host ?? '', zone);
+  // What asks from inside at an external address goes to whoever answers.
+  const isLocal = service.internalTraffic === 'local' && service.addresses.includes(address);
+  if (!any) return { chosen: [], why: 'nobody answers: it refuses' };
+  if (!isLocal) return { chosen: cluster, why: `${cluster.length} of ${family.length}: ${why}` };
+  const here = `on host ${host ?? 'of the asker, which is not known'}, as internal traffic is local`;
+  if (local.length === 0) return { chosen: [], why: `none is ${here}: nothing is answered` };
+  return { chosen: local, why: `${local.length} of ${family.length}: those ${here}` };
 }
 
 const networkOf = ({ endpoint, imagined }: End): string | undefined =>
@@ -228,12 +384,18 @@ function resolve(mirror: Mirror, tenant: string, field: 'from' | 'to', asked: st
       field,
     );
   if (endpoint !== undefined) {
-    const both =
-      group !== undefined && kind === undefined && endpoint.groupName !== name
+    const isService = field === 'to' && mirror.get('clusterService', name.replace('/', ':')) !== undefined;
+    const both = [
+      ...(group !== undefined && kind === undefined && endpoint.groupName !== name
         ? [`'${name}' is a group too: say group:${name} for that`]
-        : [];
+        : []),
+      ...(isService ? [`'${name}' is a service too: say service:${name} for that`] : []),
+    ];
     return ofEndpoint(mirror, field, asked, endpoint, both);
   }
+  const served = serviceOf(mirror, tenant, asked);
+  if (served !== undefined)
+    throw new Refusal(422, `${field}: ${serviceName(served.service)} opens no connections`, field);
   const service = kind === undefined && mirror.get<StoredServiceLB>('serviceLB', `${tenant}:${name}`);
   if (service) throw serviceRefusal(mirror, field, service);
   if (group !== undefined) return ofGroup(mirror, field, asked, group);
@@ -334,6 +496,13 @@ function ofGroup(mirror: Mirror, field: 'from' | 'to', asked: string, group: End
 
 function resolveAddress(mirror: Mirror, tenant: string, field: 'from' | 'to', asked: string): End {
   const address = canonical(asked);
+  const served = field === 'from' ? serviceOf(mirror, tenant, address) : undefined;
+  if (served !== undefined)
+    throw new Refusal(
+      422,
+      `${field}: ${address} is of ${serviceName(served.service)}, which opens no connections`,
+      field,
+    );
   const endpoint = endpointAt(mirror, tenant, address);
   if (endpoint !== undefined)
     return { ...ofEndpoint(mirror, field, asked, endpoint, []), addresses: [address], fixed: true };
@@ -371,7 +540,10 @@ function serviceRefusal(mirror: Mirror, field: 'from' | 'to', service: StoredSer
  * What the kernels of the ends' hosts would do; of none where the packet comes to no rule, or an end is of a group
  * without containers: no kernel knows such a one.
  */
-export async function askHosts(traced: Trace, questions: Questions): Promise<LiveSide[]> {
+export async function askHosts(
+  traced: Pick<Trace, keyof BackendTrace>,
+  questions: Questions,
+): Promise<LiveSide[]> {
   const { tenant, from, to, protocol, port } = traced;
   const sides = [
     { direction: 'out', end: from, peer: to, side: traced.out },

@@ -298,8 +298,8 @@ export type LiveSide = Static<typeof LiveSideSchema>;
 /** Of the model (verdict.ts): the rules that were considered, and which of them decides. */
 const SideSchema = Type.Unsafe<Side>(Type.Object({}, { additionalProperties: true }));
 
-/** Why a connection passes or not, as declared. */
-export const TraceSchema = Type.Object({
+/** Why a connection passes to one end or not, as declared. */
+export const BackendTraceSchema = Type.Object({
   tenant: Type.String(),
   protocol: Protocol,
   port: Type.Optional(Port),
@@ -313,6 +313,28 @@ export const TraceSchema = Type.Object({
   notes: Type.Array(Type.String()),
   /** Only where it was asked for: the kernel of each end's host. */
   live: Type.Optional(Type.Array(LiveSideSchema)),
+});
+export type BackendTrace = Static<typeof BackendTraceSchema>;
+
+/** The same of any connection. */
+export const TraceSchema = Type.Object({
+  ...BackendTraceSchema.properties,
+  /** `partly`: a service that some of its backends let it pass to. */
+  verdict: Type.Union([
+    Type.Literal('allow'),
+    Type.Literal('deny'),
+    Type.Literal('unreachable'),
+    Type.Literal('partly'),
+  ]),
+  /** Where it goes to an orchestrator's service: what becomes of it at each backend that may be chosen. */
+  service: Type.Optional(
+    Type.Object({
+      name: Type.String(),
+      /** Which those are, for people. */
+      chosen: Type.String(),
+      backends: Type.Array(BackendTraceSchema),
+    }),
+  ),
 });
 export type Trace = Static<typeof TraceSchema>;
 

@@ -274,7 +274,7 @@ export const EXPLAIN = family('explain', {
     query: Type.Object({
       tenant: Text('default where absent'),
       from: Text('container, group or address'),
-      to: Text('container, group or address'),
+      to: Text("container, group, orchestrator's service or address"),
       protocol: Text('tcp, udp, icmp or a number; tcp where absent'),
       port: Text('1 to 65535'),
       live: Text('true: the kernels of both hosts are asked too'),

@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import { type NetworkPolicy, networkPolicyName, networkPolicyRuleName } from '../../model/networkPolicy.ts';
 import type { Rule } from '../../model/rule.ts';
 import { shown } from '../../model/text.ts';
+import type { BackendTrace, Trace } from '../../protocol/messages.ts';
 import { EXPLAIN } from '../../protocol/routes.ts';
 import type { Counts, Flows } from '../flows.ts';
 import type { Mirror } from '../mirror.ts';
@@ -43,9 +44,9 @@ export function serveExplain(
         port: port === undefined ? undefined : Number(port),
       });
       if (!isLive) return traced;
-      const live = await askHosts(traced, questions);
-      const unasked = 'no kernel was asked: the packet comes to no rule, or an end has no container';
-      return { ...traced, live, notes: live.length === 0 ? [...traced.notes, unasked] : traced.notes };
+      if (traced.service === undefined) return withKernels(traced, questions);
+      const backends = traced.service.backends.map((backend) => withKernels(backend, questions));
+      return { ...traced, service: { ...traced.service, backends: await Promise.all(backends) } };
     },
 
     async flows({ query }) {
@@ -76,6 +77,12 @@ export function serveExplain(
       questions.answer(host, id, body(`answer of host ${host}`));
     },
   });
+}
+
+async function withKernels<T extends Trace | BackendTrace>(traced: T, questions: Questions): Promise<T> {
+  const live = await askHosts(traced, questions);
+  const unasked = 'no kernel was asked: the packet comes to no rule, or an end has no container';
+  return { ...traced, live, notes: live.length === 0 ? [...traced.notes, unasked] : traced.notes };
 }
 
 /** For inspect of a policy: its rules that decided something, with how often, and whom it denied last. */

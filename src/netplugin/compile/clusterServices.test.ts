@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Backend, ClusterService } from '../../model/clusterService.ts';
 import type { Frontend } from '../state.ts';
-import { compileClusterServices, select, zoneOf } from './clusterServices.ts';
+import { compileClusterServices } from './clusterServices.ts';
 import { openMemo } from './memo.ts';
 import { arrangeKept } from './services.ts';
 
@@ -16,63 +16,8 @@ const backend = (n: number, more: Partial<Declared> = {}): Declared =>
     terminating: false,
     ...more,
   }) as Declared;
-const ending = (n: number, more: Partial<Declared> = {}): Declared =>
-  backend(n, { ready: false, terminating: true, ...more });
+
 const dead = (n: number): Declared => backend(n, { ready: false, serving: false });
-const numbers = (list: readonly Declared[]): number[] => list.map((b) => Number(b.address.split('.')[3]));
-
-describe('who answers', () => {
-  it.each<[string, Declared[], number[], number[]]>([
-    ['those that are ready', [backend(2), dead(3), ending(4), backend(5, { host: 'node2' })], [2, 5], [2]],
-    ['those that end, where none is ready', [dead(2), ending(3), ending(4, { host: 'node2' })], [3, 4], [3]],
-    [
-      'here those that end, while others are ready elsewhere',
-      [ending(2), backend(3, { host: 'node2' })],
-      [3],
-      [2],
-    ],
-    ['nobody where none serves', [dead(2)], [], []],
-    [
-      'those that are meant for this host',
-      [backend(2, { forHosts: ['node1'] }), backend(3, { host: 'node2', forHosts: ['node2'] })],
-      [2],
-      [2],
-    ],
-    [
-      'those of its zone, where none is meant for it',
-      [
-        backend(2, { host: 'node2', forHosts: ['node2'], forZones: ['a'] }),
-        backend(3, { host: 'node3', forHosts: ['node3'], forZones: ['b'] }),
-      ],
-      [2],
-      [],
-    ],
-    [
-      'all, where one has no hint',
-      [backend(2, { forZones: ['b'] }), backend(3, { host: 'node2' })],
-      [2, 3],
-      [2],
-    ],
-    ['all, where no hint is for its zone', [backend(2, { forZones: ['b'] })], [2], [2]],
-    [
-      'those that end whatever they are meant for',
-      [ending(2, { forZones: ['b'] }), ending(3, { forZones: ['a'] })],
-      [2, 3],
-      [2, 3],
-    ],
-  ])('%s', (_, backends, cluster, local) => {
-    const selection = select(backends, 'node1', 'a');
-    expect(numbers(selection.cluster)).toEqual(cluster);
-    expect(numbers(selection.local)).toEqual(local);
-    expect(selection.any).toBe(cluster.length > 0);
-  });
-
-  it("whose zone is this host's, whatever runs here says", () => {
-    const service = SERVICE([backend(2, { host: 'node2', zone: 'b' }), backend(3, { zone: 'a' })]);
-    expect(zoneOf('node1', [service])).toBe('a');
-    expect(zoneOf('node3', [service])).toBeUndefined();
-  });
-});
 
 const SERVICE = (backends: Declared[], more: Partial<ClusterService> = {}): ClusterService => ({
   namespaceName: 'shop',

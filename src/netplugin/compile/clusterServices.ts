@@ -6,13 +6,12 @@
  *           --slots--> each keeps its place (services.ts)
  *           --entrances--> what the host's table leads to the router's end
  *
- * Who is chosen follows kube-proxy (pkg/proxy/topology.go), since workloads are written for it: those that are ready, of these the ones
- * that are meant for this host, or for its zone, where any are; where nobody is ready, those that end and still answer. With
- * policy `local` this host's alone: where others have some but this host has none, nothing answers at all, so that a load balancer in
- * front goes elsewhere; where nobody has any, the client is refused.
+ * Who is chosen says model/backends.ts. With policy `local`, where others have some but this host has none, nothing answers at all, so
+ * that a load balancer in front goes elsewhere; where nobody has any, the client is refused.
  */
 import { createHash } from 'node:crypto';
 import { isV6 } from '../../model/address.ts';
+import { type Selection, select } from '../../model/backends.ts';
 import type { Backend as Declared, ClusterService as DeclaredService } from '../../model/clusterService.ts';
 import type { Backend, ClusterService, DnatEntry, Frontend } from '../state.ts';
 import type { Memo } from './memo.ts';
@@ -46,52 +45,6 @@ export const PROTOCOLS: Readonly<Record<number, DnatEntry['protocol']>> = {
 /** A place at the router's end of an exit. */
 export const placeOf = (protocol: string, address: string, port: number): string =>
   `${protocol} ${isV6(address) ? 6 : 4} ${port}`;
-
-/** A zone that a host is in: whatever runs on it says so. */
-export function zoneOf(host: string, services: readonly DeclaredService[]): string | undefined {
-  for (const { ports } of services)
-    for (const { backends } of ports)
-      for (const backend of backends) if (backend.host === host && backend.zone) return backend.zone;
-  return undefined;
-}
-
-export interface Selection {
-  /** For traffic that any backend may take. */
-  readonly cluster: readonly Declared[];
-  readonly local: readonly Declared[];
-  /** Somebody answers somewhere. */
-  readonly any: boolean;
-}
-
-export function select(backends: readonly Declared[], host: string, zone: string | undefined): Selection {
-  const isReady = (b: Declared): boolean => b.ready;
-  const isEnding = (b: Declared): boolean => b.serving && b.terminating;
-  const firstOf = (list: readonly Declared[]): readonly Declared[] => {
-    const ready = list.filter(isReady);
-    return ready.length > 0 ? ready : list.filter(isEnding);
-  };
-  const ready = backends.filter(isReady);
-  return {
-    cluster: ready.length > 0 ? near(ready, host, zone) : backends.filter(isEnding),
-    local: firstOf(backends.filter((b) => b.host === host)),
-    any: backends.some((b) => isReady(b) || isEnding(b)),
-  };
-}
-
-/** Hints count where all have them, and somebody is meant for us. */
-function near(ready: readonly Declared[], host: string, zone: string | undefined): readonly Declared[] {
-  const meant = (
-    hints: (b: Declared) => readonly string[] | undefined,
-    own: string | undefined,
-  ): readonly Declared[] =>
-    own === undefined || !ready.every((b) => (hints(b)?.length ?? 0) > 0)
-      ? []
-      : ready.filter((b) => hints(b)?.includes(own));
-  const here = meant((b) => b.forHosts, host);
-  if (here.length > 0) return here;
-  const inZone = meant((b) => b.forZones, zone);
-  return inZone.length > 0 ? inZone : ready;
-}
 
 export function compileClusterServices(input: ClusterServiceInput, memo: Memo): CompiledServices {
   const { tenant, host, zone, routerAddress, routerAddress6, taken } = input;

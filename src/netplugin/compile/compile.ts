@@ -10,6 +10,7 @@
  */
 
 import { addressNumber, numberAddress, parseSubnet, subnetPrefix } from '../../model/address.ts';
+import { zoneOf } from '../../model/backends.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { type Netprofile, parseBandwidth } from '../../model/netprofile.ts';
 import type { Workload } from '../../model/workload.ts';
@@ -29,13 +30,7 @@ import type {
   Subnet,
   Tunnel,
 } from '../state.ts';
-import {
-  type CompiledServices,
-  compileClusterServices,
-  PROTOCOLS,
-  placeOf,
-  zoneOf,
-} from './clusterServices.ts';
+import { type CompiledServices, compileClusterServices, PROTOCOLS, placeOf } from './clusterServices.ts';
 import {
   exitDevice,
   exitMacs,

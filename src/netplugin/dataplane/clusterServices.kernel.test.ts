@@ -6,7 +6,7 @@ import { isolate, sh } from '../../../test/isolation.ts';
 import { type Case, exit } from '../../../test/states.ts';
 import { createNamespace } from '../../linux/netns.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
-import type { Access, ClusterService, Frontend, HostState } from '../state.ts';
+import type { Access, ClusterService, Frontend, HostState, RuleSet } from '../state.ts';
 import { type Applier, openApplier } from './applier.ts';
 
 const ADDRESS = '10.96.0.10';
@@ -92,17 +92,37 @@ describe('an address of a service', () => {
     },
   );
 
-  it.each(KINDS)('is reached by %s from its own only backend', async (_, protocol, connect) => {
-    boxes();
-    declare([
-      frontend([3], { protocol }),
-      frontend([], { protocol, address: ADDRESS6, backends: [{ address: address6Of(3), port: 8080 }] }),
-    ]);
-    const providers = [await provide(3), await provide(3, address6Of(3))];
-    expect(await (await connect(3, ADDRESS)).ask()).toBe('3');
-    expect(await (await connect(3, ADDRESS6, 80, address6Of(3))).ask()).toBe('3');
-    expect(providers.map(({ clients }) => [...new Set(clients)])).toEqual([[NAMESERVER], [NAMESERVER6]]);
-  });
+  it.each(KINDS)(
+    'is reached by %s from its own only backend, whatever rules say',
+    async (_, protocol, connect) => {
+      boxes();
+      const judged = { joined: true, judgedIn: 5, judgedOut: 5 };
+      const denying: RuleSet = {
+        id: 5,
+        name: 'denies everything',
+        narrowed: [],
+        decisions: [{ group: 0, rule: 1, action: 'deny', key: 'default:p:1' }],
+      };
+      declare(
+        [
+          frontend([3], { protocol }),
+          frontend([], { protocol, address: ADDRESS6, backends: [{ address: address6Of(3), port: 8080 }] }),
+        ],
+        { ports: BOXES.map((n) => port(n, judged)), ruleSets: [denying] },
+      );
+      let told: string | undefined;
+      void connect(2, ADDRESS)
+        .then((other) => other.ask())
+        .then((answer) => {
+          told = answer;
+        });
+      const providers = [await provide(3), await provide(3, address6Of(3))];
+      expect(await (await connect(3, ADDRESS)).ask()).toBe('3');
+      expect(await (await connect(3, ADDRESS6, 80, address6Of(3))).ask()).toBe('3');
+      expect(providers.map(({ clients }) => [...new Set(clients)])).toEqual([[NAMESERVER], [NAMESERVER6]]);
+      expect(told).toBeUndefined();
+    },
+  );
 });
 
 describe('the host itself', () => {

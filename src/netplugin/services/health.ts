@@ -5,8 +5,8 @@
  */
 import http from 'node:http';
 import type { Logger } from 'pino';
+import { select } from '../../model/backends.ts';
 import type { ClusterService } from '../../model/clusterService.ts';
-import { select } from '../compile/clusterServices.ts';
 import type { Follower } from '../follower.ts';
 import type { View } from '../intent/view.ts';
 

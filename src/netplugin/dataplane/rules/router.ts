@@ -74,6 +74,7 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
       bridged,
       servedOutside,
       access,
+      services,
       policy,
       `iifname ${UPLINK} goto entering`,
       `oifname ${UPLINK} goto leaving`,

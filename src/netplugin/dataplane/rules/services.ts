@@ -192,6 +192,12 @@ ${sets(V4)}${both(served, (s) => `${sets(V6)}${setsBeyond(V4, s)}${setsBeyond(V6
   rules: {
     beginning: ({ served }) =>
       `ip daddr @services goto serve${both(served, () => '\nip6 daddr @services6 goto serve6')}`,
+    // Nobody can be kept from himself (kubernetes.io, Network Policies), whatever rules say of others.
+    forward: ({ served }) =>
+      `ct status dnat ip saddr . ip daddr @own goto begun${both(
+        served,
+        () => `\nct status dnat ip6 saddr . ip6 daddr @own6 goto begun`,
+      )}`,
     // A container that is led to itself would answer itself, and the router, which has to translate the answer back, would not
     // see it. So its own connection comes to it from another address.
     out: ({ served }) =>
