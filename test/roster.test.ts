@@ -178,7 +178,7 @@ it('that a host goes and comes back is logged once each', async () => {
   onTestFinished(() => closeCluster(parts));
   const lines: string[] = [];
   const log = pino({}, { write: (line) => void lines.push(JSON.parse(line).msg) });
-  const roster = openRoster(parts.mirror, log);
+  const roster = openRoster(parts.mirror, log, { alone: true });
   const hosts = openHosts(parts);
   const node1 = { name: 'node1', underlay: '192.0.2.1' };
   await hosts.beat(node1);
@@ -189,7 +189,7 @@ it('that a host goes and comes back is logged once each', async () => {
     await roster.noteAway(parts.writer);
     await roster.noteAway(parts.writer);
     // Another netmaster, or this one started anew.
-    if (i === 1) openRoster(parts.mirror, log).close();
+    if (i === 1) openRoster(parts.mirror, log, { alone: true }).close();
     await hosts.beat(node1);
   }
   const away = expect.stringMatching(/^host node1 is away: .* 0 containers there count as unreachable/);

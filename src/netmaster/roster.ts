@@ -23,6 +23,8 @@ import type { Decision, Writer } from './writer.ts';
 const LATE = 5;
 /** Milliseconds: a host that is refused asks again every few seconds. */
 const REFUSED = 10_000;
+/** The same: longer than its lease, and than the store takes to end that. */
+const SILENT = (HOST_TTL + 5) * 1000;
 
 export interface Registered extends Host {
   /** It is away, and was heard of last then: milliseconds, Unix time. */
@@ -58,7 +60,8 @@ const isContainer = (endpoint: Endpoint): boolean => endpoint.ofHost !== true;
 const byHost = ({ homingHost }: Endpoint): readonly string[] => [homingHost];
 const counted = (count: number): string => `${count} container${count === 1 ? '' : 's'}`;
 
-export function openRoster(mirror: Mirror, log: Logger): Roster {
+/** `alone`: heartbeats come to this netmaster and to no other, so one that is not heard here is not heard at all. */
+export function openRoster(mirror: Mirror, log: Logger, { alone }: { readonly alone: boolean }): Roster {
   const heards = new Map<string, Heard>();
   const refusals = new Map<string, RefusedHost>();
   /** Revisions of what agents are told, with when they came, of the last seconds; before them the one that all should have applied. */
@@ -119,6 +122,13 @@ export function openRoster(mirror: Mirror, log: Logger): Roster {
     }
     const { fastPath, problems = [] } = heard?.condition ?? {};
     const said = { ...known, ...(fastPath === undefined ? {} : { fastPath }), problems };
+    // The end of its lease is a write.
+    if (alone && heard !== undefined && heard.at < Date.now() - SILENT)
+      return {
+        ...said,
+        state: 'late',
+        reason: `nothing is heard of it since ${iso(heard.at)}, and the store cannot be written to say that it is away`,
+      };
     if (applied >= due) return { ...said, state: 'ready' };
     const reason =
       applied === 0

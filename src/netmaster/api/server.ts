@@ -54,7 +54,7 @@ export function createServer(parts: Parts): FastifyInstance {
     log,
     names = [],
     timeouts = TIMEOUTS,
-    roster = openRoster(mirror, log),
+    roster = openRoster(mirror, log, { alone: true }),
     replicas = openReplicas({ ...parts, roster }),
   } = parts;
   const { watchLimits: limits = WATCH_LIMITS, answerLimits = ANSWER_LIMITS } = parts;
