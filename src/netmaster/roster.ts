@@ -122,12 +122,12 @@ export function openRoster(mirror: Mirror, log: Logger, { alone }: { readonly al
     }
     const { fastPath, problems = [] } = heard?.condition ?? {};
     const said = { ...known, ...(fastPath === undefined ? {} : { fastPath }), problems };
-    // The end of its lease is a write.
+    // The end of its lease is a write, and the store may not take any.
     if (alone && heard !== undefined && heard.at < Date.now() - SILENT)
       return {
         ...said,
         state: 'late',
-        reason: `nothing is heard of it since ${iso(heard.at)}, and the store cannot be written to say that it is away`,
+        reason: `nothing is heard of it since ${iso(heard.at)}, and it does not count as away yet`,
       };
     if (applied >= due) return { ...said, state: 'ready' };
     const reason =
@@ -137,9 +137,13 @@ export function openRoster(mirror: Mirror, log: Logger, { alone }: { readonly al
     return { ...said, state: 'late', reason };
   }
 
-  function refusedStates(): HostState[] {
+  function forgetRefused(): void {
     const old = Date.now() - REFUSED;
     for (const [key, { at }] of refusals) if (at < old) refusals.delete(key);
+  }
+
+  function refusedStates(): HostState[] {
+    forgetRefused();
     return [...refusals.values()].map(({ name, underlay, version, reason, at }) => ({
       name,
       underlay,
@@ -160,7 +164,10 @@ export function openRoster(mirror: Mirror, log: Logger, { alone }: { readonly al
       if (refused.name === name && refused.underlay === mirror.get<Host>('host', name)?.underlay)
         refusals.delete(key);
   }
-  const refused = (host: RefusedHost): void => void refusals.set(`${host.name} ${host.underlay}`, host);
+  function refused(host: RefusedHost): void {
+    forgetRefused();
+    refusals.set(`${host.name} ${host.underlay}`, host);
+  }
 
   return {
     beat(name, condition) {
