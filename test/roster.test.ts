@@ -85,7 +85,10 @@ it('a host is ready or late, one of its name elsewhere is refused for as long as
     problems: wrong,
     seen: expect.stringMatching(/^\d{4}-.*Z$/),
   });
-  // Another host of the name, and one with an address that is taken.
+  const metrics = await (await fetch(`${netmaster.url}/metrics`)).text();
+  expect(metrics).toContain('contiv_netmaster_hosts{state="ready"} 2');
+  expect(metrics).toContain('contiv_netmaster_host_problems{host="node1"} 1');
+  // Another host of the name.
   beats(client, 'node1', '192.0.2.9');
   const refused = async () =>
     (await client.call('hostStates')).body.find((each) => each.state === 'refused' && each.name === 'node1');

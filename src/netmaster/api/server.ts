@@ -75,7 +75,7 @@ export function createServer(parts: Parts): FastifyInstance {
     if (FRESH.test(routeOptions.url ?? '')) await replicas.fresh();
   });
 
-  serveStatus(server, { store, mirror, feed, watches, version });
+  serveStatus(server, { store, mirror, feed, watches, roster, version });
   serveKinds(server, parts);
   serveInspect(server, explaining);
   serveSets(server, parts);
