@@ -85,7 +85,10 @@ it('a host is ready or late, one of its name elsewhere is refused for as long as
     problems: wrong,
     seen: expect.stringMatching(/^\d{4}-.*Z$/),
   });
-  // Another host of the name, and one with an address that is taken.
+  const metrics = await (await fetch(`${netmaster.url}/metrics`)).text();
+  expect(metrics).toContain('contiv_netmaster_hosts{state="ready"} 2');
+  expect(metrics).toContain('contiv_netmaster_host_problems{host="node1"} 1');
+  // Another host of the name.
   beats(client, 'node1', '192.0.2.9');
   const refused = async () =>
     (await client.call('hostStates')).body.find((each) => each.state === 'refused' && each.name === 'node1');
@@ -178,7 +181,7 @@ it('that a host goes and comes back is logged once each, and is one event each',
   onTestFinished(() => closeCluster(parts));
   const lines: string[] = [];
   const log = pino({}, { write: (line) => void lines.push(JSON.parse(line).msg) });
-  const roster = openRoster(parts.mirror, log);
+  const roster = openRoster(parts.mirror, log, { alone: true });
   const hosts = openHosts(parts);
   const node1 = { name: 'node1', underlay: '192.0.2.1' };
   await hosts.beat(node1);
@@ -189,7 +192,7 @@ it('that a host goes and comes back is logged once each, and is one event each',
     await roster.noteAway(parts.writer);
     await roster.noteAway(parts.writer);
     // Another netmaster, or this one started anew.
-    if (i === 1) openRoster(parts.mirror, log).close();
+    if (i === 1) openRoster(parts.mirror, log, { alone: true }).close();
     await hosts.beat(node1);
   }
   const away = expect.stringMatching(/^host node1 is away: .* 0 containers there count as unreachable/);

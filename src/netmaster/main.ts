@@ -165,7 +165,7 @@ async function run(options: Options): Promise<void> {
       }));
     const acknowledgements = trackAcknowledgements(mirror);
     const { names, url } = options;
-    const roster = openRoster(mirror, log);
+    const roster = openRoster(mirror, log, { alone: url === undefined });
     const replicas = openReplicas({ store, mirror, writer, acknowledgements, roster, log, url });
     const server = await createServer({
       store,

@@ -23,6 +23,8 @@ import type { Decision, Writer } from './writer.ts';
 const LATE = 5;
 /** Milliseconds: a host that is refused asks again every few seconds. */
 const REFUSED = 10_000;
+/** The same: longer than its lease, and than the store takes to end that. */
+const SILENT = (HOST_TTL + 5) * 1000;
 
 export interface Registered extends Host {
   /** It is away, and was heard of last then: milliseconds, Unix time. */
@@ -58,7 +60,8 @@ const isContainer = (endpoint: Endpoint): boolean => endpoint.ofHost !== true;
 const byHost = ({ homingHost }: Endpoint): readonly string[] => [homingHost];
 const counted = (count: number): string => `${count} container${count === 1 ? '' : 's'}`;
 
-export function openRoster(mirror: Mirror, log: Logger): Roster {
+/** `alone`: heartbeats come to this netmaster and to no other, so one that is not heard here is not heard at all. */
+export function openRoster(mirror: Mirror, log: Logger, { alone }: { readonly alone: boolean }): Roster {
   const heards = new Map<string, Heard>();
   const refusals = new Map<string, RefusedHost>();
   /** Revisions of what agents are told, with when they came, of the last seconds; before them the one that all should have applied. */
@@ -119,6 +122,13 @@ export function openRoster(mirror: Mirror, log: Logger): Roster {
     }
     const { fastPath, problems = [] } = heard?.condition ?? {};
     const said = { ...known, ...(fastPath === undefined ? {} : { fastPath }), problems };
+    // The end of its lease is a write, and the store may not take any.
+    if (alone && heard !== undefined && heard.at < Date.now() - SILENT)
+      return {
+        ...said,
+        state: 'late',
+        reason: `nothing is heard of it since ${iso(heard.at)}, and it does not count as away yet`,
+      };
     if (applied >= due) return { ...said, state: 'ready' };
     const reason =
       applied === 0
@@ -127,9 +137,13 @@ export function openRoster(mirror: Mirror, log: Logger): Roster {
     return { ...said, state: 'late', reason };
   }
 
-  function refusedStates(): HostState[] {
+  function forgetRefused(): void {
     const old = Date.now() - REFUSED;
     for (const [key, { at }] of refusals) if (at < old) refusals.delete(key);
+  }
+
+  function refusedStates(): HostState[] {
+    forgetRefused();
     return [...refusals.values()].map(({ name, underlay, version, reason, at }) => ({
       name,
       underlay,
@@ -150,7 +164,10 @@ export function openRoster(mirror: Mirror, log: Logger): Roster {
       if (refused.name === name && refused.underlay === mirror.get<Host>('host', name)?.underlay)
         refusals.delete(key);
   }
-  const refused = (host: RefusedHost): void => void refusals.set(`${host.name} ${host.underlay}`, host);
+  function refused(host: RefusedHost): void {
+    forgetRefused();
+    refusals.set(`${host.name} ${host.underlay}`, host);
+  }
 
   return {
     beat(name, condition) {

@@ -9,7 +9,7 @@ import { clusterStatus } from './status.ts';
 
 async function open() {
   const parts = await openCluster();
-  const roster = openRoster(parts.mirror, pino({ level: 'silent' }));
+  const roster = openRoster(parts.mirror, pino({ level: 'silent' }), { alone: true });
   onTestFinished(async () => {
     roster.close();
     await closeCluster(parts);

@@ -191,7 +191,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     async close() {
       underlay.close();
       keeping.close();
-      await paths.close();
+      paths.close();
       guarded.close();
       await docker.close();
       await control.close();

@@ -85,6 +85,25 @@ it('netmaster is not ready while the disk is full or nearly so, or the store gon
   expect(await ready()).toEqual({ status: 503, problems: [unwritable, space] });
   free();
   expect(await ready()).toEqual({ status: 200, problems: [] });
+
+  // The end of a host's lease is a write: that it is not heard of is said all the same.
+  const beat = (): Promise<unknown> =>
+    server.inject({
+      method: 'PUT',
+      url: '/api/v1/hosts/node1',
+      payload: { name: 'node1', underlay: '192.0.2.1' },
+    });
+  await beat();
+  fill();
+  for (let i = 0; (await create(`${name}again${i}`)).statusCode === 200; i++);
+  const silent = async (): Promise<void> => {
+    const { body } = await server.inject({ method: 'GET', url: '/api/v1/status/hosts/node1' });
+    expect(JSON.parse(body).reason).toMatch(
+      /^nothing is heard of it since .*, and it does not count as away yet/,
+    );
+  };
+  await vi.waitFor(silent, { timeout: 50_000, interval: 200 });
+  free();
   fs.renameSync(`${folder}/store.db`, `${folder}/elsewhere`);
   expect(await ready()).toEqual({
     status: 503,

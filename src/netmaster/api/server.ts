@@ -55,7 +55,7 @@ export function createServer(parts: Parts): FastifyInstance {
     log,
     names = [],
     timeouts = TIMEOUTS,
-    roster = openRoster(mirror, log),
+    roster = openRoster(mirror, log, { alone: true }),
     replicas = openReplicas({ ...parts, roster }),
   } = parts;
   const { watchLimits: limits = WATCH_LIMITS, answerLimits = ANSWER_LIMITS } = parts;
@@ -76,7 +76,7 @@ export function createServer(parts: Parts): FastifyInstance {
     if (FRESH.test(routeOptions.url ?? '')) await replicas.fresh();
   });
 
-  serveStatus(server, { store, mirror, feed, watches, version });
+  serveStatus(server, { store, mirror, feed, watches, roster, version });
   serveKinds(server, parts);
   serveInspect(server, explaining);
   serveSets(server, parts);

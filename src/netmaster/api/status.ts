@@ -8,6 +8,7 @@ import type { Store } from '../../store/store.ts';
 import type { Feed } from '../feed.ts';
 import type { Mirror } from '../mirror.ts';
 import { readiness } from '../readiness.ts';
+import type { Roster } from '../roster.ts';
 import { describe } from './openapi.ts';
 import { serve } from './serve.ts';
 import type { Watches } from './watch.ts';
@@ -17,6 +18,7 @@ export interface StatusParts {
   readonly mirror: Mirror;
   readonly feed: Feed;
   readonly watches: Watches;
+  readonly roster: Roster;
   readonly version: string;
 }
 
@@ -45,7 +47,7 @@ export function serveStatus(server: FastifyInstance, parts: StatusParts): void {
   });
 }
 
-function openMetrics(server: FastifyInstance, { mirror, feed, watches }: StatusParts): Registry {
+function openMetrics(server: FastifyInstance, { mirror, feed, watches, roster }: StatusParts): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: 'contiv_netmaster_' });
   const requests = new Counter({
@@ -68,6 +70,28 @@ function openMetrics(server: FastifyInstance, { mirror, feed, watches }: StatusP
     collect() {
       for (const kind of [...KINDS.map((k) => k.name), 'endpoint', 'host', 'address'])
         this.set({ kind }, mirror.count(kind));
+    },
+  });
+  new Gauge({
+    name: 'contiv_netmaster_hosts',
+    help: 'hosts by state: ready, late, away, refused',
+    labelNames: ['state'],
+    registers: [registry],
+    collect() {
+      const states = roster.states();
+      for (const state of ['ready', 'late', 'away', 'refused'] as const)
+        this.set({ state }, states.filter((host) => host.state === state).length);
+    },
+  });
+  new Gauge({
+    name: 'contiv_netmaster_host_problems',
+    help: 'what is wrong on a host, as its agent says; netctl status has it in words',
+    labelNames: ['host'],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const { name, problems } of roster.states())
+        if (problems.length > 0) this.set({ host: name }, problems.length);
     },
   });
   for (const [name, help, collect] of [

@@ -41,7 +41,7 @@ export interface NarrowPath {
 
 export interface Paths {
   readonly narrow: readonly NarrowPath[];
-  close(): Promise<void>;
+  close(): void;
 }
 
 export interface PathsOptions {
@@ -56,6 +56,7 @@ export function followPaths({ underlay, peers, log }: PathsOptions): Paths {
   /** By host. */
   const narrow = new Map<string, NarrowPath>();
   let next = 0;
+  let closed = false;
   let complained = false;
 
   async function look({ name, underlay: to, mtu }: Peer): Promise<void> {
@@ -63,7 +64,7 @@ export function followPaths({ underlay, peers, log }: PathsOptions): Paths {
     const wanted = Math.min(own, mtu ?? own);
     let patience = PATIENCE;
     const passes = async (size: number): Promise<boolean> => {
-      for (let i = 0; i < TRIES; i++) if (await echoes({ from, to, size, patience })) return true;
+      for (let i = 0; i < TRIES && !closed; i++) if (await echoes({ from, to, size, patience })) return true;
       return false;
     };
     if (await passes(wanted)) {
@@ -83,6 +84,7 @@ export function followPaths({ underlay, peers, log }: PathsOptions): Paths {
       if (await passes(middle)) fits = middle;
       else fails = middle;
     }
+    if (closed) return; // what was not answered was not asked
     if (known === undefined)
       log.error(
         { host: name, fits, wanted },
@@ -115,6 +117,9 @@ export function followPaths({ underlay, peers, log }: PathsOptions): Paths {
     get narrow() {
       return [...narrow.values()];
     },
-    close: () => looks.close(),
+    close() {
+      closed = true;
+      void looks.close();
+    },
   };
 }
