@@ -113,7 +113,11 @@ export const command: Command = {
           default: 'text',
         },
       ],
-      examples: ['netctl events', 'netctl events --kind intent --since 1d', 'netctl events --kind repair,denial -o json'],
+      examples: [
+        'netctl events',
+        'netctl events --kind intent --since 1d',
+        'netctl events --kind repair,denial -o json',
+      ],
       async run(invocation) {
         const output = invocation.text('output');
         if (output !== 'text' && output !== 'json')

@@ -9,6 +9,7 @@ import path from 'node:path';
 import type { Logger } from 'pino';
 import { listenOnSocket } from '../../control.ts';
 import type { Follower } from '../../follower.ts';
+import type { Happenings } from '../../intent/happenings.ts';
 import type { Options } from '../../options.ts';
 import type { Publications } from '../publish.ts';
 import type { Endpoints } from '../runtime.ts';
@@ -31,13 +32,19 @@ export interface DockerOptions {
   readonly publications: Publications;
   readonly options: Options;
   readonly log: Logger;
+  readonly happenings: Pick<Happenings, 'tell'>;
 }
+
+/** Calls by which a container is attached. */
+const ATTACHING =
+  /^(?:IpamDriver\.RequestAddress|NetworkDriver\.(?:CreateEndpoint|Join|ProgramExternalConnectivity))$/;
 
 export async function startDocker({
   endpoints,
   publications,
   options,
   log,
+  happenings,
 }: DockerOptions): Promise<DockerRuntime> {
   const docker = openDocker(options.dockerSocket);
   const driver = createDriver({ endpoints, publications, folder: options.stateDir, log });
@@ -45,10 +52,13 @@ export async function startDocker({
   const server = pluginServer(driver.calls, (call, error) => {
     log.warn({ call, err: error }, 'a call of Docker is refused');
     containers.refused(error.message);
+    // A runtime that gives up waiting asks again; which container it is for, Docker does not say.
+    if (ATTACHING.test(call))
+      happenings.tell('denial', `Docker's ${call.replace(/^.*\./, '')}: ${error.message}`);
   });
   await listenOnSocket(server, options.pluginSocket);
 
-  const offer = startOffer(docker, endpoints, log, driver.learn);
+  const offer = startOffer(docker, endpoints, log, driver.learn, (line) => happenings.tell('name', line));
   const containers = followContainers({
     docker,
     endpoints,
