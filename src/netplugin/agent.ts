@@ -145,7 +145,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   followers.add(followFlows({ dataplane, client, host, log, view: replica.view, refused, happenings }));
   const publications = openPublications();
   keepPublications(publications, endpoints, log);
-  const docker = await startDocker({ endpoints, publications, options, log, happenings });
+  const docker = await startDocker({ endpoints, publications, options, log, happened: happenings.tell });
   followers.add(docker.offer);
   const denied = (line: string): void => happenings.tell('denial', line);
   const cni = followers.add(openCni({ endpoints, publications, places: options, log, denied }));

@@ -9,7 +9,6 @@ import path from 'node:path';
 import type { Logger } from 'pino';
 import { listenOnSocket } from '../../control.ts';
 import type { Follower } from '../../follower.ts';
-import type { Happenings } from '../../intent/happenings.ts';
 import type { Options } from '../../options.ts';
 import type { Publications } from '../publish.ts';
 import type { Endpoints } from '../runtime.ts';
@@ -32,7 +31,8 @@ export interface DockerOptions {
   readonly publications: Publications;
   readonly options: Options;
   readonly log: Logger;
-  readonly happenings: Pick<Happenings, 'tell'>;
+  /** Told of a container that was not attached, and of networks that Docker does not have or has again, in a line. */
+  happened(kind: 'denial' | 'name', line: string): void;
 }
 
 /** Calls by which a container is attached. */
@@ -44,7 +44,7 @@ export async function startDocker({
   publications,
   options,
   log,
-  happenings,
+  happened,
 }: DockerOptions): Promise<DockerRuntime> {
   const docker = openDocker(options.dockerSocket);
   const driver = createDriver({ endpoints, publications, folder: options.stateDir, log });
@@ -54,11 +54,11 @@ export async function startDocker({
     containers.refused(error.message);
     // A runtime that gives up waiting asks again; which container it is for, Docker does not say.
     if (ATTACHING.test(call))
-      happenings.tell('denial', `Docker's ${call.replace(/^.*\./, '')}: ${error.message}`);
+      happened('denial', `Docker's ${call.replace(/^.*\./, '')}: ${error.message}`);
   });
   await listenOnSocket(server, options.pluginSocket);
 
-  const offer = startOffer(docker, endpoints, log, driver.learn, (line) => happenings.tell('name', line));
+  const offer = startOffer(docker, endpoints, log, driver.learn, (line) => happened('name', line));
   const containers = followContainers({
     docker,
     endpoints,
