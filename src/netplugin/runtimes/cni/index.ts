@@ -74,11 +74,17 @@ export function openCni({ endpoints, publications, places, log, denied }: CniOpt
         return { ok: true, text: answer === undefined ? '' : `${JSON.stringify(answer)}\n` };
       } catch (error) {
         log.warn({ err: error }, 'a CNI command is refused');
-        if (request?.command === 'ADD') denied(`${namedIn(request)}: ${(error as Error).message}`);
+        if (request?.command === 'ADD') denied(denialOf(request, error as Error));
         return { ok: false, text: `${JSON.stringify(errorOf(body, error))}\n` };
       }
     },
   };
+}
+
+/** In the words of the refusal, which may name the pod. */
+function denialOf(request: CniRequest, { message }: Error): string {
+  const name = namedIn(request);
+  return message.includes(name) ? message : `${name}: ${message}`;
 }
 
 function namedIn({ args, container }: CniRequest): string {
