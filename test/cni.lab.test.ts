@@ -221,6 +221,9 @@ describe('a pod', () => {
       code: 11,
       msg: 'pod ns1/none is not known to netmaster yet: is netkube running?',
     });
+    const told =
+      / denial pod ns1\/none is not known to netmaster yet: is netkube running\? \(netplugin node1, /;
+    await until('the event', async () => told.test(await netctl('events --kind denial')));
   });
 });
 

@@ -24,6 +24,9 @@ function sinceOf(text: string): string | undefined {
   return time.toISOString();
 }
 
+/** Of an id of a container or an endpoint so much as tells it from others. */
+const LONG_ID = /\b([0-9a-f]{12})[0-9a-f]{52}\b/g;
+
 /** `2026-11-28T09:30:00Z intent changed endpointGroup default:web: policies: prod_web -> none (netctl root@node1, 10.0.0.5)`. */
 export function eventLine(event: Event): string {
   const { time, kind, action, object, key, host, fields = {}, text, by, from } = event;
@@ -45,7 +48,8 @@ export function eventLine(event: Event): string {
     who === '' ? '' : `(${who})`,
   ]
     .filter((part) => part !== '')
-    .join(' ');
+    .join(' ')
+    .replace(LONG_ID, '$1');
 }
 
 async function follow(

@@ -113,8 +113,17 @@ export function openHosts({ store, mirror, writer }: HostsOptions): Hosts {
   };
 }
 
+/** Where it is, and which run of its agent. */
+const placeOf = ({ name, underlay, mtu, version, run }: Partial<Host>) => ({
+  name,
+  underlay,
+  mtu,
+  version,
+  run,
+});
+
 function arrivals(before: Host | undefined, host: Host): Occurrence[] {
-  const fields = changedFields({ ...before }, { ...host });
+  const fields = changedFields(placeOf(before ?? {}), placeOf(host));
   if (Object.keys(fields).length === 0) return [];
   const action = before === undefined ? 'joined' : 'changed';
   return [{ kind: 'host', action, object: 'host', key: host.name, host: host.name, fields }];

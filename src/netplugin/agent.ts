@@ -24,6 +24,7 @@ import { followHostAccess } from './endpoints/hostAccess.ts';
 import { openFollowers } from './intent/acknowledge.ts';
 import { answerLive } from './intent/answers.ts';
 import { followFlows } from './intent/flows.ts';
+import { openHappenings } from './intent/happenings.ts';
 import { startIntent } from './intent/netmaster.ts';
 import { openReplica } from './intent/replica.ts';
 import { openMetrics } from './metrics.ts';
@@ -136,7 +137,9 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       known: () => (replica.store === '' ? undefined : replica.view.contents()),
     }),
   );
-  const admission = followers.add(followAdmission({ dataplane, firewalls, log }));
+  const happenings = openHappenings();
+  const repaired = (line: string): void => happenings.tell('repair', line);
+  const admission = followers.add(followAdmission({ dataplane, firewalls, log, repaired }));
   const endpoints = followers.add(
     openEndpoints({
       host,
@@ -150,10 +153,11 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     }),
   );
   followers.add(followHostAccess({ host, endpoints, log }));
-  followers.add(followFlows({ dataplane, client, host, log, view: replica.view, refused: metrics.refused }));
+  const { refused } = metrics;
+  followers.add(followFlows({ dataplane, client, host, log, view: replica.view, refused, happenings }));
   const publications = openPublications();
   keepPublications(publications, endpoints, log);
-  const docker = await startDocker({ endpoints, publications, options, log });
+  const docker = await startDocker({ endpoints, publications, options, log, happened: happenings.tell });
   followers.add(docker.offer);
   const paths = followPaths({
     underlay: () => underlay.now,
@@ -161,7 +165,8 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     log,
   });
   condition = () => conditionOf({ fastPath: dataplane.fastPath, underlay, firewalls, paths, docker, kernel });
-  const cni = followers.add(openCni({ endpoints, publications, places: options, log }));
+  const denied = (line: string): void => happenings.tell('denial', line);
+  const cni = followers.add(openCni({ endpoints, publications, places: options, log, denied }));
   // Behind Docker's claims: what runs keeps the ports that it publishes.
   const view = () => replica.view;
   followers.add(followNodePorts({ view, log }));

@@ -89,7 +89,17 @@ function wiring() {
     listNetworks: () => world.docker().then(() => []),
     createNetwork: () => world.docker().then(() => ({ id: 'id' })),
   } as unknown as Docker;
-  followers.add(followOffer(startOffer(docker, { view, live: () => true }, log, () => {})));
+  followers.add(
+    followOffer(
+      startOffer(
+        docker,
+        { view, live: () => true },
+        log,
+        () => {},
+        () => {},
+      ),
+    ),
+  );
   onTestFinished(() => void followers.close());
   return {
     ...{ world, followers, names, flows, acknowledged, applied },

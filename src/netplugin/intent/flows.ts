@@ -1,6 +1,6 @@
 /**
  * What was judged on this host, told to netmaster: how often each rule decided, who was denied what, who was allowed what by a
- * rule that logs, and what containers sent in vain.
+ * rule that logs, and what containers sent in vain. With it goes what else happened here (happenings.ts).
  *
  *   kernel --readings: rule set, rule number, counter--> totals by rule key --report--> netmaster
  *
@@ -12,12 +12,14 @@ import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { Client } from '../../client/client.ts';
 import { networkPolicyKey } from '../../model/networkPolicy.ts';
+import type { ToldEvent } from '../../protocol/events.ts';
 import type { DeniedFlow, FlowReport, RefusedPackets, RuleHits } from '../../protocol/messages.ts';
 import { type Dataplane, HOST, type JudgedPacket, type Observation } from '../dataplane/index.ts';
 import type { Follower } from '../follower.ts';
 import { FLOWS_INTERVAL } from '../intervals.ts';
 import type { Decision, HostState, Router, RuleSet } from '../state.ts';
 import { inTurn } from '../turns.ts';
+import type { Happenings } from './happenings.ts';
 import type { View } from './view.ts';
 
 /** Flows that are kept: of more the oldest are dropped. */
@@ -26,8 +28,8 @@ const FLOWS = 1000;
 export interface Tally {
   /** `now` in milliseconds, Unix time. */
   take(state: HostState, observed: readonly Observation[], now: number): void;
-  /** What is to be told; undefined: nothing that has not been taken. */
-  report(): FlowReport | undefined;
+  /** What is to be told, these events with it; undefined: nothing that has not been taken. */
+  report(events?: readonly ToldEvent[]): FlowReport | undefined;
   /** netmaster has it. */
   taken(report: FlowReport): void;
   /** netmaster may have nothing. */
@@ -209,8 +211,8 @@ export function openTally({
       for (const namespace of seen.keys())
         if (namespace !== HOST && !routers.has(namespace)) seen.delete(namespace);
     },
-    report() {
-      if (told === sequence) return undefined;
+    report(events = []) {
+      if (told === sequence && events.length === 0) return undefined;
       const packets = [...refused.values()].flatMap((reasons) => [...reasons.values()]);
       return {
         reporter,
@@ -219,6 +221,7 @@ export function openTally({
         denied: [...denied.values()],
         ...(allowed.size === 0 ? {} : { allowed: [...allowed.values()] }),
         ...(packets.length === 0 ? {} : { refused: packets }),
+        ...(events.length === 0 ? {} : { events: [...events] }),
       };
     },
     taken(report) {
@@ -264,6 +267,7 @@ export interface FlowsOptions {
   readonly log: Logger;
   readonly view: Pick<View, 'of' | 'networkPolicyByKey'>;
   refused(tenant: string, reason: string, packets: number): void;
+  readonly happenings: Happenings;
 }
 
 /** Lines of one look that rules which log make at most. */
@@ -273,7 +277,15 @@ const LINES = 100;
 const FORGOTTEN: ReadonlySet<string> = new Set(['rule', 'networkPolicy', 'endpoint']);
 
 /** Nobody waits for what is counted. */
-export function followFlows({ dataplane, client, host, log, view, refused }: FlowsOptions): Follower {
+export function followFlows({
+  dataplane,
+  client,
+  host,
+  log,
+  view,
+  refused,
+  happenings,
+}: FlowsOptions): Follower {
   const isRule = (key: string): boolean => {
     const labelled = networkPolicyKey(key);
     if (labelled !== undefined) return view.networkPolicyByKey.has(labelled);
@@ -299,10 +311,12 @@ export function followFlows({ dataplane, client, host, log, view, refused }: Flo
     lines = 0;
     if (state !== undefined) tally.take(state, await dataplane.observe(), Date.now());
     if (lines > LINES) log.info({ flows: lines - LINES }, 'rules that log decided more than is listed');
-    const report = tally.report();
+    const events = happenings.untold();
+    const report = tally.report(events);
     if (report === undefined) return;
     await client.call('report', { name: host }, report);
     tally.taken(report);
+    happenings.taken(events);
   }
   const looks = inTurn(look, {
     every: FLOWS_INTERVAL,
@@ -319,6 +333,7 @@ export function followFlows({ dataplane, client, host, log, view, refused }: Flo
         return false;
       }
       ({ state } = news);
+      for (const line of news.report.repaired) happenings.tell('repair', line);
       return true;
     },
     settled: () => Promise.resolve(),

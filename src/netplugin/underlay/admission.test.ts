@@ -10,6 +10,7 @@ function following() {
   const asked: boolean[] = [];
   const world = { admit: async (): Promise<readonly string[]> => [], looks: 0 };
   const admission = followAdmission({
+    repaired: () => {},
     dataplane: {
       admit(wanted) {
         asked.push(wanted);

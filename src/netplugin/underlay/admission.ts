@@ -13,9 +13,11 @@ export interface AdmissionOptions {
   readonly dataplane: Pick<Dataplane, 'admit'>;
   readonly firewalls: Firewalls;
   readonly log: Logger;
+  /** Told of what was put right. */
+  repaired(line: string): void;
 }
 
-export function followAdmission({ dataplane, firewalls, log }: AdmissionOptions): Follower {
+export function followAdmission({ dataplane, firewalls, log, repaired }: AdmissionOptions): Follower {
   /** Of the last pass; undefined: there was none, and an earlier agent may have left some. */
   let exits: number | undefined;
   let begun = false;
@@ -23,8 +25,10 @@ export function followAdmission({ dataplane, firewalls, log }: AdmissionOptions)
 
   const admissions = inTurn(
     async () => {
-      for (const line of await dataplane.admit(true))
+      for (const line of await dataplane.admit(true)) {
         log.warn({ repaired: line }, 'the kernel differed from what was set up: repaired');
+        repaired(line);
+      }
       opened();
       void firewalls.look(); // when all is let through that can be
     },

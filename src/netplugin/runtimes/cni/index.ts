@@ -14,7 +14,7 @@ import type { Endpoints } from '../runtime.ts';
 import { openCommands } from './commands.ts';
 import { CniError, CODES } from './errors.ts';
 import { install, type Places, PROGRAM_NAME } from './install.ts';
-import { type Json, readRequest, VERSIONS, versionOf } from './request.ts';
+import { type CniRequest, type Json, readRequest, VERSIONS, versionOf } from './request.ts';
 import { openWorkloads } from './workloads.ts';
 
 export interface CniAnswer {
@@ -33,12 +33,14 @@ export interface CniOptions {
   readonly publications: Publications;
   readonly places: Places;
   readonly log: Logger;
+  /** Told of a container that was not attached, in a line. */
+  denied(text: string): void;
 }
 
 /** Beside this program (bin/.bundle). */
 const PROGRAM = path.join(import.meta.dirname, PROGRAM_NAME);
 
-export function openCni({ endpoints, publications, places, log }: CniOptions): CniRuntime {
+export function openCni({ endpoints, publications, places, log, denied }: CniOptions): CniRuntime {
   let failed = false;
 
   /** Once more with each verification: what somebody has taken away comes back. */
@@ -65,15 +67,29 @@ export function openCni({ endpoints, publications, places, log }: CniOptions): C
     settled: () => Promise.resolve(),
     close() {},
     async answer(body, gone) {
+      let request: CniRequest | undefined;
       try {
-        const answer = await commands.run(readRequest(body), gone);
+        request = readRequest(body);
+        const answer = await commands.run(request, gone);
         return { ok: true, text: answer === undefined ? '' : `${JSON.stringify(answer)}\n` };
       } catch (error) {
         log.warn({ err: error }, 'a CNI command is refused');
+        if (request?.command === 'ADD') denied(denialOf(request, error as Error));
         return { ok: false, text: `${JSON.stringify(errorOf(body, error))}\n` };
       }
     },
   };
+}
+
+/** In the words of the refusal, which may name the pod. */
+function denialOf(request: CniRequest, { message }: Error): string {
+  const name = namedIn(request);
+  return message.includes(name) ? message : `${name}: ${message}`;
+}
+
+function namedIn({ args, container }: CniRequest): string {
+  const { K8S_POD_NAMESPACE: namespace, K8S_POD_NAME: name } = args;
+  return name === undefined ? `container ${container}` : `pod ${namespace}/${name}`;
 }
 
 function errorOf(body: Buffer, error: unknown): Json {

@@ -34,13 +34,20 @@ export interface DockerOptions {
   readonly publications: Publications;
   readonly options: Options;
   readonly log: Logger;
+  /** Told of a container that was not attached, and of networks that Docker does not have or has again, in a line. */
+  happened(kind: 'denial' | 'name', line: string): void;
 }
+
+/** Calls by which a container is attached. */
+const ATTACHING =
+  /^(?:IpamDriver\.RequestAddress|NetworkDriver\.(?:CreateEndpoint|Join|ProgramExternalConnectivity))$/;
 
 export async function startDocker({
   endpoints,
   publications,
   options,
   log,
+  happened,
 }: DockerOptions): Promise<DockerRuntime> {
   const docker = openDocker(options.dockerSocket);
   const driver = createDriver({ endpoints, publications, folder: options.stateDir, log });
@@ -48,10 +55,12 @@ export async function startDocker({
   const server = pluginServer(driver.calls, (call, error) => {
     log.warn({ call, err: error }, 'a call of Docker is refused');
     containers.refused(error.message);
+    // A runtime that gives up waiting asks again; which container it is for, Docker does not say.
+    if (ATTACHING.test(call)) happened('denial', `Docker's ${call.replace(/^.*\./, '')}: ${error.message}`);
   });
   await listenOnSocket(server, options.pluginSocket);
 
-  const offer = startOffer(docker, endpoints, log, driver.learn);
+  const offer = startOffer(docker, endpoints, log, driver.learn, (line) => happened('name', line));
   const containers = followContainers({
     docker,
     endpoints,

@@ -159,7 +159,7 @@ function fakeDocker(foreign: DockerNetwork[] = []): FakeDocker {
 
 function offering(of: View, docker = fakeDocker(), live = () => true, learn: Driver['learn'] = () => {}) {
   const log = pino({ level: 'silent' });
-  const offer = startOffer(docker as unknown as Docker, { view: of, live }, log, learn);
+  const offer = startOffer(docker as unknown as Docker, { view: of, live }, log, learn, () => {});
   onTestFinished(() => offer.close());
   return { offer, docker };
 }
@@ -353,12 +353,14 @@ describe('the offer', () => {
     onTestFinished(() => void vi.useRealTimers());
     const docker = fakeDocker([{ Id: 'c', Name: 'net1', Driver: 'bridge', Labels: {} }]);
     const lines: string[] = [];
+    const told: string[] = [];
     const log = pino({ level: 'warn' }, { write: (line) => void lines.push(line) });
     const offer = startOffer(
       docker as unknown as Docker,
       { view: view([network('net1')]), live: () => true },
       log,
       () => {},
+      (line) => told.push(line),
     );
     onTestFinished(() => offer.close());
     await offer.settled();
@@ -367,6 +369,10 @@ describe('the offer', () => {
     docker.networks.clear();
     await vi.advanceTimersByTimeAsync(20_000);
     expect(docker.networks.size).toBe(1);
+    expect(told).toEqual([
+      expect.stringMatching(/^net1 is not offered to Docker, which has another network of this name/),
+      'net1 is offered to Docker now',
+    ]);
   });
 
   it('withdraws a network that containers hold when they are gone', async () => {

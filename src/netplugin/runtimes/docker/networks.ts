@@ -125,6 +125,7 @@ export function startOffer(
   { view, live }: Pick<Endpoints, 'view' | 'live'>,
   log: Logger,
   learn: Driver['learn'],
+  tell: (line: string) => void,
 ): Offer {
   /** undefined: not known. */
   let present: Present | undefined;
@@ -137,8 +138,11 @@ export function startOffer(
 
   /** Nobody else would tell: containers with this name get Docker's network. */
   function complain(name: string): void {
-    if (!shadowed.has(name))
-      log.warn({ network: name }, 'not offered: Docker has another network of this name; remove that one');
+    if (shadowed.has(name)) return;
+    log.warn({ network: name }, 'not offered: Docker has another network of this name; remove that one');
+    tell(
+      `${name} is not offered to Docker, which has another network of this name: containers with it get that one, without policy; remove it (docker network rm)`,
+    );
     shadowed.add(name);
   }
 
@@ -195,6 +199,7 @@ export function startOffer(
       if (ours.has(network.name)) continue;
       try {
         ours.set(network.name, { id: await create(network), fingerprint: fingerprint(network) });
+        if (shadowed.delete(network.name)) tell(`${network.name} is offered to Docker now`);
       } catch (error) {
         if ((error as { statusCode?: number }).statusCode !== 409)
           log.error({ err: error, network: network.name }, 'Docker refuses the network');

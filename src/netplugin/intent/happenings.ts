@@ -1,0 +1,99 @@
+/**
+ * What happens on this host and its operator should know: told to netmaster with the reports of flows (flows.ts), until it has it. Containers
+ * can make such things happen, over and over: the same one is told once in a while, with how often it was, and all of them not
+ * faster than a fixed rate. What is waiting when the agent ends is not told.
+ */
+import type { ToldEvent } from '../../protocol/events.ts';
+
+/** Milliseconds in which the same one is told once. */
+export const AGAIN = 600_000;
+/** How many may be told at once, and milliseconds until one more may. */
+export const AT_ONCE = 30;
+export const EACH = 10_000;
+/** That wait for netmaster. */
+const WAITING = 100;
+/** Different ones that are remembered. */
+const REMEMBERED = 1000;
+/** Characters. */
+const LENGTH = 500;
+
+export interface Happenings {
+  /** One plain line. */
+  tell(kind: ToldEvent['kind'], text: string): void;
+  /** What netmaster does not have yet, the oldest first. */
+  untold(): readonly ToldEvent[];
+  /** It has these. */
+  taken(events: readonly ToldEvent[]): void;
+}
+
+interface Known {
+  readonly kind: ToldEvent['kind'];
+  readonly text: string;
+  readonly until: number;
+  more: number;
+}
+
+/** `clock` in milliseconds, which nobody sets. */
+export function openHappenings(clock: () => number = () => performance.now()): Happenings {
+  let waiting: ToldEvent[] = [];
+  let number = 0;
+  let tokens = AT_ONCE;
+  let filled = clock();
+  /** By kind and text, the oldest first. */
+  const known = new Map<string, Known>();
+  /** How many were left out since one was told, by kind. */
+  const left = new Map<ToldEvent['kind'], number>();
+
+  function add(kind: ToldEvent['kind'], text: string): void {
+    const shortened = text.length <= LENGTH ? text : `${text.slice(0, LENGTH - 1).toWellFormed()}…`;
+    waiting.push({ number: ++number, time: Date.now(), kind, text: shortened });
+    tokens--;
+  }
+
+  function mayTell(): boolean {
+    const gained = Math.floor((clock() - filled) / EACH);
+    filled += gained * EACH;
+    tokens = Math.min(AT_ONCE, tokens + gained);
+    return tokens > 0 && waiting.length < WAITING;
+  }
+
+  const leave = (kind: ToldEvent['kind'], count: number): void =>
+    void left.set(kind, (left.get(kind) ?? 0) + count);
+
+  /** Says of what came again how often it did, and of what was left out how much that was. */
+  function settle(): void {
+    for (const [key, { kind, text, until, more }] of known) {
+      if (clock() < until && known.size <= REMEMBERED) break;
+      known.delete(key);
+      if (more === 0) continue;
+      if (mayTell()) add(kind, `${text} (${more} more ${more === 1 ? 'time' : 'times'})`);
+      else leave(kind, more);
+    }
+    for (const [kind, count] of left)
+      if (mayTell()) {
+        left.delete(kind);
+        add(kind, `${count} more of this kind ${count === 1 ? 'is' : 'are'} left out: they came too fast`);
+      }
+  }
+
+  return {
+    tell(kind, text) {
+      settle();
+      const key = `${kind} ${text}`;
+      const before = known.get(key);
+      if (before !== undefined) before.more++;
+      else if (mayTell()) {
+        known.set(key, { kind, text, until: clock() + AGAIN, more: 0 });
+        add(kind, text);
+      } else leave(kind, 1);
+    },
+    untold() {
+      settle();
+      return [...waiting];
+    },
+    taken(events) {
+      const last = events.at(-1)?.number ?? 0;
+      waiting = waiting.filter((event) => event.number > last);
+    },
+  };
+}

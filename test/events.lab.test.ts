@@ -1,0 +1,106 @@
+/** What happened, as its operator sees it: who changed what, and what happened on hosts, told by their agents. */
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { Event } from '../src/protocol/events.ts';
+import { addressOf, clear, differences, docker, lab, must, mustLab, netctl, on, run, until } from './lab.ts';
+
+beforeAll(async () => {
+  await netctl('net create contiv-net --subnet=20.1.1.0/24 --gateway=20.1.1.254');
+  await run('node2', 'web', 'contiv-net');
+});
+afterAll(clear);
+
+const events = async (...flags: string[]): Promise<Event[]> =>
+  (await netctl(['events --last 1000 -o json', ...flags].join(' ')))
+    .split('\n')
+    .flatMap((line) => (line === '' ? [] : [JSON.parse(line)]));
+/** The first of a kind whose line has this. */
+const told = (kind: string, text: string): Promise<Event> =>
+  until(`event '${text}'`, async () =>
+    (await events(`--kind ${kind}`)).find((event) => JSON.stringify(event).includes(text)),
+  );
+
+it('who changed what, and from where, on whichever host netctl was called', async () => {
+  await must('node2', 'netctl policy create p');
+  await must('node2', 'netctl group create contiv-net g -policy=p');
+  await must('node2', 'netctl group create contiv-net g');
+  const [event] = (await events('--kind intent')).slice(-1);
+  expect(event).toMatchObject({
+    action: 'changed',
+    object: 'endpointGroup',
+    key: 'default:g',
+    fields: { policies: { before: ['p'] } },
+    by: expect.stringMatching(/^netctl root@/),
+    from: expect.stringMatching(/^[\d.]+$/),
+  });
+  expect((await netctl('events --kind intent')).trimEnd().split('\n').at(-1)).toContain(
+    'intent changed endpointGroup default:g: policies: p -> none (netctl root@',
+  );
+});
+
+it('containers that come and go', async () => {
+  const by = 'netplugin node2';
+  // Docker says whose it is a moment later.
+  const named = await told('endpoint', 'container web on node2');
+  expect(named).toMatchObject({ host: 'node2', by, fields: { containerName: { after: 'web' } } });
+  expect(await told('endpoint', named.key as string)).toMatchObject({
+    action: 'attached',
+    host: 'node2',
+    by,
+  });
+  await run('node1', 'short', 'contiv-net');
+  await docker('node1', 'rm -f short');
+  await until('detached', async () =>
+    (await events('--kind endpoint')).some((e) => e.action === 'detached' && e.text?.includes('short')),
+  );
+});
+
+it('a container that is not attached: why', async () => {
+  const taken = await addressOf('node2', 'web');
+  const { status } = await on('node1', `docker run --rm --net contiv-net --ip ${taken} contiv/lab true`);
+  expect(status).not.toBe(0);
+  expect(await told('denial', taken)).toMatchObject({ host: 'node1', action: 'told' });
+});
+
+it('a name that Docker has already, and that it is offered when that one is gone', async () => {
+  await docker('node2', 'network create taken');
+  await netctl('net create taken --subnet=20.2.1.0/24');
+  expect(await told('name', 'taken is not offered')).toMatchObject({ host: 'node2' });
+  await docker('node2', 'network rm taken');
+  expect(await told('name', 'taken is offered')).toMatchObject({ host: 'node2' });
+});
+
+it('what somebody took out of the kernel, and its agent put back', async () => {
+  const before = (await events('--kind repair')).length;
+  const target = await addressOf('node2', 'web');
+  await must('node2', `ip -n contiv-default route del ${target}`);
+  await until('the repair', async () => (await events('--kind repair')).length > before);
+  expect(
+    (await events('--kind repair'))
+      .slice(before)
+      .map(({ text }) => text)
+      .join('\n'),
+  ).toContain(target);
+});
+
+it('a host that falls silent has left, and has joined when it is back; netmaster logs each as a line of JSON', async () => {
+  await mustLab('kill netplugin node2');
+  await until('left', async () => (await events('--kind host')).at(-1)?.action === 'left');
+  await mustLab('start netplugin node2');
+  const joined = await until('joined', async () => {
+    const event = (await events('--kind host')).at(-1);
+    return event?.action === 'joined' ? event : undefined;
+  });
+  const { out } = await lab('logs netmaster');
+  const logged = out.split('\n').flatMap((line) => {
+    try {
+      return [JSON.parse(line).event as Event | undefined];
+    } catch {
+      return [];
+    }
+  });
+  expect(logged).toContainEqual(joined);
+});
+
+it('and all is as declared', async () => {
+  expect(await differences()).toBe('');
+});
