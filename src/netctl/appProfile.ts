@@ -1,15 +1,7 @@
 import { asObject } from '../client/client.ts';
 import { type Command, type Invocation, JSON_FLAG, QUIET, type Subcommand, TENANT } from './command.ts';
-import {
-  body,
-  create,
-  inspectCommand,
-  key,
-  listCommand,
-  type Objects,
-  printJson,
-  removeCommand,
-} from './objects.ts';
+import { body, create, inspectCommand, key, listCommand, type Objects, removeCommand } from './objects.ts';
+import { printJson } from './output.ts';
 import { table } from './table.ts';
 
 const profiles: Objects = {

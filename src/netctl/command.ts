@@ -25,6 +25,9 @@ export interface Invocation {
   number(flag: string): number;
   list(flag: string): readonly string[];
   on(flag: string): boolean;
+  /** Of the terminal, in characters; undefined where the output goes elsewhere. */
+  readonly width: number | undefined;
+  readonly env: Readonly<Record<string, string | undefined>>;
   /** To standard output. */
   print(line: string): void;
   /** Exit status of a command that is done, where it is not 0. */
@@ -67,4 +70,11 @@ export const TENANT: Flag = {
 export const ALL: Flag = { name: 'all', short: 'a', kind: 'switch', help: 'of all tenants' };
 export const JSON_FLAG: Flag = { name: 'json', short: 'j', kind: 'switch', help: 'as JSON' };
 export const QUIET: Flag = { name: 'quiet', short: 'q', kind: 'switch', help: 'names only' };
-export const LIST_FLAGS: readonly Flag[] = [ALL, JSON_FLAG, QUIET];
+export const LIST_FORMAT: Flag = {
+  name: 'output',
+  short: 'o',
+  kind: 'text',
+  value: 'wide|name|json|yaml',
+  help: 'what to write; wide: each field that one of them has',
+};
+export const LIST_FLAGS: readonly Flag[] = [ALL, LIST_FORMAT, JSON_FLAG, QUIET];

@@ -1,5 +1,6 @@
 import type { Command } from './command.ts';
-import { listCommand, type Objects, printJson } from './objects.ts';
+import { listCommand, type Objects } from './objects.ts';
+import { printJson } from './output.ts';
 
 const endpoints: Objects = {
   noun: 'endpoint',

@@ -6,6 +6,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.
 process.stderr.on('error', () => {});
 void netctl(process.argv.slice(2), {
   env: process.env,
+  width: process.stdout.columns,
   print: (line) => void process.stdout.write(`${line}\n`),
   printError: (line) => void process.stderr.write(`${line}\n`),
 }).then((status) => {

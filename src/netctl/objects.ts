@@ -2,6 +2,7 @@
 import { asList, objectsOf } from '../client/client.ts';
 import { RESULT_HEADER } from '../protocol/wire.ts';
 import { type Flag, type Invocation, LIST_FLAGS, type Subcommand, TENANT } from './command.ts';
+import { printJson, printListed } from './output.ts';
 import { table } from './table.ts';
 
 type Plain = Record<string, unknown>;
@@ -31,9 +32,6 @@ export interface Objects {
 
 export const key = (invocation: Invocation, objects: Objects, name: string): string =>
   objects.inTenant ? `${invocation.text('tenant')}:${name}` : name;
-
-export const printJson = (invocation: Invocation, value: unknown): void =>
-  invocation.print(JSON.stringify(value, null, 2));
 
 /** Without what was not given, as 1.x sends it; the server computes the links. No `links`: of a kind without any. */
 export function body(fields: Plain, links?: readonly string[]): Plain {
@@ -68,17 +66,18 @@ export function listCommand(objects: Objects): Subcommand {
         objects.inTenant && !invocation.on('all')
           ? all.filter((object) => object.tenantName === tenant)
           : all;
-      if (invocation.on('json')) printJson(invocation, shown);
-      else if (invocation.on('quiet'))
-        for (const object of shown) invocation.print(String(object[nameField]));
-      else {
-        const whole = await withGiven(invocation, objects, shown);
-        for (const line of table(
-          columns.map((c) => c.title),
-          whole.map((object) => columns.map((c) => c.of(object))),
-        ))
-          invocation.print(line);
-      }
+      await printListed(
+        invocation,
+        shown,
+        (object) => String(object[nameField]),
+        (whole) =>
+          table(
+            columns.map((c) => c.title),
+            whole.map((object) => columns.map((c) => c.of(object))),
+            invocation.width,
+          ),
+        () => withGiven(invocation, objects, shown),
+      );
     },
   };
 }

@@ -5,21 +5,14 @@ import {
   type Flag,
   type Invocation,
   JSON_FLAG,
+  LIST_FORMAT,
   QUIET,
   type Subcommand,
   TENANT,
   UsageError,
 } from './command.ts';
-import {
-  body,
-  create,
-  inspectCommand,
-  key,
-  listCommand,
-  type Objects,
-  printJson,
-  removeCommand,
-} from './objects.ts';
+import { body, create, inspectCommand, key, listCommand, type Objects, removeCommand } from './objects.ts';
+import { printListed } from './output.ts';
 import { table } from './table.ts';
 import { trace } from './trace.ts';
 
@@ -175,7 +168,7 @@ const ruleAdd: Subcommand = {
   },
 };
 
-function ruleTable(direction: string, found: readonly Plain[]): string[] {
+function ruleTable(direction: string, found: readonly Plain[], width: number | undefined): string[] {
   const [side, field] = direction === 'in' ? ['From', 'from'] : ['To', 'to'];
   return table(
     [
@@ -200,6 +193,7 @@ function ruleTable(direction: string, found: readonly Plain[]): string[] {
         r.ports || r.port,
         r.log ? `${r.action}, log` : r.action,
       ]),
+    width,
   );
 }
 
@@ -207,7 +201,7 @@ const ruleLs: Subcommand = {
   name: 'rule-ls',
   summary: 'lists the rules of a policy, incoming and outgoing',
   args: ['POLICY'],
-  flags: [TENANT, JSON_FLAG, QUIET],
+  flags: [TENANT, LIST_FORMAT, JSON_FLAG, QUIET],
   examples: ['netctl policy rule-ls prod_web'],
   completes: 'policys',
   async run(invocation) {
@@ -219,16 +213,18 @@ const ruleLs: Subcommand = {
     await client.call('get', { collection: policies.collection, key: key(invocation, policies, policy) });
     const all = asList(await client.call('list', { collection: rules.collection }));
     const found = all.filter((r) => r.tenantName === tenant && r.policyName === policy);
-    if (invocation.on('json')) return printJson(invocation, found);
-    if (invocation.on('quiet')) {
-      for (const { ruleId } of found) invocation.print(String(ruleId));
-      return;
-    }
-    invocation.print('Incoming Rules:');
-    for (const line of ruleTable('in', found)) invocation.print(line);
-    invocation.print('');
-    invocation.print('Outgoing Rules:');
-    for (const line of ruleTable('out', found)) invocation.print(line);
+    await printListed(
+      invocation,
+      found,
+      (r) => String(r.ruleId),
+      () => [
+        'Incoming Rules:',
+        ...ruleTable('in', found, invocation.width),
+        '',
+        'Outgoing Rules:',
+        ...ruleTable('out', found, invocation.width),
+      ],
+    );
   },
 };
 

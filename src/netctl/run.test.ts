@@ -180,7 +180,7 @@ it('rule-ls prints incoming and outgoing rules as two tables', async () => {
 it.each<[line: string, error: RegExp]>([
   ['policy trace --from a --to b', /^netctl: --port is missing: tcp needs one/],
   ['policy trace --from a --to b -l 132', /^netctl: --port is missing: 132 needs one/],
-  ['get group -o table', /^netctl: --output: 'table' must be yaml, json or name$/],
+  ['get group -o table', /^netctl: --output: 'table' must be yaml, json, name or wide$/],
   ['apply -f no-such-file', /^netctl: --file: no-such-file does not exist$/],
   ['apply -f /', /^netctl: --file: \/ is a folder$/],
 ])('%s is wrong usage, and nothing is sent', async (line, error) => {
@@ -195,7 +195,7 @@ it.each(['version', '--version', '-v'])('%s shows versions', async (line) => {
 });
 
 /** What they send and read are whole objects: test/apply.test.ts has their examples. */
-const OF_FILES = new Set(['apply', 'delete', 'diff', 'get', 'export']);
+const OF_FILES = new Set(['apply', 'delete', 'diff', 'edit', 'get', 'export']);
 
 it('every example in the help is a command line that works', async () => {
   let tried = 0;

@@ -12,6 +12,8 @@ export interface Terminal {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Until netmaster's answer; 30 s where absent. */
   readonly timeoutMs?: number;
+  /** Characters of a line of the terminal; absent where output goes elsewhere. */
+  readonly width?: number | undefined;
   print(line: string): void;
   printError(line: string): void;
 }
@@ -56,7 +58,7 @@ function findSubcommand(command: Command, name: string | undefined): Subcommand 
 /** Answers the exit status. */
 async function run(
   words: readonly string[],
-  { env, timeoutMs, print, printError }: Terminal,
+  { env, timeoutMs, width, print, printError }: Terminal,
 ): Promise<number> {
   let status = 0;
   const show = (text: string): number => {
@@ -113,6 +115,8 @@ async function run(
     number: (flag) => Number(value(flag)),
     list: (flag) => values.get(flag) ?? [],
     on: (flag) => value(flag) === 'true',
+    width,
+    env,
     print,
     exitWith(code) {
       status = code;

@@ -4,7 +4,7 @@ import { PORT_PROTOCOLS, protocolNumber } from '../model/rule.ts';
 import type { Side } from '../model/verdict.ts';
 import type { LiveSide, Trace, TraceEnd } from '../protocol/messages.ts';
 import { JSON_FLAG, type Subcommand, TENANT, UsageError } from './command.ts';
-import { printJson } from './objects.ts';
+import { printJson } from './output.ts';
 import { protocolName } from './protocols.ts';
 
 export const trace: Subcommand = {
