@@ -29,10 +29,12 @@ const write = (name: string, done: string, summary: string): Subcommand => ({
       kind: 'list',
       value: 'GROUP[,GROUP...]',
       help: 'its groups (may be repeated); those that are not named are not in it',
+      completes: 'endpointGroups',
     },
     TENANT,
   ],
   examples: [`netctl app-profile ${name} -g web,db shop`],
+  completes: [profiles.collection],
   run(invocation) {
     const [profile = ''] = invocation.args;
     const fields = {
@@ -74,7 +76,7 @@ export const command: Command = {
       args: ['APP-PROFILE'],
       flags: [TENANT, JSON_FLAG, QUIET],
       examples: ['netctl app-profile group-ls shop'],
-      completes: profiles.collection,
+      completes: [profiles.collection],
       run: listGroups,
     },
     listCommand(profiles),

@@ -16,7 +16,12 @@ export interface Flag {
   readonly value?: string;
   readonly default?: string;
   readonly required?: boolean;
+  /** What there is of it completes the value. Values that `value` lists complete it anyway. */
+  readonly completes?: Completes;
 }
+
+/** A collection; the kinds that `get` knows; objects of the kind that is the first argument; rules of the policy that is. */
+export type Completes = string;
 
 export interface Invocation {
   readonly client: Client;
@@ -44,8 +49,8 @@ export interface Subcommand {
   readonly args: readonly string[];
   readonly flags: readonly Flag[];
   readonly examples: readonly string[];
-  /** Collection whose names complete the first argument. */
-  readonly completes?: string;
+  /** What completes the arguments, in their order. */
+  readonly completes?: readonly Completes[];
   run(invocation: Invocation): Promise<void>;
 }
 
@@ -66,6 +71,7 @@ export const TENANT: Flag = {
   help: 'tenant',
   value: 'NAME',
   default: 'default',
+  completes: 'tenants',
 };
 export const ALL: Flag = { name: 'all', short: 'a', kind: 'switch', help: 'of all tenants' };
 export const JSON_FLAG: Flag = { name: 'json', short: 'j', kind: 'switch', help: 'as JSON' };

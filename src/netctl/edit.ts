@@ -23,6 +23,7 @@ export const command: Command = {
       args: ['KIND', 'NAME'],
       flags: [TENANT],
       examples: ['netctl edit group web', 'EDITOR=nano netctl edit rule prod_web:1'],
+      completes: ['kinds', 'objects'],
       async run(invocation) {
         const [word = '', name = ''] = invocation.args;
         const kind = findKind(word);

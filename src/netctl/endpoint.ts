@@ -33,6 +33,7 @@ export const command: Command = {
       args: ['ID'],
       flags: [],
       examples: ['netctl endpoint inspect web'],
+      completes: ['endpoints'],
       async run(invocation) {
         const [id = ''] = invocation.args;
         const answer = await invocation.client.call('inspect', { collection: 'endpoints', key: id });
@@ -46,6 +47,7 @@ export const command: Command = {
       args: ['ID'],
       flags: [],
       examples: ['netctl endpoint rm web'],
+      completes: ['endpoints'],
       async run(invocation) {
         const [id = ''] = invocation.args;
         const answer = await invocation.client.call('detach', { id });

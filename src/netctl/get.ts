@@ -18,7 +18,7 @@ const OF_HOSTS: readonly Readable[] = [
 ];
 const OUTPUTS: readonly string[] = ['yaml', 'json', 'name', 'wide'];
 
-const READABLE: readonly Readable[] = [...KINDS, ...OF_HOSTS];
+export const READABLE: readonly Readable[] = [...KINDS, ...OF_HOSTS];
 
 /** As the other commands call them, beside the names of kinds and of collections. */
 const ALSO: Readonly<Record<string, string>> = {
@@ -69,6 +69,7 @@ export const command: Command = {
         'netctl get network -o wide',
         'netctl get rule prod_web:1 | netctl apply -f -',
       ],
+      completes: ['kinds', 'objects'],
       async run(invocation) {
         const [word = '', name] = invocation.args;
         const kind = findKind(word);

@@ -34,6 +34,7 @@ export const command: Command = {
           kind: 'list',
           value: 'NAME',
           help: 'policy that holds for its containers (may be repeated)',
+          completes: 'policys',
         },
         {
           name: 'networkprofile',
@@ -41,6 +42,7 @@ export const command: Command = {
           kind: 'text',
           value: 'NAME',
           help: 'network profile: bandwidth, DSCP',
+          completes: 'netprofiles',
         },
         {
           name: 'external-contract',
@@ -48,6 +50,7 @@ export const command: Command = {
           kind: 'list',
           value: 'NAME',
           help: 'external contract (may be repeated)',
+          completes: 'extContractsGroups',
         },
         {
           name: 'ip-pool',
@@ -60,7 +63,7 @@ export const command: Command = {
         TENANT,
       ],
       examples: ['netctl group create contiv-net web', 'netctl group create contiv-net web -policy=prod_web'],
-      completes: 'networks',
+      completes: ['networks', 'endpointGroups'],
       run(invocation) {
         const [network = '', name = ''] = invocation.args;
         return create(

@@ -105,7 +105,7 @@ export function inspectCommand(objects: Objects): Subcommand {
     args: [noun.toUpperCase().replaceAll(' ', '-')],
     flags: tenantFlags(objects),
     examples: [`netctl ${command} inspect ${example}`],
-    completes: collection,
+    completes: [collection],
     async run(invocation) {
       const [name = ''] = invocation.args;
       const objectKey = key(invocation, objects, name);
@@ -124,7 +124,7 @@ export function removeCommand(objects: Objects): Subcommand {
     args: [noun.toUpperCase().replaceAll(' ', '-')],
     flags: tenantFlags(objects),
     examples: [`netctl ${command} rm ${example}`],
-    completes: collection,
+    completes: [collection],
     async run(invocation) {
       const [name = ''] = invocation.args;
       const objectKey = key(invocation, objects, name);

@@ -43,12 +43,13 @@ const rules: Objects = {
   columns: [],
 };
 
-const peer = (name: string, short: string, value: string, help: string): Flag => ({
+const peer = (name: string, short: string, value: string, help: string, completes?: string): Flag => ({
   name,
   short,
   kind: 'text',
   value,
   help,
+  ...(completes === undefined ? {} : { completes }),
 });
 
 /** What the direction does not take, and the flags that together say too much. */
@@ -102,11 +103,11 @@ const ruleAdd: Subcommand = {
       help: 'the highest decides; at equal priority deny does',
       default: '1',
     },
-    peer('from-group', 'g', 'NAME', 'in: only from this group'),
-    peer('from-network', 'n', 'NAME', 'in: only from this network'),
+    peer('from-group', 'g', 'NAME', 'in: only from this group', 'endpointGroups'),
+    peer('from-network', 'n', 'NAME', 'in: only from this network', 'networks'),
     peer('from-ip-address', 'i', 'ADDRESS[/LEN]', 'in: only from this address or prefix'),
-    peer('to-group', 'e', 'NAME', 'out: only to this group'),
-    peer('to-network', 'o', 'NAME', 'out: only to this network'),
+    peer('to-group', 'e', 'NAME', 'out: only to this group', 'endpointGroups'),
+    peer('to-network', 'o', 'NAME', 'out: only to this network', 'networks'),
     peer('to-ip-address', 's', 'ADDRESS[/LEN]', 'out: only to this address or prefix'),
     {
       name: 'protocol',
@@ -144,7 +145,7 @@ const ruleAdd: Subcommand = {
     'netctl policy rule-add prod_web watched --port=22 --priority=50 --log',
     'netctl policy rule-add prod_db 1 -d in -g web -l tcp -P 5432 -j allow',
   ],
-  completes: 'policys',
+  completes: ['policys'],
   run(invocation) {
     const [policy = '', rule = ''] = invocation.args;
     checkPeers(invocation);
@@ -203,7 +204,7 @@ const ruleLs: Subcommand = {
   args: ['POLICY'],
   flags: [TENANT, LIST_FORMAT, JSON_FLAG, QUIET],
   examples: ['netctl policy rule-ls prod_web'],
-  completes: 'policys',
+  completes: ['policys'],
   async run(invocation) {
     const [policy = ''] = invocation.args;
     const tenant = invocation.text('tenant');
@@ -234,7 +235,7 @@ const ruleRm: Subcommand = {
   args: ['POLICY', 'RULE'],
   flags: [TENANT],
   examples: ['netctl policy rule-rm prod_web 2'],
-  completes: 'policys',
+  completes: ['policys', 'rules'],
   async run(invocation) {
     const [policy = '', rule = ''] = invocation.args;
     const objectKey = key(invocation, rules, `${policy}:${rule}`);

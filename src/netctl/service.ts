@@ -34,6 +34,7 @@ export const command: Command = {
           kind: 'text',
           value: 'NAME',
           help: 'network that its address is in',
+          completes: 'networks',
           required: true,
         },
         {

@@ -18,8 +18,16 @@ export const trace: Subcommand = {
       value: 'CONTAINER|NAMESPACE/POD|GROUP|IP',
       help: 'who connects; group:NAME or container:NAME where a name is both',
       required: true,
+      completes: 'endpoints',
     },
-    { name: 'to', kind: 'text', value: 'CONTAINER|NAMESPACE/POD|GROUP|IP', help: 'to whom', required: true },
+    {
+      name: 'to',
+      kind: 'text',
+      value: 'CONTAINER|NAMESPACE/POD|GROUP|IP',
+      help: 'to whom',
+      required: true,
+      completes: 'endpoints',
+    },
     {
       name: 'protocol',
       short: 'l',
