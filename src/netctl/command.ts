@@ -16,6 +16,8 @@ export interface Flag {
   readonly value?: string;
   readonly default?: string;
   readonly required?: boolean;
+  /** Field of the object that it is given for, where that is not its name in camel case. */
+  readonly field?: string;
   /** What there is of it completes the value. Values that `value` lists complete it anyway. */
   readonly completes?: Completes;
 }

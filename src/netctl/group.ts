@@ -30,6 +30,7 @@ export const command: Command = {
       flags: [
         {
           name: 'policy',
+          field: 'policies',
           short: 'p',
           kind: 'list',
           value: 'NAME',
@@ -38,6 +39,7 @@ export const command: Command = {
         },
         {
           name: 'networkprofile',
+          field: 'netProfile',
           short: 'n',
           kind: 'text',
           value: 'NAME',
@@ -46,6 +48,7 @@ export const command: Command = {
         },
         {
           name: 'external-contract',
+          field: 'extContractsGrps',
           short: 'e',
           kind: 'list',
           value: 'NAME',
@@ -59,7 +62,14 @@ export const command: Command = {
           value: 'A.B.C.D-A.B.C.E',
           help: 'addresses of its containers',
         },
-        { name: 'epg-tag', short: 'tag', kind: 'text', value: 'TEXT', help: 'label of your own' },
+        {
+          name: 'epg-tag',
+          field: 'cfgdTag',
+          short: 'tag',
+          kind: 'text',
+          value: 'TEXT',
+          help: 'label of your own',
+        },
         TENANT,
       ],
       examples: ['netctl group create contiv-net web', 'netctl group create contiv-net web -policy=prod_web'],

@@ -2,7 +2,7 @@
 import { asList, objectsOf } from '../client/client.ts';
 import { RESULT_HEADER } from '../protocol/wire.ts';
 import { type Flag, type Invocation, LIST_FLAGS, type Subcommand, TENANT } from './command.ts';
-import { printJson, printListed } from './output.ts';
+import { formatOf, LIST_FORMATS, printJson, printListed } from './output.ts';
 import { table } from './table.ts';
 
 type Plain = Record<string, unknown>;
@@ -58,6 +58,7 @@ export function listCommand(objects: Objects): Subcommand {
     flags: [...tenantFlags(objects), ...LIST_FLAGS],
     examples: [`netctl ${command} ls`, `netctl ${command} ls -q`],
     async run(invocation) {
+      formatOf(invocation, LIST_FORMATS);
       const tenant = objects.inTenant ? invocation.text('tenant') : '';
       // Names the tenant that does not exist, where an empty list would not.
       if (objects.inTenant) await invocation.client.call('get', { collection: 'tenants', key: tenant });

@@ -12,7 +12,7 @@ import {
   UsageError,
 } from './command.ts';
 import { body, create, inspectCommand, key, listCommand, type Objects, removeCommand } from './objects.ts';
-import { printListed } from './output.ts';
+import { formatOf, LIST_FORMATS, printListed } from './output.ts';
 import { table } from './table.ts';
 import { trace } from './trace.ts';
 
@@ -43,7 +43,15 @@ const rules: Objects = {
   columns: [],
 };
 
-const peer = (name: string, short: string, value: string, help: string, completes?: string): Flag => ({
+const peer = (
+  name: string,
+  short: string,
+  field: string,
+  value: string,
+  help: string,
+  completes?: string,
+): Flag => ({
+  field,
   name,
   short,
   kind: 'text',
@@ -103,12 +111,12 @@ const ruleAdd: Subcommand = {
       help: 'the highest decides; at equal priority deny does',
       default: '1',
     },
-    peer('from-group', 'g', 'NAME', 'in: only from this group', 'endpointGroups'),
-    peer('from-network', 'n', 'NAME', 'in: only from this network', 'networks'),
-    peer('from-ip-address', 'i', 'ADDRESS[/LEN]', 'in: only from this address or prefix'),
-    peer('to-group', 'e', 'NAME', 'out: only to this group', 'endpointGroups'),
-    peer('to-network', 'o', 'NAME', 'out: only to this network', 'networks'),
-    peer('to-ip-address', 's', 'ADDRESS[/LEN]', 'out: only to this address or prefix'),
+    peer('from-group', 'g', 'fromEndpointGroup', 'NAME', 'in: only from this group', 'endpointGroups'),
+    peer('from-network', 'n', 'fromNetwork', 'NAME', 'in: only from this network', 'networks'),
+    peer('from-ip-address', 'i', 'fromIpAddress', 'ADDRESS[/LEN]', 'in: only from this address or prefix'),
+    peer('to-group', 'e', 'toEndpointGroup', 'NAME', 'out: only to this group', 'endpointGroups'),
+    peer('to-network', 'o', 'toNetwork', 'NAME', 'out: only to this network', 'networks'),
+    peer('to-ip-address', 's', 'toIpAddress', 'ADDRESS[/LEN]', 'out: only to this address or prefix'),
     {
       name: 'protocol',
       short: 'l',
@@ -206,6 +214,7 @@ const ruleLs: Subcommand = {
   examples: ['netctl policy rule-ls prod_web'],
   completes: ['policys'],
   async run(invocation) {
+    formatOf(invocation, LIST_FORMATS);
     const [policy = ''] = invocation.args;
     const tenant = invocation.text('tenant');
     // Name the tenant or policy that does not exist, where empty tables would not.

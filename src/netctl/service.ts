@@ -30,6 +30,7 @@ export const command: Command = {
       flags: [
         {
           name: 'network',
+          field: 'networkName',
           short: 's',
           kind: 'text',
           value: 'NAME',
@@ -39,6 +40,7 @@ export const command: Command = {
         },
         {
           name: 'selector',
+          field: 'selectors',
           short: 'l',
           kind: 'list',
           value: 'KEY=VALUE',
@@ -47,6 +49,7 @@ export const command: Command = {
         },
         {
           name: 'port',
+          field: 'ports',
           short: 'p',
           kind: 'list',
           value: 'PORT:CONTAINER-PORT:TCP|UDP',
@@ -55,6 +58,7 @@ export const command: Command = {
         },
         {
           name: 'preferred-ip',
+          field: 'ipAddress',
           short: 'ip',
           kind: 'text',
           value: 'A.B.C.D',
