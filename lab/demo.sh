@@ -15,7 +15,7 @@ each host that find each other. It takes about half a minute, and leaves all of 
 
 END
 bin/lab down
-bin/lab up
+bin/lab up --brief
 
 type node1 netctl net create contiv-net --subnet=20.1.1.0/24 --gateway=20.1.1.254 --pkt-tag=1001
 type node1 docker run -itd --name=web --net=contiv-net contiv/lab sh

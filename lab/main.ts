@@ -27,6 +27,7 @@ import {
   readState,
   removeData,
   STORE_MEMBERS,
+  typed,
   writeState,
 } from './state.ts';
 
@@ -34,10 +35,10 @@ const USAGE = `lab: virtual hosts on this machine, each with its own network, Do
 
 Usage: bin/lab [--name LAB] COMMAND
 
-  up [--hosts N] [--kubernetes] [--store sqlite|memory|etcd] [--netmasters N] [--loopback-resolver HOST]
+  up [--brief] [--hosts N] [--kubernetes] [--store sqlite|memory|etcd] [--netmasters N] [--loopback-resolver HOST]
                               N hosts (default 2) with dockerd and netplugin, netmaster on node1, or with etcd (on three of
                               them) on the first N; with --kubernetes also a node of one cluster each, with its API server
-                              on node1 (built the first time)
+                              on node1 (built the first time); says what to do next, but with --brief
   down                        ends and removes all of it
   status [--json]             hosts with addresses; processes with name, host and pid
   exec HOST -- COMMAND...     runs a command on a host (node1, node2, ..., outside); knows docker, netctl, kubectl
@@ -82,6 +83,7 @@ async function up(args: string[]): Promise<void> {
       'loopback-resolver': { type: 'string', multiple: true, default: [] },
       kubernetes: { type: 'boolean', default: false },
       quiet: { type: 'boolean', default: false },
+      brief: { type: 'boolean', default: false },
     },
   });
   const count = Number(values.hosts);
@@ -141,6 +143,31 @@ async function up(args: string[]): Promise<void> {
   const runtimes = startRuntimes(hosts);
   await Promise.all([runtimes, ...(values.kubernetes ? [startCluster(state, runtimes)] : [])]);
   markStarted(lab);
+  if (!values.quiet && !values.brief) for (const line of next(state)) say(line);
+}
+
+/** What to do with a lab that is up, as it must be typed where it has a name of its own. */
+function next({ name, hosts, kubernetes }: LabPlan): string[] {
+  const on = typed(name);
+  const lines: [command: string, what: string][] = [
+    [
+      `${on} exec node1 -- sh`,
+      `a shell on a host, with docker and netctl${kubernetes ? ', kubectl too' : ''}`,
+    ],
+    [
+      `${on} exec node1 -- netctl net create contiv-net --subnet=20.1.1.0/24`,
+      'a network, on every host at once',
+    ],
+    [`${on} exec node1 -- docker run -itd --name=web --net=contiv-net contiv/lab sh`, 'a container in it'],
+    [`${on} status`, 'what runs'],
+    [`${on} check`, 'kernel, names and netmaster against what runs'],
+    [`${on} down`, 'removes everything'],
+  ];
+  const width = Math.max(...lines.map(([command]) => command.length));
+  return [
+    `The lab is up: ${hosts.map((host) => host.name).join(', ')}. Next, as in docs/guide/quick-start.md:`,
+    ...lines.map(([command, what]) => `  ${command.padEnd(width)}  # ${what}`),
+  ];
 }
 
 function storeOf(kind: string, hosts: readonly LabHost[]): string {

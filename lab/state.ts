@@ -59,6 +59,9 @@ export function labName(): string {
   return name;
 }
 
+/** How a command of this lab begins, as it must be typed. */
+export const typed = (lab: string): string => `${process.env.LAB === undefined ? '' : `LAB=${lab} `}bin/lab`;
+
 export const namespaceFolder = (lab: string): string => `/run/contiv-lab/${lab}`;
 export const dataFolder = (lab: string): string => `/var/lib/contiv-lab/${lab}`;
 export const hostFolder = (lab: string, host: string): string => path.join(dataFolder(lab), host);

@@ -1,7 +1,8 @@
 /** Files of objects, from bin/netctl through a netmaster process and back. */
+import { execFile, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { KINDS } from '../src/model/kinds.ts';
 import { command as apply } from '../src/netctl/apply.ts';
 import { command as delete_ } from '../src/netctl/delete.ts';
@@ -384,11 +385,107 @@ describe('netctl get', () => {
       err: "netctl: unknown kind 'netwrk': did you mean network?\n",
     });
     expect(await get('network', '-o', 'xml')).toMatchObject({ status: 1 });
+    expect((await get('network', '-a', '-o', 'wide')).out).toMatch(
+      /^tenantName +networkName +nwType .*\n[- ]+\nblue +contiv-net +data .*\ndefault +contiv-net +data .* 20\.1\.1\.254\n$/,
+    );
     expect(await get('network', 'a', 'b')).toMatchObject({ status: 1 });
   });
 });
 
+describe('netctl get -w', () => {
+  it('writes what there is, then what changes or goes, and not what is the same', async () => {
+    const url = await startNetmaster('memory');
+    await netctl(url, ['policy', 'create', 'first']);
+    const watching = spawn('bin/netctl', ['get', 'policy', '-w', '-o', 'json'], {
+      env: { ...process.env, NETMASTER: url },
+    });
+    onTestFinished(() => void watching.kill());
+    let out = '';
+    watching.stdout.on('data', (data) => {
+      out += data;
+    });
+    const line = (of: object): string => `${JSON.stringify({ kind: 'policy', ...of })}\n`;
+    const policy = (policyName: string): string => line({ tenantName: 'default', policyName });
+    await vi.waitFor(() => expect(out).toBe(policy('first')), 30_000);
+    await netctl(url, ['policy', 'create', 'second']);
+    await netctl(url, ['tenant', 'create', 'blue']);
+    await netctl(url, ['policy', 'create', '-t', 'blue', 'other']);
+    await netctl(url, ['policy', 'rm', 'first']);
+    const expected = policy('first') + policy('second') + line({ key: 'default:first', deleted: true });
+    await vi.waitFor(() => expect(out).toBe(expected), 30_000);
+  });
+});
+
+describe('netctl edit', () => {
+  /** An editor that is a line of sed. */
+  const edit = (url: string, script: string, ...args: string[]): Promise<Ran> =>
+    new Promise((done) => {
+      const env = { ...process.env, NETMASTER: url, VISUAL: '', EDITOR: `sed -i '${script}'` };
+      const child = execFile('bin/netctl', ['edit', ...args], { env }, (_error, out, err) =>
+        done({ status: child.exitCode ?? -1, out, err }),
+      );
+    });
+
+  it('applies an object as the editor leaves it, and nothing where it leaves it alone', async () => {
+    const url = await startNetmaster('memory');
+    await netctl(url, ['apply', '-f', '-'], FILE);
+    expect(await edit(url, 's/nothing//', 'rule', 'prod_web:1')).toEqual(
+      done('rule default:prod_web:1 unchanged\n'),
+    );
+    expect(await edit(url, 's/allow/deny/', 'rule', 'prod_web:1')).toEqual(
+      done('rule default:prod_web:1 changed\n'),
+    );
+    expect((await netctl(url, ['get', 'rule', 'prod_web:1'])).out).toContain('action: deny');
+    expect(await edit(url, 's/x/y/', 'policy', 'gone')).toMatchObject({
+      status: 3,
+      err: 'netctl: policy default:gone does not exist\n',
+    });
+    expect(await edit(url, 's/x/y/', 'endpoint', 'gone')).toMatchObject({ status: 1 });
+  });
+
+  it('keeps the text of what is refused, and says where', async () => {
+    const url = await startNetmaster('memory');
+    await netctl(url, ['apply', '-f', '-'], FILE);
+    for (const [script, reason, status] of [
+      ['s/port: 80/port: 0x50/', /rule default:prod_web:1: port .*; your text is in (\S+)\n/, 3],
+      [
+        's/ruleId: .*/ruleId: other/',
+        /must be rule default:prod_web:1, and nothing else: .*; your text is in (\S+)\n/,
+        1,
+      ],
+    ] as const) {
+      const ran = await edit(url, script, 'rule', 'prod_web:1');
+      expect(ran).toMatchObject({ status, out: '', err: expect.stringMatching(reason) });
+      const kept = reason.exec(ran.err)?.[1] as string;
+      expect(fs.readFileSync(kept, 'utf8')).toContain('policyName: prod_web');
+      fs.rmSync(join(kept, '..'), { recursive: true });
+    }
+  });
+});
+
 describe('netctl', () => {
+  it('lists in the format that is asked for', async () => {
+    const url = await startNetmaster('memory');
+    await netctl(url, ['apply', '-f', '-'], FILE);
+    const out = async (...args: string[]) => (await netctl(url, args)).out;
+    for (const list of [
+      ['group', 'ls'],
+      ['policy', 'rule-ls', 'prod_web'],
+    ]) {
+      expect(await out(...list, '-o', 'json')).toBe(await out(...list, '--json'));
+      expect(await out(...list, '--output=name')).toBe(await out(...list, '-q'));
+    }
+    expect(await out('group', 'ls', '-o', 'yaml')).toMatch(/^key: default:db\n.*\n---\nkey: default:web\n/s);
+    expect(await out('group', 'ls', '-o', 'wide')).toMatch(
+      /^tenantName +groupName +networkName .*\n[- ]+\ndefault +db +contiv-net +.*20\.1\.1\.10-20\.1\.1\.20/,
+    );
+    expect(await netctl(url, ['group', 'ls', '-o', 'xml'])).toEqual({
+      status: 1,
+      out: '',
+      err: "netctl: --output: 'xml' must be wide, name, json or yaml\n",
+    });
+  });
+
   it('lists tags and service addresses that were given out', async () => {
     const url = await startNetmaster('memory');
     await netctl(url, ['apply', '-f', '-'], FILE);

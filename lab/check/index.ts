@@ -9,7 +9,7 @@
  *   others                    comparisons, in the order of these lists
  */
 import { parseArgs } from 'node:util';
-import { type LabState, readState } from '../state.ts';
+import { type LabState, readState, typed } from '../state.ts';
 import { addresses } from './addresses.ts';
 import { endpoints } from './endpoints.ts';
 import { fastPath } from './fastPath.ts';
@@ -72,7 +72,7 @@ export async function check(lab: string, args: string[]): Promise<number> {
     options: { wait: { type: 'string', default: '0' }, json: { type: 'boolean', default: false } },
   });
   const state = readState(lab);
-  if (state === undefined) throw new Error(`lab '${lab}' is not up: bin/lab up`);
+  if (state === undefined) throw new Error(`lab '${lab}' is not up: ${typed(lab)} up`);
   const deadline = performance.now() + Number(values.wait) * 1000;
   const isOver = (): boolean => performance.now() >= deadline;
   for (;;) {

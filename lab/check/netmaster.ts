@@ -1,7 +1,7 @@
 /** What netmaster has, by REST. */
 import { type RouteName, requestOf } from '../../src/protocol/wire.ts';
 import { run, tryRun } from '../shell.ts';
-import { type LabState, netmasterUrls, onHost } from '../state.ts';
+import { type LabState, netmasterUrls, onHost, typed } from '../state.ts';
 
 export interface Endpoint {
   readonly endpointID: string;
@@ -102,7 +102,7 @@ export async function declared(lab: string, state: LabState): Promise<Declared> 
     if (health !== undefined) break;
   }
   if (health === undefined)
-    throw new Error(`netmaster does not answer at ${urls.join(', ')}: bin/lab start netmaster node1`);
+    throw new Error(`netmaster does not answer at ${urls.join(', ')}: ${typed(lab)} start netmaster node1`);
   const rest: Rest = async (name, parameters) =>
     JSON.parse(await run(...curl(requestOf(name, parameters).url, '-f')));
   const { problem } = JSON.parse(health) as { problem?: string };

@@ -71,6 +71,18 @@ export interface ClientOptions {
 /** Milliseconds of silence after which a watch counts as dead: pings come every 3 s. */
 const SILENCE = 10_000;
 
+/** Why a connection failed, to people. */
+const WORDS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'nothing listens there',
+  ECONNRESET: 'the connection was cut',
+  EHOSTUNREACH: 'no way leads there',
+  ENETUNREACH: 'no way leads there',
+  ENOTFOUND: 'no host has this name',
+  EAI_AGAIN: 'no nameserver answers for this name',
+  EPROTO: 'what listens there does not speak TLS: http:// may be meant',
+  HPE_INVALID_CONSTANT: 'what listens there does not speak HTTP',
+};
+
 export function connect({ urls, insecure = false, timeoutMs = 30_000, name }: ClientOptions): Client {
   // A header is ASCII.
   const client = name?.replace(/[^ -~]/g, '?').slice(0, 100);
@@ -133,7 +145,8 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000, name }: Cl
         return response;
       } catch (error) {
         const { code, message } = error as NodeJS.ErrnoException;
-        reasons.push(`${url} (${code ?? message})`);
+        const words = WORDS[code ?? ''];
+        reasons.push(`${url} (${words === undefined ? (code ?? message) : `${words}: ${code}`})`);
         const notTaken =
           method === 'GET' || ['ECONNREFUSED', 'ENOTFOUND', 'EHOSTUNREACH', 'EAI_AGAIN'].includes(code ?? '');
         if (!notTaken) {

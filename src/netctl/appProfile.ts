@@ -1,15 +1,7 @@
 import { asObject } from '../client/client.ts';
 import { type Command, type Invocation, JSON_FLAG, QUIET, type Subcommand, TENANT } from './command.ts';
-import {
-  body,
-  create,
-  inspectCommand,
-  key,
-  listCommand,
-  type Objects,
-  printJson,
-  removeCommand,
-} from './objects.ts';
+import { body, create, inspectCommand, key, listCommand, type Objects, removeCommand } from './objects.ts';
+import { printJson } from './output.ts';
 import { table } from './table.ts';
 
 const profiles: Objects = {
@@ -37,10 +29,12 @@ const write = (name: string, done: string, summary: string): Subcommand => ({
       kind: 'list',
       value: 'GROUP[,GROUP...]',
       help: 'its groups (may be repeated); those that are not named are not in it',
+      completes: 'endpointGroups',
     },
     TENANT,
   ],
   examples: [`netctl app-profile ${name} -g web,db shop`],
+  completes: [profiles.collection],
   run(invocation) {
     const [profile = ''] = invocation.args;
     const fields = {
@@ -82,7 +76,7 @@ export const command: Command = {
       args: ['APP-PROFILE'],
       flags: [TENANT, JSON_FLAG, QUIET],
       examples: ['netctl app-profile group-ls shop'],
-      completes: profiles.collection,
+      completes: [profiles.collection],
       run: listGroups,
     },
     listCommand(profiles),

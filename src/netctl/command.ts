@@ -16,7 +16,14 @@ export interface Flag {
   readonly value?: string;
   readonly default?: string;
   readonly required?: boolean;
+  /** Field of the object that it is given for, where that is not its name in camel case. */
+  readonly field?: string;
+  /** What there is of it completes the value. Values that `value` lists complete it anyway. */
+  readonly completes?: Completes;
 }
+
+/** A collection; the kinds that `get` knows; objects of the kind that is the first argument; rules of the policy that is. */
+export type Completes = string;
 
 export interface Invocation {
   readonly client: Client;
@@ -27,6 +34,9 @@ export interface Invocation {
   on(flag: string): boolean;
   /** It stands on the command line, with whatever value. */
   given(flag: string): boolean;
+  /** Of the terminal, in characters; undefined where the output goes elsewhere. */
+  readonly width: number | undefined;
+  readonly env: Readonly<Record<string, string | undefined>>;
   /** To standard output. */
   print(line: string): void;
   /** Exit status of a command that is done, where it is not 0. */
@@ -45,8 +55,8 @@ export interface Subcommand {
   readonly args: readonly string[];
   readonly flags: readonly Flag[];
   readonly examples: readonly string[];
-  /** Collection whose names complete the first argument. */
-  readonly completes?: string;
+  /** What completes the arguments, in their order. */
+  readonly completes?: readonly Completes[];
   run(invocation: Invocation): Promise<void>;
 }
 
@@ -67,8 +77,16 @@ export const TENANT: Flag = {
   help: 'tenant',
   value: 'NAME',
   default: 'default',
+  completes: 'tenants',
 };
 export const ALL: Flag = { name: 'all', short: 'a', kind: 'switch', help: 'of all tenants' };
 export const JSON_FLAG: Flag = { name: 'json', short: 'j', kind: 'switch', help: 'as JSON' };
 export const QUIET: Flag = { name: 'quiet', short: 'q', kind: 'switch', help: 'names only' };
-export const LIST_FLAGS: readonly Flag[] = [ALL, JSON_FLAG, QUIET];
+export const LIST_FORMAT: Flag = {
+  name: 'output',
+  short: 'o',
+  kind: 'text',
+  value: 'wide|name|json|yaml',
+  help: 'what to write; wide: each field that one of them has',
+};
+export const LIST_FLAGS: readonly Flag[] = [ALL, LIST_FORMAT, JSON_FLAG, QUIET];

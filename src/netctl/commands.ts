@@ -92,6 +92,12 @@ export const COMMANDS: readonly Listed[] = [
     load: () => import('./get.ts'),
   },
   {
+    name: 'edit',
+    aliases: [],
+    summary: 'changes an object in your editor',
+    load: () => import('./edit.ts'),
+  },
+  {
     name: 'export',
     aliases: [],
     summary: 'writes all objects, as apply reads them',

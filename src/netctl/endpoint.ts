@@ -1,5 +1,6 @@
 import type { Command } from './command.ts';
-import { listCommand, type Objects, printJson } from './objects.ts';
+import { listCommand, type Objects } from './objects.ts';
+import { printJson } from './output.ts';
 
 const endpoints: Objects = {
   noun: 'endpoint',
@@ -32,6 +33,7 @@ export const command: Command = {
       args: ['ID'],
       flags: [],
       examples: ['netctl endpoint inspect web'],
+      completes: ['endpoints'],
       async run(invocation) {
         const [id = ''] = invocation.args;
         const answer = await invocation.client.call('inspect', { collection: 'endpoints', key: id });
@@ -45,6 +47,7 @@ export const command: Command = {
       args: ['ID...'],
       flags: [],
       examples: ['netctl endpoint rm web'],
+      completes: ['endpoints'],
       async run(invocation) {
         for (const id of invocation.args)
           try {

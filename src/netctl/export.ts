@@ -1,6 +1,8 @@
 import { objectsOf } from '../client/client.ts';
 import type { Command } from './command.ts';
-import { outputFlag, printObjects } from './output.ts';
+import { formatOf, outputFlag, printObjects } from './output.ts';
+
+const FORMATS = ['yaml', 'json'];
 
 export const command: Command = {
   name: 'export',
@@ -14,9 +16,10 @@ export const command: Command = {
         'workloads, network policies and services of an orchestrator: they come from there. `netctl get KIND` shows those.',
       ].join('\n'),
       args: [],
-      flags: [outputFlag(['yaml', 'json'])],
+      flags: [outputFlag(FORMATS, 'yaml')],
       examples: ['netctl export > cluster.yaml', 'netctl export -o json'],
       async run(invocation) {
+        formatOf(invocation, FORMATS);
         const objects = objectsOf(await invocation.client.call('export'));
         await printObjects(invocation, objects, false);
       },

@@ -57,9 +57,11 @@ export function parseFlags(words: readonly string[], flags: readonly Flag[]): Pa
 /** No name is longer; the distance to long words takes long. */
 const MAX_NAME = 32;
 
-/** The candidate that is at most two edits away. */
+/** The candidate that is at most two edits away, or the only one that begins so. */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
   if (word.length > MAX_NAME) return undefined;
+  const longer = word.length < 2 ? [] : candidates.filter((c) => c.startsWith(word));
+  if (longer.length === 1) return longer[0];
   const scored = candidates.map((c) => ({ c, d: distance(word, c) })).sort((a, b) => a.d - b.d);
   return scored[0] !== undefined && scored[0].d <= Math.min(2, word.length - 1) ? scored[0].c : undefined;
 }

@@ -1,14 +1,14 @@
 import { asList } from '../client/client.ts';
 import type { NamedDeniedFlow } from '../protocol/messages.ts';
 import { ALL, type Command, JSON_FLAG, TENANT, UsageError } from './command.ts';
-import { printJson } from './objects.ts';
+import { printJson } from './output.ts';
 import { protocolName } from './protocols.ts';
 import { table } from './table.ts';
 
 const end = (address: string, container: string | undefined, group: string | undefined): string =>
   [container ?? '', address, group ? `(${group})` : ''].filter((part) => part !== '').join(' ');
 
-export function flowTable(flows: readonly NamedDeniedFlow[]): string[] {
+export function flowTable(flows: readonly NamedDeniedFlow[], width?: number): string[] {
   return table(
     ['Time', 'Host', 'From', 'To', 'Protocol', 'Port', 'Rule', 'Count'],
     flows.map((f) => [
@@ -21,6 +21,7 @@ export function flowTable(flows: readonly NamedDeniedFlow[]): string[] {
       f.rule,
       f.count,
     ]),
+    width,
   );
 }
 
@@ -54,7 +55,7 @@ export const command: Command = {
           await invocation.client.call('flows', { [isDenied ? 'denied' : 'allowed']: 'true', ...tenant }),
         );
         if (invocation.on('json')) printJson(invocation, body);
-        else for (const line of flowTable(body)) invocation.print(line);
+        else for (const line of flowTable(body, invocation.width)) invocation.print(line);
       },
     },
   ],

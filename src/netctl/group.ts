@@ -23,24 +23,30 @@ const groups: Objects = {
 const FLAGS: readonly Flag[] = [
   {
     name: 'policy',
+    field: 'policies',
     short: 'p',
     kind: 'list',
     value: 'NAME',
     help: 'policy that holds for its containers (may be repeated)',
+    completes: 'policys',
   },
   {
     name: 'networkprofile',
+    field: 'netProfile',
     short: 'n',
     kind: 'text',
     value: 'NAME',
     help: 'network profile: bandwidth, DSCP',
+    completes: 'netprofiles',
   },
   {
     name: 'external-contract',
+    field: 'extContractsGrps',
     short: 'e',
     kind: 'list',
     value: 'NAME',
     help: 'external contract (may be repeated)',
+    completes: 'extContractsGroups',
   },
   {
     name: 'ip-pool',
@@ -49,7 +55,14 @@ const FLAGS: readonly Flag[] = [
     value: 'A.B.C.D-A.B.C.E',
     help: 'addresses of its containers',
   },
-  { name: 'epg-tag', short: 'tag', kind: 'text', value: 'TEXT', help: 'label of your own' },
+  {
+    name: 'epg-tag',
+    field: 'cfgdTag',
+    short: 'tag',
+    kind: 'text',
+    value: 'TEXT',
+    help: 'label of your own',
+  },
 ];
 
 /** The fields by their flags. */
@@ -73,7 +86,7 @@ export const command: Command = {
       args: ['NETWORK', 'GROUP'],
       flags: [...FLAGS, TENANT],
       examples: ['netctl group create contiv-net web', 'netctl group create contiv-net web -policy=prod_web'],
-      completes: 'networks',
+      completes: ['networks', 'endpointGroups'],
       run(invocation) {
         const [network = '', name = ''] = invocation.args;
         return create(

@@ -1,7 +1,7 @@
 import { asList } from '../client/client.ts';
 import type { HostState } from '../protocol/hosts.ts';
 import { type Command, JSON_FLAG, QUIET } from './command.ts';
-import { printJson } from './objects.ts';
+import { printJson } from './output.ts';
 import { table } from './table.ts';
 
 const seconds = (time: string): string => time.replace(/\.\d+Z$/, 'Z');

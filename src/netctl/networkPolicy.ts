@@ -1,6 +1,7 @@
 /** `netctl networkpolicy`: what an orchestrator's controller has declared; it is changed there. */
 import type { Command } from './command.ts';
-import { listCommand, type Objects, printJson } from './objects.ts';
+import { listCommand, type Objects } from './objects.ts';
+import { printJson } from './output.ts';
 
 const policies: Objects = {
   noun: 'network policy',

@@ -3,6 +3,8 @@ import { type Answer, asList, asObject, objectsOf } from '../client/client.ts';
 import type { FieldChanges } from '../protocol/declared.ts';
 import { CHANGES_HEADER, RESULT_HEADER } from '../protocol/wire.ts';
 import { type Flag, type Invocation, LIST_FLAGS, type Subcommand, TENANT, UsageError } from './command.ts';
+import { formatOf, LIST_FORMATS, printJson, printListed } from './output.ts';
+
 import { table } from './table.ts';
 
 type Plain = Record<string, unknown>;
@@ -33,9 +35,6 @@ export interface Objects {
 export const key = (invocation: Invocation, objects: Objects, name: string): string =>
   objects.inTenant ? `${invocation.text('tenant')}:${name}` : name;
 
-export const printJson = (invocation: Invocation, value: unknown): void =>
-  invocation.print(JSON.stringify(value, null, 2));
-
 /** Without what was not given, as 1.x sends it; the server computes the links. No `links`: of a kind without any. */
 export function body(fields: Plain, links?: readonly string[]): Plain {
   const given = Object.entries(fields).filter(
@@ -61,6 +60,7 @@ export function listCommand(objects: Objects): Subcommand {
     flags: [...tenantFlags(objects), ...LIST_FLAGS],
     examples: [`netctl ${command} ls`, `netctl ${command} ls -q`],
     async run(invocation) {
+      formatOf(invocation, LIST_FORMATS);
       const tenant = objects.inTenant ? invocation.text('tenant') : '';
       // Names the tenant that does not exist, where an empty list would not.
       if (objects.inTenant) await invocation.client.call('get', { collection: 'tenants', key: tenant });
@@ -69,17 +69,18 @@ export function listCommand(objects: Objects): Subcommand {
         objects.inTenant && !invocation.on('all')
           ? all.filter((object) => object.tenantName === tenant)
           : all;
-      if (invocation.on('json')) printJson(invocation, shown);
-      else if (invocation.on('quiet'))
-        for (const object of shown) invocation.print(String(object[nameField]));
-      else {
-        const whole = await withGiven(invocation, objects, shown);
-        for (const line of table(
-          columns.map((c) => c.title),
-          whole.map((object) => columns.map((c) => c.of(object))),
-        ))
-          invocation.print(line);
-      }
+      await printListed(
+        invocation,
+        shown,
+        (object) => String(object[nameField]),
+        (whole) =>
+          table(
+            columns.map((c) => c.title),
+            whole.map((object) => columns.map((c) => c.of(object))),
+            invocation.width,
+          ),
+        () => withGiven(invocation, objects, shown),
+      );
     },
   };
 }
@@ -107,7 +108,7 @@ export function inspectCommand(objects: Objects): Subcommand {
     args: [noun.toUpperCase().replaceAll(' ', '-')],
     flags: tenantFlags(objects),
     examples: [`netctl ${command} inspect ${example}`],
-    completes: collection,
+    completes: [collection],
     async run(invocation) {
       const [name = ''] = invocation.args;
       const objectKey = key(invocation, objects, name);
@@ -126,7 +127,7 @@ export function removeCommand(objects: Objects): Subcommand {
     args: [`${noun.toUpperCase().replaceAll(' ', '-')}...`],
     flags: tenantFlags(objects),
     examples: [`netctl ${command} rm ${example}`],
-    completes: collection,
+    completes: [collection],
     run: (invocation) => removeEach(invocation, objects, invocation.args),
   };
 }

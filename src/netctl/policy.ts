@@ -5,11 +5,13 @@ import {
   type Flag,
   type Invocation,
   JSON_FLAG,
+  LIST_FORMAT,
   QUIET,
   type Subcommand,
   TENANT,
   UsageError,
 } from './command.ts';
+
 import {
   body,
   create,
@@ -17,10 +19,11 @@ import {
   key,
   listCommand,
   type Objects,
-  printJson,
   removeCommand,
   removeEach,
 } from './objects.ts';
+import { formatOf, LIST_FORMATS, printListed } from './output.ts';
+
 import { table } from './table.ts';
 import { trace } from './trace.ts';
 
@@ -51,12 +54,21 @@ const rules: Objects = {
   columns: [],
 };
 
-const peer = (name: string, short: string, value: string, help: string): Flag => ({
+const peer = (
+  name: string,
+  short: string,
+  field: string,
+  value: string,
+  help: string,
+  completes?: string,
+): Flag => ({
+  field,
   name,
   short,
   kind: 'text',
   value,
   help,
+  ...(completes === undefined ? {} : { completes }),
 });
 
 /** What the direction does not take, and the flags that together say too much. */
@@ -110,12 +122,12 @@ const ruleAdd: Subcommand = {
       help: 'the highest decides; at equal priority deny does',
       default: '1',
     },
-    peer('from-group', 'g', 'NAME', 'in: only from this group'),
-    peer('from-network', 'n', 'NAME', 'in: only from this network'),
-    peer('from-ip-address', 'i', 'ADDRESS[/LEN]', 'in: only from this address or prefix'),
-    peer('to-group', 'e', 'NAME', 'out: only to this group'),
-    peer('to-network', 'o', 'NAME', 'out: only to this network'),
-    peer('to-ip-address', 's', 'ADDRESS[/LEN]', 'out: only to this address or prefix'),
+    peer('from-group', 'g', 'fromEndpointGroup', 'NAME', 'in: only from this group', 'endpointGroups'),
+    peer('from-network', 'n', 'fromNetwork', 'NAME', 'in: only from this network', 'networks'),
+    peer('from-ip-address', 'i', 'fromIpAddress', 'ADDRESS[/LEN]', 'in: only from this address or prefix'),
+    peer('to-group', 'e', 'toEndpointGroup', 'NAME', 'out: only to this group', 'endpointGroups'),
+    peer('to-network', 'o', 'toNetwork', 'NAME', 'out: only to this network', 'networks'),
+    peer('to-ip-address', 's', 'toIpAddress', 'ADDRESS[/LEN]', 'out: only to this address or prefix'),
     {
       name: 'protocol',
       short: 'l',
@@ -152,7 +164,7 @@ const ruleAdd: Subcommand = {
     'netctl policy rule-add prod_web watched --port=22 --priority=50 --log',
     'netctl policy rule-add prod_db 1 -d in -g web -l tcp -P 5432 -j allow',
   ],
-  completes: 'policys',
+  completes: ['policys'],
   async run(invocation) {
     const [policy = '', rule = ''] = invocation.args;
     checkPeers(invocation);
@@ -177,7 +189,7 @@ const ruleAdd: Subcommand = {
   },
 };
 
-function ruleTable(direction: string, found: readonly Plain[]): string[] {
+function ruleTable(direction: string, found: readonly Plain[], width: number | undefined): string[] {
   const [side, field] = direction === 'in' ? ['From', 'from'] : ['To', 'to'];
   return table(
     [
@@ -202,6 +214,7 @@ function ruleTable(direction: string, found: readonly Plain[]): string[] {
         r.ports || r.port,
         r.log ? `${r.action}, log` : r.action,
       ]),
+    width,
   );
 }
 
@@ -209,10 +222,11 @@ const ruleLs: Subcommand = {
   name: 'rule-ls',
   summary: 'lists the rules of a policy, incoming and outgoing',
   args: ['POLICY'],
-  flags: [TENANT, JSON_FLAG, QUIET],
+  flags: [TENANT, LIST_FORMAT, JSON_FLAG, QUIET],
   examples: ['netctl policy rule-ls prod_web'],
-  completes: 'policys',
+  completes: ['policys'],
   async run(invocation) {
+    formatOf(invocation, LIST_FORMATS);
     const [policy = ''] = invocation.args;
     const tenant = invocation.text('tenant');
     // Name the tenant or policy that does not exist, where empty tables would not.
@@ -221,16 +235,18 @@ const ruleLs: Subcommand = {
     await client.call('get', { collection: policies.collection, key: key(invocation, policies, policy) });
     const all = asList(await client.call('list', { collection: rules.collection }));
     const found = all.filter((r) => r.tenantName === tenant && r.policyName === policy);
-    if (invocation.on('json')) return printJson(invocation, found);
-    if (invocation.on('quiet')) {
-      for (const { ruleId } of found) invocation.print(String(ruleId));
-      return;
-    }
-    invocation.print('Incoming Rules:');
-    for (const line of ruleTable('in', found)) invocation.print(line);
-    invocation.print('');
-    invocation.print('Outgoing Rules:');
-    for (const line of ruleTable('out', found)) invocation.print(line);
+    await printListed(
+      invocation,
+      found,
+      (r) => String(r.ruleId),
+      () => [
+        'Incoming Rules:',
+        ...ruleTable('in', found, invocation.width),
+        '',
+        'Outgoing Rules:',
+        ...ruleTable('out', found, invocation.width),
+      ],
+    );
   },
 };
 
@@ -240,7 +256,7 @@ const ruleRm: Subcommand = {
   args: ['POLICY', 'RULE...'],
   flags: [TENANT],
   examples: ['netctl policy rule-rm prod_web 2'],
-  completes: 'policys',
+  completes: ['policys', 'rules'],
   run(invocation) {
     const [policy = '', ...ids] = invocation.args;
     return removeEach(

@@ -1,4 +1,5 @@
 /** Command lines against a server that takes everything; what 1.x sends is in test/conformance.test.ts. */
+import { spawnSync } from 'node:child_process';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -28,12 +29,18 @@ const TRACE = {
 let server: Server;
 let sent: [request: string, body: unknown][] = [];
 const missing = new Set<string>();
+/** What everything is answered while it is set. */
+let refusal: object | undefined;
 
 beforeAll(async () => {
   server = createServer(async (request, response) => {
     let body = '';
     for await (const chunk of request) body += chunk;
     sent.push([`${request.method} ${request.url}`, body === '' ? undefined : JSON.parse(body)]);
+    if (refusal !== undefined) {
+      response.writeHead(400);
+      return response.end(JSON.stringify(refusal));
+    }
     const isList =
       request.method === 'GET' && /^\/api\/v1\/(\w+\/$|flows|events|status\/hosts$)/.test(request.url ?? '');
     response.writeHead(missing.has(request.url ?? '') ? 404 : 200);
@@ -156,6 +163,14 @@ it.each([
   ['bgp create host1 --router-ip 50.1.1.2 --as 1', 'must be an address with its prefix length'],
   ['aci-gw set', 'nothing to set: give one of --path-bindings'],
   ['login root', 'usage: netctl login'],
+  ['networks ls', "unknown command 'networks': did you mean network?"],
+  ['pol ls', "unknown command 'pol': did you mean policy?"],
+  ['create net', "unknown command 'create': what it is about comes first, as in netctl network create"],
+  ['list net', "unknown command 'list': what it is about comes first, as in netctl network ls"],
+  ['net add x', "unknown subcommand 'add' of netctl network: did you mean create?"],
+  ['net ins x', "unknown subcommand 'ins' of netctl network: did you mean inspect?"],
+  ['net ls --ten blue', 'unknown flag --ten: did you mean --tenant?'],
+  ['net ls -o xml', "--output: 'xml' must be wide, name, json or yaml"],
   ['net --tenant=blue ls', '--tenant stands before the subcommand: write netctl network SUBCOMMAND'],
 ])('netctl %s is wrong usage and sends nothing', async (line, text) => {
   const { exit, out, err } = await run(line);
@@ -174,6 +189,63 @@ it('a netmaster that is not where it is looked for is named, with how to name an
   ]);
 });
 
+it.each<[line: string, field: string, message: string, told: string]>([
+  [
+    'policy rule-add p 1 -i 10.0.0.1/8',
+    'fromIpAddress',
+    "rule default:p:1: fromIpAddress '10.0.0.1/8' has bits behind its prefix length",
+    "rule default:p:1: --from-ip-address '10.0.0.1/8' has bits behind its prefix length",
+  ],
+  [
+    'net create n --subnet=10.0.0.0/8 -g6 fd00::1',
+    'ipv6Gateway',
+    'network default:n: ipv6Gateway fd00::1 needs ipv6Subnet beside it, not subnet',
+    'network default:n: --gatewayv6 fd00::1 needs --subnetv6 beside it, not subnet',
+  ],
+  [
+    'net create n --subnet=10.0.0.0/8',
+    'subnet',
+    'network default:n: subnet 10.0.0.0/8 overlaps that of network default:m',
+    'network default:n: --subnet 10.0.0.0/8 overlaps that of network default:m',
+  ],
+  ['tenant rm t', 'x', 'tenant t is in use by network t:subnet', 'tenant t is in use by network t:subnet'],
+])('%s is refused by the names of its flags', async (line, field, message, told) => {
+  refusal = { error: { code: 'invalid', message, field } };
+  try {
+    expect(await run(line)).toEqual({ exit: 3, out: [], err: [`netctl: ${told}`] });
+  } finally {
+    refusal = undefined;
+  }
+});
+
+it.each([
+  ['http://127.0.0.1:1', 'nothing listens there: ECONNREFUSED'],
+  [
+    'http://netmaster.invalid',
+    /no host has this name: ENOTFOUND|no nameserver answers for this name: EAI_AGAIN/,
+  ],
+  ['https', 'what listens there does not speak TLS: http:// may be meant: EPROTO'],
+])('that netmaster cannot be reached at %s is said in words', async (url, reason) => {
+  const err: string[] = [];
+  const { port } = server.address() as AddressInfo;
+  const at = url === 'https' ? `https://127.0.0.1:${port}` : url;
+  const terminal = { env: { NETMASTER: at }, print: () => {}, printError: (text: string) => err.push(text) };
+  expect(await netctl(['net', 'ls'], terminal)).toBe(3);
+  expect(err).toEqual([expect.stringMatching(reason)]);
+});
+
+it('what cannot be written is said, and a reader that has seen enough is no error', () => {
+  const said = (line: string) => {
+    const { status, stderr } = spawnSync('/bin/bash', ['-o', 'pipefail', '-c', line], { encoding: 'utf8' });
+    return { status, stderr };
+  };
+  expect(said('bin/netctl --help > /dev/full')).toEqual({
+    status: 3,
+    stderr: 'netctl: the output cannot be written: the disk that it goes to is full\n',
+  });
+  expect(said('bin/netctl --help | true')).toEqual({ status: 0, stderr: '' });
+});
+
 it('rule-ls prints incoming and outgoing rules as two tables', async () => {
   expect((await run('policy rule-ls p')).out).toEqual([
     'Incoming Rules:',
@@ -189,7 +261,7 @@ it('rule-ls prints incoming and outgoing rules as two tables', async () => {
 it.each<[line: string, error: RegExp]>([
   ['policy trace --from a --to b', /^netctl: --port is missing: tcp needs one/],
   ['policy trace --from a --to b -l 132', /^netctl: --port is missing: 132 needs one/],
-  ['get group -o table', /^netctl: --output: 'table' must be yaml, json or name$/],
+  ['get group -o table', /^netctl: --output: 'table' must be yaml, json, name or wide$/],
   ['apply -f no-such-file', /^netctl: --file: no-such-file does not exist$/],
   ['apply -f /', /^netctl: --file: \/ is a folder$/],
 ])('%s is wrong usage, and nothing is sent', async (line, error) => {
@@ -204,7 +276,7 @@ it.each(['version', '--version', '-v'])('%s shows versions', async (line) => {
 });
 
 /** What they send and read are whole objects: test/apply.test.ts has their examples. */
-const OF_FILES = new Set(['apply', 'delete', 'diff', 'get', 'export']);
+const OF_FILES = new Set(['apply', 'delete', 'diff', 'edit', 'get', 'export']);
 
 it('every example in the help is a command line that works', async () => {
   let tried = 0;

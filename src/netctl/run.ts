@@ -3,7 +3,7 @@ import os from 'node:os';
 import { ApiError, connect } from '../client/client.ts';
 import { oneLine } from '../model/text.ts';
 import { LATE_HEADER, WARNING_HEADER } from '../protocol/wire.ts';
-import { type Command, type Invocation, type Subcommand, UsageError } from './command.ts';
+import { type Command, type Flag, type Invocation, type Subcommand, UsageError } from './command.ts';
 import { COMMANDS } from './commands.ts';
 import { nearest, parseFlags } from './flags.ts';
 import { commandHelp, GLOBAL_FLAGS, overview, subcommandHelp, usageLine } from './help.ts';
@@ -13,6 +13,8 @@ export interface Terminal {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Until netmaster's answer; 30 s where absent. */
   readonly timeoutMs?: number;
+  /** Characters of a line of the terminal; absent where output goes elsewhere. */
+  readonly width?: number | undefined;
   print(line: string): void;
   printError(line: string): void;
 }
@@ -33,6 +35,11 @@ function splitGlobal(words: readonly string[]): { global: string[]; rest: string
 async function findCommand(name: string): Promise<Command> {
   const listed = COMMANDS.find((c) => c.name === name || c.aliases.includes(name));
   if (listed !== undefined) return (await listed.load()).command;
+  const what = WORDS[name] ?? name;
+  if (SUBCOMMANDS.has(what))
+    throw new UsageError(
+      `unknown command '${name}': what it is about comes first, as in netctl network ${what}`,
+    );
   const near = nearest(
     name,
     COMMANDS.flatMap((c) => [c.name, ...c.aliases]),
@@ -42,11 +49,24 @@ async function findCommand(name: string): Promise<Command> {
   );
 }
 
+/** What most commands have. */
+const SUBCOMMANDS: ReadonlySet<string> = new Set(['create', 'ls', 'inspect', 'rm']);
+/** What other tools call it. */
+const WORDS: Readonly<Record<string, string>> = {
+  add: 'create',
+  new: 'create',
+  describe: 'inspect',
+  show: 'inspect',
+  list: 'ls',
+  remove: 'rm',
+};
+
 function findSubcommand(command: Command, name: string | undefined): Subcommand {
   const found = command.subcommands.find((s) => s.name === (name ?? '') || s.aliases?.includes(name ?? ''));
   if (found !== undefined) return found;
   const names = command.subcommands.map((s) => s.name);
-  const near = name === undefined ? undefined : nearest(name, names);
+  const meant = WORDS[name ?? ''] ?? '';
+  const near = names.includes(meant) ? meant : name === undefined ? undefined : nearest(name, names);
   throw new UsageError(
     name === undefined
       ? `netctl ${command.name} needs a subcommand: ${names.join(', ')}`
@@ -69,7 +89,7 @@ const REFUSED = 3;
 /** Answers the exit status. */
 async function run(
   words: readonly string[],
-  { env, timeoutMs, print, printError }: Terminal,
+  { env, timeoutMs, width, print, printError }: Terminal,
 ): Promise<number> {
   let status = 0;
   const show = (text: string): number => {
@@ -129,6 +149,8 @@ async function run(
     list: (flag) => values.get(flag) ?? [],
     on: (flag) => value(flag) === 'true',
     given: (flag) => values.has(flag),
+    width,
+    env,
     print,
     exitWith(code) {
       status = code;
@@ -148,7 +170,8 @@ async function run(
   };
   try {
     await sub.run(invocation);
-  } catch (error) {
+  } catch (caught) {
+    const error = asTyped(caught, sub.flags);
     if (named || !(error instanceof ApiError) || error.code !== 'unreachable') throw error;
     throw new ApiError(error.status, error.code, `${error.message}: set NETMASTER or --netmaster`);
   } finally {
@@ -156,6 +179,22 @@ async function run(
   }
   return status;
 }
+
+/** A refusal that names the field as the flag is called that it was given by. */
+function asTyped(error: unknown, flags: readonly Flag[]): unknown {
+  if (!(error instanceof ApiError) || error.field === undefined) return error;
+  const names = new Map(flags.map((flag) => [flag.field ?? camelCase(flag.name), `--${flag.name}`]));
+  const message = error.message.replace(
+    // Behind the name of the object, where a field stands; elsewhere only what is no word of the language too.
+    /(?<=: )[a-z]\w*(?= )|\b[a-z]+[A-Z0-9]\w*\b/g,
+    (word) => names.get(word) ?? word,
+  );
+  return new ApiError(error.status, error.code, message, error.field, error.position);
+}
+
+/** `pktTag` of `pkt-tag`. */
+const camelCase = (name: string): string =>
+  name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
 
 /** Answers the exit status: 0 done, or what the command says, 1 wrong usage, 3 the server refused or could not be reached. */
 export async function netctl(words: readonly string[], terminal: Terminal): Promise<number> {

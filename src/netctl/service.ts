@@ -30,14 +30,17 @@ export const command: Command = {
       flags: [
         {
           name: 'network',
+          field: 'networkName',
           short: 's',
           kind: 'text',
           value: 'NAME',
           help: 'network that its address is in',
+          completes: 'networks',
           required: true,
         },
         {
           name: 'selector',
+          field: 'selectors',
           short: 'l',
           kind: 'list',
           value: 'KEY=VALUE',
@@ -46,6 +49,7 @@ export const command: Command = {
         },
         {
           name: 'port',
+          field: 'ports',
           short: 'p',
           kind: 'list',
           value: 'PORT:CONTAINER-PORT:TCP|UDP',
@@ -54,6 +58,7 @@ export const command: Command = {
         },
         {
           name: 'preferred-ip',
+          field: 'ipAddress',
           short: 'ip',
           kind: 'text',
           value: 'A.B.C.D',

@@ -1,7 +1,10 @@
 /** What the commands of objects that there is one of have in common: info, inspect and set. */
 import { ApiError, asList, asObject } from '../client/client.ts';
 import { type Invocation, JSON_FLAG, type Subcommand, UsageError } from './command.ts';
-import { changesOf, printChanges, printJson } from './objects.ts';
+
+import { changesOf, printChanges } from './objects.ts';
+import { printJson } from './output.ts';
+
 import { table } from './table.ts';
 
 type Plain = Record<string, unknown>;
@@ -39,7 +42,7 @@ export function settingsCommands({ command, collection, key, settings, example }
         if (invocation.on('json')) return printJson(invocation, body);
         const found = body[0] ?? {};
         const rows = Object.entries(settings).map(([flag, [field]]) => [flag, found[field]]);
-        for (const line of table(['Setting', 'Value'], rows)) invocation.print(line);
+        for (const line of table(['Setting', 'Value'], rows, invocation.width)) invocation.print(line);
       },
     },
     {

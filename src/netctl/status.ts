@@ -2,7 +2,7 @@ import { setTimeout as after } from 'node:timers/promises';
 import { ApiError } from '../client/client.ts';
 import type { HostState, Status } from '../protocol/hosts.ts';
 import { type Command, type Invocation, UsageError } from './command.ts';
-import { printJson } from './objects.ts';
+import { printJson } from './output.ts';
 import { table } from './table.ts';
 
 /** Exit status where something is wrong. */

@@ -4,7 +4,7 @@ import { PORT_PROTOCOLS, protocolNumber } from '../model/rule.ts';
 import type { Side } from '../model/verdict.ts';
 import type { BackendTrace, LiveSide, Trace, TraceEnd } from '../protocol/messages.ts';
 import { JSON_FLAG, type Subcommand, TENANT, UsageError } from './command.ts';
-import { printJson } from './objects.ts';
+import { printJson } from './output.ts';
 import { protocolName } from './protocols.ts';
 
 export const trace: Subcommand = {
@@ -18,6 +18,7 @@ export const trace: Subcommand = {
       value: 'CONTAINER|NAMESPACE/POD|GROUP|IP',
       help: 'who connects; group:NAME or container:NAME where a name is both',
       required: true,
+      completes: 'endpoints',
     },
     {
       name: 'to',
@@ -25,6 +26,7 @@ export const trace: Subcommand = {
       value: 'CONTAINER|NAMESPACE/POD|NAMESPACE/SERVICE|GROUP|IP',
       help: 'to whom; service:NAMESPACE/NAME where a name is that of a pod too',
       required: true,
+      completes: 'endpoints',
     },
     {
       name: 'protocol',
