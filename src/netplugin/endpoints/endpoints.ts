@@ -63,7 +63,7 @@ function portIn(state: HostState, id: string): Attached | undefined {
 
 export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
   const { host, replica, attachments, intent, log, kernel, dataplane, admitted } = options;
-  const listeners: ((endpoint: string) => void)[] = [];
+  const listeners: ((endpoint: string, had: Attachment | undefined) => void)[] = [];
   /** Addresses that the runtime has given back while netmaster was away: network and address. */
   const unreleased = new Set<string>();
   // What an earlier agent had begun has ended with it: the runtime's call broke, and is not repeated with its contents.
@@ -142,13 +142,14 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
 
   /** `failed`: what may not have got so far as to be attached. */
   async function detach(id: string, failed?: Pick<Attachment, 'endpoint' | 'end'>): Promise<void> {
-    const had = attachments.all.get(id) ?? failed;
+    const attached = attachments.all.get(id);
+    const had = attached ?? failed;
     try {
       attachments.remove(id);
     } catch (error) {
       log.error({ err: error, endpoint: id }, 'endpoint removed, but not on disk');
     }
-    for (const listener of listeners) listener(id);
+    for (const listener of listeners) listener(id, attached);
     if (had !== undefined && kernel.ready()) await kernel.now();
     // Also for one that is not attached: a reserved address may hang on it.
     await intent
@@ -193,7 +194,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
     live: () => replica.live,
     ready: () => replica.store !== '',
     attachments: attachments.all,
-    async reserve(request) {
+    async reserve(request, insistence) {
       const network = `${request.tenantName}:${request.networkName}`;
       const ask = (): Promise<AddressAnswer> => intent.reserve({ ...request, host, request: randomUUID() });
       const answer = await ask().catch(async (error) => {
@@ -203,7 +204,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
         if (!(error instanceof ApiError && error.status === 409)) throw error;
         // What is refused may be held by one that ended here while netmaster was away: the container itself, started anew.
         await forget();
-        if (request.address) await takeBack(network, request.address);
+        if (request.address && insistence !== 'if free') await takeBack(network, request.address);
         return ask();
       });
       // Another container's by now.

@@ -32,7 +32,7 @@ const NETWORKS: WatchedNetwork[] = [
 function fakeEndpoints() {
   const attachments = new Map<string, Attachment>();
   const asked: unknown[][] = [];
-  const listeners: ((endpoint: string) => void)[] = [];
+  const listeners: ((endpoint: string, had: Attachment | undefined) => void)[] = [];
   const fake = {
     asked,
     attachments,
@@ -84,8 +84,9 @@ function fakeEndpoints() {
     async describe() {},
     async detach(id) {
       asked.push(['detach', id]);
+      const had = attachments.get(id);
       attachments.delete(id);
-      for (const listener of listeners) listener(id);
+      for (const listener of listeners) listener(id, had);
     },
     onDetach: (listener) => void listeners.push(listener),
   };
@@ -119,18 +120,28 @@ let folder: string;
 let agent: ReturnType<typeof fakeEndpoints>;
 let ports: ReturnType<typeof fakePublications>;
 let driver: Driver;
+/** What the container that starts had, and whose endpoints went. */
+let former: string | undefined;
+let left: string[];
+const stopped = {
+  keep: ({ endpoint }: Attachment) => void left.push(endpoint.endpointID),
+  addressIn: async () => former,
+};
 
 function start(): void {
   keepPublications(ports.publications, agent.endpoints, pino({ level: 'silent' }));
   driver = createDriver({
     endpoints: agent.endpoints,
     publications: ports.publications,
+    stopped,
     folder,
     log: pino({ level: 'silent' }),
   });
 }
 
 beforeEach(() => {
+  former = undefined;
+  left = [];
   folder = temporaryFolder();
   agent = fakeEndpoints();
   ports = fakePublications();
@@ -267,6 +278,18 @@ describe('RequestAddress', () => {
   it('answers IPv6 as /128: the container sends everything to the gateway', async () => {
     expect(await request(options('dual', 'blue'), {}, true)).toMatchObject({ Address: 'fd00:3::2/128' });
     expect(agent.asked).toMatchObject([['reserve', { family: 6 }]]);
+  });
+
+  it('reserves the one that the container had before it stopped, or the next one where that is taken', async () => {
+    former = '20.1.1.7';
+    await call('IpamDriver.RequestAddress', { PoolID: 'default:net1::4' });
+    expect(agent.asked).toMatchObject([['reserve', { address: '20.1.1.7' }]]);
+    agent.refuse.reserve = 'address 20.1.1.7 is in use';
+    await expect(call('IpamDriver.RequestAddress', { PoolID: 'default:net1::4' })).rejects.toThrow();
+    expect(agent.asked.slice(1)).toEqual([
+      ['reserve', expect.objectContaining({ address: '20.1.1.7' })],
+      ['reserve', { tenantName: 'default', networkName: 'net1', family: 4 }],
+    ]);
   });
 
   it('for the gateway reserves nothing', async () => {
