@@ -107,3 +107,39 @@ describe('a container that is stopped and started', () => {
     expect(await differences()).toBe('');
   });
 });
+
+it('published ports are shown, those that Docker chooses too, and those of a network without gateway, which lead nowhere', async () => {
+  await netctl('net create ways --subnet=10.45.0.0/24 --gateway=10.45.0.254');
+  await netctl('net create shut --subnet=10.46.0.0/24');
+  await run(
+    'node1',
+    'open',
+    'ways',
+    '-p',
+    '8080:80',
+    '-p',
+    '9000-9003:9000-9003/udp',
+    '--expose',
+    '443',
+    '-P',
+  );
+  await run('node1', 'closed', 'shut', '-p', '8081:80');
+  await docker('node1', 'network connect shut open');
+  const inspect = async (name: string) => JSON.parse(await netctl(`endpoint inspect ${name}`)).Oper;
+  const { published, others } = await until('ports of open', async () => {
+    const oper = await inspect('open');
+    return (oper.published ?? []).length === 3 && oper.others !== undefined && oper;
+  });
+  // The first is Docker's choice, which docker port does not know of a driver that is not its own.
+  expect(
+    published.toSorted((a: string, b: string) => Number.parseInt(b, 10) - Number.parseInt(a, 10)),
+  ).toEqual([expect.stringMatching(/^\d{5}->443\/tcp$/), '9000-9003->9000-9003/udp', '8080->80/tcp']);
+  expect(others).toMatchObject([{ network: 'shut.default', containerName: 'open' }]);
+  expect(await inspect('closed')).toMatchObject({
+    notPublished: ['8081->80/tcp'],
+    note: expect.stringContaining('network default:shut has no gateway'),
+  });
+  const wide = await netctl('endpoint ls --wide');
+  expect(wide).toContain('8080->80/tcp');
+  expect(wide).toContain('8081->80/tcp (no gateway)');
+});

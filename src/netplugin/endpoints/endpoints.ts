@@ -22,6 +22,7 @@ import type { Intent } from '../intent/netmaster.ts';
 import type { Replica } from '../intent/replica.ts';
 import type { Attachment } from '../intent/view.ts';
 import { ENDPOINTS_INTERVAL, FOLLOWED_INTERVAL } from '../intervals.ts';
+import { publishedText } from '../runtimes/publish.ts';
 import type { Attached, Endpoints } from '../runtimes/runtime.ts';
 import type { HostState } from '../state.ts';
 import { insist, inTurn } from '../turns.ts';
@@ -54,6 +55,13 @@ export interface LocalEndpointsOptions {
 function throwFailure(id: string, { failed }: ApplyReport): void {
   const failure = failed.find(({ endpoint }) => endpoint === id);
   if (failure !== undefined) throw new Error(failure.message);
+}
+
+/** With what is published said of the endpoint too. */
+function withPorts(attachment: Attachment): Attachment {
+  const { published: _, ...endpoint } = attachment.endpoint;
+  const published = publishedText(attachment.publications);
+  return { ...attachment, endpoint: { ...endpoint, ...(published.length > 0 ? { published } : {}) } };
 }
 
 function portIn(state: HostState, id: string): Attached | undefined {
@@ -217,8 +225,12 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       const { endpointID: id, tenantName, networkName } = endpoint;
       try {
         await followed();
-        attachments.put({ ...joining, phase: 'joining' });
-        const [passed] = await Promise.all([established(), intent.register(endpoint, { hold: true })]);
+        const attachment = withPorts({ ...joining, phase: 'joining' });
+        attachments.put(attachment);
+        const [passed] = await Promise.all([
+          established(),
+          intent.register(attachment.endpoint, { hold: true }),
+        ]);
         throwFailure(id, passed);
         const port = portIn(passed.state, id);
         if (port === undefined)
@@ -251,8 +263,10 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
     async publish(id, publications) {
       const attachment = attachments.all.get(id);
       if (attachment === undefined) throw new Error(`endpoint ${id} has not joined on this host`);
-      attachments.put({ ...attachment, publications });
+      attachments.put(withPorts({ ...attachment, publications }));
       throwFailure(id, await kernel.now());
+      // It is for people: nobody waits for it, and what is missed the comparison tells.
+      comparisons.ask();
     },
     async describe(id, description) {
       const attachment = attachments.all.get(id);

@@ -5,6 +5,7 @@
  */
 import type { Logger } from 'pino';
 import { allowSockets, bindPort, closeSocket } from '../../linux/netns.ts';
+import { MOST_PUBLISHED } from '../../model/endpoint.ts';
 import type { Publication } from '../state.ts';
 import type { Endpoints } from './runtime.ts';
 
@@ -232,4 +233,26 @@ function byMapping(wanted: readonly WantedPublication[]): WantedPublication[][] 
     mappings.push(...found);
   }
   return mappings;
+}
+
+/** `8000-8099`; one port alone. */
+const span = (first: number, count = 1): string =>
+  count === 1 ? `${first}` : `${first}-${first + count - 1}`;
+
+/** As `docker ps` has them, each once, whatever families it is of. */
+export function publishedText(publications: readonly Publication[]): string[] {
+  const lines = publications.map(({ protocol, hostAddress, hostPort, port, count }) => {
+    const at = hostAddress.includes(':') ? `[${hostAddress}]:` : hostAddress === '' ? '' : `${hostAddress}:`;
+    return `${at}${span(hostPort, count)}->${span(port, count)}/${protocol}`;
+  });
+  return [...new Set(lines)].slice(0, MOST_PUBLISHED);
+}
+
+/** What a runtime asks for, where no host port is chosen for it. */
+export function askedText(mappings: readonly PortMapping[]): string[] {
+  const lines = mappings.map(({ Proto, Port, HostPort }) => {
+    const port = `${Port}/${PROTOCOLS[Proto] ?? Proto}`;
+    return HostPort === 0 ? port : `${HostPort}->${port}`;
+  });
+  return [...new Set(lines)].slice(0, MOST_PUBLISHED);
 }

@@ -336,6 +336,29 @@ describe('CreateEndpoint', () => {
     await createNetwork('n1', options('net1'));
   });
 
+  it('of a network without gateway keeps which ports lead nowhere, for people to see', async () => {
+    const portmap = { 'com.docker.network.portmap': [{ Proto: 6, Port: 80, HostPort: 8080 }] };
+    for (const [network, id] of [
+      ['range', 'shut'],
+      ['net1', 'open'],
+    ] as const) {
+      await call('NetworkDriver.CreateNetwork', {
+        NetworkID: network,
+        Options: { 'com.docker.network.generic': { network } },
+      });
+      const address = network === 'range' ? '20.1.2.10/24' : '20.1.1.7/24';
+      await call('NetworkDriver.CreateEndpoint', {
+        NetworkID: network,
+        EndpointID: id,
+        Interface: { Address: address },
+        Options: portmap,
+      });
+      await call('NetworkDriver.Join', { NetworkID: network, EndpointID: id, SandboxKey: `/run/${id}` });
+    }
+    expect(agent.attachments.get('shut')?.endpoint.notPublished).toEqual(['8080->80/tcp']);
+    expect(agent.attachments.get('open')?.endpoint).not.toHaveProperty('notPublished');
+  });
+
   it('answers the MAC address that goes with the address', async () => {
     expect(await create({ Address: '20.1.1.2/24' })).toEqual({
       Interface: { MacAddress: '02:02:14:01:01:02' },

@@ -16,7 +16,7 @@ import { readJson, writeJson } from '../../file.ts';
 import type { Attachment, WatchedNetwork } from '../../intent/view.ts';
 import type { Inside, Publication } from '../../state.ts';
 import { macOf, networkOf as networkIn, sharedSubnets, type Target } from '../network.ts';
-import { type PortMapping, type Publications, readPortMap } from '../publish.ts';
+import { askedText, type PortMapping, type Publications, readPortMap } from '../publish.ts';
 import type { Endpoints } from '../runtime.ts';
 import type { Call } from './plugin.ts';
 import type { StoppedContainers } from './stopped.ts';
@@ -33,6 +33,7 @@ interface Created {
   readonly addresses: readonly string[];
   readonly mac: string;
   readonly noInterface?: true;
+  readonly notPublished?: readonly string[];
 }
 
 interface Saved {
@@ -192,7 +193,7 @@ export function createDriver({ endpoints, publications, stopped, folder, log }: 
       Options?: Json;
     }) => {
       const target = targetOf(request.NetworkID);
-      networkOf(target);
+      const network = networkOf(target);
       const given = request.Interface ?? {};
       const addresses = [given.Address, given.AddressIPv6]
         .filter((a) => a)
@@ -204,11 +205,20 @@ export function createDriver({ endpoints, publications, stopped, folder, log }: 
         );
       const mac = given.MacAddress || macOf(ipv4);
       const noInterface = request.Options?.[NO_INTERFACE] === 'true';
+      // Docker asks for ports of what has a gateway only, and says nothing of the others.
+      const asked = (request.Options?.['com.docker.network.portmap'] ?? []) as PortMapping[];
+      const notPublished = network.gateway ? [] : askedText(asked);
+      if (notPublished.length > 0)
+        log.warn(
+          { network: dockerName(target), ports: notPublished },
+          'ports are not published: the network has no gateway',
+        );
       created.set(request.EndpointID, {
         network: request.NetworkID,
         addresses,
         mac,
         ...(noInterface ? { noInterface } : {}),
+        ...(notPublished.length > 0 ? { notPublished } : {}),
       });
       try {
         save();
@@ -243,6 +253,7 @@ export function createDriver({ endpoints, publications, stopped, folder, log }: 
         macAddress: waiting.mac,
         homingHost: endpoints.host,
         status: 'running',
+        ...(waiting.notPublished && { notPublished: [...waiting.notPublished] }),
       };
       const { peer, inside } = await endpoints.attach({
         endpoint,
