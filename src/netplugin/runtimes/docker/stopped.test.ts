@@ -77,6 +77,11 @@ it('none has, where one that is new starts, several start, or nothing was kept t
   still.set('a', { networks: ['net1'], starts: false });
   expect(await stopped.addressIn(NET1, 4)).toBeUndefined();
   still.delete('new');
+  asked = [];
+  for (let n = 0; n < 40; n++) still.set(`more${n}`, { networks: ['net1'], starts: false });
+  expect(await stopped.addressIn(NET1, 4)).toBeUndefined();
+  expect(asked).toEqual([]);
+  for (let n = 0; n < 40; n++) still.delete(`more${n}`);
   still.set('a', { networks: ['net1'], starts: true });
   expect(await stopped.addressIn(NET1, 4)).toBe('20.1.1.2');
   stopped.forget('a');

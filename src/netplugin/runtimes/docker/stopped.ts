@@ -21,6 +21,8 @@ import { dockerName } from './target.ts';
 const SILENCE = 250;
 /** Containers whose addresses are known, the newest. */
 const MOST = 1000;
+/** Containers of a network that do not run, of which Docker is asked for one that starts: of many that start at once it is asked by each. */
+const MOST_ASKED = 32;
 /** States in `docker ps -a` of what may be about to start. */
 const STILL = ['created', 'exited', 'restarting'];
 
@@ -51,12 +53,13 @@ export function openStopped(
   const all = new Map((known ?? []).map((s) => [`${s.container} ${placeOf(s.target)}`, s]));
   const save = (): void => writeJson(file, [...all.values()]);
 
-  /** Of those that do not run and are on one of the networks. */
+  /** Of those that do not run and are on one of the networks; none where they are too many to ask for. */
   async function starting(names: readonly string[]): Promise<string[]> {
     const still = await docker.listContainers({ all: true, filters: { status: STILL } });
     const here = still.filter(({ NetworkSettings }) =>
       names.some((name) => Object.hasOwn(NetworkSettings.Networks, name)),
     );
+    if (here.length > MOST_ASKED) return [];
     const silent = await Promise.all(
       here.map(async ({ Id }) => {
         const answered = docker
