@@ -1,4 +1,4 @@
-/** What users of Contiv 1.x know, on two hosts: forwarding mode bridge, infra networks. */
+/** What users of Contiv 1.x know, on two hosts: forwarding mode bridge, infra networks, addresses that stay; published ports. */
 import { afterEach, describe, expect, it } from 'vitest';
 import {
   addressOf,
@@ -76,7 +76,7 @@ describe('an infra network', () => {
 });
 
 describe('a container that is stopped and started', () => {
-  it('keeps its address, also beside others that came and went, and after its agent was away', async () => {
+  it('keeps its address, also beside others that came and went, unless it is another’s by then', async () => {
     await netctl('net create rest --subnet=10.44.0.0/24 --gateway=10.44.0.254');
     await netctl('group create rest web');
     const plain = await run('node1', 'plain', 'rest');

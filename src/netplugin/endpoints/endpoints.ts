@@ -22,11 +22,11 @@ import type { Intent } from '../intent/netmaster.ts';
 import type { Replica } from '../intent/replica.ts';
 import type { Attachment } from '../intent/view.ts';
 import { ENDPOINTS_INTERVAL, FOLLOWED_INTERVAL } from '../intervals.ts';
-import { publishedText } from '../runtimes/publish.ts';
 import type { Attached, Endpoints } from '../runtimes/runtime.ts';
 import type { HostState } from '../state.ts';
 import { insist, inTurn } from '../turns.ts';
 import type { Attachments } from './attachments.ts';
+import { publishedText } from './published.ts';
 
 /** Milliseconds until a runtime's call is refused where netmaster's objects are not followed. */
 const FOLLOWED_WITHIN = 25_000;

@@ -5,11 +5,11 @@ import { constants } from 'node:os';
 import { afterEach, describe, expect, it } from 'vitest';
 import { SyscallError } from '../../linux/libc.ts';
 import { bindPort, closeSocket } from '../../linux/netns.ts';
+import { publishedText } from '../endpoints/published.ts';
 import {
   askedText,
   openPublications,
   type PortMapping,
-  publishedText,
   readPortMap,
   type WantedPublication,
 } from './publish.ts';
