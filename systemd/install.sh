@@ -26,7 +26,7 @@ if [ "${1:-}" = remove ]; then
   for command in $commands; do rm -f "$root/usr/local/bin/$command"; done
   rm -rf "$root$lib"
   manage daemon-reload
-  echo "Removed. What was declared and the flags are still in /var/lib/contiv*, /etc/contiv."
+  echo "Removed. What was declared and the flags are still in /var/lib/contiv-netmaster, /etc/contiv."
   exit 0
 fi
 

@@ -434,6 +434,13 @@ describe('a host that leaves', () => {
     ]);
     expect([await ours('node1'), await waits()]).toEqual(['', had]);
     expect((await on('node1', 'ls /run/docker/plugins')).out).toBe('');
+    // Nothing of netplugin's is left; netmaster's own folder is another.
+    const kept = await on(
+      'node1',
+      'sh -c',
+      'ls -A /run/contiv /var/lib/contiv 2>/dev/null; ip netns list; nft list tables',
+    );
+    expect(kept.out).not.toMatch(/names|netplugin|\.json|view\.db|contiv-|inet contiv/);
     for (const host of ['node1', 'node2']) await mustLab(`start netplugin ${host}`);
     await until('offered again', async () => (await ours('node1')) !== '');
     expect(await differences()).toBe('');

@@ -22,6 +22,7 @@ export interface Network {
   readonly gateway?: string;
   readonly ipv6Gateway?: string;
   readonly hostAccess?: boolean;
+  readonly nwType?: string;
 }
 
 /** Addresses of a network that are given out. */

@@ -1,8 +1,8 @@
 import { isV6 } from './docker.ts';
 import type { Comparison, Router } from './world.ts';
 
-/** A route to each container: here by its port, elsewhere by a tunnel to its host; and to nobody else. */
-export const routes: Comparison<Router> = ({ where, cluster, routes: all, local, remote }, say) => {
+/** A route to each container: here by its port, elsewhere by a tunnel to its host; to the host itself in infra networks; and to nobody else. */
+export const routes: Comparison<Router> = ({ where, cluster, routes: all, local, remote, own }, say) => {
   const hostRoutes = new Map(
     all
       .filter((r) => r.protocol === '199' && !r.dst.includes('/') && r.dst !== 'default')
@@ -22,5 +22,9 @@ export const routes: Comparison<Router> = ({ where, cluster, routes: all, local,
       const right = route?.dev?.startsWith('vx') && (isV6(a) || route.gateway === underlay.get(r.host));
       if (!right) say(`${where}: no route to ${a} of ${r.container} on ${r.host}`);
     }
+  for (const a of own) {
+    if (hostRoutes.get(a)?.dev !== 'uplink') say(`${where}: no route to ${a} of this host`);
+    hostRoutes.delete(a);
+  }
   for (const a of hostRoutes.keys()) say(`${where}: route to ${a}, which nobody has`);
 };

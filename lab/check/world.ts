@@ -48,6 +48,8 @@ export interface Router {
   /** Attachments of the tenant on this host, and on others. */
   readonly local: readonly Running[];
   readonly remote: readonly Running[];
+  /** Addresses that the host has there itself. */
+  readonly own: readonly string[];
   readonly devices: readonly Device[];
   readonly routes: readonly Route[];
   readonly neighbours: readonly Neighbour[];
@@ -155,6 +157,9 @@ export async function lookAtRouter(host: Host, tenant: string, ns: string): Prom
     where: `${name}: router ${ns}`,
     local: here.filter((r) => r.tenant === tenant),
     remote: [...cluster.running, ...cluster.own].filter((r) => r.tenant === tenant && r.host !== name),
+    own: cluster.own
+      .filter((r) => r.tenant === tenant && r.host === name && isInfra(cluster, r))
+      .flatMap((r) => r.addresses),
     devices: await json('-d', 'link'),
     routes: [...(await json('route')), ...(await json('-6', 'route'))],
     neighbours: await neighboursOf(host, '-n', ns),
@@ -162,6 +167,9 @@ export async function lookAtRouter(host: Host, tenant: string, ns: string): Prom
     at,
   };
 }
+
+const isInfra = ({ networks }: Declared, { tenant, network }: Running): boolean =>
+  networks.some((n) => n.tenantName === tenant && n.networkName === network && n.nwType === 'infra');
 
 export const neighboursOf = async ({ at }: Pick<Host, 'at'>, ...where: string[]): Promise<Neighbour[]> => [
   ...JSON.parse(await at('ip', ...where, '-j', '-4', 'neigh', 'show', 'nud', 'all')),

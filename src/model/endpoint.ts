@@ -4,6 +4,9 @@
 import { type Static, Type } from '@sinclair/typebox';
 import type { Reference } from './kind.ts';
 
+/** Of ranges and single ports; what is more is not told of. */
+export const MOST_PUBLISHED = 256;
+
 export const EndpointSchema = Type.Object(
   {
     /** The runtime's id of the attachment (Docker: EndpointID). */
@@ -31,6 +34,10 @@ export const EndpointSchema = Type.Object(
       Type.Literal('unhealthy'),
     ]),
     intfName: Type.Optional(Type.String()),
+    /** Ports of its host that lead to it, as Docker writes them: `8080->80/tcp`, `192.0.2.1:8000-8099->8000-8099/udp`. */
+    published: Type.Optional(Type.Array(Type.String({ maxLength: 128 }), { maxItems: MOST_PUBLISHED })),
+    /** Ports that its runtime was asked to publish and that lead nowhere, as its network has no gateway: `8080->80/tcp`, `80/tcp`. */
+    notPublished: Type.Optional(Type.Array(Type.String({ maxLength: 128 }), { maxItems: MOST_PUBLISHED })),
     /** Key of the workload that it is of, `NAMESPACE:NAME`, and that one's id; absent: of none. */
     workload: Type.Optional(Type.String({ maxLength: 320 })),
     workloadUid: Type.Optional(Type.String({ maxLength: 128 })),

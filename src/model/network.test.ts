@@ -42,6 +42,30 @@ describe('a network that the hosts reach', () => {
     ).toBeUndefined();
   });
 
+  it('is each one of a tenant with an infra network, which is reached itself', () => {
+    const infra = network.normalize?.({ ...NET, nwType: 'infra' }) as Network;
+    expect(infra.hostAccess).toBe(true);
+    const entered = { ...infra, networkName: 'hosts', subnet: '20.7.0.0/24', gateway: '' };
+    expect(check({ nwType: 'infra', hostAccess: true }, { network: [other] })).toMatchObject({
+      field: 'nwType',
+      status: 409,
+      message:
+        'network blue:net1: nwType must be data: its subnet, or another of its tenant, overlaps that of network green:net2, which the hosts reach already',
+    });
+    expect(check({}, { network: [other, entered] })?.message).toBe(
+      'network blue:net1: subnet overlaps that of network green:net2, which the hosts reach already, and they reach this tenant by its infra network',
+    );
+    // The other way round: an infra network elsewhere, and what is in its tenant.
+    const theirs = { ...entered, tenantName: 'green' };
+    expect(check({ hostAccess: true }, { network: [{ ...other, hostAccess: false }, theirs] })).toMatchObject(
+      {
+        field: 'hostAccess',
+      },
+    );
+    expect(check({}, { network: [other, theirs] })).toBeUndefined();
+    expect(network.normalize?.({ ...NET, nwType: 'infra', encap: 'vlan' })).not.toHaveProperty('hostAccess');
+  });
+
   it('is no VLAN, and one that says that it is none is as one that says nothing', () => {
     expect(check({ hostAccess: true, encap: 'vlan' })).toMatchObject({ field: 'hostAccess', status: 400 });
     expect(network.normalize?.({ ...NET, hostAccess: false })).not.toHaveProperty('hostAccess');

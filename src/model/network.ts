@@ -22,7 +22,8 @@ export const NetworkSchema = Type.Object(
     networkName: Name('name of the network'),
     nwType: Type.Optional(
       Type.Union([Type.Literal('data'), Type.Literal('infra')], {
-        description: 'data for containers, infra for hosts',
+        description:
+          'data for containers; infra for hosts: each has an address in it, and reaches all of its tenant, as all reach it',
         default: 'data',
       }),
     ),
@@ -105,12 +106,10 @@ export const network: Kind<typeof NetworkSchema> = {
         `${field} ${text} has bits behind its prefix length, which do not count: it is ${subnetPrefix(text)}`,
       ];
     }),
-  normalize: ({ hostAccess, ...n }) => ({
-    ...n,
-    nwType: n.nwType ?? 'data',
-    encap: n.encap ?? 'vxlan',
-    ...(hostAccess && { hostAccess }),
-  }),
+  normalize({ hostAccess, ...n }) {
+    const whole = { ...n, nwType: n.nwType ?? 'data', encap: n.encap ?? 'vxlan' };
+    return { ...whole, ...((hostAccess || isInfra(whole)) && { hostAccess: true }) };
+  },
   check(n, world) {
     const what = `network ${n.tenantName}:${n.networkName}`;
     const wrong = (field: keyof Network, text: string, status: Problem['status'] = 400): Problem => ({
@@ -232,24 +231,44 @@ const ofRanges = (...subnets: readonly (Subnet | undefined)[]): string =>
     ? ": a subnet is one network's as a whole, whatever range of it is given out; make one network, and a group with an ipPool for each range"
     : '';
 
+/** Of a kind that something acts on. */
+const isInfra = (n: Network): boolean => n.nwType === 'infra' && n.encap !== 'vlan';
+
 const ACCESSIBLE = ['accessible'];
 const byHostAccess: Index<Network> = (n) => (n.hostAccess ? ACCESSIBLE : []);
+/** With an infra network the hosts reach all networks of its tenant. */
+const INFRA = ['infra'];
+const byInfra: Index<Network> = (n) => (isInfra(n) ? [...INFRA, n.tenantName] : []);
 
 /** An address means one thing on a host. */
 function checkHostAccess(n: Network, world: World, wrong: Wrong): Problem | undefined {
-  if (!n.hostAccess) return undefined;
-  if (n.encap === 'vlan') return wrong('hostAccess', 'needs encap vxlan: nothing acts on VLAN networks yet');
+  const entered = isInfra(n);
+  if (!n.hostAccess && world.where('network', byInfra, n.tenantName).length === 0) return undefined;
+  if (n.hostAccess && n.encap === 'vlan')
+    return wrong('hostAccess', 'needs encap vxlan: nothing acts on VLAN networks yet');
   const subnetsOf = ({ subnet, ipv6Subnet }: Network): Subnet[] =>
     [subnet, ipv6Subnet ?? ''].flatMap((text) => parseSubnet(text) ?? []);
-  const own = subnetsOf(n);
-  for (const other of world.where('network', byHostAccess, ACCESSIBLE[0] as string)) {
-    if (other.tenantName === n.tenantName && other.networkName === n.networkName) continue;
+  const inTenant = (tenant: string): readonly Network[] => world.users('tenant', tenant, 'network');
+  const own = [n, ...(entered ? inTenant(n.tenantName) : [])].flatMap(subnetsOf);
+  const tenants = new Set(world.where('network', byInfra, INFRA[0] as string).map((i) => i.tenantName));
+  const reached = [
+    ...world.where('network', byHostAccess, ACCESSIBLE[0] as string),
+    ...[...tenants].flatMap(inTenant),
+  ];
+  for (const other of reached) {
+    // Within a tenant nothing overlaps.
+    if (other.tenantName === n.tenantName) continue;
     if (subnetsOf(other).some((theirs) => own.some((mine) => overlap(mine, theirs))))
-      return wrong(
-        'hostAccess',
-        `must not be set: its subnet overlaps that of network ${other.tenantName}:${other.networkName}, which the hosts reach already`,
-        409,
-      );
+      return overlapping(n, wrong, `${other.tenantName}:${other.networkName}`);
   }
   return undefined;
+}
+
+/** `other`: of another tenant, and the hosts reach it. */
+function overlapping(n: Network, wrong: Wrong, other: string): Problem {
+  const known = `that of network ${other}, which the hosts reach already`;
+  if (isInfra(n))
+    return wrong('nwType', `must be data: its subnet, or another of its tenant, overlaps ${known}`, 409);
+  if (n.hostAccess) return wrong('hostAccess', `must not be set: its subnet overlaps ${known}`, 409);
+  return wrong('subnet', `overlaps ${known}, and they reach this tenant by its infra network`, 409);
 }

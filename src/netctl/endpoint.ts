@@ -2,6 +2,8 @@ import type { Command } from './command.ts';
 import { listCommand, type Objects } from './objects.ts';
 import { printJson } from './output.ts';
 
+const listOf = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
+
 const endpoints: Objects = {
   noun: 'endpoint',
   example: 'web',
@@ -19,6 +21,13 @@ const endpoints: Objects = {
     { title: 'Group', of: (e) => e.groupName },
     { title: 'IP', of: (e) => e.ipAddress },
     { title: 'Status', of: (e) => e.status },
+  ],
+  wide: [
+    { title: 'MAC', of: (e) => e.macAddress },
+    {
+      title: 'Ports',
+      of: (e) => [...listOf(e.published), ...listOf(e.notPublished).map((p) => `${p} (no gateway)`)],
+    },
   ],
 };
 

@@ -26,6 +26,8 @@ export interface Objects {
   /** Field that a list's --quiet prints. */
   readonly nameField: string;
   readonly columns: readonly Column[];
+  /** Those that a list has with --wide only. */
+  readonly wide?: readonly Column[];
   /** Field that netmaster gives where the user names none. The API's lists have what the user named, the export both. */
   readonly given?: { readonly field: string; readonly kind: string };
   /** False for objects that are in no tenant. */
@@ -48,20 +50,22 @@ export function body(fields: Plain, links?: readonly string[]): Plain {
   };
 }
 
+const WIDE: Flag = { name: 'wide', kind: 'switch', help: 'with more columns' };
 const tenantFlags = (objects: Objects): Flag[] => (objects.inTenant ? [TENANT] : []);
 
 export function listCommand(objects: Objects): Subcommand {
-  const { noun, plural = `${noun}s`, command, collection, nameField, columns } = objects;
+  const { noun, plural = `${noun}s`, command, collection, nameField, columns: always, wide = [] } = objects;
   return {
     name: 'ls',
     aliases: ['list'],
     summary: `lists ${plural}`,
     args: [],
-    flags: [...tenantFlags(objects), ...LIST_FLAGS],
+    flags: [...tenantFlags(objects), ...LIST_FLAGS, ...(wide.length > 0 ? [WIDE] : [])],
     examples: [`netctl ${command} ls`, `netctl ${command} ls -q`],
     async run(invocation) {
       formatOf(invocation, LIST_FORMATS);
       const tenant = objects.inTenant ? invocation.text('tenant') : '';
+      const columns = invocation.on('wide') ? [...always, ...wide] : always;
       // Names the tenant that does not exist, where an empty list would not.
       if (objects.inTenant) await invocation.client.call('get', { collection: 'tenants', key: tenant });
       const all = asList(await invocation.client.call('list', { collection }));

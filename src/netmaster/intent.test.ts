@@ -4,6 +4,7 @@ import type { Endpoint } from '../model/endpoint.ts';
 import { KINDS, kindByCollection, relationsOf } from '../model/kinds.ts';
 import { openMemory } from '../store/memory.ts';
 import type { Store } from '../store/store.ts';
+import { findEndpoints } from './api/agents.ts';
 import {
   decideCollection,
   decideEndpoint,
@@ -509,6 +510,23 @@ it('inspect has what 1.x has of tenants, networks, groups and settings', async (
   expect(oper('aciGws/aciGw')).toMatchObject({ numAppProfiles: 1 });
   await post('globals/global', { name: 'global', vxlans: '1-20000' });
   expect(oper('globals/global')).toMatchObject({ clusterMode: 'docker', numNetworks: 1 });
+});
+
+it('a container in several networks is found as one, by its name or id; several of one name are not', async () => {
+  const { post, start, mirror } = await shop();
+  await post('networks/default:net2', { subnet: '20.2.1.0/24' });
+  const containerID = '0123456789abcdef';
+  await start('c1', { containerName: 'web', containerID });
+  await start('c2', { containerName: 'web', containerID, networkName: 'net2' });
+  for (const name of ['web', '0123456789ab'])
+    expect(
+      findEndpoints(name, mirror)
+        .map((e) => e.networkName)
+        .toSorted(),
+    ).toEqual(['net1', 'net2']);
+  expect(findEndpoints('c2', mirror).map((e) => e.networkName)).toEqual(['net2']);
+  await start('c3', { containerName: 'web', containerID: 'fedcba9876543210' });
+  expect(() => findEndpoints('web', mirror)).toThrow('web is the name of several containers');
 });
 
 it('what only is kept says so when it is inspected', async () => {

@@ -35,6 +35,13 @@ export function presentEndpoint(endpoint: Endpoint, mirror: Mirror): Plain {
         ? JSON.stringify(endpoint.labels)
         : undefined,
     intfName: endpoint.intfName,
+    published: endpoint.published,
+    notPublished: endpoint.notPublished,
+    ...(endpoint.notPublished === undefined
+      ? {}
+      : {
+          note: `ports are not published: network ${tenantName}:${networkName} has no gateway, so nothing comes from outside; make it anew with --gateway`,
+        }),
     vtepIP: mirror.get<Host>('host', endpoint.homingHost)?.underlay,
     status: statusOf(endpoint, mirror),
   });

@@ -4,6 +4,7 @@ import { oneLine } from '../model/text.ts';
 import { startAgent } from './agent.ts';
 import { refuseWhileUsed, removeFromHost } from './dataplane/index.ts';
 import { attachedNames } from './endpoints/attachments.ts';
+import { removeFiles } from './files.ts';
 import { openLog } from './log.ts';
 import { endNames } from './nameservers/place.ts';
 import { CONTROL_SOCKET, type LeaveOptions, type Options, readOptions, USAGE } from './options.ts';
@@ -34,7 +35,8 @@ async function leaveHost(options: LeaveOptions): Promise<void> {
     await forgetNetworks();
     uninstall(options);
     await removeFromHost();
-    endNames(path.dirname(options.controlSocket));
+    await endNames(path.dirname(options.controlSocket));
+    removeFiles(options);
   } catch (error) {
     process.stderr.write(`netplugin: ${oneLine((error as Error).message)}\n`);
     process.exitCode = 3;

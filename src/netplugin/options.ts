@@ -45,7 +45,7 @@ Usage: netplugin --netmaster URL[,URL...] --underlay ADDRESS|INTERFACE [flags]
 
 endpoint: puts network namespaces on networks that no container runtime looks after (netplugin endpoint --help)
 leave: where netplugin has been stopped for good, Docker forgets its networks, and routers, the table of nftables that guards
-this host and names go; refused while containers are on the networks, of whatever runtime
+this host and names go, and all that it kept on disk; refused while containers are on the networks, of whatever runtime
 
   --netmaster URL[,URL...]     where netmaster answers, e.g. http://10.0.0.1:9999
   --underlay ADDRESS|INTERFACE this host's address towards the other hosts

@@ -305,6 +305,8 @@ export interface Access {
   readonly services: readonly string[];
   /** The host's own addresses, with which it is known on other hosts, by the device of their network's tunnel. */
   readonly sources: readonly { readonly device: string; readonly addresses: readonly string[] }[];
+  /** Those by which containers and other hosts reach this one: it has them itself. */
+  readonly own: readonly string[];
 }
 
 export interface Guarded {

@@ -88,24 +88,38 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
   });
 }
 
-/** By its id, its container's id (12 characters or more) or its container's name. */
-export function findEndpoint(id: string, mirror: Mirror): Endpoint {
+/**
+ * By its id, its container's id (12 characters or more) or its container's name: one, or those of one container in several networks. Throws
+ * a Refusal where there is none, or several containers are called so.
+ */
+export function findEndpoints(id: string, mirror: Mirror): readonly [Endpoint, ...Endpoint[]] {
   const exact = mirror.get<Endpoint>('endpoint', id);
-  if (exact !== undefined) return exact;
+  if (exact !== undefined) return [exact];
   const found = mirror
     .list<Endpoint>('endpoint')
     .filter((e) => e.containerName === id || (id.length >= 12 && (e.containerID ?? '').startsWith(id)));
-  const [endpoint] = found;
+  const [endpoint, ...others] = found;
   if (endpoint === undefined)
     throw new Refusal(
       404,
       `endpoint ${id} does not exist: no endpoint has this id, no container this id or name`,
     );
-  if (found.length > 1) {
+  const { homingHost, containerID } = endpoint;
+  const isSame = (e: Endpoint): boolean =>
+    containerID !== undefined && e.containerID === containerID && e.homingHost === homingHost;
+  if (!others.every(isSame)) {
     const ids = found.map((e) => `${(e.containerID ?? e.endpointID).slice(0, 12)} on ${e.homingHost}`);
     throw new Refusal(409, `${id} is the name of several containers: say the id of one (${ids.join(', ')})`);
   }
-  return endpoint;
+  return [endpoint, ...others];
+}
+
+/** The only one. */
+function findEndpoint(id: string, mirror: Mirror): Endpoint {
+  const [endpoint, ...others] = findEndpoints(id, mirror);
+  if (others.length === 0) return endpoint;
+  const ids = [endpoint, ...others].map((e) => `${e.endpointID} in ${e.networkName}`);
+  throw new Refusal(409, `${id} is in several networks: say the id of one endpoint (${ids.join(', ')})`);
 }
 
 /** Id of an endpoint that nobody else will remove: its host's own agent does it, while there is one. */

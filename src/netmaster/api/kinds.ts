@@ -10,7 +10,7 @@ import { decideWrite, present, readObject, remove } from '../intent.ts';
 import type { Mirror } from '../mirror.ts';
 import { operOf, presentEndpoint } from '../oper.ts';
 import { Refusal } from '../problem.ts';
-import { findEndpoint } from './agents.ts';
+import { findEndpoints } from './agents.ts';
 import { type Explaining, networkPolicyFlows, policyFlows } from './explain.ts';
 import { openLists } from './lists.ts';
 import { callerOf, waitSeconds } from './request.ts';
@@ -66,11 +66,17 @@ export function serveInspect(server: FastifyInstance, explaining: Explaining): v
   serve(server, INSPECT, {
     async inspect({ parameters: { collection, key } }) {
       if (collection === 'endpoints') {
-        const endpoint = findEndpoint(key, mirror);
-        const dropped = (await counts()).dropped(endpoint.endpointID);
-        return {
-          Oper: { ...presentEndpoint(endpoint, mirror), ...(dropped.length === 0 ? {} : { dropped }) },
-        };
+        const { dropped } = await counts();
+        const shown = findEndpoints(key, mirror).map((endpoint) => {
+          const ofEndpoint = dropped(endpoint.endpointID);
+          return {
+            ...presentEndpoint(endpoint, mirror),
+            ...(ofEndpoint.length === 0 ? {} : { dropped: ofEndpoint }),
+          };
+        });
+        const [Oper, ...others] = shown;
+        // Of a container in several networks 1.x showed one.
+        return { Oper: { ...Oper, ...(others.length === 0 ? {} : { others }) } };
       }
       const kind = kindByCollection.get(collection);
       if (kind === undefined) throw new Refusal(404, `there is no collection ${collection}`);

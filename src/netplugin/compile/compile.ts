@@ -231,10 +231,14 @@ function compileAccess(
         ? []
         : { device: tunnelDevice(network.vni), addresses: endpoint.ipAddress, network };
     });
+    // By an infra network the hosts are in the tenant: they reach all of it.
+    const infra = sources.filter(({ network }) => network.nwType === 'infra');
+    const reached = infra.length > 0 ? [...networks.values()] : sources.map(({ network }) => network);
     return {
-      subnets: sources.flatMap(({ network }) => subnetsOf(network).map((s) => s.prefix)).sort(),
+      subnets: reached.flatMap((network) => subnetsOf(network).map((s) => s.prefix)).sort(),
       services: services.flatMap((s) => s.addresses).sort(),
       sources: sources.map(({ device, addresses }) => ({ device, addresses })).sort(byFirst((s) => s.device)),
+      own: infra.flatMap(({ addresses }) => addresses).sort(),
     };
   });
 }

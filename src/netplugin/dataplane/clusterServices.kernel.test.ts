@@ -17,6 +17,7 @@ const ACCESS: Access = {
   subnets: ['20.1.1.0/24', 'fd00:1::/64'],
   services: [ADDRESS, ADDRESS6],
   sources: [{ device: 'vx1001', addresses: ['20.1.1.250', 'fd00:1::250'] }],
+  own: [],
 };
 const BOXES = [2, 3, 4, 5];
 const address6Of = (n: number): string => `fd00:1::${n.toString(16)}`;

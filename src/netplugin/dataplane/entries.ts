@@ -180,6 +180,10 @@ const exitEntries = once((exit: Exit) => {
       neighbourEntry(UPLINK_DEVICE, exit.hostAddress6, exit.hostMac),
       routeEntry({ destination: '::/0', type: 'unicast', via: exit.hostAddress6 }, UPLINK_DEVICE),
     );
+  for (const address of exit.access?.own ?? []) {
+    const via = isV6(address) ? exit.hostAddress6 : exit.hostAddress;
+    entries.push(unicast(address, UPLINK_DEVICE, { via }));
+  }
   return entries;
 });
 

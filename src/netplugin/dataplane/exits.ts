@@ -215,6 +215,7 @@ function exitEntries(exit: Exit): readonly Entry[] {
     ...[routerAddress, routerAddress6]
       .filter((address) => address !== '')
       .map((address) => neighbourEntry(device, address, routerMac)),
+    ...(exit.access?.own ?? []).map((address) => addressEntry(device, address, isV6(address) ? 128 : 32)),
     ...accessRoutes(exit),
   ];
 }

@@ -26,6 +26,7 @@ import type { Attached, Endpoints } from '../runtimes/runtime.ts';
 import type { HostState } from '../state.ts';
 import { insist, inTurn } from '../turns.ts';
 import type { Attachments } from './attachments.ts';
+import { publishedText } from './published.ts';
 
 /** Milliseconds until a runtime's call is refused where netmaster's objects are not followed. */
 const FOLLOWED_WITHIN = 25_000;
@@ -56,6 +57,13 @@ function throwFailure(id: string, { failed }: ApplyReport): void {
   if (failure !== undefined) throw new Error(failure.message);
 }
 
+/** With what is published said of the endpoint too. */
+function withPorts(attachment: Attachment): Attachment {
+  const { published: _, ...endpoint } = attachment.endpoint;
+  const published = publishedText(attachment.publications);
+  return { ...attachment, endpoint: { ...endpoint, ...(published.length > 0 ? { published } : {}) } };
+}
+
 function portIn(state: HostState, id: string): Attached | undefined {
   const port = state.routers.flatMap((r) => r.ports).find((p) => p.endpoint === id);
   return port?.inside === undefined ? undefined : (port as Attached);
@@ -63,7 +71,7 @@ function portIn(state: HostState, id: string): Attached | undefined {
 
 export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
   const { host, replica, attachments, intent, log, kernel, dataplane, admitted } = options;
-  const listeners: ((endpoint: string) => void)[] = [];
+  const listeners: ((endpoint: string, had: Attachment | undefined) => void)[] = [];
   /** Addresses that the runtime has given back while netmaster was away: network and address. */
   const unreleased = new Set<string>();
   // What an earlier agent had begun has ended with it: the runtime's call broke, and is not repeated with its contents.
@@ -142,13 +150,14 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
 
   /** `failed`: what may not have got so far as to be attached. */
   async function detach(id: string, failed?: Pick<Attachment, 'endpoint' | 'end'>): Promise<void> {
-    const had = attachments.all.get(id) ?? failed;
+    const attached = attachments.all.get(id);
+    const had = attached ?? failed;
     try {
       attachments.remove(id);
     } catch (error) {
       log.error({ err: error, endpoint: id }, 'endpoint removed, but not on disk');
     }
-    for (const listener of listeners) listener(id);
+    for (const listener of listeners) listener(id, attached);
     // Also for one that is not attached: a reserved address may hang on it. Side by side with the kernel: what has ended is nobody else's
     // before this host too has applied the end (endings.ts at netmaster).
     const unregistered = intent
@@ -194,7 +203,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
     live: () => replica.live,
     ready: () => replica.store !== '',
     attachments: attachments.all,
-    async reserve(request) {
+    async reserve(request, insistence) {
       const network = `${request.tenantName}:${request.networkName}`;
       const ask = (): Promise<AddressAnswer> => intent.reserve({ ...request, host, request: randomUUID() });
       const answer = await ask().catch(async (error) => {
@@ -204,7 +213,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
         if (!(error instanceof ApiError && error.status === 409)) throw error;
         // What is refused may be held by one that ended here while netmaster was away: the container itself, started anew.
         await forget();
-        if (request.address) await takeBack(network, request.address);
+        if (request.address && insistence !== 'if free') await takeBack(network, request.address);
         return ask();
       });
       // Another container's by now.
@@ -217,8 +226,12 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       const { endpointID: id, tenantName, networkName } = endpoint;
       try {
         await followed();
-        attachments.put({ ...joining, phase: 'joining' });
-        const [passed] = await Promise.all([established(), intent.register(endpoint, { hold: true })]);
+        const attachment = withPorts({ ...joining, phase: 'joining' });
+        attachments.put(attachment);
+        const [passed] = await Promise.all([
+          established(),
+          intent.register(attachment.endpoint, { hold: true }),
+        ]);
         throwFailure(id, passed);
         const port = portIn(passed.state, id);
         if (port === undefined)
@@ -251,8 +264,10 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
     async publish(id, publications) {
       const attachment = attachments.all.get(id);
       if (attachment === undefined) throw new Error(`endpoint ${id} has not joined on this host`);
-      attachments.put({ ...attachment, publications });
+      attachments.put(withPorts({ ...attachment, publications }));
       throwFailure(id, await kernel.now());
+      // It is for people: nobody waits for it, and what is missed the comparison tells.
+      comparisons.ask();
     },
     async describe(id, description) {
       const attachment = attachments.all.get(id);

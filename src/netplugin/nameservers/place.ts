@@ -4,6 +4,7 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface Running {
   readonly pid: number;
@@ -48,13 +49,18 @@ export interface Place {
   lost(): boolean;
 }
 
-/** Names are answered on this host no more. */
-export function endNames(folder: string): void {
-  for (const { pid } of readPlace(placeIn(folder))) process.kill(pid, 'SIGTERM');
-}
-
 /** Milliseconds that one has to end by itself. */
 const PATIENCE = 8000;
+const LOOKS = 50;
+
+/** Names are answered on this host no more, when it resolves. */
+export async function endNames(folder: string): Promise<void> {
+  const ending = readPlace(placeIn(folder));
+  const there = (): Running[] => ending.filter(({ pid, start }) => runningProcess(pid)?.start === start);
+  for (const { pid } of ending) process.kill(pid, 'SIGTERM');
+  for (let waited = 0; there().length > 0 && waited < PATIENCE; waited += LOOKS) await sleep(LOOKS);
+  for (const { pid } of there()) process.kill(pid, 'SIGKILL');
+}
 
 /** Enters this process. What was here goes on until the place is taken. */
 export function enterPlace(file: string): Place {

@@ -5,7 +5,14 @@ import { constants } from 'node:os';
 import { afterEach, describe, expect, it } from 'vitest';
 import { SyscallError } from '../../linux/libc.ts';
 import { bindPort, closeSocket } from '../../linux/netns.ts';
-import { openPublications, type PortMapping, readPortMap, type WantedPublication } from './publish.ts';
+import { publishedText } from '../endpoints/published.ts';
+import {
+  askedText,
+  openPublications,
+  type PortMapping,
+  readPortMap,
+  type WantedPublication,
+} from './publish.ts';
 
 const TCP = 6;
 const UDP = 17;
@@ -17,6 +24,22 @@ const mapping = (more: Partial<PortMapping> = {}): PortMapping => ({
   Port: 80,
   HostPort: 8080,
   ...more,
+});
+
+it('what is published is said as docker ps says it, once for both families', () => {
+  const range = [0, 1, 2].map((n) => mapping({ Proto: UDP, Port: 9000 + n, HostPort: 9000 + n }));
+  const at = mapping({ HostIP: '192.0.2.1', HostPort: 81 });
+  const six = mapping({ HostIP: '2001:db8::1', HostPort: 82 });
+  expect(publishedText(readPortMap([mapping(), ...range, at, six], DUAL))).toEqual([
+    '8080->80/tcp',
+    '9000-9002->9000-9002/udp',
+    '192.0.2.1:81->80/tcp',
+    '[2001:db8::1]:82->80/tcp',
+  ]);
+  expect(askedText([mapping(), mapping(), mapping({ Port: 443, HostPort: 0 })])).toEqual([
+    '8080->80/tcp',
+    '443/tcp',
+  ]);
 });
 
 describe("Docker's port map", () => {

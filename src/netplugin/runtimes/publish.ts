@@ -5,6 +5,7 @@
  */
 import type { Logger } from 'pino';
 import { allowSockets, bindPort, closeSocket } from '../../linux/netns.ts';
+import { MOST_PUBLISHED } from '../../model/endpoint.ts';
 import type { Publication } from '../state.ts';
 import type { Endpoints } from './runtime.ts';
 
@@ -232,4 +233,13 @@ function byMapping(wanted: readonly WantedPublication[]): WantedPublication[][] 
     mappings.push(...found);
   }
   return mappings;
+}
+
+/** What a runtime asks for, where no host port is chosen for it. */
+export function askedText(mappings: readonly PortMapping[]): string[] {
+  const lines = mappings.map(({ Proto, Port, HostPort }) => {
+    const port = `${Port}/${PROTOCOLS[Proto] ?? Proto}`;
+    return HostPort === 0 ? port : `${HostPort}->${port}`;
+  });
+  return [...new Set(lines)].slice(0, MOST_PUBLISHED);
 }

@@ -27,8 +27,11 @@ export interface Endpoints {
   /** It is known what was declared, from netmaster or the copy on disk. */
   ready(): boolean;
   readonly attachments: ReadonlyMap<string, Attachment>;
-  /** Retries while netmaster cannot be reached, up to 25 s, as attach does: runtimes do not retry. Then throws GAVE_UP. */
-  reserve(request: Omit<AddressRequest, 'host'>): Promise<AddressAnswer>;
+  /**
+   * Retries while netmaster cannot be reached, up to 25 s, as attach does: runtimes do not retry. Then throws GAVE_UP. A named address
+   * is taken back from what is starting here, unless it is asked for only `if free`.
+   */
+  reserve(request: Omit<AddressRequest, 'host'>, insistence?: 'if free'): Promise<AddressAnswer>;
   /** Does nothing where netmaster cannot be reached: it collects the address itself after the grace period. */
   release(network: string, address: string): Promise<void>;
   /**
@@ -46,5 +49,5 @@ export interface Endpoints {
   /** Removes it from the kernel and from netmaster; fine when it is gone already. */
   detach(endpoint: string): Promise<void>;
   /** Called when an endpoint is detached, whoever asked for it: nothing is held for it any more. */
-  onDetach(listener: (endpoint: string) => void): void;
+  onDetach(listener: (endpoint: string, had: Attachment | undefined) => void): void;
 }

@@ -3,11 +3,14 @@
  *
  *   host's route --> router --> container here           from the host's end of the transit pair
  *                           --> container elsewhere      from the host's own address in the network, which other hosts know as ours
+ *   container, other host --> router --> own address of an infra network, which the host has by its end of the pair
  *
  * Nobody but the host comes that way: what others send through the host towards an exit is dropped unless it is translated there, and
  * then it is for the router's own address. So who comes from the host's end, for any other address than the router's own, is the
  * host. Towards containers of its own no policy judges it, as an orchestrator that looks after them has to reach them
- * (Kubernetes: a node always reaches its pods); on another host it is judged there as any address of the network.
+ * (Kubernetes: a node always reaches its pods); on another host it is judged there as any address of the network. What is sent to the host's
+ * own address is judged by the sender's policy, and comes with the router's address, as whatever leaves the tenant; what containers may
+ * not reach on the host they do not reach there either (contained.ts).
  */
 import { isV6 } from '../../../model/address.ts';
 import type { Exit } from '../../state.ts';
@@ -45,6 +48,11 @@ export const access: RouterFeature = {
                 `iifname ${UPLINK} ${familyName(host)} saddr ${host} ct original ${familyName(host)} daddr != ${router} accept`,
             )
             .join('\n'),
+    // Also from networks without a gateway, and from other hosts.
+    leaving: ({ exit }) =>
+      (exit?.access?.own ?? [])
+        .map((address) => `${familyName(address)} daddr ${address} goto begun`)
+        .join('\n'),
     out: ({ exit }) => (exit?.access === undefined ? '' : sources(exit).join('\n')),
   },
 };

@@ -90,6 +90,7 @@ const ACCESS: Access = {
   subnets: ['20.1.1.0/24', 'fd00:1::/64'],
   services: ['10.96.0.10', 'fd00:96::10'],
   sources: [{ device: `vx${VNI}`, addresses: ['20.1.1.250', 'fd00:1::250'] }],
+  own: [],
 };
 const ENTRANCES: DnatEntry[] = [
   { ...MAP, hostPort: 30_080, transitPort: 30_080, address: '100.127.0.1', port: 30_080 },
@@ -102,6 +103,8 @@ const ENTRANCES: DnatEntry[] = [
     port: 40_000,
   },
 ];
+
+const INFRA: Access = { ...ACCESS, own: ['20.1.1.250', 'fd00:1::250'] };
 
 const rules = (table: Table): string => createCommands({ ...table, parts: new Map() });
 const ofRouter = (of: Router, by: Exit | undefined = exit({})): Table => routerTable(of, by);
@@ -131,6 +134,7 @@ const RULES: Readonly<Record<string, string>> = {
   'routerServed.nft': rules(ofRouter(router({ clusterServices: [CLUSTER_SERVICE] }))),
   'routerStaying.nft': rules(ofRouter(router({ clusterServices: [STAYING] }))),
   'routerReached.nft': rules(ofRouter(router({}), exit({ access: ACCESS }))),
+  'routerInfra.nft': rules(ofRouter(router({}), exit({ access: INFRA }))),
   'host.nft': rules(hostTable(NOTHING, NO_FACTS, [])),
   'hostReaching.nft': rules(hostTable(state({ access: ACCESS, entrances: ENTRANCES }), NO_FACTS, [])),
   'container.nft': rules(stubTable([port(2)])),
@@ -292,6 +296,10 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
   'hostAccess.nft': [
     'A router by which the host reaches the network',
     ofRouter(router({}), exit({ access: ACCESS })),
+  ],
+  'infra.nft': [
+    'A router by which containers and other hosts reach this one, at its addresses in an infra network',
+    ofRouter(router({}), exit({ access: INFRA })),
   ],
   'hostReachesServices.nft': [
     'A host that reaches a network and services, with a node port and an external address',

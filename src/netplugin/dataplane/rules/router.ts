@@ -85,7 +85,7 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
   { name: 'pass', steps: [ttl, 'accept'] },
   { name: 'errors', steps: [errors] },
   { name: 'entering', steps: [published] },
-  { name: 'leaving', steps: [egress] },
+  { name: 'leaving', steps: [access, egress] },
   { name: 'begun', steps: [limits, ttl, 'accept'] },
 
   // What is for the router itself: names, and what a gateway is asked.

@@ -39,6 +39,7 @@ it.each<[string, Event, ReturnType<typeof reactionsTo>]>([
     event('container', 'health_status: unhealthy', 'c'),
     [{ do: 'describe', container: 'c' }],
   ],
+  ['one that is removed', event('container', 'destroy', 'c'), [{ do: 'forget', container: 'c' }]],
   ['a command in a container', event('container', 'exec_start: sh', 'c'), []],
   ['an image', event('image', 'pull', 'i'), []],
 ])('an event of %s asks for what is to be done', (_, told, reactions) => {

@@ -5,6 +5,7 @@
  *   event network connect  -> container and name (before its first process runs); of one that runs already, all of it
  *   event start, rename... -> all of it, from inspect
  *   event network destroy  -> networks.ts, which offers ours anew
+ *   event destroy          -> stopped.ts, which forgets what the container had
  *   event network disconnect -> comparison, where the endpoint is still attached: the driver was away when it ended
  *   (re)connected, and every CONTAINERS_INTERVAL -> comparison: everything
  *   a call of Docker's was refused -> comparison: Docker may keep something of it (remains.ts)
@@ -20,6 +21,7 @@ import type { Description, Endpoints } from '../runtime.ts';
 import type { Docker } from './engine.ts';
 import { DRIVER, type Offer } from './networks.ts';
 import type { Remains } from './remains.ts';
+import type { StoppedContainers } from './stopped.ts';
 
 /** Milliseconds after a refusal until Docker shows what it did to the container. */
 const REFUSAL_SHOWS = 3000;
@@ -39,6 +41,7 @@ export type Reaction =
   /** Whose containers are about to start. */
   | { readonly do: 'describe network'; readonly network: string }
   | { readonly do: 'describe'; readonly container: string }
+  | { readonly do: 'forget'; readonly container: string }
   /** Only if it runs: one that is about to start is not listed, and has a start event; one that runs has no further event. */
   | { readonly do: 'describe if it runs'; readonly container: string }
   | { readonly do: 'compare' }
@@ -48,6 +51,7 @@ export type Reaction =
 export function reactionsTo(event: Event, attached: (container: string) => boolean): Reaction[] {
   const { Type, Action = '', Actor } = event;
   const { ID, Attributes: { container = '', name = '' } = {} } = Actor ?? {};
+  if (Type === 'container' && Action === 'destroy') return [{ do: 'forget', container: ID ?? '' }];
   if (Type === 'container')
     return ID !== undefined && DESCRIBING.test(Action) ? [{ do: 'describe', container: ID }] : [];
   if (Type !== 'network') return [];
@@ -71,6 +75,7 @@ export interface ContainersOptions {
   readonly docker: Docker;
   readonly endpoints: Endpoints;
   readonly offer: Pick<Offer, 'removed' | 'renewed'>;
+  readonly stopped: Pick<StoppedContainers, 'forget'>;
   readonly remains: Remains;
   /** The driver's socket: Docker names it where it got no answer. */
   readonly pluginSocket: string;
@@ -78,7 +83,7 @@ export interface ContainersOptions {
 }
 
 export function followContainers(options: ContainersOptions): Containers {
-  const { docker, endpoints, offer, remains, pluginSocket, log } = options;
+  const { docker, endpoints, offer, stopped, remains, pluginSocket, log } = options;
   let closed = false;
   let events: { destroy(): void } | undefined;
   /** Docker may keep remains of a call, in any container: the next comparison looks at all. */
@@ -211,6 +216,8 @@ export function followContainers(options: ContainersOptions): Containers {
         const listed = await docker.listContainers({ filters: { id: [reaction.container] } });
         return listed.length > 0 ? describeContainer(reaction.container) : undefined;
       }
+      case 'forget':
+        return stopped.forget(reaction.container);
       case 'compare':
         return comparisons.ask();
       case 'offer anew':

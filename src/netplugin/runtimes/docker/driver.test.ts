@@ -32,7 +32,7 @@ const NETWORKS: WatchedNetwork[] = [
 function fakeEndpoints() {
   const attachments = new Map<string, Attachment>();
   const asked: unknown[][] = [];
-  const listeners: ((endpoint: string) => void)[] = [];
+  const listeners: ((endpoint: string, had: Attachment | undefined) => void)[] = [];
   const fake = {
     asked,
     attachments,
@@ -84,8 +84,9 @@ function fakeEndpoints() {
     async describe() {},
     async detach(id) {
       asked.push(['detach', id]);
+      const had = attachments.get(id);
       attachments.delete(id);
-      for (const listener of listeners) listener(id);
+      for (const listener of listeners) listener(id, had);
     },
     onDetach: (listener) => void listeners.push(listener),
   };
@@ -119,18 +120,28 @@ let folder: string;
 let agent: ReturnType<typeof fakeEndpoints>;
 let ports: ReturnType<typeof fakePublications>;
 let driver: Driver;
+/** What the container that starts had, and whose endpoints went. */
+let former: string | undefined;
+let left: string[];
+const stopped = {
+  keep: ({ endpoint }: Attachment) => void left.push(endpoint.endpointID),
+  addressIn: async () => former,
+};
 
 function start(): void {
   keepPublications(ports.publications, agent.endpoints, pino({ level: 'silent' }));
   driver = createDriver({
     endpoints: agent.endpoints,
     publications: ports.publications,
+    stopped,
     folder,
     log: pino({ level: 'silent' }),
   });
 }
 
 beforeEach(() => {
+  former = undefined;
+  left = [];
   folder = temporaryFolder();
   agent = fakeEndpoints();
   ports = fakePublications();
@@ -269,6 +280,18 @@ describe('RequestAddress', () => {
     expect(agent.asked).toMatchObject([['reserve', { family: 6 }]]);
   });
 
+  it('reserves the one that the container had before it stopped, or the next one where that is taken', async () => {
+    former = '20.1.1.7';
+    await call('IpamDriver.RequestAddress', { PoolID: 'default:net1::4' });
+    expect(agent.asked).toMatchObject([['reserve', { address: '20.1.1.7' }]]);
+    agent.refuse.reserve = 'address 20.1.1.7 is in use';
+    await expect(call('IpamDriver.RequestAddress', { PoolID: 'default:net1::4' })).rejects.toThrow();
+    expect(agent.asked.slice(1)).toEqual([
+      ['reserve', expect.objectContaining({ address: '20.1.1.7' })],
+      ['reserve', { tenantName: 'default', networkName: 'net1', family: 4 }],
+    ]);
+  });
+
   it('for the gateway reserves nothing', async () => {
     const gateway = { Options: { RequestAddressType: 'com.docker.network.gateway' } };
     expect(await request(options('net1'), gateway)).toMatchObject({ Address: '20.1.1.254/24' });
@@ -311,6 +334,29 @@ describe('CreateEndpoint', () => {
     call('NetworkDriver.CreateEndpoint', { NetworkID: 'n1', EndpointID: 'ep1', Interface: given });
   beforeEach(async () => {
     await createNetwork('n1', options('net1'));
+  });
+
+  it('of a network without gateway keeps which ports lead nowhere, for people to see', async () => {
+    const portmap = { 'com.docker.network.portmap': [{ Proto: 6, Port: 80, HostPort: 8080 }] };
+    for (const [network, id] of [
+      ['range', 'shut'],
+      ['net1', 'open'],
+    ] as const) {
+      await call('NetworkDriver.CreateNetwork', {
+        NetworkID: network,
+        Options: { 'com.docker.network.generic': { network } },
+      });
+      const address = network === 'range' ? '20.1.2.10/24' : '20.1.1.7/24';
+      await call('NetworkDriver.CreateEndpoint', {
+        NetworkID: network,
+        EndpointID: id,
+        Interface: { Address: address },
+        Options: portmap,
+      });
+      await call('NetworkDriver.Join', { NetworkID: network, EndpointID: id, SandboxKey: `/run/${id}` });
+    }
+    expect(agent.attachments.get('shut')?.endpoint.notPublished).toEqual(['8080->80/tcp']);
+    expect(agent.attachments.get('open')?.endpoint).not.toHaveProperty('notPublished');
   });
 
   it('answers the MAC address that goes with the address', async () => {

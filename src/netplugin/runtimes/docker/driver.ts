@@ -3,21 +3,23 @@
  * from request to answer. Protocol: moby, libnetwork/docs/remote.md and ipam.md.
  *
  * A container's start calls RequestAddress (each family), CreateEndpoint, Join, ProgramExternalConnectivity; its
- * stop RevokeExternalConnectivity, Leave, DeleteEndpoint, ReleaseAddress. Docker's own API must not be used from
- * within a call: it blocks on the very container that is being started.
+ * stop RevokeExternalConnectivity, Leave, DeleteEndpoint, ReleaseAddress. Docker's own API must not be waited for
+ * within a call: it blocks on the very container that is being started (stopped.ts tells by that which one it is).
  */
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { isV6, subnetPrefix } from '../../../model/address.ts';
 import type { Endpoint } from '../../../model/endpoint.ts';
+import type { AddressAnswer, AddressRequest } from '../../../protocol/messages.ts';
 import { DUMMY_GATEWAY } from '../../constants.ts';
 import { readJson, writeJson } from '../../file.ts';
 import type { Attachment, WatchedNetwork } from '../../intent/view.ts';
 import type { Inside, Publication } from '../../state.ts';
 import { macOf, networkOf as networkIn, sharedSubnets, type Target } from '../network.ts';
-import { type PortMapping, type Publications, readPortMap } from '../publish.ts';
+import { askedText, type PortMapping, type Publications, readPortMap } from '../publish.ts';
 import type { Endpoints } from '../runtime.ts';
 import type { Call } from './plugin.ts';
+import type { StoppedContainers } from './stopped.ts';
 import { dockerName } from './target.ts';
 
 type Json = Record<string, unknown>;
@@ -31,6 +33,7 @@ interface Created {
   readonly addresses: readonly string[];
   readonly mac: string;
   readonly noInterface?: true;
+  readonly notPublished?: readonly string[];
 }
 
 interface Saved {
@@ -42,6 +45,7 @@ interface Saved {
 export interface DriverOptions {
   readonly endpoints: Endpoints;
   readonly publications: Publications;
+  readonly stopped: Pick<StoppedContainers, 'keep' | 'addressIn'>;
   readonly folder: string;
   readonly log: Logger;
 }
@@ -68,7 +72,7 @@ export const ABOUT: Readonly<Record<string, Call>> = {
   'NetworkDriver.GetCapabilities': () => ({ Scope: 'local', ConnectivityScope: 'global' }),
 };
 
-export function createDriver({ endpoints, publications, folder, log }: DriverOptions): Driver {
+export function createDriver({ endpoints, publications, stopped, folder, log }: DriverOptions): Driver {
   const file = path.join(folder, 'docker.json');
   const saved = readJson<Saved>(file, 'Docker is asked for what is in it');
   const targets = new Map(saved?.networks);
@@ -95,6 +99,20 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
           : `one network of subnet ${shared} only`
       }: to have it on ${dockerName(target)}, first docker network disconnect ${dockerName(has)} ${containerName}`,
     );
+  }
+
+  /** What the container that starts had before; undefined: nothing, or it is another's by now. */
+  async function reserveAgain(
+    { family, ...target }: Pool,
+    wanted: Omit<AddressRequest, 'host'>,
+  ): Promise<AddressAnswer | undefined> {
+    try {
+      const address = await stopped.addressIn(target, family);
+      return address === undefined ? undefined : await endpoints.reserve({ ...wanted, address }, 'if free');
+    } catch (error) {
+      log.debug({ err: error }, 'the container gets another address than it had');
+      return undefined;
+    }
   }
 
   const calls: Record<string, Call> = {
@@ -135,13 +153,15 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
           Data: {},
         };
       }
-      const { address, prefixLength } = await endpoints.reserve({
+      const wanted = {
         tenantName: pool.tenant,
         networkName: pool.network,
         family: pool.family,
         ...(pool.group ? { groupName: pool.group } : {}),
-        ...(request.Address ? { address: request.Address } : {}),
-      });
+      };
+      const { address, prefixLength } = request.Address
+        ? await endpoints.reserve({ ...wanted, address: request.Address })
+        : ((await reserveAgain(pool, wanted)) ?? (await endpoints.reserve(wanted)));
       // IPv6 neighbours cannot be proxied for a whole subnet: the container sends everything to the gateway.
       return { Address: `${address}/${pool.family === 6 ? 128 : prefixLength}`, Data: {} };
     },
@@ -173,7 +193,7 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
       Options?: Json;
     }) => {
       const target = targetOf(request.NetworkID);
-      networkOf(target);
+      const network = networkOf(target);
       const given = request.Interface ?? {};
       const addresses = [given.Address, given.AddressIPv6]
         .filter((a) => a)
@@ -185,11 +205,20 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
         );
       const mac = given.MacAddress || macOf(ipv4);
       const noInterface = request.Options?.[NO_INTERFACE] === 'true';
+      // Docker asks for ports of what has a gateway only, and says nothing of the others.
+      const asked = (request.Options?.['com.docker.network.portmap'] ?? []) as PortMapping[];
+      const notPublished = network.gateway ? [] : askedText(asked);
+      if (notPublished.length > 0)
+        log.warn(
+          { network: dockerName(target), ports: notPublished },
+          'ports are not published: the network has no gateway',
+        );
       created.set(request.EndpointID, {
         network: request.NetworkID,
         addresses,
         mac,
         ...(noInterface ? { noInterface } : {}),
+        ...(notPublished.length > 0 ? { notPublished } : {}),
       });
       try {
         save();
@@ -224,6 +253,7 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
         macAddress: waiting.mac,
         homingHost: endpoints.host,
         status: 'running',
+        ...(waiting.notPublished && { notPublished: [...waiting.notPublished] }),
       };
       const { peer, inside } = await endpoints.attach({
         endpoint,
@@ -273,8 +303,17 @@ export function createDriver({ endpoints, publications, folder, log }: DriverOpt
     'NetworkDriver.DiscoverDelete': () => ({}),
   };
 
+  function remember(had: Attachment): void {
+    try {
+      stopped.keep(had);
+    } catch (error) {
+      log.error({ err: error }, 'what a stopped container had is not on disk');
+    }
+  }
+
   // Also where the container went without a word of Docker's.
-  endpoints.onDetach((endpoint) => {
+  endpoints.onDetach((endpoint, had) => {
+    if (had !== undefined) remember(had);
     if (!created.delete(endpoint)) return;
     try {
       save();

@@ -3,7 +3,8 @@
  *
  *   driver.ts      answers dockerd's calls on the plugin socket        networks.ts   offers networks to Docker
  *   containers.ts  learns names, labels and health from Docker's API   remains.ts    clears away what Docker keeps of failures
- *   plugin.ts      the socket of a driver                              leave.ts      takes the host's networks from Docker
+ *   stopped.ts     what stopped containers had                         leave.ts      takes the host's networks from Docker
+ *   plugin.ts      the socket of a driver
  */
 import path from 'node:path';
 import type { Logger } from 'pino';
@@ -19,6 +20,7 @@ import { openDocker } from './engine.ts';
 import { followOffer, startOffer } from './networks.ts';
 import { closeServer, pluginServer } from './plugin.ts';
 import { openRemains } from './remains.ts';
+import { openStopped } from './stopped.ts';
 
 export interface DockerRuntime {
   /** Docker's list of networks. */
@@ -50,7 +52,8 @@ export async function startDocker({
   happened,
 }: DockerOptions): Promise<DockerRuntime> {
   const docker = openDocker(options.dockerSocket);
-  const driver = createDriver({ endpoints, publications, folder: options.stateDir, log });
+  const stopped = openStopped(docker, options.stateDir);
+  const driver = createDriver({ endpoints, publications, stopped, folder: options.stateDir, log });
 
   const server = pluginServer(driver.calls, (call, error) => {
     log.warn({ call, err: error }, 'a call of Docker is refused');
@@ -65,6 +68,7 @@ export async function startDocker({
     docker,
     endpoints,
     offer,
+    stopped,
     remains: openRemains({ docker, endpoints, driver, log }),
     pluginSocket: path.basename(options.pluginSocket),
     log,

@@ -36,6 +36,7 @@ export function wantedNetworks(view: View): Map<string, WantedNetwork> {
     const { tenant, network } = target;
     const spec = view.networks.get(`${tenant}:${network}`);
     if (spec === undefined || spec.encap === 'vlan') return; // kept only until there is a fabric for it
+    if (spec.nwType === 'infra') return; // the hosts' own
     const config = [
       { Subnet: subnetPrefix(spec.subnet), ...(spec.gateway ? { Gateway: spec.gateway } : {}) },
     ];

@@ -1,0 +1,26 @@
+/** What netplugin keeps on a host: `netplugin leave` removes it, and nothing that is somebody else's in the same folders. */
+import fs from 'node:fs';
+import path from 'node:path';
+
+const STATE = ['attachments.json', 'docker.json', 'stopped.json', 'view.db', 'view.db.broken'];
+const RUNNING = ['names.pid', 'names.sock', 'netplugin.sock'];
+/** Of SQLite, and of a file that was being written. */
+const SUFFIXES = ['', '-wal', '-shm', '.new'];
+
+/** The folders go where nothing is left in them. */
+export function removeFiles({ stateDir, controlSocket }: { stateDir: string; controlSocket: string }): void {
+  const names = [...RUNNING, path.basename(controlSocket)];
+  for (const [folder, files] of [
+    [stateDir, STATE],
+    [path.dirname(controlSocket), names],
+  ] as const) {
+    for (const file of files)
+      for (const suffix of SUFFIXES) fs.rmSync(path.join(folder, file + suffix), { force: true });
+    try {
+      fs.rmdirSync(folder);
+    } catch (error) {
+      if (!['ENOENT', 'ENOTEMPTY', 'EBUSY'].includes((error as NodeJS.ErrnoException).code ?? ''))
+        throw error;
+    }
+  }
+}

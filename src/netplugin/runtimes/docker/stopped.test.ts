@@ -1,0 +1,89 @@
+import { beforeEach, expect, it } from 'vitest';
+import { temporaryFolder } from '../../../../test/folder.ts';
+import type { Attachment } from '../../intent/view.ts';
+import type { Docker } from './engine.ts';
+import { openStopped } from './stopped.ts';
+
+/** Containers that do not run: their networks, and whether Docker holds them. */
+let still: Map<string, { networks: string[]; starts: boolean }>;
+let asked: string[];
+let folder: string;
+beforeEach(() => {
+  still = new Map();
+  asked = [];
+  folder = temporaryFolder();
+});
+
+const docker = {
+  listContainers: async () =>
+    [...still].map(([Id, { networks }]) => ({
+      Id,
+      NetworkSettings: { Networks: Object.fromEntries(networks.map((n) => [n, {}])) },
+    })),
+  getContainer: (id: string) => ({
+    inspect() {
+      asked.push(id);
+      return still.get(id)?.starts ? new Promise(() => {}) : Promise.resolve({});
+    },
+  }),
+} as unknown as Pick<Docker, 'listContainers' | 'getContainer'>;
+
+const attachment = (containerID: string | undefined, ipAddress: string[], more: object = {}): Attachment => ({
+  endpoint: {
+    endpointID: 'e',
+    tenantName: 'default',
+    networkName: 'net1',
+    ipAddress,
+    macAddress: '',
+    homingHost: 'node1',
+    status: 'running',
+    ...(containerID && { containerID }),
+    ...more,
+  },
+  phase: 'joined',
+  publications: [],
+  runtime: 'docker',
+});
+const NET1 = { tenant: 'default', network: 'net1', group: '' };
+const WEB = { ...NET1, group: 'web' };
+
+it('the container that Docker is silent of has the address again that it had in that network and group', async () => {
+  const stopped = openStopped(docker, folder);
+  stopped.keep(attachment('a', ['20.1.1.2', 'fd00::2']));
+  stopped.keep(attachment('b', ['20.1.1.3']));
+  stopped.keep(attachment('a', ['20.1.1.4'], { groupName: 'web' }));
+  still.set('a', { networks: ['net1', 'web.net1'], starts: true });
+  still.set('b', { networks: ['net1'], starts: false });
+  still.set('elsewhere', { networks: ['bridge'], starts: true });
+  expect(await stopped.addressIn(NET1, 4)).toBe('20.1.1.2');
+  expect(await stopped.addressIn(NET1, 6)).toBe('fd00::2');
+  expect(await stopped.addressIn(WEB, 4)).toBe('20.1.1.4');
+  expect(asked).not.toContain('elsewhere');
+  // The name of 1.x for the group.
+  still.set('a', { networks: ['web'], starts: true });
+  expect(await openStopped(docker, folder).addressIn(WEB, 4)).toBe('20.1.1.4');
+});
+
+it('none has, where one that is new starts, several start, or nothing was kept there', async () => {
+  const stopped = openStopped(docker, folder);
+  still.set('a', { networks: ['net1'], starts: true });
+  expect(await stopped.addressIn(NET1, 4)).toBeUndefined();
+  expect(asked).toEqual([]);
+  stopped.keep(attachment('a', ['20.1.1.2']));
+  stopped.keep(attachment(undefined, ['20.1.1.9']));
+  stopped.keep({ ...attachment('c', ['20.1.1.8']), runtime: 'cni' });
+  still.set('new', { networks: ['net1'], starts: true });
+  expect(await stopped.addressIn(NET1, 4)).toBeUndefined();
+  still.set('a', { networks: ['net1'], starts: false });
+  expect(await stopped.addressIn(NET1, 4)).toBeUndefined();
+  still.delete('new');
+  asked = [];
+  for (let n = 0; n < 40; n++) still.set(`more${n}`, { networks: ['net1'], starts: false });
+  expect(await stopped.addressIn(NET1, 4)).toBeUndefined();
+  expect(asked).toEqual([]);
+  for (let n = 0; n < 40; n++) still.delete(`more${n}`);
+  still.set('a', { networks: ['net1'], starts: true });
+  expect(await stopped.addressIn(NET1, 4)).toBe('20.1.1.2');
+  stopped.forget('a');
+  expect(await openStopped(docker, folder).addressIn(NET1, 4)).toBeUndefined();
+});

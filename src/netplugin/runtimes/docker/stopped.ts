@@ -1,0 +1,112 @@
+/**
+ * Addresses of containers that have stopped: started again, a container asks for the one that it had, as on Docker's own networks. Nothing
+ * is reserved for it meanwhile: an address that is free again is the last of its network to be given out, so it is there as a rule; where it
+ * is another's by then, or the container is gone, there is nothing to undo.
+ *
+ * Docker asks for an address without saying for whom (moby, libnetwork/endpoint.go, assignAddressVersion), before the endpoint has an id
+ * that a container could be found by. But it holds the container that it starts: its API answers nothing about that one until it has
+ * started (daemon/start.go). So the container that starts is the only one of those that do not run of which Docker is silent. Where it is
+ * silent of several, which of them asks cannot be told, and each gets the next address.
+ */
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isV6 } from '../../../model/address.ts';
+import { readJson, writeJson } from '../../file.ts';
+import type { Attachment } from '../../intent/view.ts';
+import type { Target } from '../network.ts';
+import type { Docker } from './engine.ts';
+import { dockerName } from './target.ts';
+
+/** Milliseconds without an answer after which Docker is silent. */
+const SILENCE = 250;
+/** Containers whose addresses are known, the newest. */
+const MOST = 1000;
+/** Containers of a network that do not run, of which Docker is asked for one that starts: of many that start at once it is asked by each. */
+const MOST_ASKED = 32;
+/** States in `docker ps -a` of what may be about to start. */
+const STILL = ['created', 'exited', 'restarting'];
+
+interface Stopped {
+  readonly container: string;
+  readonly target: Target;
+  readonly addresses: readonly string[];
+}
+
+export interface StoppedContainers {
+  /** A container has left a network of ours. */
+  keep(attachment: Attachment): void;
+  /** It is removed. */
+  forget(container: string): void;
+  /** What the container that starts now had there; undefined: it had nothing, or it cannot be told which one it is. */
+  addressIn(target: Target, family: 4 | 6): Promise<string | undefined>;
+}
+
+const placeOf = ({ tenant, network, group }: Target): string => [tenant, network, group].join(':');
+
+export function openStopped(
+  docker: Pick<Docker, 'listContainers' | 'getContainer'>,
+  folder: string,
+): StoppedContainers {
+  const file = path.join(folder, 'stopped.json');
+  const known = readJson<Stopped[]>(file, 'containers that are stopped get other addresses when they start');
+  /** By container and place, the newest last. */
+  const all = new Map((known ?? []).map((s) => [`${s.container} ${placeOf(s.target)}`, s]));
+  const save = (): void => writeJson(file, [...all.values()]);
+
+  /** Of those that do not run and are on one of the networks; none where they are too many to ask for. */
+  async function starting(names: readonly string[]): Promise<string[]> {
+    const still = await docker.listContainers({ all: true, filters: { status: STILL } });
+    const here = still.filter(({ NetworkSettings }) =>
+      names.some((name) => Object.hasOwn(NetworkSettings.Networks, name)),
+    );
+    if (here.length > MOST_ASKED) return [];
+    const silent = await Promise.all(
+      here.map(async ({ Id }) => {
+        const answered = docker
+          .getContainer(Id)
+          .inspect()
+          .then(
+            () => true,
+            () => true,
+          );
+        return (await Promise.race([answered, sleep(SILENCE, false)])) ? [] : [Id];
+      }),
+    );
+    return silent.flat();
+  }
+
+  return {
+    keep({ endpoint, runtime }) {
+      const { containerID, tenantName, networkName, groupName = '', ipAddress } = endpoint;
+      if (runtime !== 'docker' || containerID === undefined) return;
+      const target = { tenant: tenantName, network: networkName, group: groupName };
+      const key = `${containerID} ${placeOf(target)}`;
+      all.delete(key);
+      all.set(key, { container: containerID, target, addresses: ipAddress });
+      for (const oldest of all.keys()) {
+        if (all.size <= MOST) break;
+        all.delete(oldest);
+      }
+      save();
+    },
+    forget(container) {
+      const keys = [...all].filter(([, s]) => s.container === container).map(([key]) => key);
+      for (const key of keys) all.delete(key);
+      if (keys.length > 0) save();
+    },
+    async addressIn(target, family) {
+      const place = placeOf(target);
+      const here = [...all.values()].filter((s) => placeOf(s.target) === place);
+      if (here.length === 0) return undefined;
+      const { tenant, group } = target;
+      const names = [
+        dockerName(target),
+        ...(group === '' ? [] : [dockerName({ tenant, network: group, group: '' })]),
+      ];
+      const [one, ...more] = await starting(names);
+      if (one === undefined || more.length > 0) return undefined;
+      const addresses = here.find((s) => s.container === one)?.addresses;
+      return addresses?.find((address) => isV6(address) === (family === 6));
+    },
+  };
+}
