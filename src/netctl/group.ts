@@ -111,7 +111,7 @@ export const command: Command = {
       args: ['GROUP'],
       flags: [...FLAGS, TENANT],
       examples: ['netctl group update web -policy=prod_web', 'netctl group update web --networkprofile='],
-      completes: groups.collection,
+      completes: [groups.collection],
       run: (invocation) => update(invocation, groups, invocation.args[0] ?? '', fieldsOf(invocation)),
     },
     listCommand(groups),

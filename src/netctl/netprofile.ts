@@ -72,7 +72,7 @@ export const command: Command = {
       args: ['NETPROFILE'],
       flags: [...FLAGS, TENANT],
       examples: ['netctl netprofile update gold -d 46'],
-      completes: netprofiles.collection,
+      completes: [netprofiles.collection],
       run: (invocation) => update(invocation, netprofiles, invocation.args[0] ?? '', fieldsOf(invocation)),
     },
     listCommand(netprofiles),
