@@ -3,7 +3,7 @@
  * and at netmaster.
  *
  *   attach    attachments --> netmaster, which tells the peers, and at the same time kernel
- *   detach    attachments --> kernel --> netmaster
+ *   detach    attachments, at the same time kernel --> netmaster
  *
  * What netmaster missed meanwhile is told again: a comparison makes its list of this host's endpoints equal to what is attached.
  */
@@ -143,13 +143,11 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
   /** `failed`: what may not have got so far as to be attached. */
   async function detach(id: string, failed?: Pick<Attachment, 'endpoint' | 'end'>): Promise<void> {
     const had = attachments.all.get(id) ?? failed;
-    try {
-      attachments.remove(id);
-    } catch (error) {
-      log.error({ err: error, endpoint: id }, 'endpoint removed, but not on disk');
-    }
+    const removed = attachments
+      .remove(id)
+      .catch((error) => log.error({ err: error, endpoint: id }, 'endpoint removed, but not on disk'));
     for (const listener of listeners) listener(id);
-    if (had !== undefined && kernel.ready()) await kernel.now();
+    await Promise.all([removed, had !== undefined && kernel.ready() ? kernel.now() : undefined]);
     // Also for one that is not attached: a reserved address may hang on it.
     await intent
       .unregister(id)
@@ -216,7 +214,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       const { endpointID: id, tenantName, networkName } = endpoint;
       try {
         await followed();
-        attachments.put({ ...joining, phase: 'joining' });
+        await attachments.put({ ...joining, phase: 'joining' });
         const [passed] = await Promise.all([established(), intent.register(endpoint, { hold: true })]);
         throwFailure(id, passed);
         const port = portIn(passed.state, id);
@@ -235,7 +233,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
     portOf: (id) => portIn(kernel.state, id),
     missing: (id) => dataplane.missing(id),
     async attachHost(endpoint, runtime) {
-      attachments.put({ endpoint, phase: 'joined', publications: [], runtime });
+      await attachments.put({ endpoint, phase: 'joined', publications: [], runtime });
       // Other hosts have to know the address before anything comes from it, which they would drop.
       await intent
         .register(endpoint, { hold: false })
@@ -250,7 +248,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
     async publish(id, publications) {
       const attachment = attachments.all.get(id);
       if (attachment === undefined) throw new Error(`endpoint ${id} has not joined on this host`);
-      attachments.put({ ...attachment, publications });
+      await attachments.put({ ...attachment, publications });
       throwFailure(id, await kernel.now());
     },
     async describe(id, description) {
@@ -258,7 +256,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       if (attachment === undefined) return;
       const endpoint: Endpoint = { ...attachment.endpoint, ...description };
       if (equal(endpoint, attachment.endpoint)) return;
-      attachments.put({ ...attachment, endpoint });
+      await attachments.put({ ...attachment, endpoint });
       await intent
         .register(endpoint, { hold: false })
         .catch((error) => log.warn({ err: error, endpoint: id }, 'endpoint not updated; it is tried again'));
