@@ -20,7 +20,7 @@ describe('a full disk', () => {
     expect(readJson(file, 'nothing is lost')).toEqual({ kept: false });
   });
 
-  it('refuses an attachment, which then is not there; and lets one go', () => {
+  it('refuses an attachment, which then is not there; and lets one go', async () => {
     const { folder, fill, free } = disk(64);
     const attachment = (endpointID: string, more: Partial<Attachment> = {}): Attachment => ({
       endpoint: {
@@ -38,17 +38,17 @@ describe('a full disk', () => {
       ...more,
     });
     const attachments = openAttachments(folder, 8);
-    attachments.put(attachment('ep1'));
-    attachments.put(attachment('ep2'));
+    await attachments.put(attachment('ep1'));
+    await attachments.put(attachment('ep2'));
     fill();
-    expect(() => attachments.put(attachment('ep3'))).toThrow(/ENOSPC/);
-    expect(() => attachments.put(attachment('ep1', { phase: 'joined' }))).toThrow(/ENOSPC/);
-    expect(() => attachments.remove('ep2')).toThrow(/ENOSPC/);
+    await expect(attachments.put(attachment('ep3'))).rejects.toThrow(/ENOSPC/);
+    await expect(attachments.put(attachment('ep1', { phase: 'joined' }))).rejects.toThrow(/ENOSPC/);
+    await expect(attachments.remove('ep2')).rejects.toThrow(/ENOSPC/);
     expect([...attachments.all.values()].map((a) => [a.endpoint.endpointID, a.phase])).toEqual([
       ['ep1', 'joining'],
     ]);
     free();
-    attachments.put(attachment('ep1', { phase: 'joined' }));
+    await attachments.put(attachment('ep1', { phase: 'joined' }));
     expect([...openAttachments(folder, 8).all.keys()]).toEqual(['ep1']);
   });
 

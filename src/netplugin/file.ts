@@ -1,5 +1,6 @@
 /** Small state files of the agent: written whole, so that a kill at any moment leaves the old or the new one. */
 import fs from 'node:fs';
+import { open, rename } from 'node:fs/promises';
 import path from 'node:path';
 
 /** Durable when it returns (fsync of the file, rename, fsync of the folder). */
@@ -18,6 +19,25 @@ export function writeJson(file: string, value: unknown): void {
     fs.fsyncSync(folder);
   } finally {
     fs.closeSync(folder);
+  }
+}
+
+/** The same while the program goes on: fsync takes milliseconds, on a busy disk tenths of a second. One at a time of a file. */
+export async function writeJsonMeanwhile(file: string, value: unknown): Promise<void> {
+  const draft = `${file}.new`;
+  const opened = await open(draft, 'w', 0o600);
+  try {
+    await opened.writeFile(JSON.stringify(value));
+    await opened.sync();
+  } finally {
+    await opened.close();
+  }
+  await rename(draft, file);
+  const folder = await open(path.dirname(file), 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
   }
 }
 

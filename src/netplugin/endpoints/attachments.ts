@@ -1,14 +1,15 @@
 /**
  * The containers that this host's runtimes have attached, and the transit slot of each of their tenants.
  * On disk before a runtime gets its answer: whatever is killed when, no attached container is forgotten. The phase alone may be
- * behind there: what an earlier agent had begun is taken for joined (endpoints.ts).
+ * behind there: what an earlier agent had begun is taken for joined (endpoints.ts). Of many that come at once the file is written
+ * for all together, and everything else goes on meanwhile.
  */
 import { randomInt } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { workloadName } from '../../model/workload.ts';
-import { readJson, writeJson } from '../file.ts';
+import { readJson, writeJsonMeanwhile } from '../file.ts';
 import type { Attachment, View } from '../intent/view.ts';
 import { FILES_INTERVAL } from '../intervals.ts';
 import { inTurn } from '../turns.ts';
@@ -23,14 +24,14 @@ interface Saved {
 export interface Attachments {
   readonly all: ReadonlyMap<string, Attachment>;
   readonly slots: ReadonlyMap<string, number>;
-  /** Durable when it returns; where it cannot be written it throws, and nothing has changed. */
-  put(attachment: Attachment): void;
+  /** In memory at once, durable when it resolves; where it cannot be written it rejects, and nothing has changed. */
+  put(attachment: Attachment): Promise<void>;
   /** Its runtime has got its answer. In memory: on disk with the next write. */
   joined(endpoint: string): void;
-  /** False where it was not there. Where it cannot be written it throws, and is gone nevertheless: until a restart. */
-  remove(endpoint: string): boolean;
+  /** The same; false where it was not there. Where it cannot be written it rejects, and is gone nevertheless: until a restart. */
+  remove(endpoint: string): Promise<boolean>;
   /** Written anew where somebody has deleted or moved the file; true: it was. */
-  restore(): boolean;
+  restore(): Promise<boolean>;
 }
 
 /** `pairs`: how many slots there are. */
@@ -45,26 +46,34 @@ export function openAttachments(folder: string, pairs: number): Attachments {
   /** Of one that was never written nothing is missing. */
   let isWritten = saved !== undefined;
 
-  const save = (): void => {
+  const writes = inTurn(async () => {
+    await writeJsonMeanwhile(file, { attachments: [...all.values()], slots: [...slots] } satisfies Saved);
+    isWritten = true;
+  });
+
+  function forget(endpoint: string): boolean {
+    if (!all.delete(endpoint)) return false;
     const tenants = new Set([...all.values()].map((a) => a.endpoint.tenantName));
     for (const tenant of slots.keys()) if (!tenants.has(tenant)) slots.delete(tenant);
-    writeJson(file, { attachments: [...all.values()], slots: [...slots] } satisfies Saved);
-    isWritten = true;
-  };
+    return true;
+  }
 
   return {
     all,
     slots,
-    put(attachment) {
+    async put(attachment) {
       const { tenantName, endpointID } = attachment.endpoint;
       const before = all.get(endpointID);
       if (!slots.has(tenantName)) slots.set(tenantName, freeSlot(new Set(slots.values()), pairs));
       all.set(endpointID, attachment);
       try {
-        save();
+        await writes.next();
       } catch (error) {
-        if (before === undefined) all.delete(endpointID);
-        else all.set(endpointID, before);
+        const { endpoint } = all.get(endpointID) ?? {};
+        if (endpoint === attachment.endpoint) {
+          if (before === undefined) forget(endpointID);
+          else all.set(endpointID, before);
+        }
         throw error;
       }
     },
@@ -72,15 +81,15 @@ export function openAttachments(folder: string, pairs: number): Attachments {
       const attachment = all.get(endpoint);
       if (attachment?.phase === 'joining') all.set(endpoint, { ...attachment, phase: 'joined' });
     },
-    remove(endpoint) {
-      if (!all.delete(endpoint)) return false;
-      save();
+    async remove(endpoint) {
+      if (!forget(endpoint)) return false;
+      await writes.next();
       return true;
     },
-    restore() {
+    async restore() {
       if (!isWritten || fs.existsSync(file)) return false;
       fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
-      save();
+      await writes.next();
       return true;
     },
   };
@@ -106,7 +115,8 @@ export function attachedNames(folder: string): string[] {
 /** For as long as the agent runs they are on disk for its next start. */
 export function keepAttachments(attachments: Pick<Attachments, 'restore'>, log: Logger): { close(): void } {
   async function look(): Promise<void> {
-    if (attachments.restore()) log.error('attachments.json was deleted or moved away: it is written anew');
+    if (await attachments.restore())
+      log.error('attachments.json was deleted or moved away: it is written anew');
   }
   const looks = inTurn(look, {
     every: FILES_INTERVAL,

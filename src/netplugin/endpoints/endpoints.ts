@@ -3,7 +3,7 @@
  * and at netmaster.
  *
  *   attach    attachments --> netmaster, which tells the peers, and at the same time kernel
- *   detach    attachments --> kernel --> netmaster
+ *   detach    attachments, at the same time kernel --> netmaster
  *
  * What netmaster missed meanwhile is told again: a comparison makes its list of this host's endpoints equal to what is attached.
  */
@@ -152,12 +152,12 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
   async function detach(id: string, failed?: Pick<Attachment, 'endpoint' | 'end'>): Promise<void> {
     const attached = attachments.all.get(id);
     const had = attached ?? failed;
-    try {
-      attachments.remove(id);
-    } catch (error) {
-      log.error({ err: error, endpoint: id }, 'endpoint removed, but not on disk');
-    }
+    const removed = attachments
+      .remove(id)
+      .catch((error) => log.error({ err: error, endpoint: id }, 'endpoint removed, but not on disk'));
     for (const listener of listeners) listener(id, attached);
+    // On disk first: an agent that is killed now would find it there, and register it again.
+    await removed;
     // Also for one that is not attached: a reserved address may hang on it. Side by side with the kernel: what has ended is nobody else's
     // before this host too has applied the end (endings.ts at netmaster).
     const unregistered = intent
@@ -227,7 +227,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       try {
         await followed();
         const attachment = withPorts({ ...joining, phase: 'joining' });
-        attachments.put(attachment);
+        await attachments.put(attachment);
         const [passed] = await Promise.all([
           established(),
           intent.register(attachment.endpoint, { hold: true }),
@@ -249,7 +249,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
     portOf: (id) => portIn(kernel.state, id),
     missing: (id) => dataplane.missing(id),
     async attachHost(endpoint, runtime) {
-      attachments.put({ endpoint, phase: 'joined', publications: [], runtime });
+      await attachments.put({ endpoint, phase: 'joined', publications: [], runtime });
       // Other hosts have to know the address before anything comes from it, which they would drop.
       await intent
         .register(endpoint, { hold: false })
@@ -264,7 +264,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
     async publish(id, publications) {
       const attachment = attachments.all.get(id);
       if (attachment === undefined) throw new Error(`endpoint ${id} has not joined on this host`);
-      attachments.put(withPorts({ ...attachment, publications }));
+      await attachments.put(withPorts({ ...attachment, publications }));
       throwFailure(id, await kernel.now());
       // It is for people: nobody waits for it, and what is missed the comparison tells.
       comparisons.ask();
@@ -274,7 +274,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       if (attachment === undefined) return;
       const endpoint: Endpoint = { ...attachment.endpoint, ...description };
       if (equal(endpoint, attachment.endpoint)) return;
-      attachments.put({ ...attachment, endpoint });
+      await attachments.put({ ...attachment, endpoint });
       await intent
         .register(endpoint, { hold: false })
         .catch((error) => log.warn({ err: error, endpoint: id }, 'endpoint not updated; it is tried again'));
