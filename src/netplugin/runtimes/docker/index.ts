@@ -53,8 +53,7 @@ export async function startDocker({
     log.warn({ call, err: error }, 'a call of Docker is refused');
     containers.refused(error.message);
     // A runtime that gives up waiting asks again; which container it is for, Docker does not say.
-    if (ATTACHING.test(call))
-      happened('denial', `Docker's ${call.replace(/^.*\./, '')}: ${error.message}`);
+    if (ATTACHING.test(call)) happened('denial', `Docker's ${call.replace(/^.*\./, '')}: ${error.message}`);
   });
   await listenOnSocket(server, options.pluginSocket);
 
