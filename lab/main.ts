@@ -232,7 +232,7 @@ async function clean(kept: { starting: boolean }): Promise<void> {
 
 async function status(args: string[]): Promise<void> {
   const state = readState(lab);
-  if (state === undefined) throw new Error(`lab '${lab}' is not up: bin/lab up`);
+  if (state === undefined) throw new Error(`lab '${lab}' is not up: ${typed(lab)} up`);
   const names = state.hosts.map(async ({ name: host }) => {
     const found = await namesProcess(lab, host);
     return { name: 'names', host, pid: found?.pid ?? 0, running: found !== undefined };

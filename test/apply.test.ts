@@ -360,7 +360,7 @@ it('apply --prune says that it needs --set, and a name of a set is a word', asyn
   });
   expect(await run('--set=a/b')).toMatchObject({
     status: 3,
-    err: expect.stringContaining("set 'a/b': set must be"),
+    err: expect.stringContaining("set 'a/b': --set must be"),
   });
 });
 
@@ -501,7 +501,7 @@ describe('netctl', () => {
     expect(await line('group create contiv-net new')).toEqual(done('Changing group default:new\n'));
     expect(await line('policy rule-add prod_web 1 -protocol=udp')).toMatchObject({
       status: 3,
-      err: "netctl: rule default:prod_web:1 exists already: protocol is 'tcp' and cannot change to 'udp': delete it and create it anew\n",
+      err: "netctl: rule default:prod_web:1 exists already: --protocol is 'tcp' and cannot change to 'udp': delete it and create it anew\n",
     });
   });
 

@@ -164,6 +164,6 @@ describe('policy trace', () => {
   it('refuses what it cannot resolve in one line', async () => {
     const { status, err } = await on('node1', 'netctl policy trace --from=nobody --to=web --port=80');
     expect(status).toBe(3);
-    expect(err.trim()).toMatch(/^netctl: from: tenant default has no running container, .* 'nobody'/);
+    expect(err.trim()).toMatch(/^netctl: --from: tenant default has no running container, .* 'nobody'/);
   });
 });

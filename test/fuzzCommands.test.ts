@@ -405,7 +405,7 @@ describe('processes', () => {
     expect(await ended('netctl', ['net', 'ls'], { env: { NETMASTER: 'http://127.0.0.1:1' } })).toEqual({
       exit: 3,
       out: '',
-      err: 'netctl: netmaster cannot be reached at http://127.0.0.1:1 (ECONNREFUSED)\n',
+      err: 'netctl: netmaster cannot be reached at http://127.0.0.1:1 (nothing listens there: ECONNREFUSED)\n',
     });
     expect(
       await ended('netctl', ['net', 'create', 'x\u0007', '-p', 'a\nb', '-s', 'x'], {

@@ -6,6 +6,7 @@ import {
   clear,
   differences,
   docker,
+  LAB,
   lab,
   must,
   mustLab,
@@ -155,7 +156,7 @@ it('lab check says in one line that netmaster does not answer, and waits for it 
   try {
     const { status, err } = await lab('check');
     expect(err).toBe(
-      `lab: netmaster does not answer at http://${ADDRESSES.node1}:9999: bin/lab start netmaster node1\n`,
+      `lab: netmaster does not answer at http://${ADDRESSES.node1}:9999: LAB=${LAB} bin/lab start netmaster node1\n`,
     );
     expect(status).toBe(3);
     waited = lab('check --wait 60');

@@ -77,7 +77,7 @@ describe('the quick start', () => {
     const { status, err } = await on('node1', 'netctl net create contiv-net --subnet=20.1.1.0/24');
     expect(status).toBe(3);
     expect(err.trim().split('\n')).toEqual([
-      'netctl: network default:contiv-net exists already: pktTag is 1001 and cannot change to unset: delete it and create it anew',
+      'netctl: network default:contiv-net exists already: --pkt-tag is 1001 and cannot change to unset: delete it and create it anew',
     ]);
   });
 

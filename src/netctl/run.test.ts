@@ -208,6 +208,12 @@ it.each<[line: string, field: string, message: string, told: string]>([
     'network default:n: subnet 10.0.0.0/8 overlaps that of network default:m',
     'network default:n: --subnet 10.0.0.0/8 overlaps that of network default:m',
   ],
+  [
+    'policy trace --from nobody --to web --port 80',
+    'from',
+    "from: tenant default has no running container, group or address 'nobody'",
+    "--from: tenant default has no running container, group or address 'nobody'",
+  ],
   ['tenant rm t', 'x', 'tenant t is in use by network t:subnet', 'tenant t is in use by network t:subnet'],
 ])('%s is refused by the names of its flags', async (line, field, message, told) => {
   refusal = { error: { code: 'invalid', message, field } };

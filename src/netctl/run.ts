@@ -184,10 +184,11 @@ async function run(
 function asTyped(error: unknown, flags: readonly Flag[]): unknown {
   if (!(error instanceof ApiError) || error.field === undefined) return error;
   const names = new Map(flags.map((flag) => [flag.field ?? camelCase(flag.name), `--${flag.name}`]));
+  const { field } = error;
+  // A field that is also a word of the language is one where it is what is wrong, and stands where that is said.
   const message = error.message.replace(
-    // Behind the name of the object, where a field stands; elsewhere only what is no word of the language too.
-    /(?<=: )[a-z]\w*(?= )|\b[a-z]+[A-Z0-9]\w*\b/g,
-    (word) => names.get(word) ?? word,
+    /^[a-z]\w*(?=: )|(?<=: )[a-z]\w*(?= )|\b[a-z]+[A-Z0-9]\w*\b/g,
+    (word) => (word === field || /[A-Z0-9]/.test(word) ? (names.get(word) ?? word) : word),
   );
   return new ApiError(error.status, error.code, message, error.field, error.position);
 }
