@@ -7,7 +7,6 @@ import { GLOBAL_DEFAULTS, type Global, GlobalSchema, parseRange } from './settin
 /** Settings that nothing acts on, with what holds whatever they say. */
 const IDLE = {
   networkInfraType: 'no fabric is told of anything',
-  fwdMode: 'networks are routed',
   arpMode: 'the router answers ARP itself',
   pvtSubnet: 'hosts have no addresses of their own in it',
 } as const;
