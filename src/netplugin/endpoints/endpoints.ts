@@ -147,7 +147,11 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       .remove(id)
       .catch((error) => log.error({ err: error, endpoint: id }, 'endpoint removed, but not on disk'));
     for (const listener of listeners) listener(id);
-    await Promise.all([removed, had !== undefined && kernel.ready() ? kernel.now() : undefined]);
+    try {
+      if (had !== undefined && kernel.ready()) await kernel.now();
+    } finally {
+      await removed;
+    }
     // Also for one that is not attached: a reserved address may hang on it.
     await intent
       .unregister(id)
