@@ -87,6 +87,7 @@ export const LIST_FORMAT: Flag = {
   short: 'o',
   kind: 'text',
   value: 'wide|name|json|yaml',
-  help: 'what to write; wide: each field that one of them has',
+  help: 'what to write; wide: more columns',
 };
-export const LIST_FLAGS: readonly Flag[] = [ALL, LIST_FORMAT, JSON_FLAG, QUIET];
+export const WIDE: Flag = { name: 'wide', kind: 'switch', help: 'with more columns' };
+export const LIST_FLAGS: readonly Flag[] = [ALL, LIST_FORMAT, JSON_FLAG, QUIET, WIDE];

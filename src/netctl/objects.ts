@@ -26,7 +26,7 @@ export interface Objects {
   /** Field that a list's --quiet prints. */
   readonly nameField: string;
   readonly columns: readonly Column[];
-  /** Those that a list has with --wide only. */
+  /** Those that a wide list has besides; absent: it has each field that one of the objects has. */
   readonly wide?: readonly Column[];
   /** Field that netmaster gives where the user names none. The API's lists have what the user named, the export both. */
   readonly given?: { readonly field: string; readonly kind: string };
@@ -50,22 +50,26 @@ export function body(fields: Plain, links?: readonly string[]): Plain {
   };
 }
 
-const WIDE: Flag = { name: 'wide', kind: 'switch', help: 'with more columns' };
 const tenantFlags = (objects: Objects): Flag[] => (objects.inTenant ? [TENANT] : []);
 
 export function listCommand(objects: Objects): Subcommand {
-  const { noun, plural = `${noun}s`, command, collection, nameField, columns: always, wide = [] } = objects;
+  const { noun, plural = `${noun}s`, command, collection, nameField, columns: always, wide } = objects;
   return {
     name: 'ls',
     aliases: ['list'],
     summary: `lists ${plural}`,
     args: [],
-    flags: [...tenantFlags(objects), ...LIST_FLAGS, ...(wide.length > 0 ? [WIDE] : [])],
+    flags: [...tenantFlags(objects), ...LIST_FLAGS],
     examples: [`netctl ${command} ls`, `netctl ${command} ls -q`],
     async run(invocation) {
       formatOf(invocation, LIST_FORMATS);
       const tenant = objects.inTenant ? invocation.text('tenant') : '';
-      const columns = invocation.on('wide') ? [...always, ...wide] : always;
+      const tableOf = (columns: readonly Column[]) => (whole: readonly Plain[]) =>
+        table(
+          columns.map((c) => c.title),
+          whole.map((object) => columns.map((c) => c.of(object))),
+          invocation.width,
+        );
       // Names the tenant that does not exist, where an empty list would not.
       if (objects.inTenant) await invocation.client.call('get', { collection: 'tenants', key: tenant });
       const all = asList(await invocation.client.call('list', { collection }));
@@ -77,13 +81,9 @@ export function listCommand(objects: Objects): Subcommand {
         invocation,
         shown,
         (object) => String(object[nameField]),
-        (whole) =>
-          table(
-            columns.map((c) => c.title),
-            whole.map((object) => columns.map((c) => c.of(object))),
-            invocation.width,
-          ),
+        tableOf(always),
         () => withGiven(invocation, objects, shown),
+        wide && tableOf([...always, ...wide]),
       );
     },
   };

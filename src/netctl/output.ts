@@ -17,10 +17,10 @@ export const outputFlag = (formats: readonly string[], preset?: string): Flag =>
   ...(preset === undefined ? {} : { default: preset }),
 });
 
-/** Of lists: `wide` has each field that one of the objects has. */
+/** Of lists. */
 export const LIST_FORMATS = ['wide', 'name', 'json', 'yaml'] as const;
 
-/** '' where none is asked for. The switches --json and --quiet are short for two. */
+/** '' where none is asked for. The switches --json, --quiet and --wide are short for three. */
 export function formatOf(invocation: Invocation, formats: readonly string[]): string {
   const format = invocation.text('output');
   if (format !== '' && !formats.includes(format))
@@ -28,7 +28,13 @@ export function formatOf(invocation: Invocation, formats: readonly string[]): st
       `--output: '${format}' must be ${formats.slice(0, -1).join(', ')} or ${formats.at(-1)}`,
     );
   if (format !== '') return format;
-  return invocation.on('json') ? 'json' : invocation.on('quiet') ? 'name' : '';
+  return invocation.on('json')
+    ? 'json'
+    : invocation.on('quiet')
+      ? 'name'
+      : invocation.on('wide')
+        ? 'wide'
+        : '';
 }
 
 /** A list in the format that is asked for; `lines` where it is none. `whole`: with what the API's lists leave out, for people. */
@@ -38,12 +44,13 @@ export async function printListed(
   nameOf: (object: Plain) => string,
   lines: (whole: readonly Plain[]) => readonly string[],
   whole: () => Promise<readonly Plain[]> = () => Promise.resolve(objects),
+  wide: (whole: readonly Plain[]) => readonly string[] = wideTable,
 ): Promise<void> {
   const format = formatOf(invocation, LIST_FORMATS);
   if (format === 'json') printJson(invocation, objects);
   else if (format === 'name') for (const object of objects) invocation.print(nameOf(object));
   else if (format === 'yaml') await printYaml(invocation, objects);
-  else for (const line of (format === 'wide' ? wideTable : lines)(await whole())) invocation.print(line);
+  else for (const line of (format === 'wide' ? wide : lines)(await whole())) invocation.print(line);
 }
 
 /** Not fields: what 1.x has beside them, and what is named anyway. */
