@@ -195,7 +195,6 @@ export function startOffer(
       remedy: `docker network rm ${name} on this host, or give contiv's another name`,
     }));
     for (const name of plan.shadowed) complain(name);
-    for (const name of shadowed) if (!plan.shadowed.includes(name)) shadowed.delete(name);
     for (const network of plan.create) {
       if (ours.has(network.name)) continue;
       try {
@@ -210,6 +209,7 @@ export function startOffer(
         });
       }
     }
+    for (const name of shadowed) if (!plan.shadowed.includes(name)) shadowed.delete(name);
     problems = untaken;
   }
 
