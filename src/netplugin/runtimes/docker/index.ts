@@ -52,7 +52,7 @@ export async function startDocker({
   happened,
 }: DockerOptions): Promise<DockerRuntime> {
   const docker = openDocker(options.dockerSocket);
-  const stopped = openStopped(docker, options.stateDir);
+  const stopped = openStopped(docker, options.stateDir, log);
   const driver = createDriver({ endpoints, publications, stopped, folder: options.stateDir, log });
 
   const server = pluginServer(driver.calls, (call, error) => {

@@ -1,4 +1,5 @@
-import { beforeEach, expect, it } from 'vitest';
+import { pino } from 'pino';
+import { beforeEach, expect, it, vi } from 'vitest';
 import { temporaryFolder } from '../../../../test/folder.ts';
 import type { Attachment } from '../../intent/view.ts';
 import type { Docker } from './engine.ts';
@@ -44,11 +45,12 @@ const attachment = (containerID: string | undefined, ipAddress: string[], more: 
   publications: [],
   runtime: 'docker',
 });
+const log = pino({ level: 'silent' });
 const NET1 = { tenant: 'default', network: 'net1', group: '' };
 const WEB = { ...NET1, group: 'web' };
 
 it('the container that Docker is silent of has the address again that it had in that network and group', async () => {
-  const stopped = openStopped(docker, folder);
+  const stopped = openStopped(docker, folder, log);
   stopped.keep(attachment('a', ['20.1.1.2', 'fd00::2']));
   stopped.keep(attachment('b', ['20.1.1.3']));
   stopped.keep(attachment('a', ['20.1.1.4'], { groupName: 'web' }));
@@ -61,11 +63,13 @@ it('the container that Docker is silent of has the address again that it had in 
   expect(asked).not.toContain('elsewhere');
   // The name of 1.x for the group.
   still.set('a', { networks: ['web'], starts: true });
-  expect(await openStopped(docker, folder).addressIn(WEB, 4)).toBe('20.1.1.4');
+  await vi.waitFor(async () =>
+    expect(await openStopped(docker, folder, log).addressIn(WEB, 4)).toBe('20.1.1.4'),
+  );
 });
 
 it('none has, where one that is new starts, several start, or nothing was kept there', async () => {
-  const stopped = openStopped(docker, folder);
+  const stopped = openStopped(docker, folder, log);
   still.set('a', { networks: ['net1'], starts: true });
   expect(await stopped.addressIn(NET1, 4)).toBeUndefined();
   expect(asked).toEqual([]);
@@ -75,7 +79,9 @@ it('none has, where one that is new starts, several start, or nothing was kept t
   still.set('new', { networks: ['net1'], starts: true });
   expect(await stopped.addressIn(NET1, 4)).toBeUndefined();
   still.set('a', { networks: ['net1'], starts: false });
+  asked = [];
   expect(await stopped.addressIn(NET1, 4)).toBeUndefined();
+  expect(asked, 'nobody waits for the silence of one that is new').toEqual(['a']);
   still.delete('new');
   asked = [];
   for (let n = 0; n < 40; n++) still.set(`more${n}`, { networks: ['net1'], starts: false });
@@ -85,5 +91,7 @@ it('none has, where one that is new starts, several start, or nothing was kept t
   still.set('a', { networks: ['net1'], starts: true });
   expect(await stopped.addressIn(NET1, 4)).toBe('20.1.1.2');
   stopped.forget('a');
-  expect(await openStopped(docker, folder).addressIn(NET1, 4)).toBeUndefined();
+  await vi.waitFor(async () =>
+    expect(await openStopped(docker, folder, log).addressIn(NET1, 4)).toBeUndefined(),
+  );
 });

@@ -10,9 +10,11 @@
  */
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
 import { isV6 } from '../../../model/address.ts';
-import { readJson, writeJson } from '../../file.ts';
+import { readJson, writeJsonMeanwhile } from '../../file.ts';
 import type { Attachment } from '../../intent/view.ts';
+import { inTurn } from '../../turns.ts';
 import type { Target } from '../network.ts';
 import type { Docker } from './engine.ts';
 import { dockerName } from './target.ts';
@@ -46,33 +48,50 @@ const placeOf = ({ tenant, network, group }: Target): string => [tenant, network
 export function openStopped(
   docker: Pick<Docker, 'listContainers' | 'getContainer'>,
   folder: string,
+  log: Logger,
 ): StoppedContainers {
   const file = path.join(folder, 'stopped.json');
   const known = readJson<Stopped[]>(file, 'containers that are stopped get other addresses when they start');
   /** By container and place, the newest last. */
   const all = new Map((known ?? []).map((s) => [`${s.container} ${placeOf(s.target)}`, s]));
-  const save = (): void => writeJson(file, [...all.values()]);
+  // Nobody waits for it: what is lost with a kill costs a container its old address.
+  const writes = inTurn(() => writeJsonMeanwhile(file, [...all.values()]), {
+    failed(error, first) {
+      if (first) log.warn({ err: error }, 'addresses of stopped containers are not on disk');
+    },
+  });
 
-  /** Of those that do not run and are on one of the networks; none where they are too many to ask for. */
-  async function starting(names: readonly string[]): Promise<string[]> {
-    const still = await docker.listContainers({ all: true, filters: { status: STILL } });
-    const here = still.filter(({ NetworkSettings }) =>
-      names.some((name) => Object.hasOwn(NetworkSettings.Networks, name)),
-    );
-    if (here.length > MOST_ASKED) return [];
+  /** Of these containers those that Docker holds. It answers at once where it holds none. */
+  async function silentOf(ids: readonly string[]): Promise<string[]> {
     const silent = await Promise.all(
-      here.map(async ({ Id }) => {
+      ids.map(async (id) => {
         const answered = docker
-          .getContainer(Id)
+          .getContainer(id)
           .inspect()
           .then(
             () => true,
             () => true,
           );
-        return (await Promise.race([answered, sleep(SILENCE, false)])) ? [] : [Id];
+        return (await Promise.race([answered, sleep(SILENCE, false)])) ? [] : [id];
       }),
     );
     return silent.flat();
+  }
+
+  /**
+   * The one of the known containers that starts now, where no other on these networks does. A container that is new is waited for only
+   * where a known one starts too: else nobody's start takes longer for those that have stopped.
+   */
+  async function starting(names: readonly string[], known: ReadonlySet<string>): Promise<string | undefined> {
+    const still = await docker.listContainers({ all: true, filters: { status: STILL } });
+    const here = still.filter(({ NetworkSettings }) =>
+      names.some((name) => Object.hasOwn(NetworkSettings.Networks, name)),
+    );
+    if (here.length > MOST_ASKED) return undefined;
+    const ids = here.map(({ Id }) => Id);
+    const [one, ...more] = await silentOf(ids.filter((id) => known.has(id)));
+    if (one === undefined || more.length > 0) return undefined;
+    return (await silentOf(ids.filter((id) => !known.has(id)))).length === 0 ? one : undefined;
   }
 
   return {
@@ -87,12 +106,12 @@ export function openStopped(
         if (all.size <= MOST) break;
         all.delete(oldest);
       }
-      save();
+      writes.ask();
     },
     forget(container) {
       const keys = [...all].filter(([, s]) => s.container === container).map(([key]) => key);
       for (const key of keys) all.delete(key);
-      if (keys.length > 0) save();
+      if (keys.length > 0) writes.ask();
     },
     async addressIn(target, family) {
       const place = placeOf(target);
@@ -103,8 +122,7 @@ export function openStopped(
         dockerName(target),
         ...(group === '' ? [] : [dockerName({ tenant, network: group, group: '' })]),
       ];
-      const [one, ...more] = await starting(names);
-      if (one === undefined || more.length > 0) return undefined;
+      const one = await starting(names, new Set(here.map(({ container }) => container)));
       const addresses = here.find((s) => s.container === one)?.addresses;
       return addresses?.find((address) => isV6(address) === (family === 6));
     },
