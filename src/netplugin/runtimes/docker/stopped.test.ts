@@ -12,15 +12,23 @@ let folder: string;
 beforeEach(() => {
   still = new Map();
   asked = [];
+  lists = 0;
+  serves = true;
   folder = temporaryFolder();
 });
 
+const listed = () =>
+  [...still].map(([Id, { networks }]) => ({
+    Id,
+    NetworkSettings: { Networks: Object.fromEntries(networks.map((n) => [n, {}])) },
+  }));
+let lists: number;
+let serves: boolean;
 const docker = {
-  listContainers: async () =>
-    [...still].map(([Id, { networks }]) => ({
-      Id,
-      NetworkSettings: { Networks: Object.fromEntries(networks.map((n) => [n, {}])) },
-    })),
+  listContainers: () => {
+    lists++;
+    return serves ? Promise.resolve(listed()) : new Promise(() => {});
+  },
   getContainer: (id: string) => ({
     inspect() {
       asked.push(id);
@@ -94,4 +102,13 @@ it('none has, where one that is new starts, several start, or nothing was kept t
   await vi.waitFor(async () =>
     expect(await openStopped(docker, folder, log).addressIn(NET1, 4)).toBeUndefined(),
   );
+});
+
+it('none has while Docker starts, which answers nobody and waits for us: it is asked once in a while', async () => {
+  const stopped = openStopped(docker, folder, log);
+  stopped.keep(attachment('a', ['20.1.1.2']));
+  still.set('a', { networks: ['net1'], starts: true });
+  serves = false;
+  for (let n = 0; n < 20; n++) expect(await stopped.addressIn(NET1, 4)).toBeUndefined();
+  expect(lists).toBe(1);
 });

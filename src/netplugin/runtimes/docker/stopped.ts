@@ -21,6 +21,11 @@ import { dockerName } from './target.ts';
 
 /** Milliseconds without an answer after which Docker is silent. */
 const SILENCE = 250;
+/**
+ * Milliseconds for which one that is silent of all is not asked again: it starts, with the containers that it starts again, and answers
+ * nobody before it has. What asks for the address is part of that start, which would wait for us as we for it.
+ */
+const PAUSE = 5000;
 /** Containers whose addresses are known, the newest. */
 const MOST = 1000;
 /** Containers of a network that do not run, of which Docker is asked for one that starts: of many that start at once it is asked by each. */
@@ -61,6 +66,10 @@ export function openStopped(
     },
   });
 
+  /** What Docker answers, `failed` where it refuses; undefined: it is silent. */
+  const answerOf = <T>(asked: Promise<T>, failed: T): Promise<T | undefined> =>
+    Promise.race([asked.catch(() => failed), sleep(SILENCE, undefined)]);
+
   /** Of these containers those that Docker holds. It answers at once where it holds none. */
   async function silentOf(ids: readonly string[]): Promise<string[]> {
     const silent = await Promise.all(
@@ -68,14 +77,20 @@ export function openStopped(
         const answered = docker
           .getContainer(id)
           .inspect()
-          .then(
-            () => true,
-            () => true,
-          );
-        return (await Promise.race([answered, sleep(SILENCE, false)])) ? [] : [id];
+          .then(() => true);
+        return (await answerOf(answered, true)) ? [] : [id];
       }),
     );
     return silent.flat();
+  }
+
+  let askedAgain = 0;
+  /** Of those that do not run; undefined: Docker does not answer. */
+  async function listStill() {
+    if (performance.now() < askedAgain) return undefined;
+    const still = await answerOf(docker.listContainers({ all: true, filters: { status: STILL } }), []);
+    if (still === undefined) askedAgain = performance.now() + PAUSE;
+    return still;
   }
 
   /**
@@ -83,7 +98,7 @@ export function openStopped(
    * where a known one starts too: else nobody's start takes longer for those that have stopped.
    */
   async function starting(names: readonly string[], known: ReadonlySet<string>): Promise<string | undefined> {
-    const still = await docker.listContainers({ all: true, filters: { status: STILL } });
+    const still = (await listStill()) ?? [];
     const here = still.filter(({ NetworkSettings }) =>
       names.some((name) => Object.hasOwn(NetworkSettings.Networks, name)),
     );
