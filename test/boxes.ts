@@ -121,6 +121,10 @@ export async function udp(box: number, to: string, at = 80, from = addressOf(box
   socket.on('error', (error: NodeJS.ErrnoException) => {
     told.last = error.code;
   });
+  // Who asks still when the test is over asks no more.
+  socket.on('close', () => {
+    told.last = 'CLOSED';
+  });
   closing.push(() => socket.close());
   return { ask: () => answer(() => socket.send('?'), told), close: () => {} };
 }
