@@ -1,6 +1,6 @@
 /** What an operator sees with netctl status when something is wrong: what and where, with what mends it; and that it is mended. */
 import { execFileSync } from 'node:child_process';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
 import { clear, differences, docker, LAB, lab, must, mustLab, netctl, on, run, until } from './lab.ts';
 
 const status = () => on('node1', 'netctl status');
@@ -114,6 +114,16 @@ it('a full disk under the store is named until there is room', async () => {
     'sh -c',
     `mkdir -p /run/small && mount -t tmpfs -o size=64m tmpfs /run/small && ${move(place, '/run/small/db')} && ln -s /run/small/db ${place}`,
   );
+  onTestFinished(async () => {
+    await mustLab('kill netmaster node1');
+    await must(
+      'node1',
+      'sh -c',
+      `rm -f /run/small/filling ${place} && ${move('/run/small/db', place)} && umount /run/small`,
+    );
+    await mustLab('start netmaster node1');
+    await isWell();
+  });
   await mustLab('start netmaster node1');
   await isWell();
   await on('node1', 'dd if=/dev/zero of=/run/small/filling bs=64k');
@@ -134,10 +144,6 @@ it('a full disk under the store is named until there is room', async () => {
     '200',
   );
   await must('node1', 'rm /run/small/filling');
-  await isWell();
-  await mustLab('kill netmaster node1');
-  await must('node1', 'sh -c', `rm ${place} && ${move('/run/small/db', place)} && umount /run/small`);
-  await mustLab('start netmaster node1');
   await isWell();
 });
 
