@@ -46,7 +46,7 @@ import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } 
 import { closeProgram } from './fastpath/program.ts';
 import { endedBy } from './forget.ts';
 import { missingInside } from './inside.ts';
-import { deleteLinks, establishLinks, type OpenLinks, openLinks } from './links.ts';
+import { deleteAllLinks, establishLinks, type OpenLinks, openLinks } from './links.ts';
 import {
   HOST,
   isDenied,
@@ -133,7 +133,7 @@ export function removeClosedRouter(name: string): void {
   inNamespace(namespacePath(name), () => {
     const netlink = openNetlink();
     try {
-      deleteLinks(netlink);
+      deleteAllLinks(netlink);
     } finally {
       netlink.close();
     }
@@ -339,7 +339,7 @@ export function openApplier(): Applier {
     const open = routers.get(name);
     if (open === undefined) removeClosedRouter(name);
     else {
-      deleteLinks(open.netlink);
+      deleteAllLinks(open.netlink);
       closeRouter(open);
       deleteNamespace(name);
     }

@@ -166,7 +166,7 @@ export interface LinkOptions {
  * A namespace takes its devices with it only some time after it has gone (net/core/net_namespace.c, cleanup_net), and
  * not while a socket holds it: until then their names and tags would clash with new ones.
  */
-export function deleteLinks(netlink: Netlink): void {
+export function deleteAllLinks(netlink: Netlink): void {
   const devices = route.listLinks(netlink).filter((l) => l.kind !== '');
   netlink.batch(route.deleteLinks(devices));
 }
