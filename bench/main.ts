@@ -18,7 +18,7 @@ const USAGE = `bench: this network against Docker's overlay and bridge and a bar
 Usage: node bench/main.ts [--quick] [--only NAME] [--rounds N] [--keep]
 
   --quick        one short round of each: does it work?
-  --only NAME    throughput, bbr, latency, connections, attach, policy or change; may be given again
+  --only NAME    throughput, bbr, latency, connections, attach, hundred, policy or change; may be given again
   --rounds N     instead of 3 to 7, of each its own (change: 40)
   --keep         leaves the labs up (LAB=bench bin/lab down; of change: bench10, bench100, bench1000)
 

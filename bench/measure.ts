@@ -152,6 +152,30 @@ async function attach(lab: string, { attach }: Network, span: Span): Promise<Sam
   return { value: answered - begin };
 }
 
+const AT_ONCE = 50;
+/** Starts so many at once; fails where one does not start. */
+const startMany = (network: string): string => `
+  pids=
+  for i in $(seq ${AT_ONCE}); do
+    docker run -d --name=crowd$i --net=${network} contiv/lab sleep 100000 >/dev/null & pids="$pids $!"
+  done
+  for pid in $pids; do wait $pid || exit 1; done`;
+const REMOVE_MANY = `docker rm -f $(seq -f crowd%g ${AT_ONCE}) >/dev/null`;
+
+/** `docker run -d` of so many on both hosts at once, until the last one has returned: by then a container has its network. */
+async function hundred(lab: string, { attach }: Network, span: Span): Promise<Sample | undefined> {
+  if (attach === undefined || span === 'within') return undefined;
+  const onBoth = (script: string): Promise<string[]> =>
+    Promise.all(['node1', 'node2'].map((host) => run(...onHost(lab, host, 'bash', '-c', script))));
+  try {
+    const begin = performance.now();
+    await onBoth(startMany(attach.network));
+    return { value: performance.now() - begin };
+  } finally {
+    await onBoth(REMOVE_MANY);
+  }
+}
+
 /** `rounds` is how many rounds a full run has. */
 export const MEASUREMENTS: readonly Measurement[] = [
   {
@@ -217,5 +241,14 @@ export const MEASUREMENTS: readonly Measurement[] = [
     rounds: 7,
     policyRounds: 0,
     measure: attach,
+  },
+  {
+    name: 'hundred',
+    title: 'a hundred containers at once',
+    unit: 'ms',
+    better: 'lower',
+    rounds: 3,
+    policyRounds: 0,
+    measure: hundred,
   },
 ];
