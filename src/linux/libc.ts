@@ -41,6 +41,10 @@ const makeSocket = checked<[domain: number, type: number, protocol: number]>(
   'socket',
   'int socket(int domain, int type, int protocol)',
 );
+const deviceIndex = checked<[name: string]>('if_nametoindex', 'uint32_t if_nametoindex(const char *name)');
+/** In the thread's current network namespace; without the lock that netlink's questions wait for. */
+export const hasDevice = (name: string): boolean => deviceIndex(name) > 0;
+
 const fcntl = checked<[fd: number, command: number, value: number]>(
   'fcntl',
   'int fcntl(int fd, int command, long value)',

@@ -18,6 +18,7 @@ import {
 
 const NFNL_SUBSYS_NFTABLES = 10;
 const NFT_MSG_DELTABLE = (NFNL_SUBSYS_NFTABLES << 8) | 2;
+const NFT_MSG_GETCHAIN = (NFNL_SUBSYS_NFTABLES << 8) | 4;
 const NFT_MSG_GETSETELEM = (NFNL_SUBSYS_NFTABLES << 8) | 13;
 const NFT_MSG_GETGEN = (NFNL_SUBSYS_NFTABLES << 8) | 16;
 const NFT_MSG_GETOBJ = (NFNL_SUBSYS_NFTABLES << 8) | 19;
@@ -27,6 +28,8 @@ const NFNL_MSG_BATCH_BEGIN = 0x10;
 const NFNL_MSG_BATCH_END = 0x11;
 const NFNL_BATCH_GENID = 1;
 const NFTA_TABLE_NAME = 1;
+const NFTA_CHAIN_TABLE = 1;
+const NFTA_CHAIN_NAME = 3;
 const NFTA_GEN_ID = 1;
 const NFTA_SET_ELEM_LIST_TABLE = 1;
 const NFTA_SET_ELEM_LIST_SET = 2;
@@ -133,6 +136,18 @@ export function listCounters(netlink: Netlink, table: string): Map<string, numbe
       return [readText(fields.get(NFTA_OBJ_NAME) ?? EMPTY), Number(packets)];
     }),
   );
+}
+
+/** Chains of all tables of family ip. */
+export function listChains(netlink: Netlink): { readonly table: string; readonly name: string }[] {
+  const body = Buffer.of(NFPROTO_IPV4, 0, 0, 0); // struct nfgenmsg
+  return netlink
+    .dump({ type: NFT_MSG_GETCHAIN, flags: 0, body, text: 'nft list chains ip' })
+    .map((message) => {
+      const fields = readAttributes(message.body.subarray(4));
+      const field = (type: number): string => readText(fields.get(type) ?? EMPTY);
+      return { table: field(NFTA_CHAIN_TABLE), name: field(NFTA_CHAIN_NAME) };
+    });
 }
 
 /** Generation of the rule set of the socket's namespace: each transaction, whoever's, makes a new one. */

@@ -6,6 +6,7 @@
  *                Docker does, the table is there before that process asks for its first name
  *   its own end  of the veth has what it was given (inside.ts)
  */
+import { hasDevice } from '../../linux/libc.ts';
 import { NETLINK_NETFILTER, type Netlink, openNetlink } from '../../linux/netlink.ts';
 import { inNamespace, namespaceId } from '../../linux/netns.ts';
 import { type Nft, openNft } from '../../linux/nftables.ts';
@@ -15,6 +16,7 @@ import { startClock } from '../clock.ts';
 import type { Port } from '../state.ts';
 import { establishInside, type Found } from './inside.ts';
 import { combine, failureOf, type Outcome } from './outcome.ts';
+import { sameParts } from './parts.ts';
 import { stubTable, tablesOfDockerNat } from './rules/stub.ts';
 import { establishTable, type KnownTable, openTable } from './tables.ts';
 
@@ -64,7 +66,7 @@ interface Arrival {
  */
 export function removeDockerNat(nft: Nft, netlink: Netlink): number | 'changed' {
   const generation = readGeneration(netlink);
-  const tables = tablesOfDockerNat(nft);
+  const tables = tablesOfDockerNat(nft, netlink);
   if (tables.length === 0) return 0;
   return deleteTables(netlink, tables, generation) ? tables.length : 'changed';
 }
@@ -87,7 +89,9 @@ export function openSandboxes(): Sandboxes {
     if (ports.length === 0) return { leading: known, outcome: {} };
     const table = stubTable(ports);
     const established = known?.established;
-    const same = established?.table.body === table.body;
+    const same =
+      established?.table.body === table.body &&
+      sameParts([...established.table.parts.keys()], [...table.parts.keys()]);
     if (same && !verify) return { leading: known, outcome: {} };
     const netlink = openNetlink(NETLINK_NETFILTER);
     try {
@@ -135,6 +139,8 @@ export function openSandboxes(): Sandboxes {
       const settled = arrival !== undefined && !isAwaited(arrival);
       const isLed = known?.ports.has(port) && !verify;
       if (settled && (isLed || performance.now() < (rests.get(port) ?? 0))) return {};
+      // While the host has the container's end still, there is none to look at in the container; of a hundred that start at once most wait so.
+      if (isLed && arrival?.found === undefined && port.end === undefined && hasDevice(port.peer)) return {};
       const id = namespaceId(sandbox);
       if (id === undefined) return {};
       const clock = startClock();

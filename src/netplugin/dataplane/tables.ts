@@ -7,6 +7,9 @@
  * old table just then finds the elements of its maps gone, and is dropped. Its mark tells: an empty chain in it, named by a digest of what it
  * was made from and of the rules that the kernel listed then. Where either differs now (another version of ours, somebody's hands, an agent
  * that was killed before it had marked), it is made anew.
+ *
+ * What the kernel lists of a table that was just made is what its rules have to be from then on. It is asked once for each body, whichever
+ * namespace that is made in: nft takes as long to list a table as to make it.
  */
 import { createHash } from 'node:crypto';
 import type { Netlink } from '../../linux/netlink.ts';
@@ -80,7 +83,7 @@ export function establishTable(open: OpenTable, table: Table, verify: boolean): 
     make(open, table);
     return { writes: 1, repaired: [`rules of table ${table.name} differed`] };
   }
-  const left = before === undefined ? adopt(open, table) : undefined;
+  const left = before === undefined && table.renewable === undefined ? adopt(open, table) : undefined;
   if (left === undefined && before?.table.body !== table.body) {
     const { repaired = [] } = found && before ? compareFound(open, before.table, found) : {};
     make(open, table);
@@ -134,13 +137,36 @@ const compareFound = (open: OpenTable, table: Table, found: readonly Element[]):
 });
 
 function make(open: OpenTable, table: Table): void {
+  const before = readGeneration(open.netlink);
   open.nft.run(createCommands(table));
   open.made = (open.made ?? 0) + 1;
   open.elements.assume(byPart(table));
-  const generation = readGeneration(open.netlink);
-  const rules = readTable(open.nft, table)?.rules ?? '';
-  open.established = { table, rules, generation };
-  runCommands(open, `add chain ${table.name} ${markOf(table, rules)}`);
+  const made = readGeneration(open.netlink);
+  const alone = made === before + 1;
+  const rules = (alone ? listed.get(bodyOf(table)) : undefined) ?? readTable(open.nft, table)?.rules ?? '';
+  // Where somebody else was at the rules meanwhile, what was listed is good for this table, and is read again.
+  const undisturbed = alone && readGeneration(open.netlink) === made;
+  if (undisturbed) remember(table, rules);
+  open.established = { table, rules, generation: undisturbed ? made : 0 };
+  if (table.renewable === undefined) runCommands(open, `add chain ${table.name} ${markOf(table, rules)}`);
+}
+
+/** By what tables were made from, the rules that the kernel lists of them, in any namespace; the newest ones. */
+const listed = new Map<string, string>();
+/** Bodies differ by what tenants use of features, and by how many networks containers are in. */
+const LISTED = 64;
+
+const bodyOf = ({ name, body, beside }: Table): string =>
+  JSON.stringify([name, body, beside?.name, beside?.body]);
+
+function remember(table: Table, rules: string): void {
+  const body = bodyOf(table);
+  listed.delete(body);
+  listed.set(body, rules);
+  for (const oldest of listed.keys()) {
+    if (listed.size <= LISTED) break;
+    listed.delete(oldest);
+  }
 }
 
 /** Runs in one transaction; where somebody else's came in between, the next verification will read. */

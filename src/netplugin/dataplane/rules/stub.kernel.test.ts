@@ -306,15 +306,15 @@ describe('a container’s namespace', () => {
     manyRules('own'); // as those have who run other containers in theirs
     manyRules('nat');
     const listed = inNamespace(BOX, () => {
-      const nft = openNft();
-      opened.push(nft);
+      const [nft, netlink] = [openNft(), openNetlink(NETLINK_NETFILTER)];
+      opened.push(nft, netlink);
       let items = 0;
       const list = (command: string) => {
         const answer = nft.list(command);
         items += answer.length;
         return answer;
       };
-      expect(tablesOfDockerNat({ ...nft, list })).toEqual([]);
+      expect(tablesOfDockerNat({ ...nft, list }, netlink)).toEqual([]);
       expect(readTable({ ...nft, list }, stubTable([one]))).toBeDefined();
       return items;
     });

@@ -17,12 +17,14 @@
  * is no connection, and takes no place of the container's (limits.ts). Only what came in fragments is, since conntrack makes it
  * whole; its answer does without.
  */
+import type { Netlink } from '../../../linux/netlink.ts';
 import type { Nft } from '../../../linux/nftables.ts';
+import { listChains } from '../../../linux/nftset.ts';
 import { isV6 } from '../../../model/address.ts';
 import { DOCKER_RESOLVER, NAMESERVER, NFT_TABLE, STUB_PORTS } from '../../constants.ts';
 import type { Port } from '../../state.ts';
 import type { RouterFeature } from './feature.ts';
-import type { Table } from './table.ts';
+import type { Elements, Table } from './table.ts';
 
 const PORTS_OF_STUBS = Object.values(STUB_PORTS).join(', ');
 
@@ -50,14 +52,17 @@ const KEPT = 4096;
  */
 export function stubTable(ports: readonly Port[]): Table {
   const sources = new Map<string, string>();
+  const parts = new Map<Port, Elements>();
   for (const port of ports) {
     const source = port.addresses.find((address) => !isV6(address));
     const hop = nextHop(port);
+    // That of the first one. An element and no part of a rule: containers' tables have the same rules, which are listed once (tables.ts).
+    const isFirst = source !== undefined && hop !== undefined && sources.size === 0;
+    parts.set(port, new Map(isFirst ? [['own', [`6 : ${source}`, `17 : ${source}`]]] : []));
     if (source !== undefined && hop !== undefined) sources.set(hop, source);
   }
-  const [any] = sources.values();
   const map = [...sources].map(([hop, source]) => `${hop} : ${source}`).join(', ');
-  const own = any ? ` ip saddr set ${any}` : '';
+  const own = sources.size > 0 ? ' ip saddr set meta l4proto map @own' : '';
   const ask = (protocol: string, summed = ''): string => {
     const lead = (port: number): string =>
       `${protocol} dport set ${port}${summed} ip daddr set ${NAMESERVER}`;
@@ -72,7 +77,8 @@ export function stubTable(ports: readonly Port[]): Table {
   ${protocol} sport ${STUB_PORTS.kept} fib saddr . iif oif exists ip daddr set meta l4proto . th dport map @kept ${protocol} sport set 53 ip saddr set ${DOCKER_RESOLVER} accept`;
   return {
     name: `ip ${NFT_TABLE}`,
-    parts: new Map(),
+    parts,
+    renewable: true,
     // Before conntrack (priority -200), which is there where the container's own rules ask for it, and Docker's own chain
     // (-100). A chain of type route looks for the route of what it has changed, which the next chain sees. Each chain is
     // one more for all that the container sends or gets. Answers are whole only at input: a fragment has no ports.
@@ -84,6 +90,7 @@ export function stubTable(ports: readonly Port[]): Table {
     // Where a datagram has no checksum (0), a change of its port would make one of it that is wrong (net/netfilter/nft_payload.c,
     // nft_payload_csum_inet): it is left without again.
     body: `
+map own { type inet_proto : ipv4_addr; }
 map kept { type inet_proto . inet_service : ipv4_addr; flags dynamic,timeout; timeout ${KEPT_SECONDS}s; size ${KEPT}; }
 chain unsummed {${ask('udp', ' udp checksum set 0')}
 }
@@ -116,7 +123,6 @@ function nextHop({ gateways, inside }: Port): string | undefined {
 }
 
 interface Listed {
-  readonly chain?: { readonly table: string; readonly name: string };
   readonly rule?: { readonly chain: string; readonly expr: readonly object[] };
   readonly set?: object;
   readonly map?: object;
@@ -137,10 +143,10 @@ const DOCKER_TABLE = 'docker-dns';
  * that is not among them.
  *
  * Chains tell that first: what is read is bounded by their number, and by Docker's own rules, however many others the container has.
- * (`list tables` of nft 1.0.6 reads all rules there are.)
+ * (nft 1.0.6 reads all rules there are for `list tables`, and takes milliseconds for what the kernel answers in one.)
  */
-export function tablesOfDockerNat(nft: Nft): string[] {
-  const all = (nft.list('list chains ip') as Listed[]).flatMap(({ chain }) => (chain ? [chain] : []));
+export function tablesOfDockerNat(nft: Nft, netlink: Netlink): string[] {
+  const all = listChains(netlink);
   const tables = all.some(({ table }) => table === DOCKER_TABLE) ? [DOCKER_TABLE] : [];
   const chains = all.flatMap(({ table, name }) => (table === 'nat' ? [name] : []));
   const own = Object.values(JUMPS);

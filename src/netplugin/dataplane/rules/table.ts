@@ -12,6 +12,8 @@ export interface Table {
   readonly beside?: { readonly name: string; readonly body: string; readonly sets: readonly string[] };
   /** By the part of the state that they follow from; no two parts have an element in common. */
   readonly parts: ReadonlyMap<object, Elements>;
+  /** No packet is lost where it is made anew, so that an agent need not find out whether the one that it finds will do (tables.ts). */
+  readonly renewable?: true;
 }
 
 /** Makes the whole table anew in one transaction: at no moment is there none. */
