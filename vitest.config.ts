@@ -1,6 +1,11 @@
 import { defineConfig } from 'vitest/config';
 
-/** Layers: unit needs nothing, kernel needs root, lab needs root and Docker, kubernetes a lab that is a cluster too; one lab for all its files. */
+/**
+ * Layers: unit needs nothing, kernel needs root, lab needs root and Docker, kubernetes a lab that is a cluster too, one for all its
+ * files. Lab tests wait, most of it: a few run at once, each worker's on a lab of its own.
+ */
+const LABS = 2;
+
 export default defineConfig({
   test: {
     projects: [
@@ -29,10 +34,12 @@ export default defineConfig({
         test: {
           name: 'lab',
           include: ['test/*.lab.test.ts'],
-          fileParallelism: false,
+          maxWorkers: LABS,
+          env: { LAB_BY_WORKER: 'yes' },
           testTimeout: 180_000,
           hookTimeout: 180_000,
           globalSetup: 'test/labSetup.ts',
+          setupFiles: 'test/labUp.ts',
         },
       },
       {

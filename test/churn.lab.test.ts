@@ -18,7 +18,7 @@ const SEED = Number(
 describe('three hosts under churn', () => {
   let churn: Churn;
   beforeAll(async () => {
-    churn = await startChurn(`${LAB.slice(0, 10)}ch`, SEED);
+    churn = await startChurn(`${LAB.slice(-10)}ch`, SEED);
   }, 300_000);
   afterAll(async () => {
     if (churn !== undefined) await endChurn(churn);

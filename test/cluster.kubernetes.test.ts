@@ -158,7 +158,7 @@ const cniFiles = (): string =>
   execFileSync('ls', ['-A', '/opt/cni/bin', '/etc/cni/net.d'], { encoding: 'utf8' });
 
 describe('down', () => {
-  const OTHER = `${LAB.slice(0, 10)}k2`;
+  const OTHER = `${LAB.slice(-10)}k2`;
   const other = (line: string) => mustLab(`--name ${OTHER} ${line}`);
   beforeAll(isolateNetwork);
   afterEach(async () => {

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Ended, LAB, until } from './lab.ts';
 import { shellWords } from './shellWords.ts';
 
-const OWN = `${LAB.slice(0, 10)}ha`;
+const OWN = `${LAB.slice(-10)}ha`;
 const HOSTS = ['node1', 'node2', 'node3'];
 
 function lab(line: string, ...more: string[]): Promise<Ended> {

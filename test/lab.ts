@@ -1,5 +1,5 @@
 /**
- * How the lab tests reach their lab, which is up for all of them (labSetup.ts). A command is a line as it is typed; what follows the
+ * How the lab tests reach their lab, which is up (labUp.ts). A command is a line as it is typed; what follows the
  * line are further words of it, each taken as it is:
  *
  *   netctl('net create contiv-net --subnet=20.1.1.0/24')     inside('node1', 'web', 'sh -c', script)
@@ -8,7 +8,13 @@ import { execFile, spawn } from 'node:child_process';
 import path from 'node:path';
 import { shellWords } from './shellWords.ts';
 
-export const LAB = process.env.TEST_LAB ?? 'labtest';
+const NAME = process.env.TEST_LAB ?? 'labtest';
+/** More than there are workers that have one (vitest.config.ts). */
+const MOST = 4;
+/** Where each worker has a lab of its own. */
+export const allLabs = (): string[] => Array.from({ length: MOST }, (_, i) => `${NAME}${i + 1}`);
+/** The worker's, where each has one. */
+export const LAB = process.env.LAB_BY_WORKER === undefined ? NAME : `${NAME}${process.env.VITEST_POOL_ID}`;
 const ROOT = path.dirname(import.meta.dirname);
 const COMMAND = path.join(ROOT, 'bin/lab');
 
@@ -18,16 +24,18 @@ export interface Ended {
   readonly err: string;
 }
 
-const environment = (): NodeJS.ProcessEnv => ({ ...process.env, LAB });
-
 const words = ([line = '', ...more]: readonly string[]): string[] => [...shellWords(line), ...more];
 
-/** Runs bin/lab and answers however it ends. */
-export const lab = (...command: string[]): Promise<Ended> => launch(command);
+/** Runs bin/lab for the lab of that name and answers however it ends. */
+export const labOf =
+  (name: string) =>
+  (...command: string[]): Promise<Ended> =>
+    launch(command, '', name);
+export const lab = labOf(LAB);
 
-function launch(command: readonly string[], input = ''): Promise<Ended> {
+function launch(command: readonly string[], input = '', name = LAB): Promise<Ended> {
   return new Promise((done) => {
-    const options = { env: environment(), maxBuffer: 1 << 26 };
+    const options = { env: { ...process.env, LAB: name }, maxBuffer: 1 << 26 };
     const child = execFile(COMMAND, words(command), options, (error, out, err) => {
       const code = (error as { code?: number } | null)?.code;
       done({ status: error === null ? 0 : (code ?? 255), out, err });
@@ -135,7 +143,7 @@ export interface Background {
 
 /** A command on a host that runs on; its output by line. */
 export function background(host: string, ...command: string[]): Background {
-  const child = spawn(COMMAND, ['exec', host, '--', ...words(command)], { env: environment() });
+  const child = spawn(COMMAND, ['exec', host, '--', ...words(command)], { env: { ...process.env, LAB } });
   const lines: string[] = [];
   let rest = '';
   const take = (chunk: Buffer): void => {

@@ -1,13 +1,12 @@
-/** One lab for all lab tests, fresh at the start, gone at the end. */
-import { lab, mustLab } from './lab.ts';
+/** Lab tests run on a few labs at once, each file on one of them (labUp.ts): none is there at the start, none is left at the end. */
+import { allLabs, labOf } from './lab.ts';
 import requireRoot from './root.ts';
 
 export default async function setup(): Promise<() => Promise<void>> {
   requireRoot();
-  await mustLab('down');
-  // node2's resolver is on loopback, as on a host with a local unbound: names must work there too.
-  await mustLab('up', '--quiet', '--loopback-resolver', 'node2');
+  for (const name of allLabs()) await labOf(name)('down');
   return async () => {
-    if (process.env.KEEP_LAB === undefined) await lab('down');
+    if (process.env.KEEP_LAB !== undefined) return;
+    for (const name of allLabs()) await labOf(name)('down');
   };
 }

@@ -8,7 +8,7 @@ import { isolateNetwork } from './isolation.ts';
 import { clear, differences, docker, LAB, lab, mustLab, netctl, pings, run, until } from './lab.ts';
 import { machine, processesOf } from './machine.ts';
 
-const OTHER = `${LAB.slice(0, 10)}x2`;
+const OTHER = `${LAB.slice(-10)}x2`;
 const COMMAND = path.join(import.meta.dirname, '../bin/lab');
 const other = (line: string) => lab(`--name ${OTHER} ${line}`);
 const mustOther = (line: string) => mustLab(`--name ${OTHER} ${line}`);
