@@ -9,14 +9,14 @@ import type { Attachment } from './intent/view.ts';
 beforeAll(isolate);
 
 describe('a full disk', () => {
-  it('leaves a state file the old one, whole', () => {
+  it('leaves a state file the old one, whole', async () => {
     const { folder } = disk(64);
     const file = `${folder}/state.json`;
-    writeJson(file, { kept: true });
-    expect(() => writeJson(file, 'x'.repeat(100_000))).toThrow(/ENOSPC/);
+    await writeJson(file, { kept: true });
+    await expect(writeJson(file, 'x'.repeat(100_000))).rejects.toThrow(/ENOSPC/);
     expect(readJson(file, 'nothing is lost')).toEqual({ kept: true });
     // The draft that filled it is written over.
-    writeJson(file, { kept: false });
+    await writeJson(file, { kept: false });
     expect(readJson(file, 'nothing is lost')).toEqual({ kept: false });
   });
 

@@ -7,12 +7,12 @@ import { readJson, writeJson } from './file.ts';
 const newFile = (): string => path.join(temporaryFolder(), 'state.json');
 
 describe('a state file', () => {
-  it('reads as it was written', () => {
+  it('reads as it was written', async () => {
     const file = newFile();
     const value = { networks: [['id', { tenant: 'blue' }]], text: 'ü\n', none: null };
-    writeJson(file, value);
+    await writeJson(file, value);
     expect(readJson(file, 'nothing is lost')).toEqual(value);
-    writeJson(file, []);
+    await writeJson(file, []);
     expect(readJson(file, 'nothing is lost')).toEqual([]);
   });
 
@@ -20,18 +20,18 @@ describe('a state file', () => {
     expect(readJson(newFile(), 'nothing is lost')).toBeUndefined();
   });
 
-  it('is for the agent alone', () => {
+  it('is for the agent alone', async () => {
     const file = newFile();
-    writeJson(file, {});
+    await writeJson(file, {});
     expect(fs.statSync(file).mode & 0o777).toBe(0o600);
   });
 
-  it('outlives a kill in the middle of writing: the draft does not count', () => {
+  it('outlives a kill in the middle of writing: the draft does not count', async () => {
     const file = newFile();
-    writeJson(file, { kept: true });
+    await writeJson(file, { kept: true });
     fs.writeFileSync(`${file}.new`, '{"kept":fal');
     expect(readJson(file, 'nothing is lost')).toEqual({ kept: true });
-    writeJson(file, { kept: false });
+    await writeJson(file, { kept: false });
     expect(readJson(file, 'nothing is lost')).toEqual({ kept: false });
     expect(fs.readdirSync(path.dirname(file))).toEqual(['state.json']);
   });
@@ -44,9 +44,9 @@ describe('a state file', () => {
     );
   });
 
-  it('that cannot be read or written is an error, not an empty one', () => {
+  it('that cannot be read or written is an error, not an empty one', async () => {
     const folder = temporaryFolder();
     expect(() => readJson(folder, 'nothing is lost')).toThrow(/EISDIR/);
-    expect(() => writeJson(path.join(folder, 'missing', 'state.json'), {})).toThrow(/ENOENT/);
+    await expect(writeJson(path.join(folder, 'missing', 'state.json'), {})).rejects.toThrow(/ENOENT/);
   });
 });

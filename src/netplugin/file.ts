@@ -3,27 +3,11 @@ import fs from 'node:fs';
 import { open, rename } from 'node:fs/promises';
 import path from 'node:path';
 
-/** Durable when it returns (fsync of the file, rename, fsync of the folder). */
-export function writeJson(file: string, value: unknown): void {
-  const draft = `${file}.new`;
-  const fd = fs.openSync(draft, 'w', 0o600);
-  try {
-    fs.writeFileSync(fd, JSON.stringify(value)); // writeSync stops short, without an error, where the disk is full
-    fs.fsyncSync(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
-  fs.renameSync(draft, file);
-  const folder = fs.openSync(path.dirname(file), 'r');
-  try {
-    fs.fsyncSync(folder);
-  } finally {
-    fs.closeSync(folder);
-  }
-}
-
-/** The same while the program goes on: fsync takes milliseconds, on a busy disk tenths of a second. One at a time of a file. */
-export async function writeJsonMeanwhile(file: string, value: unknown): Promise<void> {
+/**
+ * Durable when it resolves (fsync of the file, rename, fsync of the folder), which takes milliseconds, on a busy disk tenths of a second. One
+ * at a time of a file.
+ */
+export async function writeJson(file: string, value: unknown): Promise<void> {
   const draft = `${file}.new`;
   const opened = await open(draft, 'w', 0o600);
   try {

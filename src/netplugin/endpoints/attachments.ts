@@ -9,7 +9,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { workloadName } from '../../model/workload.ts';
-import { readJson, writeJsonMeanwhile } from '../file.ts';
+import { readJson, writeJson } from '../file.ts';
 import type { Attachment, View } from '../intent/view.ts';
 import { FILES_INTERVAL } from '../intervals.ts';
 import { inTurn } from '../turns.ts';
@@ -47,7 +47,7 @@ export function openAttachments(folder: string, pairs: number): Attachments {
   let isWritten = saved !== undefined;
 
   const writes = inTurn(async () => {
-    await writeJsonMeanwhile(file, { attachments: [...all.values()], slots: [...slots] } satisfies Saved);
+    await writeJson(file, { attachments: [...all.values()], slots: [...slots] } satisfies Saved);
     isWritten = true;
   });
 

@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { pino } from 'pino';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../../../../test/folder.ts';
 import type { Endpoint } from '../../../model/endpoint.ts';
 import { DUMMY_GATEWAY, NAMESERVER, NAMESERVER6 } from '../../constants.ts';
@@ -139,6 +139,7 @@ function start(): void {
   });
 }
 
+afterEach(() => driver.close());
 beforeEach(() => {
   former = undefined;
   left = [];
@@ -716,6 +717,7 @@ it('whose file is lost learns from Docker what its networks stand for, and keeps
   driver.learn('d1', options('net1', 'default', 'web'));
   driver.learn('d1', options('other'));
   driver.learn('d2', {});
+  await driver.close();
   start();
   expect(driver.target('d1')).toEqual(options('net1', 'default', 'web'));
   expect(driver.target('d2')).toBeUndefined();

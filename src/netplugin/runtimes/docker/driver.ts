@@ -15,6 +15,7 @@ import { DUMMY_GATEWAY } from '../../constants.ts';
 import { readJson, writeJson } from '../../file.ts';
 import type { Attachment, WatchedNetwork } from '../../intent/view.ts';
 import type { Inside, Publication } from '../../state.ts';
+import { inTurn } from '../../turns.ts';
 import { macOf, networkOf as networkIn, sharedSubnets, type Target } from '../network.ts';
 import { askedText, type PortMapping, type Publications, readPortMap } from '../publish.ts';
 import type { Endpoints } from '../runtime.ts';
@@ -59,6 +60,8 @@ export interface Driver {
   hasNoInterface(endpoint: string): boolean;
   /** A network that Docker has, with the options it was made with: known since its creation, unless our file was lost. */
   learn(dockerNetwork: string, options: Record<string, string>): void;
+  /** When what there was to write is on disk, or has failed. */
+  close(): Promise<void>;
 }
 
 /** What Docker asks of a driver before anything else. */
@@ -77,7 +80,12 @@ export function createDriver({ endpoints, publications, stopped, folder, log }: 
   const saved = readJson<Saved>(file, 'Docker is asked for what is in it');
   const targets = new Map(saved?.networks);
   const created = new Map(saved?.created);
-  const save = (): void => writeJson(file, { networks: [...targets], created: [...created] } satisfies Saved);
+  // What is asked for at once is written once, while the agent goes on.
+  const writes = inTurn(() =>
+    writeJson(file, { networks: [...targets], created: [...created] } satisfies Saved),
+  );
+  /** When it is on disk as it is now, or later. */
+  const save = (): Promise<void> => writes.next();
 
   const networkOf = (target: Target): WatchedNetwork => networkIn(endpoints.view, target);
 
@@ -173,20 +181,20 @@ export function createDriver({ endpoints, publications, stopped, folder, log }: 
       return {};
     },
 
-    'NetworkDriver.CreateNetwork': (request: { NetworkID: string; Options?: Json }) => {
+    'NetworkDriver.CreateNetwork': async (request: { NetworkID: string; Options?: Json }) => {
       const generic = request.Options?.['com.docker.network.generic'] as Record<string, string> | undefined;
       const target = readTarget(generic);
       networkOf(target);
       targets.set(request.NetworkID, target);
-      save();
+      await save();
       return {};
     },
-    'NetworkDriver.DeleteNetwork': (request: { NetworkID: string }) => {
+    'NetworkDriver.DeleteNetwork': async (request: { NetworkID: string }) => {
       targets.delete(request.NetworkID);
-      save();
+      await save();
       return {};
     },
-    'NetworkDriver.CreateEndpoint': (request: {
+    'NetworkDriver.CreateEndpoint': async (request: {
       NetworkID: string;
       EndpointID: string;
       Interface?: { Address?: string; AddressIPv6?: string; MacAddress?: string };
@@ -221,7 +229,7 @@ export function createDriver({ endpoints, publications, stopped, folder, log }: 
         ...(notPublished.length > 0 ? { notPublished } : {}),
       });
       try {
-        save();
+        await save();
       } catch (error) {
         created.delete(request.EndpointID);
         throw error;
@@ -315,11 +323,9 @@ export function createDriver({ endpoints, publications, stopped, folder, log }: 
   endpoints.onDetach((endpoint, had) => {
     if (had !== undefined) remember(had);
     if (!created.delete(endpoint)) return;
-    try {
-      save();
-    } catch (error) {
+    save().catch((error: unknown) => {
       log.error({ err: error, endpoint }, 'endpoint removed, but not on disk'); // a full disk must not keep it alive
-    }
+    });
   });
 
   function targetOf(dockerNetwork: string): Target {
@@ -339,8 +345,11 @@ export function createDriver({ endpoints, publications, stopped, folder, log }: 
       if (targets.has(dockerNetwork) || !options.network) return;
       targets.set(dockerNetwork, readTarget(options));
       log.info({ network: dockerNetwork }, 'what the network stands for is learnt from Docker');
-      save();
+      save().catch((error: unknown) => {
+        log.error({ err: error, network: dockerNetwork }, 'what the network stands for is not on disk');
+      });
     },
+    close: () => writes.close(),
   };
 }
 

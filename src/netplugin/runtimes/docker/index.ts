@@ -78,9 +78,10 @@ export async function startDocker({
     get problems() {
       return offer.problems;
     },
-    close() {
+    async close() {
       containers.close();
-      return closeServer(server);
+      await closeServer(server);
+      await driver.close();
     },
   };
 }

@@ -12,7 +12,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { isV6 } from '../../../model/address.ts';
-import { readJson, writeJsonMeanwhile } from '../../file.ts';
+import { readJson, writeJson } from '../../file.ts';
 import type { Attachment } from '../../intent/view.ts';
 import { inTurn } from '../../turns.ts';
 import type { Target } from '../network.ts';
@@ -60,7 +60,7 @@ export function openStopped(
   /** By container and place, the newest last. */
   const all = new Map((known ?? []).map((s) => [`${s.container} ${placeOf(s.target)}`, s]));
   // Nobody waits for it: what is lost with a kill costs a container its old address.
-  const writes = inTurn(() => writeJsonMeanwhile(file, [...all.values()]), {
+  const writes = inTurn(() => writeJson(file, [...all.values()]), {
     failed(error, first) {
       if (first) log.warn({ err: error }, 'addresses of stopped containers are not on disk');
     },
