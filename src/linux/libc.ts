@@ -69,6 +69,18 @@ export const recv = checked<[fd: number, data: Buffer, length: number, flags: nu
   'recv',
   'intptr_t recv(int fd, _Out_ void *data, size_t length, int flags)',
 );
+type Messages = (fd: number, vector: Buffer, length: number, flags: number, timeout?: null) => number;
+const receiveMany = libc.func(
+  'int recvmmsg(int fd, _Inout_ void *vector, unsigned int length, int flags, void *timeout)',
+) as Messages;
+const sendMany = libc.func(
+  'int sendmmsg(int fd, _Inout_ void *vector, unsigned int length, int flags)',
+) as Messages;
+/** How many: -1 where there is none, or the first one failed, as of a sender that does not listen any more. */
+export const recvmmsg = (fd: number, vector: Buffer, length: number, flags: number): number =>
+  receiveMany(fd, vector, length, flags, null);
+export const sendmmsg = (fd: number, vector: Buffer, length: number, flags: number): number =>
+  sendMany(fd, vector, length, flags);
 export const open = checked<[path: string, flags: number]>('open', 'int open(const char *path, int flags)');
 export const close = checked<[fd: number]>('close', 'int close(int fd)');
 const dup2 = checked<[fd: number, as: number]>('dup2', 'int dup2(int fd, int as)');

@@ -62,6 +62,42 @@ describe('a query by UDP', () => {
     expect(seen).toEqual(['127.0.0.1', '::1']);
   });
 
+  it('that comes with hundreds of others, from others and of other kinds, gets its own answer', async () => {
+    const up = await upstream('203.0.113.9');
+    const seen = new Set<string>();
+    const port = serve({
+      upstreams: [up],
+      answer: (from, { name }) => {
+        seen.add(from);
+        return NAMES[name] ?? { kind: 'forward' };
+      },
+    });
+    const KINDS = ['web', 'nothing', 'nobody', 'example.com', 'big'];
+    const EACH = 25; // as many as the socket holds
+    const froms = ['127.0.0.1', '127.0.0.2', '127.0.0.3', undefined] as const;
+    const clients = await Promise.all(
+      froms.map((from) => client(port, from === undefined ? '::1' : '127.0.0.1', from)),
+    );
+    const got = clients.map((socket) => {
+      const answers: Buffer[] = [];
+      socket.on('message', (bytes) => answers.push(bytes));
+      return answers;
+    });
+    for (let id = 0; id < EACH; id++)
+      for (const socket of clients) {
+        socket.send(query(KINDS[id % KINDS.length] as string, { id }));
+        socket.send(Buffer.from([0, id])); // nothing that is answered
+      }
+    await vi.waitUntil(() => got.every((answers) => answers.length >= EACH), { timeout: 30_000 });
+    const named = (bytes: Buffer): string => {
+      const { id, questions } = packet.decode(bytes);
+      return `${id} ${questions?.[0]?.name}`;
+    };
+    const wanted = Array.from({ length: EACH }, (_, id) => `${id} ${KINDS[id % KINDS.length]}`).sort();
+    for (const answers of got) expect(answers.map(named).sort()).toEqual(wanted);
+    expect([...seen].sort()).toEqual(['127.0.0.1', '127.0.0.2', '127.0.0.3', '::1']);
+  });
+
   it('for AAAA and PTR gets those', async () => {
     const port = serve({
       answer: (_, { type }) =>

@@ -12,6 +12,7 @@ import dgram from 'node:dgram';
 import net from 'node:net';
 import { setImmediate as othersFirst } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { answerRound } from '../../linux/datagrams.ts';
 import { addressNumber } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { NameserverSocket, OriginalDestination } from '../nameservers/router.ts';
@@ -58,6 +59,8 @@ const MAX_PIPELINED = 16;
 const STUB_TYPES: ReadonlySet<string> = new Set(['A', 'AAAA', 'PTR', 'ANY']);
 const TRANSFERS: ReadonlySet<string> = new Set(['AXFR', 'IXFR']);
 const QUERY = 0;
+/** Of what has arrived, as many rounds before others have their turn (linux/datagrams.ts). */
+const ROUNDS = 8;
 
 export interface NameserverOptions {
   readonly sockets: readonly NameserverSocket[];
@@ -86,9 +89,23 @@ interface Client {
   readonly stub: boolean;
 }
 
+interface Reading {
+  readonly query: Query | undefined;
+  /** undefined: it is no question for a name. */
+  readonly found: NameAnswer | undefined;
+  /** The name is one of ours. */
+  readonly ours: boolean;
+  /** As programs ask to find somebody. */
+  readonly stubs: boolean;
+}
+
+interface Answer {
+  readonly kind: 'answer';
+  readonly answer: Buffer;
+}
 /** What is to be done with a message. */
 type Decision =
-  | { readonly kind: 'answer'; readonly answer: Buffer }
+  | Answer
   | {
       readonly kind: 'ask';
       readonly query: Query | undefined;
@@ -122,28 +139,40 @@ export function startNameserver(options: NameserverOptions): Nameserver {
     crowded(`a container has more than ${CONNECTIONS.each} connections to its nameserver: the oldest end`),
   );
 
-  /** undefined: not worth an answer. */
-  async function decide(bytes: Buffer, client: Client): Promise<Decision | undefined> {
-    if (!isQuery(bytes)) return undefined;
+  /** What is known of a message at once. */
+  function read(bytes: Buffer, client: Client): Reading {
     const query = readQuery(bytes);
     const plain = query?.opcode === QUERY && query.internet;
     const found = plain ? options.answer(client.address, query) : undefined;
     const ours = found !== undefined && found.kind !== 'forward' && found.kind !== 'unknown';
     const stubs = plain && STUB_TYPES.has(query.type);
-    if (ours && stubs && query.recursionDesired) return say(query, found, client);
+    return { query, found, ours, stubs };
+  }
+
+  /** A stub's question for a name of ours is answered whoever was asked: most of what comes, without waiting for anything. */
+  function atOnce({ query, found, ours, stubs }: Reading, client: Client): Buffer | undefined {
+    if (!(ours && stubs && query?.recursionDesired)) return undefined;
+    return say(query, found as NameAnswer, client).answer;
+  }
+
+  async function decide(bytes: Buffer, reading: Reading, client: Client): Promise<Decision> {
+    const { query, found, ours, stubs } = reading;
+    const answer = atOnce(reading, client);
+    if (answer !== undefined) return { kind: 'answer', answer };
     const to = await named(client);
     if (to !== undefined) return onward(bytes, query, [{ ...to, dial: options.outside }], true, client);
     if (query === undefined) return { kind: 'answer', answer: encodeFailure(bytes, FORMERR) };
     if (query.opcode !== QUERY) return { kind: 'answer', answer: encodeFailure(bytes, NOTIMP) };
-    if (ours || (found?.kind === 'unknown' && stubs)) return say(query, found, client);
+    if (found !== undefined && (ours || (found.kind === 'unknown' && stubs)))
+      return say(query, found, client);
     const resolvers = options.upstreams().servers.map((server) => ({ ...server, dial: fromHere }));
     return onward(bytes, query, resolvers, false, client);
   }
 
-  function say(query: Query, found: NameAnswer, { protocol }: Client): Decision {
+  function say(query: Query, found: NameAnswer, { protocol }: Client): Answer {
     const records =
       found.kind === 'addresses'
-        ? found.addresses.map((address) => addressRecord(address, TTL))
+        ? found.addresses.map(recordOf)
         : found.kind === 'pointer'
           ? [pointerRecord(found.name, TTL)]
           : [];
@@ -197,9 +226,9 @@ export function startNameserver(options: NameserverOptions): Nameserver {
   /** By client and message: one that is sent again joins what its first has begun. */
   const repeatable = new Map<string, Asking>();
 
-  async function respond(bytes: Buffer, client: Client): Promise<Buffer | undefined> {
-    const decision = await decide(bytes, client);
-    if (decision?.kind !== 'ask') return decision?.answer;
+  async function respond(bytes: Buffer, reading: Reading, client: Client): Promise<Buffer | undefined> {
+    const decision = await decide(bytes, reading, client);
+    if (decision.kind !== 'ask') return decision.answer;
     const key = `${client.address} ${client.port} ${client.stub} ${bytes.toString('latin1')}`;
     const same = repeatable.get(key);
     if (same !== undefined) {
@@ -221,12 +250,38 @@ export function startNameserver(options: NameserverOptions): Nameserver {
     const socket = dgram.createSocket(`udp${version}`);
     socket.bind({ fd });
     socket.on('error', (error) => log.error({ err: error }, 'nameserver socket'));
-    socket.on('message', (bytes, { address, port }) => {
-      respond(bytes, { protocol: 'udp', address, port, stub })
-        .then((answer) => {
-          if (answer !== undefined && !closed) socket.send(answer, port, address);
+    const send = (answer: Buffer, address: string, port: number): void => {
+      if (!closed) socket.send(answer, port, address);
+    };
+    /** The answer, where it is there at once; what takes longer is sent when it is there. `own`: the bytes stay as they are. */
+    const take = (bytes: Buffer, address: string, port: number, own: boolean): Buffer | undefined => {
+      if (!isQuery(bytes)) return undefined;
+      const client: Client = { protocol: 'udp', address, port, stub };
+      const reading = read(bytes, client);
+      const answer = atOnce(reading, client);
+      if (answer !== undefined) return answer;
+      const kept = own ? bytes : Buffer.from(bytes);
+      respond(kept, own ? reading : read(kept, client), client)
+        .then((late) => {
+          if (late !== undefined) send(late, address, port);
         })
         .catch((error) => log.error({ err: error }, 'query not answered'));
+      return undefined;
+    };
+    const takeNext = (bytes: Buffer, address: string, port: number): Buffer | undefined => {
+      try {
+        return take(bytes, address, port, false);
+      } catch (error) {
+        log.error({ err: error }, 'query not answered');
+        return undefined;
+      }
+    };
+    // Node tells of one message; those that have come with it are taken by rounds, so many that others have their turn.
+    socket.on('message', (bytes, { address, port }) => {
+      const answer = take(bytes, address, port, true);
+      if (answer !== undefined) send(answer, address, port);
+      for (let round = 0; round < ROUNDS && !closed; round++)
+        if (!answerRound(fd, version, takeNext, send)) break;
     });
     return socket;
   });
@@ -252,7 +307,7 @@ export function startNameserver(options: NameserverOptions): Nameserver {
       });
     };
     for await (const bytes of messages(socket)) {
-      const decision = await decide(bytes, client);
+      const decision = isQuery(bytes) ? await decide(bytes, read(bytes, client), client) : undefined;
       if (decision?.kind === 'answer') await write(decision.answer);
       else if (decision?.kind === 'ask') {
         const { resolvers, query } = decision;
@@ -309,6 +364,19 @@ export function startNameserver(options: NameserverOptions): Nameserver {
       ]);
     },
   };
+}
+
+/** Records of addresses that were answered lately: the same ones again and again. */
+const records = new Map<string, Buffer>();
+const RECORDS = 16_384;
+
+function recordOf(address: string): Buffer {
+  const known = records.get(address);
+  if (known !== undefined) return known;
+  if (records.size >= RECORDS) records.clear();
+  const record = addressRecord(address, TTL);
+  records.set(address, record);
+  return record;
 }
 
 function reverseName(address: string): string {
