@@ -6,9 +6,9 @@ import { type Command, type Invocation, UsageError } from './command.ts';
 export const CANNOT_LOOK = 2;
 
 /** It takes the kernel to look, which netplugin knows: that program is on each host, and this one elsewhere too. */
-function netplugin(words: readonly string[], { print, exitWith }: Invocation): Promise<void> {
+function netplugin(words: readonly string[], { print, exitWith, env }: Invocation): Promise<void> {
   return new Promise((done, fail) => {
-    const child = spawn('netplugin', ['doctor', ...words], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn('netplugin', ['doctor', ...words], { env, stdio: ['ignore', 'pipe', 'pipe'] });
     const said: string[] = [];
     createInterface(child.stdout).on('line', print);
     createInterface(child.stderr).on('line', (line) => said.push(line));
@@ -23,7 +23,11 @@ function netplugin(words: readonly string[], { print, exitWith }: Invocation): P
     );
     child.on('close', (status, signal) => {
       if (said.length > 0)
-        return fail(new UsageError(`doctor: ${said.join('; ').replace(/^netplugin: /, '')}`));
+        return fail(
+          new UsageError(
+            `doctor: ${said.join('; ').replace(/^netplugin: | \(see netplugin --help\)$/g, '')}`,
+          ),
+        );
       if (signal !== null) return fail(new UsageError(`doctor: it was ended by ${signal}`));
       exitWith(status ?? CANNOT_LOOK);
       done();

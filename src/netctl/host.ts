@@ -1,5 +1,6 @@
 import { setTimeout as after } from 'node:timers/promises';
 import { asList } from '../client/client.ts';
+import type { Endpoint } from '../model/endpoint.ts';
 import type { HostState } from '../protocol/hosts.ts';
 import { type Command, type Invocation, JSON_FLAG, QUIET } from './command.ts';
 import { printJson } from './output.ts';
@@ -16,24 +17,38 @@ const stateText = ({ state, reason, draining }: HostState): string => {
 /** Milliseconds between looks of --wait. */
 const LOOK = 2000;
 
-type Left = Readonly<Record<string, unknown>>;
+/** What runs on a host by its endpoints there. */
+interface Left {
+  readonly name: string;
+  readonly runtime: string;
+  /** What it takes to have it elsewhere. */
+  readonly remedy: string;
+}
 
-/** Who looks after it, and what it takes to have it elsewhere: by what netmaster knows of the endpoint. */
-export function leftOf(endpoints: readonly Left[]): { name: string; runtime: string; remedy: string }[] {
+type Attached = Pick<
+  Endpoint,
+  'endpointID' | 'containerID' | 'containerName' | 'workload' | 'homingHost' | 'ofHost'
+>;
+
+export function leftOf(endpoints: readonly Attached[], host: string): Left[] {
   const found = endpoints
-    .filter(({ ofHost }) => ofHost !== true)
-    .map(({ workload, containerName, containerID, endpointID }) => {
-      if (workload)
+    .filter(({ homingHost, ofHost }) => homingHost === host && ofHost !== true)
+    .map(({ workload, containerName, containerID, endpointID }): Left => {
+      if (workload !== undefined)
         return {
-          name: String(workload).replace(':', '/'),
+          name: workload.replace(':', '/'),
           runtime: 'Kubernetes',
-          remedy: 'kubectl drain its node',
+          remedy: 'kubectl drain moves it, with the rest of its node',
         };
-      const name = String(containerName || containerID || endpointID);
-      // Docker's own ids of endpoints; what speaks CNI, and bare namespaces, have others.
-      return /^[0-9a-f]{64}$/.test(String(endpointID))
+      const name = containerName || containerID || endpointID;
+      // Docker's own ids of endpoints; those of what speaks CNI, and of bare namespaces, are others.
+      return /^[0-9a-f]{64}$/.test(endpointID)
         ? { name, runtime: 'Docker', remedy: `docker rm -f ${name}` }
-        : { name, runtime: 'CNI', remedy: 'its runtime ends it (podman, nerdctl, netplugin endpoint rm)' };
+        : {
+            name,
+            runtime: 'CNI',
+            remedy: 'its runtime ends it; of netplugin endpoint: netplugin endpoint rm',
+          };
     });
   // One on several networks is one.
   return [...new Map(found.map((one) => [`${one.runtime} ${one.name}`, one])).values()];
@@ -41,11 +56,11 @@ export function leftOf(endpoints: readonly Left[]): { name: string; runtime: str
 
 const counted = (count: number): string => `${count} container${count === 1 ? '' : 's'}`;
 
-async function leftOn({ client }: Invocation, name: string): Promise<ReturnType<typeof leftOf>> {
-  return leftOf((await client.call('hostState', { name })).body.endpoints);
+async function leftOn({ client }: Invocation, name: string): Promise<Left[]> {
+  return leftOf((await client.call('endpoints')).body, name);
 }
 
-function sayLeft({ print, width }: Invocation, name: string, left: ReturnType<typeof leftOf>): void {
+function sayLeft({ print, width }: Invocation, name: string, left: readonly Left[]): void {
   if (left.length === 0) {
     print(`Nothing of ours is left on ${name}: netplugin leave may follow there`);
     return;

@@ -4,6 +4,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { COMMANDS } from './commands.ts';
+import { leftOf } from './host.ts';
 import { netctl } from './run.ts';
 
 const END = { asked: 'a', address: '20.1.1.2', name: 'container a' };
@@ -46,9 +47,7 @@ beforeAll(async () => {
     response.writeHead(missing.has(request.url ?? '') ? 404 : 200);
     const isTrace = request.url?.startsWith('/api/v1/trace') === true;
     const isStatus = request.url === '/api/v1/status';
-    const isHost = /^\/api\/v1\/status\/hosts\/./.test(request.url ?? '');
-    const answer = isTrace ? TRACE : isStatus ? STATUS : isHost ? { endpoints: [] } : {};
-    response.end(isList ? '[]' : JSON.stringify(answer));
+    response.end(isList ? '[]' : JSON.stringify(isTrace ? TRACE : isStatus ? STATUS : {}));
   });
   await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
 });
@@ -281,6 +280,41 @@ it.each(['version', '--version', '-v'])('%s shows versions', async (line) => {
   expect(await run(line)).toMatchObject({
     out: expect.arrayContaining([expect.stringMatching(/^netctl +\d/)]),
   });
+});
+
+it('doctor where no netplugin is says that, and not that something is wrong with the host', async () => {
+  const err: string[] = [];
+  const print = (line: string): void => void err.push(line);
+  const exit = await netctl(['doctor'], { env: { PATH: '/nonexistent' }, print, printError: print });
+  expect({ exit, err }).toEqual({
+    exit: 2,
+    err: ['netctl: doctor: netplugin is not on this machine: run it on a host'],
+  });
+  expect(await run('doctor -o xml')).toMatchObject({
+    exit: 2,
+    err: ["netctl: --output: 'xml' must be text or json"],
+  });
+  expect(await run('doctor --watch')).toMatchObject({ exit: 2 });
+});
+
+it('what is left on a host that is drained is told by runtime, a container on two networks once', () => {
+  const docker = { endpointID: 'a'.repeat(64), containerID: 'c1', containerName: 'web', homingHost: 'node1' };
+  const left = leftOf(
+    [
+      docker,
+      { ...docker, endpointID: 'b'.repeat(64) },
+      { endpointID: 'pod-1', workload: 'shop:cart-0', homingHost: 'node1' },
+      { endpointID: 'bare-1', containerName: 'box', homingHost: 'node1' },
+      { endpointID: 'host-1', ofHost: true, homingHost: 'node1' },
+      { ...docker, containerName: 'other', homingHost: 'node2' },
+    ],
+    'node1',
+  );
+  expect(left.map(({ name, runtime }) => `${name} ${runtime}`)).toEqual([
+    'web Docker',
+    'shop/cart-0 Kubernetes',
+    'box CNI',
+  ]);
 });
 
 /** What they send and read are whole objects: test/apply.test.ts has their examples. */

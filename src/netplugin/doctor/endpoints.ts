@@ -1,7 +1,10 @@
 /** What netmaster has of this host's endpoints, what its agent has attached, and what Docker runs: each against the others. */
-import type { Endpoint } from '../../model/endpoint.ts';
+import type { Endpoint as Stored } from '../../model/endpoint.ts';
 import type { Attachment } from '../intent/view.ts';
 import { type Finding, wrong } from './finding.ts';
+
+/** As netmaster tells it: of a host that is away without status. */
+type Endpoint = Omit<Stored, 'status'>;
 
 /** Of Docker, in one of our networks. */
 export interface DockerEndpoint {

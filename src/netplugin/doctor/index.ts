@@ -11,7 +11,6 @@ import fs from 'node:fs';
 import os from 'node:os';
 import { setTimeout as after } from 'node:timers/promises';
 import { type Client, connect } from '../../client/client.ts';
-import type { Endpoint } from '../../model/endpoint.ts';
 import { HEARTBEAT } from '../../model/host.ts';
 import { oneLine } from '../../model/text.ts';
 import type { HostState } from '../../protocol/hosts.ts';
@@ -227,8 +226,8 @@ async function lookAtEndpoints(
   { netmaster, agent, name, options }: Sources,
   docker: AskedDocker | undefined,
 ) {
-  const known = await netmaster?.client.call('hostState', { name }).then(
-    ({ body }) => body.endpoints as unknown as readonly Endpoint[],
+  const known = await netmaster?.client.call('endpoints').then(
+    ({ body }) => body.filter(({ homingHost }) => homingHost === name),
     () => undefined,
   );
   const attached = await (agent?.attachments() ?? Promise.reject(new Error('no agent'))).catch(() =>
@@ -296,12 +295,7 @@ async function dockerFindings(
   const left = leftNetworks(networks, declared);
   return left.length > 0
     ? left
-    : [
-        ok(
-          'Docker',
-          `${networks.length} network${networks.length === 1 ? '' : 's'} of ours, and something behind each`,
-        ),
-      ];
+    : [ok('Docker', `it has nothing of ours that nothing stands behind (networks: ${networks.length})`)];
 }
 
 /** `program`: how this process was started. Answers all that was found. */
