@@ -14,7 +14,7 @@ import { connect } from '../client/client.ts';
 import { VERSION } from '../model/version.ts';
 import type { Condition } from '../protocol/hosts.ts';
 import { openCompiler } from './compile/compile.ts';
-import { conditionOf } from './condition.ts';
+import { conditionOf, problemsOf } from './condition.ts';
 import { startControl } from './control.ts';
 import { followKernel } from './converge.ts';
 import { startDataplane } from './dataplane/index.ts';
@@ -161,8 +161,8 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   followers.add(docker.offer);
   const peers = () => [...replica.view.hosts.values()].filter(({ name }) => name !== host);
   const paths = followPaths({ underlay: () => underlay.now, peers, log });
-  const seen = { fastPath: dataplane.fastPath, underlay, firewalls, docker, kernel };
-  condition = () => conditionOf({ ...seen, paths });
+  const seen = { fastPath: dataplane.fastPath, underlay, firewalls, paths, docker, kernel };
+  condition = () => conditionOf(seen);
   const denied = (line: string): void => happenings.tell('denial', line);
   const cni = followers.add(openCni({ endpoints, publications, places: options, log, denied }));
   // Behind Docker's claims: what runs keeps the ports that it publishes.
@@ -186,8 +186,8 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     registered: () => intent.registered,
     async examined() {
       await firewalls.look();
-      const { problems } = conditionOf({ ...seen, paths: { narrow: [] } });
       const { netmasters } = options;
+      const problems = problemsOf(seen);
       return { host, netmasters, peers: peers(), problems, repaired: kernel.repaired };
     },
     cni: cni.answer,

@@ -5,7 +5,7 @@
 import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
-import type { Problem } from '../protocol/hosts.ts';
+import type { Problems } from './condition.ts';
 import type { Replica } from './intent/replica.ts';
 import type { Attachment } from './intent/view.ts';
 import type { Metrics } from './metrics.ts';
@@ -24,8 +24,8 @@ export interface Examined {
   readonly netmasters: readonly string[];
   /** All other hosts that live, as far as the agent knows. */
   readonly peers: readonly Peer[];
-  /** What it sees of this host, but for the ways to others, which the doctor measures. */
-  readonly problems: readonly Problem[];
+  /** What it sees of this host; the ways to others the doctor measures anew. */
+  readonly problems: Problems;
   /** What it put right in the kernel within the last minute. */
   readonly repaired: readonly string[];
 }

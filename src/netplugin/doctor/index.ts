@@ -13,7 +13,7 @@ import { setTimeout as after } from 'node:timers/promises';
 import { type Client, connect } from '../../client/client.ts';
 import { HEARTBEAT } from '../../model/host.ts';
 import { oneLine } from '../../model/text.ts';
-import type { HostState } from '../../protocol/hosts.ts';
+import type { HostState, Problem } from '../../protocol/hosts.ts';
 import { readAttachments } from '../endpoints/attachments.ts';
 import { ENDPOINTS_INTERVAL } from '../intervals.ts';
 import { measure } from '../underlay/paths.ts';
@@ -81,13 +81,11 @@ function agentFindings(answer: Asked<Agent>, socket: string): Finding[] {
     ];
   const { health, examined } = answer.value;
   const { problems, repaired } = examined;
-  const isFirewall = ({ problem }: { problem: string }): boolean => problem.startsWith('another firewall');
-  const isKernel = ({ problem }: { problem: string }): boolean => problem.startsWith('not established');
-  const of = (what: string, wanted: (one: { problem: string }) => boolean): Finding[] =>
-    problems.filter(wanted).map(({ problem, remedy }) => wrong(what, problem, remedy));
-  const firewalls = of('firewalls', isFirewall);
+  const of = (what: string, found: readonly Problem[]): Finding[] =>
+    found.map(({ problem, remedy }) => wrong(what, problem, remedy));
+  const firewalls = of('firewalls', problems.firewalls);
   const drift = [
-    ...of('kernel as set up', isKernel),
+    ...of('drift', problems.kernel),
     ...repaired.map((line) =>
       wrong(
         'drift',
@@ -108,7 +106,8 @@ function agentFindings(answer: Asked<Agent>, socket: string): Finding[] {
         ),
     ...(drift.length > 0 ? drift : [ok('drift', 'the kernel is as it was set up')]),
     ...(firewalls.length > 0 ? firewalls : [ok('firewalls', 'no other one drops what is ours')]),
-    ...of('host', (one) => !isFirewall(one) && !isKernel(one)),
+    ...of('underlay', problems.underlay),
+    ...of('Docker', problems.docker),
   ];
 }
 
