@@ -49,6 +49,12 @@ export const COMMANDS: readonly Listed[] = [
     summary: 'what is there, what is wrong, and what mends it',
     load: () => import('./status.ts'),
   },
+  {
+    name: 'doctor',
+    aliases: [],
+    summary: 'what is wrong on this host, and what mends it',
+    load: () => import('./doctor.ts'),
+  },
   { name: 'host', aliases: [], summary: 'hosts, and whether they are well', load: () => import('./host.ts') },
   {
     name: 'flows',

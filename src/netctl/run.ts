@@ -87,11 +87,8 @@ function userOf(env: Terminal['env']): string {
 const REFUSED = 3;
 
 /** Answers the exit status. */
-async function run(
-  words: readonly string[],
-  { env, timeoutMs, width, print, printError }: Terminal,
-): Promise<number> {
-  let status = 0;
+async function run(words: readonly string[], terminal: Terminal): Promise<number> {
+  const { print } = terminal;
   const show = (text: string): number => {
     print(text);
     return 0;
@@ -116,10 +113,34 @@ async function run(
   const end = tail.indexOf('--');
   if (tail.slice(0, end < 0 ? tail.length : end).some(asksHelp)) return show(subcommandHelp(command, sub));
 
+  try {
+    return await runSubcommand(command, sub, { global, tail }, terminal);
+  } catch (error) {
+    if (error instanceof UsageError) error.status = sub.misused ?? 1;
+    throw error;
+  }
+}
+
+/** Words before the command, and those behind it. */
+interface Typed {
+  readonly global: readonly string[];
+  readonly tail: readonly string[];
+}
+
+async function runSubcommand(
+  command: Command,
+  sub: Subcommand,
+  { global, tail }: Typed,
+  { env, timeoutMs, width, print, printError }: Terminal,
+): Promise<number> {
+  let status = 0;
   const flags = [...sub.flags, ...GLOBAL_FLAGS];
   // A `--` in front of the command ended the flags there only.
   const { args, values } = parseFlags([...global.filter((word) => word !== '--'), ...tail], flags);
-  if (values.get('help')?.at(-1) === 'true') return show(subcommandHelp(command, sub));
+  if (values.get('help')?.at(-1) === 'true') {
+    print(subcommandHelp(command, sub));
+    return 0;
+  }
   const last = sub.args.at(-1);
   const required = sub.args.filter((name) => !name.startsWith('[')).length;
   if (args.length < required || (args.length > sub.args.length && !/\.\.\.\]?$/.test(last ?? '')))
@@ -207,6 +228,6 @@ export async function netctl(words: readonly string[], terminal: Terminal): Prom
     // A mistake of ours is one line too.
     const text = known ? error.message : `failed: ${(error as Error).message}`;
     terminal.printError(`netctl: ${oneLine(text, 800)}`);
-    return usage ? 1 : REFUSED;
+    return usage ? error.status : REFUSED;
   }
 }

@@ -9,6 +9,7 @@ import { oneLine } from '../model/text.ts';
 import type { AddressAnswer, AddressRequest } from '../protocol/messages.ts';
 import { canonical, chooseAddress } from './allocator/choose.ts';
 import { changedFields } from './changes.ts';
+import { refuseDraining } from './draining.ts';
 import { addressKey, begin, end, meaningOf, openEndings } from './endings.ts';
 import type { Occurrence } from './events.ts';
 import { relyOn } from './guards.ts';
@@ -27,6 +28,7 @@ export function decideReserve(mirror: Mirror, request: AddressRequest): Decision
     const { address, prefixLength } = had.answered;
     return { checks: [], writes: [], answer: { address, prefixLength } };
   }
+  const taking = request.ofHost ? [] : refuseDraining(mirror, request.host);
   const key = `${request.tenantName}:${request.networkName}`;
   const network = mirror.get<Network>('network', key);
   if (network === undefined) throw new Refusal(404, `network ${key} does not exist`, 'networkName');
@@ -48,7 +50,7 @@ export function decideReserve(mirror: Mirror, request: AddressRequest): Decision
   const chosen = chooseAddress(mirror, wanted, { host: request.host }, request.request);
   const relying = relyOn(mirror, 'network', key);
   return {
-    checks: [...chosen.checks, ...relying.checks],
+    checks: [...chosen.checks, ...relying.checks, ...taking],
     writes: [...chosen.writes, ...relying.writes],
     answer: { address: chosen.address, prefixLength: chosen.prefixLength },
   };

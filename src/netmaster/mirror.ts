@@ -4,7 +4,7 @@
  *
  * Store keys are /contiv/KIND/KEY: intent, and beside it endpoint/ID and host/NAME. Netmaster's own are address/NETWORK/ADDRESS,
  * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT, guard/KIND/KEY, ended/KEY (endings.ts) and
- * underlay/ADDRESS (hosts.ts), registration/NAME (roster.ts), replica/ID (replicas.ts), event/KIND/ID (events.ts),
+ * underlay/ADDRESS (hosts.ts), registration/NAME and draining/NAME (roster.ts), replica/ID (replicas.ts), event/KIND/ID (events.ts),
  * made/KIND/KEY (batch.ts).
  */
 
@@ -31,6 +31,7 @@ const PRIVATE = new Set([
   'ended',
   'underlay',
   'registration',
+  'draining',
   'replica',
   'event',
   'made',

@@ -28,10 +28,16 @@ export async function clusterStatus({ store, mirror, roster, version }: StatusSo
       uptime: Math.floor(process.uptime()),
       netmasters: mirror.list<{ url: string }>('replica').map(({ url }) => url),
     },
-    hosts: { ready: count('ready'), late: count('late'), away: count('away'), refused: count('refused') },
+    hosts: {
+      ready: count('ready'),
+      late: count('late'),
+      away: count('away'),
+      refused: count('refused'),
+      draining: count('draining'),
+    },
     networks,
     pending: hosts
-      .filter(({ state, lag }) => (state === 'ready' || state === 'late') && lag > 0)
+      .filter(({ state, lag }) => state !== 'away' && state !== 'refused' && lag > 0)
       .map(({ name, lag }) => ({ host: name, lag })),
     problems: [
       ...unready.map((problem) => ({ of: 'netmaster', ...problem })),
@@ -77,6 +83,7 @@ function hostProblems({ name, state, reason = '', containers, problems }: HostSt
     case 'late':
       return [{ problem: `late: ${reason}`, remedy: `${LOGS}: it goes on trying` }, ...problems];
     case 'ready':
+    case 'draining':
       return problems;
   }
 }

@@ -14,7 +14,7 @@ import { connect } from '../client/client.ts';
 import { VERSION } from '../model/version.ts';
 import type { Condition } from '../protocol/hosts.ts';
 import { openCompiler } from './compile/compile.ts';
-import { conditionOf } from './condition.ts';
+import { conditionOf, problemsOf } from './condition.ts';
 import { startControl } from './control.ts';
 import { followKernel } from './converge.ts';
 import { startDataplane } from './dataplane/index.ts';
@@ -159,12 +159,10 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   keepPublications(publications, endpoints, log);
   const docker = await startDocker({ endpoints, publications, options, log, happened: happenings.tell });
   followers.add(docker.offer);
-  const paths = followPaths({
-    underlay: () => underlay.now,
-    peers: () => [...replica.view.hosts.values()].filter(({ name }) => name !== host),
-    log,
-  });
-  condition = () => conditionOf({ fastPath: dataplane.fastPath, underlay, firewalls, paths, docker, kernel });
+  const peers = () => [...replica.view.hosts.values()].filter(({ name }) => name !== host);
+  const paths = followPaths({ underlay: () => underlay.now, peers, log });
+  const seen = { fastPath: dataplane.fastPath, underlay, firewalls, paths, docker, kernel };
+  condition = () => conditionOf(seen);
   const denied = (line: string): void => happenings.tell('denial', line);
   const cni = followers.add(openCni({ endpoints, publications, places: options, log, denied }));
   // Behind Docker's claims: what runs keeps the ports that it publishes.
@@ -186,6 +184,12 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     metrics,
     underlay,
     registered: () => intent.registered,
+    async examined() {
+      await firewalls.look();
+      const { netmasters } = options;
+      const problems = problemsOf(seen);
+      return { host, netmasters, peers: peers(), problems, repaired: kernel.repaired };
+    },
     cni: cni.answer,
   });
   void pass();

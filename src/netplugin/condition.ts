@@ -31,34 +31,50 @@ const tooNarrow = ({ host, wanted, fits }: NarrowPath, device: string): Problem 
   remedy: `let ${wanted} bytes pass on the way there, or set the MTU of ${device} here and there to what fits: ip link set ${device} mtu ${fits}`,
 });
 
-export function conditionOf({
-  fastPath,
-  underlay,
-  firewalls,
-  paths,
-  docker,
-  kernel,
-}: ConditionSources): Condition {
-  const all: Problem[] = [
-    ...(underlay.problem === ''
-      ? []
-      : [
-          {
-            problem: `${underlay.problem}: other hosts cannot reach this one`,
-            remedy: 'set the interface up and give it its address (ip link, ip addr)',
-          },
-        ]),
-    ...firewalls.dropped.map((dropped) => ({
-      problem: `another firewall drops what is ours: ${droppedText(dropped)}`,
-      remedy: REMEDIES[dropped.way],
-    })),
-    ...paths.narrow.map((path) => tooNarrow(path, underlay.now.device)),
-    ...docker.problems,
-    ...kernel.failed.map((message) => ({
-      problem: `not established: ${message}`,
-      remedy: 'it is tried again; what the kernel lacks is in journalctl -u contiv-netplugin',
-    })),
-  ].map(({ problem, remedy }) => ({ problem: oneLine(problem, LENGTH), remedy: oneLine(remedy, LENGTH) }));
+/** By what they are about. */
+export interface Problems {
+  readonly underlay: readonly Problem[];
+  readonly firewalls: readonly Problem[];
+  readonly paths: readonly Problem[];
+  readonly docker: readonly Problem[];
+  readonly kernel: readonly Problem[];
+}
+
+export function problemsOf({ underlay, firewalls, paths, docker, kernel }: ConditionSources): Problems {
+  const short = ({ problem, remedy }: Problem): Problem => ({
+    problem: oneLine(problem, LENGTH),
+    remedy: oneLine(remedy, LENGTH),
+  });
+  return {
+    underlay:
+      underlay.problem === ''
+        ? []
+        : [
+            short({
+              problem: `${underlay.problem}: other hosts cannot reach this one`,
+              remedy: 'set the interface up and give it its address (ip link, ip addr)',
+            }),
+          ],
+    firewalls: firewalls.dropped.map((dropped) =>
+      short({
+        problem: `another firewall drops what is ours: ${droppedText(dropped)}`,
+        remedy: REMEDIES[dropped.way],
+      }),
+    ),
+    paths: paths.narrow.map((path) => short(tooNarrow(path, underlay.now.device))),
+    docker: docker.problems.map(short),
+    kernel: kernel.failed.map((message) =>
+      short({
+        problem: `not established: ${message}`,
+        remedy: 'it is tried again; what the kernel lacks is in journalctl -u contiv-netplugin',
+      }),
+    ),
+  };
+}
+
+export function conditionOf(sources: ConditionSources): Condition {
+  const { underlay, firewalls, paths, docker, kernel } = problemsOf(sources);
+  const all = [...underlay, ...firewalls, ...paths, ...docker, ...kernel];
   const more = all.length - MAX_PROBLEMS + 1;
   const problems =
     more <= 1
@@ -67,6 +83,6 @@ export function conditionOf({
           ...all.slice(0, MAX_PROBLEMS - 1),
           { problem: `${more} more problems`, remedy: 'journalctl -u contiv-netplugin has them all' },
         ];
-  const fast = fastPath();
+  const fast = sources.fastPath();
   return { ...(fast === undefined ? {} : { fastPath: fast }), problems };
 }

@@ -3,6 +3,9 @@ import path from 'node:path';
 import { oneLine } from '../model/text.ts';
 import { startAgent } from './agent.ts';
 import { refuseWhileUsed, removeFromHost } from './dataplane/index.ts';
+import { runDoctor } from './doctor/index.ts';
+import { inNamespaces } from './doctor/kernel.ts';
+import { DOCTOR_USAGE, type DoctorOptions, readDoctor } from './doctor/options.ts';
 import { attachedNames } from './endpoints/attachments.ts';
 import { removeFiles } from './files.ts';
 import { openLog } from './log.ts';
@@ -12,14 +15,25 @@ import { BARE_USAGE, type BareCommand, readBare, runBare } from './runtimes/cni/
 import { uninstall } from './runtimes/cni/install.ts';
 import { readyToLeave } from './runtimes/docker/leave.ts';
 
+const [first, ...rest] = process.argv.slice(2);
+
 function wrongUsage(error: unknown): never {
   process.stderr.write(`netplugin: ${oneLine((error as Error).message)} (see netplugin --help)\n`);
-  process.exit(1);
+  // Of the doctor 1 means that something is wrong with the host.
+  process.exit(first === 'doctor' ? 2 : 1);
 }
 
-const [first, ...rest] = process.argv.slice(2);
-const options = ((): ReturnType<typeof readOptions> | BareCommand | 'help with endpoints' => {
+const options = (():
+  | ReturnType<typeof readOptions>
+  | BareCommand
+  | DoctorOptions
+  | 'help with endpoints'
+  | 'help with the doctor' => {
   try {
+    if (first === 'doctor') {
+      const doctor = readDoctor(rest, CONTROL_SOCKET);
+      return doctor === 'help' ? 'help with the doctor' : doctor;
+    }
     if (first !== 'endpoint') return readOptions(process.argv.slice(2));
     const bare = readBare(rest, CONTROL_SOCKET);
     return bare === 'help' ? 'help with endpoints' : bare;
@@ -74,8 +88,21 @@ async function bare(command: BareCommand): Promise<void> {
   }
 }
 
+async function doctor(options: DoctorOptions): Promise<void> {
+  const print = (line: string): void => void process.stdout.write(`${line}\n`);
+  if (options.kernel) return print(JSON.stringify(await inNamespaces()));
+  const program = [process.execPath, ...process.execArgv, process.argv[1] as string];
+  process.exitCode = await runDoctor(options, program, print);
+}
+
 if (options === 'help') process.stdout.write(USAGE);
+else if (options === 'help with the doctor') process.stdout.write(DOCTOR_USAGE);
 else if (options === 'help with endpoints') process.stdout.write(BARE_USAGE);
 else if (process.getuid?.() !== 0) wrongUsage(new Error('must run as root: it sets up network namespaces'));
+else if ('kernel' in options)
+  doctor(options).catch((error) => {
+    process.stderr.write(`netplugin: ${oneLine((error as Error).message)}\n`);
+    process.exitCode = 2;
+  });
 else if ('command' in options) void bare(options);
 else void ('leave' in options ? leaveHost(options) : run(options));

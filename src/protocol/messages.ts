@@ -42,6 +42,8 @@ export const AddressRequestSchema = Type.Object(
     address: Type.Optional(Address),
     family: Type.Union([Type.Literal(4), Type.Literal(6)]),
     host: Type.String({ minLength: 1, maxLength: 253 }),
+    /** For the host itself, not for a container: given also where the host takes no new ones. */
+    ofHost: Type.Optional(Type.Literal(true)),
     /** Drawn by chance, of one request: asked again with it, the answer is the same address. */
     request: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
   },

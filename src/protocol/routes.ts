@@ -11,6 +11,7 @@ import { KINDS } from '../model/kinds.ts';
 import { ObjectSetSchema, SetAnswerSchema } from './declared.ts';
 import { EventMessageSchema, EventSchema } from './events.ts';
 import {
+  DrainedHostSchema,
   HostStateSchema,
   InspectedHostSchema,
   ReadySchema,
@@ -258,6 +259,16 @@ export const ROSTER = family('host', {
     summary: 'a host, and the endpoints that are on it',
     who: 'operator',
     answer: InspectedHostSchema,
+  },
+  hostDrain: {
+    summary: 'a host takes no new containers from now on; what runs there stays',
+    who: 'operator',
+    answer: DrainedHostSchema,
+  },
+  hostUndrain: {
+    summary: 'a host takes new containers again',
+    who: 'operator',
+    answer: DrainedHostSchema,
   },
   hostRemove: {
     summary: 'removes a host that is away for good, with its endpoints; refused for one that lives',

@@ -35,6 +35,8 @@ export const PATHS = {
   status: 'GET /api/v1/status',
   hostStates: 'GET /api/v1/status/hosts',
   hostState: 'GET /api/v1/status/hosts/:name',
+  hostDrain: 'POST /api/v1/hosts/:name/drain',
+  hostUndrain: 'DELETE /api/v1/hosts/:name/drain',
 
   // Why a connection passes or not.
   trace: 'GET /api/v1/trace',

@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import { ROSTER } from '../../protocol/routes.ts';
 import type { Store } from '../../store/store.ts';
 import { presentEndpoint } from '../oper.ts';
-import { decideHostRemoval, endpointsOf, type Roster } from '../roster.ts';
+import { decideDrain, decideHostRemoval, decideUndrain, endpointsOf, type Roster } from '../roster.ts';
 import { clusterStatus } from '../status.ts';
 import { callerOf, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
@@ -24,6 +24,14 @@ export function serveRoster(server: FastifyInstance, parts: RosterParts): void {
       ...roster.state(name),
       endpoints: endpointsOf(mirror, name).map((endpoint) => presentEndpoint(endpoint, mirror)),
     }),
+    async hostDrain({ parameters: { name }, request }) {
+      const { answer } = await writer.write(() => decideDrain(mirror, name), callerOf(request));
+      return { draining: answer };
+    },
+    async hostUndrain({ parameters: { name }, request }) {
+      await writer.write(() => decideUndrain(mirror, name), callerOf(request));
+      return {};
+    },
     async hostRemove({ parameters: { name }, query, request, reply }) {
       const seconds = waitSeconds(query);
       const { answer, revision } = await writer.write(

@@ -57,7 +57,7 @@ export function followHostAccess({ host, endpoints, log }: HostAccessOptions): F
     const ipAddress: string[] = [];
     try {
       for (const family of ipv6Subnet ? ([4, 6] as const) : ([4] as const))
-        ipAddress.push((await endpoints.reserve({ tenantName, networkName, family })).address);
+        ipAddress.push((await endpoints.reserve({ tenantName, networkName, family, ofHost: true })).address);
       const [address = ''] = ipAddress;
       const endpoint: Endpoint = {
         endpointID: idOf(host, key),

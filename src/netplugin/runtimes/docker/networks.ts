@@ -60,6 +60,18 @@ export function wantedNetworks(view: View): Map<string, WantedNetwork> {
 /** Text that is equal for equal Docker networks. */
 const fingerprint = (n: WantedNetwork): string => JSON.stringify([n.tenant, n.network, n.group, n.config]);
 
+/** What a Docker network was made for; undefined: not by us. */
+export function targetOf(network: Pick<NetworkInspectInfo, 'Driver' | 'Labels'>): Target | undefined {
+  const label = network.Labels?.[LABEL];
+  if (network.Driver !== DRIVER || label === undefined) return undefined;
+  try {
+    const [tenant, name, group] = JSON.parse(label) as [string, string, string];
+    return { tenant, network: name, group };
+  } catch {
+    return undefined; // somebody's own
+  }
+}
+
 /** What Docker has, by name: networks of ours, and names that others use. */
 export interface Present {
   readonly ours: Map<string, { readonly id: string; readonly fingerprint: string | undefined }>;
