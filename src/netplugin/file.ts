@@ -4,11 +4,14 @@ import { open, rename } from 'node:fs/promises';
 import path from 'node:path';
 
 /** Durable when it returns (fsync of the file, rename, fsync of the folder). */
-export function writeJson(file: string, value: unknown): void {
+export const writeJson = (file: string, value: unknown): void => writeText(file, JSON.stringify(value));
+
+/** The same. Nobody but root may read it. */
+export function writeText(file: string, text: string): void {
   const draft = `${file}.new`;
   const fd = fs.openSync(draft, 'w', 0o600);
   try {
-    fs.writeFileSync(fd, JSON.stringify(value)); // writeSync stops short, without an error, where the disk is full
+    fs.writeFileSync(fd, text); // writeSync stops short, without an error, where the disk is full
     fs.fsyncSync(fd);
   } finally {
     fs.closeSync(fd);

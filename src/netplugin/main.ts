@@ -2,6 +2,7 @@
 import path from 'node:path';
 import { oneLine } from '../model/text.ts';
 import { startAgent } from './agent.ts';
+import { JOIN_USAGE, type JoinOptions, join, readJoin } from './certificate.ts';
 import { refuseWhileUsed, removeFromHost } from './dataplane/index.ts';
 import { attachedNames } from './endpoints/attachments.ts';
 import { removeFiles } from './files.ts';
@@ -18,8 +19,18 @@ function wrongUsage(error: unknown): never {
 }
 
 const [first, ...rest] = process.argv.slice(2);
-const options = ((): ReturnType<typeof readOptions> | BareCommand | 'help with endpoints' => {
+type Wanted =
+  | ReturnType<typeof readOptions>
+  | BareCommand
+  | JoinOptions
+  | 'help with endpoints'
+  | 'help with joining';
+const options = ((): Wanted => {
   try {
+    if (first === 'join') {
+      const joining = readJoin(rest);
+      return joining === 'help' ? 'help with joining' : joining;
+    }
     if (first !== 'endpoint') return readOptions(process.argv.slice(2));
     const bare = readBare(rest, CONTROL_SOCKET);
     return bare === 'help' ? 'help with endpoints' : bare;
@@ -65,6 +76,16 @@ async function run(options: Options): Promise<void> {
   }
 }
 
+async function joinCluster(options: JoinOptions): Promise<void> {
+  try {
+    await join(options);
+    process.stdout.write(`host ${options.host} has its certificate: start netplugin\n`);
+  } catch (error) {
+    process.stderr.write(`netplugin: ${oneLine((error as Error).message, 400)}\n`);
+    process.exitCode = 3;
+  }
+}
+
 async function bare(command: BareCommand): Promise<void> {
   try {
     process.stdout.write(await runBare(command));
@@ -76,6 +97,8 @@ async function bare(command: BareCommand): Promise<void> {
 
 if (options === 'help') process.stdout.write(USAGE);
 else if (options === 'help with endpoints') process.stdout.write(BARE_USAGE);
+else if (options === 'help with joining') process.stdout.write(JOIN_USAGE);
+else if ('token' in options) void joinCluster(options);
 else if (process.getuid?.() !== 0) wrongUsage(new Error('must run as root: it sets up network namespaces'));
 else if ('command' in options) void bare(options);
 else void ('leave' in options ? leaveHost(options) : run(options));
