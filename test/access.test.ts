@@ -294,11 +294,11 @@ describe('a host joins', () => {
   it('and is refused from its revocation on, in what it follows too', async () => {
     const pair = await joined('stolen');
     const client = clientOf(credentialsOf(pair));
+    const { promise: synced, resolve: seen } = Promise.withResolvers<void>();
     const broken = (async () => {
       for await (const message of client.watch({ host: 'stolen' })) if (message.type === 'synced') seen();
     })();
     broken.catch(() => {});
-    const { promise: synced, resolve: seen } = Promise.withResolvers<void>();
     await synced;
     const operator = clientOf(admin);
     await operator.call('hostRevoke', { name: 'stolen' });

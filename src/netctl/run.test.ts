@@ -8,7 +8,14 @@ import { netctl } from './run.ts';
 
 const END = { asked: 'a', address: '20.1.1.2', name: 'container a' };
 const STATUS = {
-  netmaster: { version: '2', store: 'memory', revision: 1, uptime: 1, netmasters: [] },
+  netmaster: {
+    version: '2',
+    security: 'certificates',
+    store: 'memory',
+    revision: 1,
+    uptime: 1,
+    netmasters: [],
+  },
   hosts: { ready: 0, late: 0, away: 0, refused: 0 },
   networks: [],
   pending: [],

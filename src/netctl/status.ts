@@ -58,6 +58,9 @@ export function statusLines(
   const more = networks.length - shown.length;
   return [
     `netmaster  ${netmaster.version}, up ${duration(netmaster.uptime)}, store ${store}, revision ${netmaster.revision}`,
+    ...(netmaster.security === 'none'
+      ? ['security   none: whoever reaches netmaster may do everything (netmaster init)']
+      : []),
     ...(netmasters.length > 1 ? [`netmasters ${netmasters.join(', ')}`] : []),
     `hosts      ${(['ready', 'late', 'away', 'refused'] as const).map(named).join(', ')}`,
     `pending    ${pending.length === 0 ? 'nothing: all hosts have applied all that was declared' : some(pending.map(({ host, lag }) => `${host} (${lag} revision${lag === 1 ? '' : 's'})`))}`,

@@ -20,7 +20,7 @@ export const INIT_USAGE = `netmaster init: makes the cluster's certificates, so 
 
 Usage: netmaster init [flags]
 
-  --dir FOLDER   where the files go (default ${FOLDER}): ca.crt, ca.key, netmaster.crt, netmaster.key, admin.crt, admin.key
+  --dir FOLDER   where the files go (default /var/lib/contiv/tls; as a service /var/lib/contiv-netmaster/tls): ca.crt, ca.key, netmaster.crt, netmaster.key, admin.crt, admin.key
   --name NAME    how clients call this machine: a name or an address (more than once for several; its host name, addresses,
                  localhost and netmaster are in the certificate anyway)
   --renew        makes netmaster's and the operator's certificate anew, by the authority that is there

@@ -13,7 +13,8 @@ export interface Security extends Pair {
   readonly hostLife: number;
 }
 
-export const FOLDER = '/var/lib/contiv/tls';
+/** As a service it may write to this folder alone (systemd.exec(5), StateDirectory=). */
+export const FOLDER = path.join(process.env.STATE_DIRECTORY || '/var/lib/contiv', 'tls');
 export const FILES = {
   authority: 'ca.crt',
   authorityKey: 'ca.key',

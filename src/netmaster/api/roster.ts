@@ -4,6 +4,7 @@ import { ROSTER } from '../../protocol/routes.ts';
 import type { Store } from '../../store/store.ts';
 import { presentEndpoint } from '../oper.ts';
 import { decideHostRemoval, endpointsOf, type Roster } from '../roster.ts';
+import type { Security } from '../security.ts';
 import { clusterStatus } from '../status.ts';
 import { decideRevocation } from '../tokens.ts';
 import { callerOf, waitSeconds } from './request.ts';
@@ -14,6 +15,7 @@ export interface RosterParts extends WriteParts {
   readonly store: Store;
   readonly roster: Roster;
   readonly version: string;
+  readonly security?: Security | undefined;
 }
 
 export function serveRoster(server: FastifyInstance, parts: RosterParts): void {
