@@ -12,11 +12,11 @@ import {
 } from '../client/credentials.ts';
 import { UsageError } from './command.ts';
 
-/** As netmaster has it (netmaster/security.ts). */
-const MADE = '/var/lib/contiv/tls';
+/** As netmaster has it (netmaster/security.ts): as a service, and without. */
+const MADE = ['/var/lib/contiv-netmaster/tls', '/var/lib/contiv/tls'];
 
 function folderOf(home: string | undefined): string | undefined {
-  const folders = [...(home ? [path.join(home, '.netctl')] : []), MADE];
+  const folders = [...(home ? [path.join(home, '.netctl')] : []), ...MADE];
   return folders.find((folder) => {
     try {
       fs.accessSync(path.join(folder, 'ca.crt'), fs.constants.R_OK);

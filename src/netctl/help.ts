@@ -13,7 +13,7 @@ export const GLOBAL_FLAGS: readonly Flag[] = [
     name: 'tls-ca',
     kind: 'text',
     value: 'FILE',
-    help: "netmaster's ca.crt (default $NETCTL_TLS_CA, else of ~/.netctl, else of /var/lib/contiv/tls)",
+    help: "netmaster's ca.crt (default $NETCTL_TLS_CA, else of ~/.netctl, else where netmaster init has made it)",
   },
   {
     name: 'tls-cert',
