@@ -38,7 +38,7 @@ export const command: Command = {
       examples: [
         'netctl token create',
         'netctl token create --host=node3 --for=10m',
-        'netctl token create --role=reader --name=grafana --for=90d > grafana.token',
+        'netctl token create --role=reader --name=grafana --for=90d',
       ],
       async run(invocation) {
         const role = invocation.text('role');
