@@ -1,5 +1,6 @@
 /** All servers of a lab by name. */
 import { requestOf } from '../src/protocol/wire.ts';
+import { curlFlags } from './certificates.ts';
 import { KUBERNETES } from './kubernetes/programs.ts';
 import { curl, type Program } from './program.ts';
 import {
@@ -42,9 +43,15 @@ const netmaster: Program = {
     `${host.address}:${NETMASTER_PORT}`,
     '--store',
     state.store,
+    ...(state.tls ? [] : ['--insecure']),
   ],
   answers: async (host, state) =>
-    (await curl(host, state, netmasterUrl(host.address) + requestOf('health').url)) !== undefined,
+    (await curl(
+      host,
+      state,
+      ...curlFlags(state),
+      netmasterUrl(host.address, state) + requestOf('health').url,
+    )) !== undefined,
 };
 
 /** Each host asks another netmaster first. */

@@ -32,6 +32,8 @@ export interface LabState {
   readonly netmasters: number;
   readonly hosts: readonly LabHost[];
   readonly kubernetes: boolean;
+  /** With certificates (certificates.ts). */
+  readonly tls: boolean;
   readonly processes: readonly LabProcess[];
 }
 
@@ -157,10 +159,11 @@ export function onHost(lab: string, host: string, ...command: string[]): [string
   return ['nsenter', [`--net=${at}.net`, `--mount=${at}.mnt`, `--uts=${at}.uts`, '--', ...command]];
 }
 
-export const netmasterUrl = (address: string): string => `http://${address}:${NETMASTER_PORT}`;
+export const netmasterUrl = (address: string, { tls }: Pick<LabState, 'tls'>): string =>
+  `http${tls ? 's' : ''}://${address}:${NETMASTER_PORT}`;
 /** Of all netmasters. */
-export const netmasterUrls = ({ hosts, netmasters }: Pick<LabState, 'hosts' | 'netmasters'>): string[] =>
-  hosts.slice(0, netmasters).map(({ address }) => netmasterUrl(address));
+export const netmasterUrls = (state: Pick<LabState, 'hosts' | 'netmasters' | 'tls'>): string[] =>
+  state.hosts.slice(0, state.netmasters).map(({ address }) => netmasterUrl(address, state));
 /** Hosts with a member of etcd: of netmaster's store, else for Kubernetes the first. */
 export const etcdHosts = ({ hosts, store, kubernetes }: LabPlan): readonly LabHost[] =>
   hosts.slice(0, store.startsWith('etcd:') ? STORE_MEMBERS : kubernetes ? 1 : 0);

@@ -452,6 +452,16 @@ describe('processes', () => {
     [['--listen', 'x'], '--listen: '],
     [['--listen', '127.0.0.1:99999'], '--listen: '],
     [['--listen', 'a\nb:1'], '--listen: '],
+    [['--listen', '203.0.113.9:1'], 'make them (netmaster init), or say --insecure'],
+    [['--listen', ':1'], 'make them (netmaster init), or say --insecure'],
+    [['--tls-dir', '/nonexistent'], 'netmaster init --dir /nonexistent makes it'],
+    [['--tls-dir', '/x', '--insecure'], '--insecure: leave it out'],
+    [['--tls-cert', '/x'], '--tls-cert, --tls-key and --tls-ca go together'],
+    [['--tls-cert', '/nonexistent', '--tls-key', '/x', '--tls-ca', '/x'], 'there is no such file'],
+    [['--host-certificates', 'long'], '--host-certificates: '],
+    [['init', 'x'], ''],
+    [['init', '--name', 'a b'], '--name: '],
+    [['init', '--dir', ''], '--dir is empty'],
     [['--store', ''], '--store '],
     [['--store', 'nope'], '--store '],
     [['--store', 'sqlite:'], '--store '],
@@ -466,7 +476,10 @@ describe('processes', () => {
     [['--cluster-mode', 'docker'], '--cluster-mode is a flag of Contiv 1.x'],
     [['--help=x'], '--help'],
   ])('netmaster %j is wrong usage', async (args, text) => {
-    const { exit, out, err } = await ended('netmaster', ['--store', 'memory', ...args]);
+    const { exit, out, err } = await ended(
+      'netmaster',
+      args[0] === 'init' ? args : ['--store', 'memory', ...args],
+    );
     expect({ exit, out }).toEqual({ exit: 1, out: '' });
     expect(err).toMatch(/^netmaster: [^\n]{5,500} \(see netmaster --help\)\n$/);
     expect(err).toContain(text);
@@ -506,11 +519,11 @@ describe('processes', () => {
         `--listen 127.0.0.1:${api.port}: another process`,
       ],
       [
-        ['--store', 'memory', '--listen', '203.0.113.9:1'],
+        ['--store', 'memory', '--insecure', '--listen', '203.0.113.9:1'],
         '--listen 203.0.113.9:1: this machine has no such',
       ],
       [
-        ['--store', 'memory', '--listen', 'nosuch.invalid:1'],
+        ['--store', 'memory', '--insecure', '--listen', 'nosuch.invalid:1'],
         '--listen nosuch.invalid:1: there is no such name',
       ],
     ];

@@ -57,6 +57,12 @@ export const COMMANDS: readonly Listed[] = [
   },
   { name: 'host', aliases: [], summary: 'hosts, and whether they are well', load: () => import('./host.ts') },
   {
+    name: 'token',
+    aliases: [],
+    summary: 'tokens, by which hosts join and programs ask',
+    load: () => import('./token.ts'),
+  },
+  {
     name: 'flows',
     aliases: [],
     summary: 'connections that policy denied, or allowed and logs',

@@ -163,10 +163,26 @@ export const command: Command = {
       },
     },
     {
+      name: 'revoke',
+      summary: [
+        "refuses a host's certificates from now on: its key was stolen, or it is to join anew. Its containers go on;",
+        'nothing that is declared reaches it any more, until it has joined with a new token',
+      ].join(' '),
+      args: ['HOST'],
+      flags: [],
+      examples: ['netctl host revoke node3'],
+      completes: ['hosts'],
+      async run(invocation) {
+        const [name = ''] = invocation.args;
+        await invocation.client.call('hostRevoke', { name });
+        invocation.print(`Revoking the certificates of host ${name}`);
+      },
+    },
+    {
       name: 'rm',
       aliases: ['delete'],
       summary:
-        'removes a host that is away and will not come back, with its endpoints, so that their addresses are free',
+        'removes a host that is away and will not come back, with its endpoints, so that their addresses are free, and its certificates',
       args: ['HOST'],
       flags: [],
       examples: ['netctl host rm node3'],

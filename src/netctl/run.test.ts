@@ -9,7 +9,14 @@ import { netctl } from './run.ts';
 
 const END = { asked: 'a', address: '20.1.1.2', name: 'container a' };
 const STATUS = {
-  netmaster: { version: '2', store: 'memory', revision: 1, uptime: 1, netmasters: [] },
+  netmaster: {
+    version: '2',
+    security: 'certificates',
+    store: 'memory',
+    revision: 1,
+    uptime: 1,
+    netmasters: [],
+  },
   hosts: { ready: 0, late: 0, away: 0, refused: 0, draining: 0 },
   networks: [],
   pending: [],
@@ -43,11 +50,14 @@ beforeAll(async () => {
       return response.end(JSON.stringify(refusal));
     }
     const isList =
-      request.method === 'GET' && /^\/api\/v1\/(\w+\/$|flows|events|status\/hosts$)/.test(request.url ?? '');
+      request.method === 'GET' &&
+      /^\/api\/v1\/(\w+\/$|flows|events|tokens|status\/hosts$)/.test(request.url ?? '');
     response.writeHead(missing.has(request.url ?? '') ? 404 : 200);
     const isTrace = request.url?.startsWith('/api/v1/trace') === true;
     const isStatus = request.url === '/api/v1/status';
-    response.end(isList ? '[]' : JSON.stringify(isTrace ? TRACE : isStatus ? STATUS : {}));
+    const isToken = request.method === 'POST' && request.url === '/api/v1/tokens';
+    const object = isTrace ? TRACE : isStatus ? STATUS : isToken ? { token: 't' } : {};
+    response.end(isList && !isToken ? '[]' : JSON.stringify(object));
   });
   await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
 });

@@ -5,6 +5,7 @@ import { oneLine } from '../model/text.ts';
 import { LATE_HEADER, WARNING_HEADER } from '../protocol/wire.ts';
 import { type Command, type Flag, type Invocation, type Subcommand, UsageError } from './command.ts';
 import { COMMANDS } from './commands.ts';
+import { findCredentials } from './credentials.ts';
 import { nearest, parseFlags } from './flags.ts';
 import { commandHelp, GLOBAL_FLAGS, overview, subcommandHelp, usageLine } from './help.ts';
 
@@ -27,7 +28,8 @@ function splitGlobal(words: readonly string[]): { global: string[]; rest: string
     const word = words[i] as string;
     global.push(word);
     i++;
-    if (/^--?netmaster$/.test(word) && i < words.length) global.push(words[i++] as string);
+    if (/^--?(?:netmaster|tls-ca|tls-cert|tls-key|token-file)$/.test(word) && i < words.length)
+      global.push(words[i++] as string);
   }
   return { global, rest: words.slice(i) };
 }
@@ -152,13 +154,17 @@ async function runSubcommand(
     values.get(flag)?.at(-1) ?? flags.find((f) => f.name === flag)?.default ?? '';
   const from = value('netmaster') ? '--netmaster' : 'NETMASTER';
   const named = value('netmaster') || env.NETMASTER;
-  const urls = (named || 'http://netmaster:9999').split(',').filter((u) => u);
+  const credentials = findCredentials(value, env);
+  const scheme = credentials.authority === undefined ? 'http' : 'https';
+  const urls = (named || `${scheme}://netmaster:9999`).split(',').filter((u) => u);
   for (const url of urls.length === 0 ? [''] : urls)
     if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
       throw new UsageError(`${from}: '${url}' is not a URL like http://netmaster:9999`);
   const client = connect({
     urls,
     insecure: value('insecure') === 'true',
+    // Where netmaster has none, there is nobody to show it to.
+    credentials: urls.every((url) => url.startsWith('https:')) ? () => credentials : undefined,
     name: `netctl ${userOf(env)}@${os.hostname()}`,
     ...(timeoutMs ? { timeoutMs } : {}),
   });

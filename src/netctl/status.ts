@@ -60,6 +60,9 @@ export function statusLines(
   const more = networks.length - shown.length;
   return [
     `netmaster  ${netmaster.version}, up ${duration(netmaster.uptime)}, store ${store}, revision ${netmaster.revision}`,
+    ...(netmaster.security === 'none'
+      ? ['security   none: whoever reaches netmaster may do everything (netmaster init)']
+      : []),
     ...(netmasters.length > 1 ? [`netmasters ${netmasters.join(', ')}`] : []),
     `hosts      ${(hosts.draining > 0 ? STATES : STATES.slice(0, -1)).map(named).join(', ')}`,
     `pending    ${pending.length === 0 ? 'nothing: all hosts have applied all that was declared' : some(pending.map(({ host, lag }) => `${host} (${lag} revision${lag === 1 ? '' : 's'})`))}`,

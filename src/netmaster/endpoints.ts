@@ -24,7 +24,7 @@ const byRequest: Index<AddressRecord> = ({ answered }) => (answered ? [answered.
 /** A request that comes again, since its answer was lost on its way, is answered as it was: it holds the address already. */
 export function decideReserve(mirror: Mirror, request: AddressRequest): Decision<AddressAnswer> {
   const [had] = request.request ? mirror.where('address', byRequest, request.request) : [];
-  if (had?.answered !== undefined) {
+  if (had?.answered !== undefined && had.host === request.host) {
     const { address, prefixLength } = had.answered;
     return { checks: [], writes: [], answer: { address, prefixLength } };
   }

@@ -5,7 +5,7 @@
  * Store keys are /contiv/KIND/KEY: intent, and beside it endpoint/ID and host/NAME. Netmaster's own are address/NETWORK/ADDRESS,
  * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT, guard/KIND/KEY, ended/KEY (endings.ts) and
  * underlay/ADDRESS (hosts.ts), registration/NAME and draining/NAME (roster.ts), replica/ID (replicas.ts), event/KIND/ID (events.ts),
- * made/KIND/KEY (batch.ts).
+ * made/KIND/KEY (batch.ts), token/ID and admitted/HOST (tokens.ts).
  */
 
 import type { WatchedObject } from '../protocol/messages.ts';
@@ -35,6 +35,8 @@ const PRIVATE = new Set([
   'replica',
   'event',
   'made',
+  'token',
+  'admitted',
 ]);
 
 export interface VisibleBatch {

@@ -7,15 +7,23 @@ import { poolOf } from './allocator/choose.ts';
 import type { Mirror } from './mirror.ts';
 import { readiness } from './readiness.ts';
 import type { Roster } from './roster.ts';
+import type { Security } from './security.ts';
 
 export interface StatusSources {
   readonly store: Store;
   readonly mirror: Mirror;
   readonly roster: Roster;
   readonly version: string;
+  readonly security?: Security | undefined;
 }
 
-export async function clusterStatus({ store, mirror, roster, version }: StatusSources): Promise<Status> {
+export async function clusterStatus({
+  store,
+  mirror,
+  roster,
+  version,
+  security,
+}: StatusSources): Promise<Status> {
   const [described, unready] = await Promise.all([describe(store), readiness(store, mirror)]);
   const hosts = roster.states();
   const count = (state: HostState['state']): number => hosts.filter((host) => host.state === state).length;
@@ -23,6 +31,7 @@ export async function clusterStatus({ store, mirror, roster, version }: StatusSo
   return {
     netmaster: {
       version,
+      security: security === undefined ? 'none' : 'certificates',
       ...described,
       revision: mirror.revision,
       uptime: Math.floor(process.uptime()),

@@ -13,6 +13,7 @@ import type { Logger } from 'pino';
 import { connect } from '../client/client.ts';
 import { VERSION } from '../model/version.ts';
 import type { Condition } from '../protocol/hosts.ts';
+import { openHostCertificate } from './certificate.ts';
 import { openCompiler } from './compile/compile.ts';
 import { conditionOf, problemsOf } from './condition.ts';
 import { startControl } from './control.ts';
@@ -55,7 +56,14 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   fs.mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   const underlay = await awaitUnderlay(options.underlay, log);
   const guarded = await followGuarded(options.netmasters, log);
-  const client = connect({ urls: options.netmasters, timeoutMs: ANSWER, name: `netplugin ${host}` });
+  const certificate = openHostCertificate({ stateDir, host, files: options.credentialFiles }, log);
+  const client = connect({
+    urls: options.netmasters,
+    timeoutMs: ANSWER,
+    name: `netplugin ${host}`,
+    credentials: certificate.credentials,
+  });
+  certificate.keep(client);
   const attachments = openAttachments(stateDir, options.transitPairs);
   const keeping = keepAttachments(attachments, log);
   const dataplane = startDataplane();
@@ -208,6 +216,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       intent.close();
       await followers.close();
       await dataplane.close();
+      await certificate.close();
       client.close();
     },
   };

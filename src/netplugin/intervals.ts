@@ -51,3 +51,6 @@ export const retryDelay = (refusals: number): number =>
   refusals === 0
     ? RETRY_DELAY
     : Math.min(RETRY_DELAY * 2 ** refusals, LONGEST_DELAY) * (0.5 + Math.random() / 2);
+
+/** Between looks whether the host's certificate is to be renewed, which is so weeks before it ends. */
+export const RENEWAL_INTERVAL = 60_000;

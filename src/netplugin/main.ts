@@ -2,6 +2,7 @@
 import path from 'node:path';
 import { oneLine } from '../model/text.ts';
 import { startAgent } from './agent.ts';
+import { JOIN_USAGE, type JoinOptions, join, readJoin } from './certificate.ts';
 import { refuseWhileUsed, removeFromHost } from './dataplane/index.ts';
 import { runDoctor } from './doctor/index.ts';
 import { inNamespaces } from './doctor/kernel.ts';
@@ -23,16 +24,23 @@ function wrongUsage(error: unknown): never {
   process.exit(first === 'doctor' ? 2 : 1);
 }
 
-const options = (():
+type Wanted =
   | ReturnType<typeof readOptions>
   | BareCommand
   | DoctorOptions
+  | JoinOptions
   | 'help with endpoints'
-  | 'help with the doctor' => {
+  | 'help with joining'
+  | 'help with the doctor';
+const options = ((): Wanted => {
   try {
     if (first === 'doctor') {
       const doctor = readDoctor(rest, CONTROL_SOCKET);
       return doctor === 'help' ? 'help with the doctor' : doctor;
+    }
+    if (first === 'join') {
+      const joining = readJoin(rest);
+      return joining === 'help' ? 'help with joining' : joining;
     }
     if (first !== 'endpoint') return readOptions(process.argv.slice(2));
     const bare = readBare(rest, CONTROL_SOCKET);
@@ -79,6 +87,16 @@ async function run(options: Options): Promise<void> {
   }
 }
 
+async function joinCluster(options: JoinOptions): Promise<void> {
+  try {
+    await join(options);
+    process.stdout.write(`host ${options.host} has its certificate: start netplugin\n`);
+  } catch (error) {
+    process.stderr.write(`netplugin: ${oneLine((error as Error).message, 400)}\n`);
+    process.exitCode = 3;
+  }
+}
+
 async function bare(command: BareCommand): Promise<void> {
   try {
     process.stdout.write(await runBare(command));
@@ -98,6 +116,8 @@ async function doctor(options: DoctorOptions): Promise<void> {
 if (options === 'help') process.stdout.write(USAGE);
 else if (options === 'help with the doctor') process.stdout.write(DOCTOR_USAGE);
 else if (options === 'help with endpoints') process.stdout.write(BARE_USAGE);
+else if (options === 'help with joining') process.stdout.write(JOIN_USAGE);
+else if ('token' in options) void joinCluster(options);
 else if (process.getuid?.() !== 0) wrongUsage(new Error('must run as root: it sets up network namespaces'));
 else if ('kernel' in options)
   doctor(options).catch((error) => {

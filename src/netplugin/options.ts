@@ -1,13 +1,17 @@
 /** netplugin's command line. */
 import os from 'node:os';
 import { parseArgs } from 'node:util';
+import type { CredentialFiles } from '../client/credentials.ts';
 import { parseSubnet, type Subnet } from '../model/address.ts';
 import { each, FORMER_OF_BOTH, translateFlags } from '../model/formerFlags.ts';
 import { isHostName } from '../model/names.ts';
+import { joinedAt } from './certificate.ts';
 import { TRANSIT, TRANSIT6 } from './constants.ts';
 
 export interface Options {
   readonly netmasters: readonly string[];
+  /** Of a PKI of the operator's own. */
+  readonly credentialFiles: CredentialFiles;
   /** Address or interface. */
   readonly underlay: string;
   readonly host: string;
@@ -40,16 +44,21 @@ export const CONTROL_SOCKET = '/run/contiv/netplugin.sock';
 export const USAGE = `netplugin: networking for the containers of this host, as declared at netmaster
 
 Usage: netplugin --netmaster URL[,URL...] --underlay ADDRESS|INTERFACE [flags]
+       netplugin join URL[,URL...] TOKEN [flags]
        netplugin leave [flags]
        netplugin endpoint add|rm|ls [flags]
        netplugin doctor [flags]
 
 doctor: what is wrong on this host, and what mends it (netplugin doctor --help)
+join: gets this host's certificate, after which --netmaster may be left out (netplugin join --help)
 endpoint: puts network namespaces on networks that no container runtime looks after (netplugin endpoint --help)
 leave: where netplugin has been stopped for good, Docker forgets its networks, and routers, the table of nftables that guards
 this host and names go, and all that it kept on disk; refused while containers are on the networks, of whatever runtime
 
   --netmaster URL[,URL...]     where netmaster answers, e.g. http://10.0.0.1:9999
+                               (default: as it was joined)
+  --tls-ca, --tls-cert, --tls-key FILE
+                               certificates of a PKI of your own, where the host has not joined; read again as they change
   --underlay ADDRESS|INTERFACE this host's address towards the other hosts
   --host NAME                  name of this host (default: its host name)
   --state-dir DIR              the agent's copy of intent and endpoints (default /var/lib/contiv)
@@ -77,6 +86,9 @@ const FILES = [
   'control-socket',
   'cni-bin-dir',
   'cni-conf-dir',
+  'tls-ca',
+  'tls-cert',
+  'tls-key',
 ] as const;
 
 const FORMER = {
@@ -112,6 +124,9 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
     args: translateFlags(args.slice(leave ? 1 : 0), FORMER),
     options: {
       netmaster: text,
+      'tls-ca': text,
+      'tls-cert': text,
+      'tls-key': text,
       underlay: text,
       host: text,
       'state-dir': text,
@@ -143,11 +158,12 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
     throw new Error(
       `--control-socket: contiv-cni asks at ${CONTROL_SOCKET}; leave it there, or leave out --cni-bin-dir and --cni-conf-dir and give runtimes CONTIV_SOCKET`,
     );
-  if (values.netmaster === undefined)
+  const urls = values.netmaster ?? joinedAt(stateDir).join();
+  if (urls === '' && values.netmaster === undefined)
     throw new Error('--netmaster is missing: the URL where netmaster answers');
   if (values.underlay === undefined)
     throw new Error("--underlay is missing: this host's address or interface towards the other hosts");
-  const netmasters = values.netmaster.split(',').filter((url) => url !== '');
+  const netmasters = urls.split(',').filter((url) => url !== '');
   for (const url of netmasters.length === 0 ? [''] : netmasters)
     if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
       throw new Error(`--netmaster: '${url}' is not a URL like http://10.0.0.1:9999`);
@@ -165,6 +181,11 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
     throw new Error(`--log-level: '${logLevel}' must be one of ${LEVELS.join(', ')}`);
   return {
     netmasters,
+    credentialFiles: Object.fromEntries(
+      (['tls-ca', 'tls-cert', 'tls-key'] as const).flatMap((flag) =>
+        values[flag] === undefined ? [] : [[flag, values[flag]]],
+      ),
+    ),
     underlay: values.underlay,
     host,
     stateDir,

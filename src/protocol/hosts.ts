@@ -107,6 +107,8 @@ export const ReadySchema = Type.Object({
 export const StatusSchema = Type.Object({
   netmaster: Type.Object({
     version: Type.String(),
+    /** `none`: whoever reaches it may do everything. */
+    security: Type.Union([Type.Literal('certificates'), Type.Literal('none')]),
     /** `memory`, `sqlite` or `etcd`. */
     store: Type.String(),
     /** The file, or the members of etcd. */

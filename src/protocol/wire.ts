@@ -48,6 +48,14 @@ export const PATHS = {
   events: 'GET /api/v1/events',
   followEvents: 'GET /api/v1/events/watch',
 
+  // Who is let in: tokens, and hosts' certificates.
+  tokens: 'GET /api/v1/tokens',
+  tokenCreate: 'POST /api/v1/tokens',
+  tokenRemove: 'DELETE /api/v1/tokens/:id',
+  join: 'POST /api/v1/join',
+  certificate: 'POST /api/v1/hosts/:name/certificate',
+  hostRevoke: 'DELETE /api/v1/hosts/:name/certificate',
+
   // Between netmasters.
   replicaHosts: 'GET /api/v1/replicas/hosts',
   replicaAsk: 'POST /api/v1/replicas/ask',

@@ -1,5 +1,5 @@
 /** What the hosts' agents ask: they register, say what they have applied, reserve addresses, tell of endpoints, and watch. */
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { checkHost, type Host } from '../../model/host.ts';
 import { AGENTS } from '../../protocol/routes.ts';
@@ -68,16 +68,19 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
       const endpoint = body(`endpoint ${id}`);
       if (endpoint.endpointID !== id)
         throw new Refusal(400, `endpoint ${id}: the body says ${endpoint.endpointID}`, 'endpointID');
-      const { revision } = await writer.write(() => decideEndpoint(mirror, endpoint), callerOf(request));
+      const { revision } = await writer.write(() => {
+        mustBeOwn(id, mirror, request);
+        return decideEndpoint(mirror, endpoint);
+      }, callerOf(request));
       const late = await acknowledgements.wait(revision, seconds, query.host);
       return { revision, late };
     },
     async detach({ parameters: { id }, query, request, reply }) {
       const seconds = waitSeconds(query);
-      const { revision } = await writer.write(
-        () => decideEndpointRemoval(mirror, query.host === undefined ? findOfDeadHost(id, mirror) : id),
-        callerOf(request),
-      );
+      const { revision } = await writer.write(() => {
+        mustBeOwn(id, mirror, request);
+        return decideEndpointRemoval(mirror, query.host === undefined ? findOfDeadHost(id, mirror) : id);
+      }, callerOf(request));
       const late = await reportLate(acknowledgements, reply, revision, seconds, query.host);
       return { revision, late };
     },
@@ -86,6 +89,13 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
       await watches.open(query, request, reply);
     },
   });
+}
+
+/** Throws a Refusal where a host asks about an endpoint that is another's. */
+function mustBeOwn(id: string, mirror: Mirror, { identity }: FastifyRequest): void {
+  const host = mirror.get<Endpoint>('endpoint', id)?.homingHost;
+  if (identity?.role !== 'host' || host === undefined || host === identity.name) return;
+  throw new Refusal(403, `endpoint ${id}: is on host ${host}, and host ${identity.name} may not change it`);
 }
 
 /**

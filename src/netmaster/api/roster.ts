@@ -4,7 +4,9 @@ import { ROSTER } from '../../protocol/routes.ts';
 import type { Store } from '../../store/store.ts';
 import { presentEndpoint } from '../oper.ts';
 import { decideDrain, decideHostRemoval, decideUndrain, endpointsOf, type Roster } from '../roster.ts';
+import type { Security } from '../security.ts';
 import { clusterStatus } from '../status.ts';
+import { decideRevocation } from '../tokens.ts';
 import { callerOf, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
 import { reportLate, type WriteParts } from './writes.ts';
@@ -13,6 +15,7 @@ export interface RosterParts extends WriteParts {
   readonly store: Store;
   readonly roster: Roster;
   readonly version: string;
+  readonly security?: Security | undefined;
 }
 
 export function serveRoster(server: FastifyInstance, parts: RosterParts): void {
@@ -34,10 +37,16 @@ export function serveRoster(server: FastifyInstance, parts: RosterParts): void {
     },
     async hostRemove({ parameters: { name }, query, request, reply }) {
       const seconds = waitSeconds(query);
-      const { answer, revision } = await writer.write(
-        () => decideHostRemoval(mirror, name),
-        callerOf(request),
-      );
+      const { answer, revision } = await writer.write(() => {
+        const removal = decideHostRemoval(mirror, name);
+        const revocation = decideRevocation(mirror, name);
+        return {
+          ...removal,
+          checks: [...removal.checks, ...revocation.checks],
+          writes: [...removal.writes, ...revocation.writes],
+          events: [...(removal.events ?? []), ...(revocation.events ?? [])],
+        };
+      }, callerOf(request));
       const late = await reportLate(acknowledgements, reply, revision, seconds);
       return { revision, late, endpoints: answer };
     },
