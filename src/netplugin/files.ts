@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 
 const STATE = ['attachments.json', 'docker.json', 'stopped.json', 'view.db', 'view.db.broken'];
+const SWARM = ['netplugin.sock'];
 const RUNNING = ['names.pid', 'names.sock', 'netplugin.sock'];
 /** Of SQLite, and of a file that was being written. */
 const SUFFIXES = ['', '-wal', '-shm', '.new'];
@@ -11,6 +12,7 @@ const SUFFIXES = ['', '-wal', '-shm', '.new'];
 export function removeFiles({ stateDir, controlSocket }: { stateDir: string; controlSocket: string }): void {
   const names = [...RUNNING, path.basename(controlSocket)];
   for (const [folder, files] of [
+    [path.join(stateDir, 'swarm'), SWARM],
     [stateDir, STATE],
     [path.dirname(controlSocket), names],
   ] as const) {

@@ -11,6 +11,7 @@ import { CONTROL_SOCKET, type LeaveOptions, type Options, readOptions, USAGE } f
 import { BARE_USAGE, type BareCommand, readBare, runBare } from './runtimes/cni/bare.ts';
 import { uninstall } from './runtimes/cni/install.ts';
 import { readyToLeave } from './runtimes/docker/leave.ts';
+import { readSwarm, runSwarm, SWARM_USAGE, type SwarmCommand } from './runtimes/docker/swarmPlugin.ts';
 
 function wrongUsage(error: unknown): never {
   process.stderr.write(`netplugin: ${oneLine((error as Error).message)} (see netplugin --help)\n`);
@@ -18,8 +19,17 @@ function wrongUsage(error: unknown): never {
 }
 
 const [first, ...rest] = process.argv.slice(2);
-const options = ((): ReturnType<typeof readOptions> | BareCommand | 'help with endpoints' => {
+const options = (():
+  | ReturnType<typeof readOptions>
+  | BareCommand
+  | SwarmCommand
+  | 'help with endpoints'
+  | 'help with Swarm' => {
   try {
+    if (first === 'swarm') {
+      const swarm = readSwarm(rest);
+      return swarm === 'help' ? 'help with Swarm' : swarm;
+    }
     if (first !== 'endpoint') return readOptions(process.argv.slice(2));
     const bare = readBare(rest, CONTROL_SOCKET);
     return bare === 'help' ? 'help with endpoints' : bare;
@@ -65,9 +75,9 @@ async function run(options: Options): Promise<void> {
   }
 }
 
-async function bare(command: BareCommand): Promise<void> {
+async function print(text: Promise<string>): Promise<void> {
   try {
-    process.stdout.write(await runBare(command));
+    process.stdout.write(await text);
   } catch (error) {
     process.stderr.write(`netplugin: ${oneLine((error as Error).message)}\n`);
     process.exitCode = 3;
@@ -76,6 +86,8 @@ async function bare(command: BareCommand): Promise<void> {
 
 if (options === 'help') process.stdout.write(USAGE);
 else if (options === 'help with endpoints') process.stdout.write(BARE_USAGE);
+else if (options === 'help with Swarm') process.stdout.write(SWARM_USAGE);
 else if (process.getuid?.() !== 0) wrongUsage(new Error('must run as root: it sets up network namespaces'));
-else if ('command' in options) void bare(options);
+else if ('command' in options) void print(runBare(options));
+else if ('swarm' in options) void print(runSwarm(options));
 else void ('leave' in options ? leaveHost(options) : run(options));

@@ -44,6 +44,8 @@ export const AddressRequestSchema = Type.Object(
     host: Type.String({ minLength: 1, maxLength: 253 }),
     /** Drawn by chance, of one request: asked again with it, the answer is the same address. */
     request: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
+    /** For Docker's Swarm: it keeps the address, whichever hosts have it by turns, until it gives it back. */
+    swarm: Type.Optional(Type.Literal(true)),
   },
   { additionalProperties: false },
 );

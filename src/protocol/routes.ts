@@ -206,7 +206,10 @@ export const AGENTS = family('agent', {
   release: {
     summary: 'frees an address that is reserved for the host; one that is free stays so',
     who: { host: { query: 'host' } },
-    query: Type.Object({ host: Text('the host that it is reserved for') }),
+    query: Type.Object({
+      host: Text('the host that it is reserved for'),
+      swarm: Text('true: Docker Swarm keeps it no more, whoever has it now'),
+    }),
   },
   endpoints: {
     summary: 'all endpoints; those of hosts that are away with status unreachable',

@@ -4,7 +4,13 @@ import type { Endpoint } from '../../model/endpoint.ts';
 import { checkHost, type Host } from '../../model/host.ts';
 import { AGENTS } from '../../protocol/routes.ts';
 import type { Store } from '../../store/store.ts';
-import { decideEndpoint, decideEndpointRemoval, decideRelease, decideReserve } from '../endpoints.ts';
+import {
+  decideEndpoint,
+  decideEndpointRemoval,
+  decideRelease,
+  decideReserve,
+  decideSwarmRelease,
+} from '../endpoints.ts';
 import { openHosts } from '../hosts.ts';
 import { refuse } from '../intent.ts';
 import type { Mirror } from '../mirror.ts';
@@ -55,8 +61,12 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
       const wanted = body('an address');
       return (await writer.write(() => decideReserve(mirror, wanted))).answer;
     },
-    async release({ parameters: { network, address }, query: { host = '' } }) {
-      await writer.write(() => decideRelease(mirror, network, address, host));
+    async release({ parameters: { network, address }, query: { host = '', swarm } }) {
+      await writer.write(() =>
+        swarm === 'true'
+          ? decideSwarmRelease(mirror, network, address)
+          : decideRelease(mirror, network, address, host),
+      );
     },
 
     endpoints: () =>

@@ -221,6 +221,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       return answer;
     },
     release,
+    releaseOfSwarm: (network, address) => intent.release(network, address, 'swarm'),
     async attach(joining) {
       const { endpoint } = joining;
       const { endpointID: id, tenantName, networkName } = endpoint;

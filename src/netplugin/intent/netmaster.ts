@@ -33,7 +33,8 @@ export interface Intent {
   /** What this host registers as has changed: netmaster is told at once. */
   changed(): void;
   reserve(request: AddressRequest): Promise<AddressAnswer>;
-  release(network: string, address: string): Promise<void>;
+  /** `'swarm'`: of those that Docker's Swarm keeps. */
+  release(network: string, address: string, of?: 'swarm'): Promise<void>;
   /** `hold`: until netmaster can be reached, and until the other hosts know it (bounded by its deadline). */
   register(endpoint: Endpoint, options: { hold: boolean }): Promise<WriteAnswer>;
   unregister(endpoint: string): Promise<void>;
@@ -122,8 +123,10 @@ export function startIntent(client: Client, registration: () => Registration, lo
     async reserve(request) {
       return (await held(() => client.call('reserve', {}, request))).body;
     },
-    async release(network, address) {
-      await client.call('release', { network, address, host });
+    async release(network, address, of) {
+      const release = () =>
+        client.call('release', { network, address, host, ...(of === 'swarm' && { swarm: 'true' }) });
+      await (of === 'swarm' ? held(release) : release());
     },
     async register(endpoint, { hold }) {
       // Agents that wait for each other's registrations before they say what they applied would wait in vain.

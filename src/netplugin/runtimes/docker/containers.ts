@@ -22,6 +22,7 @@ import type { Docker } from './engine.ts';
 import { DRIVER, type Offer } from './networks.ts';
 import type { Remains } from './remains.ts';
 import type { StoppedContainers } from './stopped.ts';
+import { namesOfTask, SWARM_DRIVER } from './swarm.ts';
 
 /** Milliseconds after a refusal until Docker shows what it did to the container. */
 const REFUSAL_SHOWS = 3000;
@@ -104,7 +105,9 @@ export function followContainers(options: ContainersOptions): Containers {
         containerID: container.Id,
         containerName: name,
         // Docker adds the short id as an alias of its own.
-        aliases: [...new Set<string>(network.Aliases ?? [])].filter((alias) => alias !== name),
+        aliases: [
+          ...new Set<string>([...(network.Aliases ?? []), ...namesOfTask(container.Config.Labels ?? {})]),
+        ].filter((alias) => alias !== name),
         labels: container.Config.Labels ?? {},
         status,
       });
@@ -153,7 +156,7 @@ export function followContainers(options: ContainersOptions): Containers {
         .map((a) => a.endpoint.endpointID)
         .filter((id) => !listed.has(id) && endpoints.attachments.has(id));
     if (missing().length === 0) return;
-    for (const network of await docker.listNetworks({ filters: { driver: [DRIVER] } }))
+    for (const network of await docker.listNetworks({ filters: { driver: [DRIVER, SWARM_DRIVER] } }))
       for (const [, { EndpointID }] of await members(network.Id)) listed.add(EndpointID);
     for (const id of missing()) {
       log.info({ endpoint: id }, 'Docker does not know the endpoint any more: removing it');

@@ -62,6 +62,9 @@ function fakeEndpoints() {
     async release(network, address) {
       asked.push(['release', network, address]);
     },
+    async releaseOfSwarm(network, address) {
+      asked.push(['release of Swarm', network, address]);
+    },
     async attach(joining) {
       check('attach');
       const { endpoint, sandbox } = joining;

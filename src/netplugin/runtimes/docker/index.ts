@@ -4,7 +4,7 @@
  *   driver.ts      answers dockerd's calls on the plugin socket        networks.ts   offers networks to Docker
  *   containers.ts  learns names, labels and health from Docker's API   remains.ts    clears away what Docker keeps of failures
  *   stopped.ts     what stopped containers had                         leave.ts      takes the host's networks from Docker
- *   plugin.ts      the socket of a driver
+ *   plugin.ts      the socket of a driver                       swarm.ts      Docker in Swarm mode
  */
 import path from 'node:path';
 import type { Logger } from 'pino';
@@ -21,6 +21,7 @@ import { followOffer, startOffer } from './networks.ts';
 import { closeServer, pluginServer } from './plugin.ts';
 import { openRemains } from './remains.ts';
 import { openStopped } from './stopped.ts';
+import { swarmSocket } from './swarm.ts';
 
 export interface DockerRuntime {
   /** Docker's list of networks. */
@@ -55,13 +56,16 @@ export async function startDocker({
   const stopped = openStopped(docker, options.stateDir, log);
   const driver = createDriver({ endpoints, publications, stopped, folder: options.stateDir, log });
 
-  const server = pluginServer(driver.calls, (call, error) => {
+  function refuse(call: string, error: Error): void {
     log.warn({ call, err: error }, 'a call of Docker is refused');
     containers.refused(error.message);
     // A runtime that gives up waiting asks again; which container it is for, Docker does not say.
     if (ATTACHING.test(call)) happened('denial', `Docker's ${call.replace(/^.*\./, '')}: ${error.message}`);
-  });
+  }
+  const server = pluginServer(driver.calls, refuse);
   await listenOnSocket(server, options.pluginSocket);
+  const swarm = pluginServer(driver.calls, refuse);
+  await listenOnSocket(swarm, swarmSocket(options));
 
   const offer = startOffer(docker, endpoints, log, driver.learn, (line) => happened('name', line));
   const containers = followContainers({
@@ -80,7 +84,7 @@ export async function startDocker({
     },
     close() {
       containers.close();
-      return closeServer(server);
+      return Promise.all([closeServer(server), closeServer(swarm)]).then(() => {});
     },
   };
 }
