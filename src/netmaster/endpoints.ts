@@ -52,7 +52,7 @@ export function decideReserve(mirror: Mirror, request: AddressRequest): Decision
   const chosen = chooseAddress(
     mirror,
     wanted,
-    request.swarm ? { swarm: true } : { host: request.host },
+    request.swarm === undefined ? { host: request.host } : { swarm: request.swarm },
     request.request,
   );
   const relying = relyOn(mirror, 'network', key);
@@ -75,13 +75,13 @@ function keptBySwarm(
   const address = isIpv4(asked) || isIpv6(asked) ? canonical(asked) : '';
   const stored = mirror.addresses(network).get(address);
   if (stored?.object.swarm === undefined) return undefined;
-  if (swarm) return { address, checks: [], writes: [] };
+  if (swarm !== undefined) return { address, checks: [], writes: [] };
   if (stored.object.endpoint !== undefined) return undefined;
   const key = storeKey('address', `${network}/${address}`);
   return {
     address,
     checks: [{ key, revision: stored.revision }],
-    writes: [{ key, value: { host, swarm: true } satisfies AddressRecord }],
+    writes: [{ key, value: { host, swarm: stored.object.swarm } satisfies AddressRecord }],
   };
 }
 
@@ -92,13 +92,17 @@ const prefixOf = ({ subnet, ipv6Subnet }: Network, family: 4 | 6): number =>
 export function decideSwarmRelease(mirror: Mirror, network: string, address: string): Decision<boolean> {
   const stored = mirror.addresses(network).get(address);
   if (stored?.object.swarm === undefined) return { checks: [], writes: [], answer: false };
-  const { swarm: _, ...rest } = stored.object;
   const key = storeKey('address', `${network}/${address}`);
   return {
     checks: [{ key, revision: stored.revision }],
-    writes: [{ key, value: rest.host === undefined ? undefined : (rest satisfies AddressRecord) }],
+    writes: [{ key, value: swarmReleased(stored.object) }],
     answer: true,
   };
+}
+
+/** What a host has of it is left; undefined: nothing. */
+export function swarmReleased({ swarm: _, answered: _a, ...rest }: AddressRecord): AddressRecord | undefined {
+  return rest.host === undefined ? undefined : rest;
 }
 
 export function decideRelease(
@@ -112,13 +116,14 @@ export function decideRelease(
   if (stored === undefined || stored.object.endpoint !== undefined || stored.object.host !== host)
     return { checks: [], writes: [], answer: false };
   const key = storeKey('address', `${network}/${address}`);
-  const value = stored.object.swarm ? ({ swarm: true } satisfies AddressRecord) : undefined;
+  const { swarm } = stored.object;
+  const value = swarm === undefined ? undefined : ({ swarm } satisfies AddressRecord);
   return { checks: [{ key, revision: stored.revision }], writes: [{ key, value }], answer: true };
 }
 
 /** What becomes of it on hosts changes nothing for Swarm. */
 const keeping = (record: AddressRecord | undefined): Pick<AddressRecord, 'swarm'> =>
-  record?.swarm ? { swarm: true } : {};
+  record?.swarm === undefined ? {} : { swarm: record.swarm };
 
 const MAC = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/i;
 
@@ -191,7 +196,7 @@ export function decideEndpoint(mirror: Mirror, endpoint: Endpoint): Decision<End
       record !== undefined &&
       record.object.endpoint === undefined &&
       record.object.host !== endpoint.homingHost &&
-      !(record.object.swarm && record.object.host === undefined)
+      !(record.object.swarm !== undefined && record.object.host === undefined)
     )
       throw new Refusal(
         409,
@@ -275,7 +280,8 @@ export type Seen = Map<string, { readonly revision: number; readonly at: number 
 /** Reservations of hosts that have had no endpoint for longer than the grace period (milliseconds). Keeps `seen` up to date. */
 export function decideCollection(mirror: Mirror, seen: Seen, grace: number, now: number): Decision<number> {
   const reserved = [...mirror.entries<AddressRecord>('address')].filter(
-    ([, { object }]) => object.host !== undefined && object.endpoint === undefined && !object.swarm,
+    ([, { object }]) =>
+      object.host !== undefined && object.endpoint === undefined && object.swarm === undefined,
   );
   const known = new Map(seen);
   seen.clear();

@@ -168,6 +168,7 @@ async function run(options: Options): Promise<void> {
     const roster = openRoster(mirror, log, { alone: url === undefined });
     const replicas = openReplicas({ store, mirror, writer, acknowledgements, roster, log, url });
     const server = await createServer({
+      grace: options.grace * 1000,
       store,
       mirror,
       writer,

@@ -21,8 +21,8 @@ export interface Stored<T = unknown> {
 export interface AddressRecord {
   /** Absent: a service's, or on no host yet. */
   readonly host?: string;
-  /** Swarm keeps it: it is reserved still where no host has it any more. */
-  readonly swarm?: true;
+  /** Id of the Swarm that keeps it, '' where that is not known: it is reserved still where no host has it any more. */
+  readonly swarm?: string;
   readonly endpoint?: string;
   /** Key of the service. */
   readonly service?: string;

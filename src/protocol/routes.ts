@@ -32,6 +32,7 @@ import {
   ReplicaAnswerSchema,
   ReplicaMessageSchema,
   ReplicaQuestionSchema,
+  SwarmAddressesSchema,
   TraceSchema,
   VersionAnswerSchema,
   WatchMessageSchema,
@@ -210,6 +211,13 @@ export const AGENTS = family('agent', {
       host: Text('the host that it is reserved for'),
       swarm: Text('true: Docker Swarm keeps it no more, whoever has it now'),
     }),
+  },
+  swarm: {
+    summary:
+      'says which addresses a Swarm of Docker has: others that it kept are free again after the grace period',
+    who: { host: { body: 'host' } },
+    body: SwarmAddressesSchema,
+    bodyLimit: SET_LIMIT,
   },
   endpoints: {
     summary: 'all endpoints; those of hosts that are away with status unreachable',

@@ -45,6 +45,8 @@ export interface Parts {
   readonly timeouts?: Timeouts;
   readonly watchLimits?: WatchLimits;
   readonly answerLimits?: AnswerLimits;
+  /** Milliseconds for which an address stays reserved that nobody uses. */
+  readonly grace?: number;
 }
 
 export function createServer(parts: Parts): FastifyInstance {
@@ -58,7 +60,7 @@ export function createServer(parts: Parts): FastifyInstance {
     roster = openRoster(mirror, log, { alone: true }),
     replicas = openReplicas({ ...parts, roster }),
   } = parts;
-  const { watchLimits: limits = WATCH_LIMITS, answerLimits = ANSWER_LIMITS } = parts;
+  const { watchLimits: limits = WATCH_LIMITS, answerLimits = ANSWER_LIMITS, grace = 60_000 } = parts;
   const flows = trackFlows(mirror);
   const own = openQuestions({ attached: replicas.attached });
   const explaining = {
@@ -80,7 +82,7 @@ export function createServer(parts: Parts): FastifyInstance {
   serveKinds(server, parts);
   serveInspect(server, explaining);
   serveSets(server, parts);
-  serveAgents(server, { ...parts, watches, replicas, roster });
+  serveAgents(server, { ...parts, watches, replicas, roster, grace });
   serveRoster(server, { ...parts, roster });
   serveExplain(server, { ...explaining, writer: parts.writer });
   serveEvents(server, { mirror });

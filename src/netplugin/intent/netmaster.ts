@@ -12,6 +12,7 @@ import type {
   AddressRequest,
   Applied,
   LiveAnswer,
+  SwarmAddresses,
   WriteAnswer,
 } from '../../protocol/messages.ts';
 import { GAVE_UP } from '../constants.ts';
@@ -38,6 +39,8 @@ export interface Intent {
   /** `hold`: until netmaster can be reached, and until the other hosts know it (bounded by its deadline). */
   register(endpoint: Endpoint, options: { hold: boolean }): Promise<WriteAnswer>;
   unregister(endpoint: string): Promise<void>;
+  /** What a Swarm has that a manager on this host leads. */
+  swarmHas(id: string, addresses: SwarmAddresses['addresses']): Promise<void>;
   /** Reports in the background; the newest wins. */
   applied(applied: Applied): void;
   /** To a question that came on the watch. */
@@ -136,6 +139,9 @@ export function startIntent(client: Client, registration: () => Registration, lo
     },
     async unregister(endpoint) {
       await client.call('detach', { id: endpoint, host, wait: '0' });
+    },
+    async swarmHas(id, addresses) {
+      await asHost(() => client.call('swarm', { id }, { host, addresses }));
     },
     applied(applied) {
       latest = applied;

@@ -53,6 +53,7 @@ beforeEach(() => {
     async release(network, address) {
       asked.push(`release ${network} ${address}`);
     },
+    async swarmHas() {},
     async releaseOfSwarm(network, address) {
       asked.push(`release of Swarm ${network} ${address}`);
     },

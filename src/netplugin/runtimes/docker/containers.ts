@@ -4,6 +4,7 @@
  *
  *   event network connect  -> container and name (before its first process runs); of one that runs already, all of it
  *   event start, rename... -> all of it, from inspect
+ *   event kill             -> of a Swarm's task: it answers to names no more, while it ends
  *   event network destroy  -> networks.ts, which offers ours anew
  *   event destroy          -> stopped.ts, which forgets what the container had
  *   event network disconnect -> comparison, where the endpoint is still attached: the driver was away when it ended
@@ -22,7 +23,7 @@ import type { Docker } from './engine.ts';
 import { DRIVER, type Offer } from './networks.ts';
 import type { Remains } from './remains.ts';
 import type { StoppedContainers } from './stopped.ts';
-import { namesOfTask, SWARM_DRIVER } from './swarm.ts';
+import { namesOfTask, SWARM_DRIVER, TASK_LABEL } from './swarm.ts';
 
 /** Milliseconds after a refusal until Docker shows what it did to the container. */
 const REFUSAL_SHOWS = 3000;
@@ -37,11 +38,16 @@ export interface Event {
 /** Events of containers after which its endpoints are described anew. */
 const DESCRIBING = /^(start|rename|pause|unpause|update|die|health_status)/;
 
+/** As Docker's events have it: SIGTERM and SIGKILL. What else images name to be stopped by is told when it has ended. */
+const ENDING = new Set(['15', '9']);
+
 /** What an event asks for, by ids of Docker's. */
 export type Reaction =
   /** Whose containers are about to start. */
   | { readonly do: 'describe network'; readonly network: string }
   | { readonly do: 'describe'; readonly container: string }
+  /** A task of Swarm's that is being ended: nobody is led to it any more. */
+  | { readonly do: 'end'; readonly container: string }
   | { readonly do: 'forget'; readonly container: string }
   /** Only if it runs: one that is about to start is not listed, and has a start event; one that runs has no further event. */
   | { readonly do: 'describe if it runs'; readonly container: string }
@@ -51,8 +57,11 @@ export type Reaction =
 /** In their order. `attached`: whether a container has an endpoint here. */
 export function reactionsTo(event: Event, attached: (container: string) => boolean): Reaction[] {
   const { Type, Action = '', Actor } = event;
-  const { ID, Attributes: { container = '', name = '' } = {} } = Actor ?? {};
+  const { ID, Attributes: { container = '', name = '', signal = '', [TASK_LABEL]: task } = {} } = Actor ?? {};
   if (Type === 'container' && Action === 'destroy') return [{ do: 'forget', container: ID ?? '' }];
+  // Its own signal to end, or the last one.
+  if (Type === 'container' && Action === 'kill' && task !== undefined && ENDING.has(signal))
+    return [{ do: 'end', container: ID ?? '' }];
   if (Type === 'container')
     return ID !== undefined && DESCRIBING.test(Action) ? [{ do: 'describe', container: ID }] : [];
   if (Type !== 'network') return [];
@@ -91,12 +100,15 @@ export function followContainers(options: ContainersOptions): Containers {
   let suspicious = false;
   /** When Docker was last refused something that would be granted later. */
   let refusedAt: number | undefined;
+  /** Containers of tasks that are being ended. */
+  const ending = new Set<string>();
 
   async function describeContainer(id: string): Promise<void> {
     const container = await docker.getContainer(id).inspect();
     void remains.look(container);
     const state = container.State as { Paused?: boolean; Health?: { Status?: string } };
-    const status = state.Paused ? 'paused' : state.Health?.Status === 'unhealthy' ? 'unhealthy' : 'running';
+    const paused = state.Paused || ending.has(id);
+    const status = paused ? 'paused' : state.Health?.Status === 'unhealthy' ? 'unhealthy' : 'running';
     for (const network of Object.values(container.NetworkSettings.Networks)) {
       const attachment = endpoints.attachments.get(network.EndpointID);
       if (attachment === undefined) continue;
@@ -219,7 +231,14 @@ export function followContainers(options: ContainersOptions): Containers {
         const listed = await docker.listContainers({ filters: { id: [reaction.container] } });
         return listed.length > 0 ? describeContainer(reaction.container) : undefined;
       }
+      case 'end':
+        ending.add(reaction.container);
+        for (const { endpoint } of endpoints.attachments.values())
+          if (endpoint.containerID === reaction.container)
+            await endpoints.describe(endpoint.endpointID, { status: 'paused' });
+        return;
       case 'forget':
+        ending.delete(reaction.container);
         return stopped.forget(reaction.container);
       case 'compare':
         return comparisons.ask();

@@ -51,6 +51,8 @@ export interface DriverOptions {
   readonly stopped: Pick<StoppedContainers, 'keep' | 'addressIn'>;
   readonly folder: string;
   readonly log: Logger;
+  /** Id of the Swarm that this host is in, '' where it is not known. */
+  swarmId(): string;
 }
 
 export interface Driver {
@@ -75,7 +77,14 @@ export const ABOUT: Readonly<Record<string, Call>> = {
   'NetworkDriver.GetCapabilities': () => ({ Scope: 'local', ConnectivityScope: 'global' }),
 };
 
-export function createDriver({ endpoints, publications, stopped, folder, log }: DriverOptions): Driver {
+export function createDriver({
+  endpoints,
+  publications,
+  stopped,
+  folder,
+  log,
+  swarmId,
+}: DriverOptions): Driver {
   const file = path.join(folder, 'docker.json');
   const saved = readJson<Saved>(file, 'Docker is asked for what is in it');
   const targets = new Map(saved?.networks);
@@ -177,7 +186,7 @@ export function createDriver({ endpoints, publications, stopped, folder, log }: 
         networkName: pool.network,
         family: pool.family,
         ...(pool.group ? { groupName: pool.group } : {}),
-        ...(pool.ofSwarm && { swarm: true as const }),
+        ...(pool.ofSwarm && { swarm: swarmId() }),
       };
       const { address, prefixLength } = request.Address
         ? await endpoints.reserve({ ...wanted, address: request.Address })
@@ -378,7 +387,7 @@ const staticRoutes = ({ routes }: Inside): Json[] =>
     NextHop: via ?? '',
   }));
 
-function readTarget(options: Record<string, string> | undefined): Target {
+export function readTarget(options: Record<string, string> | undefined): Target {
   const { tenant = 'default', network = '', group = '' } = options ?? {};
   if (network === '')
     throw new Error(

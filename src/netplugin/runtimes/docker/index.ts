@@ -15,13 +15,13 @@ import type { Options } from '../../options.ts';
 import type { Publications } from '../publish.ts';
 import type { Endpoints } from '../runtime.ts';
 import { followContainers } from './containers.ts';
-import { createDriver } from './driver.ts';
+import { createDriver, readTarget } from './driver.ts';
 import { openDocker } from './engine.ts';
 import { followOffer, startOffer } from './networks.ts';
 import { closeServer, pluginServer } from './plugin.ts';
 import { openRemains } from './remains.ts';
 import { openStopped } from './stopped.ts';
-import { swarmSocket } from './swarm.ts';
+import { followSwarm, swarmSocket } from './swarm.ts';
 
 export interface DockerRuntime {
   /** Docker's list of networks. */
@@ -54,7 +54,15 @@ export async function startDocker({
 }: DockerOptions): Promise<DockerRuntime> {
   const docker = openDocker(options.dockerSocket);
   const stopped = openStopped(docker, options.stateDir, log);
-  const driver = createDriver({ endpoints, publications, stopped, folder: options.stateDir, log });
+  const driver = createDriver({
+    endpoints,
+    publications,
+    stopped,
+    folder: options.stateDir,
+    log,
+    swarmId: () => followed.id,
+  });
+  const followed = followSwarm({ docker, target: readTarget, tell: endpoints.swarmHas, log });
 
   function refuse(call: string, error: Error): void {
     log.warn({ call, err: error }, 'a call of Docker is refused');
@@ -64,8 +72,8 @@ export async function startDocker({
   }
   const server = pluginServer(driver.calls, refuse);
   await listenOnSocket(server, options.pluginSocket);
-  const swarm = pluginServer(driver.calls, refuse);
-  await listenOnSocket(swarm, swarmSocket(options));
+  const ofSwarm = pluginServer(driver.calls, refuse);
+  await listenOnSocket(ofSwarm, swarmSocket(options));
 
   const offer = startOffer(docker, endpoints, log, driver.learn, (line) => happened('name', line));
   const containers = followContainers({
@@ -84,7 +92,8 @@ export async function startDocker({
     },
     close() {
       containers.close();
-      return Promise.all([closeServer(server), closeServer(swarm)]).then(() => {});
+      followed.close();
+      return Promise.all([closeServer(server), closeServer(ofSwarm)]).then(() => {});
     },
   };
 }
