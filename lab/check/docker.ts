@@ -55,13 +55,22 @@ export async function attachments(lab: string, host: string): Promise<Running[]>
         ...target,
         addresses: [n.IPAddress, n.GlobalIPv6Address].filter((a) => a) as string[],
         mac: n.MacAddress ?? '',
-        answering: !container.State.Paused,
+        answering: !container.State.Paused && !isComing(container),
         healthy: container.State.Health?.Status !== 'unhealthy',
         id: container.Id,
         labels: container.Config.Labels ?? {},
       });
     }
   return found;
+}
+
+/** A task of Swarm's that its first health check has not found well. */
+const isComing = ({ State, Config }: Inspected): boolean =>
+  State.Health?.Status === 'starting' && Config.Labels?.['com.docker.swarm.task.id'] !== undefined;
+
+interface Inspected {
+  readonly State: { readonly Health?: { readonly Status: string } };
+  readonly Config: { readonly Labels?: Readonly<Record<string, string>> };
 }
 
 export const isV6 = (a: string): boolean => a.includes(':');

@@ -15,11 +15,12 @@
  * agent or netmaster was away just then: such containers are started when both are there.
  */
 import type { Logger } from 'pino';
+import type { Endpoint } from '../../../model/endpoint.ts';
 import { GAVE_UP } from '../../constants.ts';
 import { CONTAINERS_INTERVAL, RETRY_DELAY } from '../../intervals.ts';
 import { inTurn } from '../../turns.ts';
 import type { Description, Endpoints } from '../runtime.ts';
-import type { Docker } from './engine.ts';
+import type { ContainerInspectInfo, Docker } from './engine.ts';
 import { DRIVER, type Offer } from './networks.ts';
 import type { Remains } from './remains.ts';
 import type { StoppedContainers } from './stopped.ts';
@@ -75,6 +76,17 @@ export function reactionsTo(event: Event, attached: (container: string) => boole
   return [];
 }
 
+/** As Swarm has it a task is there when its health check says so for the first time; any other container at once. */
+export function statusOf(
+  { State, Config }: Pick<ContainerInspectInfo, 'State' | 'Config'>,
+  ends: boolean,
+): Endpoint['status'] {
+  const { Paused, Health } = State as { Paused?: boolean; Health?: { Status?: string } };
+  if (Paused || ends) return 'paused';
+  if (Health?.Status === 'unhealthy') return 'unhealthy';
+  return Health?.Status === 'starting' && Config.Labels?.[TASK_LABEL] !== undefined ? 'created' : 'running';
+}
+
 export interface Containers {
   /** A call of Docker's was refused with this line. */
   refused(message: string): void;
@@ -106,9 +118,7 @@ export function followContainers(options: ContainersOptions): Containers {
   async function describeContainer(id: string): Promise<void> {
     const container = await docker.getContainer(id).inspect();
     void remains.look(container);
-    const state = container.State as { Paused?: boolean; Health?: { Status?: string } };
-    const paused = state.Paused || ending.has(id);
-    const status = paused ? 'paused' : state.Health?.Status === 'unhealthy' ? 'unhealthy' : 'running';
+    const status = statusOf(container, ending.has(id));
     for (const network of Object.values(container.NetworkSettings.Networks)) {
       const attachment = endpoints.attachments.get(network.EndpointID);
       if (attachment === undefined) continue;
