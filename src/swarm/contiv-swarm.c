@@ -23,8 +23,9 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char PLUGIN[] = "/run/docker/plugins/contiv.sock";
-static const char AGENT[] = "/run/contiv-swarm/netplugin.sock";
+/* Both may be said by the environment, for tests. */
+static const char *plugin = "/run/docker/plugins/contiv.sock";
+static const char *agent_socket = "/run/contiv-swarm/netplugin.sock";
 
 /* What never changes, by the call's first line. Both of Swarm's address spaces are told apart by their name (driver.ts). */
 static const struct {
@@ -153,7 +154,7 @@ static void answer_with(int to, const char *body) {
 /* False: netplugin does not answer, or ended within the call. */
 static bool hand_over(int from, const struct bytes *request, size_t body, long deadline) {
   int agent = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  struct sockaddr_un address = address_of(AGENT);
+  struct sockaddr_un address = address_of(agent_socket);
   struct bytes answer = {0};
   size_t answered = 0;
   char head[512];
@@ -191,18 +192,25 @@ static void end(int signal) {
   _exit(0);
 }
 
+static void path_from(const char *variable, const char **path) {
+  const char *value = getenv(variable);
+  if (value != NULL && *value != 0) *path = value;
+}
+
 int main(void) {
+  path_from("CONTIV_PLUGIN_SOCKET", &plugin);
+  path_from("CONTIV_SOCKET", &agent_socket);
   signal(SIGCHLD, SIG_IGN);
   signal(SIGPIPE, SIG_IGN);
   /* As the first process of its namespace it would go on. */
   signal(SIGTERM, end);
-  struct sockaddr_un address = address_of(PLUGIN);
-  unlink(PLUGIN);
+  struct sockaddr_un address = address_of(plugin);
+  unlink(plugin);
   mkdir("/run/docker", 0755);
   mkdir("/run/docker/plugins", 0755);
   int listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (listening < 0 || bind(listening, (struct sockaddr *)&address, sizeof address) != 0 || listen(listening, 1024) != 0) {
-    fprintf(stderr, "contiv-swarm: cannot listen on %s: %s\n", PLUGIN, strerror(errno));
+    fprintf(stderr, "contiv-swarm: cannot listen on %s: %s\n", plugin, strerror(errno));
     return 1;
   }
   for (;;) {

@@ -41,9 +41,9 @@ export interface DockerOptions {
   happened(kind: 'denial' | 'name', line: string): void;
 }
 
-/** Calls by which a container is attached. */
+/** Calls by which a container is attached, and those by which Swarm has a network, which tells nobody what it is refused. */
 const ATTACHING =
-  /^(?:IpamDriver\.RequestAddress|NetworkDriver\.(?:CreateEndpoint|Join|ProgramExternalConnectivity))$/;
+  /^(?:IpamDriver\.Request(?:Address|Pool)|NetworkDriver\.(?:AllocateNetwork|CreateEndpoint|Join|ProgramExternalConnectivity))$/;
 
 export async function startDocker({
   endpoints,
