@@ -53,7 +53,7 @@ const isWhole = (tasks: number) =>
   );
 
 const differences = async (): Promise<string> => {
-  const { status, out, err } = await lab('check', '--wait', '60');
+  const { status, out, err } = await lab('check', '--wait', '120');
   return status === 0 ? '' : out || err;
 };
 

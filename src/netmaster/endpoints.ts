@@ -100,9 +100,12 @@ export function decideSwarmRelease(mirror: Mirror, network: string, address: str
   };
 }
 
-/** What a host has of it is left; undefined: nothing. */
+/**
+ * An endpoint that has it still is left; undefined: nothing is. Swarm gives it back when its task has ended, so a host that has it reserved
+ * only has ended it too, or its dockerd was killed and says no more of it.
+ */
 export function swarmReleased({ swarm: _, answered: _a, ...rest }: AddressRecord): AddressRecord | undefined {
-  return rest.host === undefined ? undefined : rest;
+  return rest.endpoint === undefined ? undefined : rest;
 }
 
 export function decideRelease(

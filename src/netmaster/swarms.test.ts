@@ -110,6 +110,16 @@ it('given back before its host has done with it, it is free after both', async (
   expect(c.taken()).toEqual({});
 });
 
+it('given back when its task is no more, it is free, also where its host never says so; what that says late changes nothing', async () => {
+  await c.allocate();
+  await c.onHost('node1', '10.1.0.2');
+  await c.free('10.1.0.2');
+  expect(c.taken()).toEqual({});
+  await c.allocate('10.1.0.2');
+  await c.offHost('node1', '10.1.0.2');
+  expect(c.taken()).toEqual({ '10.1.0.2': { swarm: SWARM } });
+});
+
 it('what a Swarm has no more, by its leader, is free after the grace period; another Swarm’s is not', async () => {
   for (const swarm of [SWARM, SWARM, 'swarm2']) await c.allocate(undefined, swarm);
   expect(await c.tell(['10.1.0.2'], 0)).toBe(0);
