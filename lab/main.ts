@@ -31,16 +31,19 @@ import {
   typed,
   writeState,
 } from './state.ts';
+import { startSwarm } from './swarm.ts';
 
 const USAGE = `lab: virtual hosts on this machine, each with its own network, Docker and netplugin
 
 Usage: bin/lab [--name LAB] COMMAND
 
-  up [--brief] [--hosts N] [--kubernetes] [--store sqlite|memory|etcd] [--netmasters N] [--tls]
+  up [--brief] [--hosts N] [--kubernetes] [--swarm] [--store sqlite|memory|etcd] [--netmasters N] [--tls]
      [--loopback-resolver HOST]
                               N hosts (default 2) with dockerd and netplugin, netmaster on node1, or with etcd (on three of
                               them) on the first N; with --kubernetes also a node of one cluster each, with its API server
-                              on node1 (built the first time); with --tls everybody shows a certificate; says what to do next, but with --brief
+                              on node1 (built the first time); with --swarm
+                              Docker's Swarm mode on all, the first three as managers; with --tls everybody shows a certificate; says what
+                              to do next, but with --brief
   down                        ends and removes all of it
   status [--json]             hosts with addresses; processes with name, host and pid
   exec HOST -- COMMAND...     runs a command on a host (node1, node2, ..., outside); knows docker, netctl, kubectl
@@ -85,6 +88,7 @@ async function up(args: string[]): Promise<void> {
       'loopback-resolver': { type: 'string', multiple: true, default: [] },
       kubernetes: { type: 'boolean', default: false },
       tls: { type: 'boolean', default: false },
+      swarm: { type: 'boolean', default: false },
       quiet: { type: 'boolean', default: false },
       brief: { type: 'boolean', default: false },
     },
@@ -150,6 +154,10 @@ async function up(args: string[]): Promise<void> {
   await image;
   const runtimes = startRuntimes(state);
   await Promise.all([runtimes, ...(values.kubernetes ? [startCluster(state, runtimes)] : [])]);
+  if (values.swarm) {
+    step("starting Docker's Swarm mode");
+    await startSwarm(lab, hosts);
+  }
   markStarted(lab);
   if (!values.quiet && !values.brief) for (const line of next(state)) say(line);
 }

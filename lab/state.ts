@@ -45,6 +45,7 @@ export const OUTSIDE = 'outside';
 /** Underlay of every lab: in namespaces of its own, so labs do not meet. */
 export const OUTSIDE_ADDRESS = '192.168.50.1';
 export const hostAddress = (index: number): string => `192.168.50.${10 + index}`;
+export const UNDERLAY_PREFIX = '192.168.50.0/24';
 /** Every host's interface to it. */
 export const UNDERLAY = 'eth0';
 export const NETMASTER_PORT = 9999;

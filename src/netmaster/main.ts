@@ -241,6 +241,7 @@ async function run(options: Options): Promise<void> {
           };
     const replicas = openReplicas({ store, mirror, writer, acknowledgements, roster, log, url, ...shown });
     const server = await createServer({
+      grace: options.grace * 1000,
       store,
       mirror,
       writer,

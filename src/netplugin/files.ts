@@ -4,6 +4,7 @@ import path from 'node:path';
 import { HOST_FILES, HOST_FOLDER } from './certificate.ts';
 
 const STATE = ['attachments.json', 'docker.json', 'stopped.json', 'view.db', 'view.db.broken'];
+const SWARM = ['netplugin.sock'];
 const RUNNING = ['names.pid', 'names.sock', 'netplugin.sock'];
 /** Of SQLite, and of a file that was being written. */
 const SUFFIXES = ['', '-wal', '-shm', '.new'];
@@ -13,6 +14,7 @@ export function removeFiles({ stateDir, controlSocket }: { stateDir: string; con
   const names = [...RUNNING, path.basename(controlSocket)];
   for (const [folder, files] of [
     [path.join(stateDir, HOST_FOLDER), HOST_FILES],
+    [path.join(stateDir, 'swarm'), SWARM],
     [stateDir, STATE],
     [path.dirname(controlSocket), names],
   ] as const) {

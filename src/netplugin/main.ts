@@ -15,6 +15,7 @@ import { CONTROL_SOCKET, type LeaveOptions, type Options, readOptions, USAGE } f
 import { BARE_USAGE, type BareCommand, readBare, runBare } from './runtimes/cni/bare.ts';
 import { uninstall } from './runtimes/cni/install.ts';
 import { readyToLeave } from './runtimes/docker/leave.ts';
+import { readSwarm, runSwarm, SWARM_USAGE, type SwarmCommand } from './runtimes/docker/swarmPlugin.ts';
 
 const [first, ...rest] = process.argv.slice(2);
 
@@ -29,8 +30,10 @@ type Wanted =
   | BareCommand
   | DoctorOptions
   | JoinOptions
+  | SwarmCommand
   | 'help with endpoints'
   | 'help with joining'
+  | 'help with Swarm'
   | 'help with the doctor';
 const options = ((): Wanted => {
   try {
@@ -41,6 +44,10 @@ const options = ((): Wanted => {
     if (first === 'join') {
       const joining = readJoin(rest);
       return joining === 'help' ? 'help with joining' : joining;
+    }
+    if (first === 'swarm') {
+      const swarm = readSwarm(rest);
+      return swarm === 'help' ? 'help with Swarm' : swarm;
     }
     if (first !== 'endpoint') return readOptions(process.argv.slice(2));
     const bare = readBare(rest, CONTROL_SOCKET);
@@ -97,9 +104,9 @@ async function joinCluster(options: JoinOptions): Promise<void> {
   }
 }
 
-async function bare(command: BareCommand): Promise<void> {
+async function print(text: Promise<string>): Promise<void> {
   try {
-    process.stdout.write(await runBare(command));
+    process.stdout.write(await text);
   } catch (error) {
     process.stderr.write(`netplugin: ${oneLine((error as Error).message)}\n`);
     process.exitCode = 3;
@@ -116,6 +123,7 @@ async function doctor(options: DoctorOptions): Promise<void> {
 if (options === 'help') process.stdout.write(USAGE);
 else if (options === 'help with the doctor') process.stdout.write(DOCTOR_USAGE);
 else if (options === 'help with endpoints') process.stdout.write(BARE_USAGE);
+else if (options === 'help with Swarm') process.stdout.write(SWARM_USAGE);
 else if (options === 'help with joining') process.stdout.write(JOIN_USAGE);
 else if ('token' in options) void joinCluster(options);
 else if (process.getuid?.() !== 0) wrongUsage(new Error('must run as root: it sets up network namespaces'));
@@ -124,5 +132,6 @@ else if ('kernel' in options)
     process.stderr.write(`netplugin: ${oneLine((error as Error).message)}\n`);
     process.exitCode = 2;
   });
-else if ('command' in options) void bare(options);
+else if ('command' in options) void print(runBare(options));
+else if ('swarm' in options) void print(runSwarm(options));
 else void ('leave' in options ? leaveHost(options) : run(options));

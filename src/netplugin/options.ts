@@ -48,10 +48,12 @@ Usage: netplugin --netmaster URL[,URL...] --underlay ADDRESS|INTERFACE [flags]
        netplugin leave [flags]
        netplugin endpoint add|rm|ls [flags]
        netplugin doctor [flags]
+       netplugin swarm install|remove|folder [flags]
 
 doctor: what is wrong on this host, and what mends it (netplugin doctor --help)
 join: gets this host's certificate, after which --netmaster may be left out (netplugin join --help)
 endpoint: puts network namespaces on networks that no container runtime looks after (netplugin endpoint --help)
+swarm: the plugin by which Docker's Swarm mode has these networks (netplugin swarm --help)
 leave: where netplugin has been stopped for good, Docker forgets its networks, and routers, the table of nftables that guards
 this host and names go, and all that it kept on disk; refused while containers are on the networks, of whatever runtime
 

@@ -33,6 +33,7 @@ import {
   ReplicaAnswerSchema,
   ReplicaMessageSchema,
   ReplicaQuestionSchema,
+  SwarmAddressesSchema,
   TraceSchema,
   VersionAnswerSchema,
   WatchMessageSchema,
@@ -218,7 +219,17 @@ export const AGENTS = family('agent', {
   release: {
     summary: 'frees an address that is reserved for the host; one that is free stays so',
     who: { host: { query: 'host' } },
-    query: Type.Object({ host: Text('the host that it is reserved for') }),
+    query: Type.Object({
+      host: Text('the host that it is reserved for'),
+      swarm: Text('true: Docker Swarm keeps it no more, whoever has it now'),
+    }),
+  },
+  swarm: {
+    summary:
+      'says which addresses a Swarm of Docker has: others that it kept are free again after the grace period',
+    who: { host: { body: 'host' } },
+    body: SwarmAddressesSchema,
+    bodyLimit: SET_LIMIT,
   },
   endpoints: {
     summary: 'all endpoints; those of hosts that are away with status unreachable',

@@ -26,6 +26,7 @@ export const PATHS = {
   applied: 'POST /api/v1/hosts/:name/applied',
   reserve: 'POST /api/v1/addresses',
   release: 'DELETE /api/v1/addresses/:network/:address',
+  swarm: 'PUT /api/v1/swarms/:id',
   endpoints: 'GET /api/v1/endpoints/',
   attach: 'PUT /api/v1/endpoints/:id',
   detach: 'DELETE /api/v1/endpoints/:id',

@@ -4,13 +4,20 @@ import type { Endpoint } from '../../model/endpoint.ts';
 import { checkHost, type Host } from '../../model/host.ts';
 import { AGENTS } from '../../protocol/routes.ts';
 import type { Store } from '../../store/store.ts';
-import { decideEndpoint, decideEndpointRemoval, decideRelease, decideReserve } from '../endpoints.ts';
+import {
+  decideEndpoint,
+  decideEndpointRemoval,
+  decideRelease,
+  decideReserve,
+  decideSwarmRelease,
+} from '../endpoints.ts';
 import { openHosts } from '../hosts.ts';
 import { refuse } from '../intent.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { Replicas } from '../replicas.ts';
 import { type Roster, statusOf } from '../roster.ts';
+import { decideSwarm, type Unlisted } from '../swarms.ts';
 import { callerOf, registered, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
 import type { Watches } from './watch.ts';
@@ -21,11 +28,14 @@ export interface AgentParts extends WriteParts {
   readonly watches: Watches;
   readonly replicas: Replicas;
   readonly roster: Roster;
+  /** Milliseconds for which an address stays reserved that its Swarm has no more. */
+  readonly grace: number;
 }
 
 export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
-  const { store, mirror, writer, acknowledgements, watches, replicas, roster } = parts;
+  const { store, mirror, writer, acknowledgements, watches, replicas, roster, grace } = parts;
   const hosts = openHosts({ store, mirror, writer });
+  const unlisted: Unlisted = new Map();
   serve(server, AGENTS, {
     hosts: () => mirror.list<Host>('host'),
     async register({ parameters: { name }, body, request }) {
@@ -55,8 +65,16 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
       const wanted = body('an address');
       return (await writer.write(() => decideReserve(mirror, wanted))).answer;
     },
-    async release({ parameters: { network, address }, query: { host = '' } }) {
-      await writer.write(() => decideRelease(mirror, network, address, host));
+    async release({ parameters: { network, address }, query: { host = '', swarm } }) {
+      await writer.write(() =>
+        swarm === 'true'
+          ? decideSwarmRelease(mirror, network, address)
+          : decideRelease(mirror, network, address, host),
+      );
+    },
+    async swarm({ parameters: { id }, body }) {
+      const has = body(`swarm ${id}`);
+      await writer.write(() => decideSwarm(mirror, id, has, unlisted, grace, performance.now()));
     },
 
     endpoints: () =>

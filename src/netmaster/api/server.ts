@@ -50,6 +50,8 @@ export interface Parts {
   readonly answerLimits?: AnswerLimits;
   /** Absent: nobody is asked who he is, and all may do all. */
   readonly security?: Security | undefined;
+  /** Milliseconds for which an address stays reserved that nobody uses. */
+  readonly grace?: number;
 }
 
 export function createServer(parts: Parts): FastifyInstance {
@@ -63,7 +65,12 @@ export function createServer(parts: Parts): FastifyInstance {
     roster = openRoster(mirror, log, { alone: true }),
     replicas = openReplicas({ ...parts, roster }),
   } = parts;
-  const { watchLimits: limits = WATCH_LIMITS, answerLimits = ANSWER_LIMITS, security } = parts;
+  const {
+    watchLimits: limits = WATCH_LIMITS,
+    answerLimits = ANSWER_LIMITS,
+    grace = 60_000,
+    security,
+  } = parts;
   const flows = trackFlows(mirror);
   const own = openQuestions({ attached: replicas.attached });
   const explaining = {
@@ -87,7 +94,7 @@ export function createServer(parts: Parts): FastifyInstance {
   serveKinds(server, parts);
   serveInspect(server, explaining);
   serveSets(server, parts);
-  serveAgents(server, { ...parts, watches, replicas, roster });
+  serveAgents(server, { ...parts, watches, replicas, roster, grace });
   serveRoster(server, { ...parts, roster });
   serveExplain(server, { ...explaining, writer: parts.writer });
   serveEvents(server, { mirror });

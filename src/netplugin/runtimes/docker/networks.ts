@@ -20,6 +20,7 @@ import type { Target } from '../network.ts';
 import type { Endpoints } from '../runtime.ts';
 import type { Driver } from './driver.ts';
 import type { Docker, NetworkInspectInfo } from './engine.ts';
+import { SWARM_DRIVER } from './swarm.ts';
 import { dockerName } from './target.ts';
 
 export const DRIVER = 'netplugin';
@@ -178,7 +179,7 @@ export function startOffer(
     const networks = await docker.listNetworks();
     reachable = true;
     answered = true;
-    for (const n of networks) if (n.Driver === DRIVER) learn(n.Id, n.Options ?? {});
+    for (const n of networks) if ([DRIVER, SWARM_DRIVER].includes(n.Driver)) learn(n.Id, n.Options ?? {});
     return presentNetworks(networks);
   }
 
