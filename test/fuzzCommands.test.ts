@@ -102,14 +102,15 @@ describe('netctl', () => {
     for (const entry of subcommands) {
       const [command, sub] = entry;
       if (command.name === 'completion') continue;
+      const { misused = 1 } = sub;
       const required = sub.args.filter((name) => !name.startsWith('['));
       const flags = flagsFor(sub);
       const args = sub.args.map(() => 'a');
-      if (required.length > 0) await refused(call(entry, ...flags), url, 1);
+      if (required.length > 0) await refused(call(entry, ...flags), url, misused);
       const takesSeveral = sub.args.at(-1)?.endsWith('...') === true;
-      if (!takesSeveral) await refused(call(entry, ...flags, ...args, 'more'), url, 1);
-      if (!takesSeveral) await refused(call(entry, ...flags, ...args, '--', '-q'), url, 1);
-      for (let i = 0; i < args.length; i++) await refused(call(entry, ...flags, ...args.with(i, '')), url, 1);
+      if (!takesSeveral) await refused(call(entry, ...flags, ...args, 'more'), url, misused);
+      if (!takesSeveral) await refused(call(entry, ...flags, ...args, '--', '-q'), url, misused);
+      for (let i = 0; i < args.length; i++) await refused(call(entry, ...flags, ...args.with(i, '')), url, misused);
       for (const flag of [
         '--nope',
         '-nope=1',
@@ -122,14 +123,14 @@ describe('netctl', () => {
         '--constructor=1',
         '-\ud800',
       ])
-        await refused(call(entry, ...flags, ...args, flag), url, 1);
+        await refused(call(entry, ...flags, ...args, flag), url, misused);
       for (const flag of sub.flags) {
         if (flag.kind === 'switch') {
           for (const value of ['', 'yes', '1', 'TRUE', HUGE])
-            await refused(call(entry, ...flags, ...args, `--${flag.name}=${value}`), url, 1);
+            await refused(call(entry, ...flags, ...args, `--${flag.name}=${value}`), url, misused);
           continue;
         }
-        await refused(call(entry, ...args, `--${flag.name}`), url, 1);
+        await refused(call(entry, ...args, `--${flag.name}`), url, misused);
         if (flag.required)
           await refused(
             call(
@@ -139,11 +140,11 @@ describe('netctl', () => {
               `--${flag.name}=`,
             ),
             url,
-            1,
+            misused,
           );
         if (flag.kind === 'number')
           for (const value of ['', 'x', '-1', '1.5', '1e3', '0x10', '9'.repeat(20), ' 1', '١', HUGE])
-            await refused(call(entry, ...flags, ...args, `-${flag.short ?? flag.name}=${value}`), url, 1);
+            await refused(call(entry, ...flags, ...args, `-${flag.short ?? flag.name}=${value}`), url, misused);
       }
     }
     expect(api.mirror.revision).toBe(before);
@@ -166,7 +167,7 @@ describe('netctl', () => {
           const { exit, out, err } = await run(line, url);
           if (exit !== 0)
             expect([exit, out, err], line.join(' ').slice(0, 200)).toEqual([
-              expect.toSatisfy((e) => e === 1 || e === 3),
+              expect.toSatisfy((e) => e === (sub.misused ?? 1) || e === 3),
               [],
               [expect.stringMatching(/^netctl: (?!failed)[^\p{Cc}\p{Cs}]{5,900}$/u)],
             ]);
