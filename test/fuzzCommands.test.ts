@@ -110,7 +110,8 @@ describe('netctl', () => {
       const takesSeveral = sub.args.at(-1)?.endsWith('...') === true;
       if (!takesSeveral) await refused(call(entry, ...flags, ...args, 'more'), url, misused);
       if (!takesSeveral) await refused(call(entry, ...flags, ...args, '--', '-q'), url, misused);
-      for (let i = 0; i < args.length; i++) await refused(call(entry, ...flags, ...args.with(i, '')), url, misused);
+      for (let i = 0; i < args.length; i++)
+        await refused(call(entry, ...flags, ...args.with(i, '')), url, misused);
       for (const flag of [
         '--nope',
         '-nope=1',
@@ -144,7 +145,11 @@ describe('netctl', () => {
           );
         if (flag.kind === 'number')
           for (const value of ['', 'x', '-1', '1.5', '1e3', '0x10', '9'.repeat(20), ' 1', '١', HUGE])
-            await refused(call(entry, ...flags, ...args, `-${flag.short ?? flag.name}=${value}`), url, misused);
+            await refused(
+              call(entry, ...flags, ...args, `-${flag.short ?? flag.name}=${value}`),
+              url,
+              misused,
+            );
       }
     }
     expect(api.mirror.revision).toBe(before);

@@ -15,6 +15,7 @@ import { setOption } from '../../../linux/libc.ts';
 import { NETLINK_NETFILTER, openNetlink } from '../../../linux/netlink.ts';
 import { bindPort, createNamespace, inNamespace, namespacePath } from '../../../linux/netns.ts';
 import { openNft } from '../../../linux/nftables.ts';
+import { listChains } from '../../../linux/nftset.ts';
 import { DOCKER_RESOLVER, NAMESERVER, STUB_PORTS } from '../../constants.ts';
 import { openRouter } from '../../nameservers/router.ts';
 import type { Port } from '../../state.ts';
@@ -314,7 +315,7 @@ describe('a container’s namespace', () => {
         items += answer.length;
         return answer;
       };
-      expect(tablesOfDockerNat({ ...nft, list }, netlink)).toEqual([]);
+      expect(tablesOfDockerNat({ ...nft, list }, listChains(netlink))).toEqual([]);
       expect(readTable({ ...nft, list }, stubTable([one]))).toBeDefined();
       return items;
     });

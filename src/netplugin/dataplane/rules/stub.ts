@@ -17,9 +17,7 @@
  * is no connection, and takes no place of the container's (limits.ts). Only what came in fragments is, since conntrack makes it
  * whole; its answer does without.
  */
-import type { Netlink } from '../../../linux/netlink.ts';
 import type { Nft } from '../../../linux/nftables.ts';
-import { listChains } from '../../../linux/nftset.ts';
 import { isV6 } from '../../../model/address.ts';
 import { DOCKER_RESOLVER, NAMESERVER, NFT_TABLE, STUB_PORTS } from '../../constants.ts';
 import type { Port } from '../../state.ts';
@@ -122,6 +120,10 @@ function nextHop({ gateways, inside }: Port): string | undefined {
   return has === false ? undefined : NAMESERVER;
 }
 
+interface Chain {
+  readonly table: string;
+  readonly name: string;
+}
 interface Listed {
   readonly rule?: { readonly chain: string; readonly expr: readonly object[] };
   readonly set?: object;
@@ -142,11 +144,10 @@ const DOCKER_TABLE = 'docker-dns';
  * everything that it catches is rewritten before. Where Docker is still at it, or where somebody else has rules in the same table,
  * that is not among them.
  *
- * Chains tell that first: what is read is bounded by their number, and by Docker's own rules, however many others the container has.
+ * Chains (of all tables of family ip) tell that first: what is read is bounded by their number, and by Docker's own rules, however many others the container has.
  * (nft 1.0.6 reads all rules there are for `list tables`, and takes milliseconds for what the kernel answers in one.)
  */
-export function tablesOfDockerNat(nft: Nft, netlink: Netlink): string[] {
-  const all = listChains(netlink);
+export function tablesOfDockerNat(nft: Nft, all: readonly Chain[]): string[] {
   const tables = all.some(({ table }) => table === DOCKER_TABLE) ? [DOCKER_TABLE] : [];
   const chains = all.flatMap(({ table, name }) => (table === 'nat' ? [name] : []));
   const own = Object.values(JUMPS);
