@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import { isHostName } from '../model/names.ts';
 import { type Command, type Invocation, UsageError } from './command.ts';
 
 /** Exit status where it cannot look. */
@@ -71,11 +72,16 @@ export const command: Command = {
         const output = text('output');
         if (!['text', 'json'].includes(output))
           throw new UsageError(`--output: '${output}' must be text or json`);
+        const host = text('host');
+        if (given('host') && !isHostName(host))
+          throw new UsageError(
+            `--host: '${host}' must be letters, digits, '-', '_' or '.', a letter or digit at both ends`,
+          );
         const netmaster = text('netmaster') || env.NETMASTER;
         const words = [
           ...['--output', output],
           ...(netmaster ? ['--netmaster', netmaster] : []),
-          ...(given('host') ? ['--host', text('host')] : []),
+          ...(given('host') ? ['--host', host] : []),
         ];
         return netplugin(words, invocation);
       },
