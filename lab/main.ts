@@ -35,10 +35,10 @@ const USAGE = `lab: virtual hosts on this machine, each with its own network, Do
 
 Usage: bin/lab [--name LAB] COMMAND
 
-  up [--brief] [--hosts N] [--kubernetes] [--store sqlite|memory|etcd] [--netmasters N] [--loopback-resolver HOST]
+  up [--brief] [--hosts N] [--kubernetes] [--fabric] [--store sqlite|memory|etcd] [--netmasters N] [--loopback-resolver HOST]
                               N hosts (default 2) with dockerd and netplugin, netmaster on node1, or with etcd (on three of
                               them) on the first N; with --kubernetes also a node of one cluster each, with its API server
-                              on node1 (built the first time); says what to do next, but with --brief
+                              on node1 (built the first time); with --fabric VLAN networks go by the hosts' eth0; says what to do next, but with --brief
   down                        ends and removes all of it
   status [--json]             hosts with addresses; processes with name, host and pid
   exec HOST -- COMMAND...     runs a command on a host (node1, node2, ..., outside); knows docker, netctl, kubectl
@@ -82,6 +82,7 @@ async function up(args: string[]): Promise<void> {
       netmasters: { type: 'string', default: '1' },
       'loopback-resolver': { type: 'string', multiple: true, default: [] },
       kubernetes: { type: 'boolean', default: false },
+      fabric: { type: 'boolean', default: false },
       quiet: { type: 'boolean', default: false },
       brief: { type: 'boolean', default: false },
     },
@@ -113,6 +114,7 @@ async function up(args: string[]): Promise<void> {
     netmasters,
     hosts,
     kubernetes: values.kubernetes,
+    fabric: values.fabric,
   };
   writeState(state);
   step('making the image contiv/lab');

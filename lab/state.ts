@@ -32,6 +32,8 @@ export interface LabState {
   readonly netmasters: number;
   readonly hosts: readonly LabHost[];
   readonly kubernetes: boolean;
+  /** VLAN networks act: each host has an uplink, the underlay's interface. */
+  readonly fabric?: boolean;
   readonly processes: readonly LabProcess[];
 }
 

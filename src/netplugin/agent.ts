@@ -39,6 +39,7 @@ import { followAdmission } from './underlay/admission.ts';
 import { followFirewalls } from './underlay/firewalls.ts';
 import { followPaths } from './underlay/paths.ts';
 import { awaitUnderlay, followGuarded } from './underlay/underlay.ts';
+import { followUplink } from './underlay/uplink.ts';
 
 /**
  * Milliseconds until a netmaster that is silent counts as away: it answers within two seconds, and dockerd waits for some of
@@ -54,6 +55,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const { host, stateDir, transit, transit6 } = options;
   fs.mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   const underlay = await awaitUnderlay(options.underlay, log);
+  const uplink = followUplink(options.uplink, log);
   const guarded = await followGuarded(options.netmasters, log);
   const client = connect({ urls: options.netmasters, timeoutMs: ANSWER, name: `netplugin ${host}` });
   const attachments = openAttachments(stateDir, options.transitPairs);
@@ -118,6 +120,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
           name: host,
           underlay: underlay.now.address,
           underlayMtu: underlay.now.mtu,
+          uplink: uplink.now,
           lastUnderlays: replica.lastUnderlays,
           transit,
           transit6,
@@ -152,7 +155,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       admitted: admission.settled,
     }),
   );
-  followers.add(followHostAccess({ host, endpoints, log }));
+  followers.add(followHostAccess({ host, endpoints, vlans: () => uplink.now !== undefined, log }));
   const { refused } = metrics;
   followers.add(followFlows({ dataplane, client, host, log, view: replica.view, refused, happenings }));
   const publications = openPublications();
@@ -164,7 +167,17 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     peers: () => [...replica.view.hosts.values()].filter(({ name }) => name !== host),
     log,
   });
-  condition = () => conditionOf({ fastPath: dataplane.fastPath, underlay, firewalls, paths, docker, kernel });
+  condition = () =>
+    conditionOf({
+      fastPath: dataplane.fastPath,
+      underlay,
+      uplink,
+      vlans: () => [...replica.view.networks].flatMap(([key, n]) => (n.encap === 'vlan' ? [key] : [])),
+      firewalls,
+      paths,
+      docker,
+      kernel,
+    });
   const denied = (line: string): void => happenings.tell('denial', line);
   const cni = followers.add(openCni({ endpoints, publications, places: options, log, denied }));
   // Behind Docker's claims: what runs keeps the ports that it publishes.
@@ -178,6 +191,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     if (underlay.now.address !== before.address) client.reconnect();
     void pass().then(intent.changed);
   });
+  uplink.onChange(() => void pass());
   const control = await startControl(options.controlSocket, {
     state: () => kernel.state,
     replica,
@@ -195,6 +209,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   return {
     async close() {
       underlay.close();
+      uplink.close();
       keeping.close();
       paths.close();
       guarded.close();

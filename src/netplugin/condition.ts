@@ -11,6 +11,9 @@ import type { NarrowPath } from './underlay/paths.ts';
 export interface ConditionSources {
   fastPath(): boolean | undefined;
   readonly underlay: { readonly problem: string; readonly now: { readonly device: string } };
+  readonly uplink: { readonly problem: string; readonly now: unknown };
+  /** Keys of the networks of encapsulation vlan. */
+  vlans(): readonly string[];
   readonly firewalls: { readonly dropped: readonly DroppedWay[] };
   readonly paths: { readonly narrow: readonly NarrowPath[] };
   readonly docker: { readonly problems: readonly Problem[] };
@@ -31,9 +34,30 @@ const tooNarrow = ({ host, wanted, fits }: NarrowPath, device: string): Problem 
   remedy: `let ${wanted} bytes pass on the way there, or set the MTU of ${device} here and there to what fits: ip link set ${device} mtu ${fits}`,
 });
 
+/** A host without an uplink is as it should be while there is no VLAN network. */
+function vlanProblems(uplink: ConditionSources['uplink'], networks: readonly string[]): Problem[] {
+  if (networks.length === 0 || (uplink.problem === '' && uplink.now !== undefined)) return [];
+  const [first, ...more] = networks;
+  const named = `network ${first}${more.length === 0 ? '' : ` and ${more.length} more`} of encapsulation vlan`;
+  return [
+    uplink.problem === ''
+      ? {
+          problem: `${named}: no --uplink is given, so no container here is on it`,
+          remedy:
+            'start netplugin with --uplink INTERFACE, the one to whose switch port the VLANs come tagged',
+        }
+      : {
+          problem: `${named}: ${uplink.problem}`,
+          remedy: 'set the interface up (ip link), or start netplugin with the --uplink that is meant',
+        },
+  ];
+}
+
 export function conditionOf({
   fastPath,
   underlay,
+  uplink,
+  vlans,
   firewalls,
   paths,
   docker,
@@ -48,6 +72,7 @@ export function conditionOf({
             remedy: 'set the interface up and give it its address (ip link, ip addr)',
           },
         ]),
+    ...vlanProblems(uplink, vlans()),
     ...firewalls.dropped.map((dropped) => ({
       problem: `another firewall drops what is ours: ${droppedText(dropped)}`,
       remedy: REMEDIES[dropped.way],

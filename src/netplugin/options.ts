@@ -10,6 +10,8 @@ export interface Options {
   readonly netmasters: readonly string[];
   /** Address or interface. */
   readonly underlay: string;
+  /** Interface by which networks of encapsulation vlan go; absent: they do not act here. */
+  readonly uplink?: string;
   readonly host: string;
   readonly stateDir: string;
   readonly dockerSocket: string;
@@ -49,6 +51,8 @@ this host and names go, and all that it kept on disk; refused while containers a
 
   --netmaster URL[,URL...]     where netmaster answers, e.g. http://10.0.0.1:9999
   --underlay ADDRESS|INTERFACE this host's address towards the other hosts
+  --uplink INTERFACE           by which networks of encapsulation vlan go, with their tag (default: none acts on this host);
+                               may be the underlay's
   --host NAME                  name of this host (default: its host name)
   --state-dir DIR              the agent's copy of intent and endpoints (default /var/lib/contiv)
   --docker-socket FILE         Docker's API (default /run/docker.sock)
@@ -61,7 +65,7 @@ this host and names go, and all that it kept on disk; refused while containers a
   --log-level LEVEL            debug, info, warn, error (default info)
   --help
 
-Of the flags of Contiv 1.x --vtep-ip is --underlay and --host-label is --host; of any other it is said what is there instead.
+Of the flags of Contiv 1.x --vtep-ip is --underlay, --vlan-if is --uplink and --host-label is --host; of any other it is said what is there instead.
 
 Example: netplugin --netmaster http://10.0.0.1:9999 --underlay eth0
 `;
@@ -69,6 +73,7 @@ Example: netplugin --netmaster http://10.0.0.1:9999 --underlay eth0
 /** Flags that an empty word is no value of. */
 const FILES = [
   'underlay',
+  'uplink',
   'state-dir',
   'docker-socket',
   'plugin-socket',
@@ -82,7 +87,8 @@ const FORMER = {
   'host-label': { as: 'host' },
   'vtep-ip': { as: 'underlay' },
   'ctrl-ip': { instead: 'leave it out, the host says to netmaster what --underlay says' },
-  ...each(['vlan-if', 'vlan-uplinks'], { instead: 'leave it out, nothing acts on VLAN networks' }),
+  'vlan-if': { as: 'uplink' },
+  'vlan-uplinks': { instead: 'give one interface as --uplink, a bond where there are several' },
   'vxlan-port': { instead: 'leave it out, it is 4789, as in RFC 7348' },
   ...each(['driver', 'net-driver'], { instead: "leave it out, the data plane is the kernel's" }),
   ...each(['cluster-store', 'etcd', 'etcd-endpoints', 'consul', 'consul-endpoints'], {
@@ -111,6 +117,7 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
     options: {
       netmaster: text,
       underlay: text,
+      uplink: text,
       host: text,
       'state-dir': text,
       'docker-socket': text,
@@ -164,6 +171,7 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
   return {
     netmasters,
     underlay: values.underlay,
+    ...(values.uplink && { uplink: values.uplink }),
     host,
     stateDir,
     ...sockets,

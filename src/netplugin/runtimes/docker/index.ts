@@ -63,7 +63,14 @@ export async function startDocker({
   });
   await listenOnSocket(server, options.pluginSocket);
 
-  const offer = startOffer(docker, endpoints, log, driver.learn, (line) => happened('name', line));
+  const offer = startOffer(
+    docker,
+    endpoints,
+    log,
+    driver.learn,
+    (line) => happened('name', line),
+    options.uplink !== undefined,
+  );
   const containers = followContainers({
     docker,
     endpoints,
