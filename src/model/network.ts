@@ -95,7 +95,7 @@ export const network: Kind<typeof NetworkSchema> = {
   allocates: ['tag', 'subnet'],
   note: (n) =>
     n.encap === 'vlan'
-      ? 'acts on hosts whose netplugin has --uplink, by IPv4; on any other no container gets onto it (netctl status says which)'
+      ? 'acts on hosts whose netplugin has --uplink, by IPv4, and on no other (netctl status says where it does not)'
       : undefined,
   // As in 1.x they are taken, and do not count.
   remarks: ({ subnet, ipv6Subnet }) =>
