@@ -38,12 +38,12 @@ const USAGE = `lab: virtual hosts on this machine, each with its own network, Do
 Usage: bin/lab [--name LAB] COMMAND
 
   up [--brief] [--hosts N] [--kubernetes] [--swarm] [--store sqlite|memory|etcd] [--netmasters N] [--tls]
-     [--loopback-resolver HOST]
+     [--fabric] [--loopback-resolver HOST]
                               N hosts (default 2) with dockerd and netplugin, netmaster on node1, or with etcd (on three of
                               them) on the first N; with --kubernetes also a node of one cluster each, with its API server
                               on node1 (built the first time); with --swarm
-                              Docker's Swarm mode on all, the first three as managers; with --tls everybody shows a certificate; says what
-                              to do next, but with --brief
+                              Docker's Swarm mode on all, the first three as managers; with --tls everybody shows a certificate; with
+                              --fabric VLAN networks go by the hosts' eth0; says what to do next, but with --brief
   down                        ends and removes all of it
   status [--json]             hosts with addresses; processes with name, host and pid
   exec HOST -- COMMAND...     runs a command on a host (node1, node2, ..., outside); knows docker, netctl, kubectl
@@ -89,6 +89,7 @@ async function up(args: string[]): Promise<void> {
       kubernetes: { type: 'boolean', default: false },
       tls: { type: 'boolean', default: false },
       swarm: { type: 'boolean', default: false },
+      fabric: { type: 'boolean', default: false },
       quiet: { type: 'boolean', default: false },
       brief: { type: 'boolean', default: false },
     },
@@ -121,6 +122,7 @@ async function up(args: string[]): Promise<void> {
     hosts,
     kubernetes: values.kubernetes,
     tls: values.tls,
+    fabric: values.fabric,
   };
   writeState(state);
   step('making the image contiv/lab');

@@ -71,6 +71,7 @@ const netplugin: Program = {
     UNDERLAY,
     '--host',
     host.name,
+    ...(state.fabric ? ['--uplink', UNDERLAY] : []),
     ...(state.kubernetes ? ['--cni-bin-dir', '/opt/cni/bin', '--cni-conf-dir', '/etc/cni/net.d'] : []),
   ],
   async answers(host, state) {

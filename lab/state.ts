@@ -34,6 +34,8 @@ export interface LabState {
   readonly kubernetes: boolean;
   /** With certificates (certificates.ts). */
   readonly tls: boolean;
+  /** VLAN networks act: each host has an uplink, the underlay's interface. */
+  readonly fabric?: boolean;
   readonly processes: readonly LabProcess[];
 }
 

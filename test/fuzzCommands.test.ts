@@ -605,7 +605,7 @@ it('netplugin: each flag that is wrong is named in one line', async () => {
     [[...right, '--transit', 'fd00::/64'], '--transit: '],
     [[...right, '--transit6', '10.0.0.0/16'], '--transit6: '],
     [[...right, '--log-level', 'loud'], '--log-level: '],
-    [[...right, '--vlan-if', 'eth1'], '--vlan-if is a flag of Contiv 1.x'],
+    [[...right, '--vlan-uplinks', 'eth1'], '--vlan-uplinks is a flag of Contiv 1.x'],
     [[...right, '--cluster-store', 'etcd://a:2379'], 'write --netmaster http://HOST:PORT'],
   ] as const)
     expect(() => readOptions(args), args.join(' ')).toThrow(new RegExp(`^.*${text}`));

@@ -40,6 +40,7 @@ import { followAdmission } from './underlay/admission.ts';
 import { followFirewalls } from './underlay/firewalls.ts';
 import { followPaths } from './underlay/paths.ts';
 import { awaitUnderlay, followGuarded } from './underlay/underlay.ts';
+import { followUplink } from './underlay/uplink.ts';
 
 /**
  * Milliseconds until a netmaster that is silent counts as away: it answers within two seconds, and dockerd waits for some of
@@ -55,6 +56,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const { host, stateDir, transit, transit6 } = options;
   fs.mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   const underlay = await awaitUnderlay(options.underlay, log);
+  const uplink = followUplink(options.uplink, log);
   const guarded = await followGuarded(options.netmasters, log);
   const certificate = openHostCertificate({ stateDir, host, files: options.credentialFiles }, log);
   const client = connect({
@@ -126,6 +128,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
           name: host,
           underlay: underlay.now.address,
           underlayMtu: underlay.now.mtu,
+          uplink: uplink.now,
           lastUnderlays: replica.lastUnderlays,
           transit,
           transit6,
@@ -160,7 +163,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       admitted: admission.settled,
     }),
   );
-  followers.add(followHostAccess({ host, endpoints, log }));
+  followers.add(followHostAccess({ host, endpoints, vlans: () => uplink.now !== undefined, log }));
   const { refused } = metrics;
   followers.add(followFlows({ dataplane, client, host, log, view: replica.view, refused, happenings }));
   const publications = openPublications();
@@ -169,7 +172,8 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   followers.add(docker.offer);
   const peers = () => [...replica.view.hosts.values()].filter(({ name }) => name !== host);
   const paths = followPaths({ underlay: () => underlay.now, peers, log });
-  const seen = { fastPath: dataplane.fastPath, underlay, firewalls, paths, docker, kernel };
+  const vlans = () => [...replica.view.networks].flatMap(([key, n]) => (n.encap === 'vlan' ? [key] : []));
+  const seen = { fastPath: dataplane.fastPath, underlay, uplink, vlans, firewalls, paths, docker, kernel };
   condition = () => conditionOf(seen);
   const denied = (line: string): void => happenings.tell('denial', line);
   const cni = followers.add(openCni({ endpoints, publications, places: options, log, denied }));
@@ -184,6 +188,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     if (underlay.now.address !== before.address) client.reconnect();
     void pass().then(intent.changed);
   });
+  uplink.onChange(() => void pass());
   const control = await startControl(options.controlSocket, {
     state: () => kernel.state,
     replica,
@@ -207,6 +212,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   return {
     async close() {
       underlay.close();
+      uplink.close();
       keeping.close();
       paths.close();
       guarded.close();

@@ -11,6 +11,9 @@ import type { NarrowPath } from './underlay/paths.ts';
 export interface ConditionSources {
   fastPath(): boolean | undefined;
   readonly underlay: { readonly problem: string; readonly now: { readonly device: string } };
+  readonly uplink: { readonly problem: string; readonly now: unknown };
+  /** Keys of the networks of encapsulation vlan. */
+  vlans(): readonly string[];
   readonly firewalls: { readonly dropped: readonly DroppedWay[] };
   readonly paths: { readonly narrow: readonly NarrowPath[] };
   readonly docker: { readonly problems: readonly Problem[] };
@@ -31,16 +34,44 @@ const tooNarrow = ({ host, wanted, fits }: NarrowPath, device: string): Problem 
   remedy: `let ${wanted} bytes pass on the way there, or set the MTU of ${device} here and there to what fits: ip link set ${device} mtu ${fits}`,
 });
 
+/** A host without an uplink is as it should be while there is no VLAN network. */
+function vlanProblems(uplink: ConditionSources['uplink'], networks: readonly string[]): Problem[] {
+  if (networks.length === 0 || (uplink.problem === '' && uplink.now !== undefined)) return [];
+  const [first, ...more] = networks;
+  const named = `network ${first}${more.length === 0 ? '' : ` and ${more.length} more`} of encapsulation vlan`;
+  return [
+    uplink.problem === ''
+      ? {
+          problem: `${named}: no --uplink is given, so no container here is on it`,
+          remedy:
+            'start netplugin with --uplink INTERFACE, the one to whose switch port the VLANs come tagged',
+        }
+      : {
+          problem: `${named}: ${uplink.problem}`,
+          remedy: 'set the interface up (ip link), or start netplugin with the --uplink that is meant',
+        },
+  ];
+}
+
 /** By what they are about. */
 export interface Problems {
   readonly underlay: readonly Problem[];
+  readonly uplink: readonly Problem[];
   readonly firewalls: readonly Problem[];
   readonly paths: readonly Problem[];
   readonly docker: readonly Problem[];
   readonly kernel: readonly Problem[];
 }
 
-export function problemsOf({ underlay, firewalls, paths, docker, kernel }: ConditionSources): Problems {
+export function problemsOf({
+  underlay,
+  uplink,
+  vlans,
+  firewalls,
+  paths,
+  docker,
+  kernel,
+}: ConditionSources): Problems {
   const short = ({ problem, remedy }: Problem): Problem => ({
     problem: oneLine(problem, LENGTH),
     remedy: oneLine(remedy, LENGTH),
@@ -55,6 +86,7 @@ export function problemsOf({ underlay, firewalls, paths, docker, kernel }: Condi
               remedy: 'set the interface up and give it its address (ip link, ip addr)',
             }),
           ],
+    uplink: vlanProblems(uplink, vlans()).map(short),
     firewalls: firewalls.dropped.map((dropped) =>
       short({
         problem: `another firewall drops what is ours: ${droppedText(dropped)}`,
@@ -73,8 +105,8 @@ export function problemsOf({ underlay, firewalls, paths, docker, kernel }: Condi
 }
 
 export function conditionOf(sources: ConditionSources): Condition {
-  const { underlay, firewalls, paths, docker, kernel } = problemsOf(sources);
-  const all = [...underlay, ...firewalls, ...paths, ...docker, ...kernel];
+  const { underlay, uplink, firewalls, paths, docker, kernel } = problemsOf(sources);
+  const all = [...underlay, ...uplink, ...firewalls, ...paths, ...docker, ...kernel];
   const more = all.length - MAX_PROBLEMS + 1;
   const problems =
     more <= 1

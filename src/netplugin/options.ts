@@ -14,6 +14,8 @@ export interface Options {
   readonly credentialFiles: CredentialFiles;
   /** Address or interface. */
   readonly underlay: string;
+  /** Interface by which networks of encapsulation vlan go; absent: they do not act here. */
+  readonly uplink?: string;
   readonly host: string;
   readonly stateDir: string;
   readonly dockerSocket: string;
@@ -62,6 +64,8 @@ this host and names go, and all that it kept on disk; refused while containers a
   --tls-ca, --tls-cert, --tls-key FILE
                                certificates of a PKI of your own, where the host has not joined; read again as they change
   --underlay ADDRESS|INTERFACE this host's address towards the other hosts
+  --uplink INTERFACE           by which networks of encapsulation vlan go, with their tag (default: none acts on this host);
+                               may be the underlay's
   --host NAME                  name of this host (default: its host name)
   --state-dir DIR              the agent's copy of intent and endpoints (default /var/lib/contiv)
   --docker-socket FILE         Docker's API (default /run/docker.sock)
@@ -74,7 +78,7 @@ this host and names go, and all that it kept on disk; refused while containers a
   --log-level LEVEL            debug, info, warn, error (default info)
   --help
 
-Of the flags of Contiv 1.x --vtep-ip is --underlay and --host-label is --host; of any other it is said what is there instead.
+Of the flags of Contiv 1.x --vtep-ip is --underlay, --vlan-if is --uplink and --host-label is --host; of any other it is said what is there instead.
 
 Example: netplugin --netmaster http://10.0.0.1:9999 --underlay eth0
 `;
@@ -82,6 +86,7 @@ Example: netplugin --netmaster http://10.0.0.1:9999 --underlay eth0
 /** Flags that an empty word is no value of. */
 const FILES = [
   'underlay',
+  'uplink',
   'state-dir',
   'docker-socket',
   'plugin-socket',
@@ -98,7 +103,8 @@ const FORMER = {
   'host-label': { as: 'host' },
   'vtep-ip': { as: 'underlay' },
   'ctrl-ip': { instead: 'leave it out, the host says to netmaster what --underlay says' },
-  ...each(['vlan-if', 'vlan-uplinks'], { instead: 'leave it out, nothing acts on VLAN networks' }),
+  'vlan-if': { as: 'uplink' },
+  'vlan-uplinks': { instead: 'give one interface as --uplink, a bond where there are several' },
   'vxlan-port': { instead: 'leave it out, it is 4789, as in RFC 7348' },
   ...each(['driver', 'net-driver'], { instead: "leave it out, the data plane is the kernel's" }),
   ...each(['cluster-store', 'etcd', 'etcd-endpoints', 'consul', 'consul-endpoints'], {
@@ -130,6 +136,7 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
       'tls-cert': text,
       'tls-key': text,
       underlay: text,
+      uplink: text,
       host: text,
       'state-dir': text,
       'docker-socket': text,
@@ -189,6 +196,7 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
       ),
     ),
     underlay: values.underlay,
+    ...(values.uplink && { uplink: values.uplink }),
     host,
     stateDir,
     ...sockets,

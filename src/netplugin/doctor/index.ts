@@ -107,6 +107,7 @@ function agentFindings(answer: Asked<Agent>, socket: string): Finding[] {
     ...(drift.length > 0 ? drift : [ok('drift', 'the kernel is as it was set up')]),
     ...(firewalls.length > 0 ? firewalls : [ok('firewalls', 'no other one drops what is ours')]),
     ...of('underlay', problems.underlay),
+    ...of('uplink', problems.uplink),
     ...of('Docker', problems.docker),
   ];
 }

@@ -26,6 +26,7 @@ import type {
 } from '../../state.ts';
 import { once } from '../parts.ts';
 import type { Elements } from './table.ts';
+import type { OnVlans } from './vlans.ts';
 
 /** Adds an element to a set: where `address` is one of IPv6, to the set of that name with a 6. */
 export type Add = (set: string, address: string, element: string) => void;
@@ -67,6 +68,8 @@ export interface RouterVariant {
   readonly logs: boolean;
   /** Networks of the tenant do not reach each other. */
   readonly bridged: boolean;
+  /** Some networks are VLANs. */
+  readonly vlans: boolean;
 }
 
 /** Kinds of parts that a router's elements follow from. */
@@ -77,6 +80,8 @@ export interface RouterParts {
   readonly clusterService: ClusterService;
   /** A port, where the tenant has an orchestrator's services. */
   readonly servedPort: { readonly port: Port };
+  /** Of a table with VLANs, from ports, hosts, gateways and VLANs. */
+  readonly onVlans: OnVlans;
   readonly ruleSet: RuleSet;
   readonly subnets: readonly Subnet[];
   readonly gateways: readonly string[];

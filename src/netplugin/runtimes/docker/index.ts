@@ -75,7 +75,14 @@ export async function startDocker({
   const ofSwarm = pluginServer(driver.calls, refuse);
   await listenOnSocket(ofSwarm, swarmSocket(options));
 
-  const offer = startOffer(docker, endpoints, log, driver.learn, (line) => happened('name', line));
+  const offer = startOffer(
+    docker,
+    endpoints,
+    log,
+    driver.learn,
+    (line) => happened('name', line),
+    options.uplink !== undefined,
+  );
   const containers = followContainers({
     docker,
     endpoints,

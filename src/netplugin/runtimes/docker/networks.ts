@@ -31,12 +31,13 @@ export interface WantedNetwork extends Target {
   readonly config: readonly { Subnet: string; Gateway?: string }[];
 }
 
-export function wantedNetworks(view: View): Map<string, WantedNetwork> {
+/** `vlans`: those of encapsulation vlan act here; else a container on one would reach nobody. */
+export function wantedNetworks(view: View, vlans: boolean): Map<string, WantedNetwork> {
   const wanted = new Map<string, WantedNetwork>();
   const add = (name: string, target: Target): void => {
     const { tenant, network } = target;
     const spec = view.networks.get(`${tenant}:${network}`);
-    if (spec === undefined || spec.encap === 'vlan') return; // kept only until there is a fabric for it
+    if (spec === undefined || (spec.encap === 'vlan' && !vlans)) return;
     if (spec.nwType === 'infra') return; // the hosts' own
     const config = [
       { Subnet: subnetPrefix(spec.subnet), ...(spec.gateway ? { Gateway: spec.gateway } : {}) },
@@ -140,6 +141,7 @@ export function startOffer(
   log: Logger,
   learn: Driver['learn'],
   tell: (line: string) => void,
+  vlans: boolean,
 ): Offer {
   /** undefined: not known. */
   let present: Present | undefined;
@@ -201,7 +203,7 @@ export function startOffer(
   async function sync(): Promise<void> {
     present ??= await list(); // a dockerd that is starting answers late
     const { ours } = present;
-    const plan = planNetworks(present, wantedNetworks(view), live());
+    const plan = planNetworks(present, wantedNetworks(view, vlans), live());
     for (const { name, id } of plan.remove) if (await remove(name, id)) ours.delete(name);
     const untaken: Problem[] = plan.shadowed.map((name) => ({
       problem: `Docker has another network named ${name}: containers with --net ${name} get that one, without address and policy of contiv's`,
