@@ -23,10 +23,10 @@ import type {
   RuleSet,
   Service,
   Subnet,
+  Vlan,
 } from '../../state.ts';
 import { once } from '../parts.ts';
 import type { Elements } from './table.ts';
-import type { OnVlans } from './vlans.ts';
 
 /** Adds an element to a set: where `address` is one of IPv6, to the set of that name with a 6. */
 export type Add = (set: string, address: string, element: string) => void;
@@ -70,6 +70,15 @@ export interface RouterVariant {
   readonly bridged: boolean;
   /** Some networks are VLANs. */
   readonly vlans: boolean;
+}
+
+/** What the elements of a table with VLANs follow from besides. */
+export interface OnVlans {
+  /** Nobody on the wire has them. */
+  readonly claimed: readonly string[];
+  /** The router answers for them there. */
+  readonly answered: readonly string[];
+  readonly vlan?: Vlan;
 }
 
 /** Kinds of parts that a router's elements follow from. */

@@ -19,19 +19,10 @@ import { isV6 } from '../../../model/address.ts';
 import type { Port, RemoteHost, Vlan } from '../../state.ts';
 import { once } from '../parts.ts';
 import { TUNNELS, UPLINK, VLANS } from './devices.ts';
-import type { RouterFeature, RouterVariant } from './feature.ts';
+import type { OnVlans, RouterFeature, RouterVariant } from './feature.ts';
 import { SAME_NETWORK } from './marks.ts';
 
 const LEARNED = 256;
-
-/** What the elements of a table with VLANs follow from besides. */
-export interface OnVlans {
-  /** Nobody on the wire has them. */
-  readonly claimed: readonly string[];
-  /** The router answers for them there. */
-  readonly answered: readonly string[];
-  readonly vlan?: Vlan;
-}
 
 const four = (addresses: readonly string[]): string[] => addresses.filter((a) => !isV6(a));
 
