@@ -154,6 +154,21 @@ describe('what a container asks of Docker’s resolver', () => {
     expect(await askByTcp(DOCKER_RESOLVER)).toBe(ANSWER);
   });
 
+  it('is answered as ever when the container’s port is another one, over verifications', async () => {
+    const [one, other] = [{}, { group: 7 }].map((more) => port(2, { sandbox: BOX, stub: true, ...more }));
+    container(one as Port);
+    const before = inBox('nft list table ip contiv');
+    for (const now of [other, one, other]) {
+      applied(applier, state({ ports: [{ ...(now as Port), joined: true }] }));
+      expect(inBox('nft list table ip contiv')).toBe(before);
+      for (let i = 0; i < 2; i++) {
+        expect(verify({ ...(now as Port), joined: true }).repaired).toEqual([]);
+        expect(inBox('nft list table ip contiv')).toBe(before);
+      }
+    }
+    expect((await ask('127.0.0.1', DOCKER_RESOLVER)).answer).toBe(ANSWER);
+  });
+
   it('leaves by the network that leads there, with the container’s address in it', async () => {
     const other = port(3, { sandbox: BOX, stub: true, addresses: ['20.1.1.3'], gateways: ['20.1.1.253'] });
     container(port(2, { sandbox: BOX, stub: true }), other);

@@ -49,17 +49,19 @@ const KEPT = 4096;
  * leaves with its address in the network by which it leaves, which the next hop tells.
  */
 export function stubTable(ports: readonly Port[]): Table {
-  const sources = new Map<string, string>();
-  const parts = new Map<Port, Elements>();
+  const sources = new Map<string, { readonly port: Port; readonly source: string }>();
   for (const port of ports) {
     const source = port.addresses.find((address) => !isV6(address));
     const hop = nextHop(port);
-    // That of the first one. An element and no part of a rule: containers' tables have the same rules, which are listed once (tables.ts).
-    const isFirst = source !== undefined && hop !== undefined && sources.size === 0;
-    parts.set(port, new Map(isFirst ? [['own', [`6 : ${source}`, `17 : ${source}`]]] : []));
-    if (source !== undefined && hop !== undefined) sources.set(hop, source);
+    if (source !== undefined && hop !== undefined) sources.set(hop, { port, source });
   }
-  const map = [...sources].map(([hop, source]) => `${hop} : ${source}`).join(', ');
+  const map = [...sources].map(([hop, { source }]) => `${hop} : ${source}`).join(', ');
+  // Elements and no part of a rule: containers' tables have the same rules, which are listed once (tables.ts). A port has none or always
+  // the same ones: what is there is told apart by the port that it follows from.
+  const [first] = sources.values();
+  const parts = new Map<Port, Elements>(
+    first && [[first.port, new Map([['own', [`6 : ${first.source}`, `17 : ${first.source}`]]])]],
+  );
   const own = sources.size > 0 ? ' ip saddr set meta l4proto map @own' : '';
   const ask = (protocol: string, summed = ''): string => {
     const lead = (port: number): string =>
