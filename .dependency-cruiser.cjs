@@ -21,7 +21,8 @@ module.exports = {
     only('client-knows-protocol', '^src/client/', '^src/(client|protocol|model)/'),
     only('netctl-knows-client', '^src/netctl/', '^src/(netctl|client|protocol|model)/'),
     only('netkube-knows-client', '^src/netkube/', '^src/(netkube|client|protocol|model)/'),
-    only('netmaster-knows-store', '^src/netmaster/', '^src/(netmaster|store|client|protocol|model)/'),
+    only('tls-knows-tls', '^src/tls/', '^src/tls/'),
+    only('netmaster-knows-store', '^src/netmaster/', '^src/(netmaster|store|client|protocol|model|tls)/'),
     {
       name: 'clients-load-no-schemas',
       comment: 'Of the protocol they have the types, and the paths: protocol/wire.ts says why.',
@@ -69,7 +70,7 @@ module.exports = {
       '^src/netplugin/nameservers/',
       '^src/(linux/|client/|model/|protocol/|netplugin/(nameservers/|dns/|intent/view|control|state|constants|intervals|turns|follower))',
     ),
-    only('netplugin-knows-client', '^src/netplugin/', '^src/(netplugin|client|protocol|model|linux)/'),
+    only('netplugin-knows-client', '^src/netplugin/', '^src/(netplugin|client|protocol|model|linux|tls)/'),
     only(
       'runtimes-know-endpoints',
       '^src/netplugin/runtimes/',
@@ -79,7 +80,7 @@ module.exports = {
     only(
       'docs-are-made-of-schemas',
       '^docs/',
-      '^(docs/|src/(netctl|netmaster|netplugin/options|netkube/(declared|options)|model|store))',
+      '^(docs/|src/(netctl|netmaster|netplugin/options|netkube/(declared|options)|model|protocol|store))',
     ),
   ],
   options: {

@@ -2,11 +2,12 @@
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 export PATH := $(ROOT)node_modules/node/bin:$(ROOT)node_modules/.bin:$(PATH)
 
-.PHONY: help setup install uninstall demo test test-unit test-kernel test-lab test-kubernetes churn lint bench docs clean
+.PHONY: help setup install uninstall plugin demo test test-unit test-kernel test-lab test-kubernetes churn lint bench docs clean
 
 help:
 	@echo 'make setup   installs packages only'
 	@echo 'make install netctl, and netmaster, netplugin and netkube as services of this machine: docs/guide/hosts.md'
+	@echo 'make plugin  dist/plugin, what docker plugin create makes the plugin for Swarm mode of: docs/guide/swarm.md'
 	@echo 'make demo    two virtual hosts and the quick start; leaves them up'
 	@echo 'make test    lint, test-unit, then test-kernel beside test-lab'
 	@echo 'make test-kubernetes  builds Kubernetes where it is not yet, and tests in a cluster of it'
@@ -24,6 +25,9 @@ install:
 
 uninstall:
 	@systemd/install.sh remove
+
+plugin: setup
+	@bin/netplugin swarm folder dist/plugin
 
 demo: setup
 	@lab/demo.sh

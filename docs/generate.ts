@@ -9,6 +9,8 @@ import type { Kind } from '../src/model/kind.ts';
 import { KINDS } from '../src/model/kinds.ts';
 import { COMMANDS } from '../src/netctl/commands.ts';
 import { commandHelp, overview, subcommandHelp } from '../src/netctl/help.ts';
+import { grantOf } from '../src/protocol/access.ts';
+import { ROUTES, type Route } from '../src/protocol/routes.ts';
 import { writeManifests } from './manifests.ts';
 
 const FOLDER = path.join(import.meta.dirname, 'reference');
@@ -75,11 +77,45 @@ function objects(): string {
   ].join('\n\n');
 }
 
+const COLUMNS = [
+  ['nobody', 'nobody'],
+  ['host', 'a host'],
+  ['netmaster', 'another netmaster'],
+  ['reader', 'a reader'],
+  ['admin', 'an admin'],
+] as const;
+const GRANTS = { yes: 'yes', own: 'for itself', unnamed: 'for no host', no: '' } as const;
+
+function access(): string {
+  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+  const kinds = new Set(KINDS.map(({ name }) => name));
+  const rowOf = (route: Route): string =>
+    line([
+      `\`${route.method} ${route.path}\``,
+      ...COLUMNS.map(([role]) => GRANTS[grantOf(route, role)]),
+      route.summary.replaceAll('|', '\\|'),
+    ]);
+  const head = [
+    line(['route', ...COLUMNS.map(([, name]) => name), 'what it does']),
+    line(Array(COLUMNS.length + 2).fill('---')),
+  ];
+  const table = (routes: readonly Route[]): string => [...head, ...routes.map(rowOf)].join('\n');
+  return [
+    NOTE,
+    '# Who may ask what',
+    'Where netmaster has certificates; what proves who asks is in [security](../security.md). An empty place: refused, with 401 where nothing was shown, else 403.',
+    table(ROUTES.filter(({ tag }) => !kinds.has(tag))),
+    '## Objects',
+    table(ROUTES.filter(({ tag }) => kinds.has(tag))),
+  ].join('\n\n');
+}
+
 /** File name to text. */
 export async function reference(): Promise<Map<string, string>> {
   return new Map([
     ['commands.md', `${await commands()}\n`],
     ['objects.md', `${objects()}\n`],
+    ['access.md', `${access()}\n`],
   ]);
 }
 

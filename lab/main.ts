@@ -1,6 +1,7 @@
 /** Entry of bin/lab: virtual hosts on one machine, for the demo, the tests and the benchmarks. */
 import fs from 'node:fs';
 import { parseArgs } from 'node:util';
+import { joinHost, makeCertificates } from './certificates.ts';
 import { check } from './check/index.ts';
 import { makeControlGroups, removeControlGroups } from './controlGroups.ts';
 import { makeHost, makeSwitch, removeHost, removeHosts, resolverOf } from './hosts.ts';
@@ -30,15 +31,19 @@ import {
   typed,
   writeState,
 } from './state.ts';
+import { startSwarm } from './swarm.ts';
 
 const USAGE = `lab: virtual hosts on this machine, each with its own network, Docker and netplugin
 
 Usage: bin/lab [--name LAB] COMMAND
 
-  up [--brief] [--hosts N] [--kubernetes] [--store sqlite|memory|etcd] [--netmasters N] [--loopback-resolver HOST]
+  up [--brief] [--hosts N] [--kubernetes] [--swarm] [--store sqlite|memory|etcd] [--netmasters N] [--tls]
+     [--fabric] [--loopback-resolver HOST]
                               N hosts (default 2) with dockerd and netplugin, netmaster on node1, or with etcd (on three of
                               them) on the first N; with --kubernetes also a node of one cluster each, with its API server
-                              on node1 (built the first time); says what to do next, but with --brief
+                              on node1 (built the first time); with --swarm
+                              Docker's Swarm mode on all, the first three as managers; with --tls everybody shows a certificate; with
+                              --fabric VLAN networks go by the hosts' eth0; says what to do next, but with --brief
   down                        ends and removes all of it
   status [--json]             hosts with addresses; processes with name, host and pid
   exec HOST -- COMMAND...     runs a command on a host (node1, node2, ..., outside); knows docker, netctl, kubectl
@@ -82,6 +87,9 @@ async function up(args: string[]): Promise<void> {
       netmasters: { type: 'string', default: '1' },
       'loopback-resolver': { type: 'string', multiple: true, default: [] },
       kubernetes: { type: 'boolean', default: false },
+      tls: { type: 'boolean', default: false },
+      swarm: { type: 'boolean', default: false },
+      fabric: { type: 'boolean', default: false },
       quiet: { type: 'boolean', default: false },
       brief: { type: 'boolean', default: false },
     },
@@ -113,6 +121,8 @@ async function up(args: string[]): Promise<void> {
     netmasters,
     hosts,
     kubernetes: values.kubernetes,
+    tls: values.tls,
+    fabric: values.fabric,
   };
   writeState(state);
   step('making the image contiv/lab');
@@ -134,14 +144,22 @@ async function up(args: string[]): Promise<void> {
   const members = etcdHosts(state);
   if (members.length > 0) step('starting etcd');
   await Promise.all(members.map(({ name }) => start(lab, 'etcd', name)));
+  if (values.tls) {
+    step('making certificates');
+    await makeCertificates(state);
+  }
   step('starting netmaster');
   await Promise.all(hosts.slice(0, netmasters).map(({ name }) => start(lab, 'netmaster', name)));
   step(
     `starting Docker and netplugin on each host${values.kubernetes ? ', and Kubernetes beside them' : ''}`,
   );
   await image;
-  const runtimes = startRuntimes(hosts);
+  const runtimes = startRuntimes(state);
   await Promise.all([runtimes, ...(values.kubernetes ? [startCluster(state, runtimes)] : [])]);
+  if (values.swarm) {
+    step("starting Docker's Swarm mode");
+    await startSwarm(lab, hosts);
+  }
   markStarted(lab);
   if (!values.quiet && !values.brief) for (const line of next(state)) say(line);
 }
@@ -177,11 +195,13 @@ function storeOf(kind: string, hosts: readonly LabHost[]): string {
 }
 
 /** A few at a time: it is waiting, most of it. */
-async function startRuntimes(hosts: readonly LabHost[]): Promise<void> {
+async function startRuntimes(state: LabPlan): Promise<void> {
+  const { hosts, tls } = state;
   for (let i = 0; i < hosts.length; i += AT_ONCE)
     await Promise.all(
       hosts.slice(i, i + AT_ONCE).map(async ({ name }) => {
         await start(lab, 'dockerd', name);
+        if (tls) await joinHost(state, name);
         await start(lab, 'netplugin', name);
         await loadImage(lab, name);
       }),

@@ -1,5 +1,6 @@
 /** All servers of a lab by name. */
 import { requestOf } from '../src/protocol/wire.ts';
+import { curlFlags } from './certificates.ts';
 import { KUBERNETES } from './kubernetes/programs.ts';
 import { curl, type Program } from './program.ts';
 import {
@@ -15,6 +16,7 @@ import {
   netmasterUrls,
   ROOT,
   UNDERLAY,
+  UNDERLAY_PREFIX,
 } from './state.ts';
 
 const peerUrl = (address: string): string => `http://${address}:${ETCD_PORT + 1}`;
@@ -42,9 +44,15 @@ const netmaster: Program = {
     `${host.address}:${NETMASTER_PORT}`,
     '--store',
     state.store,
+    ...(state.tls ? [] : ['--insecure']),
   ],
   answers: async (host, state) =>
-    (await curl(host, state, netmasterUrl(host.address) + requestOf('health').url)) !== undefined,
+    (await curl(
+      host,
+      state,
+      ...curlFlags(state),
+      netmasterUrl(host.address, state) + requestOf('health').url,
+    )) !== undefined,
 };
 
 /** Each host asks another netmaster first. */
@@ -63,6 +71,7 @@ const netplugin: Program = {
     UNDERLAY,
     '--host',
     host.name,
+    ...(state.fabric ? ['--uplink', UNDERLAY] : []),
     ...(state.kubernetes ? ['--cni-bin-dir', '/opt/cni/bin', '--cni-conf-dir', '/etc/cni/net.d'] : []),
   ],
   async answers(host, state) {
@@ -73,6 +82,8 @@ const netplugin: Program = {
 
 const dockerd: Program = {
   command: (host, state) => [
+    // Swarm asks a registry at each start of a task, which here is none: it is told so at once, and not after seconds of name lookups.
+    ...['env', 'HTTPS_PROXY=http://127.0.0.1:9', `NO_PROXY=${UNDERLAY_PREFIX}`],
     'dockerd',
     `--data-root=${hostFolder(state.name, host.name)}/docker`,
     '--exec-root=/run/docker',

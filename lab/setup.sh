@@ -41,8 +41,8 @@ if [ "${1:-}" != install ]; then
     want /usr/include/stdlib.h libc6-dev ;;
   test|test-lab) want podman podman ;;
   esac
-  # The shells whose completion is tested.
-  case "${1:-}" in test|test-unit) want zsh zsh; want fish fish ;; esac
+  # The shells whose completion is tested, and what alerts are tested with.
+  case "${1:-}" in test|test-unit) want zsh zsh; want fish fish; want promtool prometheus ;; esac
   # Whatever Docker the machine has is used; docker.io only where there is none.
   command -v dockerd >/dev/null 2>&1 || need="$need docker.io"
   # Where the kernel has AppArmor on, dockerd starts no container without it.

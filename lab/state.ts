@@ -32,6 +32,10 @@ export interface LabState {
   readonly netmasters: number;
   readonly hosts: readonly LabHost[];
   readonly kubernetes: boolean;
+  /** With certificates (certificates.ts). */
+  readonly tls: boolean;
+  /** VLAN networks act: each host has an uplink, the underlay's interface. */
+  readonly fabric?: boolean;
   readonly processes: readonly LabProcess[];
 }
 
@@ -43,6 +47,7 @@ export const OUTSIDE = 'outside';
 /** Underlay of every lab: in namespaces of its own, so labs do not meet. */
 export const OUTSIDE_ADDRESS = '192.168.50.1';
 export const hostAddress = (index: number): string => `192.168.50.${10 + index}`;
+export const UNDERLAY_PREFIX = '192.168.50.0/24';
 /** Every host's interface to it. */
 export const UNDERLAY = 'eth0';
 export const NETMASTER_PORT = 9999;
@@ -157,10 +162,11 @@ export function onHost(lab: string, host: string, ...command: string[]): [string
   return ['nsenter', [`--net=${at}.net`, `--mount=${at}.mnt`, `--uts=${at}.uts`, '--', ...command]];
 }
 
-export const netmasterUrl = (address: string): string => `http://${address}:${NETMASTER_PORT}`;
+export const netmasterUrl = (address: string, { tls }: Pick<LabState, 'tls'>): string =>
+  `http${tls ? 's' : ''}://${address}:${NETMASTER_PORT}`;
 /** Of all netmasters. */
-export const netmasterUrls = ({ hosts, netmasters }: Pick<LabState, 'hosts' | 'netmasters'>): string[] =>
-  hosts.slice(0, netmasters).map(({ address }) => netmasterUrl(address));
+export const netmasterUrls = (state: Pick<LabState, 'hosts' | 'netmasters' | 'tls'>): string[] =>
+  state.hosts.slice(0, state.netmasters).map(({ address }) => netmasterUrl(address, state));
 /** Hosts with a member of etcd: of netmaster's store, else for Kubernetes the first. */
 export const etcdHosts = ({ hosts, store, kubernetes }: LabPlan): readonly LabHost[] =>
   hosts.slice(0, store.startsWith('etcd:') ? STORE_MEMBERS : kubernetes ? 1 : 0);

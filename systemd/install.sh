@@ -39,7 +39,7 @@ new=$root$lib.new
 rm -rf "$new"
 mkdir -p "$new/bin" "$new/dist" "$root/usr/local/bin" "$root/etc/contiv" "$root/etc/systemd/system"
 cp -R docs package.json package-lock.json "$new/"
-cp dist/*.cjs dist/contiv-cni "$new/dist/"
+cp dist/*.cjs dist/contiv-cni dist/contiv-swarm "$new/dist/"
 for command in $commands .node .bundle; do cp "bin/$command" "$new/bin/"; done
 lab/npm.sh "$new" --omit=dev
 rm -rf "$root$lib.old"

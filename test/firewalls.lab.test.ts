@@ -1,7 +1,7 @@
 /** Other firewalls on a host: what they drop is said, and what the guide says to allow is enough. */
-import fs from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { layOver, takeAway, unpackPackages } from './debian.ts';
+import { block, placed } from './guides.ts';
 import {
   type Background,
   background,
@@ -24,13 +24,8 @@ const PORT = 8085;
 const OUT = 'drops what containers send out, IPv4';
 const IN = 'drops what comes in to published ports, IPv4';
 const TUNNEL = 'drops what other hosts send to tunnels (UDP 4789), IPv4';
-/** The guide's commands for a program, with this lab's addresses: the block after its name. */
-function guide(name: string): string {
-  const text = fs.readFileSync(`${import.meta.dirname}/../docs/guide/hosts.md`, 'utf8');
-  const [, block = ''] = new RegExp(`\\*\\*${name}\\*\\*[^]*?\\n\\n((?:    .*\\n)+)`).exec(text) ?? [];
-  expect(block).not.toBe('');
-  return block.replaceAll('10.0.0.0/24', '192.168.50.0/24');
-}
+/** The guide's commands for a program, with this lab's addresses. */
+const guide = (name: string): string => placed(block('docs/guide/hosts.md', name).join('\n'));
 
 let saved = '';
 

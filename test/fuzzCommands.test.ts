@@ -102,14 +102,16 @@ describe('netctl', () => {
     for (const entry of subcommands) {
       const [command, sub] = entry;
       if (command.name === 'completion') continue;
+      const { misused = 1 } = sub;
       const required = sub.args.filter((name) => !name.startsWith('['));
       const flags = flagsFor(sub);
       const args = sub.args.map(() => 'a');
-      if (required.length > 0) await refused(call(entry, ...flags), url, 1);
+      if (required.length > 0) await refused(call(entry, ...flags), url, misused);
       const takesSeveral = sub.args.at(-1)?.endsWith('...') === true;
-      if (!takesSeveral) await refused(call(entry, ...flags, ...args, 'more'), url, 1);
-      if (!takesSeveral) await refused(call(entry, ...flags, ...args, '--', '-q'), url, 1);
-      for (let i = 0; i < args.length; i++) await refused(call(entry, ...flags, ...args.with(i, '')), url, 1);
+      if (!takesSeveral) await refused(call(entry, ...flags, ...args, 'more'), url, misused);
+      if (!takesSeveral) await refused(call(entry, ...flags, ...args, '--', '-q'), url, misused);
+      for (let i = 0; i < args.length; i++)
+        await refused(call(entry, ...flags, ...args.with(i, '')), url, misused);
       for (const flag of [
         '--nope',
         '-nope=1',
@@ -122,14 +124,14 @@ describe('netctl', () => {
         '--constructor=1',
         '-\ud800',
       ])
-        await refused(call(entry, ...flags, ...args, flag), url, 1);
+        await refused(call(entry, ...flags, ...args, flag), url, misused);
       for (const flag of sub.flags) {
         if (flag.kind === 'switch') {
           for (const value of ['', 'yes', '1', 'TRUE', HUGE])
-            await refused(call(entry, ...flags, ...args, `--${flag.name}=${value}`), url, 1);
+            await refused(call(entry, ...flags, ...args, `--${flag.name}=${value}`), url, misused);
           continue;
         }
-        await refused(call(entry, ...args, `--${flag.name}`), url, 1);
+        await refused(call(entry, ...args, `--${flag.name}`), url, misused);
         if (flag.required)
           await refused(
             call(
@@ -139,11 +141,15 @@ describe('netctl', () => {
               `--${flag.name}=`,
             ),
             url,
-            1,
+            misused,
           );
         if (flag.kind === 'number')
           for (const value of ['', 'x', '-1', '1.5', '1e3', '0x10', '9'.repeat(20), ' 1', '١', HUGE])
-            await refused(call(entry, ...flags, ...args, `-${flag.short ?? flag.name}=${value}`), url, 1);
+            await refused(
+              call(entry, ...flags, ...args, `-${flag.short ?? flag.name}=${value}`),
+              url,
+              misused,
+            );
       }
     }
     expect(api.mirror.revision).toBe(before);
@@ -166,7 +172,7 @@ describe('netctl', () => {
           const { exit, out, err } = await run(line, url);
           if (exit !== 0)
             expect([exit, out, err], line.join(' ').slice(0, 200)).toEqual([
-              expect.toSatisfy((e) => e === 1 || e === 3),
+              expect.toSatisfy((e) => e === (sub.misused ?? 1) || e === 3),
               [],
               [expect.stringMatching(/^netctl: (?!failed)[^\p{Cc}\p{Cs}]{5,900}$/u)],
             ]);
@@ -452,6 +458,16 @@ describe('processes', () => {
     [['--listen', 'x'], '--listen: '],
     [['--listen', '127.0.0.1:99999'], '--listen: '],
     [['--listen', 'a\nb:1'], '--listen: '],
+    [['--listen', '203.0.113.9:1'], 'make them (netmaster init), or say --insecure'],
+    [['--listen', ':1'], 'make them (netmaster init), or say --insecure'],
+    [['--tls-dir', '/nonexistent'], 'netmaster init --dir /nonexistent makes it'],
+    [['--tls-dir', '/x', '--insecure'], '--insecure: leave it out'],
+    [['--tls-cert', '/x'], '--tls-cert, --tls-key and --tls-ca go together'],
+    [['--tls-cert', '/nonexistent', '--tls-key', '/x', '--tls-ca', '/x'], 'there is no such file'],
+    [['--host-certificates', 'long'], '--host-certificates: '],
+    [['init', 'x'], ''],
+    [['init', '--name', 'a b'], '--name: '],
+    [['init', '--dir', ''], '--dir is empty'],
     [['--store', ''], '--store '],
     [['--store', 'nope'], '--store '],
     [['--store', 'sqlite:'], '--store '],
@@ -466,7 +482,10 @@ describe('processes', () => {
     [['--cluster-mode', 'docker'], '--cluster-mode is a flag of Contiv 1.x'],
     [['--help=x'], '--help'],
   ])('netmaster %j is wrong usage', async (args, text) => {
-    const { exit, out, err } = await ended('netmaster', ['--store', 'memory', ...args]);
+    const { exit, out, err } = await ended(
+      'netmaster',
+      args[0] === 'init' ? args : ['--store', 'memory', ...args],
+    );
     expect({ exit, out }).toEqual({ exit: 1, out: '' });
     expect(err).toMatch(/^netmaster: [^\n]{5,500} \(see netmaster --help\)\n$/);
     expect(err).toContain(text);
@@ -506,11 +525,11 @@ describe('processes', () => {
         `--listen 127.0.0.1:${api.port}: another process`,
       ],
       [
-        ['--store', 'memory', '--listen', '203.0.113.9:1'],
+        ['--store', 'memory', '--insecure', '--listen', '203.0.113.9:1'],
         '--listen 203.0.113.9:1: this machine has no such',
       ],
       [
-        ['--store', 'memory', '--listen', 'nosuch.invalid:1'],
+        ['--store', 'memory', '--insecure', '--listen', 'nosuch.invalid:1'],
         '--listen nosuch.invalid:1: there is no such name',
       ],
     ];
@@ -586,7 +605,7 @@ it('netplugin: each flag that is wrong is named in one line', async () => {
     [[...right, '--transit', 'fd00::/64'], '--transit: '],
     [[...right, '--transit6', '10.0.0.0/16'], '--transit6: '],
     [[...right, '--log-level', 'loud'], '--log-level: '],
-    [[...right, '--vlan-if', 'eth1'], '--vlan-if is a flag of Contiv 1.x'],
+    [[...right, '--vlan-uplinks', 'eth1'], '--vlan-uplinks is a flag of Contiv 1.x'],
     [[...right, '--cluster-store', 'etcd://a:2379'], 'write --netmaster http://HOST:PORT'],
   ] as const)
     expect(() => readOptions(args), args.join(' ')).toThrow(new RegExp(`^.*${text}`));

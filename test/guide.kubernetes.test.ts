@@ -1,31 +1,22 @@
 /** The guide to Kubernetes, as somebody types it, and the manifests, as the API server takes them. */
 import fs from 'node:fs';
 import path from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
+import { blocks, openGuide, pages } from './guides.ts';
 import { kubectl } from './kubernetes.ts';
-import { must } from './lab.ts';
 
 const ROOT = path.dirname(import.meta.dirname);
 const MANIFESTS = path.join(ROOT, 'packaging/kubernetes/manifests');
 
-/** The commands of a section, block by block; files are those of this checkout. */
-function commands(section: string): string[] {
-  const text = fs.readFileSync(path.join(ROOT, 'docs/guide/kubernetes.md'), 'utf8');
-  const part = text.split(/\n## /).find((each) => each.startsWith(section)) ?? '';
-  return part
-    .split('\n')
-    .filter((line) => line.startsWith('    '))
-    .map((line) => line.trim().replace(/-f (docs|packaging)/g, `-f ${ROOT}/$1`));
-}
-
 describe('the guide', () => {
-  it.each(['From an empty cluster', "contiv's objects by kubectl"])(
-    '%s: does what it says',
-    async (section) => {
-      const typed = commands(section);
-      expect(typed.length).toBeGreaterThan(3);
-      for (const line of typed) await must('node1', 'sh -c', line);
-    },
+  const guide = openGuide();
+  afterAll(() => guide.close());
+  const marked = pages()
+    .flatMap((page) => blocks(page))
+    .filter(({ mark }) => mark.kind === 'cluster');
+  it.each(marked.map((each) => [`${each.page}:${each.number}`, each] as const))(
+    '%s does what it says',
+    (_, each) => guide.type(each),
   );
 });
 

@@ -202,3 +202,87 @@ it('that a host goes and comes back is logged once each, and is one event each',
   expect(events.map(({ action }) => action)).toEqual(['joined', 'left', 'joined', 'left', 'joined']);
   roster.close();
 });
+
+it('a host that is drained takes no new containers, over a restart too, keeps what it has, and takes them again', async () => {
+  const netmaster = await netmasterOn(`sqlite:${temporaryFolder()}/netmaster.db`);
+  await netmaster.start();
+  const client = connect({ urls: [netmaster.url] });
+  onTestFinished(() => client.close());
+  const network = { tenantName: 'default', networkName: 'net1' };
+  await client.call(
+    'post',
+    { collection: 'networks', key: 'default:net1' },
+    { ...network, subnet: '10.1.0.0/24', gateway: '10.1.0.254' },
+  );
+  beats(client, 'node1', '192.0.2.1');
+  beats(client, 'node2', '192.0.2.2');
+  const state = async () =>
+    (await client.call('hostStates').catch(() => ({ body: [] as HostState[] }))).body.find(
+      ({ name }) => name === 'node1',
+    );
+  const applied = async () => {
+    const { store, revision } = (await client.call('health')).body;
+    await client.call('applied', { name: 'node1' }, { store, revision });
+  };
+  await vi.waitUntil(async () => (await client.call('hosts')).body.length === 2, LIMIT);
+  await client.call('attach', { id: 'web', wait: '0' }, endpoint('web', 'node1', '10.1.0.2'));
+  await applied();
+  const reserve = (host: string, more = {}) =>
+    client.call('reserve', {}, { ...network, family: 4, host, ...more }).then(
+      ({ body }) => body.address,
+      (error: Error) => error.message,
+    );
+
+  const { status, out } = await netctl(netmaster.url, ['host', 'drain', 'node1']);
+  expect({ status, lines: out.split('\n') }).toMatchObject({
+    status: 0,
+    lines: expect.arrayContaining([
+      'Draining host node1: it takes no new containers (netctl host undrain node1)',
+      '1 container left on node1:',
+    ]),
+  });
+  const refusal =
+    'host node1: takes no new containers, it is being drained: start it on another host, or take that back with netctl host undrain node1';
+  expect(await reserve('node1')).toBe(refusal);
+  expect(await reserve('node2')).toMatch(/^10\.1\.0\./);
+  expect(await reserve('node1', { ofHost: true })).toMatch(/^10\.1\.0\./);
+  // What runs may be told of again.
+  await client.call('attach', { id: 'web', wait: '0' }, endpoint('web', 'node1', '10.1.0.2'));
+  expect(await state()).toMatchObject({
+    state: 'draining',
+    reason: expect.stringContaining('takes no new containers since'),
+    containers: 1,
+  });
+  expect((await netctl(netmaster.url, ['host', 'ls'])).out).toMatch(/^node1 .* draining: /m);
+  const summary = await netctl(netmaster.url, ['status']);
+  expect(summary.out).toMatch(/^hosts .* 1 draining \(node1\)$/m);
+  expect((await netctl(netmaster.url, ['completion', 'words', '--', 'host', 'drain', ''])).out).toBe(
+    'node1\nnode2\n',
+  );
+
+  await netmaster.kill();
+  await netmaster.start();
+  await vi.waitUntil(async () => (await state())?.draining !== undefined, LIMIT);
+  expect(await reserve('node1')).toBe(refusal);
+  const again = await netctl(netmaster.url, ['host', 'drain', 'node1']);
+  expect(again.status).toBe(0);
+
+  expect(await netctl(netmaster.url, ['host', 'drain', 'node9'])).toMatchObject({
+    status: 3,
+    err: expect.stringContaining('host node9: no host of this name is known'),
+  });
+  const waiting = netctl(netmaster.url, ['host', 'drain', 'node1', '--wait']);
+  await client.call('detach', { id: 'web', host: 'node1', wait: '0' });
+  expect((await waiting).out).toMatch(
+    /Nothing of ours is left on node1: netplugin leave may follow there\n$/,
+  );
+
+  expect((await netctl(netmaster.url, ['host', 'undrain', 'node1'])).status).toBe(0);
+  expect(await reserve('node1')).toMatch(/^10\.1\.0\./);
+  await applied();
+  expect((await state())?.draining).toBeUndefined();
+  const { body: events } = await client.call('events', { kind: 'host' });
+  expect(events.filter(({ key }) => key === 'node1').map(({ action }) => action)).toEqual(
+    expect.arrayContaining(['joined', 'draining', 'undrained']),
+  );
+});

@@ -24,21 +24,22 @@ export interface Running {
   readonly labels: Readonly<Record<string, string>>;
 }
 
+/** The networks of one host's Docker, and those of Swarm that tasks on it are in. */
+const OURS = ['netplugin', 'contiv:latest'].flatMap((driver) => ['--filter', `driver=${driver}`]);
+
 export async function attachments(lab: string, host: string): Promise<Running[]> {
   const ids = ((await tryRun(...onHost(lab, host, 'docker', 'ps', '-q', '--no-trunc'))) ?? '')
     .split('\n')
     .filter((id) => id);
   if (ids.length === 0) return [];
-  const names = await run(
-    ...onHost(lab, host, 'docker', 'network', 'ls', '--filter', 'driver=netplugin', '-q', '--no-trunc'),
-  );
+  const names = await run(...onHost(lab, host, 'docker', 'network', 'ls', ...OURS, '-q', '--no-trunc'));
   const targets = new Map<string, { tenant: string; network: string; group: string }>();
   const networkIds = names.split('\n').filter((id) => id);
   if (networkIds.length > 0)
     for (const n of JSON.parse(
       await run(...onHost(lab, host, 'docker', 'network', 'inspect', ...networkIds)),
     ))
-      targets.set(n.Id, n.Options);
+      targets.set(n.Id, { tenant: 'default', group: '', ...n.Options });
   const inspected = JSON.parse(await run(...onHost(lab, host, 'docker', 'inspect', ...ids)));
   const found: Running[] = [];
   for (const container of inspected)
@@ -54,13 +55,22 @@ export async function attachments(lab: string, host: string): Promise<Running[]>
         ...target,
         addresses: [n.IPAddress, n.GlobalIPv6Address].filter((a) => a) as string[],
         mac: n.MacAddress ?? '',
-        answering: !container.State.Paused,
+        answering: !container.State.Paused && !isComing(container),
         healthy: container.State.Health?.Status !== 'unhealthy',
         id: container.Id,
         labels: container.Config.Labels ?? {},
       });
     }
   return found;
+}
+
+/** A task of Swarm's that its first health check has not found well. */
+const isComing = ({ State, Config }: Inspected): boolean =>
+  State.Health?.Status === 'starting' && Config.Labels?.['com.docker.swarm.task.id'] !== undefined;
+
+interface Inspected {
+  readonly State: { readonly Health?: { readonly Status: string } };
+  readonly Config: { readonly Labels?: Readonly<Record<string, string>> };
 }
 
 export const isV6 = (a: string): boolean => a.includes(':');

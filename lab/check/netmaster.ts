@@ -1,5 +1,6 @@
 /** What netmaster has, by REST. */
 import { type RouteName, requestOf } from '../../src/protocol/wire.ts';
+import { curlFlags } from '../certificates.ts';
 import { run, tryRun } from '../shell.ts';
 import { type LabState, netmasterUrls, onHost, typed } from '../state.ts';
 
@@ -96,7 +97,7 @@ export async function declared(lab: string, state: LabState): Promise<Declared> 
   let master = '';
   let health: string | undefined;
   const curl = (url: string, ...flags: string[]): [string, string[]] =>
-    onHost(lab, 'node1', 'curl', '-s', ...flags, master + url);
+    onHost(lab, 'node1', 'curl', '-s', ...curlFlags(state), ...flags, master + url);
   const urls = netmasterUrls(state);
   for (master of urls) {
     health = await tryRun(...curl(requestOf('health').url, '-m', '10'));

@@ -107,6 +107,12 @@ const netkube: Program = {
     kubeconfig(state.name, 'netkube'),
     '--netmaster',
     netmasterUrls(state).join(),
+    ...(state.tls
+      ? ['ca', 'cert', 'key'].flatMap((what) => [
+          `--tls-${what}`,
+          `/var/lib/contiv/tls/${{ ca: 'ca.crt', cert: 'admin.crt', key: 'admin.key' }[what]}`,
+        ])
+      : []),
     '--subnet',
     POD_RANGE,
     '--listen',

@@ -7,6 +7,7 @@ import https from 'node:https';
 import type { ErrorBody, WatchMessage } from '../protocol/messages.ts';
 import type { AnswerOf, Given } from '../protocol/routes.ts';
 import { CLIENT_HEADER, type LinesName, type Method, type RouteName, requestOf } from '../protocol/wire.ts';
+import type { Credentials } from './credentials.ts';
 import { lines } from './lines.ts';
 
 /** netmaster refused, or could not be reached (code `unreachable`, status 0). */
@@ -62,6 +63,8 @@ export interface ClientOptions {
   readonly urls: readonly string[];
   /** Takes any certificate. */
   readonly insecure?: boolean;
+  /** What it shows: asked for at each request, so that new connections go by what is new; the same object as long as nothing is. */
+  readonly credentials?: (() => Credentials) | undefined;
   /** For one answer; milliseconds. */
   readonly timeoutMs?: number;
   /** What asks, and for whom: `netctl root@node1`. netmaster keeps it with what is changed. */
@@ -81,16 +84,69 @@ const WORDS: Readonly<Record<string, string>> = {
   EAI_AGAIN: 'no nameserver answers for this name',
   EPROTO: 'what listens there does not speak TLS: http:// may be meant',
   HPE_INVALID_CONSTANT: 'what listens there does not speak HTTP',
+  CERT_HAS_EXPIRED:
+    "its certificate has ended: netmaster init --renew there, or this machine's clock is ahead",
+  CERT_NOT_YET_VALID:
+    "its certificate does not hold yet: this machine's clock is behind, or netmaster's is ahead",
+  ERR_TLS_CERT_ALTNAME_INVALID:
+    'its certificate is for other names: ask by one of those, or add this one (netmaster init --renew --name NAME there)',
+  ...Object.fromEntries(
+    [
+      'SELF_SIGNED_CERT_IN_CHAIN',
+      'DEPTH_ZERO_SELF_SIGNED_CERT',
+      'UNABLE_TO_GET_ISSUER_CERT',
+      'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+      'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+      'CERT_SIGNATURE_FAILURE',
+    ].map((code) => [
+      code,
+      "its certificate is not of an authority that is believed here: --tls-ca, netmaster's ca.crt",
+    ]),
+  ),
+  ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION: 'it speaks no TLS 1.3',
 };
+/** OpenSSL tells of a server without TLS in several ways. */
+const NO_TLS = /^(?:EPROTO|ERR_SSL_(?:WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST))$/;
 
-export function connect({ urls, insecure = false, timeoutMs = 30_000, name }: ClientOptions): Client {
+/** Before the request was sent. */
+const NOT_TAKEN = /^(?:ECONNREFUSED|ENOTFOUND|EHOSTUNREACH|EAI_AGAIN|CERT_\w+|ERR_TLS_CERT_ALTNAME_INVALID)$/;
+const NONE: Credentials = {};
+
+export function connect(options: ClientOptions): Client {
+  const { urls, insecure = false, timeoutMs = 30_000, name, credentials = () => NONE } = options;
   // A header is ASCII.
   const client = name?.replace(/[^ -~]/g, '?').slice(0, 100);
-  const agents = {
-    'http:': new http.Agent({ keepAlive: true, maxSockets: 32 }),
-    'https:': new https.Agent({ keepAlive: true, maxSockets: 32, rejectUnauthorized: !insecure }),
-  };
+  const pool = { keepAlive: true, maxSockets: 32 };
+  const plain = new http.Agent(pool);
+  let shown = credentials();
+  let tls = tlsAgent();
+  /** By what was shown before: requests that were begun with it go on. */
+  const former: https.Agent[] = [];
   let current = 0;
+
+  function tlsAgent(): https.Agent {
+    const { authority, certificate, key } = shown;
+    return new https.Agent({
+      ...pool,
+      minVersion: 'TLSv1.3',
+      rejectUnauthorized: !insecure,
+      ...(authority === undefined ? {} : { ca: authority }),
+      ...(certificate === undefined ? {} : { cert: certificate }),
+      ...(key === undefined ? {} : { key }),
+    });
+  }
+
+  /** New connections are by what is shown now; those that are in use go on. */
+  function agentOf(secure: boolean): http.Agent {
+    if (!secure) return plain;
+    const now = credentials();
+    if (now !== shown) {
+      shown = now;
+      former.push(tls);
+      tls = tlsAgent();
+    }
+    return tls;
+  }
 
   function open(
     url: string,
@@ -100,17 +156,24 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000, name }: Cl
   ): Promise<http.IncomingMessage> {
     const base = new URL(url);
     const secure = base.protocol === 'https:';
+    const agent = agentOf(secure);
+    const { token } = shown;
     return new Promise((done, fail) => {
+      if (token !== undefined && !secure) {
+        fail(new Error('a token goes by https:// only'));
+        return;
+      }
       const request = (secure ? https : http).request(
         {
           host: base.hostname.replace(/^\[|\]$/g, ''),
           port: base.port || (secure ? 443 : 80),
           path: base.pathname.replace(/\/$/, '') + path,
           method,
-          agent: agents[base.protocol as keyof typeof agents],
+          agent,
           headers: {
             accept: 'application/json',
             ...(client === undefined ? {} : { [CLIENT_HEADER]: client }),
+            ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
             ...(text === undefined
               ? {}
               : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
@@ -145,10 +208,9 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000, name }: Cl
         return response;
       } catch (error) {
         const { code, message } = error as NodeJS.ErrnoException;
-        const words = WORDS[code ?? ''];
+        const words = NO_TLS.test(code ?? '') ? WORDS.EPROTO : WORDS[code ?? ''];
         reasons.push(`${url} (${words === undefined ? (code ?? message) : `${words}: ${code}`})`);
-        const notTaken =
-          method === 'GET' || ['ECONNREFUSED', 'ENOTFOUND', 'EHOSTUNREACH', 'EAI_AGAIN'].includes(code ?? '');
+        const notTaken = method === 'GET' || NOT_TAKEN.test(code ?? '');
         if (!notTaken) {
           moveFrom(index); // the next request is
           break;
@@ -209,7 +271,7 @@ export function connect({ urls, insecure = false, timeoutMs = 30_000, name }: Cl
   }
 
   const disconnect = (): void => {
-    for (const agent of Object.values(agents)) agent.destroy();
+    for (const agent of [plain, tls, ...former.splice(0)]) agent.destroy();
   };
 
   return {

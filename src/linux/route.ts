@@ -571,6 +571,27 @@ export function listNeighbours(netlink: Netlink, version: 4 | 6): Neighbour[] {
     });
 }
 
+/** Has a device take frames to one more MAC address, as its own; EEXIST where it does. */
+export const addOwnMac = (device: number, mac: string): Request => ({
+  type: RTM_NEWNEIGH,
+  flags: NLM_F_CREATE | NLM_F_EXCL,
+  body: ownMacBody(device, mac),
+  text: `bridge fdb add ${mac} dev ${device} self`,
+});
+
+export const deleteOwnMac = (device: number, mac: string): Request => ({
+  type: RTM_DELNEIGH,
+  flags: 0,
+  body: ownMacBody(device, mac),
+  text: `bridge fdb del ${mac} dev ${device} self`,
+});
+
+const ownMacBody = (device: number, mac: string): Buffer =>
+  Buffer.concat([
+    neighbourHeader(AF_BRIDGE, device, NUD_PERMANENT, NTF_SELF),
+    attribute(NDA_LLADDR, macBytes(mac)),
+  ]);
+
 /** A VXLAN device's FDB entry: frames to `mac` go to the host at `destination`. */
 export interface FdbEntry {
   readonly device: number;

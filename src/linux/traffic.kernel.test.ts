@@ -111,7 +111,8 @@ describe('an ingress', () => {
     ['does nothing', 'match u32 0 0 flowid 1:1'],
   ])('has no redirection where the filter %s', (_, filter) => {
     sh(`tc qdisc add dev va ingress; tc filter add dev va ingress protocol all u32 ${filter}`);
-    expect(traffic.listFilters(netlink, device)).toEqual([{ kind: 'u32' }]);
+    // The priority is the kernel's own choice, where none is given (net/sched/cls_api.c, tcf_auto_prio).
+    expect(traffic.listFilters(netlink, device)).toEqual([{ kind: 'u32', priority: 0xc000 }]);
   });
 
   it('gives what it redirects back as received by the device that it came from', () => {

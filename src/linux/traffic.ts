@@ -29,6 +29,7 @@ const RTM_NEWQDISC = 36;
 const RTM_DELQDISC = 37;
 const RTM_GETQDISC = 38;
 const RTM_NEWTFILTER = 44;
+const RTM_DELTFILTER = 45;
 const RTM_GETTFILTER = 46;
 
 const TCA_KIND = 1;
@@ -195,6 +196,8 @@ export interface Filter {
   readonly redirect?: number;
   /** Number of the eBPF program that decides; absent for any other filter. */
   readonly program?: number;
+  /** Absent: the first. */
+  readonly priority?: number;
 }
 
 const ETH_P_ALL = 3;
@@ -217,24 +220,24 @@ const TCA_BPF_FLAG_ACT_DIRECT = 1;
 const SELECTOR = 16; // struct tc_u32_sel, before its keys
 const KEY = 16; // struct tc_u32_key: mask, value, offset, offset's mask
 
-/** Every protocol's packets, at the first priority. */
-function everyPacket(): number {
+/** Every protocol's packets, at the first priority where no other is given. */
+function everyPacket(priority = PRIORITY): number {
   const protocol = Buffer.alloc(2);
   protocol.writeUInt16BE(ETH_P_ALL);
-  return ((PRIORITY << 16) | protocol.readUInt16LE()) >>> 0;
+  return ((priority << 16) | protocol.readUInt16LE()) >>> 0;
 }
 
 /**
  * Has a program (by its file descriptor) decide about what arrives at a device with a clsact qdisc, in place of the one
  * that did: its answer is the action (linux/pkt_cls.h), -1 goes on as if there were no filter.
  */
-export function setProgram(device: number, program: number, name: string): Request {
+export function setProgram(device: number, program: number, name: string, priority?: number): Request {
   return {
     type: RTM_NEWTFILTER,
     flags: NLM_F_CREATE | NLM_F_REPLACE,
     text: `filter replace dev ${device} ingress bpf ${name} direct-action`,
     body: Buffer.concat([
-      header(device, 1, ARRIVING, everyPacket()),
+      header(device, 1, ARRIVING, everyPacket(priority)),
       attribute(TCA_KIND, text('bpf')),
       nested(
         TCA_OPTIONS,
@@ -245,6 +248,14 @@ export function setProgram(device: number, program: number, name: string): Reque
     ]),
   };
 }
+
+/** What setProgram made at this priority; others' filters stay. */
+export const deleteProgram = (device: number, priority: number): Request => ({
+  type: RTM_DELTFILTER,
+  flags: 0,
+  text: `filter delete dev ${device} ingress pref ${priority}`,
+  body: Buffer.concat([header(device, 1, ARRIVING, everyPacket(priority)), attribute(TCA_KIND, text('bpf'))]),
+});
 
 /**
  * A filter of an ingress qdisc, as `tc filter add dev X ingress protocol all u32 match u32 0 0 action mirred egress
@@ -298,12 +309,14 @@ export function listFilters(netlink: Netlink, device: number): Filter[] {
       // A filter's kind and its hash tables come as entries of their own.
       if (options.size === 0 || (kind === 'u32' && selector === undefined)) return [];
       const redirect = matchesAll(selector) ? redirectOf(options.get(TCA_U32_ACT)) : undefined;
+      const priority = body.readUInt32LE(16) >>> 16;
       const program = kind === 'bpf' ? options.get(TCA_BPF_ID)?.readUInt32LE() : undefined;
       return [
         {
           kind,
           ...(redirect === undefined ? {} : { redirect }),
           ...(program === undefined ? {} : { program }),
+          ...(priority === PRIORITY ? {} : { priority }),
         } satisfies Filter,
       ];
     });

@@ -186,8 +186,8 @@ describe('network', () => {
     expect(check({}, { network: [{ ...NET, tenantName: 'red' }] })).toBeUndefined();
   });
 
-  it('of VLAN says that nothing acts on it yet', () => {
-    expect(network.note?.({ ...NET, encap: 'vlan' })).toContain('nothing acts on VLAN networks yet');
+  it('of VLAN says where it acts', () => {
+    expect(network.note?.({ ...NET, encap: 'vlan' })).toContain('acts on hosts whose netplugin has --uplink');
     expect(network.note?.(NET)).toBeUndefined();
   });
 

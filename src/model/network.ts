@@ -95,7 +95,7 @@ export const network: Kind<typeof NetworkSchema> = {
   allocates: ['tag', 'subnet'],
   note: (n) =>
     n.encap === 'vlan'
-      ? 'kept only: nothing acts on VLAN networks yet, no container gets onto one'
+      ? 'acts on hosts whose netplugin has --uplink, by IPv4, and on no other (netctl status says where it does not)'
       : undefined,
   // As in 1.x they are taken, and do not count.
   remarks: ({ subnet, ipv6Subnet }) =>
@@ -231,7 +231,7 @@ const ofRanges = (...subnets: readonly (Subnet | undefined)[]): string =>
     ? ": a subnet is one network's as a whole, whatever range of it is given out; make one network, and a group with an ipPool for each range"
     : '';
 
-/** Of a kind that something acts on. */
+/** Hosts enter tenants by VXLAN only. */
 const isInfra = (n: Network): boolean => n.nwType === 'infra' && n.encap !== 'vlan';
 
 const ACCESSIBLE = ['accessible'];
@@ -245,7 +245,7 @@ function checkHostAccess(n: Network, world: World, wrong: Wrong): Problem | unde
   const entered = isInfra(n);
   if (!n.hostAccess && world.where('network', byInfra, n.tenantName).length === 0) return undefined;
   if (n.hostAccess && n.encap === 'vlan')
-    return wrong('hostAccess', 'needs encap vxlan: nothing acts on VLAN networks yet');
+    return wrong('hostAccess', 'needs encap vxlan: hosts do not reach VLAN networks');
   const subnetsOf = ({ subnet, ipv6Subnet }: Network): Subnet[] =>
     [subnet, ipv6Subnet ?? ''].flatMap((text) => parseSubnet(text) ?? []);
   const inTenant = (tenant: string): readonly Network[] => world.users('tenant', tenant, 'network');

@@ -55,6 +55,8 @@ export interface Subcommand {
   readonly args: readonly string[];
   readonly flags: readonly Flag[];
   readonly examples: readonly string[];
+  /** Exit status of wrong usage, where 1 means something else. */
+  readonly misused?: number;
   /** What completes the arguments, in their order. */
   readonly completes?: readonly Completes[];
   run(invocation: Invocation): Promise<void>;
@@ -67,8 +69,10 @@ export interface Command {
   readonly subcommands: readonly Subcommand[];
 }
 
-/** Wrong usage: exit status 1, one line. */
-export class UsageError extends Error {}
+/** Wrong usage: exit status 1, or the one that the command has for it, one line. */
+export class UsageError extends Error {
+  status = 1;
+}
 
 export const TENANT: Flag = {
   name: 'tenant',

@@ -49,7 +49,19 @@ export const COMMANDS: readonly Listed[] = [
     summary: 'what is there, what is wrong, and what mends it',
     load: () => import('./status.ts'),
   },
+  {
+    name: 'doctor',
+    aliases: [],
+    summary: 'what is wrong on this host, and what mends it',
+    load: () => import('./doctor.ts'),
+  },
   { name: 'host', aliases: [], summary: 'hosts, and whether they are well', load: () => import('./host.ts') },
+  {
+    name: 'token',
+    aliases: [],
+    summary: 'tokens, by which hosts join and programs ask',
+    load: () => import('./token.ts'),
+  },
   {
     name: 'flows',
     aliases: [],

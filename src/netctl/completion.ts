@@ -80,6 +80,12 @@ async function names(
 ): Promise<string[]> {
   const get = what === 'kinds' || what === 'objects' ? await import('./get.ts') : undefined;
   if (what === 'kinds') return get?.READABLE.map((kind) => kind.name) ?? [];
+  // Also those that are away: what lives is another list.
+  if (what === 'hosts')
+    return client.call('hostStates').then(
+      ({ body }) => [...new Set(body.map(({ name }) => name))],
+      () => [],
+    );
   const kind = get?.findKind(args[0] ?? '');
   const collection = kind?.collection ?? what;
   const objects: readonly Named[] = await client

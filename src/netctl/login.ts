@@ -6,12 +6,14 @@ export const command: Command = {
   subcommands: [
     {
       name: '',
-      summary: 'logs in to netmaster; there is no authentication yet',
+      summary: 'says how netctl shows who you are: there is nothing to log in to',
       args: [],
       flags: [],
       examples: ['netctl login'],
       async run(invocation) {
-        invocation.print('netmaster has no authentication yet: all commands work without login');
+        invocation.print(
+          'nothing to log in to: you are who your certificate or token says (netctl --help: --tls-cert, --token-file)',
+        );
       },
     },
   ],

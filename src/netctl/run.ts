@@ -5,6 +5,7 @@ import { oneLine } from '../model/text.ts';
 import { LATE_HEADER, WARNING_HEADER } from '../protocol/wire.ts';
 import { type Command, type Flag, type Invocation, type Subcommand, UsageError } from './command.ts';
 import { COMMANDS } from './commands.ts';
+import { findCredentials } from './credentials.ts';
 import { nearest, parseFlags } from './flags.ts';
 import { commandHelp, GLOBAL_FLAGS, overview, subcommandHelp, usageLine } from './help.ts';
 
@@ -27,7 +28,8 @@ function splitGlobal(words: readonly string[]): { global: string[]; rest: string
     const word = words[i] as string;
     global.push(word);
     i++;
-    if (/^--?netmaster$/.test(word) && i < words.length) global.push(words[i++] as string);
+    if (/^--?(?:netmaster|tls-ca|tls-cert|tls-key|token-file)$/.test(word) && i < words.length)
+      global.push(words[i++] as string);
   }
   return { global, rest: words.slice(i) };
 }
@@ -87,11 +89,8 @@ function userOf(env: Terminal['env']): string {
 const REFUSED = 3;
 
 /** Answers the exit status. */
-async function run(
-  words: readonly string[],
-  { env, timeoutMs, width, print, printError }: Terminal,
-): Promise<number> {
-  let status = 0;
+async function run(words: readonly string[], terminal: Terminal): Promise<number> {
+  const { print } = terminal;
   const show = (text: string): number => {
     print(text);
     return 0;
@@ -116,10 +115,34 @@ async function run(
   const end = tail.indexOf('--');
   if (tail.slice(0, end < 0 ? tail.length : end).some(asksHelp)) return show(subcommandHelp(command, sub));
 
+  try {
+    return await runSubcommand(command, sub, { global, tail }, terminal);
+  } catch (error) {
+    if (error instanceof UsageError) error.status = sub.misused ?? 1;
+    throw error;
+  }
+}
+
+/** Words before the command, and those behind it. */
+interface Typed {
+  readonly global: readonly string[];
+  readonly tail: readonly string[];
+}
+
+async function runSubcommand(
+  command: Command,
+  sub: Subcommand,
+  { global, tail }: Typed,
+  { env, timeoutMs, width, print, printError }: Terminal,
+): Promise<number> {
+  let status = 0;
   const flags = [...sub.flags, ...GLOBAL_FLAGS];
   // A `--` in front of the command ended the flags there only.
   const { args, values } = parseFlags([...global.filter((word) => word !== '--'), ...tail], flags);
-  if (values.get('help')?.at(-1) === 'true') return show(subcommandHelp(command, sub));
+  if (values.get('help')?.at(-1) === 'true') {
+    print(subcommandHelp(command, sub));
+    return 0;
+  }
   const last = sub.args.at(-1);
   const required = sub.args.filter((name) => !name.startsWith('[')).length;
   if (args.length < required || (args.length > sub.args.length && !/\.\.\.\]?$/.test(last ?? '')))
@@ -131,13 +154,17 @@ async function run(
     values.get(flag)?.at(-1) ?? flags.find((f) => f.name === flag)?.default ?? '';
   const from = value('netmaster') ? '--netmaster' : 'NETMASTER';
   const named = value('netmaster') || env.NETMASTER;
-  const urls = (named || 'http://netmaster:9999').split(',').filter((u) => u);
+  const credentials = findCredentials(value, env);
+  const scheme = credentials.authority === undefined ? 'http' : 'https';
+  const urls = (named || `${scheme}://netmaster:9999`).split(',').filter((u) => u);
   for (const url of urls.length === 0 ? [''] : urls)
     if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
       throw new UsageError(`${from}: '${url}' is not a URL like http://netmaster:9999`);
   const client = connect({
     urls,
     insecure: value('insecure') === 'true',
+    // Where netmaster has none, there is nobody to show it to.
+    credentials: urls.every((url) => url.startsWith('https:')) ? () => credentials : undefined,
     name: `netctl ${userOf(env)}@${os.hostname()}`,
     ...(timeoutMs ? { timeoutMs } : {}),
   });
@@ -207,6 +234,6 @@ export async function netctl(words: readonly string[], terminal: Terminal): Prom
     // A mistake of ours is one line too.
     const text = known ? error.message : `failed: ${(error as Error).message}`;
     terminal.printError(`netctl: ${oneLine(text, 800)}`);
-    return usage ? 1 : REFUSED;
+    return usage ? error.status : REFUSED;
   }
 }

@@ -11,6 +11,8 @@ const PROBLEMS = 2;
 const LOOK = 2000;
 /** Networks, and hosts of a kind, that a screen has room for. */
 const ROOM = 15;
+/** Nobody misses hosts that are not drained: the last one is shown where there are some. */
+const STATES = ['ready', 'late', 'away', 'refused', 'draining'] as const;
 const CLEAR = '\x1b[2J\x1b[H';
 
 const UNITS = ['B', 'KB', 'MB', 'GB', 'TB'] as const;
@@ -58,8 +60,11 @@ export function statusLines(
   const more = networks.length - shown.length;
   return [
     `netmaster  ${netmaster.version}, up ${duration(netmaster.uptime)}, store ${store}, revision ${netmaster.revision}`,
+    ...(netmaster.security === 'none'
+      ? ['security   none: whoever reaches netmaster may do everything (netmaster init)']
+      : []),
     ...(netmasters.length > 1 ? [`netmasters ${netmasters.join(', ')}`] : []),
-    `hosts      ${(['ready', 'late', 'away', 'refused'] as const).map(named).join(', ')}`,
+    `hosts      ${(hosts.draining > 0 ? STATES : STATES.slice(0, -1)).map(named).join(', ')}`,
     `pending    ${pending.length === 0 ? 'nothing: all hosts have applied all that was declared' : some(pending.map(({ host, lag }) => `${host} (${lag} revision${lag === 1 ? '' : 's'})`))}`,
     '',
     ...(networks.length === 0

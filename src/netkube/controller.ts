@@ -11,6 +11,7 @@
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { Logger } from 'pino';
 import { connect } from '../client/client.ts';
+import { readCredentials } from '../client/credentials.ts';
 import { openKubernetes } from './cluster/api.ts';
 import { openEvents } from './cluster/events.ts';
 import { holdLease } from './cluster/lease.ts';
@@ -35,7 +36,8 @@ export async function startController(
 ): Promise<Controller> {
   const { tenant, network, subnet, subnet6 } = options;
   const api = openKubernetes(config);
-  const client = connect({ urls: options.netmasters, name: 'netkube' });
+  const credentials = readCredentials(options.credentialFiles);
+  const client = connect({ urls: options.netmasters, name: 'netkube', credentials: () => credentials });
   const say = (text: string) => (error: Error, first: boolean) => {
     if (first) log.warn(`${text}: ${error.message}`);
     else log.debug(`${text}: ${error.message}`);

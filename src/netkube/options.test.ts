@@ -7,6 +7,7 @@ describe("netkube's command line", () => {
   it('needs netmaster alone', () => {
     expect(read('--identity', 'a')).toEqual({
       netmasters: ['http://10.0.0.1:9999'],
+      credentialFiles: {},
       kubeconfig: '',
       tenant: 'default',
       network: 'pods',

@@ -1,10 +1,12 @@
 /** netkube's command line. */
 import os from 'node:os';
 import { parseArgs } from 'node:util';
+import type { CredentialFiles } from '../client/credentials.ts';
 import { parseSubnet } from '../model/address.ts';
 
 export interface Options {
   readonly netmasters: readonly string[];
+  readonly credentialFiles: CredentialFiles;
   /** '' for what the environment says: KUBECONFIG, ~/.kube/config, or the pod's service account. */
   readonly kubeconfig: string;
   readonly tenant: string;
@@ -23,6 +25,8 @@ export const USAGE = `netkube: declares a Kubernetes cluster's pods, policies an
 Usage: netkube --netmaster URL[,URL...] [flags]
 
   --netmaster URL[,URL...]  where netmaster answers, e.g. http://10.0.0.1:9999
+  --tls-ca FILE             netmaster's ca.crt
+  --token-file FILE         a token of role admin (netctl token create), or --tls-cert and --tls-key FILE
   --kubeconfig FILE         the cluster (default: KUBECONFIG, ~/.kube/config, or the service account of the pod it runs in)
   --tenant NAME             of namespaces without annotation contiv.io/tenant (default default)
   --network NAME            of pods without label io.contiv.network (default pods)
@@ -48,6 +52,10 @@ export function readOptions(args: readonly string[]): Options | 'help' {
     args: [...args],
     options: {
       netmaster: text,
+      'tls-ca': text,
+      'tls-cert': text,
+      'tls-key': text,
+      'token-file': text,
       kubeconfig: text,
       tenant: text,
       network: text,
@@ -86,6 +94,11 @@ export function readOptions(args: readonly string[]): Options | 'help' {
     throw new Error(`--log-level: '${logLevel}' must be one of ${LEVELS.join(', ')}`);
   return {
     netmasters,
+    credentialFiles: Object.fromEntries(
+      (['tls-ca', 'tls-cert', 'tls-key', 'token-file'] as const).flatMap((flag) =>
+        values[flag] === undefined ? [] : [[flag, values[flag]]],
+      ),
+    ),
     kubeconfig: values.kubeconfig ?? '',
     tenant: labels.tenant,
     network: labels.network,

@@ -7,8 +7,10 @@ import type { Index } from '../model/kind.ts';
 import type { Network } from '../model/network.ts';
 import { oneLine } from '../model/text.ts';
 import type { AddressAnswer, AddressRequest } from '../protocol/messages.ts';
+import type { Check, Write } from '../store/store.ts';
 import { canonical, chooseAddress } from './allocator/choose.ts';
 import { changedFields } from './changes.ts';
+import { refuseDraining } from './draining.ts';
 import { addressKey, begin, end, meaningOf, openEndings } from './endings.ts';
 import type { Occurrence } from './events.ts';
 import { relyOn } from './guards.ts';
@@ -23,10 +25,11 @@ const byRequest: Index<AddressRecord> = ({ answered }) => (answered ? [answered.
 /** A request that comes again, since its answer was lost on its way, is answered as it was: it holds the address already. */
 export function decideReserve(mirror: Mirror, request: AddressRequest): Decision<AddressAnswer> {
   const [had] = request.request ? mirror.where('address', byRequest, request.request) : [];
-  if (had?.answered !== undefined) {
+  if (had?.answered !== undefined && had.host === request.host) {
     const { address, prefixLength } = had.answered;
     return { checks: [], writes: [], answer: { address, prefixLength } };
   }
+  const taking = request.ofHost ? [] : refuseDraining(mirror, request.host);
   const key = `${request.tenantName}:${request.networkName}`;
   const network = mirror.get<Network>('network', key);
   if (network === undefined) throw new Refusal(404, `network ${key} does not exist`, 'networkName');
@@ -37,6 +40,9 @@ export function decideReserve(mirror: Mirror, request: AddressRequest): Decision
   const { family } = request;
   if (family === 6 && !network.ipv6Subnet)
     throw new Refusal(422, `network ${key} has no IPv6 subnet`, 'family');
+  const kept = keptBySwarm(mirror, key, request);
+  if (kept !== undefined)
+    return { ...kept, answer: { address: kept.address, prefixLength: prefixOf(network, family) } };
   const wanted = {
     network,
     family,
@@ -45,13 +51,63 @@ export function decideReserve(mirror: Mirror, request: AddressRequest): Decision
     what: `network ${key}`,
     field: 'address',
   } as const;
-  const chosen = chooseAddress(mirror, wanted, { host: request.host }, request.request);
+  const chosen = chooseAddress(
+    mirror,
+    wanted,
+    request.swarm === undefined ? { host: request.host } : { swarm: request.swarm },
+    request.request,
+  );
   const relying = relyOn(mirror, 'network', key);
   return {
-    checks: [...chosen.checks, ...relying.checks],
+    checks: [...chosen.checks, ...relying.checks, ...taking],
     writes: [...chosen.writes, ...relying.writes],
     answer: { address: chosen.address, prefixLength: chosen.prefixLength },
   };
+}
+
+/**
+ * Of a given address that Swarm keeps: it asks for each that it has given again when another manager leads, and each host asks for those of
+ * its tasks, one after the other as a task moves. undefined: it is none of those, or in use elsewhere.
+ */
+function keptBySwarm(
+  mirror: Mirror,
+  network: string,
+  { address: asked = '', host, swarm }: AddressRequest,
+): { address: string; checks: Check[]; writes: Write[] } | undefined {
+  const address = isIpv4(asked) || isIpv6(asked) ? canonical(asked) : '';
+  const stored = mirror.addresses(network).get(address);
+  if (stored?.object.swarm === undefined) return undefined;
+  if (swarm !== undefined) return { address, checks: [], writes: [] };
+  if (stored.object.endpoint !== undefined) return undefined;
+  const key = storeKey('address', `${network}/${address}`);
+  return {
+    address,
+    checks: [{ key, revision: stored.revision }],
+    writes: [{ key, value: { host, swarm: stored.object.swarm } satisfies AddressRecord }],
+  };
+}
+
+const prefixOf = ({ subnet, ipv6Subnet }: Network, family: 4 | 6): number =>
+  parseSubnet((family === 4 ? subnet : ipv6Subnet) ?? '')?.length ?? 0;
+
+/** What is reserved no longer than somebody has it. */
+export function decideSwarmRelease(mirror: Mirror, network: string, address: string): Decision<boolean> {
+  const stored = mirror.addresses(network).get(address);
+  if (stored?.object.swarm === undefined) return { checks: [], writes: [], answer: false };
+  const key = storeKey('address', `${network}/${address}`);
+  return {
+    checks: [{ key, revision: stored.revision }],
+    writes: [{ key, value: swarmReleased(stored.object) }],
+    answer: true,
+  };
+}
+
+/**
+ * An endpoint that has it still is left; undefined: nothing is. Swarm gives it back when its task has ended, so a host that has it reserved
+ * only has ended it too, or its dockerd was killed and says no more of it.
+ */
+export function swarmReleased({ swarm: _, answered: _a, ...rest }: AddressRecord): AddressRecord | undefined {
+  return rest.endpoint === undefined ? undefined : rest;
 }
 
 export function decideRelease(
@@ -65,8 +121,14 @@ export function decideRelease(
   if (stored === undefined || stored.object.endpoint !== undefined || stored.object.host !== host)
     return { checks: [], writes: [], answer: false };
   const key = storeKey('address', `${network}/${address}`);
-  return { checks: [{ key, revision: stored.revision }], writes: [{ key, value: undefined }], answer: true };
+  const { swarm } = stored.object;
+  const value = swarm === undefined ? undefined : ({ swarm } satisfies AddressRecord);
+  return { checks: [{ key, revision: stored.revision }], writes: [{ key, value }], answer: true };
 }
+
+/** What becomes of it on hosts changes nothing for Swarm. */
+const keeping = (record: AddressRecord | undefined): Pick<AddressRecord, 'swarm'> =>
+  record?.swarm === undefined ? {} : { swarm: record.swarm };
 
 const MAC = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/i;
 
@@ -138,7 +200,8 @@ export function decideEndpoint(mirror: Mirror, endpoint: Endpoint): Decision<End
     if (
       record !== undefined &&
       record.object.endpoint === undefined &&
-      record.object.host !== endpoint.homingHost
+      record.object.host !== endpoint.homingHost &&
+      !(record.object.swarm !== undefined && record.object.host === undefined)
     )
       throw new Refusal(
         409,
@@ -154,7 +217,11 @@ export function decideEndpoint(mirror: Mirror, endpoint: Endpoint): Decision<End
     checks.push({ key, revision: record?.revision ?? 0 }, ...begun.checks);
     writes.push(...begun.writes, {
       key,
-      value: { host: endpoint.homingHost, endpoint: id } satisfies AddressRecord,
+      value: {
+        host: endpoint.homingHost,
+        endpoint: id,
+        ...keeping(record?.object),
+      } satisfies AddressRecord,
     });
   }
   for (const address of before?.object.ipAddress ?? [])
@@ -190,7 +257,6 @@ export function decideEndpointRemoval(mirror: Mirror, id: string): Decision<bool
   const { tenantName, networkName, homingHost, ipAddress } = before.object;
   const network = `${tenantName}:${networkName}`;
   const taken = mirror.addresses(network);
-  const reserved: AddressRecord = { host: homingHost };
   return {
     checks: [{ key: storeKey('endpoint', id), revision: before.revision }],
     writes: [
@@ -198,7 +264,10 @@ export function decideEndpointRemoval(mirror: Mirror, id: string): Decision<bool
       ...ipAddress
         .filter((address) => taken.get(address)?.object.endpoint === id)
         .flatMap((address) => [
-          { key: storeKey('address', `${network}/${address}`), value: reserved },
+          {
+            key: storeKey('address', `${network}/${address}`),
+            value: { host: homingHost, ...keeping(taken.get(address)?.object) } satisfies AddressRecord,
+          },
           ...end(mirror, addressKey(tenantName, address), { of: meaningOf(before.object), host: homingHost }),
         ]),
     ],
@@ -216,7 +285,8 @@ export type Seen = Map<string, { readonly revision: number; readonly at: number 
 /** Reservations of hosts that have had no endpoint for longer than the grace period (milliseconds). Keeps `seen` up to date. */
 export function decideCollection(mirror: Mirror, seen: Seen, grace: number, now: number): Decision<number> {
   const reserved = [...mirror.entries<AddressRecord>('address')].filter(
-    ([, { object }]) => object.host !== undefined && object.endpoint === undefined,
+    ([, { object }]) =>
+      object.host !== undefined && object.endpoint === undefined && object.swarm === undefined,
   );
   const known = new Map(seen);
   seen.clear();

@@ -535,8 +535,9 @@ it('what only is kept says so when it is inspected', async () => {
   await post('Bgps/node1', { routerip: '50.1.1.2/24', as: '65002' });
   await post('extContractsGroups/default:ext', { contractsType: 'consumed' });
   await post('networks/default:v', { encap: 'vlan', subnet: '20.1.1.0/24' });
-  for (const path of ['aciGws/aciGw', 'extContractsGroups/default:ext', 'networks/default:v'])
+  for (const path of ['aciGws/aciGw', 'extContractsGroups/default:ext'])
     expect(oper(path)).toMatchObject({ note: expect.stringContaining('nothing acts on ') });
+  expect(oper('networks/default:v')).toMatchObject({ note: expect.stringContaining('acts on hosts') });
   expect(() => oper('Bgps/node1')).toThrow('no agent runs on a host named node1');
   const host = { name: 'node1', underlay: '10.0.0.1' };
   await writer.write(() => ({

@@ -1,6 +1,8 @@
 /** Entry of bin/netmaster. */
+import net from 'node:net';
 import { parseArgs } from 'node:util';
 import { pino } from 'pino';
+import { parseDuration } from '../model/duration.ts';
 import { each, FORMER_OF_BOTH, translateFlags } from '../model/formerFlags.ts';
 import { GLOBAL_DEFAULTS } from '../model/settings.ts';
 import { DEFAULT_TENANT } from '../model/tenant.ts';
@@ -11,16 +13,26 @@ import { trackAcknowledgements } from './acknowledgements.ts';
 import { createServer } from './api/server.ts';
 import { decideForgetting } from './endings.ts';
 import { decideCollection, type Seen } from './endpoints.ts';
+import { INIT_USAGE, init, readInit } from './init.ts';
 import { openMirror, storeKey } from './mirror.ts';
 import { openReplicas } from './replicas.ts';
 import { openRoster } from './roster.ts';
+import { FOLDER, readFolder, readSecurity, type Security } from './security.ts';
+import { decideTokensEnd } from './tokens.ts';
 import { openWriter } from './writer.ts';
 
 const USAGE = `netmaster: keeps the intent of a Contiv cluster and hands it to all hosts
 
 Usage: netmaster [flags]
+       netmaster init [flags]       makes the cluster's certificates (netmaster init --help)
 
   --listen HOST:PORT       where to answer (default 127.0.0.1:9999)
+                           beyond loopback only with certificates, or with --insecure
+  --tls-dir FOLDER         what netmaster init has made (default /var/lib/contiv/tls, where there is something in it)
+  --tls-cert, --tls-key, --tls-ca FILE
+                           certificates of a PKI of your own instead: netmaster's, its key, and who signs those of clients
+  --host-certificates LIFE how long hosts' certificates hold (default 90d); agents renew them after two thirds of that
+  --insecure               no certificates: whoever reaches the port may do everything
   --name NAME              how clients call this machine too: a name, or an address that is translated to one of its own
                            (its addresses, host name, localhost and netmaster are known; more than once for several)
   --store STORE            memory, sqlite:FILE, or for several netmasters etcd://HOST:PORT,HOST:PORT,...[/NAME][?OPTIONS]
@@ -64,6 +76,7 @@ function wrongUsage(error: unknown): never {
 }
 
 interface Options {
+  security: Security | undefined;
   host: string;
   port: number;
   names: string[];
@@ -83,6 +96,12 @@ function readOptions(): Options | undefined {
       name: { type: 'string', multiple: true },
       store: text,
       advertise: text,
+      'tls-dir': text,
+      'tls-cert': text,
+      'tls-key': text,
+      'tls-ca': text,
+      'host-certificates': text,
+      insecure: { type: 'boolean' },
       'address-grace': text,
       'log-level': text,
       help: { type: 'boolean', short: 'h' },
@@ -108,8 +127,13 @@ function readOptions(): Options | undefined {
   if (!LEVELS.includes(level)) throw new Error(`--log-level: '${level}' must be one of ${LEVELS.join(', ')}`);
   const store = values.store ?? 'sqlite:/var/lib/contiv/netmaster.db';
   checkStoreSpec(store);
+  const security = securityOf(values);
+  if (security === undefined && !isLoopback(host) && !values.insecure)
+    throw new Error(
+      `--listen ${listen}: without certificates whoever reaches it may do everything: make them (netmaster init), or say --insecure`,
+    );
   const isAnywhere = ['', '0.0.0.0', '::'].includes(host);
-  const url = values.advertise ?? (isAnywhere ? '' : `http://${listen}`);
+  const url = values.advertise ?? (isAnywhere ? '' : `http${security === undefined ? '' : 's'}://${listen}`);
   const isShared = store.startsWith('etcd:');
   if (isShared && url === '')
     throw new Error(
@@ -118,6 +142,7 @@ function readOptions(): Options | undefined {
   if (values.advertise !== undefined && !/^https?:\/\/[^/?#]+$/.test(url))
     throw new Error(`--advertise: '${url}' is not a URL like http://10.0.0.1:9999`);
   return {
+    security,
     host,
     port: Number(match[3]),
     names: host === '' ? names : [host, ...names],
@@ -128,9 +153,42 @@ function readOptions(): Options | undefined {
   };
 }
 
+/** Of nobody but this machine. */
+const isLoopback = (host: string): boolean =>
+  host === 'localhost' || host === '::1' || (net.isIPv4(host) && host.startsWith('127.'));
+
+/** Throws an Error with one plain line where the flags do not go together, or a file is not what it should be. */
+function securityOf(flags: Readonly<Record<string, unknown>>): Security | undefined {
+  const given = (flag: string): string | undefined => flags[flag] as string | undefined;
+  const life = given('host-certificates') ?? '90d';
+  const hostLife = parseDuration(life);
+  if (hostLife === undefined)
+    throw new Error(`--host-certificates: '${life}' must be a time like 90d, 12h or 30m`);
+  const [cert, key, ca] = ['tls-cert', 'tls-key', 'tls-ca'].map(given);
+  const own = [cert, key, ca].filter((file) => file !== undefined);
+  const folder = given('tls-dir');
+  const [other] = folder === undefined ? (own.length === 0 ? [] : ['--tls-cert']) : ['--tls-dir'];
+  if (flags.insecure) {
+    if (other !== undefined) throw new Error(`--insecure: leave it out, or ${other}: they say the opposite`);
+    return undefined;
+  }
+  if (own.length > 0 && folder !== undefined)
+    throw new Error('--tls-dir: leave it out, --tls-cert, --tls-key and --tls-ca say where all is');
+  if (cert !== undefined && key !== undefined && ca !== undefined)
+    return readSecurity({ cert, key, ca }, hostLife);
+  if (own.length > 0)
+    throw new Error('--tls-cert, --tls-key and --tls-ca go together: one of them is missing');
+  const found = readFolder(folder ?? FOLDER, hostLife);
+  if (found === undefined && folder !== undefined)
+    throw new Error(
+      `--tls-dir ${folder}: no netmaster.crt is there: netmaster init --dir ${folder} makes it`,
+    );
+  return found;
+}
+
 const options = (() => {
   try {
-    return readOptions();
+    return process.argv[2] === 'init' ? undefined : readOptions();
   } catch (error) {
     return wrongUsage(error);
   }
@@ -164,10 +222,26 @@ async function run(options: Options): Promise<void> {
         answer: undefined,
       }));
     const acknowledgements = trackAcknowledgements(mirror);
-    const { names, url } = options;
+    const { names, url, security } = options;
+    const exposed = security === undefined && !isLoopback(options.host);
+    if (exposed)
+      log.warn(
+        `--insecure: whoever reaches port ${options.port} of this machine may do everything: make certificates (netmaster init)`,
+      );
     const roster = openRoster(mirror, log, { alone: url === undefined });
-    const replicas = openReplicas({ store, mirror, writer, acknowledgements, roster, log, url });
+    const shown =
+      security === undefined
+        ? {}
+        : {
+            credentials: {
+              authority: security.authority,
+              certificate: security.certificate,
+              key: security.key,
+            },
+          };
+    const replicas = openReplicas({ store, mirror, writer, acknowledgements, roster, log, url, ...shown });
     const server = await createServer({
+      grace: options.grace * 1000,
       store,
       mirror,
       writer,
@@ -177,6 +251,7 @@ async function run(options: Options): Promise<void> {
       version: VERSION,
       log,
       names,
+      security,
     });
 
     mirror.events.onEvents((events) => {
@@ -197,6 +272,7 @@ async function run(options: Options): Promise<void> {
           decideCollection(mirror, seen, options.grace * 1000, performance.now()),
         );
         await writer.write(() => decideForgetting(mirror));
+        await writer.write(() => decideTokensEnd(mirror));
         await roster.noteAway(writer);
         if (answer > 0) log.info({ addresses: answer }, 'collected addresses that no endpoint used');
       } catch (error) {
@@ -235,4 +311,25 @@ async function run(options: Options): Promise<void> {
   }
 }
 
-if (options !== undefined) void run(options);
+async function makeCertificates(args: readonly string[]): Promise<void> {
+  const wanted = (() => {
+    try {
+      return readInit(args);
+    } catch (error) {
+      return wrongUsage(error);
+    }
+  })();
+  if (wanted === 'help') {
+    process.stdout.write(INIT_USAGE);
+    return;
+  }
+  try {
+    for (const line of await init(wanted)) process.stdout.write(`${line}\n`);
+  } catch (error) {
+    process.stderr.write(`netmaster: ${oneLine((error as Error).message)}\n`);
+    process.exitCode = 3;
+  }
+}
+
+if (process.argv[2] === 'init') void makeCertificates(process.argv.slice(3));
+else if (options !== undefined) void run(options);

@@ -4,8 +4,8 @@
  *
  * Store keys are /contiv/KIND/KEY: intent, and beside it endpoint/ID and host/NAME. Netmaster's own are address/NETWORK/ADDRESS,
  * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT, guard/KIND/KEY, ended/KEY (endings.ts) and
- * underlay/ADDRESS (hosts.ts), registration/NAME (roster.ts), replica/ID (replicas.ts), event/KIND/ID (events.ts),
- * made/KIND/KEY (batch.ts).
+ * underlay/ADDRESS (hosts.ts), registration/NAME and draining/NAME (roster.ts), replica/ID (replicas.ts), event/KIND/ID (events.ts),
+ * made/KIND/KEY (batch.ts), token/ID and admitted/HOST (tokens.ts).
  */
 
 import type { WatchedObject } from '../protocol/messages.ts';
@@ -31,9 +31,12 @@ const PRIVATE = new Set([
   'ended',
   'underlay',
   'registration',
+  'draining',
   'replica',
   'event',
   'made',
+  'token',
+  'admitted',
 ]);
 
 export interface VisibleBatch {

@@ -19,6 +19,7 @@ export class Refusal extends Error {
 
 const CODES: Readonly<Record<number, string>> = {
   400: 'invalid',
+  401: 'unauthorized',
   403: 'forbidden',
   404: 'not_found',
   405: 'method_not_allowed',

@@ -13,6 +13,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import { type Client, connect } from '../client/client.ts';
+import type { Credentials } from '../client/credentials.ts';
 import type { Heard, RefusedHost } from '../protocol/hosts.ts';
 import type { KeptReport, LiveAnswer, LiveQuestion, ReplicaMessage } from '../protocol/messages.ts';
 import type { Store } from '../store/store.ts';
@@ -60,6 +61,8 @@ export interface ReplicasOptions {
   readonly log: Logger;
   /** Where other netmasters reach this one; absent: it is the only one. */
   readonly url?: string | undefined;
+  /** What it shows to the others. */
+  readonly credentials?: Credentials | undefined;
 }
 
 interface Registered {
@@ -74,7 +77,7 @@ interface Other {
 }
 
 export function openReplicas(options: ReplicasOptions): Replicas {
-  const { store, mirror, writer, acknowledgements, roster, log, url } = options;
+  const { store, mirror, writer, acknowledgements, roster, log, url, credentials } = options;
   const id = randomUUID();
   const others = new Map<string, Other>();
   /** What hosts said here. */
@@ -143,7 +146,11 @@ export function openReplicas(options: ReplicasOptions): Replicas {
     for (const [key, { object }] of mirror.entries<Registered>('replica')) {
       if (url === undefined || closed || key === id || others.has(key)) continue;
       const other: Other = {
-        client: connect({ urls: [object.url], timeoutMs: ASKING }),
+        client: connect({
+          urls: [object.url],
+          timeoutMs: ASKING,
+          ...(credentials && { credentials: () => credentials }),
+        }),
         watched: new Set(),
         stop: new AbortController(),
       };

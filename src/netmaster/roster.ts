@@ -2,6 +2,7 @@
  * What is known of every host, also of those that do not live:
  *
  *   registration/NAME   in the store: as it registered last, and where it is away, when it was heard of last. Until an operator removes it
+ *   draining/NAME       in the store: it takes no new containers, by an operator's word, until that is taken back
  *   host/NAME           it lives (hosts.ts)
  *   in memory           when it was heard of, what its agent sees, what it has applied: told anew within seconds, also to other
  *                       netmasters (replicas.ts)
@@ -13,6 +14,7 @@ import type { Endpoint } from '../model/endpoint.ts';
 import { HOST_TTL, type Host } from '../model/host.ts';
 import type { Condition, Heard, HostState, RefusedHost } from '../protocol/hosts.ts';
 import type { Write } from '../store/store.ts';
+import type { Draining } from './draining.ts';
 import { decideEndpointRemoval } from './endpoints.ts';
 import { type Mirror, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
@@ -106,6 +108,7 @@ export function openRoster(mirror: Mirror, log: Logger, { alone }: { readonly al
     const heard = heards.get(name);
     const seen = Math.max(heard?.at ?? 0, registered?.away ?? 0);
     const applied = mirror.applied.get(name) ?? 0;
+    const draining = mirror.get<Draining>('draining', name);
     const known = {
       name,
       ...(underlay === undefined ? {} : { underlay }),
@@ -113,6 +116,7 @@ export function openRoster(mirror: Mirror, log: Logger, { alone }: { readonly al
       ...(version === undefined ? {} : { version }),
       containers: containersOf(name),
       ...(seen === 0 ? {} : { seen: iso(seen) }),
+      ...(draining === undefined ? {} : { draining: iso(draining.since) }),
       applied,
       lag: Math.max(0, mirror.told - applied),
     };
@@ -129,7 +133,14 @@ export function openRoster(mirror: Mirror, log: Logger, { alone }: { readonly al
         state: 'late',
         reason: `nothing is heard of it since ${iso(heard.at)}, and it does not count as away yet`,
       };
-    if (applied >= due) return { ...said, state: 'ready' };
+    if (applied >= due)
+      return draining === undefined
+        ? { ...said, state: 'ready' }
+        : {
+            ...said,
+            state: 'draining',
+            reason: `it takes no new containers since ${iso(draining.since)}; ${counted(known.containers)} left`,
+          };
     const reason =
       applied === 0
         ? 'it has not said yet what it has applied'
@@ -262,6 +273,55 @@ export function registrationOf(view: View, host: Host): Write[] {
     : [{ key: storeKey('registration', host.name), value: lasting satisfies Registered }];
 }
 
+/** From now on nothing more is attached there; what runs stays. Answers since when, ISO 8601. */
+export function decideDrain(view: View, name: string): Decision<string> {
+  if (!namesOf(view).has(name)) throw unknown(name);
+  const before = view.stored<Draining>('draining', name);
+  if (before !== undefined) return { checks: [], writes: [], answer: iso(before.object.since) };
+  const key = storeKey('draining', name);
+  const since = Date.now();
+  return {
+    checks: [{ key, revision: 0 }],
+    writes: [{ key, value: { since } satisfies Draining }],
+    answer: iso(since),
+    events: [
+      {
+        kind: 'host',
+        action: 'draining',
+        object: 'host',
+        key: name,
+        host: name,
+        text: 'it takes no new containers',
+      },
+    ],
+  };
+}
+
+/** Answers whether it was draining. */
+export function decideUndrain(view: View, name: string): Decision<boolean> {
+  const before = view.stored<Draining>('draining', name);
+  if (before === undefined) {
+    if (!namesOf(view).has(name)) throw unknown(name);
+    return { checks: [], writes: [], answer: false };
+  }
+  const key = storeKey('draining', name);
+  return {
+    checks: [{ key, revision: before.revision }],
+    writes: [{ key, value: undefined }],
+    answer: true,
+    events: [
+      {
+        kind: 'host',
+        action: 'undrained',
+        object: 'host',
+        key: name,
+        host: name,
+        text: 'it takes new containers again',
+      },
+    ],
+  };
+}
+
 /** Of a host that is away: its endpoints and its registration go. Answers how many endpoints. */
 export function decideHostRemoval(mirror: Mirror, name: string): Decision<number> {
   if (mirror.get<Host>('host', name) !== undefined)
@@ -275,14 +335,18 @@ export function decideHostRemoval(mirror: Mirror, name: string): Decision<number
   const endpoints = endpointsOf(mirror, name);
   const removals = endpoints.map(({ endpointID }) => decideEndpointRemoval(mirror, endpointID));
   const key = storeKey('registration', name);
+  const draining = mirror.stored('draining', name);
+  const drainingKey = storeKey('draining', name);
   return {
     checks: [
       { key: storeKey('host', name), revision: 0 },
       { key, revision: registration?.revision ?? 0 },
+      { key: drainingKey, revision: draining?.revision ?? 0 },
       ...removals.flatMap(({ checks }) => checks),
     ],
     writes: [
       ...(registration === undefined ? [] : [{ key, value: undefined }]),
+      ...(draining === undefined ? [] : [{ key: drainingKey, value: undefined }]),
       ...removals.flatMap(({ writes }) => writes),
     ],
     answer: endpoints.length,

@@ -37,7 +37,7 @@ it('of an empty cluster all is well', async () => {
   const found = await status();
   expect(found).toMatchObject({
     netmaster: { version: '2.0.0', store: 'memory', netmasters: [] },
-    hosts: { ready: 0, late: 0, away: 0, refused: 0 },
+    hosts: { ready: 0, late: 0, away: 0, refused: 0, draining: 0 },
     problems: [],
   });
   expect(statusLines(found, []).at(-1)).toBe('all is well');

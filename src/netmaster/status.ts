@@ -7,15 +7,23 @@ import { poolOf } from './allocator/choose.ts';
 import type { Mirror } from './mirror.ts';
 import { readiness } from './readiness.ts';
 import type { Roster } from './roster.ts';
+import type { Security } from './security.ts';
 
 export interface StatusSources {
   readonly store: Store;
   readonly mirror: Mirror;
   readonly roster: Roster;
   readonly version: string;
+  readonly security?: Security | undefined;
 }
 
-export async function clusterStatus({ store, mirror, roster, version }: StatusSources): Promise<Status> {
+export async function clusterStatus({
+  store,
+  mirror,
+  roster,
+  version,
+  security,
+}: StatusSources): Promise<Status> {
   const [described, unready] = await Promise.all([describe(store), readiness(store, mirror)]);
   const hosts = roster.states();
   const count = (state: HostState['state']): number => hosts.filter((host) => host.state === state).length;
@@ -23,15 +31,22 @@ export async function clusterStatus({ store, mirror, roster, version }: StatusSo
   return {
     netmaster: {
       version,
+      security: security === undefined ? 'none' : 'certificates',
       ...described,
       revision: mirror.revision,
       uptime: Math.floor(process.uptime()),
       netmasters: mirror.list<{ url: string }>('replica').map(({ url }) => url),
     },
-    hosts: { ready: count('ready'), late: count('late'), away: count('away'), refused: count('refused') },
+    hosts: {
+      ready: count('ready'),
+      late: count('late'),
+      away: count('away'),
+      refused: count('refused'),
+      draining: count('draining'),
+    },
     networks,
     pending: hosts
-      .filter(({ state, lag }) => (state === 'ready' || state === 'late') && lag > 0)
+      .filter(({ state, lag }) => state !== 'away' && state !== 'refused' && lag > 0)
       .map(({ name, lag }) => ({ host: name, lag })),
     problems: [
       ...unready.map((problem) => ({ of: 'netmaster', ...problem })),
@@ -77,6 +92,7 @@ function hostProblems({ name, state, reason = '', containers, problems }: HostSt
     case 'late':
       return [{ problem: `late: ${reason}`, remedy: `${LOGS}: it goes on trying` }, ...problems];
     case 'ready':
+    case 'draining':
       return problems;
   }
 }

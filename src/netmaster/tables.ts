@@ -17,10 +17,12 @@ export interface Stored<T = unknown> {
   readonly lease?: string;
 }
 
-/** An address that is given out: to a service, to an endpoint on a host, or reserved for a host. */
+/** An address that is given out: to a service, to an endpoint on a host, or reserved for a host, or for Docker's Swarm. */
 export interface AddressRecord {
-  /** Absent: a service's. */
+  /** Absent: a service's, or on no host yet. */
   readonly host?: string;
+  /** Id of the Swarm that keeps it, '' where that is not known: it is reserved still where no host has it any more. */
+  readonly swarm?: string;
   readonly endpoint?: string;
   /** Key of the service. */
   readonly service?: string;

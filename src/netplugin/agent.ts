@@ -13,8 +13,9 @@ import type { Logger } from 'pino';
 import { connect } from '../client/client.ts';
 import { VERSION } from '../model/version.ts';
 import type { Condition } from '../protocol/hosts.ts';
+import { openHostCertificate } from './certificate.ts';
 import { openCompiler } from './compile/compile.ts';
-import { conditionOf } from './condition.ts';
+import { conditionOf, problemsOf } from './condition.ts';
 import { startControl } from './control.ts';
 import { followKernel } from './converge.ts';
 import { startDataplane } from './dataplane/index.ts';
@@ -39,6 +40,7 @@ import { followAdmission } from './underlay/admission.ts';
 import { followFirewalls } from './underlay/firewalls.ts';
 import { followPaths } from './underlay/paths.ts';
 import { awaitUnderlay, followGuarded } from './underlay/underlay.ts';
+import { followUplink } from './underlay/uplink.ts';
 
 /**
  * Milliseconds until a netmaster that is silent counts as away: it answers within two seconds, and dockerd waits for some of
@@ -54,8 +56,16 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const { host, stateDir, transit, transit6 } = options;
   fs.mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   const underlay = await awaitUnderlay(options.underlay, log);
+  const uplink = followUplink(options.uplink, log);
   const guarded = await followGuarded(options.netmasters, log);
-  const client = connect({ urls: options.netmasters, timeoutMs: ANSWER, name: `netplugin ${host}` });
+  const certificate = openHostCertificate({ stateDir, host, files: options.credentialFiles }, log);
+  const client = connect({
+    urls: options.netmasters,
+    timeoutMs: ANSWER,
+    name: `netplugin ${host}`,
+    credentials: certificate.credentials,
+  });
+  certificate.keep(client);
   const attachments = openAttachments(stateDir, options.transitPairs);
   const keeping = keepAttachments(attachments, log);
   const dataplane = startDataplane();
@@ -118,6 +128,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
           name: host,
           underlay: underlay.now.address,
           underlayMtu: underlay.now.mtu,
+          uplink: uplink.now,
           lastUnderlays: replica.lastUnderlays,
           transit,
           transit6,
@@ -152,19 +163,18 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       admitted: admission.settled,
     }),
   );
-  followers.add(followHostAccess({ host, endpoints, log }));
+  followers.add(followHostAccess({ host, endpoints, vlans: () => uplink.now !== undefined, log }));
   const { refused } = metrics;
   followers.add(followFlows({ dataplane, client, host, log, view: replica.view, refused, happenings }));
   const publications = openPublications();
   keepPublications(publications, endpoints, log);
   const docker = await startDocker({ endpoints, publications, options, log, happened: happenings.tell });
   followers.add(docker.offer);
-  const paths = followPaths({
-    underlay: () => underlay.now,
-    peers: () => [...replica.view.hosts.values()].filter(({ name }) => name !== host),
-    log,
-  });
-  condition = () => conditionOf({ fastPath: dataplane.fastPath, underlay, firewalls, paths, docker, kernel });
+  const peers = () => [...replica.view.hosts.values()].filter(({ name }) => name !== host);
+  const paths = followPaths({ underlay: () => underlay.now, peers, log });
+  const vlans = () => [...replica.view.networks].flatMap(([key, n]) => (n.encap === 'vlan' ? [key] : []));
+  const seen = { fastPath: dataplane.fastPath, underlay, uplink, vlans, firewalls, paths, docker, kernel };
+  condition = () => conditionOf(seen);
   const denied = (line: string): void => happenings.tell('denial', line);
   const cni = followers.add(openCni({ endpoints, publications, places: options, log, denied }));
   // Behind Docker's claims: what runs keeps the ports that it publishes.
@@ -178,6 +188,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     if (underlay.now.address !== before.address) client.reconnect();
     void pass().then(intent.changed);
   });
+  uplink.onChange(() => void pass());
   const control = await startControl(options.controlSocket, {
     state: () => kernel.state,
     replica,
@@ -186,6 +197,12 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     metrics,
     underlay,
     registered: () => intent.registered,
+    async examined() {
+      await firewalls.look();
+      const { netmasters } = options;
+      const problems = problemsOf(seen);
+      return { host, netmasters, peers: peers(), problems, repaired: kernel.repaired };
+    },
     cni: cni.answer,
   });
   void pass();
@@ -195,6 +212,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   return {
     async close() {
       underlay.close();
+      uplink.close();
       keeping.close();
       paths.close();
       guarded.close();
@@ -204,6 +222,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       intent.close();
       await followers.close();
       await dataplane.close();
+      await certificate.close();
       client.close();
     },
   };

@@ -7,6 +7,8 @@ import { type ConditionSources, conditionOf } from './condition.ts';
 const WELL: ConditionSources = {
   fastPath: () => true,
   underlay: { problem: '', now: { device: 'eth0' } },
+  uplink: { problem: '', now: undefined },
+  vlans: () => [],
   firewalls: { dropped: [] },
   paths: { narrow: [] },
   docker: { problems: [] },
@@ -16,6 +18,19 @@ const WELL: ConditionSources = {
 it('of a host with nothing wrong has no problems', () => {
   expect(conditionOf(WELL)).toEqual({ fastPath: true, problems: [] });
   expect(conditionOf({ ...WELL, fastPath: () => undefined })).toEqual({ problems: [] });
+});
+
+it('says of VLAN networks what keeps them from acting here', () => {
+  const about = (uplink: ConditionSources['uplink'], vlans: string[]): string[] =>
+    conditionOf({ ...WELL, uplink, vlans: () => vlans }).problems.map((p) => p.problem);
+  const now = { device: 'eth1', mtu: 1500 };
+  expect(about({ problem: '', now }, ['default:v'])).toEqual([]);
+  expect(about({ problem: '', now: undefined }, ['default:v', 'default:w'])).toEqual([
+    'network default:v and 1 more of encapsulation vlan: no --uplink is given, so no container here is on it',
+  ]);
+  expect(about({ problem: '--uplink: interface eth1 is down', now }, ['default:v'])).toEqual([
+    'network default:v of encapsulation vlan: --uplink: interface eth1 is down',
+  ]);
 });
 
 it('has all that is wrong, each with what mends it', () => {

@@ -11,6 +11,9 @@ import type { NarrowPath } from './underlay/paths.ts';
 export interface ConditionSources {
   fastPath(): boolean | undefined;
   readonly underlay: { readonly problem: string; readonly now: { readonly device: string } };
+  readonly uplink: { readonly problem: string; readonly now: unknown };
+  /** Keys of the networks of encapsulation vlan. */
+  vlans(): readonly string[];
   readonly firewalls: { readonly dropped: readonly DroppedWay[] };
   readonly paths: { readonly narrow: readonly NarrowPath[] };
   readonly docker: { readonly problems: readonly Problem[] };
@@ -31,34 +34,79 @@ const tooNarrow = ({ host, wanted, fits }: NarrowPath, device: string): Problem 
   remedy: `let ${wanted} bytes pass on the way there, or set the MTU of ${device} here and there to what fits: ip link set ${device} mtu ${fits}`,
 });
 
-export function conditionOf({
-  fastPath,
+/** A host without an uplink is as it should be while there is no VLAN network. */
+function vlanProblems(uplink: ConditionSources['uplink'], networks: readonly string[]): Problem[] {
+  if (networks.length === 0 || (uplink.problem === '' && uplink.now !== undefined)) return [];
+  const [first, ...more] = networks;
+  const named = `network ${first}${more.length === 0 ? '' : ` and ${more.length} more`} of encapsulation vlan`;
+  return [
+    uplink.problem === ''
+      ? {
+          problem: `${named}: no --uplink is given, so no container here is on it`,
+          remedy:
+            'start netplugin with --uplink INTERFACE, the one to whose switch port the VLANs come tagged',
+        }
+      : {
+          problem: `${named}: ${uplink.problem}`,
+          remedy: 'set the interface up (ip link), or start netplugin with the --uplink that is meant',
+        },
+  ];
+}
+
+/** By what they are about. */
+export interface Problems {
+  readonly underlay: readonly Problem[];
+  readonly uplink: readonly Problem[];
+  readonly firewalls: readonly Problem[];
+  readonly paths: readonly Problem[];
+  readonly docker: readonly Problem[];
+  readonly kernel: readonly Problem[];
+}
+
+export function problemsOf({
   underlay,
+  uplink,
+  vlans,
   firewalls,
   paths,
   docker,
   kernel,
-}: ConditionSources): Condition {
-  const all: Problem[] = [
-    ...(underlay.problem === ''
-      ? []
-      : [
-          {
-            problem: `${underlay.problem}: other hosts cannot reach this one`,
-            remedy: 'set the interface up and give it its address (ip link, ip addr)',
-          },
-        ]),
-    ...firewalls.dropped.map((dropped) => ({
-      problem: `another firewall drops what is ours: ${droppedText(dropped)}`,
-      remedy: REMEDIES[dropped.way],
-    })),
-    ...paths.narrow.map((path) => tooNarrow(path, underlay.now.device)),
-    ...docker.problems,
-    ...kernel.failed.map((message) => ({
-      problem: `not established: ${message}`,
-      remedy: 'it is tried again; what the kernel lacks is in journalctl -u contiv-netplugin',
-    })),
-  ].map(({ problem, remedy }) => ({ problem: oneLine(problem, LENGTH), remedy: oneLine(remedy, LENGTH) }));
+}: ConditionSources): Problems {
+  const short = ({ problem, remedy }: Problem): Problem => ({
+    problem: oneLine(problem, LENGTH),
+    remedy: oneLine(remedy, LENGTH),
+  });
+  return {
+    underlay:
+      underlay.problem === ''
+        ? []
+        : [
+            short({
+              problem: `${underlay.problem}: other hosts cannot reach this one`,
+              remedy: 'set the interface up and give it its address (ip link, ip addr)',
+            }),
+          ],
+    uplink: vlanProblems(uplink, vlans()).map(short),
+    firewalls: firewalls.dropped.map((dropped) =>
+      short({
+        problem: `another firewall drops what is ours: ${droppedText(dropped)}`,
+        remedy: REMEDIES[dropped.way],
+      }),
+    ),
+    paths: paths.narrow.map((path) => short(tooNarrow(path, underlay.now.device))),
+    docker: docker.problems.map(short),
+    kernel: kernel.failed.map((message) =>
+      short({
+        problem: `not established: ${message}`,
+        remedy: 'it is tried again; what the kernel lacks is in journalctl -u contiv-netplugin',
+      }),
+    ),
+  };
+}
+
+export function conditionOf(sources: ConditionSources): Condition {
+  const { underlay, uplink, firewalls, paths, docker, kernel } = problemsOf(sources);
+  const all = [...underlay, ...uplink, ...firewalls, ...paths, ...docker, ...kernel];
   const more = all.length - MAX_PROBLEMS + 1;
   const problems =
     more <= 1
@@ -67,6 +115,6 @@ export function conditionOf({
           ...all.slice(0, MAX_PROBLEMS - 1),
           { problem: `${more} more problems`, remedy: 'journalctl -u contiv-netplugin has them all' },
         ];
-  const fast = fastPath();
+  const fast = sources.fastPath();
   return { ...(fast === undefined ? {} : { fastPath: fast }), problems };
 }

@@ -13,9 +13,18 @@ export const STUB_PORTS = { loopback: 5311, bound: 5312, kept: 5313 } as const;
 export const DOCKER_RESOLVER = '127.0.0.11';
 /**
  * How our devices' names begin, by what they are: in a router the end of a container's veth and the VXLAN devices; the
- * container's end until it is in its container; on the host the end of a router's exit; and what queues what a port sends.
+ * container's end until it is in its container; on the host the end of a router's exit; what queues what a port sends; and a
+ * VLAN's device in its router with the end of it that the host has.
  */
-export const DEVICE_PREFIXES = { port: 'ct', tunnel: 'vx', peer: 'cc', exit: 'cx', queue: 'ib' } as const;
+export const DEVICE_PREFIXES = {
+  port: 'ct',
+  tunnel: 'vx',
+  peer: 'cc',
+  exit: 'cx',
+  queue: 'ib',
+  vlan: 'vl',
+  wire: 'cv',
+} as const;
 /** The router's end of its exit. */
 export const UPLINK_DEVICE = 'uplink';
 export const VXLAN_PORT = 4789;

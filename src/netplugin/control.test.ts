@@ -29,6 +29,6 @@ it('the control socket answers what it is asked for, names its paths, and outliv
   expect(await get('/attachments')).toEqual([200, [{ phase: 'joined' }]]);
   expect(await get('/')).toEqual([
     404,
-    refused('not_found', 'ask for one of /health, /state, /attachments, /metrics'),
+    refused('not_found', 'ask for one of /health, /state, /attachments, /examined, /metrics'),
   ]);
 });

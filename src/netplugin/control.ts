@@ -1,19 +1,33 @@
 /**
- * The agent's own socket. Root only. For tools on this host: GET /health, /state, /attachments, /metrics; for what runtimes start there:
+ * The agent's own socket. Root only. For tools on this host: GET /health, /state, /attachments, /examined, /metrics; for what runtimes start there:
  * POST /cni (src/cni/contiv-cni.c), which is answered with status 200, or 500 and a CNI error.
  */
 import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
+import type { Problems } from './condition.ts';
 import type { Replica } from './intent/replica.ts';
 import type { Attachment } from './intent/view.ts';
 import type { Metrics } from './metrics.ts';
 import type { HostState } from './state.ts';
 import { droppedText, type Firewalls } from './underlay/firewalls.ts';
+import type { Peer } from './underlay/paths.ts';
 import type { Followed } from './underlay/underlay.ts';
 
 export interface Control {
   close(): Promise<void>;
+}
+
+/** What the doctor asks the agent, beside its health and its attachments (doctor/). */
+export interface Examined {
+  readonly host: string;
+  readonly netmasters: readonly string[];
+  /** All other hosts that live, as far as the agent knows. */
+  readonly peers: readonly Peer[];
+  /** What it sees of this host; the ways to others the doctor measures anew. */
+  readonly problems: Problems;
+  /** What it put right in the kernel within the last minute. */
+  readonly repaired: readonly string[];
 }
 
 export interface ControlSubject {
@@ -25,6 +39,8 @@ export interface ControlSubject {
   readonly underlay: Pick<Followed, 'now' | 'problem'>;
   /** netmaster takes this host for what it says it is. */
   registered(): boolean;
+  /** Looks for it now. */
+  examined(): Promise<Examined>;
   /** To what contiv-cni hands over; `gone`: it has hung up. */
   cni(body: Buffer, gone: AbortSignal): Promise<{ readonly ok: boolean; readonly text: string }>;
 }
@@ -42,6 +58,7 @@ export async function startControl(socket: string, subject: ControlSubject): Pro
     }),
     '/state': () => subject.state(),
     '/attachments': () => [...subject.attachments.values()],
+    '/examined': () => subject.examined(),
   };
   const paths = [...Object.keys(answers), '/metrics'];
   const server = http.createServer((request, response) => {
@@ -65,7 +82,7 @@ export async function startControl(socket: string, subject: ControlSubject): Pro
       if (url === '/metrics') return say(200, subject.metrics.contentType, await subject.metrics.text());
       const answer = answers[url];
       if (answer === undefined) return refuse(404, 'not_found', `ask for one of ${paths.join(', ')}`);
-      say(200, 'application/json', JSON.stringify(answer()));
+      say(200, 'application/json', JSON.stringify(await answer()));
     };
     reply().catch((error) => refuse(500, 'internal', (error as Error).message));
   });

@@ -18,6 +18,8 @@ export interface Kernel extends Follower {
   ready(): boolean;
   /** What was compiled last. */
   readonly state: HostState;
+  /** What was put right in the last minute, one line each: somebody else changed it. */
+  readonly repaired: readonly string[];
   /** What could not be established, one line each: all that the last verification found, and passes since. */
   readonly failed: readonly string[];
 }
@@ -37,6 +39,10 @@ export interface KernelOptions {
   tell(news: News): void;
 }
 
+/** Milliseconds in which a repair is news, and how many are kept. */
+const RECENT = 60_000;
+const KEPT = 50;
+
 const NOTHING: HostState = { routers: [], exits: [], guarded: [], underlay: '', members: [] };
 
 export function followKernel({ dataplane, log, metrics, ready, compile, tell }: KernelOptions): Kernel {
@@ -44,6 +50,7 @@ export function followKernel({ dataplane, log, metrics, ready, compile, tell }: 
   let state = NOTHING;
   let awaited = false;
   let failed: readonly string[] = [];
+  let repairs: readonly { readonly line: string; readonly at: number }[] = [];
 
   async function pass(): Promise<Passed> {
     const verifying = verify;
@@ -55,6 +62,8 @@ export function followKernel({ dataplane, log, metrics, ready, compile, tell }: 
       verify = false;
       const report = await dataplane.apply(state, { verify: verifying });
       metrics.passed(compiled, report, verifying);
+      const at = performance.now();
+      repairs = [...repairs, ...report.repaired.map((line) => ({ line, at }))].slice(-KEPT);
       for (const line of report.repaired)
         log.warn({ repaired: line }, 'the kernel differed from what was set up: repaired');
       const general = new Set(report.failed.flatMap((f) => (f.endpoint === undefined ? [f.message] : [])));
@@ -94,6 +103,10 @@ export function followKernel({ dataplane, log, metrics, ready, compile, tell }: 
     },
     get state() {
       return state;
+    },
+    get repaired() {
+      const since = performance.now() - RECENT;
+      return [...new Set(repairs.flatMap(({ line, at }) => (at > since ? [line] : [])))];
     },
     get failed() {
       return failed;

@@ -3,9 +3,28 @@ import fs from 'node:fs';
 import { open, rename } from 'node:fs/promises';
 import path from 'node:path';
 
+/** Durable when it returns (fsync of the file, rename, fsync of the folder). Nobody but root may read it. */
+export function writeText(file: string, text: string): void {
+  const draft = `${file}.new`;
+  const fd = fs.openSync(draft, 'w', 0o600);
+  try {
+    fs.writeFileSync(fd, text); // writeSync stops short, without an error, where the disk is full
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+  fs.renameSync(draft, file);
+  const folder = fs.openSync(path.dirname(file), 'r');
+  try {
+    fs.fsyncSync(folder);
+  } finally {
+    fs.closeSync(folder);
+  }
+}
+
 /**
- * Durable when it resolves (fsync of the file, rename, fsync of the folder), which takes milliseconds, on a busy disk tenths of a second. One
- * at a time of a file.
+ * The same of JSON, when it resolves, while the program goes on: fsync takes milliseconds, on a busy disk tenths of a second. One at a
+ * time of a file.
  */
 export async function writeJson(file: string, value: unknown): Promise<void> {
   const draft = `${file}.new`;

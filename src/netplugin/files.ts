@@ -1,8 +1,10 @@
 /** What netplugin keeps on a host: `netplugin leave` removes it, and nothing that is somebody else's in the same folders. */
 import fs from 'node:fs';
 import path from 'node:path';
+import { HOST_FILES, HOST_FOLDER } from './certificate.ts';
 
 const STATE = ['attachments.json', 'docker.json', 'stopped.json', 'view.db', 'view.db.broken'];
+const SWARM = ['netplugin.sock'];
 const RUNNING = ['names.pid', 'names.sock', 'netplugin.sock'];
 /** Of SQLite, and of a file that was being written. */
 const SUFFIXES = ['', '-wal', '-shm', '.new'];
@@ -11,6 +13,8 @@ const SUFFIXES = ['', '-wal', '-shm', '.new'];
 export function removeFiles({ stateDir, controlSocket }: { stateDir: string; controlSocket: string }): void {
   const names = [...RUNNING, path.basename(controlSocket)];
   for (const [folder, files] of [
+    [path.join(stateDir, HOST_FOLDER), HOST_FILES],
+    [path.join(stateDir, 'swarm'), SWARM],
     [stateDir, STATE],
     [path.dirname(controlSocket), names],
   ] as const) {

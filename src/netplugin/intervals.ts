@@ -24,6 +24,8 @@ export const FILES_INTERVAL = 3000;
 export const OFFER_INTERVAL = 10_000;
 /** Between comparisons of what is attached with Docker's containers. */
 export const CONTAINERS_INTERVAL = 20_000;
+/** Between looks at Docker's Swarm: whether there is one, and where a manager here leads it, which addresses it has. */
+export const SWARM_INTERVAL = 10_000;
 
 /** Until what has failed or ended is tried again: the watch, Docker's events, the process that answers names, a write to disk. */
 export const RETRY_DELAY = 500;
@@ -51,3 +53,6 @@ export const retryDelay = (refusals: number): number =>
   refusals === 0
     ? RETRY_DELAY
     : Math.min(RETRY_DELAY * 2 ** refusals, LONGEST_DELAY) * (0.5 + Math.random() / 2);
+
+/** Between looks whether the host's certificate is to be renewed, which is so weeks before it ends. */
+export const RENEWAL_INTERVAL = 60_000;

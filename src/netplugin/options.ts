@@ -1,15 +1,21 @@
 /** netplugin's command line. */
 import os from 'node:os';
 import { parseArgs } from 'node:util';
+import type { CredentialFiles } from '../client/credentials.ts';
 import { parseSubnet, type Subnet } from '../model/address.ts';
 import { each, FORMER_OF_BOTH, translateFlags } from '../model/formerFlags.ts';
 import { isHostName } from '../model/names.ts';
+import { joinedAt } from './certificate.ts';
 import { TRANSIT, TRANSIT6 } from './constants.ts';
 
 export interface Options {
   readonly netmasters: readonly string[];
+  /** Of a PKI of the operator's own. */
+  readonly credentialFiles: CredentialFiles;
   /** Address or interface. */
   readonly underlay: string;
+  /** Interface by which networks of encapsulation vlan go; absent: they do not act here. */
+  readonly uplink?: string;
   readonly host: string;
   readonly stateDir: string;
   readonly dockerSocket: string;
@@ -40,15 +46,26 @@ export const CONTROL_SOCKET = '/run/contiv/netplugin.sock';
 export const USAGE = `netplugin: networking for the containers of this host, as declared at netmaster
 
 Usage: netplugin --netmaster URL[,URL...] --underlay ADDRESS|INTERFACE [flags]
+       netplugin join URL[,URL...] TOKEN [flags]
        netplugin leave [flags]
        netplugin endpoint add|rm|ls [flags]
+       netplugin doctor [flags]
+       netplugin swarm install|remove|folder [flags]
 
+doctor: what is wrong on this host, and what mends it (netplugin doctor --help)
+join: gets this host's certificate, after which --netmaster may be left out (netplugin join --help)
 endpoint: puts network namespaces on networks that no container runtime looks after (netplugin endpoint --help)
+swarm: the plugin by which Docker's Swarm mode has these networks (netplugin swarm --help)
 leave: where netplugin has been stopped for good, Docker forgets its networks, and routers, the table of nftables that guards
 this host and names go, and all that it kept on disk; refused while containers are on the networks, of whatever runtime
 
   --netmaster URL[,URL...]     where netmaster answers, e.g. http://10.0.0.1:9999
+                               (default: as it was joined)
+  --tls-ca, --tls-cert, --tls-key FILE
+                               certificates of a PKI of your own, where the host has not joined; read again as they change
   --underlay ADDRESS|INTERFACE this host's address towards the other hosts
+  --uplink INTERFACE           by which networks of encapsulation vlan go, with their tag (default: none acts on this host);
+                               may be the underlay's
   --host NAME                  name of this host (default: its host name)
   --state-dir DIR              the agent's copy of intent and endpoints (default /var/lib/contiv)
   --docker-socket FILE         Docker's API (default /run/docker.sock)
@@ -61,7 +78,7 @@ this host and names go, and all that it kept on disk; refused while containers a
   --log-level LEVEL            debug, info, warn, error (default info)
   --help
 
-Of the flags of Contiv 1.x --vtep-ip is --underlay and --host-label is --host; of any other it is said what is there instead.
+Of the flags of Contiv 1.x --vtep-ip is --underlay, --vlan-if is --uplink and --host-label is --host; of any other it is said what is there instead.
 
 Example: netplugin --netmaster http://10.0.0.1:9999 --underlay eth0
 `;
@@ -69,12 +86,16 @@ Example: netplugin --netmaster http://10.0.0.1:9999 --underlay eth0
 /** Flags that an empty word is no value of. */
 const FILES = [
   'underlay',
+  'uplink',
   'state-dir',
   'docker-socket',
   'plugin-socket',
   'control-socket',
   'cni-bin-dir',
   'cni-conf-dir',
+  'tls-ca',
+  'tls-cert',
+  'tls-key',
 ] as const;
 
 const FORMER = {
@@ -82,7 +103,8 @@ const FORMER = {
   'host-label': { as: 'host' },
   'vtep-ip': { as: 'underlay' },
   'ctrl-ip': { instead: 'leave it out, the host says to netmaster what --underlay says' },
-  ...each(['vlan-if', 'vlan-uplinks'], { instead: 'leave it out, nothing acts on VLAN networks' }),
+  'vlan-if': { as: 'uplink' },
+  'vlan-uplinks': { instead: 'give one interface as --uplink, a bond where there are several' },
   'vxlan-port': { instead: 'leave it out, it is 4789, as in RFC 7348' },
   ...each(['driver', 'net-driver'], { instead: "leave it out, the data plane is the kernel's" }),
   ...each(['cluster-store', 'etcd', 'etcd-endpoints', 'consul', 'consul-endpoints'], {
@@ -110,7 +132,11 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
     args: translateFlags(args.slice(leave ? 1 : 0), FORMER),
     options: {
       netmaster: text,
+      'tls-ca': text,
+      'tls-cert': text,
+      'tls-key': text,
       underlay: text,
+      uplink: text,
       host: text,
       'state-dir': text,
       'docker-socket': text,
@@ -141,11 +167,12 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
     throw new Error(
       `--control-socket: contiv-cni asks at ${CONTROL_SOCKET}; leave it there, or leave out --cni-bin-dir and --cni-conf-dir and give runtimes CONTIV_SOCKET`,
     );
-  if (values.netmaster === undefined)
+  const urls = values.netmaster ?? joinedAt(stateDir).join();
+  if (urls === '' && values.netmaster === undefined)
     throw new Error('--netmaster is missing: the URL where netmaster answers');
   if (values.underlay === undefined)
     throw new Error("--underlay is missing: this host's address or interface towards the other hosts");
-  const netmasters = values.netmaster.split(',').filter((url) => url !== '');
+  const netmasters = urls.split(',').filter((url) => url !== '');
   for (const url of netmasters.length === 0 ? [''] : netmasters)
     if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
       throw new Error(`--netmaster: '${url}' is not a URL like http://10.0.0.1:9999`);
@@ -163,7 +190,13 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
     throw new Error(`--log-level: '${logLevel}' must be one of ${LEVELS.join(', ')}`);
   return {
     netmasters,
+    credentialFiles: Object.fromEntries(
+      (['tls-ca', 'tls-cert', 'tls-key'] as const).flatMap((flag) =>
+        values[flag] === undefined ? [] : [[flag, values[flag]]],
+      ),
+    ),
     underlay: values.underlay,
+    ...(values.uplink && { uplink: values.uplink }),
     host,
     stateDir,
     ...sockets,

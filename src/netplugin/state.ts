@@ -29,6 +29,8 @@ export interface Router {
   /** Name of the network namespace, e.g. `contiv-blue`. */
   readonly namespace: string;
   readonly tunnels: readonly Tunnel[];
+  /** Networks that go by the host's uplink; absent: none, or this host has no uplink. */
+  readonly vlans?: readonly Vlan[];
   readonly ports: readonly Port[];
   /** Other hosts that have endpoints of the tenant. */
   readonly hosts: readonly RemoteHost[];
@@ -54,8 +56,10 @@ export interface Router {
 /** A subnet of a network; a network with IPv6 has two. */
 export interface Subnet {
   readonly prefix: string;
-  /** Number of the network: its VNI. */
+  /** Number of the network (compile/segments.ts). */
   readonly network: number;
+  /** The VLAN's device, on which who has no route of his own is looked for; absent: nobody else is there. */
+  readonly device?: string;
 }
 
 /** The VXLAN device of one network. */
@@ -69,6 +73,24 @@ export interface Tunnel {
   readonly mtu: number;
 }
 
+/** The device of one VLAN network: a veth from the router to the host, whose other end leads to the uplink (dataplane/vlan/). */
+export interface Vlan {
+  readonly id: number;
+  /** Number of the network (compile/segments.ts). */
+  readonly network: number;
+  /** Device name in the router, `vl<id>`, and that of its end in the host's namespace. */
+  readonly device: string;
+  readonly wire: string;
+  /** Name of the interface by which tagged frames leave. */
+  readonly uplink: string;
+  readonly mac: string;
+  readonly mtu: number;
+  /** IPv4 subnet: who is on the wire has an address in it. */
+  readonly prefix: string;
+  /** The host's own, from which it asks on the wire. */
+  readonly addresses: readonly string[];
+}
+
 /** A remote host: one neighbour and one FDB entry on each tunnel, one route each of its endpoints' addresses. */
 export interface RemoteHost {
   /** Its underlay address; of IPv4 it is the next hop of IPv4 routes too. */
@@ -80,6 +102,8 @@ export interface RemoteHost {
   readonly mtu?: number;
   /** The router's VXLAN devices. */
   readonly devices: readonly string[];
+  /** Those of its VLANs; absent: none. */
+  readonly vlans?: readonly string[];
   readonly endpoints: readonly Remote[];
 }
 
@@ -129,6 +153,8 @@ export interface Port {
   readonly sandbox?: string;
   /** There Docker's resolver is led to the nameserver. */
   readonly stub?: true;
+  /** The VLAN's device on which the router answers for its addresses; absent: none. */
+  readonly wire?: string;
   /** What the container has of us on its end; none where that is not known. */
   readonly inside?: Inside;
 }
@@ -146,7 +172,7 @@ export interface Inside {
 /** One address of a remote endpoint. */
 export interface Remote {
   readonly address: string;
-  /** VXLAN device of the address's network. */
+  /** Device of the address's network. */
   readonly device: string;
   /** Number of that network. */
   readonly network: number;

@@ -44,7 +44,10 @@ export const EventSchema = Type.Object({
   /** ISO 8601; by the clock of the host that told it, else of the netmaster that wrote it. */
   time: Type.String(),
   ...HappenedSchema.properties,
-  /** What the client says it is, such as `netctl root@node1`: nobody has checked that. */
+  /**
+   * What the client says it is, such as `netctl root@node1`: nobody has checked that. With certificates in front of it what was checked:
+   * `admin alice (netctl root@node1)`.
+   */
   by: Type.Optional(Type.String()),
   /** Address that the request came from. */
   from: Type.Optional(Type.String()),

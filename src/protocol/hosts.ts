@@ -52,19 +52,22 @@ export const HostStateSchema = Type.Object({
   version: Type.Optional(Type.String()),
   /**
    * `late`: it lives, and has not applied what was declared some seconds ago. `away`: nothing is heard of it; its containers count as
-   * unreachable. `refused`: it asks to be let in, and is not.
+   * unreachable. `refused`: it asks to be let in, and is not. `draining`: as ready, and it takes no new containers.
    */
   state: Type.Union([
     Type.Literal('ready'),
     Type.Literal('late'),
     Type.Literal('away'),
     Type.Literal('refused'),
+    Type.Literal('draining'),
   ]),
   /** Why it is not ready, in one plain line. */
   reason: Type.Optional(Type.String()),
   containers: Type.Integer(),
   /** When it was heard of last, ISO 8601; absent: never, as far as is known. */
   seen: Type.Optional(Type.String()),
+  /** Since when it takes no new containers, whatever its state; absent: it takes them. */
+  draining: Type.Optional(Type.String()),
   /** Revision that its kernel is as declared at; 0: it has said none yet. */
   applied: Type.Integer(),
   /** Revisions that it is behind what was declared. */
@@ -80,6 +83,11 @@ export const InspectedHostSchema = Type.Object({
   endpoints: Type.Array(
     Type.Unsafe<Record<string, unknown>>(Type.Object({}, { additionalProperties: true })),
   ),
+});
+
+export const DrainedHostSchema = Type.Object({
+  /** Since when it takes no new containers; absent: it takes them. */
+  draining: Type.Optional(Type.String()),
 });
 
 export const RemovedHostSchema = Type.Object({
@@ -99,6 +107,8 @@ export const ReadySchema = Type.Object({
 export const StatusSchema = Type.Object({
   netmaster: Type.Object({
     version: Type.String(),
+    /** `none`: whoever reaches it may do everything. */
+    security: Type.Union([Type.Literal('certificates'), Type.Literal('none')]),
     /** `memory`, `sqlite` or `etcd`. */
     store: Type.String(),
     /** The file, or the members of etcd. */
@@ -116,6 +126,7 @@ export const StatusSchema = Type.Object({
     late: Type.Integer(),
     away: Type.Integer(),
     refused: Type.Integer(),
+    draining: Type.Integer(),
   }),
   networks: Type.Array(
     Type.Object({

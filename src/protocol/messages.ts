@@ -42,12 +42,36 @@ export const AddressRequestSchema = Type.Object(
     address: Type.Optional(Address),
     family: Type.Union([Type.Literal(4), Type.Literal(6)]),
     host: Type.String({ minLength: 1, maxLength: 253 }),
+    /** For the host itself, not for a container: given also where the host takes no new ones. */
+    ofHost: Type.Optional(Type.Literal(true)),
     /** Drawn by chance, of one request: asked again with it, the answer is the same address. */
     request: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
+    /** Id of the Swarm of Docker's that it is for, '' where that is not known yet: it keeps the address, whichever hosts have it by turns. */
+    swarm: Type.Optional(Type.String({ maxLength: 64 })),
   },
   { additionalProperties: false },
 );
 export type AddressRequest = Static<typeof AddressRequestSchema>;
+
+/** All that a Swarm has of a cluster's networks: its tasks' and services'. */
+export const SwarmAddressesSchema = Type.Object(
+  {
+    /** A manager, which leads. */
+    host: Type.String({ minLength: 1, maxLength: 253 }),
+    addresses: Type.Array(
+      Type.Object(
+        {
+          tenantName: Type.String({ minLength: 1, maxLength: 63 }),
+          networkName: Type.String({ minLength: 1, maxLength: 63 }),
+          address: Address,
+        },
+        { additionalProperties: false },
+      ),
+    ),
+  },
+  { additionalProperties: false },
+);
+export type SwarmAddresses = Static<typeof SwarmAddressesSchema>;
 
 export const AddressAnswerSchema = Type.Object({
   address: Type.String(),

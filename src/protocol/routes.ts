@@ -11,6 +11,7 @@ import { KINDS } from '../model/kinds.ts';
 import { ObjectSetSchema, SetAnswerSchema } from './declared.ts';
 import { EventMessageSchema, EventSchema } from './events.ts';
 import {
+  DrainedHostSchema,
   HostStateSchema,
   InspectedHostSchema,
   ReadySchema,
@@ -32,18 +33,30 @@ import {
   ReplicaAnswerSchema,
   ReplicaMessageSchema,
   ReplicaQuestionSchema,
+  SwarmAddressesSchema,
   TraceSchema,
   VersionAnswerSchema,
   WatchMessageSchema,
   WriteAnswerSchema,
 } from './messages.ts';
+import {
+  CertificateAnswerSchema,
+  CertificateRequestSchema,
+  JoinRequestSchema,
+  ListedTokenSchema,
+  TokenAnswerSchema,
+  TokenRequestSchema,
+} from './security.ts';
 import { type Method, methodAndPath, type PATHS, type RouteName } from './wire.ts';
 
 /** Where a request names a tenant or a host. One that does not is an operator's. Of a key it is the first part. */
 export type Place = { readonly path: string } | { readonly query: string } | { readonly body: string };
 
-/** Who may ask. An operator may ask everything; the operator of a tenant, and a host's agent, what names theirs. */
-export type Who = 'anyone' | 'operator' | { readonly tenant: Place } | { readonly host: Place };
+/**
+ * Who may ask. An operator may ask everything; the operator of a tenant, and a host's agent, what names theirs; another netmaster what is
+ * for it. What that means for whom is in access.ts.
+ */
+export type Who = 'anyone' | 'netmaster' | 'operator' | { readonly tenant: Place } | { readonly host: Place };
 
 export interface Contract {
   readonly summary: string;
@@ -206,7 +219,17 @@ export const AGENTS = family('agent', {
   release: {
     summary: 'frees an address that is reserved for the host; one that is free stays so',
     who: { host: { query: 'host' } },
-    query: Type.Object({ host: Text('the host that it is reserved for') }),
+    query: Type.Object({
+      host: Text('the host that it is reserved for'),
+      swarm: Text('true: Docker Swarm keeps it no more, whoever has it now'),
+    }),
+  },
+  swarm: {
+    summary:
+      'says which addresses a Swarm of Docker has: others that it kept are free again after the grace period',
+    who: { host: { body: 'host' } },
+    body: SwarmAddressesSchema,
+    bodyLimit: SET_LIMIT,
   },
   endpoints: {
     summary: 'all endpoints; those of hosts that are away with status unreachable',
@@ -259,8 +282,19 @@ export const ROSTER = family('host', {
     who: 'operator',
     answer: InspectedHostSchema,
   },
+  hostDrain: {
+    summary: 'a host takes no new containers from now on; what runs there stays',
+    who: 'operator',
+    answer: DrainedHostSchema,
+  },
+  hostUndrain: {
+    summary: 'a host takes new containers again',
+    who: 'operator',
+    answer: DrainedHostSchema,
+  },
   hostRemove: {
-    summary: 'removes a host that is away for good, with its endpoints; refused for one that lives',
+    summary:
+      'removes a host that is away for good, with its endpoints and certificates; refused for one that lives',
     who: 'operator',
     query: Type.Object({ wait }),
     answer: RemovedHostSchema,
@@ -330,22 +364,56 @@ export const EVENTS = family('event', {
   },
 });
 
+export const SECURITY = family('security', {
+  tokens: {
+    summary: 'the tokens that there are: what each is for, and when it ends',
+    who: 'operator',
+    answer: Type.Array(ListedTokenSchema),
+  },
+  tokenCreate: {
+    summary: 'makes a token, by which a host joins once, or programs and people ask; it is told here only',
+    who: 'operator',
+    body: TokenRequestSchema,
+    answer: TokenAnswerSchema,
+  },
+  tokenRemove: {
+    summary: 'removes a token: who shows it is refused from then on',
+    who: 'operator',
+  },
+  join: {
+    summary: "signs a host's certificate for whoever has a join token; the token is used up by it",
+    who: 'anyone',
+    body: JoinRequestSchema,
+    answer: CertificateAnswerSchema,
+  },
+  certificate: {
+    summary: 'signs a new certificate for a host that has one',
+    who: { host: { path: 'name' } },
+    body: CertificateRequestSchema,
+    answer: CertificateAnswerSchema,
+  },
+  hostRevoke: {
+    summary: "refuses a host's certificates from now on; it joins again with a new token",
+    who: 'operator',
+  },
+});
+
 export const REPLICAS = family('replica', {
   replicaHosts: {
     summary: 'to another netmaster: which hosts watch here and what they have applied, then what they say',
-    who: 'operator',
+    who: 'netmaster',
     answer: ReplicaMessageSchema,
     as: 'lines',
   },
   replicaAsk: {
     summary: 'asks a host whose watch is here, for another netmaster',
-    who: 'operator',
+    who: 'netmaster',
     body: ReplicaQuestionSchema,
     answer: ReplicaAnswerSchema,
   },
   replicaReports: {
     summary: 'what hosts reported here, to another netmaster',
-    who: 'operator',
+    who: 'netmaster',
     answer: Type.Array(KeptReportSchema),
   },
 });
@@ -388,6 +456,7 @@ export const ROUTES: readonly Route[] = [
   ROSTER,
   EXPLAIN,
   EVENTS,
+  SECURITY,
   REPLICAS,
   STATUS,
   INSPECT,
@@ -400,6 +469,7 @@ type All = (typeof OBJECTS)[number]['contracts'] &
   (typeof ROSTER)['contracts'] &
   (typeof EXPLAIN)['contracts'] &
   (typeof EVENTS)['contracts'] &
+  (typeof SECURITY)['contracts'] &
   (typeof REPLICAS)['contracts'] &
   (typeof STATUS)['contracts'];
 

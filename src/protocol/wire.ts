@@ -26,6 +26,7 @@ export const PATHS = {
   applied: 'POST /api/v1/hosts/:name/applied',
   reserve: 'POST /api/v1/addresses',
   release: 'DELETE /api/v1/addresses/:network/:address',
+  swarm: 'PUT /api/v1/swarms/:id',
   endpoints: 'GET /api/v1/endpoints/',
   attach: 'PUT /api/v1/endpoints/:id',
   detach: 'DELETE /api/v1/endpoints/:id',
@@ -35,6 +36,8 @@ export const PATHS = {
   status: 'GET /api/v1/status',
   hostStates: 'GET /api/v1/status/hosts',
   hostState: 'GET /api/v1/status/hosts/:name',
+  hostDrain: 'POST /api/v1/hosts/:name/drain',
+  hostUndrain: 'DELETE /api/v1/hosts/:name/drain',
 
   // Why a connection passes or not.
   trace: 'GET /api/v1/trace',
@@ -45,6 +48,14 @@ export const PATHS = {
   // What happened (events.ts).
   events: 'GET /api/v1/events',
   followEvents: 'GET /api/v1/events/watch',
+
+  // Who is let in: tokens, and hosts' certificates.
+  tokens: 'GET /api/v1/tokens',
+  tokenCreate: 'POST /api/v1/tokens',
+  tokenRemove: 'DELETE /api/v1/tokens/:id',
+  join: 'POST /api/v1/join',
+  certificate: 'POST /api/v1/hosts/:name/certificate',
+  hostRevoke: 'DELETE /api/v1/hosts/:name/certificate',
 
   // Between netmasters.
   replicaHosts: 'GET /api/v1/replicas/hosts',

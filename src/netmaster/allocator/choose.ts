@@ -123,6 +123,7 @@ export function chooseAddress(view: View, wanted: Wanted, owner: AddressRecord, 
 function ownerOf(view: View, record: AddressRecord | undefined): string {
   if (record === undefined) return '';
   if (record.service !== undefined) return ` by service ${record.service}`;
+  if (record.host === undefined) return " by Docker's Swarm";
   const endpoint = record.endpoint && view.get<Endpoint>('endpoint', record.endpoint);
   return ` by ${endpoint ? (endpoint.containerName ?? endpoint.endpointID) : 'a container that starts'} on ${record.host}`;
 }

@@ -1,16 +1,23 @@
 /** What the hosts' agents ask: they register, say what they have applied, reserve addresses, tell of endpoints, and watch. */
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { checkHost, type Host } from '../../model/host.ts';
 import { AGENTS } from '../../protocol/routes.ts';
 import type { Store } from '../../store/store.ts';
-import { decideEndpoint, decideEndpointRemoval, decideRelease, decideReserve } from '../endpoints.ts';
+import {
+  decideEndpoint,
+  decideEndpointRemoval,
+  decideRelease,
+  decideReserve,
+  decideSwarmRelease,
+} from '../endpoints.ts';
 import { openHosts } from '../hosts.ts';
 import { refuse } from '../intent.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { Replicas } from '../replicas.ts';
 import { type Roster, statusOf } from '../roster.ts';
+import { decideSwarm, type Unlisted } from '../swarms.ts';
 import { callerOf, registered, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
 import type { Watches } from './watch.ts';
@@ -21,11 +28,14 @@ export interface AgentParts extends WriteParts {
   readonly watches: Watches;
   readonly replicas: Replicas;
   readonly roster: Roster;
+  /** Milliseconds for which an address stays reserved that its Swarm has no more. */
+  readonly grace: number;
 }
 
 export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
-  const { store, mirror, writer, acknowledgements, watches, replicas, roster } = parts;
+  const { store, mirror, writer, acknowledgements, watches, replicas, roster, grace } = parts;
   const hosts = openHosts({ store, mirror, writer });
+  const unlisted: Unlisted = new Map();
   serve(server, AGENTS, {
     hosts: () => mirror.list<Host>('host'),
     async register({ parameters: { name }, body, request }) {
@@ -55,8 +65,16 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
       const wanted = body('an address');
       return (await writer.write(() => decideReserve(mirror, wanted))).answer;
     },
-    async release({ parameters: { network, address }, query: { host = '' } }) {
-      await writer.write(() => decideRelease(mirror, network, address, host));
+    async release({ parameters: { network, address }, query: { host = '', swarm } }) {
+      await writer.write(() =>
+        swarm === 'true'
+          ? decideSwarmRelease(mirror, network, address)
+          : decideRelease(mirror, network, address, host),
+      );
+    },
+    async swarm({ parameters: { id }, body }) {
+      const has = body(`swarm ${id}`);
+      await writer.write(() => decideSwarm(mirror, id, has, unlisted, grace, performance.now()));
     },
 
     endpoints: () =>
@@ -68,16 +86,19 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
       const endpoint = body(`endpoint ${id}`);
       if (endpoint.endpointID !== id)
         throw new Refusal(400, `endpoint ${id}: the body says ${endpoint.endpointID}`, 'endpointID');
-      const { revision } = await writer.write(() => decideEndpoint(mirror, endpoint), callerOf(request));
+      const { revision } = await writer.write(() => {
+        mustBeOwn(id, mirror, request);
+        return decideEndpoint(mirror, endpoint);
+      }, callerOf(request));
       const late = await acknowledgements.wait(revision, seconds, query.host);
       return { revision, late };
     },
     async detach({ parameters: { id }, query, request, reply }) {
       const seconds = waitSeconds(query);
-      const { revision } = await writer.write(
-        () => decideEndpointRemoval(mirror, query.host === undefined ? findOfDeadHost(id, mirror) : id),
-        callerOf(request),
-      );
+      const { revision } = await writer.write(() => {
+        mustBeOwn(id, mirror, request);
+        return decideEndpointRemoval(mirror, query.host === undefined ? findOfDeadHost(id, mirror) : id);
+      }, callerOf(request));
       const late = await reportLate(acknowledgements, reply, revision, seconds, query.host);
       return { revision, late };
     },
@@ -86,6 +107,13 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
       await watches.open(query, request, reply);
     },
   });
+}
+
+/** Throws a Refusal where a host asks about an endpoint that is another's. */
+function mustBeOwn(id: string, mirror: Mirror, { identity }: FastifyRequest): void {
+  const host = mirror.get<Endpoint>('endpoint', id)?.homingHost;
+  if (identity?.role !== 'host' || host === undefined || host === identity.name) return;
+  throw new Refusal(403, `endpoint ${id}: is on host ${host}, and host ${identity.name} may not change it`);
 }
 
 /**

@@ -5,6 +5,7 @@
 import fastify, { type FastifyInstance, LogController } from 'fastify';
 import type { Logger } from 'pino';
 import { Refusal } from '../problem.ts';
+import { namesOf, type Security } from '../security.ts';
 import { type AnswerLimits, limitAnswers } from './answers.ts';
 import { answerBroken, answerError, answerExpectation, collectRoutes } from './errors.ts';
 import { openOrigins } from './origin.ts';
@@ -25,26 +26,45 @@ export interface ListenerOptions {
   readonly names: readonly string[];
   readonly timeouts: Timeouts;
   readonly answerLimits: AnswerLimits;
+  /** Absent: whoever reaches it speaks plain HTTP. */
+  readonly security?: Security | undefined;
 }
 
-export function openListener({ log, names, timeouts, answerLimits }: ListenerOptions): FastifyInstance {
+/** Milliseconds that a client has to greet by TLS. */
+const HANDSHAKE = 10_000;
+
+/** A client without a certificate, or with one that does not hold, is told so in an answer (access.ts): a handshake that is refused says nothing. */
+const secured = ({ certificate, key, authority, issuer }: Security) => ({
+  // The authority goes with it: who joins knows it by its fingerprint.
+  cert: issuer === undefined ? certificate : certificate + issuer.certificate,
+  key,
+  ca: authority,
+  minVersion: 'TLSv1.3' as const,
+  requestCert: true,
+  rejectUnauthorized: false,
+  handshakeTimeout: HANDSHAKE,
+});
+
+export function openListener(options: ListenerOptions): FastifyInstance {
+  const { log, names, timeouts, answerLimits, security } = options;
+  const limits = {
+    headersTimeout: timeouts.headers,
+    connectionsCheckingInterval: timeouts.headers / 5,
+    requireHostHeader: false, // Node would answer without a body
+  };
   const server = fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: BODY_LIMIT,
     requestTimeout: timeouts.request,
-    http: {
-      headersTimeout: timeouts.headers,
-      connectionsCheckingInterval: timeouts.headers / 5,
-      requireHostHeader: false, // Node would answer without a body
-    },
+    ...(security === undefined ? { http: limits } : { https: { ...limits, ...secured(security) } }),
     clientErrorHandler: answerBroken,
     frameworkErrors: answerError,
     forceCloseConnections: true,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 1000 },
   }) as unknown as FastifyInstance;
 
-  const judgeOrigin = openOrigins(names);
+  const judgeOrigin = openOrigins(security === undefined ? names : [...names, ...namesOf(security)]);
   server.addHook('onRequest', async ({ raw }) => judgeOrigin(raw));
   limitAnswers(server, answerLimits);
   // JSON whatever the content type says: 1.x clients do not always send one.

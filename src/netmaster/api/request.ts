@@ -24,9 +24,13 @@ export function registered(name: string, mirror: Mirror): string {
   return name;
 }
 
-/** Who asks: what the client says it is, else its User-Agent, and the address that it asks from. */
-export function callerOf({ headers, socket }: FastifyRequest): Caller {
-  const by = oneLine(String(headers[CLIENT_HEADER] ?? headers['user-agent'] ?? ''), 100);
+/**
+ * Who asks: what its certificate or token says, then what the client says it is, else its User-Agent; and the address that it asks from.
+ */
+export function callerOf({ headers, socket, identity }: FastifyRequest): Caller {
+  const said = oneLine(String(headers[CLIENT_HEADER] ?? headers['user-agent'] ?? ''), 100);
+  const known = identity === undefined || identity.role === 'nobody' ? undefined : identity;
+  const by = known === undefined ? said : `${known.role} ${known.name}${said === '' ? '' : ` (${said})`}`;
   const from = (socket.remoteAddress ?? '').replace(/^::ffff:/, '');
   return { ...(by === '' ? {} : { by }), ...(from === '' ? {} : { from }) };
 }

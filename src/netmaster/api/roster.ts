@@ -3,8 +3,10 @@ import type { FastifyInstance } from 'fastify';
 import { ROSTER } from '../../protocol/routes.ts';
 import type { Store } from '../../store/store.ts';
 import { presentEndpoint } from '../oper.ts';
-import { decideHostRemoval, endpointsOf, type Roster } from '../roster.ts';
+import { decideDrain, decideHostRemoval, decideUndrain, endpointsOf, type Roster } from '../roster.ts';
+import type { Security } from '../security.ts';
 import { clusterStatus } from '../status.ts';
+import { decideRevocation } from '../tokens.ts';
 import { callerOf, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
 import { reportLate, type WriteParts } from './writes.ts';
@@ -13,6 +15,7 @@ export interface RosterParts extends WriteParts {
   readonly store: Store;
   readonly roster: Roster;
   readonly version: string;
+  readonly security?: Security | undefined;
 }
 
 export function serveRoster(server: FastifyInstance, parts: RosterParts): void {
@@ -24,12 +27,26 @@ export function serveRoster(server: FastifyInstance, parts: RosterParts): void {
       ...roster.state(name),
       endpoints: endpointsOf(mirror, name).map((endpoint) => presentEndpoint(endpoint, mirror)),
     }),
+    async hostDrain({ parameters: { name }, request }) {
+      const { answer } = await writer.write(() => decideDrain(mirror, name), callerOf(request));
+      return { draining: answer };
+    },
+    async hostUndrain({ parameters: { name }, request }) {
+      await writer.write(() => decideUndrain(mirror, name), callerOf(request));
+      return {};
+    },
     async hostRemove({ parameters: { name }, query, request, reply }) {
       const seconds = waitSeconds(query);
-      const { answer, revision } = await writer.write(
-        () => decideHostRemoval(mirror, name),
-        callerOf(request),
-      );
+      const { answer, revision } = await writer.write(() => {
+        const removal = decideHostRemoval(mirror, name);
+        const revocation = decideRevocation(mirror, name);
+        return {
+          ...removal,
+          checks: [...removal.checks, ...revocation.checks],
+          writes: [...removal.writes, ...revocation.writes],
+          events: [...(removal.events ?? []), ...(revocation.events ?? [])],
+        };
+      }, callerOf(request));
       const late = await reportLate(acknowledgements, reply, revision, seconds);
       return { revision, late, endpoints: answer };
     },

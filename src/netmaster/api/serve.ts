@@ -63,6 +63,7 @@ export function serve<const C extends Contracts, F extends string>(
       method,
       url,
       ...(bodyLimit === undefined ? {} : { bodyLimit }),
+      config: { contract: route },
       exposeHeadRoute: method === 'GET' && as !== 'lines', // what has no end has no HEAD either
       handler: answer,
     });

@@ -12,7 +12,9 @@ import type { Mirror } from '../mirror.ts';
 import { elsewhere, openQuestions } from '../questions.ts';
 import { openReplicas, type Replicas } from '../replicas.ts';
 import { openRoster, type Roster } from '../roster.ts';
+import type { Security } from '../security.ts';
 import type { Writer } from '../writer.ts';
+import { holdToAccess } from './access.ts';
 import { serveAgents } from './agents.ts';
 import { ANSWER_LIMITS, type AnswerLimits } from './answers.ts';
 import { serveEvents } from './events.ts';
@@ -21,6 +23,7 @@ import { openListener, TIMEOUTS, type Timeouts } from './http.ts';
 import { serveInspect, serveKinds } from './kinds.ts';
 import { serveReplicas } from './replicas.ts';
 import { serveRoster } from './roster.ts';
+import { serveSecurity } from './security.ts';
 import { serveSets } from './sets.ts';
 import { serveStatus } from './status.ts';
 import { openWatches, WATCH_LIMITS, type WatchLimits } from './watch.ts';
@@ -45,6 +48,10 @@ export interface Parts {
   readonly timeouts?: Timeouts;
   readonly watchLimits?: WatchLimits;
   readonly answerLimits?: AnswerLimits;
+  /** Absent: nobody is asked who he is, and all may do all. */
+  readonly security?: Security | undefined;
+  /** Milliseconds for which an address stays reserved that nobody uses. */
+  readonly grace?: number;
 }
 
 export function createServer(parts: Parts): FastifyInstance {
@@ -58,7 +65,12 @@ export function createServer(parts: Parts): FastifyInstance {
     roster = openRoster(mirror, log, { alone: true }),
     replicas = openReplicas({ ...parts, roster }),
   } = parts;
-  const { watchLimits: limits = WATCH_LIMITS, answerLimits = ANSWER_LIMITS } = parts;
+  const {
+    watchLimits: limits = WATCH_LIMITS,
+    answerLimits = ANSWER_LIMITS,
+    grace = 60_000,
+    security,
+  } = parts;
   const flows = trackFlows(mirror);
   const own = openQuestions({ attached: replicas.attached });
   const explaining = {
@@ -69,7 +81,9 @@ export function createServer(parts: Parts): FastifyInstance {
   };
   const feed = openFeed(mirror);
   const watches = openWatches({ mirror, feed, known: replicas.known, questions: own, log, limits });
-  const server = openListener({ log, names, timeouts, answerLimits });
+  const server = openListener({ log, names, timeouts, answerLimits, security });
+  if (security !== undefined)
+    holdToAccess(server, { mirror, admits: security.issuer !== undefined, fresh: replicas.fresh });
   server.addHook('onClose', async () => watches.close());
   // What was written at another netmaster is seen here. What agents say of themselves needs nothing of it.
   server.addHook('preHandler', async ({ routeOptions }) => {
@@ -80,10 +94,11 @@ export function createServer(parts: Parts): FastifyInstance {
   serveKinds(server, parts);
   serveInspect(server, explaining);
   serveSets(server, parts);
-  serveAgents(server, { ...parts, watches, replicas, roster });
+  serveAgents(server, { ...parts, watches, replicas, roster, grace });
   serveRoster(server, { ...parts, roster });
   serveExplain(server, { ...explaining, writer: parts.writer });
   serveEvents(server, { mirror });
+  serveSecurity(server, parts);
   serveReplicas(server, { replicas, flows, own });
   return server;
 }

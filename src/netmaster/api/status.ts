@@ -74,12 +74,12 @@ function openMetrics(server: FastifyInstance, { mirror, feed, watches, roster }:
   });
   new Gauge({
     name: 'contiv_netmaster_hosts',
-    help: 'hosts by state: ready, late, away, refused',
+    help: 'hosts by state: ready, late, away, refused, draining',
     labelNames: ['state'],
     registers: [registry],
     collect() {
       const states = roster.states();
-      for (const state of ['ready', 'late', 'away', 'refused'] as const)
+      for (const state of ['ready', 'late', 'away', 'refused', 'draining'] as const)
         this.set({ state }, states.filter((host) => host.state === state).length);
     },
   });

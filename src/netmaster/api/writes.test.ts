@@ -140,7 +140,10 @@ describe('what nothing acts on is said when it is set, once', () => {
     ['global set --arp-mode flood', /^global: kept only: nothing acts on arpMode flood \(the router/],
     ['global set --private-subnet 172.20.0.0/16', /^global: kept only: nothing acts on pvtSubnet 172\.20/],
     ['global set --fabric-mode aci', /^global: kept only: nothing acts on networkInfraType aci/],
-    ['net create v --subnet=20.1.1.0/24 -e vlan', /^network default:v: kept only: nothing acts on VLAN net/],
+    [
+      'net create v --subnet=20.1.1.0/24 -e vlan',
+      /^network default:v: acts on hosts whose netplugin has --uplink/,
+    ],
     ['bgp create h --router-ip 10.1.1.1/24 --as 65001', /^Bgp h: kept only: nothing acts on BGP/],
     ['external-contracts create -p -a c ext', /^extContractsGroup default:ext: kept only: /],
     ['aci-gw set -d dom', /^aciGw: kept only: /],

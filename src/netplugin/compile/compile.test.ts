@@ -733,3 +733,60 @@ describe('the order of what is known', () => {
     );
   });
 });
+
+describe('a network of encapsulation vlan, on a host with an uplink', () => {
+  const VLAN = network('lan', '10.1.0.0/24', { encap: 'vlan', vni: 1001, gateway: '10.1.0.254' });
+  const uplink = { device: 'eth1', mtu: 9000 };
+  const on = (id: string, address: string, more: Partial<Endpoint> = {}): Endpoint =>
+    endpoint(id, address, { networkName: 'lan', ...more });
+  const own = attachment(on('host', '10.1.0.9'), { runtime: 'host' });
+  const given: Case = {
+    networks: [NET1, VLAN],
+    here: [own, on('02', '10.1.0.2'), endpoint('03', '20.1.1.3')],
+    listed: [on('04', '10.1.0.4', { homingHost: 'node2' })],
+  };
+
+  it('has a device there, of a number that no VNI has, and its subnet is on the wire', () => {
+    const { routers, exits } = state({ ...given, host: { uplink } });
+    const [router] = routers as [Router];
+    const number = (1 << 24) + 1001;
+    expect(router.vlans).toEqual([
+      {
+        id: 1001,
+        network: number,
+        device: 'vl1001',
+        wire: 'cv1001',
+        uplink: 'eth1',
+        mac: vtepMac(HOSTS.node1),
+        mtu: 9000,
+        prefix: '10.1.0.0/24',
+        addresses: ['10.1.0.9'],
+      },
+    ]);
+    expect(router.tunnels.map((t) => t.vni)).toEqual([1001]);
+    expect(router.subnets).toEqual([
+      { prefix: '10.1.0.0/24', network: number, device: 'vl1001' },
+      { prefix: '20.1.1.0/24', network: 1001 },
+    ]);
+    expect(router.ports.map(({ mtu, network, wire }) => ({ mtu, network, wire }))).toEqual([
+      { mtu: 9000, network: number, wire: 'vl1001' },
+      { mtu: 1450, network: 1001, wire: undefined },
+    ]);
+    expect(router.hosts).toMatchObject([
+      {
+        devices: ['vx1001'],
+        vlans: ['vl1001'],
+        endpoints: [{ address: '10.1.0.4', device: 'vl1001', network: number }],
+      },
+    ]);
+    // The host has an address on the wire, and no way into the tenant by it.
+    expect(exits[0]?.access).toBeUndefined();
+  });
+
+  it('and on one without has none, and nobody elsewhere is reached', () => {
+    const [router] = state(given).routers as [Router];
+    expect(router.vlans).toBeUndefined();
+    expect(router.hosts).toEqual([]);
+    expect(router.subnets).toContainEqual({ prefix: '10.1.0.0/24', network: (1 << 24) + 1001 });
+  });
+});

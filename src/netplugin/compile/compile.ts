@@ -28,7 +28,6 @@ import type {
   RemoteHost,
   Router,
   Subnet,
-  Tunnel,
 } from '../state.ts';
 import { type CompiledServices, compileClusterServices, PROTOCOLS, placeOf } from './clusterServices.ts';
 import {
@@ -37,21 +36,21 @@ import {
   peerDevice,
   portDevice,
   routerNamespace,
-  tunnelDevice,
   vtepLinkLocal,
   vtepMac,
 } from './deviceNames.ts';
 import { type Memo, openMemo } from './memo.ts';
 import { type CompiledPolicy, compilePolicy } from './policy.ts';
+import {
+  isVlan,
+  networkNumber,
+  overlayMtu,
+  segmentDevice,
+  segmentMtu,
+  tunnelOf,
+  vlanOf,
+} from './segments.ts';
 import { compileServices } from './services.ts';
-
-/** Outer Ethernet, IP, UDP and VXLAN headers (RFC 7348). */
-const ENCAPSULATION = { 4: 50, 6: 70 } as const;
-/**
- * With less a device loses its IPv6 addresses, in a running container for good (net/ipv6/addrconf.c, addrconf_notify); what is
- * too large for the underlay then goes in fragments of the outer packet (RFC 8200, 5).
- */
-const LEAST_MTU = 1280;
 
 export interface Compiler {
   compile(view: View, local: LocalHost): HostState;
@@ -177,12 +176,16 @@ function compileTenant(
     tenant,
     namespace: routerNamespace(tenant),
     tunnels: memo.use(keyOf('tunnels'), [networks, local.underlay, local.underlayMtu], () =>
-      tunnels(mine.networks, local),
+      mine.networks
+        .filter((n) => !isVlan(n))
+        .map((n) => tunnelOf(n, local))
+        .sort(byFirst((t) => t.vni)),
     ),
+    ...compileVlans(context, own),
     ports: ports(context, attachments, view),
     hosts: remoteHosts(context, view, new Set(attached.flatMap((a) => a.endpoint.ipAddress))),
-    subnets: memo.use(keyOf('subnets'), [networks], () =>
-      mine.networks.flatMap(subnetsOf).sort(byFirst((s) => s.prefix)),
+    subnets: memo.use(keyOf('subnets'), [networks, local.uplink], () =>
+      mine.networks.flatMap((n) => compileSubnets(n, local)).sort(byFirst((s) => s.prefix)),
     ),
     gateways: memo.use(keyOf('gateways'), [networks], () => mine.networks.flatMap(gatewaysOf).sort()),
     publications: entries,
@@ -199,7 +202,11 @@ function compileTenant(
     local,
     pair,
     entrances,
-    compileAccess(context, own, clusterServices),
+    compileAccess(
+      context,
+      own.filter(({ endpoint }) => networks.get(endpoint.networkName)?.encap !== 'vlan'),
+      clusterServices,
+    ),
   );
   return { router, exit };
 }
@@ -217,9 +224,32 @@ function nodePorts({ clusterServices }: TenantView): ReadonlySet<string> {
   return new Set(names);
 }
 
+/** `own`: the host's addresses, of which it has one in each VLAN. */
+function compileVlans(
+  { memo, tenant, mine, networks, local }: Context,
+  own: readonly Attachment[],
+): Pick<Router, 'vlans'> {
+  return memo.use(`vlans ${tenant}`, [networks, local.underlay, local.uplink, ...own], () => {
+    const addressesIn = (name: string): string[] =>
+      own.flatMap(({ endpoint: e }) =>
+        e.networkName === name ? e.ipAddress.filter((a) => !a.includes(':')) : [],
+      );
+    const vlans = mine.networks.flatMap((n) => vlanOf(n, addressesIn(n.networkName), local));
+    return vlans.length === 0 ? {} : { vlans: vlans.sort(byFirst((v) => v.id)) };
+  });
+}
+
+/** A VLAN's IPv4 subnet has others beside us, who are looked for on the wire. */
+function compileSubnets(network: WatchedNetwork, local: LocalHost): Subnet[] {
+  const device = isVlan(network) ? segmentDevice(network, local) : undefined;
+  return subnetsOf(network).map((s) =>
+    device === undefined || s.prefix.includes(':') ? s : { ...s, device },
+  );
+}
+
 /** How the host reaches networks in which it has an address itself; undefined: none. */
 function compileAccess(
-  { memo, tenant, networks }: Context,
+  { memo, tenant, networks, local }: Context,
   own: readonly Attachment[],
   services: CompiledServices['services'],
 ): Access | undefined {
@@ -229,11 +259,14 @@ function compileAccess(
       const network = networks.get(endpoint.networkName);
       return network === undefined
         ? []
-        : { device: tunnelDevice(network.vni), addresses: endpoint.ipAddress, network };
+        : { device: segmentDevice(network, local) ?? '', addresses: endpoint.ipAddress, network };
     });
     // By an infra network the hosts are in the tenant: they reach all of it.
     const infra = sources.filter(({ network }) => network.nwType === 'infra');
-    const reached = infra.length > 0 ? [...networks.values()] : sources.map(({ network }) => network);
+    const reached =
+      infra.length > 0
+        ? [...networks.values()].filter((n) => !isVlan(n))
+        : sources.map(({ network }) => network);
     return {
       subnets: reached.flatMap((network) => subnetsOf(network).map((s) => s.prefix)).sort(),
       services: services.flatMap((s) => s.addresses).sort(),
@@ -296,24 +329,6 @@ function profilesByGroup({ groups, profiles }: TenantView): Map<string, Netprofi
   );
 }
 
-function tunnels(networks: readonly WatchedNetwork[], local: LocalHost): Tunnel[] {
-  return networks
-    .filter((n) => n.encap !== 'vlan')
-    .map((n) => ({
-      vni: n.vni,
-      device: tunnelDevice(n.vni),
-      local: local.underlay,
-      mac: vtepMac(local.underlay),
-      mtu: overlayMtu(local.underlay, local.underlayMtu),
-    }))
-    .sort(byFirst((t) => t.vni));
-}
-
-/** What an interface with this address and MTU leaves to containers. */
-function overlayMtu(underlay: string, mtu: number): number {
-  return Math.max(LEAST_MTU, mtu - ENCAPSULATION[underlay.includes(':') ? 6 : 4]);
-}
-
 /** By VTEP, since a host that was renamed has its old endpoints under its old name. `own`: addresses here. */
 function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): RemoteHost[] {
   const { memo, tenant, mine, networks, policy, local } = context;
@@ -332,24 +347,27 @@ function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): Re
     const theirs = mtus.get(vtep);
     const takes = theirs === undefined ? most : overlayMtu(vtep, theirs);
     const mtu = takes < most ? takes : undefined;
-    const inputs = [networks, mine.groups, policy.numbering, mtu, ...lists];
+    const inputs = [networks, mine.groups, policy.numbering, mtu, local.uplink, ...lists];
     const host = memo.use(`host ${tenant} ${vtep}`, inputs, (): RemoteHost => {
       const endpoints = lists.flat().flatMap((endpoint) => {
         const network = networks.get(endpoint.networkName);
         if (network === undefined) return [];
-        const device = tunnelDevice(network.vni);
+        const device = segmentDevice(network, local);
+        if (device === undefined) return [];
         const group = policy.numberOf(endpoint);
-        return endpoint.ipAddress.map((address) => ({ address, device, network: network.vni, group }));
+        const number = networkNumber(network);
+        return endpoint.ipAddress.map((address) => ({ address, device, network: number, group }));
       });
+      const devices = (vlan: boolean): string[] =>
+        mine.networks.flatMap((n) => (isVlan(n) === vlan ? (segmentDevice(n, local) ?? []) : [])).sort();
+      const vlans = devices(true);
       return {
         vtep,
         linkLocal: vtepLinkLocal(vtep),
         mac: vtepMac(vtep),
         ...(mtu && { mtu }),
-        devices: mine.networks
-          .filter((n) => n.encap !== 'vlan')
-          .map((n) => tunnelDevice(n.vni))
-          .sort(),
+        devices: devices(false),
+        ...(vlans.length > 0 && { vlans }),
         endpoints: endpoints.sort(byFirst((e) => e.address)),
       };
     });
@@ -370,7 +388,7 @@ function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): Re
 function subnetsOf(network: WatchedNetwork): Subnet[] {
   return [network.subnet, network.ipv6Subnet]
     .filter((s) => s)
-    .map((s) => ({ prefix: subnetPrefix(s as string), network: network.vni }));
+    .map((s) => ({ prefix: subnetPrefix(s as string), network: networkNumber(network) }));
 }
 
 function gatewaysOf(network: WatchedNetwork): string[] {
@@ -407,6 +425,7 @@ function port(
   const judges = policy.judges(endpoint);
   const profile = endpoint.groupName === undefined ? undefined : profiles.get(endpoint.groupName);
   const workload = context.mine.workloadOf(endpoint);
+  const wire = network !== undefined && isVlan(network) ? segmentDevice(network, local) : undefined;
   const inputs = [
     attachment,
     network,
@@ -418,6 +437,7 @@ function port(
     workload?.ingressBandwidth,
     workload?.egressBandwidth,
     local.underlayMtu,
+    local.uplink,
     ...before,
     ...before.map(({ endpoint: e }) => view.networks.get(`${e.tenantName}:${e.networkName}`)),
   ];
@@ -426,10 +446,10 @@ function port(
     device: portDevice(endpoint.endpointID),
     peer: peerDevice(endpoint.endpointID),
     mac: endpoint.macAddress,
-    mtu: overlayMtu(local.underlay, local.underlayMtu),
+    mtu: segmentMtu(network, local),
     addresses: endpoint.ipAddress,
     gateways: network === undefined ? [] : gatewaysOf(network),
-    network: network?.vni ?? 0,
+    network: network === undefined ? 0 : networkNumber(network),
     alsoFrom,
     joined: phase === 'joined',
     group,
@@ -439,6 +459,7 @@ function port(
     ...(end && { end }),
     ...(sandbox === undefined ? {} : { sandbox }),
     ...(stub && { stub }),
+    ...(wire === undefined ? {} : { wire }),
     ...(sandbox === undefined || network === undefined
       ? {}
       : { inside: insideOf(network, attachment, before, view) }),

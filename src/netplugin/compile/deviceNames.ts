@@ -11,10 +11,12 @@ function digest(text: string, length: number): string {
 export const portDevice = (endpoint: string): string => `${DEVICE_PREFIXES.port}${digest(endpoint, 10)}`;
 export const peerDevice = (endpoint: string): string => `${DEVICE_PREFIXES.peer}${digest(endpoint, 10)}`;
 export const tunnelDevice = (vni: number): string => `${DEVICE_PREFIXES.tunnel}${vni}`;
+export const vlanDevice = (id: number): string => `${DEVICE_PREFIXES.vlan}${id}`;
+export const wireDevice = (id: number): string => `${DEVICE_PREFIXES.wire}${id}`;
 export const exitDevice = (tenant: string): string => `${DEVICE_PREFIXES.exit}${digest(tenant, 8)}`;
 export const routerNamespace = (tenant: string): string => `contiv-${tenant}`;
 
-/** MAC address of a host's VXLAN devices, locally administered: 02:ce and the four bytes of an IPv4 VTEP. */
+/** MAC address of a host's VXLAN devices and VLAN devices, locally administered: 02:ce and the four bytes of an IPv4 VTEP. */
 export function vtepMac(vtep: string): string {
   const bytes = ipaddr.parse(vtep).toByteArray();
   const tail =

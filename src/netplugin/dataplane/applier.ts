@@ -76,6 +76,7 @@ import { openSandboxes } from './sandboxes.ts';
 import { CONNTRACK, conntrackTable, establishSettings, ROUTER } from './settings.ts';
 import { establishLimits, isIdle, type OpenLimits } from './shape.ts';
 import { changedChains, establishTable, type OpenTable, openTable } from './tables.ts';
+import { closeVlans, establishVlans, openVlans } from './vlan/vlans.ts';
 
 /** Verifications after which everything is read, whatever was heard: a minute's. */
 const WHOLE = 15;
@@ -171,6 +172,7 @@ export function openApplier(): Applier {
   const prober = openProber(exits);
   const routers = new Map<string, OpenRouter>();
   const sandboxes = openSandboxes();
+  const vlans = openVlans(hostLink);
   let first = true;
   /** Places in a table of conntrack: of all namespaces alike. */
   let connections: number | undefined;
@@ -278,7 +280,9 @@ export function openApplier(): Applier {
       read ||= links.some((l) => differs(l, earlier.get(l.name)));
     }
     // With a tunnel's MAC address its neighbours go, and with a tunnel everything (net/core/neighbour.c, neigh_changeaddr).
-    const own = router.tunnels.filter((t) => before?.router.tunnels.includes(t) !== true);
+    const segments = (r: Router) => [...r.tunnels, ...(r.vlans ?? [])];
+    const known = new Set(before === undefined ? [] : segments(before.router));
+    const own = segments(router).filter((t) => !known.has(t));
     const cleared = new Set(own.map((t) => t.device));
     const { outcome, change, deferred } = establish(open.entries, {
       wanted: routerEntries(router, exit),
@@ -379,6 +383,15 @@ export function openApplier(): Applier {
         );
     const all = state.routers.flatMap((r) => r.ports);
     onHost(establishExits, all);
+    outcomes.push(
+      attempt(
+        'VLANs',
+        function* (verify) {
+          yield establishVlans(vlans, state, verify);
+        },
+        verify,
+      ),
+    );
     outcomes.push({ awaited: sandboxes.retain(all) });
     first = false;
     return combine(outcomes);
@@ -453,6 +466,7 @@ export function openApplier(): Applier {
     },
     close() {
       for (const open of [...routers.values()]) closeRouter(open);
+      closeVlans(vlans);
       exits.table.nft.close();
       exits.table.netlink.close();
       hostLink.close();
@@ -502,4 +516,5 @@ const differs = (link: route.Link, before: route.Link | undefined): boolean =>
 const linksDiffer = (before: Established, router: Router, exit: Exit | undefined): boolean =>
   before.exit !== exit ||
   !sameParts(before.router.tunnels, router.tunnels) ||
+  !sameParts(before.router.vlans ?? [], router.vlans ?? []) ||
   !sameParts(before.router.ports, router.ports);

@@ -3,7 +3,8 @@
  * from each part of the state. Devices go by name; a name becomes an index when an entry is written.
  *
  *   Port          /32 and /128 routes, neighbours, the gateway on the device
- *   RemoteHost    a route an address, a neighbour and an FDB entry a tunnel
+ *   RemoteHost    a route an address, a neighbour and an FDB entry a tunnel, a neighbour a VLAN
+ *   Vlan          the host's own address
  *   Service, ClusterService   its addresses on the loopback device: the router answers pings, and refuses what no provider takes
  *   subnets, gateways, Exit
  *
@@ -17,7 +18,7 @@ import type { Netlink, Request } from '../../linux/netlink.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6, UPLINK_DEVICE } from '../constants.ts';
-import type { ClusterService, Exit, Port, RemoteHost, Router, Service, Subnet } from '../state.ts';
+import type { ClusterService, Exit, Port, RemoteHost, Router, Service, Subnet, Vlan } from '../state.ts';
 import type { ByPart, Change, Kind, Written } from './difference.ts';
 import { once } from './parts.ts';
 import { writeRequests } from './requests.ts';
@@ -141,19 +142,28 @@ const portEntries = once((port: Port): readonly Entry[] => {
   ];
 });
 
-const hostEntries = once(({ vtep, linkLocal, mac, mtu, devices, endpoints }: RemoteHost) => [
-  ...devices.flatMap((device) => [
+const vlanEntries = once(({ device, addresses }: Vlan) =>
+  addresses.map((address) => addressEntry(device, address, bits(address))),
+);
+
+const hostEntries = once(({ vtep, linkLocal, mac, mtu, devices, vlans = [], endpoints }: RemoteHost) => [
+  ...[...devices, ...vlans].flatMap((device) => [
     ...(isV6(vtep) ? [] : [neighbourEntry(device, vtep, mac)]),
     neighbourEntry(device, linkLocal, mac),
-    fdbEntry(device, mac, vtep),
   ]),
+  ...devices.map((device) => fdbEntry(device, mac, vtep)),
   ...endpoints.map(({ address, device }) =>
-    unicast(address, device, { via: isV6(address) || isV6(vtep) ? linkLocal : vtep, ...(mtu && { mtu }) }),
+    unicast(address, device, {
+      via: isV6(address) || isV6(vtep) ? linkLocal : vtep,
+      ...(mtu && !vlans.includes(device) && { mtu }),
+    }),
   ),
 ]);
 
 const subnetEntries = once((subnets: readonly Subnet[]) =>
-  subnets.map(({ prefix }) => routeEntry({ destination: prefix, type: 'unreachable' }, '')),
+  subnets.map(({ prefix, device }) =>
+    routeEntry({ destination: prefix, type: device === undefined ? 'unreachable' : 'unicast' }, device ?? ''),
+  ),
 );
 
 const gatewayEntries = once((gateways: readonly string[]) =>
@@ -197,6 +207,7 @@ export function routerEntries(router: Router, exit: Exit | undefined): ByPart<En
   parts.set(router.subnets, subnetEntries(router.subnets));
   for (const service of router.services) parts.set(service, serviceEntries(service));
   for (const service of router.clusterServices) parts.set(service, clusterServiceEntries(service));
+  for (const vlan of router.vlans ?? []) parts.set(vlan, vlanEntries(vlan));
   for (const remote of router.hosts) parts.set(remote, hostEntries(remote));
   if (exit !== undefined) parts.set(exit, exitEntries(exit));
   for (const port of router.ports) parts.set(port, portEntries(port));

@@ -11,7 +11,7 @@ import { closeNamespace, inNamespace, namespacePath, openNamespace } from '../..
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
 import { DEVICE_PREFIXES, UPLINK_DEVICE, VXLAN_PORT } from '../constants.ts';
-import type { Exit, Port, Router, Tunnel } from '../state.ts';
+import type { Exit, Port, Router, Tunnel, Vlan } from '../state.ts';
 import {
   type ByPart,
   type Change,
@@ -24,14 +24,18 @@ import {
 import { LOOPBACK } from './entries.ts';
 import { combine, type Failure, failureOf, located, type Outcome, send } from './outcome.ts';
 import { writeRequests } from './requests.ts';
-import { device, establishSettings, port as portSettings } from './settings.ts';
+import { device, establishSettings, port as portSettings, vlan as vlanSettings } from './settings.ts';
 
 /** A device as it is made; one that is there has its link. */
 export interface Device {
   readonly name: string;
   /** What it is, as far as it cannot be changed. */
   readonly text: string;
-  readonly made?: { readonly tunnel: Tunnel } | { readonly port: Port } | { readonly exit: Exit };
+  readonly made?:
+    | { readonly tunnel: Tunnel }
+    | { readonly vlan: Vlan }
+    | { readonly port: Port }
+    | { readonly exit: Exit };
   readonly link?: route.Link;
 }
 
@@ -174,9 +178,9 @@ export function deleteAllLinks(netlink: Netlink): void {
 const vxlanText = (name: string, vni: number, local: string, port: number): string =>
   `${name} vxlan ${vni} over ${isV6(local) ? 'IPv6' : 'IPv4'} port ${port}`;
 
-const { port: PORT, tunnel: TUNNEL } = DEVICE_PREFIXES;
+const { port: PORT, tunnel: TUNNEL, vlan: VLAN } = DEVICE_PREFIXES;
 /** Names that are a router's. */
-const OURS = new RegExp(`^(${TUNNEL}\\d|${PORT}[0-9a-f]|${UPLINK_DEVICE}$)`);
+const OURS = new RegExp(`^(${TUNNEL}\\d|${VLAN}\\d|${PORT}[0-9a-f]|${UPLINK_DEVICE}$)`);
 
 const listDevices = (links: readonly route.Link[]): Device[] =>
   links
@@ -193,6 +197,8 @@ function wantedDevices(router: Router, exit: Exit | undefined): ByPart<Device> {
     const { device: name, vni, local } = tunnel;
     parts.set(tunnel, [{ name, text: vxlanText(name, vni, local, VXLAN_PORT), made: { tunnel } }]);
   }
+  for (const vlan of router.vlans ?? [])
+    parts.set(vlan, [{ name: vlan.device, text: vlan.device, made: { vlan } }]);
   for (const port of router.ports)
     parts.set(port, [{ name: port.device, text: port.device, made: { port } }]);
   if (exit !== undefined) parts.set(exit, [{ name: UPLINK_DEVICE, text: UPLINK_DEVICE, made: { exit } }]);
@@ -202,6 +208,7 @@ function wantedDevices(router: Router, exit: Exit | undefined): ByPart<Device> {
 function wantedProperties(router: Router, exit: Exit | undefined): ByPart<Property> {
   const parts = new Map<object, readonly Property[]>();
   for (const tunnel of router.tunnels) parts.set(tunnel, [hasSize(tunnel.device, tunnel.mtu, tunnel)]);
+  for (const vlan of router.vlans ?? []) parts.set(vlan, [hasSize(vlan.device, vlan.mtu, { mac: vlan.mac })]);
   for (const port of router.ports) parts.set(port, [hasSize(port.device, port.mtu)]);
   if (exit !== undefined) parts.set(exit, [hasMac(UPLINK_DEVICE, exit.routerMac)]);
   return parts;
@@ -251,7 +258,11 @@ export function establishLinks(
       ? []
       : inNamespace(namespacePath(where), () =>
           compared.map(({ name }) => {
-            const all = { ...device(name), ...(name.startsWith(PORT) ? portSettings(name) : {}) };
+            const all = {
+              ...device(name),
+              ...(name.startsWith(PORT) ? portSettings(name) : {}),
+              ...(name.startsWith(VLAN) ? vlanSettings(name) : {}),
+            };
             return establishSettings(all, byName.get(name)?.up === true && had.has(name));
           }),
         );
@@ -292,6 +303,14 @@ function writeDevices(
       if ('tunnel' in made) {
         const { device: name, vni, local, mac, mtu } = made.tunnel;
         request(hostNetlink, route.addVxlan({ name, vni, local, port: VXLAN_PORT, mac, mtu, namespace }));
+      } else if ('vlan' in made) {
+        const { device: name, wire, mac, mtu } = made.vlan;
+        const old = route.listLinks(hostNetlink).filter((l) => l.name === wire);
+        request(
+          hostNetlink,
+          ...old.map(route.deleteLink),
+          route.addVeth({ name: wire, mtu }, { name, mac, mtu, namespace }),
+        );
       } else if ('exit' in made) {
         const { device: name, hostMac, routerMac } = made.exit;
         const old = route.listLinks(hostNetlink).filter((l) => l.name === name);

@@ -10,7 +10,7 @@ import { hasDevice } from '../../linux/libc.ts';
 import { NETLINK_NETFILTER, type Netlink, openNetlink } from '../../linux/netlink.ts';
 import { inNamespace, namespaceId } from '../../linux/netns.ts';
 import { type Nft, openNft } from '../../linux/nftables.ts';
-import { deleteTables, readGeneration } from '../../linux/nftset.ts';
+import { deleteTables, listChains, readGeneration } from '../../linux/nftset.ts';
 import type { Link } from '../../linux/route.ts';
 import { startClock } from '../clock.ts';
 import type { Port } from '../state.ts';
@@ -66,7 +66,7 @@ interface Arrival {
  */
 export function removeDockerNat(nft: Nft, netlink: Netlink): number | 'changed' {
   const generation = readGeneration(netlink);
-  const tables = tablesOfDockerNat(nft, netlink);
+  const tables = tablesOfDockerNat(nft, listChains(netlink));
   if (tables.length === 0) return 0;
   return deleteTables(netlink, tables, generation) ? tables.length : 'changed';
 }

@@ -53,6 +53,20 @@ export const port = (name: string): Settings => ({
   [`net/ipv6/neigh/${name}/proxy_delay`]: '0',
 });
 
+/**
+ * Of a VLAN's device: who asks on the wire is answered for the device's own address and for each container here, at once, as the
+ * ARP table lets no other question through (rules/vlans.ts); of the router's other addresses, which every host has, nobody there hears. Not by
+ * an entry for each (ip-neighbour(8), proxy): those go, without a word, when the device's other end is down for a moment (net/core/neighbour.c,
+ * neigh_carrier_down), while permanent neighbours stay.
+ */
+export const vlan = (name: string): Settings => ({
+  [`net/ipv4/conf/${name}/arp_ignore`]: '1',
+  [`net/ipv4/conf/${name}/proxy_arp`]: '1',
+  [`net/ipv4/neigh/${name}/proxy_delay`]: '0',
+  // Nobody there is spoken to by link-local addresses; IPv6 between hosts has permanent neighbours.
+  [`net/ipv6/conf/${name}/router_solicitations`]: '0',
+});
+
 /** Of the host's end of an exit. */
 export const exit = (name: string): Settings => ({
   // Published ports are served on localhost too: such packets leave with a source of 127.0.0.1.

@@ -22,6 +22,7 @@ import {
   truncated,
   upstream,
 } from '../../../test/nameserver.ts';
+import { answerRound } from '../../linux/datagrams.ts';
 import { bindPort, closeSocket } from '../../linux/netns.ts';
 import { NAMESERVER } from '../constants.ts';
 import { fromHere } from './forward.ts';
@@ -526,6 +527,7 @@ it('close ends what is connected, and gives the port back', async () => {
     upstreams: () => ({ servers: [], timeout: 5000, attempts: 2 }),
     outside: fromHere,
     mayAsk: () => true,
+    answerRound,
     log: pino({ level: 'silent' }),
   });
   await askUdp(port, query('web'));

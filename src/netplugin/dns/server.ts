@@ -12,7 +12,6 @@ import dgram from 'node:dgram';
 import net from 'node:net';
 import { setImmediate as othersFirst } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { answerRound } from '../../linux/datagrams.ts';
 import { addressNumber } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { NameserverSocket, OriginalDestination } from '../nameservers/router.ts';
@@ -59,7 +58,7 @@ const MAX_PIPELINED = 16;
 const STUB_TYPES: ReadonlySet<string> = new Set(['A', 'AAAA', 'PTR', 'ANY']);
 const TRANSFERS: ReadonlySet<string> = new Set(['AXFR', 'IXFR']);
 const QUERY = 0;
-/** Of what has arrived, as many rounds before others have their turn (linux/datagrams.ts). */
+/** Of what has arrived, as many rounds before others have their turn. */
 const ROUNDS = 8;
 
 export interface NameserverOptions {
@@ -74,6 +73,16 @@ export interface NameserverOptions {
   /** How a server is reached that a container has named: as the container itself would reach it. */
   readonly outside: Dial;
   readonly mayAsk: MayAsk;
+  /**
+   * Takes what has arrived on a UDP socket besides what Node tells of, as many as one system call takes, and answers it; true: there may be
+   * more (linux/datagrams.ts).
+   */
+  answerRound(
+    fd: number,
+    version: 4 | 6,
+    answer: (bytes: Buffer, address: string, port: number) => Buffer | undefined,
+    unsent: (bytes: Buffer, address: string, port: number) => void,
+  ): boolean;
   readonly log: Logger;
 }
 
@@ -281,7 +290,7 @@ export function startNameserver(options: NameserverOptions): Nameserver {
       const answer = take(bytes, address, port, true);
       if (answer !== undefined) send(answer, address, port);
       for (let round = 0; round < ROUNDS && !closed; round++)
-        if (!answerRound(fd, version, takeNext, send)) break;
+        if (!options.answerRound(fd, version, takeNext, send)) break;
     });
     return socket;
   });

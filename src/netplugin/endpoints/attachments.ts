@@ -95,13 +95,14 @@ export function openAttachments(folder: string, pairs: number): Attachments {
   };
 }
 
+/** What an agent has attached that has ended; undefined: it left nothing on disk. */
+export const readAttachments = (folder: string): readonly Attachment[] | undefined =>
+  readJson<Saved>(path.join(folder, FILE), 'the containers that run here must be restarted then')
+    ?.attachments;
+
 /** Names of the containers, or workloads, that an agent has attached which has ended. */
 export function attachedNames(folder: string): string[] {
-  const saved = readJson<Saved>(
-    path.join(folder, FILE),
-    'the containers that run here must be restarted then',
-  );
-  return (saved?.attachments ?? []).flatMap(({ endpoint }) =>
+  return (readAttachments(folder) ?? []).flatMap(({ endpoint }) =>
     endpoint.ofHost
       ? []
       : [

@@ -44,7 +44,7 @@ export interface LocalEndpointsOptions {
   readonly host: string;
   readonly replica: Pick<Replica, 'view' | 'live' | 'store'>;
   readonly attachments: Attachments;
-  readonly intent: Pick<Intent, 'accepted' | 'reserve' | 'release' | 'register' | 'unregister'>;
+  readonly intent: Pick<Intent, 'accepted' | 'reserve' | 'release' | 'register' | 'unregister' | 'swarmHas'>;
   readonly log: Logger;
   readonly kernel: Pick<Kernel, 'now' | 'ready' | 'state'>;
   readonly dataplane: Pick<Dataplane, 'missing'>;
@@ -221,6 +221,8 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       return answer;
     },
     release,
+    swarmHas: intent.swarmHas,
+    releaseOfSwarm: (network, address) => intent.release(network, address, 'swarm'),
     async attach(joining) {
       const { endpoint } = joining;
       const { endpointID: id, tenantName, networkName } = endpoint;

@@ -48,7 +48,12 @@ function host(...networks: object[]) {
       done.push('detach');
     },
   };
-  follower = followHostAccess({ host: 'node1', endpoints, log: pino({ level: 'silent' }) });
+  follower = followHostAccess({
+    host: 'node1',
+    endpoints,
+    vlans: () => false,
+    log: pino({ level: 'silent' }),
+  });
   const changed = async (): Promise<boolean> => {
     const concerned = follower?.changed({ type: 'view', objects: [], listed: false }) ?? false;
     await follower?.settled();

@@ -1,5 +1,5 @@
 /**
- * The host's own endpoint in each network that it reaches (`hostAccess`): an address of the network's, homed here, by which the other hosts
+ * The host's own endpoint in each network that it reaches (`hostAccess`), and in each VLAN network where it has an uplink: an address of the network's, homed here, by which the other hosts
  * know where answers go. It is attached as a container's is, without a port, so it is on disk, told to netmaster and told again as those
  * are; and by it the tenant has a router here, whether or not a container runs.
  *
@@ -22,6 +22,8 @@ export interface HostAccessOptions {
     LocalEndpoints,
     'view' | 'live' | 'attachments' | 'reserve' | 'release' | 'attachHost' | 'detach'
   >;
+  /** Whether networks of encapsulation vlan act here: the host has an address in each, from which it asks on the wire. */
+  vlans(): boolean;
   readonly log: Logger;
 }
 
@@ -37,10 +39,12 @@ const idOf = (host: string, key: string): string =>
 const macOf = (address: string): string =>
   ['02', '02', ...address.split('.').map((byte) => Number(byte).toString(16).padStart(2, '0'))].join(':');
 
-export function followHostAccess({ host, endpoints, log }: HostAccessOptions): Follower {
+export function followHostAccess({ host, endpoints, vlans, log }: HostAccessOptions): Follower {
   const attachedHere = () => [...endpoints.attachments.values()].filter((a) => a.runtime === HOST_RUNTIME);
   const wanted = (): Map<string, WatchedNetwork> =>
-    new Map([...endpoints.view.networks].filter(([, n]) => n.hostAccess === true && n.encap !== 'vlan'));
+    new Map(
+      [...endpoints.view.networks].filter(([, n]) => (n.encap === 'vlan' ? vlans() : n.hostAccess === true)),
+    );
 
   /** Not one of a network of the same name that went. */
   function fits({ endpoint }: Attachment, networks: ReadonlyMap<string, WatchedNetwork>): boolean {
@@ -57,7 +61,7 @@ export function followHostAccess({ host, endpoints, log }: HostAccessOptions): F
     const ipAddress: string[] = [];
     try {
       for (const family of ipv6Subnet ? ([4, 6] as const) : ([4] as const))
-        ipAddress.push((await endpoints.reserve({ tenantName, networkName, family })).address);
+        ipAddress.push((await endpoints.reserve({ tenantName, networkName, family, ofHost: true })).address);
       const [address = ''] = ipAddress;
       const endpoint: Endpoint = {
         endpointID: idOf(host, key),
@@ -70,7 +74,7 @@ export function followHostAccess({ host, endpoints, log }: HostAccessOptions): F
         ofHost: true,
       };
       await endpoints.attachHost(endpoint, HOST_RUNTIME);
-      log.info({ network: key, addresses: ipAddress }, 'this host reaches the network');
+      log.info({ network: key, addresses: ipAddress }, 'this host has an address in the network');
     } catch (error) {
       for (const address of ipAddress) await endpoints.release(key, address);
       throw error;
@@ -99,7 +103,10 @@ export function followHostAccess({ host, endpoints, log }: HostAccessOptions): F
     again: afterFailure(RETRY_DELAY),
     failed(error, first) {
       if (first)
-        log.warn({ err: error }, 'this host does not reach all networks that it should; it is tried again');
+        log.warn(
+          { err: error },
+          'this host has no address in some network in which it should have one; it is tried again',
+        );
     },
   });
   const kept = (): boolean => {

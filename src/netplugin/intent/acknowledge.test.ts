@@ -97,6 +97,7 @@ function wiring() {
         log,
         () => {},
         () => {},
+        false,
       ),
     ),
   );

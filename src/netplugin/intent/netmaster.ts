@@ -12,6 +12,7 @@ import type {
   AddressRequest,
   Applied,
   LiveAnswer,
+  SwarmAddresses,
   WriteAnswer,
 } from '../../protocol/messages.ts';
 import { GAVE_UP } from '../constants.ts';
@@ -33,10 +34,13 @@ export interface Intent {
   /** What this host registers as has changed: netmaster is told at once. */
   changed(): void;
   reserve(request: AddressRequest): Promise<AddressAnswer>;
-  release(network: string, address: string): Promise<void>;
+  /** `'swarm'`: of those that Docker's Swarm keeps. */
+  release(network: string, address: string, of?: 'swarm'): Promise<void>;
   /** `hold`: until netmaster can be reached, and until the other hosts know it (bounded by its deadline). */
   register(endpoint: Endpoint, options: { hold: boolean }): Promise<WriteAnswer>;
   unregister(endpoint: string): Promise<void>;
+  /** What a Swarm has that a manager on this host leads. */
+  swarmHas(id: string, addresses: SwarmAddresses['addresses']): Promise<void>;
   /** Reports in the background; the newest wins. */
   applied(applied: Applied): void;
   /** To a question that came on the watch. */
@@ -122,8 +126,10 @@ export function startIntent(client: Client, registration: () => Registration, lo
     async reserve(request) {
       return (await held(() => client.call('reserve', {}, request))).body;
     },
-    async release(network, address) {
-      await client.call('release', { network, address, host });
+    async release(network, address, of) {
+      const release = () =>
+        client.call('release', { network, address, host, ...(of === 'swarm' && { swarm: 'true' }) });
+      await (of === 'swarm' ? held(release) : release());
     },
     async register(endpoint, { hold }) {
       // Agents that wait for each other's registrations before they say what they applied would wait in vain.
@@ -133,6 +139,9 @@ export function startIntent(client: Client, registration: () => Registration, lo
     },
     async unregister(endpoint) {
       await client.call('detach', { id: endpoint, host, wait: '0' });
+    },
+    async swarmHas(id, addresses) {
+      await asHost(() => client.call('swarm', { id }, { host, addresses }));
     },
     applied(applied) {
       latest = applied;

@@ -88,6 +88,8 @@ export interface LocalHost {
   /** The VTEP's address. */
   readonly underlay: string;
   readonly underlayMtu: number;
+  /** By which networks of encapsulation vlan go; absent: they do not. */
+  readonly uplink?: { readonly device: string; readonly mtu: number } | undefined;
   /** Underlay addresses of hosts by name, also of those whose lease has ended: their containers may run on. */
   readonly lastUnderlays: ReadonlyMap<string, string>;
   /** IPv4 prefix, at most /28, that the tenants' transit pairs come from. */

@@ -1,5 +1,6 @@
 /** One nameserver in each router, by what the agent told last. */
 import type { Logger } from 'pino';
+import { answerRound } from '../../linux/datagrams.ts';
 import { namespaceId, namespacePath } from '../../linux/netns.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
 import { createNames } from '../dns/lookup.ts';
@@ -50,6 +51,7 @@ export function openNameservers(log: Logger): Nameservers {
       upstreams: () => upstreams.current(),
       outside: fromRouter(namespace),
       mayAsk: (...asked) => reach.get(namespace)?.(...asked) === true,
+      answerRound,
       log,
     });
     running.set(namespace, { router, server });

@@ -52,6 +52,46 @@ export interface PathsOptions {
   readonly log: Logger;
 }
 
+export interface Way {
+  /** Addresses of this host and the other. */
+  readonly from: string;
+  readonly to: string;
+  /** Bytes that should arrive. */
+  readonly wanted: number;
+  /** What fitted when it was measured last, of as much: it is asked first. */
+  readonly known?: number | undefined;
+  /** Nobody wants to know any more. */
+  readonly ended?: () => boolean;
+}
+
+/** How many of the bytes arrive in one packet, `wanted` at most; `silent`: no echo is answered, however small. */
+export async function measure({
+  from,
+  to,
+  wanted,
+  known,
+  ended = () => false,
+}: Way): Promise<number | 'silent'> {
+  let patience = PATIENCE;
+  const passes = async (size: number): Promise<boolean> => {
+    for (let i = 0; i < TRIES && !ended(); i++) if (await echoes({ from, to, size, patience })) return true;
+    return false;
+  };
+  if (await passes(wanted)) return wanted;
+  const least = Math.max(SMALL, LEAST_ECHO[to.includes(':') ? 6 : 4]);
+  const asked = performance.now();
+  if (!(await passes(least))) return 'silent';
+  patience = Math.min(PATIENCE, HASTE + 3 * (performance.now() - asked));
+  let [fits, fails] = [least, wanted];
+  if (known !== undefined && !(await passes(known + EXACT)) && (await passes(known))) return known;
+  while (fails - fits > EXACT) {
+    const middle = (fits + fails) >> 1;
+    if (await passes(middle)) fits = middle;
+    else fails = middle;
+  }
+  return fits;
+}
+
 export function followPaths({ underlay, peers, log }: PathsOptions): Paths {
   /** By host. */
   const narrow = new Map<string, NarrowPath>();
@@ -62,30 +102,16 @@ export function followPaths({ underlay, peers, log }: PathsOptions): Paths {
   async function look({ name, underlay: to, mtu }: Peer): Promise<void> {
     const { address: from, mtu: own } = underlay();
     const wanted = Math.min(own, mtu ?? own);
-    let patience = PATIENCE;
-    const passes = async (size: number): Promise<boolean> => {
-      for (let i = 0; i < TRIES && !closed; i++) if (await echoes({ from, to, size, patience })) return true;
-      return false;
-    };
-    if (await passes(wanted)) {
+    const before = narrow.get(name);
+    const known = before?.wanted === wanted ? before.fits : undefined;
+    const fits = await measure({ from, to, wanted, known, ended: () => closed });
+    if (closed || fits === 'silent') return; // what was not answered was not asked; nothing is known, or nothing new
+    if (fits === wanted) {
       if (narrow.delete(name))
         log.info({ host: name }, `packets of ${wanted} bytes arrive at host ${name} again`);
       return;
     }
-    const least = Math.max(SMALL, LEAST_ECHO[to.includes(':') ? 6 : 4]);
-    const asked = performance.now();
-    if (!(await passes(least))) return; // nothing is known, or nothing new
-    patience = Math.min(PATIENCE, HASTE + 3 * (performance.now() - asked));
-    let [fits, fails] = [least, wanted];
-    const known = narrow.get(name);
-    if (known?.wanted === wanted && !(await passes(known.fits + EXACT)) && (await passes(known.fits))) return;
-    while (fails - fits > EXACT) {
-      const middle = (fits + fails) >> 1;
-      if (await passes(middle)) fits = middle;
-      else fails = middle;
-    }
-    if (closed) return; // what was not answered was not asked
-    if (known === undefined)
+    if (before === undefined)
       log.error(
         { host: name, fits, wanted },
         `packets of ${wanted} bytes, the MTU, do not arrive at host ${name}, only those up to ${fits}: large packets between containers there and here are lost`,

@@ -84,9 +84,16 @@ const isFast = (port: Port): boolean =>
 const portPlaces = once(({ addresses, device, network, mac }: Port): readonly Place[] =>
   addresses.map((address) => placeOf(address, device, mac, network)),
 );
-/** What is too large for a host that takes less than our tunnels is the router's to refuse, by its routes. */
+/**
+ * What is too large for a host that takes less than our tunnels is the router's to refuse, by its routes. What goes by a VLAN goes the
+ * router's way, both directions.
+ */
 const hostPlaces = once(({ mac, mtu, endpoints }: RemoteHost): readonly Place[] =>
-  mtu === undefined ? endpoints.map(({ address, device }) => placeOf(address, device, mac)) : [],
+  mtu === undefined
+    ? endpoints
+        .filter(({ device }) => device.startsWith(DEVICE_PREFIXES.tunnel))
+        .map(({ address, device }) => placeOf(address, device, mac))
+    : [],
 );
 
 const PLACES: Kind<Place> = {

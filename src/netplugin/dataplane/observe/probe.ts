@@ -12,8 +12,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
-import { closeBpf, loadProgram, runProgram } from '../../../linux/bpf.ts';
-import { assemble } from '../../../linux/ebpf.ts';
+import { inject } from '../../../linux/inject.ts';
 import { openTrace } from '../../../linux/nftrace.ts';
 import { readGeneration } from '../../../linux/nftset.ts';
 import { ethernet, tcpSyn, udp } from '../../../linux/packet.ts';
@@ -138,7 +137,7 @@ function look(open: OpenExits, probe: Probe): DroppedWay[] {
     return counter?.packets ?? 0;
   };
   const before = arrived();
-  inject(probe);
+  injectProbe(probe);
   if (soon(() => arrived() > before || undefined)) return [];
   const kind = { way: probe.way, family: probe.v6 ? 'IPv6' : 'IPv4' } as const;
   const trace = openTrace();
@@ -155,7 +154,7 @@ function look(open: OpenExits, probe: Probe): DroppedWay[] {
       `${REMOVE_TRACE}
 table ${TRACE_TABLE} { chain mark_all { type filter hook prerouting priority -400; ${marks.join('; ')}; }; }`,
     );
-    inject(probe);
+    injectProbe(probe);
     const drop = soon(() => trace.read()[0]);
     if (drop === undefined) return legacy(probe).map((found) => ({ ...kind, ...found }));
     return drop.table === `inet ${NFT_TABLE}` ? [] : [{ ...kind, ...drop }];
@@ -165,25 +164,9 @@ table ${TRACE_TABLE} { chain mark_all { type filter hook prerouting priority -40
   }
 }
 
-const BPF_CLONE_REDIRECT = 13;
-const BPF_F_INGRESS = 1;
-
 /** As if the device had received it. The MAC address that it comes from means nothing. */
-function inject({ device, packet }: Probe): void {
-  const code = assemble()
-    .set(2, device.index)
-    .set(3, BPF_F_INGRESS)
-    .call(BPF_CLONE_REDIRECT)
-    .set(0, 0)
-    .exit()
-    .code();
-  const program = loadProgram('contiv_probe', code);
-  try {
-    runProgram(program, ethernet('02:00:00:00:00:01', device.mac, packet));
-  } finally {
-    closeBpf(program);
-  }
-}
+const injectProbe = ({ device, packet }: Probe): void =>
+  inject(device.index, [ethernet('02:00:00:00:00:01', device.mac, packet)]);
 
 /** The kernel has worked off what arrived when it was sent, but for times of much load: a few looks. */
 function soon<T>(find: () => T | undefined): T | undefined {

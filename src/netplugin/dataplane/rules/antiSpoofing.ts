@@ -18,6 +18,7 @@ import { PORTS, TUNNELS, UPLINK } from './devices.ts';
 import type { RouterFeature } from './feature.ts';
 import { FOREIGN, REFUSED } from './limits.ts';
 import { MARKED } from './marks.ts';
+import { WIRE_ARP } from './vlans.ts';
 
 export const antiSpoofing: RouterFeature = {
   own: `
@@ -85,16 +86,16 @@ ip saddr 127.0.0.0/8 drop`,
  * The kernel learns whoever asks, also by a forged address, before it answers (net/ipv4/arp.c, arp_process). Asked for is
  * the gateway, or anybody else, by one of a port's own addresses; by none where somebody looks whether an address is taken.
  */
-export const ARP = {
+export const arpTable = (vlans: boolean) => ({
   name: `arp ${NFT_TABLE}`,
-  sets: ['senders'],
+  sets: ['senders', ...(vlans ? WIRE_ARP.sets : [])],
   body: `
 set senders { type ifname . ipv4_addr . ether_addr; }
-chain input {
+${vlans ? WIRE_ARP.own.trimStart() : ''}chain input {
   type filter hook input priority 0; policy drop;
   iifname . arp saddr ip . arp saddr ether @senders accept
   iifname ${PORTS} arp saddr ip 0.0.0.0 accept
   iifname ${UPLINK} accept
-}
+${vlans ? WIRE_ARP.rule : ''}}
 `,
-};
+});

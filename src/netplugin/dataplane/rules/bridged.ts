@@ -5,18 +5,23 @@
  *
  * What is known of a first packet by then is whether both ends are in one network. Both hosts look, each by what it knows itself.
  */
-import { PORTS, TUNNELS } from './devices.ts';
+import { PORTS, TUNNELS, VLANS } from './devices.ts';
 import type { RouterFeature } from './feature.ts';
 import { SAME_NETWORK } from './marks.ts';
 
-const APART = [
-  [PORTS, PORTS],
-  [PORTS, TUNNELS],
-  [TUNNELS, PORTS],
-]
-  .map(([from, to]) => `iifname ${from} oifname ${to} ct mark != ${SAME_NETWORK} drop`)
-  .join('\n');
+const apart = (others: readonly string[]): string =>
+  [
+    [PORTS, PORTS],
+    ...others.flatMap((other) => [
+      [PORTS, other],
+      [other, PORTS],
+    ]),
+  ]
+    .map(([from, to]) => `iifname ${from} oifname ${to} ct mark != ${SAME_NETWORK} drop`)
+    .join('\n');
 
 export const bridged: RouterFeature = {
-  rules: { forward: (variant) => (variant.bridged ? APART : '') },
+  rules: {
+    forward: ({ bridged, vlans }) => (bridged ? apart([TUNNELS, ...(vlans ? [VLANS] : [])]) : ''),
+  },
 };

@@ -1,9 +1,10 @@
 /** Our devices as rules name them, by what they are: a pattern of nft(8), or a name. */
 import { DEVICE_PREFIXES, UPLINK_DEVICE } from '../../constants.ts';
 
-/** In a router: towards its containers, towards other hosts, and its exit. */
+/** In a router: towards its containers, towards other hosts, VLANs, and its exit. */
 export const PORTS = `"${DEVICE_PREFIXES.port}*"`;
 export const TUNNELS = `"${DEVICE_PREFIXES.tunnel}*"`;
+export const VLANS = `"${DEVICE_PREFIXES.vlan}*"`;
 export const UPLINK = `"${UPLINK_DEVICE}"`;
 
 /** On the host: the other ends of the routers' exits. */

@@ -23,6 +23,7 @@ import type {
   RuleSet,
   Service,
   Subnet,
+  Vlan,
 } from '../../state.ts';
 import { once } from '../parts.ts';
 import type { Elements } from './table.ts';
@@ -67,6 +68,17 @@ export interface RouterVariant {
   readonly logs: boolean;
   /** Networks of the tenant do not reach each other. */
   readonly bridged: boolean;
+  /** Some networks are VLANs. */
+  readonly vlans: boolean;
+}
+
+/** What the elements of a table with VLANs follow from besides. */
+export interface OnVlans {
+  /** Nobody on the wire has them. */
+  readonly claimed: readonly string[];
+  /** The router answers for them there. */
+  readonly answered: readonly string[];
+  readonly vlan?: Vlan;
 }
 
 /** Kinds of parts that a router's elements follow from. */
@@ -77,6 +89,8 @@ export interface RouterParts {
   readonly clusterService: ClusterService;
   /** A port, where the tenant has an orchestrator's services. */
   readonly servedPort: { readonly port: Port };
+  /** Of a table with VLANs, from ports, hosts, gateways and VLANs. */
+  readonly onVlans: OnVlans;
   readonly ruleSet: RuleSet;
   readonly subnets: readonly Subnet[];
   readonly gateways: readonly string[];

@@ -18,7 +18,7 @@ import { NFT_TABLE } from '../../constants.ts';
 import type { Exit, Port, Router } from '../../state.ts';
 import { once } from '../parts.ts';
 import { access } from './access.ts';
-import { ARP, antiSpoofing } from './antiSpoofing.ts';
+import { antiSpoofing, arpTable } from './antiSpoofing.ts';
 import { bridged } from './bridged.ts';
 import { PORTS, TUNNELS, UPLINK } from './devices.ts';
 import { dns, queryLimit } from './dns.ts';
@@ -33,13 +33,14 @@ import { servedBy, servedOutside, services } from './services.ts';
 import { stub } from './stub.ts';
 import type { Elements, Table } from './table.ts';
 import { ttl } from './ttl.ts';
+import { apart, ofGateways, ofHost, ofPort, ofVlan, vlans, wire } from './vlans.ts';
 
 const CHAINS: readonly Chain<RouterFeature>[] = [
   // Every packet, before conntrack sees it, and before it keeps fragments (-400).
   {
     name: 'guard',
     hook: 'type filter hook prerouting priority -450; policy accept;',
-    steps: [antiSpoofing],
+    steps: [vlans, antiSpoofing],
   },
   // From anti-spoofing: the sender is known, by IPv4 or by IPv6.
   { name: 'sent', steps: [fragments, stub, ttl] },
@@ -66,24 +67,27 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
     hook: 'type filter hook forward priority 0; policy drop;',
     steps: [
       `iifname ${TUNNELS} oifname ${TUNNELS} drop`,
+      apart,
       dscp,
       'ct state established goto pass', // most: cheaper than a lookup
       'ct state vmap { related : goto errors, invalid : drop, untracked : drop }',
       // From here on the first packet of a connection.
       ttl,
       bridged,
+      vlans,
       servedOutside,
       access,
       services,
       policy,
+      wire,
       `iifname ${UPLINK} goto entering`,
       `oifname ${UPLINK} goto leaving`,
       `iifname ${TUNNELS} goto grow`,
       `iifname ${PORTS} goto begun`,
     ],
   },
-  { name: 'pass', steps: [ttl, 'accept'] },
-  { name: 'errors', steps: [errors] },
+  { name: 'pass', steps: [vlans, ttl, 'accept'] },
+  { name: 'errors', steps: [vlans, errors] },
   { name: 'entering', steps: [published] },
   { name: 'leaving', steps: [access, egress] },
   { name: 'begun', steps: [limits, ttl, 'accept'] },
@@ -142,6 +146,14 @@ export function routerTable(
   for (const ruleSet of router.ruleSets) parts.set(ruleSet, elements('ruleSet', ruleSet));
   for (const kind of ['subnets', 'gateways', 'ranges', 'portRanges', 'publications'] as const)
     parts.set(router[kind], elements(kind, router[kind]));
+  if (router.vlans !== undefined)
+    for (const on of [
+      ...router.vlans.map(ofVlan),
+      ...router.ports.map(ofPort),
+      ...router.hosts.map(ofHost),
+      ofGateways(router.gateways),
+    ])
+      parts.set(on, elements('onVlans', on));
   parts.set(TABLE, elements('table', TABLE));
   const variant = {
     exit,
@@ -150,6 +162,12 @@ export function routerTable(
     portRanges: router.portRanges.length > 0,
     logs: router.ruleSets.some((s) => s.logs),
     bridged: router.bridged === true,
+    vlans: router.vlans !== undefined,
   };
-  return { name: `inet ${NFT_TABLE}`, beside: ARP, parts, body: body(variant) };
+  return {
+    name: `inet ${NFT_TABLE}`,
+    beside: arpTable(router.vlans !== undefined),
+    parts,
+    body: body(variant),
+  };
 }

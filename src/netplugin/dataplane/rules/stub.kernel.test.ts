@@ -15,6 +15,7 @@ import { setOption } from '../../../linux/libc.ts';
 import { NETLINK_NETFILTER, openNetlink } from '../../../linux/netlink.ts';
 import { bindPort, createNamespace, inNamespace, namespacePath } from '../../../linux/netns.ts';
 import { openNft } from '../../../linux/nftables.ts';
+import { listChains } from '../../../linux/nftset.ts';
 import { DOCKER_RESOLVER, NAMESERVER, STUB_PORTS } from '../../constants.ts';
 import { openRouter } from '../../nameservers/router.ts';
 import type { Port } from '../../state.ts';
@@ -151,6 +152,21 @@ describe('what a container asks of Docker’s resolver', () => {
     for (const own of ['0.0.0.0', '127.0.0.2'])
       expect((await ask(own, DOCKER_RESOLVER)).answer, own).toBe(ANSWER);
     expect(await askByTcp(DOCKER_RESOLVER)).toBe(ANSWER);
+  });
+
+  it('is answered as ever when the container’s port is another one, over verifications', async () => {
+    const [one, other] = [{}, { group: 7 }].map((more) => port(2, { sandbox: BOX, stub: true, ...more }));
+    container(one as Port);
+    const before = inBox('nft list table ip contiv');
+    for (const now of [other, one, other]) {
+      applied(applier, state({ ports: [{ ...(now as Port), joined: true }] }));
+      expect(inBox('nft list table ip contiv')).toBe(before);
+      for (let i = 0; i < 2; i++) {
+        expect(verify({ ...(now as Port), joined: true }).repaired).toEqual([]);
+        expect(inBox('nft list table ip contiv')).toBe(before);
+      }
+    }
+    expect((await ask('127.0.0.1', DOCKER_RESOLVER)).answer).toBe(ANSWER);
   });
 
   it('leaves by the network that leads there, with the container’s address in it', async () => {
@@ -314,7 +330,7 @@ describe('a container’s namespace', () => {
         items += answer.length;
         return answer;
       };
-      expect(tablesOfDockerNat({ ...nft, list }, netlink)).toEqual([]);
+      expect(tablesOfDockerNat({ ...nft, list }, listChains(netlink))).toEqual([]);
       expect(readTable({ ...nft, list }, stubTable([one]))).toBeDefined();
       return items;
     });

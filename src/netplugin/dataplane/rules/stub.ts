@@ -17,9 +17,7 @@
  * is no connection, and takes no place of the container's (limits.ts). Only what came in fragments is, since conntrack makes it
  * whole; its answer does without.
  */
-import type { Netlink } from '../../../linux/netlink.ts';
 import type { Nft } from '../../../linux/nftables.ts';
-import { listChains } from '../../../linux/nftset.ts';
 import { isV6 } from '../../../model/address.ts';
 import { DOCKER_RESOLVER, NAMESERVER, NFT_TABLE, STUB_PORTS } from '../../constants.ts';
 import type { Port } from '../../state.ts';
@@ -51,17 +49,19 @@ const KEPT = 4096;
  * leaves with its address in the network by which it leaves, which the next hop tells.
  */
 export function stubTable(ports: readonly Port[]): Table {
-  const sources = new Map<string, string>();
-  const parts = new Map<Port, Elements>();
+  const sources = new Map<string, { readonly port: Port; readonly source: string }>();
   for (const port of ports) {
     const source = port.addresses.find((address) => !isV6(address));
     const hop = nextHop(port);
-    // That of the first one. An element and no part of a rule: containers' tables have the same rules, which are listed once (tables.ts).
-    const isFirst = source !== undefined && hop !== undefined && sources.size === 0;
-    parts.set(port, new Map(isFirst ? [['own', [`6 : ${source}`, `17 : ${source}`]]] : []));
-    if (source !== undefined && hop !== undefined) sources.set(hop, source);
+    if (source !== undefined && hop !== undefined) sources.set(hop, { port, source });
   }
-  const map = [...sources].map(([hop, source]) => `${hop} : ${source}`).join(', ');
+  const map = [...sources].map(([hop, { source }]) => `${hop} : ${source}`).join(', ');
+  // Elements and no part of a rule: containers' tables have the same rules, which are listed once (tables.ts). A port has none or always
+  // the same ones: what is there is told apart by the port that it follows from.
+  const [first] = sources.values();
+  const parts = new Map<Port, Elements>(
+    first && [[first.port, new Map([['own', [`6 : ${first.source}`, `17 : ${first.source}`]]])]],
+  );
   const own = sources.size > 0 ? ' ip saddr set meta l4proto map @own' : '';
   const ask = (protocol: string, summed = ''): string => {
     const lead = (port: number): string =>
@@ -122,6 +122,10 @@ function nextHop({ gateways, inside }: Port): string | undefined {
   return has === false ? undefined : NAMESERVER;
 }
 
+interface Chain {
+  readonly table: string;
+  readonly name: string;
+}
 interface Listed {
   readonly rule?: { readonly chain: string; readonly expr: readonly object[] };
   readonly set?: object;
@@ -142,11 +146,10 @@ const DOCKER_TABLE = 'docker-dns';
  * everything that it catches is rewritten before. Where Docker is still at it, or where somebody else has rules in the same table,
  * that is not among them.
  *
- * Chains tell that first: what is read is bounded by their number, and by Docker's own rules, however many others the container has.
+ * Chains (of all tables of family ip) tell that first: what is read is bounded by their number, and by Docker's own rules, however many others the container has.
  * (nft 1.0.6 reads all rules there are for `list tables`, and takes milliseconds for what the kernel answers in one.)
  */
-export function tablesOfDockerNat(nft: Nft, netlink: Netlink): string[] {
-  const all = listChains(netlink);
+export function tablesOfDockerNat(nft: Nft, all: readonly Chain[]): string[] {
   const tables = all.some(({ table }) => table === DOCKER_TABLE) ? [DOCKER_TABLE] : [];
   const chains = all.flatMap(({ table, name }) => (table === 'nat' ? [name] : []));
   const own = Object.values(JUMPS);

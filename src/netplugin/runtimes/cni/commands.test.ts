@@ -53,6 +53,10 @@ beforeEach(() => {
     async release(network, address) {
       asked.push(`release ${network} ${address}`);
     },
+    async swarmHas() {},
+    async releaseOfSwarm(network, address) {
+      asked.push(`release of Swarm ${network} ${address}`);
+    },
     async attach(joining) {
       asked.push('attach');
       await attach();

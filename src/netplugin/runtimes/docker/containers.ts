@@ -4,6 +4,7 @@
  *
  *   event network connect  -> container and name (before its first process runs); of one that runs already, all of it
  *   event start, rename... -> all of it, from inspect
+ *   event kill             -> of a Swarm's task: it answers to names no more, while it ends
  *   event network destroy  -> networks.ts, which offers ours anew
  *   event destroy          -> stopped.ts, which forgets what the container had
  *   event network disconnect -> comparison, where the endpoint is still attached: the driver was away when it ended
@@ -14,14 +15,16 @@
  * agent or netmaster was away just then: such containers are started when both are there.
  */
 import type { Logger } from 'pino';
+import type { Endpoint } from '../../../model/endpoint.ts';
 import { GAVE_UP } from '../../constants.ts';
 import { CONTAINERS_INTERVAL, RETRY_DELAY } from '../../intervals.ts';
 import { inTurn } from '../../turns.ts';
 import type { Description, Endpoints } from '../runtime.ts';
-import type { Docker } from './engine.ts';
+import type { ContainerInspectInfo, Docker } from './engine.ts';
 import { DRIVER, type Offer } from './networks.ts';
 import type { Remains } from './remains.ts';
 import type { StoppedContainers } from './stopped.ts';
+import { namesOfTask, SWARM_DRIVER, TASK_LABEL } from './swarm.ts';
 
 /** Milliseconds after a refusal until Docker shows what it did to the container. */
 const REFUSAL_SHOWS = 3000;
@@ -36,11 +39,16 @@ export interface Event {
 /** Events of containers after which its endpoints are described anew. */
 const DESCRIBING = /^(start|rename|pause|unpause|update|die|health_status)/;
 
+/** As Docker's events have it: SIGTERM and SIGKILL. What else images name to be stopped by is told when it has ended. */
+const ENDING = new Set(['15', '9']);
+
 /** What an event asks for, by ids of Docker's. */
 export type Reaction =
   /** Whose containers are about to start. */
   | { readonly do: 'describe network'; readonly network: string }
   | { readonly do: 'describe'; readonly container: string }
+  /** A task of Swarm's that is being ended: nobody is led to it any more. */
+  | { readonly do: 'end'; readonly container: string }
   | { readonly do: 'forget'; readonly container: string }
   /** Only if it runs: one that is about to start is not listed, and has a start event; one that runs has no further event. */
   | { readonly do: 'describe if it runs'; readonly container: string }
@@ -50,8 +58,11 @@ export type Reaction =
 /** In their order. `attached`: whether a container has an endpoint here. */
 export function reactionsTo(event: Event, attached: (container: string) => boolean): Reaction[] {
   const { Type, Action = '', Actor } = event;
-  const { ID, Attributes: { container = '', name = '' } = {} } = Actor ?? {};
+  const { ID, Attributes: { container = '', name = '', signal = '', [TASK_LABEL]: task } = {} } = Actor ?? {};
   if (Type === 'container' && Action === 'destroy') return [{ do: 'forget', container: ID ?? '' }];
+  // Its own signal to end, or the last one.
+  if (Type === 'container' && Action === 'kill' && task !== undefined && ENDING.has(signal))
+    return [{ do: 'end', container: ID ?? '' }];
   if (Type === 'container')
     return ID !== undefined && DESCRIBING.test(Action) ? [{ do: 'describe', container: ID }] : [];
   if (Type !== 'network') return [];
@@ -63,6 +74,17 @@ export function reactionsTo(event: Event, attached: (container: string) => boole
   if (Action === 'disconnect') return attached(container) ? [{ do: 'compare' }] : [];
   if (Action === 'destroy') return [{ do: 'offer anew', network: ID ?? '', name }];
   return [];
+}
+
+/** As Swarm has it a task is there when its health check says so for the first time; any other container at once. */
+export function statusOf(
+  { State, Config }: Pick<ContainerInspectInfo, 'State' | 'Config'>,
+  ends: boolean,
+): Endpoint['status'] {
+  const { Paused, Health } = State as { Paused?: boolean; Health?: { Status?: string } };
+  if (Paused || ends) return 'paused';
+  if (Health?.Status === 'unhealthy') return 'unhealthy';
+  return Health?.Status === 'starting' && Config.Labels?.[TASK_LABEL] !== undefined ? 'created' : 'running';
 }
 
 export interface Containers {
@@ -90,12 +112,13 @@ export function followContainers(options: ContainersOptions): Containers {
   let suspicious = false;
   /** When Docker was last refused something that would be granted later. */
   let refusedAt: number | undefined;
+  /** Containers of tasks that are being ended. */
+  const ending = new Set<string>();
 
   async function describeContainer(id: string): Promise<void> {
     const container = await docker.getContainer(id).inspect();
     void remains.look(container);
-    const state = container.State as { Paused?: boolean; Health?: { Status?: string } };
-    const status = state.Paused ? 'paused' : state.Health?.Status === 'unhealthy' ? 'unhealthy' : 'running';
+    const status = statusOf(container, ending.has(id));
     for (const network of Object.values(container.NetworkSettings.Networks)) {
       const attachment = endpoints.attachments.get(network.EndpointID);
       if (attachment === undefined) continue;
@@ -104,7 +127,9 @@ export function followContainers(options: ContainersOptions): Containers {
         containerID: container.Id,
         containerName: name,
         // Docker adds the short id as an alias of its own.
-        aliases: [...new Set<string>(network.Aliases ?? [])].filter((alias) => alias !== name),
+        aliases: [
+          ...new Set<string>([...(network.Aliases ?? []), ...namesOfTask(container.Config.Labels ?? {})]),
+        ].filter((alias) => alias !== name),
         labels: container.Config.Labels ?? {},
         status,
       });
@@ -153,7 +178,7 @@ export function followContainers(options: ContainersOptions): Containers {
         .map((a) => a.endpoint.endpointID)
         .filter((id) => !listed.has(id) && endpoints.attachments.has(id));
     if (missing().length === 0) return;
-    for (const network of await docker.listNetworks({ filters: { driver: [DRIVER] } }))
+    for (const network of await docker.listNetworks({ filters: { driver: [DRIVER, SWARM_DRIVER] } }))
       for (const [, { EndpointID }] of await members(network.Id)) listed.add(EndpointID);
     for (const id of missing()) {
       log.info({ endpoint: id }, 'Docker does not know the endpoint any more: removing it');
@@ -216,7 +241,14 @@ export function followContainers(options: ContainersOptions): Containers {
         const listed = await docker.listContainers({ filters: { id: [reaction.container] } });
         return listed.length > 0 ? describeContainer(reaction.container) : undefined;
       }
+      case 'end':
+        ending.add(reaction.container);
+        for (const { endpoint } of endpoints.attachments.values())
+          if (endpoint.containerID === reaction.container)
+            await endpoints.describe(endpoint.endpointID, { status: 'paused' });
+        return;
       case 'forget':
+        ending.delete(reaction.container);
         return stopped.forget(reaction.container);
       case 'compare':
         return comparisons.ask();

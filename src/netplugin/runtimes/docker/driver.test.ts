@@ -62,6 +62,10 @@ function fakeEndpoints() {
     async release(network, address) {
       asked.push(['release', network, address]);
     },
+    async swarmHas() {},
+    async releaseOfSwarm(network, address) {
+      asked.push(['release of Swarm', network, address]);
+    },
     async attach(joining) {
       check('attach');
       const { endpoint, sandbox } = joining;
@@ -136,6 +140,7 @@ function start(): void {
     stopped,
     folder,
     log: pino({ level: 'silent' }),
+    swarmId: () => 'swarm1',
   });
 }
 
@@ -311,6 +316,49 @@ describe('RequestAddress', () => {
     start();
     await call('IpamDriver.RequestAddress', { PoolID, Address: '' });
     expect(agent.asked).toMatchObject([['reserve', { tenantName: 'blue', groupName: 'web', family: 6 }]]);
+  });
+});
+
+describe('in Swarm mode', () => {
+  const pool = (AddressSpace: string) =>
+    call('IpamDriver.RequestPool', { AddressSpace, Options: options('net1'), Pool: '20.1.1.0/24' });
+
+  it('the network is allocated with all that its nodes are to know', async () => {
+    const request = { NetworkID: 'n1', IPv4Data: [{ Pool: '20.1.1.0/24' }] };
+    expect(await call('NetworkDriver.AllocateNetwork', { ...request, Options: { network: 'net1' } })).toEqual(
+      {
+        Options: { tenant: 'default', network: 'net1', group: '' },
+      },
+    );
+    await expect(
+      call('NetworkDriver.AllocateNetwork', { ...request, Options: { network: 'no' } }),
+    ).rejects.toThrow('network default:no does not exist: create it with netctl net create no');
+  });
+
+  it('addresses of another address management than ours are refused', async () => {
+    const request = { NetworkID: 'n1', IPv4Data: [{ Pool: '10.0.1.0/24' }], Options: { network: 'net1' } };
+    await expect(call('NetworkDriver.AllocateNetwork', request)).rejects.toThrow(
+      'addresses of network default:net1 are of 20.1.1.0/24, not of 10.0.1.0/24: give --ipam-driver contiv:latest',
+    );
+  });
+
+  it('a manager reserves for its Swarm and a node for itself, and each gives back its own', async () => {
+    former = '20.1.1.77'; // of a container that was stopped: none of Swarm's business
+    for (const [space, Address] of [
+      ['contiv-swarm', ''],
+      ['contiv-node', '20.1.1.1'],
+    ] as const) {
+      const { PoolID } = await pool(space);
+      await call('IpamDriver.RequestAddress', { PoolID, Address });
+      await call('IpamDriver.ReleaseAddress', { PoolID, Address: '20.1.1.1' });
+    }
+    const wanted = { tenantName: 'default', networkName: 'net1', family: 4 };
+    expect(agent.asked).toEqual([
+      ['reserve', { ...wanted, swarm: 'swarm1' }],
+      ['release of Swarm', 'default:net1', '20.1.1.1'],
+      ['reserve', { ...wanted, address: '20.1.1.1' }],
+      ['release', 'default:net1', '20.1.1.1'],
+    ]);
   });
 });
 

@@ -3,7 +3,9 @@
  * from request to answer. Protocol: moby, libnetwork/docs/remote.md and ipam.md.
  *
  * A container's start calls RequestAddress (each family), CreateEndpoint, Join, ProgramExternalConnectivity; its
- * stop RevokeExternalConnectivity, Leave, DeleteEndpoint, ReleaseAddress. Docker's own API must not be waited for
+ * stop RevokeExternalConnectivity, Leave, DeleteEndpoint, ReleaseAddress. In Swarm mode (swarm.ts) the same driver is asked for networks of
+ * the whole cluster: the leading manager reserves each task's address in a space of its own, for nobody in particular, and gives it back there;
+ * the node that the task is started on asks for that very address in its own space, and gives it back too. Docker's own API must not be waited for
  * within a call: it blocks on the very container that is being started (stopped.ts tells by that which one it is).
  */
 import path from 'node:path';
@@ -21,6 +23,7 @@ import { askedText, type PortMapping, type Publications, readPortMap } from '../
 import type { Endpoints } from '../runtime.ts';
 import type { Call } from './plugin.ts';
 import type { StoppedContainers } from './stopped.ts';
+import { SWARM_DRIVER, SWARM_SPACE } from './swarm.ts';
 import { dockerName } from './target.ts';
 
 type Json = Record<string, unknown>;
@@ -49,6 +52,8 @@ export interface DriverOptions {
   readonly stopped: Pick<StoppedContainers, 'keep' | 'addressIn'>;
   readonly folder: string;
   readonly log: Logger;
+  /** Id of the Swarm that this host is in, '' where it is not known. */
+  swarmId(): string;
 }
 
 export interface Driver {
@@ -75,7 +80,14 @@ export const ABOUT: Readonly<Record<string, Call>> = {
   'NetworkDriver.GetCapabilities': () => ({ Scope: 'local', ConnectivityScope: 'global' }),
 };
 
-export function createDriver({ endpoints, publications, stopped, folder, log }: DriverOptions): Driver {
+export function createDriver({
+  endpoints,
+  publications,
+  stopped,
+  folder,
+  log,
+  swarmId,
+}: DriverOptions): Driver {
   const file = path.join(folder, 'docker.json');
   const saved = readJson<Saved>(file, 'Docker is asked for what is in it');
   const targets = new Map(saved?.networks);
@@ -111,11 +123,11 @@ export function createDriver({ endpoints, publications, stopped, folder, log }: 
 
   /** What the container that starts had before; undefined: nothing, or it is another's by now. */
   async function reserveAgain(
-    { family, ...target }: Pool,
+    { tenant, network, group, family }: Pool,
     wanted: Omit<AddressRequest, 'host'>,
   ): Promise<AddressAnswer | undefined> {
     try {
-      const address = await stopped.addressIn(target, family);
+      const address = await stopped.addressIn({ tenant, network, group }, family);
       return address === undefined ? undefined : await endpoints.reserve({ ...wanted, address }, 'if free');
     } catch (error) {
       log.debug({ err: error }, 'the container gets another address than it had');
@@ -125,9 +137,24 @@ export function createDriver({ endpoints, publications, stopped, folder, log }: 
 
   const calls: Record<string, Call> = {
     ...ABOUT,
-    'IpamDriver.RequestPool': (request: {
+    // Swarm hands to its nodes what is answered here, and not what the user gave.
+    'NetworkDriver.AllocateNetwork': (request: {
       Options?: Record<string, string>;
-      Pool?: string;
+      IPv4Data?: readonly { Pool?: string }[] | null;
+    }) => {
+      const target = readTarget(request.Options);
+      const subnet = subnetPrefix(networkOf(target).subnet);
+      const [pool] = request.IPv4Data ?? [];
+      if (pool?.Pool !== subnet)
+        throw new Error(
+          `the addresses of network ${target.tenant}:${target.network} are of ${subnet}, not of ${pool?.Pool}: give --ipam-driver ${SWARM_DRIVER} with --ipam-opt of the same network`,
+        );
+      return { Options: { ...target } };
+    },
+    'NetworkDriver.FreeNetwork': () => ({}),
+    'IpamDriver.RequestPool': (request: {
+      AddressSpace?: string;
+      Options?: Record<string, string>;
       V6?: boolean;
     }) => {
       const target = readTarget(request.Options);
@@ -143,7 +170,8 @@ export function createDriver({ endpoints, publications, stopped, folder, log }: 
         family === 4
           ? { 'com.docker.network.gateway': `${gateway || DUMMY_GATEWAY}/${length}` }
           : { 'com.docker.network.gateway': `${gateway || 'fe80::1'}/${length}` };
-      return { PoolID: poolId({ ...target, family }), Pool: prefix, Data: data };
+      const ofSwarm = request.AddressSpace === SWARM_SPACE;
+      return { PoolID: poolId({ ...target, family, ofSwarm }), Pool: prefix, Data: data };
     },
     'IpamDriver.ReleasePool': () => ({}),
     'IpamDriver.RequestAddress': async (request: {
@@ -166,10 +194,12 @@ export function createDriver({ endpoints, publications, stopped, folder, log }: 
         networkName: pool.network,
         family: pool.family,
         ...(pool.group ? { groupName: pool.group } : {}),
+        ...(pool.ofSwarm && { swarm: swarmId() }),
       };
       const { address, prefixLength } = request.Address
         ? await endpoints.reserve({ ...wanted, address: request.Address })
-        : ((await reserveAgain(pool, wanted)) ?? (await endpoints.reserve(wanted)));
+        : ((pool.ofSwarm ? undefined : await reserveAgain(pool, wanted)) ??
+          (await endpoints.reserve(wanted)));
       // IPv6 neighbours cannot be proxied for a whole subnet: the container sends everything to the gateway.
       return { Address: `${address}/${pool.family === 6 ? 128 : prefixLength}`, Data: {} };
     },
@@ -177,7 +207,11 @@ export function createDriver({ endpoints, publications, stopped, folder, log }: 
       const pool = readPoolId(request.PoolID);
       const network = endpoints.view.networks.get(`${pool.tenant}:${pool.network}`);
       const isGateway = [network?.gateway, network?.ipv6Gateway, DUMMY_GATEWAY].includes(request.Address);
-      if (!isGateway) await endpoints.release(`${pool.tenant}:${pool.network}`, request.Address);
+      const of = `${pool.tenant}:${pool.network}`;
+      if (!isGateway)
+        await (pool.ofSwarm
+          ? endpoints.releaseOfSwarm(of, request.Address)
+          : endpoints.release(of, request.Address));
       return {};
     },
 
@@ -362,7 +396,7 @@ const staticRoutes = ({ routes }: Inside): Json[] =>
     NextHop: via ?? '',
   }));
 
-function readTarget(options: Record<string, string> | undefined): Target {
+export function readTarget(options: Record<string, string> | undefined): Target {
   const { tenant = 'default', network = '', group = '' } = options ?? {};
   if (network === '')
     throw new Error(
@@ -373,14 +407,16 @@ function readTarget(options: Record<string, string> | undefined): Target {
 
 interface Pool extends Target {
   readonly family: 4 | 6;
+  /** Its addresses are Swarm's, on no host in particular. */
+  readonly ofSwarm: boolean;
 }
 
 /** Stable over restarts and equal on every host: Docker keeps it and passes nothing else. */
-function poolId({ tenant, network, group, family }: Pool): string {
-  return [tenant, network, group, family].join(':');
+function poolId({ tenant, network, group, family, ofSwarm }: Pool): string {
+  return [tenant, network, group, family, ...(ofSwarm ? ['swarm'] : [])].join(':');
 }
 
 function readPoolId(id: string): Pool {
-  const [tenant = '', network = '', group = '', family] = id.split(':');
-  return { tenant, network, group, family: family === '6' ? 6 : 4 };
+  const [tenant = '', network = '', group = '', family, space] = id.split(':');
+  return { tenant, network, group, family: family === '6' ? 6 : 4, ofSwarm: space === 'swarm' };
 }

@@ -19,9 +19,37 @@ export interface Docker {
   getContainer(id: string): { inspect(): Promise<ContainerInspectInfo>; start(): Promise<void> };
   listNetworks(options?: { filters?: Filters }): Promise<NetworkInspectInfo[]>;
   getNetwork(id: string): DockerNetwork;
+  info(): Promise<{ readonly Swarm?: SwarmState }>;
+  /** One JSON object of the cluster's each: of managers only. */
+  listServices(): Promise<readonly SwarmService[]>;
+  listTasks(): Promise<readonly SwarmTask[]>;
+  getNode(id: string): Promise<{ readonly ManagerStatus?: { readonly Leader?: boolean } }>;
   createNetwork(options: NetworkCreateOptions): Promise<{ readonly id: string }>;
   /** One JSON object a line, until it is destroyed or Docker ends. */
   getEvents(options: { filters: Filters }): Promise<http.IncomingMessage>;
+}
+
+export interface SwarmState {
+  readonly NodeID?: string;
+  /** It is a manager. */
+  readonly ControlAvailable?: boolean;
+  /** Of managers. */
+  readonly Cluster?: { readonly ID?: string } | null;
+}
+
+export interface SwarmService {
+  readonly Endpoint?: {
+    readonly VirtualIPs?: readonly { readonly NetworkID: string; readonly Addr?: string }[];
+  };
+}
+
+export interface SwarmTask {
+  readonly Status: { readonly State: string };
+  readonly NetworksAttachments?: readonly {
+    readonly Network: { readonly ID: string };
+    /** With the length of the prefix. */
+    readonly Addresses?: readonly string[];
+  }[];
 }
 
 export interface DockerNetwork {
@@ -73,6 +101,10 @@ export function openDocker(socketPath: string): Docker {
       disconnect: async (options) => void (await act('POST', `/networks/${id}/disconnect`, options)),
       remove: async () => void (await act('DELETE', `/networks/${id}`)),
     }),
+    info: () => get('/info'),
+    listServices: () => get('/services'),
+    listTasks: () => get('/tasks'),
+    getNode: (id) => get(`/nodes/${id}`),
     async createNetwork(options) {
       const { Id } = JSON.parse(await act('POST', '/networks/create', options)) as { Id: string };
       return { id: Id };

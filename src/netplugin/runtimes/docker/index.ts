@@ -4,7 +4,7 @@
  *   driver.ts      answers dockerd's calls on the plugin socket        networks.ts   offers networks to Docker
  *   containers.ts  learns names, labels and health from Docker's API   remains.ts    clears away what Docker keeps of failures
  *   stopped.ts     what stopped containers had                         leave.ts      takes the host's networks from Docker
- *   plugin.ts      the socket of a driver
+ *   plugin.ts      the socket of a driver                       swarm.ts      Docker in Swarm mode
  */
 import path from 'node:path';
 import type { Logger } from 'pino';
@@ -15,12 +15,13 @@ import type { Options } from '../../options.ts';
 import type { Publications } from '../publish.ts';
 import type { Endpoints } from '../runtime.ts';
 import { followContainers } from './containers.ts';
-import { createDriver } from './driver.ts';
+import { createDriver, readTarget } from './driver.ts';
 import { openDocker } from './engine.ts';
 import { followOffer, startOffer } from './networks.ts';
 import { closeServer, pluginServer } from './plugin.ts';
 import { openRemains } from './remains.ts';
 import { openStopped } from './stopped.ts';
+import { followSwarm, swarmSocket } from './swarm.ts';
 
 export interface DockerRuntime {
   /** Docker's list of networks. */
@@ -40,9 +41,9 @@ export interface DockerOptions {
   happened(kind: 'denial' | 'name', line: string): void;
 }
 
-/** Calls by which a container is attached. */
+/** Calls by which a container is attached, and those by which Swarm has a network, which tells nobody what it is refused. */
 const ATTACHING =
-  /^(?:IpamDriver\.RequestAddress|NetworkDriver\.(?:CreateEndpoint|Join|ProgramExternalConnectivity))$/;
+  /^(?:IpamDriver\.Request(?:Address|Pool)|NetworkDriver\.(?:AllocateNetwork|CreateEndpoint|Join|ProgramExternalConnectivity))$/;
 
 export async function startDocker({
   endpoints,
@@ -53,17 +54,35 @@ export async function startDocker({
 }: DockerOptions): Promise<DockerRuntime> {
   const docker = openDocker(options.dockerSocket);
   const stopped = openStopped(docker, options.stateDir, log);
-  const driver = createDriver({ endpoints, publications, stopped, folder: options.stateDir, log });
+  const driver = createDriver({
+    endpoints,
+    publications,
+    stopped,
+    folder: options.stateDir,
+    log,
+    swarmId: () => followed.id,
+  });
+  const followed = followSwarm({ docker, target: readTarget, tell: endpoints.swarmHas, log });
 
-  const server = pluginServer(driver.calls, (call, error) => {
+  function refuse(call: string, error: Error): void {
     log.warn({ call, err: error }, 'a call of Docker is refused');
     containers.refused(error.message);
     // A runtime that gives up waiting asks again; which container it is for, Docker does not say.
     if (ATTACHING.test(call)) happened('denial', `Docker's ${call.replace(/^.*\./, '')}: ${error.message}`);
-  });
+  }
+  const server = pluginServer(driver.calls, refuse);
   await listenOnSocket(server, options.pluginSocket);
+  const ofSwarm = pluginServer(driver.calls, refuse);
+  await listenOnSocket(ofSwarm, swarmSocket(options));
 
-  const offer = startOffer(docker, endpoints, log, driver.learn, (line) => happened('name', line));
+  const offer = startOffer(
+    docker,
+    endpoints,
+    log,
+    driver.learn,
+    (line) => happened('name', line),
+    options.uplink !== undefined,
+  );
   const containers = followContainers({
     docker,
     endpoints,
@@ -80,7 +99,8 @@ export async function startDocker({
     },
     async close() {
       containers.close();
-      await closeServer(server);
+      followed.close();
+      await Promise.all([closeServer(server), closeServer(ofSwarm)]);
       await driver.close();
     },
   };

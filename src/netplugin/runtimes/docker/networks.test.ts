@@ -34,7 +34,7 @@ const view = (
   groups: new Map(groups.map((g) => [`${g.tenantName}:${g.groupName}`, g])),
 });
 
-const names = (of: View): string[] => [...wantedNetworks(of).keys()].sort();
+const names = (of: View): string[] => [...wantedNetworks(of, false).keys()].sort();
 
 describe('the names offered to Docker', () => {
   it('for a network of tenant default are its own', () => {
@@ -60,27 +60,33 @@ describe('the names offered to Docker', () => {
       [group('web', 'net1'), group('web', 'net1', 'blue')],
     );
     expect(names(both)).toEqual(['net1', 'net1/blue', 'web', 'web.net1', 'web.net1/blue', 'web/blue']);
-    expect(wantedNetworks(both).get('web/blue')).toMatchObject({
+    expect(wantedNetworks(both, false).get('web/blue')).toMatchObject({
       tenant: 'blue',
       network: 'net1',
       group: 'web',
     });
-    expect(wantedNetworks(both).get('web')).toMatchObject({
+    expect(wantedNetworks(both, false).get('web')).toMatchObject({
       tenant: 'default',
       network: 'net1',
       group: 'web',
     });
-    expect(wantedNetworks(both).get('net1')).toMatchObject({ tenant: 'default', network: 'net1', group: '' });
+    expect(wantedNetworks(both, false).get('net1')).toMatchObject({
+      tenant: 'default',
+      network: 'net1',
+      group: '',
+    });
   });
 
-  it('are none for a group whose network is not known, and none for vlan', () => {
+  it('are none for a group whose network is not known, and none for vlan where none acts', () => {
     expect(names(view([], [group('web', 'net1')]))).toEqual([]);
-    expect(names(view([network('net1', { encap: 'vlan' })], [group('web', 'net1')]))).toEqual([]);
+    const vlan = view([network('net1', { encap: 'vlan' })], [group('web', 'net1')]);
+    expect(names(vlan)).toEqual([]);
+    expect([...wantedNetworks(vlan, true).keys()].sort()).toEqual(['net1', 'web', 'web.net1']);
   });
 
   it('carry the subnet and the gateway, of both families', () => {
     const config = (more: Partial<WatchedNetwork>) =>
-      wantedNetworks(view([network('n', more)])).get('n')?.config;
+      wantedNetworks(view([network('n', more)]), false).get('n')?.config;
     expect(config({})).toEqual([{ Subnet: '20.1.1.0/24' }]);
     expect(config({ subnet: '20.1.1.10-20.1.1.20/24', gateway: '20.1.1.254' })).toEqual([
       { Subnet: '20.1.1.0/24', Gateway: '20.1.1.254' },
@@ -159,7 +165,7 @@ function fakeDocker(foreign: DockerNetwork[] = []): FakeDocker {
 
 function offering(of: View, docker = fakeDocker(), live = () => true, learn: Driver['learn'] = () => {}) {
   const log = pino({ level: 'silent' });
-  const offer = startOffer(docker as unknown as Docker, { view: of, live }, log, learn, () => {});
+  const offer = startOffer(docker as unknown as Docker, { view: of, live }, log, learn, () => {}, false);
   onTestFinished(() => offer.close());
   return { offer, docker };
 }
@@ -361,6 +367,7 @@ describe('the offer', () => {
       log,
       () => {},
       (line) => told.push(line),
+      false,
     );
     onTestFinished(() => offer.close());
     await offer.settled();
@@ -446,7 +453,7 @@ describe('the offer', () => {
 describe('the plan', () => {
   const made = (n: WatchedNetwork): NetworkInspectInfo[] => {
     const of = view([n]);
-    const plan = planNetworks(presentNetworks([]), wantedNetworks(of), true);
+    const plan = planNetworks(presentNetworks([]), wantedNetworks(of, false), true);
     return plan.create.map(
       ({ name, ...rest }) =>
         ({
@@ -460,7 +467,11 @@ describe('the plan', () => {
     );
   };
   const planned = (listed: NetworkInspectInfo[], wanted: View, live = true) => {
-    const { remove, create, shadowed } = planNetworks(presentNetworks(listed), wantedNetworks(wanted), live);
+    const { remove, create, shadowed } = planNetworks(
+      presentNetworks(listed),
+      wantedNetworks(wanted, false),
+      live,
+    );
     return { remove: remove.map(({ id }) => id), create: create.map(({ name }) => name), shadowed };
   };
   const NOTHING = { remove: [], create: [], shadowed: [] };

@@ -20,6 +20,7 @@ import type { Target } from '../network.ts';
 import type { Endpoints } from '../runtime.ts';
 import type { Driver } from './driver.ts';
 import type { Docker, NetworkInspectInfo } from './engine.ts';
+import { SWARM_DRIVER } from './swarm.ts';
 import { dockerName } from './target.ts';
 
 export const DRIVER = 'netplugin';
@@ -30,12 +31,13 @@ export interface WantedNetwork extends Target {
   readonly config: readonly { Subnet: string; Gateway?: string }[];
 }
 
-export function wantedNetworks(view: View): Map<string, WantedNetwork> {
+/** `vlans`: those of encapsulation vlan act here; else a container on one would reach nobody. */
+export function wantedNetworks(view: View, vlans: boolean): Map<string, WantedNetwork> {
   const wanted = new Map<string, WantedNetwork>();
   const add = (name: string, target: Target): void => {
     const { tenant, network } = target;
     const spec = view.networks.get(`${tenant}:${network}`);
-    if (spec === undefined || spec.encap === 'vlan') return; // kept only until there is a fabric for it
+    if (spec === undefined || (spec.encap === 'vlan' && !vlans)) return;
     if (spec.nwType === 'infra') return; // the hosts' own
     const config = [
       { Subnet: subnetPrefix(spec.subnet), ...(spec.gateway ? { Gateway: spec.gateway } : {}) },
@@ -59,6 +61,18 @@ export function wantedNetworks(view: View): Map<string, WantedNetwork> {
 
 /** Text that is equal for equal Docker networks. */
 const fingerprint = (n: WantedNetwork): string => JSON.stringify([n.tenant, n.network, n.group, n.config]);
+
+/** What a Docker network was made for; undefined: not by us. */
+export function targetOf(network: Pick<NetworkInspectInfo, 'Driver' | 'Labels'>): Target | undefined {
+  const label = network.Labels?.[LABEL];
+  if (network.Driver !== DRIVER || label === undefined) return undefined;
+  try {
+    const [tenant, name, group] = JSON.parse(label) as [string, string, string];
+    return { tenant, network: name, group };
+  } catch {
+    return undefined; // somebody's own
+  }
+}
 
 /** What Docker has, by name: networks of ours, and names that others use. */
 export interface Present {
@@ -127,6 +141,7 @@ export function startOffer(
   log: Logger,
   learn: Driver['learn'],
   tell: (line: string) => void,
+  vlans: boolean,
 ): Offer {
   /** undefined: not known. */
   let present: Present | undefined;
@@ -166,7 +181,7 @@ export function startOffer(
     const networks = await docker.listNetworks();
     reachable = true;
     answered = true;
-    for (const n of networks) if (n.Driver === DRIVER) learn(n.Id, n.Options ?? {});
+    for (const n of networks) if ([DRIVER, SWARM_DRIVER].includes(n.Driver)) learn(n.Id, n.Options ?? {});
     return presentNetworks(networks);
   }
 
@@ -188,7 +203,7 @@ export function startOffer(
   async function sync(): Promise<void> {
     present ??= await list(); // a dockerd that is starting answers late
     const { ours } = present;
-    const plan = planNetworks(present, wantedNetworks(view), live());
+    const plan = planNetworks(present, wantedNetworks(view, vlans), live());
     for (const { name, id } of plan.remove) if (await remove(name, id)) ours.delete(name);
     const untaken: Problem[] = plan.shadowed.map((name) => ({
       problem: `Docker has another network named ${name}: containers with --net ${name} get that one, without address and policy of contiv's`,

@@ -44,10 +44,10 @@ export function openRemains({ docker, endpoints, driver, log }: RemainsOptions):
     return left;
   }
 
-  /** Docker knows no id where it failed early. */
+  /** Docker knows no id where it failed early. Swarm's own networks it looks after itself. */
   async function isOurs(name: string, id: string): Promise<boolean> {
-    if (id !== '') return driver.target(id) !== undefined;
-    return (await docker.getNetwork(name).inspect()).Driver === DRIVER;
+    if (id !== '' && driver.target(id) === undefined) return false;
+    return (await docker.getNetwork(id || name).inspect()).Driver === DRIVER;
   }
 
   async function clear(container: string, { network, endpoint }: Left): Promise<void> {

@@ -1,0 +1,60 @@
+/**
+ * Whom netctl speaks for: what flags name, else what the environment does, else the first of these folders that has a ca.crt which may
+ * be read: ~/.netctl, and on netmaster's machine what netmaster init has made.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import {
+  CREDENTIAL_FLAGS,
+  type CredentialFiles,
+  type Credentials,
+  readCredentials,
+} from '../client/credentials.ts';
+import { UsageError } from './command.ts';
+
+/** As netmaster has it (netmaster/security.ts): as a service, and without. */
+const MADE = ['/var/lib/contiv-netmaster/tls', '/var/lib/contiv/tls'];
+
+function folderOf(home: string | undefined): string | undefined {
+  const folders = [...(home ? [path.join(home, '.netctl')] : []), ...MADE];
+  return folders.find((folder) => {
+    try {
+      fs.accessSync(path.join(folder, 'ca.crt'), fs.constants.R_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+const variableOf = (flag: string): string => `NETCTL_${flag.replaceAll('-', '_').toUpperCase()}`;
+
+/** Empty where nothing is given, and nothing is there. */
+export function findCredentials(
+  flag: (name: string) => string,
+  env: Readonly<Record<string, string | undefined>>,
+): Credentials {
+  const given = Object.fromEntries(
+    CREDENTIAL_FLAGS.map((name) => [name, flag(name) || env[variableOf(name)] || undefined]),
+  ) as CredentialFiles;
+  const folder = folderOf(env.HOME);
+  const inFolder = (file: string): string | undefined => {
+    const found = folder && path.join(folder, file);
+    return found !== undefined && fs.existsSync(found) ? found : undefined;
+  };
+  // A certificate and a token of two places would be two people.
+  const shows = given['tls-cert'] ?? given['tls-key'] ?? given['token-file'];
+  const token = inFolder('token');
+  const kept: CredentialFiles =
+    shows !== undefined
+      ? {}
+      : token !== undefined
+        ? { 'token-file': token }
+        : { 'tls-cert': inFolder('admin.crt'), 'tls-key': inFolder('admin.key') };
+  const named = Object.fromEntries(Object.entries(given).filter(([, file]) => file !== undefined));
+  try {
+    return readCredentials({ 'tls-ca': inFolder('ca.crt'), ...kept, ...named });
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}

@@ -1,0 +1,172 @@
+/**
+ * Who asks, and whether that one may: each request is held to what its route says (protocol/access.ts), before its body is read
+ * wherever its path or query tell. Without certificates everybody may do everything, which is why netmaster then listens on loopback alone.
+ *
+ *   Authorization: Bearer api.ID.SECRET    a reader or an admin, by a token
+ *   a client certificate                   what it says, where the cluster's authority has signed it and it is not revoked
+ *   neither                                nobody
+ */
+
+import type { TLSSocket } from 'node:tls';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { grantOf, hostPlace, type Role } from '../../protocol/access.ts';
+import type { Route } from '../../protocol/routes.ts';
+import { holderOf } from '../../tls/identity.ts';
+import type { Mirror } from '../mirror.ts';
+import { Refusal } from '../problem.ts';
+import { admissionOf, holderOfToken, readApiToken } from '../tokens.ts';
+
+/** Milliseconds between two looks whether who follows something still may. */
+const LOOK = 1000;
+
+export interface Identity {
+  readonly role: Role;
+  /** Of the host, the operator, the token. */
+  readonly name: string;
+}
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Of the table; what has none is nobody's but an admin's. */
+    contract?: Route;
+  }
+  interface FastifyRequest {
+    /** Absent: without certificates nobody is asked. */
+    identity?: Identity;
+  }
+}
+
+export interface AccessParts {
+  readonly mirror: Mirror;
+  /** Hosts join here: a certificate of one that has not, or not any more, is refused. */
+  readonly admits: boolean;
+  /** Shows what was written at other netmasters before. */
+  fresh(): Promise<void>;
+}
+
+const NOBODY: Identity = { role: 'nobody', name: '' };
+
+const WRONG: Readonly<Record<string, string>> = {
+  CERT_HAS_EXPIRED: 'has ended',
+  CERT_NOT_YET_VALID: 'does not hold yet: one of the two clocks is wrong',
+  CERT_REVOKED: 'is revoked',
+  UNABLE_TO_GET_ISSUER_CERT: "is not of this cluster's authority",
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: "is not of this cluster's authority",
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: "is not of this cluster's authority",
+  DEPTH_ZERO_SELF_SIGNED_CERT: "is not of this cluster's authority",
+  SELF_SIGNED_CERT_IN_CHAIN: "is not of this cluster's authority",
+};
+
+export function holdToAccess(server: FastifyInstance, { mirror, admits, fresh }: AccessParts): void {
+  /** Answers of lines without an end. */
+  const following = new Set<FastifyRequest>();
+
+  function byCertificate(socket: TLSSocket, ends: boolean): Identity {
+    const certificate = socket.getPeerX509Certificate();
+    if (certificate === undefined) return NOBODY;
+    const refused = (why: string): Refusal => new Refusal(401, `the certificate that was shown ${why}`);
+    if (!socket.authorized) {
+      const code = String(socket.authorizationError ?? '');
+      throw refused(WRONG[code] ?? `is refused: ${code}`);
+    }
+    if (ends && certificate.validToDate.getTime() <= Date.now())
+      throw refused(WRONG.CERT_HAS_EXPIRED as string);
+    const holder = holderOf(certificate);
+    if (holder === undefined) throw refused('says no role: its O must be contiv:host, contiv:admin, ...');
+    const { role, name, admission } = holder;
+    if (role === 'host' && admits && admissionOf(mirror, name) !== (admission || undefined))
+      throw refused(`is revoked: host ${name} must join again (netplugin join)`);
+    if (role === 'host' && admits && admission === '') throw refused('says no admission');
+    return { role, name };
+  }
+
+  function byToken(authorization: string): Identity {
+    const token = readApiToken(/^Bearer +(\S+)$/i.exec(authorization)?.[1] ?? '');
+    if (token === undefined)
+      throw new Refusal(401, 'authorization must be Bearer and a token that netctl token create has made');
+    return holderOfToken(mirror, token);
+  }
+
+  /** `ends`: a certificate must not have ended. Throws a Refusal where what is shown does not hold. */
+  function identify({ raw }: FastifyRequest, ends = true): Identity {
+    const { authorization } = raw.headers;
+    if (authorization !== undefined) return byToken(authorization);
+    return byCertificate(raw.socket as TLSSocket, ends);
+  }
+
+  /** A token may have been made, or a host have joined, at another netmaster a moment ago. */
+  async function identifyFresh(request: FastifyRequest): Promise<Identity> {
+    try {
+      return identify(request);
+    } catch {
+      await fresh();
+      return identify(request);
+    }
+  }
+
+  server.addHook('onRequest', async (request) => {
+    if (request.is404) return;
+    const contract = request.routeOptions.config.contract;
+    if (contract?.who === 'anyone') {
+      request.identity = NOBODY;
+      return;
+    }
+    const identity = await identifyFresh(request);
+    request.identity = identity;
+    const what = `${request.method} ${request.url.split('?')[0]}`;
+    const grant = contract === undefined ? 'no' : grantOf(contract, identity.role);
+    if (grant === 'no') throw refusalOf(identity, what);
+    const place = contract && hostPlace(contract);
+    if (grant !== 'yes' && place !== undefined && !('body' in place)) judgeHost(request, place, grant, what);
+    if (contract?.as !== 'lines') return;
+    following.add(request);
+    request.raw.socket.once('close', () => following.delete(request));
+  });
+
+  server.addHook('preHandler', async (request) => {
+    const { identity } = request;
+    const contract = request.routeOptions.config.contract;
+    const place = contract && hostPlace(contract);
+    if (identity === undefined || contract === undefined || place === undefined) return;
+    const grant = grantOf(contract, identity.role);
+    if ('body' in place && grant !== 'yes')
+      judgeHost(request, place, grant, `${request.method} ${request.url.split('?')[0]}`);
+  });
+
+  const looking = setInterval(() => {
+    for (const request of following)
+      try {
+        identify(request, false);
+      } catch {
+        request.raw.socket.destroy();
+      }
+  }, LOOK);
+  looking.unref();
+  server.addHook('onClose', async () => clearInterval(looking));
+}
+
+function refusalOf({ role, name }: Identity, what: string): Refusal {
+  if (role === 'nobody')
+    return new Refusal(
+      401,
+      `${what}: needs a certificate or a token (netctl --help; for a host netplugin join)`,
+    );
+  return new Refusal(403, `${what}: ${role} ${name} may not ask this`);
+}
+
+/** A host speaks for itself, and a reader for no host. */
+function judgeHost(
+  request: FastifyRequest,
+  place: NonNullable<ReturnType<typeof hostPlace>>,
+  grant: 'own' | 'unnamed' | 'no' | 'yes',
+  what: string,
+): void {
+  const { role, name } = request.identity as Identity;
+  const [[where, field] = ['', '']] = Object.entries(place) as [string, string][];
+  const from = { path: request.params, query: request.query, body: request.body }[where];
+  const named =
+    typeof from === 'object' && from !== null ? (from as Record<string, unknown>)[field] : undefined;
+  if (grant === 'own' ? named === name : named === undefined) return;
+  const whose = typeof named === 'string' ? `host ${named}` : 'no host';
+  throw new Refusal(403, `${what}: ${role} ${name} may not ask this for ${whose}`, field);
+}

@@ -1,0 +1,107 @@
+/** Tokens, and the certificates of hosts: who is let in. */
+import type { FastifyInstance } from 'fastify';
+import { isHostName } from '../../model/names.ts';
+import { oneLine } from '../../model/text.ts';
+import { SECURITY } from '../../protocol/routes.ts';
+import type { Asked } from '../../tls/certificates.ts';
+import { fingerprintOf } from '../../tls/identity.ts';
+import type { Mirror } from '../mirror.ts';
+import { Refusal } from '../problem.ts';
+import type { Security } from '../security.ts';
+import {
+  admissionOf,
+  decideJoin,
+  decideRevocation,
+  decideToken,
+  decideTokenRemoval,
+  listTokens,
+} from '../tokens.ts';
+import type { Writer } from '../writer.ts';
+import { callerOf } from './request.ts';
+import { serve } from './serve.ts';
+
+export interface SecurityParts {
+  readonly mirror: Mirror;
+  readonly writer: Writer;
+  readonly security?: Security | undefined;
+}
+
+export function serveSecurity(server: FastifyInstance, { mirror, writer, security }: SecurityParts): void {
+  function needed(): Security {
+    if (security === undefined)
+      throw new Refusal(
+        409,
+        'netmaster has no certificates, and lets everybody in who reaches it: make them first (netmaster init)',
+      );
+    return security;
+  }
+  function issuing(): Required<Security> {
+    const { issuer, ...rest } = needed();
+    if (issuer === undefined)
+      throw new Refusal(
+        409,
+        "netmaster has no authority's key (ca.key): hosts' certificates are made where the others are",
+      );
+    return { ...rest, issuer };
+  }
+
+  /** A signing request for the host, in order. */
+  async function asked(host: string, text: string): Promise<Asked> {
+    const { readRequest } = await import('../../tls/certificates.ts');
+    const found = await readRequest(text).catch((error) => {
+      throw new Refusal(400, `host ${host}: request ${oneLine((error as Error).message)}`, 'request');
+    });
+    if (found.name !== host)
+      throw new Refusal(
+        400,
+        `host ${host}: request is for '${found.name}', its CN must be ${host}`,
+        'request',
+      );
+    return found;
+  }
+
+  async function certify(host: string, request: Asked, admission: string) {
+    const { issuer, hostLife } = issuing();
+    const { issue } = await import('../../tls/certificates.ts');
+    const certificate = await issue(issuer, request, { role: 'host', name: host, admission }, hostLife);
+    return { certificate, authority: issuer.certificate };
+  }
+
+  serve(server, SECURITY, {
+    tokens: () => listTokens(mirror),
+    async tokenCreate({ body, request }) {
+      const wanted = body('a token');
+      const { authority } = wanted.role === 'join' ? issuing() : needed();
+      if (wanted.host !== undefined && wanted.role !== 'join')
+        throw new Refusal(400, 'a token: host is for join tokens only', 'host');
+      return (await writer.write(() => decideToken(wanted, fingerprintOf(authority)), callerOf(request)))
+        .answer;
+    },
+    async tokenRemove({ parameters: { id }, request }) {
+      await writer.write(() => decideTokenRemoval(mirror, id), callerOf(request));
+    },
+    async join({ body, request }) {
+      issuing();
+      const { token, name: host, request: text } = body('a host that joins');
+      if (!isHostName(host))
+        throw new Refusal(400, `host ${host}: name must be letters, digits, '-', '_' or '.'`, 'name');
+      const wanted = await asked(host, text);
+      const joining = { token, host, key: wanted.keyHash };
+      const { answer } = await writer.write(() => decideJoin(mirror, joining), callerOf(request));
+      return certify(host, wanted, answer);
+    },
+    async certificate({ parameters: { name }, body }) {
+      issuing();
+      const wanted = await asked(name, body(`host ${name}`).request);
+      const admission = admissionOf(mirror, name);
+      if (admission === undefined) throw new Refusal(404, `host ${name}: has not joined, or is revoked`);
+      return certify(name, wanted, admission);
+    },
+    async hostRevoke({ parameters: { name }, request }) {
+      issuing();
+      const { answer } = await writer.write(() => decideRevocation(mirror, name), callerOf(request));
+      if (!answer)
+        throw new Refusal(404, `host ${name}: has no certificate: it has not joined, or is revoked`);
+    },
+  });
+}

@@ -1,0 +1,138 @@
+import { beforeEach, expect, it, onTestFinished } from 'vitest';
+import { closeCluster, openCluster } from '../../test/cluster.ts';
+import type { Endpoint } from '../model/endpoint.ts';
+import { kindByName } from '../model/kinds.ts';
+import {
+  decideCollection,
+  decideEndpoint,
+  decideEndpointRemoval,
+  decideRelease,
+  decideReserve,
+  decideSwarmRelease,
+} from './endpoints.ts';
+import { decideWrite, readObject } from './intent.ts';
+import { decideSwarm, type Unlisted } from './swarms.ts';
+
+const NETWORK = 'default:n';
+const SWARM = 'swarm1';
+const place = { tenantName: 'default', networkName: 'n' };
+
+/** Network n (10.1.0.0/29), and what managers and hosts ask for in it. */
+async function cluster() {
+  const parts = await openCluster();
+  onTestFinished(() => closeCluster(parts));
+  const { mirror, writer } = parts;
+  const kind = kindByName.get('network');
+  if (kind === undefined) throw new Error('network');
+  const network = readObject(kind, NETWORK, { ...place, subnet: '10.1.0.0/29' });
+  await writer.write(() => decideWrite(kind, NETWORK, network, 'post', mirror));
+  const unlisted: Unlisted = new Map();
+  const reserve = async (host: string, more: { address?: string; swarm?: string }) =>
+    (await writer.write(() => decideReserve(mirror, { ...place, family: 4, host, ...more }))).answer.address;
+  return {
+    taken: () => Object.fromEntries([...mirror.addresses(NETWORK)].map(([a, { object }]) => [a, object])),
+    allocate: (address?: string, swarm = SWARM) => reserve('m', { swarm, ...(address && { address }) }),
+    free: (address: string) => writer.write(() => decideSwarmRelease(mirror, NETWORK, address)),
+    onHost: (host: string, address?: string) => reserve(host, address === undefined ? {} : { address }),
+    offHost: (host: string, address: string) =>
+      writer.write(() => decideRelease(mirror, NETWORK, address, host)),
+    attach: (id: string, homingHost: string, address: string) => {
+      const endpoint: Endpoint = {
+        ...place,
+        endpointID: id,
+        homingHost,
+        ipAddress: [address],
+        macAddress: '02:02:00:00:00:01',
+        status: 'running',
+      };
+      return writer.write(() => decideEndpoint(mirror, endpoint));
+    },
+    detach: (id: string) => writer.write(() => decideEndpointRemoval(mirror, id)),
+    collect: async (seen: Map<string, { revision: number; at: number }>, now: number) =>
+      (await writer.write(() => decideCollection(mirror, seen, 1000, now))).answer,
+    tell: async (addresses: string[], now: number, id = SWARM) =>
+      (
+        await writer.write(() => {
+          const has = { addresses: addresses.map((address) => ({ ...place, address })) };
+          return decideSwarm(mirror, id, has, unlisted, 1000, now);
+        })
+      ).answer,
+  };
+}
+
+let c: Awaited<ReturnType<typeof cluster>>;
+beforeEach(async () => {
+  c = await cluster();
+});
+
+it('what Swarm keeps is nobody else’s, and not collected, until it is given back', async () => {
+  expect(await c.allocate()).toBe('10.1.0.2');
+  await expect(c.allocate('10.1.0.3')).resolves.toBe('10.1.0.3');
+  expect(await c.onHost('node1')).toBe('10.1.0.4');
+  await c.offHost('node1', '10.1.0.4');
+  const seen = new Map();
+  expect([await c.collect(seen, 0), await c.collect(seen, 9999)]).toEqual([0, 0]);
+  await c.free('10.1.0.2');
+  await c.free('10.1.0.3');
+  await c.free('10.1.0.3');
+  expect(c.taken()).toEqual({});
+});
+
+it('another manager that leads asks for all again, and nothing changes', async () => {
+  await c.allocate();
+  await c.onHost('node1', '10.1.0.2');
+  await c.attach('e1', 'node1', '10.1.0.2');
+  const before = c.taken();
+  expect(await c.allocate('10.1.0.2')).toBe('10.1.0.2');
+  expect(c.taken()).toEqual(before);
+});
+
+it('it stays Swarm’s while a task has it on one host, then on another', async () => {
+  await c.allocate();
+  for (const host of ['node1', 'node2']) {
+    expect(await c.onHost(host, '10.1.0.2')).toBe('10.1.0.2');
+    await c.attach(`on ${host}`, host, '10.1.0.2');
+    await expect(c.onHost('node3', '10.1.0.2')).rejects.toThrow('10.1.0.2 is in use');
+    await c.detach(`on ${host}`);
+    await c.offHost(host, '10.1.0.2');
+    expect(c.taken()).toEqual({ '10.1.0.2': { swarm: SWARM } });
+  }
+});
+
+it('given back before its host has done with it, it is free after both', async () => {
+  await c.allocate();
+  await c.onHost('node1', '10.1.0.2');
+  await c.attach('e1', 'node1', '10.1.0.2');
+  await c.free('10.1.0.2');
+  expect(c.taken()).toEqual({ '10.1.0.2': { host: 'node1', endpoint: 'e1' } });
+  await c.detach('e1');
+  await c.offHost('node1', '10.1.0.2');
+  expect(c.taken()).toEqual({});
+});
+
+it('given back when its task is no more, it is free, also where its host never says so; what that says late changes nothing', async () => {
+  await c.allocate();
+  await c.onHost('node1', '10.1.0.2');
+  await c.free('10.1.0.2');
+  expect(c.taken()).toEqual({});
+  await c.allocate('10.1.0.2');
+  await c.offHost('node1', '10.1.0.2');
+  expect(c.taken()).toEqual({ '10.1.0.2': { swarm: SWARM } });
+});
+
+it('what a Swarm has no more, by its leader, is free after the grace period; another Swarm’s is not', async () => {
+  for (const swarm of [SWARM, SWARM, 'swarm2']) await c.allocate(undefined, swarm);
+  expect(await c.tell(['10.1.0.2'], 0)).toBe(0);
+  expect(await c.tell(['10.1.0.2', '10.1.0.3'], 900)).toBe(0);
+  expect(await c.tell(['10.1.0.2'], 1500)).toBe(0);
+  expect(await c.tell(['10.1.0.2'], 2501)).toBe(1);
+  expect(c.taken()).toEqual({ '10.1.0.2': { swarm: SWARM }, '10.1.0.4': { swarm: 'swarm2' } });
+});
+
+it('what was reserved before its Swarm was known is the Swarm’s that has it', async () => {
+  await c.allocate(undefined, '');
+  await c.allocate(undefined, '');
+  await c.tell(['10.1.0.2'], 0);
+  await c.tell(['10.1.0.2'], 9999);
+  expect(c.taken()).toMatchObject({ '10.1.0.2': { swarm: SWARM }, '10.1.0.3': { swarm: '' } });
+});

@@ -1,0 +1,216 @@
+/**
+ * Who is let in, in the store:
+ *
+ *   token/ID        what a token is for, when it ends, and a hash of its secret: the token itself is told once and kept nowhere
+ *   admitted/HOST   the admission that the host's certificates are given under; those of another one are refused
+ *
+ *   join.ID.SECRET.AUTHORITY    a host's, once: AUTHORITY is the fingerprint by which it knows whom it speaks to (netplugin/join.ts)
+ *   api.ID.SECRET               of programs and people
+ *
+ * A join token is used up in the transaction that admits the host, which checks that nobody else has used it. It stays until its end,
+ * with the key that it was used by: who asks again by that key has lost the answer, and gets another certificate under the same
+ * admission. So a netmaster that ends between the two costs nobody the token.
+ */
+import { createHash, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto';
+import type { ListedToken, TokenRequest } from '../protocol/security.ts';
+import { storeKey } from './mirror.ts';
+import { Refusal } from './problem.ts';
+import type { View } from './tables.ts';
+import type { Decision } from './writer.ts';
+
+export interface Token {
+  readonly role: TokenRequest['role'];
+  readonly name?: string;
+  readonly host?: string;
+  /** SHA-256; the secret is 256 bits drawn by chance, so nothing slower is needed. */
+  readonly hash: string;
+  /** Milliseconds, Unix time. */
+  readonly expires: number;
+  readonly used?: { readonly host: string; readonly key: string; readonly admission: string };
+}
+
+interface Admitted {
+  readonly id: string;
+}
+
+const hashOf = (secret: string): string => createHash('sha256').update(secret).digest('hex');
+const isSecret = (token: Token, secret: string): boolean =>
+  timingSafeEqual(Buffer.from(token.hash, 'hex'), Buffer.from(hashOf(secret), 'hex'));
+const isOver = ({ expires }: Token): boolean => expires <= Date.now();
+
+/** What it is called in events. */
+export const nameOf = (id: string, { name }: Pick<Token, 'name'>): string => name ?? `token ${id}`;
+
+/** `authority` is the fingerprint of the cluster's. */
+export function decideToken(
+  request: TokenRequest,
+  authority: string,
+): Decision<{ id: string; token: string; expires: string }> {
+  const { role, name, host, seconds } = request;
+  const id = randomBytes(6).toString('hex');
+  const secret = randomBytes(32).toString('base64url');
+  const token: Token = {
+    role,
+    ...(name === undefined ? {} : { name }),
+    ...(host === undefined ? {} : { host }),
+    hash: hashOf(secret),
+    expires: Date.now() + seconds * 1000,
+  };
+  const expires = new Date(token.expires).toISOString();
+  const key = storeKey('token', id);
+  return {
+    checks: [{ key, revision: 0 }],
+    writes: [{ key, value: token }],
+    answer: {
+      id,
+      token: role === 'join' ? `join.${id}.${secret}.${authority}` : `api.${id}.${secret}`,
+      expires,
+    },
+    events: [
+      {
+        kind: 'intent',
+        action: 'created',
+        object: 'token',
+        key: id,
+        text: `${nameOf(id, token)}: ${role}, until ${expires}`,
+      },
+    ],
+  };
+}
+
+export function decideTokenRemoval(view: View, id: string): Decision<undefined> {
+  const stored = view.stored<Token>('token', id);
+  if (stored === undefined) throw new Refusal(404, `token ${id} does not exist (netctl token ls)`);
+  const key = storeKey('token', id);
+  return {
+    checks: [{ key, revision: stored.revision }],
+    writes: [{ key, value: undefined }],
+    answer: undefined,
+    events: [
+      { kind: 'intent', action: 'deleted', object: 'token', key: id, text: nameOf(id, stored.object) },
+    ],
+  };
+}
+
+/** Those that have ended go. */
+export function decideTokensEnd(view: View): Decision<undefined> {
+  const over = [...view.entries<Token>('token')].filter(([, { object }]) => isOver(object));
+  return {
+    checks: over.map(([id, { revision }]) => ({ key: storeKey('token', id), revision })),
+    writes: over.map(([id]) => ({ key: storeKey('token', id), value: undefined })),
+    answer: undefined,
+  };
+}
+
+export const listTokens = (view: View): ListedToken[] =>
+  [...view.entries<Token>('token')]
+    .filter(([, { object }]) => !isOver(object))
+    .map(([id, { object }]) => ({
+      id,
+      role: object.role,
+      ...(object.name === undefined ? {} : { name: object.name }),
+      ...(object.host === undefined ? {} : { host: object.host }),
+      expires: new Date(object.expires).toISOString(),
+      ...(object.used === undefined ? {} : { usedBy: object.used.host }),
+    }));
+
+/** `api.ID.SECRET` of a request; undefined where it is not of that form. */
+export function readApiToken(text: string): { id: string; secret: string } | undefined {
+  const match = /^api\.([0-9a-f]{12})\.([\w-]{43})$/.exec(text);
+  return match === null ? undefined : { id: match[1] as string, secret: match[2] as string };
+}
+
+/** Who shows it. Throws a Refusal where it is none, or has ended. */
+export function holderOfToken(
+  view: View,
+  { id, secret }: { id: string; secret: string },
+): { role: 'reader' | 'admin'; name: string } {
+  const token = view.get<Token>('token', id);
+  if (token === undefined || token.role === 'join' || !isSecret(token, secret))
+    throw new Refusal(401, `token ${id}: is not known here: it was removed, or is another cluster's`);
+  if (isOver(token))
+    throw new Refusal(
+      401,
+      `token ${id}: has ended at ${new Date(token.expires).toISOString()}: have another one made (netctl token create)`,
+    );
+  return { role: token.role, name: nameOf(id, token) };
+}
+
+/** What a host asks by a join token. */
+export interface Joining {
+  readonly token: string;
+  readonly host: string;
+  /** Hash of its key. */
+  readonly key: string;
+}
+
+/** Answers the admission that its certificates are under. Throws a Refusal where it is not let in. */
+export function decideJoin(view: View, { token: text, host, key }: Joining): Decision<string> {
+  const [, id = '', secret = ''] = /^join\.([0-9a-f]{12})\.([\w-]{43})(?:\.[\w-]*)?$/.exec(text) ?? [];
+  const stored = view.stored<Token>('token', id);
+  const again = 'have another one made (netctl token create)';
+  if (stored === undefined || stored.object.role !== 'join' || !isSecret(stored.object, secret))
+    throw new Refusal(401, `the join token is not known here, or has ended long ago: ${again}`);
+  const token = stored.object;
+  if (isOver(token))
+    throw new Refusal(401, `the join token has ended at ${new Date(token.expires).toISOString()}: ${again}`);
+  if (token.host !== undefined && token.host !== host)
+    throw new Refusal(403, `host ${host}: the join token is for host ${token.host}: ${again}`);
+  const { used } = token;
+  const admitted = view.stored<Admitted>('admitted', host);
+  if (used !== undefined) {
+    const isSame = used.host === host && used.key === key && admitted?.object.id === used.admission;
+    if (!isSame)
+      throw new Refusal(401, `host ${host}: the join token was used by host ${used.host}: ${again}`);
+    return { checks: [], writes: [], answer: used.admission };
+  }
+  if (admitted !== undefined)
+    throw new Refusal(
+      409,
+      `host ${host}: has joined already: give this one another name (netplugin join --host), or if it is the same machine, netctl host revoke ${host} first`,
+    );
+  const admission = randomUUID();
+  return {
+    checks: [
+      { key: storeKey('token', id), revision: stored.revision },
+      { key: storeKey('admitted', host), revision: 0 },
+    ],
+    writes: [
+      {
+        key: storeKey('token', id),
+        value: { ...token, used: { host, key, admission } } satisfies Token,
+      },
+      { key: storeKey('admitted', host), value: { id: admission } satisfies Admitted },
+    ],
+    answer: admission,
+    events: [
+      {
+        kind: 'host',
+        action: 'admitted',
+        object: 'host',
+        key: host,
+        host,
+        text: `by ${nameOf(id, token)}`,
+      },
+    ],
+  };
+}
+
+/** Of a host that has joined, and whose certificates are not revoked. */
+export const admissionOf = (view: View, host: string): string | undefined =>
+  view.get<Admitted>('admitted', host)?.id;
+
+/** All certificates that the host has are refused from then on. False: it has none. */
+export function decideRevocation(view: View, host: string): Decision<boolean> {
+  const stored = view.stored<Admitted>('admitted', host);
+  const key = storeKey('admitted', host);
+  return {
+    checks: [{ key, revision: stored?.revision ?? 0 }],
+    writes: stored === undefined ? [] : [{ key, value: undefined }],
+    answer: stored !== undefined,
+    events:
+      stored === undefined
+        ? []
+        : [{ kind: 'host', action: 'revoked', object: 'host', key: host, host, text: 'its certificates' }],
+  };
+}

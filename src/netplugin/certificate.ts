@@ -1,0 +1,231 @@
+/**
+ * The host's certificate: how the host gets it, and how it stays one that holds.
+ *
+ *   netplugin join URL TOKEN    the authority that netmaster shows is believed only where it is the one that the token names by its
+ *                               fingerprint; before that is known the token goes nowhere
+ *   STATE/host/                 ca.crt; host.pem, key and certificate in one file, so that one is never without the other; netmasters, the URLs
+ *   the agent                   renews it when a third of its life is left, by a new key. New connections go by it, and the others go on
+ *
+ * While netmaster is asked the key is in joining.pem: who asks again by it, as the answer was lost, is who the token was used by.
+ */
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import tls from 'node:tls';
+import { parseArgs } from 'node:util';
+import type { Logger } from 'pino';
+import { ApiError, asObject, type Client, connect } from '../client/client.ts';
+import { type CredentialFiles, type Credentials, readCredentials } from '../client/credentials.ts';
+import { isHostName } from '../model/names.ts';
+import { fingerprint, lifeOf } from '../tls/identity.ts';
+import { writeText } from './file.ts';
+import { RENEWAL_INTERVAL } from './intervals.ts';
+import { inTurn } from './turns.ts';
+
+export const JOIN_USAGE = `netplugin join: gets this host's certificate from netmaster
+
+Usage: netplugin join URL[,URL...] TOKEN [flags]
+
+TOKEN is what netctl token create has written; - reads it from standard input. Afterwards netplugin needs no --netmaster.
+
+  --host NAME      name of this host (default: its host name)
+  --state-dir DIR  where certificate and key go, below host/ (default /var/lib/contiv)
+  --help
+
+Example: netplugin join https://10.0.0.1:9999 join.3f9c...
+`;
+
+export interface JoinOptions {
+  readonly urls: readonly string[];
+  readonly token: string;
+  readonly host: string;
+  readonly stateDir: string;
+}
+
+/** Throws an Error with one plain line where the command line is wrong. */
+export function readJoin(args: readonly string[]): JoinOptions | 'help' {
+  const text = { type: 'string' } as const;
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    allowPositionals: true,
+    options: { host: text, 'state-dir': text, help: { type: 'boolean', short: 'h' } },
+  });
+  if (values.help) return 'help';
+  const [list = '', given, ...more] = positionals;
+  if (given === undefined || more.length > 0)
+    throw new Error('join takes a URL and a token: netplugin join https://10.0.0.1:9999 TOKEN');
+  const urls = list.split(',').filter((url) => url !== '');
+  for (const url of urls.length === 0 ? [''] : urls)
+    if (!URL.canParse(url) || new URL(url).protocol !== 'https:')
+      throw new Error(`URL: '${url}' is not one like https://10.0.0.1:9999`);
+  const token = (given === '-' ? fs.readFileSync(0, 'utf8') : given).trim();
+  if (!/^join\.[0-9a-f]{12}\.[\w-]{43}\.[\w-]{43}$/.test(token))
+    throw new Error('TOKEN: is none that netctl token create has written: join.ID.SECRET.AUTHORITY');
+  const host = values.host ?? os.hostname();
+  if (!isHostName(host))
+    throw new Error(
+      `--host: '${host}' must be letters, digits, '-', '_' or '.', a letter or digit at both ends`,
+    );
+  if (values['state-dir'] === '') throw new Error('--state-dir is empty');
+  return { urls, token, host, stateDir: values['state-dir'] ?? '/var/lib/contiv' };
+}
+
+export const HOST_FOLDER = 'host';
+const FILES = { authority: 'ca.crt', pair: 'host.pem', joining: 'joining.pem', urls: 'netmasters' } as const;
+export const HOST_FILES: readonly string[] = Object.values(FILES);
+const fileOf = (stateDir: string, name: keyof typeof FILES): string =>
+  path.join(stateDir, HOST_FOLDER, FILES[name]);
+
+/** URLs of netmaster as of the last join; none where the host has not joined. */
+export function joinedAt(stateDir: string): readonly string[] {
+  try {
+    fs.accessSync(fileOf(stateDir, 'pair'));
+    return fs.readFileSync(fileOf(stateDir, 'urls'), 'utf8').trim().split(',');
+  } catch {
+    return [];
+  }
+}
+
+/** Milliseconds that a netmaster has for its greeting. */
+const GREETING = 10_000;
+
+/** The authority that signed what answers there, as PEM, where it has this fingerprint. Nothing is sent there. */
+function authorityAt(url: string, wanted: string): Promise<string> {
+  const { hostname, port } = new URL(url);
+  const host = hostname.replace(/^\[|\]$/g, '');
+  return new Promise((done, fail) => {
+    const socket = tls.connect({
+      host,
+      port: Number(port || 443),
+      rejectUnauthorized: false, // by the fingerprint instead, below
+      minVersion: 'TLSv1.3',
+      timeout: GREETING,
+    });
+    const end = (error: Error): void => {
+      socket.destroy();
+      fail(error);
+    };
+    socket.once('timeout', () => end(new Error(`${url}: nothing answers by TLS in ${GREETING / 1000} s`)));
+    socket.once('error', (error: NodeJS.ErrnoException) =>
+      end(new Error(`${url}: netmaster cannot be reached by TLS: ${error.code ?? error.message}`)),
+    );
+    socket.once('secureConnect', () => {
+      let certificate = socket.getPeerX509Certificate();
+      for (let i = 0; certificate !== undefined && i < 10; i++) {
+        if (fingerprint(certificate.raw) === wanted) {
+          socket.destroy();
+          done(certificate.toString());
+          return;
+        }
+        certificate = certificate.issuerCertificate;
+      }
+      end(
+        new Error(
+          `${url}: shows another authority than the token names: it is another cluster's netmaster, or somebody stands between`,
+        ),
+      );
+    });
+  });
+}
+
+/** The host has its certificate on disk. Throws an Error with one plain line. */
+export async function join({ urls, token, host, stateDir }: JoinOptions): Promise<void> {
+  const { requestCertificate } = await import('../tls/certificates.ts');
+  fs.mkdirSync(path.join(stateDir, HOST_FOLDER), { recursive: true, mode: 0o700 });
+  const authority = await firstOf(urls, (url) => authorityAt(url, token.split('.')[3] as string));
+  const joining = fileOf(stateDir, 'joining');
+  const before = fs.existsSync(joining) ? fs.readFileSync(joining, 'utf8') : undefined;
+  const { key, request } = await requestCertificate(host, before);
+  if (before === undefined) writeText(joining, key);
+  const client = connect({ urls, credentials: fixed({ authority }), name: `netplugin ${host}` });
+  try {
+    const { certificate } = asObject(await client.call('join', {}, { token, name: host, request }), [
+      'certificate',
+    ]);
+    writeText(fileOf(stateDir, 'authority'), authority);
+    writeText(fileOf(stateDir, 'urls'), `${urls.join()}\n`);
+    writeText(fileOf(stateDir, 'pair'), key + certificate);
+    fs.rmSync(joining, { force: true });
+  } finally {
+    client.close();
+  }
+}
+
+const fixed = (credentials: Credentials) => (): Credentials => credentials;
+
+async function firstOf<T>(urls: readonly string[], ask: (url: string) => Promise<T>): Promise<T> {
+  const errors: string[] = [];
+  for (const url of urls)
+    try {
+      return await ask(url);
+    } catch (error) {
+      errors.push((error as Error).message);
+    }
+  throw new Error(errors.join('; '));
+}
+
+/** What the agent shows to netmaster. */
+export interface HostCertificate {
+  readonly credentials: () => Credentials;
+  /** From now on it is renewed when it is time. */
+  keep(client: Client): void;
+  close(): Promise<void>;
+}
+
+/** `files` are a PKI's, which renews them there; without them those of the join, where there was one. */
+export function openHostCertificate(
+  { stateDir, host, files }: { stateDir: string; host: string; files: CredentialFiles },
+  log: Logger,
+): HostCertificate {
+  const own = Object.keys(files).length > 0;
+  const joined = !own && joinedAt(stateDir).length > 0;
+  const pair = fileOf(stateDir, 'pair');
+  const from: CredentialFiles = joined
+    ? { 'tls-ca': fileOf(stateDir, 'authority'), 'tls-cert': pair, 'tls-key': pair }
+    : files;
+  let current = readCredentials(from);
+
+  async function renew(client: Client): Promise<void> {
+    const { requestCertificate } = await import('../tls/certificates.ts');
+    const { key, request } = await requestCertificate(host);
+    const { certificate } = asObject(await client.call('certificate', { name: host }, { request }), [
+      'certificate',
+    ]);
+    writeText(pair, key + certificate);
+  }
+
+  async function look(client: Client): Promise<void> {
+    if (joined) {
+      const { from, to } = lifeOf(current.certificate as string);
+      if (Date.now() >= from + (2 * (to - from)) / 3) await renew(client);
+    }
+    const now = readCredentials(from);
+    if (now.certificate === current.certificate && now.authority === current.authority) return;
+    current = now;
+    log.info('new connections to netmaster go by a new certificate of this host');
+  }
+
+  let turns: { close(): Promise<void> } | undefined;
+  return {
+    credentials: () => current,
+    keep(client) {
+      if (!own && !joined) return;
+      const looking = inTurn(() => look(client), {
+        every: RENEWAL_INTERVAL,
+        failed(error, first) {
+          const why = (error as Error).message;
+          const revoked = error instanceof ApiError && error.status === 401;
+          const what = revoked
+            ? 'this host is not let in'
+            : "this host's certificate is not renewed; tried again";
+          if (first) log.warn(`${what}: ${why}`);
+        },
+      });
+      looking.begin();
+      turns = looking;
+    },
+    async close() {
+      await turns?.close();
+    },
+  };
+}

@@ -1,0 +1,75 @@
+/**
+ * Segments: how frames of a network go between hosts, by VXLAN or by a VLAN of the fabric. What differs between the two follows from here.
+ *
+ *   vxlan   a device vx<VNI>; a container gets what the encapsulation leaves of the underlay's MTU
+ *   vlan    a device vl<id>, where this host has an uplink; without one the network has no device here, and nobody elsewhere is reached
+ */
+import { subnetPrefix } from '../../model/address.ts';
+import type { LocalHost, WatchedNetwork } from '../intent/view.ts';
+import type { Tunnel, Vlan } from '../state.ts';
+import { tunnelDevice, vlanDevice, vtepMac, wireDevice } from './deviceNames.ts';
+
+/** Outer Ethernet, IP, UDP and VXLAN headers (RFC 7348). */
+const ENCAPSULATION = { 4: 50, 6: 70 } as const;
+/**
+ * With less a device loses its IPv6 addresses, in a running container for good (net/ipv6/addrconf.c, addrconf_notify); what is
+ * too large for the underlay then goes in fragments of the outer packet (RFC 8200, 5).
+ */
+const LEAST_MTU = 1280;
+
+/** A VNI has 24 bits, and a VLAN may have the number of a VNI. */
+const VLANS = 1 << 24;
+
+export const isVlan = ({ encap }: WatchedNetwork): boolean => encap === 'vlan';
+
+/** By which packets are marked, and networks of a tenant told apart. */
+export const networkNumber = (network: WatchedNetwork): number =>
+  isVlan(network) ? VLANS + network.vni : network.vni;
+
+/** undefined: this host has no part in it. */
+export function segmentDevice(network: WatchedNetwork, local: LocalHost): string | undefined {
+  if (!isVlan(network)) return tunnelDevice(network.vni);
+  return local.uplink === undefined ? undefined : vlanDevice(network.vni);
+}
+
+/** What an interface with this address and MTU leaves to containers. */
+export function overlayMtu(underlay: string, mtu: number): number {
+  return Math.max(LEAST_MTU, mtu - ENCAPSULATION[underlay.includes(':') ? 6 : 4]);
+}
+
+/** Of a container in the network. */
+export const segmentMtu = (network: WatchedNetwork | undefined, local: LocalHost): number =>
+  network !== undefined && isVlan(network) && local.uplink !== undefined
+    ? local.uplink.mtu
+    : overlayMtu(local.underlay, local.underlayMtu);
+
+export const tunnelOf = ({ vni }: WatchedNetwork, local: LocalHost): Tunnel => ({
+  vni,
+  device: tunnelDevice(vni),
+  local: local.underlay,
+  mac: vtepMac(local.underlay),
+  mtu: overlayMtu(local.underlay, local.underlayMtu),
+});
+
+/** `addresses`: the host's own in it. */
+export function vlanOf(
+  network: WatchedNetwork,
+  addresses: readonly string[],
+  { underlay, uplink }: LocalHost,
+): Vlan[] {
+  if (!isVlan(network) || uplink === undefined) return [];
+  const { vni: id, subnet } = network;
+  return [
+    {
+      id,
+      network: networkNumber(network),
+      device: vlanDevice(id),
+      wire: wireDevice(id),
+      uplink: uplink.device,
+      mac: vtepMac(underlay),
+      mtu: uplink.mtu,
+      prefix: subnetPrefix(subnet),
+      addresses,
+    },
+  ];
+}

@@ -1,0 +1,469 @@
+/**
+ * Networks of encapsulation vlan, on real devices: two hosts and plain machines on one switch. The router of the second host has another
+ * name, as both share one folder of names.
+ *
+ *   box2, box4 -- contiv-default -- this namespace --+
+ *                 box3 -- contiv-far -- host2 -------+-- switch -- plain, at VLAN 100 and VLAN 200
+ */
+import path from 'node:path';
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import {
+  applied,
+  GATEWAYS,
+  inRouter,
+  LOCAL,
+  NOTHING,
+  PEERS,
+  port,
+  state,
+  VNI,
+} from '../../../../test/hostState.ts';
+import { isolate, sh } from '../../../../test/isolation.ts';
+import { ethernet, udp } from '../../../../test/packet.ts';
+import { tag } from '../../../../test/tagging.ts';
+import { addressBytes, macBytes } from '../../../linux/address.ts';
+import { echoes } from '../../../linux/echo.ts';
+import {
+  createNamespace,
+  deleteNamespace,
+  inNamespace,
+  listNamespaces,
+  namespacePath,
+} from '../../../linux/netns.ts';
+import { short } from '../../../linux/packet.ts';
+import { vtepMac } from '../../compile/deviceNames.ts';
+import { NAMESERVER } from '../../constants.ts';
+import type { HostState, Port, RuleSet, Vlan } from '../../state.ts';
+import { type Applier, openApplier } from '../applier.ts';
+
+beforeAll(isolate);
+
+const ID = 100;
+const NETWORK = (1 << 24) + ID;
+const PREFIX = '10.100.0.0/24';
+const FAR = PEERS[0] as string;
+const at = (n: number): string => `10.100.0.${n}`;
+const PLAIN = at(200);
+const UPLINK = 'fab0';
+const OWN: Readonly<Record<string, string>> = { [LOCAL]: at(91), [FAR]: at(92) };
+
+const inBox = <T>(n: number, use: () => T): T => inNamespace(namespacePath(`box${n}`), use);
+const onFar = <T>(use: () => T): T => inNamespace(namespacePath('host2'), use);
+const onPlain = <T>(use: () => T): T => inNamespace(namespacePath('plain'), use);
+
+const vlanOf = (local: string): Vlan => ({
+  id: ID,
+  network: NETWORK,
+  device: `vl${ID}`,
+  wire: `cv${ID}`,
+  uplink: UPLINK,
+  mac: vtepMac(local),
+  mtu: 1500,
+  prefix: PREFIX,
+  addresses: [OWN[local] as string],
+});
+
+const member = (n: number, more: Partial<Port> = {}): Port =>
+  port(n, {
+    mac: `02:02:0a:64:00:${n.toString(16).padStart(2, '0')}`,
+    addresses: [at(n)],
+    gateways: [at(254)],
+    network: NETWORK,
+    mtu: 1500,
+    wire: `vl${ID}`,
+    ...more,
+  });
+
+/** Of a VXLAN network of the same tenant. */
+const other = (n: number, more: Partial<Port> = {}): Port => port(n, { addresses: [`20.1.1.${n}`], ...more });
+
+interface Host {
+  readonly local: string;
+  readonly peer: string;
+  readonly ports: readonly Port[];
+  /** Addresses of what runs at the peer, by network. */
+  readonly there: readonly number[];
+  readonly others?: readonly number[];
+  readonly ruleSets?: readonly RuleSet[];
+}
+
+function hostState({ local, peer, ports, there, others = [], ruleSets = [] }: Host): HostState {
+  const tenant = local === LOCAL ? 'default' : 'far';
+  const base = state({
+    tenant,
+    local,
+    ports,
+    ruleSets,
+    remotes: [{ address: '20.1.1.9', device: `vx${VNI}`, vtep: peer }],
+  });
+  const made = base.routers[0] as HostState['routers'][number];
+  return {
+    ...base,
+    underlay: local,
+    members: [peer],
+    routers: [
+      {
+        ...made,
+        vlans: [vlanOf(local)],
+        subnets: [
+          { prefix: PREFIX, network: NETWORK, device: `vl${ID}` },
+          { prefix: '20.1.1.0/24', network: VNI },
+        ],
+        gateways: [at(254), ...GATEWAYS],
+        hosts: made.hosts.map((h) => ({
+          ...h,
+          vlans: [`vl${ID}`],
+          endpoints: [
+            ...[...there.map(at), OWN[peer] as string].map((address) => ({
+              address,
+              device: `vl${ID}`,
+              network: NETWORK,
+              group: 0,
+            })),
+            ...others.map((n) => ({ address: `20.1.1.${n}`, device: `vx${VNI}`, network: VNI, group: 0 })),
+          ],
+        })),
+      },
+    ],
+  };
+}
+
+function enter(given: Port, n: number): void {
+  createNamespace(`box${n}`);
+  sh(`ip link set ${given.peer} netns ${namespacePath(`box${n}`)} name eth0`);
+  inBox(n, () => {
+    sh('ip link set lo up; ip link set eth0 up');
+    sh(`ip addr add ${given.addresses[0]}/32 dev eth0`);
+    sh(`ip route add ${NAMESERVER} dev eth0; ip route add default via ${NAMESERVER}`);
+  });
+}
+
+let near: Applier;
+let far: Applier;
+const nearHost: Host = { local: LOCAL, peer: FAR, ports: [member(2), member(4)], there: [3] };
+const farHost: Host = { local: FAR, peer: LOCAL, ports: [member(3)], there: [2, 4] };
+const joined = (host: Host): Host => ({ ...host, ports: host.ports.map((p) => ({ ...p, joined: true })) });
+
+beforeEach(() => {
+  createNamespace('switch');
+  inNamespace(namespacePath('switch'), () => sh('ip link add br0 type bridge; ip link set br0 up'));
+  for (const name of ['host2', 'plain']) createNamespace(name);
+  for (const [name, address] of [
+    ['', LOCAL],
+    ['host2', FAR],
+    ['plain', '192.0.2.200'],
+  ] as const) {
+    const port = `w-${name || 'host1'}`;
+    sh(`ip link add ${UPLINK} ${name && `netns ${name}`} type veth peer name ${port} netns switch`);
+    inNamespace(namespacePath('switch'), () => sh(`ip link set ${port} master br0 up`));
+    const set = () =>
+      sh(`ip link set lo up; ip link set ${UPLINK} up; ip addr add ${address}/24 dev ${UPLINK}`);
+    if (name === '') set();
+    else inNamespace(namespacePath(name), set);
+  }
+  onPlain(() => {
+    tag(UPLINK, 'lan', ID);
+    sh(`ip addr add ${PLAIN}/24 dev lan`);
+  });
+  near = openApplier();
+  applied(near, NOTHING);
+  far = onFar(openApplier);
+  onFar(() => applied(far, NOTHING));
+  applied(near, hostState(nearHost));
+  onFar(() => applied(far, hostState(farHost)));
+  for (const [i, p] of nearHost.ports.entries()) enter(p, [2, 4][i] as number);
+  onFar(() => enter(farHost.ports[0] as Port, 3));
+});
+
+afterEach(() => {
+  onFar(() => far?.close());
+  near?.close();
+  openApplier().apply(NOTHING, { verify: true });
+  for (const name of listNamespaces()) deleteNamespace(name);
+  for (const link of sh('ip -o link show type veth').matchAll(/^\d+: ([^@:]+)/gm))
+    sh(`ip link delete ${link[1]} 2>/dev/null || true`);
+});
+
+const addressIn = (where: number | 'plain'): string =>
+  where === 'plain' ? PLAIN : isOther(where) ? `20.1.1.${where}` : at(where);
+const isOther = (n: number): boolean => n === 6;
+const echo = (where: number | 'plain', to: string, size: number, patience: number): Promise<boolean> =>
+  inNamespace(namespacePath(where === 'plain' ? where : `box${where}`), () =>
+    echoes({ from: addressIn(where), to, size, patience }),
+  );
+/** Whether an echo of that size comes back, in one packet: a device that has just come up may lose the first ones. */
+async function pinged(where: number | 'plain', to: string, size = 60): Promise<boolean> {
+  for (let i = 0; i < 20; i++) if (await echo(where, to, size, 500)) return true;
+  return false;
+}
+const silent = async (where: number | 'plain', to: string): Promise<boolean> =>
+  !(await echo(where, to, 60, 500));
+
+const send = (device: string, ...frames: Buffer[]): string =>
+  sh(`node ${path.resolve('test/frames.ts')} ${device} ${frames.map((f) => f.toString('hex')).join(' ')}`);
+
+const atSwitch = (command: string): string => inNamespace(namespacePath('switch'), () => sh(command));
+/** Counts what comes from this host in the VLAN, at the switch. */
+const watchTagged = (rule: string): string =>
+  atSwitch(
+    `nft 'table netdev see { chain in { type filter hook ingress device w-host1 priority 0; vlan id ${ID} ${rule}; }; }'`,
+  );
+
+function arp(
+  operation: 1 | 2,
+  from: { mac: string; address: string },
+  to: { mac: string; address: string },
+): Buffer {
+  return Buffer.concat([
+    short(1),
+    short(0x0800),
+    Buffer.from([6, 4]),
+    short(operation),
+    macBytes(from.mac),
+    addressBytes(from.address),
+    macBytes(to.mac),
+    addressBytes(to.address),
+  ]);
+}
+
+describe('a container of a VLAN network', () => {
+  it('and a plain machine on the VLAN reach each other, untouched by what the host has untagged', async () => {
+    expect(await pinged(2, PLAIN)).toBe(true);
+    expect(await pinged('plain', at(2))).toBe(true);
+    expect(onPlain(() => sh('ip neigh show dev lan'))).toContain(`${at(2)} lladdr ${vtepMac(LOCAL)}`);
+    expect(await echoes({ from: LOCAL, to: FAR, size: 60, patience: 5000 })).toBe(true);
+    // The whole MTU of the uplink, in one packet.
+    expect(await pinged(2, PLAIN, 1500)).toBe(true);
+  });
+
+  it('reaches containers of its network on its host and on others, by the VLAN', async () => {
+    expect(await pinged(2, at(4))).toBe(true);
+    expect(await pinged(2, at(3))).toBe(true);
+    expect(await pinged(3, at(4))).toBe(true);
+    watchTagged('counter');
+    for (let i = 0; i < 3; i++) expect(await pinged(2, at(3))).toBe(true);
+    expect(
+      Number(/packets (\d+)/.exec(atSwitch('nft list chain netdev see in'))?.[1]),
+    ).toBeGreaterThanOrEqual(3);
+  });
+
+  it('is answered for on the wire by its own host only, and nobody else is', async () => {
+    const asked = (address: string): string => {
+      try {
+        return onPlain(() => sh(`arping -c 1 -w 1 -I lan ${address} 2>&1`));
+      } catch (error) {
+        return String((error as { stdout: unknown }).stdout);
+      }
+    };
+    expect(asked(at(3)).toLowerCase()).toContain(vtepMac(FAR));
+    expect(asked(at(3)).toLowerCase()).not.toContain(vtepMac(LOCAL));
+    for (const address of [at(254), at(77), NAMESERVER])
+      expect(asked(address).toLowerCase()).not.toMatch(/from|reply/);
+    expect(asked(at(91)).toLowerCase()).toContain(vtepMac(LOCAL));
+  });
+
+  it('that moves is found at once by who had spoken to it', async () => {
+    expect(await pinged('plain', at(2))).toBe(true);
+    const after = { ...joined(nearHost), ports: [member(4, { joined: true })], there: [3, 2] };
+    applied(near, hostState(after));
+    onFar(() => {
+      applied(far, hostState({ ...farHost, ports: [member(3, { joined: true }), member(2)], there: [4] }));
+    });
+    expect(onPlain(() => sh('ip neigh show dev lan'))).toContain(`${at(2)} lladdr ${vtepMac(FAR)}`);
+  });
+
+  it('has its network again after an agent that starts anew, with nothing written to routers', async () => {
+    near.close();
+    near = openApplier();
+    expect(await pinged(2, PLAIN)).toBe(true);
+    const report = near.apply(hostState(joined(nearHost)), { verify: false });
+    expect(report).toMatchObject({ failed: [], repaired: [], created: [] });
+    expect(await pinged(2, PLAIN)).toBe(true);
+    expect(near.apply(hostState(joined(nearHost)), { verify: true })).toMatchObject({
+      failed: [],
+      repaired: [],
+    });
+  });
+
+  it('gets its program back where somebody takes it', async () => {
+    applied(near, hostState(joined(nearHost)), true);
+    sh('tc qdisc del dev fab0 clsact');
+    expect(await silent(2, PLAIN)).toBe(true);
+    const { repaired } = applied(near, hostState(joined(nearHost)), true);
+    expect(repaired).toContain('the program of VLANs at fab0 was gone');
+    expect(await pinged(2, PLAIN)).toBe(true);
+  });
+
+  it('leaves nothing at the uplink when the last network goes, and of others what was there', async () => {
+    tag(UPLINK, 'theirs', 7);
+    applied(near, NOTHING, true);
+    expect(sh('ip -o link')).not.toContain(`cv${ID}`);
+    expect(sh('tc filter show dev fab0 ingress')).not.toContain('pref 4789');
+    expect(sh('tc filter show dev fab0 ingress')).toMatch(/bpf.*tagging/);
+    expect(sh('bridge fdb show dev fab0')).not.toContain(vtepMac(LOCAL));
+  });
+});
+
+describe('networks of one tenant', () => {
+  it('of VLAN and VXLAN reach each other by the router, on one host and between hosts', async () => {
+    applied(near, hostState({ ...joined(nearHost), ports: [...joined(nearHost).ports, other(6)] }));
+    enter(other(6), 6);
+    onFar(() => applied(far, hostState({ ...joined(farHost), others: [6] })));
+    expect(await pinged(2, '20.1.1.6')).toBe(true);
+    expect(await pinged(6, at(3))).toBe(true);
+    expect(await pinged(3, '20.1.1.6')).toBe(true);
+    // A machine on the wire is in its network, and no further.
+    onPlain(() => sh(`ip route add 20.1.1.0/24 via ${at(91)}`));
+    expect(await silent('plain', '20.1.1.6')).toBe(true);
+  });
+
+  it('are judged by policy, also what comes from the wire', async () => {
+    const deny: RuleSet = {
+      id: 1,
+      name: 'in default: none',
+      narrowed: [],
+      decisions: [{ group: 0, rule: 1, action: 'deny', key: 'default:none:1' }],
+    };
+    const ports = [member(2, { joined: true, judgedIn: 1 }), member(4, { joined: true })];
+    applied(near, hostState({ ...nearHost, ports, ruleSets: [deny] }));
+    expect(await silent('plain', at(2))).toBe(true);
+    expect(await silent(3, at(2))).toBe(true);
+    expect(await pinged('plain', at(4))).toBe(true);
+    expect(await pinged(2, PLAIN)).toBe(true);
+  });
+});
+
+describe('whoever means harm', () => {
+  const received = (n: number): number =>
+    Number(inBox(n, () => sh("awk '/^Udp:/ { n = $2 } END { print n }' /proc/net/snmp")).trim()) +
+    Number(inBox(n, () => sh("awk '/^Udp:/ { n = $3 } END { print n }' /proc/net/snmp")).trim());
+  const MAC = '02:aa:aa:aa:aa:aa';
+  const datagram = (from: string, to: string): Buffer => udp(from, to, 777, 777, Buffer.from('x'));
+  const frame = (from: string, to: string, mac = vtepMac(LOCAL)): Buffer =>
+    ethernet(MAC, mac, datagram(from, to));
+  /** Frames in order: what was sent before has arrived once this one has. */
+  const arrives = async (n: number, use: () => void, more: number): Promise<void> => {
+    const before = received(n);
+    use();
+    await expect.poll(() => received(n), { timeout: 10_000 }).toBe(before + more);
+  };
+
+  it('on the wire gets in by no address of ours, of another network, or of a gateway', async () => {
+    await arrives(
+      2,
+      () => {
+        onPlain(() =>
+          send(
+            'lan',
+            ...[
+              at(4),
+              at(2),
+              at(3),
+              at(254),
+              at(91),
+              '20.1.1.6',
+              NAMESERVER,
+              '100.127.0.0',
+              '8.8.8.8',
+              '127.0.0.1',
+            ].map((from) => frame(from, at(2))),
+            frame(at(201), at(2)),
+          ),
+        );
+      },
+      1,
+    );
+    expect(inRouter('nft list counter inet contiv foreign')).toMatch(/packets ([89]|1\d) /);
+  });
+
+  it('on the wire gets in by neither two tags nor the tag of another VLAN', async () => {
+    const tagged = (ids: number[], inner: Buffer): Buffer => {
+      const bytes = Buffer.concat([
+        macBytes(vtepMac(LOCAL)),
+        macBytes(MAC),
+        ...ids.flatMap((id) => [short(0x8100), short(id)]),
+        short(0x0800),
+        inner,
+      ]);
+      return bytes;
+    };
+    const packet = datagram(at(201), at(2));
+    await arrives(
+      2,
+      () => {
+        onPlain(() =>
+          send(
+            UPLINK,
+            tagged([100, 100], packet),
+            tagged([200, 100], packet),
+            tagged([100, 200], packet),
+            tagged([200], packet),
+            tagged([], packet),
+            tagged([100], packet),
+          ),
+        );
+      },
+      1,
+    );
+  });
+
+  it('on the wire changes nothing of what neighbours are ours, and nobody fills the table beyond the bound', async () => {
+    const ours = () => inRouter('ip neigh show nud permanent | sort');
+    const before = ours();
+    const to = { mac: vtepMac(LOCAL), address: at(2) };
+    const lies = [at(2), at(3), at(4), at(91), at(92), at(254), '20.1.1.6', '100.127.0.0'].flatMap(
+      (address) =>
+        ([1, 2] as const).map((operation) =>
+          ethernet(MAC, vtepMac(LOCAL), arp(operation, { mac: MAC, address }, to), { type: 0x0806 }),
+        ),
+    );
+    onPlain(() => send('lan', ...lies));
+    expect(await pinged('plain', at(2))).toBe(true);
+    expect(ours()).toBe(before);
+    expect(inRouter(`ip neigh show dev vl${ID}`)).not.toContain(MAC);
+    // A wider subnet, so that there are more addresses than the bound.
+    const wide = hostState(joined(nearHost));
+    const [made] = wide.routers;
+    if (made === undefined) throw new Error('no router');
+    const subnets = [{ prefix: '10.100.0.0/16', network: NETWORK, device: `vl${ID}` }];
+    applied(near, {
+      ...wide,
+      routers: [{ ...made, subnets, vlans: [{ ...vlanOf(LOCAL), prefix: '10.100.0.0/16' }] }],
+    });
+    const many = Array.from({ length: 600 }, (_, i) =>
+      ethernet(MAC, vtepMac(LOCAL), arp(1, { mac: MAC, address: `10.100.${1 + (i >> 8)}.${i & 255}` }, to), {
+        type: 0x0806,
+      }),
+    );
+    onPlain(() => send('lan', ...many.slice(0, 300)));
+    onPlain(() => send('lan', ...many.slice(300)));
+    const portMac = (): string => /ether (\S+)/.exec(inRouter(`ip link show ${member(2).device}`))?.[1] ?? '';
+    const unsought = (): number =>
+      Number(/packets (\d+)/.exec(inRouter('nft list counter inet contiv unsought'))?.[1]);
+    const learned = () =>
+      inRouter(`ip neigh show dev vl${ID} nud all`)
+        .split('\n')
+        .filter((l) => l.includes(MAC)).length;
+    await expect.poll(learned, { timeout: 10_000 }).toBeGreaterThan(100);
+    expect(learned()).toBeLessThanOrEqual(256);
+    inBox(2, () =>
+      send(
+        'eth0',
+        ...Array.from({ length: 300 }, (_, i) =>
+          ethernet(member(2).mac, portMac(), datagram(at(2), `10.100.${8 + (i >> 8)}.${i & 255}`)),
+        ),
+      ),
+    );
+    await expect.poll(unsought, { timeout: 10_000 }).toBeGreaterThan(0);
+    const asked = inRouter(`ip neigh show dev vl${ID} nud all`).match(/^10\.100\.[89]\./gm) ?? [];
+    expect(asked.length).toBeLessThanOrEqual(256);
+  });
+
+  it('in a container sends no tags', async () => {
+    const packet = ethernet(member(2).mac, vtepMac(LOCAL), datagram(at(2), PLAIN), { vlan: ID });
+    watchTagged('ip protocol udp counter');
+    inBox(2, () => send('eth0', packet));
+    expect(await pinged(2, PLAIN)).toBe(true);
+    expect(atSwitch('nft list chain netdev see in')).toContain('packets 0 ');
+  });
+});

@@ -1,0 +1,258 @@
+/**
+ * VLAN networks, on the host: what makes a wire of a router's device.
+ *
+ *   router vl<id> ==veth== cv<id> --leaving--> tagged, by the uplink
+ *                          cv<id> <--arriving-- uplink, untagged
+ *
+ * The router's device has one MAC address a host, in all VLANs, by which the other hosts know it without asking (compile/deviceNames.ts);
+ * it is another one than the uplink's, so the uplink is told to take it. The host's end has no addresses and is up only when its program
+ * runs, so that no frame of a container's comes to the host. Programs and their maps live in the kernel while the agent is away; an agent
+ * that comes fills maps of its own before its programs take the place of those.
+ *
+ * When a container comes, whoever spoke to its address at another host is told (gratuitous ARP, RFC 5227 3), by frames that go the way of
+ * all others; once more with the next verification, as such frames are lost without notice.
+ *
+ * The kernel's cost: two map entries, a veth and a filter a network, a filter and a MAC address an uplink.
+ */
+import { addressBytes, macBytes } from '../../../linux/address.ts';
+import * as bpf from '../../../linux/bpf.ts';
+import { inject } from '../../../linux/inject.ts';
+import type { Netlink } from '../../../linux/netlink.ts';
+import { setSysctl } from '../../../linux/netns.ts';
+import { ethernet, short } from '../../../linux/packet.ts';
+import * as route from '../../../linux/route.ts';
+import * as traffic from '../../../linux/traffic.ts';
+import { isV6 } from '../../../model/address.ts';
+import type { HostState, Vlan } from '../../state.ts';
+import { combine, type Failure, type Outcome, send } from '../outcome.ts';
+import { ARRIVING, closePrograms, LEAVING, numbers, openPrograms, type VlanPrograms } from './program.ts';
+
+/** Others' filters at the uplink are at priorities of their own: ours is seldom chosen, and none of theirs is replaced. */
+export const PRIORITY = 4789;
+
+/** What is in the host's kernel for all VLANs. */
+export interface OpenVlans {
+  readonly netlink: Netlink;
+  programs?: VlanPrograms;
+  /** Entries of the maps, as bytes in hex, by key. */
+  arriving: ReadonlyMap<string, string>;
+  leaving: ReadonlyMap<string, string>;
+  /** Index of a device to the number of the program that was set there. */
+  readonly attached: Map<number, number>;
+  /** Index of an uplink to the MAC address that it takes for us. */
+  readonly macs: Map<number, string>;
+  /** By address and device; true: once more. */
+  readonly announced: Map<string, boolean>;
+  /** An earlier agent's may be there. */
+  first: boolean;
+}
+
+export const openVlans = (netlink: Netlink): OpenVlans => ({
+  netlink,
+  arriving: new Map(),
+  leaving: new Map(),
+  attached: new Map(),
+  macs: new Map(),
+  announced: new Map(),
+  first: true,
+});
+
+export function closeVlans({ programs }: OpenVlans): void {
+  if (programs !== undefined) closePrograms(programs);
+}
+
+/** A network whose devices are there. */
+interface Wired {
+  readonly vlan: Vlan;
+  readonly wire: route.Link;
+  readonly uplink: route.Link;
+}
+
+/** After the routers, which make the devices. Throws where the kernel lacks what it takes. */
+export function establishVlans(open: OpenVlans, state: HostState, verify: boolean): Outcome {
+  const vlans = state.routers.flatMap((r) => r.vlans ?? []);
+  if (vlans.length === 0 && open.programs === undefined && !open.first) return {};
+  const links = new Map(route.listLinks(open.netlink).map((l) => [l.name, l]));
+  const failed: Failure[] = [];
+  const wired = vlans.flatMap((vlan): Wired[] => {
+    const [wire, uplink] = [links.get(vlan.wire), links.get(vlan.uplink)];
+    if (uplink === undefined)
+      failed.push({ code: 'ENODEV', message: `VLAN ${vlan.id}: this host has no interface ${vlan.uplink}` });
+    // Without its device in the router there is nothing to lead to: the router's pass has said why.
+    return wire === undefined || uplink === undefined ? [] : [{ vlan, wire, uplink }];
+  });
+  const outcomes: Outcome[] = [{ failed }];
+  if (wired.length > 0) {
+    open.programs ??= openPrograms();
+    outcomes.push(fill(open, open.programs, wired));
+    outcomes.push(attach(open, open.programs, wired, verify));
+    outcomes.push(raise(open, wired));
+  }
+  outcomes.push(detach(open, wired, [...links.values()]));
+  announce(open, state, wired, verify);
+  if (wired.length === 0 && open.programs !== undefined) {
+    closePrograms(open.programs);
+    delete open.programs;
+    open.arriving = new Map();
+    open.leaving = new Map();
+  }
+  open.first = false;
+  return combine(outcomes);
+}
+
+function fill(open: OpenVlans, { arriving, leaving }: VlanPrograms, wired: readonly Wired[]): Outcome {
+  const entries = (of: (w: Wired) => [Buffer, Buffer]): ReadonlyMap<string, string> =>
+    new Map(wired.map(of).map(([key, value]) => [key.toString('hex'), value.toString('hex')]));
+  const into = entries(({ vlan, wire }) => [numbers(vlan.id), numbers(wire.index)]);
+  const out = entries(({ vlan, wire, uplink }) => [numbers(wire.index), numbers(vlan.id, uplink.index)]);
+  const writes = write(arriving.map, open.arriving, into) + write(leaving.map, open.leaving, out);
+  open.arriving = into;
+  open.leaving = out;
+  return { writes };
+}
+
+/** Makes the map hold these; answers how many entries it wrote. */
+function write(
+  map: number,
+  before: ReadonlyMap<string, string>,
+  wanted: ReadonlyMap<string, string>,
+): number {
+  const gone = [...before.keys()].filter((key) => !wanted.has(key));
+  const news = [...wanted].filter(([key, value]) => before.get(key) !== value);
+  const bytes = (list: readonly string[]): Buffer => Buffer.from(list.join(''), 'hex');
+  bpf.deleteFromMap(map, bytes(gone), gone.length);
+  bpf.updateMap(map, {
+    keys: bytes(news.map(([key]) => key)),
+    values: bytes(news.map(([, value]) => value)),
+    count: news.length,
+  });
+  return gone.length + news.length;
+}
+
+/** The maps are filled. */
+function attach(
+  open: OpenVlans,
+  { arriving, leaving }: VlanPrograms,
+  wired: readonly Wired[],
+  verify: boolean,
+): Outcome {
+  const { netlink, attached, macs } = open;
+  const uplinks = new Map(wired.map(({ uplink, vlan }) => [uplink.index, { uplink, mac: vlan.mac }]));
+  const places = [
+    ...[...uplinks.values()].map(({ uplink }) => ({ link: uplink, name: ARRIVING, of: arriving })),
+    ...wired.map(({ wire }) => ({ link: wire, name: LEAVING, of: leaving })),
+  ];
+  const outcomes: Outcome[] = [];
+  for (const { link, name, of } of places) {
+    const known = attached.get(link.index) === of.id;
+    if (known && !verify) continue;
+    if (traffic.listFilters(netlink, link.index).some((f) => f.program === of.id)) {
+      attached.set(link.index, of.id);
+      continue;
+    }
+    // The qdisc may be there, another's too: only whether the program could be set says something.
+    netlink.batch([traffic.addClassAction(link.index)]);
+    const outcome = send(netlink, [traffic.setProgram(link.index, of.program, name, PRIORITY)]);
+    if ((outcome.failed ?? []).length === 0) attached.set(link.index, of.id);
+    outcomes.push({ ...outcome, repaired: known ? [`the program of VLANs at ${link.name} was gone`] : [] });
+  }
+  for (const [index, { mac }] of uplinks) {
+    const before = macs.get(index);
+    if (before === mac && !verify) continue;
+    if (before !== undefined && before !== mac) netlink.batch([route.deleteOwnMac(index, before)]);
+    outcomes.push({
+      ...send(netlink, [route.addOwnMac(index, mac)], ['EEXIST']),
+      writes: before === mac ? 0 : 1,
+    });
+    macs.set(index, mac);
+  }
+  return combine(outcomes);
+}
+
+/** Those of which the program runs. */
+function raise({ netlink, attached }: OpenVlans, wired: readonly Wired[]): Outcome {
+  const changes = wired
+    .filter(({ wire }) => attached.has(wire.index))
+    .flatMap(({ vlan, wire }) => {
+      if (wire.up && wire.mtu === vlan.mtu) return [];
+      if (!wire.up)
+        try {
+          setSysctl(`net/ipv6/conf/${wire.name}/disable_ipv6`, '1');
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error; // a kernel without IPv6
+        }
+      return [route.setLink(wire.index, { up: true, mtu: vlan.mtu })];
+    });
+  return changes.length === 0 ? {} : send(netlink, changes);
+}
+
+/** From uplinks that no VLAN has any more: ours alone. What a host's end had went with it. */
+function detach(open: OpenVlans, wired: readonly Wired[], links: readonly route.Link[]): Outcome {
+  const { netlink, attached, macs } = open;
+  const used = new Set(wired.flatMap(({ wire, uplink }) => [wire.index, uplink.index]));
+  const there = new Set(links.map((l) => l.index));
+  const earlier = open.first
+    ? traffic
+        .listQdiscs(netlink)
+        .filter((q) => (q.kind === 'clsact' || q.kind === 'ingress') && !used.has(q.device))
+        .map((q) => q.device)
+        .filter((device) => traffic.listFilters(netlink, device).some((f) => f.priority === PRIORITY))
+    : [];
+  const gone = new Set([...earlier, ...[...attached.keys()].filter((index) => !used.has(index))]);
+  const requests = [...gone].flatMap((index) => {
+    const mac = macs.get(index);
+    attached.delete(index);
+    macs.delete(index);
+    if (!there.has(index)) return [];
+    return [
+      traffic.deleteProgram(index, PRIORITY),
+      ...(mac === undefined ? [] : [route.deleteOwnMac(index, mac)]),
+    ];
+  });
+  return requests.length === 0 ? {} : send(netlink, requests, ['ENOENT', 'ENODEV', 'EINVAL']);
+}
+
+const BROADCAST = 'ff:ff:ff:ff:ff:ff';
+const ETH_P_ARP = 0x0806;
+
+/** A request for one's own address (RFC 5227, 3): as what everybody takes. */
+const gratuitous = (mac: string, address: string): Buffer =>
+  ethernet(
+    mac,
+    BROADCAST,
+    Buffer.concat([
+      short(1), // Ethernet
+      short(0x0800),
+      Buffer.from([6, 4]),
+      short(1), // request
+      macBytes(mac),
+      addressBytes(address),
+      Buffer.alloc(6),
+      addressBytes(address),
+    ]),
+    { type: ETH_P_ARP },
+  );
+
+/** Frames are not written state: a failure of one says nothing that holds. */
+function announce(open: OpenVlans, state: HostState, wired: readonly Wired[], verify: boolean): void {
+  const byDevice = new Map(wired.map((w) => [w.vlan.device, w]));
+  const here = new Set<string>();
+  const frames = new Map<number, Buffer[]>();
+  for (const { vlans, ports } of state.routers)
+    for (const { wire: device = '', addresses } of vlans === undefined ? [] : ports) {
+      const on = byDevice.get(device);
+      if (on === undefined || !on.uplink.running) continue;
+      for (const address of addresses.filter((a) => !isV6(a))) {
+        const key = `${address} ${device}`;
+        here.add(key);
+        const again = open.announced.get(key);
+        if (again === false || (again === true && !verify)) continue;
+        open.announced.set(key, again === undefined);
+        const list = frames.get(on.wire.index) ?? [];
+        frames.set(on.wire.index, list);
+        list.push(gratuitous(on.vlan.mac, address));
+      }
+    }
+  for (const key of [...open.announced.keys()]) if (!here.has(key)) open.announced.delete(key);
+  for (const [index, list] of frames) inject(index, list);
+}

@@ -1,0 +1,58 @@
+/** Tokens and certificates: bodies and answers, as in messages.ts. */
+import { type Static, Type } from '@sinclair/typebox';
+
+const Name = Type.String({ minLength: 1, maxLength: 253 });
+/** A signing request, PKCS #10: DER in base64. */
+const SigningRequest = Type.String({ maxLength: 4096 });
+const Time = Type.String({ description: 'ISO 8601' });
+
+export const TOKEN_ROLES = ['join', 'reader', 'admin'] as const;
+const TokenRole = Type.Union(TOKEN_ROLES.map((role) => Type.Literal(role)));
+
+export const TokenRequestSchema = Type.Object(
+  {
+    /** `join`: one host gets its certificate by it, once. */
+    role: TokenRole,
+    /** What it is called in lists and events. */
+    name: Type.Optional(Type.String({ minLength: 1, maxLength: 63, pattern: '^[A-Za-z0-9._@-]+$' })),
+    /** Until it ends; a year at most. */
+    seconds: Type.Integer({ minimum: 1, maximum: 366 * 86_400 }),
+    /** Of a join token: the only host that it is for. */
+    host: Type.Optional(Name),
+  },
+  { additionalProperties: false },
+);
+export type TokenRequest = Static<typeof TokenRequestSchema>;
+
+/** The token itself is told once, here, and kept nowhere. */
+export const TokenAnswerSchema = Type.Object({ id: Type.String(), token: Type.String(), expires: Time });
+export type TokenAnswer = Static<typeof TokenAnswerSchema>;
+
+export const ListedTokenSchema = Type.Object({
+  id: Type.String(),
+  role: TokenRole,
+  name: Type.Optional(Type.String()),
+  host: Type.Optional(Type.String()),
+  expires: Time,
+  /** The host that has its certificate by it. */
+  usedBy: Type.Optional(Type.String()),
+});
+export type ListedToken = Static<typeof ListedTokenSchema>;
+
+export const JoinRequestSchema = Type.Object(
+  { token: Type.String({ maxLength: 256 }), name: Name, request: SigningRequest },
+  { additionalProperties: false },
+);
+
+export const CertificateRequestSchema = Type.Object(
+  { request: SigningRequest },
+  { additionalProperties: false },
+);
+
+/** Both as PEM. */
+export const CertificateAnswerSchema = Type.Object({
+  certificate: Type.String(),
+  /** Of the authority. */
+  authority: Type.String(),
+});
+export type CertificateAnswer = Static<typeof CertificateAnswerSchema>;
