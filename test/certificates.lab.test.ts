@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Ended, LAB, until } from './lab.ts';
 import { shellWords } from './shellWords.ts';
 
-const OWN = `${LAB.slice(0, 9)}tls`;
+const OWN = `${LAB.slice(-9)}tls`;
 const URL = 'https://192.168.50.11:9999';
 const AUTHORITY = '--cacert /var/lib/contiv/tls/ca.crt';
 const HOST = '--cert /var/lib/contiv/host/host.pem';

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Ended, LAB, until } from './lab.ts';
 
-const OWN = `${LAB.slice(0, 10)}sw`;
+const OWN = `${LAB.slice(-10)}sw`;
 const HOSTS = ['node1', 'node2', 'node3'];
 const COMMAND = path.join(import.meta.dirname, '../bin/lab');
 const env = { ...process.env, LAB: OWN };
