@@ -217,6 +217,9 @@ describe('a pod', () => {
   });
 
   it('of no workload is refused, to be tried again', async () => {
+    // Events of a kind are told at a limited rate: a new agent has not told any yet.
+    await mustLab('kill netplugin node1');
+    await mustLab('start netplugin node1');
     expect(refusal(await add('node1', 'pod', { args: args('none'), configuration: {} }))).toMatchObject({
       code: 11,
       msg: 'pod ns1/none is not known to netmaster yet: is netkube running?',

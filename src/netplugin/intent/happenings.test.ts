@@ -71,6 +71,13 @@ it('different ones are told no faster than the rate, and the rest is counted', (
   expect(counted).toBe(5100);
 });
 
+it('one of a kind that came too fast does not keep those of another kind from being told', () => {
+  const { happenings, told } = open();
+  for (let i = 0; i < 5000; i++) happenings.tell('repair', `restored ${i}`);
+  happenings.tell('denial', 'not attached');
+  expect(told().slice(AT_ONCE)).toEqual(['denial not attached']);
+});
+
 it('waits for netmaster in a bounded list, and a long line is cut', () => {
   const { happenings, pass } = open();
   for (let i = 0; i < 1000; i++) {
