@@ -4,7 +4,7 @@
  */
 import { addressBytes, addressText } from './address.ts';
 import { AF_INET, AF_INET6 } from './libc.ts';
-import { attribute, type Netlink, nested, readAttributes, u8, u16be } from './netlink.ts';
+import { type Attributes, attribute, type Netlink, nested, readAttributes, u8, u16be } from './netlink.ts';
 
 const NFNL_SUBSYS_CTNETLINK = 1;
 const GET = (NFNL_SUBSYS_CTNETLINK << 8) | 1;
@@ -55,7 +55,7 @@ function readTuple(bytes: Buffer | undefined): Tuple {
   };
 }
 
-function readConnection(body: Buffer): Connection & { family: number; raw: Map<number, Buffer> } {
+function readConnection(body: Buffer): Connection & { family: number; raw: Attributes } {
   const raw = readAttributes(body.subarray(4));
   return {
     family: body[0] ?? AF_UNSPEC,

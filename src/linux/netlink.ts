@@ -69,6 +69,7 @@ export function attribute(type: number, value: Buffer): Buffer {
 }
 
 const NLA_F_NESTED = 0x8000;
+const NLA_TYPE_MASK = 0x3fff;
 export const nested = (type: number, ...inner: Buffer[]): Buffer =>
   attribute(type | NLA_F_NESTED, Buffer.concat(inner));
 
@@ -101,10 +102,24 @@ export const text = (value: string): Buffer => Buffer.from(`${value}\0`);
 export const readText = (value: Buffer | undefined): string =>
   value === undefined ? '' : value.toString().replace(/\0.*$/s, '');
 
-/** Attributes by type; of several of one type the last. */
-export function readAttributes(bytes: Buffer): Map<number, Buffer> {
-  return new Map(listAttributes(bytes));
+export interface Attributes {
+  /** Of several of one type the last. */
+  get(type: number): Buffer | undefined;
 }
+
+/** Attributes by type. They are looked for where they are asked for: a message of a link has some fifty, of which seven are read. */
+export const readAttributes = (bytes: Buffer): Attributes => ({
+  get(type) {
+    let found: Buffer | undefined;
+    for (let at = 0; at + 4 <= bytes.length; ) {
+      const length = bytes.readUInt16LE(at);
+      if (length < 4 || at + length > bytes.length) break;
+      if ((bytes.readUInt16LE(at + 2) & NLA_TYPE_MASK) === type) found = bytes.subarray(at + 4, at + length);
+      at += (length + 3) & ~3;
+    }
+    return found;
+  },
+});
 
 /** All attributes in their order, as [type, value]: for lists, whose members are of one type. */
 export function listAttributes(bytes: Buffer): [type: number, value: Buffer][] {
@@ -112,7 +127,7 @@ export function listAttributes(bytes: Buffer): [type: number, value: Buffer][] {
   for (let at = 0; at + 4 <= bytes.length; ) {
     const length = bytes.readUInt16LE(at);
     if (length < 4 || at + length > bytes.length) break;
-    attributes.push([bytes.readUInt16LE(at + 2) & 0x3fff, bytes.subarray(at + 4, at + length)]);
+    attributes.push([bytes.readUInt16LE(at + 2) & NLA_TYPE_MASK, bytes.subarray(at + 4, at + length)]);
     at += (length + 3) & ~3;
   }
   return attributes;
@@ -136,13 +151,20 @@ export interface Netlink {
   close(): void;
 }
 
+/** All sockets': what was received is taken out of it before anybody else receives. */
+const received = Buffer.alloc(RECEIVE);
+
+interface Received extends Message {
+  readonly flags: number;
+  readonly sequence: number;
+}
+
 /** Opened in the thread's current namespace. */
 export function openNetlink(protocol: number = NETLINK_ROUTE): Netlink {
   const fd = libc.socket(libc.AF_NETLINK, libc.SOCK_RAW | libc.SOCK_CLOEXEC, protocol);
   libc.setOption(fd, SOL_NETLINK, NETLINK_EXT_ACK, 1);
   libc.setOption(fd, SOL_NETLINK, NETLINK_CAP_ACK, 1);
   libc.setOption(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1);
-  const buffer = Buffer.alloc(RECEIVE);
   let sequence = 0;
   let sent = 0;
   let port = 0;
@@ -159,19 +181,22 @@ export function openNetlink(protocol: number = NETLINK_ROUTE): Netlink {
     return out;
   }
 
-  function* receive(): Generator<{ type: number; flags: number; sequence: number; body: Buffer }> {
-    const length = libc.recv(fd, buffer, buffer.length, 0);
+  function receive(): Received[] {
+    const length = libc.recv(fd, received, received.length, 0);
+    const bytes = Buffer.from(received.subarray(0, length));
+    const messages: Received[] = [];
     for (let at = 0; at + HEADER <= length; ) {
-      const size = buffer.readUInt32LE(at);
-      port = buffer.readUInt32LE(at + 12);
-      yield {
-        type: buffer.readUInt16LE(at + 4),
-        flags: buffer.readUInt16LE(at + 6),
-        sequence: buffer.readUInt32LE(at + 8),
-        body: Buffer.from(buffer.subarray(at + HEADER, at + size)),
-      };
+      const size = bytes.readUInt32LE(at);
+      port = bytes.readUInt32LE(at + 12);
+      messages.push({
+        type: bytes.readUInt16LE(at + 4),
+        flags: bytes.readUInt16LE(at + 6),
+        sequence: bytes.readUInt32LE(at + 8),
+        body: bytes.subarray(at + HEADER, at + size),
+      });
       at += (size + 3) & ~3;
     }
+    return messages;
   }
 
   function errorOf(request: Request, flags: number, body: Buffer): NetlinkError | undefined {
@@ -309,19 +334,18 @@ export function openListener(groups: number = ROUTE_GROUPS): Listener {
   address.writeUInt16LE(libc.AF_NETLINK, 0);
   address.writeUInt32LE(groups, 8);
   libc.bind(fd, address, address.length);
-  const buffer = Buffer.alloc(RECEIVE);
   return {
     heard(port) {
       let others = false;
       for (;;) {
-        const length = libc.received(fd, buffer);
+        const length = libc.received(fd, received);
         if (length === 'nothing') return others;
         if (length === 'lost') {
           others = true;
           continue;
         }
-        for (let at = 0; at + HEADER <= length; at += (buffer.readUInt32LE(at) + 3) & ~3)
-          if (buffer.readUInt32LE(at + 12) !== port) others = true;
+        for (let at = 0; at + HEADER <= length; at += (received.readUInt32LE(at) + 3) & ~3)
+          if (received.readUInt32LE(at + 12) !== port) others = true;
       }
     },
     close: () => libc.close(fd),

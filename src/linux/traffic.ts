@@ -11,7 +11,9 @@
  * came from: a queue for what a device receives.
  */
 import {
+  type Attributes,
   attribute,
+  listAttributes,
   type Netlink,
   NLM_F_CREATE,
   NLM_F_EXCL,
@@ -53,7 +55,7 @@ function header(device: number, handle: number, parent: number, info = 0): Buffe
   return out;
 }
 
-const kindOf = (attributes: ReadonlyMap<number, Buffer>): string => readText(attributes.get(TCA_KIND));
+const kindOf = (attributes: Attributes): string => readText(attributes.get(TCA_KIND));
 
 // ---- qdiscs
 
@@ -303,11 +305,12 @@ export function listFilters(netlink: Netlink, device: number): Filter[] {
     })
     .flatMap(({ body }) => {
       const attributes = readAttributes(body.subarray(20));
-      const options = readAttributes(attributes.get(TCA_OPTIONS) ?? EMPTY);
+      const about = attributes.get(TCA_OPTIONS) ?? EMPTY;
+      const options = readAttributes(about);
       const kind = kindOf(attributes);
       const selector = options.get(TCA_U32_SEL);
       // A filter's kind and its hash tables come as entries of their own.
-      if (options.size === 0 || (kind === 'u32' && selector === undefined)) return [];
+      if (about.length === 0 || (kind === 'u32' && selector === undefined)) return [];
       const redirect = matchesAll(selector) ? redirectOf(options.get(TCA_U32_ACT)) : undefined;
       const priority = body.readUInt32LE(16) >>> 16;
       const program = kind === 'bpf' ? options.get(TCA_BPF_ID)?.readUInt32LE() : undefined;
@@ -330,9 +333,9 @@ function matchesAll(selector: Buffer | undefined): boolean {
 }
 
 function redirectOf(actions: Buffer | undefined): number | undefined {
-  const [first, ...more] = readAttributes(actions ?? EMPTY).values();
+  const [first, ...more] = listAttributes(actions ?? EMPTY);
   if (first === undefined || more.length > 0) return undefined;
-  const action = readAttributes(first);
+  const action = readAttributes(first[1]);
   const mirred = readAttributes(action.get(TCA_ACT_OPTIONS) ?? EMPTY).get(TCA_MIRRED_PARMS);
   if (action.get(TCA_ACT_KIND)?.toString('utf8') !== 'mirred\0' || mirred === undefined) return undefined;
   return mirred.readInt32LE(20) === TCA_EGRESS_REDIR ? mirred.readUInt32LE(24) : undefined;

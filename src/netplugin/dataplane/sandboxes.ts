@@ -34,6 +34,12 @@ const ARRIVAL = 10_000;
 const SHARE = 100;
 const BRIEF = 100;
 
+/**
+ * Milliseconds after which the kernel has destroyed what somebody, we or Docker, deleted. Until then it has who closes a socket of nf_tables
+ * wait for that (nf_tables_api.c, nft_rcv_nl_event), some ten milliseconds for each container, in which the agent could do nothing else.
+ */
+const DESTROYED = 1000;
+
 export interface Sandboxes {
   /**
    * Fine for a container that ends meanwhile, and complete whatever fails: what a container's namespace refuses is up to the
@@ -94,24 +100,26 @@ export function openSandboxes(): Sandboxes {
       sameParts([...established.table.parts.keys()], [...table.parts.keys()]);
     if (same && !verify) return { leading: known, outcome: {} };
     const netlink = openNetlink(NETLINK_NETFILTER);
+    let nft: Nft | undefined;
     try {
       if (same && established.generation === readGeneration(netlink)) return { leading: known, outcome: {} };
-      const nft = openNft();
-      try {
-        const open = { ...(known ?? openTable(nft, netlink)), nft, netlink };
-        const { writes = 0 } = establishTable(open, table, verify);
-        const removed = removeDockerNat(nft, netlink);
-        const generation = removed === 'changed' ? 0 : readGeneration(netlink);
-        const { elements, made, established: now } = open;
-        return {
-          leading: { elements, made, established: now && { ...now, generation } },
-          outcome: { writes: writes + (removed === 'changed' ? 0 : removed) },
-        };
-      } finally {
-        nft.close();
-      }
+      nft = openNft();
+      const open = { ...(known ?? openTable(nft, netlink)), nft, netlink };
+      const { writes = 0 } = establishTable(open, table, verify);
+      const removed = removeDockerNat(nft, netlink);
+      const generation = removed === 'changed' ? 0 : readGeneration(netlink);
+      const { elements, made, established: now } = open;
+      return {
+        leading: { elements, made, established: now && { ...now, generation } },
+        outcome: { writes: writes + (removed === 'changed' ? 0 : removed) },
+      };
     } finally {
-      netlink.close();
+      if (nft === undefined) netlink.close();
+      else
+        setTimeout(() => {
+          nft?.close();
+          netlink.close();
+        }, DESTROYED);
     }
   }
 

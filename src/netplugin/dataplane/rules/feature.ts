@@ -124,11 +124,14 @@ export interface HostParts {
 export type HostFeature = Feature<HostVariant, HostParts>;
 
 export interface Composition<Variant, Parts> {
-  /** Text of the table, with empty sets. */
+  /** Text of the table, with empty sets. A variant is data as JSON has it. */
   body(variant: Variant): string;
   /** Of all features; the same object for the same part. */
   elements<Kind extends keyof Parts>(kind: Kind, part: Parts[Kind] & object): Elements;
 }
+
+/** Bodies that are kept: a pass asks for each router's, most of which are of few variants. */
+const WRITTEN = 16;
 
 const indented = (text: string): string[] =>
   text.split('\n').flatMap((line) => (line.trim() === '' ? [] : `  ${line.trim()}`));
@@ -159,14 +162,27 @@ export function compose<Variant, Parts>(
       for (const feature of features) feature.elements?.[kind]?.(part as Parts[typeof kind], add);
       return elements;
     });
+  function write(variant: Variant): string {
+    const text = (of: Text<Variant> = ''): string => (typeof of === 'string' ? of : of(variant));
+    const shared = chains.map(({ name, hook = '', steps }) => {
+      const rules = steps.map((step) => text(typeof step === 'string' ? step : step.rules[name]));
+      return [`chain ${name} {`, ...[hook, ...rules].flatMap(indented), '}'].join('\n');
+    });
+    return `\n${[...[...features].map(({ own }) => text(own).trim()), ...shared].filter((t) => t !== '').join('\n')}\n`;
+  }
+  /** By variant as JSON, the one that was asked for last at the end. */
+  const written = new Map<string, string>();
   return {
     body(variant) {
-      const text = (of: Text<Variant> = ''): string => (typeof of === 'string' ? of : of(variant));
-      const shared = chains.map(({ name, hook = '', steps }) => {
-        const rules = steps.map((step) => text(typeof step === 'string' ? step : step.rules[name]));
-        return [`chain ${name} {`, ...[hook, ...rules].flatMap(indented), '}'].join('\n');
-      });
-      return `\n${[...[...features].map(({ own }) => text(own).trim()), ...shared].filter((t) => t !== '').join('\n')}\n`;
+      const key = JSON.stringify(variant);
+      const text = written.get(key) ?? write(variant);
+      written.delete(key);
+      written.set(key, text);
+      for (const oldest of written.keys()) {
+        if (written.size <= WRITTEN) break;
+        written.delete(oldest);
+      }
+      return text;
     },
     elements(kind, part) {
       const collect = collected.get(kind) ?? collectFor(kind);
