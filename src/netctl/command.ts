@@ -18,9 +18,15 @@ export interface Flag {
   readonly required?: boolean;
   /** Field of the object that it is given for, where that is not its name in camel case. */
   readonly field?: string;
+  /** Title of the field's column in lists; none where absent. */
+  readonly column?: string;
   /** What there is of it completes the value. Values that `value` lists complete it anyway. */
   readonly completes?: Completes;
 }
+
+/** Field of the object that a flag is given for. */
+export const fieldOf = ({ name, field }: Flag): string =>
+  field ?? name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
 
 /** A collection; the kinds that `get` knows; objects of the kind that is the first argument; rules of the policy that is. */
 export type Completes = string;

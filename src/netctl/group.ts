@@ -1,5 +1,65 @@
-import { type Command, type Flag, type Invocation, TENANT } from './command.ts';
-import { body, create, inspectCommand, listCommand, type Objects, removeCommand, update } from './objects.ts';
+import { type Command, type Flag, TENANT } from './command.ts';
+import {
+  body,
+  columnsOf,
+  create,
+  fieldsOf,
+  inspectCommand,
+  listCommand,
+  type Objects,
+  removeCommand,
+  update,
+} from './objects.ts';
+
+/** What may be said anew of a group: a field each, with its column in lists. */
+const FLAGS: readonly Flag[] = [
+  {
+    name: 'ip-pool',
+    short: 'r',
+    kind: 'text',
+    value: 'A.B.C.D-A.B.C.E',
+    help: 'addresses of its containers',
+    column: 'IP Pool',
+  },
+  {
+    name: 'epg-tag',
+    field: 'cfgdTag',
+    short: 'tag',
+    kind: 'text',
+    value: 'TEXT',
+    help: 'label of your own',
+    column: 'CfgdTag',
+  },
+  {
+    name: 'policy',
+    field: 'policies',
+    short: 'p',
+    kind: 'list',
+    value: 'NAME',
+    help: 'policy that holds for its containers (may be repeated)',
+    completes: 'policys',
+    column: 'Policies',
+  },
+  {
+    name: 'networkprofile',
+    field: 'netProfile',
+    short: 'n',
+    kind: 'text',
+    value: 'NAME',
+    help: 'network profile: bandwidth, DSCP',
+    completes: 'netprofiles',
+    column: 'Network profile',
+  },
+  {
+    name: 'external-contract',
+    field: 'extContractsGrps',
+    short: 'e',
+    kind: 'list',
+    value: 'NAME',
+    help: 'external contract (may be repeated)',
+    completes: 'extContractsGroups',
+  },
+];
 
 const groups: Objects = {
   noun: 'group',
@@ -12,69 +72,9 @@ const groups: Objects = {
     { title: 'Tenant', of: (g) => g.tenantName },
     { title: 'Group', of: (g) => g.groupName },
     { title: 'Network', of: (g) => g.networkName },
-    { title: 'IP Pool', of: (g) => g.ipPool },
-    { title: 'CfgdTag', of: (g) => g.cfgdTag },
-    { title: 'Policies', of: (g) => g.policies },
-    { title: 'Network profile', of: (g) => g.netProfile },
+    ...columnsOf(FLAGS),
   ],
 };
-
-/** What may be said anew of a group. */
-const FLAGS: readonly Flag[] = [
-  {
-    name: 'policy',
-    field: 'policies',
-    short: 'p',
-    kind: 'list',
-    value: 'NAME',
-    help: 'policy that holds for its containers (may be repeated)',
-    completes: 'policys',
-  },
-  {
-    name: 'networkprofile',
-    field: 'netProfile',
-    short: 'n',
-    kind: 'text',
-    value: 'NAME',
-    help: 'network profile: bandwidth, DSCP',
-    completes: 'netprofiles',
-  },
-  {
-    name: 'external-contract',
-    field: 'extContractsGrps',
-    short: 'e',
-    kind: 'list',
-    value: 'NAME',
-    help: 'external contract (may be repeated)',
-    completes: 'extContractsGroups',
-  },
-  {
-    name: 'ip-pool',
-    short: 'r',
-    kind: 'text',
-    value: 'A.B.C.D-A.B.C.E',
-    help: 'addresses of its containers',
-  },
-  {
-    name: 'epg-tag',
-    field: 'cfgdTag',
-    short: 'tag',
-    kind: 'text',
-    value: 'TEXT',
-    help: 'label of your own',
-  },
-];
-
-/** The fields by their flags. */
-const fieldsOf = (invocation: Invocation) => ({
-  policy: { policies: invocation.list('policy').filter((name) => name !== '') },
-  networkprofile: { netProfile: invocation.text('networkprofile') },
-  'external-contract': {
-    extContractsGrps: invocation.list('external-contract').filter((name) => name !== ''),
-  },
-  'ip-pool': { ipPool: invocation.text('ip-pool') },
-  'epg-tag': { cfgdTag: invocation.text('epg-tag') },
-});
 
 export const command: Command = {
   name: 'group',
@@ -98,7 +98,7 @@ export const command: Command = {
               tenantName: invocation.text('tenant'),
               groupName: name,
               networkName: network,
-              ...Object.assign({}, ...Object.values(fieldsOf(invocation))),
+              ...fieldsOf(invocation, FLAGS),
             },
             ['AppProfile', 'NetProfile', 'Network', 'Tenant'],
           ),
@@ -112,7 +112,7 @@ export const command: Command = {
       flags: [...FLAGS, TENANT],
       examples: ['netctl group update web -policy=prod_web', 'netctl group update web --networkprofile='],
       completes: [groups.collection],
-      run: (invocation) => update(invocation, groups, invocation.args[0] ?? '', fieldsOf(invocation)),
+      run: (invocation) => update(invocation, groups, invocation.args[0] ?? '', FLAGS),
     },
     listCommand(groups),
     inspectCommand(groups),

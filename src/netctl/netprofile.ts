@@ -1,5 +1,44 @@
-import { type Command, type Flag, type Invocation, TENANT } from './command.ts';
-import { body, create, inspectCommand, listCommand, type Objects, removeCommand, update } from './objects.ts';
+import { type Command, type Flag, TENANT } from './command.ts';
+import {
+  body,
+  columnsOf,
+  create,
+  fieldsOf,
+  inspectCommand,
+  listCommand,
+  type Objects,
+  removeCommand,
+  update,
+} from './objects.ts';
+
+/** What may be said anew of a profile: a field each, with its column in lists. 0 is unset. */
+const FLAGS: readonly Flag[] = [
+  {
+    name: 'bandwidth',
+    short: 'b',
+    kind: 'text',
+    value: '"10 mbps"',
+    help: 'bandwidth of each container',
+    column: 'Bandwidth',
+  },
+  {
+    name: 'dscp',
+    field: 'DSCP',
+    short: 'd',
+    kind: 'number',
+    value: '0-63',
+    help: 'DSCP that packets are marked with',
+    column: 'DSCP',
+  },
+  {
+    name: 'burst',
+    short: 's',
+    kind: 'number',
+    value: 'KILOBYTES',
+    help: 'what may go at once',
+    column: 'Burst (kB)',
+  },
+];
 
 const netprofiles: Objects = {
   noun: 'netprofile',
@@ -11,37 +50,9 @@ const netprofiles: Objects = {
   columns: [
     { title: 'Tenant', of: (p) => p.tenantName },
     { title: 'Name', of: (p) => p.profileName },
-    { title: 'Bandwidth', of: (p) => p.bandwidth },
-    { title: 'DSCP', of: (p) => p.DSCP ?? 0 },
-    { title: 'Burst (kB)', of: (p) => p.burst ?? 0 },
+    ...columnsOf(FLAGS),
   ],
 };
-
-/** What may be said anew of a profile. */
-const FLAGS: readonly Flag[] = [
-  {
-    name: 'bandwidth',
-    short: 'b',
-    kind: 'text',
-    value: '"10 mbps"',
-    help: 'bandwidth of each container',
-  },
-  {
-    name: 'dscp',
-    short: 'd',
-    kind: 'number',
-    value: '0-63',
-    help: 'DSCP that packets are marked with',
-  },
-  { name: 'burst', short: 's', kind: 'number', value: 'KILOBYTES', help: 'what may go at once' },
-];
-
-/** The fields by their flags; 0 is unset. */
-const fieldsOf = (invocation: Invocation) => ({
-  bandwidth: { bandwidth: invocation.text('bandwidth') },
-  dscp: { DSCP: invocation.number('dscp') },
-  burst: { burst: invocation.number('burst') },
-});
 
 export const command: Command = {
   name: 'netprofile',
@@ -61,7 +72,7 @@ export const command: Command = {
         const fields = {
           tenantName: invocation.text('tenant'),
           profileName: name,
-          ...Object.assign({}, ...Object.values(fieldsOf(invocation))),
+          ...fieldsOf(invocation, FLAGS),
         };
         return create(invocation, netprofiles, name, body(fields, ['Tenant']));
       },
@@ -73,7 +84,7 @@ export const command: Command = {
       flags: [...FLAGS, TENANT],
       examples: ['netctl netprofile update gold -d 46'],
       completes: [netprofiles.collection],
-      run: (invocation) => update(invocation, netprofiles, invocation.args[0] ?? '', fieldsOf(invocation)),
+      run: (invocation) => update(invocation, netprofiles, invocation.args[0] ?? '', FLAGS),
     },
     listCommand(netprofiles),
     inspectCommand(netprofiles),

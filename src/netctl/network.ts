@@ -1,5 +1,13 @@
-import { type Command, TENANT, UsageError } from './command.ts';
-import { body, create, inspectCommand, listCommand, type Objects, removeCommand } from './objects.ts';
+import { type Command, type Flag, TENANT, UsageError } from './command.ts';
+import {
+  body,
+  create,
+  fieldsOf,
+  inspectCommand,
+  listCommand,
+  type Objects,
+  removeCommand,
+} from './objects.ts';
 
 const networks: Objects = {
   noun: 'network',
@@ -23,6 +31,77 @@ const networks: Objects = {
   ],
 };
 
+/** What may be said of a network, a field each. */
+const FLAGS: readonly Flag[] = [
+  {
+    name: 'subnet',
+    short: 's',
+    kind: 'text',
+    value: 'A.B.C.D[-A.B.C.E]/LEN',
+    help: 'subnet, or a range to hand out addresses from',
+    required: true,
+  },
+  {
+    name: 'gateway',
+    short: 'g',
+    kind: 'text',
+    value: 'ADDRESS',
+    help: 'gateway in the subnet; none: no way out',
+  },
+  {
+    name: 'pkt-tag',
+    short: 'p',
+    kind: 'number',
+    value: 'NUMBER',
+    help: 'VXLAN VNI or VLAN id; a free one where none is given',
+  },
+  {
+    name: 'encap',
+    short: 'e',
+    kind: 'text',
+    value: 'vxlan|vlan',
+    help: 'encapsulation',
+    default: 'vxlan',
+  },
+  {
+    name: 'nw-type',
+    short: 'n',
+    kind: 'text',
+    value: 'data|infra',
+    help: 'what it is for',
+    default: 'data',
+  },
+  {
+    name: 'subnetv6',
+    field: 'ipv6Subnet',
+    short: 's6',
+    kind: 'text',
+    value: 'PREFIX/LEN',
+    help: 'IPv6 subnet',
+  },
+  {
+    name: 'gatewayv6',
+    field: 'ipv6Gateway',
+    short: 'g6',
+    kind: 'text',
+    value: 'ADDRESS',
+    help: 'IPv6 gateway in the IPv6 subnet',
+  },
+  {
+    name: 'host-access',
+    kind: 'switch',
+    help: "the hosts themselves reach its containers, and its tenant's services",
+  },
+  {
+    name: 'nw-tag',
+    field: 'cfgdTag',
+    short: 'tag',
+    kind: 'text',
+    value: 'TEXT',
+    help: 'label of your own',
+  },
+];
+
 const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)$/;
 
 export const command: Command = {
@@ -33,76 +112,7 @@ export const command: Command = {
       name: 'create',
       summary: 'creates a network and offers it to Docker on every host',
       args: ['NETWORK'],
-      flags: [
-        {
-          name: 'subnet',
-          short: 's',
-          kind: 'text',
-          value: 'A.B.C.D[-A.B.C.E]/LEN',
-          help: 'subnet, or a range to hand out addresses from',
-          required: true,
-        },
-        {
-          name: 'gateway',
-          short: 'g',
-          kind: 'text',
-          value: 'ADDRESS',
-          help: 'gateway in the subnet; none: no way out',
-        },
-        {
-          name: 'pkt-tag',
-          short: 'p',
-          kind: 'number',
-          value: 'NUMBER',
-          help: 'VXLAN VNI or VLAN id; a free one where none is given',
-        },
-        {
-          name: 'encap',
-          short: 'e',
-          kind: 'text',
-          value: 'vxlan|vlan',
-          help: 'encapsulation',
-          default: 'vxlan',
-        },
-        {
-          name: 'nw-type',
-          short: 'n',
-          kind: 'text',
-          value: 'data|infra',
-          help: 'what it is for',
-          default: 'data',
-        },
-        {
-          name: 'subnetv6',
-          field: 'ipv6Subnet',
-          short: 's6',
-          kind: 'text',
-          value: 'PREFIX/LEN',
-          help: 'IPv6 subnet',
-        },
-        {
-          name: 'gatewayv6',
-          field: 'ipv6Gateway',
-          short: 'g6',
-          kind: 'text',
-          value: 'ADDRESS',
-          help: 'IPv6 gateway in the IPv6 subnet',
-        },
-        {
-          name: 'host-access',
-          kind: 'switch',
-          help: "the hosts themselves reach its containers, and its tenant's services",
-        },
-        {
-          name: 'nw-tag',
-          field: 'cfgdTag',
-          short: 'tag',
-          kind: 'text',
-          value: 'TEXT',
-          help: 'label of your own',
-        },
-        TENANT,
-      ],
+      flags: [...FLAGS, TENANT],
       examples: [
         'netctl net create contiv-net --subnet=20.1.1.0/24 --gateway=20.1.1.254 --pkt-tag=1001',
         'netctl net create -t blue web-net --subnet=10.1.1.10-10.1.1.99/24 -g 10.1.1.254 --subnetv6=fd00:1::/64 --gatewayv6=fd00:1::1',
@@ -120,15 +130,7 @@ export const command: Command = {
             {
               tenantName: invocation.text('tenant'),
               networkName: name,
-              nwType: invocation.text('nw-type'),
-              encap: invocation.text('encap'),
-              pktTag: invocation.number('pkt-tag'),
-              subnet: invocation.text('subnet'),
-              gateway,
-              ipv6Subnet: invocation.text('subnetv6'),
-              ipv6Gateway: invocation.text('gatewayv6'),
-              hostAccess: invocation.on('host-access') || '',
-              cfgdTag: invocation.text('nw-tag'),
+              ...fieldsOf(invocation, FLAGS),
             },
             ['Tenant'],
           ),

@@ -2,9 +2,16 @@
 import { type Answer, asList, asObject, objectsOf } from '../client/client.ts';
 import type { FieldChanges } from '../protocol/declared.ts';
 import { CHANGES_HEADER, RESULT_HEADER } from '../protocol/wire.ts';
-import { type Flag, type Invocation, LIST_FLAGS, type Subcommand, TENANT, UsageError } from './command.ts';
+import {
+  type Flag,
+  fieldOf,
+  type Invocation,
+  LIST_FLAGS,
+  type Subcommand,
+  TENANT,
+  UsageError,
+} from './command.ts';
 import { formatOf, LIST_FORMATS, printJson, printListed } from './output.ts';
-
 import { table } from './table.ts';
 
 type Plain = Record<string, unknown>;
@@ -33,6 +40,27 @@ export interface Objects {
   /** False for objects that are in no tenant. */
   readonly inTenant: boolean;
 }
+
+/** Of the flags that have one, in their order. A number that an object does not have is 0. */
+export const columnsOf = (flags: readonly Flag[]): readonly Column[] =>
+  flags.flatMap((flag) => {
+    const { column: title, kind } = flag;
+    const field = fieldOf(flag);
+    return title === undefined
+      ? []
+      : [{ title, of: (object: Plain) => object[field] ?? (kind === 'number' ? 0 : undefined) }];
+  });
+
+/** What a flag says of its field; what is not given is empty, as `body` leaves it out. */
+function valueIn(invocation: Invocation, { name, kind }: Flag): unknown {
+  if (kind === 'list') return invocation.list(name).filter((item) => item !== '');
+  if (kind === 'number') return invocation.number(name);
+  return kind === 'switch' ? invocation.on(name) || '' : invocation.text(name);
+}
+
+/** The fields of an object by the flags that they are given by. */
+export const fieldsOf = (invocation: Invocation, flags: readonly Flag[]): Plain =>
+  Object.fromEntries(flags.map((flag) => [fieldOf(flag), valueIn(invocation, flag)]));
 
 export const key = (invocation: Invocation, objects: Objects, name: string): string =>
   objects.inTenant ? `${invocation.text('tenant')}:${name}` : name;
@@ -172,21 +200,21 @@ export async function create(
   invocation.warn(answer.headers);
 }
 
-/** An object that is there, as it would be sent, with what is named of it in place of what it has: `fields` by flag. */
+/** An object that is there, as it would be sent, with what of `flags` is given in place of what it has. */
 export async function update(
   invocation: Invocation,
   objects: Objects,
   name: string,
-  fields: Readonly<Record<string, Plain>>,
+  flags: readonly Flag[],
 ): Promise<void> {
-  const given = Object.entries(fields).filter(([flag]) => invocation.given(flag));
+  const given = flags.filter((flag) => invocation.given(flag.name));
   if (given.length === 0)
-    throw new UsageError(`nothing to update: give one of --${Object.keys(fields).join(', --')}`);
+    throw new UsageError(`nothing to update: give one of --${flags.map((flag) => flag.name).join(', --')}`);
   const { collection } = objects;
   const objectKey = key(invocation, objects, name);
   const answer = await invocation.client.call('get', { collection, key: objectKey });
   const { key: _key, 'link-sets': _sets, links: _links, ...before } = asObject<Plain>(answer);
-  const object = Object.assign(before, ...given.map(([, of]) => of));
+  const object = { ...before, ...fieldsOf(invocation, given) };
   await create(invocation, objects, name, body(object, []), 'Updating');
 }
 

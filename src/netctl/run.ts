@@ -3,7 +3,7 @@ import os from 'node:os';
 import { ApiError, connect } from '../client/client.ts';
 import { oneLine } from '../model/text.ts';
 import { LATE_HEADER, WARNING_HEADER } from '../protocol/wire.ts';
-import { type Command, type Flag, type Invocation, type Subcommand, UsageError } from './command.ts';
+import { type Command, type Flag, fieldOf, type Invocation, type Subcommand, UsageError } from './command.ts';
 import { COMMANDS } from './commands.ts';
 import { findCredentials } from './credentials.ts';
 import { nearest, parseFlags } from './flags.ts';
@@ -210,7 +210,7 @@ async function runSubcommand(
 /** A refusal that names the field as the flag is called that it was given by. */
 function asTyped(error: unknown, flags: readonly Flag[]): unknown {
   if (!(error instanceof ApiError) || error.field === undefined) return error;
-  const names = new Map(flags.map((flag) => [flag.field ?? camelCase(flag.name), `--${flag.name}`]));
+  const names = new Map(flags.map((flag) => [fieldOf(flag), `--${flag.name}`]));
   const { field } = error;
   // A field that is also a word of the language is one where it is what is wrong, and stands where that is said.
   const message = error.message.replace(
@@ -219,10 +219,6 @@ function asTyped(error: unknown, flags: readonly Flag[]): unknown {
   );
   return new ApiError(error.status, error.code, message, error.field, error.position);
 }
-
-/** `pktTag` of `pkt-tag`. */
-const camelCase = (name: string): string =>
-  name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
 
 /** Answers the exit status: 0 done, or what the command says, 1 wrong usage, 3 the server refused or could not be reached. */
 export async function netctl(words: readonly string[], terminal: Terminal): Promise<number> {

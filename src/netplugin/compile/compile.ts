@@ -12,6 +12,7 @@
 import { addressNumber, numberAddress, parseSubnet, subnetPrefix } from '../../model/address.ts';
 import { zoneOf } from '../../model/backends.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
+import type { EndpointGroup } from '../../model/endpointGroup.ts';
 import { type Netprofile, parseBandwidth } from '../../model/netprofile.ts';
 import type { Workload } from '../../model/workload.ts';
 import { insideOf } from '../endpoints/inside.ts';
@@ -112,8 +113,8 @@ interface Context {
   readonly tenant: string;
   readonly mine: TenantView;
   readonly networks: ReadonlyMap<string, WatchedNetwork>;
-  /** By the group that carries it. */
-  readonly profiles: ReadonlyMap<string, Netprofile>;
+  /** By name, each with the profile that it carries. */
+  readonly groups: ReadonlyMap<string, { readonly declared: EndpointGroup; readonly profile?: Netprofile }>;
   readonly policy: CompiledPolicy;
   readonly local: LocalHost;
 }
@@ -138,8 +139,8 @@ function compileTenant(
   );
   const here = attachments.map((a) => a.endpoint);
   const policy = compilePolicy(tenant, mine, view.networkPolicies, here, memo);
-  const profiles = memo.use(keyOf('profiles'), [mine.groups, mine.profiles], () => profilesByGroup(mine));
-  const context: Context = { memo, tenant, mine, networks, profiles, policy, local };
+  const groups = memo.use(keyOf('groups'), [mine.groups, mine.profiles], () => groupsByName(mine));
+  const context: Context = { memo, tenant, mine, networks, groups, policy, local };
   const publications = attachments.flatMap((a) => a.publications);
   const served = memo.use(keyOf('node ports'), [mine.clusterServices], () => nodePorts(mine));
   const entries = memo.use(keyOf('publications'), [served, ...publications], () =>
@@ -319,12 +320,12 @@ function dnatEntries(publications: readonly Publication[], served: ReadonlySet<s
   return publications.flatMap(place);
 }
 
-function profilesByGroup({ groups, profiles }: TenantView): Map<string, Netprofile> {
+function groupsByName({ groups, profiles }: TenantView): Context['groups'] {
   const byName = new Map(profiles.map((p) => [p.profileName, p]));
   return new Map(
-    groups.flatMap(({ groupName, netProfile }) => {
-      const profile = netProfile ? byName.get(netProfile) : undefined;
-      return profile === undefined ? [] : [[groupName, profile] as const];
+    groups.map((declared) => {
+      const profile = byName.get(declared.netProfile ?? '');
+      return [declared.groupName, { declared, ...(profile && { profile }) }];
     }),
   );
 }
@@ -418,12 +419,12 @@ function port(
   before: readonly Attachment[],
   view: View,
 ): Port {
-  const { memo, networks, profiles, policy, local } = context;
+  const { memo, networks, groups, policy, local } = context;
   const { endpoint, sandbox, phase, end, stub } = attachment;
   const network = networks.get(endpoint.networkName);
   const group = policy.numberOf(endpoint);
   const judges = policy.judges(endpoint);
-  const profile = endpoint.groupName === undefined ? undefined : profiles.get(endpoint.groupName);
+  const { declared, profile } = groups.get(endpoint.groupName ?? '') ?? {};
   const workload = context.mine.workloadOf(endpoint);
   const wire = network !== undefined && isVlan(network) ? segmentDevice(network, local) : undefined;
   const inputs = [
@@ -433,6 +434,7 @@ function port(
     group,
     judges.in,
     judges.out,
+    declared,
     profile,
     workload?.ingressBandwidth,
     workload?.egressBandwidth,
