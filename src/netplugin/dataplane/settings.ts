@@ -56,8 +56,7 @@ export const port = (name: string): Settings => ({
 /**
  * Of a VLAN's device: who asks on the wire is answered for the device's own address and for each container here, at once, as the
  * ARP table lets no other question through (rules/vlans.ts); of the router's other addresses, which every host has, nobody there hears. Not by
- * an entry for each (ip-neighbour(8), proxy): those go, without a word, when the device's other end is down for a moment (net/core/neighbour.c,
- * neigh_carrier_down), while permanent neighbours stay.
+ * an entry for each (ip-neighbour(8), proxy), whose life depends on a state that nothing shows (findings/proxy-neighbour-hidden-state.sh).
  */
 export const vlan = (name: string): Settings => ({
   [`net/ipv4/conf/${name}/arp_ignore`]: '1',
