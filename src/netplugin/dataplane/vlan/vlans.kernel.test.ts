@@ -7,6 +7,7 @@
  */
 import path from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { tag } from '../../../../lab/tagging.ts';
 import {
   applied,
   GATEWAYS,
@@ -20,7 +21,6 @@ import {
 } from '../../../../test/hostState.ts';
 import { isolate, sh } from '../../../../test/isolation.ts';
 import { ethernet, udp } from '../../../../test/packet.ts';
-import { tag } from '../../../../test/tagging.ts';
 import { addressBytes, macBytes } from '../../../linux/address.ts';
 import { echoes } from '../../../linux/echo.ts';
 import {
