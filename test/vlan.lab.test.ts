@@ -265,7 +265,7 @@ describe('containers of a VLAN network on two hosts', () => {
     await run('node1', 'overNear', 'over', OVER_NEAR);
   });
 
-  it('are away while the cable is, which netctl status says, and are back with it', async () => {
+  it('are away while the cable is, which the agent says, and are back with it', async () => {
     const cable = (how: 'up' | 'down') =>
       sh(`ip -n ${networkNamespace(OWN, 'switch')} link set w-node2 ${how}`);
     cable('down');
@@ -275,12 +275,23 @@ describe('containers of a VLAN network on two hosts', () => {
     expect(await pings('access', FAR)).toBe(false);
     cable('up');
     await until('it answers again', () => pings('access', FAR));
-    await until('all know of it', async () => !(await netctl('status')).includes('--uplink'));
+    await until('nothing is wrong', async () => (await on('node1', 'netctl status')).status === 0);
     await must('node2', 'ip link set eth0 down');
     expect(await pings('trunk', FAR)).toBe(false);
     await must('node2', 'sh -c', 'ip link set eth0 up; ip route replace default via 192.168.50.1');
     await until('it answers again', () => pings('trunk', FAR));
     expect(await asks('near', FAR)).toBe(0);
+  });
+
+  it('are there again after a power failure of their host', async () => {
+    await run('node2', 'always', 'lan', at(61), '--restart=always');
+    expect(await asks('access', at(61))).toBe(0);
+    await mustLab('reboot node2');
+    await until('it answers again', async () => (await asks('access', at(61))) === 0);
+    expect(await asks('near', 'always')).toBe(0);
+    await must('node2', 'docker rm -f always far overFar');
+    await run('node2', 'far', 'db', FAR);
+    await run('node2', 'overFar', 'app', OVER_FAR);
   });
 
   it('that move to the other host with their address are reached at once by who had spoken to them', async () => {
