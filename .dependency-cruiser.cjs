@@ -76,7 +76,8 @@ module.exports = {
       '^src/netplugin/runtimes/',
       '^src/(model/|protocol/|linux/netns|netplugin/(runtimes/|endpoints/inside|intent/view|state|constants|file|control|options|turns|intervals|follower))',
     ),
-    only('lab-stands-outside', '^lab/', '^(lab/|src/protocol/wire)'),
+    only('lab-stands-outside', '^lab/(?!tagging)', '^(lab/|src/protocol/wire)'),
+    only('tags-without-8021q', '^lab/tagging', '^src/(linux/|netplugin/dataplane/vlan/program)'),
     only(
       'docs-are-made-of-schemas',
       '^docs/',

@@ -3,6 +3,7 @@
  *
  *   node1 eth0 192.168.50.11 --+
  *   node2 eth0 192.168.50.12 --+-- bridge (lab-NAME-switch) -- outside 192.168.50.1: router, resolver, stranger
+ *   plain machines (fabric.ts) +
  *
  * A host has its own network, mounts and host name, a /run of its own, and keeps its namespaces without any process.
  */
@@ -11,7 +12,7 @@ import path from 'node:path';
 import { run, tryRun } from './shell.ts';
 import { hostFolder, namespaceFolder, networkNamespace, OUTSIDE, OUTSIDE_ADDRESS, onHost } from './state.ts';
 
-const switchOf = (lab: string): string => networkNamespace(lab, 'switch');
+export const switchOf = (lab: string): string => networkNamespace(lab, 'switch');
 
 export async function makeSwitch(lab: string): Promise<void> {
   const folder = namespaceFolder(lab);
@@ -27,7 +28,7 @@ export async function makeSwitch(lab: string): Promise<void> {
 
 const wireOf = (host: string): string => `w-${host}`;
 
-const inSwitch = (lab: string, ...args: string[]): Promise<string> =>
+export const inSwitch = (lab: string, ...args: string[]): Promise<string> =>
   run('ip', ['-n', switchOf(lab), ...args]);
 
 export interface HostOptions {
@@ -42,6 +43,35 @@ export async function makeHost(
   lab: string,
   host: string,
   address: string,
+  options: HostOptions,
+): Promise<void> {
+  await makeNamespaces(lab, host, options);
+  await plug(lab, host);
+  const set = (...args: string[]): Promise<string> => inHost(lab, host, ...args);
+  await set('addr', 'add', `${address}/24`, 'dev', 'eth0');
+  await set('link', 'set', 'eth0', 'up');
+  if (host !== OUTSIDE) await set('route', 'add', 'default', 'via', OUTSIDE_ADDRESS);
+  else {
+    // A place in the world, to be reached and seen by.
+    await set('addr', 'add', '198.51.100.1/32', 'dev', 'lo');
+    await run(...onHost(lab, host, 'sysctl', '-qw', 'net.ipv4.ip_forward=1'));
+  }
+}
+
+export const inHost = (lab: string, host: string, ...args: string[]): Promise<string> =>
+  run('ip', ['-n', networkNamespace(lab, host), ...args]);
+
+/** A cable from the switch; eth0 at the host's end, which is down. */
+export async function plug(lab: string, host: string): Promise<void> {
+  const end = ['type', 'veth', 'peer', 'name', 'eth0', 'netns', networkNamespace(lab, host)];
+  await inSwitch(lab, 'link', 'add', wireOf(host), ...end);
+  await inSwitch(lab, 'link', 'set', wireOf(host), 'master', 'br0', 'up');
+}
+
+/** Of a host on no network yet. */
+export async function makeNamespaces(
+  lab: string,
+  host: string,
   { resolver, folders = [], files = {} }: HostOptions,
 ): Promise<void> {
   const namespace = networkNamespace(lab, host);
@@ -86,19 +116,7 @@ export async function makeHost(
     '-c',
     inside,
   ]);
-  const wire = wireOf(host);
-  await inSwitch(lab, 'link', 'add', wire, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', namespace);
-  await inSwitch(lab, 'link', 'set', wire, 'master', 'br0', 'up');
-  const set = (...args: string[]): Promise<string> => run('ip', ['-n', namespace, ...args]);
-  await set('link', 'set', 'lo', 'up');
-  await set('addr', 'add', `${address}/24`, 'dev', 'eth0');
-  await set('link', 'set', 'eth0', 'up');
-  if (host !== OUTSIDE) await set('route', 'add', 'default', 'via', OUTSIDE_ADDRESS);
-  else {
-    // A place in the world, to be reached and seen by.
-    await set('addr', 'add', '198.51.100.1/32', 'dev', 'lo');
-    await run(...onHost(lab, host, 'sysctl', '-qw', 'net.ipv4.ip_forward=1'));
-  }
+  await inHost(lab, host, 'link', 'set', 'lo', 'up');
 }
 
 /** The one that it was made with. */

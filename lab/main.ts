@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { joinHost, makeCertificates } from './certificates.ts';
 import { check } from './check/index.ts';
 import { makeControlGroups, removeControlGroups } from './controlGroups.ts';
+import { makeMachines } from './fabric.ts';
 import { makeHost, makeSwitch, removeHost, removeHosts, resolverOf } from './hosts.ts';
 import { loadImage, makeImage } from './image.ts';
 import { NODE, prepareCluster, setUpKubernetes, startCluster } from './kubernetes/cluster.ts';
@@ -43,10 +44,11 @@ Usage: bin/lab [--name LAB] COMMAND
                               them) on the first N; with --kubernetes also a node of one cluster each, with its API server
                               on node1 (built the first time); with --swarm
                               Docker's Swarm mode on all, the first three as managers; with --tls everybody shows a certificate; with
-                              --fabric VLAN networks go by the hosts' eth0; says what to do next, but with --brief
+                              --fabric VLAN networks go by the hosts' eth0, and machines of VLAN 100 are on the switch, one behind a tagged
+                              port (trunk), one behind an access port (access); says what to do next, but with --brief
   down                        ends and removes all of it
   status [--json]             hosts with addresses; processes with name, host and pid
-  exec HOST -- COMMAND...     runs a command on a host (node1, node2, ..., outside); knows docker, netctl, kubectl
+  exec HOST -- COMMAND...     runs a command on a host (node1, node2, ..., outside, trunk, access); knows docker, netctl, kubectl
   check [--wait SECONDS] [--json]
                               does what runs equal kernel, DNS and netmaster, everywhere?
   start|stop|kill PROCESS [HOST]   kill is kill -9
@@ -137,6 +139,7 @@ async function up(args: string[]): Promise<void> {
       resolver: values['loopback-resolver'].includes(name) ? '127.0.0.53' : OUTSIDE_ADDRESS,
       ...(values.kubernetes && NODE),
     });
+  if (values.fabric) await makeMachines(lab);
   if (values.kubernetes) {
     step('preparing Kubernetes');
     await prepareCluster(state);

@@ -34,7 +34,7 @@ export interface LabState {
   readonly kubernetes: boolean;
   /** With certificates (certificates.ts). */
   readonly tls: boolean;
-  /** VLAN networks act: each host has an uplink, the underlay's interface. */
+  /** VLAN networks act: each host has an uplink, the underlay's interface, and machines are beside them (fabric.ts). */
   readonly fabric?: boolean;
   readonly processes: readonly LabProcess[];
 }

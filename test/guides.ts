@@ -19,7 +19,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { hostAddress } from '../lab/state.ts';
-import { background, type Ended, lab, on, until } from './lab.ts';
+import { backgroundIn, type Ended, LAB, labOf, onOf, until } from './lab.ts';
 
 const ROOT = path.dirname(import.meta.dirname);
 
@@ -137,11 +137,13 @@ export function blocks(page: string, text = read(page)): Block[] {
 }
 
 /** A block by the name that the page gives it for this test. */
-export function block(page: string, name: string): string[] {
+export function blockOf(page: string, name: string): Block {
   const named = blocks(page).find(({ mark }) => mark.kind === 'by' && mark.name === name);
   if (named === undefined) throw new Error(`${page}: there is no block ${name}`);
-  return [...named.text];
+  return named;
 }
+/** Its text. */
+export const block = (page: string, name: string): string[] => [...blockOf(page, name).text];
 
 const PROGRAMS =
   /^(bin\/\w+|cp|curl|ctr|docker|export|helm|ip|kubectl|make|mkdir|netctl|netplugin|netmaster|nft|rm|sqlite3|sysctl|systemctl|until)(?: \S|$)/;
@@ -221,7 +223,8 @@ export interface Guide {
   close(): void;
 }
 
-export function openGuide(): Guide {
+export function openGuide(place = LAB): Guide {
+  const [lab, on] = [labOf(place), onOf(place)];
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'guide-'));
   for (const name of ['bin', 'docs', 'packaging'])
     fs.symlinkSync(path.join(ROOT, name), path.join(folder, name));
@@ -238,7 +241,7 @@ export function openGuide(): Guide {
   }
 
   async function runUntilEnded(line: Line): Promise<void> {
-    const running = background(line.host, 'bash -c', `cd ${folder}; exec ${placed(line.command)}`);
+    const running = backgroundIn(place, line.host, 'bash -c', `cd ${folder}; exec ${placed(line.command)}`);
     try {
       await until(`${line.command} prints something`, async () => running.lines.length > 0);
     } finally {

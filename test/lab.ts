@@ -45,7 +45,8 @@ function launch(command: readonly string[], input = '', name = LAB): Promise<End
   });
 }
 
-async function expectDone(ended: Promise<Ended>, what: string): Promise<string> {
+/** Answers what it printed, throws where it fails. */
+export async function expectDone(ended: Promise<Ended>, what: string): Promise<string> {
   const { status, out, err } = await ended;
   if (status !== 0) throw new Error(`${what}: exit status ${status}: ${err.trim() || out.trim()}`);
   return out.trim();
@@ -55,9 +56,12 @@ async function expectDone(ended: Promise<Ended>, what: string): Promise<string> 
 export const mustLab = (...command: string[]): Promise<string> =>
   expectDone(lab(...command), `lab ${command.join(' ')}`);
 
-/** Runs a command on a host; answers however it ends. */
-export const on = (host: string, ...command: string[]): Promise<Ended> =>
-  lab(`exec ${host} --`, ...words(command));
+/** Runs a command on a host of the lab of that name; answers however it ends. */
+export const onOf =
+  (name: string) =>
+  (host: string, ...command: string[]): Promise<Ended> =>
+    labOf(name)(`exec ${host} --`, ...words(command));
+export const on = onOf(LAB);
 
 /** Runs a command on a host; answers what it printed, throws where it fails. */
 export const must = (host: string, ...command: string[]): Promise<string> =>
@@ -142,8 +146,12 @@ export interface Background {
 }
 
 /** A command on a host that runs on; its output by line. */
-export function background(host: string, ...command: string[]): Background {
-  const child = spawn(COMMAND, ['exec', host, '--', ...words(command)], { env: { ...process.env, LAB } });
+export const background = (host: string, ...command: string[]): Background =>
+  backgroundIn(LAB, host, ...command);
+
+export function backgroundIn(name: string, host: string, ...command: string[]): Background {
+  const env = { ...process.env, LAB: name };
+  const child = spawn(COMMAND, ['exec', host, '--', ...words(command)], { env });
   const lines: string[] = [];
   let rest = '';
   const take = (chunk: Buffer): void => {

@@ -23,7 +23,9 @@ export const endpoints: Comparison<Cluster> = (cluster, say) => {
       if (have !== want) say(`${what}: ${field} is ${have}, runs with ${want}`);
   }
   const reached = new Set(
-    cluster.networks.filter((n) => n.hostAccess).map((n) => `${n.tenantName}:${n.networkName}`),
+    cluster.networks
+      .filter((n) => n.hostAccess || (n.encap === 'vlan' && cluster.fabric))
+      .map((n) => `${n.tenantName}:${n.networkName}`),
   );
   for (const { name } of cluster.places)
     for (const key of reached) {

@@ -1,11 +1,11 @@
 import fs from 'node:fs';
 import ipaddr from 'ipaddr.js';
 import type { Running } from './docker.ts';
-import type { Comparison, Router } from './world.ts';
+import { type Comparison, type Router, segmentOf } from './world.ts';
 
 /**
  * One program at each tunnel and at the port of each container that is not shaped or marked, and its map leads to those and
- * to the other hosts' containers.
+ * to the other hosts' containers in networks of tunnels.
  */
 export const fastPath: Comparison<Router> = async (router, say) => {
   if (!kernelHasFastPath()) return;
@@ -13,7 +13,7 @@ export const fastPath: Comparison<Router> = async (router, say) => {
   const fast = router.local.filter((r) => !cluster.profiled.has(`${r.tenant}:${r.group}`));
   // To a host that takes less the router looks at sizes.
   const less = new Set(cluster.places.filter((p) => p.mtu < host.place.mtu).map((p) => p.name));
-  const remote = router.remote.filter((r) => !less.has(r.host));
+  const remote = router.remote.filter((r) => !less.has(r.host) && segmentOf(cluster, r).startsWith('vx'));
   const json = async (...command: string[]) => JSON.parse(await router.at(...command));
   const programs = new Set<number>();
   let ports = 0;

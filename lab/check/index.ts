@@ -26,6 +26,7 @@ import { slots, virtualAddresses } from './services.ts';
 import { store } from './store.ts';
 import { groups, sources } from './tables.ts';
 import { tunnels } from './tunnels.ts';
+import { hostWires, onWire, wires } from './vlans.ts';
 import { uplink, wayOut } from './wayOut.ts';
 import {
   type Cluster,
@@ -45,6 +46,7 @@ const OF_HOST: readonly Comparison<Host>[] = [
   sandboxes,
   insides,
   kernel,
+  hostWires,
   routers,
   names,
 ];
@@ -58,6 +60,8 @@ const OF_ROUTER: readonly Comparison<Router>[] = [
   uplink,
   atPorts,
   tunnels,
+  wires,
+  onWire,
   sources,
   slots,
   groups,

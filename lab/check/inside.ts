@@ -1,6 +1,5 @@
-import { UNDERLAY } from '../state.ts';
 import { isV6, type Running } from './docker.ts';
-import type { Comparison, Device, Host, Neighbour, Router } from './world.ts';
+import { type Comparison, type Device, type Host, mtuOf, type Neighbour, type Router } from './world.ts';
 
 interface Addressed extends Device {
   readonly addr_info: readonly { readonly local: string }[];
@@ -36,11 +35,11 @@ export const insides: Comparison<Host> = async (host, say) => {
   }
 };
 
-/** Each container of the tenant takes as large packets as the underlay leaves. */
+/** Each container of the tenant takes as large packets as its network leaves. */
 export const sizes: Comparison<Router> = async ({ host, local }, say) => {
   for (const r of local) {
     const end = (await within<Device>(host, r, 'link')).find((d) => d.address === r.mac);
-    if (end?.mtu !== host.place.mtu)
-      say(`${host.name}: ${r.container} has MTU ${end?.mtu}, ${UNDERLAY} leaves ${host.place.mtu}`);
+    if (end?.mtu !== mtuOf(host, r))
+      say(`${host.name}: ${r.container} has MTU ${end?.mtu}, ${r.network} leaves ${mtuOf(host, r)}`);
   }
 };

@@ -1,14 +1,19 @@
 import { UNDERLAY } from '../state.ts';
-import type { Comparison, Router } from './world.ts';
+import { type Comparison, mtuOf, portOf, type Router } from './world.ts';
 
-/** Ports and tunnels take what the underlay leaves, and tunnels send from the host's address. */
-export const links: Comparison<Router> = ({ where, host, devices }, say) => {
+/** Tunnels take what the underlay leaves, ports what their network does, and tunnels send from the host's address. */
+export const links: Comparison<Router> = (router, say) => {
+  const { where, host, devices, local } = router;
   const { mtu: leaves, address } = host.place;
-  for (const { ifname, mtu, linkinfo } of devices.filter((d) => /^(vx|ct)/.test(d.ifname))) {
+  for (const { ifname, mtu, linkinfo } of devices.filter((d) => d.ifname.startsWith('vx'))) {
     if (mtu !== leaves) say(`${where}: ${ifname} has MTU ${mtu}, ${UNDERLAY} leaves ${leaves}`);
     const from = linkinfo?.info_data?.local ?? linkinfo?.info_data?.local6;
-    if (ifname.startsWith('vx') && from !== address)
-      say(`${where}: ${ifname} sends from ${from}, ${UNDERLAY} has ${address}`);
+    if (from !== address) say(`${where}: ${ifname} sends from ${from}, ${UNDERLAY} has ${address}`);
+  }
+  for (const r of local) {
+    const port = devices.find((d) => d.ifname === portOf(router, r));
+    if (port !== undefined && port.mtu !== mtuOf(host, r))
+      say(`${where}: ${port.ifname} has MTU ${port.mtu}, ${r.network} leaves ${mtuOf(host, r)}`);
   }
 };
 

@@ -1,9 +1,15 @@
-import type { Comparison, Router } from './world.ts';
+import { type Comparison, four, type Router, vlansOf } from './world.ts';
 
-export const learned: Comparison<Router> = ({ where, neighbours }, say) => {
-  for (const { dst, state } of neighbours)
-    if (!state.includes('PERMANENT') && !state.includes('NOARP'))
-      say(`${where}: neighbour ${dst} was learned`);
+/** Who is of the cluster is known for good. On a VLAN there are others, which are learned. */
+export const learned: Comparison<Router> = ({ where, cluster, tenant, neighbours }, say) => {
+  const gateways = cluster.networks.filter((n) => n.tenantName === tenant).map((n) => n.gateway);
+  const ours = new Set<string | undefined>([...four(cluster.running), ...four(cluster.own), ...gateways]);
+  const isWired = (device: string): boolean => vlansOf(cluster, tenant).some((v) => v.device === device);
+  for (const { dst, dev, lladdr, state } of neighbours) {
+    if (state.includes('PERMANENT') || state.includes('NOARP')) continue;
+    if (isWired(dev) && (lladdr === undefined || !ours.has(dst))) continue;
+    say(`${where}: neighbour ${dst} was learned`);
+  }
 };
 
 /** Each container here is known for good, by its address and MAC, and nobody else. */

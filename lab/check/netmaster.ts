@@ -24,10 +24,14 @@ export interface Network {
   readonly ipv6Gateway?: string;
   readonly hostAccess?: boolean;
   readonly nwType?: string;
+  readonly encap: string;
+  readonly subnet: string;
 }
 
-/** Addresses of a network that are given out. */
+/** What a network has been given, and its addresses that are given out. */
 export interface Allocated {
+  /** VNI, or VLAN id. */
+  readonly pktTag: number;
   readonly allocatedAddressesCount?: number;
   readonly allocatedIPAddresses?: string;
 }

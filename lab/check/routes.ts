@@ -1,7 +1,7 @@
 import { isV6 } from './docker.ts';
-import type { Comparison, Router } from './world.ts';
+import { type Comparison, type Router, segmentOf } from './world.ts';
 
-/** A route to each container: here by its port, elsewhere by a tunnel to its host; to the host itself in infra networks; and to nobody else. */
+/** A route to each container: here by its port, elsewhere by its network's tunnel or VLAN to its host; to the host itself in infra networks; and to nobody else. */
 export const routes: Comparison<Router> = ({ where, cluster, routes: all, local, remote, own }, say) => {
   const hostRoutes = new Map(
     all
@@ -19,8 +19,9 @@ export const routes: Comparison<Router> = ({ where, cluster, routes: all, local,
     for (const a of r.addresses) {
       const route = hostRoutes.get(a);
       hostRoutes.delete(a);
-      const right = route?.dev?.startsWith('vx') && (isV6(a) || route.gateway === underlay.get(r.host));
-      if (!right) say(`${where}: no route to ${a} of ${r.container} on ${r.host}`);
+      const segment = segmentOf(cluster, r);
+      const right = route?.dev === segment && (isV6(a) || route.gateway === underlay.get(r.host));
+      if (segment !== '' && !right) say(`${where}: no route to ${a} of ${r.container} on ${r.host}`);
     }
   for (const a of own) {
     if (hostRoutes.get(a)?.dev !== 'uplink') say(`${where}: no route to ${a} of this host`);

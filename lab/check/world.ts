@@ -1,14 +1,17 @@
 /** What is compared: the cluster, a host of it, a tenant's router on that host. */
+import ipaddr from 'ipaddr.js';
 import { run, tryRun } from '../shell.ts';
 import { type LabState, onHost, UNDERLAY } from '../state.ts';
 import { cniAttachments } from './cni.ts';
-import { attachments, type Running } from './docker.ts';
+import { attachments, isV6, type Running } from './docker.ts';
 import { type Declared, declared } from './netmaster.ts';
 
 export interface Cluster extends Declared {
   readonly lab: string;
   /** Its hosts are nodes. */
   readonly kubernetes: boolean;
+  /** Its hosts have uplinks: networks of encapsulation vlan act. */
+  readonly fabric: boolean;
   readonly running: readonly Running[];
   /** The hosts' own endpoints, as those of containers. */
   readonly own: readonly Running[];
@@ -20,7 +23,10 @@ export interface Place {
   readonly name: string;
   /** VTEP: the one that netmaster has, if it is the host's. */
   readonly address: string;
+  /** What tunnels leave of its interface's. */
   readonly mtu: number;
+  /** Of its interface to the underlay, which is its uplink too. */
+  readonly uplinkMtu: number;
   /** Of its interface to the underlay. */
   readonly has: readonly string[];
 }
@@ -66,6 +72,7 @@ export interface Device {
   /** Of a veth: index of the other end. */
   readonly link_index?: number;
   readonly mtu: number;
+  readonly flags: readonly string[];
   readonly linkinfo?: { readonly info_data?: { readonly local?: string; readonly local6?: string } };
 }
 
@@ -75,12 +82,14 @@ export interface Route {
   readonly dev?: string;
   readonly protocol?: string;
   readonly type?: string;
+  readonly scope?: string;
 }
 
 export interface Neighbour {
   readonly dst: string;
   readonly dev: string;
-  readonly lladdr: string;
+  /** Absent while it is asked for, or nobody has answered. */
+  readonly lladdr?: string;
   readonly state: readonly string[];
 }
 
@@ -119,11 +128,13 @@ export async function lookAtCluster(lab: string, state: LabState): Promise<Clust
         name,
         address: (at !== undefined && has.includes(at) ? at : has[0]) ?? '',
         mtu: Math.max(LEAST_MTU, (link?.mtu ?? 0) - VXLAN_HEADERS),
+        uplinkMtu: link?.mtu ?? 0,
         has,
       };
     }),
   );
-  return { ...of, lab, kubernetes: state.kubernetes, running, own: ownEndpoints(of), places };
+  const { kubernetes, fabric = false } = state;
+  return { ...of, lab, kubernetes, fabric, running, own: ownEndpoints(of), places };
 }
 
 export async function lookAtHost(cluster: Cluster, place: Place): Promise<Host> {
@@ -167,6 +178,56 @@ export async function lookAtRouter(host: Host, tenant: string, ns: string): Prom
     at,
   };
 }
+
+/** A network of encapsulation vlan, where those act. */
+export interface Vlan {
+  readonly key: string;
+  readonly id: number;
+  /** Names of its device in the router, and of that one's other end, on the host. */
+  readonly device: string;
+  readonly wire: string;
+  readonly prefix: string;
+}
+
+export const vlansOf = ({ networks, fabric }: Cluster, tenant: string): Vlan[] =>
+  networks
+    .filter((n) => fabric && n.tenantName === tenant && n.encap === 'vlan')
+    .map(({ tenantName, networkName, subnet, allocated: { pktTag: id } }) => ({
+      key: `${tenantName}:${networkName}`,
+      id,
+      device: `vl${id}`,
+      wire: `cv${id}`,
+      prefix: wholePrefix(subnet),
+    }));
+
+/** `10.1.0.10-10.1.0.99/24` is a part of `10.1.0.0/24`. */
+function wholePrefix(subnet: string): string {
+  const [addresses = '', length = ''] = subnet.split('/');
+  const network = ipaddr.IPv4.networkAddressFromCIDR(`${addresses.split('-')[0]}/${length}`);
+  return `${network}/${length}`;
+}
+
+/** Name of the device by which an attachment's network goes between hosts; '' where it does not. */
+export function segmentOf(cluster: Cluster, { tenant, network }: Running): string {
+  const of = cluster.networks.find((n) => n.tenantName === tenant && n.networkName === network);
+  if (of?.encap !== 'vlan') return `vx${of?.allocated.pktTag}`;
+  return cluster.fabric ? `vl${of.allocated.pktTag}` : '';
+}
+
+/** The largest packets that an attachment is to take. */
+export const mtuOf = ({ cluster, place }: Host, r: Running): number =>
+  segmentOf(cluster, r).startsWith('vl') ? place.uplinkMtu : place.mtu;
+
+/** The device of a container's port, by the route to it. */
+export const portOf = ({ routes }: Router, { addresses: [address] }: Running): string =>
+  routes.find((r) => r.dst === address && r.protocol === '199')?.dev ?? '';
+
+/** Of a host's tunnels and VLANs: 02:ce and the bytes of its address. */
+export const segmentMac = ({ address }: Place): string =>
+  ['02', 'ce', ...address.split('.').map((n) => Number(n).toString(16).padStart(2, '0'))].join(':');
+
+export const four = (list: readonly Running[]): string[] =>
+  list.flatMap((r) => r.addresses.filter((a) => !isV6(a)));
 
 const isInfra = ({ networks }: Declared, { tenant, network }: Running): boolean =>
   networks.some((n) => n.tenantName === tenant && n.networkName === network && n.nwType === 'infra');

@@ -104,6 +104,50 @@ const ENTRANCES: DnatEntry[] = [
   },
 ];
 
+/** Of a container in a VLAN network, beside another network by VXLAN; another host has one in each. */
+const VLAN_NETWORK = (1 << 24) + 100;
+const BESIDE = router({
+  ports: [
+    port(2, {
+      addresses: ['10.100.0.50'],
+      gateways: ['10.100.0.254'],
+      network: VLAN_NETWORK,
+      mtu: 1500,
+      wire: 'vl100',
+    }),
+    port(3),
+  ],
+});
+const VLAN: Router = {
+  ...BESIDE,
+  hosts: BESIDE.hosts.map((host) => ({
+    ...host,
+    vlans: ['vl100'],
+    endpoints: [
+      { address: '10.100.0.51', device: 'vl100', network: VLAN_NETWORK, group: 0 },
+      ...host.endpoints,
+    ],
+  })),
+  vlans: [
+    {
+      id: 100,
+      network: VLAN_NETWORK,
+      device: 'vl100',
+      wire: 'cv100',
+      uplink: 'eth1',
+      mac: '02:ce:c0:00:02:01',
+      mtu: 1500,
+      prefix: '10.100.0.0/24',
+      addresses: ['10.100.0.10'],
+    },
+  ],
+  subnets: [
+    { prefix: '10.100.0.0/24', network: VLAN_NETWORK, device: 'vl100' },
+    { prefix: '20.1.1.0/24', network: VNI },
+  ],
+  gateways: ['10.100.0.254', ...GATEWAYS],
+};
+
 const INFRA: Access = { ...ACCESS, own: ['20.1.1.250', 'fd00:1::250'] };
 
 const rules = (table: Table): string => createCommands({ ...table, parts: new Map() });
@@ -133,6 +177,7 @@ const RULES: Readonly<Record<string, string>> = {
   'routerBridged.nft': rules(ofRouter({ ...router({}), bridged: true })),
   'routerServed.nft': rules(ofRouter(router({ clusterServices: [CLUSTER_SERVICE] }))),
   'routerStaying.nft': rules(ofRouter(router({ clusterServices: [STAYING] }))),
+  'routerVlan.nft': rules(ofRouter(VLAN)),
   'routerReached.nft': rules(ofRouter(router({}), exit({ access: ACCESS }))),
   'routerInfra.nft': rules(ofRouter(router({}), exit({ access: INFRA }))),
   'host.nft': rules(hostTable(NOTHING, NO_FACTS, [])),
@@ -168,6 +213,10 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
   'bridged.nft': [
     'A cluster in bridge mode: networks of a tenant do not reach each other',
     ofRouter({ ...router({}), bridged: true }),
+  ],
+  'vlan.nft': [
+    'A container in a VLAN network and one in another; another host has one in each, and machines are on the wire',
+    ofRouter(VLAN),
   ],
   'noExit.nft': ['A router without a way out', routerTable(router({}), undefined)],
   'twoNetworks.nft': [

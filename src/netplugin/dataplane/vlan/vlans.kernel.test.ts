@@ -7,6 +7,7 @@
  */
 import path from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { tag } from '../../../../lab/tagging.ts';
 import {
   applied,
   GATEWAYS,
@@ -20,7 +21,6 @@ import {
 } from '../../../../test/hostState.ts';
 import { isolate, sh } from '../../../../test/isolation.ts';
 import { ethernet, udp } from '../../../../test/packet.ts';
-import { tag } from '../../../../test/tagging.ts';
 import { addressBytes, macBytes } from '../../../linux/address.ts';
 import { echoes } from '../../../linux/echo.ts';
 import {
@@ -292,6 +292,23 @@ describe('a container of a VLAN network', () => {
     const { repaired } = applied(near, hostState(joined(nearHost)), true);
     expect(repaired).toContain('the program of VLANs at fab0 was gone');
     expect(await pinged(2, PLAIN)).toBe(true);
+  });
+
+  it('gets back what its programs go by where somebody takes or adds to that', async () => {
+    applied(near, hostState(joined(nearHost)), true);
+    const program = /\bid (\d+) name contiv_vlan_in\b/.exec(sh('tc filter show dev fab0 ingress'))?.[1];
+    const { map_ids } = JSON.parse(sh(`bpftool -j prog show id ${program}`));
+    const entry = (id: number): string => `id ${map_ids[0]} key ${id} 0 0 0`;
+    sh(`bpftool map delete ${entry(ID)}; bpftool map update ${entry(7)} value 1 0 0 0`);
+    expect(await silent(2, PLAIN)).toBe(true);
+    const { repaired } = applied(near, hostState(joined(nearHost)), true);
+    expect(repaired).toContain('the map of contiv_vlan_in was changed');
+    expect(await pinged(2, PLAIN)).toBe(true);
+    expect(JSON.parse(sh(`bpftool -j map dump id ${map_ids[0]}`))).toHaveLength(1);
+    expect(near.apply(hostState(joined(nearHost)), { verify: true })).toMatchObject({
+      failed: [],
+      repaired: [],
+    });
   });
 
   it('leaves nothing at the uplink when the last network goes, and of others what was there', async () => {

@@ -25,7 +25,15 @@ import * as traffic from '../../../linux/traffic.ts';
 import { isV6 } from '../../../model/address.ts';
 import type { HostState, Vlan } from '../../state.ts';
 import { combine, type Failure, type Outcome, send } from '../outcome.ts';
-import { ARRIVING, closePrograms, LEAVING, numbers, openPrograms, type VlanPrograms } from './program.ts';
+import {
+  ARRIVING,
+  closePrograms,
+  LEAVING,
+  numbers,
+  openPrograms,
+  ROOM,
+  type VlanPrograms,
+} from './program.ts';
 
 /** Others' filters at the uplink are at priorities of their own: ours is seldom chosen, and none of theirs is replaced. */
 export const PRIORITY = 4789;
@@ -84,7 +92,7 @@ export function establishVlans(open: OpenVlans, state: HostState, verify: boolea
   const outcomes: Outcome[] = [{ failed }];
   if (wired.length > 0) {
     open.programs ??= openPrograms();
-    outcomes.push(fill(open, open.programs, wired));
+    outcomes.push(fill(open, open.programs, wired, verify));
     outcomes.push(attach(open, open.programs, wired, verify));
     outcomes.push(raise(open, wired));
   }
@@ -100,15 +108,46 @@ export function establishVlans(open: OpenVlans, state: HostState, verify: boolea
   return combine(outcomes);
 }
 
-function fill(open: OpenVlans, { arriving, leaving }: VlanPrograms, wired: readonly Wired[]): Outcome {
+/** Of programs that are only just open the maps are empty. */
+function fill(
+  open: OpenVlans,
+  { arriving, leaving }: VlanPrograms,
+  wired: readonly Wired[],
+  verify: boolean,
+): Outcome {
+  const repaired: string[] = [];
+  /** What the map holds: as it was filled, or when that is verified, as it is. */
+  const held = (
+    name: string,
+    map: number,
+    valueSize: number,
+    filled: ReadonlyMap<string, string>,
+  ): ReadonlyMap<string, string> => {
+    if (!verify) return filled;
+    const there = list(map, valueSize);
+    const differs =
+      there.size !== filled.size || [...filled].some(([key, value]) => there.get(key) !== value);
+    if (differs) repaired.push(`the map of ${name} was changed`);
+    return there;
+  };
+
   const entries = (of: (w: Wired) => [Buffer, Buffer]): ReadonlyMap<string, string> =>
     new Map(wired.map(of).map(([key, value]) => [key.toString('hex'), value.toString('hex')]));
   const into = entries(({ vlan, wire }) => [numbers(vlan.id), numbers(wire.index)]);
   const out = entries(({ vlan, wire, uplink }) => [numbers(wire.index), numbers(vlan.id, uplink.index)]);
-  const writes = write(arriving.map, open.arriving, into) + write(leaving.map, open.leaving, out);
+  const writes =
+    write(arriving.map, held(ARRIVING, arriving.map, 4, open.arriving), into) +
+    write(leaving.map, held(LEAVING, leaving.map, 8, open.leaving), out);
   open.arriving = into;
   open.leaving = out;
-  return { writes };
+  return { writes, repaired };
+}
+
+function list(map: number, valueSize: number): ReadonlyMap<string, string> {
+  const { keys, values, count } = bpf.listMap(map, 4, valueSize, ROOM);
+  const hex = (bytes: Buffer, size: number, at: number): string =>
+    bytes.toString('hex', at * size, (at + 1) * size);
+  return new Map(Array.from({ length: count }, (_, i) => [hex(keys, 4, i), hex(values, valueSize, i)]));
 }
 
 /** Makes the map hold these; answers how many entries it wrote. */

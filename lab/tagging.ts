@@ -1,6 +1,6 @@
 /**
  * A device that speaks in a VLAN, as `ip link add link UPLINK name NAME type vlan id ID` where the kernel has 8021q: for machines on the
- * wire beside our hosts. `node tagging.ts UPLINK NAME ID`, in the namespace of the machine; all of it lives in the kernel.
+ * wire beside our hosts, and for a switch's access ports. `node tagging.ts UPLINK NAME ID`, in the namespace of the machine; all of it lives in the kernel.
  */
 import { execFileSync } from 'node:child_process';
 import { updateMap } from '../src/linux/bpf.ts';

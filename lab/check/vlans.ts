@@ -1,0 +1,217 @@
+/** Networks of encapsulation vlan: their devices in routers, what leads from there to the uplink and back, and who is told from whom on the wire. */
+import { UNDERLAY } from '../state.ts';
+import type { Running } from './docker.ts';
+import { tenantsOf } from './kernel.ts';
+import {
+  type Comparison,
+  type Device,
+  four,
+  type Host,
+  type Router,
+  segmentMac,
+  type Vlan,
+  vlansOf,
+} from './world.ts';
+
+const inNetwork =
+  (key: string) =>
+  ({ tenant, network }: Running): boolean =>
+    `${tenant}:${network}` === key;
+
+/** What a device of a VLAN's must say of itself, for ARP to be answered for containers here and for nobody else (sysctl). */
+const SETTINGS: readonly (readonly [string, string])[] = [
+  ['conf', 'arp_ignore'],
+  ['conf', 'proxy_arp'],
+  ['neigh', 'proxy_delay'],
+];
+const VALUES = ['1', '1', '0'];
+
+/** Each network's device, of the host's MAC address in all VLANs, with its address there, its subnet behind it, and the other hosts for good. */
+export const wires: Comparison<Router> = async (router, say) => {
+  const { where, cluster, host, tenant, ns, devices, routes, neighbours } = router;
+  const wanted = vlansOf(cluster, tenant);
+  for (const { ifname } of devices.filter((d) => /^vl\d/.test(d.ifname)))
+    if (!wanted.some((v) => v.device === ifname)) say(`${where}: ${ifname}, which no network has`);
+  const addressed = JSON.parse(await host.at('ip', '-n', ns, '-j', '-4', 'addr')) as {
+    ifname: string;
+    addr_info: { local: string }[];
+  }[];
+  const peers = new Set(router.remote.map((r) => r.host));
+  for (const { key, device, wire, prefix } of wanted) {
+    const end = devices.find((d) => d.ifname === device);
+    if (end === undefined) {
+      say(`${where}: no device ${device} of network ${key}`);
+      continue;
+    }
+    if (end.address !== segmentMac(host.place))
+      say(`${where}: ${device} has MAC address ${end.address}, not ${segmentMac(host.place)}`);
+    if (end.mtu !== host.place.uplinkMtu)
+      say(`${where}: ${device} has MTU ${end.mtu}, ${UNDERLAY} ${host.place.uplinkMtu}`);
+    if (!end.flags.includes('LOWER_UP')) say(`${where}: ${device} is down`);
+    if (host.devices.find((d) => d.ifindex === end.link_index)?.ifname !== wire)
+      say(`${where}: ${device} does not lead to ${wire}`);
+    const own = four(cluster.own.filter((r) => r.host === host.name).filter(inNetwork(key)));
+    const has = addressed.find((d) => d.ifname === device)?.addr_info.map((a) => a.local) ?? [];
+    if (own.join() !== has.join())
+      say(`${where}: ${device} has ${has.join() || 'no address'}, not ${own.join()}`);
+    const route = routes.find((r) => r.dst === prefix && r.protocol === '199');
+    if (route?.dev !== device) say(`${where}: no route to ${prefix} by ${device}`);
+    for (const place of cluster.places.filter((p) => peers.has(p.name))) {
+      const known = neighbours.find(
+        (n) => n.dev === device && n.dst === place.address && n.state.includes('PERMANENT'),
+      );
+      if (known?.lladdr !== segmentMac(place))
+        say(
+          `${where}: neighbour ${place.address} on ${device} has ${known?.lladdr}, not ${segmentMac(place)}`,
+        );
+    }
+    const keys = SETTINGS.map(([kind, name]) => `/proc/sys/net/ipv4/${kind}/${device}/${name}`);
+    const values = (await router.at('cat', ...keys)).trim().split('\n');
+    for (const [i, key] of keys.entries())
+      if (values[i] !== VALUES[i]) say(`${where}: ${key} is ${values[i]}, not ${VALUES[i]}`);
+  }
+};
+
+type Element =
+  | string
+  | number
+  | { readonly concat: readonly Element[] }
+  | { readonly prefix: Prefix }
+  | Element[];
+interface Prefix {
+  readonly addr: string;
+  readonly len: number;
+}
+
+/** As nft writes it. */
+function textOf(element: Element): string {
+  if (Array.isArray(element)) return element.map(textOf).join(' : ');
+  if (typeof element !== 'object') return String(element);
+  if ('prefix' in element) return `${element.prefix.addr}/${element.prefix.len}`;
+  return element.concat.map(textOf).join(' . ');
+}
+
+/** Elements of the sets and maps of a table. */
+async function setsOf({ at }: Router, family: string): Promise<ReadonlyMap<string, readonly Element[]>> {
+  const { nftables } = JSON.parse(await at('nft', '-j', 'list', 'table', family, 'contiv')) as {
+    nftables: Partial<Record<'set' | 'map', { name: string; elem?: Element[] }>>[];
+  };
+  return new Map(
+    nftables.flatMap(({ set, map }) => {
+      const of = set ?? map;
+      return of === undefined ? [] : [[of.name, of.elem ?? []]];
+    }),
+  );
+}
+
+/** A VLAN's number among the tenant's networks, which a VNI never is. */
+const VLANS = 1 << 24;
+
+/** What a machine on the wire may not say that it is, from which networks' devices which addresses come, and for whom ARP is answered. */
+export const onWire: Comparison<Router> = async (router, say) => {
+  const { where, cluster, host, tenant, local, remote } = router;
+  const wanted = vlansOf(cluster, tenant);
+  if (wanted.length === 0) return;
+  const own = cluster.own.filter((r) => r.tenant === tenant && r.host === host.name);
+  const inVlan = (list: readonly Running[]): string[] =>
+    four(list.filter((r) => wanted.some(({ key }) => inNetwork(key)(r))));
+  const gateways = cluster.networks.flatMap((n) => (n.tenantName === tenant && n.gateway ? [n.gateway] : []));
+  const claimed = [...four(local), ...four(remote), ...inVlan(own), ...gateways];
+  const [inet, arp] = [await setsOf(router, 'inet'), await setsOf(router, 'arp')];
+  const compare = (
+    sets: ReadonlyMap<string, readonly Element[]>,
+    name: string,
+    elements: readonly string[],
+  ): void => {
+    const have = new Set(sets.get(name)?.map(textOf));
+    for (const element of new Set(elements))
+      if (!have.delete(element)) say(`${where}: ${name} lacks ${element}`);
+    for (const element of have) say(`${where}: ${name} has ${element}`);
+  };
+  const behind = ({ device, prefix }: Vlan): string => `${device} . ${prefix}`;
+  compare(inet, 'claimed', claimed);
+  compare(
+    inet,
+    'wired',
+    wanted.map((v) => `${behind(v)} : ${VLANS + v.id}`),
+  );
+  compare(arp, 'taken', claimed);
+  compare(arp, 'answered', [...inVlan(local), ...inVlan(own)]);
+  compare(arp, 'beside', wanted.map(behind));
+};
+
+interface Filter {
+  readonly options?: { readonly bpf_name?: string; readonly prog?: { readonly id: number } };
+}
+
+/** Numbers of a program of that name at the device, in the order in which packets meet them. */
+async function programsAt({ at }: Host, device: string, name: string): Promise<number[]> {
+  const filters = JSON.parse(await at('tc', '-j', 'filter', 'show', 'dev', device, 'ingress')) as Filter[];
+  return filters.flatMap(({ options }) =>
+    options?.bpf_name === name && options.prog !== undefined ? [options.prog.id] : [],
+  );
+}
+
+/** Entries of the program's only map, numbers by number. */
+async function mapOf({ at }: Host, program: number): Promise<Map<number, string>> {
+  const json = async (...words: string[]) => JSON.parse(await at('bpftool', '-j', ...words));
+  const { map_ids: ids } = (await json('prog', 'show', 'id', `${program}`)) as { map_ids: number[] };
+  const entries = (await json('map', 'dump', 'id', `${ids[0]}`)) as { key: string[]; value: string[] }[];
+  const numbers = (bytes: readonly string[]): number[] => {
+    const buffer = Buffer.from(bytes.map(Number));
+    return Array.from({ length: buffer.length / 4 }, (_, i) => buffer.readUInt32LE(4 * i));
+  };
+  return new Map(entries.map(({ key, value }) => [numbers(key)[0] as number, numbers(value).join(' ')]));
+}
+
+/** Tagged frames come from the uplink to the networks' devices, and leave from those by the uplink; nothing else does. */
+export const hostWires: Comparison<Host> = async (host, say) => {
+  const { name, cluster, devices, place } = host;
+  const wanted = [...tenantsOf(host)].flatMap((tenant) => vlansOf(cluster, tenant));
+  const uplink = devices.find((d) => d.ifname === UNDERLAY);
+  const ends = new Map<Vlan, Device>();
+  for (const vlan of wanted) {
+    const end = devices.find((d) => d.ifname === vlan.wire);
+    if (end === undefined) say(`${name}: no device ${vlan.wire} of network ${vlan.key}`);
+    else ends.set(vlan, end);
+  }
+  for (const { ifname } of devices.filter((d) => /^cv\d/.test(d.ifname)))
+    if (!wanted.some((v) => v.wire === ifname)) say(`${name}: ${ifname}, which no network has`);
+  for (const { ifname, flags, mtu } of ends.values()) {
+    if (!flags.includes('UP')) say(`${name}: ${ifname} is down`);
+    if (mtu !== place.uplinkMtu) say(`${name}: ${ifname} has MTU ${mtu}, ${UNDERLAY} ${place.uplinkMtu}`);
+  }
+  const compare = async (
+    device: string,
+    program: string,
+    entries: readonly [number, string][],
+  ): Promise<void> => {
+    const [id, ...more] = await programsAt(host, device, program);
+    if (more.length > 0) say(`${name}: ${1 + more.length} programs ${program} at ${device}`);
+    if (id === undefined) {
+      if (entries.length > 0) say(`${name}: no program ${program} at ${device}`);
+      return;
+    }
+    if (entries.length === 0) say(`${name}: program ${program} at ${device}, where no network goes`);
+    const have = await mapOf(host, id);
+    for (const [key, value] of entries) {
+      if (have.get(key) !== value)
+        say(`${name}: ${program} at ${device} has ${have.get(key) ?? 'nothing'} for ${key}, not ${value}`);
+      have.delete(key);
+    }
+    for (const key of have.keys()) say(`${name}: ${program} at ${device} has ${key}, which no network has`);
+  };
+  await compare(
+    UNDERLAY,
+    'contiv_vlan_in',
+    [...ends].map(([{ id }, { ifindex }]) => [id, `${ifindex}`]),
+  );
+  const out = [...ends].map(([{ id }, end]): [number, string] => [end.ifindex, `${id} ${uplink?.ifindex}`]);
+  for (const { ifname } of ends.values()) await compare(ifname, 'contiv_vlan_out', out);
+  const taken = JSON.parse(await host.at('bridge', '-j', 'fdb', 'show', 'dev', UNDERLAY)) as {
+    mac: string;
+  }[];
+  const takes = taken.some(({ mac }) => mac === segmentMac(place));
+  if (takes !== ends.size > 0)
+    say(`${name}: ${UNDERLAY} ${takes ? 'takes' : 'does not take'} frames for ${segmentMac(place)}`);
+};

@@ -1,0 +1,44 @@
+/**
+ * Machines beside our hosts on the switch (`up --fabric`), which have nothing of ours:
+ *
+ *   trunk    behind a tagged port: eth0 has all that is on the wire, its device lan is VLAN 100's
+ *   access   behind an access port of VLAN 100: eth0, where nobody knows of tags
+ *
+ * The bridge passes tags as they are; what an access port does with them, a device between the bridge and the machine does (tagging.ts).
+ */
+import path from 'node:path';
+import { inHost, inSwitch, makeNamespaces, plug, switchOf } from './hosts.ts';
+import { run } from './shell.ts';
+import { networkNamespace, OUTSIDE_ADDRESS, onHost } from './state.ts';
+
+const ID = 100;
+/** Beside those that docs/guide/vlan.md has given out. */
+const MACHINES = { trunk: '10.100.0.201', access: '10.100.0.202' } as const;
+
+const tagging = (uplink: string, name: string): string[] => [
+  process.execPath,
+  '--disable-warning=ExperimentalWarning',
+  path.join(import.meta.dirname, 'tagging.ts'),
+  uplink,
+  name,
+  `${ID}`,
+];
+
+export async function makeMachines(lab: string): Promise<void> {
+  for (const name of Object.keys(MACHINES)) await makeNamespaces(lab, name, { resolver: OUTSIDE_ADDRESS });
+
+  await plug(lab, 'trunk');
+  await inHost(lab, 'trunk', 'link', 'set', 'eth0', 'up');
+  await run(...onHost(lab, 'trunk', ...tagging('eth0', 'lan')));
+  await inHost(lab, 'trunk', 'addr', 'add', `${MACHINES.trunk}/24`, 'dev', 'lan');
+
+  const port = ['link', 'add', 'w-access', 'type', 'veth', 'peer', 'name', 'access-port'];
+  await inSwitch(lab, ...port);
+  await inSwitch(lab, 'link', 'set', 'w-access', 'master', 'br0', 'up');
+  await inSwitch(lab, 'link', 'set', 'access-port', 'up');
+  await run('ip', ['netns', 'exec', switchOf(lab), ...tagging('access-port', 'access')]);
+  const place = ['netns', networkNamespace(lab, 'access'), 'name', 'eth0'];
+  await inSwitch(lab, 'link', 'set', 'access', ...place);
+  await inHost(lab, 'access', 'addr', 'add', `${MACHINES.access}/24`, 'dev', 'eth0');
+  await inHost(lab, 'access', 'link', 'set', 'eth0', 'up');
+}

@@ -1,0 +1,457 @@
+/**
+ * VLAN networks on two hosts, with machines beside them that have nothing of ours: `trunk` behind a tagged port, `access` behind an access
+ * port of VLAN 100 (lab/fabric.ts). A lab of its own.
+ */
+import path from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { hostAddress, networkNamespace } from '../lab/state.ts';
+import { short } from '../src/linux/packet.ts';
+import { vtepMac } from '../src/netplugin/compile/deviceNames.ts';
+import { blockOf, openGuide } from './guides.ts';
+import { sh } from './isolation.ts';
+import { type Background, backgroundIn, type Ended, expectDone, LAB, labOf, onOf, until } from './lab.ts';
+import { arp, ethernet, udp } from './packet.ts';
+
+const OWN = `${LAB.slice(-10)}vl`;
+const lab = labOf(OWN);
+const on = onOf(OWN);
+const mustLab = (line: string): Promise<string> => expectDone(lab(line), `lab ${line}`);
+const must = (host: string, ...command: string[]): Promise<string> =>
+  expectDone(on(host, ...command), `${host}: ${command.join(' ')}`);
+const netctl = (line: string): Promise<string> => must('node1', `netctl ${line}`);
+const background = (host: string, line: string): Background => backgroundIn(OWN, host, line);
+
+const ID = 100;
+const at = (n: number): string => `10.100.0.${n}`;
+const MAC = { node1: vtepMac(hostAddress(1)), node2: vtepMac(hostAddress(2)) };
+/** What runs where, by its address; those of `over` are in a VXLAN network. */
+const NEAR = at(51);
+const FAR = at(52);
+const OVER_NEAR = '20.1.1.51';
+const OVER_FAR = '20.1.1.52';
+const TRUNK = at(201);
+const ACCESS = at(202);
+
+/** A container that serves on port 80, and ends at once when it is to. */
+const run = (host: string, name: string, network: string, address: string, ...flags: string[]) =>
+  must(
+    host,
+    `docker run -d --name=${name} --net=${network} --ip=${address} --stop-signal=SIGKILL`,
+    ...flags,
+    ...['contiv/lab', 'httpd', '-f', '-p', '80', '-h', '/www'],
+  );
+const inside = (host: string, name: string, line: string): Promise<Ended> =>
+  on(host, `docker exec ${name} ${line}`);
+
+/** Something from which a command may be given, and where it stands. */
+type Place = 'near' | 'far' | 'overNear' | 'overFar' | 'trunk' | 'access';
+const ADDRESS: Readonly<Record<Place, string>> = {
+  near: NEAR,
+  far: FAR,
+  overNear: OVER_NEAR,
+  overFar: OVER_FAR,
+  trunk: TRUNK,
+  access: ACCESS,
+};
+const HOSTS: Readonly<Partial<Record<Place, string>>> = {
+  near: 'node1',
+  overNear: 'node1',
+  far: 'node2',
+  overFar: 'node2',
+};
+const from = (place: Place, line: string): Promise<Ended> => {
+  const host = HOSTS[place];
+  return host === undefined ? on(place, line) : inside(host, place, line);
+};
+/** curl: 0 an answer, 28 none in time. */
+const asks = async (place: Place, target: string): Promise<number> =>
+  (await from(place, `curl -s -m 2 -o /dev/null http://${target}/`)).status;
+/** By one packet, of the whole MTU where that is said. */
+const pings = async (place: Place, target: string, size = 56): Promise<boolean> => {
+  const ping = HOSTS[place] === undefined ? 'busybox ping' : 'ping';
+  return (await from(place, `${ping} -c 1 -W 2 -s ${size} ${target}`)).status === 0;
+};
+
+const check = (seconds = 60): Promise<Ended> => lab(`check --wait ${seconds}`);
+const differences = async (): Promise<string> => {
+  const { status, out, err } = await check();
+  return status === 0 ? '' : out || err;
+};
+
+beforeAll(async () => {
+  await mustLab('down');
+  await mustLab('up --quiet --fabric');
+  for (const machine of ['trunk', 'access']) {
+    await must(machine, 'sh -c', 'mkdir -p /run/www; echo a machine > /run/www/index.html');
+    await must(machine, 'busybox httpd -p 80 -h /run/www');
+  }
+}, 300_000);
+afterAll(async () => {
+  if (process.env.KEEP_LAB === undefined) await lab('down');
+}, 120_000);
+afterEach(async () => {
+  expect(await differences()).toBe('');
+});
+
+/** Containers, groups, policies and networks of the default tenant. */
+async function clear(): Promise<void> {
+  for (const host of ['node1', 'node2']) await must(host, 'sh -c', 'docker ps -aq | xargs -r docker rm -f');
+  for (const kind of ['group', 'policy'])
+    for (const name of (await netctl(`${kind} ls -q`)).split('\n').filter((n) => n !== '')) {
+      if (kind === 'policy')
+        for (const { ruleId } of JSON.parse(await netctl(`policy rule-ls -j ${name}`)))
+          await netctl(`policy rule-rm ${name} ${ruleId}`);
+      await netctl(`${kind} rm ${name}`);
+    }
+  for (const name of (await netctl('net ls -q')).split('\n').filter((n) => n !== ''))
+    await netctl(`net rm ${name}`);
+}
+
+describe('the guide', () => {
+  const opened = openGuide(OWN);
+  const guide = (name: string): Promise<void> => opened.type(blockOf('docs/guide/vlan.md', name));
+  afterAll(async () => {
+    opened.close();
+    await clear();
+  });
+
+  it('has containers and machines in one network', () => guide('a network'));
+  it('says which machine a container answers', () => guide('policy'));
+  it('names containers of other networks', () => guide('names'));
+});
+
+describe('containers of a VLAN network on two hosts', () => {
+  beforeAll(async () => {
+    await netctl(
+      `net create lan -e vlan --pkt-tag=${ID} --subnet=${at(10)}-${at(99)}/24 --gateway=${at(254)}`,
+    );
+    await netctl('net create over --subnet=20.1.1.0/24 --gateway=20.1.1.254');
+    for (const name of ['web', 'db', 'app']) {
+      await netctl(`policy create for-${name}`);
+      await netctl(`group create ${name === 'app' ? 'over' : 'lan'} ${name} -policy=for-${name}`);
+    }
+    await run('node1', 'near', 'web', NEAR);
+    await run('node2', 'far', 'db', FAR);
+    await run('node1', 'overNear', 'over', OVER_NEAR);
+    await run('node2', 'overFar', 'app', OVER_FAR);
+    await until('the machines', async () => (await pings('access', NEAR)) && (await pings('trunk', FAR)));
+  });
+  afterAll(clear);
+
+  it('and machines behind a tagged and an access port reach each other, by TCP and with the whole MTU', async () => {
+    const all: Place[] = ['near', 'far', 'trunk', 'access'];
+    for (const place of all)
+      for (const other of all.filter((o) => o !== place)) {
+        expect([place, other, await asks(place, ADDRESS[other])]).toEqual([place, other, 0]);
+        expect([place, other, await pings(place, ADDRESS[other], 1472)]).toEqual([place, other, true]);
+      }
+  });
+
+  it('are on the wire by their hosts, with the tag, and by no other address', async () => {
+    const sees = background('trunk', `tcpdump -Z root -Q in -lnnei eth0 'vlan ${ID} and icmp'`);
+    await until('frames', async () => {
+      await pings('trunk', NEAR);
+      return sees.lines.some((line) => line.includes('echo reply'));
+    });
+    await sees.end();
+    const reply = sees.lines.find((line) => line.includes('echo reply'));
+    expect(reply).toContain(MAC.node1);
+    expect(reply).toContain(`vlan ${ID}`);
+    for (const [address, mac] of [
+      [NEAR, MAC.node1],
+      [FAR, MAC.node2],
+    ] as const) {
+      expect(await pings('access', address)).toBe(true);
+      expect(await must('access', `ip neigh show ${address}`)).toContain(mac);
+    }
+    for (const nobodys of [at(254), at(77), OVER_NEAR])
+      expect((await on('access', `arping -c 1 -w 1 -I eth0 ${nobodys}`)).out).toContain('0 packets received');
+  });
+
+  it('and those of VXLAN networks of the tenant reach each other by address and by name, on one host and between hosts', async () => {
+    for (const [place, other] of [
+      ['near', 'overNear'],
+      ['near', 'overFar'],
+      ['far', 'overNear'],
+      ['overNear', 'near'],
+      ['overNear', 'far'],
+      ['overFar', 'near'],
+    ] as const) {
+      const name = `${other}.${other.startsWith('over') ? 'over' : 'lan'}`;
+      expect([place, other, await asks(place, ADDRESS[other])]).toEqual([place, other, 0]);
+      expect([place, name, await asks(place, name)]).toEqual([place, name, 0]);
+      // A bare name is one of the asking container's own networks, as between any two.
+      expect([place, other, await asks(place, other)]).toEqual([place, other, 6]);
+    }
+    expect(await asks('near', 'far')).toBe(0);
+    expect(await asks('far', 'near')).toBe(0);
+    // A machine is in its network, and no further.
+    for (const [machine, device] of [
+      ['trunk', 'lan'],
+      ['access', 'eth0'],
+    ] as const) {
+      await must(machine, `ip route add 20.1.1.0/24 via ${NEAR} dev ${device}`);
+      expect(await asks(machine, OVER_NEAR)).toBe(28);
+      expect(await asks(machine, OVER_FAR)).toBe(28);
+      await must(machine, 'ip route del 20.1.1.0/24');
+    }
+  });
+
+  it('are under the policy of their groups, towards each other, machines and other networks', async () => {
+    await netctl('policy rule-add for-web 1 -direction=in -protocol=tcp -action=deny');
+    await netctl(
+      'policy rule-add for-web db -direction=in -protocol=tcp -port=80 -from-group=db -action=allow -priority=10',
+    );
+    await netctl(
+      `policy rule-add for-web trunk -direction=in -protocol=tcp -port=80 -from-ip-address=${TRUNK} -action=allow -priority=10`,
+    );
+    expect(await asks('far', NEAR)).toBe(0);
+    expect(await asks('trunk', NEAR)).toBe(0);
+    for (const place of ['access', 'overNear', 'overFar'] as const)
+      expect([place, await asks(place, NEAR)]).toEqual([place, 28]);
+    expect(await pings('access', NEAR)).toBe(true);
+    await netctl(
+      'policy rule-add for-web app -direction=in -protocol=tcp -port=80 -from-group=app -action=allow -priority=10',
+    );
+    expect(await asks('overFar', NEAR)).toBe(0);
+    expect(await asks('overNear', NEAR)).toBe(28);
+    await netctl(
+      `policy rule-add for-db no -direction=out -protocol=tcp -to-ip-address=${ACCESS} -action=deny`,
+    );
+    expect(await asks('far', ACCESS)).toBe(28);
+    expect(await asks('far', TRUNK)).toBe(0);
+    expect(await asks('near', ACCESS)).toBe(0);
+    await netctl('policy rule-add for-app 1 -direction=out -protocol=tcp -to-group=web -action=deny');
+    expect(await asks('overFar', NEAR)).toBe(28);
+    expect(await asks('overFar', FAR)).toBe(0);
+    for (const [policy, rules] of [
+      ['for-web', ['1', 'db', 'trunk', 'app']],
+      ['for-db', ['no']],
+      ['for-app', ['1']],
+    ] as const)
+      for (const rule of rules) await netctl(`policy rule-rm ${policy} ${rule}`);
+    expect(await asks('access', NEAR)).toBe(0);
+  });
+
+  it('lose no packet while an agent is killed and starts again', async () => {
+    const pinging = background('access', `busybox ping -A -c 200 ${NEAR}`);
+    const within = background('node2', `docker exec far ping -i 0.1 -c 120 ${NEAR}`);
+    await until('pings', async () => pinging.lines.length > 3 && within.lines.length > 3);
+    await mustLab('kill netplugin node1');
+    await mustLab('start netplugin node1');
+    await mustLab('kill netplugin node2');
+    await mustLab('start netplugin node2');
+    for (const each of [pinging, within])
+      await until('all pings', async () =>
+        each.lines.find((line) => line.includes('packet loss'))?.includes(' 0% packet loss'),
+      );
+    await pinging.end();
+    await within.end();
+  });
+
+  it('come back with dockerd, and go where it has no restart policy for them', async () => {
+    await run('node1', 'always', 'lan', at(61), '--restart=always');
+    await run('node1', 'never', 'lan', at(62));
+    await must('node1', 'docker rm -f near overNear');
+    for (const how of ['stop', 'kill']) {
+      await mustLab(`${how} dockerd node1`);
+      await mustLab('start dockerd node1');
+      await until('it answers again', async () => (await asks('access', at(61))) === 0);
+      expect(await pings('access', at(62))).toBe(false);
+      expect(await differences()).toBe('');
+    }
+    await must('node1', 'docker rm -f always never');
+    await run('node1', 'near', 'web', NEAR);
+    await run('node1', 'overNear', 'over', OVER_NEAR);
+  });
+
+  it('are away while the cable is, which the agent says, and are back with it', async () => {
+    const cable = (how: 'up' | 'down') =>
+      sh(`ip -n ${networkNamespace(OWN, 'switch')} link set w-node2 ${how}`);
+    cable('down');
+    await until('it is told', async () =>
+      (await mustLab('logs netplugin node2')).includes('--uplink: interface eth0 is down'),
+    );
+    expect(await pings('access', FAR)).toBe(false);
+    cable('up');
+    await until('it answers again', () => pings('access', FAR));
+    await until('nothing is wrong', async () => (await on('node1', 'netctl status')).status === 0);
+    await must('node2', 'ip link set eth0 down');
+    expect(await pings('trunk', FAR)).toBe(false);
+    await must('node2', 'sh -c', 'ip link set eth0 up; ip route replace default via 192.168.50.1');
+    await until('it answers again', () => pings('trunk', FAR));
+    expect(await asks('near', FAR)).toBe(0);
+  });
+
+  it('are there again after a power failure of their host', async () => {
+    await run('node2', 'always', 'lan', at(61), '--restart=always');
+    expect(await asks('access', at(61))).toBe(0);
+    await mustLab('reboot node2');
+    await until('it answers again', async () => (await asks('access', at(61))) === 0);
+    expect(await asks('near', 'always')).toBe(0);
+    await must('node2', 'docker rm -f always far overFar');
+    await run('node2', 'far', 'db', FAR);
+    await run('node2', 'overFar', 'app', OVER_FAR);
+  });
+
+  it('that move to the other host with their address are reached at once by who had spoken to them', async () => {
+    for (const [to, away] of [
+      ['node2', 'node1'],
+      ['node1', 'node2'],
+    ] as const) {
+      for (const machine of ['trunk', 'access'] as const) {
+        expect(await asks(machine, NEAR)).toBe(0);
+        expect(await must(machine, `ip neigh show ${NEAR}`)).toContain(MAC[away]);
+      }
+      await must(away, 'docker rm -f near');
+      await run(to, 'near', 'web', NEAR);
+      for (const machine of ['trunk', 'access'] as const) {
+        expect(await pings(machine, NEAR)).toBe(true);
+        expect(await must(machine, `ip neigh show ${NEAR}`)).toContain(MAC[to]);
+      }
+      expect(await asks('far', 'near')).toBe(0);
+    }
+  });
+
+  it('have back what somebody takes away by hand, and lab check sees what is not there', async () => {
+    const router = 'ip netns exec contiv-default';
+    const takes: readonly (readonly [by: string, seen: string])[] = [
+      ['tc filter del dev eth0 ingress pref 4789', 'no program contiv_vlan_in at eth0'],
+      [`tc filter del dev cv${ID} ingress pref 4789`, `no program contiv_vlan_out at cv${ID}`],
+      [`bridge fdb del ${MAC.node1} dev eth0`, `eth0 does not take frames for ${MAC.node1}`],
+      [`${router} ip route del ${FAR}`, `no route to ${FAR} of far on node2`],
+      [`${router} ip neigh del ${hostAddress(2)} dev vl${ID}`, `neighbour ${hostAddress(2)} on vl${ID} has`],
+      [`${router} ip link set vl${ID} mtu 1400`, `vl${ID} has MTU 1400`],
+      [`${router} nft delete element inet contiv claimed { ${FAR} }`, `claimed lacks ${FAR}`],
+      [`${router} nft delete element arp contiv answered { ${NEAR} }`, `answered lacks ${NEAR}`],
+    ];
+    const take = (): Promise<string> => must('node1', 'sh -c', takes.map(([by]) => by).join(' && '));
+    await mustLab('kill netplugin node1');
+    await take();
+    const { out } = await check(0);
+    for (const [, seen] of takes) expect(out).toContain(seen);
+    await mustLab('start netplugin node1');
+    expect(await differences()).toBe('');
+    await take();
+    for (const device of ['eth0', `cv${ID}`])
+      await until('the agent says so', async () =>
+        (await mustLab('logs netplugin node1')).includes(`the program of VLANs at ${device} was gone`),
+      );
+    expect(await differences()).toBe('');
+    expect(await asks('access', NEAR)).toBe(0);
+  });
+
+  describe('whoever means harm on the wire', () => {
+    const EVIL = '02:aa:aa:aa:aa:aa';
+    const tagged = (ids: readonly number[], payload: Buffer, type = 0x0800): Buffer => {
+      const frame = ethernet(EVIL, MAC.node1, payload, { type });
+      const tags = Buffer.concat(ids.flatMap((id) => [short(0x8100), short(id)]));
+      return Buffer.concat([frame.subarray(0, 12), tags, frame.subarray(12)]);
+    };
+    const datagram = (source: string, to = NEAR): Buffer => udp(source, to, 777, 777, Buffer.from('x'));
+    const send = (machine: 'trunk' | 'access', frames: readonly Buffer[]): Promise<string> =>
+      must(
+        machine,
+        `${process.execPath} --disable-warning=ExperimentalWarning ${path.resolve('test/frames.ts')} eth0`,
+        ...frames.map((frame) => frame.toString('hex')),
+      );
+    /** UDP datagrams that have come to the container. */
+    const received = async (place: 'near' | 'overNear'): Promise<number> => {
+      const { out } = await inside('node1', place, 'cat /proc/net/snmp');
+      const [, counts = ''] = out.split('\n').filter((line) => line.startsWith('Udp:'));
+      const [, arrived, nobody] = counts.split(' ');
+      return Number(arrived) + Number(nobody);
+    };
+    /** Frames keep their order: the last one is an honest one, and when it has come all have that were to. */
+    async function onlyTheLastArrives(machine: 'trunk' | 'access', frames: readonly Buffer[]): Promise<void> {
+      const before = await received('near');
+      const over = await received('overNear');
+      await send(machine, frames);
+      await until('the honest one', async () => (await received('near')) > before);
+      expect(await received('near')).toBe(before + 1);
+      expect(await received('overNear')).toBe(over);
+    }
+
+    it('gets in by neither two tags nor the tag of another VLAN, whose networks it does not reach', async () => {
+      await netctl('tenant create blue');
+      await netctl('net create -t blue theirs -e vlan --pkt-tag=200 --subnet=10.200.0.0/24');
+      await must(
+        'node1',
+        'docker run -d --name=blue --net=theirs/blue --ip=10.200.0.50 --stop-signal=SIGKILL contiv/lab sleep 100000',
+      );
+      const honest = tagged([ID], datagram(TRUNK));
+      await onlyTheLastArrives('trunk', [
+        ...[[ID, ID], [200, ID], [ID, 200], [200], [], [0], [4095], [0, ID]].map((ids) =>
+          tagged(ids, datagram(TRUNK)),
+        ),
+        tagged([200], datagram('10.200.0.201')),
+        tagged([ID], datagram(TRUNK, OVER_NEAR)),
+        tagged([200], datagram('10.200.0.201', OVER_NEAR)),
+        tagged([ID], datagram(TRUNK, '10.200.0.50')),
+        honest,
+      ]);
+      // What an access port takes has no tag, whatever the machine behind it says.
+      await onlyTheLastArrives('access', [
+        ...[[ID], [200], [ID, ID], [200, ID]].map((ids) => tagged(ids, datagram(ACCESS))),
+        tagged([], datagram(ACCESS, OVER_NEAR)),
+        tagged([], datagram(ACCESS)),
+      ]);
+      const { out } = await inside('node1', 'blue', 'cat /proc/net/snmp');
+      expect(out.split('\n').filter((line) => line.startsWith('Udp:'))[1]).toMatch(/^Udp: 0 0 /);
+      expect(await differences()).toBe('');
+      await must('node1', 'docker rm -f blue');
+      await netctl('net rm -t blue theirs');
+      await netctl('tenant rm blue');
+    });
+
+    it('gets in by no address of ours, of another network, of a gateway or of outside', async () => {
+      const lies = [
+        NEAR,
+        FAR,
+        at(254),
+        OVER_NEAR,
+        OVER_FAR,
+        '20.1.1.254',
+        '169.254.53.53',
+        '127.0.0.1',
+        '8.8.8.8',
+      ];
+      await onlyTheLastArrives('access', [
+        ...[...lies, hostAddress(1), '0.0.0.0', '255.255.255.255', '224.0.0.1'].map((source) =>
+          tagged([], datagram(source)),
+        ),
+        tagged([], datagram(ACCESS)),
+      ]);
+    });
+
+    it('takes no address over by ARP, and containers go on to reach each other', async () => {
+      const neighbours = (): Promise<string> =>
+        must('node1', 'sh -c', 'ip -n contiv-default neigh show nud permanent | sort');
+      const before = await neighbours();
+      const to = { mac: MAC.node1, address: NEAR };
+      await send(
+        'access',
+        [NEAR, FAR, at(254), OVER_NEAR, OVER_FAR, '169.254.53.53'].flatMap((address) =>
+          ([1, 2] as const).map((operation) =>
+            tagged([], arp(operation, { mac: EVIL, address }, to), 0x0806),
+          ),
+        ),
+      );
+      expect(await asks('far', NEAR)).toBe(0);
+      expect(await asks('near', FAR)).toBe(0);
+      expect(await asks('overNear', FAR)).toBe(0);
+      expect(await neighbours()).toBe(before);
+      expect(await must('node1', `ip -n contiv-default neigh show dev vl${ID}`)).not.toContain(EVIL);
+    });
+  });
+});
+
+it('with the last VLAN network everything goes that was its own', async () => {
+  for (const host of ['node1', 'node2'])
+    await until('nothing is left', async () => {
+      const links = await must(host, 'ip -o link');
+      const filters = await must(host, 'tc filter show dev eth0 ingress');
+      const macs = await must(host, 'bridge fdb show dev eth0');
+      return !/ cv\d/.test(links) && !filters.includes('contiv') && !macs.includes('02:ce:');
+    });
+});
