@@ -35,10 +35,24 @@ export interface SwarmState {
   readonly ControlAvailable?: boolean;
   /** Of managers. */
   readonly Cluster?: { readonly ID?: string } | null;
+  /** `inactive`: it is in no Swarm. */
+  readonly LocalNodeState?: string;
+  /** How many there are. */
+  readonly Managers?: number;
 }
 
 export interface SwarmService {
+  readonly ID: string;
+  readonly Spec: {
+    readonly Name: string;
+    readonly EndpointSpec?: { readonly Mode?: string };
+    readonly TaskTemplate: {
+      /** `Target`: id of the network. */
+      readonly Networks?: readonly { readonly Target: string; readonly Aliases?: readonly string[] | null }[];
+    };
+  };
   readonly Endpoint?: {
+    /** With the length of the prefix. */
     readonly VirtualIPs?: readonly { readonly NetworkID: string; readonly Addr?: string }[];
   };
 }

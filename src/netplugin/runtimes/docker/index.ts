@@ -89,6 +89,7 @@ export async function startDocker({
     offer,
     stopped,
     remains: openRemains({ docker, endpoints, driver, log }),
+    swarmChanged: () => followed.changed(),
     pluginSocket: path.basename(options.pluginSocket),
     log,
   });
