@@ -4,7 +4,7 @@
  *
  *   event network connect  -> container and name (before its first process runs); of one that runs already, all of it
  *   event start, rename... -> all of it, from inspect
- *   event of a service or a node -> swarm.ts, which looks at Swarm anew
+ *   event of Swarm's: a service, node or network -> swarm.ts, which looks anew
  *   event kill             -> of a Swarm's task: it answers to names no more, while it ends
  *   event network destroy  -> networks.ts, which offers ours anew
  *   event destroy          -> stopped.ts, which forgets what the container had
@@ -34,6 +34,8 @@ const REFUSAL_SHOWS = 3000;
 export interface Event {
   Type?: string;
   Action?: string;
+  /** `swarm`: of all nodes; managers are told. */
+  scope?: string;
   Actor?: { ID?: string; Attributes?: Record<string, string> };
 }
 
@@ -67,8 +69,7 @@ export function reactionsTo(event: Event, attached: (container: string) => boole
     return [{ do: 'end', container: ID ?? '' }];
   if (Type === 'container')
     return ID !== undefined && DESCRIBING.test(Action) ? [{ do: 'describe', container: ID }] : [];
-  // Managers are told of these.
-  if (Type === 'service' || Type === 'node') return [{ do: 'look at Swarm' }];
+  if (event.scope === 'swarm') return [{ do: 'look at Swarm' }];
   if (Type !== 'network') return [];
   if (Action === 'connect' && ID !== undefined)
     return [

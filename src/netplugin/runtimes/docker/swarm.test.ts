@@ -3,7 +3,7 @@ import { expect, it, onTestFinished } from 'vitest';
 import type { SwarmReport } from '../../../protocol/messages.ts';
 import { readTarget } from './driver.ts';
 import type { SwarmService, SwarmState, SwarmTask } from './engine.ts';
-import { followSwarm } from './swarm.ts';
+import { followSwarm, SWARM_DRIVER } from './swarm.ts';
 
 /** Docker as it answers a manager's agent. */
 function manager({ leads = true } = {}) {
@@ -15,9 +15,9 @@ function manager({ leads = true } = {}) {
     looks: 0,
   };
   const networks = [
-    { Id: 'n1', Options: { tenant: 'default', network: 'shop', group: 'web' } },
-    { Id: 'n2', Options: { tenant: 'default', network: 'shop', group: '' } },
-    { Id: 'n3', Options: {} },
+    { Driver: SWARM_DRIVER, Id: 'n1', Options: { tenant: 'default', network: 'shop', group: 'web' } },
+    { Driver: SWARM_DRIVER, Id: 'n2', Options: { tenant: 'default', network: 'shop', group: '' } },
+    { Driver: SWARM_DRIVER, Id: 'n3', Options: {} },
   ];
   const swarm = followSwarm({
     docker: {
@@ -31,6 +31,7 @@ function manager({ leads = true } = {}) {
       listTasks: async () => state.tasks,
     },
     target: readTarget,
+    offer: async () => false,
     tell: async (id, has) => void told.push({ id, has }),
     log: pino({ level: 'silent' }),
   });

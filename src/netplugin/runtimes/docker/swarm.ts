@@ -10,7 +10,7 @@ import { RETRY_DELAY, SWARM_INTERVAL } from '../../intervals.ts';
 import type { Options } from '../../options.ts';
 import { inTurn } from '../../turns.ts';
 import type { Target } from '../network.ts';
-import type { Docker } from './engine.ts';
+import type { Docker, NetworkInspectInfo } from './engine.ts';
 
 /** The plugin's name, and so the driver's: short, as people type it, with the tag that Docker puts behind it. */
 export const SWARM_DRIVER = 'contiv:latest';
@@ -28,14 +28,18 @@ export const swarmSocket = (options: Pick<Options, 'stateDir'>): string =>
 export interface Swarm {
   /** Of the Swarm that this host is in; '' where it is in none, or not known: as of the last look. */
   readonly id: string;
-  /** Something of the Swarm's has changed. */
+  /** Something of the Swarm's has changed, or of what is declared. */
   changed(): void;
+  /** When what was changed before the call has been looked at. */
+  idle(): Promise<void>;
   close(): void;
 }
 
 export interface SwarmOptions {
   readonly docker: Pick<Docker, 'info' | 'getNode' | 'listNetworks' | 'listServices' | 'listTasks'>;
   target(options: Record<string, string>): Target;
+  /** Where a manager here leads: gives Swarm its networks, and answers whether they were other ones than listed. */
+  offer(listed: readonly NetworkInspectInfo[]): Promise<boolean>;
   /** All services and addresses that a Swarm has, by what a manager says that leads it. */
   tell(id: string, has: Omit<SwarmReport, 'host'>): Promise<void>;
   readonly log: Logger;
@@ -45,7 +49,7 @@ export interface SwarmOptions {
 const MOST_LOOKS = 60;
 
 /** Looks again and again, and where it is told of a change. A manager that does not lead may lag behind, so only one tells. */
-export function followSwarm({ docker, target, tell, log }: SwarmOptions): Swarm {
+export function followSwarm({ docker, target, offer, tell, log }: SwarmOptions): Swarm {
   let id = '';
   /** Of a Swarm whose only manager this host was. */
   let alone = '';
@@ -64,7 +68,9 @@ export function followSwarm({ docker, target, tell, log }: SwarmOptions): Swarm 
         return true;
       }
       alone = Managers === 1 ? id : '';
-      const { whole, ...has } = await contentsOf(docker, target);
+      const listed = await docker.listNetworks();
+      const networks = (await offer(listed)) ? await docker.listNetworks() : listed;
+      const { whole, ...has } = await contentsOf(networks, docker, target);
       await tell(id, has);
       return whole;
     },
@@ -83,7 +89,8 @@ export function followSwarm({ docker, target, tell, log }: SwarmOptions): Swarm 
     get id() {
       return id;
     },
-    changed: () => looks.begin(),
+    changed: () => looks.ask(),
+    idle: () => looks.idle(),
     close: () => void looks.close(),
   };
 }
@@ -97,10 +104,11 @@ interface Contents extends Required<Omit<SwarmReport, 'host'>> {
 }
 
 async function contentsOf(
-  docker: Pick<Docker, 'listNetworks' | 'listServices' | 'listTasks'>,
+  listed: readonly NetworkInspectInfo[],
+  docker: Pick<Docker, 'listServices' | 'listTasks'>,
   target: SwarmOptions['target'],
 ): Promise<Contents> {
-  const networks = await docker.listNetworks({ filters: { driver: [SWARM_DRIVER] } });
+  const networks = listed.filter(({ Driver }) => Driver === SWARM_DRIVER);
   const [services, tasks] = await Promise.all([docker.listServices(), docker.listTasks()]);
   const targets = new Map(
     networks.flatMap(({ Id, Options }): [string, Target][] => {
