@@ -19,6 +19,8 @@ export interface Docker {
   getContainer(id: string): { inspect(): Promise<ContainerInspectInfo>; start(): Promise<void> };
   listNetworks(options?: { filters?: Filters }): Promise<NetworkInspectInfo[]>;
   getNetwork(id: string): DockerNetwork;
+  /** Managed ones. */
+  listPlugins(): Promise<readonly { readonly Name: string }[]>;
   info(): Promise<{ readonly Swarm?: SwarmState }>;
   /** One JSON object of the cluster's each: of managers only. */
   listServices(): Promise<readonly SwarmService[]>;
@@ -115,6 +117,7 @@ export function openDocker(socketPath: string): Docker {
       disconnect: async (options) => void (await act('POST', `/networks/${id}/disconnect`, options)),
       remove: async () => void (await act('DELETE', `/networks/${id}`)),
     }),
+    listPlugins: () => get('/plugins'),
     info: () => get('/info'),
     listServices: () => get('/services'),
     listTasks: () => get('/tasks'),
