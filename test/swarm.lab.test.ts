@@ -245,6 +245,24 @@ it('with the service and the network everything goes that was theirs', async () 
   );
   expect(await differences()).toBe('');
   expect(await on('node1', 'netctl get swarmService -o name')).toBe('');
+});
+
+it('with its only manager a Swarm ends: nothing that it kept is left', async () => {
+  await on('node1', 'docker node demote node2 node3');
+  for (const host of ['node2', 'node3'])
+    await until('it leaves', async () => (await type(host, 'docker swarm leave')).status === 0);
+  await on(
+    'node1',
+    'docker service create --detach --name last --network web_shop --no-resolve-image contiv/lab sleep 100000',
+  );
+  const services = () => on('node1', 'netctl get swarmService -o name');
+  await until('it is known', async () => (await services()) !== '');
+  await on('node1', 'docker swarm leave --force');
+  await until('it is gone', async () => (await services()) === '');
+  expect(await differences()).toBe('');
+});
+
+it('a host gives its plugin away, and is asked to before it leaves', async () => {
   await on('node1', 'netctl group rm web');
   await on('node1', 'netctl net rm shop');
   await must('stop', 'netplugin', 'node3');

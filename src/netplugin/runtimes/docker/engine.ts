@@ -20,7 +20,7 @@ export interface Docker {
   listNetworks(options?: { filters?: Filters }): Promise<NetworkInspectInfo[]>;
   getNetwork(id: string): DockerNetwork;
   /** Managed ones. */
-  listPlugins(): Promise<readonly { readonly Name: string }[]>;
+  listPlugins(): Promise<readonly { readonly Name: string; readonly Enabled: boolean }[]>;
   info(): Promise<{ readonly Swarm?: SwarmState }>;
   /** One JSON object of the cluster's each: of managers only. */
   listServices(): Promise<readonly SwarmService[]>;

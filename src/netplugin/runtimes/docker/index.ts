@@ -67,13 +67,22 @@ export async function startDocker({
     refusedOfSwarm: (id, why) => void removeRefused(id, why, { docker, tell: denied, log }),
   });
   const vlans = options.uplink !== undefined;
+  const refused = new Set<string>();
   const followed = followSwarm({
     docker,
     target: readTarget,
     async offer(listed) {
       const { view } = endpoints;
       if (!endpoints.ready()) return false;
-      return offerToSwarm(listed, { docker, view, vlans, live: endpoints.live(), tell: denied, log });
+      return offerToSwarm(listed, {
+        docker,
+        view,
+        vlans,
+        live: endpoints.live(),
+        refused,
+        tell: denied,
+        log,
+      });
     },
     tell: endpoints.swarmHas,
     log,

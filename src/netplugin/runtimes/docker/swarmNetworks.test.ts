@@ -8,7 +8,10 @@ import { offerToSwarm, swarmNetworkName } from './swarmNetworks.ts';
 function swarm(declared: readonly string[], used: readonly string[] = []) {
   const networks: NetworkInspectInfo[] = [];
   const told: string[] = [];
+  let enabled = true;
+  const refused = new Set<string>();
   const docker = {
+    listPlugins: async () => [{ Name: 'contiv:latest', Enabled: enabled }],
     createNetwork: async (options: object) => {
       const { Name, Driver, Labels, Options } = options as unknown as NetworkInspectInfo;
       networks.push({ Id: `id of ${Name}`, Name, Driver, Labels, Options } as NetworkInspectInfo);
@@ -41,6 +44,9 @@ function swarm(declared: readonly string[], used: readonly string[] = []) {
   return {
     networks,
     told,
+    disable: () => {
+      enabled = false;
+    },
     declare: (...names: string[]) => {
       view = viewOf(names);
     },
@@ -53,7 +59,7 @@ function swarm(declared: readonly string[], used: readonly string[] = []) {
     async offer(live = true) {
       const tell = (line: string): void => void told.push(line);
       const log = pino({ level: 'silent' });
-      await offerToSwarm([...networks], { docker, view, vlans: false, live, tell, log });
+      await offerToSwarm([...networks], { docker, view, vlans: false, live, refused, tell, log });
       return networks.map((n) => n.Name).sort();
     },
   };
@@ -107,4 +113,12 @@ it('what somebody made stays while it stands for something, and is told of when 
   ]);
   declare();
   expect(await offer()).toEqual([]);
+});
+
+it('nothing is made or removed where the plugin is not enabled', async () => {
+  const { offer, disable, declare } = swarm(['net1']);
+  await offer();
+  disable();
+  declare('net2');
+  expect(await offer()).toEqual(['net1__default']);
 });

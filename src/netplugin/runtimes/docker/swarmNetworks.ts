@@ -27,12 +27,14 @@ export function swarmNetworkName(target: Target): string {
 }
 
 export interface SwarmNetworksOptions {
-  readonly docker: Pick<Docker, 'createNetwork' | 'getNetwork'>;
+  readonly docker: Pick<Docker, 'createNetwork' | 'getNetwork' | 'listPlugins'>;
   readonly view: View;
   /** Those of encapsulation vlan act here. */
   readonly vlans: boolean;
   /** What is declared is what netmaster says now: else nothing is removed. */
   readonly live: boolean;
+  /** Names that Swarm has refused, of which the log has a line. */
+  readonly refused: Set<string>;
   /** In a line: a network was not taken. */
   tell(line: string): void;
   readonly log: Logger;
@@ -41,8 +43,11 @@ export interface SwarmNetworksOptions {
 /** `listed`: all of Docker's. Answers whether something was changed. */
 export async function offerToSwarm(
   listed: readonly NetworkInspectInfo[],
-  { docker, view, vlans, live, tell, log }: SwarmNetworksOptions,
+  { docker, view, vlans, live, refused, tell, log }: SwarmNetworksOptions,
 ): Promise<boolean> {
+  // A Swarm without the plugin has nothing to do with us.
+  const plugins = await docker.listPlugins();
+  if (!plugins.some(({ Name, Enabled }) => Name === SWARM_DRIVER && Enabled)) return false;
   const present = presentNetworks(listed, SWARM_DRIVER);
   const plan = planNetworks(
     present,
@@ -80,9 +85,12 @@ export async function offerToSwarm(
         Labels: { [LABEL]: fingerprint(network) },
       });
       changed = true;
+      refused.delete(network.name);
       log.info({ network: network.name }, "offered to Docker's Swarm");
     } catch (error) {
-      log.warn({ err: error, network: network.name }, "Docker's Swarm refuses the network");
+      if (!refused.has(network.name))
+        log.warn({ err: error, network: network.name }, "Docker's Swarm refuses the network");
+      refused.add(network.name);
     }
   }
   for (const { Id, Name, Driver, Labels, Options } of live ? listed : []) {
@@ -100,7 +108,11 @@ export async function offerToSwarm(
 export async function removeRefused(
   id: string,
   why: string,
-  { docker, tell, log }: Pick<SwarmNetworksOptions, 'docker' | 'tell' | 'log'>,
+  {
+    docker,
+    tell,
+    log,
+  }: Pick<SwarmNetworksOptions, 'tell' | 'log'> & { readonly docker: Pick<Docker, 'getNetwork'> },
 ): Promise<void> {
   try {
     const network = docker.getNetwork(id);
