@@ -32,7 +32,7 @@ const NOT_TYPED: Record<string, number> = {
   'docs/guide/runtimes.md: needs other runtimes; test/runtimes.lab.test.ts has Podman and containerd': 3,
   "docs/guide/several-netmasters.md: a flag's form": 1,
   'docs/guide/several-netmasters.md: needs three machines with etcd; test/cluster.lab.test.ts has them': 4,
-  'docs/guide/swarm.md: needs three hosts without Swarm; test/swarm.lab.test.ts types each line there': 19,
+  'docs/guide/swarm.md: needs three hosts without Swarm; test/swarm.lab.test.ts types each line there': 22,
   'docs/guide/vlan.md: how the lab starts netplugin, bin/lab up --fabric': 1,
   'docs/operate/status.md: an example of findings': 11,
   'docs/operate/metrics.md: needs Prometheus on the machine; test/monitoring.test.ts does the same': 2,

@@ -22,7 +22,7 @@ import { names, namesAreAnswered } from './names.ts';
 import { atPorts, learned } from './neighbours.ts';
 import { routes } from './routes.ts';
 import { sandboxes } from './sandboxes.ts';
-import { slots, virtualAddresses } from './services.ts';
+import { slots, swarmNames, swarmSlots, virtualAddresses } from './services.ts';
 import { store } from './store.ts';
 import { groups, sources } from './tables.ts';
 import { tunnels } from './tunnels.ts';
@@ -49,6 +49,7 @@ const OF_HOST: readonly Comparison<Host>[] = [
   hostWires,
   routers,
   names,
+  swarmNames,
 ];
 const OF_ROUTER: readonly Comparison<Router>[] = [
   wayOut,
@@ -64,6 +65,7 @@ const OF_ROUTER: readonly Comparison<Router>[] = [
   onWire,
   sources,
   slots,
+  swarmSlots,
   groups,
   fastPath,
   virtualAddresses,

@@ -45,6 +45,16 @@ export interface Service {
   readonly vip: string;
 }
 
+/** In one network of Swarm's. */
+export interface SwarmService {
+  readonly serviceID: string;
+  readonly serviceName: string;
+  readonly tenantName: string;
+  readonly networkName: string;
+  readonly groupName?: string;
+  readonly virtualAddress?: string;
+}
+
 export interface ClusterService {
   readonly namespaceName: string;
   readonly serviceName: string;
@@ -86,6 +96,7 @@ export interface Declared {
   readonly networks: readonly (Network & { readonly allocated: Allocated })[];
   readonly services: readonly Service[];
   readonly clusterServices: readonly ClusterService[];
+  readonly swarmServices: readonly SwarmService[];
   readonly live: readonly Live[];
   /** `default:web in`: groups whose policies have rules of that direction. */
   readonly judged: ReadonlySet<string>;
@@ -112,16 +123,17 @@ export async function declared(lab: string, state: LabState): Promise<Declared> 
   const rest: Rest = async (name, parameters) =>
     JSON.parse(await run(...curl(requestOf(name, parameters).url, '-f')));
   const { problem } = JSON.parse(health) as { problem?: string };
-  const [endpoints, networks, services, clusterServices, live, groups] = await Promise.all([
+  const [endpoints, networks, services, clusterServices, swarmServices, live, groups] = await Promise.all([
     rest<Endpoint[]>('endpoints'),
     networksOf(rest),
     servicesOf(rest),
     rest<ClusterService[]>('list', { collection: 'clusterServices' }),
+    rest<SwarmService[]>('list', { collection: 'swarmServices' }),
     rest<Live[]>('hosts'),
     rest<Group[]>('list', { collection: 'endpointGroups' }),
   ]);
   const [judged, profiled] = await Promise.all([judgedGroups(groups, rest), profiledGroups(groups, rest)]);
-  return { problem, endpoints, networks, services, clusterServices, live, judged, profiled };
+  return { problem, endpoints, networks, services, clusterServices, swarmServices, live, judged, profiled };
 }
 
 const inspect = async <T>(rest: Rest, collection: string, key: string): Promise<T> =>

@@ -1,4 +1,7 @@
-import type { Comparison, Concat, Router } from './world.ts';
+import { tryRun } from '../shell.ts';
+import { onHost } from '../state.ts';
+import type { SwarmService } from './netmaster.ts';
+import type { Cluster, Comparison, Concat, Host, Router } from './world.ts';
 
 /** Each provider has one slot of each port, the slots are 0, 1, 2, ..., and the size is the power of two that covers them. */
 export const slots: Comparison<Router> = (router, say) => {
@@ -100,6 +103,63 @@ function clusterSlots(
 /** How addresses of exits begin, by default. */
 const TRANSIT = '100.127.';
 
+/** Its tasks, by their labels: those that are healthy, else all. */
+function tasksOf({ running }: Cluster, s: SwarmService): string[] {
+  const tasks = running.filter(
+    (r) =>
+      r.answering &&
+      r.labels['com.docker.swarm.service.id'] === s.serviceID &&
+      r.tenant === s.tenantName &&
+      r.network === s.networkName &&
+      r.group === (s.groupName ?? ''),
+  );
+  const healthy = tasks.filter((r) => r.healthy);
+  return (healthy.length > 0 ? healthy : tasks).map((r) => r.addresses[0] as string).sort();
+}
+
+/** Virtual addresses of Swarm lead to the tasks, by all ports. */
+export const swarmSlots: Comparison<Router> = ({ where, cluster, tenant, map }, say) => {
+  const leads = new Map<string, string[]>();
+  for (const [key, value] of map('every_to')) {
+    const address = String((key as Concat).concat[0]);
+    leads.set(address, [...(leads.get(address) ?? []), value as string]);
+  }
+  for (const s of cluster.swarmServices) {
+    if (s.tenantName !== tenant || s.virtualAddress === undefined) continue;
+    const found = (leads.get(s.virtualAddress) ?? []).sort().join();
+    leads.delete(s.virtualAddress);
+    const want = tasksOf(cluster, s).join();
+    if (found !== want)
+      say(
+        `${where}: ${s.virtualAddress} of Swarm's service ${s.serviceName} leads to ${found || 'nothing'}, its tasks are ${want || 'none'}`,
+      );
+  }
+  for (const address of leads.keys())
+    say(`${where}: ${address} leads somewhere, and is no service's of Swarm's`);
+};
+
+/** Names of Swarm's services are answered with their virtual addresses, or their tasks. */
+export const swarmNames: Comparison<Host> = async ({ cluster, name: here, here: asking }, say) => {
+  for (const s of cluster.swarmServices) {
+    const from = asking.find((r) => r.tenant === s.tenantName);
+    if (from === undefined) continue;
+    const tasks = tasksOf(cluster, s);
+    const wanted = { [s.serviceName]: s.virtualAddress === undefined ? tasks : [s.virtualAddress] };
+    wanted[`tasks.${s.serviceName}`] = tasks;
+    for (const [name, want] of Object.entries(wanted)) {
+      const asked = `${name}.${s.networkName}`;
+      const dig = `nsenter --net=${from.netns} dig +short +tries=2 +time=3 @${from.resolver} ${asked}`;
+      const have = (await tryRun(...onHost(cluster.lab, here, 'sh', '-c', dig)))
+        ?.split('\n')
+        .filter((line) => line !== '')
+        .sort()
+        .join();
+      if (have !== want.join())
+        say(`${here}: ${asked} is answered with ${have || 'nothing'}, not with ${want.join() || 'nothing'}`);
+    }
+  }
+};
+
 /** The router has each service's address. */
 export const virtualAddresses: Comparison<Router> = async ({ where, cluster, host, tenant, ns }, say) => {
   const [own] = JSON.parse(await host.at('ip', '-n', ns, '-j', '-4', 'addr', 'show', 'dev', 'lo')) as {
@@ -108,6 +168,11 @@ export const virtualAddresses: Comparison<Router> = async ({ where, cluster, hos
   for (const s of cluster.services)
     if (s.tenantName === tenant && !own?.addr_info.some((a) => a.local === s.vip))
       say(`${where}: no address ${s.vip} of service ${s.serviceName}`);
+  for (const s of cluster.swarmServices) {
+    const { virtualAddress: vip } = s;
+    if (s.tenantName === tenant && vip !== undefined && !own?.addr_info.some((a) => a.local === vip))
+      say(`${where}: no address ${vip} of Swarm's service ${s.serviceName}`);
+  }
   for (const s of cluster.clusterServices)
     for (const address of s.tenantName === tenant ? s.addresses : [])
       if (!address.includes(':') && !own?.addr_info.some((a) => a.local === address))

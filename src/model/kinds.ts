@@ -14,6 +14,7 @@ import { networkPolicy } from './networkPolicy.ts';
 import { policy } from './policy.ts';
 import { rule } from './rule.ts';
 import { serviceLB } from './serviceLB.ts';
+import { swarmService } from './swarmService.ts';
 import { tenant } from './tenant.ts';
 import { workload } from './workload.ts';
 
@@ -33,6 +34,7 @@ export const KINDS = [
   workload,
   networkPolicy,
   clusterService,
+  swarmService,
 ] as unknown as readonly Kind[];
 
 export const kindByName = new Map(KINDS.map((kind) => [kind.name, kind]));

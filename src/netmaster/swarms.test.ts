@@ -2,6 +2,7 @@ import { beforeEach, expect, it, onTestFinished } from 'vitest';
 import { closeCluster, openCluster } from '../../test/cluster.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import { kindByName } from '../model/kinds.ts';
+import type { SwarmService } from '../model/swarmService.ts';
 import {
   decideCollection,
   decideEndpoint,
@@ -10,8 +11,8 @@ import {
   decideReserve,
   decideSwarmRelease,
 } from './endpoints.ts';
-import { decideWrite, readObject } from './intent.ts';
-import { decideSwarm, type Unlisted } from './swarms.ts';
+import { decideDelete, decideWrite, readObject } from './intent.ts';
+import { applySwarmServices, decideSwarm, type Unlisted } from './swarms.ts';
 
 const NETWORK = 'default:n';
 const SWARM = 'swarm1';
@@ -30,6 +31,11 @@ async function cluster() {
   const reserve = async (host: string, more: { address?: string; swarm?: string }) =>
     (await writer.write(() => decideReserve(mirror, { ...place, family: 4, host, ...more }))).answer.address;
   return {
+    services: () => [...mirror.entries<SwarmService>('swarmService')].map(([, { object }]) => object),
+    serve: (services: Omit<SwarmService, 'swarm'>[], id = SWARM) =>
+      applySwarmServices(id, services, { mirror, writer }),
+    remove: () => writer.write(() => decideDelete(kind, NETWORK, mirror)),
+    revision: () => mirror.revision,
     taken: () => Object.fromEntries([...mirror.addresses(NETWORK)].map(([a, { object }]) => [a, object])),
     allocate: (address?: string, swarm = SWARM) => reserve('m', { swarm, ...(address && { address }) }),
     free: (address: string) => writer.write(() => decideSwarmRelease(mirror, NETWORK, address)),
@@ -135,4 +141,43 @@ it('what was reserved before its Swarm was known is the Swarm’s that has it', 
   await c.tell(['10.1.0.2'], 0);
   await c.tell(['10.1.0.2'], 9999);
   expect(c.taken()).toMatchObject({ '10.1.0.2': { swarm: SWARM }, '10.1.0.3': { swarm: '' } });
+});
+
+const FRONT = { ...place, serviceID: 's1', swarmNetworkID: 'n1', serviceName: 'front' };
+
+it('services are as their Swarm has them; what is so already is not written, and another Swarm’s stay', async () => {
+  const [virtualAddress] = [await c.allocate(), await c.allocate(undefined, 'swarm2')];
+  const front = { ...FRONT, virtualAddress, aliases: ['shop'] };
+  await c.serve([front, { ...FRONT, serviceID: 's2' }]);
+  await c.serve([{ ...FRONT, serviceID: 's3' }], 'swarm2');
+  expect(c.services()).toEqual([
+    { ...front, swarm: SWARM },
+    { ...FRONT, serviceID: 's2', swarm: SWARM },
+    { ...FRONT, serviceID: 's3', swarm: 'swarm2' },
+  ]);
+  const before = c.revision();
+  await c.serve([front, { ...FRONT, serviceID: 's2' }]);
+  expect(c.revision()).toBe(before);
+  await c.serve([{ ...FRONT, aliases: ['other'] }]);
+  expect(c.services()).toEqual([
+    { ...FRONT, aliases: ['other'], swarm: SWARM },
+    { ...FRONT, serviceID: 's3', swarm: 'swarm2' },
+  ]);
+});
+
+it('what is not declared, or has an address that is not its Swarm’s, is left out, and the others are there', async () => {
+  const [own, foreign] = [await c.allocate(), await c.allocate(undefined, 'swarm2')];
+  await c.serve([
+    { ...FRONT, networkName: 'no' },
+    { ...FRONT, serviceID: 's2', groupName: 'no' },
+    { ...FRONT, serviceID: 's3', virtualAddress: foreign },
+    { ...FRONT, serviceID: 's4', virtualAddress: '10.1.0.5' },
+    { ...FRONT, serviceID: 's5', virtualAddress: own },
+  ]);
+  expect(c.services().map((s) => s.serviceID)).toEqual(['s5']);
+});
+
+it('a network that a service of Swarm’s is in stays', async () => {
+  await c.serve([FRONT]);
+  await expect(c.remove()).rejects.toThrow('swarmService');
 });

@@ -24,7 +24,7 @@ export const FILES_INTERVAL = 3000;
 export const OFFER_INTERVAL = 10_000;
 /** Between comparisons of what is attached with Docker's containers. */
 export const CONTAINERS_INTERVAL = 20_000;
-/** Between looks at Docker's Swarm: whether there is one, and where a manager here leads it, which addresses it has. */
+/** Between looks at Docker's Swarm where no event tells of a change: whether there is one, and where a manager here leads it, what it has. */
 export const SWARM_INTERVAL = 10_000;
 
 /** Until what has failed or ended is tried again: the watch, Docker's events, the process that answers names, a write to disk. */

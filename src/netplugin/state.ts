@@ -239,6 +239,8 @@ export interface Service {
   readonly name: string;
   readonly address: string;
   readonly ports: readonly ServicePort[];
+  /** Every port of it leads to the same one of a provider; `ports` has none then. */
+  readonly everyPort?: true;
   /** IPv4 addresses by slot. Which has which slot means nothing: those that stay keep theirs (compile/services.ts). */
   readonly providers: readonly string[];
 }

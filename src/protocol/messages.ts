@@ -5,6 +5,7 @@
 import { type Static, Type } from '@sinclair/typebox';
 import type { Endpoint } from '../model/endpoint.ts';
 import type { Host } from '../model/host.ts';
+import { SwarmServiceSchema } from '../model/swarmService.ts';
 import type { Side } from '../model/verdict.ts';
 import { ToldEventSchema } from './events.ts';
 import { HeardSchema, RefusedHostSchema } from './hosts.ts';
@@ -53,8 +54,11 @@ export const AddressRequestSchema = Type.Object(
 );
 export type AddressRequest = Static<typeof AddressRequestSchema>;
 
-/** All that a Swarm has of a cluster's networks: its tasks' and services'. */
-export const SwarmAddressesSchema = Type.Object(
+const { swarm: _, ...swarmServiceFields } = SwarmServiceSchema.properties;
+const SwarmServiceFields = Type.Object(swarmServiceFields, { additionalProperties: false });
+
+/** All that a Swarm has of a cluster's networks: addresses of its tasks and services, and its services. */
+export const SwarmReportSchema = Type.Object(
   {
     /** A manager, which leads. */
     host: Type.String({ minLength: 1, maxLength: 253 }),
@@ -68,10 +72,12 @@ export const SwarmAddressesSchema = Type.Object(
         { additionalProperties: false },
       ),
     ),
+    /** In each network that stands for one of the cluster's. Absent: of an agent that does not tell. */
+    services: Type.Optional(Type.Array(SwarmServiceFields)),
   },
   { additionalProperties: false },
 );
-export type SwarmAddresses = Static<typeof SwarmAddressesSchema>;
+export type SwarmReport = Static<typeof SwarmReportSchema>;
 
 export const AddressAnswerSchema = Type.Object({
   address: Type.String(),

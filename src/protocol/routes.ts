@@ -33,7 +33,7 @@ import {
   ReplicaAnswerSchema,
   ReplicaMessageSchema,
   ReplicaQuestionSchema,
-  SwarmAddressesSchema,
+  SwarmReportSchema,
   TraceSchema,
   VersionAnswerSchema,
   WatchMessageSchema,
@@ -226,9 +226,9 @@ export const AGENTS = family('agent', {
   },
   swarm: {
     summary:
-      'says which addresses a Swarm of Docker has: others that it kept are free again after the grace period',
+      'says which services and addresses a Swarm of Docker has: others of its services are gone, others of its addresses free again after the grace period',
     who: { host: { body: 'host' } },
-    body: SwarmAddressesSchema,
+    body: SwarmReportSchema,
     bodyLimit: SET_LIMIT,
   },
   endpoints: {

@@ -17,7 +17,7 @@ import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { Replicas } from '../replicas.ts';
 import { type Roster, statusOf } from '../roster.ts';
-import { decideSwarm, type Unlisted } from '../swarms.ts';
+import { applySwarmServices, decideSwarm, type Unlisted } from '../swarms.ts';
 import { callerOf, registered, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
 import type { Watches } from './watch.ts';
@@ -72,9 +72,11 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
           : decideRelease(mirror, network, address, host),
       );
     },
-    async swarm({ parameters: { id }, body }) {
+    async swarm({ parameters: { id }, body, request }) {
       const has = body(`swarm ${id}`);
       await writer.write(() => decideSwarm(mirror, id, has, unlisted, grace, performance.now()));
+      if (has.services !== undefined)
+        await applySwarmServices(id, has.services, { mirror, writer }, callerOf(request));
     },
 
     endpoints: () =>

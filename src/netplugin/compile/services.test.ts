@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { StoredServiceLB } from '../../model/serviceLB.ts';
+import { SERVICE_LABEL, type SwarmService } from '../../model/swarmService.ts';
 import { type LocalHost, type MutableView, openView } from '../intent/view.ts';
 import type { Service } from '../state.ts';
 import { type Compiler, compile, openCompiler } from './compile.ts';
@@ -34,7 +35,24 @@ const service = (more: Partial<StoredServiceLB> = {}): StoredServiceLB => ({
   ...more,
 });
 
+/** Of Swarm's, in net1 and group web. */
+const swarmService = (more: Partial<SwarmService> = {}): SwarmService => ({
+  serviceID: 's1',
+  swarmNetworkID: 'n1',
+  swarm: 'w1',
+  serviceName: 'front',
+  tenantName: 'default',
+  networkName: 'net1',
+  groupName: 'web',
+  virtualAddress: '20.1.1.200',
+  ...more,
+});
+/** Of a task of it. */
+const task = (address: string, more: Partial<Endpoint> = {}): Endpoint =>
+  endpoint(address, { groupName: 'web', labels: { [SERVICE_LABEL]: 's1' }, homingHost: 'node2', ...more });
+
 interface Case {
+  readonly swarmServices?: readonly SwarmService[];
   readonly services?: readonly StoredServiceLB[];
   readonly endpoints?: readonly Endpoint[];
   /** Live ones. */
@@ -42,7 +60,8 @@ interface Case {
 }
 
 function input({
-  services = [service()],
+  swarmServices = [],
+  services = swarmServices.length > 0 ? [] : [service()],
   endpoints = [],
   hosts = ['node1', 'node2', 'node3'],
 }: Case): [MutableView, LocalHost] {
@@ -55,6 +74,7 @@ function input({
         return put('network', key, { tenantName, networkName, subnet: `20.1.${i + 1}.0/24`, vni: i + 1 });
       }),
       ...services.map((s) => put('serviceLB', `${s.tenantName}:${s.serviceName}`, s)),
+      ...swarmServices.map((s) => put('swarmService', `${s.serviceID}:${s.swarmNetworkID}`, s)),
       ...all.map((e) => put('endpoint', e.endpointID, e)),
       ...hosts.map((name) => put('host', name, { name, underlay: HOSTS[name] })),
     ]),
@@ -157,6 +177,47 @@ describe('its providers', () => {
     view.put({ kind: 'endpoint', key: 'gone', object: endpoint('20.1.1.3', { endpointID: 'gone' }) });
     view.put({ kind: 'host', key: 'node1', object: null });
     expect(compile(view, local).routers[0]?.services[0]?.providers).toEqual(['20.1.1.2']);
+  });
+});
+
+describe("a virtual address of Swarm's", () => {
+  it("leads by every port to the service's tasks in its network and group, as they run", () => {
+    const endpoints = [
+      task('20.1.1.2'),
+      task('20.1.1.3', { homingHost: 'node1' }),
+      task('20.1.1.4', { groupName: 'db' }),
+      task('20.1.2.5', { networkName: 'net2' }),
+      task('20.1.1.6', { labels: { [SERVICE_LABEL]: 's2' } }),
+      task('20.1.1.7', { status: 'created' }),
+      task('20.1.1.8', { status: 'paused' }),
+      task('20.1.1.9', { status: 'unhealthy' }),
+    ];
+    expect(services({ swarmServices: [swarmService()], endpoints })).toEqual([
+      {
+        name: 'front/n1',
+        address: '20.1.1.200',
+        ports: [],
+        everyPort: true,
+        providers: ['20.1.1.2', '20.1.1.3'],
+      },
+    ]);
+  });
+
+  it('is one in each network of a service, and none of one without', () => {
+    const db = swarmService({ swarmNetworkID: 'n2', groupName: 'db', virtualAddress: '20.1.1.201' });
+    const { virtualAddress: _, ...without } = swarmService({ serviceID: 's3' });
+    const endpoints = [task('20.1.1.2'), task('20.1.1.4', { groupName: 'db' })];
+    const found = services({ swarmServices: [swarmService(), db, without], endpoints });
+    expect(found.map(({ address, providers: to }) => [address, to])).toEqual([
+      ['20.1.1.200', ['20.1.1.2']],
+      ['20.1.1.201', ['20.1.1.4']],
+    ]);
+  });
+
+  it('that two have, as one of a Swarm that is forgotten, is in the table once', () => {
+    const old = swarmService({ serviceID: 's0', swarm: 'w0' });
+    const found = services({ swarmServices: [swarmService(), old], endpoints: [task('20.1.1.2')] });
+    expect(found.map((s) => s.providers)).toEqual([['20.1.1.2']]);
   });
 });
 

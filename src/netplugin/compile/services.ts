@@ -4,18 +4,33 @@
  *   selectors, endpoints of a host --candidates--> service -> endpoints that carry its labels   one host at a time
  *     --all hosts, endpoints/ready.ts--> providers --arrange--> slots
  *
+ * A service of Docker's Swarm is one of them, whose selector says which endpoints are its tasks, in its own network and group.
+ *
  * Providers of this host are known from its attachments, before netmaster has heard of a change. One in a network
  * without gateway serves clients of its own network only, as it has no way back to others.
  */
 import type { Endpoint } from '../../model/endpoint.ts';
-import { parseServicePort, type StoredServiceLB, selectorOf } from '../../model/serviceLB.ts';
+import { parseServicePort, type ServicePort, selectorOf } from '../../model/serviceLB.ts';
+import { type SwarmService, taskOf } from '../../model/swarmService.ts';
 import { answers, ready } from '../endpoints/ready.ts';
 import type { LocalHost, TenantView, View, WatchedNetwork } from '../intent/view.ts';
 import type { Service } from '../state.ts';
 import type { Memo } from './memo.ts';
 
-/** By service's name. */
-type Candidates = ReadonlyMap<string, readonly Endpoint[]>;
+/** By service. */
+type Candidates = ReadonlyMap<object, readonly Endpoint[]>;
+
+/** A service as it is declared, or as Swarm has it. */
+interface Selecting {
+  readonly of: object;
+  /** Unique in the tenant. */
+  readonly name: string;
+  readonly networkName: string;
+  readonly address: string;
+  readonly ports: readonly ServicePort[];
+  readonly everyPort?: true;
+  selects(endpoint: Endpoint): boolean;
+}
 
 export interface ServiceInput {
   readonly tenant: string;
@@ -32,10 +47,8 @@ export function compileServices(
   memo: Memo,
 ): readonly Service[] {
   const keyOf = (name: string): string => `services ${tenant} ${name}`;
-  if (mine.services.length === 0) return memo.use(keyOf('list'), [], () => []);
-  const selectors = memo.use(keyOf('selectors'), [mine.services], () =>
-    mine.services.map((service) => ({ service, selects: selectorOf(service) })),
-  );
+  if (mine.services.length + mine.swarmServices.length === 0) return memo.use(keyOf('list'), [], () => []);
+  const selectors = memo.use(keyOf('selectors'), [mine.services, mine.swarmServices], () => selecting(mine));
   const candidatesOf = (
     host: string,
     endpoints: readonly Endpoint[],
@@ -43,26 +56,23 @@ export function compileServices(
   ): Candidates =>
     memo.use(keyOf(`of host ${host}`), [selectors, networks, ...inputs], () => {
       const answering = endpoints.filter((e) => answers(e) && networks.has(e.networkName));
-      return new Map(
-        selectors.map(({ service, selects }) => [
-          service.serviceName,
-          answering.filter((e) => selects(e.labels)),
-        ]),
-      );
+      return new Map(selectors.map((service) => [service.of, answering.filter((e) => service.selects(e))]));
     });
   const hosts = [candidatesOf(local.name, here, here)];
   for (const [host, endpoints] of mine.endpoints)
     if (host !== local.name && view.hosts.has(host)) hosts.push(candidatesOf(host, endpoints, [endpoints]));
 
-  const services = mine.services.map((service) => {
-    const candidates = hosts.map((of) => of.get(service.serviceName) ?? []);
+  const services = selectors.map((service) => {
+    const { of, name, address, ports, everyPort } = service;
+    const candidates = hosts.map((there) => there.get(of) ?? []);
     return memo.use(
-      keyOf(`service ${service.serviceName}`),
-      [service, ...candidates],
+      keyOf(`service ${name}`),
+      [of, ...candidates],
       (before: Service | undefined): Service => ({
-        name: service.serviceName,
-        address: service.vip,
-        ports: service.ports.flatMap((text) => parseServicePort(text) ?? []),
+        name,
+        address,
+        ports,
+        ...(everyPort && { everyPort }),
         providers: arrange(before?.providers ?? [], providers(service, candidates.flat())),
       }),
     );
@@ -70,8 +80,38 @@ export function compileServices(
   return memo.use(keyOf('list'), services, () => services.toSorted((a, b) => (a.name < b.name ? -1 : 1)));
 }
 
+/** Two that have one address, which a Swarm that is forgotten may have left, would be refused as a whole: the first one has it. */
+function selecting({ services, swarmServices }: TenantView): Selecting[] {
+  const declared = services.map((service): Selecting => {
+    const selects = selectorOf(service);
+    return {
+      of: service,
+      name: service.serviceName,
+      networkName: service.networkName,
+      address: service.vip,
+      ports: service.ports.flatMap((text) => parseServicePort(text) ?? []),
+      selects: ({ labels }) => selects(labels),
+    };
+  });
+  const known = new Set(declared.map(({ address }) => address));
+  const ofSwarm = swarmServices.flatMap((service): Selecting[] => {
+    const { virtualAddress: address, networkName } = service;
+    if (address === undefined || known.has(address)) return [];
+    known.add(address);
+    const name = nameOfSwarm(service);
+    return [
+      { of: service, name, networkName, address, ports: [], everyPort: true, selects: taskOf(service) },
+    ];
+  });
+  return [...declared, ...ofSwarm];
+}
+
+/** No declared service's: those have no '/'. */
+const nameOfSwarm = ({ serviceName, swarmNetworkID }: SwarmService): string =>
+  `${serviceName}/${swarmNetworkID}`;
+
 /** One address a container, in the service's network where it has one there; sorted. */
-function providers(service: StoredServiceLB, candidates: readonly Endpoint[]): string[] {
+function providers(service: Pick<Selecting, 'networkName'>, candidates: readonly Endpoint[]): string[] {
   const chosen = new Map<string, { address: string; near: boolean }>();
   for (const { containerID, endpointID, networkName, ipAddress } of ready(candidates)) {
     const address = ipAddress.find((a) => !a.includes(':'));

@@ -38,6 +38,8 @@ export function endedBy(
   if (lost.size === 0 && !left) return undefined;
   function misled({ original, reply }: Connection): boolean {
     const at = `${original.destination} ${original.destinationPort}`;
+    const every = leads.get(everyPort(original.destination));
+    if (every !== undefined) return !every.has(everyPort(reply.source));
     const answering = leads.get(at);
     if (answering === undefined) return addresses.has(original.destination) || led?.has(at) === true;
     return !answering.has(`${reply.source} ${reply.sourcePort}`);
@@ -53,6 +55,9 @@ const addressesOf = ({ services, clusterServices }: Serving): string[] => [
   ...services.map((s) => s.address),
   ...clusterServices.flatMap((s) => s.addresses),
 ];
+
+/** In place of an address and a port, of a service whose ports are all its providers'. */
+const everyPort = (address: string): string => `${address} *`;
 
 /** By where it is asked who answers, of UDP. */
 type Leads = ReadonlyMap<string, ReadonlySet<string>>;
@@ -73,12 +78,14 @@ const leadsOfService = once(
             `${address} ${port}`,
             new Set(backends.flatMap((b) => (b === null ? [] : `${b.address} ${b.port}`))),
           ])
-      : service.ports
-          .filter((p) => p.protocol === 'udp')
-          .map(({ port, providerPort }) => [
-            `${service.address} ${port}`,
-            new Set(service.providers.map((p) => `${p} ${providerPort}`)),
-          ]),
+      : service.everyPort
+        ? [[everyPort(service.address), new Set(service.providers.map(everyPort))]]
+        : service.ports
+            .filter((p) => p.protocol === 'udp')
+            .map(({ port, providerPort }) => [
+              `${service.address} ${port}`,
+              new Set(service.providers.map((p) => `${p} ${providerPort}`)),
+            ]),
 );
 
 /** Whether UDP may lead where it should not any more: who answered is gone, or it went elsewhere before it was a service's. */

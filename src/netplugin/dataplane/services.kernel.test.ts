@@ -109,6 +109,51 @@ describe('a service', () => {
   });
 });
 
+describe('a service with every port', () => {
+  const every = (providers: readonly number[]): Service =>
+    service(providers, { name: 'front/n', ports: [], everyPort: true });
+
+  it.each([
+    ['TCP', tcp],
+    ['UDP', udp],
+  ])('leads %s to the same port of a provider, evenly, beside one with ports', async (_, connect) => {
+    boxes();
+    const other = service([5], { name: 'lb', address: '20.1.1.101' });
+    applied(applier, world([every([3, 4]), other]));
+    for (const n of [3, 4, 5]) await provide(n);
+    const got = await Promise.all(
+      Array.from({ length: 40 }, async () => (await connect(2, VIP, 8080)).ask()),
+    );
+    expect(new Set(got)).toEqual(new Set(['3', '4']));
+    expect(await (await connect(2, '20.1.1.101', 80)).ask()).toBe('5');
+    // Nobody listens there: it is the provider that says so.
+    expect(await (await connect(2, VIP, 81)).ask()).toBe('ECONNREFUSED');
+    // A provider that comes to itself.
+    expect(['3', '4']).toContain(await (await connect(3, VIP, 8080)).ask());
+  });
+
+  it('answers a ping itself, and refuses everything where it has nobody', async () => {
+    boxes();
+    change(every([]));
+    expect(inBox(2, () => sh(`busybox ping -c 1 -W 5 ${VIP}`))).toMatch(/ttl=64/);
+    for (const connect of [tcp, udp]) expect(await (await connect(2, VIP, 8080)).ask()).toBe('ECONNREFUSED');
+  });
+
+  it('what is open goes on; UDP that keeps its port goes to another when its provider takes no new ones, and only then', async () => {
+    boxes();
+    change(every([3]));
+    for (const n of [3, 4]) await provide(n);
+    const [stream, datagrams] = [await tcp(2, VIP, 8080), await udp(2, VIP, 8080)];
+    expect([await stream.ask(), await datagrams.ask()]).toEqual(['3', '3']);
+    change(every([3, 4]));
+    expect(await datagrams.ask()).toBe('3');
+    change(every([4]));
+    expect([await stream.ask(), await datagrams.ask()]).toEqual(['3', '4']);
+    change();
+    expect(inRouter('cat /proc/net/nf_conntrack')).not.toContain(`dst=${VIP}`);
+  });
+});
+
 describe('when providers come and go', () => {
   it('what is open goes on with its provider, also when that takes no new ones', async () => {
     boxes();

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Endpoint } from '../../model/endpoint.ts';
+import { SERVICE_LABEL, type SwarmService } from '../../model/swarmService.ts';
 import { openView, type View, type WatchedNetwork } from '../intent/view.ts';
 import { createNames, type NameAnswer, pointedAddress } from './lookup.ts';
 
@@ -20,6 +21,7 @@ function endpoint(address: string, more: Partial<Endpoint> = {}): Endpoint {
 }
 
 interface World {
+  readonly swarmServices?: readonly Partial<SwarmService>[];
   /** `net1`, `blue:net1`. Default: net1. */
   readonly networks?: readonly (string | Partial<WatchedNetwork>)[];
   /** `group.network`, `blue:group.network`. */
@@ -36,6 +38,7 @@ function view({
   groups = [],
   endpoints = [],
   services = [],
+  swarmServices = [],
   hosts = ['node1'],
 }: World): View {
   const split = (text: string): [string, string] => {
@@ -65,6 +68,11 @@ function view({
       const [serviceName = '', networkName = ''] = rest.split('.');
       const object = { tenantName, serviceName, networkName, vip, selectors: ['a=b'], ports: ['80:80:TCP'] };
       return { kind: 'serviceLB', key: `${tenantName}:${serviceName}`, object };
+    }),
+    ...swarmServices.map((given) => {
+      const of = { serviceID: 's1', swarmNetworkID: 'n1', swarm: 'w1', serviceName: 'front' };
+      const object: SwarmService = { ...of, tenantName: 'default', networkName: 'net1', ...given };
+      return { kind: 'swarmService', key: `${object.serviceID}:${object.swarmNetworkID}`, object };
     }),
     ...[endpoint(CALLER), ...endpoints].map((e) => ({ kind: 'endpoint', key: e.endpointID, object: e })),
     ...hosts.map((name) => ({ kind: 'host', key: name, object: { name, underlay: '192.0.2.1' } })),
@@ -132,6 +140,40 @@ describe('a name', () => {
     };
     for (const name of ['web', 'WEB', 'wEb.', 'Web.net1', 'WEB.NET1.', 'web.Net1.DEFAULT'])
       expect(ask(world, name, 'A', { client: '20.1.1.2' }), name).toEqual(found('20.1.1.2'));
+  });
+});
+
+describe("a name of Swarm's service", () => {
+  const task = (address: string, more: Partial<Endpoint> = {}): Endpoint =>
+    endpoint(address, { labels: { [SERVICE_LABEL]: 's1' }, ...more });
+  const endpoints = [
+    task('20.1.1.2', { containerName: 'front.1.x' }),
+    task('20.1.1.3'),
+    task('20.1.1.4', { status: 'paused' }),
+    task('20.1.1.5', { groupName: 'db' }),
+    task('20.1.1.6', { labels: { [SERVICE_LABEL]: 's2' } }),
+  ];
+  const tasks = ['20.1.1.2', '20.1.1.3'];
+
+  it('means its virtual address, in this network by its aliases too, and with tasks. before it its tasks', () => {
+    const world = { endpoints, swarmServices: [{ virtualAddress: '20.1.1.200', aliases: ['Shop'] }] };
+    for (const name of ['front', 'front.net1', 'shop']) expect(ask(world, name)).toEqual(found('20.1.1.200'));
+    for (const name of ['tasks.front', 'tasks.shop', 'tasks.front.net1'])
+      expect(all(ask(world, name)), name).toEqual(tasks);
+    expect(ask(world, 'front', 'AAAA')).toEqual(EMPTY);
+    expect(ask(world, '200.1.1.20.in-addr.arpa', 'PTR')).toEqual({ kind: 'pointer', name: 'front.net1' });
+    expect(ask(world, 'front.1.x')).toEqual(found('20.1.1.2'));
+  });
+
+  it('means its tasks where it has none', () => {
+    const world = { endpoints, swarmServices: [{ aliases: ['shop'] }] };
+    for (const name of ['front', 'shop', 'tasks.front', 'tasks.shop'])
+      expect(all(ask(world, name)), name).toEqual(tasks);
+  });
+
+  it('means the address also where no task runs; without one there is nothing', () => {
+    expect(ask({ swarmServices: [{ virtualAddress: '20.1.1.200' }] }, 'front')).toEqual(found('20.1.1.200'));
+    expect(ask({ swarmServices: [{}] }, 'front')).toEqual(EMPTY);
   });
 });
 

@@ -11,6 +11,7 @@
 
 import { addressNumber, contains, numberAddress, parseSubnet, type Subnet } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
+import { SERVICE_LABEL, type SwarmService, taskOf } from '../../model/swarmService.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
 import { answers, ready } from '../endpoints/ready.ts';
 import type { View } from '../intent/view.ts';
@@ -45,6 +46,7 @@ export const NAMED: ReadonlySet<string> = new Set([
   'network',
   'endpointGroup',
   'serviceLB',
+  'swarmService',
   'endpoint',
   'host',
 ]);
@@ -144,6 +146,7 @@ function build(view: View, tenant: string): TenantTable {
     table.pointers.set(vip, `${serviceName}.${networkName}`);
   }
 
+  const tasks = new Map<string, Endpoint[]>();
   const byContainer = new Map<string, string[]>();
   for (const endpoint of [...mine.endpoints.values()].flat()) {
     const network = endpoint.networkName.toLowerCase();
@@ -154,17 +157,35 @@ function build(view: View, tenant: string): TenantTable {
     networks.push(network);
     byContainer.set(container, networks);
     for (const address of endpoint.ipAddress) table.owners.set(address, { endpoint, networks });
-    const add = (map: Map<string, Members>, name: string): void => {
-      const members = map.get(name.toLowerCase());
-      if (members !== undefined) members.endpoints.push(endpoint);
-      else map.set(name.toLowerCase(), { endpoints: [endpoint], next: anyPlace() });
-    };
     if (!view.hosts.has(endpoint.homingHost) || !answers(endpoint)) continue;
-    if (endpoint.containerName !== undefined) add(names.containers, endpoint.containerName);
-    for (const alias of endpoint.aliases ?? []) add(names.aliases, alias);
-    if (endpoint.groupName !== undefined) add(names.groups, endpoint.groupName);
+    if (endpoint.containerName !== undefined) add(names.containers, endpoint.containerName, endpoint);
+    for (const alias of endpoint.aliases ?? []) add(names.aliases, alias, endpoint);
+    if (endpoint.groupName !== undefined) add(names.groups, endpoint.groupName, endpoint);
+    const service = endpoint.labels?.[SERVICE_LABEL];
+    if (service !== undefined) tasks.set(service, [...(tasks.get(service) ?? []), endpoint]);
   }
+  for (const service of mine.swarmServices)
+    addSwarm(table, service, tasks.get(service.serviceID)?.filter(taskOf(service)) ?? []);
   return table;
+}
+
+function add(map: Map<string, Members>, name: string, ...endpoints: Members['endpoints']): void {
+  const members = map.get(name.toLowerCase());
+  if (members !== undefined) members.endpoints.push(...endpoints);
+  else map.set(name.toLowerCase(), { endpoints, next: anyPlace() });
+}
+
+/** As Docker's own resolver has it: its names are aliases of the virtual address, where it has one, else of the tasks. */
+function addSwarm(table: TenantTable, service: SwarmService, tasks: readonly Endpoint[]): void {
+  const { serviceName, networkName, virtualAddress, aliases = [] } = service;
+  const names = table.networks.get(networkName.toLowerCase());
+  if (names === undefined) return;
+  for (const name of new Set([serviceName, ...aliases].map((n) => n.toLowerCase()))) {
+    add(names.aliases, `tasks.${name}`, ...tasks);
+    if (virtualAddress === undefined) add(names.aliases, name, ...tasks);
+    else add(names.aliases, name, { status: 'running', ipAddress: [virtualAddress] });
+  }
+  if (virtualAddress !== undefined) table.pointers.set(virtualAddress, `${serviceName}.${networkName}`);
 }
 
 function lookup(table: TenantTable, network: string, name: string): Members | undefined {

@@ -99,6 +99,7 @@ function wiring() {
         () => {},
         false,
       ),
+      { changed() {}, idle: async () => {} },
     ),
   );
   onTestFinished(() => void followers.close());

@@ -12,7 +12,7 @@ import type {
   AddressRequest,
   Applied,
   LiveAnswer,
-  SwarmAddresses,
+  SwarmReport,
   WriteAnswer,
 } from '../../protocol/messages.ts';
 import { GAVE_UP } from '../constants.ts';
@@ -40,7 +40,7 @@ export interface Intent {
   register(endpoint: Endpoint, options: { hold: boolean }): Promise<WriteAnswer>;
   unregister(endpoint: string): Promise<void>;
   /** What a Swarm has that a manager on this host leads. */
-  swarmHas(id: string, addresses: SwarmAddresses['addresses']): Promise<void>;
+  swarmHas(id: string, has: Omit<SwarmReport, 'host'>): Promise<void>;
   /** Reports in the background; the newest wins. */
   applied(applied: Applied): void;
   /** To a question that came on the watch. */
@@ -140,8 +140,8 @@ export function startIntent(client: Client, registration: () => Registration, lo
     async unregister(endpoint) {
       await client.call('detach', { id: endpoint, host, wait: '0' });
     },
-    async swarmHas(id, addresses) {
-      await asHost(() => client.call('swarm', { id }, { host, addresses }));
+    async swarmHas(id, has) {
+      await asHost(() => client.call('swarm', { id }, { host, ...has }));
     },
     applied(applied) {
       latest = applied;

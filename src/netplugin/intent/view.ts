@@ -16,6 +16,7 @@ import type { NetworkPolicy } from '../../model/networkPolicy.ts';
 import type { Rule } from '../../model/rule.ts';
 import type { StoredServiceLB } from '../../model/serviceLB.ts';
 import type { Global } from '../../model/settings.ts';
+import type { SwarmService } from '../../model/swarmService.ts';
 import type { Tenant } from '../../model/tenant.ts';
 import type { Workload } from '../../model/workload.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
@@ -29,6 +30,7 @@ export interface TenantView {
   readonly groups: readonly EndpointGroup[];
   readonly services: readonly StoredServiceLB[];
   readonly clusterServices: readonly ClusterService[];
+  readonly swarmServices: readonly SwarmService[];
   readonly profiles: readonly Netprofile[];
   /** By policy's name. */
   readonly rules: ReadonlyMap<string, readonly Rule[]>;
@@ -157,6 +159,7 @@ class TenantShelves implements TenantView {
   readonly groupShelf = new Shelf<EndpointGroup>();
   readonly serviceShelf = new Shelf<StoredServiceLB>();
   readonly clusterServiceShelf = new Shelf<ClusterService>();
+  readonly swarmServiceShelf = new Shelf<SwarmService>();
   readonly profileShelf = new Shelf<Netprofile>();
   readonly ruleShelves = new Shelves<Rule>();
   readonly endpointShelves = new Shelves<Endpoint>();
@@ -194,6 +197,9 @@ class TenantShelves implements TenantView {
   get clusterServices() {
     return this.clusterServiceShelf.list;
   }
+  get swarmServices() {
+    return this.swarmServiceShelf.list;
+  }
   get profiles() {
     return this.profileShelf.list;
   }
@@ -226,6 +232,7 @@ const PLACES: Readonly<
   serviceLB: (s, key, object: StoredServiceLB, put) => s.serviceShelf.put(key, put ? object : null),
   clusterService: (s, key, object: ClusterService, put) =>
     s.clusterServiceShelf.put(key, put ? object : null),
+  swarmService: (s, key, object: SwarmService, put) => s.swarmServiceShelf.put(key, put ? object : null),
   netprofile: (s, key, object: Netprofile, put) => s.profileShelf.put(key, put ? object : null),
   rule: (s, key, object: Rule, put) => s.ruleShelves.put(object.policyName, key, put ? object : null),
   endpoint: (s, key, object: Endpoint, put) => s.putEndpoint(key, object, put),

@@ -4,7 +4,7 @@
  */
 
 import type { Endpoint } from '../../model/endpoint.ts';
-import type { AddressAnswer, AddressRequest, SwarmAddresses } from '../../protocol/messages.ts';
+import type { AddressAnswer, AddressRequest, SwarmReport } from '../../protocol/messages.ts';
 import type { Attachment, View } from '../intent/view.ts';
 import type { Port } from '../state.ts';
 
@@ -37,7 +37,7 @@ export interface Endpoints {
   /** The same of those that Docker's Swarm keeps, of which nobody knows but Swarm: throws where netmaster is not told. */
   releaseOfSwarm(network: string, address: string): Promise<void>;
   /** All that the Swarm has, where a manager leads it here. */
-  swarmHas(id: string, addresses: SwarmAddresses['addresses']): Promise<void>;
+  swarmHas(id: string, has: Omit<SwarmReport, 'host'>): Promise<void>;
   /**
    * Makes the veth and lets the peers know (bounded by netmaster's deadline). Answers when the container's end waits in the host's
    * namespace, or, of an attachment with `end`, is in its sandbox with all that it is to hold. On failure nothing of it is left.

@@ -60,6 +60,8 @@ export interface RouterVariant {
   readonly exit: Exit | undefined;
   /** undefined: none. */
   readonly served: Served | undefined;
+  /** Of some services every port leads to providers. */
+  readonly everyPort: boolean;
   /** How many connections a conntrack table takes. */
   readonly connections: number;
   /** Rules here are about ranges of ports. */

@@ -20,7 +20,7 @@ import {
   state,
   VNI,
 } from '../../../../test/states.ts';
-import type { Access, ClusterService, DnatEntry, Exit, Router, RuleSet } from '../../state.ts';
+import type { Access, ClusterService, DnatEntry, Exit, Router, RuleSet, Service } from '../../state.ts';
 import { type HostFacts, hostTable } from './host.ts';
 import { routerTable } from './router.ts';
 import { stubTable } from './stub.ts';
@@ -70,6 +70,13 @@ const CLUSTER_SERVICE: ClusterService = {
     { address: '10.96.0.10', protocol: 132, port: 80, backends: [], otherwise: 'refuse' },
     { address: '100.127.0.1', protocol: 6, port: 30_080, backends: [], otherwise: 'drop' },
   ],
+};
+const EVERY_PORT: Service = {
+  name: 'front/n',
+  address: '20.1.1.100',
+  ports: [],
+  everyPort: true,
+  providers: ['20.1.1.2', '20.1.1.3', '20.1.1.9'],
 };
 const STAYING: ClusterService = {
   name: 'shop/cart',
@@ -175,6 +182,7 @@ const RULES: Readonly<Record<string, string>> = {
   'routerPortRanges.nft': rules(ofRouter(router({ portRanges: RANGE }))),
   'routerLogs.nft': rules(ofRouter(router({ ruleSets: [LOGGING] }))),
   'routerBridged.nft': rules(ofRouter({ ...router({}), bridged: true })),
+  'routerEveryPort.nft': rules(ofRouter(router({ services: [EVERY_PORT] }))),
   'routerServed.nft': rules(ofRouter(router({ clusterServices: [CLUSTER_SERVICE] }))),
   'routerStaying.nft': rules(ofRouter(router({ clusterServices: [STAYING] }))),
   'routerVlan.nft': rules(ofRouter(VLAN)),
@@ -331,6 +339,14 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
             providers: [],
           },
         ],
+      }),
+    ),
+  ],
+  'everyPort.nft': [
+    "A service of Swarm's with three tasks, by every port, and one whose tasks have gone",
+    ofRouter(
+      router({
+        services: [EVERY_PORT, { ...EVERY_PORT, name: 'gone', address: '20.1.1.101', providers: [] }],
       }),
     ),
   ],

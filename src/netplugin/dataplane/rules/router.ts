@@ -158,6 +158,7 @@ export function routerTable(
   const variant = {
     exit,
     served,
+    everyPort: router.services.some((s) => s.everyPort),
     connections,
     portRanges: router.portRanges.length > 0,
     logs: router.ruleSets.some((s) => s.logs),

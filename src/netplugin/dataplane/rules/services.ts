@@ -7,6 +7,9 @@
  *   service_size   where it is asked -> how many slots, as a power of two; STICKY where clients stay; what becomes of it where nobody is
  *   service_to     where it is asked, slot -> who answers
  *
+ * Where every port of an address leads to the same one of a provider, as with Swarm's, the same is asked by address alone (`every`), by what
+ * has ports: a ping is the router's.
+ *
  * A serviceLB has IPv4 only, and nothing beside that. An orchestrator's services (ClusterService) are the same in the same maps. What
  * they have beside is in the table where the tenant has some (`served`): IPv6, refusals, clients that stay, and those that may ask.
  * However many there are, the lookups of a packet are the same.
@@ -82,12 +85,28 @@ const draws = (size: number, last: number, then: string): string =>
     .map((n) => `  ${draw(n)} jump ${then}`)
     .join('\n');
 
+/** Services with every port, where there are some. */
+const EVERY = `chain lead_every {
+  dnat ip to ip daddr . meta priority map @every_to
+}
+${SIZES.map((size) => `chain pick_every_${size} {\n${draws(size, Math.ceil(size / 2), 'lead_every')}\n}`).join('\n')}
+chain serve_every {
+  meta priority set ip daddr map @every_size
+  meta priority vmap { ${SIZES.map((size) => `${classid(size)} : goto pick_every_${size}`).join(', ')} }
+}
+`;
+const EVERY_SETS = `set every { type ipv4_addr; }
+map every_size { type ipv4_addr : classid; }
+map every_to { type ipv4_addr . classid : ipv4_addr; }
+`;
+const LEADS_EVERY = '  ip daddr @every meta l4proto { tcp, udp, sctp } goto serve_every\n';
+
 const pick = (size: number, { six }: Version): string => `chain pick${six}_${size} {
 ${draws(size, Math.ceil(size / 2), `lead${six}`)}
 }`;
 
 /** Without `served` what a serviceLB needs. */
-function serve(version: Version, served: Served | undefined): string {
+function serve(version: Version, served: Served | undefined, every: boolean): string {
   const { ip, six } = version;
   const verdicts = [
     ...SIZES.map((size) => `${classid(size)} : goto pick${six}_${size}`),
@@ -106,7 +125,7 @@ function serve(version: Version, served: Served | undefined): string {
 }
 ${SIZES.map((size) => pick(size, version)).join('\n')}
 ${served === undefined ? '' : beyond(version, served)}chain serve${six} {
-${served?.chosen ? `  ${place(version)} @service_chosen${six} jump choose${six}\n` : ''}  meta priority set ${place(version)} map @service_size${six}
+${every ? LEADS_EVERY : ''}${served?.chosen ? `  ${place(version)} @service_chosen${six} jump choose${six}\n` : ''}  meta priority set ${place(version)} map @service_size${six}
   meta priority vmap { ${verdicts.join(', ')} }
 }`;
 }
@@ -187,8 +206,8 @@ const ofServed =
     variant.served === undefined ? '' : text(variant.served, variant);
 
 export const services: RouterFeature = {
-  own: ({ served }) => `
-${sets(V4)}${both(served, (s) => `${sets(V6)}${setsBeyond(V4, s)}${setsBeyond(V6, s)}`)}${serve(V4, served)}${both(served, (s) => `\n${serve(V6, s)}`)}`,
+  own: ({ served, everyPort }) => `
+${sets(V4)}${both(served, (s) => `${sets(V6)}${setsBeyond(V4, s)}${setsBeyond(V6, s)}`)}${everyPort ? `${EVERY_SETS}${EVERY}` : ''}${serve(V4, served, everyPort)}${both(served, (s) => `\n${serve(V6, s, false)}`)}`,
   rules: {
     beginning: ({ served }) =>
       `ip daddr @services goto serve${both(served, () => '\nip6 daddr @services6 goto serve6')}`,
@@ -217,9 +236,15 @@ ${sets(V4)}${both(served, (s) => `${sets(V6)}${setsBeyond(V4, s)}${setsBeyond(V6
         for (const own of [...addresses, ...alsoFrom].filter(isV6))
           add('own', address, `${own} . ${address}`);
     },
-    service({ address, ports, providers }, add) {
+    service({ address, ports, everyPort, providers }, add) {
       add('services', address, address);
       const size = SIZES.find((n) => n >= providers.length) ?? MAX_SIZE;
+      if (everyPort) {
+        add('every', address, address);
+        if (providers.length > 0) add('every_size', address, `${address} : ${classid(size)}`);
+        for (const [slot, provider] of providers.entries())
+          add('every_to', address, `${address} . ${classid(slot)} : ${provider}`);
+      }
       for (const { protocol, port, providerPort } of ports) {
         const key = `${address} . ${protocol} . ${port}`;
         if (providers.length > 0) add('service_size', address, `${key} : ${classid(size)}`);

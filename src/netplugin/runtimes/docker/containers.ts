@@ -4,6 +4,7 @@
  *
  *   event network connect  -> container and name (before its first process runs); of one that runs already, all of it
  *   event start, rename... -> all of it, from inspect
+ *   event of Swarm's: a service, node or network -> swarm.ts, which looks anew
  *   event kill             -> of a Swarm's task: it answers to names no more, while it ends
  *   event network destroy  -> networks.ts, which offers ours anew
  *   event destroy          -> stopped.ts, which forgets what the container had
@@ -24,7 +25,7 @@ import type { ContainerInspectInfo, Docker } from './engine.ts';
 import { DRIVER, type Offer } from './networks.ts';
 import type { Remains } from './remains.ts';
 import type { StoppedContainers } from './stopped.ts';
-import { namesOfTask, SWARM_DRIVER, TASK_LABEL } from './swarm.ts';
+import { SWARM_DRIVER, TASK_LABEL } from './swarm.ts';
 
 /** Milliseconds after a refusal until Docker shows what it did to the container. */
 const REFUSAL_SHOWS = 3000;
@@ -33,6 +34,8 @@ const REFUSAL_SHOWS = 3000;
 export interface Event {
   Type?: string;
   Action?: string;
+  /** `swarm`: of all nodes; managers are told. */
+  scope?: string;
   Actor?: { ID?: string; Attributes?: Record<string, string> };
 }
 
@@ -52,6 +55,7 @@ export type Reaction =
   | { readonly do: 'forget'; readonly container: string }
   /** Only if it runs: one that is about to start is not listed, and has a start event; one that runs has no further event. */
   | { readonly do: 'describe if it runs'; readonly container: string }
+  | { readonly do: 'look at Swarm' }
   | { readonly do: 'compare' }
   | { readonly do: 'offer anew'; readonly network: string; readonly name: string };
 
@@ -65,6 +69,7 @@ export function reactionsTo(event: Event, attached: (container: string) => boole
     return [{ do: 'end', container: ID ?? '' }];
   if (Type === 'container')
     return ID !== undefined && DESCRIBING.test(Action) ? [{ do: 'describe', container: ID }] : [];
+  if (event.scope === 'swarm') return [{ do: 'look at Swarm' }];
   if (Type !== 'network') return [];
   if (Action === 'connect' && ID !== undefined)
     return [
@@ -99,6 +104,8 @@ export interface ContainersOptions {
   readonly offer: Pick<Offer, 'removed' | 'renewed'>;
   readonly stopped: Pick<StoppedContainers, 'forget'>;
   readonly remains: Remains;
+  /** Docker's Swarm has changed. */
+  swarmChanged(): void;
   /** The driver's socket: Docker names it where it got no answer. */
   readonly pluginSocket: string;
   readonly log: Logger;
@@ -127,9 +134,7 @@ export function followContainers(options: ContainersOptions): Containers {
         containerID: container.Id,
         containerName: name,
         // Docker adds the short id as an alias of its own.
-        aliases: [
-          ...new Set<string>([...(network.Aliases ?? []), ...namesOfTask(container.Config.Labels ?? {})]),
-        ].filter((alias) => alias !== name),
+        aliases: [...new Set<string>(network.Aliases ?? [])].filter((alias) => alias !== name),
         labels: container.Config.Labels ?? {},
         status,
       });
@@ -250,6 +255,8 @@ export function followContainers(options: ContainersOptions): Containers {
       case 'forget':
         ending.delete(reaction.container);
         return stopped.forget(reaction.container);
+      case 'look at Swarm':
+        return options.swarmChanged();
       case 'compare':
         return comparisons.ask();
       case 'offer anew':
@@ -265,7 +272,7 @@ export function followContainers(options: ContainersOptions): Containers {
   }
 
   async function follow(): Promise<void> {
-    const stream = await docker.getEvents({ filters: { type: ['container', 'network'] } });
+    const stream = await docker.getEvents({ filters: { type: ['container', 'network', 'service', 'node'] } });
     events = stream;
     if (closed) return void stream.destroy();
     // From here on nothing is missed; what happened before is found by comparison.

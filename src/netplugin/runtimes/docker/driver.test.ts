@@ -127,6 +127,8 @@ let driver: Driver;
 /** What the container that starts had, and whose endpoints went. */
 let former: string | undefined;
 let left: string[];
+/** Networks of Swarm's, and why. */
+let refused: string[];
 const stopped = {
   keep: ({ endpoint }: Attachment) => void left.push(endpoint.endpointID),
   addressIn: async () => former,
@@ -141,6 +143,7 @@ function start(): void {
     folder,
     log: pino({ level: 'silent' }),
     swarmId: () => 'swarm1',
+    refusedOfSwarm: (network, why) => void refused.push(`${network}: ${why}`),
   });
 }
 
@@ -148,6 +151,7 @@ afterEach(() => driver.close());
 beforeEach(() => {
   former = undefined;
   left = [];
+  refused = [];
   folder = temporaryFolder();
   agent = fakeEndpoints();
   ports = fakePublications();
@@ -333,6 +337,31 @@ describe('in Swarm mode', () => {
     await expect(
       call('NetworkDriver.AllocateNetwork', { ...request, Options: { network: 'no' } }),
     ).rejects.toThrow('network default:no does not exist: create it with netctl net create no');
+  });
+
+  it('a network that stands for nothing is refused by its id, which only the driver is told', async () => {
+    for (const [Options, why] of [
+      [{ network: 'no' }, 'network default:no does not exist: create it with netctl net create no'],
+      [
+        { network: 'net1', group: 'no' },
+        'group default:no does not exist in network net1: create it with netctl',
+      ],
+      [{}, 'name one: --opt network=NAME --ipam-driver contiv:latest'],
+    ] as const) {
+      if ('network' in Options)
+        expect(await call('IpamDriver.RequestPool', { AddressSpace: 'contiv-swarm', Options })).toMatchObject(
+          {
+            Pool: '192.0.2.0/24',
+          },
+        );
+      await expect(
+        call('NetworkDriver.AllocateNetwork', { NetworkID: 'n1', IPv4Data: [], Options }),
+      ).rejects.toThrow(why);
+      expect(refused.pop()).toMatch(/^n1: /);
+    }
+    await expect(
+      call('IpamDriver.RequestPool', { AddressSpace: 'contiv-node', Options: { network: 'no' } }),
+    ).rejects.toThrow('network default:no does not exist');
   });
 
   it('addresses of another address management than ours are refused', async () => {

@@ -15,7 +15,7 @@ import type { Endpoint } from '../../../model/endpoint.ts';
 import type { AddressAnswer, AddressRequest } from '../../../protocol/messages.ts';
 import { DUMMY_GATEWAY } from '../../constants.ts';
 import { readJson, writeJson } from '../../file.ts';
-import type { Attachment, WatchedNetwork } from '../../intent/view.ts';
+import type { Attachment, View, WatchedNetwork } from '../../intent/view.ts';
 import type { Inside, Publication } from '../../state.ts';
 import { inTurn } from '../../turns.ts';
 import { macOf, networkOf as networkIn, sharedSubnets, type Target } from '../network.ts';
@@ -54,6 +54,8 @@ export interface DriverOptions {
   readonly log: Logger;
   /** Id of the Swarm that this host is in, '' where it is not known. */
   swarmId(): string;
+  /** Swarm has a network, by its id, that stands for nothing that is declared. */
+  refusedOfSwarm(network: string, why: string): void;
 }
 
 export interface Driver {
@@ -87,6 +89,7 @@ export function createDriver({
   folder,
   log,
   swarmId,
+  refusedOfSwarm,
 }: DriverOptions): Driver {
   const file = path.join(folder, 'docker.json');
   const saved = readJson<Saved>(file, 'Docker is asked for what is in it');
@@ -139,9 +142,13 @@ export function createDriver({
     ...ABOUT,
     // Swarm hands to its nodes what is answered here, and not what the user gave.
     'NetworkDriver.AllocateNetwork': (request: {
+      NetworkID: string;
       Options?: Record<string, string>;
       IPv4Data?: readonly { Pool?: string }[] | null;
     }) => {
+      const why = undeclared(endpoints.view, request.Options);
+      if (why !== undefined && endpoints.live()) refusedOfSwarm(request.NetworkID, why);
+      if (why !== undefined) throw new Error(why);
       const target = readTarget(request.Options);
       const subnet = subnetPrefix(networkOf(target).subnet);
       const [pool] = request.IPv4Data ?? [];
@@ -157,7 +164,11 @@ export function createDriver({
       Options?: Record<string, string>;
       V6?: boolean;
     }) => {
+      const ofSwarm = request.AddressSpace === SWARM_SPACE;
       const target = readTarget(request.Options);
+      // Which network it is for is told by the next call only, that of the driver, where it is refused by its id.
+      if (ofSwarm && endpoints.live() && undeclared(endpoints.view, request.Options) !== undefined)
+        return { PoolID: poolId({ ...target, family: 4, ofSwarm }), ...NO_POOL };
       const network = networkOf(target);
       const family = request.V6 === true ? 6 : 4;
       const subnet = family === 6 ? network.ipv6Subnet : network.subnet;
@@ -170,7 +181,6 @@ export function createDriver({
         family === 4
           ? { 'com.docker.network.gateway': `${gateway || DUMMY_GATEWAY}/${length}` }
           : { 'com.docker.network.gateway': `${gateway || 'fe80::1'}/${length}` };
-      const ofSwarm = request.AddressSpace === SWARM_SPACE;
       return { PoolID: poolId({ ...target, family, ofSwarm }), Pool: prefix, Data: data };
     },
     'IpamDriver.ReleasePool': () => ({}),
@@ -396,11 +406,30 @@ const staticRoutes = ({ routes }: Inside): Json[] =>
     NextHop: via ?? '',
   }));
 
-export function readTarget(options: Record<string, string> | undefined): Target {
+/** Of what stands for no network: nobody has an address in it (RFC 5737). */
+const NO_POOL = { Pool: '192.0.2.0/24', Data: { 'com.docker.network.gateway': '192.0.2.1/24' } };
+
+/** Why a network of Docker's with these options stands for nothing, with what to do; undefined: it does. */
+export function undeclared(view: View, options: Record<string, string> | undefined): string | undefined {
+  try {
+    const target = readTarget(options, SWARM_DRIVER);
+    networkIn(view, target);
+    const { tenant, network, group } = target;
+    if (group === '' || view.groups.get(`${tenant}:${group}`)?.networkName === network) return undefined;
+    return `group ${tenant}:${group} does not exist in network ${network}: create it with netctl group create -t ${tenant} ${network} ${group}`;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+export function readTarget(
+  options: Record<string, string> | undefined,
+  driver: string = 'netplugin',
+): Target {
   const { tenant = 'default', network = '', group = '' } = options ?? {};
   if (network === '')
     throw new Error(
-      'netplugin networks are declared with netctl net create, which offers them to Docker; or name one: --opt network=NAME --ipam-driver netplugin --ipam-opt network=NAME',
+      `netplugin networks are declared with netctl net create, which offers them to Docker; or name one: --opt network=NAME --ipam-driver ${driver} --ipam-opt network=NAME`,
     );
   return { tenant, network, group };
 }

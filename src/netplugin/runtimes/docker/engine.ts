@@ -19,6 +19,8 @@ export interface Docker {
   getContainer(id: string): { inspect(): Promise<ContainerInspectInfo>; start(): Promise<void> };
   listNetworks(options?: { filters?: Filters }): Promise<NetworkInspectInfo[]>;
   getNetwork(id: string): DockerNetwork;
+  /** Managed ones. */
+  listPlugins(): Promise<readonly { readonly Name: string; readonly Enabled: boolean }[]>;
   info(): Promise<{ readonly Swarm?: SwarmState }>;
   /** One JSON object of the cluster's each: of managers only. */
   listServices(): Promise<readonly SwarmService[]>;
@@ -35,10 +37,24 @@ export interface SwarmState {
   readonly ControlAvailable?: boolean;
   /** Of managers. */
   readonly Cluster?: { readonly ID?: string } | null;
+  /** `inactive`: it is in no Swarm. */
+  readonly LocalNodeState?: string;
+  /** How many there are. */
+  readonly Managers?: number;
 }
 
 export interface SwarmService {
+  readonly ID: string;
+  readonly Spec: {
+    readonly Name: string;
+    readonly EndpointSpec?: { readonly Mode?: string };
+    readonly TaskTemplate: {
+      /** `Target`: id of the network. */
+      readonly Networks?: readonly { readonly Target: string; readonly Aliases?: readonly string[] | null }[];
+    };
+  };
   readonly Endpoint?: {
+    /** With the length of the prefix. */
     readonly VirtualIPs?: readonly { readonly NetworkID: string; readonly Addr?: string }[];
   };
 }
@@ -101,6 +117,7 @@ export function openDocker(socketPath: string): Docker {
       disconnect: async (options) => void (await act('POST', `/networks/${id}/disconnect`, options)),
       remove: async () => void (await act('DELETE', `/networks/${id}`)),
     }),
+    listPlugins: () => get('/plugins'),
     info: () => get('/info'),
     listServices: () => get('/services'),
     listTasks: () => get('/tasks'),

@@ -4,7 +4,8 @@
  *   driver.ts      answers dockerd's calls on the plugin socket        networks.ts   offers networks to Docker
  *   containers.ts  learns names, labels and health from Docker's API   remains.ts    clears away what Docker keeps of failures
  *   stopped.ts     what stopped containers had                         leave.ts      takes the host's networks from Docker
- *   plugin.ts      the socket of a driver                       swarm.ts      Docker in Swarm mode
+ *   plugin.ts      the socket of a driver                       swarm.ts      Docker in Swarm mode: what it has
+ *                                                               swarmNetworks.ts  offers networks to it
  */
 import path from 'node:path';
 import type { Logger } from 'pino';
@@ -22,6 +23,7 @@ import { closeServer, pluginServer } from './plugin.ts';
 import { openRemains } from './remains.ts';
 import { openStopped } from './stopped.ts';
 import { followSwarm, swarmSocket } from './swarm.ts';
+import { offerToSwarm, removeRefused } from './swarmNetworks.ts';
 
 export interface DockerRuntime {
   /** Docker's list of networks. */
@@ -52,6 +54,7 @@ export async function startDocker({
   log,
   happened,
 }: DockerOptions): Promise<DockerRuntime> {
+  const denied = (line: string): void => happened('denial', line);
   const docker = openDocker(options.dockerSocket);
   const stopped = openStopped(docker, options.stateDir, log);
   const driver = createDriver({
@@ -61,8 +64,29 @@ export async function startDocker({
     folder: options.stateDir,
     log,
     swarmId: () => followed.id,
+    refusedOfSwarm: (id, why) => void removeRefused(id, why, { docker, tell: denied, log }),
   });
-  const followed = followSwarm({ docker, target: readTarget, tell: endpoints.swarmHas, log });
+  const vlans = options.uplink !== undefined;
+  const refused = new Set<string>();
+  const followed = followSwarm({
+    docker,
+    target: readTarget,
+    async offer(listed) {
+      const { view } = endpoints;
+      if (!endpoints.ready()) return false;
+      return offerToSwarm(listed, {
+        docker,
+        view,
+        vlans,
+        live: endpoints.live(),
+        refused,
+        tell: denied,
+        log,
+      });
+    },
+    tell: endpoints.swarmHas,
+    log,
+  });
 
   function refuse(call: string, error: Error): void {
     log.warn({ call, err: error }, 'a call of Docker is refused');
@@ -75,25 +99,19 @@ export async function startDocker({
   const ofSwarm = pluginServer(driver.calls, refuse);
   await listenOnSocket(ofSwarm, swarmSocket(options));
 
-  const offer = startOffer(
-    docker,
-    endpoints,
-    log,
-    driver.learn,
-    (line) => happened('name', line),
-    options.uplink !== undefined,
-  );
+  const offer = startOffer(docker, endpoints, log, driver.learn, (line) => happened('name', line), vlans);
   const containers = followContainers({
     docker,
     endpoints,
     offer,
     stopped,
     remains: openRemains({ docker, endpoints, driver, log }),
+    swarmChanged: () => followed.changed(),
     pluginSocket: path.basename(options.pluginSocket),
     log,
   });
   return {
-    offer: followOffer(offer),
+    offer: followOffer(offer, followed),
     get problems() {
       return offer.problems;
     },

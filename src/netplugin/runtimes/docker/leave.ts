@@ -10,6 +10,7 @@ import { ABOUT } from './driver.ts';
 import { openDocker } from './engine.ts';
 import { DRIVER } from './networks.ts';
 import { type Call, closeServer, pluginServer } from './plugin.ts';
+import { SWARM_DRIVER } from './swarm.ts';
 
 /** The network's addresses and pools are netmaster's, and what the driver keeps of it goes with its folder. */
 const GIVEN_BACK: Readonly<Record<string, Call>> = {
@@ -19,7 +20,7 @@ const GIVEN_BACK: Readonly<Record<string, Call>> = {
 };
 
 /**
- * Throws an Error that says so where netplugin runs, or containers of Docker's are on our networks. Answers what takes the networks
+ * Throws an Error that says so where netplugin runs, containers of Docker's are on our networks, or Swarm's plugin is there. Answers what takes the networks
  * away; `say` is told in a line of each that is gone.
  */
 export async function readyToLeave(
@@ -34,9 +35,10 @@ export async function readyToLeave(
       say(
         `Docker does not answer at ${dockerSocket}: its networks stay; start it, and netplugin leave again`,
       );
-  const networks = await docker.listNetworks({ filters: { driver: [DRIVER] } });
+  const all = await docker.listNetworks({ filters: { driver: [DRIVER, SWARM_DRIVER] } });
+  const networks = all.filter(({ Driver }) => Driver === DRIVER);
   const held: string[] = [];
-  for (const { Id, Name } of networks) {
+  for (const { Id, Name } of all) {
     const { Containers = {} } = await docker.getNetwork(Id).inspect();
     for (const { Name: container } of Object.values<{ Name: string }>(Containers))
       held.push(`${container} on ${Name}`);
@@ -44,6 +46,10 @@ export async function readyToLeave(
   if (held.length > 0)
     throw new Error(
       `containers are on this host's networks (${held.join(', ')}): remove them first, docker rm -f`,
+    );
+  if ((await docker.listPlugins()).some(({ Name }) => Name === SWARM_DRIVER))
+    throw new Error(
+      `Docker's plugin ${SWARM_DRIVER} would wait for netplugin for ever: remove it first, netplugin swarm remove`,
     );
   return () => forget(docker, networks, pluginSocket, say);
 }

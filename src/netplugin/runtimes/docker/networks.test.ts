@@ -509,7 +509,7 @@ describe('the plan', () => {
 
 it('the offer is concerned by networks and groups, and by nothing else', async () => {
   const { offer } = offering(view([]));
-  const follower = followOffer(offer);
+  const follower = followOffer(offer, { changed() {}, idle: async () => {} });
   const concerns = (kind: string): boolean =>
     follower.changed({ type: 'view', objects: [{ kind, key: 'x', object: {} }], listed: false });
   expect(['network', 'endpointGroup', 'rule', 'policy', 'endpoint'].map(concerns)).toEqual([

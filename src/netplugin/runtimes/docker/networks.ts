@@ -20,19 +20,29 @@ import type { Target } from '../network.ts';
 import type { Endpoints } from '../runtime.ts';
 import type { Driver } from './driver.ts';
 import type { Docker, NetworkInspectInfo } from './engine.ts';
-import { SWARM_DRIVER } from './swarm.ts';
+import { SWARM_DRIVER, type Swarm } from './swarm.ts';
 import { dockerName } from './target.ts';
 
 export const DRIVER = 'netplugin';
-const LABEL = 'io.contiv.network';
+export const LABEL = 'io.contiv.network';
 
 export interface WantedNetwork extends Target {
   readonly name: string;
   readonly config: readonly { Subnet: string; Gateway?: string }[];
 }
 
+/** Of a host's own Docker. */
+const namesHere = (target: Target): string[] => {
+  const { tenant, group } = target;
+  return [dockerName(target), ...(group === '' ? [] : [dockerName({ tenant, network: group, group: '' })])];
+};
+
 /** `vlans`: those of encapsulation vlan act here; else a container on one would reach nobody. */
-export function wantedNetworks(view: View, vlans: boolean): Map<string, WantedNetwork> {
+export function wantedNetworks(
+  view: View,
+  vlans: boolean,
+  namesOf: (target: Target) => string[] = namesHere,
+): Map<string, WantedNetwork> {
   const wanted = new Map<string, WantedNetwork>();
   const add = (name: string, target: Target): void => {
     const { tenant, network } = target;
@@ -51,8 +61,7 @@ export function wantedNetworks(view: View, vlans: boolean): Map<string, WantedNe
   };
   const offer = (tenant: string, network: string, group: string): void => {
     const target = { tenant, network, group };
-    add(dockerName(target), target);
-    if (group !== '') add(dockerName({ tenant, network: group, group: '' }), target);
+    for (const name of namesOf(target)) add(name, target);
   };
   for (const n of view.networks.values()) offer(n.tenantName, n.networkName, '');
   for (const g of view.groups.values()) offer(g.tenantName, g.networkName, g.groupName);
@@ -60,7 +69,8 @@ export function wantedNetworks(view: View, vlans: boolean): Map<string, WantedNe
 }
 
 /** Text that is equal for equal Docker networks. */
-const fingerprint = (n: WantedNetwork): string => JSON.stringify([n.tenant, n.network, n.group, n.config]);
+export const fingerprint = (n: WantedNetwork): string =>
+  JSON.stringify([n.tenant, n.network, n.group, n.config]);
 
 /** What a Docker network was made for; undefined: not by us. */
 export function targetOf(network: Pick<NetworkInspectInfo, 'Driver' | 'Labels'>): Target | undefined {
@@ -80,8 +90,8 @@ export interface Present {
   readonly others: Set<string>;
 }
 
-export function presentNetworks(listed: readonly NetworkInspectInfo[]): Present {
-  const isOurs = (n: NetworkInspectInfo): boolean => n.Driver === DRIVER && n.Labels?.[LABEL] !== undefined;
+export function presentNetworks(listed: readonly NetworkInspectInfo[], driver = DRIVER): Present {
+  const isOurs = (n: NetworkInspectInfo): boolean => n.Driver === driver && n.Labels?.[LABEL] !== undefined;
   return {
     ours: new Map(listed.filter(isOurs).map((n) => [n.Name, { id: n.Id, fingerprint: n.Labels?.[LABEL] }])),
     others: new Set(listed.filter((n) => !isOurs(n)).map((n) => n.Name)),
@@ -283,14 +293,17 @@ export function startOffer(
 const OFFERED = new Set(['network', 'endpointGroup']);
 
 /** Waited for while a network is new, as `docker run` would not find it; but a Docker that hangs holds nothing up for long. */
-export const followOffer = (offer: Offer): Follower => ({
+export const followOffer = (offer: Offer, swarm: Pick<Swarm, 'changed' | 'idle'>): Follower => ({
   name: "Docker's networks",
   awaited: 'briefly',
   changed(news) {
     const concerned = news.type === 'view' && news.objects.some(({ kind }) => OFFERED.has(kind));
-    if (concerned) offer.changed();
+    if (concerned) {
+      offer.changed();
+      swarm.changed();
+    }
     return concerned;
   },
-  settled: offer.settled,
+  settled: async () => void (await Promise.all([offer.settled(), swarm.idle()])),
   close: offer.close,
 });

@@ -5,12 +5,12 @@
  */
 import path from 'node:path';
 import type { Logger } from 'pino';
-import type { SwarmAddresses } from '../../../protocol/messages.ts';
-import { SWARM_INTERVAL } from '../../intervals.ts';
+import type { SwarmReport } from '../../../protocol/messages.ts';
+import { RETRY_DELAY, SWARM_INTERVAL } from '../../intervals.ts';
 import type { Options } from '../../options.ts';
 import { inTurn } from '../../turns.ts';
 import type { Target } from '../network.ts';
-import type { Docker } from './engine.ts';
+import type { Docker, NetworkInspectInfo } from './engine.ts';
 
 /** The plugin's name, and so the driver's: short, as people type it, with the tag that Docker puts behind it. */
 export const SWARM_DRIVER = 'contiv:latest';
@@ -25,42 +25,60 @@ export const swarmFolder = ({ stateDir }: Pick<Options, 'stateDir'>): string => 
 export const swarmSocket = (options: Pick<Options, 'stateDir'>): string =>
   path.join(swarmFolder(options), 'netplugin.sock');
 
-/**
- * Further names of a task, from the labels that Swarm gives its container: those that Docker's own resolver has on such networks, for those
- * that ask netplugin alone. A service's own name stands for its tasks.
- */
-export function namesOfTask(labels: Readonly<Record<string, string>>): string[] {
-  const service = labels['com.docker.swarm.service.name'];
-  return service === undefined ? [] : [service, `tasks.${service}`];
-}
-
 export interface Swarm {
   /** Of the Swarm that this host is in; '' where it is in none, or not known: as of the last look. */
   readonly id: string;
+  /** Something of the Swarm's has changed, or of what is declared. */
+  changed(): void;
+  /** When what was changed before the call has been looked at. */
+  idle(): Promise<void>;
   close(): void;
 }
 
 export interface SwarmOptions {
   readonly docker: Pick<Docker, 'info' | 'getNode' | 'listNetworks' | 'listServices' | 'listTasks'>;
   target(options: Record<string, string>): Target;
-  /** All addresses that a Swarm has, by what a manager says that leads it. */
-  tell(id: string, addresses: SwarmAddresses['addresses']): Promise<void>;
+  /** Where a manager here leads: gives Swarm its networks, and answers whether they were other ones than listed. */
+  offer(listed: readonly NetworkInspectInfo[]): Promise<boolean>;
+  /** All services and addresses that a Swarm has, by what a manager says that leads it. */
+  tell(id: string, has: Omit<SwarmReport, 'host'>): Promise<void>;
   readonly log: Logger;
 }
 
-/** Looks again and again. A manager that does not lead may lag behind, so only one tells. */
-export function followSwarm({ docker, target, tell, log }: SwarmOptions): Swarm {
+/** Looks so often for a virtual address that is not given out yet, RETRY_DELAY apart. */
+const MOST_LOOKS = 60;
+
+/** Looks again and again, and where it is told of a change. A manager that does not lead may lag behind, so only one tells. */
+export function followSwarm({ docker, target, offer, tell, log }: SwarmOptions): Swarm {
   let id = '';
+  /** Of a Swarm whose only manager this host was. */
+  let alone = '';
+  /** Of one that has ended with this host: what it kept goes. */
+  let ended = '';
   const looks = inTurn(
     async () => {
-      const { NodeID = '', ControlAvailable, Cluster } = (await docker.info()).Swarm ?? {};
+      const state = (await docker.info()).Swarm ?? {};
+      const { NodeID = '', ControlAvailable, Cluster, LocalNodeState, Managers } = state;
       id = Cluster?.ID ?? '';
-      if (id === '' || ControlAvailable !== true) return;
-      if ((await docker.getNode(NodeID)).ManagerStatus?.Leader !== true) return;
-      await tell(id, await addressesOf(docker, target));
+      if (LocalNodeState === 'inactive' && alone !== '') ended = alone;
+      if (ended !== '' && id !== ended) await tell(ended, { addresses: [], services: [] });
+      if (id === '' || ControlAvailable !== true) return true;
+      if ((await docker.getNode(NodeID)).ManagerStatus?.Leader !== true) {
+        alone = '';
+        return true;
+      }
+      alone = Managers === 1 ? id : '';
+      const listed = await docker.listNetworks();
+      const networks = (await offer(listed)) ? await docker.listNetworks() : listed;
+      const { whole, ...has } = await contentsOf(networks, docker, target);
+      await tell(id, has);
+      return whole;
     },
     {
       every: SWARM_INTERVAL,
+      whole: (whole) => whole,
+      again: (failures, error) =>
+        failures > 0 && failures < MOST_LOOKS && error === undefined ? RETRY_DELAY : undefined,
       failed(error, first) {
         if (first) log.debug({ err: error }, "Docker's Swarm is not looked at; it is tried again");
       },
@@ -71,6 +89,8 @@ export function followSwarm({ docker, target, tell, log }: SwarmOptions): Swarm 
     get id() {
       return id;
     },
+    changed: () => looks.ask(),
+    idle: () => looks.idle(),
     close: () => void looks.close(),
   };
 }
@@ -78,26 +98,62 @@ export function followSwarm({ docker, target, tell, log }: SwarmOptions): Swarm 
 /** States of tasks that hold no address any more: Swarm keeps some of them to show. */
 const ENDED = new Set(['complete', 'shutdown', 'failed', 'rejected', 'remove', 'orphaned']);
 
-async function addressesOf(
-  docker: Pick<Docker, 'listNetworks' | 'listServices' | 'listTasks'>,
+interface Contents extends Required<Omit<SwarmReport, 'host'>> {
+  /** No virtual address is still to come. */
+  readonly whole: boolean;
+}
+
+async function contentsOf(
+  listed: readonly NetworkInspectInfo[],
+  docker: Pick<Docker, 'listServices' | 'listTasks'>,
   target: SwarmOptions['target'],
-): Promise<SwarmAddresses['addresses']> {
-  const networks = await docker.listNetworks({ filters: { driver: [SWARM_DRIVER] } });
+): Promise<Contents> {
+  const networks = listed.filter(({ Driver }) => Driver === SWARM_DRIVER);
   const [services, tasks] = await Promise.all([docker.listServices(), docker.listTasks()]);
-  const targets = new Map(networks.map((n) => [n.Id, target(n.Options ?? {})]));
-  const found: SwarmAddresses['addresses'] = [];
-  const add = (network: string, addresses: readonly string[]): void => {
+  const targets = new Map(
+    networks.flatMap(({ Id, Options }): [string, Target][] => {
+      try {
+        return [[Id, target(Options ?? {})]];
+      } catch {
+        return []; // Swarm keeps what was refused, to try it again
+      }
+    }),
+  );
+  const addresses: SwarmReport['addresses'] = [];
+  const add = (network: string, text: string): string => {
+    const [address = ''] = text.split('/');
     const of = targets.get(network);
-    if (of === undefined) return;
-    for (const text of addresses) {
-      const [address = ''] = text.split('/');
-      if (address !== '') found.push({ tenantName: of.tenant, networkName: of.network, address });
-    }
+    if (of !== undefined && address !== '')
+      addresses.push({ tenantName: of.tenant, networkName: of.network, address });
+    return address;
   };
-  for (const { Endpoint } of services)
-    for (const { NetworkID, Addr = '' } of Endpoint?.VirtualIPs ?? []) add(NetworkID, [Addr]);
   for (const { NetworksAttachments, Status } of tasks)
     for (const { Network, Addresses } of ENDED.has(Status.State) ? [] : (NetworksAttachments ?? []))
-      add(Network.ID, Addresses ?? []);
-  return found;
+      for (const address of Addresses ?? []) add(Network.ID, address);
+  let whole = true;
+  const found: Contents['services'] = [];
+  for (const { ID, Spec, Endpoint } of services) {
+    const virtual = new Map(
+      (Endpoint?.VirtualIPs ?? []).map(({ NetworkID, Addr = '' }) => [NetworkID, add(NetworkID, Addr)]),
+    );
+    for (const { Target: network, Aliases } of Spec.TaskTemplate.Networks ?? []) {
+      const of = targets.get(network);
+      if (of === undefined) continue;
+      const virtualAddress = virtual.get(network) ?? '';
+      // Until then its names are nobody's, as in Docker.
+      if (virtualAddress === '' && Spec.EndpointSpec?.Mode !== 'dnsrr') whole = false;
+      else
+        found.push({
+          serviceID: ID,
+          swarmNetworkID: network,
+          serviceName: Spec.Name,
+          tenantName: of.tenant,
+          networkName: of.network,
+          ...(of.group ? { groupName: of.group } : {}),
+          ...(virtualAddress === '' ? {} : { virtualAddress }),
+          ...(Aliases?.length ? { aliases: [...Aliases] } : {}),
+        });
+    }
+  }
+  return { addresses, services: found, whole };
 }

@@ -1,0 +1,94 @@
+/**
+ * A service of Docker's Swarm in one of its networks, as the manager that leads has it: what it is called there, and its virtual address.
+ * Who answers are its tasks: the endpoints in that network and group whose containers carry the service's id as a label.
+ */
+import { type Static, Type } from '@sinclair/typebox';
+import { contains, isIpv4, parseSubnet } from './address.ts';
+import type { Endpoint } from './endpoint.ts';
+import type { EndpointGroup } from './endpointGroup.ts';
+import type { Kind, Problem } from './kind.ts';
+import type { Network } from './network.ts';
+
+/** Label of a task's container: id of its service. */
+export const SERVICE_LABEL = 'com.docker.swarm.service.id';
+
+/** Docker takes what it likes for an alias; what is longer no query can ask for. */
+const DockerName = Type.String({ minLength: 1, maxLength: 253 });
+const Id = (description: string) => Type.String({ description, pattern: '^[a-z0-9]{1,64}$', maxLength: 64 });
+
+export const SwarmServiceSchema = Type.Object(
+  {
+    serviceID: Id("Swarm's id of the service"),
+    swarmNetworkID: Id("Swarm's id of the network"),
+    swarm: Id('id of the Swarm'),
+    serviceName: DockerName,
+    tenantName: Type.String({
+      description: 'tenant that the network stands for',
+      minLength: 1,
+      maxLength: 63,
+    }),
+    networkName: Type.String({ description: 'network that it stands for', minLength: 1, maxLength: 63 }),
+    groupName: Type.Optional(
+      Type.String({ description: 'endpoint group that it stands for', maxLength: 63 }),
+    ),
+    /** All ports of it lead to the same ports of tasks; absent: names are answered with the tasks. */
+    virtualAddress: Type.Optional(
+      Type.String({ description: 'IPv4 address that leads to its tasks', maxLength: 64 }),
+    ),
+    aliases: Type.Optional(Type.Array(DockerName, { description: 'further names in this network' })),
+  },
+  { $id: 'swarmService', additionalProperties: false },
+);
+export type SwarmService = Static<typeof SwarmServiceSchema>;
+
+/** Answers whether an endpoint is a task's of the service in this network; for many endpoints. */
+export const taskOf =
+  ({ serviceID, networkName, groupName = '' }: SwarmService) =>
+  (e: Pick<Endpoint, 'labels' | 'networkName' | 'groupName'>): boolean =>
+    e.labels?.[SERVICE_LABEL] === serviceID &&
+    e.networkName === networkName &&
+    (e.groupName ?? '') === groupName;
+
+export const swarmService: Kind<typeof SwarmServiceSchema> = {
+  name: 'swarmService',
+  collection: 'swarmServices',
+  schema: SwarmServiceSchema,
+  keyFields: ['serviceID', 'swarmNetworkID'],
+  updatable: true,
+  references: [
+    { field: 'tenantName', kind: 'tenant', keys: (s) => [s.tenantName] },
+    { field: 'networkName', kind: 'network', keys: (s) => [`${s.tenantName}:${s.networkName}`] },
+    {
+      field: 'groupName',
+      kind: 'endpointGroup',
+      keys: (s) => (s.groupName ? [`${s.tenantName}:${s.groupName}`] : []),
+    },
+  ],
+  orchestrated: true,
+  check(s, world) {
+    const wrong = (field: keyof SwarmService, text: string): Problem => ({
+      field,
+      status: 400,
+      message: `swarmService ${s.serviceID}:${s.swarmNetworkID}: ${field} ${text}`,
+    });
+    const group = s.groupName
+      ? world.get<EndpointGroup>('endpointGroup', `${s.tenantName}:${s.groupName}`)
+      : undefined;
+    if (group !== undefined && group.networkName !== s.networkName)
+      return wrong(
+        'groupName',
+        `is ${s.groupName}, which is in network ${group.networkName}, not in ${s.networkName}`,
+      );
+    if (s.virtualAddress === undefined) return undefined;
+    if (!isIpv4(s.virtualAddress))
+      return wrong('virtualAddress', `'${s.virtualAddress}' is not an IPv4 address`);
+    const network = world.get<Network>('network', `${s.tenantName}:${s.networkName}`);
+    const subnet = network && parseSubnet(network.subnet);
+    if (subnet !== undefined && !contains(subnet, s.virtualAddress))
+      return wrong(
+        'virtualAddress',
+        `'${s.virtualAddress}' must lie in ${network?.subnet} of network ${s.networkName}`,
+      );
+    return undefined;
+  },
+};
