@@ -21,8 +21,10 @@ afterAll(async () => {
 function echoes(host: string, from: string, to: string): () => Promise<{ sent: number; lost: number }> {
   const pinging = background(host, `docker exec ${from} ping -i 0.1 ${to}`);
   return async () => {
-    const output = await pinging.end();
-    const answered = new Set([...output.matchAll(/seq=(\d+)/g)].map(([, number]) => Number(number)));
+    await pinging.end();
+    const answered = new Set(
+      [...pinging.lines.join('\n').matchAll(/seq=(\d+)/g)].map(([, number]) => Number(number)),
+    );
     const sent = Math.max(...answered) + 1;
     return { sent, lost: sent - answered.size };
   };

@@ -82,6 +82,7 @@ export async function fill(
   if (stranger !== undefined)
     throw new Error(`${oneLine(stranger.key, 64)} is no key of netmaster's: this is no netmaster's backup`);
   const next = new Set(contents.entries.map(({ key }) => key));
+  const lineage = entries.find(({ key }) => key === LINEAGE);
   const writes: Write[] = [
     ...entries
       .filter(({ key, lease }) => lease === undefined && !next.has(key) && key !== LINEAGE)
@@ -89,9 +90,9 @@ export async function fill(
     ...numbered(contents.entries)
       .filter(({ key }) => key !== LINEAGE)
       .map(({ key, value }) => ({ key, value })),
-    firstTerm(why),
+    firstTerm(why, lineage?.value),
   ];
-  const before = entries.find(({ key }) => key === LINEAGE)?.revision ?? 0;
+  const before = lineage?.revision ?? 0;
   // A netmaster that has started meanwhile has written there.
   const outcome = await store.transact([{ key: LINEAGE, revision: before }], writes);
   if (!outcome.ok) throw new Error('a netmaster has started on it meanwhile: stop it, and try again');

@@ -44,8 +44,11 @@ export function decideTerm(view: View, restored?: string): Decision<undefined> {
   };
 }
 
-/** Of a store whose contents come from elsewhere: nothing that was told of it before is of its past. */
-export const firstTerm = (restored: string): Write => ({ key: LINEAGE, value: [termOf(restored)] });
+/** Of a store whose contents come from elsewhere: nothing that was told of it before is of its past. `before`: the record that was there. */
+export function firstTerm(restored: string, before: unknown): Write {
+  const replaces = ((before ?? []) as readonly Term[]).flatMap(({ id, replaces = [] }) => [...replaces, id]);
+  return { key: LINEAGE, value: [{ ...termOf(restored), replaces: replaces.slice(-KEPT) }] };
+}
 
 const termOf = (text: string | undefined): Term => ({
   id: newId(),
@@ -68,7 +71,8 @@ export function judge(mirror: Mirror, position: string, revision: number, alone:
   // An agent of before terms; or a store of before them.
   if (term === undefined || terms.length === 0) return isBeyond && alone ? 'ahead' : 'past';
   const at = terms.findIndex((known) => known.id === term);
-  if (at < 0) return terms.length >= KEPT || terms[0]?.restored !== undefined ? 'another' : 'ahead';
+  const isReplaced = terms.some(({ replaces = [] }) => replaces.includes(term));
+  if (at < 0) return terms.length >= KEPT || isReplaced ? 'another' : 'ahead';
   const until = terms[at + 1] && (terms[at + 1]?.from ?? storedTerms(mirror)?.revision);
   if (until !== undefined) return revision < until ? 'past' : 'ahead';
   return isBeyond && alone ? 'ahead' : 'past';
