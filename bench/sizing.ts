@@ -2,7 +2,7 @@
  * What netmaster takes on a machine, by what it keeps: memory, disk, its backup, and what a first list is for an agent. One netmaster on
  * SQLite, as the program that it is; groups with ten rules each, and endpoints as an agent tells them.
  *
- *   node bench/sizing.ts [ENDPOINTS...]      (default 1000 10000)
+ *   node bench/sizing.ts [ENDPOINTS...]      (default 1000 5000)
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -15,6 +15,9 @@ const COMMAND = path.join(import.meta.dirname, '../bin/netmaster');
 const PORT = 19_790;
 const AT_ONCE = 16;
 
+const mac = (i: number): string =>
+  `02:00:00:${[i >> 16, i >> 8, i].map((part) => (part & 255).toString(16).padStart(2, '0')).join(':')}`;
+
 /** `rules` are ten for each group, and a group is for ten endpoints. */
 async function measure(endpoints: number): Promise<string[]> {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sizing-'));
@@ -24,10 +27,18 @@ async function measure(endpoints: number): Promise<string[]> {
   const client = connect({ urls: [url], timeoutMs: 600_000 });
   try {
     for (;;)
-      if (await client.call('version').then(() => true, () => false)) break;
+      if (
+        await client.call('version').then(
+          () => true,
+          () => false,
+        )
+      )
+        break;
       else await new Promise((done) => setTimeout(done, 50));
     const groups = Math.ceil(endpoints / 10);
-    const objects: object[] = [{ kind: 'network', networkName: 'n', subnet: '10.128.0.0/12' }];
+    const objects: Record<string, unknown>[] = [
+      { kind: 'network', networkName: 'n', subnet: '10.128.0.0/12' },
+    ];
     for (let g = 0; g < groups; g++) {
       objects.push({ kind: 'policy', policyName: `p${g}` });
       objects.push({ kind: 'endpointGroup', groupName: `g${g}`, networkName: 'n', policies: [`p${g}`] });
@@ -38,27 +49,34 @@ async function measure(endpoints: number): Promise<string[]> {
         });
     }
     await client.call('apply', {}, { objects });
-    await client.call('register', { name: 'node1' }, { name: 'node1', underlay: '10.0.0.1', mtu: 1500 });
+    const host = { name: 'node1', underlay: '10.0.0.1', mtu: 1500, version: 'sizing' };
+    await client.call('register', { name: 'node1' }, host);
+    const beating = setInterval(() => void client.call('register', { name: 'node1' }, host), 3000);
     let next = 0;
     await Promise.all(
       Array.from({ length: AT_ONCE }, async () => {
         while (next < endpoints) {
           const i = next++;
           const of = { tenantName: 'default', networkName: 'n', groupName: `g${i % groups}` };
-          const { body } = await client.call('reserve', {}, { ...of, host: 'node1', request: `r${i}` } as never);
-          const { address, mac } = body as unknown as { address: string; mac?: string };
+          const { body } = await client.call('reserve', {}, { ...of, family: 4, host: 'node1' });
           await client.call(
             'attach',
             { id: `e${i}`, host: 'node1', wait: '0' },
             {
               ...of,
-              ...{ endpointID: `e${i}`, containerName: `c${i}`, homingHost: 'node1', ipAddress: [address] },
-              ...(mac === undefined ? {} : { macAddress: mac }),
-            } as never,
+              ...{
+                endpointID: `e${i}`,
+                containerName: `c${i}`,
+                homingHost: 'node1',
+                ipAddress: [body.address],
+              },
+              ...{ macAddress: mac(i), status: 'running' as const },
+            },
           );
         }
       }),
     );
+    clearInterval(beating);
     const started = performance.now();
     let bytes = 0;
     const stop = new AbortController();
@@ -90,4 +108,5 @@ async function measure(endpoints: number): Promise<string[]> {
 
 const wanted = process.argv.slice(2).map(Number);
 console.log('endpoints | rules | memory, most of it (MB) | store (MB) | backup (MB) | list of a watch (MB)');
-for (const count of wanted.length === 0 ? [1000, 10_000] : wanted) console.log((await measure(count)).join(' | '));
+for (const count of wanted.length === 0 ? [1000, 5000] : wanted)
+  console.log((await measure(count)).join(' | '));
