@@ -202,6 +202,8 @@ describe('refused in one line', () => {
       [['move', 'memory', store], "FROM 'memory'"],
       [['restore', store], 'is a store: netmaster move'],
       [['backup'], 'takes FILE'],
+      [['backup', '--', '-'], 'must be the name of a file'],
+      [['backup', 'a\nb'], 'must be the name of a file'],
       [['backup', 'x', '--replace'], '--replace'],
     ] as const)
       expect(await netmaster(...args)).toMatchObject({ exit: 1, err: expect.stringContaining(why) });

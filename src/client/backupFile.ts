@@ -60,6 +60,12 @@ export function* backupLines(
   yield `${piece}${JSON.stringify({ sha256: hash.digest('hex') })}\n`;
 }
 
+/** Why it is no name of a file that a backup may have; undefined: it is one. */
+export const nameProblem = (file: string): string | undefined =>
+  file.trim() === '' || file.startsWith('-') || /\p{Cc}/u.test(file)
+    ? `FILE: '${oneLine(file, 64)}' must be the name of a file, as /var/backups/contiv.backup`
+    : undefined;
+
 /** Throws an Error with one plain line where something is there that a backup must not take the place of. */
 export function mayBeWritten(file: string): void {
   const there = fs.statSync(file, { throwIfNoEntry: false });

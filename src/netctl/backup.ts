@@ -1,5 +1,5 @@
-import { backupFrom } from '../client/backupFile.ts';
-import type { Command } from './command.ts';
+import { backupFrom, nameProblem } from '../client/backupFile.ts';
+import { type Command, UsageError } from './command.ts';
 
 export const command: Command = {
   name: 'backup',
@@ -17,6 +17,8 @@ export const command: Command = {
       examples: ['netctl backup /var/backups/contiv.backup'],
       async run(invocation) {
         const [file = ''] = invocation.args;
+        const problem = nameProblem(file);
+        if (problem !== undefined) throw new UsageError(problem);
         const { revision, entries, bytes } = await backupFrom(file, async () => {
           const { body } = await invocation.client.call('backup');
           return String(body);

@@ -2,7 +2,14 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { backupLines, type Contents, mayBeWritten, readBackup, writeWhole } from '../client/backupFile.ts';
+import {
+  backupLines,
+  type Contents,
+  mayBeWritten,
+  nameProblem,
+  readBackup,
+  writeWhole,
+} from '../client/backupFile.ts';
 import { VERSION } from '../model/version.ts';
 import { checkStoreSpec, openStore } from '../store/open.ts';
 import type { Store } from '../store/store.ts';
@@ -98,6 +105,8 @@ export function readCopy(name: CopyName, args: readonly string[]): CopyOptions |
     if (from === to) throw new Error('FROM and TO are the same store');
     return { name, from, to, replace: flag };
   }
+  const problem = nameProblem(first);
+  if (problem !== undefined) throw new Error(problem);
   const spec = specOf('--store', store ?? DEFAULT_STORE);
   if (/^(sqlite|etcd):/.test(first)) throw new Error(`FILE '${first}': is a store: netmaster move copies it`);
   return { name, file: first, [name === 'backup' ? 'from' : 'to']: spec, replace: flag };
