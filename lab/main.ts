@@ -11,7 +11,6 @@ import { NODE, prepareCluster, setUpKubernetes, startCluster } from './kubernete
 import { end, endAll, namesProcess, type ProcessName, start } from './processes.ts';
 import { PROGRAMS } from './programs.ts';
 import {
-  dataFolder,
   ETCD_PORT,
   etcdHosts,
   hostAddress,
@@ -193,7 +192,7 @@ function next({ name, hosts, kubernetes }: LabPlan): string[] {
 
 function storeOf(kind: string, hosts: readonly LabHost[]): string {
   if (kind === 'memory') return kind;
-  if (kind === 'sqlite') return `sqlite:${dataFolder(lab)}/netmaster.db`;
+  if (kind === 'sqlite') return 'sqlite:/var/lib/contiv/netmaster.db'; // of node1
   return `etcd://${hosts.slice(0, STORE_MEMBERS).map(({ address }) => `${address}:${ETCD_PORT}`)}`;
 }
 

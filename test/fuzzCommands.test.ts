@@ -159,7 +159,8 @@ describe('netctl', () => {
     const before = api.mirror.revision;
     for (const entry of subcommands) {
       const [command, sub] = entry;
-      if (command.name === 'completion') continue;
+      // Odd names are those of files that it writes: test/backup.test.ts.
+      if (['completion', 'backup'].includes(command.name)) continue;
       const args = sub.args.map(() => 'a');
       for (const odd of ODD) {
         const lines = [

@@ -1,7 +1,7 @@
 /** A container's life, and that of the servers beside it: afterwards everything equals what runs. */
 import fs from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { dataFolder, hostFolder } from '../lab/state.ts';
+import { hostFolder } from '../lab/state.ts';
 import {
   addressOf,
   background,
@@ -386,7 +386,7 @@ describe('netmaster with an empty store', () => {
     const flood = background('node2', `docker exec peer ping -i 0.1 ${address}`);
     await mustLab('kill netmaster node1');
     for (const suffix of ['', '-wal', '-shm'])
-      fs.rmSync(`${dataFolder(LAB)}/netmaster.db${suffix}`, { force: true });
+      fs.rmSync(`${hostFolder(LAB, 'node1')}/contiv/netmaster.db${suffix}`, { force: true });
     await mustLab('start netmaster node1');
     for (const host of ['node1', 'node2'])
       await until('the agent says so', async () =>

@@ -10,7 +10,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { dataFolder, hostFolder } from '../lab/state.ts';
+import { hostFolder } from '../lab/state.ts';
 import { exitDevice, vtepMac } from '../src/netplugin/compile/deviceNames.ts';
 import { NAMESERVER, NAMESERVER6 } from '../src/netplugin/constants.ts';
 import { temporaryFolder } from './folder.ts';
@@ -652,7 +652,7 @@ describe("a tenant's removal", () => {
     const entries = "entry WHERE key NOT LIKE '/contiv/event/%'";
     await until(
       "netmaster's store",
-      async () => !/\bred\b/.test(rowsOf(`${dataFolder(LAB)}/netmaster.db`, entries)),
+      async () => !/\bred\b/.test(rowsOf(`${hostFolder(LAB, 'node1')}/contiv/netmaster.db`, entries)),
     );
     for (const host of ['node1', 'node2']) {
       await until(

@@ -57,6 +57,12 @@ export const COMMANDS: readonly Listed[] = [
   },
   { name: 'host', aliases: [], summary: 'hosts, and whether they are well', load: () => import('./host.ts') },
   {
+    name: 'backup',
+    aliases: [],
+    summary: 'writes all that netmaster keeps to a file',
+    load: () => import('./backup.ts'),
+  },
+  {
     name: 'token',
     aliases: [],
     summary: 'tokens, by which hosts join and programs ask',

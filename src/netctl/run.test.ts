@@ -328,7 +328,7 @@ it('what is left on a host that is drained is told by runtime, a container on tw
 });
 
 /** What they send and read are whole objects: test/apply.test.ts has their examples. */
-const OF_FILES = new Set(['apply', 'delete', 'diff', 'edit', 'get', 'export']);
+const OF_FILES = new Set(['backup', 'apply', 'delete', 'diff', 'edit', 'get', 'export']);
 /** Of this machine: test/doctor.lab.test.ts. */
 const OF_HOSTS = new Set(['doctor']);
 

@@ -66,6 +66,7 @@ export function statusLines(
     ...(netmasters.length > 1 ? [`netmasters ${netmasters.join(', ')}`] : []),
     `hosts      ${(hosts.draining > 0 ? STATES : STATES.slice(0, -1)).map(named).join(', ')}`,
     `pending    ${pending.length === 0 ? 'nothing: all hosts have applied all that was declared' : some(pending.map(({ host, lag }) => `${host} (${lag} revision${lag === 1 ? '' : 's'})`))}`,
+    ...(netmaster.restored === undefined ? [] : [`restored   ${netmaster.restored}`]),
     '',
     ...(networks.length === 0
       ? ['no networks']

@@ -91,7 +91,8 @@ export function followNetmaster({ client, kinds, changed, synced, failed }: Actu
           break;
         case 'change':
           for (const change of message.changes) put(change);
-          if (position !== undefined) position = { ...position, after: message.revision };
+          if (position !== undefined)
+            position = { store: message.store ?? position.store, after: message.revision };
           break;
       }
   }

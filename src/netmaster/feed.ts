@@ -23,8 +23,8 @@ const PIECE = 64 << 10;
 export interface Feed {
   /** From the list on. */
   list(): Reader;
-  /** From behind a revision of this store; undefined where the changes since are not kept. */
-  after(revision: number): Reader | undefined;
+  /** From behind a revision of this store, as `store` says it; undefined where the changes since are not kept. */
+  after(revision: number, store?: string): Reader | undefined;
   /** Called after each change. */
   onChange(listener: () => void): () => void;
   /** The list that is kept for others goes when nobody has asked for one since the last call. */
@@ -140,8 +140,12 @@ export function openFeed(mirror: Mirror): Feed {
     return yield* changesFrom(at);
   }
 
-  function* resumeFrom(revision: number, at: { number: number }): Generator<Buffer | undefined, never> {
-    yield line({ type: 'synced', store: mirror.storeId, revision });
+  function* resumeFrom(
+    revision: number,
+    at: { number: number },
+    store = mirror.storeId,
+  ): Generator<Buffer | undefined, never> {
+    yield line({ type: 'synced', store, revision });
     return yield* changesFrom(at);
   }
 
@@ -159,11 +163,11 @@ export function openFeed(mirror: Mirror): Feed {
       const at = { number: numberAfter(list.revision) as number };
       return reader(at, listFrom(list, at));
     },
-    after(revision) {
+    after(revision, store) {
       const number = numberAfter(revision);
       if (number === undefined) return undefined;
       const at = { number };
-      return reader(at, resumeFrom(revision, at));
+      return reader(at, resumeFrom(revision, at, store));
     },
     onChange(listener) {
       listeners.add(listener);

@@ -11,9 +11,11 @@ import { VERSION } from '../model/version.ts';
 import { checkStoreSpec, openStore } from '../store/open.ts';
 import { trackAcknowledgements } from './acknowledgements.ts';
 import { createServer } from './api/server.ts';
+import { COPIES_USAGE, type CopyOptions, copy, isCopy, readCopy } from './copies.ts';
 import { decideForgetting } from './endings.ts';
 import { decideCollection, type Seen } from './endpoints.ts';
 import { INIT_USAGE, init, readInit } from './init.ts';
+import { decideTerm } from './lineage.ts';
 import { openMirror, storeKey } from './mirror.ts';
 import { openReplicas } from './replicas.ts';
 import { openRoster } from './roster.ts';
@@ -25,6 +27,9 @@ const USAGE = `netmaster: keeps the intent of a Contiv cluster and hands it to a
 
 Usage: netmaster [flags]
        netmaster init [flags]       makes the cluster's certificates (netmaster init --help)
+       netmaster backup FILE        writes all that is in a store to a file (netmaster backup --help)
+       netmaster restore FILE       fills a store with it (netmaster restore --help)
+       netmaster move FROM TO       copies a store to another one, as from SQLite to etcd (netmaster move --help)
 
   --listen HOST:PORT       where to answer (default 127.0.0.1:9999)
                            beyond loopback only with certificates, or with --insecure
@@ -70,8 +75,8 @@ const FORMER = {
 const LEVELS = ['debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 const COLLECTION_INTERVAL = 5000;
 
-function wrongUsage(error: unknown): never {
-  process.stderr.write(`netmaster: ${oneLine((error as Error).message)} (see netmaster --help)\n`);
+function wrongUsage(error: unknown, command = ''): never {
+  process.stderr.write(`netmaster: ${oneLine((error as Error).message)} (see netmaster${command} --help)\n`);
   process.exit(1);
 }
 
@@ -188,7 +193,7 @@ function securityOf(flags: Readonly<Record<string, unknown>>): Security | undefi
 
 const options = (() => {
   try {
-    return process.argv[2] === 'init' ? undefined : readOptions();
+    return process.argv[2] === 'init' || isCopy(process.argv[2]) ? undefined : readOptions();
   } catch (error) {
     return wrongUsage(error);
   }
@@ -248,6 +253,7 @@ async function run(options: Options): Promise<void> {
       acknowledgements,
       roster,
       replicas,
+      alone: url === undefined,
       version: VERSION,
       log,
       names,
@@ -283,6 +289,9 @@ async function run(options: Options): Promise<void> {
       if (found === undefined && problem !== undefined) log.info('the store can be written again');
       problem = found;
     }, COLLECTION_INTERVAL);
+
+    // When the feed is there: who has seen all until now goes on from there.
+    await writer.write(() => decideTerm(mirror));
 
     const address = { host: options.host === '' ? '0.0.0.0' : options.host, port: options.port };
     await server.listen(address).catch((error) => refuseListening(error, options));
@@ -331,5 +340,28 @@ async function makeCertificates(args: readonly string[]): Promise<void> {
   }
 }
 
-if (process.argv[2] === 'init') void makeCertificates(process.argv.slice(3));
+async function makeCopy(name: CopyOptions['name'], args: readonly string[]): Promise<void> {
+  const wanted = (() => {
+    try {
+      return readCopy(name, args);
+    } catch (error) {
+      return wrongUsage(error, ` ${name}`);
+    }
+  })();
+  if (wanted === 'help') {
+    process.stdout.write(COPIES_USAGE[name]);
+    return;
+  }
+  try {
+    const done = await copy(wanted, (line) => process.stderr.write(`netmaster: ${line}\n`));
+    process.stdout.write(`${done}\n`);
+  } catch (error) {
+    process.stderr.write(`netmaster: ${oneLine((error as Error).message)}\n`);
+    process.exitCode = 3;
+  }
+}
+
+const [, , command] = process.argv;
+if (isCopy(command)) void makeCopy(command, process.argv.slice(3));
+else if (process.argv[2] === 'init') void makeCertificates(process.argv.slice(3));
 else if (options !== undefined) void run(options);

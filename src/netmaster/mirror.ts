@@ -5,13 +5,14 @@
  * Store keys are /contiv/KIND/KEY: intent, and beside it endpoint/ID and host/NAME. Netmaster's own are address/NETWORK/ADDRESS,
  * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT, guard/KIND/KEY, ended/KEY (endings.ts) and
  * underlay/ADDRESS (hosts.ts), registration/NAME and draining/NAME (roster.ts), replica/ID (replicas.ts), event/KIND/ID (events.ts),
- * made/KIND/KEY (batch.ts), token/ID and admitted/HOST (tokens.ts).
+ * made/KIND/KEY (batch.ts), token/ID and admitted/HOST (tokens.ts), lineage/lineage (lineage.ts).
  */
 
 import type { WatchedObject } from '../protocol/messages.ts';
 import { type Batch, type Change, CompactedError, type Store } from '../store/store.ts';
 import { type EventLog, openEventLog } from './events.ts';
 import { openTables, type Tables, type View } from './tables.ts';
+import { positionId } from './terms.ts';
 
 export const ROOT = '/contiv/';
 export const storeKey = (kind: string, key: string): string => `${ROOT}${kind}/${key}`;
@@ -37,6 +38,7 @@ const PRIVATE = new Set([
   'made',
   'token',
   'admitted',
+  'lineage',
 ]);
 
 export interface VisibleBatch {
@@ -47,6 +49,7 @@ export interface VisibleBatch {
 }
 
 export interface Mirror extends View {
+  /** Id of the store and its term, as watchers are told it (lineage.ts). */
   readonly storeId: string;
   /** Store revision that it shows. */
   readonly revision: number;
@@ -91,9 +94,10 @@ export async function openMirror(store: Store): Promise<Mirror> {
     const all = batch.changes.map(put);
     const changes = all.filter((change) => !PRIVATE.has(change.kind));
     revision = batch.revision;
-    if (changes.length > 0) {
-      told = revision;
-      const line = Buffer.from(`${JSON.stringify({ type: 'change', revision, changes })}\n`);
+    const begins = all.some(({ kind }) => kind === 'lineage') ? { store: positionId(store.id, tables) } : {};
+    if (changes.length > 0) told = revision;
+    if (changes.length > 0 || begins.store !== undefined) {
+      const line = Buffer.from(`${JSON.stringify({ type: 'change', revision, changes, ...begins })}\n`);
       const visible: VisibleBatch = { revision, changes, line };
       for (const listener of listeners) listener(visible);
     }
@@ -136,7 +140,9 @@ export async function openMirror(store: Store): Promise<Mirror> {
   })();
 
   return {
-    storeId: store.id,
+    get storeId() {
+      return positionId(store.id, tables);
+    },
     get revision() {
       return revision;
     },

@@ -4,6 +4,7 @@ import type { HostState, Problem, Status } from '../protocol/hosts.ts';
 import type { Store } from '../store/store.ts';
 import { poolSize } from './allocator/addresses.ts';
 import { poolOf } from './allocator/choose.ts';
+import { restoredText } from './lineage.ts';
 import type { Mirror } from './mirror.ts';
 import { readiness } from './readiness.ts';
 import type { Roster } from './roster.ts';
@@ -27,6 +28,7 @@ export async function clusterStatus({
   const [described, unready] = await Promise.all([describe(store), readiness(store, mirror)]);
   const hosts = roster.states();
   const count = (state: HostState['state']): number => hosts.filter((host) => host.state === state).length;
+  const restored = restoredText(mirror);
   const networks = mirror.list<Network>('network').map((network) => useOf(network, mirror));
   return {
     netmaster: {
@@ -34,6 +36,7 @@ export async function clusterStatus({
       security: security === undefined ? 'none' : 'certificates',
       ...described,
       revision: mirror.revision,
+      ...(restored === undefined ? {} : { restored }),
       uptime: Math.floor(process.uptime()),
       netmasters: mirror.list<{ url: string }>('replica').map(({ url }) => url),
     },

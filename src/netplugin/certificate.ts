@@ -4,7 +4,7 @@
  *   netplugin join URL TOKEN    the authority that netmaster shows is believed only where it is the one that the token names by its
  *                               fingerprint; before that is known the token goes nowhere
  *   STATE/host/                 ca.crt; host.pem, key and certificate in one file, so that one is never without the other; netmasters, the URLs
- *   the agent                   renews it when a third of its life is left, by a new key. New connections go by it, and the others go on
+ *   the agent                   renews it when a third of its life is left, by a new key, and reads it anew where the host has joined once more. New connections go by it, and the others go on
  *
  * While netmaster is asked the key is in joining.pem: who asks again by it, as the answer was lost, is who the token was used by.
  */
@@ -19,7 +19,7 @@ import { type CredentialFiles, type Credentials, readCredentials } from '../clie
 import { isHostName } from '../model/names.ts';
 import { fingerprint, lifeOf } from '../tls/identity.ts';
 import { writeText } from './file.ts';
-import { RENEWAL_INTERVAL } from './intervals.ts';
+import { HASTY_DELAY, RENEWAL_INTERVAL } from './intervals.ts';
 import { inTurn } from './turns.ts';
 
 export const JOIN_USAGE = `netplugin join: gets this host's certificate from netmaster
@@ -86,6 +86,8 @@ export function joinedAt(stateDir: string): readonly string[] {
   }
 }
 
+/** Milliseconds until it is seen that a host whose certificate had ended has joined anew. */
+const JOINED_ANEW = 10_000;
 /** Milliseconds that a netmaster has for its greeting. */
 const GREETING = 10_000;
 
@@ -194,15 +196,33 @@ export function openHostCertificate(
     writeText(pair, key + certificate);
   }
 
-  async function look(client: Client): Promise<void> {
-    if (joined) {
-      const { from, to } = lifeOf(current.certificate as string);
-      if (Date.now() >= from + (2 * (to - from)) / 3) await renew(client);
-    }
+  function adopt(): void {
     const now = readCredentials(from);
     if (now.certificate === current.certificate && now.authority === current.authority) return;
     current = now;
     log.info('new connections to netmaster go by a new certificate of this host');
+  }
+
+  const life = (): { due: number; to: number } => {
+    const { from, to } = lifeOf(current.certificate as string);
+    return { due: from + (2 * (to - from)) / 3, to };
+  };
+  const hasEnded = (): boolean => joined && life().to <= Date.now();
+
+  async function look(client: Client): Promise<void> {
+    adopt(); // somebody may have joined anew, or their PKI has renewed it
+    if (!joined || Date.now() < life().due) return;
+    await renew(client);
+    adopt();
+  }
+
+  /** Milliseconds until the next look: when it is time, or while it is tried again, in a part of what is left. */
+  function pause(): number {
+    if (!joined) return RENEWAL_INTERVAL;
+    if (hasEnded()) return JOINED_ANEW;
+    const now = Date.now();
+    const { due, to } = life();
+    return Math.min(RENEWAL_INTERVAL, Math.max(HASTY_DELAY, now < due ? due - now : (to - now) / 8));
   }
 
   let turns: { close(): Promise<void> } | undefined;
@@ -210,15 +230,20 @@ export function openHostCertificate(
     credentials: () => current,
     keep(client) {
       if (!own && !joined) return;
+      let said = '';
       const looking = inTurn(() => look(client), {
-        every: RENEWAL_INTERVAL,
-        failed(error, first) {
-          const why = (error as Error).message;
-          const revoked = error instanceof ApiError && error.status === 401;
-          const what = revoked
-            ? 'this host is not let in'
-            : "this host's certificate is not renewed; tried again";
-          if (first) log.warn(`${what}: ${why}`);
+        again(failures) {
+          if (failures === 0) said = '';
+          return pause();
+        },
+        failed(error) {
+          const what = hasEnded()
+            ? `this host's certificate has ended, and netmaster lets it in no more: netctl host revoke ${host}, netctl token create, and netplugin join here`
+            : error instanceof ApiError && error.status === 401
+              ? 'this host is not let in'
+              : "this host's certificate is not renewed; tried again";
+          if (what !== said) log.warn(`${what}: ${(error as Error).message}`);
+          said = what;
         },
       });
       looking.begin();

@@ -54,5 +54,5 @@ export const retryDelay = (refusals: number): number =>
     ? RETRY_DELAY
     : Math.min(RETRY_DELAY * 2 ** refusals, LONGEST_DELAY) * (0.5 + Math.random() / 2);
 
-/** Between looks whether the host's certificate is to be renewed, which is so weeks before it ends. */
+/** The longest between two looks whether the host's certificate is to be renewed; where it is short-lived they come sooner. */
 export const RENEWAL_INTERVAL = 60_000;

@@ -116,6 +116,8 @@ export const StatusSchema = Type.Object({
     /** That the store takes. */
     bytes: Type.Optional(Type.Integer()),
     revision: Type.Integer(),
+    /** When the store was put back to an earlier state, and how that is known; absent: it was not, in the last week. */
+    restored: Type.Optional(Type.String()),
     /** Seconds. */
     uptime: Type.Integer(),
     /** URLs of all netmasters, where there may be several. */

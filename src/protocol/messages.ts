@@ -133,8 +133,9 @@ export type WatchedObject = Static<typeof WatchedObjectSchema>;
 /**
  * Without `after`: an `object` line for each object, then `synced`, then `change` lines. An object that changes while the list
  * is sent has a second line, with null where it is gone: the last one counts. With `after`:
- * `synced` at once (its revision is `after`), then the changes since. 410 {error: {code: 'compacted'}} when the store is
- * another or the revision too old. 429 where the client has too many watches open, 503 where all have. A watch that has fallen
+ * `synced` at once (its revision is `after`), then the changes since. A `change` with `store`: from this revision on it is called
+ * so, as another netmaster has started. 410 {error: {code: 'compacted'}} when the store is another, or was put back to an earlier state,
+ * or the revision is too old. 429 where the client has too many watches open, 503 where all have. A watch that has fallen
  * too far behind, or of which nothing was taken for a minute, is closed, and may be resumed. A `ping` comes at least every 3 s: a silent connection is dead. An `ask` comes only
  * where the watcher named its host: it posts its answer.
  */
@@ -145,6 +146,7 @@ export const WatchMessageSchema = Type.Union([
     type: Type.Literal('change'),
     revision: Type.Integer(),
     changes: Type.Array(WatchedObjectSchema),
+    store: Type.Optional(Type.String()),
   }),
   Type.Object({ type: Type.Literal('ping'), revision: Type.Integer() }),
   Type.Object({ type: Type.Literal('ask'), id: Type.String(), question: LiveQuestionSchema }),

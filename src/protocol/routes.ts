@@ -427,6 +427,12 @@ export const STATUS = family('', {
     answer: ReadySchema,
   },
   metrics: { summary: 'metrics for Prometheus', who: 'anyone', answer: Type.String(), as: 'text' },
+  backup: {
+    summary:
+      'all that is in the store, as netmaster restore reads it; with hashes of tokens, so for admins alone',
+    who: 'operator',
+    answer: Type.String(),
+  },
   openapi: { summary: 'this API as OpenAPI', who: 'anyone', answer: PlainSchema },
 });
 

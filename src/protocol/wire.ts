@@ -68,6 +68,7 @@ export const PATHS = {
   ready: 'GET /readyz',
   metrics: 'GET /metrics',
   openapi: 'GET /openapi.json',
+  backup: 'POST /api/v1/backup',
 } as const satisfies Readonly<Record<string, `${Method} /${string}`>>;
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';

@@ -8,11 +8,9 @@ import 'reflect-metadata'; // the library's container of parts asks for it as it
 import { createHash, webcrypto } from 'node:crypto';
 import net from 'node:net';
 import * as x509 from '@peculiar/x509';
-import { type CertificateRole, ORGANIZATION } from './identity.ts';
+import { BEFORE, type CertificateRole, ORGANIZATION } from './identity.ts';
 
 const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
-/** Milliseconds that a certificate is valid before it was made: clocks of hosts differ. */
-const BEFORE = 5 * 60_000;
 const DAY = 86_400_000;
 export const AUTHORITY_LIFE = 3650 * DAY;
 

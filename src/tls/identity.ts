@@ -26,8 +26,11 @@ export function holderOf(certificate: X509Certificate): Holder | undefined {
 export const fingerprint = (der: Buffer): string => createHash('sha256').update(der).digest('base64url');
 export const fingerprintOf = (pem: string): string => fingerprint(new X509Certificate(pem).raw);
 
-/** Milliseconds, Unix time: when it begins and ends. */
+/** Milliseconds that a certificate is valid before it was made: clocks of hosts differ. */
+export const BEFORE = 5 * 60_000;
+
+/** Milliseconds, Unix time: when one that the cluster's authority has signed was made, and when it ends. */
 export function lifeOf(pem: string): { from: number; to: number } {
   const { validFromDate, validToDate } = new X509Certificate(pem);
-  return { from: validFromDate.getTime(), to: validToDate.getTime() };
+  return { from: validFromDate.getTime() + BEFORE, to: validToDate.getTime() };
 }

@@ -13,6 +13,7 @@ import {
 } from '../endpoints.ts';
 import { openHosts } from '../hosts.ts';
 import { refuse } from '../intent.ts';
+import type { Lineage } from '../lineage.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { Replicas } from '../replicas.ts';
@@ -25,6 +26,7 @@ import { reportLate, type WriteParts } from './writes.ts';
 
 export interface AgentParts extends WriteParts {
   readonly store: Store;
+  readonly lineage: Lineage;
   readonly watches: Watches;
   readonly replicas: Replicas;
   readonly roster: Roster;
@@ -33,7 +35,7 @@ export interface AgentParts extends WriteParts {
 }
 
 export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
-  const { store, mirror, writer, acknowledgements, watches, replicas, roster, grace } = parts;
+  const { store, mirror, writer, acknowledgements, lineage, watches, replicas, roster, grace } = parts;
   const hosts = openHosts({ store, mirror, writer });
   const unlisted: Unlisted = new Map();
   serve(server, AGENTS, {
@@ -56,7 +58,7 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
     applied({ parameters: { name }, body }) {
       const host = registered(name, mirror);
       const applied = body(`host ${host}: applied`);
-      if (applied.store !== store.id) return;
+      if (!lineage.holds(applied.store, applied.revision, `host ${host}`)) return;
       acknowledgements.applied(host, applied.revision);
       replicas.applied(host, applied.revision);
     },

@@ -8,6 +8,7 @@ import type { Store } from '../../store/store.ts';
 import type { Acknowledgements } from '../acknowledgements.ts';
 import { openFeed } from '../feed.ts';
 import { trackFlows } from '../flows.ts';
+import { openLineage } from '../lineage.ts';
 import type { Mirror } from '../mirror.ts';
 import { elsewhere, openQuestions } from '../questions.ts';
 import { openReplicas, type Replicas } from '../replicas.ts';
@@ -41,6 +42,8 @@ export interface Parts {
   readonly roster?: Roster;
   /** Absent: this netmaster is the only one. */
   readonly replicas?: Replicas;
+  /** No other netmaster writes to the store; absent: so it is. */
+  readonly alone?: boolean;
   readonly version: string;
   readonly log: Logger;
   /** How clients call this machine beside its addresses and its host name. */
@@ -80,7 +83,11 @@ export function createServer(parts: Parts): FastifyInstance {
     counts: async () => flows.including(await replicas.reports()),
   };
   const feed = openFeed(mirror);
-  const watches = openWatches({ mirror, feed, known: replicas.known, questions: own, log, limits });
+  const { writer, alone = true } = parts;
+  const lineage = openLineage({ mirror, writer, log, alone });
+  const watches = openWatches({
+    ...{ mirror, feed, known: replicas.known, lineage, questions: own, log, limits },
+  });
   const server = openListener({ log, names, timeouts, answerLimits, security });
   if (security !== undefined)
     holdToAccess(server, { mirror, admits: security.issuer !== undefined, fresh: replicas.fresh });
@@ -94,7 +101,7 @@ export function createServer(parts: Parts): FastifyInstance {
   serveKinds(server, parts);
   serveInspect(server, explaining);
   serveSets(server, parts);
-  serveAgents(server, { ...parts, watches, replicas, roster, grace });
+  serveAgents(server, { ...parts, lineage, watches, replicas, roster, grace });
   serveRoster(server, { ...parts, roster });
   serveExplain(server, { ...explaining, writer: parts.writer });
   serveEvents(server, { mirror });

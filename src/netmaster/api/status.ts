@@ -1,10 +1,12 @@
 /** Of netmaster itself: its version, whether it can write, metrics for Prometheus, and its API as OpenAPI. */
 import type { FastifyInstance } from 'fastify';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { backupLines } from '../../client/backupFile.ts';
 import { KINDS } from '../../model/kinds.ts';
 import { oneLine } from '../../model/text.ts';
 import { STATUS } from '../../protocol/routes.ts';
 import type { Store } from '../../store/store.ts';
+import { contentsOf } from '../backup.ts';
 import type { Feed } from '../feed.ts';
 import type { Mirror } from '../mirror.ts';
 import { readiness } from '../readiness.ts';
@@ -44,6 +46,7 @@ export function serveStatus(server: FastifyInstance, parts: StatusParts): void {
       return registry.metrics();
     },
     openapi: () => describe(version),
+    backup: async () => [...backupLines(await contentsOf(store), version)].join(''),
   });
 }
 

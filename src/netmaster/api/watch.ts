@@ -10,6 +10,7 @@ import type { ServerResponse } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { type Feed, line, type Reader } from '../feed.ts';
+import type { Lineage } from '../lineage.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { Questions } from '../questions.ts';
@@ -60,6 +61,7 @@ export interface WatchParts {
   readonly feed: Feed;
   /** The mirror shows this revision, which another netmaster said, or it is none of the store's. */
   known(revision: number): Promise<void>;
+  readonly lineage: Lineage;
   readonly questions: Questions;
   readonly log: Logger;
   readonly limits: WatchLimits;
@@ -84,7 +86,7 @@ interface Watcher {
   kept: Kept;
 }
 
-export function openWatches({ mirror, feed, known, questions, log, limits }: WatchParts): Watches {
+export function openWatches({ mirror, feed, known, lineage, questions, log, limits }: WatchParts): Watches {
   const watchers = new Set<Watcher>();
   const byClient = new Map<string, Set<Watcher>>();
   let refused = 0;
@@ -250,10 +252,9 @@ export function openWatches({ mirror, feed, known, questions, log, limits }: Wat
       let reader: Reader | undefined;
       if (after !== undefined) {
         const revision = readRevision('after', after);
-        if (store === mirror.storeId) {
-          await known(revision);
-          reader = feed.after(revision);
-        }
+        await known(revision);
+        const who = host === undefined ? `a watcher from ${client}` : `host ${host}`;
+        if (lineage.holds(store ?? '', revision, who)) reader = feed.after(revision, store);
         if (reader === undefined)
           throw new Refusal(
             410,

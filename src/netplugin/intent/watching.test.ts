@@ -73,6 +73,16 @@ it('has nothing of a list that breaks off, and lists anew where the history is g
   expect(known(watching)).toEqual(['tenant c']);
 });
 
+it('goes by the name that its store has from some change on, and takes a list by the other one for another store', () => {
+  const watching = open({ store: 's1.a', revision: 3, objects: [tenant('a'), network('net1')] });
+  watching.begin();
+  take(watching, { type: 'synced', store: 's1.a', revision: 3 });
+  take(watching, { type: 'change', revision: 4, changes: [], store: 's1.b' }, change(5, tenant('b')));
+  watching.end(false);
+  expect(watching.begin()).toEqual({ store: 's1.b', after: 5 });
+  expect(known(watching)).toContain('tenant b');
+});
+
 it('takes changes as they come, and passes on what it is asked', () => {
   const watching = open({ store: 's1', revision: 3, objects: [tenant('a')] });
   watching.begin();

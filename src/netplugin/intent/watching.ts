@@ -131,13 +131,14 @@ export function openWatching({ objects, host, missing, ...saved }: WatchingOptio
     return adopt(list, foreign);
   }
 
-  function change(objects: readonly WatchedObject[], at: number): Effect[] {
+  function change(objects: readonly WatchedObject[], at: number, called?: string): Effect[] {
     if (beside !== undefined) {
       for (const object of objects) beside.view.put(object);
-      beside = { ...beside, revision: at };
+      beside = { ...beside, store: called ?? beside.store, revision: at };
       return judge();
     }
     revision = at;
+    store = called ?? store;
     const changes = [...objects, ...ended(displaced(objects))];
     put(changes);
     return [{ type: 'changed', objects: changes, listed: false }];
@@ -183,7 +184,7 @@ export function openWatching({ objects, host, missing, ...saved }: WatchingOptio
         case 'synced':
           return synced({ store: message.store, revision: message.revision });
         case 'change':
-          return change(message.changes, message.revision);
+          return change(message.changes, message.revision, message.store);
         default:
           return []; // of a newer netmaster
       }
