@@ -10,14 +10,21 @@ interface Wrong {
   readonly remedy: RegExp;
 }
 
-/** netctl names it, with its remedy, and its exit status says that something is wrong. */
+/** Seconds within which an operator is to see what is wrong, whatever it is. */
+const NAMED_WITHIN = 15;
+
+/** netctl names it in time, with its remedy, and its exit status says that something is wrong. */
 const named = ({ of, problem, remedy }: Wrong): Promise<unknown> =>
-  until(`${of}: ${problem}`, async () => {
-    const { status: exit, out } = await status();
-    const lines = out.split('\n');
-    const at = lines.findIndex((line) => line.startsWith(`  ${of}: `) && problem.test(line));
-    return exit === 2 && at >= 0 && remedy.test(lines[at + 1] ?? '');
-  });
+  until(
+    `${of}: ${problem}`,
+    async () => {
+      const { status: exit, out } = await status();
+      const lines = out.split('\n');
+      const at = lines.findIndex((line) => line.startsWith(`  ${of}: `) && problem.test(line));
+      return exit === 2 && at >= 0 && remedy.test(lines[at + 1] ?? '');
+    },
+    NAMED_WITHIN,
+  );
 const isWell = (): Promise<unknown> =>
   until('all is well', async () => {
     const { status: exit, out } = await status();

@@ -31,7 +31,6 @@ const PRIVATE = new Set([
   'ended',
   'underlay',
   'registration',
-  'draining',
   'replica',
   'event',
   'made',

@@ -16,7 +16,7 @@ import { refuse } from '../intent.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { Replicas } from '../replicas.ts';
-import { type Roster, statusOf } from '../roster.ts';
+import { drainingSince, type Roster, statusOf } from '../roster.ts';
 import { decideSwarm, type Unlisted } from '../swarms.ts';
 import { callerOf, registered, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
@@ -80,7 +80,14 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
     endpoints: () =>
       mirror
         .list<Endpoint>('endpoint')
-        .map((endpoint) => ({ ...endpoint, status: statusOf(endpoint, mirror) })),
+        .map((endpoint) => {
+          const draining = drainingSince(mirror, endpoint.homingHost);
+          return {
+            ...endpoint,
+            status: statusOf(endpoint, mirror),
+            ...(draining === undefined ? {} : { draining }),
+          };
+        }),
     async attach({ parameters: { id }, query, body, request }) {
       const seconds = waitSeconds(query);
       const endpoint = body(`endpoint ${id}`);

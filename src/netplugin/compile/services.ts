@@ -2,14 +2,14 @@
  * From services and labels to providers.
  *
  *   selectors, endpoints of a host --candidates--> service -> endpoints that carry its labels   one host at a time
- *     --all hosts, endpoints/ready.ts--> providers --arrange--> slots
+ *     --all hosts, model/answering.ts--> providers --arrange--> slots
  *
  * Providers of this host are known from its attachments, before netmaster has heard of a change. One in a network
  * without gateway serves clients of its own network only, as it has no way back to others.
  */
+import { answers, ready } from '../../model/answering.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { parseServicePort, type StoredServiceLB, selectorOf } from '../../model/serviceLB.ts';
-import { answers, ready } from '../endpoints/ready.ts';
 import type { LocalHost, TenantView, View, WatchedNetwork } from '../intent/view.ts';
 import type { Service } from '../state.ts';
 import type { Memo } from './memo.ts';
@@ -58,12 +58,12 @@ export function compileServices(
     const candidates = hosts.map((of) => of.get(service.serviceName) ?? []);
     return memo.use(
       keyOf(`service ${service.serviceName}`),
-      [service, ...candidates],
+      [service, view.draining, ...candidates],
       (before: Service | undefined): Service => ({
         name: service.serviceName,
         address: service.vip,
         ports: service.ports.flatMap((text) => parseServicePort(text) ?? []),
-        providers: arrange(before?.providers ?? [], providers(service, candidates.flat())),
+        providers: arrange(before?.providers ?? [], providers(service, candidates.flat(), view.draining)),
       }),
     );
   });
@@ -71,9 +71,13 @@ export function compileServices(
 }
 
 /** One address a container, in the service's network where it has one there; sorted. */
-function providers(service: StoredServiceLB, candidates: readonly Endpoint[]): string[] {
+function providers(
+  service: StoredServiceLB,
+  candidates: readonly Endpoint[],
+  draining: View['draining'],
+): string[] {
   const chosen = new Map<string, { address: string; near: boolean }>();
-  for (const { containerID, endpointID, networkName, ipAddress } of ready(candidates)) {
+  for (const { containerID, endpointID, networkName, ipAddress } of ready(candidates, draining)) {
     const address = ipAddress.find((a) => !a.includes(':'));
     if (address === undefined) continue;
     const near = networkName === service.networkName;

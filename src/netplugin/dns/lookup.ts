@@ -10,9 +10,9 @@
  */
 
 import { addressNumber, contains, numberAddress, parseSubnet, type Subnet } from '../../model/address.ts';
+import { answers, ready } from '../../model/answering.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
-import { answers, ready } from '../endpoints/ready.ts';
 import type { View } from '../intent/view.ts';
 
 export interface Question {
@@ -32,7 +32,7 @@ export type NameAnswer =
 
 /** What one name means: endpoints, or a service. */
 interface Members {
-  readonly endpoints: Pick<Endpoint, 'status' | 'ipAddress'>[];
+  readonly endpoints: Pick<Endpoint, 'status' | 'homingHost' | 'ipAddress'>[];
   /** Which of them comes first in the next answer, modulo their number. */
   next: number;
   /** Of AAAA: who asks for both each time must not be led past every other member. */
@@ -47,6 +47,7 @@ export const NAMED: ReadonlySet<string> = new Set([
   'serviceLB',
   'endpoint',
   'host',
+  'draining',
 ]);
 
 interface TenantTable {
@@ -93,8 +94,8 @@ export function createNames(): Names {
       for (const { kind, object } of objects ?? [{ kind: 'host', key: '', object: null }]) {
         if (!NAMED.has(kind)) continue;
         const tenant = (object as { tenantName?: string } | null)?.tenantName;
-        // A host's life or death, or something that is gone: whose it was is not known here.
-        if (kind === 'host' || tenant === undefined) return tables.clear();
+        // A host's life, death or drain, or something that is gone: whose it was is not known here.
+        if (tenant === undefined) return tables.clear();
         tables.delete(tenant);
       }
     },
@@ -110,7 +111,7 @@ export function createNames(): Names {
       const members =
         (isNetwork ? lookup(table, network, labels.join('.')) : undefined) ??
         lookupNear(table, client, lower);
-      if (members !== undefined) return addresses(members, type);
+      if (members !== undefined) return addresses(members, type, (view as View).draining);
       // One label, or one of a network of ours, is nobody else's.
       return { kind: labels.length === 1 && (network === undefined || isNetwork) ? 'unknown' : 'forward' };
     },
@@ -139,7 +140,10 @@ function build(view: View, tenant: string): TenantTable {
 
   for (const { serviceName, networkName, vip } of mine.services) {
     // Also without a provider: who connects is refused at once.
-    const service: Members = { endpoints: [{ status: 'running', ipAddress: [vip] }], next: 0 };
+    const service: Members = {
+      endpoints: [{ status: 'running', homingHost: '', ipAddress: [vip] }],
+      next: 0,
+    };
     table.networks.get(networkName.toLowerCase())?.services.set(serviceName.toLowerCase(), service);
     table.pointers.set(vip, `${serviceName}.${networkName}`);
   }
@@ -190,10 +194,10 @@ function lookupNear(table: TenantTable, client: string, name: string): Members |
 const anyPlace = (): number => Math.floor(Math.random() * 2 ** 16);
 
 /** Rotated, so that each member comes first equally often. */
-function addresses(members: Members, type: string): NameAnswer {
+function addresses(members: Members, type: string, draining: View['draining']): NameAnswer {
   const v6 = type === 'AAAA';
   if (type !== 'A' && !v6 && type !== 'ANY') return { kind: 'empty' };
-  const found = ready(members.endpoints).flatMap((e) =>
+  const found = ready(members.endpoints, draining).flatMap((e) =>
     e.ipAddress.filter((a) => type === 'ANY' || a.includes(':') === v6),
   );
   if (found.length === 0) return { kind: 'empty' };
