@@ -66,11 +66,16 @@ it('with all that should be there it says so, and shows hosts, networks and the 
 it('a host whose agent was killed is away, its containers are unreachable, and both are over when it is back', async () => {
   const [gone, back] = [await logged('host node2 is away'), await logged('host node2 is back')];
   await mustLab('kill netplugin node2');
-  await named({
+  const away: Wrong = {
     of: 'host node2',
     problem: /away: nothing is heard of it since .*; 1 container there unreachable/,
     remedy: /start its agent .* netctl host rm node2/,
-  });
+  };
+  await named(away);
+  // A netmaster that has just been started has heard of nobody, and names it all the same.
+  await mustLab('kill netmaster node1');
+  await mustLab('start netmaster node1');
+  await named(away);
   expect(await hostRow('node2')).toMatch(/ away: nothing is heard of it since \S+Z$/);
   expect(await netctl('endpoint ls')).toMatch(/^default +there .* unreachable$/m);
   expect(await netctl('endpoint ls')).toMatch(/^default +here .* running$/m);
