@@ -37,8 +37,8 @@ function handlersOf(
       const {
         answer: { stored, outcome },
         revision,
-      } = await writer.write(() => {
-        const { answer: stored, outcome, ...decision } = decideWrite(kind, key, object, mode, mirror);
+      } = await writer.writeTogether((view) => {
+        const { answer: stored, outcome, ...decision } = decideWrite(kind, key, object, mode, view);
         return { ...decision, answer: { stored, outcome } };
       }, callerOf(request));
       void reply.header(RESULT_HEADER, outcome.result === 'created' ? 'created' : 'changed');
@@ -54,7 +54,7 @@ function handlersOf(
     put: write('put'),
     async delete({ parameters: { key }, query, request, reply }) {
       const seconds = waitSeconds(query);
-      const { answer, revision } = await remove(kind, key, mirror, writer, callerOf(request));
+      const { answer, revision } = await remove(kind, key, writer, callerOf(request));
       await reportLate(acknowledgements, reply, revision, seconds);
       return keyOf(kind, answer);
     },
