@@ -211,8 +211,15 @@ export function openEventLog(storeKeyOf: (key: string) => string): EventLog {
     settled() {
       if (came.length === 0) return;
       const events = eventsOf(came);
-      // A list comes in the order of keys.
-      for (const kind of new Set(came.map((kept) => kept.kind))) ofKind(kind).sort(inOrder);
+      // A list comes in the order of keys; what is written afterwards comes in its own order, at the end.
+      for (const [kind, its] of Map.groupBy(came, (kept) => kept.kind)) {
+        const all = ofKind(kind);
+        const from = Math.max(0, all.length - its.length - 1);
+        const isSorted = all
+          .slice(from)
+          .every((kept, i, end) => i === 0 || inOrder(end[i - 1] as Kept, kept) < 0);
+        if (!isSorted) all.sort(inOrder);
+      }
       came = [];
       for (const listener of listeners) listener(events);
     },

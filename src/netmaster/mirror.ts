@@ -11,7 +11,7 @@
 import type { WatchedObject } from '../protocol/messages.ts';
 import { type Batch, type Change, CompactedError, type Store } from '../store/store.ts';
 import { type EventLog, openEventLog } from './events.ts';
-import { openTables, type Tables, type View } from './tables.ts';
+import { openTables, type Shown, type Tables, type View } from './tables.ts';
 
 export const ROOT = '/contiv/';
 export const storeKey = (kind: string, key: string): string => `${ROOT}${kind}/${key}`;
@@ -53,6 +53,7 @@ export interface Mirror extends View {
   readonly told: number;
   readonly applied: Map<string, number>;
   readonly events: EventLog;
+  readonly shown: Shown;
   /** The same as of now, to write on: what a decision sees of the decisions before it in the same transaction. */
   overlay(): Tables;
   /** When it shows at least this revision. */
