@@ -285,6 +285,7 @@ it('a host that is drained takes no new containers, over a restart too, keeps wh
   expect(traced.err).toMatch(
     /say one of 10\.1\.0\.9 \(there, .*\); new connections do not go to 10\.1\.0\.8 \(here, network net1, node1\), as host node1 is being drained$/m,
   );
+  await applied(); // it has been some seconds: it would be late
   expect((await netctl(netmaster.url, ['host', 'ls'])).out).toMatch(/^node1 .* draining: /m);
   const summary = await netctl(netmaster.url, ['status']);
   expect(summary.out).toMatch(/^hosts .* 1 draining \(node1\)$/m);
