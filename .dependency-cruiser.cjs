@@ -33,12 +33,12 @@ module.exports = {
     only(
       'compile-knows-no-kernel',
       '^src/netplugin/compile/',
-      '^src/(model/|netplugin/(compile/|endpoints/(inside|ready)|intent/view|state|constants))',
+      '^src/(model/|netplugin/(compile/|endpoints/inside|intent/view|state|constants))',
     ),
     only(
       'dns-knows-no-kernel',
       '^src/netplugin/dns/',
-      '^src/(model/|protocol/|netplugin/(dns/|endpoints/ready|intent/view|state|constants|nameservers/router))',
+      '^src/(model/|protocol/|netplugin/(dns/|intent/view|state|constants|nameservers/router))',
     ),
     only(
       'dataplane-knows-state',

@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { measureRates, type Rates, rateResults, rateTable } from './api.ts';
 import { type Changes, changeResults, changeTable, changeVerdicts, measureChanges } from './change.ts';
 import { MEASUREMENTS, type Measurement, type Sample } from './measure.ts';
 import { makeNetworks, SPANS } from './networks.ts';
@@ -15,11 +16,12 @@ import { type Result, results, table, verdicts } from './report.ts';
 
 const USAGE = `bench: this network against Docker's overlay and bridge and a bare veth, as ratios
 
-Usage: node bench/main.ts [--quick] [--only NAME] [--rounds N] [--keep]
+Usage: node bench/main.ts [--quick] [--only NAME] [--rounds N] [--against DIR] [--keep]
 
   --quick        one short round of each: does it work?
-  --only NAME    throughput, bbr, latency, connections, attach, hundred, policy or change; may be given again
+  --only NAME    throughput, bbr, latency, connections, attach, hundred, policy, change or api; may be given again
   --rounds N     instead of 3 to 7, of each its own (change: 40)
+  --against DIR  another checkout, whose netmaster is measured beside this one's (api)
   --keep         leaves the labs up (LAB=bench bin/lab down; of change: bench10, bench100, bench1000)
 
 Writes bench/results.json, unless --quick or --only.
@@ -28,7 +30,8 @@ const FOLDER = import.meta.dirname;
 const LAB = process.env.LAB ?? 'bench';
 const POLICY = 'policy';
 const CHANGE = 'change';
-const names = [...new Set(MEASUREMENTS.map((m) => m.name)), POLICY, CHANGE];
+const API = 'api';
+const names = [...new Set(MEASUREMENTS.map((m) => m.name)), POLICY, CHANGE, API];
 
 const flags = options();
 
@@ -39,6 +42,7 @@ function options() {
         quick: { type: 'boolean', default: false },
         only: { type: 'string', multiple: true, default: names },
         rounds: { type: 'string' },
+        against: { type: 'string' },
         keep: { type: 'boolean', default: false },
         help: { type: 'boolean', short: 'h', default: false },
       },
@@ -113,7 +117,7 @@ async function measure(): Promise<Result[]> {
 
 /** All but changes: in one lab of two hosts. */
 async function measureNetworks(): Promise<Result[]> {
-  if (!flags.only.some((name) => name !== CHANGE)) return [];
+  if (!flags.only.some((name) => name !== CHANGE && name !== API)) return [];
   step('bench: a lab of two hosts\n');
   try {
     await lab(LAB, 'down');
@@ -131,15 +135,24 @@ async function measureChange(): Promise<Changes | undefined> {
   return measureChanges({ lab: LAB, rounds, step, command: lab, keep: flags.keep });
 }
 
+async function measureApi(): Promise<Rates | undefined> {
+  if (!flags.only.includes(API)) return undefined;
+  const rounds = Number(flags.rounds ?? (flags.quick ? 1 : 7));
+  step("bench: rates of netmaster's API\n");
+  return measureRates({ rounds, seconds: flags.quick ? 1 : 2, against: flags.against, step });
+}
+
 try {
   if (flags.help) process.stdout.write(USAGE);
   else {
     const found = await measureNetworks();
     const changes = await measureChange();
+    const rates = await measureApi();
     const targets = [...verdicts(found), ...(changes === undefined ? [] : changeVerdicts(changes))];
     const all = {
       ...results(found, flags.quick),
       ...(changes === undefined ? {} : { change: changeResults(changes) }),
+      ...(rates === undefined ? {} : { api: rateResults(rates) }),
       targets,
     };
     if (flags.only === names && !flags.quick)
@@ -147,6 +160,7 @@ try {
     const tables = [
       ...(found.length > 0 ? [table(found)] : []),
       ...(changes === undefined ? [] : [changeTable(changes)]),
+      ...(rates === undefined ? [] : [rateTable(rates)]),
     ];
     process.stdout.write(`\n${[...tables, targets.join('\n')].join('\n\n')}\n`);
   }

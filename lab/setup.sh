@@ -39,6 +39,7 @@ if [ "${1:-}" != install ]; then
     want /usr/lib/cni/loopback containernetworking-plugins
     want gcc gcc
     want /usr/include/stdlib.h libc6-dev ;;
+  bench) want wrk wrk ;;
   test|test-lab) want podman podman ;;
   esac
   # The shells whose completion is tested, and what alerts are tested with.

@@ -36,7 +36,7 @@ export async function openTestMirror(
 type Plain = Record<string, unknown>;
 
 function writesOf(kind: string, object: Plain): Write[] {
-  const own = { endpoint: 'endpointID', host: 'name' }[kind];
+  const own = { endpoint: 'endpointID', host: 'name', draining: 'name' }[kind];
   const found = kindByName.get(kind);
   const key = own === undefined ? found && keyOf(found, object) : String(object[own]);
   if (key === undefined) throw new Error(`there is no kind ${kind}`);

@@ -64,6 +64,17 @@ it('a page of another server writes nothing, whatever the content type and the b
   );
 });
 
+it('after a request that was right, others by the same host are judged as before', async () => {
+  const rest = '/api/v1/tenants/';
+  for (let i = 0; i < 2; i++) {
+    expect(await ask('GET', rest, { host: own() })).toMatchObject({ status: 200 });
+    await refused(403, ['GET', rest, { host: own(), origin: 'http://evil.example' }]);
+    await refused(403, ['GET', rest, { host: own(), 'sec-fetch-site': 'cross-site' }]);
+    await refused(421, ['GET', rest, { host: 'evil.example' }]);
+    await refused(421, ['GET', `http://evil.example${rest}`, { host: own() }]);
+  }
+});
+
 it('a page of another server reads nothing, nor opens a watch', async () => {
   for (const path of [...READS, '/api/v1/watch']) {
     await refused(403, ['GET', path, { host: own(), origin: 'http://evil.example' }]);

@@ -233,12 +233,25 @@ it('a host that is drained takes no new containers, over a restart too, keeps wh
       (error: Error) => error.message,
     );
 
+  const service = { ...network, serviceName: 'lb', selectors: ['app=web'], ports: ['80:8080:TCP'] };
+  await client.call('post', { collection: 'serviceLBs', key: 'default:lb', wait: '0' }, service);
+  const labelled = (id: string, host: string, address: string) =>
+    client.call(
+      'attach',
+      { id, wait: '0' },
+      { ...endpoint(id, host, address), macAddress: '02:02:0a:01:00:09', labels: { app: 'web' } },
+    );
+  await labelled('here', 'node1', '10.1.0.8');
+  await labelled('there', 'node2', '10.1.0.9');
+  const inspected = async (...command: string[]) =>
+    JSON.parse((await netctl(netmaster.url, command)).out).Oper;
+
   const { status, out } = await netctl(netmaster.url, ['host', 'drain', 'node1']);
   expect({ status, lines: out.split('\n') }).toMatchObject({
     status: 0,
     lines: expect.arrayContaining([
       'Draining host node1: it takes no new containers (netctl host undrain node1)',
-      '1 container left on node1:',
+      '2 containers left on node1:',
     ]),
   });
   const refusal =
@@ -251,8 +264,28 @@ it('a host that is drained takes no new containers, over a restart too, keeps wh
   expect(await state()).toMatchObject({
     state: 'draining',
     reason: expect.stringContaining('takes no new containers since'),
-    containers: 1,
+    containers: 2,
   });
+  const { providers } = await inspected('service', 'inspect', 'lb');
+  expect(providers).toMatchObject([
+    {
+      endpointID: 'here',
+      leftOut: 'host node1 is being drained',
+      draining: expect.stringMatching(/^20.*Z$/),
+    },
+    { endpointID: 'there' },
+  ]);
+  expect(providers[1]).not.toHaveProperty('leftOut');
+  expect(await inspected('endpoint', 'inspect', 'here')).toMatchObject({
+    status: 'running',
+    draining: providers[0].draining,
+  });
+  expect((await netctl(netmaster.url, ['endpoint', 'ls'])).out).toMatch(/ here .* running, host drains$/m);
+  const traced = await netctl(netmaster.url, ['policy', 'trace', '--from=web', '--to=lb', '--port=80']);
+  expect(traced.err).toMatch(
+    /say one of 10\.1\.0\.9 \(there, .*\); new connections do not go to 10\.1\.0\.8 \(here, network net1, node1\), as host node1 is being drained$/m,
+  );
+  await applied(); // it has been some seconds: it would be late
   expect((await netctl(netmaster.url, ['host', 'ls'])).out).toMatch(/^node1 .* draining: /m);
   const summary = await netctl(netmaster.url, ['status']);
   expect(summary.out).toMatch(/^hosts .* 1 draining \(node1\)$/m);
@@ -272,7 +305,7 @@ it('a host that is drained takes no new containers, over a restart too, keeps wh
     err: expect.stringContaining('host node9: no host of this name is known'),
   });
   const waiting = netctl(netmaster.url, ['host', 'drain', 'node1', '--wait']);
-  await client.call('detach', { id: 'web', host: 'node1', wait: '0' });
+  for (const id of ['web', 'here']) await client.call('detach', { id, host: 'node1', wait: '0' });
   expect((await waiting).out).toMatch(
     /Nothing of ours is left on node1: netplugin leave may follow there\n$/,
   );

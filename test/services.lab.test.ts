@@ -1,5 +1,5 @@
 /** A service, as a user makes it: containers with labels on two hosts, in two networks of a tenant. */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import {
   background,
   clear,
@@ -194,6 +194,51 @@ describe('when providers come and go', () => {
     await docker('node1', 'unpause web1');
     await inside('node2', 'web2', 'rm /tmp/sick');
     await until('both', async () => (await everyone('client1')).length === 2);
+  });
+
+  it('those of a host that is drained take no new ones from anywhere, theirs go on, and take them again', async () => {
+    await until('both', async () => (await everyone('client1')).length === 2);
+    const held = () =>
+      background(
+        'node1',
+        "docker exec client1 sh -c 'while :; do echo tick; sleep 0.1; done | socat - TCP:lb:80'",
+      );
+    const connections = [held()];
+    onTestFinished(async () => void (await Promise.all(connections.map((each) => each.end('SIGKILL')))));
+    const to = (name: string) => connections.find(({ lines }) => lines[0] === name);
+    await until('one to web2', async () => {
+      if (to('web2') !== undefined) return true;
+      if (connections.every(({ lines }) => lines.length > 0)) connections.push(held());
+      return false;
+    });
+    await netctl('host drain node2');
+    // Effective where the command has answered, as with any declaration: no polls.
+    for (const from of ['client1', 'client2', 'far'])
+      expect(await everyone(from, from === 'far' ? 'lb.contiv-net' : 'lb'), from).toEqual(['web1']);
+    expect(await ask('web2', 'TCP', 'lb', 80)).toBe('web1');
+    const { Oper } = JSON.parse(await netctl('service inspect lb'));
+    expect(
+      Object.fromEntries(
+        Oper.providers.map((p: Record<string, string>) => [p.containerName, p.leftOut ?? 'takes them']),
+      ),
+    ).toEqual({ web1: 'takes them', web2: 'host node2 is being drained' });
+    expect((await on('node1', 'netctl policy trace --from=client1 --to=lb --port=80')).err).toMatch(
+      /new connections do not go to .*\(web2, .*\), as host node2 is being drained/,
+    );
+    const going = to('web2');
+    const count = going?.lines.length ?? 0;
+    await until('its connection goes on', async () => (going?.lines.length ?? 0) > count + 20);
+    expect(going?.lines.filter((line) => line !== 'tick')).toEqual(['web2']);
+    await inside('node1', 'client1', 'killall socat');
+
+    await docker('node1', 'pause web1');
+    await until('web2 where no other is left', async () => (await everyone('client1')).join() === 'web2');
+    await docker('node1', 'unpause web1');
+    await until('web1 alone again', async () => (await everyone('client1')).join() === 'web1');
+    await netctl('host undrain node2');
+    expect(await everyone('client1')).toEqual(['web1', 'web2']);
+    expect(await everyone('client2')).toEqual(['web1', 'web2']);
+    expect(await differences()).toBe('');
   });
 
   it('a UDP client that keeps its port goes on with another', async () => {

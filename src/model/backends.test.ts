@@ -57,10 +57,36 @@ describe('who answers', () => {
       [2, 3],
     ],
   ])('%s', (_, backends, cluster, local) => {
-    const selection = select(backends, 'node1', 'a');
+    const selection = select(backends, 'node1', 'a', new Set());
     expect(numbers(selection.cluster)).toEqual(cluster);
     expect(numbers(selection.local)).toEqual(local);
     expect(selection.any).toBe(cluster.length > 0);
+  });
+
+  it.each<[string, Backend[], number[], number[], string]>([
+    [
+      'what is on a drained host is left out',
+      [backend(2), backend(3, { host: 'node2' })],
+      [2],
+      [2],
+      'those that are ready; what is on node2 counts as ending, as that is being drained',
+    ],
+    [
+      'it answers where nobody else is ready, with what ends',
+      [dead(2), ending(4), backend(3, { host: 'node2' })],
+      [4, 3],
+      [4],
+      'none is ready: those that end and still answer; what is on node2 counts as ending, as that is being drained',
+    ],
+  ])('%s', (_, backends, cluster, local, why) => {
+    const selection = select(backends, 'node1', undefined, new Set(['node2']));
+    expect(numbers(selection.cluster)).toEqual(cluster);
+    expect(numbers(selection.local)).toEqual(local);
+    expect(selection.why).toBe(why);
+    expect(select(backends, 'node2', undefined, new Set(['node2']))).toMatchObject({
+      local: [{ address: '20.1.1.3' }],
+      localReady: 0,
+    });
   });
 
   it("whose zone is this host's, whatever runs here says", () => {

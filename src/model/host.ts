@@ -26,6 +26,12 @@ export const HostSchema = Type.Object(
 );
 export type Host = Static<typeof HostSchema>;
 
+/** Of a host that takes no new containers, by an operator's word, nor new connections where others may take them; lasting, by its name. */
+export interface Draining {
+  /** Milliseconds, Unix time. */
+  readonly since: number;
+}
+
 export function checkHost({ name, underlay }: Host): Problem | undefined {
   const wrong = (field: keyof Host, text: string): Problem => ({
     field,

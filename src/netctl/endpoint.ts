@@ -20,7 +20,7 @@ const endpoints: Objects = {
     { title: 'Network', of: (e) => e.networkName },
     { title: 'Group', of: (e) => e.groupName },
     { title: 'IP', of: (e) => e.ipAddress },
-    { title: 'Status', of: (e) => e.status },
+    { title: 'Status', of: (e) => (e.draining ? `${e.status}, host drains` : e.status) },
   ],
   wide: [
     { title: 'MAC', of: (e) => e.macAddress },

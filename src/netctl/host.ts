@@ -133,8 +133,8 @@ export const command: Command = {
     {
       name: 'drain',
       summary: [
-        'a host takes no new containers from now on, and says what is left there and what ends it;',
-        'what runs goes on; netctl host undrain takes it back',
+        'a host takes no new containers from now on, nor new connections to services and groups while others take them,',
+        'and says what is left there and what ends it; what runs goes on, with its connections; netctl host undrain takes it back',
       ].join(' '),
       args: ['HOST'],
       flags: [{ name: 'wait', short: 'w', kind: 'switch', help: 'until no container is left there' }],
@@ -142,8 +142,9 @@ export const command: Command = {
       completes: ['hosts'],
       async run(invocation) {
         const [name = ''] = invocation.args;
-        await invocation.client.call('hostDrain', { name });
+        const { headers } = await invocation.client.call('hostDrain', { name });
         invocation.print(`Draining host ${name}: it takes no new containers (netctl host undrain ${name})`);
+        invocation.warn(headers);
         const left = await leftOn(invocation, name);
         sayLeft(invocation, name, left);
         if (invocation.on('wait')) await waitUntilLeft(invocation, name, left.length);
@@ -151,15 +152,16 @@ export const command: Command = {
     },
     {
       name: 'undrain',
-      summary: 'a host takes new containers again',
+      summary: 'a host takes new containers and connections again',
       args: ['HOST'],
       flags: [],
       examples: ['netctl host undrain node3'],
       completes: ['hosts'],
       async run(invocation) {
         const [name = ''] = invocation.args;
-        await invocation.client.call('hostUndrain', { name });
+        const { headers } = await invocation.client.call('hostUndrain', { name });
         invocation.print(`Host ${name} takes new containers`);
+        invocation.warn(headers);
       },
     },
     {

@@ -1,16 +1,32 @@
 /**
  * Hosts that take no new containers, by an operator's word: draining/NAME in the store, so it holds over restarts and for every
- * netmaster. A container gets its first address from netmaster, whatever its runtime: there it is refused, and the check is made within the
+ * netmaster, and agents are told of it like of any other object: names and services go to other hosts' containers from then on.
+ * A container gets its first address from netmaster, whatever its runtime: there it is refused, and the check is made within the
  * transaction that would give the address, so that of a drain and an address one comes first.
  */
+import { answers, ready } from '../model/answering.ts';
+import type { Endpoint } from '../model/endpoint.ts';
+import type { Draining } from '../model/host.ts';
 import { storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
 import type { View } from './tables.ts';
 import type { Decision } from './writer.ts';
 
-export interface Draining {
-  /** Milliseconds, Unix time. */
-  readonly since: number;
+/** Their names. */
+export const drainingHosts = (view: View): ReadonlySet<string> =>
+  new Set([...view.entries<Draining>('draining')].map(([name]) => name));
+
+/** Of those that a service selects: who has no new connections now, as hosts choose (model/answering.ts), and why. */
+export function leftOut(view: View, selected: readonly Endpoint[]): ReadonlyMap<Endpoint, string> {
+  const answering = selected.filter((e) => answers(e) && view.get('host', e.homingHost) !== undefined);
+  const draining = drainingHosts(view);
+  const chosen = new Set(ready(answering, draining));
+  const why = ({ status, homingHost }: Endpoint): string => {
+    if (view.get('host', homingHost) === undefined) return `host ${homingHost} is away`;
+    if (!answers({ status })) return `it is ${status}`;
+    return draining.has(homingHost) ? `host ${homingHost} is being drained` : `it is ${status}`;
+  };
+  return new Map(selected.flatMap((e) => (chosen.has(e) ? [] : [[e, why(e)] as const])));
 }
 
 /** Throws a Refusal where the host takes no new containers. */

@@ -24,7 +24,7 @@ async function cluster(...hosts: string[]) {
   };
   const drop = async (kindName: string, key: string) => {
     const kind = kindByName.get(kindName);
-    if (kind !== undefined) await remove(kind, key, mirror, writer);
+    if (kind !== undefined) await remove(kind, key, writer);
   };
   const live = (name: string) =>
     store.transact([], [{ key: storeKey('host', name), value: { name, underlay: name } }]);

@@ -14,33 +14,33 @@ import { refuseDraining } from './draining.ts';
 import { addressKey, begin, end, meaningOf, openEndings } from './endings.ts';
 import type { Occurrence } from './events.ts';
 import { relyOn } from './guards.ts';
-import { type Mirror, storeKey } from './mirror.ts';
+import { storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
-import type { AddressRecord } from './tables.ts';
+import type { AddressRecord, View } from './tables.ts';
 import type { Decision } from './writer.ts';
 
 /** Reservations by the request that got them. */
 const byRequest: Index<AddressRecord> = ({ answered }) => (answered ? [answered.request] : []);
 
 /** A request that comes again, since its answer was lost on its way, is answered as it was: it holds the address already. */
-export function decideReserve(mirror: Mirror, request: AddressRequest): Decision<AddressAnswer> {
-  const [had] = request.request ? mirror.where('address', byRequest, request.request) : [];
+export function decideReserve(view: View, request: AddressRequest): Decision<AddressAnswer> {
+  const [had] = request.request ? view.where('address', byRequest, request.request) : [];
   if (had?.answered !== undefined && had.host === request.host) {
     const { address, prefixLength } = had.answered;
     return { checks: [], writes: [], answer: { address, prefixLength } };
   }
-  const taking = request.ofHost ? [] : refuseDraining(mirror, request.host);
+  const taking = request.ofHost ? [] : refuseDraining(view, request.host);
   const key = `${request.tenantName}:${request.networkName}`;
-  const network = mirror.get<Network>('network', key);
+  const network = view.get<Network>('network', key);
   if (network === undefined) throw new Refusal(404, `network ${key} does not exist`, 'networkName');
   const groupKey = request.groupName ? `${request.tenantName}:${request.groupName}` : undefined;
-  const group = groupKey ? mirror.get<EndpointGroup>('endpointGroup', groupKey) : undefined;
+  const group = groupKey ? view.get<EndpointGroup>('endpointGroup', groupKey) : undefined;
   if (groupKey !== undefined && group === undefined)
     throw new Refusal(404, `group ${groupKey} does not exist`, 'groupName');
   const { family } = request;
   if (family === 6 && !network.ipv6Subnet)
     throw new Refusal(422, `network ${key} has no IPv6 subnet`, 'family');
-  const kept = keptBySwarm(mirror, key, request);
+  const kept = keptBySwarm(view, key, request);
   if (kept !== undefined)
     return { ...kept, answer: { address: kept.address, prefixLength: prefixOf(network, family) } };
   const wanted = {
@@ -52,12 +52,12 @@ export function decideReserve(mirror: Mirror, request: AddressRequest): Decision
     field: 'address',
   } as const;
   const chosen = chooseAddress(
-    mirror,
+    view,
     wanted,
     request.swarm === undefined ? { host: request.host } : { swarm: request.swarm },
     request.request,
   );
-  const relying = relyOn(mirror, 'network', key);
+  const relying = relyOn(view, 'network', key);
   return {
     checks: [...chosen.checks, ...relying.checks, ...taking],
     writes: [...chosen.writes, ...relying.writes],
@@ -70,12 +70,12 @@ export function decideReserve(mirror: Mirror, request: AddressRequest): Decision
  * its tasks, one after the other as a task moves. undefined: it is none of those, or in use elsewhere.
  */
 function keptBySwarm(
-  mirror: Mirror,
+  view: View,
   network: string,
   { address: asked = '', host, swarm }: AddressRequest,
 ): { address: string; checks: Check[]; writes: Write[] } | undefined {
   const address = isIpv4(asked) || isIpv6(asked) ? canonical(asked) : '';
-  const stored = mirror.addresses(network).get(address);
+  const stored = view.addresses(network).get(address);
   if (stored?.object.swarm === undefined) return undefined;
   if (swarm !== undefined) return { address, checks: [], writes: [] };
   if (stored.object.endpoint !== undefined) return undefined;
@@ -91,8 +91,8 @@ const prefixOf = ({ subnet, ipv6Subnet }: Network, family: 4 | 6): number =>
   parseSubnet((family === 4 ? subnet : ipv6Subnet) ?? '')?.length ?? 0;
 
 /** What is reserved no longer than somebody has it. */
-export function decideSwarmRelease(mirror: Mirror, network: string, address: string): Decision<boolean> {
-  const stored = mirror.addresses(network).get(address);
+export function decideSwarmRelease(view: View, network: string, address: string): Decision<boolean> {
+  const stored = view.addresses(network).get(address);
   if (stored?.object.swarm === undefined) return { checks: [], writes: [], answer: false };
   const key = storeKey('address', `${network}/${address}`);
   return {
@@ -110,13 +110,8 @@ export function swarmReleased({ swarm: _, answered: _a, ...rest }: AddressRecord
   return rest.endpoint === undefined ? undefined : rest;
 }
 
-export function decideRelease(
-  mirror: Mirror,
-  network: string,
-  address: string,
-  host: string,
-): Decision<boolean> {
-  const stored = mirror.addresses(network).get(address);
+export function decideRelease(view: View, network: string, address: string, host: string): Decision<boolean> {
+  const stored = view.addresses(network).get(address);
   // A service's has no host.
   if (stored === undefined || stored.object.endpoint !== undefined || stored.object.host !== host)
     return { checks: [], writes: [], answer: false };
@@ -132,7 +127,7 @@ const keeping = (record: AddressRecord | undefined): Pick<AddressRecord, 'swarm'
 
 const MAC = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/i;
 
-export function decideEndpoint(mirror: Mirror, endpoint: Endpoint): Decision<Endpoint> {
+export function decideEndpoint(view: View, endpoint: Endpoint): Decision<Endpoint> {
   const id = endpoint.endpointID;
   const what = `endpoint ${endpoint.containerName ?? id}`;
   const network = `${endpoint.tenantName}:${endpoint.networkName}`;
@@ -142,22 +137,22 @@ export function decideEndpoint(mirror: Mirror, endpoint: Endpoint): Decision<End
       `${what}: macAddress '${endpoint.macAddress}' must be like 02:02:14:01:01:02`,
       'macAddress',
     );
-  const found = mirror.get<Network>('network', network);
+  const found = view.get<Network>('network', network);
   if (found === undefined)
     throw new Refusal(404, `${what}: network ${network} does not exist`, 'networkName');
   const subnets = [found.subnet, found.ipv6Subnet ?? ''].flatMap((text) => parseSubnet(text) ?? []);
-  const { checks, writes } = relyOn(mirror, 'network', network);
+  const { checks, writes } = relyOn(view, 'network', network);
   if (endpoint.groupName) {
     const key = `${endpoint.tenantName}:${endpoint.groupName}`;
-    const group = mirror.get<EndpointGroup>('endpointGroup', key);
+    const group = view.get<EndpointGroup>('endpointGroup', key);
     if (group === undefined) throw new Refusal(404, `${what}: group ${key} does not exist`, 'groupName');
     if (group.networkName !== endpoint.networkName)
       throw new Refusal(422, `${what}: group ${key} is in network ${group.networkName}`, 'groupName');
-    const relying = relyOn(mirror, 'endpointGroup', key);
+    const relying = relyOn(view, 'endpointGroup', key);
     checks.push(...relying.checks);
     writes.push(...relying.writes);
   }
-  const before = mirror.stored<Endpoint>('endpoint', id);
+  const before = view.stored<Endpoint>('endpoint', id);
   // What hosts know its addresses by does not change under them: each begins and ends with an endpoint.
   if (before !== undefined && meaningOf(before.object) !== meaningOf(endpoint))
     throw new Refusal(
@@ -165,8 +160,8 @@ export function decideEndpoint(mirror: Mirror, endpoint: Endpoint): Decision<End
       `${what}: is in ${meaningOf(before.object)} and cannot move to ${meaningOf(endpoint)}: its container must be attached anew`,
       'groupName',
     );
-  const taken = mirror.addresses(network);
-  const endings = openEndings(mirror);
+  const taken = view.addresses(network);
+  const endings = openEndings(view);
   const meaning = { of: meaningOf(endpoint), host: endpoint.homingHost };
   for (const address of endpoint.ipAddress) {
     if (!isIpv4(address) && !isIpv6(address))
@@ -213,7 +208,7 @@ export function decideEndpoint(mirror: Mirror, endpoint: Endpoint): Decision<End
     // One that was given to it may have begun then (allocator/choose.ts).
     const ended = addressKey(endpoint.tenantName, address);
     endings.refuse(ended, meaning, `${what}: address ${address}`, 'ipAddress');
-    const begun = begin(mirror, ended);
+    const begun = begin(view, ended);
     checks.push({ key, revision: record?.revision ?? 0 }, ...begun.checks);
     writes.push(...begun.writes, {
       key,
@@ -228,7 +223,7 @@ export function decideEndpoint(mirror: Mirror, endpoint: Endpoint): Decision<End
     if (!endpoint.ipAddress.includes(address))
       writes.push(
         { key: storeKey('address', `${network}/${address}`), value: undefined },
-        ...end(mirror, addressKey(endpoint.tenantName, address), meaning),
+        ...end(view, addressKey(endpoint.tenantName, address), meaning),
       );
   const key = storeKey('endpoint', id);
   checks.push({ key, revision: before?.revision ?? 0 });
@@ -251,12 +246,12 @@ function occurrences(before: Endpoint | undefined, after: Endpoint | undefined):
   return [{ kind: 'endpoint', action, object: 'endpoint', key, tenant, host, fields, text }];
 }
 
-export function decideEndpointRemoval(mirror: Mirror, id: string): Decision<boolean> {
-  const before = mirror.stored<Endpoint>('endpoint', id);
+export function decideEndpointRemoval(view: View, id: string): Decision<boolean> {
+  const before = view.stored<Endpoint>('endpoint', id);
   if (before === undefined) return { checks: [], writes: [], answer: false };
   const { tenantName, networkName, homingHost, ipAddress } = before.object;
   const network = `${tenantName}:${networkName}`;
-  const taken = mirror.addresses(network);
+  const taken = view.addresses(network);
   return {
     checks: [{ key: storeKey('endpoint', id), revision: before.revision }],
     writes: [
@@ -268,7 +263,7 @@ export function decideEndpointRemoval(mirror: Mirror, id: string): Decision<bool
             key: storeKey('address', `${network}/${address}`),
             value: { host: homingHost, ...keeping(taken.get(address)?.object) } satisfies AddressRecord,
           },
-          ...end(mirror, addressKey(tenantName, address), { of: meaningOf(before.object), host: homingHost }),
+          ...end(view, addressKey(tenantName, address), { of: meaningOf(before.object), host: homingHost }),
         ]),
     ],
     answer: true,
@@ -283,8 +278,8 @@ export function decideEndpointRemoval(mirror: Mirror, id: string): Decision<bool
 export type Seen = Map<string, { readonly revision: number; readonly at: number }>;
 
 /** Reservations of hosts that have had no endpoint for longer than the grace period (milliseconds). Keeps `seen` up to date. */
-export function decideCollection(mirror: Mirror, seen: Seen, grace: number, now: number): Decision<number> {
-  const reserved = [...mirror.entries<AddressRecord>('address')].filter(
+export function decideCollection(view: View, seen: Seen, grace: number, now: number): Decision<number> {
+  const reserved = [...view.entries<AddressRecord>('address')].filter(
     ([, { object }]) =>
       object.host !== undefined && object.endpoint === undefined && object.swarm === undefined,
   );

@@ -38,7 +38,7 @@ async function netmasterOn(store: Store): Promise<Netmaster> {
     writer,
     put: async (kind, key, object) =>
       (await writer.write(() => decideWrite(kindOf(kind), key, object as never, 'post', mirror))).revision,
-    rm: async (kind, key) => (await remove(kindOf(kind), key, mirror, writer)).revision,
+    rm: async (kind, key) => (await remove(kindOf(kind), key, writer)).revision,
     apply: async (objects) => (await writer.write(() => decideApply(readSet({ objects }), mirror))).revision,
   };
 }

@@ -88,6 +88,8 @@ export interface EventLog {
   settled(): void;
   /** What a transaction writes besides for what happens with it. */
   record(events: readonly Occurrence[], caller: Caller): Write[];
+  /** The same of several transactions, of which none is there yet when the next one is recorded. */
+  recorder(): Pick<EventLog, 'record'>;
   /** The oldest first. */
   list(filter: Filter): Event[];
   onEvents(listener: (events: readonly Event[]) => void): () => void;
@@ -122,18 +124,69 @@ export function openEventLog(storeKeyOf: (key: string) => string): EventLog {
     total.bytes += sign * bytes;
   }
 
+  /** What transactions that are not there yet take away, and what they bring. */
+  interface Coming {
+    readonly gone: Set<Kept>;
+    readonly totals: Map<EventKind, { events: number; bytes: number }>;
+  }
+
   /** Records that go for so many more, the oldest first. */
-  function surplus(kind: EventKind, events: number, bytes: number): Kept[] {
-    const total = { ...(totals.get(kind) as { events: number; bytes: number }) };
+  function surplus(kind: EventKind, events: number, bytes: number, coming: Coming): Kept[] {
+    const total = coming.totals.get(kind) ?? { ...(totals.get(kind) as { events: number; bytes: number }) };
+    coming.totals.set(kind, total);
     const gone: Kept[] = [];
     for (const kept of ofKind(kind)) {
       if (total.events + events <= EVENTS && total.bytes + bytes <= BYTES) break;
       if (gone.length === DELETED) break;
+      if (coming.gone.has(kept)) continue;
+      coming.gone.add(kept);
       gone.push(kept);
       total.events -= kept.stored.events.length;
       total.bytes -= kept.bytes;
     }
+    total.events += events;
+    total.bytes += bytes;
     return gone;
+  }
+
+  function record(all: readonly Occurrence[], caller: Caller, coming: Coming): Write[] {
+    const now = Date.now();
+    const some = all.length <= AT_ONCE ? all : [...all.slice(0, AT_ONCE - 1), theRest(all)];
+    const records: Draft[] = [];
+    /** Those that take more, by kind. */
+    const open = new Map<EventKind, Draft>();
+    for (const { kind, once, at, ...event } of some) {
+      const cut = event.fields === undefined ? event : { ...event, fields: cutFields(event.fields) };
+      const size = Buffer.byteLength(JSON.stringify(cut)) + 1;
+      let record = once === undefined ? open.get(kind) : undefined;
+      if (record === undefined || record.bytes + size > RECORD_BYTES) {
+        const id = once ?? randomUUID();
+        record = { kind, id, time: Math.min(at ?? now, now), events: [], bytes: HEAD_BYTES };
+        records.push(record);
+        if (once === undefined) open.set(kind, record);
+      }
+      record.events.push(cut);
+      record.bytes += size;
+    }
+    let first = 0;
+    const writes: Write[] = [];
+    for (const { kind, id, time, events } of records) {
+      const value: Stored = { time: new Date(time).toISOString(), ...caller, first, events };
+      writes.push({ key: storeKeyOf(recordKey(kind, id)), value });
+      first += events.length;
+    }
+    for (const [kind, own] of Map.groupBy(records, (record) => record.kind)) {
+      const events = own.reduce((sum, record) => sum + record.events.length, 0);
+      const bytes = own.reduce((sum, record) => sum + record.bytes, 0);
+      for (const { key } of surplus(kind, events, bytes, coming))
+        writes.push({ key: storeKeyOf(key), value: undefined });
+    }
+    return writes;
+  }
+
+  function recorder(): Pick<EventLog, 'record'> {
+    const coming: Coming = { gone: new Set(), totals: new Map() };
+    return { record: (events, caller) => record(events, caller, coming) };
   }
 
   return {
@@ -158,45 +211,20 @@ export function openEventLog(storeKeyOf: (key: string) => string): EventLog {
     settled() {
       if (came.length === 0) return;
       const events = eventsOf(came);
-      // A list comes in the order of keys.
-      for (const kind of new Set(came.map((kept) => kept.kind))) ofKind(kind).sort(inOrder);
+      // A list comes in the order of keys; what is written afterwards comes in its own order, at the end.
+      for (const [kind, its] of Map.groupBy(came, (kept) => kept.kind)) {
+        const all = ofKind(kind);
+        const from = Math.max(0, all.length - its.length - 1);
+        const isSorted = all
+          .slice(from)
+          .every((kept, i, end) => i === 0 || inOrder(end[i - 1] as Kept, kept) < 0);
+        if (!isSorted) all.sort(inOrder);
+      }
       came = [];
       for (const listener of listeners) listener(events);
     },
-    record(all, caller) {
-      const now = Date.now();
-      const some = all.length <= AT_ONCE ? all : [...all.slice(0, AT_ONCE - 1), theRest(all)];
-      const records: Draft[] = [];
-      /** Those that take more, by kind. */
-      const open = new Map<EventKind, Draft>();
-      for (const { kind, once, at, ...event } of some) {
-        const cut = event.fields === undefined ? event : { ...event, fields: cutFields(event.fields) };
-        const size = Buffer.byteLength(JSON.stringify(cut)) + 1;
-        let record = once === undefined ? open.get(kind) : undefined;
-        if (record === undefined || record.bytes + size > RECORD_BYTES) {
-          const id = once ?? randomUUID();
-          record = { kind, id, time: Math.min(at ?? now, now), events: [], bytes: HEAD_BYTES };
-          records.push(record);
-          if (once === undefined) open.set(kind, record);
-        }
-        record.events.push(cut);
-        record.bytes += size;
-      }
-      let first = 0;
-      const writes: Write[] = [];
-      for (const { kind, id, time, events } of records) {
-        const value: Stored = { time: new Date(time).toISOString(), ...caller, first, events };
-        writes.push({ key: storeKeyOf(recordKey(kind, id)), value });
-        first += events.length;
-      }
-      for (const [kind, own] of Map.groupBy(records, (record) => record.kind)) {
-        const events = own.reduce((sum, record) => sum + record.events.length, 0);
-        const bytes = own.reduce((sum, record) => sum + record.bytes, 0);
-        for (const { key } of surplus(kind, events, bytes))
-          writes.push({ key: storeKeyOf(key), value: undefined });
-      }
-      return writes;
-    },
+    record: (events, caller) => recorder().record(events, caller),
+    recorder,
     list({ kinds, since, after, tenant }) {
       const wanted = EVENT_KINDS.filter((kind) => kinds?.has(kind) ?? true).flatMap((kind) =>
         after === undefined

@@ -95,7 +95,7 @@ export function openFeed(mirror: Mirror): Feed {
   function makeList(): List {
     const pieces: Buffer[] = [];
     let text = '';
-    for (const kind of [...KINDS.map((k) => k.name), 'endpoint', 'host'])
+    for (const kind of [...KINDS.map((k) => k.name), 'endpoint', 'host', 'draining'])
       for (const [key, { object }] of mirror.entries(kind)) {
         text += `${JSON.stringify({ type: 'object', kind, key, object } satisfies WatchMessage)}\n`;
         if (text.length < PIECE) continue;

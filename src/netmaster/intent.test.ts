@@ -39,12 +39,12 @@ async function replica(store: Store) {
     async post(path: string, body: Plain = {}, mode: 'post' | 'put' = 'post') {
       const { kind, key } = kindOf(path);
       const object = readObject(kind, key, body);
-      const { answer } = await writer.write(() => decideWrite(kind, key, object, mode, mirror));
+      const { answer } = await writer.writeTogether((view) => decideWrite(kind, key, object, mode, view));
       return present(kind, answer, mirror);
     },
     async delete(path: string) {
       const { kind, key } = kindOf(path);
-      return remove(kind, key, mirror, writer);
+      return remove(kind, key, writer);
     },
     get(path: string) {
       const { kind, key } = kindOf(path);
@@ -122,6 +122,10 @@ function distant(store: Store): Store {
     async transact(checks, writes) {
       await lag(6);
       return store.transact(checks, writes);
+    },
+    async transactTogether(transactions) {
+      await lag(6);
+      return (await store.transactTogether?.(transactions)) ?? [];
     },
     async *watch(prefix, after, signal) {
       for await (const batch of store.watch(prefix, after, signal)) {
@@ -583,7 +587,10 @@ it('writes look at what they refer to, never through all there is', async () => 
     'endpointGroups/default:web',
   ]) {
     const [collection = '', key = ''] = path.split('/');
-    await remove(kindByCollection.get(collection) as (typeof KINDS)[number], key, narrow, writer);
+    await remove(kindByCollection.get(collection) as (typeof KINDS)[number], key, {
+      ...writer,
+      writeTogether: (decide, caller) => writer.write(() => decide(narrow), caller),
+    });
   }
 });
 

@@ -14,7 +14,7 @@ import { changedFields, declaredForm } from './changes.ts';
 import type { Caller, Occurrence } from './events.ts';
 import { checkFields, type Plain, readBody } from './fields.ts';
 import { decideGuard, releaseGuard, relyOn } from './guards.ts';
-import { type Mirror, storeKey } from './mirror.ts';
+import { storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
 import type { View } from './tables.ts';
 import type { Decision, Writer, Written } from './writer.ts';
@@ -226,16 +226,15 @@ function checkRemoval(kind: Kind, key: string, view: View): Plain {
 export async function remove(
   kind: Kind,
   key: string,
-  mirror: Mirror,
   writer: Writer,
   caller?: Caller,
 ): Promise<Written<Plain>> {
   for (;;) {
-    await writer.write(() => {
-      checkRemoval(kind, key, mirror);
-      return decideGuard(mirror, kind.name, key);
+    await writer.writeTogether((view) => {
+      checkRemoval(kind, key, view);
+      return decideGuard(view, kind.name, key);
     });
-    const { answer, revision } = await writer.write(() => decideDelete(kind, key, mirror), caller);
+    const { answer, revision } = await writer.writeTogether((view) => decideDelete(kind, key, view), caller);
     if (answer !== undefined) return { answer, revision };
   }
 }

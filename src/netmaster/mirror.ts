@@ -11,7 +11,7 @@
 import type { WatchedObject } from '../protocol/messages.ts';
 import { type Batch, type Change, CompactedError, type Store } from '../store/store.ts';
 import { type EventLog, openEventLog } from './events.ts';
-import { openTables, type Tables, type View } from './tables.ts';
+import { openTables, type Shown, type Tables, type View } from './tables.ts';
 import { positionId } from './terms.ts';
 
 export const ROOT = '/contiv/';
@@ -32,7 +32,6 @@ const PRIVATE = new Set([
   'ended',
   'underlay',
   'registration',
-  'draining',
   'replica',
   'event',
   'made',
@@ -57,6 +56,7 @@ export interface Mirror extends View {
   readonly told: number;
   readonly applied: Map<string, number>;
   readonly events: EventLog;
+  readonly shown: Shown;
   /** The same as of now, to write on: what a decision sees of the decisions before it in the same transaction. */
   overlay(): Tables;
   /** When it shows at least this revision. */

@@ -11,9 +11,10 @@ import { DEFAULT_TENANT, type Tenant } from '../model/tenant.ts';
 import { addressRanges } from './allocator/addresses.ts';
 import { poolOf } from './allocator/choose.ts';
 import { tagRanges } from './allocator/tags.ts';
+import { leftOut } from './draining.ts';
 import type { Mirror } from './mirror.ts';
 import { Refusal } from './problem.ts';
-import { statusOf } from './roster.ts';
+import { drainingSince, statusOf } from './roster.ts';
 
 type Plain = Record<string, unknown>;
 
@@ -44,6 +45,7 @@ export function presentEndpoint(endpoint: Endpoint, mirror: Mirror): Plain {
         }),
     vtepIP: mirror.get<Host>('host', endpoint.homingHost)?.underlay,
     status: statusOf(endpoint, mirror),
+    draining: drainingSince(mirror, endpoint.homingHost),
   });
 }
 
@@ -139,10 +141,11 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror, key: string)
     const providers = endpointsIn(mirror, 'tenant', service.tenantName).filter((e) =>
       selects(service, e.labels),
     );
+    const out = leftOut(mirror, providers);
     return {
       serviceVip: service.vip,
       numProviders: providers.length,
-      providers: providers.map((e) => presentEndpoint(e, mirror)),
+      providers: providers.map((e) => compact({ ...presentEndpoint(e, mirror), leftOut: out.get(e) })),
     };
   },
   Bgp(_object, mirror, key) {

@@ -11,10 +11,9 @@
  */
 import type { Logger } from 'pino';
 import type { Endpoint } from '../model/endpoint.ts';
-import { HOST_TTL, type Host } from '../model/host.ts';
+import { type Draining, HOST_TTL, type Host } from '../model/host.ts';
 import type { Condition, Heard, HostState, RefusedHost } from '../protocol/hosts.ts';
 import type { Write } from '../store/store.ts';
-import type { Draining } from './draining.ts';
 import { decideEndpointRemoval } from './endpoints.ts';
 import { type Mirror, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
@@ -53,6 +52,12 @@ export interface Roster {
 /** Of an endpoint whose host is away: its own word is of when that was heard of. */
 export const statusOf = (endpoint: Endpoint, view: View): Endpoint['status'] | 'unreachable' =>
   view.get<Host>('host', endpoint.homingHost) === undefined ? 'unreachable' : endpoint.status;
+
+/** ISO 8601; undefined: it is not drained. */
+export function drainingSince(view: View, host: string): string | undefined {
+  const since = view.get<Draining>('draining', host)?.since;
+  return since === undefined ? undefined : iso(since);
+}
 
 export const endpointsOf = (view: View, host: string): readonly Endpoint[] =>
   view.where<Endpoint>('endpoint', byHost, host);

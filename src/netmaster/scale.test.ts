@@ -59,7 +59,7 @@ async function costs(groups: number): Promise<object> {
     port: 7777,
   };
   await writer.write(() => decideWrite(kind, 'default:p1:new', rule, 'post', mirror));
-  await remove(kind, 'default:p1:new', mirror, writer);
+  await remove(kind, 'default:p1:new', writer);
   await mirror.close();
   return { written, lines: lines.length };
 }

@@ -46,7 +46,16 @@ export interface View extends World {
   readonly applied: ReadonlyMap<string, number>;
 }
 
+/** What is made of an object and of who refers to it, such as the answer that shows it: kept until either changes. */
+export interface Shown {
+  /** Of an object that is there, and follows from that object and its referrers alone. `make` is asked where nothing is kept. */
+  of(kind: string, key: string, make: () => string): string;
+  /** Another number whenever what is shown of some object of the kind may be another, or there are others. */
+  changes(kind: string): number;
+}
+
 export interface Tables extends View {
+  readonly shown: Shown;
   readonly applied: Map<string, number>;
   /** `object` undefined: it is gone. */
   put(kind: string, key: string, object: unknown, revision: number, lease?: string): void;
@@ -101,7 +110,10 @@ function openLayered<T>(below: Layered<T> | undefined): Layered<T> {
   };
 }
 
-export function openTables(below?: Tables): Tables {
+/** Characters that are kept of all objects; where there are more, all is made anew. */
+export const SHOWN = 32 << 20;
+
+export function openTables(below?: Tables, limit = SHOWN): Tables {
   const objects = openLayered(below?.parts.objects);
   const addresses = openLayered(below?.parts.addresses);
   const users = openLayered(below?.parts.users);
@@ -109,11 +121,41 @@ export function openTables(below?: Tables): Tables {
   /** Of an overlay: kind -> keys that were written here. */
   const written = new Map<string, Set<string>>();
   const lists = new Map<string, unknown[]>();
+  /** Kind -> key. */
+  const texts = new Map<string, Map<string, string>>();
+  let length = 0;
+  const changes = new Map<string, number>();
+
+  /** What was made of it is old. */
+  function touch(kind: string, key: string): void {
+    changes.set(kind, (changes.get(kind) ?? 0) + 1);
+    const kept = texts.get(kind)?.get(key);
+    if (kept === undefined) return;
+    length -= kept.length;
+    texts.get(kind)?.delete(key);
+  }
+
+  function shownOf(kind: string, key: string, make: () => string): string {
+    const kept = texts.get(kind)?.get(key);
+    if (kept !== undefined) return kept;
+    const made = make();
+    if (made.length > limit) return made;
+    if (length + made.length > limit) {
+      texts.clear();
+      length = 0;
+    }
+    length += made.length;
+    const now = texts.get(kind) ?? new Map<string, string>();
+    texts.set(kind, now.set(key, made));
+    return made;
+  }
 
   function link(kind: string, key: string, object: unknown, present: boolean): void {
     for (const relation of relationsOf.get(kind) ?? [])
-      for (const target of relation.reference.keys(object as object))
+      for (const target of relation.reference.keys(object as object)) {
         users.set(usersKey(relation, target), key, present ? true : undefined);
+        touch(relation.reference.kind, target);
+      }
   }
 
   function index(kind: string, by: Index<unknown>): Layered<unknown> {
@@ -145,6 +187,7 @@ export function openTables(below?: Tables): Tables {
 
   return {
     parts: { objects, addresses, users, index },
+    shown: { of: shownOf, changes: (kind) => changes.get(kind) ?? 0 },
     get: <T>(kind: string, key: string) => objects.get(kind).get(key)?.object as T | undefined,
     list: <T>(kind: string) => list(kind) as readonly T[],
     where: <T>(kind: string, by: Index<T>, value: string) =>
@@ -183,6 +226,7 @@ export function openTables(below?: Tables): Tables {
         if (before !== undefined) for (const value of by(before)) entries.set(value, key, undefined);
         if (object !== undefined) for (const value of by(object)) entries.set(value, key, object);
       }
+      touch(kind, key);
       const stored = { object, revision, ...(lease === undefined ? {} : { lease }) };
       objects.set(kind, key, object === undefined ? undefined : stored);
       if (below !== undefined) written.set(kind, (written.get(kind) ?? new Set()).add(key));

@@ -272,6 +272,12 @@ describe('a trace between workloads', () => {
     expect(await chosen([backend(22, { ready: false, terminating: true })])).toBe(
       '1 of 1: none is ready: those that end and still answer',
     );
+    const drained = await served([backend(22, { host: 'node3' }), backend(23)]);
+    await drained.put({ draining: [{ name: 'node3', since: 1 }] });
+    expect(trace(drained.mirror, toDb()).service).toMatchObject({
+      chosen: '1 of 2: those that are ready; what is on node3 counts as ending, as that is being drained',
+      backends: [{ to: { name: 'workload shop/open' } }],
+    });
     const far = backend(23, { host: 'node2' });
     expect(await chosen([backend(22), far], { internalTraffic: 'local' })).toBe(
       '1 of 2: those on host node1, as internal traffic is local',

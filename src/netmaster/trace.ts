@@ -30,6 +30,7 @@ import type {
   TraceEnd,
 } from '../protocol/messages.ts';
 import { canonical, chooseAddress } from './allocator/choose.ts';
+import { drainingHosts, leftOut } from './draining.ts';
 import { endpointAt } from './flows.ts';
 import type { Mirror } from './mirror.ts';
 import { Refusal } from './problem.ts';
@@ -310,7 +311,7 @@ function backendsOf(
             .list<ClusterService>('clusterService')
             .filter(({ tenantName }) => tenantName === service.tenantName),
         );
-  const { cluster, local, any, why } = select(family, host ?? '', zone);
+  const { cluster, local, any, why } = select(family, host ?? '', zone, drainingHosts(mirror));
   // What asks from inside at an external address goes to whoever answers.
   const isLocal = service.internalTraffic === 'local' && service.addresses.includes(address);
   if (!any) return { chosen: [], why: 'nobody answers: it refuses' };
@@ -525,13 +526,18 @@ function resolveAddress(mirror: Mirror, tenant: string, field: 'from' | 'to', as
 
 function serviceRefusal(mirror: Mirror, field: 'from' | 'to', service: StoredServiceLB): Refusal {
   const { tenantName, serviceName, vip } = service;
-  const providers = mirror
+  const selected = mirror
     .users<Endpoint>('tenant', tenantName, 'endpoint')
-    .filter((e) => selects(service, e.labels))
-    .map(candidate);
+    .filter((e) => selects(service, e.labels));
+  const out = leftOut(mirror, selected);
+  const providers = selected.filter((e) => !out.has(e)).map(candidate);
+  const others = [...out].map(([e, why]) => `${candidate(e)}, as ${why}`);
   return new Refusal(
     422,
-    `${field}: service ${serviceName} (${vip}) leads connections to its providers, and policy judges those: ${providers.length === 0 ? 'it has none now' : `say one of ${providers.join(', ')}`}`,
+    `${field}: service ${serviceName} (${vip}) leads connections to its providers, and policy judges those: ${[
+      providers.length === 0 ? 'it has none now' : `say one of ${providers.join(', ')}`,
+      ...(others.length === 0 ? [] : [`new connections do not go to ${others.join('; ')}`]),
+    ].join('; ')}`,
     field,
   );
 }

@@ -88,6 +88,8 @@ export const InspectedHostSchema = Type.Object({
 export const DrainedHostSchema = Type.Object({
   /** Since when it takes no new containers; absent: it takes them. */
   draining: Type.Optional(Type.String()),
+  /** Hosts that may still send new connections as before. */
+  late: Type.Array(Type.String()),
 });
 
 export const RemovedHostSchema = Type.Object({

@@ -194,6 +194,8 @@ export const SETS = family('set', {
 const ListedEndpointSchema = Type.Object({
   ...EndpointSchema.properties,
   status: Type.Union([EndpointSchema.properties.status, Type.Literal('unreachable')]),
+  /** Since when its host is being drained, ISO 8601: it has new connections where nobody else takes them. */
+  draining: Type.Optional(Type.String()),
 });
 
 export const AGENTS = family('agent', {
@@ -283,13 +285,16 @@ export const ROSTER = family('host', {
     answer: InspectedHostSchema,
   },
   hostDrain: {
-    summary: 'a host takes no new containers from now on; what runs there stays',
+    summary:
+      'a host takes no new containers from now on, nor connections that others may take; what runs there stays',
     who: 'operator',
+    query: Type.Object({ wait }),
     answer: DrainedHostSchema,
   },
   hostUndrain: {
-    summary: 'a host takes new containers again',
+    summary: 'a host takes new containers and connections again',
     who: 'operator',
+    query: Type.Object({ wait }),
     answer: DrainedHostSchema,
   },
   hostRemove: {

@@ -11,8 +11,8 @@ describe('journal', () => {
     const keys = new Map<string, string | undefined>();
     return {
       ...noJournal(),
-      write(_revision, writes) {
-        for (const { key, value, lease } of writes)
+      write(transactions) {
+        for (const { key, value, lease } of transactions.flatMap(({ writes }) => writes))
           if (value === undefined) keys.delete(key);
           else keys.set(key, lease);
         check(leases, keys);

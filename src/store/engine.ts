@@ -16,6 +16,7 @@ import {
   type Outcome,
   type Store,
   type StoreDescription,
+  type Transaction,
   type Write,
 } from './store.ts';
 
@@ -37,10 +38,17 @@ export interface Image {
   readonly leases: readonly Lease[];
 }
 
+/** The writes that made a revision. */
+export interface Numbered {
+  readonly revision: number;
+  readonly writes: readonly Write[];
+}
+
 /** What makes writes durable. Calls are synchronous: a write has happened when it returns. */
 export interface Journal {
   load(): Image;
-  write(revision: number, writes: readonly Write[]): void;
+  /** All or none, in this order; the last revision is the store's. */
+  write(transactions: readonly Numbered[]): void;
   writeLease(lease: Lease | { readonly id: string; readonly ttl: undefined }): void;
   /** As of Store. */
   problem(): string | undefined;
@@ -85,8 +93,17 @@ export function openEngine(journal: Journal): Store {
   }
 
   function commit(writes: readonly Write[]): number {
-    const next = revision + 1;
-    journal.write(next, writes);
+    commitAll([{ revision: revision + 1, writes }]);
+    return revision;
+  }
+
+  function commitAll(transactions: readonly Numbered[]): void {
+    journal.write(transactions);
+    for (const transaction of transactions) show(transaction);
+  }
+
+  /** What is durable is there for all to see. */
+  function show({ revision: next, writes }: Numbered): void {
     revision = next;
     const changes: Change[] = writes.map(({ key, value, lease }) => {
       const held = entries.get(key)?.lease;
@@ -110,7 +127,20 @@ export function openEngine(journal: Journal): Store {
       watcher.queue.push({ revision, changes: seen });
       watcher.wake();
     }
-    return revision;
+  }
+
+  /** Keys that are not as a transaction relies on; `written`: revisions by key of those that come before it, 0 where it is gone. */
+  function conflictsOf({ checks, writes }: Transaction, written?: ReadonlyMap<string, number>): string[] {
+    const revisionOf = (key: string): number => written?.get(key) ?? entries.get(key)?.revision ?? 0;
+    const conflicts = checks
+      .filter(({ key, revision }) => revisionOf(key) !== revision)
+      .map(({ key }) => key);
+    for (const { key, lease } of writes) if (lease !== undefined && !leases.has(lease)) conflicts.push(key);
+    return conflicts;
+  }
+
+  function mustBeOpen(): void {
+    if (closed) throw new Error('the store is closed');
   }
 
   function end(id: string): void {
@@ -168,13 +198,29 @@ export function openEngine(journal: Journal): Store {
       return { entries: found, revision };
     },
     async transact(checks: readonly Check[], writes: readonly Write[]): Promise<Outcome> {
-      if (closed) throw new Error('the store is closed');
-      const conflicts = checks
-        .filter(({ key, revision }) => (entries.get(key)?.revision ?? 0) !== revision)
-        .map(({ key }) => key);
-      for (const { key, lease } of writes) if (lease !== undefined && !leases.has(lease)) conflicts.push(key);
+      mustBeOpen();
+      const conflicts = conflictsOf({ checks, writes });
       if (conflicts.length > 0) return { ok: false, conflicts };
       return { ok: true, revision: commit(writes) };
+    },
+    async transactTogether(transactions): Promise<Outcome[]> {
+      mustBeOpen();
+      const written = new Map<string, number>();
+      const held: Numbered[] = [];
+      const outcomes: Outcome[] = [];
+      for (const transaction of transactions) {
+        const conflicts = conflictsOf(transaction, written);
+        if (conflicts.length > 0) {
+          outcomes.push({ ok: false, conflicts });
+          break;
+        }
+        const next = revision + held.length + 1;
+        for (const { key, value } of transaction.writes) written.set(key, value === undefined ? 0 : next);
+        held.push({ revision: next, writes: transaction.writes });
+        outcomes.push({ ok: true, revision: next });
+      }
+      if (held.length > 0) commitAll(held);
+      return outcomes;
     },
     async *watch(prefix, after, signal) {
       const oldest = (history[0]?.revision ?? revision + 1) - 1;

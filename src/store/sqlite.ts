@@ -169,12 +169,13 @@ function openJournal(db: DatabaseSync, path: string): Journal {
         leases: db.prepare('SELECT id, ttl FROM lease').all() as { id: string; ttl: number }[],
       };
     },
-    write(revision, writes) {
+    write(transactions) {
       transact(() => {
-        for (const { key, value, lease } of writes)
-          if (value === undefined) remove.run(key);
-          else put.run(key, JSON.stringify(value), revision, lease ?? null);
-        putMeta.run('revision', String(revision));
+        for (const { revision, writes } of transactions)
+          for (const { key, value, lease } of writes)
+            if (value === undefined) remove.run(key);
+            else put.run(key, JSON.stringify(value), revision, lease ?? null);
+        putMeta.run('revision', String(transactions.at(-1)?.revision));
       });
     },
     writeLease({ id, ttl }) {

@@ -35,6 +35,12 @@ export type Outcome =
   /** Nothing was written; `conflicts` names the keys whose revision was another. */
   | { readonly ok: false; readonly conflicts: readonly string[] };
 
+/** What `transact` takes. */
+export interface Transaction {
+  readonly checks: readonly Check[];
+  readonly writes: readonly Write[];
+}
+
 /** A change of one key; `value` undefined: the key is gone. */
 export interface Change {
   readonly key: string;
@@ -68,6 +74,12 @@ export interface Store {
   list(prefix: string): Promise<{ entries: Entry[]; revision: number }>;
   /** All or nothing, of any size: a store with a limit (etcd) stages it in here. Durable when it answers. */
   transact(checks: readonly Check[], writes: readonly Write[]): Promise<Outcome>;
+  /**
+   * Several at once, made durable together, as if one came after the other: each has a revision of its own, one behind that of the one
+   * before, and checks may name what those before it write. The first one whose checks do not hold is the last that is tried. An outcome for
+   * each that was tried; where it throws, none has happened. Absent: transactions have nothing to share.
+   */
+  readonly transactTogether?: (transactions: readonly Transaction[]) => Promise<Outcome[]>;
   /**
    * Every transaction after revision `after` that touched the prefix, in order, without a gap, until
    * the signal aborts. A batch without changes says only how far the watch is, and what a lease took before the revision of a

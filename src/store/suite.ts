@@ -22,6 +22,56 @@ export function testStore({ open, compact, beside }: StoreUnderTest): void {
     return store;
   }
 
+  describe('transactions that are made durable together', () => {
+    const write = (key: string, value: unknown, revision = 0) => ({
+      checks: [{ key, revision }],
+      writes: [{ key, value }],
+    });
+
+    it('have a revision each, in their order, and see those before them', async () => {
+      const store = await opened();
+      if (store.transactTogether === undefined) return;
+      const before = await put(store, { a: 0 });
+      const stop = new AbortController();
+      onTestFinished(() => stop.abort());
+      const seen: [number, string[]][] = [];
+      const watching = (async () => {
+        for await (const { revision, changes } of store.watch('', before, stop.signal)) {
+          seen.push([revision, changes.map(({ key, value }) => `${key}=${value}`)]);
+          if (seen.length === 3) return;
+        }
+      })();
+      const outcomes = await store.transactTogether([
+        write('b', 1),
+        write('b', undefined, before + 1),
+        { checks: [{ key: 'b', revision: 0 }], writes: [{ key: 'a', value: 2 }] },
+      ]);
+      expect(outcomes).toEqual([1, 2, 3].map((i) => ({ ok: true, revision: before + i })));
+      await watching;
+      expect(seen).toEqual([
+        [before + 1, ['b=1']],
+        [before + 2, ['b=undefined']],
+        [before + 3, ['a=2']],
+      ]);
+      expect((await store.list('')).entries).toEqual([{ key: 'a', value: 2, revision: before + 3 }]);
+    });
+
+    it('end at the first that conflicts, and those before it have happened', async () => {
+      const store = await opened();
+      if (store.transactTogether === undefined) return;
+      const before = await put(store, { a: 0 });
+      expect(await store.transactTogether([write('b', 1), write('a', 1), write('c', 1)])).toEqual([
+        { ok: true, revision: before + 1 },
+        { ok: false, conflicts: ['a'] },
+      ]);
+      expect((await store.list('')).entries.map(({ key, value }) => [key, value])).toEqual([
+        ['a', 0],
+        ['b', 1],
+      ]);
+      expect(await store.transactTogether([write('a', 1)])).toEqual([{ ok: false, conflicts: ['a'] }]);
+    });
+  });
+
   describe('get and list', () => {
     it('answers nothing for a key that was never written', async () => {
       const store = await opened();

@@ -14,11 +14,11 @@ import {
 import { openHosts } from '../hosts.ts';
 import { refuse } from '../intent.ts';
 import type { Lineage } from '../lineage.ts';
-import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { Replicas } from '../replicas.ts';
-import { type Roster, statusOf } from '../roster.ts';
+import { drainingSince, type Roster, statusOf } from '../roster.ts';
 import { applySwarmServices, decideSwarm, type Unlisted } from '../swarms.ts';
+import type { View } from '../tables.ts';
 import { callerOf, registered, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
 import type { Watches } from './watch.ts';
@@ -65,13 +65,13 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
 
     async reserve({ body }) {
       const wanted = body('an address');
-      return (await writer.write(() => decideReserve(mirror, wanted))).answer;
+      return (await writer.writeTogether((view) => decideReserve(view, wanted))).answer;
     },
     async release({ parameters: { network, address }, query: { host = '', swarm } }) {
-      await writer.write(() =>
+      await writer.writeTogether((view) =>
         swarm === 'true'
-          ? decideSwarmRelease(mirror, network, address)
-          : decideRelease(mirror, network, address, host),
+          ? decideSwarmRelease(view, network, address)
+          : decideRelease(view, network, address, host),
       );
     },
     async swarm({ parameters: { id }, body, request }) {
@@ -82,26 +82,31 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
     },
 
     endpoints: () =>
-      mirror
-        .list<Endpoint>('endpoint')
-        .map((endpoint) => ({ ...endpoint, status: statusOf(endpoint, mirror) })),
+      mirror.list<Endpoint>('endpoint').map((endpoint) => {
+        const draining = drainingSince(mirror, endpoint.homingHost);
+        return {
+          ...endpoint,
+          status: statusOf(endpoint, mirror),
+          ...(draining === undefined ? {} : { draining }),
+        };
+      }),
     async attach({ parameters: { id }, query, body, request }) {
       const seconds = waitSeconds(query);
       const endpoint = body(`endpoint ${id}`);
       if (endpoint.endpointID !== id)
         throw new Refusal(400, `endpoint ${id}: the body says ${endpoint.endpointID}`, 'endpointID');
-      const { revision } = await writer.write(() => {
-        mustBeOwn(id, mirror, request);
-        return decideEndpoint(mirror, endpoint);
+      const { revision } = await writer.writeTogether((view) => {
+        mustBeOwn(id, view, request);
+        return decideEndpoint(view, endpoint);
       }, callerOf(request));
       const late = await acknowledgements.wait(revision, seconds, query.host);
       return { revision, late };
     },
     async detach({ parameters: { id }, query, request, reply }) {
       const seconds = waitSeconds(query);
-      const { revision } = await writer.write(() => {
-        mustBeOwn(id, mirror, request);
-        return decideEndpointRemoval(mirror, query.host === undefined ? findOfDeadHost(id, mirror) : id);
+      const { revision } = await writer.writeTogether((view) => {
+        mustBeOwn(id, view, request);
+        return decideEndpointRemoval(view, query.host === undefined ? findOfDeadHost(id, view) : id);
       }, callerOf(request));
       const late = await reportLate(acknowledgements, reply, revision, seconds, query.host);
       return { revision, late };
@@ -114,8 +119,8 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
 }
 
 /** Throws a Refusal where a host asks about an endpoint that is another's. */
-function mustBeOwn(id: string, mirror: Mirror, { identity }: FastifyRequest): void {
-  const host = mirror.get<Endpoint>('endpoint', id)?.homingHost;
+function mustBeOwn(id: string, view: View, { identity }: FastifyRequest): void {
+  const host = view.get<Endpoint>('endpoint', id)?.homingHost;
   if (identity?.role !== 'host' || host === undefined || host === identity.name) return;
   throw new Refusal(403, `endpoint ${id}: is on host ${host}, and host ${identity.name} may not change it`);
 }
@@ -124,10 +129,10 @@ function mustBeOwn(id: string, mirror: Mirror, { identity }: FastifyRequest): vo
  * By its id, its container's id (12 characters or more) or its container's name: one, or those of one container in several networks. Throws
  * a Refusal where there is none, or several containers are called so.
  */
-export function findEndpoints(id: string, mirror: Mirror): readonly [Endpoint, ...Endpoint[]] {
-  const exact = mirror.get<Endpoint>('endpoint', id);
+export function findEndpoints(id: string, view: View): readonly [Endpoint, ...Endpoint[]] {
+  const exact = view.get<Endpoint>('endpoint', id);
   if (exact !== undefined) return [exact];
-  const found = mirror
+  const found = view
     .list<Endpoint>('endpoint')
     .filter((e) => e.containerName === id || (id.length >= 12 && (e.containerID ?? '').startsWith(id)));
   const [endpoint, ...others] = found;
@@ -147,17 +152,17 @@ export function findEndpoints(id: string, mirror: Mirror): readonly [Endpoint, .
 }
 
 /** The only one. */
-function findEndpoint(id: string, mirror: Mirror): Endpoint {
-  const [endpoint, ...others] = findEndpoints(id, mirror);
+function findEndpoint(id: string, view: View): Endpoint {
+  const [endpoint, ...others] = findEndpoints(id, view);
   if (others.length === 0) return endpoint;
   const ids = [endpoint, ...others].map((e) => `${e.endpointID} in ${e.networkName}`);
   throw new Refusal(409, `${id} is in several networks: say the id of one endpoint (${ids.join(', ')})`);
 }
 
 /** Id of an endpoint that nobody else will remove: its host's own agent does it, while there is one. */
-function findOfDeadHost(id: string, mirror: Mirror): string {
-  const { endpointID, homingHost } = findEndpoint(id, mirror);
-  if (mirror.get<Host>('host', homingHost) !== undefined)
+function findOfDeadHost(id: string, view: View): string {
+  const { endpointID, homingHost } = findEndpoint(id, view);
+  if (view.get<Host>('host', homingHost) !== undefined)
     throw new Refusal(
       409,
       `endpoint ${id}: host ${homingHost} is alive, and removes it when its container ends: end that one`,

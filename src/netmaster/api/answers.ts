@@ -30,7 +30,7 @@ export function limitAnswers(server: FastifyInstance, limits: AnswerLimits): voi
 
   // What agents need goes on, whoever else asks from their address: writes have small answers, watches limits of their own.
   server.addHook('onRequest', async ({ raw, routeOptions }) => {
-    if (raw.method !== 'GET' || routeOptions.url === WATCH) return;
+    if (waiting.size === 0 || raw.method !== 'GET' || routeOptions.url === WATCH) return;
     const client = clientOf(raw.socket);
     const own = bytesOf(waiting.get(client) ?? []);
     if (own > limits.client)

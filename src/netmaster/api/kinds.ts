@@ -12,9 +12,9 @@ import { operOf, presentEndpoint } from '../oper.ts';
 import { Refusal } from '../problem.ts';
 import { findEndpoints } from './agents.ts';
 import { type Explaining, networkPolicyFlows, policyFlows } from './explain.ts';
-import { openLists } from './lists.ts';
+import { jsonOf, openLists } from './lists.ts';
 import { callerOf, waitSeconds } from './request.ts';
-import { type Bytes, type Handlers, serve } from './serve.ts';
+import { Bytes, type Handlers, serve } from './serve.ts';
 import { reportChanges, reportLate, type WriteParts, warn } from './writes.ts';
 
 type Contracts = (typeof OBJECTS)[number]['contracts'];
@@ -37,8 +37,8 @@ function handlersOf(
       const {
         answer: { stored, outcome },
         revision,
-      } = await writer.write(() => {
-        const { answer: stored, outcome, ...decision } = decideWrite(kind, key, object, mode, mirror);
+      } = await writer.writeTogether((view) => {
+        const { answer: stored, outcome, ...decision } = decideWrite(kind, key, object, mode, view);
         return { ...decision, answer: { stored, outcome } };
       }, callerOf(request));
       void reply.header(RESULT_HEADER, outcome.result === 'created' ? 'created' : 'changed');
@@ -49,12 +49,12 @@ function handlersOf(
     };
   return {
     list: () => listOf(kind),
-    get: ({ parameters: { key } }) => present(kind, find(kind, key, mirror), mirror),
+    get: ({ parameters: { key } }) => new Bytes(jsonOf(kind, find(kind, key, mirror), mirror)),
     post: write('post'),
     put: write('put'),
     async delete({ parameters: { key }, query, request, reply }) {
       const seconds = waitSeconds(query);
-      const { answer, revision } = await remove(kind, key, mirror, writer, callerOf(request));
+      const { answer, revision } = await remove(kind, key, writer, callerOf(request));
       await reportLate(acknowledgements, reply, revision, seconds);
       return keyOf(kind, answer);
     },

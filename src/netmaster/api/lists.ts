@@ -1,24 +1,30 @@
-/** Lists of a kind's objects as bytes, made once for all who ask while nothing has changed. */
+/** Objects and lists of them as the JSON that is answered, made once for all who ask while nothing has changed. */
 import type { Kind } from '../../model/kind.ts';
+import { keyOf } from '../../model/kinds.ts';
 import type { Plain } from '../fields.ts';
 import { present } from '../intent.ts';
 import type { Mirror } from '../mirror.ts';
 import { Bytes } from './serve.ts';
 
+/** Of an object that the mirror has; what it makes is kept until the object changes, or who refers to it. */
+export const jsonOf = (kind: Kind, object: Plain, mirror: Mirror): string =>
+  mirror.shown.of(kind.name, keyOf(kind, object), () => JSON.stringify(present(kind, object, mirror)));
+
 /**
  * A list is megabytes where there is much, and nobody may ask for it again: it is kept for as long as an answer with it is on its way, and
- * then until the collector wants its memory.
+ * then until the collector wants its memory. It is made anew when something of its own kind is another, or who refers to that, whatever
+ * else is written.
  */
 export function openLists(mirror: Mirror): (kind: Kind) => Bytes {
-  const made = new Map<string, { readonly revision: number; readonly json: WeakRef<Buffer> }>();
+  const made = new Map<string, { readonly changes: number; readonly json: WeakRef<Buffer> }>();
   return (kind) => {
-    const { revision } = mirror;
+    const changes = mirror.shown.changes(kind.name);
     const known = made.get(kind.name);
-    const kept = known?.revision === revision ? known.json.deref() : undefined;
+    const kept = known?.changes === changes ? known.json.deref() : undefined;
     if (kept !== undefined) return new Bytes(kept);
-    const objects = mirror.list<Plain>(kind.name).map((object) => present(kind, object, mirror));
-    const json = Buffer.from(JSON.stringify(objects));
-    made.set(kind.name, { revision, json: new WeakRef(json) });
+    const objects = mirror.list<Plain>(kind.name).map((object) => jsonOf(kind, object, mirror));
+    const json = Buffer.from(`[${objects.join(',')}]`);
+    made.set(kind.name, { changes, json: new WeakRef(json) });
     return new Bytes(json);
   };
 }

@@ -16,6 +16,8 @@ import { shown } from '../../model/text.ts';
 import { Refusal } from '../problem.ts';
 
 const HEARD = 'browsers may have been led here';
+/** That are remembered: clients ask by a few. */
+const RIGHT = 100;
 const READS = new Set(['GET', 'HEAD']);
 
 /** `names`: how netmaster is called beside its addresses, the machine's host name, and where netctl asks by itself. */
@@ -23,17 +25,35 @@ export function openOrigins(names: readonly string[]): (request: IncomingMessage
   const host = os.hostname();
   const called = new Set(['localhost', 'netmaster', host, host.split('.')[0] as string, ...names].map(plain));
 
-  function isOwn(name: string, local: string | undefined): boolean {
+  /** Host and local address of requests that were for netmaster by what does not change while it runs. */
+  const right = new Set<string>();
+
+  /** Most requests: no browser's, and as one before it. */
+  function isUsual({ url = '', headers, rawHeaders, socket }: IncomingMessage): boolean {
+    const { host: said, origin, 'sec-fetch-site': site } = headers;
+    if (said === undefined || origin !== undefined || site !== undefined || !url.startsWith('/'))
+      return false;
+    return hostsIn(rawHeaders) === 1 && right.has(`${said} ${socket.localAddress}`);
+  }
+
+  function isLasting(name: string, local: string | undefined): boolean {
     if (called.has(name)) return true;
     if (net.isIP(name) === 0) return false;
     if (name === '::1' || (net.isIPv4(name) && name.startsWith('127.'))) return true;
-    if (local !== undefined && name === plain(local)) return true;
+    return local !== undefined && name === plain(local);
+  }
+
+  function isOwn(name: string, local: string | undefined): boolean {
+    if (isLasting(name, local)) return true;
+    if (net.isIP(name) === 0) return false;
     // Where the kernel has translated the address: asked last, since they are read anew.
     return Object.values(os.networkInterfaces()).some((all) => all?.some((a) => plain(a.address) === name));
   }
 
   /** Throws a Refusal where the request is not for netmaster, or a page of another's makes it. */
-  return ({ method = '', url = '', headers, rawHeaders, socket }) => {
+  return (request) => {
+    if (isUsual(request)) return;
+    const { method = '', url = '', headers, rawHeaders, socket } = request;
     const what = `${method} ${url}`;
     const target = /^[a-z]+:\/\/([^/?#]*)/i.exec(url)?.[1];
     const said = rawHeaders.filter((_, i) => i % 2 === 1 && rawHeaders[i - 1]?.toLowerCase() === 'host');
@@ -45,6 +65,8 @@ export function openOrigins(names: readonly string[]): (request: IncomingMessage
           421,
           `${what}: host ${shown(authority)} is not netmaster's, and ${HEARD}: ask by its address, or start netmaster with --name`,
         );
+      if (target === undefined && right.size < RIGHT && isLasting(name, socket.localAddress))
+        right.add(`${authority} ${socket.localAddress}`);
     }
     const { origin, 'sec-fetch-site': site } = headers;
     if (origin === undefined) {
@@ -68,6 +90,15 @@ export function openOrigins(names: readonly string[]): (request: IncomingMessage
         `${what}: content-type ${shown(type)} must be application/json where an origin is given`,
       );
   };
+}
+
+function hostsIn(rawHeaders: readonly string[]): number {
+  let found = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] as string;
+    if (name.length === 4 && name.toLowerCase() === 'host') found++;
+  }
+  return found;
 }
 
 /** An address or name as it is compared: without brackets and zone, of one spelling. */

@@ -27,13 +27,15 @@ export function serveRoster(server: FastifyInstance, parts: RosterParts): void {
       ...roster.state(name),
       endpoints: endpointsOf(mirror, name).map((endpoint) => presentEndpoint(endpoint, mirror)),
     }),
-    async hostDrain({ parameters: { name }, request }) {
-      const { answer } = await writer.write(() => decideDrain(mirror, name), callerOf(request));
-      return { draining: answer };
+    async hostDrain({ parameters: { name }, query, request, reply }) {
+      const seconds = waitSeconds(query);
+      const { answer, revision } = await writer.write(() => decideDrain(mirror, name), callerOf(request));
+      return { draining: answer, late: await reportLate(acknowledgements, reply, revision, seconds) };
     },
-    async hostUndrain({ parameters: { name }, request }) {
-      await writer.write(() => decideUndrain(mirror, name), callerOf(request));
-      return {};
+    async hostUndrain({ parameters: { name }, query, request, reply }) {
+      const seconds = waitSeconds(query);
+      const { revision } = await writer.write(() => decideUndrain(mirror, name), callerOf(request));
+      return { late: await reportLate(acknowledgements, reply, revision, seconds) };
     },
     async hostRemove({ parameters: { name }, query, request, reply }) {
       const seconds = waitSeconds(query);

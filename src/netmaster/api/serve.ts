@@ -29,8 +29,8 @@ export interface Call<P, Q, B> {
 
 /** An answer that is JSON already. */
 export class Bytes {
-  readonly json: Buffer;
-  constructor(json: Buffer) {
+  readonly json: Buffer | string;
+  constructor(json: Buffer | string) {
     this.json = json;
   }
 }

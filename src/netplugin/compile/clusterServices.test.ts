@@ -27,13 +27,19 @@ const SERVICE = (backends: Declared[], more: Partial<ClusterService> = {}): Clus
   ports: [{ protocol: 6, port: 80, nodePort: 30_080, backends }],
   ...more,
 });
-const compiled = (services: readonly ClusterService[], memo = openMemo(), taken = new Set<string>()) =>
+const compiled = (
+  services: readonly ClusterService[],
+  memo = openMemo(),
+  taken = new Set<string>(),
+  draining: ReadonlySet<string> = new Set(),
+) =>
   compileClusterServices(
     {
       tenant: 'default',
       services,
       host: 'node1',
       zone: undefined,
+      draining,
       routerAddress: '100.127.0.1',
       routerAddress6: 'fd6f::1',
       taken,
@@ -75,6 +81,20 @@ describe('where a service is asked', () => {
     expect(at(elsewhere, local)).toMatchObject({ backends: [], otherwise: 'drop' });
     const nowhere = compiled([SERVICE([dead(3)], { [field]: 'local' })]);
     expect(at(nowhere, local)).toMatchObject({ backends: [], otherwise: 'refuse' });
+  });
+
+  it('while a host is drained, on the others; its own where no other is ready, and again when it is not', () => {
+    const memo = openMemo();
+    const at10 = (services: ClusterService[], ...draining: string[]) => {
+      const found = addresses(at(compiled(services, memo, new Set(), new Set(draining)), '10.96.0.10'));
+      memo.forgetUnused();
+      return found?.sort(); // which has which slot means nothing
+    };
+    expect(at10([SERVICE([backend(2), far])])).toEqual(['20.1.1.2', '20.1.1.3']);
+    expect(at10([SERVICE([backend(2), far])], 'node2')).toEqual(['20.1.1.2']);
+    expect(at10([SERVICE([dead(2), far])], 'node2')).toEqual(['20.1.1.3']);
+    expect(at10([SERVICE([backend(2), far])], 'node1', 'node2')).toEqual(['20.1.1.2', '20.1.1.3']);
+    expect(at10([SERVICE([backend(2), far])])).toEqual(['20.1.1.2', '20.1.1.3']);
   });
 
   it('by each version of IP with the backends of that', () => {

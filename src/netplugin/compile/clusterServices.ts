@@ -23,6 +23,8 @@ export interface ClusterServiceInput {
   readonly host: string;
   /** Of this host; undefined: not known. */
   readonly zone: string | undefined;
+  /** Names of hosts that are being drained. */
+  readonly draining: ReadonlySet<string>;
   /** The router's end of the exit; '' where it has none. */
   readonly routerAddress: string;
   readonly routerAddress6: string;
@@ -47,7 +49,7 @@ export const placeOf = (protocol: string, address: string, port: number): string
   `${protocol} ${isV6(address) ? 6 : 4} ${port}`;
 
 export function compileClusterServices(input: ClusterServiceInput, memo: Memo): CompiledServices {
-  const { tenant, host, zone, routerAddress, routerAddress6, taken } = input;
+  const { tenant, host, zone, draining, routerAddress, routerAddress6, taken } = input;
   const keyOf = (name: string): string => `clusterServices ${tenant} ${name}`;
   if (input.services.length === 0)
     return memo.use(keyOf('none'), [], (): CompiledServices => ({ services: [], entrances: [] }));
@@ -65,11 +67,11 @@ export function compileClusterServices(input: ClusterServiceInput, memo: Memo): 
     const own = memo.use(keyOf(`entrances of ${name}`), [byService], () => byService.get(name) ?? []);
     return memo.use(
       keyOf(`service ${name}`),
-      [service, host, zone, own],
+      [service, host, zone, draining, own],
       (before: ClusterService | undefined): ClusterService => ({
         name,
         addresses: service.addresses,
-        frontends: frontendsOf(service, own, host, zone, before?.frontends ?? []),
+        frontends: frontendsOf(service, own, input, before?.frontends ?? []),
       }),
     );
   });
@@ -160,8 +162,7 @@ const nextPort = (port: number): number => (port === LAST ? FIRST : port + 1);
 function frontendsOf(
   service: DeclaredService,
   entrances: readonly Entrance[],
-  host: string,
-  zone: string | undefined,
+  { host, zone, draining }: Pick<ClusterServiceInput, 'host' | 'zone' | 'draining'>,
   before: readonly Frontend[],
 ): Frontend[] {
   const { affinity, sourceRanges, internalTraffic = 'cluster', externalTraffic = 'cluster' } = service;
@@ -177,6 +178,7 @@ function frontendsOf(
           declared.backends.filter((b) => isV6(b.address) === six),
           host,
           zone,
+          draining,
         ),
       ]),
     );

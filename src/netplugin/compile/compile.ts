@@ -168,6 +168,7 @@ function compileTenant(
       services: mine.clusterServices,
       host: local.name,
       zone: memo.use(keyOf('zone'), [mine.clusterServices], () => zoneOf(local.name, mine.clusterServices)),
+      draining: view.draining,
       ...pair,
       taken,
     },

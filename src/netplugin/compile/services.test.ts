@@ -57,6 +57,7 @@ interface Case {
   readonly endpoints?: readonly Endpoint[];
   /** Live ones. */
   readonly hosts?: readonly (keyof typeof HOSTS)[];
+  readonly draining?: readonly (keyof typeof HOSTS)[];
 }
 
 function input({
@@ -64,6 +65,7 @@ function input({
   services = swarmServices.length > 0 ? [] : [service()],
   endpoints = [],
   hosts = ['node1', 'node2', 'node3'],
+  draining = [],
 }: Case): [MutableView, LocalHost] {
   const all = [endpoint('20.1.1.1', { labels: {} }), ...endpoints];
   const put = (kind: string, key: string, object: object) => ({ kind, key, object });
@@ -77,6 +79,7 @@ function input({
       ...swarmServices.map((s) => put('swarmService', `${s.serviceID}:${s.swarmNetworkID}`, s)),
       ...all.map((e) => put('endpoint', e.endpointID, e)),
       ...hosts.map((name) => put('host', name, { name, underlay: HOSTS[name] })),
+      ...draining.map((name) => put('draining', name, { since: 1 })),
     ]),
     {
       name: 'node1',
@@ -142,6 +145,35 @@ describe('its providers', () => {
       endpoint('20.1.4.3', { networkName: 'unknown', homingHost: 'node2' }),
     ];
     expect(providers({ endpoints })).toEqual(['20.1.2.2']);
+  });
+
+  it('are not on a host that is drained, its own host included, unless all healthy ones are', () => {
+    const at = (address: string, homingHost: string, status: Endpoint['status'] = 'running') =>
+      endpoint(address, { status, homingHost });
+    const both = [at('20.1.1.2', 'node1'), at('20.1.1.3', 'node2')];
+    const sick = at('20.1.1.4', 'node3', 'unhealthy');
+    expect(providers({ endpoints: both, draining: ['node1'] })).toEqual(['20.1.1.3']);
+    expect(providers({ endpoints: both, draining: ['node2'] })).toEqual(['20.1.1.2']);
+    expect(providers({ endpoints: [...both, sick], draining: ['node1', 'node2'] })).toEqual([
+      '20.1.1.2',
+      '20.1.1.3',
+    ]);
+    const allSick = [at('20.1.1.2', 'node1', 'unhealthy'), sick];
+    expect(providers({ endpoints: allSick, draining: ['node1'] })).toEqual(['20.1.1.4']);
+    expect(providers({ endpoints: allSick, draining: ['node1', 'node3'] })).toEqual(['20.1.1.2', '20.1.1.4']);
+  });
+
+  it('come and go with the drain of their host, by one view', () => {
+    const compiler = openCompiler();
+    const [view, local] = input({
+      endpoints: [endpoint('20.1.1.2'), endpoint('20.1.1.3', { homingHost: 'node2' })],
+    });
+    const now = () => compiler.compile(view, local).routers[0]?.services[0]?.providers;
+    expect(now()).toEqual(['20.1.1.2', '20.1.1.3']);
+    view.put({ kind: 'draining', key: 'node2', object: { since: 1 } });
+    expect(now()).toEqual(['20.1.1.2']);
+    view.put({ kind: 'draining', key: 'node2', object: null });
+    expect(now()).toEqual(['20.1.1.2', '20.1.1.3']);
   });
 
   it('run: not created, paused, or on a dead host; unhealthy only where no other is left', () => {

@@ -2,17 +2,17 @@
  * From services and labels to providers.
  *
  *   selectors, endpoints of a host --candidates--> service -> endpoints that carry its labels   one host at a time
- *     --all hosts, endpoints/ready.ts--> providers --arrange--> slots
+ *     --all hosts, model/answering.ts--> providers --arrange--> slots
  *
  * A service of Docker's Swarm is one of them, whose selector says which endpoints are its tasks, in its own network and group.
  *
  * Providers of this host are known from its attachments, before netmaster has heard of a change. One in a network
  * without gateway serves clients of its own network only, as it has no way back to others.
  */
+import { answers, ready } from '../../model/answering.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { parseServicePort, type ServicePort, selectorOf } from '../../model/serviceLB.ts';
 import { type SwarmService, taskOf } from '../../model/swarmService.ts';
-import { answers, ready } from '../endpoints/ready.ts';
 import type { LocalHost, TenantView, View, WatchedNetwork } from '../intent/view.ts';
 import type { Service } from '../state.ts';
 import type { Memo } from './memo.ts';
@@ -67,13 +67,13 @@ export function compileServices(
     const candidates = hosts.map((there) => there.get(of) ?? []);
     return memo.use(
       keyOf(`service ${name}`),
-      [of, ...candidates],
+      [of, view.draining, ...candidates],
       (before: Service | undefined): Service => ({
         name,
         address,
         ports,
         ...(everyPort && { everyPort }),
-        providers: arrange(before?.providers ?? [], providers(service, candidates.flat())),
+        providers: arrange(before?.providers ?? [], providers(service, candidates.flat(), view.draining)),
       }),
     );
   });
@@ -111,9 +111,13 @@ const nameOfSwarm = ({ serviceName, swarmNetworkID }: SwarmService): string =>
   `${serviceName}/${swarmNetworkID}`;
 
 /** One address a container, in the service's network where it has one there; sorted. */
-function providers(service: Pick<Selecting, 'networkName'>, candidates: readonly Endpoint[]): string[] {
+function providers(
+  service: Pick<Selecting, 'networkName'>,
+  candidates: readonly Endpoint[],
+  draining: View['draining'],
+): string[] {
   const chosen = new Map<string, { address: string; near: boolean }>();
-  for (const { containerID, endpointID, networkName, ipAddress } of ready(candidates)) {
+  for (const { containerID, endpointID, networkName, ipAddress } of ready(candidates, draining)) {
     const address = ipAddress.find((a) => !a.includes(':'));
     if (address === undefined) continue;
     const near = networkName === service.networkName;

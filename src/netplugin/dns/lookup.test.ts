@@ -31,6 +31,7 @@ interface World {
   readonly services?: readonly string[];
   /** Live ones. */
   readonly hosts?: readonly string[];
+  readonly draining?: readonly string[];
 }
 
 function view({
@@ -40,6 +41,7 @@ function view({
   services = [],
   swarmServices = [],
   hosts = ['node1'],
+  draining = [],
 }: World): View {
   const split = (text: string): [string, string] => {
     const [a = '', b] = text.split(':');
@@ -76,6 +78,7 @@ function view({
     }),
     ...[endpoint(CALLER), ...endpoints].map((e) => ({ kind: 'endpoint', key: e.endpointID, object: e })),
     ...hosts.map((name) => ({ kind: 'host', key: name, object: { name, underlay: '192.0.2.1' } })),
+    ...draining.map((key) => ({ kind: 'draining', key, object: { since: 1 } })),
   ]);
 }
 
@@ -329,6 +332,22 @@ describe('health', () => {
     ).toEqual(['20.1.1.2']);
   });
 
+  it('leaves out what is on a drained host while there is a healthy one elsewhere, in names, aliases and groups', () => {
+    const both = [
+      member('20.1.1.2', 'running', { aliases: ['task'], containerName: 'a' }),
+      member('20.1.1.3', 'running', { aliases: ['task'], containerName: 'b', homingHost: 'node2' }),
+      member('20.1.1.4', 'unhealthy', { homingHost: 'node3' }),
+    ];
+    const named = (name: string, ...draining: string[]) =>
+      all(ask({ groups: ['web.net1'], endpoints: both, hosts: ['node1', 'node2', 'node3'], draining }, name));
+    for (const name of ['web', 'task', 'task.net1']) {
+      expect(named(name), name).toEqual(['20.1.1.2', '20.1.1.3']);
+      expect(named(name, 'node2'), name).toEqual(['20.1.1.2']);
+      expect(named(name, 'node1', 'node2'), name).toEqual(['20.1.1.2', '20.1.1.3']);
+    }
+    expect(named('b', 'node2'), 'nobody else has the name').toEqual(['20.1.1.3']);
+  });
+
   it('a paused container leaves its name to the group', () => {
     const paused = endpoint('20.1.1.2', { containerName: 'web', status: 'paused' });
     expect(group(paused, member('20.1.1.3', 'running'))).toEqual(['20.1.1.3']);
@@ -483,6 +502,22 @@ describe('a change', () => {
     names.update(view({ endpoints: [web] }), change('endpoint', web));
     names.update(view({}), change('endpoint', null));
     expect(names.answer('default', CALLER, question)).toEqual(UNKNOWN);
+  });
+
+  it("of a host's drain shows at once, as the end of it", () => {
+    const names = createNames();
+    const endpoints = [
+      endpoint('20.1.1.2', { groupName: 'web' }),
+      endpoint('20.1.1.3', { groupName: 'web', homingHost: 'node2' }),
+    ];
+    const world = { groups: ['web.net1'], endpoints, hosts: ['node1', 'node2'] };
+    const web = () => all(names.answer('default', CALLER, { name: 'web', type: 'A' }));
+    names.update(view(world), undefined);
+    expect(web()).toEqual(['20.1.1.2', '20.1.1.3']);
+    names.update(view({ ...world, draining: ['node2'] }), change('draining', { since: 1 }));
+    expect(web()).toEqual(['20.1.1.2']);
+    names.update(view(world), change('draining', null));
+    expect(web()).toEqual(['20.1.1.2', '20.1.1.3']);
   });
 
   it("of a host's life shows at once", () => {

@@ -10,10 +10,10 @@
  */
 
 import { addressNumber, contains, numberAddress, parseSubnet, type Subnet } from '../../model/address.ts';
+import { answers, ready } from '../../model/answering.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { SERVICE_LABEL, type SwarmService, taskOf } from '../../model/swarmService.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
-import { answers, ready } from '../endpoints/ready.ts';
 import type { View } from '../intent/view.ts';
 
 export interface Question {
@@ -33,7 +33,7 @@ export type NameAnswer =
 
 /** What one name means: endpoints, or a service. */
 interface Members {
-  readonly endpoints: Pick<Endpoint, 'status' | 'ipAddress'>[];
+  readonly endpoints: Pick<Endpoint, 'status' | 'homingHost' | 'ipAddress'>[];
   /** Which of them comes first in the next answer, modulo their number. */
   next: number;
   /** Of AAAA: who asks for both each time must not be led past every other member. */
@@ -49,6 +49,7 @@ export const NAMED: ReadonlySet<string> = new Set([
   'swarmService',
   'endpoint',
   'host',
+  'draining',
 ]);
 
 interface TenantTable {
@@ -95,8 +96,8 @@ export function createNames(): Names {
       for (const { kind, object } of objects ?? [{ kind: 'host', key: '', object: null }]) {
         if (!NAMED.has(kind)) continue;
         const tenant = (object as { tenantName?: string } | null)?.tenantName;
-        // A host's life or death, or something that is gone: whose it was is not known here.
-        if (kind === 'host' || tenant === undefined) return tables.clear();
+        // A host's life, death or drain, or something that is gone: whose it was is not known here.
+        if (tenant === undefined) return tables.clear();
         tables.delete(tenant);
       }
     },
@@ -112,7 +113,7 @@ export function createNames(): Names {
       const members =
         (isNetwork ? lookup(table, network, labels.join('.')) : undefined) ??
         lookupNear(table, client, lower);
-      if (members !== undefined) return addresses(members, type);
+      if (members !== undefined) return addresses(members, type, (view as View).draining);
       // One label, or one of a network of ours, is nobody else's.
       return { kind: labels.length === 1 && (network === undefined || isNetwork) ? 'unknown' : 'forward' };
     },
@@ -141,7 +142,7 @@ function build(view: View, tenant: string): TenantTable {
 
   for (const { serviceName, networkName, vip } of mine.services) {
     // Also without a provider: who connects is refused at once.
-    const service: Members = { endpoints: [{ status: 'running', ipAddress: [vip] }], next: 0 };
+    const service: Members = { endpoints: [virtual(vip)], next: 0 };
     table.networks.get(networkName.toLowerCase())?.services.set(serviceName.toLowerCase(), service);
     table.pointers.set(vip, `${serviceName}.${networkName}`);
   }
@@ -169,6 +170,13 @@ function build(view: View, tenant: string): TenantTable {
   return table;
 }
 
+/** A service's own address, which is on no host. */
+const virtual = (address: string): Members['endpoints'][number] => ({
+  status: 'running',
+  homingHost: '',
+  ipAddress: [address],
+});
+
 function add(map: Map<string, Members>, name: string, ...endpoints: Members['endpoints']): void {
   const members = map.get(name.toLowerCase());
   if (members !== undefined) members.endpoints.push(...endpoints);
@@ -183,7 +191,7 @@ function addSwarm(table: TenantTable, service: SwarmService, tasks: readonly End
   for (const name of new Set([serviceName, ...aliases].map((n) => n.toLowerCase()))) {
     add(names.aliases, `tasks.${name}`, ...tasks);
     if (virtualAddress === undefined) add(names.aliases, name, ...tasks);
-    else add(names.aliases, name, { status: 'running', ipAddress: [virtualAddress] });
+    else add(names.aliases, name, virtual(virtualAddress));
   }
   if (virtualAddress !== undefined) table.pointers.set(virtualAddress, `${serviceName}.${networkName}`);
 }
@@ -211,10 +219,10 @@ function lookupNear(table: TenantTable, client: string, name: string): Members |
 const anyPlace = (): number => Math.floor(Math.random() * 2 ** 16);
 
 /** Rotated, so that each member comes first equally often. */
-function addresses(members: Members, type: string): NameAnswer {
+function addresses(members: Members, type: string, draining: View['draining']): NameAnswer {
   const v6 = type === 'AAAA';
   if (type !== 'A' && !v6 && type !== 'ANY') return { kind: 'empty' };
-  const found = ready(members.endpoints).flatMap((e) =>
+  const found = ready(members.endpoints, draining).flatMap((e) =>
     e.ipAddress.filter((a) => type === 'ANY' || a.includes(':') === v6),
   );
   if (found.length === 0) return { kind: 'empty' };

@@ -9,7 +9,7 @@
 import type { ClusterService } from '../../model/clusterService.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { EndpointGroup } from '../../model/endpointGroup.ts';
-import type { Host } from '../../model/host.ts';
+import type { Draining, Host } from '../../model/host.ts';
 import type { Netprofile } from '../../model/netprofile.ts';
 import type { Network } from '../../model/network.ts';
 import type { NetworkPolicy } from '../../model/networkPolicy.ts';
@@ -49,6 +49,8 @@ export interface View {
   readonly groups: ReadonlyMap<string, EndpointGroup>;
   readonly endpoints: ReadonlyMap<string, Endpoint>;
   readonly hosts: ReadonlyMap<string, Host>;
+  /** Names of hosts that are being drained: the same set until one comes or goes. */
+  readonly draining: ReadonlySet<string>;
   /** `NAMESPACE:NAME`. */
   readonly workloads: ReadonlyMap<string, Workload>;
   /** Of all tenants: they select by labels. */
@@ -227,6 +229,7 @@ const PLACES: Readonly<
   global: () => {},
   tenant: () => {},
   host: () => {},
+  draining: () => {},
   network: (s, key, object: WatchedNetwork, put) => s.networkShelf.put(key, put ? object : null),
   endpointGroup: (s, key, object: EndpointGroup, put) => s.groupShelf.put(key, put ? object : null),
   serviceLB: (s, key, object: StoredServiceLB, put) => s.serviceShelf.put(key, put ? object : null),
@@ -244,6 +247,7 @@ export function openView(objects: readonly WatchedObject[] = []): MutableView {
   const kinds = new Map(Object.keys(PLACES).map((kind) => [kind, new Map<string, object>()]));
   const tenants = new Map<string, TenantShelves>();
   const policyShelf = new Shelf<NetworkPolicy>();
+  let draining: ReadonlySet<string> = new Set();
   const table = <T>(kind: string): ReadonlyMap<string, T> =>
     kinds.get(kind) as unknown as ReadonlyMap<string, T>;
 
@@ -264,6 +268,9 @@ export function openView(objects: readonly WatchedObject[] = []): MutableView {
     groups: table('endpointGroup'),
     endpoints: table('endpoint'),
     hosts: table('host'),
+    get draining() {
+      return draining;
+    },
     workloads: table('workload'),
     networkPolicyByKey: table('networkPolicy'),
     get networkPolicies() {
@@ -283,6 +290,8 @@ export function openView(objects: readonly WatchedObject[] = []): MutableView {
         objects.set(key, object as object);
         place(kind, key, object as object, true);
       }
+      if (kind === 'draining' && draining.has(key) !== (object !== null))
+        draining = new Set(table<Draining>('draining').keys());
     },
     contents: () =>
       [...kinds].flatMap(([kind, objects]) => [...objects].map(([key, object]) => ({ kind, key, object }))),

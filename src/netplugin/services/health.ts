@@ -16,12 +16,10 @@ export interface HealthOptions {
   readonly log: Logger;
 }
 
-/** Backends here that would be sent to, whatever their port. */
-export function localBackends(service: ClusterService, host: string): number {
-  const addresses = service.ports.flatMap(({ backends }) =>
-    select(backends, host, undefined).local.map((b) => b.address),
-  );
-  return new Set(addresses).size;
+/** Backends here that are ready, whatever their port: where all end, or the host is drained, others are to be sent to. */
+export function localBackends(service: ClusterService, host: string, draining: View['draining']): number {
+  const backends = service.ports.flatMap((port) => port.backends);
+  return select(backends, host, undefined, draining).localReady;
 }
 
 export function followHealth({ host, view, log }: HealthOptions): Follower {
@@ -36,7 +34,7 @@ export function followHealth({ host, view, log }: HealthOptions): Follower {
       response.writeHead(404).end();
       return;
     }
-    const localEndpoints = localBackends(service, host);
+    const localEndpoints = localBackends(service, host, view().draining);
     const { namespaceName: namespace, serviceName: name } = service;
     response.writeHead(localEndpoints > 0 ? 200 : 503, {
       'content-type': 'application/json',

@@ -143,6 +143,12 @@ describe('the health check of a service', () => {
     };
     const body = { service: { namespace: 'shop', name: 'web0' }, serviceProxyHealthy: true };
     await expect.poll(() => ask().catch(() => undefined)).toEqual([200, { ...body, localEndpoints: 2 }, '2']);
+    view.put({ kind: 'draining', key: 'node1', object: { since: 1 } });
+    expect(await ask(), 'it is drained: others are to be asked').toEqual([
+      503,
+      { ...body, localEndpoints: 0 },
+      '0',
+    ]);
     view = viewOf({ ...service, ports: ports('node2') });
     passed(follower, state({}));
     expect(await ask()).toEqual([503, { ...body, localEndpoints: 0 }, '0']);

@@ -1,0 +1,21 @@
+-- What wrk asks of netmaster, by the words behind `--` of its command line: a path to get, or `write` and a prefix for the names of what
+-- is made. Ends with one line of JSON: numbers of requests, bytes and failures, and microseconds.
+local made, prefix = 0, nil
+
+function init(args)
+  if args[1] == 'write' then prefix = args[2] end
+end
+
+function request()
+  if prefix == nil then return wrk.format('GET') end
+  made = made + 1
+  local name = 'default:' .. prefix .. made
+  return wrk.format('POST', '/api/v1/policys/' .. name .. '/?wait=0', nil, '{}')
+end
+
+function done(summary, latency)
+  local failed = 0
+  for _, count in pairs(summary.errors) do failed = failed + count end
+  io.write(string.format('\n{"requests":%d,"bytes":%d,"duration":%d,"failed":%d,"median":%d}\n',
+    summary.requests, summary.bytes, summary.duration, failed, latency:percentile(50)))
+end
