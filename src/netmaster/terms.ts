@@ -5,9 +5,9 @@ export interface Term {
   readonly id: string;
   /** Revision with which it began; of the newest one it is that of the record. */
   readonly from?: number;
-  /** Why the store was another before, and when that was found (ISO 8601). */
   /** Terms of what was in the store before it was filled: they are known, and none of its past. */
   readonly replaces?: readonly string[];
+  /** Why the store was another before, and when that was found (ISO 8601). */
   readonly restored?: { readonly text: string; readonly at: string };
 }
 
