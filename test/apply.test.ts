@@ -107,6 +107,15 @@ const ORCHESTRATED = `
     - protocol: 6
       port: 80
       backends: [{address: 20.1.1.2, port: 8080, ready: true, serving: true, terminating: false}]
+- kind: swarmService
+  serviceID: s1
+  swarmNetworkID: n1
+  swarm: w1
+  serviceName: web
+  tenantName: default
+  networkName: contiv-net
+  groupName: web
+  virtualAddress: 20.1.1.30
 `;
 
 /** Sends a file by name; what netctl says, and the store's revision after. */

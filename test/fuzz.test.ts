@@ -156,6 +156,17 @@ const VALID: Readonly<Record<string, Plain>> = {
     externalTraffic: 'local',
     healthCheckNodePort: 30081,
   },
+  swarmService: {
+    serviceID: 'fz',
+    swarmNetworkID: 'n1',
+    swarm: 's1',
+    serviceName: 'web',
+    ...T,
+    networkName: 'net1',
+    groupName: 'web',
+    virtualAddress: '20.1.1.78',
+    aliases: ['front'],
+  },
 };
 
 const ENDPOINT: Plain = {

@@ -4,16 +4,14 @@
  */
 import { type Static, Type } from '@sinclair/typebox';
 import { contains, isIpv4, parseSubnet } from './address.ts';
-import type { Endpoint } from './endpoint.ts';
 import type { EndpointGroup } from './endpointGroup.ts';
 import type { Kind, Problem } from './kind.ts';
 import type { Network } from './network.ts';
 
-/** Label of a task's container: id of its service. */
-export const SERVICE_LABEL = 'com.docker.swarm.service.id';
-
 /** Docker takes what it likes for an alias; what is longer no query can ask for. */
-const DockerName = Type.String({ minLength: 1, maxLength: 253 });
+export const LONGEST_NAME = 253;
+export const MOST_ALIASES = 64;
+const DockerName = Type.String({ minLength: 1, maxLength: LONGEST_NAME });
 const Id = (description: string) => Type.String({ description, pattern: '^[a-z0-9]{1,64}$', maxLength: 64 });
 
 export const SwarmServiceSchema = Type.Object(
@@ -35,19 +33,17 @@ export const SwarmServiceSchema = Type.Object(
     virtualAddress: Type.Optional(
       Type.String({ description: 'IPv4 address that leads to its tasks', maxLength: 64 }),
     ),
-    aliases: Type.Optional(Type.Array(DockerName, { description: 'further names in this network' })),
+    aliases: Type.Optional(
+      Type.Array(DockerName, {
+        description: 'further names in this network',
+        maxItems: MOST_ALIASES,
+        uniqueItems: true,
+      }),
+    ),
   },
   { $id: 'swarmService', additionalProperties: false },
 );
 export type SwarmService = Static<typeof SwarmServiceSchema>;
-
-/** Answers whether an endpoint is a task's of the service in this network; for many endpoints. */
-export const taskOf =
-  ({ serviceID, networkName, groupName = '' }: SwarmService) =>
-  (e: Pick<Endpoint, 'labels' | 'networkName' | 'groupName'>): boolean =>
-    e.labels?.[SERVICE_LABEL] === serviceID &&
-    e.networkName === networkName &&
-    (e.groupName ?? '') === groupName;
 
 export const swarmService: Kind<typeof SwarmServiceSchema> = {
   name: 'swarmService',

@@ -228,7 +228,7 @@ export const AGENTS = family('agent', {
   },
   swarm: {
     summary:
-      'says which services and addresses a Swarm of Docker has: others of its services are gone, others of its addresses free again after the grace period',
+      'says which services and addresses a Swarm of Docker has: its others are gone, addresses after the grace period',
     who: { host: { body: 'host' } },
     body: SwarmReportSchema,
     bodyLimit: SET_LIMIT,

@@ -82,7 +82,7 @@ describe('a write that changes an object says what it changed', () => {
     ]);
     expect(await run('group update web')).toMatchObject({
       status: 1,
-      err: [expect.stringContaining('nothing to update: give one of --policy,')],
+      err: [expect.stringContaining('nothing to update: give one of --ip-pool,')],
     });
     expect(await run('group update nobody -p base')).toMatchObject({
       status: 3,

@@ -12,7 +12,8 @@
 import { answers, ready } from '../../model/answering.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { parseServicePort, type ServicePort, selectorOf } from '../../model/serviceLB.ts';
-import { type SwarmService, taskOf } from '../../model/swarmService.ts';
+import type { SwarmService } from '../../model/swarmService.ts';
+import { taskOf } from '../../model/swarmTask.ts';
 import type { LocalHost, TenantView, View, WatchedNetwork } from '../intent/view.ts';
 import type { Service } from '../state.ts';
 import type { Memo } from './memo.ts';

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Endpoint } from '../../model/endpoint.ts';
-import { SERVICE_LABEL, type SwarmService } from '../../model/swarmService.ts';
+import type { SwarmService } from '../../model/swarmService.ts';
+import { SERVICE_LABEL } from '../../model/swarmTask.ts';
 import { openView, type View, type WatchedNetwork } from '../intent/view.ts';
 import { createNames, type NameAnswer, pointedAddress } from './lookup.ts';
 

@@ -12,7 +12,8 @@
 import { addressNumber, contains, numberAddress, parseSubnet, type Subnet } from '../../model/address.ts';
 import { answers, ready } from '../../model/answering.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
-import { SERVICE_LABEL, type SwarmService, taskOf } from '../../model/swarmService.ts';
+import type { SwarmService } from '../../model/swarmService.ts';
+import { SERVICE_LABEL, taskOf } from '../../model/swarmTask.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
 import type { View } from '../intent/view.ts';
 

@@ -5,6 +5,7 @@
  */
 import path from 'node:path';
 import type { Logger } from 'pino';
+import { LONGEST_NAME, MOST_ALIASES } from '../../../model/swarmService.ts';
 import type { SwarmReport } from '../../../protocol/messages.ts';
 import { RETRY_DELAY, SWARM_INTERVAL } from '../../intervals.ts';
 import type { Options } from '../../options.ts';
@@ -140,6 +141,10 @@ async function contentsOf(
       const of = targets.get(network);
       if (of === undefined) continue;
       const virtualAddress = virtual.get(network) ?? '';
+      // Docker has any number of any length; the rest of the service holds all the same.
+      const aliases = [...new Set(Aliases)]
+        .filter((alias) => alias !== '' && alias.length <= LONGEST_NAME)
+        .slice(0, MOST_ALIASES);
       // Until then its names are nobody's, as in Docker.
       if (virtualAddress === '' && Spec.EndpointSpec?.Mode !== 'dnsrr') whole = false;
       else
@@ -151,7 +156,7 @@ async function contentsOf(
           networkName: of.network,
           ...(of.group ? { groupName: of.group } : {}),
           ...(virtualAddress === '' ? {} : { virtualAddress }),
-          ...(Aliases?.length ? { aliases: [...Aliases] } : {}),
+          ...(aliases.length === 0 ? {} : { aliases }),
         });
     }
   }
