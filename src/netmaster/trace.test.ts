@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { openTestMirror, type TestMirror } from '../../test/mirror.ts';
 import { GLOBAL_DEFAULTS } from '../model/settings.ts';
+import { SERVICE_LABEL } from '../model/swarmTask.ts';
 import { traceText } from '../netctl/trace.ts';
 import type { LiveAnswer } from '../protocol/messages.ts';
 import { openQuestions } from './questions.ts';
@@ -63,13 +64,30 @@ const WORLD = {
     { tenantName: 'blue', groupName: 'far', networkName: 'net1' },
   ],
   endpoint: [
-    endpoint('server', '20.1.1.2', { groupName: 'web', containerID: '0123456789abcdef' }),
+    endpoint('server', '20.1.1.2', {
+      groupName: 'web',
+      containerID: '0123456789abcdef',
+      labels: { [SERVICE_LABEL]: 's1' },
+    }),
     endpoint('client', '20.1.1.3', { homingHost: 'node2', aliases: ['asker'] }),
     endpoint('six', '20.1.6.2', { networkName: 'net6', ipAddress: ['20.1.6.2', 'fd00::2'] }),
     endpoint('sleepy', '20.1.1.4', { status: 'paused', homingHost: 'node3' }),
     endpoint('a1', '20.1.1.5', { containerName: 'twin' }),
     endpoint('a2', '20.1.1.6', { containerName: 'twin', homingHost: 'node2' }),
     endpoint('foreign', '20.1.1.9', { tenantName: 'blue' }),
+  ],
+  swarmService: [
+    {
+      serviceID: 's1',
+      swarmNetworkID: 'n1',
+      swarm: 'w1',
+      serviceName: 'front',
+      tenantName: 'default',
+      networkName: 'net1',
+      groupName: 'web',
+      virtualAddress: '20.1.1.201',
+      aliases: ['fe'],
+    },
   ],
   serviceLB: [
     {
@@ -405,6 +423,7 @@ describe('a trace', () => {
     );
   });
 
+  const OF_SWARM = /service front \(20\.1\.1\.201\) .* say one of 20\.1\.1\.2 \(server,/;
   it.each<[string, TraceRequest, RegExp]>([
     ['a tenant that is none', asked({ tenant: 'red' }), /^tenant red does not exist$/],
     ['a name that nobody has', asked({ to: 'nobody' }), /no running container, group or address 'nobody'/],
@@ -415,6 +434,9 @@ describe('a trace', () => {
     ],
     ['a service', asked({ to: 'lb' }), /service lb \(20\.1\.1\.200\) .* none now/],
     ["a service's address", asked({ to: '20.1.1.200' }), /service lb/],
+    ['a service of Swarm', asked({ to: 'front' }), OF_SWARM],
+    ['an alias of it', asked({ to: 'fe' }), OF_SWARM],
+    ['its virtual address', asked({ to: '20.1.1.201' }), OF_SWARM],
     ['two ends outside', asked({ from: '192.0.2.7', to: '192.0.2.8' }), /neither address 192\.0\.2\.7 nor/],
     ['no end', asked({ from: '' }), /^from is missing/],
     ['a protocol that is none', asked({ protocol: 'tcpp' }), /^protocol: 'tcpp' must be/],

@@ -19,6 +19,8 @@ import type { NetworkPolicy } from '../model/networkPolicy.ts';
 import { PORT_PROTOCOLS, protocolNumber, type Rule } from '../model/rule.ts';
 import { type StoredServiceLB, selects } from '../model/serviceLB.ts';
 import type { Global } from '../model/settings.ts';
+import type { SwarmService } from '../model/swarmService.ts';
+import { taskOf } from '../model/swarmTask.ts';
 import { type JudgedEndpoint, judge, type Side } from '../model/verdict.ts';
 import { type Workload, workloadName } from '../model/workload.ts';
 import type {
@@ -397,8 +399,8 @@ function resolve(mirror: Mirror, tenant: string, field: 'from' | 'to', asked: st
   const served = serviceOf(mirror, tenant, asked);
   if (served !== undefined)
     throw new Refusal(422, `${field}: ${serviceName(served.service)} opens no connections`, field);
-  const service = kind === undefined && mirror.get<StoredServiceLB>('serviceLB', `${tenant}:${name}`);
-  if (service) throw serviceRefusal(mirror, field, service);
+  const leading = kind === undefined ? leadingOf(mirror, tenant, (s) => s.names.includes(name)) : undefined;
+  if (leading !== undefined) throw leadingRefusal(mirror, field, leading);
   if (group !== undefined) return ofGroup(mirror, field, asked, group);
 
   const waiting = mirror.get<Workload>('workload', name.replace('/', ':'));
@@ -507,12 +509,11 @@ function resolveAddress(mirror: Mirror, tenant: string, field: 'from' | 'to', as
   const endpoint = endpointAt(mirror, tenant, address);
   if (endpoint !== undefined)
     return { ...ofEndpoint(mirror, field, asked, endpoint, []), addresses: [address], fixed: true };
+  const leading = leadingOf(mirror, tenant, (s) => s.address === address);
+  if (leading !== undefined) throw leadingRefusal(mirror, field, leading);
   const end = { field, asked, name: `address ${address}`, addresses: [address], fixed: true, notes: [] };
   for (const network of mirror.users<Network>('tenant', tenant, 'network')) {
     const { networkName, gateway, ipv6Gateway } = network;
-    const record = mirror.addresses(`${tenant}:${networkName}`).get(address)?.object;
-    const service = record?.service && mirror.get<StoredServiceLB>('serviceLB', record.service);
-    if (service) throw serviceRefusal(mirror, field, service);
     if ([gateway, ipv6Gateway].some((g) => g && canonical(g) === address)) {
       if (field === 'to') return { ...end, gateway: true };
       return { ...end, unreachable: `${address} is the gateway of network ${networkName}: it opens nothing` };
@@ -524,17 +525,48 @@ function resolveAddress(mirror: Mirror, tenant: string, field: 'from' | 'to', as
   return end;
 }
 
-function serviceRefusal(mirror: Mirror, field: 'from' | 'to', service: StoredServiceLB): Refusal {
-  const { tenantName, serviceName, vip } = service;
-  const selected = mirror
-    .users<Endpoint>('tenant', tenantName, 'endpoint')
-    .filter((e) => selects(service, e.labels));
+/** A service that has its providers by labels: a declared one, or one of Docker's Swarm. */
+interface Leading {
+  readonly names: readonly string[];
+  /** Absent: its name is answered with its providers' addresses. */
+  readonly address?: string | undefined;
+  readonly tenantName: string;
+  isProvider(endpoint: Endpoint): boolean;
+}
+
+function leadingOf(
+  mirror: Mirror,
+  tenant: string,
+  isMeant: (service: Leading) => boolean,
+): Leading | undefined {
+  const declared = mirror.users<StoredServiceLB>('tenant', tenant, 'serviceLB').map(
+    (service): Leading => ({
+      names: [service.serviceName],
+      address: service.vip,
+      tenantName: tenant,
+      isProvider: ({ labels }) => selects(service, labels),
+    }),
+  );
+  const ofSwarm = mirror.users<SwarmService>('tenant', tenant, 'swarmService').map(
+    (service): Leading => ({
+      names: [service.serviceName, ...(service.aliases ?? [])],
+      address: service.virtualAddress,
+      tenantName: tenant,
+      isProvider: taskOf(service),
+    }),
+  );
+  return [...declared, ...ofSwarm].find(isMeant);
+}
+
+function leadingRefusal(mirror: Mirror, field: 'from' | 'to', service: Leading): Refusal {
+  const { tenantName, names, address } = service;
+  const selected = mirror.users<Endpoint>('tenant', tenantName, 'endpoint').filter(service.isProvider);
   const out = leftOut(mirror, selected);
   const providers = selected.filter((e) => !out.has(e)).map(candidate);
   const others = [...out].map(([e, why]) => `${candidate(e)}, as ${why}`);
   return new Refusal(
     422,
-    `${field}: service ${serviceName} (${vip}) leads connections to its providers, and policy judges those: ${[
+    `${field}: service ${names[0]}${address === undefined ? '' : ` (${address})`} leads connections to its providers, and policy judges those: ${[
       providers.length === 0 ? 'it has none now' : `say one of ${providers.join(', ')}`,
       ...(others.length === 0 ? [] : [`new connections do not go to ${others.join('; ')}`]),
     ].join('; ')}`,
