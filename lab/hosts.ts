@@ -149,7 +149,15 @@ export async function removeHosts(lab: string): Promise<void> {
     const name = line.split(' ')[0] ?? '';
     if (name.startsWith(prefix)) await tryRun('ip', ['netns', 'delete', name]);
   }
-  // `ip netns add` made the folder a mount; with nothing in it, it is the machine's again.
-  if (fs.existsSync('/run/netns') && fs.readdirSync('/run/netns').length === 0)
-    await tryRun('umount', ['/run/netns']);
+}
+
+const NAMESPACES = '/run/netns';
+
+/**
+ * `ip netns add` made the folder a mount; with nothing in it, it is the machine's again. Another lab may be coming up: `ip` holds this very
+ * lock while it makes the mount, and fails where that is taken away meanwhile.
+ */
+export async function giveBackNamespaces(): Promise<void> {
+  const script = `[ -n "$(ls -A ${NAMESPACES})" ] || umount -l ${NAMESPACES}`;
+  if (fs.existsSync(NAMESPACES)) await tryRun('flock', [NAMESPACES, 'sh', '-c', script]);
 }

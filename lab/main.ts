@@ -5,7 +5,7 @@ import { joinHost, makeCertificates } from './certificates.ts';
 import { check } from './check/index.ts';
 import { makeControlGroups, removeControlGroups } from './controlGroups.ts';
 import { makeMachines } from './fabric.ts';
-import { makeHost, makeSwitch, removeHost, removeHosts, resolverOf } from './hosts.ts';
+import { giveBackNamespaces, makeHost, makeSwitch, removeHost, removeHosts, resolverOf } from './hosts.ts';
 import { loadImage, makeImage } from './image.ts';
 import { NODE, prepareCluster, setUpKubernetes, startCluster } from './kubernetes/cluster.ts';
 import { end, endAll, namesProcess, type ProcessName, start } from './processes.ts';
@@ -248,6 +248,7 @@ function requireKernel(): void {
 async function clean(kept: { starting: boolean }): Promise<void> {
   await endAll(lab);
   await removeHosts(lab);
+  if (!kept.starting) await giveBackNamespaces();
   removeControlGroups(lab);
   removeData(lab, kept);
 }

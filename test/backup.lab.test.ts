@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { background, clear, differences, lab, must, mustLab, netctl, on, pings, run, until } from './lab.ts';
 
 const STORE = '/var/lib/contiv/netmaster.db';
-const BACKUP = '/root/cluster.backup';
+const BACKUP = '/var/lib/contiv/cluster.backup';
 
 beforeAll(async () => {
   await netctl('net create contiv-net --subnet=20.1.1.0/24 --gateway=20.1.1.254');
@@ -74,7 +74,7 @@ it('by a restore: what started since, also on a network that the backup does not
 it('by a copy of its file: hosts that have seen more list everything, and netmaster says what happened', async () => {
   const files = ['', '-wal', '-shm'];
   await again(async () => {
-    for (const suffix of files) await on('node1', `cp ${STORE}${suffix} /root/copy.db${suffix}`);
+    for (const suffix of files) await on('node1', `cp ${STORE}${suffix} /var/lib/contiv/copy.db${suffix}`);
   });
   await run('node2', 'since', 'contiv-net');
   await netctl('tenant create gone');
@@ -83,7 +83,7 @@ it('by a copy of its file: hosts that have seen more list everything, and netmas
   await again(async () => {
     for (const suffix of files) {
       await on('node1', `rm -f ${STORE}${suffix}`);
-      await on('node1', `mv /root/copy.db${suffix} ${STORE}${suffix}`);
+      await on('node1', `mv /var/lib/contiv/copy.db${suffix} ${STORE}${suffix}`);
     }
   });
   await until('netmaster to have noticed', async () =>
