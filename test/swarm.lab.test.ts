@@ -248,7 +248,9 @@ it('with the service and the network everything goes that was theirs', async () 
 });
 
 it('with its only manager a Swarm ends: nothing that it kept is left', async () => {
-  await on('node1', 'docker node demote node2 node3');
+  // A manager whose dockerd was killed may not have caught up yet.
+  const demote = 'docker node demote node2 node3';
+  await until('node1 to be the only manager', async () => (await type('node1', demote)).status === 0);
   for (const host of ['node2', 'node3'])
     await until('it leaves', async () => (await type(host, 'docker swarm leave')).status === 0);
   await on(
