@@ -1,11 +1,11 @@
 /** netmaster init, netctl token and netplugin join, as the programs that they are. */
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
-import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
-import { expect, it, onTestFinished, vi } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { temporaryFolder } from './folder.ts';
+import { restarted } from './netmaster.ts';
 import { freePort } from './ports.ts';
 
 // Programs are started one after the other, on a machine that is busy.
@@ -29,22 +29,13 @@ function run(name: string, args: readonly string[], home = '/nonexistent'): Prom
 
 /** Answers when netmaster has ended by kill -9, and how to start it. */
 async function netmasterIn(folder: string, url: string, ...flags: string[]) {
-  let server: ChildProcess | undefined;
-  const kill = async (): Promise<void> => {
-    if (server === undefined || server.exitCode !== null || server.signalCode !== null) return;
-    const ended = once(server, 'close');
-    server.kill('SIGKILL');
-    await ended;
-  };
-  onTestFinished(kill);
+  const { kill, begin } = restarted();
   const listen = url.replace('https://', '');
   const args = ['--listen', listen, '--store', `sqlite:${folder}/m.db`, '--log-level', 'error'];
   return {
     kill,
     async start() {
-      server = spawn(bin('netmaster'), [...args, '--tls-dir', `${folder}/tls`, ...flags], {
-        stdio: 'ignore',
-      });
+      begin([...args, '--tls-dir', `${folder}/tls`, ...flags]);
       const ask = ['--netmaster', url, ...authorityOf(folder), 'version'];
       await vi.waitUntil(async () => (await run('netctl', ask)).out.includes('netmaster  '), {
         timeout: 60_000,

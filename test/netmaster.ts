@@ -16,10 +16,8 @@ export interface Netmaster {
   kill(): Promise<void>;
 }
 
-/** On a free port, not yet started; ends with the test. */
-export async function netmasterOn(store: string, command = COMMAND): Promise<Netmaster> {
-  const listen = `127.0.0.1:${await freePort()}`;
-  const url = `http://${listen}`;
+/** A program that a test starts again and again; what it says on its standard error is there to be read. Ends with the test. */
+export function restarted(command = COMMAND) {
   let server: ChildProcess | undefined;
   const kill = async (): Promise<void> => {
     if (server === undefined || server.exitCode !== null || server.signalCode !== null) return;
@@ -29,15 +27,27 @@ export async function netmasterOn(store: string, command = COMMAND): Promise<Net
   };
   onTestFinished(kill);
   return {
+    /** kill -9; fine when it does not run. */
+    kill,
+    begin(args: readonly string[]) {
+      const started = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+      started.stderr.resume();
+      server = started;
+      return started;
+    },
+  };
+}
+
+/** On a free port, not yet started; ends with the test. */
+export async function netmasterOn(store: string, command = COMMAND): Promise<Netmaster> {
+  const listen = `127.0.0.1:${await freePort()}`;
+  const url = `http://${listen}`;
+  const { kill, begin } = restarted(command);
+  return {
     url,
     kill,
     async start(...flags) {
-      const started = spawn(
-        command,
-        ['--listen', listen, '--store', store, '--log-level', 'error', ...flags],
-        { stdio: ['ignore', 'ignore', 'pipe'] },
-      );
-      server = started;
+      const started = begin(['--listen', listen, '--store', store, '--log-level', 'error', ...flags]);
       let said = '';
       started.stderr.setEncoding('utf8').on('data', (chunk) => {
         said += chunk;

@@ -1,7 +1,6 @@
 /** The agent's part that keeps a host's certificate, with netmaster as the program that it is and certificates that hold for seconds. */
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
-import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,6 +12,7 @@ import { readCredentials } from '../src/client/credentials.ts';
 import { join, openHostCertificate } from '../src/netplugin/certificate.ts';
 import { type EtcdCluster, startEtcd } from './etcd.ts';
 import { temporaryFolder } from './folder.ts';
+import { restarted } from './netmaster.ts';
 import { freePort } from './ports.ts';
 
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 120_000 });
@@ -55,17 +55,10 @@ async function cluster(life: string, count = 1) {
     const url = `https://${listen}`;
     const store =
       count === 1 ? `sqlite:${folder}/m.db` : `etcd://${etcd.endpoints[0]}/${path.basename(folder)}`;
-    let server: ChildProcess | undefined;
-    const kill = async (): Promise<void> => {
-      if (server === undefined || server.exitCode !== null || server.signalCode !== null) return;
-      const ended = once(server, 'close');
-      server.kill('SIGKILL');
-      await ended;
-    };
-    onTestFinished(kill);
+    const { kill, begin } = restarted();
     const start = async (now = life): Promise<void> => {
       const flags = ['--listen', listen, '--store', store, '--tls-dir', dir, '--host-certificates', now];
-      server = spawn(bin('netmaster'), [...flags, '--log-level', 'error'], { stdio: 'ignore' });
+      begin([...flags, '--log-level', 'error']);
       const client = connect({ urls: [url], credentials: () => shown });
       await vi.waitUntil(
         () =>
