@@ -52,10 +52,14 @@ function isOfStart({ key: text, value, lease }: Entry): boolean {
   return kind === 'global' && JSON.stringify(value) === JSON.stringify(GLOBAL_DEFAULTS);
 }
 
-/** URLs of the netmasters that run on a store that several share. */
-export async function runningOn(store: Store): Promise<string[]> {
+/** Throws an Error with one plain line where netmasters run on a store that several share. */
+export async function mustBeStill(store: Store): Promise<void> {
   const { entries } = await store.list(storeKey('replica', ''));
-  return entries.map(({ value }) => (value as { url: string }).url);
+  const running = entries.map(({ value }) => (value as { url: string }).url);
+  if (running.length > 0)
+    throw new Error(
+      `netmaster ${running.join(', ')} runs on it: stop it first (a netmaster that was killed counts for 10 s)`,
+    );
 }
 
 /**
@@ -67,11 +71,7 @@ export async function fill(
   contents: Contents,
   { over, why }: { readonly over: boolean; readonly why: string },
 ): Promise<{ readonly revision: number; readonly replaced: number }> {
-  const running = await runningOn(store);
-  if (running.length > 0)
-    throw new Error(
-      `netmaster ${running.join(', ')} runs on it: stop it first (a netmaster that was killed counts for 10 s)`,
-    );
+  await mustBeStill(store);
   const { entries } = await store.list(ROOT);
   const inIt = entries.filter((entry) => !isOfStart(entry)).length;
   if (inIt > 0 && !over)

@@ -13,7 +13,7 @@ import {
 import { VERSION } from '../model/version.ts';
 import { checkStoreSpec, openStore } from '../store/open.ts';
 import type { Store } from '../store/store.ts';
-import { contentsOf, fill, runningOn } from './backup.ts';
+import { contentsOf, fill, mustBeStill } from './backup.ts';
 
 export const COPIES = ['backup', 'restore', 'move'] as const;
 type CopyName = (typeof COPIES)[number];
@@ -203,11 +203,7 @@ async function read(spec: string, still: boolean): Promise<Contents> {
   const file = fileOf(spec);
   if (file !== undefined && !fs.existsSync(file)) throw new Error(`store ${spec}: there is no file ${file}`);
   return opened(spec, async (store) => {
-    const running = still ? await runningOn(store) : [];
-    if (running.length > 0)
-      throw new Error(
-        `netmaster ${running.join(', ')} runs on it: stop it first (a netmaster that was killed counts for 10 s)`,
-      );
+    if (still) await mustBeStill(store);
     const contents = await contentsOf(store);
     if (contents.entries.length === 0)
       throw new Error('nothing is in it: name the store that netmaster runs with');

@@ -191,9 +191,10 @@ function securityOf(flags: Readonly<Record<string, unknown>>): Security | undefi
   return found;
 }
 
+const [, , command, ...words] = process.argv;
 const options = (() => {
   try {
-    return process.argv[2] === 'init' || isCopy(process.argv[2]) ? undefined : readOptions();
+    return command === 'init' || isCopy(command) ? undefined : readOptions();
   } catch (error) {
     return wrongUsage(error);
   }
@@ -361,7 +362,6 @@ async function makeCopy(name: CopyOptions['name'], args: readonly string[]): Pro
   }
 }
 
-const [, , command] = process.argv;
-if (isCopy(command)) void makeCopy(command, process.argv.slice(3));
-else if (process.argv[2] === 'init') void makeCertificates(process.argv.slice(3));
+if (isCopy(command)) void makeCopy(command, words);
+else if (command === 'init') void makeCertificates(words);
 else if (options !== undefined) void run(options);

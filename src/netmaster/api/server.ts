@@ -85,9 +85,8 @@ export function createServer(parts: Parts): FastifyInstance {
   const feed = openFeed(mirror);
   const { writer, alone = true } = parts;
   const lineage = openLineage({ mirror, writer, log, alone });
-  const watches = openWatches({
-    ...{ mirror, feed, known: replicas.known, lineage, questions: own, log, limits },
-  });
+  const { known } = replicas;
+  const watches = openWatches({ mirror, feed, known, lineage, questions: own, log, limits });
   const server = openListener({ log, names, timeouts, answerLimits, security });
   if (security !== undefined)
     holdToAccess(server, { mirror, admits: security.issuer !== undefined, fresh: replicas.fresh });
