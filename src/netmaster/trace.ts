@@ -400,7 +400,7 @@ function resolve(mirror: Mirror, tenant: string, field: 'from' | 'to', asked: st
   if (served !== undefined)
     throw new Refusal(422, `${field}: ${serviceName(served.service)} opens no connections`, field);
   const leading = kind === undefined ? leadingOf(mirror, tenant, (s) => s.names.includes(name)) : undefined;
-  if (leading !== undefined) throw leadingRefusal(mirror, field, leading);
+  if (leading !== undefined) throw leadingRefusal(mirror, tenant, field, leading);
   if (group !== undefined) return ofGroup(mirror, field, asked, group);
 
   const waiting = mirror.get<Workload>('workload', name.replace('/', ':'));
@@ -510,7 +510,7 @@ function resolveAddress(mirror: Mirror, tenant: string, field: 'from' | 'to', as
   if (endpoint !== undefined)
     return { ...ofEndpoint(mirror, field, asked, endpoint, []), addresses: [address], fixed: true };
   const leading = leadingOf(mirror, tenant, (s) => s.address === address);
-  if (leading !== undefined) throw leadingRefusal(mirror, field, leading);
+  if (leading !== undefined) throw leadingRefusal(mirror, tenant, field, leading);
   const end = { field, asked, name: `address ${address}`, addresses: [address], fixed: true, notes: [] };
   for (const network of mirror.users<Network>('tenant', tenant, 'network')) {
     const { networkName, gateway, ipv6Gateway } = network;
@@ -530,8 +530,7 @@ interface Leading {
   readonly names: readonly string[];
   /** Absent: its name is answered with its providers' addresses. */
   readonly address?: string | undefined;
-  readonly tenantName: string;
-  isProvider(endpoint: Endpoint): boolean;
+  readonly isProvider: (endpoint: Endpoint) => boolean;
 }
 
 function leadingOf(
@@ -543,7 +542,6 @@ function leadingOf(
     (service): Leading => ({
       names: [service.serviceName],
       address: service.vip,
-      tenantName: tenant,
       isProvider: ({ labels }) => selects(service, labels),
     }),
   );
@@ -551,16 +549,19 @@ function leadingOf(
     (service): Leading => ({
       names: [service.serviceName, ...(service.aliases ?? [])],
       address: service.virtualAddress,
-      tenantName: tenant,
       isProvider: taskOf(service),
     }),
   );
   return [...declared, ...ofSwarm].find(isMeant);
 }
 
-function leadingRefusal(mirror: Mirror, field: 'from' | 'to', service: Leading): Refusal {
-  const { tenantName, names, address } = service;
-  const selected = mirror.users<Endpoint>('tenant', tenantName, 'endpoint').filter(service.isProvider);
+function leadingRefusal(
+  mirror: Mirror,
+  tenant: string,
+  field: 'from' | 'to',
+  { names, address, isProvider }: Leading,
+): Refusal {
+  const selected = mirror.users<Endpoint>('tenant', tenant, 'endpoint').filter(isProvider);
   const out = leftOut(mirror, selected);
   const providers = selected.filter((e) => !out.has(e)).map(candidate);
   const others = [...out].map(([e, why]) => `${candidate(e)}, as ${why}`);

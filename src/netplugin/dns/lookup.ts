@@ -54,6 +54,8 @@ export const NAMED: ReadonlySet<string> = new Set([
 ]);
 
 interface TenantTable {
+  /** Names of hosts; made anew with the table when one comes or goes. */
+  readonly draining: View['draining'];
   /** By network, then by kind in order of precedence, then by name in lower case. */
   readonly networks: Map<
     string,
@@ -114,7 +116,7 @@ export function createNames(): Names {
       const members =
         (isNetwork ? lookup(table, network, labels.join('.')) : undefined) ??
         lookupNear(table, client, lower);
-      if (members !== undefined) return addresses(members, type, (view as View).draining);
+      if (members !== undefined) return addresses(members, type, table.draining);
       // One label, or one of a network of ours, is nobody else's.
       return { kind: labels.length === 1 && (network === undefined || isNetwork) ? 'unknown' : 'forward' };
     },
@@ -122,7 +124,13 @@ export function createNames(): Names {
 }
 
 function build(view: View, tenant: string): TenantTable {
-  const table: TenantTable = { networks: new Map(), owners: new Map(), pointers: new Map(), subnets: [] };
+  const table: TenantTable = {
+    networks: new Map(),
+    owners: new Map(),
+    pointers: new Map(),
+    subnets: [],
+    draining: view.draining,
+  };
   const mine = view.of(tenant);
   for (const network of mine.networks) {
     table.networks.set(network.networkName.toLowerCase(), {
