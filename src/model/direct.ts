@@ -3,7 +3,7 @@
  * there and on each host. What overlaps is refused, whichever of the two comes later: here what netmaster knows of, networks of other
  * tenants and what hosts say that they have routes to; what comes on a host later is said of the host (netplugin/condition.ts).
  */
-import { numberAddress, overlap, parseSubnet } from './address.ts';
+import { contains, numberAddress, overlap, parseSubnet } from './address.ts';
 import type { Host } from './host.ts';
 import type { Problem, World } from './kind.ts';
 import { subnetIndex } from './subnetIndex.ts';
@@ -18,6 +18,18 @@ export interface Placed {
 }
 
 export const isDirect = ({ encap }: { readonly encap?: string }): boolean => encap === 'direct';
+
+/** Of a host what says where it is on the link; without `link` it has not told, as one that is away. */
+export type OnLink = Pick<Host, 'underlay' | 'link'>;
+
+/** Whether two hosts send to each other without a router between: each is within the prefix of the other, as far as it has told one. */
+export function shareLink(one: OnLink, other: OnLink): boolean {
+  const has = ({ link }: OnLink, { underlay }: OnLink): boolean => {
+    const prefix = link === undefined ? undefined : parseSubnet(link);
+    return link === undefined || (prefix !== undefined && contains(prefix, underlay));
+  };
+  return has(one, other) && has(other, one);
+}
 
 const subnetsOf = ({ subnet, ipv6Subnet }: Placed): (string | undefined)[] => [subnet, ipv6Subnet];
 

@@ -11,11 +11,13 @@ import fs from 'node:fs';
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { connect } from '../client/client.ts';
+import { MAX_PREFIXES } from '../model/host.ts';
 import { VERSION } from '../model/version.ts';
 import type { Condition } from '../protocol/hosts.ts';
 import { openHostCertificate } from './certificate.ts';
 import { openCompiler } from './compile/compile.ts';
 import { conditionOf, problemsOf } from './condition.ts';
+import { DEVICE_PREFIXES } from './constants.ts';
 import { startControl } from './control.ts';
 import { followKernel } from './converge.ts';
 import { startDataplane } from './dataplane/index.ts';
@@ -62,7 +64,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   fs.mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   const underlay = await awaitUnderlay(options.underlay, log);
   const uplink = followUplink(options.uplink, log);
-  const prefixes = followPrefixes(log);
+  const prefixes = followPrefixes({ ours: DEVICE_PREFIXES.exit, most: MAX_PREFIXES }, log);
   const guarded = await followGuarded(options.netmasters, log);
   const certificate = openHostCertificate({ stateDir, host, files: options.credentialFiles }, log);
   const client = connect({

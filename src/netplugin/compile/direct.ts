@@ -9,7 +9,7 @@
  * networks go by VXLAN.
  */
 import { createHash } from 'node:crypto';
-import { contains, parseSubnet } from '../../model/address.ts';
+import { shareLink } from '../../model/direct.ts';
 import type { Host } from '../../model/host.ts';
 import { DIRECT_DEVICE } from '../constants.ts';
 import type { LocalHost } from '../intent/view.ts';
@@ -33,11 +33,6 @@ export const directOf = (tenant: string, { underlay, underlayMtu, link }: LocalH
     mtu: underlayMtu,
   };
 
-const has = (prefix: string | undefined, address: string): boolean => {
-  const parsed = prefix ? parseSubnet(prefix) : undefined;
-  return parsed !== undefined && contains(parsed, address);
-};
-
 /**
  * Where another host is on the link; undefined: it does not share it. `told`: what it says of itself; of one that is away nothing is known,
  * and as its containers may run on, it stays where its address is.
@@ -48,8 +43,9 @@ export function onLink(
   told: Pick<Host, 'link' | 'mtu'> | undefined,
   { underlay, link, underlayMtu }: LocalHost,
 ): RemoteHost['direct'] {
-  if (!has(link?.prefix, vtep)) return undefined;
-  if (told?.link !== undefined && !has(told.link, underlay)) return undefined;
+  const here = { underlay, link: link?.prefix ?? '' };
+  const there = { underlay: vtep, ...(told?.link !== undefined && { link: told.link }) };
+  if (!shareLink(here, there)) return undefined;
   const mtu = told?.mtu;
   return {
     device: DIRECT_DEVICE,

@@ -5,14 +5,11 @@
 import type { Logger } from 'pino';
 import { openListener, openNetlink, PATH_GROUPS } from '../../linux/netlink.ts';
 import { listLinks, listRoutes, ROUTE_PROTOCOL } from '../../linux/route.ts';
-import { isV6 } from '../../model/address.ts';
-import { MAX_PREFIXES } from '../../model/host.ts';
-import { DEVICE_PREFIXES } from '../constants.ts';
 import { PREFIXES_INTERVAL } from '../intervals.ts';
 import { inTurn } from '../turns.ts';
 
 export interface FollowedPrefixes {
-  /** The widest of each version first, MAX_PREFIXES of them; the same array until they change. */
+  /** The widest first; the same array until they change. */
   readonly now: string[];
   close(): void;
 }
@@ -21,34 +18,39 @@ export interface FollowedPrefixes {
 const isTold = (prefix: string): boolean =>
   !prefix.endsWith('/0') && !/^(fe80|ff)[^/]*:/.test(prefix) && !prefix.startsWith('169.254.');
 
+export interface PrefixesOptions {
+  /** How the names of devices begin by which what is ours is reached. */
+  readonly ours: string;
+  /** How many there are at most. */
+  readonly most: number;
+}
+
 /** In the current namespace. */
-export function listPrefixes(): string[] {
+export function listPrefixes({ ours, most }: PrefixesOptions): string[] {
   const netlink = openNetlink();
   try {
     const exits = new Set(
-      listLinks(netlink).flatMap(({ index, name }) => (name.startsWith(DEVICE_PREFIXES.exit) ? [index] : [])),
+      listLinks(netlink).flatMap(({ index, name }) => (name.startsWith(ours) ? [index] : [])),
     );
     const found = ([4, 6] as const)
       .flatMap((version) => listRoutes(netlink, version))
       .filter((r) => r.type === 'unicast' && r.protocol !== ROUTE_PROTOCOL && !exits.has(r.device ?? 0))
       .map((r) => r.destination)
       .filter(isTold);
-    const length = (prefix: string): number => Number(prefix.split('/')[1]) / (isV6(prefix) ? 4 : 1);
-    return [...new Set(found)]
-      .sort((a, b) => length(a) - length(b) || (a < b ? -1 : 1))
-      .slice(0, MAX_PREFIXES);
+    const length = (prefix: string): number => Number(prefix.split('/')[1]) / (prefix.includes(':') ? 4 : 1);
+    return [...new Set(found)].sort((a, b) => length(a) - length(b) || (a < b ? -1 : 1)).slice(0, most);
   } finally {
     netlink.close();
   }
 }
 
-export function followPrefixes(log: Logger): FollowedPrefixes {
+export function followPrefixes(options: PrefixesOptions, log: Logger): FollowedPrefixes {
   const listener = openListener(PATH_GROUPS);
-  let now = listPrefixes();
+  let now = listPrefixes(options);
   let complained = false;
   const looks = inTurn(
     async () => {
-      const found = listPrefixes();
+      const found = listPrefixes(options);
       if (found.join() !== now.join()) now = found;
       complained = false;
     },

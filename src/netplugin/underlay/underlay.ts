@@ -4,7 +4,6 @@ import net from 'node:net';
 import type { Logger } from 'pino';
 import { INTERFACE_GROUPS, openListener, openNetlink } from '../../linux/netlink.ts';
 import { type Address, type Link, listAddresses, listLinks } from '../../linux/route.ts';
-import { subnetPrefix } from '../../model/address.ts';
 import { LISTEN_INTERVAL, RESOLVE_INTERVAL } from '../intervals.ts';
 import type { Guarded } from '../state.ts';
 import { insist, inTurn } from '../turns.ts';
@@ -15,7 +14,7 @@ export interface Underlay {
   readonly device: string;
   readonly mtu: number;
   readonly running: boolean;
-  /** Of those whom it reaches without a router, by Ethernet; absent: nobody. */
+  /** The address with the length of the prefix that is reached without a router, by Ethernet; absent: nobody is. */
   readonly prefix?: string;
 }
 
@@ -49,7 +48,7 @@ export function findUnderlay(text: string, before?: Underlay): Underlay {
         device: link.name,
         mtu: link.mtu,
         running: link.running,
-        ...(sharesLink(link, found) && { prefix: subnetPrefix(`${found.address}/${found.length}`) }),
+        ...(sharesLink(link, found) && { prefix: `${found.address}/${found.length}` }),
       };
     const have = addresses
       .map((a) => `${a.address} (${links.find((l) => l.index === a.index)?.name})`)
