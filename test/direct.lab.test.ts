@@ -86,12 +86,13 @@ async function clear(): Promise<void> {
 
 describe('the guide', () => {
   const opened = openGuide(OWN);
+  const guide = (name: string): Promise<void> => opened.type(blockOf('docs/guide/direct.md', name));
   afterAll(async () => {
     opened.close();
     await clear();
   });
 
-  it('has a network without a tunnel', () => opened.type(blockOf('docs/guide/direct.md', 'a network')));
+  it('has a network without a tunnel', () => guide('a network'));
 });
 
 describe('containers of a direct network on three hosts', () => {

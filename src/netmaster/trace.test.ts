@@ -580,7 +580,7 @@ describe('between containers of a network of encapsulation direct', () => {
     );
     const host = WORLD.host.map((h, i) => ({ ...h, ...(links[i] !== undefined && { link: links[i] }) }));
     const mirror = await openTestMirror({ ...WORLD, network, host });
-    return trace(mirror, asked()).notes.join();
+    return trace(mirror.mirror, asked()).notes.join();
   };
   it('it is said how it goes between hosts', async () => {
     const direct = 'from host node2 to node1 it goes by their link, without a tunnel';
