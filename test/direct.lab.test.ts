@@ -248,7 +248,7 @@ describe('containers of a direct network on three hosts', () => {
       Number(
         /packets (\d+)/.exec(await must('node1', `${router} nft list counter inet contiv foreign`))?.[1],
       );
-    const frames = [EVIL, vtepMac(hostAddress(2)), mac, directMac('blue', hostAddress(2))].flatMap((by) =>
+    const frames = [EVIL, vtepMac(hostAddress(2)), directMac('blue', hostAddress(2))].flatMap((by) =>
       [
         PLACES.far.address,
         PLACES.third.address,

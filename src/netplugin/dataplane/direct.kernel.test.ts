@@ -1,9 +1,9 @@
 /**
- * Networks of encapsulation direct, on real devices: two hosts and a stranger on one switch. The router of the second host has another name,
- * as both share one folder of names, so its address on the link is that of tenant `far`.
+ * Networks of encapsulation direct, on real devices: two hosts and a stranger on one switch. Both hosts share one folder of names: the router of
+ * the second one is called as no router is, so that the first one's agent leaves it alone, and is that of tenant `far` on the link.
  *
  *   box2, box4, box6 -- contiv-default -- this namespace --+
- *                 box3, box7 -- contiv-far -- host2 -------+-- switch -- stranger
+ *                        box3, box7 -- far -- host2 -------+-- switch -- stranger
  *
  * Boxes 2, 3 and 4 are in the direct network, 6 and 7 in a VXLAN network of the tenant.
  */
@@ -33,6 +33,7 @@ beforeAll(isolate);
 const FAR = PEERS[0] as string;
 const LINK = 'eth0';
 const TENANT: Readonly<Record<string, string>> = { [LOCAL]: 'default', [FAR]: 'far' };
+const NAMESPACE: Readonly<Record<string, string>> = { [LOCAL]: 'contiv-default', [FAR]: 'far' };
 const macOf = (local: string): string => directMac(TENANT[local] as string, local);
 /** The direct network's number, and that of the other. */
 const NETWORK = 3001;
@@ -89,9 +90,11 @@ function hostState({ local, peer, ports, there, apart, ruleSets = [] }: Host): H
     ...base,
     underlay: local,
     members: [peer],
+    exits: base.exits.map((exit) => ({ ...exit, namespace: NAMESPACE[local] as string })),
     routers: [
       {
         ...made,
+        namespace: NAMESPACE[local] as string,
         tunnels,
         direct: { device: DIRECT_DEVICE, link: LINK, mac: macOf(local), mtu: 1500 },
         subnets: [
@@ -145,6 +148,8 @@ beforeEach(() => {
     if (name === '') set();
     else inNamespace(namespacePath(name), set);
   }
+  // What the stranger says that it is, the switch is not to believe: hosts are to hear it all.
+  inNamespace(namespacePath('switch'), () => sh('bridge link set dev w-stranger learning off'));
   near = openApplier();
   applied(near, NOTHING);
   far = onFar(openApplier);
@@ -159,7 +164,10 @@ beforeEach(() => {
 
 afterEach(() => {
   closeAll();
-  onFar(() => far?.close());
+  onFar(() => {
+    far?.apply(NOTHING, { verify: false });
+    far?.close();
+  });
   near?.close();
   openApplier().apply(NOTHING, { verify: true });
   for (const name of listNamespaces()) deleteNamespace(name);
@@ -311,12 +319,13 @@ describe('the device on the link', () => {
     [`ip neigh del ${FAR} dev ${DIRECT_DEVICE}`, `neighbour ${FAR}`],
     [`tc qdisc del dev ${DIRECT_DEVICE} clsact`, DIRECT_DEVICE],
   ])('is put right where somebody has done this: %s', async (command, said) => {
-    applied(near, hostState(joined(nearHost)), true);
+    const wanted = hostState(joined(nearHost));
+    applied(near, wanted, true);
     inRouter(command);
-    const { repaired } = applied(near, hostState(joined(nearHost)), true);
+    const { repaired } = applied(near, wanted, true);
     expect(repaired.join()).toContain(said);
     for (const to of [four, six]) expect(await pinged(2, to(3), 1500)).toBe(true);
-    expect(near.apply(hostState(joined(nearHost)), { verify: true })).toMatchObject({
+    expect(near.apply(wanted, { verify: true })).toMatchObject({
       failed: [],
       repaired: [],
     });
@@ -470,6 +479,7 @@ describe('whoever means harm on the link', () => {
     await provide(3, four(3), 'three');
     const client = await tcp(2, four(3), 8080, four(2));
     expect(await client.ask()).toBe('three');
+    const before = counter('foreign');
     const quoted = datagram(four(2), four(3));
     for (const mac of [EVIL, vtepMac(FAR)])
       send(
@@ -481,6 +491,7 @@ describe('whoever means harm on the link', () => {
         ),
       );
     expect(await client.ask()).toBe('three');
+    await expect.poll(() => counter('foreign')).toBe(before + 4);
     expect(inBox(2, () => sh(`ip route get ${four(3)}`))).not.toContain('mtu');
   });
 
