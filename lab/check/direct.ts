@@ -7,6 +7,7 @@ import {
   type Comparison,
   type Concat,
   DIRECT,
+  hasLink,
   type Place,
   type Router,
   sharesLink,
@@ -25,7 +26,7 @@ export const link: Comparison<Router> = (
   say,
 ) => {
   const device = devices.find((d) => d.ifname === DIRECT);
-  const wanted = hasDirect(cluster, tenant);
+  const wanted = hasDirect(cluster, tenant) && hasLink(host.place);
   if ((device !== undefined) !== wanted) {
     say(`${where}: ${wanted ? 'no device' : 'a device'} ${DIRECT}${wanted ? '' : ', which no network has'}`);
     return;
@@ -58,7 +59,7 @@ export const link: Comparison<Router> = (
 
 /** From each host on the link what runs there is taken, by its router's address, and from nobody else. */
 export const onLink: Comparison<Router> = ({ where, cluster, host, tenant, remote, map }, say) => {
-  if (!hasDirect(cluster, tenant)) return;
+  if (!hasDirect(cluster, tenant) || !hasLink(host.place)) return;
   for (const six of ['', '6']) {
     const have = new Set(
       map(`linked${six}`).map(([key]) => (key as Concat).concat.map((part) => String(part)).join(' ')),

@@ -218,6 +218,9 @@ function wholePrefix(subnet: string): string {
 /** Encapsulation of a network, and the device by which it goes on the hosts' link. */
 export const DIRECT = 'direct';
 
+/** Somebody else may be within its prefix. */
+export const hasLink = ({ prefix }: Place): boolean => prefix !== '' && !prefix.endsWith('/32');
+
 /** Each is within the other's prefix. */
 export function sharesLink(one: Place, other: Place): boolean {
   const has = ({ prefix }: Place, { address }: Place): boolean =>
@@ -236,7 +239,9 @@ export function segmentOf({ cluster, place }: Host, { tenant, network, host }: R
 
 /** The largest packets that an attachment here is to take. */
 export const mtuOf = (host: Host, r: Running): number =>
-  segmentOf(host, r).startsWith('vx') ? host.place.mtu : host.place.uplinkMtu;
+  segmentOf(host, r).startsWith('vx') || (segmentOf(host, r) === DIRECT && !hasLink(host.place))
+    ? host.place.mtu
+    : host.place.uplinkMtu;
 
 /** The device of a container's port, by the route to it. */
 export const portOf = ({ routes }: Router, { addresses: [address] }: Running): string =>
