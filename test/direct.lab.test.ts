@@ -189,7 +189,7 @@ describe('containers of a direct network on three hosts', () => {
   });
 
   it('have services, published ports and the way out as those of any network', async () => {
-    await netctl('service create front --network=plain --selector=tier=front --port=8080:80:TCP');
+    await netctl('service create entry --network=plain --selector=tier=front --port=8080:80:TCP');
     await must(
       'node2',
       'docker run -d --name=front --net=plain -l tier=front -p 8088:80 --stop-signal=SIGKILL contiv/lab httpd -f -p 80 -h /www',
@@ -197,14 +197,14 @@ describe('containers of a direct network on three hosts', () => {
     for (const place of ['near', 'far', 'third', 'overNear'] as const)
       await until(
         `${place} is answered`,
-        async () => (await from(place, 'curl -s -m 2 -o /dev/null http://front.plain:8080/')).status === 0,
+        async () => (await from(place, 'curl -s -m 2 -o /dev/null http://entry.plain:8080/')).status === 0,
       );
     expect((await on('outside', `curl -s -m 2 -o /dev/null http://${hostAddress(2)}:8088/`)).status).toBe(0);
     expect((await on('node1', `curl -s -m 2 -o /dev/null http://${hostAddress(2)}:8088/`)).status).toBe(0);
     // Nothing listens there, and that is said.
     expect((await from('near', 'curl -s -m 2 http://198.51.100.1:9/')).status).toBe(7);
     await must('node2', 'docker rm -f front');
-    await netctl('service rm front');
+    await netctl('service rm entry');
   });
 
   it('are not reached by another tenant, a container of Docker’s own, the hosts, or a machine on the link, whatever routes they have', async () => {
@@ -368,17 +368,17 @@ describe('containers of a direct network on three hosts', () => {
     const refused = async (line: string): Promise<string> =>
       (await on('node1', `netctl net create ${line}`)).err;
     expect(await refused('-t blue other --subnet=20.3.0.0/16')).toContain(
-      'network blue:other: subnet overlaps 20.3.1.0/24 of network default:plain, whose encap is direct',
+      'network blue:other: --subnet overlaps 20.3.1.0/24 of network default:plain, whose encap is direct',
     );
     expect(await refused('-t blue other -e direct --subnet=20.1.1.128/25')).toContain(
-      "subnet overlaps 20.1.1.0/24 of network default:over: with encap direct it must overlap no other tenant's",
+      "--subnet overlaps 20.1.1.0/24 of network default:over: with encap direct it must overlap no other tenant's",
     );
     for (const [subnet, prefix] of [
       ['172.17.3.0/24', '172.17.0.0/16'],
       ['192.168.0.0/16', '192.168.50.0/24'],
     ])
       expect(await refused(`other -e direct --subnet=${subnet}`)).toMatch(
-        new RegExp(`subnet overlaps ${prefix}, to which host node[123] has a route`),
+        new RegExp(`--subnet overlaps ${prefix}, to which host node[123] has a route`),
       );
     expect((await on('node1', 'netctl status')).status).toBe(0);
     await must('node3', 'docker network create -d bridge --subnet=20.3.1.128/25 late');
