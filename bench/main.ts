@@ -14,7 +14,7 @@ import { makeNetworks, SPANS } from './networks.ts';
 import { shown } from './numbers.ts';
 import { type Result, results, table, verdicts } from './report.ts';
 
-const USAGE = `bench: this network against Docker's overlay and bridge and a bare veth, as ratios
+const USAGE = `bench: this network against Docker's overlay and bridge, a bare VXLAN device and a bare veth, as ratios
 
 Usage: node bench/main.ts [--quick] [--only NAME] [--rounds N] [--against DIR] [--original NETMASTER] [--keep]
 
@@ -104,7 +104,9 @@ async function measure(): Promise<Result[]> {
       const samples = new Map<string, Sample[]>();
       const last = Math.max(...networks.map((network) => roundsOf(measurement, network.name)));
       for (let round = 0; round < last; round++) {
-        const taking = networks.filter((network) => round < roundsOf(measurement, network.name));
+        const taking = networks.filter(
+          ({ name, ways }) => ways[span] !== undefined && round < roundsOf(measurement, name),
+        );
         for (let turn = 0; turn < taking.length; turn++) {
           const network = taking[(round + turn) % taking.length] as (typeof networks)[number];
           step(`  ${measurement.title}, ${span}, round ${round + 1}: ${network.name} ... `);

@@ -94,6 +94,7 @@ const throughputTo =
   (server: number, algorithm: string): Measurement['measure'] =>
   async (lab, network, span, { seconds }) => {
     const way = network.ways[span];
+    if (way === undefined) return undefined;
     await using set = await congestionControl(lab, way, algorithm);
     if (set === undefined) return undefined;
     await using _ = await serving(lab, way, server, `iperf3 -s -p ${PORTS.iperf} --forceflush`.split(' '));
@@ -115,13 +116,21 @@ async function echoed(lab: string, way: Way, server: number, kind: string, amoun
 const latencyOn =
   (server: number): Measurement['measure'] =>
   async (lab, network, span, { seconds }) => {
-    const { medianUs, p99Us, perSecond } = await echoed(lab, network.ways[span], server, 'latency', seconds);
+    const way = network.ways[span];
+    if (way === undefined) return undefined;
+    const { medianUs, p99Us, perSecond } = await echoed(lab, way, server, 'latency', seconds);
     return { value: medianUs, also: { p99Us, perSecond } };
   };
 
 /** A second by the median: what else the machine does lengthens a few of them a lot. */
-async function connections(lab: string, network: Network, span: Span, effort: Effort): Promise<Sample> {
+async function connections(
+  lab: string,
+  network: Network,
+  span: Span,
+  effort: Effort,
+): Promise<Sample | undefined> {
   const way = network.ways[span];
+  if (way === undefined) return undefined;
   const { medianUs, p99Us, perSecond } = await echoed(lab, way, CLIENT, 'connect', effort.connections);
   return { value: 1e6 / medianUs, also: { medianUs, p99Us, perSecond } };
 }

@@ -4,8 +4,10 @@
  *
  *   ours      a network of netmaster's, without policy
  *   policy    the same network; client and server in groups of their own, each with 100 rules in and 100 out
+ *   direct    a network of encapsulation direct, with the same policy; between hosts only
  *   overlay   Docker's overlay, in a Swarm of the two hosts
  *   bridge    a bridge network of Docker's, which has names as ours has (the default one has none); between hosts by published ports
+ *   vxlan     no containers: a VXLAN device on each host, in a namespace without rules; its outer packets are in no table of connections
  *   veth      no containers: two namespaces and a veth; the hosts' own interfaces
  */
 import { run } from '../lab/shell.ts';
@@ -19,6 +21,14 @@ export type Span = (typeof SPANS)[number];
 export const PORTS = { iperf: 5201, echo: 7000 };
 /** Where a host has them published: other ports, the host's own are the bare network's. */
 const PUBLISHED: typeof PORTS = { iperf: 15201, echo: 17000 };
+
+/** Of the bare tunnel: another one than networks of containers have, whose frames are judged. */
+const VXLAN_PORT = 4790;
+const UNTRACKED = `table inet bench {
+  chain in { type filter hook prerouting priority -300; udp dport ${VXLAN_PORT} notrack; }
+  chain out { type filter hook output priority -300; udp dport ${VXLAN_PORT} notrack; }
+}
+`;
 
 /** Docker's default one is called bridge. */
 const BRIDGE = 'named';
@@ -40,7 +50,7 @@ export interface Way {
 /** `peers` are the addresses that a container, just started on node1, pings first. */
 export interface Network {
   readonly name: string;
-  readonly ways: Readonly<Record<Span, Way>>;
+  readonly ways: Readonly<Partial<Record<Span, Way>>>;
   readonly attach?: { readonly network: string; readonly peers: Readonly<Partial<Record<Span, string>>> };
 }
 
@@ -65,7 +75,9 @@ export async function makeNetworks(lab: string, peers: boolean): Promise<Network
   const netctl = `${ROOT}/bin/netctl --netmaster http://${first}:${NETMASTER_PORT}`;
 
   await at('node1', `${netctl} net create ours --subnet=10.77.0.0/16`);
-  await at('node1', `${netctl} apply -f -`, JSON.stringify(groupsWithPolicy()));
+  await at('node1', `${netctl} net create direct -e direct --subnet=10.76.0.0/16`);
+  await at('node1', `${netctl} apply -f -`, JSON.stringify(groupsWithPolicy('ours', '')));
+  await at('node1', `${netctl} apply -f -`, JSON.stringify(groupsWithPolicy('direct', 'direct-')));
   if (peers) {
     await at('node1', `docker swarm init --advertise-addr ${first}`);
     const token = await at('node1', 'docker swarm join-token -q worker');
@@ -94,6 +106,14 @@ export async function makeNetworks(lab: string, peers: boolean): Promise<Network
       },
     };
   };
+  const onLink = async (): Promise<Network> => {
+    const { place: client } = await container('node1', 'direct-client', 'direct-clients.direct');
+    const far = await container('node2', 'direct-far', 'direct-servers.direct');
+    return {
+      name: 'direct',
+      ways: { between: { client, server: far.place, address: far.address, ports: PORTS } },
+    };
+  };
   const containers = async (network: string): Promise<Network> => {
     const local = network === BRIDGE;
     const published = (kind: keyof typeof PORTS): string => `-p ${PUBLISHED[kind]}:${PORTS[kind]} `;
@@ -115,6 +135,26 @@ export async function makeNetworks(lab: string, peers: boolean): Promise<Network
       },
       attach: { network, peers: { within: near.address, ...(local ? {} : { between: far.address }) } },
     };
+  };
+  const tunnel = async (): Promise<Network> => {
+    const ends = [
+      { host: 'node1', name: 'here', own: '10.79.0.1', peer: second },
+      { host: 'node2', name: 'there', own: '10.79.0.2', peer: first },
+    ];
+    for (const { host, name, own, peer } of ends) {
+      const namespace = networkNamespace(lab, name);
+      await run('ip', ['netns', 'add', namespace]);
+      const device = `type vxlan id 4242 remote ${peer} dstport ${VXLAN_PORT} noudpcsum`;
+      await run('ip', `-n ${networkNamespace(lab, host)} link add bench0 ${device}`.split(' '));
+      await run('ip', `-n ${networkNamespace(lab, host)} link set bench0 netns ${namespace}`.split(' '));
+      await run('ip', `-n ${namespace} addr add ${own}/24 dev bench0`.split(' '));
+      await run('ip', `-n ${namespace} link set bench0 up`.split(' '));
+      await run(...onHost(lab, host, 'nft', '-f', '-'), UNTRACKED);
+    }
+    const [client, server] = ends.map(
+      ({ host, name }): Place => ({ host, namespace: `/run/netns/${networkNamespace(lab, name)}` }),
+    ) as [Place, Place];
+    return { name: 'vxlan', ways: { between: { client, server, address: '10.79.0.2', ports: PORTS } } };
   };
   const bare = async (): Promise<Network> => {
     // Named as the lab names its own, so that it removes them.
@@ -144,13 +184,24 @@ export async function makeNetworks(lab: string, peers: boolean): Promise<Network
       },
     };
   };
-  const pair = [await containers('ours'), await withPolicy()];
-  return peers ? [...pair, await containers('overlay'), await containers(BRIDGE), await bare()] : pair;
+  const own = [await containers('ours'), await withPolicy()];
+  return peers
+    ? [
+        ...own,
+        await onLink(),
+        await containers('overlay'),
+        await containers(BRIDGE),
+        await tunnel(),
+        await bare(),
+      ]
+    : own;
 }
 
-/** Groups clients and servers, in each direction judged by 100 rules about groups, prefixes and ports. */
-function groupsWithPolicy(): object[] {
-  const names = ['clients', 'servers', ...Array.from({ length: 8 }, (_, i) => `others${i}`)];
+/** Groups clients and servers of a network, in each direction judged by 100 rules about groups, prefixes and ports. `beginning`: of all names. */
+function groupsWithPolicy(networkName: string, beginning: string): object[] {
+  const names = ['clients', 'servers', ...Array.from({ length: 8 }, (_, i) => `others${i}`)].map(
+    (name) => `${beginning}${name}`,
+  );
   const prefixes = ['10.0.0.0/8', '10.77.0.0/16', '10.77.0.0/24', '10.77.1.0/24'];
   const rules = (policy: string, direction: 'in' | 'out'): object[] =>
     hundredRules(
@@ -161,7 +212,7 @@ function groupsWithPolicy(): object[] {
     );
   return names.flatMap((name) => [
     { kind: 'policy', policyName: name },
-    { kind: 'endpointGroup', groupName: name, networkName: 'ours', policies: [name] },
-    ...(name.startsWith('others') ? [] : [...rules(name, 'in'), ...rules(name, 'out')]),
+    { kind: 'endpointGroup', groupName: name, networkName, policies: [name] },
+    ...(name.startsWith(`${beginning}others`) ? [] : [...rules(name, 'in'), ...rules(name, 'out')]),
   ]);
 }

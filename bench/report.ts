@@ -39,6 +39,9 @@ interface Target {
 const TARGETS: readonly Target[] = [
   { name: 'throughput', network: 'ours', peer: 'overlay', bound: 1 },
   { name: 'latency', network: 'ours', peer: 'overlay', bound: 1 },
+  { name: 'throughput', network: 'direct', peer: 'veth', bound: 0.92 },
+  { name: 'latency', network: 'direct', peer: 'veth', bound: 1.1 },
+  { name: 'throughput', network: 'ours', peer: 'vxlan', bound: 0.97 },
   { name: 'attach', network: 'ours', peer: 'bridge', bound: 1.1 },
   { name: 'hundred', network: 'ours', peer: 'bridge', bound: 1.15 },
   { name: 'throughput', network: 'policy', peer: 'ours', bound: 0.95 },
@@ -46,8 +49,12 @@ const TARGETS: readonly Target[] = [
   { name: 'connections', network: 'policy', peer: 'ours', bound: 0.95 },
 ];
 
-const NETWORKS = ['ours', 'policy', 'overlay', 'bridge', 'veth'];
-const PEERS = NETWORKS.slice(2);
+const NETWORKS = ['ours', 'policy', 'direct', 'overlay', 'bridge', 'vxlan', 'veth'];
+const PEERS = NETWORKS.slice(3);
+const WHOSE: Readonly<Record<string, string>> = {
+  policy: ' with policy',
+  direct: ' without a tunnel, with policy',
+};
 const PLACES = { within: 'within one host', between: 'between two hosts' };
 
 /** One line a target: met or missed, by the median; the quartiles say what the rounds differ by. */
@@ -62,7 +69,7 @@ export function verdicts(results: readonly Result[]): string[] {
         const [low, high] = [quantile(ratios, 0.25), quantile(ratios, 0.75)];
         const rounded = Math.round(median(ratios) * 100) / 100; // what is printed
         const met = better === 'higher' ? rounded >= bound : rounded <= bound;
-        const whose = network === 'policy' ? ' with policy' : '';
+        const whose = WHOSE[network] ?? '';
         const words = `${title}, ${PLACES[result.span]}${whose}: ${shown(median(ratios))} (quartiles ${shown(low)}, ${shown(high)}) of ${peer === 'ours' ? 'that without' : `${peer}'s`}`;
         return `${met ? 'pass' : 'FAIL'}  ${words}, wanted ${better === 'higher' ? 'at least' : 'at most'} ${bound}`;
       }),
@@ -70,12 +77,23 @@ export function verdicts(results: readonly Result[]): string[] {
 }
 
 export function table(results: readonly Result[]): string {
-  const head = ['', '', 'better', 'policy /', ...PEERS.map((p) => `/ ${p}`), '|', ...NETWORKS, 'unit'];
+  const head = [
+    '',
+    '',
+    'better',
+    'policy /',
+    'direct / veth',
+    ...PEERS.map((p) => `/ ${p}`),
+    '|',
+    ...NETWORKS,
+    'unit',
+  ];
   const rows = results.map((result) => [
     result.measurement.title,
     result.span,
     result.measurement.better,
     shown(ratio(result, 'policy', 'ours')),
+    shown(ratio(result, 'direct', 'veth')),
     ...PEERS.map((peer) => shown(ratio(result, 'ours', peer))),
     '|',
     ...NETWORKS.map((network) => shown(median(valuesOf(result, network)))),
@@ -84,7 +102,8 @@ export function table(results: readonly Result[]): string {
   return [
     'Ours divided by each peer (median of the rounds, each against the same round), then the medians.',
     'policy /: ours with policy (200 rules on each side) divided by ours without.',
-    'bridge, between hosts: a published port. veth: no containers; between hosts, the hosts themselves.',
+    'bridge, between hosts: a published port. vxlan, veth: no containers; veth between hosts, the hosts themselves.',
+    'direct: ours without a tunnel, with policy, between hosts.',
     '',
     textTable([head, ...rows], 3),
   ].join('\n');
@@ -109,6 +128,7 @@ export function results(found: readonly Result[], quick: boolean): object {
       better: result.measurement.better,
       ratios: Object.fromEntries(PEERS.map((peer) => [peer, ratio(result, 'ours', peer)])),
       policyRatio: ratio(result, 'policy', 'ours'),
+      directRatio: ratio(result, 'direct', 'veth'),
       medians: Object.fromEntries(
         [...result.samples.keys()].map((network) => [network, median(valuesOf(result, network))]),
       ),

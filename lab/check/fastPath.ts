@@ -4,8 +4,8 @@ import type { Running } from './docker.ts';
 import { type Comparison, type Router, segmentOf } from './world.ts';
 
 /**
- * One program at each tunnel and at the port of each container that is not shaped or marked, and its map leads to those and
- * to the other hosts' containers in networks of tunnels.
+ * One program at each tunnel, on the hosts' link and at the port of each container that is not shaped or marked, and its map leads to those and
+ * to the other hosts' containers in networks of tunnels and direct ones.
  */
 export const fastPath: Comparison<Router> = async (router, say) => {
   if (!kernelHasFastPath()) return;
@@ -13,18 +13,18 @@ export const fastPath: Comparison<Router> = async (router, say) => {
   const fast = router.local.filter((r) => !cluster.profiled.has(`${r.tenant}:${r.group}`));
   // To a host that takes less the router looks at sizes.
   const less = new Set(cluster.places.filter((p) => p.mtu < host.place.mtu).map((p) => p.name));
-  const remote = router.remote.filter((r) => !less.has(r.host) && segmentOf(cluster, r).startsWith('vx'));
+  const remote = router.remote.filter((r) => !less.has(r.host) && /^(vx|direct)/.test(segmentOf(host, r)));
   const json = async (...command: string[]) => JSON.parse(await router.at(...command));
   const programs = new Set<number>();
   let ports = 0;
-  for (const { ifname } of devices.filter((d) => /^(ct|vx)/.test(d.ifname))) {
+  for (const { ifname } of devices.filter((d) => /^(ct|vx|direct)/.test(d.ifname))) {
     const filters = (await json('tc', '-j', 'filter', 'show', 'dev', ifname, 'ingress')) as {
       kind: string;
       options?: { prog?: { id: number } };
     }[];
     const ids = filters.flatMap((f) => (f.kind === 'bpf' && f.options?.prog ? [f.options.prog.id] : []));
     if (ids.length > 1) say(`${where}: ${ids.length} programs at ${ifname}`);
-    if (ids.length === 0 && ifname.startsWith('vx')) say(`${where}: no program at ${ifname}`);
+    if (ids.length === 0 && !ifname.startsWith('ct')) say(`${where}: no program at ${ifname}`);
     if (ids.length === 1 && ifname.startsWith('ct')) ports++;
     for (const id of ids) programs.add(id);
   }
@@ -44,15 +44,12 @@ export const fastPath: Comparison<Router> = async (router, say) => {
       const bytes = Buffer.from(value.map(Number));
       const device = devices.find((d) => d.ifindex === bytes.readUInt32LE(0))?.ifname ?? 'nowhere';
       const mac = bytes.toString('hex', 8, 14).replaceAll(/(..)(?=.)/g, '$1:');
-      have.set(
-        Buffer.from(key.map(Number)).toString('hex'),
-        device.startsWith('vx') ? 'tunnel' : `${device.slice(0, 2)} ${mac}`,
-      );
+      have.set(Buffer.from(key.map(Number)).toString('hex'), device.startsWith('ct') ? `ct ${mac}` : device);
     }
   }
   for (const [list, leads] of [
     [fast, (r: Running) => `ct ${r.mac}`],
-    [remote, () => 'tunnel'],
+    [remote, (r: Running) => segmentOf(host, r)],
   ] as const)
     for (const r of list)
       for (const address of r.addresses) {

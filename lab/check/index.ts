@@ -11,6 +11,7 @@
 import { parseArgs } from 'node:util';
 import { type LabState, readState, typed } from '../state.ts';
 import { addresses } from './addresses.ts';
+import { link, onLink } from './direct.ts';
 import { endpoints } from './endpoints.ts';
 import { fastPath } from './fastPath.ts';
 import { guard } from './guard.ts';
@@ -63,6 +64,8 @@ const OF_ROUTER: readonly Comparison<Router>[] = [
   tunnels,
   wires,
   onWire,
+  link,
+  onLink,
   sources,
   slots,
   swarmSlots,

@@ -1,8 +1,11 @@
 import { isV6 } from './docker.ts';
 import { type Comparison, type Router, segmentOf } from './world.ts';
 
-/** A route to each container: here by its port, elsewhere by its network's tunnel or VLAN to its host; to the host itself in infra networks; and to nobody else. */
-export const routes: Comparison<Router> = ({ where, cluster, routes: all, local, remote, own }, say) => {
+/** A route to each container: here by its port, elsewhere by its network's tunnel or VLAN, or by the hosts' link, to its host; to the host itself in infra networks; and to nobody else. */
+export const routes: Comparison<Router> = (
+  { where, cluster, host, routes: all, local, remote, own },
+  say,
+) => {
   const hostRoutes = new Map(
     all
       .filter((r) => r.protocol === '199' && !r.dst.includes('/') && r.dst !== 'default')
@@ -19,7 +22,7 @@ export const routes: Comparison<Router> = ({ where, cluster, routes: all, local,
     for (const a of r.addresses) {
       const route = hostRoutes.get(a);
       hostRoutes.delete(a);
-      const segment = segmentOf(cluster, r);
+      const segment = segmentOf(host, r);
       const right = route?.dev === segment && (isV6(a) || route.gateway === underlay.get(r.host));
       if (segment !== '' && !right) say(`${where}: no route to ${a} of ${r.container} on ${r.host}`);
     }

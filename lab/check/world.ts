@@ -29,6 +29,8 @@ export interface Place {
   readonly uplinkMtu: number;
   /** Of its interface to the underlay. */
   readonly has: readonly string[];
+  /** Its address with the length of the prefix that it is in; '' where it has none. */
+  readonly prefix: string;
 }
 
 export interface Host {
@@ -121,12 +123,18 @@ export async function lookAtCluster(lab: string, state: LabState): Promise<Clust
   const places = await Promise.all(
     state.hosts.map(async ({ name }): Promise<Place> => {
       const text = await tryRun(...onHost(lab, name, 'ip', '-j', '-4', 'addr', 'show', 'dev', UNDERLAY));
-      const [link] = JSON.parse(text ?? '[]') as { mtu: number; addr_info: { local: string }[] }[];
+      const [link] = JSON.parse(text ?? '[]') as {
+        mtu: number;
+        addr_info: { local: string; prefixlen: number }[];
+      }[];
       const has = (link?.addr_info ?? []).map((a) => a.local);
       const at = of.live.find((h) => h.name === name)?.underlay;
+      const address = (at !== undefined && has.includes(at) ? at : has[0]) ?? '';
+      const length = link?.addr_info.find((a) => a.local === address)?.prefixlen;
       return {
         name,
-        address: (at !== undefined && has.includes(at) ? at : has[0]) ?? '',
+        address,
+        prefix: length === undefined ? '' : `${address}/${length}`,
         mtu: Math.max(LEAST_MTU, (link?.mtu ?? 0) - VXLAN_HEADERS),
         uplinkMtu: link?.mtu ?? 0,
         has,
@@ -207,16 +215,33 @@ function wholePrefix(subnet: string): string {
   return `${network}/${length}`;
 }
 
-/** Name of the device by which an attachment's network goes between hosts; '' where it does not. */
-export function segmentOf(cluster: Cluster, { tenant, network }: Running): string {
-  const of = cluster.networks.find((n) => n.tenantName === tenant && n.networkName === network);
-  if (of?.encap !== 'vlan') return `vx${of?.allocated.pktTag}`;
-  return cluster.fabric ? `vl${of.allocated.pktTag}` : '';
+/** Encapsulation of a network, and the device by which it goes on the hosts' link. */
+export const DIRECT = 'direct';
+
+/** Somebody else may be within its prefix. */
+export const hasLink = ({ prefix }: Place): boolean => prefix !== '' && !prefix.endsWith('/32');
+
+/** Each is within the other's prefix. */
+export function sharesLink(one: Place, other: Place): boolean {
+  const has = ({ prefix }: Place, { address }: Place): boolean =>
+    prefix !== '' && address !== '' && ipaddr.parse(address).match(ipaddr.parseCIDR(prefix));
+  return has(one, other) && has(other, one);
 }
 
-/** The largest packets that an attachment is to take. */
-export const mtuOf = ({ cluster, place }: Host, r: Running): number =>
-  segmentOf(cluster, r).startsWith('vl') ? place.uplinkMtu : place.mtu;
+/** Name of the device by which an attachment is reached from another host; '' where it is not. */
+export function segmentOf({ cluster, place }: Host, { tenant, network, host }: Running): string {
+  const of = cluster.networks.find((n) => n.tenantName === tenant && n.networkName === network);
+  if (of?.encap === 'vlan') return cluster.fabric ? `vl${of.allocated.pktTag}` : '';
+  const other = cluster.places.find((p) => p.name === host);
+  if (of?.encap === DIRECT && other !== undefined && sharesLink(place, other)) return DIRECT;
+  return `vx${of?.allocated.pktTag}`;
+}
+
+/** The largest packets that an attachment here is to take. */
+export const mtuOf = (host: Host, r: Running): number =>
+  segmentOf(host, r).startsWith('vx') || (segmentOf(host, r) === DIRECT && !hasLink(host.place))
+    ? host.place.mtu
+    : host.place.uplinkMtu;
 
 /** The device of a container's port, by the route to it. */
 export const portOf = ({ routes }: Router, { addresses: [address] }: Running): string =>

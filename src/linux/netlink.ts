@@ -314,6 +314,8 @@ export function openNetlink(protocol: number = NETLINK_ROUTE): Netlink {
 const ROUTE_GROUPS = 0x1 | 0x4 | 0x8 | 0x10 | 0x40 | 0x100 | 0x400;
 /** RTMGRP_LINK, _IPV4_IFADDR, _IPV6_IFADDR: interfaces and their addresses, without what traffic itself changes. */
 export const INTERFACE_GROUPS = 0x1 | 0x10 | 0x100;
+/** RTMGRP_IPV4_ROUTE, _IPV6_ROUTE. */
+export const PATH_GROUPS = 0x40 | 0x400;
 
 export interface Listener {
   /**

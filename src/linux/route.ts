@@ -36,6 +36,7 @@ const RTM_DELNEIGH = 29;
 const RTM_GETNEIGH = 30;
 
 const AF_BRIDGE = 7;
+const ARPHRD_ETHER = 1;
 const IFF_UP = 1;
 const IFF_RUNNING = 0x40;
 
@@ -49,12 +50,14 @@ export interface Link {
   readonly name: string;
   /** `veth`, `vxlan`, `loopback` (''), ... */
   readonly kind: string;
+  /** Frames of it are Ethernet's (ARPHRD_ETHER). */
+  readonly ethernet: boolean;
   readonly mac: string;
   readonly mtu: number;
   readonly up: boolean;
   /** Up, and with a carrier where it can lack one. */
   readonly running: boolean;
-  /** Of a veth: index of the other end. */
+  /** Of a veth: index of the other end; of a macvlan: of the device that it is on. */
   readonly peer: number;
   /** Index of the bridge, or the like, that it is a port of; 0: of none. */
   readonly master: number;
@@ -114,6 +117,7 @@ export function listLinks(netlink: Netlink): Link[] {
       index: body.readInt32LE(4),
       name: readText(attributes.get(IFLA_IFNAME)),
       kind,
+      ethernet: body.readUInt16LE(2) === ARPHRD_ETHER,
       mac: macText(attributes.get(IFLA_ADDRESS) ?? EMPTY),
       mtu: attributes.get(IFLA_MTU)?.readUInt32LE() ?? 0,
       up: (body.readUInt32LE(8) & IFF_UP) !== 0,
@@ -165,6 +169,34 @@ export function addVeth(end: VethEnd, peer: VethEnd): Request {
         IFLA_LINKINFO,
         attribute(IFLA_INFO_KIND, text('veth')),
         nested(IFLA_INFO_DATA, nested(VETH_INFO_PEER, linkHeader(0), ...endAttributes(peer))),
+      ),
+    ]),
+  };
+}
+
+export interface Macvlan extends VethEnd {
+  /** Index of the device that it is on, in the namespace of the socket. */
+  readonly on: number;
+}
+
+const IFLA_MACVLAN_MODE = 1;
+/** Devices of one interface do not reach each other (linux/if_link.h). */
+const MACVLAN_MODE_PRIVATE = 1;
+
+/** A device that takes the frames to its own MAC address which come by another one, before that one's namespace sees them, and sends by it. */
+export function addMacvlan(macvlan: Macvlan): Request {
+  return {
+    type: RTM_NEWLINK,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    text: `link add ${macvlan.name} type macvlan`,
+    body: Buffer.concat([
+      linkHeader(0),
+      ...endAttributes(macvlan),
+      attribute(IFLA_LINK, u32(macvlan.on)),
+      nested(
+        IFLA_LINKINFO,
+        attribute(IFLA_INFO_KIND, text('macvlan')),
+        nested(IFLA_INFO_DATA, attribute(IFLA_MACVLAN_MODE, u32(MACVLAN_MODE_PRIVATE))),
       ),
     ]),
   };

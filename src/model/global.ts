@@ -1,7 +1,7 @@
 /** Global settings: one object, named global. */
 import { overlap, parseSubnet } from './address.ts';
 import type { Kind, Problem } from './kind.ts';
-import type { Network } from './network.ts';
+import { type Network, tagSpace } from './network.ts';
 import { GLOBAL_DEFAULTS, type Global, GlobalSchema, parseRange } from './settings.ts';
 
 /** Settings that nothing acts on, with what holds whatever they say. */
@@ -33,7 +33,7 @@ export const global: Kind<typeof GlobalSchema> = {
       message: `global: ${field} ${text}`,
     });
     const networks = world.list<Network & { vni?: number }>('network');
-    for (const [field, encap, limit] of [
+    for (const [field, space, limit] of [
       ['vlans', 'vlan', 4094],
       ['vxlans', 'vxlan', 16777215],
     ] as const) {
@@ -41,7 +41,7 @@ export const global: Kind<typeof GlobalSchema> = {
       if (range === undefined || range[1] > limit)
         return wrong(field, `'${g[field]}' must be a range like 1-${limit}, within 1 to ${limit}`);
       const outside = networks.find(
-        (n) => n.encap === encap && n.vni !== undefined && (n.vni < range[0] || n.vni > range[1]),
+        (n) => tagSpace(n) === space && n.vni !== undefined && (n.vni < range[0] || n.vni > range[1]),
       );
       if (outside !== undefined)
         return wrong(

@@ -11,6 +11,9 @@ export const HEARTBEAT = 3;
 /** That a heartbeat tells of: more are told by their number. */
 export const MAX_PROBLEMS = 100;
 
+/** That a host tells of. */
+export const MAX_PREFIXES = 64;
+
 export const HostSchema = Type.Object(
   {
     name: Type.String({ minLength: 1, maxLength: 253 }),
@@ -18,6 +21,10 @@ export const HostSchema = Type.Object(
     underlay: Type.String({ maxLength: 64 }),
     /** Of the interface that has it: what is larger does not arrive there. */
     mtu: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000_000 })),
+    /** Prefix of those whom it reaches without a router, by Ethernet, on the link of its underlay; '': nobody. */
+    link: Type.Optional(Type.String({ maxLength: 64 })),
+    /** Prefixes that it has routes to which are not ours: what addresses mean there already. The widest, where there are more. */
+    prefixes: Type.Optional(Type.Array(Type.String({ maxLength: 64 }), { maxItems: MAX_PREFIXES })),
     version: Type.Optional(Type.String({ maxLength: 64 })),
     /** One life of its agent, drawn by chance: by it a host that has another address now is told from another host of its name. */
     run: Type.Optional(Type.String({ maxLength: 64 })),

@@ -11,9 +11,11 @@ import {
   type Subnet,
   subnetPrefix,
 } from './address.ts';
+import { checkDirect } from './direct.ts';
 import type { Index, Kind, Problem, World } from './kind.ts';
 import { checkDockerName, checkLabel, Name } from './names.ts';
 import { type Global, parseRange } from './settings.ts';
+import { subnetIndex } from './subnetIndex.ts';
 import { DEFAULT_TENANT } from './tenant.ts';
 
 export const NetworkSchema = Type.Object(
@@ -28,8 +30,9 @@ export const NetworkSchema = Type.Object(
       }),
     ),
     encap: Type.Optional(
-      Type.Union([Type.Literal('vxlan'), Type.Literal('vlan')], {
-        description: 'encapsulation between hosts',
+      Type.Union([Type.Literal('vxlan'), Type.Literal('vlan'), Type.Literal('direct')], {
+        description:
+          'encapsulation between hosts; direct: none where they share a link, VXLAN where they do not',
         default: 'vxlan',
       }),
     ),
@@ -96,7 +99,9 @@ export const network: Kind<typeof NetworkSchema> = {
   note: (n) =>
     n.encap === 'vlan'
       ? 'acts on hosts whose netplugin has --uplink, by IPv4, and on no other (netctl status says where it does not)'
-      : undefined,
+      : n.encap === 'direct'
+        ? 'hosts that share a link send to each other without a tunnel, others by VXLAN; on the link addresses are as containers have them'
+        : undefined,
   // As in 1.x they are taken, and do not count.
   remarks: ({ subnet, ipv6Subnet }) =>
     Object.entries({ subnet, ipv6Subnet }).flatMap(([field, text = '']) => {
@@ -126,12 +131,17 @@ export const network: Kind<typeof NetworkSchema> = {
       checkSubnet(n, 6, wrong) ??
       checkTag(n, world, wrong) ??
       checkCollisions(n, world, wrong) ??
-      checkHostAccess(n, world, wrong)
+      checkHostAccess(n, world, wrong) ??
+      checkDirect(n, world, wrong)
     );
   },
 };
 
-type Wrong = (field: keyof Network, text: string, status?: Problem['status']) => Problem;
+export type Wrong = (field: keyof Network, text: string, status?: Problem['status']) => Problem;
+
+/** What its tag is one of: where hosts share no link a direct network goes by VXLAN. */
+export const tagSpace = ({ encap }: Pick<Network, 'encap'>): 'vlan' | 'vxlan' =>
+  encap === 'vlan' ? 'vlan' : 'vxlan';
 
 function checkSubnet(n: Network, family: 4 | 6, wrong: Wrong): Problem | undefined {
   const field = family === 4 ? 'subnet' : 'ipv6Subnet';
@@ -162,7 +172,7 @@ function checkSubnet(n: Network, family: 4 | 6, wrong: Wrong): Problem | undefin
 
 function checkTag(n: Network, world: World, wrong: Wrong): Problem | undefined {
   if (!n.pktTag) return undefined;
-  const vlan = n.encap === 'vlan';
+  const vlan = tagSpace(n) === 'vlan';
   if (vlan && n.pktTag > 4094) return wrong('pktTag', `${n.pktTag} must be a VLAN id from 1 to 4094`);
   const global = world.get<Global>('global', 'global');
   const range = vlan ? (global?.vlans ?? '1-4094') : (global?.vxlans ?? '1-10000');
@@ -176,41 +186,15 @@ function checkTag(n: Network, world: World, wrong: Wrong): Problem | undefined {
   return undefined;
 }
 
-/**
- * Subnets that overlap have a bucket in common, the one that the larger of them is at home in. Buckets are prefixes of
- * 8, 16, 24, ... bits; a subnet is at home in the smallest that holds it, and in those around that.
- */
-function buckets(n: Network): string[][] {
-  const found: string[][] = [];
-  for (const text of [n.subnet, n.ipv6Subnet]) {
-    const subnet = text ? parseSubnet(text) : undefined;
-    if (subnet === undefined) continue;
-    const bits = subnet.family === 4 ? 32n : 128n;
-    const ofSubnet: string[] = [];
-    for (let length = 8; length <= subnet.length; length += 8)
-      ofSubnet.push(
-        `${n.tenantName}/${subnet.family}/${length}/${subnet.network >> (bits - BigInt(length))}`,
-      );
-    found.push(ofSubnet);
-  }
-  return found;
-}
-const byHome: Index<Network> = (n) => buckets(n).flatMap((b) => b.at(-1) ?? []);
-const byBucket: Index<Network> = (n) => buckets(n).flat();
-
-/** Networks of the tenant that may overlap this one: few, whatever their number. */
-function neighbours(n: Network, world: World): Set<Network> {
-  const around = buckets(n).flatMap((b) => b.slice(0, -1));
-  return new Set([
-    ...byHome(n).flatMap((bucket) => world.where('network', byBucket, bucket)),
-    ...around.flatMap((bucket) => world.where('network', byHome, bucket)),
-  ]);
-}
+const inTenant = subnetIndex<Network>('network', (n) => ({
+  scope: n.tenantName,
+  subnets: [n.subnet, n.ipv6Subnet],
+}));
 
 /** An address means one thing in a tenant. */
 function checkCollisions(n: Network, world: World, wrong: Wrong): Problem | undefined {
   const subnets = [n.subnet, n.ipv6Subnet].filter((s) => s).map((s) => parseSubnet(s as string));
-  for (const other of neighbours(n, world)) {
+  for (const other of inTenant.near(world, n.tenantName, [n.subnet, n.ipv6Subnet])) {
     if (other.networkName === n.networkName) continue;
     for (const field of ['subnet', 'ipv6Subnet'] as const) {
       const taken = other[field] ? parseSubnet(other[field]) : undefined;
@@ -245,15 +229,15 @@ function checkHostAccess(n: Network, world: World, wrong: Wrong): Problem | unde
   const entered = isInfra(n);
   if (!n.hostAccess && world.where('network', byInfra, n.tenantName).length === 0) return undefined;
   if (n.hostAccess && n.encap === 'vlan')
-    return wrong('hostAccess', 'needs encap vxlan: hosts do not reach VLAN networks');
+    return wrong('hostAccess', 'needs encap vxlan or direct: hosts do not reach VLAN networks');
   const subnetsOf = ({ subnet, ipv6Subnet }: Network): Subnet[] =>
     [subnet, ipv6Subnet ?? ''].flatMap((text) => parseSubnet(text) ?? []);
-  const inTenant = (tenant: string): readonly Network[] => world.users('tenant', tenant, 'network');
-  const own = [n, ...(entered ? inTenant(n.tenantName) : [])].flatMap(subnetsOf);
+  const networksOf = (tenant: string): readonly Network[] => world.users('tenant', tenant, 'network');
+  const own = [n, ...(entered ? networksOf(n.tenantName) : [])].flatMap(subnetsOf);
   const tenants = new Set(world.where('network', byInfra, INFRA[0] as string).map((i) => i.tenantName));
   const reached = [
     ...world.where('network', byHostAccess, ACCESSIBLE[0] as string),
-    ...[...tenants].flatMap(inTenant),
+    ...[...tenants].flatMap(networksOf),
   ];
   for (const other of reached) {
     // Within a tenant nothing overlaps.

@@ -59,8 +59,8 @@ const FLAGS: readonly Flag[] = [
     name: 'encap',
     short: 'e',
     kind: 'text',
-    value: 'vxlan|vlan',
-    help: 'encapsulation',
+    value: 'vxlan|vlan|direct',
+    help: 'encapsulation between hosts; direct: none where they share a link',
     default: 'vxlan',
   },
   {

@@ -4,7 +4,7 @@ import type { EndpointGroup } from '../model/endpointGroup.ts';
 import type { Host } from '../model/host.ts';
 import type { Kind } from '../model/kind.ts';
 import { keyOf, kindByName } from '../model/kinds.ts';
-import type { Network } from '../model/network.ts';
+import { type Network, tagSpace } from '../model/network.ts';
 import { type StoredServiceLB, selects } from '../model/serviceLB.ts';
 import { type Global, parseRange } from '../model/settings.ts';
 import { DEFAULT_TENANT, type Tenant } from '../model/tenant.ts';
@@ -161,8 +161,8 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror, key: string)
 
   global(object, mirror) {
     const networks = mirror.list<Network & { vni: number }>('network');
-    const tags = (encap: string): string =>
-      tagRanges(networks.filter((n) => n.encap === encap).map((n) => n.vni));
+    const tags = (space: string): string =>
+      tagRanges(networks.filter((n) => tagSpace(n) === space).map((n) => n.vni));
     const [firstVxlan] = parseRange((object as Global).vxlans ?? '') ?? [1];
     return {
       // The hosts' runtimes are whatever they are; 1.x had one for all.

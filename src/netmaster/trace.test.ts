@@ -571,3 +571,25 @@ describe('the kernels', () => {
     expect(compare(side, answer)).toEqual({ agrees, text });
   });
 });
+
+describe('between containers of a network of encapsulation direct', () => {
+  const SHORT = '192.0.2.2/32';
+  const way = async (encap: string, links: readonly (string | undefined)[]): Promise<string> => {
+    const network = WORLD.network.map((n) =>
+      n.networkName === 'net1' && n.tenantName === 'default' ? { ...n, encap } : n,
+    );
+    const host = WORLD.host.map((h, i) => ({ ...h, ...(links[i] !== undefined && { link: links[i] }) }));
+    const mirror = await openTestMirror({ ...WORLD, network, host });
+    return trace(mirror.mirror, asked()).notes.join();
+  };
+  it('it is said how it goes between hosts', async () => {
+    const direct = 'from host node2 to node1 it goes by their link, without a tunnel';
+    expect(await way('direct', ['192.0.2.1/24', '192.0.2.2/24'])).toContain(direct);
+    expect(await way('direct', ['192.0.2.1/24', undefined])).toContain(direct);
+    for (const link of [SHORT, ''])
+      expect(await way('direct', ['192.0.2.1/24', link])).toContain(
+        'hosts node2 and node1 share no link: it goes by VXLAN',
+      );
+    expect(await way('vxlan', ['192.0.2.1/24', '192.0.2.2/24'])).not.toMatch(/link/);
+  });
+});

@@ -11,6 +11,7 @@
 import { contains, isIpv4, isIpv6, parseSubnet } from '../model/address.ts';
 import { select, zoneOf } from '../model/backends.ts';
 import type { Backend, ClusterService, ClusterServicePort } from '../model/clusterService.ts';
+import { isDirect, shareLink } from '../model/direct.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import type { EndpointGroup } from '../model/endpointGroup.ts';
 import type { Host } from '../model/host.ts';
@@ -189,9 +190,25 @@ function traceTo(
   if (!inside(to) && inside(from) && port === DNS && DNS_PROTOCOLS.includes(protocol)) notes.push(OWN_NAMES);
   if (!inside(from))
     notes.push(`${source} is outside the tenant: it reaches containers by published ports only`);
+  notes.push(...byLink(mirror, world.networks, from, to));
   if (protocol === 17) notes.push('UDP without an answer: the rules are asked for each packet');
   if (verdict === 'deny') notes.push('connections that are open already go on');
   return result(verdict, out, into, notes);
+}
+
+/** How what goes to a network of encapsulation direct comes to another host. */
+function byLink(mirror: Mirror, networks: readonly Network[], from: End, to: End): string[] {
+  const [here, there] = [from, to].map(({ endpoint }) =>
+    mirror.get<Host>('host', endpoint?.homingHost ?? ''),
+  );
+  const network = networks.find(({ networkName }) => networkName === networkOf(to));
+  if (here === undefined || there === undefined || here.name === there.name) return [];
+  if (network === undefined || !isDirect(network)) return [];
+  return [
+    shareLink(here, there)
+      ? `from host ${here.name} to ${there.name} it goes by their link, without a tunnel`
+      : `hosts ${here.name} and ${there.name} share no link: it goes by VXLAN`,
+  ];
 }
 
 /** Why networks do not reach each other; undefined: they do, or it is one, or an end is in none. */

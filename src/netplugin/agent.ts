@@ -11,11 +11,13 @@ import fs from 'node:fs';
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { connect } from '../client/client.ts';
+import { MAX_PREFIXES } from '../model/host.ts';
 import { VERSION } from '../model/version.ts';
 import type { Condition } from '../protocol/hosts.ts';
 import { openHostCertificate } from './certificate.ts';
 import { openCompiler } from './compile/compile.ts';
 import { conditionOf, problemsOf } from './condition.ts';
+import { DEVICE_PREFIXES } from './constants.ts';
 import { startControl } from './control.ts';
 import { followKernel } from './converge.ts';
 import { startDataplane } from './dataplane/index.ts';
@@ -28,6 +30,7 @@ import { followFlows } from './intent/flows.ts';
 import { openHappenings } from './intent/happenings.ts';
 import { startIntent } from './intent/netmaster.ts';
 import { openReplica } from './intent/replica.ts';
+import type { LocalHost } from './intent/view.ts';
 import { openMetrics } from './metrics.ts';
 import { followNames } from './nameservers/supervisor.ts';
 import type { Options } from './options.ts';
@@ -39,7 +42,8 @@ import { followNodePorts } from './services/nodePorts.ts';
 import { followAdmission } from './underlay/admission.ts';
 import { followFirewalls } from './underlay/firewalls.ts';
 import { followPaths } from './underlay/paths.ts';
-import { awaitUnderlay, followGuarded } from './underlay/underlay.ts';
+import { followPrefixes } from './underlay/prefixes.ts';
+import { awaitUnderlay, followGuarded, type Underlay } from './underlay/underlay.ts';
 import { followUplink } from './underlay/uplink.ts';
 
 /**
@@ -47,6 +51,9 @@ import { followUplink } from './underlay/uplink.ts';
  * our calls, 30 s at most.
  */
 const ANSWER = 4000;
+
+const linkOf = ({ device, prefix }: Underlay): LocalHost['link'] =>
+  prefix === undefined ? undefined : { device, prefix };
 
 export interface Agent {
   close(): Promise<void>;
@@ -57,6 +64,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   fs.mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   const underlay = await awaitUnderlay(options.underlay, log);
   const uplink = followUplink(options.uplink, log);
+  const prefixes = followPrefixes({ ours: DEVICE_PREFIXES.exit, most: MAX_PREFIXES }, log);
   const guarded = await followGuarded(options.netmasters, log);
   const certificate = openHostCertificate({ stateDir, host, files: options.credentialFiles }, log);
   const client = connect({
@@ -74,11 +82,13 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   /** When all that it comes from is there. */
   let condition: (() => Condition) | undefined;
   const registration = () => {
-    const { address, mtu } = underlay.now;
+    const { address, mtu, prefix: link = '' } = underlay.now;
     return {
       name: host,
       underlay: address,
       mtu,
+      link,
+      prefixes: prefixes.now,
       version: VERSION,
       run,
       ...(condition && { condition: condition() }),
@@ -128,6 +138,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
           name: host,
           underlay: underlay.now.address,
           underlayMtu: underlay.now.mtu,
+          link: linkOf(underlay.now),
           uplink: uplink.now,
           lastUnderlays: replica.lastUnderlays,
           transit,
@@ -172,8 +183,18 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   followers.add(docker.offer);
   const peers = () => [...replica.view.hosts.values()].filter(({ name }) => name !== host);
   const paths = followPaths({ underlay: () => underlay.now, peers, log });
-  const vlans = () => [...replica.view.networks].flatMap(([key, n]) => (n.encap === 'vlan' ? [key] : []));
-  const seen = { fastPath: dataplane.fastPath, underlay, uplink, vlans, firewalls, paths, docker, kernel };
+  const networks = () => replica.view.networks;
+  const seen = {
+    fastPath: dataplane.fastPath,
+    underlay,
+    uplink,
+    prefixes,
+    networks,
+    firewalls,
+    paths,
+    docker,
+    kernel,
+  };
   condition = () => conditionOf(seen);
   const denied = (line: string): void => happenings.tell('denial', line);
   const cni = followers.add(openCni({ endpoints, publications, places: options, log, denied }));
@@ -213,6 +234,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     async close() {
       underlay.close();
       uplink.close();
+      prefixes.close();
       keeping.close();
       paths.close();
       guarded.close();

@@ -8,12 +8,15 @@ const WELL: ConditionSources = {
   fastPath: () => true,
   underlay: { problem: '', now: { device: 'eth0' } },
   uplink: { problem: '', now: undefined },
-  vlans: () => [],
+  prefixes: { now: [] },
+  networks: () => new Map(),
   firewalls: { dropped: [] },
   paths: { narrow: [] },
   docker: { problems: [] },
   kernel: { failed: [] },
 };
+
+const NETWORK = { tenantName: 'default', networkName: 'n', subnet: '20.1.1.0/24', ipv6Subnet: 'fd00:1::/64' };
 
 it('of a host with nothing wrong has no problems', () => {
   expect(conditionOf(WELL)).toEqual({ fastPath: true, problems: [] });
@@ -21,8 +24,10 @@ it('of a host with nothing wrong has no problems', () => {
 });
 
 it('says of VLAN networks what keeps them from acting here', () => {
-  const about = (uplink: ConditionSources['uplink'], vlans: string[]): string[] =>
-    conditionOf({ ...WELL, uplink, vlans: () => vlans }).problems.map((p) => p.problem);
+  const about = (uplink: ConditionSources['uplink'], vlans: string[]): string[] => {
+    const networks = () => new Map(vlans.map((key) => [key, { ...NETWORK, encap: 'vlan' }]));
+    return conditionOf({ ...WELL, uplink, networks }).problems.map((p) => p.problem);
+  };
   const now = { device: 'eth1', mtu: 1500 };
   expect(about({ problem: '', now }, ['default:v'])).toEqual([]);
   expect(about({ problem: '', now: undefined }, ['default:v', 'default:w'])).toEqual([
@@ -30,6 +35,21 @@ it('says of VLAN networks what keeps them from acting here', () => {
   ]);
   expect(about({ problem: '--uplink: interface eth1 is down', now }, ['default:v'])).toEqual([
     'network default:v of encapsulation vlan: --uplink: interface eth1 is down',
+  ]);
+});
+
+it('says which direct network has addresses that mean something else here', () => {
+  const about = (encap: string, now: string[]): string[] => {
+    const networks = () => new Map([['default:n', { ...NETWORK, encap }]]);
+    return conditionOf({ ...WELL, prefixes: { now }, networks }).problems.map((p) => p.problem);
+  };
+  expect(about('direct', ['20.1.2.0/24', '172.17.0.0/16'])).toEqual([]);
+  expect(about('vxlan', ['20.1.0.0/16'])).toEqual([]);
+  expect(about('direct', ['20.1.1.128/25', '20.1.0.0/16'])).toEqual([
+    'network default:n of encapsulation direct: its subnet 20.1.1.0/24 overlaps 20.1.0.0/16, to which this host has a route',
+  ]);
+  expect(about('direct', ['fd00:1::/48'])).toEqual([
+    'network default:n of encapsulation direct: its ipv6Subnet fd00:1::/64 overlaps fd00:1::/48, to which this host has a route',
   ]);
 });
 

@@ -1,5 +1,6 @@
 /** What is not as it should be on this host, from whoever knows it, each with what mends it. netmaster is told with each heartbeat. */
 
+import { isDirect, overlapped, type Placed } from '../model/direct.ts';
 import { MAX_PROBLEMS } from '../model/host.ts';
 import { oneLine } from '../model/text.ts';
 import type { Condition, Problem } from '../protocol/hosts.ts';
@@ -12,8 +13,9 @@ export interface ConditionSources {
   fastPath(): boolean | undefined;
   readonly underlay: { readonly problem: string; readonly now: { readonly device: string } };
   readonly uplink: { readonly problem: string; readonly now: unknown };
-  /** Keys of the networks of encapsulation vlan. */
-  vlans(): readonly string[];
+  /** That this host has routes to. */
+  readonly prefixes: { readonly now: readonly string[] };
+  networks(): ReadonlyMap<string, Placed>;
   readonly firewalls: { readonly dropped: readonly DroppedWay[] };
   readonly paths: { readonly narrow: readonly NarrowPath[] };
   readonly docker: { readonly problems: readonly Problem[] };
@@ -53,10 +55,29 @@ function vlanProblems(uplink: ConditionSources['uplink'], networks: readonly str
   ];
 }
 
+/**
+ * What came on this host when a network of encapsulation direct was there; what was there before netmaster refused (model/direct.ts). Without a
+ * link such a network goes by VXLAN, which is as it should be.
+ */
+function directProblems(
+  networks: ReadonlyMap<string, Placed>,
+  prefixes: ConditionSources['prefixes'],
+): Problem[] {
+  return [...networks].flatMap(([key, network]) => {
+    const found = isDirect(network) ? overlapped(network, prefixes.now) : undefined;
+    if (found === undefined) return [];
+    return {
+      problem: `network ${key} of encapsulation direct: its ${found.field} ${network[found.field]} overlaps ${found.prefix}, to which this host has a route`,
+      remedy: `give the network another subnet, or what is at ${found.prefix} (ip route show ${found.prefix}), or make the network anew with encap vxlan`,
+    };
+  });
+}
+
 /** By what they are about. */
 export interface Problems {
   readonly underlay: readonly Problem[];
   readonly uplink: readonly Problem[];
+  readonly direct: readonly Problem[];
   readonly firewalls: readonly Problem[];
   readonly paths: readonly Problem[];
   readonly docker: readonly Problem[];
@@ -66,12 +87,15 @@ export interface Problems {
 export function problemsOf({
   underlay,
   uplink,
-  vlans,
+  prefixes,
+  networks,
   firewalls,
   paths,
   docker,
   kernel,
 }: ConditionSources): Problems {
+  const all = networks();
+  const vlans = [...all].flatMap(([key, { encap }]) => (encap === 'vlan' ? [key] : []));
   const short = ({ problem, remedy }: Problem): Problem => ({
     problem: oneLine(problem, LENGTH),
     remedy: oneLine(remedy, LENGTH),
@@ -86,7 +110,8 @@ export function problemsOf({
               remedy: 'set the interface up and give it its address (ip link, ip addr)',
             }),
           ],
-    uplink: vlanProblems(uplink, vlans()).map(short),
+    uplink: vlanProblems(uplink, vlans).map(short),
+    direct: directProblems(all, prefixes).map(short),
     firewalls: firewalls.dropped.map((dropped) =>
       short({
         problem: `another firewall drops what is ours: ${droppedText(dropped)}`,
@@ -105,8 +130,8 @@ export function problemsOf({
 }
 
 export function conditionOf(sources: ConditionSources): Condition {
-  const { underlay, uplink, firewalls, paths, docker, kernel } = problemsOf(sources);
-  const all = [...underlay, ...uplink, ...firewalls, ...paths, ...docker, ...kernel];
+  const { underlay, uplink, direct, firewalls, paths, docker, kernel } = problemsOf(sources);
+  const all = [...underlay, ...uplink, ...direct, ...firewalls, ...paths, ...docker, ...kernel];
   const more = all.length - MAX_PROBLEMS + 1;
   const problems =
     more <= 1

@@ -25,6 +25,8 @@ export const DEVICE_PREFIXES = {
   vlan: 'vl',
   wire: 'cv',
 } as const;
+/** In a router the device on the hosts' link, by which networks of encapsulation direct go. */
+export const DIRECT_DEVICE = 'direct';
 /** The router's end of its exit. */
 export const UPLINK_DEVICE = 'uplink';
 export const VXLAN_PORT = 4789;

@@ -16,6 +16,8 @@ export const PATHS_INTERVAL = 4000;
 export const NAMES_INTERVAL = 4000;
 /** Between looks at what the kernel has told of the underlay: one system call each. */
 export const LISTEN_INTERVAL = 250;
+/** The same of the host's routes, which may be many. */
+export const PREFIXES_INTERVAL = 3000;
 /** Between looks at where netmaster's names lead. */
 export const RESOLVE_INTERVAL = 10_000;
 /** Between looks at whether what a start of the agent needs is still on disk. */

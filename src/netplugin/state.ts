@@ -31,6 +31,8 @@ export interface Router {
   readonly tunnels: readonly Tunnel[];
   /** Networks that go by the host's uplink; absent: none, or this host has no uplink. */
   readonly vlans?: readonly Vlan[];
+  /** How networks of encapsulation direct go; absent: there are none, or this host's underlay is no link that is shared. */
+  readonly direct?: Direct;
   readonly ports: readonly Port[];
   /** Other hosts that have endpoints of the tenant. */
   readonly hosts: readonly RemoteHost[];
@@ -91,6 +93,16 @@ export interface Vlan {
   readonly addresses: readonly string[];
 }
 
+/** The device of a tenant's direct networks: a macvlan on the interface that the underlay is on, with an address of its own there. */
+export interface Direct {
+  /** Name in the router, and of the host's interface. */
+  readonly device: string;
+  readonly link: string;
+  /** No other tenant and no other host has it (compile/direct.ts). */
+  readonly mac: string;
+  readonly mtu: number;
+}
+
 /** A remote host: one neighbour and one FDB entry on each tunnel, one route each of its endpoints' addresses. */
 export interface RemoteHost {
   /** Its underlay address; of IPv4 it is the next hop of IPv4 routes too. */
@@ -104,6 +116,13 @@ export interface RemoteHost {
   readonly devices: readonly string[];
   /** Those of its VLANs; absent: none. */
   readonly vlans?: readonly string[];
+  /** Where it is on the link; absent: it shares none with this host, and direct networks of it are reached by tunnels. */
+  readonly direct?: {
+    readonly device: string;
+    readonly mac: string;
+    /** As `mtu`, of what goes there by the link. */
+    readonly mtu?: number;
+  };
   readonly endpoints: readonly Remote[];
 }
 
@@ -172,7 +191,7 @@ export interface Inside {
 /** One address of a remote endpoint. */
 export interface Remote {
   readonly address: string;
-  /** Device of the address's network. */
+  /** Device by which its network goes there. */
   readonly device: string;
   /** Number of that network. */
   readonly network: number;

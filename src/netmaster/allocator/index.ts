@@ -1,7 +1,7 @@
 /** What netmaster gives to an object when it is written, in the same transaction, and takes back when it goes. */
 import type { EndpointGroup } from '../../model/endpointGroup.ts';
 import type { Allocation } from '../../model/kind.ts';
-import type { Network } from '../../model/network.ts';
+import { type Network, tagSpace } from '../../model/network.ts';
 import type { ServiceLB, StoredServiceLB } from '../../model/serviceLB.ts';
 import type { Tenant } from '../../model/tenant.ts';
 import type { Check, Write } from '../../store/store.ts';
@@ -29,29 +29,32 @@ type Tagged = Network & { readonly vni?: number };
 
 const tag: Allocator<Tagged> = {
   give(view, key, network, _before, freeTag) {
-    const encap = network.encap ?? 'vxlan';
-    const vni = network.pktTag ?? freeTag(encap, key);
-    const taken = view.stored<{ network: string }>('tag', `${encap}/${vni}`);
+    const space = tagSpace(network);
+    const vni = network.pktTag ?? freeTag(space, key);
+    const taken = view.stored<{ network: string }>('tag', `${space}/${vni}`);
     if (taken !== undefined)
       throw new Refusal(
         409,
         `network ${key}: pktTag ${vni} is taken by network ${taken.object.network}; choose another, or none to be given a free one`,
         'pktTag',
       );
-    const ended = tagKey(encap, vni);
+    const ended = tagKey(space, vni);
     openEndings(view).refuse(ended, { of: `network ${key}` }, `network ${key}: pktTag ${vni}`, 'pktTag');
     const begun = begin(view, ended);
-    const stored = storeKey('tag', `${encap}/${vni}`);
+    const stored = storeKey('tag', `${space}/${vni}`);
     return {
       fields: { vni },
       checks: [{ key: stored, revision: 0 }, ...begun.checks],
       writes: [{ key: stored, value: { network: key } }, ...begun.writes],
     };
   },
-  take: (view, key, { encap = 'vxlan', vni = 0 }) => [
-    { key: storeKey('tag', `${encap}/${vni}`), value: undefined },
-    ...end(view, tagKey(encap, vni), { of: `network ${key}` }),
-  ],
+  take(view, key, network) {
+    const { vni = 0 } = network;
+    return [
+      { key: storeKey('tag', `${tagSpace(network)}/${vni}`), value: undefined },
+      ...end(view, tagKey(tagSpace(network), vni), { of: `network ${key}` }),
+    ];
+  },
 };
 
 const cursors = (view: View, keys: readonly string[]): Write[] =>

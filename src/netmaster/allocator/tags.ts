@@ -1,7 +1,7 @@
 /** Tags on the wire: the lowest free ones of the global range. */
 
 import type { World } from '../../model/kind.ts';
-import type { Network } from '../../model/network.ts';
+import { type Network, tagSpace } from '../../model/network.ts';
 import { GLOBAL_DEFAULTS, type Global, parseRange } from '../../model/settings.ts';
 import { openEndings, tagKey } from '../endings.ts';
 import { Refusal } from '../problem.ts';
@@ -15,45 +15,47 @@ const SWARM_FIRST = 4096;
 const SWARM_LAST = 6143;
 
 /** Gives a free tag, each one once: for all networks of one decision. */
-export type FreeTag = (encap: 'vlan' | 'vxlan', network: string) => number;
+export type FreeTag = (space: TagSpace, network: string) => number;
+
+type TagSpace = ReturnType<typeof tagSpace>;
 
 export function freeTags(view: View): FreeTag {
   const left = new Map<string, Iterator<number>>();
-  return (encap, network) => {
-    const tags = left.get(encap) ?? walk(view, encap);
-    left.set(encap, tags);
+  return (space, network) => {
+    const tags = left.get(space) ?? walk(view, space);
+    left.set(space, tags);
     const { value, done } = tags.next();
     if (!done) return value;
     throw new Refusal(
       409,
-      `network ${network}: all ${encap} tags of the global range ${rangeOf(view, encap)} are taken`,
+      `network ${network}: all ${space} tags of the global range ${rangeOf(view, space)} are taken`,
       'pktTag',
     );
   };
 }
 
-function rangeOf(world: World, encap: 'vlan' | 'vxlan'): string {
+function rangeOf(world: World, space: TagSpace): string {
   const global = world.get<Global>('global', 'global') ?? GLOBAL_DEFAULTS;
-  return (encap === 'vlan' ? global.vlans : global.vxlans) ?? '';
+  return (space === 'vlan' ? global.vlans : global.vxlans) ?? '';
 }
 
-function* walk(view: View, encap: 'vlan' | 'vxlan'): Generator<number, undefined> {
-  const [low, high] = parseRange(rangeOf(view, encap)) ?? [1, 0];
+function* walk(view: View, space: TagSpace): Generator<number, undefined> {
+  const [low, high] = parseRange(rangeOf(view, space)) ?? [1, 0];
   const endings = openEndings(view);
   const taken = new Set(
     view
       .list<Network & { vni: number }>('network')
-      .filter((n) => n.encap === encap)
+      .filter((n) => tagSpace(n) === space)
       .map((n) => n.vni),
   );
   const swarm = (tag: number): boolean =>
-    encap === 'vxlan' && low < SWARM_FIRST && tag >= SWARM_FIRST && tag <= SWARM_LAST;
+    space === 'vxlan' && low < SWARM_FIRST && tag >= SWARM_FIRST && tag <= SWARM_LAST;
   /** Free, but hosts may still go by what it was: then it is said which. */
   const late: number[] = [];
   for (const others of [false, true])
     for (let tag = low; tag <= high; tag++)
       if (!taken.has(tag) && swarm(tag) === others) {
-        if (endings.late(tagKey(encap, tag)).length === 0) yield tag;
+        if (endings.late(tagKey(space, tag)).length === 0) yield tag;
         else late.push(tag);
       }
   yield* late;

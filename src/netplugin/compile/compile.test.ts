@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Endpoint } from '../../model/endpoint.ts';
+import type { Host } from '../../model/host.ts';
 import {
   type Attachment,
   type LocalHost,
@@ -9,8 +10,9 @@ import {
   type WatchedNetwork,
 } from '../intent/view.ts';
 import type { Bandwidth, Exit, HostState, Publication, Router } from '../state.ts';
-import { compile } from './compile.ts';
+import { compile, openCompiler } from './compile.ts';
 import { exitDevice, peerDevice, portDevice, vtepLinkLocal, vtepMac } from './deviceNames.ts';
+import { directMac } from './direct.ts';
 
 /** Underlay addresses: this host is node1. */
 const HOSTS = { node1: '192.0.2.1', node2: '192.0.2.2', node3: '192.0.2.3' };
@@ -788,5 +790,117 @@ describe('a network of encapsulation vlan, on a host with an uplink', () => {
     expect(router.vlans).toBeUndefined();
     expect(router.hosts).toEqual([]);
     expect(router.subnets).toContainEqual({ prefix: '10.1.0.0/24', network: (1 << 24) + 1001 });
+  });
+});
+
+describe('a network of encapsulation direct', () => {
+  const DIRECT = network('plain', '20.3.1.0/24', {
+    encap: 'direct',
+    vni: 1003,
+    gateway: '20.3.1.254',
+    ipv6Subnet: 'fd00:3::/64',
+  });
+  const link = { device: 'eth0', prefix: '192.0.2.1/24' };
+  const on = (id: string, address: string, more: Partial<Endpoint> = {}): Endpoint =>
+    endpoint(id, address, { networkName: 'plain', ...more });
+  const given: Case = {
+    networks: [NET1, DIRECT],
+    here: [on('02', '20.3.1.2'), endpoint('03', '20.1.1.3')],
+    listed: [
+      on('04', '20.3.1.4', { homingHost: 'node2', ipAddress: ['20.3.1.4', 'fd00:3::4'] }),
+      endpoint('05', '20.1.1.5', { homingHost: 'node2' }),
+    ],
+  };
+  /** With what the other host says of itself. */
+  const told = (fields: Partial<Host>, host: Partial<LocalHost>): Router => {
+    const [view, local] = input({ ...given, host });
+    view.put({ kind: 'host', key: 'node2', object: { name: 'node2', underlay: HOSTS.node2, ...fields } });
+    return compile(view, local).routers[0] as Router;
+  };
+
+  it('has one device on the link, of an address that is the tenant’s on this host alone', () => {
+    const [router] = state({ ...given, host: { link } }).routers as [Router];
+    expect(router.direct).toEqual({
+      device: 'direct',
+      link: 'eth0',
+      mac: directMac('default', HOSTS.node1),
+      mtu: 1500,
+    });
+    expect(router.hosts).toMatchObject([
+      {
+        devices: ['vx1001', 'vx1003'],
+        direct: { device: 'direct', mac: directMac('default', HOSTS.node2) },
+        endpoints: [
+          { address: '20.1.1.5', device: 'vx1001', network: 1001 },
+          { address: '20.3.1.4', device: 'direct', network: 1003 },
+          { address: 'fd00:3::4', device: 'direct', network: 1003 },
+        ],
+      },
+    ]);
+    expect(router.ports.map(({ mtu }) => mtu)).toEqual([1500, 1450]);
+    const macs = ['default', 'blue'].flatMap((tenant) =>
+      Object.values(HOSTS).map((vtep) => directMac(tenant, vtep)),
+    );
+    expect(new Set(macs).size).toBe(macs.length);
+    // Locally administered, of one device (IEEE 802, 8.2).
+    for (const mac of macs) expect(mac).toMatch(/^06(:[0-9a-f]{2}){5}$/);
+  });
+
+  it.each<[string, Partial<Host>, Partial<LocalHost>]>([
+    ['where this host shares its link with nobody', { link: '192.0.2.2/24' }, {}],
+    [
+      'where the other one is beyond a router',
+      { link: '192.0.2.2/24' },
+      { link: { ...link, prefix: '192.0.2.1/31' } },
+    ],
+    ['where the other one takes this one to be so', { link: '192.0.2.2/31' }, { link }],
+    ['where the other one has no link', { link: '' }, { link }],
+  ])('goes by VXLAN %s', (_, fields, host) => {
+    const router = told(fields, host);
+    expect(router.hosts[0]?.direct).toBeUndefined();
+    expect(remotesOf(router)).toContainEqual({ address: '20.3.1.4', device: 'vx1003', vtep: HOSTS.node2 });
+    expect(router.tunnels.map((t) => t.vni)).toEqual([1001, 1003]);
+  });
+
+  it('goes on by the link to a host that is away, whose containers may run on', () => {
+    const hosts = { node1: HOSTS.node1 };
+    const lastUnderlays = new Map(Object.entries(HOSTS));
+    const router = state({ ...given, hosts, host: { link, lastUnderlays } }).routers[0] as Router;
+    expect(router.hosts[0]?.direct).toBeDefined();
+  });
+
+  it('sends no larger packets than the other host takes', () => {
+    expect(told({ link: '192.0.2.2/24', mtu: 1400 }, { link }).hosts[0]).toMatchObject({
+      mtu: 1350,
+      direct: { mtu: 1400 },
+    });
+    expect(told({ link: '192.0.2.2/24', mtu: 9000 }, { link }).hosts[0]?.direct).not.toHaveProperty('mtu');
+  });
+
+  it('with access has the host known by its address there, by the link and by the tunnel', () => {
+    const own = attachment(on('host', '20.3.1.9'), { runtime: 'host' });
+    const [exit] = state({ ...given, here: [own, ...(given.here ?? [])], host: { link } }).exits as [Exit];
+    expect(exit.access).toMatchObject({
+      subnets: ['20.3.1.0/24', 'fd00:3::/64'],
+      sources: [
+        { device: 'direct', addresses: ['20.3.1.9'] },
+        { device: 'vx1003', addresses: ['20.3.1.9'] },
+      ],
+    });
+  });
+
+  it('leaves no trace in a tenant that has none', () => {
+    const [router] = state({ ...given, networks: [NET1], host: { link } }).routers as [Router];
+    expect(router).not.toHaveProperty('direct');
+    expect(router.hosts[0]).not.toHaveProperty('direct');
+  });
+
+  it('keeps its parts while nothing of it changes', () => {
+    const [view, local] = input({ ...given, host: { link } });
+    const compiler = openCompiler();
+    const [one] = compiler.compile(view, local).routers;
+    const [other] = compiler.compile(view, { ...local, link: { ...link } }).routers;
+    expect(other?.direct).toBe(one?.direct);
+    expect(other?.hosts[0]).toBe(one?.hosts[0]);
   });
 });

@@ -11,10 +11,12 @@
 
 import { addressNumber, numberAddress, parseSubnet, subnetPrefix } from '../../model/address.ts';
 import { zoneOf } from '../../model/backends.ts';
+import { isDirect } from '../../model/direct.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { EndpointGroup } from '../../model/endpointGroup.ts';
 import { type Netprofile, parseBandwidth } from '../../model/netprofile.ts';
 import type { Workload } from '../../model/workload.ts';
+import { DIRECT_DEVICE } from '../constants.ts';
 import { insideOf } from '../endpoints/inside.ts';
 import type { Attachment, LocalHost, TenantView, View, WatchedNetwork } from '../intent/view.ts';
 import type {
@@ -40,6 +42,7 @@ import {
   vtepLinkLocal,
   vtepMac,
 } from './deviceNames.ts';
+import { directOf, onLink } from './direct.ts';
 import { type Memo, openMemo } from './memo.ts';
 import { type CompiledPolicy, compilePolicy } from './policy.ts';
 import {
@@ -184,6 +187,7 @@ function compileTenant(
         .sort(byFirst((t) => t.vni)),
     ),
     ...compileVlans(context, own),
+    ...compileDirect(context),
     ports: ports(context, attachments, view),
     hosts: remoteHosts(context, view, new Set(attached.flatMap((a) => a.endpoint.ipAddress))),
     subnets: memo.use(keyOf('subnets'), [networks, local.uplink], () =>
@@ -241,6 +245,14 @@ function compileVlans(
   });
 }
 
+function compileDirect({ memo, tenant, mine, networks, local }: Context): Pick<Router, 'direct'> {
+  const { underlay, underlayMtu, link } = local;
+  return memo.use(`direct ${tenant}`, [networks, underlay, underlayMtu, link?.device, link?.prefix], () => {
+    const direct = mine.networks.some(isDirect) ? directOf(tenant, local) : undefined;
+    return direct === undefined ? {} : { direct };
+  });
+}
+
 /** A VLAN's IPv4 subnet has others beside us, who are looked for on the wire. */
 function compileSubnets(network: WatchedNetwork, local: LocalHost): Subnet[] {
   const device = isVlan(network) ? segmentDevice(network, local) : undefined;
@@ -261,22 +273,28 @@ function compileAccess(
       const network = networks.get(endpoint.networkName);
       return network === undefined
         ? []
-        : { device: segmentDevice(network, local) ?? '', addresses: endpoint.ipAddress, network };
+        : devicesOf(network, local).map((device) => ({ device, addresses: endpoint.ipAddress, network }));
     });
     // By an infra network the hosts are in the tenant: they reach all of it.
     const infra = sources.filter(({ network }) => network.nwType === 'infra');
     const reached =
       infra.length > 0
         ? [...networks.values()].filter((n) => !isVlan(n))
-        : sources.map(({ network }) => network);
+        : new Set(sources.map(({ network }) => network));
     return {
-      subnets: reached.flatMap((network) => subnetsOf(network).map((s) => s.prefix)).sort(),
+      subnets: [...reached].flatMap((network) => subnetsOf(network).map((s) => s.prefix)).sort(),
       services: services.flatMap((s) => s.addresses).sort(),
       sources: sources.map(({ device, addresses }) => ({ device, addresses })).sort(byFirst((s) => s.device)),
-      own: infra.flatMap(({ addresses }) => addresses).sort(),
+      own: [...new Set(infra.flatMap(({ addresses }) => addresses))].sort(),
     };
   });
 }
+
+/** Those by which a network goes to other hosts. */
+const devicesOf = (network: WatchedNetwork, local: LocalHost): string[] => [
+  ...(isDirect(network) && local.link !== undefined ? [DIRECT_DEVICE] : []),
+  segmentDevice(network, local) ?? '',
+];
 
 const PORTS = 65_535;
 
@@ -343,18 +361,33 @@ function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): Re
     else lists.push(endpoints);
   }
   const most = overlayMtu(local.underlay, local.underlayMtu);
-  const mtus = new Map([...view.hosts.values()].map((h) => [h.underlay, h.mtu]));
+  const told = new Map([...view.hosts.values()].map((h) => [h.underlay, h]));
   const hosts: RemoteHost[] = [];
   for (const [vtep, lists] of byVtep) {
-    const theirs = mtus.get(vtep);
+    const theirs = told.get(vtep)?.mtu;
     const takes = theirs === undefined ? most : overlayMtu(vtep, theirs);
     const mtu = takes < most ? takes : undefined;
-    const inputs = [networks, mine.groups, policy.numbering, mtu, local.uplink, ...lists];
+    const { uplink, link, underlayMtu } = local;
+    const inputs = [
+      networks,
+      mine.groups,
+      policy.numbering,
+      mtu,
+      theirs,
+      told.get(vtep)?.link,
+      uplink,
+      link?.device,
+      link?.prefix,
+      underlayMtu,
+      ...lists,
+    ];
     const host = memo.use(`host ${tenant} ${vtep}`, inputs, (): RemoteHost => {
+      const direct = mine.networks.some(isDirect) ? onLink(tenant, vtep, told.get(vtep), local) : undefined;
       const endpoints = lists.flat().flatMap((endpoint) => {
         const network = networks.get(endpoint.networkName);
         if (network === undefined) return [];
-        const device = segmentDevice(network, local);
+        const device =
+          direct !== undefined && isDirect(network) ? direct.device : segmentDevice(network, local);
         if (device === undefined) return [];
         const group = policy.numberOf(endpoint);
         const number = networkNumber(network);
@@ -370,6 +403,7 @@ function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): Re
         ...(mtu && { mtu }),
         devices: devices(false),
         ...(vlans.length > 0 && { vlans }),
+        ...(direct && { direct }),
         endpoints: endpoints.sort(byFirst((e) => e.address)),
       };
     });
@@ -441,6 +475,7 @@ function port(
     workload?.egressBandwidth,
     local.underlayMtu,
     local.uplink,
+    local.link === undefined,
     ...before,
     ...before.map(({ endpoint: e }) => view.networks.get(`${e.tenantName}:${e.networkName}`)),
   ];

@@ -1,10 +1,13 @@
 /**
- * Segments: how frames of a network go between hosts, by VXLAN or by a VLAN of the fabric. What differs between the two follows from here.
+ * Segments: how frames of a network go between hosts, by VXLAN, by a VLAN of the fabric, or as they are. What differs between them follows from here.
  *
  *   vxlan   a device vx<VNI>; a container gets what the encapsulation leaves of the underlay's MTU
  *   vlan    a device vl<id>, where this host has an uplink; without one the network has no device here, and nobody elsewhere is reached
+ *   direct  one device for all such networks of a tenant, to the hosts that share a link with this one; a device vx<VNI> beside it to the
+ *           others, and for what those send (direct.ts)
  */
 import { subnetPrefix } from '../../model/address.ts';
+import { isDirect } from '../../model/direct.ts';
 import type { LocalHost, WatchedNetwork } from '../intent/view.ts';
 import type { Tunnel, Vlan } from '../state.ts';
 import { tunnelDevice, vlanDevice, vtepMac, wireDevice } from './deviceNames.ts';
@@ -26,7 +29,7 @@ export const isVlan = ({ encap }: WatchedNetwork): boolean => encap === 'vlan';
 export const networkNumber = (network: WatchedNetwork): number =>
   isVlan(network) ? VLANS + network.vni : network.vni;
 
-/** undefined: this host has no part in it. */
+/** To who has no place on the link with this host. undefined: this host has no part in it. */
 export function segmentDevice(network: WatchedNetwork, local: LocalHost): string | undefined {
   if (!isVlan(network)) return tunnelDevice(network.vni);
   return local.uplink === undefined ? undefined : vlanDevice(network.vni);
@@ -38,10 +41,11 @@ export function overlayMtu(underlay: string, mtu: number): number {
 }
 
 /** Of a container in the network. */
-export const segmentMtu = (network: WatchedNetwork | undefined, local: LocalHost): number =>
-  network !== undefined && isVlan(network) && local.uplink !== undefined
-    ? local.uplink.mtu
-    : overlayMtu(local.underlay, local.underlayMtu);
+export function segmentMtu(network: WatchedNetwork | undefined, local: LocalHost): number {
+  if (network !== undefined && isVlan(network) && local.uplink !== undefined) return local.uplink.mtu;
+  if (network !== undefined && isDirect(network) && local.link !== undefined) return local.underlayMtu;
+  return overlayMtu(local.underlay, local.underlayMtu);
+}
 
 export const tunnelOf = ({ vni }: WatchedNetwork, local: LocalHost): Tunnel => ({
   vni,

@@ -75,6 +75,7 @@ import { routerTable } from './rules/router.ts';
 import { openSandboxes } from './sandboxes.ts';
 import { CONNTRACK, conntrackTable, establishSettings, ROUTER } from './settings.ts';
 import { establishLimits, isIdle, type OpenLimits } from './shape.ts';
+import { tellSwitches } from './switches.ts';
 import { changedChains, establishTable, type OpenTable, openTable } from './tables.ts';
 import { closeVlans, establishVlans, openVlans } from './vlan/vlans.ts';
 
@@ -280,7 +281,7 @@ export function openApplier(): Applier {
       read ||= links.some((l) => differs(l, earlier.get(l.name)));
     }
     // With a tunnel's MAC address its neighbours go, and with a tunnel everything (net/core/neighbour.c, neigh_changeaddr).
-    const segments = (r: Router) => [...r.tunnels, ...(r.vlans ?? [])];
+    const segments = (r: Router) => [...r.tunnels, ...(r.vlans ?? []), ...(r.direct ? [r.direct] : [])];
     const known = new Set(before === undefined ? [] : segments(before.router));
     const own = segments(router).filter((t) => !known.has(t));
     const cleared = new Set(own.map((t) => t.device));
@@ -300,6 +301,8 @@ export function openApplier(): Applier {
     if (fastPaths !== 'none') yield speedUp(open, router, links, read);
     // An agent before this one may have had one, whose map nobody keeps up to date any more.
     else if (before === undefined) removeFastPath(open.netlink, undefined);
+    if (router.direct !== undefined && (read || before?.router.direct !== router.direct))
+      tellSwitches(open.fd, router.direct, links);
     open.established = { router, exit, links, complete: complete && !deferred };
   }
 
@@ -517,4 +520,5 @@ const linksDiffer = (before: Established, router: Router, exit: Exit | undefined
   before.exit !== exit ||
   !sameParts(before.router.tunnels, router.tunnels) ||
   !sameParts(before.router.vlans ?? [], router.vlans ?? []) ||
+  before.router.direct !== router.direct ||
   !sameParts(before.router.ports, router.ports);

@@ -3,7 +3,7 @@
  * from each part of the state. Devices go by name; a name becomes an index when an entry is written.
  *
  *   Port          /32 and /128 routes, neighbours, the gateway on the device
- *   RemoteHost    a route an address, a neighbour and an FDB entry a tunnel, a neighbour a VLAN
+ *   RemoteHost    a route an address, a neighbour and an FDB entry a tunnel, a neighbour a VLAN, one on the link
  *   Vlan          the host's own address
  *   Service, ClusterService   its addresses on the loopback device: the router answers pings, and refuses what no provider takes
  *   subnets, gateways, Exit
@@ -146,19 +146,31 @@ const vlanEntries = once(({ device, addresses }: Vlan) =>
   addresses.map((address) => addressEntry(device, address, bits(address))),
 );
 
-const hostEntries = once(({ vtep, linkLocal, mac, mtu, devices, vlans = [], endpoints }: RemoteHost) => [
-  ...[...devices, ...vlans].flatMap((device) => [
-    ...(isV6(vtep) ? [] : [neighbourEntry(device, vtep, mac)]),
-    neighbourEntry(device, linkLocal, mac),
-  ]),
-  ...devices.map((device) => fdbEntry(device, mac, vtep)),
-  ...endpoints.map(({ address, device }) =>
-    unicast(address, device, {
-      via: isV6(address) || isV6(vtep) ? linkLocal : vtep,
-      ...(mtu && !vlans.includes(device) && { mtu }),
+const hostEntries = once((host: RemoteHost) => {
+  const { vtep, linkLocal, mac, mtu, devices, vlans = [], direct, endpoints } = host;
+  const places = [
+    ...[...devices, ...vlans].map((device) => ({ device, mac })),
+    ...(direct === undefined ? [] : [direct]),
+  ];
+  const takes = new Map([
+    ...devices.map((device) => [device, mtu] as const),
+    ...(direct === undefined ? [] : [[direct.device, direct.mtu] as const]),
+  ]);
+  return [
+    ...places.flatMap(({ device, mac }) => [
+      ...(isV6(vtep) ? [] : [neighbourEntry(device, vtep, mac)]),
+      neighbourEntry(device, linkLocal, mac),
+    ]),
+    ...devices.map((device) => fdbEntry(device, mac, vtep)),
+    ...endpoints.map(({ address, device }) => {
+      const most = takes.get(device);
+      return unicast(address, device, {
+        via: isV6(address) || isV6(vtep) ? linkLocal : vtep,
+        ...(most !== undefined && { mtu: most }),
+      });
     }),
-  ),
-]);
+  ];
+});
 
 const subnetEntries = once((subnets: readonly Subnet[]) =>
   subnets.map(({ prefix, device }) =>

@@ -1,5 +1,5 @@
 /**
- * Links of a router: its tunnels, its containers' veths and its exit. Three differences, one after the other:
+ * Links of a router: its tunnels, its device on the hosts' link, its containers' veths and its exit. Three differences, one after the other:
  *
  *   devices      which there are; what cannot be changed of one is part of what it is, so that another one takes its place
  *   properties   what of a device is changed where it is (MTU, MAC address, a tunnel's own address): made anew, it would have lost
@@ -10,8 +10,8 @@ import { type Netlink, NetlinkError, type Request } from '../../linux/netlink.ts
 import { closeNamespace, inNamespace, namespacePath, openNamespace } from '../../linux/netns.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
-import { DEVICE_PREFIXES, UPLINK_DEVICE, VXLAN_PORT } from '../constants.ts';
-import type { Exit, Port, Router, Tunnel, Vlan } from '../state.ts';
+import { DEVICE_PREFIXES, DIRECT_DEVICE, UPLINK_DEVICE, VXLAN_PORT } from '../constants.ts';
+import type { Direct, Exit, Port, Router, Tunnel, Vlan } from '../state.ts';
 import {
   type ByPart,
   type Change,
@@ -24,7 +24,13 @@ import {
 import { LOOPBACK } from './entries.ts';
 import { combine, type Failure, failureOf, located, type Outcome, send } from './outcome.ts';
 import { writeRequests } from './requests.ts';
-import { device, establishSettings, port as portSettings, vlan as vlanSettings } from './settings.ts';
+import {
+  device,
+  direct as directSettings,
+  establishSettings,
+  port as portSettings,
+  vlan as vlanSettings,
+} from './settings.ts';
 
 /** A device as it is made; one that is there has its link. */
 export interface Device {
@@ -34,6 +40,7 @@ export interface Device {
   readonly made?:
     | { readonly tunnel: Tunnel }
     | { readonly vlan: Vlan }
+    | { readonly direct: Direct }
     | { readonly port: Port }
     | { readonly exit: Exit };
   readonly link?: route.Link;
@@ -180,13 +187,17 @@ const vxlanText = (name: string, vni: number, local: string, port: number): stri
 
 const { port: PORT, tunnel: TUNNEL, vlan: VLAN } = DEVICE_PREFIXES;
 /** Names that are a router's. */
-const OURS = new RegExp(`^(${TUNNEL}\\d|${VLAN}\\d|${PORT}[0-9a-f]|${UPLINK_DEVICE}$)`);
+const OURS = new RegExp(`^(${TUNNEL}\\d|${VLAN}\\d|${PORT}[0-9a-f]|(${DIRECT_DEVICE}|${UPLINK_DEVICE})$)`);
 
-const listDevices = (links: readonly route.Link[]): Device[] =>
+const directText = (name: string, on: string | undefined): string => `${name} on ${on ?? 'nothing'}`;
+
+/** `nameOf`: of a device of the host, by its index. */
+const listDevices = (links: readonly route.Link[], nameOf: (index: number) => string | undefined): Device[] =>
   links
     .filter((l) => OURS.test(l.name))
     .map((link) => {
-      const { name, vxlan } = link;
+      const { name, vxlan, peer } = link;
+      if (name === DIRECT_DEVICE) return { name, text: directText(name, nameOf(peer)), link };
       const text = vxlan === undefined ? name : vxlanText(name, vxlan.vni, vxlan.local, vxlan.port);
       return { name, text, link };
     });
@@ -199,6 +210,11 @@ function wantedDevices(router: Router, exit: Exit | undefined): ByPart<Device> {
   }
   for (const vlan of router.vlans ?? [])
     parts.set(vlan, [{ name: vlan.device, text: vlan.device, made: { vlan } }]);
+  const { direct } = router;
+  if (direct !== undefined)
+    parts.set(direct, [
+      { name: direct.device, text: directText(direct.device, direct.link), made: { direct } },
+    ]);
   for (const port of router.ports)
     parts.set(port, [{ name: port.device, text: port.device, made: { port } }]);
   if (exit !== undefined) parts.set(exit, [{ name: UPLINK_DEVICE, text: UPLINK_DEVICE, made: { exit } }]);
@@ -209,6 +225,8 @@ function wantedProperties(router: Router, exit: Exit | undefined): ByPart<Proper
   const parts = new Map<object, readonly Property[]>();
   for (const tunnel of router.tunnels) parts.set(tunnel, [hasSize(tunnel.device, tunnel.mtu, tunnel)]);
   for (const vlan of router.vlans ?? []) parts.set(vlan, [hasSize(vlan.device, vlan.mtu, { mac: vlan.mac })]);
+  const { direct } = router;
+  if (direct !== undefined) parts.set(direct, [hasSize(direct.device, direct.mtu, { mac: direct.mac })]);
   for (const port of router.ports) parts.set(port, [hasSize(port.device, port.mtu)]);
   if (exit !== undefined) parts.set(exit, [hasMac(UPLINK_DEVICE, exit.routerMac)]);
   return parts;
@@ -226,7 +244,10 @@ export function establishLinks(
   const wanted = wantedDevices(router, exit);
   const devices = establish(open.devices, {
     wanted,
-    list: () => listDevices(before),
+    list() {
+      const onHost = before.some((l) => l.name === DIRECT_DEVICE) ? route.listLinks(hostNetlink) : [];
+      return listDevices(before, (index) => onHost.find((l) => l.index === index)?.name);
+    },
     // Of a container that has gone nothing is made again.
     excused: ({ made }) => made !== undefined && 'port' in made && made.port.joined,
     write: (change) => writeDevices(options, change),
@@ -262,6 +283,7 @@ export function establishLinks(
               ...device(name),
               ...(name.startsWith(PORT) ? portSettings(name) : {}),
               ...(name.startsWith(VLAN) ? vlanSettings(name) : {}),
+              ...(name === DIRECT_DEVICE ? directSettings(name) : {}),
             };
             return establishSettings(all, byName.get(name)?.up === true && had.has(name));
           }),
@@ -303,6 +325,11 @@ function writeDevices(
       if ('tunnel' in made) {
         const { device: name, vni, local, mac, mtu } = made.tunnel;
         request(hostNetlink, route.addVxlan({ name, vni, local, port: VXLAN_PORT, mac, mtu, namespace }));
+      } else if ('direct' in made) {
+        const { device: name, link, mac, mtu } = made.direct;
+        const on = route.listLinks(hostNetlink).find((l) => l.name === link)?.index;
+        if (on === undefined) throw new Error(`networks of encap direct: no interface ${link} on this host`);
+        request(hostNetlink, route.addMacvlan({ name, on, mac, mtu, namespace }));
       } else if ('vlan' in made) {
         const { device: name, wire, mac, mtu } = made.vlan;
         const old = route.listLinks(hostNetlink).filter((l) => l.name === wire);
@@ -349,11 +376,25 @@ function inSandbox(sandbox: string, use: (namespace: number) => void): void {
   }
 }
 
+/** What the kernel means by an error (drivers/net/macvlan.c, macvlan_common_newlink; net/core/rtnetlink.c). */
+const NO_MACVLAN: Readonly<Record<string, string>> = {
+  EOPNOTSUPP: 'this kernel has no macvlan',
+  EBUSY:
+    'LINK is a port of a bridge or of a bond, or has ipvlan devices: netplugin needs the bridge itself as its --underlay',
+  EADDRINUSE: 'another device on LINK has its MAC address already',
+};
+
 function refused(error: unknown, { made }: Device): Failure {
   const port = made !== undefined && 'port' in made ? made.port : undefined;
   const failure = failureOf(error, port?.endpoint);
   if (port?.end !== undefined && failure.code === 'EEXIST')
     return { ...failure, message: `${port.sandbox} has a device ${port.end} already` };
+  if (made !== undefined && 'direct' in made && error instanceof NetlinkError) {
+    const { link } = made.direct;
+    const why =
+      NO_MACVLAN[error.code] ?? `a device on ${link} is refused (${error.code}): it must be Ethernet's`;
+    return { ...failure, message: `networks of encap direct: ${why.replaceAll('LINK', link)}` };
+  }
   if (made === undefined || !('tunnel' in made)) return failure;
   if (!(error instanceof NetlinkError) || error.code !== 'EEXIST') return failure;
   const message = `network with tag ${made.tunnel.vni}: another VXLAN device of this host has this VNI already (a Docker Swarm overlay?); choose another --pkt-tag`;

@@ -66,6 +66,12 @@ export const vlan = (name: string): Settings => ({
   [`net/ipv6/conf/${name}/router_solicitations`]: '0',
 });
 
+/** Of the device on the hosts' link: it says nothing there by itself, not even that it has IPv6. */
+export const direct = (name: string): Settings => ({
+  [`net/ipv6/conf/${name}/addr_gen_mode`]: '1', // no link-local address
+  [`net/ipv6/conf/${name}/router_solicitations`]: '0',
+});
+
 /** Of the host's end of an exit. */
 export const exit = (name: string): Settings => ({
   // Published ports are served on localhost too: such packets leave with a source of 127.0.0.1.

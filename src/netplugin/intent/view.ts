@@ -92,6 +92,8 @@ export interface LocalHost {
   /** The VTEP's address. */
   readonly underlay: string;
   readonly underlayMtu: number;
+  /** The interface that the underlay is on, and the prefix of those whom it reaches without a router; absent: nobody. */
+  readonly link?: { readonly device: string; readonly prefix: string } | undefined;
   /** By which networks of encapsulation vlan go; absent: they do not. */
   readonly uplink?: { readonly device: string; readonly mtu: number } | undefined;
   /** Underlay addresses of hosts by name, also of those whose lease has ended: their containers may run on. */

@@ -1,7 +1,7 @@
 import { pino } from 'pino';
 import { beforeAll, beforeEach, expect, it, onTestFinished, vi } from 'vitest';
 import { isolate, sh } from '../../../test/isolation.ts';
-import { awaitUnderlay, type Followed, followUnderlay, type Underlay } from './underlay.ts';
+import { awaitUnderlay, type Followed, findUnderlay, followUnderlay, type Underlay } from './underlay.ts';
 
 /** With a carrier. */
 function plug(device: string, mtu: number, address: string): void {
@@ -135,4 +135,17 @@ it('an agent that starts waits for an address of its interface, and says so once
 it('an agent that starts does not wait for an interface that is not there', async () => {
   const log = pino({ level: 'silent' });
   await expect(awaitUnderlay('eth7', log)).rejects.toThrow("no interface or address 'eth7' on this host");
+});
+
+it('says whom it reaches without a router, as that changes, and that by what is no Ethernet it reaches nobody so', async () => {
+  const followed = follow('eth0');
+  expect(followed.now.prefix).toBe('192.0.2.1/24');
+  sh('ip addr add 192.0.2.9/32 dev eth0; ip addr del 192.0.2.1/24 dev eth0');
+  await becomes(followed, { address: '192.0.2.9' });
+  expect(followed.now).not.toHaveProperty('prefix');
+  sh('ip tuntap add dev vpn0 mode tun; ip link set vpn0 up');
+  onTestFinished(() => void sh('ip link delete vpn0'));
+  sh('ip addr add 198.51.100.9/24 dev vpn0');
+  expect(findUnderlay('vpn0')).toMatchObject({ address: '198.51.100.9' });
+  expect(findUnderlay('vpn0')).not.toHaveProperty('prefix');
 });

@@ -3,7 +3,7 @@ import dns from 'node:dns/promises';
 import net from 'node:net';
 import type { Logger } from 'pino';
 import { INTERFACE_GROUPS, openListener, openNetlink } from '../../linux/netlink.ts';
-import { listAddresses, listLinks } from '../../linux/route.ts';
+import { type Address, type Link, listAddresses, listLinks } from '../../linux/route.ts';
 import { LISTEN_INTERVAL, RESOLVE_INTERVAL } from '../intervals.ts';
 import type { Guarded } from '../state.ts';
 import { insist, inTurn } from '../turns.ts';
@@ -14,7 +14,13 @@ export interface Underlay {
   readonly device: string;
   readonly mtu: number;
   readonly running: boolean;
+  /** The address with the length of the prefix that is reached without a router, by Ethernet; absent: nobody is. */
+  readonly prefix?: string;
 }
+
+/** A device of kind ipvlan has no MAC address but that of the one that it is on. */
+const sharesLink = ({ ethernet, kind }: Link, { address, length }: Address): boolean =>
+  ethernet && kind !== 'ipvlan' && length < (address.includes(':') ? 128 : 32);
 
 /** The interface is there and has no address, or none yet. */
 class NoAddress extends Error {}
@@ -37,7 +43,13 @@ export function findUnderlay(text: string, before?: Underlay): Underlay {
       meant.find((a) => a.address === before?.address) ?? meant.find((a) => a.passing !== true) ?? meant[0];
     const link = links.find((l) => l.index === found?.index);
     if (found !== undefined && link !== undefined)
-      return { address: found.address, device: link.name, mtu: link.mtu, running: link.running };
+      return {
+        address: found.address,
+        device: link.name,
+        mtu: link.mtu,
+        running: link.running,
+        ...(sharesLink(link, found) && { prefix: `${found.address}/${found.length}` }),
+      };
     const have = addresses
       .map((a) => `${a.address} (${links.find((l) => l.index === a.index)?.name})`)
       .filter((a) => !a.endsWith('(lo)'));
@@ -87,7 +99,13 @@ export function followUnderlay(text: string, log: Logger): Followed {
     if (problem !== '' && known === '')
       log.warn({ underlay: before }, `${problem}: other hosts cannot reach this one; what runs goes on`);
     if (problem === '' && known !== '') log.info({ underlay: now }, 'other hosts can reach this one again');
-    if (now.address === before.address && now.mtu === before.mtu && now.device === before.device) return;
+    if (
+      now.address === before.address &&
+      now.mtu === before.mtu &&
+      now.device === before.device &&
+      now.prefix === before.prefix
+    )
+      return;
     log.info({ underlay: now, before }, 'the underlay has changed: following it');
     for (const changed of listeners) changed(before);
   }

@@ -1,11 +1,11 @@
 /**
  * The fast path of established connections, past the router's stack: an eBPF program at what arrives by a container's
- * veth or a tunnel hands a packet straight to the other container, or to the tunnel.
+ * veth, a tunnel or the hosts' link hands a packet straight to the other container, or to the tunnel, or to the link.
  *
- *   ct…, vx… ingress -> program -> flows: is this connection, from here, known since less than a moment?
+ *   ct…, vx…, direct ingress -> program -> flows: is this connection, from here, known since less than a moment?
  *                               -> endpoints: are both ends ours to know, in one network, and is this where the sender is?
  *                               -> conntrack: is the connection established, as the router itself has it?
- *                               -> redirect into the receiver's namespace, or out by the network's vx…
+ *                               -> redirect into the receiver's namespace, or out by the network's vx… or by direct
  *
  * It decides nothing of its own. Whatever it is not sure of goes the router's way, as if it were not there: first packets,
  * the ends of connections, errors, fragments, what is translated, shaped or marked, packets between networks and from
@@ -30,7 +30,7 @@ import * as bpf from '../../../linux/bpf.ts';
 import type { Netlink } from '../../../linux/netlink.ts';
 import type * as route from '../../../linux/route.ts';
 import * as traffic from '../../../linux/traffic.ts';
-import { DEVICE_PREFIXES } from '../../constants.ts';
+import { DEVICE_PREFIXES, DIRECT_DEVICE } from '../../constants.ts';
 import type { Port, RemoteHost, Router } from '../../state.ts';
 import { type ByPart, establish, type Kind, type Tracker, track, type Written } from '../difference.ts';
 import { combine, failureOf, located, type Outcome, send } from '../outcome.ts';
@@ -61,39 +61,38 @@ interface Place {
   readonly text: string;
   readonly address: string;
   readonly device: string;
-  /** Number of its network; undefined: that of the tunnel that `device` is. */
-  readonly network?: number;
+  readonly network: number;
   readonly mac: string;
+  /** On another host. */
+  readonly remote: boolean;
 }
 
-const placeOf = (address: string, device: string, mac: string, network?: number): Place => ({
-  text: `${address} at ${mac} dev ${device} of ${network ?? 'its tunnel'}`,
-  address,
-  device,
-  mac,
-  ...(network !== undefined && { network }),
+const placeOf = (place: Omit<Place, 'text'>): Place => ({
+  ...place,
+  text: `${place.address} at ${place.mac} dev ${place.device} of ${place.network}`,
 });
 
 /** Devices by which packets arrive that it may hand on. */
-const AT_ROUTER = new RegExp(`^(${DEVICE_PREFIXES.port}|${DEVICE_PREFIXES.tunnel})`);
+const AT_ROUTER = new RegExp(`^(${DEVICE_PREFIXES.port}|${DEVICE_PREFIXES.tunnel}|${DIRECT_DEVICE}$)`);
 
 /** Shaped or marked packets go the router's way, in both directions. */
 const isFast = (port: Port): boolean =>
   port.network !== 0 && port.limit === undefined && port.dscp === undefined;
 
 const portPlaces = once(({ addresses, device, network, mac }: Port): readonly Place[] =>
-  addresses.map((address) => placeOf(address, device, mac, network)),
+  addresses.map((address) => placeOf({ address, device, mac, network, remote: false })),
 );
 /**
- * What is too large for a host that takes less than our tunnels is the router's to refuse, by its routes. What goes by a VLAN goes the
+ * What is too large for a host that takes less than our devices is the router's to refuse, by its routes. What goes by a VLAN goes the
  * router's way, both directions.
  */
-const hostPlaces = once(({ mac, mtu, endpoints }: RemoteHost): readonly Place[] =>
-  mtu === undefined
-    ? endpoints
-        .filter(({ device }) => device.startsWith(DEVICE_PREFIXES.tunnel))
-        .map(({ address, device }) => placeOf(address, device, mac))
-    : [],
+const hostPlaces = once(({ mac, mtu, direct, endpoints }: RemoteHost): readonly Place[] =>
+  endpoints.flatMap(({ address, device, network }) => {
+    const onLink = device === direct?.device;
+    if (!onLink && !device.startsWith(DEVICE_PREFIXES.tunnel)) return [];
+    if ((onLink ? direct.mtu : mtu) !== undefined) return [];
+    return placeOf({ address, device, network, mac: onLink ? direct.mac : mac, remote: true });
+  }),
 );
 
 const PLACES: Kind<Place> = {
@@ -114,9 +113,9 @@ function placesOf(router: Router): ByPart<Place> {
 const entryOf = (place: Place, device: route.Link): string =>
   endpointValue({
     device: device.index,
-    network: place.network ?? device.vxlan?.vni ?? 0,
+    network: place.network,
     mac: place.mac,
-    remote: place.network === undefined,
+    remote: place.remote,
     senderMac: device.mac,
     mtu: device.mtu,
   }).toString('hex');
@@ -287,11 +286,11 @@ function listPlaces(open: FastPath, wanted: ByPart<Place>, links: ReadonlyMap<st
     const place = expected.get(address);
     const device = place && links.get(place.device);
     if (place !== undefined && device !== undefined && entryOf(place, device) === value) return place;
-    return { ...placeOf(address, '', ''), text: `${address} ${value}` };
+    return { address, text: `${address} ${value}`, device: '', mac: '', network: 0, remote: false };
   });
 }
 
-/** The program runs at the tunnels and at the ports that are not shaped or marked, and nowhere else. */
+/** The program runs at the tunnels, on the link and at the ports that are not shaped or marked, and nowhere else. */
 function establishRunning(
   netlink: Netlink,
   open: FastPath,
@@ -301,6 +300,7 @@ function establishRunning(
 ): Outcome {
   const wanted = new Map<object, readonly Running[]>();
   for (const tunnel of router.tunnels) wanted.set(tunnel, [{ device: tunnel.device }]);
+  if (router.direct !== undefined) wanted.set(router.direct, [{ device: router.direct.device }]);
   for (const port of router.ports) if (isFast(port)) wanted.set(port, [{ device: port.device }]);
   return establish(open.running, {
     wanted,

@@ -14,7 +14,7 @@
  */
 import { isV6 } from '../../../model/address.ts';
 import type { Exit } from '../../state.ts';
-import { EXITS, TUNNELS, UPLINK } from './devices.ts';
+import { DIRECT, EXITS, TUNNELS, UPLINK } from './devices.ts';
 import { familyName } from './egress.ts';
 import type { HostFeature, HostVariant, RouterFeature } from './feature.ts';
 
@@ -26,12 +26,16 @@ const pairs = ({ hostAddress, routerAddress, hostAddress6, routerAddress6 }: Exi
   ].filter(({ host }) => host !== '');
 
 /** The last rule of a version is for networks in which the host has no address. */
-function sources({ access }: Exit): string[] {
+function sources({ access }: Exit, direct: boolean): string[] {
   const all = (access?.sources ?? []).flatMap(({ device, addresses }) =>
     addresses.map((address) => ({ device: `"${device}"`, address })),
   );
   const first = [all.find((s) => !isV6(s.address)), all.find((s) => isV6(s.address))];
-  const rest = first.flatMap((s) => (s === undefined ? [] : { device: TUNNELS, address: s.address }));
+  const rest = first.flatMap((s) =>
+    s === undefined
+      ? []
+      : [TUNNELS, ...(direct ? [DIRECT] : [])].map((device) => ({ device, address: s.address })),
+  );
   return [...all, ...rest].map(
     ({ device, address }) => `iifname ${UPLINK} oifname ${device} snat ${familyName(address)} to ${address}`,
   );
@@ -53,7 +57,7 @@ export const access: RouterFeature = {
       (exit?.access?.own ?? [])
         .map((address) => `${familyName(address)} daddr ${address} goto begun`)
         .join('\n'),
-    out: ({ exit }) => (exit?.access === undefined ? '' : sources(exit).join('\n')),
+    out: ({ exit, direct }) => (exit?.access === undefined ? '' : sources(exit, direct).join('\n')),
   },
 };
 

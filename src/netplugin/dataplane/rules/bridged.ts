@@ -5,7 +5,7 @@
  *
  * What is known of a first packet by then is whether both ends are in one network. Both hosts look, each by what it knows itself.
  */
-import { PORTS, TUNNELS, VLANS } from './devices.ts';
+import { DIRECT, PORTS, TUNNELS, VLANS } from './devices.ts';
 import type { RouterFeature } from './feature.ts';
 import { SAME_NETWORK } from './marks.ts';
 
@@ -22,6 +22,7 @@ const apart = (others: readonly string[]): string =>
 
 export const bridged: RouterFeature = {
   rules: {
-    forward: ({ bridged, vlans }) => (bridged ? apart([TUNNELS, ...(vlans ? [VLANS] : [])]) : ''),
+    forward: ({ bridged, vlans, direct }) =>
+      bridged ? apart([TUNNELS, ...(direct ? [DIRECT] : []), ...(vlans ? [VLANS] : [])]) : '',
   },
 };

@@ -1,9 +1,10 @@
 /** Our devices as rules name them, by what they are: a pattern of nft(8), or a name. */
-import { DEVICE_PREFIXES, UPLINK_DEVICE } from '../../constants.ts';
+import { DEVICE_PREFIXES, DIRECT_DEVICE, UPLINK_DEVICE } from '../../constants.ts';
 
-/** In a router: towards its containers, towards other hosts, VLANs, and its exit. */
+/** In a router: towards its containers, towards other hosts by tunnels and by their link, VLANs, and its exit. */
 export const PORTS = `"${DEVICE_PREFIXES.port}*"`;
 export const TUNNELS = `"${DEVICE_PREFIXES.tunnel}*"`;
+export const DIRECT = `"${DIRECT_DEVICE}"`;
 export const VLANS = `"${DEVICE_PREFIXES.vlan}*"`;
 export const UPLINK = `"${UPLINK_DEVICE}"`;
 

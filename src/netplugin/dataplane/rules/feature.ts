@@ -72,6 +72,8 @@ export interface RouterVariant {
   readonly bridged: boolean;
   /** Some networks are VLANs. */
   readonly vlans: boolean;
+  /** Some go by the hosts' link as they are. */
+  readonly direct: boolean;
 }
 
 /** What the elements of a table with VLANs follow from besides. */

@@ -20,6 +20,8 @@ import {
   state,
   VNI,
 } from '../../../../test/states.ts';
+import { directMac } from '../../compile/direct.ts';
+import { DIRECT_DEVICE } from '../../constants.ts';
 import type { Access, ClusterService, DnatEntry, Exit, Router, RuleSet, Service } from '../../state.ts';
 import { type HostFacts, hostTable } from './host.ts';
 import { routerTable } from './router.ts';
@@ -155,6 +157,36 @@ const VLAN: Router = {
   gateways: ['10.100.0.254', ...GATEWAYS],
 };
 
+/** The same container in a direct network, and one in a VXLAN network; of the other hosts one shares the link. */
+const ON_LINK: Router = {
+  ...router({
+    ports: [
+      port(2, { mtu: 1500 }),
+      port(3, { addresses: ['20.2.1.3'], gateways: ['20.2.1.254'], network: 1002 }),
+    ],
+    remotes: [
+      { address: '20.1.1.9', device: DIRECT_DEVICE, vtep: PEERS[0] as string },
+      { address: 'fd00:1::9', device: DIRECT_DEVICE, vtep: PEERS[0] as string },
+      { address: '20.1.1.10', device: `vx${VNI}`, vtep: PEERS[1] as string },
+    ],
+  }),
+  direct: { device: DIRECT_DEVICE, link: 'eth0', mac: directMac('default', LOCAL), mtu: 1500 },
+};
+const DIRECT: Router = {
+  ...ON_LINK,
+  hosts: ON_LINK.hosts.map((host) =>
+    host.vtep === PEERS[0]
+      ? { ...host, direct: { device: DIRECT_DEVICE, mac: directMac('default', host.vtep) } }
+      : host,
+  ),
+  subnets: [
+    { prefix: '20.1.1.0/24', network: VNI },
+    { prefix: '20.2.1.0/24', network: 1002 },
+    { prefix: 'fd00:1::/64', network: VNI },
+  ],
+  gateways: [...GATEWAYS, '20.2.1.254'],
+};
+
 const INFRA: Access = { ...ACCESS, own: ['20.1.1.250', 'fd00:1::250'] };
 
 const rules = (table: Table): string => createCommands({ ...table, parts: new Map() });
@@ -186,6 +218,7 @@ const RULES: Readonly<Record<string, string>> = {
   'routerServed.nft': rules(ofRouter(router({ clusterServices: [CLUSTER_SERVICE] }))),
   'routerStaying.nft': rules(ofRouter(router({ clusterServices: [STAYING] }))),
   'routerVlan.nft': rules(ofRouter(VLAN)),
+  'routerDirect.nft': rules(ofRouter(DIRECT)),
   'routerReached.nft': rules(ofRouter(router({}), exit({ access: ACCESS }))),
   'routerInfra.nft': rules(ofRouter(router({}), exit({ access: INFRA }))),
   'host.nft': rules(hostTable(NOTHING, NO_FACTS, [])),
@@ -225,6 +258,10 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
   'vlan.nft': [
     'A container in a VLAN network and one in another; another host has one in each, and machines are on the wire',
     ofRouter(VLAN),
+  ],
+  'direct.nft': [
+    'A container in a direct network and one in another; of two other hosts one is on the link',
+    ofRouter(DIRECT),
   ],
   'noExit.nft': ['A router without a way out', routerTable(router({}), undefined)],
   'twoNetworks.nft': [

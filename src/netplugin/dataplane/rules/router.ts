@@ -21,6 +21,7 @@ import { access } from './access.ts';
 import { antiSpoofing, arpTable } from './antiSpoofing.ts';
 import { bridged } from './bridged.ts';
 import { PORTS, TUNNELS, UPLINK } from './devices.ts';
+import { apartOnLink, direct, fromLink } from './direct.ts';
 import { dns, queryLimit } from './dns.ts';
 import { dscp } from './dscp.ts';
 import { egress } from './egress.ts';
@@ -40,7 +41,7 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
   {
     name: 'guard',
     hook: 'type filter hook prerouting priority -450; policy accept;',
-    steps: [vlans, antiSpoofing],
+    steps: [vlans, direct, antiSpoofing],
   },
   // From anti-spoofing: the sender is known, by IPv4 or by IPv6.
   { name: 'sent', steps: [fragments, stub, ttl] },
@@ -68,6 +69,7 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
     steps: [
       `iifname ${TUNNELS} oifname ${TUNNELS} drop`,
       apart,
+      apartOnLink,
       dscp,
       'ct state established goto pass', // most: cheaper than a lookup
       'ct state vmap { related : goto errors, invalid : drop, untracked : drop }',
@@ -83,11 +85,12 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
       `iifname ${UPLINK} goto entering`,
       `oifname ${UPLINK} goto leaving`,
       `iifname ${TUNNELS} goto grow`,
+      fromLink,
       `iifname ${PORTS} goto begun`,
     ],
   },
-  { name: 'pass', steps: [vlans, ttl, 'accept'] },
-  { name: 'errors', steps: [vlans, errors] },
+  { name: 'pass', steps: [vlans, direct, ttl, 'accept'] },
+  { name: 'errors', steps: [vlans, direct, errors] },
   { name: 'entering', steps: [published] },
   { name: 'leaving', steps: [access, egress] },
   { name: 'begun', steps: [limits, ttl, 'accept'] },
@@ -111,7 +114,7 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
   },
   { name: 'asked', steps: [limits, 'accept'] },
   // What the router itself sends, before conntrack sees it.
-  { name: 'output', hook: 'type filter hook output priority -300; policy accept;', steps: [stub] },
+  { name: 'output', hook: 'type filter hook output priority -300; policy accept;', steps: [direct, stub] },
 
   // The first packet of each connection again, for source NAT. `outside`: what leaves.
   {
@@ -164,6 +167,7 @@ export function routerTable(
     logs: router.ruleSets.some((s) => s.logs),
     bridged: router.bridged === true,
     vlans: router.vlans !== undefined,
+    direct: router.direct !== undefined,
   };
   return {
     name: `inet ${NFT_TABLE}`,
