@@ -58,6 +58,17 @@ it('a network without a gateway has none in Docker either, and no address of it 
   expect(await differences()).toBe('');
 });
 
+it("of Docker's NAT for its resolver nothing stays in a container: it would have all connections tracked there", async () => {
+  await run('node1', 'plain', 'open');
+  const pid = await docker('node1', 'inspect -f {{.State.Pid}} plain');
+  await until(
+    'our table alone',
+    async () => (await on('node1', `nsenter -t ${pid} -n nft list tables`)).out === 'table ip contiv\n',
+  );
+  expect((await inside('node1', 'plain', 'dig +short plain')).out).toMatch(/^10\.33\.0\.\d+\n$/);
+  await docker('node1', 'rm -f plain');
+});
+
 describe.runIf(VERSION >= 29)('a container, whose name Docker says when it asks for its address,', () => {
   const NAMES = ['one', 'two', 'three', 'four', 'five'];
   const addresses = (): Promise<string[]> => Promise.all(NAMES.map((name) => addressOf('node2', name)));
@@ -83,6 +94,18 @@ describe.runIf(VERSION >= 29)('a container, whose name Docker says when it asks 
     await until('addresses', async () => (await addresses()).every((address) => address !== ''));
     expect(await addresses()).toEqual(before);
     expect(await differences()).toBe('');
+  });
+
+  it('is named where it is refused one', async () => {
+    const taken = await run('node2', 'one', 'open');
+    expect((await on('node2', `docker run --name=two --net=open --ip=${taken} contiv/lab true`)).status).toBe(
+      125,
+    );
+    await until('the event', async () =>
+      (await netctl('events')).includes(
+        `Docker's RequestAddress for two: network default:open: address ${taken}`,
+      ),
+    );
   });
 
   it('knows its own name from its first moment on', async () => {

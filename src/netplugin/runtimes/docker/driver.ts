@@ -215,7 +215,7 @@ export function createDriver({
           Data: {},
         };
       }
-      const containerName = request.Options?.[ENDPOINT_NAME];
+      const containerName = containerOf(request);
       const wanted = {
         tenantName: pool.tenant,
         networkName: pool.network,
@@ -423,6 +423,10 @@ export function createDriver({
     close: () => writes.close(),
   };
 }
+
+/** The container that a call says it is for: from Docker 29 on RequestAddress does. */
+export const containerOf = (request: unknown): string | undefined =>
+  (request as { Options?: Record<string, string> } | undefined)?.Options?.[ENDPOINT_NAME];
 
 /** Of a network, as it was made with them. */
 const optionsOf = ({ Options }: { Options?: Json }): Record<string, string> | undefined =>
