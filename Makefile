@@ -2,7 +2,7 @@
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 export PATH := $(ROOT)node_modules/node/bin:$(ROOT)node_modules/.bin:$(PATH)
 
-.PHONY: help setup install uninstall plugin demo test test-unit test-kernel test-lab test-kubernetes churn fuzz lint bench docs clean
+.PHONY: help setup install uninstall plugin demo test test-unit test-kernel test-lab test-docker test-kubernetes churn fuzz lint bench docs clean
 
 help:
 	@echo 'make setup   installs packages only'
@@ -10,6 +10,7 @@ help:
 	@echo 'make plugin  dist/plugin, what docker plugin create makes the plugin for Swarm mode of: docs/guide/swarm.md'
 	@echo 'make demo    two virtual hosts and the quick start; leaves them up'
 	@echo 'make test    lint, test-unit, then test-kernel beside test-lab'
+	@echo 'make test-docker DOCKER=28|29  builds that Docker where it is not yet, and tests on it; 29 with both of its firewalls'
 	@echo 'make test-kubernetes  builds Kubernetes where it is not yet, and tests in a cluster of it'
 	@echo 'make churn   ten minutes of faults on three hosts, with senders of what may not pass; CHURN_SEED=N does one again'
 	@echo 'make fuzz    100,000 requests that a public fuzzer makes up from /openapi.json; REQUESTS=N says how many'
@@ -50,6 +51,15 @@ test-kernel: setup
 
 test-lab: setup
 	vitest run --project lab
+
+# TESTS='test/versions': one file alone. FIREWALL_BACKEND=nftables: with that one alone.
+test-docker: FIREWALL_BACKEND ?= $(if $(filter 29,$(DOCKER)),iptables nftables,default)
+test-docker:
+	@lab/setup.sh docker $(DOCKER)
+	@for backend in $(FIREWALL_BACKEND); do \
+	  echo "Docker $(DOCKER), firewall backend $$backend"; \
+	  LAB_DOCKER=$(DOCKER) LAB_FIREWALL_BACKEND=$${backend#default} vitest run --project docker $(TESTS) || exit 1; \
+	done
 
 test-kubernetes:
 	@lab/setup.sh kubernetes

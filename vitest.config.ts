@@ -1,10 +1,23 @@
 import { defineConfig } from 'vitest/config';
 
 /**
- * Layers: unit needs nothing, kernel needs root, lab needs root and Docker, kubernetes a lab that is a cluster too, one for all its
- * files. Lab tests wait, most of it: a few run at once, each worker's on a lab of its own.
+ * Layers: unit needs nothing, kernel needs root, lab needs root and Docker, docker a Docker that is built, kubernetes a lab that is a
+ * cluster too, one for all its files. Lab tests wait, most of it: a few run at once, each worker's on a lab of its own.
  */
 const LABS = 2;
+const inLabs = {
+  maxWorkers: LABS,
+  env: { LAB_BY_WORKER: 'yes' },
+  testTimeout: 180_000,
+  hookTimeout: 180_000,
+  globalSetup: 'test/labSetup.ts',
+  setupFiles: 'test/labUp.ts',
+};
+/** Lab tests in which much of Docker is met. */
+const OF_DOCKER = [
+  ...['quickstart', 'policy', 'dataplane', 'services', 'names', 'lifecycle'],
+  ...['firewalls', 'swarm', 'churn'],
+];
 
 export default defineConfig({
   test: {
@@ -13,7 +26,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['src/**/*.test.ts', 'lab/**/*.test.ts', 'test/*.test.ts'],
-          exclude: ['**/*.{kernel,lab,kubernetes}.test.ts'],
+          exclude: ['**/*.{kernel,lab,docker,kubernetes}.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
           // Many of them wait for processes and timers: one more than small machines have processors.
@@ -34,12 +47,15 @@ export default defineConfig({
         test: {
           name: 'lab',
           include: ['test/*.lab.test.ts'],
-          maxWorkers: LABS,
-          env: { LAB_BY_WORKER: 'yes' },
-          testTimeout: 180_000,
-          hookTimeout: 180_000,
-          globalSetup: 'test/labSetup.ts',
-          setupFiles: 'test/labUp.ts',
+          ...inLabs,
+        },
+      },
+      {
+        test: {
+          name: 'docker',
+          include: ['test/*.docker.test.ts', ...OF_DOCKER.map((name) => `test/${name}.lab.test.ts`)],
+          ...inLabs,
+          globalSetup: ['test/dockerSetup.ts', 'test/labSetup.ts'],
         },
       },
       {

@@ -33,6 +33,8 @@ export const inSwitch = (lab: string, ...args: string[]): Promise<string> =>
 
 export interface HostOptions {
   readonly resolver: string;
+  /** It forwards IPv4 from the start, as an administrator sets it. */
+  readonly forwards?: boolean;
   /** Folders of which the host has one of its own, empty, with what is mounted in it seen by its containers. */
   readonly folders?: readonly string[];
   /** Files that read otherwise there than on the machine, by their text. */
@@ -51,11 +53,9 @@ export async function makeHost(
   await set('addr', 'add', `${address}/24`, 'dev', 'eth0');
   await set('link', 'set', 'eth0', 'up');
   if (host !== OUTSIDE) await set('route', 'add', 'default', 'via', OUTSIDE_ADDRESS);
-  else {
-    // A place in the world, to be reached and seen by.
-    await set('addr', 'add', '198.51.100.1/32', 'dev', 'lo');
-    await run(...onHost(lab, host, 'sysctl', '-qw', 'net.ipv4.ip_forward=1'));
-  }
+  // A place in the world, to be reached and seen by.
+  else await set('addr', 'add', '198.51.100.1/32', 'dev', 'lo');
+  if (options.forwards) await run(...onHost(lab, host, 'sysctl', '-qw', 'net.ipv4.ip_forward=1'));
 }
 
 export const inHost = (lab: string, host: string, ...args: string[]): Promise<string> =>

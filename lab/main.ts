@@ -4,8 +4,17 @@ import { parseArgs } from 'node:util';
 import { joinHost, makeCertificates } from './certificates.ts';
 import { check } from './check/index.ts';
 import { makeControlGroups, removeControlGroups } from './controlGroups.ts';
+import { placeDocker, readDocker, setUpDocker } from './docker/versions.ts';
 import { makeMachines } from './fabric.ts';
-import { giveBackNamespaces, makeHost, makeSwitch, removeHost, removeHosts, resolverOf } from './hosts.ts';
+import {
+  giveBackNamespaces,
+  type HostOptions,
+  makeHost,
+  makeSwitch,
+  removeHost,
+  removeHosts,
+  resolverOf,
+} from './hosts.ts';
 import { loadImage, makeImage } from './image.ts';
 import { NODE, prepareCluster, setUpKubernetes, startCluster } from './kubernetes/cluster.ts';
 import { end, endAll, namesProcess, type ProcessName, start } from './processes.ts';
@@ -38,13 +47,15 @@ const USAGE = `lab: virtual hosts on this machine, each with its own network, Do
 Usage: bin/lab [--name LAB] COMMAND
 
   up [--brief] [--hosts N] [--kubernetes] [--swarm] [--store sqlite|memory|etcd] [--netmasters N] [--tls]
-     [--fabric] [--loopback-resolver HOST]
+     [--docker 28|29 [--firewall-backend iptables|nftables]] [--fabric] [--loopback-resolver HOST]
                               N hosts (default 2) with dockerd and netplugin, netmaster on node1, or with etcd (on three of
                               them) on the first N; with --kubernetes also a node of one cluster each, with its API server
                               on node1 (built the first time); with --swarm
                               Docker's Swarm mode on all, the first three as managers; with --tls everybody shows a certificate; with
-                              --fabric VLAN networks go by the hosts' eth0, and machines of VLAN 100 are on the switch, one behind a tagged
-                              port (trunk), one behind an access port (access); says what to do next, but with --brief
+                              --docker a newer Docker than the machine's (built the first time; if not given, what LAB_DOCKER and
+                              LAB_FIREWALL_BACKEND say); with --fabric VLAN networks go by the hosts' eth0, and machines of VLAN 100
+                              are on the switch, one behind a tagged port (trunk), one behind an access port (access); says what to
+                              do next, but with --brief
   down                        ends and removes all of it
   status [--json]             hosts with addresses; processes with name, host and pid
   exec HOST -- COMMAND...     runs a command on a host (node1, node2, ..., outside, trunk, access); knows docker, netctl, kubectl
@@ -91,6 +102,8 @@ async function up(args: string[]): Promise<void> {
       tls: { type: 'boolean', default: false },
       swarm: { type: 'boolean', default: false },
       fabric: { type: 'boolean', default: false },
+      docker: { type: 'string', default: process.env.LAB_DOCKER ?? '' },
+      'firewall-backend': { type: 'string', default: process.env.LAB_FIREWALL_BACKEND ?? '' },
       quiet: { type: 'boolean', default: false },
       brief: { type: 'boolean', default: false },
     },
@@ -105,7 +118,9 @@ async function up(args: string[]): Promise<void> {
     throw new Error(`--netmasters: '${values.netmasters}' must be 1 to ${count}, the number of hosts`);
   if (netmasters > 1 && values.store !== 'etcd')
     throw new Error('--netmasters: more than one netmaster needs --store etcd');
+  const docker = readDocker(values.docker, values['firewall-backend']);
   requireKernel();
+  if (docker.docker !== undefined) await setUpDocker(docker.docker);
   if (values.kubernetes) await setUpKubernetes();
   markStarting(lab);
   const step = (line: string): void => {
@@ -124,20 +139,21 @@ async function up(args: string[]): Promise<void> {
     kubernetes: values.kubernetes,
     tls: values.tls,
     fabric: values.fabric,
+    ...docker,
   };
   writeState(state);
+  if (docker.docker !== undefined) await placeDocker(lab, docker.docker);
   step('making the image contiv/lab');
   const image = makeImage(lab);
   image.catch(() => {}); // told where it is waited for; what fails before goes first
   step(`making ${count} hosts`);
   await makeSwitch(lab);
   fs.writeFileSync(`${namespaceFolder(lab)}/netmaster`, netmasterUrls(state).join());
-  await makeHost(lab, OUTSIDE, OUTSIDE_ADDRESS, { resolver: OUTSIDE_ADDRESS });
-  for (const { name, address } of hosts)
-    await makeHost(lab, name, address, {
-      resolver: values['loopback-resolver'].includes(name) ? '127.0.0.53' : OUTSIDE_ADDRESS,
-      ...(values.kubernetes && NODE),
-    });
+  await makeHost(lab, OUTSIDE, OUTSIDE_ADDRESS, { resolver: OUTSIDE_ADDRESS, forwards: true });
+  for (const { name, address } of hosts) {
+    const resolver = values['loopback-resolver'].includes(name) ? '127.0.0.53' : OUTSIDE_ADDRESS;
+    await makeHost(lab, name, address, hostOptions(state, resolver));
+  }
   if (values.fabric) await makeMachines(lab);
   if (values.kubernetes) {
     step('preparing Kubernetes');
@@ -196,6 +212,13 @@ function storeOf(kind: string, hosts: readonly LabHost[]): string {
   return `etcd://${hosts.slice(0, STORE_MEMBERS).map(({ address }) => `${address}:${ETCD_PORT}`)}`;
 }
 
+const hostOptions = ({ kubernetes, firewallBackend }: LabPlan, resolver: string): HostOptions => ({
+  resolver,
+  // With nftables dockerd does not set it, and does not start where it is off.
+  ...(firewallBackend === 'nftables' && { forwards: true }),
+  ...(kubernetes && NODE),
+});
+
 /** A few at a time: it is waiting, most of it. */
 async function startRuntimes(state: LabPlan): Promise<void> {
   const { hosts, tls } = state;
@@ -220,10 +243,7 @@ async function reboot(name: string): Promise<void> {
   await endAll(lab, name);
   await removeHost(lab, name);
   removeControlGroups(lab, name);
-  await makeHost(lab, name, host.address, {
-    resolver: resolverOf(lab, name),
-    ...(state.kubernetes && NODE),
-  });
+  await makeHost(lab, name, host.address, hostOptions(state, resolverOf(lab, name)));
   if (state.kubernetes) makeControlGroups(lab, name);
   for (const program of Object.keys(PROGRAMS) as ProcessName[])
     if (ran.has(program)) await start(lab, program, name);

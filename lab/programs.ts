@@ -1,6 +1,7 @@
 /** All servers of a lab by name. */
 import { requestOf } from '../src/protocol/wire.ts';
 import { curlFlags } from './certificates.ts';
+import { firewallFlags } from './docker/versions.ts';
 import { KUBERNETES } from './kubernetes/programs.ts';
 import { curl, type Program } from './program.ts';
 import {
@@ -91,6 +92,7 @@ const dockerd: Program = {
     '--host=unix:///run/docker.sock',
     `--cgroup-parent=/${cgroup(state.name, host.name)}`,
     '--storage-driver=overlay2',
+    ...firewallFlags(state),
   ],
   answers: async (host, state) =>
     (await curl(host, state, '--unix-socket', '/run/docker.sock', 'http://d/_ping')) !== undefined,

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Packages only: what a fresh Debian or Ubuntu machine lacks to run the demo and the tests. Quick when all is there.
 # setup.sh install: what the programs themselves need, Debian's packages only.
-# setup.sh cluster: also what a lab with Kubernetes needs; setup.sh kubernetes: and upstream's suites.
+# setup.sh cluster: also what a lab with Kubernetes needs; setup.sh kubernetes: and upstream's suites. setup.sh docker VERSION: what
+# one with that Docker needs.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -39,6 +40,10 @@ if [ "${1:-}" != install ]; then
     want /usr/lib/cni/loopback containernetworking-plugins
     want gcc gcc
     want /usr/include/stdlib.h libc6-dev ;;
+  # runc's, which is built with it.
+  docker)
+    want /usr/include/seccomp.h libseccomp-dev
+    want pkg-config pkg-config ;;
   bench) want wrk wrk ;;
   test|test-lab) want podman podman ;;
   esac
@@ -74,4 +79,5 @@ fi
 case "${1:-}" in
   cluster) lab/kubernetes/build.sh cluster ;;
   kubernetes) lab/kubernetes/build.sh ;;
+  docker) lab/docker/build.sh "${2:-}" ;;
 esac

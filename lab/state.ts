@@ -6,6 +6,7 @@
  *   /var/lib/contiv-lab/NAME/HOST/            Docker's data, the agent's state, logs
  *   /var/lib/contiv-lab/NAME/lab.json         hosts
  *   /var/lib/contiv-lab/NAME/starting.json    the `up` that runs, gone when it is done
+ *   /var/lib/contiv-lab/NAME/docker           programs of its Docker, where that is not the machine's: first on the PATH
  *   /var/lib/contiv-lab/NAME/processes/       a file each: `lab start` of several at once do not meet
  *   network namespaces lab-NAME-HOST, lab-NAME-switch
  */
@@ -36,6 +37,9 @@ export interface LabState {
   readonly tls: boolean;
   /** VLAN networks act: each host has an uplink, the underlay's interface, and machines are beside them (fabric.ts). */
   readonly fabric?: boolean;
+  /** Docker's major version where it is not the machine's own, and the firewall that it is told to use (docker/versions.ts). */
+  readonly docker?: '28' | '29';
+  readonly firewallBackend?: 'iptables' | 'nftables';
   readonly processes: readonly LabProcess[];
 }
 

@@ -18,6 +18,9 @@ export const LAB = process.env.LAB_BY_WORKER === undefined ? NAME : `${NAME}${pr
 const ROOT = path.dirname(import.meta.dirname);
 const COMMAND = path.join(ROOT, 'bin/lab');
 
+/** Docker's own firewall is in iptables, with a chain DOCKER-USER for others. */
+export const DOCKER_USER = process.env.LAB_FIREWALL_BACKEND !== 'nftables';
+
 export interface Ended {
   readonly status: number;
   readonly out: string;

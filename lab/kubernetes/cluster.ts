@@ -1,10 +1,8 @@
 /** A Kubernetes cluster over the lab's hosts: what is written before its servers start, and the order in which they do. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import fs from 'node:fs';
 import { makeControlGroups } from '../controlGroups.ts';
 import { start } from '../processes.ts';
-import { run, tryRun, until } from '../shell.ts';
+import { run, show, tryRun, until } from '../shell.ts';
 import { hostFolder, type LabPlan, onHost, ROOT } from '../state.ts';
 import { FOLDERS, kubeconfig, programFile, TUNABLES, writeFiles } from './files.ts';
 import { importPodImages, makePodImages } from './images.ts';
@@ -13,11 +11,8 @@ import { importPodImages, makePodImages } from './images.ts';
 export const NODE = { folders: FOLDERS, files: TUNABLES };
 
 /** Packages and programs that are missing, which takes a quarter of an hour the first time. */
-export async function setUpKubernetes(): Promise<void> {
-  const child = spawn(`${ROOT}/lab/setup.sh`, ['cluster'], { stdio: ['ignore', 'inherit', 'inherit'] });
-  const [status] = await once(child, 'close');
-  if (status !== 0) throw new Error('Kubernetes could not be set up: see above');
-}
+export const setUpKubernetes = (): Promise<void> =>
+  show('Kubernetes could not be set up: see above', `${ROOT}/lab/setup.sh`, ['cluster']);
 
 /** Before the hosts' servers start. */
 export async function prepareCluster(state: LabPlan): Promise<void> {

@@ -32,8 +32,9 @@ export const UPLINK_DEVICE = 'uplink';
 export const VXLAN_PORT = 4789;
 /** How a refusal to a runtime begins that is none for good: netmaster was away, or could not write. */
 export const GAVE_UP = 'gave up waiting';
-/** Answered to Docker for a network without gateway; never configured anywhere. */
+/** Answered to a Docker that wants a gateway of a network without one; never configured anywhere. */
 export const DUMMY_GATEWAY = '169.254.53.1';
+export const DUMMY_GATEWAY6 = 'fe80::1';
 /** Default range of the transit pairs: shared address space (RFC 6598), away from Docker's pools. */
 export const TRANSIT = '100.127.0.0/16';
 export const TRANSIT6 = 'fd6f:6e74:6976::/64';

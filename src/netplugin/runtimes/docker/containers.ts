@@ -3,7 +3,7 @@
  * health; and, after dockerd or this agent was away, which endpoints are gone.
  *
  *   event network connect  -> container and name (before its first process runs); of one that runs already, all of it
- *   event start, rename... -> all of it, from inspect
+ *   event start, rename... -> all of it, from inspect; stopped.ts is told the name
  *   event of Swarm's: a service, node or network -> swarm.ts, which looks anew
  *   event kill             -> of a Swarm's task: it answers to names no more, while it ends
  *   event network destroy  -> networks.ts, which offers ours anew
@@ -102,7 +102,7 @@ export interface ContainersOptions {
   readonly docker: Docker;
   readonly endpoints: Endpoints;
   readonly offer: Pick<Offer, 'removed' | 'renewed'>;
-  readonly stopped: Pick<StoppedContainers, 'forget'>;
+  readonly stopped: Pick<StoppedContainers, 'forget' | 'named'>;
   readonly remains: Remains;
   /** Docker's Swarm has changed. */
   swarmChanged(): void;
@@ -126,10 +126,11 @@ export function followContainers(options: ContainersOptions): Containers {
     const container = await docker.getContainer(id).inspect();
     void remains.look(container);
     const status = statusOf(container, ending.has(id));
+    const name = container.Name.replace(/^\//, '');
+    stopped.named(container.Id, name);
     for (const network of Object.values(container.NetworkSettings.Networks)) {
       const attachment = endpoints.attachments.get(network.EndpointID);
       if (attachment === undefined) continue;
-      const name = container.Name.replace(/^\//, '');
       await endpoints.describe(network.EndpointID, {
         containerID: container.Id,
         containerName: name,

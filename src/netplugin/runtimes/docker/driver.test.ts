@@ -4,7 +4,7 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../../../../test/folder.ts';
 import type { Endpoint } from '../../../model/endpoint.ts';
-import { DUMMY_GATEWAY, NAMESERVER, NAMESERVER6 } from '../../constants.ts';
+import { DUMMY_GATEWAY, DUMMY_GATEWAY6, NAMESERVER, NAMESERVER6 } from '../../constants.ts';
 import { insideOf } from '../../endpoints/inside.ts';
 import { type Attachment, openView, type WatchedNetwork } from '../../intent/view.ts';
 import type { Publication } from '../../state.ts';
@@ -127,11 +127,16 @@ let driver: Driver;
 /** What the container that starts had, and whose endpoints went. */
 let former: string | undefined;
 let left: string[];
+/** Names that it was asked for by. */
+let startsAs: (string | undefined)[];
 /** Networks of Swarm's, and why. */
 let refused: string[];
 const stopped = {
   keep: ({ endpoint }: Attachment) => void left.push(endpoint.endpointID),
-  addressIn: async () => former,
+  async addressIn(_target: unknown, _family: unknown, name?: string) {
+    startsAs.push(name);
+    return former;
+  },
 };
 
 function start(): void {
@@ -151,6 +156,7 @@ afterEach(() => driver.close());
 beforeEach(() => {
   former = undefined;
   left = [];
+  startsAs = [];
   refused = [];
   folder = temporaryFolder();
   agent = fakeEndpoints();
@@ -193,6 +199,7 @@ describe('capabilities', () => {
     expect(await call('NetworkDriver.GetCapabilities')).toEqual({
       Scope: 'local',
       ConnectivityScope: 'global',
+      GwAllocChecker: true,
     });
     expect(await call('IpamDriver.GetCapabilities')).toEqual({
       RequiresMACAddress: false,
@@ -230,14 +237,9 @@ describe('RequestPool', () => {
     });
   });
 
-  it('answers the whole subnet of a range, and a dummy where there is no gateway: Docker must not spend an address', async () => {
-    expect(await requestPool(options('range'))).toMatchObject({
-      Pool: '20.1.2.0/24',
-      Data: { 'com.docker.network.gateway': `${DUMMY_GATEWAY}/24` },
-    });
-    expect(await requestPool(options('inner', 'blue'), true)).toMatchObject({
-      Data: { 'com.docker.network.gateway': 'fe80::1/64' },
-    });
+  it('answers the whole subnet of a range, and no gateway where there is none', async () => {
+    expect(await requestPool(options('range'))).toMatchObject({ Pool: '20.1.2.0/24', Data: {} });
+    expect(await requestPool(options('inner', 'blue'), true)).toMatchObject({ Data: {} });
   });
 
   it('refuses a network that does not exist, by the command that makes it', async () => {
@@ -302,11 +304,30 @@ describe('RequestAddress', () => {
     ]);
   });
 
-  it('for the gateway reserves nothing', async () => {
+  it('from Docker 29 on says whose it is, which the endpoint has as its name when it joins', async () => {
+    const named = { Options: { 'com.docker.network.endpoint.name': 'web' } };
+    await request(options('net1'));
+    await request(options('net1'), named);
+    expect(startsAs).toEqual([undefined, 'web']);
+    await run('ep1', options('net1'), { addresses: ['20.1.1.1/24'] });
+    expect(agent.attachments.get('ep1')?.endpoint).toMatchObject({ containerName: 'web' });
+    // Of the next one with this address it is told anew, or not.
+    await run('ep2', options('net1'), { addresses: ['20.1.1.1/24'] });
+    expect(agent.attachments.get('ep2')?.endpoint).not.toHaveProperty('containerName');
+    await request(options('net1'), named);
+    await call('IpamDriver.ReleaseAddress', { PoolID: 'default:net1::4', Address: '20.1.1.1' });
+    await run('ep3', options('net1'), { addresses: ['20.1.1.1/24'] });
+    expect(agent.attachments.get('ep3')?.endpoint).not.toHaveProperty('containerName');
+  });
+
+  it('for the gateway reserves nothing, and is a dummy where there is none', async () => {
     const gateway = { Options: { RequestAddressType: 'com.docker.network.gateway' } };
     expect(await request(options('net1'), gateway)).toMatchObject({ Address: '20.1.1.254/24' });
     expect(await request(options('dual', 'blue'), gateway, true)).toMatchObject({ Address: 'fd00:3::1/64' });
     expect(await request(options('range'), gateway)).toMatchObject({ Address: `${DUMMY_GATEWAY}/24` });
+    expect(await request(options('inner', 'blue'), gateway, true)).toMatchObject({
+      Address: `${DUMMY_GATEWAY6}/64`,
+    });
     expect(agent.asked).toEqual([]);
   });
 
@@ -394,7 +415,7 @@ describe('in Swarm mode', () => {
 describe('ReleaseAddress', () => {
   it('releases an address, never a gateway', async () => {
     const { PoolID } = await requestPool(options('net1'));
-    for (const Address of ['20.1.1.254', DUMMY_GATEWAY, '20.1.1.2'])
+    for (const Address of ['20.1.1.254', DUMMY_GATEWAY, DUMMY_GATEWAY6, '20.1.1.2'])
       await call('IpamDriver.ReleaseAddress', { PoolID, Address });
     expect(agent.asked).toEqual([['release', 'default:net1', '20.1.1.2']]);
   });
@@ -404,6 +425,22 @@ describe('ReleaseAddress', () => {
     agent.networks.clear();
     await call('IpamDriver.ReleaseAddress', { PoolID, Address: '20.1.1.2' });
     expect(agent.asked).toEqual([['release', 'default:net1', '20.1.1.2']]);
+  });
+});
+
+describe('GwAllocCheck', () => {
+  const check = (of: object) =>
+    call('NetworkDriver.GwAllocCheck', { Options: { 'com.docker.network.generic': of } });
+
+  it('of a family without a gateway says that Docker must give it none', async () => {
+    expect(await check(options('dual', 'blue'))).toEqual({ SkipIPv4: false, SkipIPv6: false });
+    expect(await check(options('net1'))).toEqual({ SkipIPv4: false, SkipIPv6: true });
+    expect(await check(options('inner', 'blue'))).toEqual({ SkipIPv4: true, SkipIPv6: true });
+  });
+
+  it('refuses what is not declared, in the words of the calls that follow', async () => {
+    await expect(check(options('nowhere'))).rejects.toThrow('network default:nowhere does not exist');
+    await expect(check({})).rejects.toThrow(/netplugin networks are declared with netctl net create/);
   });
 });
 

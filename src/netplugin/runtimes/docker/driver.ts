@@ -7,13 +7,16 @@
  * the whole cluster: the leading manager reserves each task's address in a space of its own, for nobody in particular, and gives it back there;
  * the node that the task is started on asks for that very address in its own space, and gives it back too. Docker's own API must not be waited for
  * within a call: it blocks on the very container that is being started (stopped.ts tells by that which one it is).
+ *
+ * What newer Dockers offer is used where they do: from 28 on the driver says whether a network has a gateway at all (GwAllocCheck, ahead of
+ * RequestPool), from 29 on RequestAddress says for which container, whose name is known by that before it starts.
  */
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { isV6, subnetPrefix } from '../../../model/address.ts';
 import type { Endpoint } from '../../../model/endpoint.ts';
 import type { AddressAnswer, AddressRequest } from '../../../protocol/messages.ts';
-import { DUMMY_GATEWAY } from '../../constants.ts';
+import { DUMMY_GATEWAY, DUMMY_GATEWAY6 } from '../../constants.ts';
 import { readJson, writeJson } from '../../file.ts';
 import type { Attachment, View, WatchedNetwork } from '../../intent/view.ts';
 import type { Inside, Publication } from '../../state.ts';
@@ -31,6 +34,10 @@ type Json = Record<string, unknown>;
 /** Option of a connection (`--driver-opt`) that gives the container nothing: it only brings Docker to an end of it. */
 export const NO_INTERFACE = 'io.contiv.no-interface';
 
+/** As moby has them in libnetwork/netlabel: a pool's gateway, the type of an address that is to be one, and whose an address will be. */
+const GATEWAY = 'com.docker.network.gateway';
+const ENDPOINT_NAME = 'com.docker.network.endpoint.name';
+
 /** An endpoint between CreateEndpoint and Join; without an interface, to its end. */
 interface Created {
   readonly network: string;
@@ -38,6 +45,7 @@ interface Created {
   readonly mac: string;
   readonly noInterface?: true;
   readonly notPublished?: readonly string[];
+  readonly containerName?: string;
 }
 
 interface Saved {
@@ -79,7 +87,11 @@ export const ABOUT: Readonly<Record<string, Call>> = {
     LocalDefaultAddressSpace: 'contiv',
     GlobalDefaultAddressSpace: 'contiv-global',
   }),
-  'NetworkDriver.GetCapabilities': () => ({ Scope: 'local', ConnectivityScope: 'global' }),
+  'NetworkDriver.GetCapabilities': () => ({
+    Scope: 'local',
+    ConnectivityScope: 'global',
+    GwAllocChecker: true, // heeded from Docker 28 on
+  }),
 };
 
 export function createDriver({
@@ -95,6 +107,8 @@ export function createDriver({
   const saved = readJson<Saved>(file, 'Docker is asked for what is in it');
   const targets = new Map(saved?.networks);
   const created = new Map(saved?.created);
+  /** Of addresses that are asked for and not yet an endpoint's: whose they will be, by network and address. */
+  const askedFor = new Map<string, string>();
   // What is asked for at once is written once, while the agent goes on.
   const writes = inTurn(() =>
     writeJson(file, { networks: [...targets], created: [...created] } satisfies Saved),
@@ -128,9 +142,10 @@ export function createDriver({
   async function reserveAgain(
     { tenant, network, group, family }: Pool,
     wanted: Omit<AddressRequest, 'host'>,
+    containerName: string | undefined,
   ): Promise<AddressAnswer | undefined> {
     try {
-      const address = await stopped.addressIn({ tenant, network, group }, family);
+      const address = await stopped.addressIn({ tenant, network, group }, family, containerName);
       return address === undefined ? undefined : await endpoints.reserve({ ...wanted, address }, 'if free');
     } catch (error) {
       log.debug({ err: error }, 'the container gets another address than it had');
@@ -175,13 +190,11 @@ export function createDriver({
       if (!subnet) throw new Error(`network ${target.tenant}:${target.network} has no IPv6 subnet`);
       const prefix = subnetPrefix(subnet);
       const gateway = family === 6 ? network.ipv6Gateway : network.gateway;
-      const length = prefix.split('/')[1];
-      // Without it Docker would request an address for the gateway, and a network without one must not spend any.
-      const data =
-        family === 4
-          ? { 'com.docker.network.gateway': `${gateway || DUMMY_GATEWAY}/${length}` }
-          : { 'com.docker.network.gateway': `${gateway || 'fe80::1'}/${length}` };
-      return { PoolID: poolId({ ...target, family, ofSwarm }), Pool: prefix, Data: data };
+      return {
+        PoolID: poolId({ ...target, family, ofSwarm }),
+        Pool: prefix,
+        Data: gateway ? { [GATEWAY]: `${gateway}/${prefix.split('/')[1]}` } : {},
+      };
     },
     'IpamDriver.ReleasePool': () => ({}),
     'IpamDriver.RequestAddress': async (request: {
@@ -191,14 +204,18 @@ export function createDriver({
     }) => {
       const pool = readPoolId(request.PoolID);
       const network = networkOf(pool);
-      if (request.Options?.RequestAddressType === 'com.docker.network.gateway') {
-        const gateway = pool.family === 6 ? network.ipv6Gateway : network.gateway;
-        const subnet = subnetPrefix((pool.family === 6 ? network.ipv6Subnet : network.subnet) ?? '');
+      if (request.Options?.RequestAddressType === GATEWAY) {
+        const [gateway, subnet, dummy] =
+          pool.family === 6
+            ? [network.ipv6Gateway, network.ipv6Subnet, DUMMY_GATEWAY6]
+            : [network.gateway, network.subnet, DUMMY_GATEWAY];
+        // Before Docker 28, and in Swarm mode, there has to be one: a network without it spends no address.
         return {
-          Address: `${gateway || request.Address || DUMMY_GATEWAY}/${subnet.split('/')[1]}`,
+          Address: `${gateway || request.Address || dummy}/${subnetPrefix(subnet ?? '').split('/')[1]}`,
           Data: {},
         };
       }
+      const containerName = containerOf(request);
       const wanted = {
         tenantName: pool.tenant,
         networkName: pool.network,
@@ -208,26 +225,31 @@ export function createDriver({
       };
       const { address, prefixLength } = request.Address
         ? await endpoints.reserve({ ...wanted, address: request.Address })
-        : ((pool.ofSwarm ? undefined : await reserveAgain(pool, wanted)) ??
+        : ((pool.ofSwarm ? undefined : await reserveAgain(pool, wanted, containerName)) ??
           (await endpoints.reserve(wanted)));
+      if (containerName) askedFor.set(placeOf(pool, address), containerName);
       // IPv6 neighbours cannot be proxied for a whole subnet: the container sends everything to the gateway.
       return { Address: `${address}/${pool.family === 6 ? 128 : prefixLength}`, Data: {} };
     },
     'IpamDriver.ReleaseAddress': async (request: { PoolID: string; Address: string }) => {
       const pool = readPoolId(request.PoolID);
       const network = endpoints.view.networks.get(`${pool.tenant}:${pool.network}`);
-      const isGateway = [network?.gateway, network?.ipv6Gateway, DUMMY_GATEWAY].includes(request.Address);
+      askedFor.delete(placeOf(pool, request.Address));
+      const gateways = [network?.gateway, network?.ipv6Gateway, DUMMY_GATEWAY, DUMMY_GATEWAY6];
       const of = `${pool.tenant}:${pool.network}`;
-      if (!isGateway)
+      if (!gateways.includes(request.Address))
         await (pool.ofSwarm
           ? endpoints.releaseOfSwarm(of, request.Address)
           : endpoints.release(of, request.Address));
       return {};
     },
 
+    'NetworkDriver.GwAllocCheck': (request: { Options?: Json }) => {
+      const { gateway, ipv6Gateway } = networkOf(readTarget(optionsOf(request)));
+      return { SkipIPv4: !gateway, SkipIPv6: !ipv6Gateway };
+    },
     'NetworkDriver.CreateNetwork': async (request: { NetworkID: string; Options?: Json }) => {
-      const generic = request.Options?.['com.docker.network.generic'] as Record<string, string> | undefined;
-      const target = readTarget(generic);
+      const target = readTarget(optionsOf(request));
       networkOf(target);
       targets.set(request.NetworkID, target);
       await save();
@@ -260,6 +282,9 @@ export function createDriver({
       // Docker asks for ports of what has a gateway only, and says nothing of the others.
       const asked = (request.Options?.['com.docker.network.portmap'] ?? []) as PortMapping[];
       const notPublished = network.gateway ? [] : askedText(asked);
+      const places = addresses.map((address) => placeOf(target, address));
+      const containerName = places.map((place) => askedFor.get(place)).find((name) => name !== undefined);
+      for (const place of places) askedFor.delete(place);
       if (notPublished.length > 0)
         log.warn(
           { network: dockerName(target), ports: notPublished },
@@ -271,6 +296,7 @@ export function createDriver({
         mac,
         ...(noInterface ? { noInterface } : {}),
         ...(notPublished.length > 0 ? { notPublished } : {}),
+        ...(containerName === undefined ? {} : { containerName }),
       });
       try {
         await save();
@@ -306,6 +332,7 @@ export function createDriver({
         homingHost: endpoints.host,
         status: 'running',
         ...(waiting.notPublished && { notPublished: [...waiting.notPublished] }),
+        ...(waiting.containerName && { containerName: waiting.containerName }),
       };
       const { peer, inside } = await endpoints.attach({
         endpoint,
@@ -397,6 +424,16 @@ export function createDriver({
   };
 }
 
+/** The container that a call says it is for: from Docker 29 on RequestAddress does. */
+export const containerOf = (request: unknown): string | undefined =>
+  (request as { Options?: Record<string, string> } | undefined)?.Options?.[ENDPOINT_NAME];
+
+/** Of a network, as it was made with them. */
+const optionsOf = ({ Options }: { Options?: Json }): Record<string, string> | undefined =>
+  Options?.['com.docker.network.generic'] as Record<string, string> | undefined;
+
+const placeOf = ({ tenant, network }: Target, address: string): string => `${tenant}:${network} ${address}`;
+
 /** libnetwork's types: 1 goes to the device, 0 to a next hop. */
 const staticRoutes = ({ routes }: Inside): Json[] =>
   routes.map(({ destination, via }) => ({
@@ -407,7 +444,7 @@ const staticRoutes = ({ routes }: Inside): Json[] =>
   }));
 
 /** Of what stands for no network: nobody has an address in it (RFC 5737). */
-const NO_POOL = { Pool: '192.0.2.0/24', Data: { 'com.docker.network.gateway': '192.0.2.1/24' } };
+const NO_POOL = { Pool: '192.0.2.0/24', Data: { [GATEWAY]: '192.0.2.1/24' } };
 
 /** Why a network of Docker's with these options stands for nothing, with what to do; undefined: it does. */
 export function undeclared(view: View, options: Record<string, string> | undefined): string | undefined {

@@ -16,7 +16,7 @@ import type { Options } from '../../options.ts';
 import type { Publications } from '../publish.ts';
 import type { Endpoints } from '../runtime.ts';
 import { followContainers } from './containers.ts';
-import { createDriver, readTarget } from './driver.ts';
+import { containerOf, createDriver, readTarget } from './driver.ts';
 import { openDocker } from './engine.ts';
 import { followOffer, startOffer } from './networks.ts';
 import { closeServer, pluginServer } from './plugin.ts';
@@ -88,11 +88,13 @@ export async function startDocker({
     log,
   });
 
-  function refuse(call: string, error: Error): void {
+  function refuse(call: string, error: Error, asked: unknown): void {
     log.warn({ call, err: error }, 'a call of Docker is refused');
     containers.refused(error.message);
-    // A runtime that gives up waiting asks again; which container it is for, Docker does not say.
-    if (ATTACHING.test(call)) happened('denial', `Docker's ${call.replace(/^.*\./, '')}: ${error.message}`);
+    if (!ATTACHING.test(call)) return;
+    const name = containerOf(asked);
+    const of = name === undefined ? '' : ` for ${name}`;
+    happened('denial', `Docker's ${call.replace(/^.*\./, '')}${of}: ${error.message}`);
   }
   const server = pluginServer(driver.calls, refuse);
   await listenOnSocket(server, options.pluginSocket);

@@ -11,23 +11,27 @@ const CONTENT_TYPE = 'application/vnd.docker.plugins.v1.1+json';
  */
 const BODY_LIMIT = 32 << 20;
 
-/** `refused` hears of each call that throws; Docker is told the Error's message. */
+/** `refused` hears of each call that throws, with what was asked where that could be read; Docker is told the Error's message. */
 export function pluginServer(
   calls: ReadonlyMap<string, Call>,
-  refused: (call: string, error: Error) => void,
+  refused: (call: string, error: Error, asked: unknown) => void,
 ): http.Server {
   return http.createServer(async (request, response) => {
     const name = (request.url ?? '').replace(/^\//, '');
     let answer: unknown;
+    let asked: unknown;
     try {
       const call = calls.get(name);
       if (call === undefined) {
         response.statusCode = 404; // dockerd takes this as: the driver does not have the call
         answer = refusal(`netplugin has no call ${name}`);
-      } else answer = await call((await readBody(request, name)) as never);
+      } else {
+        asked = await readBody(request, name);
+        answer = await call(asked as never);
+      }
     } catch (error) {
       answer = refusal((error as Error).message);
-      refused(name, error as Error);
+      refused(name, error as Error, asked);
     }
     response.setHeader('content-type', CONTENT_TYPE);
     response.end(JSON.stringify(answer));

@@ -112,3 +112,25 @@ it('none has while Docker starts, which answers nobody and waits for us: it is a
   for (let n = 0; n < 20; n++) expect(await stopped.addressIn(NET1, 4)).toBeUndefined();
   expect(lists).toBe(1);
 });
+
+it('where Docker says who starts, that one has it, however many start, and Docker is asked nothing', async () => {
+  const stopped = openStopped(docker, folder, log);
+  stopped.keep(attachment('a', ['20.1.1.2', 'fd00::2'], { containerName: 'web' }));
+  stopped.keep(attachment('b', ['20.1.1.3'], { containerName: 'db' }));
+  for (const id of ['a', 'b', 'new']) still.set(id, { networks: ['net1'], starts: true });
+  expect(await stopped.addressIn(NET1, 4, 'web')).toBe('20.1.1.2');
+  expect(await stopped.addressIn(NET1, 6, 'web')).toBe('fd00::2');
+  expect(await stopped.addressIn(NET1, 4, 'db')).toBe('20.1.1.3');
+  expect(await stopped.addressIn(NET1, 4, 'new')).toBeUndefined();
+  expect([lists, asked]).toEqual([0, []]);
+  stopped.named('b', 'store');
+  expect(await stopped.addressIn(NET1, 4, 'db')).toBeUndefined();
+  await vi.waitFor(async () =>
+    expect(await openStopped(docker, folder, log).addressIn(NET1, 4, 'store')).toBe('20.1.1.3'),
+  );
+  // What an earlier agent kept has no name.
+  stopped.keep(attachment('c', ['20.1.1.4']));
+  for (const id of ['a', 'b', 'new']) still.set(id, { networks: ['net1'], starts: false });
+  still.set('c', { networks: ['net1'], starts: true });
+  expect(await stopped.addressIn(NET1, 4, 'cache')).toBe('20.1.1.4');
+});

@@ -3,8 +3,8 @@
  * is reserved for it meanwhile: an address that is free again is the last of its network to be given out, so it is there as a rule; where it
  * is another's by then, or the container is gone, there is nothing to undo.
  *
- * Docker asks for an address without saying for whom (moby, libnetwork/endpoint.go, assignAddressVersion), before the endpoint has an id
- * that a container could be found by. But it holds the container that it starts: its API answers nothing about that one until it has
+ * From 29 on Docker names the container that it asks for. Before, it says nothing of it (moby, libnetwork/endpoint.go, assignAddressVersion), nor has
+ * the endpoint an id yet that a container could be found by. But it holds the container that it starts: its API answers nothing about that one until it has
  * started (daemon/start.go). So the container that starts is the only one of those that do not run of which Docker is silent. Where it is
  * silent of several, which of them asks cannot be told, and each gets the next address.
  */
@@ -35,6 +35,8 @@ const STILL = ['created', 'exited', 'restarting'];
 
 interface Stopped {
   readonly container: string;
+  /** Absent in what an earlier agent kept. */
+  readonly name?: string;
   readonly target: Target;
   readonly addresses: readonly string[];
 }
@@ -42,10 +44,15 @@ interface Stopped {
 export interface StoppedContainers {
   /** A container has left a network of ours. */
   keep(attachment: Attachment): void;
+  /** As it is called now. */
+  named(container: string, name: string): void;
   /** It is removed. */
   forget(container: string): void;
-  /** What the container that starts now had there; undefined: it had nothing, or it cannot be told which one it is. */
-  addressIn(target: Target, family: 4 | 6): Promise<string | undefined>;
+  /**
+   * What the container that starts now had there, which has the name where Docker says so; undefined: it had nothing, or it cannot be
+   * told which one it is.
+   */
+  addressIn(target: Target, family: 4 | 6, name?: string): Promise<string | undefined>;
 }
 
 const placeOf = ({ tenant, network, group }: Target): string => [tenant, network, group].join(':');
@@ -111,26 +118,38 @@ export function openStopped(
 
   return {
     keep({ endpoint, runtime }) {
-      const { containerID, tenantName, networkName, groupName = '', ipAddress } = endpoint;
+      const { containerID, containerName, tenantName, networkName, groupName = '', ipAddress } = endpoint;
       if (runtime !== 'docker' || containerID === undefined) return;
       const target = { tenant: tenantName, network: networkName, group: groupName };
       const key = `${containerID} ${placeOf(target)}`;
       all.delete(key);
-      all.set(key, { container: containerID, target, addresses: ipAddress });
+      const name = containerName === undefined ? {} : { name: containerName };
+      all.set(key, { container: containerID, ...name, target, addresses: ipAddress });
       for (const oldest of all.keys()) {
         if (all.size <= MOST) break;
         all.delete(oldest);
       }
       writes.ask();
     },
+    named(container, name) {
+      const renamed = [...all].filter(([, s]) => s.container === container && s.name !== name);
+      for (const [key, s] of renamed) all.set(key, { ...s, name });
+      if (renamed.length > 0) writes.ask();
+    },
     forget(container) {
       const keys = [...all].filter(([, s]) => s.container === container).map(([key]) => key);
       for (const key of keys) all.delete(key);
       if (keys.length > 0) writes.ask();
     },
-    async addressIn(target, family) {
+    async addressIn(target, family, name) {
       const place = placeOf(target);
-      const here = [...all.values()].filter((s) => placeOf(s.target) === place);
+      const ofFamily = (s: Stopped | undefined): string | undefined =>
+        s?.addresses.find((address) => isV6(address) === (family === 6));
+      const there = [...all.values()].filter((s) => placeOf(s.target) === place);
+      const told = name === undefined ? undefined : there.findLast((s) => s.name === name);
+      if (told !== undefined) return ofFamily(told);
+      // Of one whose name is known, Docker would have said it.
+      const here = name === undefined ? there : there.filter((s) => s.name === undefined);
       if (here.length === 0) return undefined;
       const { tenant, group } = target;
       const names = [
@@ -138,8 +157,7 @@ export function openStopped(
         ...(group === '' ? [] : [dockerName({ tenant, network: group, group: '' })]),
       ];
       const one = await starting(names, new Set(here.map(({ container }) => container)));
-      const addresses = here.find((s) => s.container === one)?.addresses;
-      return addresses?.find((address) => isV6(address) === (family === 6));
+      return ofFamily(here.find((s) => s.container === one));
     },
   };
 }
