@@ -4,7 +4,7 @@ import { run, tryRun } from '../shell.ts';
 import { type LabState, onHost, UNDERLAY } from '../state.ts';
 import { cniAttachments } from './cni.ts';
 import { attachments, isV6, type Running } from './docker.ts';
-import { type Declared, declared } from './netmaster.ts';
+import { type Declared, declared, type Endpoint, type Network } from './netmaster.ts';
 
 export interface Cluster extends Declared {
   readonly lab: string;
@@ -15,6 +15,8 @@ export interface Cluster extends Declared {
   readonly running: readonly Running[];
   /** The hosts' own endpoints, as those of containers. */
   readonly own: readonly Running[];
+  /** External endpoints, in the same way. */
+  readonly externals: readonly Running[];
   readonly places: readonly Place[];
 }
 
@@ -134,7 +136,16 @@ export async function lookAtCluster(lab: string, state: LabState): Promise<Clust
     }),
   );
   const { kubernetes, fabric = false } = state;
-  return { ...of, lab, kubernetes, fabric, running, own: ownEndpoints(of), places };
+  return {
+    ...of,
+    lab,
+    kubernetes,
+    fabric,
+    running,
+    own: ownEndpoints(of),
+    externals: of.machines.map(machine),
+    places,
+  };
 }
 
 export async function lookAtHost(cluster: Cluster, place: Place): Promise<Host> {
@@ -237,23 +248,38 @@ export const neighboursOf = async ({ at }: Pick<Host, 'at'>, ...where: string[])
   ...JSON.parse(await at('ip', ...where, '-j', '-6', 'neigh', 'show', 'nud', 'all')),
 ];
 
+const withoutContainer = (e: Endpoint) => ({
+  host: e.homingHost,
+  endpoint: e.endpointID,
+  container: `host ${e.homingHost}`,
+  pid: 0,
+  netns: '',
+  resolver: '',
+  tenant: e.tenantName,
+  network: e.networkName,
+  group: '',
+  addresses: e.ipAddress,
+  mac: e.macAddress,
+  answering: false,
+  healthy: false,
+  id: e.endpointID,
+  labels: {},
+});
+
 const ownEndpoints = ({ endpoints }: Declared): Running[] =>
-  endpoints
-    .filter((e) => e.ofHost)
-    .map((e) => ({
-      host: e.homingHost,
-      endpoint: e.endpointID,
-      container: `host ${e.homingHost}`,
-      pid: 0,
-      netns: '',
-      resolver: '',
-      tenant: e.tenantName,
-      network: e.networkName,
-      group: '',
-      addresses: e.ipAddress,
-      mac: e.macAddress,
-      answering: false,
-      healthy: false,
-      id: e.endpointID,
-      labels: {},
-    }));
+  endpoints.filter((e) => e.ofHost).map(withoutContainer);
+
+const machine = (e: Endpoint): Running => ({
+  ...withoutContainer(e),
+  container: `external endpoint ${e.endpointID}`,
+  group: e.groupName ?? '',
+  answering: true,
+  healthy: e.status === 'running',
+  labels: e.labels ?? {},
+});
+
+/** Whether an address is in a network's subnet. */
+export function isIn({ subnet }: Pick<Network, 'subnet'>, address: string): boolean {
+  const [parsed, [first, length]] = [ipaddr.parse(address), ipaddr.parseCIDR(wholePrefix(subnet))];
+  return parsed.kind() === first.kind() && parsed.match(first, length);
+}

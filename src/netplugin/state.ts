@@ -49,8 +49,17 @@ export interface Router {
   readonly ranges: readonly AddressRange[];
   /** Disjoint ranges of destination ports that they tell apart; none where no rule is about a range. */
   readonly portRanges: readonly PortRange[];
+  /** Addresses of external endpoints, which rules know by their groups; absent: there are none. */
+  readonly externals?: readonly External[];
   /** The tenant's networks do not reach each other: the cluster's forwarding mode is bridge. */
   readonly bridged?: true;
+}
+
+/** An address of a machine that is a member of a group and has nothing of ours. */
+export interface External {
+  readonly address: string;
+  /** Number of its identity. */
+  readonly group: number;
 }
 
 /** A subnet of a network; a network with IPv6 has two. */

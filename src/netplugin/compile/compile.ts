@@ -196,6 +196,7 @@ function compileTenant(
     ruleSets: policy.ruleSets,
     ranges: policy.ranges,
     portRanges: policy.portRanges,
+    ...compileExternals(context),
     ...(view.settings?.fwdMode === 'bridge' ? { bridged: true } : {}),
   };
   const exit = compileExit(
@@ -239,6 +240,17 @@ function compileVlans(
     const vlans = mine.networks.flatMap((n) => vlanOf(n, addressesIn(n.networkName), local));
     return vlans.length === 0 ? {} : { vlans: vlans.sort(byFirst((v) => v.id)) };
   });
+}
+
+function compileExternals({ memo, tenant, mine, policy }: Context): Pick<Router, 'externals'> {
+  if (mine.externals.length === 0) return {};
+  return memo.use(`externals ${tenant}`, [mine.externals, mine.groups, policy.numbering], () => ({
+    externals: mine.externals
+      .flatMap(({ groupName, ipAddress }) =>
+        ipAddress.map((address) => ({ address, group: policy.numberOfGroup(groupName) })),
+      )
+      .sort(byFirst((e) => e.address)),
+  }));
 }
 
 /** A VLAN's IPv4 subnet has others beside us, who are looked for on the wire. */

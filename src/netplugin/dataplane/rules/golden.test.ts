@@ -383,6 +383,16 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
       }),
     ),
   ],
+  'external.nft': [
+    'A container, and an external endpoint in each family, which are members of a group',
+    ofRouter({
+      ...router({ ports: [port(2)] }),
+      externals: [
+        { address: '192.0.2.7', group: 5 },
+        { address: '2001:db8::7', group: 5 },
+      ],
+    }),
+  ],
   'profile.nft': [
     'A container whose network profile has DSCP 46, and a bandwidth, which is no matter of rules (shape.ts)',
     ofRouter(router({ ports: [port(2, { dscp: 46, limit: { to: { bitsPerSecond: 10_000_000 } } })] })),
