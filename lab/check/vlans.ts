@@ -2,13 +2,17 @@
 import { UNDERLAY } from '../state.ts';
 import type { Running } from './docker.ts';
 import { tenantsOf } from './kernel.ts';
+import { mapOf, programsAt } from './programs.ts';
 import {
   type Comparison,
   type Device,
+  type Element,
   four,
   type Host,
   type Router,
   segmentMac,
+  type Table,
+  tableOf,
   type Vlan,
   vlansOf,
 } from './world.ts';
@@ -72,36 +76,12 @@ export const wires: Comparison<Router> = async (router, say) => {
   }
 };
 
-type Element =
-  | string
-  | number
-  | { readonly concat: readonly Element[] }
-  | { readonly prefix: Prefix }
-  | Element[];
-interface Prefix {
-  readonly addr: string;
-  readonly len: number;
-}
-
 /** As nft writes it. */
 function textOf(element: Element): string {
   if (Array.isArray(element)) return element.map(textOf).join(' : ');
   if (typeof element !== 'object') return String(element);
   if ('prefix' in element) return `${element.prefix.addr}/${element.prefix.len}`;
   return element.concat.map(textOf).join(' . ');
-}
-
-/** Elements of the sets and maps of a table. */
-async function setsOf({ at }: Router, family: string): Promise<ReadonlyMap<string, readonly Element[]>> {
-  const { nftables } = JSON.parse(await at('nft', '-j', 'list', 'table', family, 'contiv')) as {
-    nftables: Partial<Record<'set' | 'map', { name: string; elem?: Element[] }>>[];
-  };
-  return new Map(
-    nftables.flatMap(({ set, map }) => {
-      const of = set ?? map;
-      return of === undefined ? [] : [[of.name, of.elem ?? []]];
-    }),
-  );
 }
 
 /** A VLAN's number among the tenant's networks, which a VNI never is. */
@@ -117,13 +97,9 @@ export const onWire: Comparison<Router> = async (router, say) => {
     four(list.filter((r) => wanted.some(({ key }) => inNetwork(key)(r))));
   const gateways = cluster.networks.flatMap((n) => (n.tenantName === tenant && n.gateway ? [n.gateway] : []));
   const claimed = [...four(local), ...four(remote), ...inVlan(own), ...gateways];
-  const [inet, arp] = [await setsOf(router, 'inet'), await setsOf(router, 'arp')];
-  const compare = (
-    sets: ReadonlyMap<string, readonly Element[]>,
-    name: string,
-    elements: readonly string[],
-  ): void => {
-    const have = new Set(sets.get(name)?.map(textOf));
+  const [inet, arp] = [router.table, await tableOf(router.at, 'arp')];
+  const compare = (table: Table, name: string, elements: readonly string[]): void => {
+    const have = new Set(table.get(name)?.map(textOf));
     for (const element of new Set(elements))
       if (!have.delete(element)) say(`${where}: ${name} lacks ${element}`);
     for (const element of have) say(`${where}: ${name} has ${element}`);
@@ -140,29 +116,9 @@ export const onWire: Comparison<Router> = async (router, say) => {
   compare(arp, 'beside', wanted.map(behind));
 };
 
-interface Filter {
-  readonly options?: { readonly bpf_name?: string; readonly prog?: { readonly id: number } };
-}
-
-/** Numbers of a program of that name at the device, in the order in which packets meet them. */
-async function programsAt({ at }: Host, device: string, name: string): Promise<number[]> {
-  const filters = JSON.parse(await at('tc', '-j', 'filter', 'show', 'dev', device, 'ingress')) as Filter[];
-  return filters.flatMap(({ options }) =>
-    options?.bpf_name === name && options.prog !== undefined ? [options.prog.id] : [],
-  );
-}
-
-/** Entries of the program's only map, numbers by number. */
-async function mapOf({ at }: Host, program: number): Promise<Map<number, string>> {
-  const json = async (...words: string[]) => JSON.parse(await at('bpftool', '-j', ...words));
-  const { map_ids: ids } = (await json('prog', 'show', 'id', `${program}`)) as { map_ids: number[] };
-  const entries = (await json('map', 'dump', 'id', `${ids[0]}`)) as { key: string[]; value: string[] }[];
-  const numbers = (bytes: readonly string[]): number[] => {
-    const buffer = Buffer.from(bytes.map(Number));
-    return Array.from({ length: buffer.length / 4 }, (_, i) => buffer.readUInt32LE(4 * i));
-  };
-  return new Map(entries.map(({ key, value }) => [numbers(key)[0] as number, numbers(value).join(' ')]));
-}
+/** Of 4 bytes each. */
+const numbers = (bytes: Buffer): number[] =>
+  Array.from({ length: bytes.length / 4 }, (_, i) => bytes.readUInt32LE(4 * i));
 
 /** Tagged frames come from the uplink to the networks' devices, and leave from those by the uplink; nothing else does. */
 export const hostWires: Comparison<Host> = async (host, say) => {
@@ -186,14 +142,21 @@ export const hostWires: Comparison<Host> = async (host, say) => {
     program: string,
     entries: readonly [number, string][],
   ): Promise<void> => {
-    const [id, ...more] = await programsAt(host, device, program);
+    const [id, ...more] = (await programsAt(host.at, device)).flatMap((p) =>
+      p.name === program ? [p.id] : [],
+    );
     if (more.length > 0) say(`${name}: ${1 + more.length} programs ${program} at ${device}`);
     if (id === undefined) {
       if (entries.length > 0) say(`${name}: no program ${program} at ${device}`);
       return;
     }
     if (entries.length === 0) say(`${name}: program ${program} at ${device}, where no network goes`);
-    const have = await mapOf(host, id);
+    const have = new Map(
+      (await mapOf(host.at, id, program)).map(([key, value]) => [
+        key.readUInt32LE(0),
+        numbers(value).join(' '),
+      ]),
+    );
     for (const [key, value] of entries) {
       if (have.get(key) !== value)
         say(`${name}: ${program} at ${device} has ${have.get(key) ?? 'nothing'} for ${key}, not ${value}`);

@@ -61,7 +61,9 @@ export interface Router {
   readonly devices: readonly Device[];
   readonly routes: readonly Route[];
   readonly neighbours: readonly Neighbour[];
-  /** Elements of a map of its table. */
+  /** Its table of family inet. */
+  readonly table: Table;
+  /** Elements of a map of it. */
   map(name: string): Mapped;
   /** What a command prints in it. */
   at(...command: string[]): Promise<string>;
@@ -97,6 +99,33 @@ export interface Neighbour {
 
 export interface Concat {
   readonly concat: readonly (string | number)[];
+}
+
+/** As nft has it in JSON: a key of a set; key and value of a map. */
+export type Element =
+  | string
+  | number
+  | { readonly concat: readonly Element[] }
+  | { readonly prefix: { readonly addr: string; readonly len: number } }
+  | Element[];
+
+/** Elements of its sets and maps, by name. */
+export type Table = ReadonlyMap<string, readonly Element[]>;
+
+/** Of contiv's. `at` says what a command prints where it is. */
+export async function tableOf(
+  at: (...command: string[]) => Promise<string>,
+  family: 'inet' | 'arp',
+): Promise<Table> {
+  const { nftables } = JSON.parse(await at('nft', '-j', 'list', 'table', family, 'contiv')) as {
+    nftables: Partial<Record<'set' | 'map', { name: string; elem?: Element[] }>>[];
+  };
+  return new Map(
+    nftables.flatMap(({ set, map }) => {
+      const of = set ?? map;
+      return of === undefined ? [] : [[of.name, of.elem ?? []]];
+    }),
+  );
 }
 
 export type Mapped = readonly (readonly [Concat | string, Concat | number | string])[];
@@ -168,12 +197,11 @@ export async function lookAtRouter(host: Host, tenant: string, ns: string): Prom
   const { cluster, here, name } = host;
   const json = async (...command: string[]) => JSON.parse(await host.at('ip', '-n', ns, '-j', ...command));
   const at = (...command: string[]) => host.at('ip', 'netns', 'exec', ns, ...command);
-  const { nftables } = JSON.parse(await at('nft', '-j', 'list', 'table', 'inet', 'contiv')) as {
-    nftables: { map?: { name: string; elem?: Mapped } }[];
-  };
+  const table = await tableOf(at, 'inet');
   return {
     cluster,
     host,
+    table,
     tenant,
     ns,
     where: `${name}: router ${ns}`,
@@ -185,7 +213,7 @@ export async function lookAtRouter(host: Host, tenant: string, ns: string): Prom
     devices: await json('-d', 'link'),
     routes: [...(await json('route')), ...(await json('-6', 'route'))],
     neighbours: await neighboursOf(host, '-n', ns),
-    map: (name) => nftables.find((i) => i.map?.name === name)?.map?.elem ?? [],
+    map: (name) => (table.get(name) ?? []) as unknown as Mapped,
     at,
   };
 }

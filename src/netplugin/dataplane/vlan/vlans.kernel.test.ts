@@ -302,7 +302,10 @@ describe('a container of a VLAN network', () => {
     sh(`bpftool map delete ${entry(ID)}; bpftool map update ${entry(7)} value 1 0 0 0`);
     expect(await silent(2, PLAIN)).toBe(true);
     const { repaired } = applied(near, hostState(joined(nearHost)), true);
-    expect(repaired).toContain('the map of contiv_vlan_in was changed');
+    expect(repaired).toEqual([
+      'VLANs: removed VLAN 7 of contiv_vlan_in',
+      `VLANs: restored VLAN ${ID} from fab0 to cv${ID}`,
+    ]);
     expect(await pinged(2, PLAIN)).toBe(true);
     expect(JSON.parse(sh(`bpftool -j map dump id ${map_ids[0]}`))).toHaveLength(1);
     expect(near.apply(hostState(joined(nearHost)), { verify: true })).toMatchObject({

@@ -24,7 +24,8 @@ import * as route from '../../../linux/route.ts';
 import * as traffic from '../../../linux/traffic.ts';
 import { isV6 } from '../../../model/address.ts';
 import type { HostState, Vlan } from '../../state.ts';
-import { combine, type Failure, type Outcome, send } from '../outcome.ts';
+import { establish, type Kind, type Tracker, track } from '../difference.ts';
+import { combine, type Failure, located, type Outcome, send } from '../outcome.ts';
 import {
   ARRIVING,
   closePrograms,
@@ -38,13 +39,15 @@ import {
 /** Others' filters at the uplink are at priorities of their own: ours is seldom chosen, and none of theirs is replaced. */
 export const PRIORITY = 4789;
 
+interface OpenPrograms extends VlanPrograms {
+  /** What their maps hold. */
+  readonly ways: Tracker<Way>;
+}
+
 /** What is in the host's kernel for all VLANs. */
 export interface OpenVlans {
   readonly netlink: Netlink;
-  programs?: VlanPrograms;
-  /** Entries of the maps, as bytes in hex, by key. */
-  arriving: ReadonlyMap<string, string>;
-  leaving: ReadonlyMap<string, string>;
+  programs?: OpenPrograms;
   /** Index of a device to the number of the program that was set there. */
   readonly attached: Map<number, number>;
   /** Index of an uplink to the MAC address that it takes for us. */
@@ -57,8 +60,6 @@ export interface OpenVlans {
 
 export const openVlans = (netlink: Netlink): OpenVlans => ({
   netlink,
-  arriving: new Map(),
-  leaving: new Map(),
   attached: new Map(),
   macs: new Map(),
   announced: new Map(),
@@ -91,8 +92,8 @@ export function establishVlans(open: OpenVlans, state: HostState, verify: boolea
   });
   const outcomes: Outcome[] = [{ failed }];
   if (wired.length > 0) {
-    open.programs ??= openPrograms();
-    outcomes.push(fill(open, open.programs, wired, verify));
+    open.programs ??= { ...openPrograms(), ways: track(WAYS) };
+    outcomes.push(fill(open.programs, wired, verify));
     outcomes.push(attach(open, open.programs, wired, verify));
     outcomes.push(raise(open, wired));
   }
@@ -101,71 +102,85 @@ export function establishVlans(open: OpenVlans, state: HostState, verify: boolea
   if (wired.length === 0 && open.programs !== undefined) {
     closePrograms(open.programs);
     delete open.programs;
-    open.arriving = new Map();
-    open.leaving = new Map();
   }
   open.first = false;
   return combine(outcomes);
 }
 
-/** Of programs that are only just open the maps are empty. */
-function fill(
-  open: OpenVlans,
-  { arriving, leaving }: VlanPrograms,
-  wired: readonly Wired[],
-  verify: boolean,
-): Outcome {
-  const repaired: string[] = [];
-  /** What the map holds: as it was filled, or when that is verified, as it is. */
-  const held = (
-    name: string,
-    map: number,
-    valueSize: number,
-    filled: ReadonlyMap<string, string>,
-  ): ReadonlyMap<string, string> => {
-    if (!verify) return filled;
-    const there = list(map, valueSize);
-    const differs =
-      there.size !== filled.size || [...filled].some(([key, value]) => there.get(key) !== value);
-    if (differs) repaired.push(`the map of ${name} was changed`);
-    return there;
-  };
-
-  const entries = (of: (w: Wired) => [Buffer, Buffer]): ReadonlyMap<string, string> =>
-    new Map(wired.map(of).map(([key, value]) => [key.toString('hex'), value.toString('hex')]));
-  const into = entries(({ vlan, wire }) => [numbers(vlan.id), numbers(wire.index)]);
-  const out = entries(({ vlan, wire, uplink }) => [numbers(wire.index), numbers(vlan.id, uplink.index)]);
-  const writes =
-    write(arriving.map, held(ARRIVING, arriving.map, 4, open.arriving), into) +
-    write(leaving.map, held(LEAVING, leaving.map, 8, open.leaving), out);
-  open.arriving = into;
-  open.leaving = out;
-  return { writes, repaired };
+/** An entry of one of the two maps; key and value as bytes in hex. */
+interface Way {
+  readonly at: typeof ARRIVING | typeof LEAVING;
+  readonly key: string;
+  readonly value: string;
+  /** In words. */
+  readonly what: string;
 }
 
-function list(map: number, valueSize: number): ReadonlyMap<string, string> {
+const WAYS: Kind<Way> = {
+  text: ({ at, key, value }) => `${at} ${key} ${value}`,
+  place: ({ at, key }) => `${at} ${key}`,
+  restored: ({ what }) => `restored ${what}`,
+  removed: ({ what }, by) => (by === undefined ? `removed ${what}` : undefined),
+};
+
+function waysOf({ vlan, wire, uplink }: Wired): Way[] {
+  const hex = (...values: readonly number[]): string => numbers(...values).toString('hex');
+  const { id } = vlan;
+  return [
+    {
+      at: ARRIVING,
+      key: hex(id),
+      value: hex(wire.index),
+      what: `VLAN ${id} from ${uplink.name} to ${wire.name}`,
+    },
+    {
+      at: LEAVING,
+      key: hex(wire.index),
+      value: hex(id, uplink.index),
+      what: `VLAN ${id} from ${wire.name} to ${uplink.name}`,
+    },
+  ];
+}
+
+/** What is in a map, whoever wrote it. */
+function listWays(at: Way['at'], map: number, valueSize: number): Way[] {
   const { keys, values, count } = bpf.listMap(map, 4, valueSize, ROOM);
-  const hex = (bytes: Buffer, size: number, at: number): string =>
-    bytes.toString('hex', at * size, (at + 1) * size);
-  return new Map(Array.from({ length: count }, (_, i) => [hex(keys, 4, i), hex(values, valueSize, i)]));
+  return Array.from({ length: count }, (_, i): Way => {
+    const key = keys.readUInt32LE(4 * i);
+    return {
+      at,
+      key: keys.toString('hex', 4 * i, 4 * i + 4),
+      value: values.toString('hex', valueSize * i, valueSize * (i + 1)),
+      what: at === ARRIVING ? `VLAN ${key} of ${at}` : `device ${key} of ${at}`,
+    };
+  });
 }
 
-/** Makes the map hold these; answers how many entries it wrote. */
-function write(
-  map: number,
-  before: ReadonlyMap<string, string>,
-  wanted: ReadonlyMap<string, string>,
-): number {
-  const gone = [...before.keys()].filter((key) => !wanted.has(key));
-  const news = [...wanted].filter(([key, value]) => before.get(key) !== value);
-  const bytes = (list: readonly string[]): Buffer => Buffer.from(list.join(''), 'hex');
-  bpf.deleteFromMap(map, bytes(gone), gone.length);
-  bpf.updateMap(map, {
-    keys: bytes(news.map(([key]) => key)),
-    values: bytes(news.map(([, value]) => value)),
-    count: news.length,
+/** Makes the maps lead where the networks' devices are. Of programs that are only just open they are empty. */
+function fill({ arriving, leaving, ways }: OpenPrograms, wired: readonly Wired[], verify: boolean): Outcome {
+  const maps = [
+    { at: ARRIVING, map: arriving.map, valueSize: 4 },
+    { at: LEAVING, map: leaving.map, valueSize: 8 },
+  ] as const;
+  const { outcome } = establish(ways, {
+    wanted: new Map([[wired, wired.flatMap(waysOf)]]),
+    list: verify ? () => maps.flatMap(({ at, map, valueSize }) => listWays(at, map, valueSize)) : undefined,
+    write({ additions, removals }) {
+      for (const { at, map } of maps) {
+        const gone = removals.filter((way) => way.at === at);
+        const news = additions.flatMap(({ entry }) => (entry.at === at ? [entry] : []));
+        const bytes = (list: readonly string[]): Buffer => Buffer.from(list.join(''), 'hex');
+        bpf.deleteFromMap(map, bytes(gone.map(({ key }) => key)), gone.length);
+        bpf.updateMap(map, {
+          keys: bytes(news.map(({ key }) => key)),
+          values: bytes(news.map(({ value }) => value)),
+          count: news.length,
+        });
+      }
+      return { outcome: { writes: additions.length + removals.length } };
+    },
   });
-  return gone.length + news.length;
+  return located('VLANs', outcome);
 }
 
 /** The maps are filled. */
