@@ -30,6 +30,7 @@ export interface Network {
   readonly nwType?: string;
   readonly encap: string;
   readonly subnet: string;
+  readonly ipv6Subnet?: string;
 }
 
 /** What a network has been given, and its addresses that are given out. */

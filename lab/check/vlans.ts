@@ -4,6 +4,7 @@ import type { Running } from './docker.ts';
 import { tenantsOf } from './kernel.ts';
 import { mapOf, programsAt } from './programs.ts';
 import {
+  allAddresses,
   type Comparison,
   type Device,
   type Element,
@@ -24,11 +25,13 @@ const inNetwork =
 
 /** What a device of a VLAN's must say of itself, for ARP to be answered for containers here and for nobody else (sysctl). */
 const SETTINGS: readonly (readonly [string, string])[] = [
-  ['conf', 'arp_ignore'],
-  ['conf', 'proxy_arp'],
-  ['neigh', 'proxy_delay'],
+  ['ipv4/conf', 'arp_ignore'],
+  ['ipv4/conf', 'proxy_arp'],
+  ['ipv4/neigh', 'proxy_delay'],
+  ['ipv6/conf', 'proxy_ndp'],
+  ['ipv6/neigh', 'proxy_delay'],
 ];
-const VALUES = ['1', '1', '0'];
+const VALUES = ['1', '1', '0', '1', '0'];
 
 /** Each network's device, of the host's MAC address in all VLANs, with its address there, its subnet behind it, and the other hosts for good. */
 export const wires: Comparison<Router> = async (router, say) => {
@@ -36,12 +39,12 @@ export const wires: Comparison<Router> = async (router, say) => {
   const wanted = vlansOf(cluster, tenant);
   for (const { ifname } of devices.filter((d) => /^vl\d/.test(d.ifname)))
     if (!wanted.some((v) => v.device === ifname)) say(`${where}: ${ifname}, which no network has`);
-  const addressed = JSON.parse(await host.at('ip', '-n', ns, '-j', '-4', 'addr')) as {
+  const addressed = JSON.parse(await host.at('ip', '-n', ns, '-j', 'addr')) as {
     ifname: string;
     addr_info: { local: string }[];
   }[];
   const peers = new Set(router.remote.map((r) => r.host));
-  for (const { key, device, wire, prefix } of wanted) {
+  for (const { key, device, wire, prefixes } of wanted) {
     const end = devices.find((d) => d.ifname === device);
     if (end === undefined) {
       say(`${where}: no device ${device} of network ${key}`);
@@ -54,12 +57,29 @@ export const wires: Comparison<Router> = async (router, say) => {
     if (!end.flags.includes('LOWER_UP')) say(`${where}: ${device} is down`);
     if (host.devices.find((d) => d.ifindex === end.link_index)?.ifname !== wire)
       say(`${where}: ${device} does not lead to ${wire}`);
-    const own = four(cluster.own.filter((r) => r.host === host.name).filter(inNetwork(key)));
-    const has = addressed.find((d) => d.ifname === device)?.addr_info.map((a) => a.local) ?? [];
+    const own = allAddresses(cluster.own.filter((r) => r.host === host.name).filter(inNetwork(key))).sort();
+    const has = (addressed.find((d) => d.ifname === device)?.addr_info ?? [])
+      .map((a) => a.local)
+      .filter((a) => !a.startsWith('fe80:'))
+      .sort();
     if (own.join() !== has.join())
       say(`${where}: ${device} has ${has.join() || 'no address'}, not ${own.join()}`);
-    const route = routes.find((r) => r.dst === prefix && r.protocol === '199');
-    if (route?.dev !== device) say(`${where}: no route to ${prefix} by ${device}`);
+    for (const prefix of prefixes) {
+      const route = routes.find((r) => r.dst === prefix && r.protocol === '199');
+      if (route?.dev !== device) say(`${where}: no route to ${prefix} by ${device}`);
+    }
+    const proxies = JSON.parse(
+      await host.at('ip', '-n', ns, '-j', '-6', 'neigh', 'show', 'proxy', 'dev', device),
+    ) as {
+      dst: string;
+    }[];
+    const answered = allAddresses(router.local.filter(inNetwork(key))).filter((a) => a.includes(':'));
+    const shown = proxies
+      .map(({ dst }) => dst)
+      .sort()
+      .join();
+    if (shown !== answered.sort().join())
+      say(`${where}: ${device} answers for ${shown || 'nobody'} by IPv6, not for ${answered.join()}`);
     for (const place of cluster.places.filter((p) => peers.has(p.name))) {
       const known = neighbours.find(
         (n) => n.dev === device && n.dst === place.address && n.state.includes('PERMANENT'),
@@ -69,7 +89,7 @@ export const wires: Comparison<Router> = async (router, say) => {
           `${where}: neighbour ${place.address} on ${device} has ${known?.lladdr}, not ${segmentMac(place)}`,
         );
     }
-    const keys = SETTINGS.map(([kind, name]) => `/proc/sys/net/ipv4/${kind}/${device}/${name}`);
+    const keys = SETTINGS.map(([kind, name]) => `/proc/sys/net/${kind}/${device}/${name}`);
     const values = (await router.at('cat', ...keys)).trim().split('\n');
     for (const [i, key] of keys.entries())
       if (values[i] !== VALUES[i]) say(`${where}: ${key} is ${values[i]}, not ${VALUES[i]}`);
@@ -95,8 +115,13 @@ export const onWire: Comparison<Router> = async (router, say) => {
   const own = cluster.own.filter((r) => r.tenant === tenant && r.host === host.name);
   const inVlan = (list: readonly Running[]): string[] =>
     four(list.filter((r) => wanted.some(({ key }) => inNetwork(key)(r))));
-  const gateways = cluster.networks.flatMap((n) => (n.tenantName === tenant && n.gateway ? [n.gateway] : []));
-  const claimed = [...four(local), ...four(remote), ...inVlan(own), ...gateways];
+  const gateways = cluster.networks.flatMap((n) =>
+    n.tenantName === tenant ? [n.gateway, n.ipv6Gateway].flatMap((g) => (g ? [g] : [])) : [],
+  );
+  const ownInVlan = allAddresses(own.filter((r) => wanted.some(({ key }) => inNetwork(key)(r))));
+  const all = [...allAddresses([...local, ...remote]), ...ownInVlan, ...gateways];
+  const isV6 = (text: string): boolean => text.includes(':');
+  const claimed = all.filter((a) => !isV6(a));
   const [inet, arp] = [router.table, await tableOf(router.at, 'arp')];
   const compare = (table: Table, name: string, elements: readonly string[]): void => {
     const have = new Set(table.get(name)?.map(textOf));
@@ -104,16 +129,23 @@ export const onWire: Comparison<Router> = async (router, say) => {
       if (!have.delete(element)) say(`${where}: ${name} lacks ${element}`);
     for (const element of have) say(`${where}: ${name} has ${element}`);
   };
-  const behind = ({ device, prefix }: Vlan): string => `${device} . ${prefix}`;
+  const behind = ({ device, prefixes }: Vlan, v6 = false): string[] =>
+    prefixes.filter((p) => isV6(p) === v6).map((prefix) => `${device} . ${prefix}`);
   compare(inet, 'claimed', claimed);
-  compare(
-    inet,
-    'wired',
-    wanted.map((v) => `${behind(v)} : ${VLANS + v.id}`),
-  );
+  compare(inet, 'claimed6', all.filter(isV6));
+  for (const six of ['', '6'])
+    compare(
+      inet,
+      `wired${six}`,
+      wanted.flatMap((v) => behind(v, six !== '').map((text) => `${text} : ${VLANS + v.id}`)),
+    );
   compare(arp, 'taken', claimed);
   compare(arp, 'answered', [...inVlan(local), ...inVlan(own)]);
-  compare(arp, 'beside', wanted.map(behind));
+  compare(
+    arp,
+    'beside',
+    wanted.flatMap((v) => behind(v)),
+  );
 };
 
 /** Of 4 bytes each. */

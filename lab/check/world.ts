@@ -225,25 +225,26 @@ export interface Vlan {
   /** Names of its device in the router, and of that one's other end, on the host. */
   readonly device: string;
   readonly wire: string;
-  readonly prefix: string;
+  readonly prefixes: readonly string[];
 }
 
 export const vlansOf = ({ networks, fabric }: Cluster, tenant: string): Vlan[] =>
   networks
     .filter((n) => fabric && n.tenantName === tenant && n.encap === 'vlan')
-    .map(({ tenantName, networkName, subnet, allocated: { pktTag: id } }) => ({
+    .map(({ tenantName, networkName, subnet, ipv6Subnet, allocated: { pktTag: id } }) => ({
       key: `${tenantName}:${networkName}`,
       id,
       device: `vl${id}`,
       wire: `cv${id}`,
-      prefix: wholePrefix(subnet),
+      prefixes: [wholePrefix(subnet), ...(ipv6Subnet ? [wholePrefix(ipv6Subnet)] : [])],
     }));
 
 /** `10.1.0.10-10.1.0.99/24` is a part of `10.1.0.0/24`. */
 function wholePrefix(subnet: string): string {
   const [addresses = '', length = ''] = subnet.split('/');
-  const network = ipaddr.IPv4.networkAddressFromCIDR(`${addresses.split('-')[0]}/${length}`);
-  return `${network}/${length}`;
+  const first = `${addresses.split('-')[0]}/${length}`;
+  const version = first.includes(':') ? ipaddr.IPv6 : ipaddr.IPv4;
+  return `${version.networkAddressFromCIDR(first)}/${length}`;
 }
 
 /** Name of the device by which an attachment's network goes between hosts; '' where it does not. */
@@ -265,6 +266,7 @@ export const portOf = ({ routes }: Router, { addresses: [address] }: Running): s
 export const segmentMac = ({ address }: Place): string =>
   ['02', 'ce', ...address.split('.').map((n) => Number(n).toString(16).padStart(2, '0'))].join(':');
 
+export const allAddresses = (list: readonly Running[]): string[] => list.flatMap((r) => r.addresses);
 export const four = (list: readonly Running[]): string[] =>
   list.flatMap((r) => r.addresses.filter((a) => !isV6(a)));
 

@@ -94,8 +94,8 @@ export interface Vlan {
   readonly uplink: string;
   readonly mac: string;
   readonly mtu: number;
-  /** IPv4 subnet: who is on the wire has an address in it. */
-  readonly prefix: string;
+  /** Subnets: who is on the wire has an address in one. */
+  readonly prefixes: readonly string[];
   /** The host's own, from which it asks on the wire. */
   readonly addresses: readonly string[];
 }
@@ -162,7 +162,7 @@ export interface Port {
   readonly sandbox?: string;
   /** There Docker's resolver is led to the nameserver. */
   readonly stub?: true;
-  /** The VLAN's device on which the router answers for its addresses; absent: none. */
+  /** The VLAN's device on which the router answers for its addresses, by ARP and neighbour discovery; absent: none. */
   readonly wire?: string;
   /** What the container has of us on its end; none where that is not known. */
   readonly inside?: Inside;

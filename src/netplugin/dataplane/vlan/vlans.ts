@@ -9,23 +9,25 @@
  * runs, so that no frame of a container's comes to the host. Programs and their maps live in the kernel while the agent is away; an agent
  * that comes fills maps of its own before its programs take the place of those.
  *
- * When a container comes, whoever spoke to its address at another host is told (gratuitous ARP, RFC 5227 3), by frames that go the way of
- * all others; once more with the next verification, as such frames are lost without notice.
+ * When a container comes, whoever spoke to its address at another host is told (gratuitous ARP, RFC 5227 3; an unsolicited neighbour
+ * advertisement), by frames that go the way of all others; once more with the next verification, as such frames are lost without notice.
  *
- * The kernel's cost: two map entries, a veth and a filter a network, a filter and a MAC address an uplink.
+ * Who asks for an IPv6 address speaks to a group of Ethernet's that follows from it, so the uplink is told to take those too.
+ *
+ * The kernel's cost: two map entries, a veth and a filter a network, a filter and a MAC address an uplink, a group an IPv6 address.
  */
 import { addressBytes, macBytes } from '../../../linux/address.ts';
 import * as bpf from '../../../linux/bpf.ts';
 import { inject } from '../../../linux/inject.ts';
 import type { Netlink } from '../../../linux/netlink.ts';
 import { setSysctl } from '../../../linux/netns.ts';
-import { ethernet, short } from '../../../linux/packet.ts';
+import { ethernet, short, solicitedMac, unsolicitedAdvertisement } from '../../../linux/packet.ts';
 import * as route from '../../../linux/route.ts';
 import * as traffic from '../../../linux/traffic.ts';
 import { isV6 } from '../../../model/address.ts';
 import type { HostState, Vlan } from '../../state.ts';
 import { establish, type Kind, type Tracker, track } from '../difference.ts';
-import { combine, type Failure, located, type Outcome, send } from '../outcome.ts';
+import { combine, type Failure, failureOf, located, type Outcome, send } from '../outcome.ts';
 import {
   ARRIVING,
   closePrograms,
@@ -50,8 +52,8 @@ export interface OpenVlans {
   programs?: OpenPrograms;
   /** Index of a device to the number of the program that was set there. */
   readonly attached: Map<number, number>;
-  /** Index of an uplink to the MAC address that it takes for us. */
-  readonly macs: Map<number, string>;
+  /** Index of an uplink to the MAC addresses that it takes for us, and not for others too. */
+  readonly macs: Map<number, ReadonlySet<string>>;
   /** By address and device; true: once more. */
   readonly announced: Map<string, boolean>;
   /** An earlier agent's may be there. */
@@ -95,6 +97,7 @@ export function establishVlans(open: OpenVlans, state: HostState, verify: boolea
     open.programs ??= { ...openPrograms(), ways: track(WAYS) };
     outcomes.push(fill(open.programs, wired, verify));
     outcomes.push(attach(open, open.programs, wired, verify));
+    outcomes.push(admit(open, state, wired, verify));
     outcomes.push(raise(open, wired));
   }
   outcomes.push(detach(open, wired, [...links.values()]));
@@ -190,10 +193,10 @@ function attach(
   wired: readonly Wired[],
   verify: boolean,
 ): Outcome {
-  const { netlink, attached, macs } = open;
-  const uplinks = new Map(wired.map(({ uplink, vlan }) => [uplink.index, { uplink, mac: vlan.mac }]));
+  const { netlink, attached } = open;
+  const uplinks = new Map(wired.map(({ uplink }) => [uplink.index, uplink]));
   const places = [
-    ...[...uplinks.values()].map(({ uplink }) => ({ link: uplink, name: ARRIVING, of: arriving })),
+    ...[...uplinks.values()].map((uplink) => ({ link: uplink, name: ARRIVING, of: arriving })),
     ...wired.map(({ wire }) => ({ link: wire, name: LEAVING, of: leaving })),
   ];
   const outcomes: Outcome[] = [];
@@ -210,16 +213,49 @@ function attach(
     if ((outcome.failed ?? []).length === 0) attached.set(link.index, of.id);
     outcomes.push({ ...outcome, repaired: known ? [`the program of VLANs at ${link.name} was gone`] : [] });
   }
-  for (const [index, { mac }] of uplinks) {
-    const before = macs.get(index);
-    if (before === mac && !verify) continue;
-    if (before !== undefined && before !== mac) netlink.batch([route.deleteOwnMac(index, before)]);
-    outcomes.push({
-      ...send(netlink, [route.addOwnMac(index, mac)], ['EEXIST']),
-      writes: before === mac ? 0 : 1,
-    });
-    macs.set(index, mac);
+  return combine(outcomes);
+}
+
+const isGroup = (mac: string): boolean => mac.startsWith('33:33:');
+
+/** What uplinks are to take beside their own: frames to the routers' MAC address, and to the groups by which IPv6 addresses are asked for. */
+function macsOf(state: HostState, wired: readonly Wired[]): Map<number, Set<string>> {
+  const groups = new Map<string, string[]>();
+  for (const { ports, vlans } of state.routers)
+    for (const { wire: device = '', addresses } of vlans === undefined ? [] : ports)
+      groups.set(device, [...(groups.get(device) ?? []), ...addresses.filter(isV6).map(solicitedMac)]);
+  const macs = new Map<number, Set<string>>();
+  for (const { vlan, uplink } of wired) {
+    const all = macs.get(uplink.index) ?? new Set<string>();
+    macs.set(uplink.index, all);
+    const own = vlan.addresses.filter(isV6).map(solicitedMac);
+    for (const mac of [vlan.mac, ...own, ...(groups.get(vlan.device) ?? [])]) all.add(mac);
   }
+  return macs;
+}
+
+function admit(
+  { netlink, macs }: OpenVlans,
+  state: HostState,
+  wired: readonly Wired[],
+  verify: boolean,
+): Outcome {
+  const outcomes = [...macsOf(state, wired)].map(([index, all]): Outcome => {
+    const before = macs.get(index) ?? new Set();
+    const gone = [...before].filter((mac) => !all.has(mac));
+    const news = [...all].filter((mac) => verify || !before.has(mac));
+    netlink.batch(gone.map((mac) => route.deleteOwnMac(index, mac)));
+    const answers = netlink.batch(news.map((mac) => route.addOwnMac(index, mac)));
+    const failed = answers.flatMap((error) =>
+      error === undefined || error.code === 'EEXIST' ? [] : [failureOf(error)],
+    );
+    // A group that the host is in for itself stays with it.
+    const others = new Set(
+      news.filter((mac, i) => answers[i]?.code === 'EEXIST' && !before.has(mac) && isGroup(mac)),
+    );
+    macs.set(index, new Set([...all].filter((mac) => !others.has(mac))));
+    return { writes: gone.length + news.filter((mac) => !before.has(mac)).length, failed };
+  });
   return combine(outcomes);
 }
 
@@ -254,14 +290,11 @@ function detach(open: OpenVlans, wired: readonly Wired[], links: readonly route.
     : [];
   const gone = new Set([...earlier, ...[...attached.keys()].filter((index) => !used.has(index))]);
   const requests = [...gone].flatMap((index) => {
-    const mac = macs.get(index);
+    const taken = [...(macs.get(index) ?? [])];
     attached.delete(index);
     macs.delete(index);
     if (!there.has(index)) return [];
-    return [
-      traffic.deleteProgram(index, PRIORITY),
-      ...(mac === undefined ? [] : [route.deleteOwnMac(index, mac)]),
-    ];
+    return [traffic.deleteProgram(index, PRIORITY), ...taken.map((mac) => route.deleteOwnMac(index, mac))];
   });
   return requests.length === 0 ? {} : send(netlink, requests, ['ENOENT', 'ENODEV', 'EINVAL']);
 }
@@ -296,7 +329,7 @@ function announce(open: OpenVlans, state: HostState, wired: readonly Wired[], ve
     for (const { wire: device = '', addresses } of vlans === undefined ? [] : ports) {
       const on = byDevice.get(device);
       if (on === undefined || !on.uplink.running) continue;
-      for (const address of addresses.filter((a) => !isV6(a))) {
+      for (const address of addresses) {
         const key = `${address} ${device}`;
         here.add(key);
         const again = open.announced.get(key);
@@ -304,7 +337,7 @@ function announce(open: OpenVlans, state: HostState, wired: readonly Wired[], ve
         open.announced.set(key, again === undefined);
         const list = frames.get(on.wire.index) ?? [];
         frames.set(on.wire.index, list);
-        list.push(gratuitous(on.vlan.mac, address));
+        list.push((isV6(address) ? unsolicitedAdvertisement : gratuitous)(on.vlan.mac, address));
       }
     }
   for (const key of [...open.announced.keys()]) if (!here.has(key)) open.announced.delete(key);
