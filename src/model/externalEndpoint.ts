@@ -26,7 +26,7 @@ export const ExternalEndpointSchema = Type.Object(
       maxItems: 2,
       uniqueItems: true,
     }),
-    labels: Type.Optional(LabelsSchema),
+    labels: Type.Optional({ ...LabelsSchema, description: 'labels by which services choose it' }),
     healthCheck: Type.Optional(
       Type.String({
         description: 'how it is asked whether it is well: tcp:PORT, or http:PORT/PATH',

@@ -100,7 +100,7 @@ export const network: Kind<typeof NetworkSchema> = {
   allocates: ['tag', 'subnet'],
   note: (n) =>
     n.encap === 'vlan'
-      ? 'acts on hosts whose netplugin has --uplink, by IPv4, and on no other (netctl status says where it does not)'
+      ? 'acts on hosts whose netplugin has --uplink, and on no other (netctl status says where it does not)'
       : undefined,
   // As in 1.x they are taken, and do not count.
   remarks: ({ subnet, ipv6Subnet }) =>
