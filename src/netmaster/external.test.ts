@@ -210,12 +210,22 @@ describe('what hosts find by its health check', () => {
     expect(await done('GET', '/api/v1/inspect/endpoints/printer/')).toMatchObject({
       Oper: { status: 'unhealthy', failing: { why: 'connection refused' } },
     });
+    expect((await done('GET', '/api/v1/status')) as object).toMatchObject({
+      problems: [
+        {
+          of: 'external endpoint default:printer',
+          problem: expect.stringMatching(
+            /^fails its health check tcp:631 since .*, as host node1 says: connection refused$/,
+          ),
+        },
+      ],
+    });
     await checked('node1');
     expect(stored('printer')?.failing).toBeUndefined();
     const events = (await done('GET', '/api/v1/events?kind=endpoint')) as { action: string; text: string }[];
     expect(events.filter(({ action }) => action !== 'attached').map(({ text }) => text)).toEqual([
-      'external endpoint default:printer: tcp:631 fails: connection refused',
-      'external endpoint default:printer: tcp:631 is answered again',
+      'tcp:631 fails: connection refused',
+      'tcp:631 is answered again',
     ]);
   });
 

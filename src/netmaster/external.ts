@@ -63,7 +63,7 @@ export function decideChecked(
         tenant: tenantName,
         host,
         fields: {},
-        text: `external endpoint ${key}: ${healthCheck} ${why === undefined ? 'is answered again' : `fails: ${why}`}`,
+        text: `${healthCheck} ${why === undefined ? 'is answered again' : `fails: ${why}`}`,
       },
     ],
   };
