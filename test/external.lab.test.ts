@@ -199,7 +199,7 @@ describe('external endpoints', () => {
           askerOf({ tenantName: 'default', endpointName: name }, HOSTS),
         );
         expect(await netctl('endpoint ls')).toMatch(new RegExp(`${name} .*unhealthy`));
-        expect(await netctl('events --kind=endpoint')).toContain(`external endpoint default:${name}: `);
+        expect(await netctl('events --kind=endpoint')).toContain(`failed externalEndpoint default:${name}: `);
         await must(machineName, 'sh -c', `ip link set ${machineName === 'trunk' ? 'lan' : 'eth0'} up`);
         await until(`${name} is well again`, async () => (await machine(name)).status === 'running');
       }
