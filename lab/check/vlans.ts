@@ -23,15 +23,14 @@ const inNetwork =
   ({ tenant, network }: Running): boolean =>
     `${tenant}:${network}` === key;
 
-/** What a device of a VLAN's must say of itself, for ARP to be answered for containers here and for nobody else (sysctl). */
+/** What a device of a VLAN's must say of itself, for neighbours to be answered for containers here and for nobody else (sysctl). */
 const SETTINGS: readonly (readonly [string, string])[] = [
   ['ipv4/conf', 'arp_ignore'],
   ['ipv4/conf', 'proxy_arp'],
   ['ipv4/neigh', 'proxy_delay'],
-  ['ipv6/conf', 'proxy_ndp'],
   ['ipv6/neigh', 'proxy_delay'],
 ];
-const VALUES = ['1', '1', '0', '1', '0'];
+const VALUES = ['1', '1', '0', '0', '1'];
 
 /** Each network's device, of the host's MAC address in all VLANs, with its address there, its subnet behind it, and the other hosts for good. */
 export const wires: Comparison<Router> = async (router, say) => {
@@ -89,7 +88,8 @@ export const wires: Comparison<Router> = async (router, say) => {
           `${where}: neighbour ${place.address} on ${device} has ${known?.lladdr}, not ${segmentMac(place)}`,
         );
     }
-    const keys = SETTINGS.map(([kind, name]) => `/proc/sys/net/${kind}/${device}/${name}`);
+    const ofDevice = SETTINGS.map(([kind, name]) => `/proc/sys/net/${kind}/${device}/${name}`);
+    const keys = [...ofDevice, '/proc/sys/net/ipv6/conf/all/proxy_ndp'];
     const values = (await router.at('cat', ...keys)).trim().split('\n');
     for (const [i, key] of keys.entries())
       if (values[i] !== VALUES[i]) say(`${where}: ${key} is ${values[i]}, not ${VALUES[i]}`);

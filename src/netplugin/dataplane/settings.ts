@@ -62,8 +62,9 @@ export const vlan = (name: string): Settings => ({
   [`net/ipv4/conf/${name}/arp_ignore`]: '1',
   [`net/ipv4/conf/${name}/proxy_arp`]: '1',
   [`net/ipv4/neigh/${name}/proxy_delay`]: '0',
-  // IPv6 knows no other way than an entry for each (entries.ts).
-  [`net/ipv6/conf/${name}/proxy_ndp`]: '1',
+  // IPv6 knows no other way than an entry for each (entries.ts). Who asks again whether a neighbour is there asks that one itself, which is
+  // taken for a question to us only where all devices are said to answer so (net/ipv6/ip6_output.c, ip6_forward).
+  'net/ipv6/conf/all/proxy_ndp': '1',
   [`net/ipv6/neigh/${name}/proxy_delay`]: '0',
   [`net/ipv6/conf/${name}/router_solicitations`]: '0',
 });
