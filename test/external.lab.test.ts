@@ -64,13 +64,14 @@ async function clear(): Promise<void> {
     (e: { endpointName: string }) => e.endpointName,
   ))
     await netctl(`endpoint rm ${name}`);
+  const names = async (kind: string): Promise<string[]> =>
+    (await netctl(`${kind} ls -q`)).split('\n').filter((name) => name !== '');
+  // Rules name groups, groups carry policies.
+  for (const policy of await names('policy'))
+    for (const { ruleId } of JSON.parse(await netctl(`policy rule-ls -j ${policy}`)))
+      await netctl(`policy rule-rm ${policy} ${ruleId}`);
   for (const kind of ['service', 'group', 'policy', 'net'])
-    for (const name of (await netctl(`${kind} ls -q`)).split('\n').filter((n) => n !== '')) {
-      if (kind === 'policy')
-        for (const { ruleId } of JSON.parse(await netctl(`policy rule-ls -j ${name}`)))
-          await netctl(`policy rule-rm ${name} ${ruleId}`);
-      await netctl(`${kind} rm ${name}`);
-    }
+    for (const name of await names(kind)) await netctl(`${kind} rm ${name}`);
 }
 
 describe('the guide', () => {
