@@ -222,8 +222,11 @@ const isGroup = (mac: string): boolean => mac.startsWith('33:33:');
 function macsOf(state: HostState, wired: readonly Wired[]): Map<number, Set<string>> {
   const groups = new Map<string, string[]>();
   for (const { ports, vlans } of state.routers)
-    for (const { wire: device = '', addresses } of vlans === undefined ? [] : ports)
-      groups.set(device, [...(groups.get(device) ?? []), ...addresses.filter(isV6).map(solicitedMac)]);
+    for (const { wire: device = '', addresses } of vlans === undefined ? [] : ports) {
+      const list = groups.get(device) ?? [];
+      groups.set(device, list);
+      list.push(...addresses.filter(isV6).map(solicitedMac));
+    }
   const macs = new Map<number, Set<string>>();
   for (const { vlan, uplink } of wired) {
     const all = macs.get(uplink.index) ?? new Set<string>();
