@@ -187,7 +187,7 @@ const whyOf = (error: unknown): string => {
 };
 
 /** From the router: by the sockets of that namespace. */
-async function askNow(
+export async function askNow(
   namespace: string,
   address: string,
   check: HealthCheck,
@@ -219,14 +219,12 @@ function request(
   const name = address.includes(':') ? `[${address}]` : address;
   const headers = { host: port === 80 ? name : `${name}:${port}`, 'user-agent': 'contiv-netplugin' };
   return new Promise((resolve, reject) => {
-    const asked = http.get(
-      { createConnection: () => socket, path, headers, signal, agent: false },
-      (answer) => {
-        const { statusCode = 0 } = answer;
-        answer.destroy();
-        resolve(statusCode >= 200 && statusCode < 400 ? undefined : `HTTP status ${statusCode}`);
-      },
-    );
+    // Without an agent: that would make a connection of its own, from the host.
+    const asked = http.get({ createConnection: () => socket, path, headers, signal }, (answer) => {
+      const { statusCode = 0 } = answer;
+      answer.destroy();
+      resolve(statusCode >= 200 && statusCode < 400 ? undefined : `HTTP status ${statusCode}`);
+    });
     asked.on('error', reject);
   });
 }
