@@ -13,7 +13,13 @@ import { networkNamespace, OUTSIDE_ADDRESS, onHost } from './state.ts';
 
 const ID = 100;
 /** Beside those that docs/guide/vlan.md has given out. */
-const MACHINES = { trunk: '10.100.0.201', access: '10.100.0.202' } as const;
+const MACHINES = {
+  trunk: ['10.100.0.201/24', 'fd00:100::201/64'],
+  access: ['10.100.0.202/24', 'fd00:100::202/64'],
+} as const;
+
+/** Nobody else has it: there is no wait until it is used. */
+const quiet = (address: string): string[] => (address.includes(':') ? ['nodad'] : []);
 
 const tagging = (uplink: string, name: string): string[] => [
   process.execPath,
@@ -30,7 +36,8 @@ export async function makeMachines(lab: string): Promise<void> {
   await plug(lab, 'trunk');
   await inHost(lab, 'trunk', 'link', 'set', 'eth0', 'up');
   await run(...onHost(lab, 'trunk', ...tagging('eth0', 'lan')));
-  await inHost(lab, 'trunk', 'addr', 'add', `${MACHINES.trunk}/24`, 'dev', 'lan');
+  for (const address of MACHINES.trunk)
+    await inHost(lab, 'trunk', 'addr', 'add', address, 'dev', 'lan', ...quiet(address));
 
   const port = ['link', 'add', 'w-access', 'type', 'veth', 'peer', 'name', 'access-port'];
   await inSwitch(lab, ...port);
@@ -39,6 +46,7 @@ export async function makeMachines(lab: string): Promise<void> {
   await run('ip', ['netns', 'exec', switchOf(lab), ...tagging('access-port', 'access')]);
   const place = ['netns', networkNamespace(lab, 'access'), 'name', 'eth0'];
   await inSwitch(lab, 'link', 'set', 'access', ...place);
-  await inHost(lab, 'access', 'addr', 'add', `${MACHINES.access}/24`, 'dev', 'eth0');
+  for (const address of MACHINES.access)
+    await inHost(lab, 'access', 'addr', 'add', address, 'dev', 'eth0', ...quiet(address));
   await inHost(lab, 'access', 'link', 'set', 'eth0', 'up');
 }

@@ -39,6 +39,7 @@ ports: ["80:8080:TCP"]
   policies: [prod_web]
   netProfile: gold
   extContractsGrps: [c1]
+- {kind: externalEndpoint, endpointName: printer, groupName: db, ipAddress: [192.0.2.7], labels: {app: print}, healthCheck: 'tcp:631'}
 - kind: endpointGroup
   groupName: db
   networkName: contiv-net
@@ -161,15 +162,15 @@ describe.each(['memory', 'sqlite'])('with the %s store, netctl', (kind) => {
     expect(dry).toEqual(warned(/^serviceLB default:lb created\nappProfile default:shop created\n/));
     expect(dry.out).toContain('\nglobal global changed\n  vxlans: 1-10000 -> 1-500\n');
     expect(dry.out).toContain('\nnetwork default:contiv-net created\n');
-    expect(dry.out).toContain('\ndry run, nothing was written: 13 created, 1 changed, 1 unchanged\n');
+    expect(dry.out).toContain('\ndry run, nothing was written: 14 created, 1 changed, 1 unchanged\n');
     expect(await revision()).toBe(empty);
 
     const first = await run('apply', FILE);
-    expect(first).toEqual(warned(/\n13 created, 1 changed, 1 unchanged\n$/));
+    expect(first).toEqual(warned(/\n14 created, 1 changed, 1 unchanged\n$/));
     expect(first.out.split('\n').slice(0, -2)).toEqual(dry.out.split('\n').slice(0, -2));
     expect(await revision()).toBe(empty + 1);
 
-    expect(await run('apply', FILE)).toEqual(done(/\nnothing to do: 0 created, 0 changed, 15 unchanged\n$/));
+    expect(await run('apply', FILE)).toEqual(done(/\nnothing to do: 0 created, 0 changed, 16 unchanged\n$/));
     expect(await revision()).toBe(empty + 1);
     expect(await run('diff', FILE, '--exit-code')).toEqual(done(''));
 
@@ -193,7 +194,7 @@ describe.each(['memory', 'sqlite'])('with the %s store, netctl', (kind) => {
     );
     expect(await run('diff', more, '--exit-code')).toMatchObject({ status: 2, err: '' });
     expect(await revision()).toBe(empty + 1);
-    expect(await run('apply', more)).toEqual(done(/\n1 created, 2 changed, 13 unchanged\n$/));
+    expect(await run('apply', more)).toEqual(done(/\n1 created, 2 changed, 14 unchanged\n$/));
     expect(await revision()).toBe(empty + 2);
     expect(await run('diff', more)).toEqual(done(''));
   });
@@ -214,14 +215,14 @@ describe.each(['memory', 'sqlite'])('with the %s store, netctl', (kind) => {
       }),
     );
     const exported = await netctl(url, ['export']);
-    expect(await netctl(url, ['apply', '-f', '-'], exported.out)).toEqual(done(/\n.* 15 unchanged\n$/));
+    expect(await netctl(url, ['apply', '-f', '-'], exported.out)).toEqual(done(/\n.* 16 unchanged\n$/));
     expect(await revision()).toBe(applied);
 
     for (const format of ['yaml', 'json']) {
       const other = await start();
       const { out } = await netctl(url, ['export', '-o', format]);
       expect(await netctl(other, ['apply', '-f', '-'], out)).toEqual(
-        warned(/\n13 created, 1 changed, 1 unch/),
+        warned(/\n14 created, 1 changed, 1 unch/),
       );
       expect(await netctl(other, ['export'])).toEqual(exported);
     }

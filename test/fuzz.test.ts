@@ -67,6 +67,14 @@ const VALID: Readonly<Record<string, Plain>> = {
     port: 80,
     action: 'allow',
   },
+  externalEndpoint: {
+    ...T,
+    endpointName: 'fz',
+    groupName: 'web',
+    ipAddress: ['192.0.2.7', '2001:db8::7'],
+    labels: { app: 'db' },
+    healthCheck: 'http:8080/healthz',
+  },
   netprofile: { ...T, profileName: 'fz', bandwidth: '10 mbps', DSCP: 3, burst: 10 },
   appProfile: { ...T, appProfileName: 'fz', endpointGroups: ['web'] },
   serviceLB: {

@@ -23,6 +23,8 @@ const background = (host: string, line: string): Background => backgroundIn(OWN,
 
 const ID = 100;
 const at = (n: number): string => `10.100.0.${n}`;
+const six = (rest: string): string => `fd00:100::${rest}`;
+const [TRUNK6, ACCESS6] = [six('201'), six('202')];
 const MAC = { node1: vtepMac(hostAddress(1)), node2: vtepMac(hostAddress(2)) };
 /** What runs where, by its address; those of `over` are in a VXLAN network. */
 const NEAR = at(51);
@@ -123,7 +125,7 @@ describe('the guide', () => {
 describe('containers of a VLAN network on two hosts', () => {
   beforeAll(async () => {
     await netctl(
-      `net create lan -e vlan --pkt-tag=${ID} --subnet=${at(10)}-${at(99)}/24 --gateway=${at(254)}`,
+      `net create lan -e vlan --pkt-tag=${ID} --subnet=${at(10)}-${at(99)}/24 --gateway=${at(254)} --subnetv6=${six('')}/64 --gatewayv6=${six('fe')}`,
     );
     await netctl('net create over --subnet=20.1.1.0/24 --gateway=20.1.1.254');
     for (const name of ['web', 'db', 'app']) {
@@ -195,6 +197,62 @@ describe('containers of a VLAN network on two hosts', () => {
       expect(await asks(machine, OVER_FAR)).toBe(28);
       await must(machine, 'ip route del 20.1.1.0/24');
     }
+  });
+
+  describe('by IPv6', () => {
+    const addressOf = async (name: string): Promise<string> => {
+      const { Oper } = JSON.parse(await netctl(`endpoint inspect ${name}`));
+      return Oper.ipAddress.find((a: string) => a.includes(':'));
+    };
+    const asks6 = (place: Place, address: string): Promise<number> => asks(place, `[${address}]`);
+    const pings6 = (place: Place, address: string, size = 56): Promise<boolean> =>
+      pings(place, address, size);
+
+    it('and machines reach each other, with the whole MTU, and find each other on the wire', async () => {
+      const [near, far] = [await addressOf('near'), await addressOf('far')];
+      for (const [place, other] of [
+        ['near', TRUNK6],
+        ['near', ACCESS6],
+        ['far', TRUNK6],
+        ['near', far],
+        ['trunk', near],
+        ['access', near],
+        ['access', far],
+      ] as const) {
+        expect([place, other, await asks6(place, other)]).toEqual([place, other, 0]);
+        expect([place, other, await pings6(place, other, 1452)]).toEqual([place, other, true]);
+      }
+      expect(await must('access', `ip -6 neigh show ${near}`)).toContain(MAC.node1);
+      expect(await must('access', `ip -6 neigh show ${far}`)).toContain(MAC.node2);
+      expect(await pings6('access', six('fe'))).toBe(false);
+      expect(await pings6('access', six('77'))).toBe(false);
+    });
+
+    it('are under policy, and a machine reaches their network alone', async () => {
+      const near = await addressOf('near');
+      await netctl('policy rule-add for-web 1 -direction=in -protocol=tcp -action=deny');
+      await netctl(
+        `policy rule-add for-web trunk -direction=in -protocol=tcp -port=80 -from-ip-address=${TRUNK6} -action=allow -priority=10`,
+      );
+      expect(await asks6('trunk', near)).toBe(0);
+      expect(await asks6('access', near)).toBe(28);
+      for (const rule of ['1', 'trunk']) await netctl(`policy rule-rm for-web ${rule}`);
+      expect(await asks6('access', near)).toBe(0);
+    });
+
+    it('that move are reached at once by who had spoken to them', async () => {
+      const before = await addressOf('near');
+      expect(await asks6('access', before)).toBe(0);
+      for (const [to, away] of [
+        ['node2', 'node1'],
+        ['node1', 'node2'],
+      ] as const) {
+        await must(away, 'docker rm -f near');
+        await run(to, 'near', 'web', NEAR, `--ip6=${before}`);
+        expect(await pings6('access', before)).toBe(true);
+        expect(await must('access', `ip -6 neigh show ${before}`)).toContain(MAC[to]);
+      }
+    });
   });
 
   it('are under the policy of their groups, towards each other, machines and other networks', async () => {

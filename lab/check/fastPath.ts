@@ -1,6 +1,7 @@
 import fs from 'node:fs';
 import ipaddr from 'ipaddr.js';
 import type { Running } from './docker.ts';
+import { mapOf, programsAt } from './programs.ts';
 import { type Comparison, type Router, segmentOf } from './world.ts';
 
 /**
@@ -14,15 +15,10 @@ export const fastPath: Comparison<Router> = async (router, say) => {
   // To a host that takes less the router looks at sizes.
   const less = new Set(cluster.places.filter((p) => p.mtu < host.place.mtu).map((p) => p.name));
   const remote = router.remote.filter((r) => !less.has(r.host) && /^(vx|direct)/.test(segmentOf(host, r)));
-  const json = async (...command: string[]) => JSON.parse(await router.at(...command));
   const programs = new Set<number>();
   let ports = 0;
   for (const { ifname } of devices.filter((d) => /^(ct|vx|direct)/.test(d.ifname))) {
-    const filters = (await json('tc', '-j', 'filter', 'show', 'dev', ifname, 'ingress')) as {
-      kind: string;
-      options?: { prog?: { id: number } };
-    }[];
-    const ids = filters.flatMap((f) => (f.kind === 'bpf' && f.options?.prog ? [f.options.prog.id] : []));
+    const ids = (await programsAt(router.at, ifname)).map((program) => program.id);
     if (ids.length > 1) say(`${where}: ${ids.length} programs at ${ifname}`);
     if (ids.length === 0 && !ifname.startsWith('ct')) say(`${where}: no program at ${ifname}`);
     if (ids.length === 1 && ifname.startsWith('ct')) ports++;
@@ -32,20 +28,11 @@ export const fastPath: Comparison<Router> = async (router, say) => {
   const [id, ...more] = programs;
   if (more.length > 0) say(`${where}: programs ${[...programs].join(', ')}, not one`);
   if (id === undefined) return;
-  const { map_ids: maps } = (await json('bpftool', '-j', 'prog', 'show', 'id', `${id}`)) as {
-    map_ids: number[];
-  };
   const have = new Map<string, string>();
-  for (const map of maps) {
-    const { name } = (await json('bpftool', '-j', 'map', 'show', 'id', `${map}`)) as { name: string };
-    if (name !== 'contiv_ends') continue;
-    const entries = await json('bpftool', '-j', 'map', 'dump', 'id', `${map}`);
-    for (const { key, value } of entries as { key: string[]; value: string[] }[]) {
-      const bytes = Buffer.from(value.map(Number));
-      const device = devices.find((d) => d.ifindex === bytes.readUInt32LE(0))?.ifname ?? 'nowhere';
-      const mac = bytes.toString('hex', 8, 14).replaceAll(/(..)(?=.)/g, '$1:');
-      have.set(Buffer.from(key.map(Number)).toString('hex'), device.startsWith('ct') ? `ct ${mac}` : device);
-    }
+  for (const [key, value] of await mapOf(router.at, id, 'contiv_ends')) {
+    const device = devices.find((d) => d.ifindex === value.readUInt32LE(0))?.ifname ?? 'nowhere';
+    const mac = value.toString('hex', 8, 14).replaceAll(/(..)(?=.)/g, '$1:');
+    have.set(key.toString('hex'), device.startsWith('ct') ? `ct ${mac}` : device);
   }
   for (const [list, leads] of [
     [fast, (r: Running) => `ct ${r.mac}`],

@@ -15,6 +15,10 @@ export interface Endpoint {
   readonly macAddress: string;
   /** The host's own, not a container's. */
   readonly ofHost?: true;
+  /** A machine's that has nothing of ours. */
+  readonly external?: true;
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly status?: string;
 }
 
 export interface Network {
@@ -26,6 +30,7 @@ export interface Network {
   readonly nwType?: string;
   readonly encap: string;
   readonly subnet: string;
+  readonly ipv6Subnet?: string;
 }
 
 /** What a network has been given, and its addresses that are given out. */
@@ -92,7 +97,9 @@ export interface Live {
 export interface Declared {
   /** Why the store cannot be written. */
   readonly problem: string | undefined;
+  /** Without external ones. */
   readonly endpoints: readonly Endpoint[];
+  readonly machines: readonly Endpoint[];
   readonly networks: readonly (Network & { readonly allocated: Allocated })[];
   readonly services: readonly Service[];
   readonly clusterServices: readonly ClusterService[];
@@ -123,7 +130,7 @@ export async function declared(lab: string, state: LabState): Promise<Declared> 
   const rest: Rest = async (name, parameters) =>
     JSON.parse(await run(...curl(requestOf(name, parameters).url, '-f')));
   const { problem } = JSON.parse(health) as { problem?: string };
-  const [endpoints, networks, services, clusterServices, swarmServices, live, groups] = await Promise.all([
+  const [listed, networks, services, clusterServices, swarmServices, live, groups] = await Promise.all([
     rest<Endpoint[]>('endpoints'),
     networksOf(rest),
     servicesOf(rest),
@@ -133,7 +140,21 @@ export async function declared(lab: string, state: LabState): Promise<Declared> 
     rest<Group[]>('list', { collection: 'endpointGroups' }),
   ]);
   const [judged, profiled] = await Promise.all([judgedGroups(groups, rest), profiledGroups(groups, rest)]);
-  return { problem, endpoints, networks, services, clusterServices, swarmServices, live, judged, profiled };
+  const [endpoints, machines] = [false, true].map((external) =>
+    listed.filter((e) => (e.external === true) === external),
+  ) as [Endpoint[], Endpoint[]];
+  return {
+    problem,
+    endpoints,
+    machines,
+    networks,
+    services,
+    clusterServices,
+    swarmServices,
+    live,
+    judged,
+    profiled,
+  };
 }
 
 const inspect = async <T>(rest: Rest, collection: string, key: string): Promise<T> =>

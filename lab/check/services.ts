@@ -6,7 +6,7 @@ import type { Cluster, Comparison, Concat, Host, Router } from './world.ts';
 /** Each provider has one slot of each port, the slots are 0, 1, 2, ..., and the size is the power of two that covers them. */
 export const slots: Comparison<Router> = (router, say) => {
   const { where, cluster, tenant, map } = router;
-  const running = cluster.running.filter((r) => r.tenant === tenant);
+  const running = [...cluster.running, ...cluster.externals].filter((r) => r.tenant === tenant);
   const ports = new Map<string, Map<number, string>>();
   for (const [key, value] of map('service_to')) {
     const { concat } = key as Concat;

@@ -19,9 +19,9 @@ export const sources: Comparison<Router> = ({ where, local, remote, map }, say) 
     }
 };
 
-/** Addresses of groups' containers are members of them; those and only those whose groups have rules are under a policy. */
+/** Addresses of groups' containers and external endpoints are members of them; those and only those whose groups have rules are under a policy. */
 export const groups: Comparison<Router> = ({ where, cluster, tenant, local, map }, say) => {
-  const running = cluster.running.filter((r) => r.tenant === tenant);
+  const running = [...cluster.running, ...cluster.externals].filter((r) => r.tenant === tenant);
   for (const six of ['', '6']) {
     members(where, running, six === '6', map(`members${six}`), say);
     for (const direction of ['in', 'out']) {

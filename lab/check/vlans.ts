@@ -2,13 +2,18 @@
 import { UNDERLAY } from '../state.ts';
 import type { Running } from './docker.ts';
 import { tenantsOf } from './kernel.ts';
+import { mapOf, programsAt } from './programs.ts';
 import {
+  allAddresses,
   type Comparison,
   type Device,
+  type Element,
   four,
   type Host,
   type Router,
   segmentMac,
+  type Table,
+  tableOf,
   type Vlan,
   vlansOf,
 } from './world.ts';
@@ -18,13 +23,14 @@ const inNetwork =
   ({ tenant, network }: Running): boolean =>
     `${tenant}:${network}` === key;
 
-/** What a device of a VLAN's must say of itself, for ARP to be answered for containers here and for nobody else (sysctl). */
+/** What a device of a VLAN's must say of itself, for neighbours to be answered for containers here and for nobody else (sysctl). */
 const SETTINGS: readonly (readonly [string, string])[] = [
-  ['conf', 'arp_ignore'],
-  ['conf', 'proxy_arp'],
-  ['neigh', 'proxy_delay'],
+  ['ipv4/conf', 'arp_ignore'],
+  ['ipv4/conf', 'proxy_arp'],
+  ['ipv4/neigh', 'proxy_delay'],
+  ['ipv6/neigh', 'proxy_delay'],
 ];
-const VALUES = ['1', '1', '0'];
+const VALUES = ['1', '1', '0', '0', '1'];
 
 /** Each network's device, of the host's MAC address in all VLANs, with its address there, its subnet behind it, and the other hosts for good. */
 export const wires: Comparison<Router> = async (router, say) => {
@@ -32,12 +38,12 @@ export const wires: Comparison<Router> = async (router, say) => {
   const wanted = vlansOf(cluster, tenant);
   for (const { ifname } of devices.filter((d) => /^vl\d/.test(d.ifname)))
     if (!wanted.some((v) => v.device === ifname)) say(`${where}: ${ifname}, which no network has`);
-  const addressed = JSON.parse(await host.at('ip', '-n', ns, '-j', '-4', 'addr')) as {
+  const addressed = JSON.parse(await host.at('ip', '-n', ns, '-j', 'addr')) as {
     ifname: string;
     addr_info: { local: string }[];
   }[];
   const peers = new Set(router.remote.map((r) => r.host));
-  for (const { key, device, wire, prefix } of wanted) {
+  for (const { key, device, wire, prefixes } of wanted) {
     const end = devices.find((d) => d.ifname === device);
     if (end === undefined) {
       say(`${where}: no device ${device} of network ${key}`);
@@ -50,12 +56,29 @@ export const wires: Comparison<Router> = async (router, say) => {
     if (!end.flags.includes('LOWER_UP')) say(`${where}: ${device} is down`);
     if (host.devices.find((d) => d.ifindex === end.link_index)?.ifname !== wire)
       say(`${where}: ${device} does not lead to ${wire}`);
-    const own = four(cluster.own.filter((r) => r.host === host.name).filter(inNetwork(key)));
-    const has = addressed.find((d) => d.ifname === device)?.addr_info.map((a) => a.local) ?? [];
+    const own = allAddresses(cluster.own.filter((r) => r.host === host.name).filter(inNetwork(key))).sort();
+    const has = (addressed.find((d) => d.ifname === device)?.addr_info ?? [])
+      .map((a) => a.local)
+      .filter((a) => !a.startsWith('fe80:'))
+      .sort();
     if (own.join() !== has.join())
       say(`${where}: ${device} has ${has.join() || 'no address'}, not ${own.join()}`);
-    const route = routes.find((r) => r.dst === prefix && r.protocol === '199');
-    if (route?.dev !== device) say(`${where}: no route to ${prefix} by ${device}`);
+    for (const prefix of prefixes) {
+      const route = routes.find((r) => r.dst === prefix && r.protocol === '199');
+      if (route?.dev !== device) say(`${where}: no route to ${prefix} by ${device}`);
+    }
+    const proxies = JSON.parse(
+      await host.at('ip', '-n', ns, '-j', '-6', 'neigh', 'show', 'proxy', 'dev', device),
+    ) as {
+      dst: string;
+    }[];
+    const answered = allAddresses(router.local.filter(inNetwork(key))).filter((a) => a.includes(':'));
+    const shown = proxies
+      .map(({ dst }) => dst)
+      .sort()
+      .join();
+    if (shown !== answered.sort().join())
+      say(`${where}: ${device} answers for ${shown || 'nobody'} by IPv6, not for ${answered.join()}`);
     for (const place of cluster.places.filter((p) => peers.has(p.name))) {
       const known = neighbours.find(
         (n) => n.dev === device && n.dst === place.address && n.state.includes('PERMANENT'),
@@ -65,23 +88,13 @@ export const wires: Comparison<Router> = async (router, say) => {
           `${where}: neighbour ${place.address} on ${device} has ${known?.lladdr}, not ${segmentMac(place)}`,
         );
     }
-    const keys = SETTINGS.map(([kind, name]) => `/proc/sys/net/ipv4/${kind}/${device}/${name}`);
+    const ofDevice = SETTINGS.map(([kind, name]) => `/proc/sys/net/${kind}/${device}/${name}`);
+    const keys = [...ofDevice, '/proc/sys/net/ipv6/conf/all/proxy_ndp'];
     const values = (await router.at('cat', ...keys)).trim().split('\n');
     for (const [i, key] of keys.entries())
       if (values[i] !== VALUES[i]) say(`${where}: ${key} is ${values[i]}, not ${VALUES[i]}`);
   }
 };
-
-type Element =
-  | string
-  | number
-  | { readonly concat: readonly Element[] }
-  | { readonly prefix: Prefix }
-  | Element[];
-interface Prefix {
-  readonly addr: string;
-  readonly len: number;
-}
 
 /** As nft writes it. */
 function textOf(element: Element): string {
@@ -89,19 +102,6 @@ function textOf(element: Element): string {
   if (typeof element !== 'object') return String(element);
   if ('prefix' in element) return `${element.prefix.addr}/${element.prefix.len}`;
   return element.concat.map(textOf).join(' . ');
-}
-
-/** Elements of the sets and maps of a table. */
-async function setsOf({ at }: Router, family: string): Promise<ReadonlyMap<string, readonly Element[]>> {
-  const { nftables } = JSON.parse(await at('nft', '-j', 'list', 'table', family, 'contiv')) as {
-    nftables: Partial<Record<'set' | 'map', { name: string; elem?: Element[] }>>[];
-  };
-  return new Map(
-    nftables.flatMap(({ set, map }) => {
-      const of = set ?? map;
-      return of === undefined ? [] : [[of.name, of.elem ?? []]];
-    }),
-  );
 }
 
 /** A VLAN's number among the tenant's networks, which a VNI never is. */
@@ -115,54 +115,42 @@ export const onWire: Comparison<Router> = async (router, say) => {
   const own = cluster.own.filter((r) => r.tenant === tenant && r.host === host.name);
   const inVlan = (list: readonly Running[]): string[] =>
     four(list.filter((r) => wanted.some(({ key }) => inNetwork(key)(r))));
-  const gateways = cluster.networks.flatMap((n) => (n.tenantName === tenant && n.gateway ? [n.gateway] : []));
-  const claimed = [...four(local), ...four(remote), ...inVlan(own), ...gateways];
-  const [inet, arp] = [await setsOf(router, 'inet'), await setsOf(router, 'arp')];
-  const compare = (
-    sets: ReadonlyMap<string, readonly Element[]>,
-    name: string,
-    elements: readonly string[],
-  ): void => {
-    const have = new Set(sets.get(name)?.map(textOf));
+  const gateways = cluster.networks.flatMap((n) =>
+    n.tenantName === tenant ? [n.gateway, n.ipv6Gateway].flatMap((g) => (g ? [g] : [])) : [],
+  );
+  const ownInVlan = allAddresses(own.filter((r) => wanted.some(({ key }) => inNetwork(key)(r))));
+  const all = [...allAddresses([...local, ...remote]), ...ownInVlan, ...gateways];
+  const isV6 = (text: string): boolean => text.includes(':');
+  const claimed = all.filter((a) => !isV6(a));
+  const [inet, arp] = [router.table, await tableOf(router.at, 'arp')];
+  const compare = (table: Table, name: string, elements: readonly string[]): void => {
+    const have = new Set(table.get(name)?.map(textOf));
     for (const element of new Set(elements))
       if (!have.delete(element)) say(`${where}: ${name} lacks ${element}`);
     for (const element of have) say(`${where}: ${name} has ${element}`);
   };
-  const behind = ({ device, prefix }: Vlan): string => `${device} . ${prefix}`;
+  const behind = ({ device, prefixes }: Vlan, v6 = false): string[] =>
+    prefixes.filter((p) => isV6(p) === v6).map((prefix) => `${device} . ${prefix}`);
   compare(inet, 'claimed', claimed);
-  compare(
-    inet,
-    'wired',
-    wanted.map((v) => `${behind(v)} : ${VLANS + v.id}`),
-  );
+  compare(inet, 'claimed6', all.filter(isV6));
+  for (const six of ['', '6'])
+    compare(
+      inet,
+      `wired${six}`,
+      wanted.flatMap((v) => behind(v, six !== '').map((text) => `${text} : ${VLANS + v.id}`)),
+    );
   compare(arp, 'taken', claimed);
   compare(arp, 'answered', [...inVlan(local), ...inVlan(own)]);
-  compare(arp, 'beside', wanted.map(behind));
+  compare(
+    arp,
+    'beside',
+    wanted.flatMap((v) => behind(v)),
+  );
 };
 
-interface Filter {
-  readonly options?: { readonly bpf_name?: string; readonly prog?: { readonly id: number } };
-}
-
-/** Numbers of a program of that name at the device, in the order in which packets meet them. */
-async function programsAt({ at }: Host, device: string, name: string): Promise<number[]> {
-  const filters = JSON.parse(await at('tc', '-j', 'filter', 'show', 'dev', device, 'ingress')) as Filter[];
-  return filters.flatMap(({ options }) =>
-    options?.bpf_name === name && options.prog !== undefined ? [options.prog.id] : [],
-  );
-}
-
-/** Entries of the program's only map, numbers by number. */
-async function mapOf({ at }: Host, program: number): Promise<Map<number, string>> {
-  const json = async (...words: string[]) => JSON.parse(await at('bpftool', '-j', ...words));
-  const { map_ids: ids } = (await json('prog', 'show', 'id', `${program}`)) as { map_ids: number[] };
-  const entries = (await json('map', 'dump', 'id', `${ids[0]}`)) as { key: string[]; value: string[] }[];
-  const numbers = (bytes: readonly string[]): number[] => {
-    const buffer = Buffer.from(bytes.map(Number));
-    return Array.from({ length: buffer.length / 4 }, (_, i) => buffer.readUInt32LE(4 * i));
-  };
-  return new Map(entries.map(({ key, value }) => [numbers(key)[0] as number, numbers(value).join(' ')]));
-}
+/** Of 4 bytes each. */
+const numbers = (bytes: Buffer): number[] =>
+  Array.from({ length: bytes.length / 4 }, (_, i) => bytes.readUInt32LE(4 * i));
 
 /** Tagged frames come from the uplink to the networks' devices, and leave from those by the uplink; nothing else does. */
 export const hostWires: Comparison<Host> = async (host, say) => {
@@ -186,14 +174,21 @@ export const hostWires: Comparison<Host> = async (host, say) => {
     program: string,
     entries: readonly [number, string][],
   ): Promise<void> => {
-    const [id, ...more] = await programsAt(host, device, program);
+    const [id, ...more] = (await programsAt(host.at, device)).flatMap((p) =>
+      p.name === program ? [p.id] : [],
+    );
     if (more.length > 0) say(`${name}: ${1 + more.length} programs ${program} at ${device}`);
     if (id === undefined) {
       if (entries.length > 0) say(`${name}: no program ${program} at ${device}`);
       return;
     }
     if (entries.length === 0) say(`${name}: program ${program} at ${device}, where no network goes`);
-    const have = await mapOf(host, id);
+    const have = new Map(
+      (await mapOf(host.at, id, program)).map(([key, value]) => [
+        key.readUInt32LE(0),
+        numbers(value).join(' '),
+      ]),
+    );
     for (const [key, value] of entries) {
       if (have.get(key) !== value)
         say(`${name}: ${program} at ${device} has ${have.get(key) ?? 'nothing'} for ${key}, not ${value}`);

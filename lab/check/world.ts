@@ -4,7 +4,7 @@ import { run, tryRun } from '../shell.ts';
 import { type LabState, onHost, UNDERLAY } from '../state.ts';
 import { cniAttachments } from './cni.ts';
 import { attachments, isV6, type Running } from './docker.ts';
-import { type Declared, declared } from './netmaster.ts';
+import { type Declared, declared, type Endpoint, type Network } from './netmaster.ts';
 
 export interface Cluster extends Declared {
   readonly lab: string;
@@ -15,6 +15,8 @@ export interface Cluster extends Declared {
   readonly running: readonly Running[];
   /** The hosts' own endpoints, as those of containers. */
   readonly own: readonly Running[];
+  /** External endpoints, in the same way. */
+  readonly externals: readonly Running[];
   readonly places: readonly Place[];
 }
 
@@ -61,7 +63,9 @@ export interface Router {
   readonly devices: readonly Device[];
   readonly routes: readonly Route[];
   readonly neighbours: readonly Neighbour[];
-  /** Elements of a map of its table. */
+  /** Its table of family inet. */
+  readonly table: Table;
+  /** Elements of a map of it. */
   map(name: string): Mapped;
   /** What a command prints in it. */
   at(...command: string[]): Promise<string>;
@@ -97,6 +101,33 @@ export interface Neighbour {
 
 export interface Concat {
   readonly concat: readonly (string | number)[];
+}
+
+/** As nft has it in JSON: a key of a set; key and value of a map. */
+export type Element =
+  | string
+  | number
+  | { readonly concat: readonly Element[] }
+  | { readonly prefix: { readonly addr: string; readonly len: number } }
+  | Element[];
+
+/** Elements of its sets and maps, by name. */
+export type Table = ReadonlyMap<string, readonly Element[]>;
+
+/** Of contiv's. `at` says what a command prints where it is. */
+export async function tableOf(
+  at: (...command: string[]) => Promise<string>,
+  family: 'inet' | 'arp',
+): Promise<Table> {
+  const { nftables } = JSON.parse(await at('nft', '-j', 'list', 'table', family, 'contiv')) as {
+    nftables: Partial<Record<'set' | 'map', { name: string; elem?: Element[] }>>[];
+  };
+  return new Map(
+    nftables.flatMap(({ set, map }) => {
+      const of = set ?? map;
+      return of === undefined ? [] : [[of.name, of.elem ?? []]];
+    }),
+  );
 }
 
 export type Mapped = readonly (readonly [Concat | string, Concat | number | string])[];
@@ -142,7 +173,16 @@ export async function lookAtCluster(lab: string, state: LabState): Promise<Clust
     }),
   );
   const { kubernetes, fabric = false } = state;
-  return { ...of, lab, kubernetes, fabric, running, own: ownEndpoints(of), places };
+  return {
+    ...of,
+    lab,
+    kubernetes,
+    fabric,
+    running,
+    own: ownEndpoints(of),
+    externals: of.machines.map(machine),
+    places,
+  };
 }
 
 export async function lookAtHost(cluster: Cluster, place: Place): Promise<Host> {
@@ -165,12 +205,11 @@ export async function lookAtRouter(host: Host, tenant: string, ns: string): Prom
   const { cluster, here, name } = host;
   const json = async (...command: string[]) => JSON.parse(await host.at('ip', '-n', ns, '-j', ...command));
   const at = (...command: string[]) => host.at('ip', 'netns', 'exec', ns, ...command);
-  const { nftables } = JSON.parse(await at('nft', '-j', 'list', 'table', 'inet', 'contiv')) as {
-    nftables: { map?: { name: string; elem?: Mapped } }[];
-  };
+  const table = await tableOf(at, 'inet');
   return {
     cluster,
     host,
+    table,
     tenant,
     ns,
     where: `${name}: router ${ns}`,
@@ -182,7 +221,7 @@ export async function lookAtRouter(host: Host, tenant: string, ns: string): Prom
     devices: await json('-d', 'link'),
     routes: [...(await json('route')), ...(await json('-6', 'route'))],
     neighbours: await neighboursOf(host, '-n', ns),
-    map: (name) => nftables.find((i) => i.map?.name === name)?.map?.elem ?? [],
+    map: (name) => (table.get(name) ?? []) as unknown as Mapped,
     at,
   };
 }
@@ -194,25 +233,26 @@ export interface Vlan {
   /** Names of its device in the router, and of that one's other end, on the host. */
   readonly device: string;
   readonly wire: string;
-  readonly prefix: string;
+  readonly prefixes: readonly string[];
 }
 
 export const vlansOf = ({ networks, fabric }: Cluster, tenant: string): Vlan[] =>
   networks
     .filter((n) => fabric && n.tenantName === tenant && n.encap === 'vlan')
-    .map(({ tenantName, networkName, subnet, allocated: { pktTag: id } }) => ({
+    .map(({ tenantName, networkName, subnet, ipv6Subnet, allocated: { pktTag: id } }) => ({
       key: `${tenantName}:${networkName}`,
       id,
       device: `vl${id}`,
       wire: `cv${id}`,
-      prefix: wholePrefix(subnet),
+      prefixes: [wholePrefix(subnet), ...(ipv6Subnet ? [wholePrefix(ipv6Subnet)] : [])],
     }));
 
 /** `10.1.0.10-10.1.0.99/24` is a part of `10.1.0.0/24`. */
 function wholePrefix(subnet: string): string {
   const [addresses = '', length = ''] = subnet.split('/');
-  const network = ipaddr.IPv4.networkAddressFromCIDR(`${addresses.split('-')[0]}/${length}`);
-  return `${network}/${length}`;
+  const first = `${addresses.split('-')[0]}/${length}`;
+  const version = first.includes(':') ? ipaddr.IPv6 : ipaddr.IPv4;
+  return `${version.networkAddressFromCIDR(first)}/${length}`;
 }
 
 /** Encapsulation of a network, and the device by which it goes on the hosts' link. */
@@ -251,6 +291,7 @@ export const portOf = ({ routes }: Router, { addresses: [address] }: Running): s
 export const segmentMac = ({ address }: Place): string =>
   ['02', 'ce', ...address.split('.').map((n) => Number(n).toString(16).padStart(2, '0'))].join(':');
 
+export const allAddresses = (list: readonly Running[]): string[] => list.flatMap((r) => r.addresses);
 export const four = (list: readonly Running[]): string[] =>
   list.flatMap((r) => r.addresses.filter((a) => !isV6(a)));
 
@@ -262,23 +303,38 @@ export const neighboursOf = async ({ at }: Pick<Host, 'at'>, ...where: string[])
   ...JSON.parse(await at('ip', ...where, '-j', '-6', 'neigh', 'show', 'nud', 'all')),
 ];
 
+const withoutContainer = (e: Endpoint) => ({
+  host: e.homingHost,
+  endpoint: e.endpointID,
+  container: `host ${e.homingHost}`,
+  pid: 0,
+  netns: '',
+  resolver: '',
+  tenant: e.tenantName,
+  network: e.networkName,
+  group: '',
+  addresses: e.ipAddress,
+  mac: e.macAddress,
+  answering: false,
+  healthy: false,
+  id: e.endpointID,
+  labels: {},
+});
+
 const ownEndpoints = ({ endpoints }: Declared): Running[] =>
-  endpoints
-    .filter((e) => e.ofHost)
-    .map((e) => ({
-      host: e.homingHost,
-      endpoint: e.endpointID,
-      container: `host ${e.homingHost}`,
-      pid: 0,
-      netns: '',
-      resolver: '',
-      tenant: e.tenantName,
-      network: e.networkName,
-      group: '',
-      addresses: e.ipAddress,
-      mac: e.macAddress,
-      answering: false,
-      healthy: false,
-      id: e.endpointID,
-      labels: {},
-    }));
+  endpoints.filter((e) => e.ofHost).map(withoutContainer);
+
+const machine = (e: Endpoint): Running => ({
+  ...withoutContainer(e),
+  container: `external endpoint ${e.endpointID}`,
+  group: e.groupName ?? '',
+  answering: true,
+  healthy: e.status === 'running',
+  labels: e.labels ?? {},
+});
+
+/** Whether an address is in a network's subnet. */
+export function isIn({ subnet }: Pick<Network, 'subnet'>, address: string): boolean {
+  const [parsed, [first, length]] = [ipaddr.parse(address), ipaddr.parseCIDR(wholePrefix(subnet))];
+  return parsed.kind() === first.kind() && parsed.match(first, length);
+}

@@ -231,6 +231,21 @@ export function beginConnection(address: string, port: number): number {
   return fd;
 }
 
+/**
+ * Whether a connection that was begun so is there; false: not yet. Asked again after the true one, the kernel says EISCONN. Throws why there
+ * will be none: ECONNREFUSED, EHOSTUNREACH, ETIMEDOUT (connect(2)).
+ */
+export function isConnected(fd: number, address: string, port: number): boolean {
+  const bytes = socketAddress(address, port);
+  try {
+    libc.connect(fd, bytes, bytes.length);
+    return true;
+  } catch (error) {
+    if ((error as libc.SyscallError).code === 'EALREADY') return false;
+    throw error;
+  }
+}
+
 export const closeSocket = (fd: number): void => {
   libc.close(fd);
 };

@@ -84,6 +84,24 @@ export function pseudoHeader(from: string, to: string, protocol: number, length:
   return Buffer.concat([addressBytes(from), addressBytes(to), middle]);
 }
 
+/** Of those who listen for what is asked about an address, as a group of Ethernet's (RFC 4291 2.7.1, RFC 2464 7). */
+export const solicitedMac = (address: string): string =>
+  `33:33:ff:${[...addressBytes(address).subarray(-3)].map((b) => b.toString(16).padStart(2, '0')).join(':')}`;
+
+/** To all on the link: who has the address, in place of whoever had it (RFC 4861, 4.4 and 7.2.6). */
+export function unsolicitedAdvertisement(mac: string, address: string): Buffer {
+  const everybody = 'ff02::1';
+  const message = Buffer.concat([
+    Buffer.from([136, 0, 0, 0, 0x20, 0, 0, 0]), // override
+    addressBytes(address),
+    Buffer.from([2, 1]),
+    macBytes(mac),
+  ]);
+  const pseudo = pseudoHeader(address, everybody, ICMP6, message.length);
+  const packet = ip(address, everybody, ICMP6, withChecksum(message, 2, pseudo), { ttl: 255 });
+  return ethernet(mac, '33:33:00:00:00:01', packet);
+}
+
 export const udpDatagram = (sourcePort: number, port: number, data: Buffer): Buffer =>
   Buffer.concat([short(sourcePort), short(port), short(8 + data.length), short(0), data]);
 

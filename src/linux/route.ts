@@ -547,6 +547,7 @@ export interface Neighbour {
   readonly address: string;
   /** '' for a proxy entry. */
   readonly mac: string;
+  /** `proxy`: for which the device answers; a permanent one, which outlives a loss of carrier. */
   readonly state: 'permanent' | 'proxy' | 'other';
 }
 
@@ -565,7 +566,7 @@ function neighbourBody(n: Neighbour): Buffer {
     neighbourHeader(
       family(n.address),
       n.device,
-      n.state === 'permanent' ? NUD_PERMANENT : 0,
+      n.state === 'other' ? 0 : NUD_PERMANENT,
       n.state === 'proxy' ? NTF_PROXY : 0,
     ),
     attribute(NDA_DST, addressBytes(n.address)),
@@ -601,6 +602,25 @@ export function listNeighbours(netlink: Netlink, version: 4 | 6): Neighbour[] {
           address: addressText(address),
           mac: macText(attributes.get(NDA_LLADDR) ?? EMPTY),
           state: body.readUInt16LE(8) === NUD_PERMANENT ? 'permanent' : 'other',
+        } satisfies Neighbour,
+      ];
+    });
+}
+
+/** Proxies, which are in no list of neighbours. */
+export function listProxies(netlink: Netlink, version: 4 | 6): Neighbour[] {
+  const header = neighbourHeader(version === 4 ? AF_INET : AF_INET6, 0, 0, NTF_PROXY);
+  return netlink
+    .dump({ type: RTM_GETNEIGH, flags: 0, body: header, text: 'neigh show proxy' })
+    .flatMap(({ body }) => {
+      const address = readAttributes(body.subarray(12)).get(NDA_DST);
+      if (address === undefined) return [];
+      return [
+        {
+          device: body.readInt32LE(4),
+          address: addressText(address),
+          mac: '',
+          state: 'proxy',
         } satisfies Neighbour,
       ];
     });

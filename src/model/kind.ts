@@ -47,9 +47,9 @@ export interface Problem {
 
 /**
  * `tag`: a VNI or VLAN id, stored as `vni`. `subnet`: the addresses of a network. `subnets`: those of a tenant.
- * `pool`: a group's cursor in its network. `vip`: an address of the network, stored as `vip`.
+ * `pool`: a group's cursor in its network. `vip`: an address of the network, stored as `vip`. `member`: those of an external endpoint.
  */
-export type Allocation = 'tag' | 'subnet' | 'subnets' | 'pool' | 'vip';
+export type Allocation = 'tag' | 'subnet' | 'subnets' | 'pool' | 'vip' | 'member';
 
 export interface Kind<S extends TObject = TObject, T = Static<S>> {
   /** As in links: `tenant`, `network`, `endpointGroup`. */

@@ -6,6 +6,7 @@ import { clusterService } from './clusterService.ts';
 import { endpoint } from './endpoint.ts';
 import { endpointGroup } from './endpointGroup.ts';
 import { extContractsGroup } from './extContractsGroup.ts';
+import { externalEndpoint } from './externalEndpoint.ts';
 import { global } from './global.ts';
 import type { Kind, Reference } from './kind.ts';
 import { netprofile } from './netprofile.ts';
@@ -22,6 +23,7 @@ export const KINDS = [
   tenant,
   network,
   endpointGroup,
+  externalEndpoint,
   policy,
   rule,
   netprofile,

@@ -5,6 +5,7 @@ import {
   contains,
   isIpv4,
   isIpv6,
+  isV6,
   overlap,
   parsePrefix,
   parseSubnet,
@@ -79,6 +80,10 @@ const RESERVED = [
   'ff00::/8',
 ].map((text) => ({ text, subnet: parseSubnet(text) as Subnet }));
 
+/** Of an address. */
+export const isReserved = (address: string): boolean =>
+  RESERVED.some(({ subnet }) => contains(subnet, address));
+
 export const network: Kind<typeof NetworkSchema> = {
   name: 'network',
   collection: 'networks',
@@ -98,7 +103,7 @@ export const network: Kind<typeof NetworkSchema> = {
   allocates: ['tag', 'subnet'],
   note: (n) =>
     n.encap === 'vlan'
-      ? 'acts on hosts whose netplugin has --uplink, by IPv4, and on no other (netctl status says where it does not)'
+      ? 'acts on hosts whose netplugin has --uplink, and on no other (netctl status says where it does not)'
       : n.encap === 'direct'
         ? 'hosts that share a link send to each other without a tunnel, others by VXLAN; on the link addresses are as containers have them'
         : undefined,
@@ -191,9 +196,28 @@ const inTenant = subnetIndex<Network>('network', (n) => ({
   subnets: [n.subnet, n.ipv6Subnet],
 }));
 
+interface External {
+  readonly endpointName: string;
+  readonly ipAddress: readonly string[];
+}
+
 /** An address means one thing in a tenant. */
 function checkCollisions(n: Network, world: World, wrong: Wrong): Problem | undefined {
   const subnets = [n.subnet, n.ipv6Subnet].filter((s) => s).map((s) => parseSubnet(s as string));
+  if (world.get('network', `${n.tenantName}:${n.networkName}`) === undefined)
+    for (const { endpointName, ipAddress } of world.users<External>(
+      'tenant',
+      n.tenantName,
+      'externalEndpoint',
+    )) {
+      const held = ipAddress.find((a) => subnets.some((s) => s !== undefined && contains(s, a)));
+      if (held !== undefined)
+        return wrong(
+          isV6(held) ? 'ipv6Subnet' : 'subnet',
+          `holds ${held} of external endpoint ${endpointName}, which is outside of the tenant's networks: delete that first, and create it anew in a group of this network`,
+          409,
+        );
+    }
   for (const other of inTenant.near(world, n.tenantName, [n.subnet, n.ipv6Subnet])) {
     if (other.networkName === n.networkName) continue;
     for (const field of ['subnet', 'ipv6Subnet'] as const) {

@@ -85,6 +85,8 @@ export interface JudgedEndpoint {
   /** `NAMESPACE:NAME`. */
   readonly workload?: string | undefined;
   readonly workloadUid?: string | undefined;
+  /** It is on no host of ours: its group's rules judge nothing at its own side. */
+  readonly external?: boolean | undefined;
 }
 
 export interface Judgement {
@@ -129,6 +131,12 @@ function side(direction: 'in' | 'out', own: string, peer: string, world: PolicyW
   const endpoint = endpointAt(own, world);
   if (endpoint === undefined)
     return { considered: [], verdict: 'allow', why: `${own} belongs to no endpoint` };
+  if (endpoint.external)
+    return {
+      considered: [],
+      verdict: 'allow',
+      why: `${own} is of an external endpoint: rules hold at the containers' side`,
+    };
   const judged = ownSide(direction, own, peer, endpoint, world, packet);
   if (endpoint.workload === undefined) return judged;
   const workload = workloadOf(endpoint, world);

@@ -6,6 +6,7 @@
  */
 import { answers, ready } from '../model/answering.ts';
 import type { Endpoint } from '../model/endpoint.ts';
+import { isExternal } from '../model/externalMember.ts';
 import type { Draining } from '../model/host.ts';
 import { storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
@@ -18,11 +19,15 @@ export const drainingHosts = (view: View): ReadonlySet<string> =>
 
 /** Of those that a service selects: who has no new connections now, as hosts choose (model/answering.ts), and why. */
 export function leftOut(view: View, selected: readonly Endpoint[]): ReadonlyMap<Endpoint, string> {
-  const answering = selected.filter((e) => answers(e) && view.get('host', e.homingHost) !== undefined);
+  const isAway = ({ homingHost }: Endpoint): boolean =>
+    !isExternal({ homingHost }) && view.get('host', homingHost) === undefined;
+  const answering = selected.filter((e) => answers(e) && !isAway(e));
   const draining = drainingHosts(view);
   const chosen = new Set(ready(answering, draining));
-  const why = ({ status, homingHost }: Endpoint): string => {
-    if (view.get('host', homingHost) === undefined) return `host ${homingHost} is away`;
+  const why = (endpoint: Endpoint): string => {
+    const { status, homingHost } = endpoint;
+    if (isAway(endpoint)) return `host ${homingHost} is away`;
+    if (isExternal(endpoint)) return 'it fails its health check';
     if (!answers({ status })) return `it is ${status}`;
     return draining.has(homingHost) ? `host ${homingHost} is being drained` : `it is ${status}`;
   };

@@ -186,6 +186,12 @@ export function decideEndpoint(view: View, endpoint: Endpoint): Decision<Endpoin
         `${what}: address ${address} belongs to service ${record.object.service}`,
         'ipAddress',
       );
+    if (record?.object.external !== undefined)
+      throw new Refusal(
+        409,
+        `${what}: address ${address} belongs to external endpoint ${record.object.external}`,
+        'ipAddress',
+      );
     if (record?.object.endpoint !== undefined && record.object.endpoint !== id)
       throw new Refusal(
         409,

@@ -8,6 +8,7 @@
  */
 
 import type { Endpoint } from '../model/endpoint.ts';
+import { externalAt } from '../model/externalEndpoint.ts';
 import type { Network } from '../model/network.ts';
 import { networkPolicyKey } from '../model/networkPolicy.ts';
 import { workloadName } from '../model/workload.ts';
@@ -18,6 +19,7 @@ import type {
   KeptReport,
   NamedDeniedFlow,
 } from '../protocol/messages.ts';
+import { externalMember } from './external.ts';
 import type { Mirror } from './mirror.ts';
 
 /** Denied flows that are answered of a tenant; twice as many may be kept. */
@@ -99,9 +101,7 @@ export function trackFlows(mirror: Mirror): Flows {
   }
 
   function named(host: string, flow: DeniedFlow): NamedDeniedFlow {
-    const [sender, receiver] = [flow.from, flow.to].map((address) =>
-      endpointAt(mirror, flow.tenant, address),
-    );
+    const [sender, receiver] = [flow.from, flow.to].map((address) => memberAt(mirror, flow.tenant, address));
     return {
       ...flow,
       time: new Date(flow.last).toISOString(),
@@ -245,6 +245,13 @@ function fairly(flows: readonly NamedDeniedFlow[], limit: number): NamedDeniedFl
     left -= share;
     return own.sort((a, b) => a.last - b.last).slice(own.length - share);
   });
+}
+
+/** The tenant's endpoint that has the address, or its external one. */
+export function memberAt(mirror: Mirror, tenant: string, address: string): Endpoint | undefined {
+  const [external] = mirror.where('externalEndpoint', externalAt, `${tenant}/${address}`);
+  if (external === undefined) return endpointAt(mirror, tenant, address);
+  return externalMember(mirror, external);
 }
 
 /** The tenant's endpoint that has the address. */

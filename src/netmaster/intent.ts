@@ -184,7 +184,7 @@ function claimName(
   } else if (claim.object.by !== by)
     throw new Refusal(
       409,
-      `${by}: ${kind.lookupName} is the name of ${claim.object.by} already: names of networks, groups and services are unique in a tenant, whatever their case`,
+      `${by}: ${kind.lookupName} is the name of ${claim.object.by} already: names of networks, groups, services and external endpoints are unique in a tenant, whatever their case`,
       kind.lookupName,
     );
 }

@@ -1,6 +1,7 @@
 /** `Oper` of inspect: what runs, counted from the mirror. Fields as in 1.x. */
 import type { Endpoint } from '../model/endpoint.ts';
 import type { EndpointGroup } from '../model/endpointGroup.ts';
+import type { StoredExternalEndpoint } from '../model/externalEndpoint.ts';
 import type { Host } from '../model/host.ts';
 import type { Kind } from '../model/kind.ts';
 import { keyOf, kindByName } from '../model/kinds.ts';
@@ -12,6 +13,7 @@ import { addressRanges } from './allocator/addresses.ts';
 import { poolOf } from './allocator/choose.ts';
 import { tagRanges } from './allocator/tags.ts';
 import { leftOut } from './draining.ts';
+import { externalMember, externalMembers } from './external.ts';
 import type { Mirror } from './mirror.ts';
 import { Refusal } from './problem.ts';
 import { drainingSince, statusOf } from './roster.ts';
@@ -127,6 +129,9 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror, key: string)
       allocatedIPAddresses: ranges?.allocated,
       availableIPAddresses: ranges?.available,
       ...listed(endpointsIn(mirror, 'endpointGroup', key), mirror),
+      externalEndpoints: mirror
+        .users<StoredExternalEndpoint>('endpointGroup', key, 'externalEndpoint')
+        .map((external) => presentEndpoint(externalMember(mirror, external), mirror)),
     };
   },
   policy(_object, mirror, key) {
@@ -136,11 +141,17 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror, key: string)
       mirror,
     );
   },
+  externalEndpoint(object, mirror) {
+    const external = object as unknown as StoredExternalEndpoint;
+    return { ...presentEndpoint(externalMember(mirror, external), mirror), failing: external.failing };
+  },
   serviceLB(object, mirror) {
     const service = object as unknown as StoredServiceLB;
-    const providers = endpointsIn(mirror, 'tenant', service.tenantName).filter((e) =>
-      selects(service, e.labels),
-    );
+    const { tenantName } = service;
+    const providers = [
+      ...endpointsIn(mirror, 'tenant', tenantName),
+      ...externalMembers(mirror, tenantName),
+    ].filter((e) => selects(service, e.labels));
     const out = leftOut(mirror, providers);
     return {
       serviceVip: service.vip,

@@ -11,6 +11,7 @@
  */
 import type { Logger } from 'pino';
 import type { Endpoint } from '../model/endpoint.ts';
+import { isExternal } from '../model/externalMember.ts';
 import { type Draining, HOST_TTL, type Host } from '../model/host.ts';
 import type { Condition, Heard, HostState, RefusedHost } from '../protocol/hosts.ts';
 import type { Write } from '../store/store.ts';
@@ -51,7 +52,9 @@ export interface Roster {
 
 /** Of an endpoint whose host is away: its own word is of when that was heard of. */
 export const statusOf = (endpoint: Endpoint, view: View): Endpoint['status'] | 'unreachable' =>
-  view.get<Host>('host', endpoint.homingHost) === undefined ? 'unreachable' : endpoint.status;
+  isExternal(endpoint) || view.get<Host>('host', endpoint.homingHost) !== undefined
+    ? endpoint.status
+    : 'unreachable';
 
 /** ISO 8601; undefined: it is not drained. */
 export function drainingSince(view: View, host: string): string | undefined {

@@ -1,4 +1,5 @@
 /** The whole cluster on a page: what is there, and what is wrong, with what mends it. */
+import type { StoredExternalEndpoint } from '../model/externalEndpoint.ts';
 import type { Network } from '../model/network.ts';
 import type { HostState, Problem, Status } from '../protocol/hosts.ts';
 import type { Store } from '../store/store.ts';
@@ -57,6 +58,7 @@ export async function clusterStatus({
         hostProblems(host).map((problem) => ({ of: `host ${host.name}`, ...problem })),
       ),
       ...networks.filter(({ used, size }) => used >= size).map(exhausted),
+      ...mirror.list<StoredExternalEndpoint>('externalEndpoint').flatMap(failed),
     ],
   };
 }
@@ -110,6 +112,18 @@ function useOf(network: Network, mirror: Mirror): Status['networks'][number] {
     size: poolSize({ ...poolOf(mirror, network, 4, undefined), except: [] }),
   };
 }
+
+const failed = ({ tenantName, endpointName, healthCheck, failing }: StoredExternalEndpoint) =>
+  failing === undefined
+    ? []
+    : [
+        {
+          of: `external endpoint ${tenantName}:${endpointName}`,
+          problem: `fails its health check ${healthCheck} since ${failing.since}, as host ${failing.host} says: ${failing.why}`,
+          remedy:
+            "see to the machine, or to its health check; services and its group's name go without it meanwhile",
+        },
+      ];
 
 const exhausted = ({ network, used, size }: Status['networks'][number]) => ({
   of: `network ${network}`,

@@ -17,15 +17,16 @@ export interface Stored<T = unknown> {
   readonly lease?: string;
 }
 
-/** An address that is given out: to a service, to an endpoint on a host, or reserved for a host, or for Docker's Swarm. */
+/** An address that is given out: to a service, to an external endpoint, to an endpoint on a host, or reserved for a host, or for Docker's Swarm. */
 export interface AddressRecord {
-  /** Absent: a service's, or on no host yet. */
+  /** Absent: a service's, an external endpoint's, or on no host yet. */
   readonly host?: string;
   /** Id of the Swarm that keeps it, '' where that is not known: it is reserved still where no host has it any more. */
   readonly swarm?: string;
   readonly endpoint?: string;
-  /** Key of the service. */
+  /** Key of the service, or of the external endpoint. */
   readonly service?: string;
+  readonly external?: string;
   /** Of a reservation: the request that got it, and what it was answered. */
   readonly answered?: { readonly request: string } & AddressAnswer;
 }

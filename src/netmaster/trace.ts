@@ -14,6 +14,8 @@ import type { Backend, ClusterService, ClusterServicePort } from '../model/clust
 import { isDirect, shareLink } from '../model/direct.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import type { EndpointGroup } from '../model/endpointGroup.ts';
+import { externalAt, networkWith, type StoredExternalEndpoint } from '../model/externalEndpoint.ts';
+import { isExternal } from '../model/externalMember.ts';
 import type { Host } from '../model/host.ts';
 import type { Network } from '../model/network.ts';
 import type { NetworkPolicy } from '../model/networkPolicy.ts';
@@ -34,6 +36,7 @@ import type {
 } from '../protocol/messages.ts';
 import { canonical, chooseAddress } from './allocator/choose.ts';
 import { drainingHosts, leftOut } from './draining.ts';
+import { externalMember, externalMembers } from './external.ts';
 import { endpointAt } from './flows.ts';
 import type { Mirror } from './mirror.ts';
 import { Refusal } from './problem.ts';
@@ -72,6 +75,8 @@ interface End {
   /** The asker named an address: the other end must have one of its family. */
   readonly fixed: boolean;
   readonly endpoint?: Endpoint;
+  /** It is an external endpoint's. */
+  readonly external?: Endpoint;
   /** Judged as if it had an endpoint. */
   readonly imagined?: JudgedEndpoint;
   readonly notes: readonly string[];
@@ -174,6 +179,7 @@ function traceTo(
     rules: mine<Rule>('rule'),
     endpoints: [
       ...mine<Endpoint>('endpoint'),
+      ...externalMembers(mirror, tenant).map((member) => ({ ...member, external: true })),
       ...[from, to].flatMap((end) => (end.imagined === undefined ? [] : [end.imagined])),
     ],
     workloads: mine<Workload>('workload'),
@@ -181,14 +187,25 @@ function traceTo(
   };
   const { verdict, out, in: into } = judge(world, packet);
   const notes: string[] = [];
-  if (!inside(to)) notes.push(`${destination} is outside the tenant: by way of the host, with its address`);
-  const way = inside(to)
-    ? undefined
-    : world.networks.find(({ networkName }) => networkName === networkOf(from));
+  const [senders, receivers] = [source, destination].map((address) => wireOf(mirror, tenant, address));
+  if (!inside(from) && senders !== undefined && senders !== networkOf(to))
+    return result('unreachable', UNASKED, UNASKED, [
+      `${source} is on the wire of network ${senders}: from there containers of that network are reached, and no others`,
+    ]);
+  if (!inside(to))
+    notes.push(
+      receivers === undefined
+        ? `${destination} is outside the tenant: by way of the host, with its address`
+        : `${destination} is on the wire of network ${receivers}${receivers === networkOf(from) ? '' : `, and answers where it has a way to ${source}`}`,
+    );
+  const way =
+    inside(to) || receivers !== undefined
+      ? undefined
+      : world.networks.find(({ networkName }) => networkName === networkOf(from));
   if (way !== undefined && !(isIpv6(destination) ? way.ipv6Gateway : way.gateway))
     notes.push(`network ${way.networkName} has no gateway of that family: nothing leaves the tenant by it`);
   if (!inside(to) && inside(from) && port === DNS && DNS_PROTOCOLS.includes(protocol)) notes.push(OWN_NAMES);
-  if (!inside(from))
+  if (!inside(from) && senders === undefined)
     notes.push(`${source} is outside the tenant: it reaches containers by published ports only`);
   notes.push(...byLink(mirror, world.networks, from, to));
   if (protocol === 17) notes.push('UDP without an answer: the rules are asked for each packet');
@@ -209,6 +226,12 @@ function byLink(mirror: Mirror, networks: readonly Network[], from: End, to: End
       ? `from host ${here.name} to ${there.name} it goes by their link, without a tunnel`
       : `hosts ${here.name} and ${there.name} share no link: it goes by VXLAN`,
   ];
+}
+
+/** The VLAN network in whose subnet an address is: where no endpoint has it, a machine may. */
+function wireOf(mirror: Mirror, tenant: string, address: string): string | undefined {
+  const network = networkWith(mirror, tenant, address);
+  return network?.encap === 'vlan' ? network.networkName : undefined;
 }
 
 /** Why networks do not reach each other; undefined: they do, or it is one, or an end is in none. */
@@ -344,9 +367,9 @@ const networkOf = ({ endpoint, imagined }: End): string | undefined =>
   endpoint?.networkName ?? imagined?.networkName;
 
 function present(end: End, address: string): TraceEnd {
-  const { endpoint, imagined } = end;
-  const group = endpoint?.groupName ?? imagined?.groupName;
-  const network = networkOf(end);
+  const { endpoint, imagined, external } = end;
+  const group = endpoint?.groupName ?? imagined?.groupName ?? external?.groupName;
+  const network = networkOf(end) ?? external?.networkName;
   return {
     asked: end.asked,
     address,
@@ -354,6 +377,7 @@ function present(end: End, address: string): TraceEnd {
     ...(group ? { group } : {}),
     ...(network ? { network } : {}),
     ...(endpoint ? { host: endpoint.homingHost } : {}),
+    ...(external ? { external: true } : {}),
   };
 }
 
@@ -380,7 +404,7 @@ const nameOf = (e: Endpoint): string =>
     : `workload ${workloadName(e.workload)}`;
 
 const candidate = (e: Endpoint): string =>
-  `${e.ipAddress[0]} (${e.workload === undefined ? (e.containerName ?? e.endpointID) : workloadName(e.workload)}, network ${e.networkName}, ${e.homingHost})`;
+  `${e.ipAddress[0]} (${e.workload === undefined ? (e.containerName ?? e.endpointID) : workloadName(e.workload)}, network ${e.networkName}, ${isExternal(e) ? 'external' : e.homingHost})`;
 
 /** A name is that of a container, its alias, a service or a group, in this order, as in DNS. */
 function resolve(mirror: Mirror, tenant: string, field: 'from' | 'to', asked: string): End {
@@ -418,6 +442,8 @@ function resolve(mirror: Mirror, tenant: string, field: 'from' | 'to', asked: st
     throw new Refusal(422, `${field}: ${serviceName(served.service)} opens no connections`, field);
   const leading = kind === undefined ? leadingOf(mirror, tenant, (s) => s.names.includes(name)) : undefined;
   if (leading !== undefined) throw leadingRefusal(mirror, tenant, field, leading);
+  const external = mirror.get<StoredExternalEndpoint>('externalEndpoint', `${tenant}:${name}`);
+  if (external !== undefined && kind === undefined) return ofExternal(mirror, field, asked, external);
   if (group !== undefined) return ofGroup(mirror, field, asked, group);
 
   const waiting = mirror.get<Workload>('workload', name.replace('/', ':'));
@@ -433,7 +459,7 @@ function resolve(mirror: Mirror, tenant: string, field: 'from' | 'to', asked: st
   if (foreign === undefined)
     throw new Refusal(
       404,
-      `${field}: tenant ${tenant} has no running container, group or address '${asked}'; a stopped container has no address`,
+      `${field}: tenant ${tenant} has no running container, external endpoint, group or address '${asked}'; a stopped container has no address`,
       field,
     );
   const other =
@@ -487,6 +513,39 @@ function ofEndpoint(
   };
 }
 
+/** `address`: the one that was named. */
+function ofExternal(
+  mirror: Mirror,
+  field: 'from' | 'to',
+  asked: string,
+  external: StoredExternalEndpoint,
+  address?: string,
+): End {
+  const { tenantName, endpointName, failing } = external;
+  const name = `external endpoint ${endpointName}`;
+  const addresses = address === undefined ? external.ipAddress : [address];
+  const network = addresses.map((a) => networkWith(mirror, tenantName, a)).find((n) => n !== undefined);
+  return {
+    field,
+    asked,
+    name,
+    addresses,
+    fixed: address !== undefined,
+    external: externalMember(mirror, external),
+    notes:
+      failing === undefined
+        ? []
+        : [
+            `${name} fails its health check since ${failing.since}, as host ${failing.host} says: ${failing.why}`,
+          ],
+    ...(network !== undefined && network.encap !== 'vlan'
+      ? {
+          unreachable: `${name} has an address of network ${network.networkName}, which is a ${network.encap ?? 'vxlan'} network: no machine is on its wire`,
+        }
+      : {}),
+  };
+}
+
 /** One of its endpoints; without any, as if it had one. */
 function ofGroup(mirror: Mirror, field: 'from' | 'to', asked: string, group: EndpointGroup): End {
   const { tenantName, groupName, networkName } = group;
@@ -528,6 +587,8 @@ function resolveAddress(mirror: Mirror, tenant: string, field: 'from' | 'to', as
     return { ...ofEndpoint(mirror, field, asked, endpoint, []), addresses: [address], fixed: true };
   const leading = leadingOf(mirror, tenant, (s) => s.address === address);
   if (leading !== undefined) throw leadingRefusal(mirror, tenant, field, leading);
+  const [external] = mirror.where('externalEndpoint', externalAt, `${tenant}/${address}`);
+  if (external !== undefined) return ofExternal(mirror, field, asked, external, address);
   const end = { field, asked, name: `address ${address}`, addresses: [address], fixed: true, notes: [] };
   for (const network of mirror.users<Network>('tenant', tenant, 'network')) {
     const { networkName, gateway, ipv6Gateway } = network;
@@ -536,7 +597,7 @@ function resolveAddress(mirror: Mirror, tenant: string, field: 'from' | 'to', as
       return { ...end, unreachable: `${address} is the gateway of network ${networkName}: it opens nothing` };
     }
     const subnets = [network.subnet, network.ipv6Subnet].flatMap((s) => parseSubnet(s ?? '') ?? []);
-    if (subnets.some((subnet) => contains(subnet, address)))
+    if (network.encap !== 'vlan' && subnets.some((subnet) => contains(subnet, address)))
       return { ...end, unreachable: `${address} is in network ${networkName}, and no container has it` };
   }
   return end;
@@ -578,7 +639,10 @@ function leadingRefusal(
   field: 'from' | 'to',
   { names, address, isProvider }: Leading,
 ): Refusal {
-  const selected = mirror.users<Endpoint>('tenant', tenant, 'endpoint').filter(isProvider);
+  const selected = [
+    ...mirror.users<Endpoint>('tenant', tenant, 'endpoint'),
+    ...externalMembers(mirror, tenant),
+  ].filter(isProvider);
   const out = leftOut(mirror, selected);
   const providers = selected.filter((e) => !out.has(e)).map(candidate);
   const others = [...out].map(([e, why]) => `${candidate(e)}, as ${why}`);
@@ -605,7 +669,7 @@ export async function askHosts(
     { direction: 'out', end: from, peer: to, side: traced.out },
     { direction: 'in', end: to, peer: from, side: traced.in },
   ] as const;
-  if ([from, to].some((end) => end.group !== undefined && end.host === undefined)) return [];
+  if ([from, to].some((end) => end.group !== undefined && end.host === undefined && !end.external)) return [];
   return Promise.all(
     sides.flatMap(({ direction, end, peer, side }) => {
       const { host } = end;

@@ -37,6 +37,7 @@ import type { Options } from './options.ts';
 import { openCni } from './runtimes/cni/index.ts';
 import { startDocker } from './runtimes/docker/index.ts';
 import { keepPublications, openPublications } from './runtimes/publish.ts';
+import { followChecks } from './services/checks.ts';
 import { followHealth } from './services/health.ts';
 import { followNodePorts } from './services/nodePorts.ts';
 import { followAdmission } from './underlay/admission.ts';
@@ -202,6 +203,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const view = () => replica.view;
   followers.add(followNodePorts({ view, log }));
   followers.add(followHealth({ host, view, log }));
+  followers.add(followChecks({ host, view, client, log }));
 
   const pass = (): Promise<unknown> => kernel.now().catch(() => {}); // converge.ts logs and tries again
   // The tunnels first: who hears where this host is sends to it.

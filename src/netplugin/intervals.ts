@@ -14,6 +14,8 @@ export const FLOWS_INTERVAL = 1000;
 export const PATHS_INTERVAL = 4000;
 /** Between looks whether the process that answers names does, and there whether each router is still the same. */
 export const NAMES_INTERVAL = 4000;
+/** Between health checks of one external endpoint, and for how long one may take. */
+export const CHECK_INTERVAL = 2000;
 /** Between looks at what the kernel has told of the underlay: one system call each. */
 export const LISTEN_INTERVAL = 250;
 /** The same of the host's routes, which may be many. */

@@ -51,8 +51,17 @@ export interface Router {
   readonly ranges: readonly AddressRange[];
   /** Disjoint ranges of destination ports that they tell apart; none where no rule is about a range. */
   readonly portRanges: readonly PortRange[];
+  /** Addresses of external endpoints, which rules know by their groups; absent: there are none. */
+  readonly externals?: readonly External[];
   /** The tenant's networks do not reach each other: the cluster's forwarding mode is bridge. */
   readonly bridged?: true;
+}
+
+/** An address of a machine that is a member of a group and has nothing of ours. */
+export interface External {
+  readonly address: string;
+  /** Number of its identity. */
+  readonly group: number;
 }
 
 /** A subnet of a network; a network with IPv6 has two. */
@@ -87,8 +96,8 @@ export interface Vlan {
   readonly uplink: string;
   readonly mac: string;
   readonly mtu: number;
-  /** IPv4 subnet: who is on the wire has an address in it. */
-  readonly prefix: string;
+  /** Subnets: who is on the wire has an address in one. */
+  readonly prefixes: readonly string[];
   /** The host's own, from which it asks on the wire. */
   readonly addresses: readonly string[];
 }
@@ -172,7 +181,7 @@ export interface Port {
   readonly sandbox?: string;
   /** There Docker's resolver is led to the nameserver. */
   readonly stub?: true;
-  /** The VLAN's device on which the router answers for its addresses; absent: none. */
+  /** The VLAN's device on which the router answers for its addresses, by ARP and neighbour discovery; absent: none. */
   readonly wire?: string;
   /** What the container has of us on its end; none where that is not known. */
   readonly inside?: Inside;

@@ -23,7 +23,7 @@ const KindSchema = Type.Union(EVENT_KINDS.map((kind) => Type.Literal(kind)));
 /** The part of an event that is known where it happens. */
 const HappenedSchema = Type.Object({
   kind: KindSchema,
-  /** `created`, `changed`, `deleted` of objects; `joined`, `changed`, `left` of hosts; `attached`, `changed`, `detached` of endpoints; `told` by an agent. */
+  /** `created`, `changed`, `deleted` of objects; `joined`, `changed`, `left` of hosts; `attached`, `changed`, `detached` of endpoints, `failed`, `recovered` of external ones; `told` by an agent. */
   action: Type.String(),
   /** Kind of the object, such as `endpointGroup`, and its key; absent where it is none. */
   object: Type.Optional(Type.String()),

@@ -79,6 +79,20 @@ export const SwarmReportSchema = Type.Object(
 );
 export type SwarmReport = Static<typeof SwarmReportSchema>;
 
+/** What came of an external endpoint's health check. */
+export const CheckedReportSchema = Type.Object(
+  {
+    /** Its key. */
+    endpoint: Type.String({ minLength: 1, maxLength: 128 }),
+    /** As it was when it was asked. */
+    healthCheck: Type.String({ maxLength: 256 }),
+    /** Why it is not well; absent: it is. */
+    problem: Type.Optional(Type.String({ minLength: 1, maxLength: 500 })),
+  },
+  { additionalProperties: false },
+);
+export type CheckedReport = Static<typeof CheckedReportSchema>;
+
 export const AddressAnswerSchema = Type.Object({
   address: Type.String(),
   /** Of the network's subnet. */
@@ -316,6 +330,8 @@ export const TraceEndSchema = Type.Object({
   network: Type.Optional(Type.String()),
   /** Where its container runs. */
   host: Type.Optional(Type.String()),
+  /** It is an external endpoint, which is on no host. */
+  external: Type.Optional(Type.Literal(true)),
 });
 export type TraceEnd = Static<typeof TraceEndSchema>;
 

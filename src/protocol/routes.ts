@@ -23,6 +23,7 @@ import {
   AddressAnswerSchema,
   AddressRequestSchema,
   AppliedSchema,
+  CheckedReportSchema,
   DroppedPacketsSchema,
   FlowReportSchema,
   HealthSchema,
@@ -193,6 +194,10 @@ export const SETS = family('set', {
 /** A host that is away cannot say that its containers run. */
 const ListedEndpointSchema = Type.Object({
   ...EndpointSchema.properties,
+  /** '' of an external endpoint, which has its key for its id. */
+  macAddress: Type.String(),
+  homingHost: Type.String(),
+  external: Type.Optional(Type.Literal(true)),
   status: Type.Union([EndpointSchema.properties.status, Type.Literal('unreachable')]),
   /** Since when its host is being drained, ISO 8601: it has new connections where nobody else takes them. */
   draining: Type.Optional(Type.String()),
@@ -233,8 +238,13 @@ export const AGENTS = family('agent', {
     body: SwarmReportSchema,
     bodyLimit: SET_LIMIT,
   },
+  checked: {
+    summary: 'a registered host says what came of the health check of an external endpoint',
+    who: { host: { path: 'name' } },
+    body: CheckedReportSchema,
+  },
   endpoints: {
-    summary: 'all endpoints; those of hosts that are away with status unreachable',
+    summary: 'all endpoints, external ones too; those of hosts that are away with status unreachable',
     who: 'operator',
     answer: Type.Array(ListedEndpointSchema),
   },

@@ -24,6 +24,7 @@ export const PATHS = {
   hostRemove: 'DELETE /api/v1/hosts/:name',
   register: 'PUT /api/v1/hosts/:name',
   applied: 'POST /api/v1/hosts/:name/applied',
+  checked: 'POST /api/v1/hosts/:name/checked',
   reserve: 'POST /api/v1/addresses',
   release: 'DELETE /api/v1/addresses/:network/:address',
   swarm: 'PUT /api/v1/swarms/:id',

@@ -1,4 +1,4 @@
-/** Choosing an address of a network, for an endpoint or a service, and who has one that is taken. */
+/** Choosing an address of a network, for an endpoint, an external one or a service, and who has one that is taken. */
 import { addressNumber, isIpv4, isIpv6, numberAddress } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { type EndpointGroup, parsePool, pooledIn } from '../../model/endpointGroup.ts';
@@ -63,6 +63,8 @@ export function chooseAddress(view: View, wanted: Wanted, owner: AddressRecord, 
   const pool = openPool(spec, (address) => taken.has(address));
   const endings = openEndings(view);
   const ended = (at: string): string => endingKey(network.tenantName, at);
+  // An object's, not something's that a host will attach.
+  const isDeclared = owner.service !== undefined || owner.external !== undefined;
   const meaning =
     owner.service === undefined
       ? { of: meaningOf({ ...network, groupName: group?.groupName }), host: owner.host ?? '' }
@@ -108,7 +110,7 @@ export function chooseAddress(view: View, wanted: Wanted, owner: AddressRecord, 
   const addressKey = storeKey('address', `${key}/${address}`);
   writes.push({ key: addressKey, value: { ...owner, ...answered } satisfies AddressRecord });
   // Of an endpoint it begins when that is attached: until then it may be given back, and some hosts go by what was.
-  const waits = owner.service === undefined && endings.late(ended(address)).length > 0;
+  const waits = !isDeclared && endings.late(ended(address)).length > 0;
   const begun = waits ? { checks: [], writes: [] } : begin(view, ended(address));
   writes.push(...begun.writes);
   return {
@@ -123,6 +125,7 @@ export function chooseAddress(view: View, wanted: Wanted, owner: AddressRecord, 
 function ownerOf(view: View, record: AddressRecord | undefined): string {
   if (record === undefined) return '';
   if (record.service !== undefined) return ` by service ${record.service}`;
+  if (record.external !== undefined) return ` by external endpoint ${record.external}`;
   if (record.host === undefined) return " by Docker's Swarm";
   const endpoint = record.endpoint && view.get<Endpoint>('endpoint', record.endpoint);
   return ` by ${endpoint ? (endpoint.containerName ?? endpoint.endpointID) : 'a container that starts'} on ${record.host}`;

@@ -4,26 +4,14 @@ import type { Allocation } from '../../model/kind.ts';
 import { type Network, tagSpace } from '../../model/network.ts';
 import type { ServiceLB, StoredServiceLB } from '../../model/serviceLB.ts';
 import type { Tenant } from '../../model/tenant.ts';
-import type { Check, Write } from '../../store/store.ts';
+import type { Write } from '../../store/store.ts';
 import { addressKey, begin, end, openEndings, tagKey } from '../endings.ts';
 import { storeKey } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { View } from '../tables.ts';
 import { canonical, chooseAddress, cursorKey } from './choose.ts';
-import type { FreeTag } from './tags.ts';
-
-export interface Given {
-  /** Stored with the object's own fields, seen by agents, not in answers. */
-  readonly fields: object;
-  readonly checks: readonly Check[];
-  readonly writes: readonly Write[];
-}
-
-export interface Allocator<T = object> {
-  /** Throws a Refusal where there is nothing to give. `before` is the object that is updated. */
-  give?(view: View, key: string, object: T, before: (T & object) | undefined, freeTag: FreeTag): Given;
-  take(view: View, key: string, object: T): Write[];
-}
+import { member } from './member.ts';
+import { type Allocator, inOrder } from './order.ts';
 
 type Tagged = Network & { readonly vni?: number };
 
@@ -62,16 +50,6 @@ const cursors = (view: View, keys: readonly string[]): Write[] =>
     .filter((key) => view.stored('cursor', key) !== undefined)
     .map((key) => ({ key: storeKey('cursor', key), value: undefined }));
 
-/** Whose object says addresses of a tenant comes after the one before, and sees them. */
-function inOrder(view: View, tenant: string, last: string): Given {
-  const subnets = { key: storeKey('subnets', tenant) };
-  return {
-    fields: {},
-    checks: [{ ...subnets, revision: view.stored('subnets', tenant)?.revision ?? 0 }],
-    writes: [{ ...subnets, value: { last } }],
-  };
-}
-
 /** Taking back: reservations that no endpoint came for, and where the next address would have been. */
 const subnet: Allocator<Network> = {
   give: (view, key, { tenantName }) => inOrder(view, tenantName, key),
@@ -84,7 +62,7 @@ const subnet: Allocator<Network> = {
   ],
 };
 
-/** Of a tenant: the record of its networks' subnets, and of its groups' pools. */
+/** Of a tenant: the record of its networks' subnets, of its groups' pools and of its external endpoints. */
 const subnets: Allocator<Tenant> = {
   take: (view, key) =>
     view.stored('subnets', key) === undefined ? [] : [{ key: storeKey('subnets', key), value: undefined }],
@@ -129,6 +107,6 @@ const vip: Allocator<ServiceLB> = {
   },
 };
 
-export const ALLOCATORS = { tag, subnet, subnets, pool, vip } as unknown as Readonly<
+export const ALLOCATORS = { tag, subnet, subnets, pool, vip, member } as unknown as Readonly<
   Record<Allocation, Allocator>
 >;

@@ -1,6 +1,7 @@
 /** What the hosts' agents ask: they register, say what they have applied, reserve addresses, tell of endpoints, and watch. */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { Endpoint } from '../../model/endpoint.ts';
+import type { StoredExternalEndpoint } from '../../model/externalEndpoint.ts';
 import { checkHost, type Host } from '../../model/host.ts';
 import { AGENTS } from '../../protocol/routes.ts';
 import type { Store } from '../../store/store.ts';
@@ -11,6 +12,7 @@ import {
   decideReserve,
   decideSwarmRelease,
 } from '../endpoints.ts';
+import { decideChecked, externalMember } from '../external.ts';
 import { openHosts } from '../hosts.ts';
 import { refuse } from '../intent.ts';
 import type { Lineage } from '../lineage.ts';
@@ -81,8 +83,17 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
         await applySwarmServices(id, has.services, { mirror, writer }, callerOf(request));
     },
 
-    endpoints: () =>
-      mirror.list<Endpoint>('endpoint').map((endpoint) => {
+    async checked({ parameters: { name }, body, request }) {
+      const host = registered(name, mirror);
+      const report = body(`host ${host}: checked`);
+      await writer.writeTogether((view) => decideChecked(view, host, report), callerOf(request));
+    },
+
+    endpoints: () => [
+      ...mirror
+        .list<StoredExternalEndpoint>('externalEndpoint')
+        .map((external) => ({ ...externalMember(mirror, external), external: true as const })),
+      ...mirror.list<Endpoint>('endpoint').map((endpoint) => {
         const draining = drainingSince(mirror, endpoint.homingHost);
         return {
           ...endpoint,
@@ -90,6 +101,7 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
           ...(draining === undefined ? {} : { draining }),
         };
       }),
+    ],
     async attach({ parameters: { id }, query, body, request }) {
       const seconds = waitSeconds(query);
       const endpoint = body(`endpoint ${id}`);
@@ -139,7 +151,7 @@ export function findEndpoints(id: string, view: View): readonly [Endpoint, ...En
   if (endpoint === undefined)
     throw new Refusal(
       404,
-      `endpoint ${id} does not exist: no endpoint has this id, no container this id or name`,
+      `endpoint ${id} does not exist: no endpoint has this id, no container or external endpoint this id or name`,
     );
   const { homingHost, containerID } = endpoint;
   const isSame = (e: Endpoint): boolean =>

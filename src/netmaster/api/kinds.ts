@@ -1,10 +1,12 @@
 /** The objects of each kind, as 1.x has them: one set of handlers serves every kind. */
 import type { FastifyInstance } from 'fastify';
+import type { Endpoint } from '../../model/endpoint.ts';
 import type { Kind } from '../../model/kind.ts';
-import { keyOf, kindByCollection } from '../../model/kinds.ts';
+import { keyOf, kindByCollection, kindByName } from '../../model/kinds.ts';
 import type { NetworkPolicy } from '../../model/networkPolicy.ts';
 import { INSPECT, OBJECTS } from '../../protocol/routes.ts';
 import { RESULT_HEADER } from '../../protocol/wire.ts';
+import { findExternal } from '../external.ts';
 import type { Plain } from '../fields.ts';
 import { decideWrite, present, readObject, remove } from '../intent.ts';
 import type { Mirror } from '../mirror.ts';
@@ -67,7 +69,9 @@ export function serveInspect(server: FastifyInstance, explaining: Explaining): v
     async inspect({ parameters: { collection, key } }) {
       if (collection === 'endpoints') {
         const { dropped } = await counts();
-        const shown = findEndpoints(key, mirror).map((endpoint) => {
+        const { endpoints, external } = findMembers(key, mirror);
+        if (external !== undefined) return { Oper: external };
+        const shown = endpoints.map((endpoint) => {
           const ofEndpoint = dropped(endpoint.endpointID);
           return {
             ...presentEndpoint(endpoint, mirror),
@@ -90,6 +94,21 @@ export function serveInspect(server: FastifyInstance, explaining: Explaining): v
       return { Config: present(kind, object, mirror), Oper: { ...operOf(kind, object, mirror), ...judged } };
     },
   });
+}
+
+/** Endpoints; where there are none of that name, what is shown of the external one. */
+function findMembers(
+  key: string,
+  mirror: Mirror,
+): { readonly endpoints: readonly Endpoint[]; readonly external?: Plain } {
+  try {
+    return { endpoints: findEndpoints(key, mirror) };
+  } catch (error) {
+    const external = findExternal(mirror, key);
+    if (external === undefined) throw error;
+    const kind = kindByName.get('externalEndpoint') as Kind;
+    return { endpoints: [], external: operOf(kind, external, mirror) };
+  }
 }
 
 function find(kind: Kind, key: string, mirror: Mirror): Plain {

@@ -761,7 +761,7 @@ describe('a network of encapsulation vlan, on a host with an uplink', () => {
         uplink: 'eth1',
         mac: vtepMac(HOSTS.node1),
         mtu: 9000,
-        prefix: '10.1.0.0/24',
+        prefixes: ['10.1.0.0/24'],
         addresses: ['10.1.0.9'],
       },
     ]);
@@ -783,6 +783,24 @@ describe('a network of encapsulation vlan, on a host with an uplink', () => {
     ]);
     // The host has an address on the wire, and no way into the tenant by it.
     expect(exits[0]?.access).toBeUndefined();
+  });
+
+  it('is on the wire by IPv6 too, where it has that', () => {
+    const both = { ...VLAN, ipv6Subnet: 'fd00:1::/64' };
+    const mine = attachment(on('host', '10.1.0.9', { ipAddress: ['10.1.0.9', 'fd00:1::9'] }), {
+      runtime: 'host',
+    });
+    const [router] = state({ ...given, networks: [NET1, both], here: [mine], host: { uplink } }).routers as [
+      Router,
+    ];
+    expect(router.vlans).toMatchObject([
+      { prefixes: ['10.1.0.0/24', 'fd00:1::/64'], addresses: ['10.1.0.9', 'fd00:1::9'] },
+    ]);
+    expect(router.subnets).toContainEqual({
+      prefix: 'fd00:1::/64',
+      network: (1 << 24) + 1001,
+      device: 'vl1001',
+    });
   });
 
   it('and on one without has none, and nobody elsewhere is reached', () => {

@@ -200,6 +200,7 @@ function compileTenant(
     ruleSets: policy.ruleSets,
     ranges: policy.ranges,
     portRanges: policy.portRanges,
+    ...compileExternals(context),
     ...(view.settings?.fwdMode === 'bridge' ? { bridged: true } : {}),
   };
   const exit = compileExit(
@@ -237,9 +238,7 @@ function compileVlans(
 ): Pick<Router, 'vlans'> {
   return memo.use(`vlans ${tenant}`, [networks, local.underlay, local.uplink, ...own], () => {
     const addressesIn = (name: string): string[] =>
-      own.flatMap(({ endpoint: e }) =>
-        e.networkName === name ? e.ipAddress.filter((a) => !a.includes(':')) : [],
-      );
+      own.flatMap(({ endpoint: e }) => (e.networkName === name ? e.ipAddress : []));
     const vlans = mine.networks.flatMap((n) => vlanOf(n, addressesIn(n.networkName), local));
     return vlans.length === 0 ? {} : { vlans: vlans.sort(byFirst((v) => v.id)) };
   });
@@ -253,12 +252,21 @@ function compileDirect({ memo, tenant, mine, networks, local }: Context): Pick<R
   });
 }
 
-/** A VLAN's IPv4 subnet has others beside us, who are looked for on the wire. */
+function compileExternals({ memo, tenant, mine, policy }: Context): Pick<Router, 'externals'> {
+  if (mine.externals.length === 0) return {};
+  return memo.use(`externals ${tenant}`, [mine.externals, mine.groups, policy.numbering], () => ({
+    externals: mine.externals
+      .flatMap(({ groupName, ipAddress }) =>
+        ipAddress.map((address) => ({ address, group: policy.numberOfGroup(groupName) })),
+      )
+      .sort(byFirst((e) => e.address)),
+  }));
+}
+
+/** A VLAN's subnets have others beside us, who are looked for on the wire. */
 function compileSubnets(network: WatchedNetwork, local: LocalHost): Subnet[] {
   const device = isVlan(network) ? segmentDevice(network, local) : undefined;
-  return subnetsOf(network).map((s) =>
-    device === undefined || s.prefix.includes(':') ? s : { ...s, device },
-  );
+  return subnetsOf(network).map((s) => (device === undefined ? s : { ...s, device }));
 }
 
 /** How the host reaches networks in which it has an address itself; undefined: none. */

@@ -47,6 +47,8 @@ export interface CompiledPolicy {
   readonly numbering: object;
   /** Of its identity; 0 where rules cannot tell it from anybody. */
   numberOf(endpoint: Endpoint): number;
+  /** Of who is a member of a group and has no labels, such as an external endpoint. */
+  numberOfGroup(group: string): number;
   /** Numbers of the rule sets that judge an endpoint here; 0: nothing does. */
   judges(endpoint: Endpoint): { readonly in: number; readonly out: number };
 }
@@ -208,6 +210,7 @@ export function compilePolicy(
       cutPorts.map(({ first, last, range }) => ({ first, last, range })),
     ),
     numbering: identities.numbering,
+    numberOfGroup: (group) => (groups.has(group) ? identities.numberOf(groupIdentity(group)) : 0),
     numberOf: (endpoint) => identities.numberOf(identityOf(endpoint)),
     judges(endpoint) {
       const by = judged.get(judgedBy(endpoint));

@@ -62,7 +62,7 @@ export function vlanOf(
   { underlay, uplink }: LocalHost,
 ): Vlan[] {
   if (!isVlan(network) || uplink === undefined) return [];
-  const { vni: id, subnet } = network;
+  const { vni: id, subnet, ipv6Subnet } = network;
   return [
     {
       id,
@@ -72,7 +72,7 @@ export function vlanOf(
       uplink: uplink.device,
       mac: vtepMac(underlay),
       mtu: uplink.mtu,
-      prefix: subnetPrefix(subnet),
+      prefixes: [subnet, ...(ipv6Subnet ? [ipv6Subnet] : [])].map(subnetPrefix),
       addresses,
     },
   ];

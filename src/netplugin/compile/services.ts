@@ -6,11 +6,15 @@
  *
  * A service of Docker's Swarm is one of them, whose selector says which endpoints are its tasks, in its own network and group.
  *
+ * External endpoints are candidates as those of one more host, which lives.
+ *
  * Providers of this host are known from its attachments, before netmaster has heard of a change. One in a network
  * without gateway serves clients of its own network only, as it has no way back to others.
  */
 import { answers, ready } from '../../model/answering.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
+import type { StoredExternalEndpoint } from '../../model/externalEndpoint.ts';
+import { memberOf } from '../../model/externalMember.ts';
 import { parseServicePort, type ServicePort, selectorOf } from '../../model/serviceLB.ts';
 import type { SwarmService } from '../../model/swarmService.ts';
 import { taskOf } from '../../model/swarmTask.ts';
@@ -62,6 +66,15 @@ export function compileServices(
   const hosts = [candidatesOf(local.name, here, here)];
   for (const [host, endpoints] of mine.endpoints)
     if (host !== local.name && view.hosts.has(host)) hosts.push(candidatesOf(host, endpoints, [endpoints]));
+  const { externals, groups } = mine;
+  if (externals.length > 0)
+    hosts.push(
+      candidatesOf(
+        '',
+        externals.map((external) => memberOf(external, networkOf(external, groups))),
+        [externals, groups],
+      ),
+    );
 
   const services = selectors.map((service) => {
     const { of, name, address, ports, everyPort } = service;
@@ -80,6 +93,9 @@ export function compileServices(
   });
   return memo.use(keyOf('list'), services, () => services.toSorted((a, b) => (a.name < b.name ? -1 : 1)));
 }
+
+const networkOf = ({ groupName }: StoredExternalEndpoint, groups: TenantView['groups']): string =>
+  groups.find((g) => g.groupName === groupName)?.networkName ?? '';
 
 /** Two that have one address, which a Swarm that is forgotten may have left, would be refused as a whole: the first one has it. */
 function selecting({ services, swarmServices }: TenantView): Selecting[] {

@@ -2,7 +2,7 @@
  * What a router holds beside links and rule sets: addresses, routes, neighbours and FDB entries, as they follow
  * from each part of the state. Devices go by name; a name becomes an index when an entry is written.
  *
- *   Port          /32 and /128 routes, neighbours, the gateway on the device
+ *   Port          /32 and /128 routes, neighbours, the gateway on the device; in a VLAN proxies of its IPv6 addresses
  *   RemoteHost    a route an address, a neighbour and an FDB entry a tunnel, a neighbour a VLAN, one on the link
  *   Vlan          the host's own address
  *   Service, ClusterService   its addresses on the loopback device: the router answers pings, and refuses what no provider takes
@@ -111,6 +111,21 @@ export function neighbourEntry(device: string, address: string, mac: string): En
   };
 }
 
+/** Who asks for the address on the device is answered for it. */
+function proxyEntry(device: string, address: string): Entry {
+  const at = (index: number): route.Neighbour => ({ device: index, address, mac: '', state: 'proxy' });
+  const text = `proxy ${address} dev ${device}`;
+  return {
+    text,
+    place: text,
+    foundBy: text,
+    endpoint: '',
+    device,
+    add: (index) => route.addNeighbour(at(index)),
+    remove: (index) => route.deleteNeighbour(at(index)),
+  };
+}
+
 function fdbEntry(device: string, mac: string, destination: string): Entry {
   const at = (index: number): route.FdbEntry => ({ device: index, mac, destination });
   const text = `forwarding ${mac} to ${destination} dev ${device}`;
@@ -129,7 +144,7 @@ const unicast = (address: string, device: string, next: Pick<route.Route, 'via' 
   routeEntry({ destination: host(address), type: 'unicast', ...next }, device);
 
 const portEntries = once((port: Port): readonly Entry[] => {
-  const { device, addresses, alsoFrom, gateways, mac } = port;
+  const { device, addresses, alsoFrom, gateways, mac, wire } = port;
   const six = addresses.some(isV6);
   // A router answers neighbour solicitations only for addresses of the very device (net/ipv6/ndisc.c), and
   // sends its ICMP messages from the address of the device that they leave by.
@@ -139,6 +154,8 @@ const portEntries = once((port: Port): readonly Entry[] => {
     ...addresses.flatMap((address) => [unicast(address, device), neighbourEntry(device, address, mac)]),
     // It may ask by these for its gateway, and would be learned.
     ...[...alsoFrom, ...(six ? [linkLocal(mac)] : [])].map((address) => neighbourEntry(device, address, mac)),
+    // A whole subnet cannot be answered for by neighbour discovery, as it can by ARP (settings.ts).
+    ...(wire === undefined ? [] : addresses.filter(isV6).map((address) => proxyEntry(wire, address))),
   ];
 });
 
@@ -233,6 +250,7 @@ export function listEntries(netlink: Netlink, links: readonly route.Link[]): Ent
     ...addressEntries(route.listAddresses(netlink), names),
     ...listRoutes(netlink, names),
     ...listNeighbours(netlink, names),
+    ...route.listProxies(netlink, 6).map((n) => proxyEntry(nameOf(names, n.device), n.address)),
     ...route.listFdbEntries(netlink).map((f) => fdbEntry(nameOf(names, f.device), f.mac, f.destination)),
   ];
 }

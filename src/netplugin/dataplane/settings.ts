@@ -55,14 +55,17 @@ export const port = (name: string): Settings => ({
 
 /**
  * Of a VLAN's device: who asks on the wire is answered for the device's own address and for each container here, at once, as the
- * ARP table lets no other question through (rules/vlans.ts); of the router's other addresses, which every host has, nobody there hears. Not by
- * an entry for each (ip-neighbour(8), proxy), whose life depends on a state that nothing shows (findings/proxy-neighbour-hidden-state.sh).
+ * ARP table lets no other question through (rules/vlans.ts); of the router's other addresses, which every host has, nobody there hears. Where that
+ * can be without an entry for each (ip-neighbour(8), proxy), whose life depends on a state that nothing shows (findings/proxy-neighbour-hidden-state.sh).
  */
 export const vlan = (name: string): Settings => ({
   [`net/ipv4/conf/${name}/arp_ignore`]: '1',
   [`net/ipv4/conf/${name}/proxy_arp`]: '1',
   [`net/ipv4/neigh/${name}/proxy_delay`]: '0',
-  // Nobody there is spoken to by link-local addresses; IPv6 between hosts has permanent neighbours.
+  // IPv6 knows no other way than an entry for each (entries.ts). Who asks again whether a neighbour is there asks that one itself, which is
+  // taken for a question to us only where all devices are said to answer so (net/ipv6/ip6_output.c, ip6_forward).
+  'net/ipv6/conf/all/proxy_ndp': '1',
+  [`net/ipv6/neigh/${name}/proxy_delay`]: '0',
   [`net/ipv6/conf/${name}/router_solicitations`]: '0',
 });
 

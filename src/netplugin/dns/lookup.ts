@@ -2,7 +2,7 @@
  * Names as one tenant's containers see them, as a function of the view: which addresses a name has, or that
  * it is none of ours.
  *
- *   web                   in the caller's networks: container, then alias, then service, then group; it may have dots
+ *   web                   in the caller's networks: container, then alias, then service or external endpoint, then group; it may have dots
  *   web.contiv-net        in any network of the tenant
  *   web.contiv-net.blue   the same, with the tenant's own name
  *
@@ -12,6 +12,7 @@
 import { addressNumber, contains, numberAddress, parseSubnet, type Subnet } from '../../model/address.ts';
 import { answers, ready } from '../../model/answering.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
+import { memberOf } from '../../model/externalMember.ts';
 import type { SwarmService } from '../../model/swarmService.ts';
 import { SERVICE_LABEL, taskOf } from '../../model/swarmTask.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
@@ -48,6 +49,7 @@ export const NAMED: ReadonlySet<string> = new Set([
   'endpointGroup',
   'serviceLB',
   'swarmService',
+  'externalEndpoint',
   'endpoint',
   'host',
   'draining',
@@ -154,6 +156,18 @@ function build(view: View, tenant: string): TenantTable {
     const service: Members = { endpoints: [virtual(vip)], next: 0 };
     table.networks.get(networkName.toLowerCase())?.services.set(serviceName.toLowerCase(), service);
     table.pointers.set(vip, `${serviceName}.${networkName}`);
+  }
+
+  for (const external of mine.externals) {
+    const group = mine.groups.find(({ groupName }) => groupName === external.groupName);
+    const names = table.networks.get(group?.networkName.toLowerCase() ?? '');
+    if (group === undefined || names === undefined) continue;
+    const member = memberOf(external, group.networkName);
+    // Its name is no service's: netmaster sees to that.
+    add(names.services, external.endpointName, member);
+    add(names.groups, group.groupName, member);
+    for (const address of external.ipAddress)
+      table.pointers.set(address, `${external.endpointName}.${group.networkName}`);
   }
 
   const tasks = new Map<string, Endpoint[]>();

@@ -9,6 +9,7 @@
 import type { ClusterService } from '../../model/clusterService.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { EndpointGroup } from '../../model/endpointGroup.ts';
+import type { StoredExternalEndpoint } from '../../model/externalEndpoint.ts';
 import type { Draining, Host } from '../../model/host.ts';
 import type { Netprofile } from '../../model/netprofile.ts';
 import type { Network } from '../../model/network.ts';
@@ -31,6 +32,8 @@ export interface TenantView {
   readonly services: readonly StoredServiceLB[];
   readonly clusterServices: readonly ClusterService[];
   readonly swarmServices: readonly SwarmService[];
+  /** Machines that have nothing of ours. */
+  readonly externals: readonly StoredExternalEndpoint[];
   readonly profiles: readonly Netprofile[];
   /** By policy's name. */
   readonly rules: ReadonlyMap<string, readonly Rule[]>;
@@ -164,6 +167,7 @@ class TenantShelves implements TenantView {
   readonly serviceShelf = new Shelf<StoredServiceLB>();
   readonly clusterServiceShelf = new Shelf<ClusterService>();
   readonly swarmServiceShelf = new Shelf<SwarmService>();
+  readonly externalShelf = new Shelf<StoredExternalEndpoint>();
   readonly profileShelf = new Shelf<Netprofile>();
   readonly ruleShelves = new Shelves<Rule>();
   readonly endpointShelves = new Shelves<Endpoint>();
@@ -204,6 +208,9 @@ class TenantShelves implements TenantView {
   get swarmServices() {
     return this.swarmServiceShelf.list;
   }
+  get externals() {
+    return this.externalShelf.list;
+  }
   get profiles() {
     return this.profileShelf.list;
   }
@@ -238,6 +245,8 @@ const PLACES: Readonly<
   clusterService: (s, key, object: ClusterService, put) =>
     s.clusterServiceShelf.put(key, put ? object : null),
   swarmService: (s, key, object: SwarmService, put) => s.swarmServiceShelf.put(key, put ? object : null),
+  externalEndpoint: (s, key, object: StoredExternalEndpoint, put) =>
+    s.externalShelf.put(key, put ? object : null),
   netprofile: (s, key, object: Netprofile, put) => s.profileShelf.put(key, put ? object : null),
   rule: (s, key, object: Rule, put) => s.ruleShelves.put(object.policyName, key, put ? object : null),
   endpoint: (s, key, object: Endpoint, put) => s.putEndpoint(key, object, put),

@@ -16,6 +16,7 @@ import type {
   ClusterService,
   DnatEntry,
   Exit,
+  External,
   HostState,
   Port,
   PortRange,
@@ -101,6 +102,7 @@ export interface RouterParts {
   readonly ranges: readonly AddressRange[];
   readonly portRanges: readonly PortRange[];
   readonly publications: readonly DnatEntry[];
+  readonly externals: readonly External[];
   /** The table itself: what it always holds. */
   readonly table: object;
 }

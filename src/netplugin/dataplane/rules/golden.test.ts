@@ -118,7 +118,7 @@ const VLAN_NETWORK = (1 << 24) + 100;
 const BESIDE = router({
   ports: [
     port(2, {
-      addresses: ['10.100.0.50'],
+      addresses: ['10.100.0.50', 'fd00:100::50'],
       gateways: ['10.100.0.254'],
       network: VLAN_NETWORK,
       mtu: 1500,
@@ -134,6 +134,7 @@ const VLAN: Router = {
     vlans: ['vl100'],
     endpoints: [
       { address: '10.100.0.51', device: 'vl100', network: VLAN_NETWORK, group: 0 },
+      { address: 'fd00:100::51', device: 'vl100', network: VLAN_NETWORK, group: 0 },
       ...host.endpoints,
     ],
   })),
@@ -146,12 +147,13 @@ const VLAN: Router = {
       uplink: 'eth1',
       mac: '02:ce:c0:00:02:01',
       mtu: 1500,
-      prefix: '10.100.0.0/24',
-      addresses: ['10.100.0.10'],
+      prefixes: ['10.100.0.0/24', 'fd00:100::/64'],
+      addresses: ['10.100.0.10', 'fd00:100::10'],
     },
   ],
   subnets: [
     { prefix: '10.100.0.0/24', network: VLAN_NETWORK, device: 'vl100' },
+    { prefix: 'fd00:100::/64', network: VLAN_NETWORK, device: 'vl100' },
     { prefix: '20.1.1.0/24', network: VNI },
   ],
   gateways: ['10.100.0.254', ...GATEWAYS],
@@ -419,6 +421,16 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
         ],
       }),
     ),
+  ],
+  'external.nft': [
+    'A container, and an external endpoint in each family, which are members of a group',
+    ofRouter({
+      ...router({ ports: [port(2)] }),
+      externals: [
+        { address: '192.0.2.7', group: 5 },
+        { address: '2001:db8::7', group: 5 },
+      ],
+    }),
   ],
   'profile.nft': [
     'A container whose network profile has DSCP 46, and a bandwidth, which is no matter of rules (shape.ts)',

@@ -182,6 +182,10 @@ meta mark ${ASKED} drop`,
       for (const { address, group } of endpoints)
         if (group !== 0) add('members', address, `${address} : ${group}`);
     },
+    externals(externals, add) {
+      for (const { address, group } of externals)
+        if (group !== 0) add('members', address, `${address} : ${group}`);
+    },
     ranges(ranges, add) {
       for (const range of ranges) add('ranges', range.first, `${rangeText(range)} : ${range.range}`);
     },

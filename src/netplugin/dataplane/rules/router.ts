@@ -149,6 +149,7 @@ export function routerTable(
   for (const ruleSet of router.ruleSets) parts.set(ruleSet, elements('ruleSet', ruleSet));
   for (const kind of ['subnets', 'gateways', 'ranges', 'portRanges', 'publications'] as const)
     parts.set(router[kind], elements(kind, router[kind]));
+  if (router.externals !== undefined) parts.set(router.externals, elements('externals', router.externals));
   if (router.vlans !== undefined)
     for (const on of [
       ...router.vlans.map(ofVlan),

@@ -11,7 +11,8 @@
  * tenant's routers learn, or ask for, LEARNED addresses of machines at most (net/ipv4/arp.c learns whoever asks for something that is
  * answered for; net/core/neighbour.c collects what is older than 5 s where it needs room). More than that many machines that speak
  * to the containers of one host within a minute are one too many: an entry lives for a minute after the last ARP packet. Those that
- * were learned go on. What comes by IPv6 from others than hosts of ours is dropped, and so is never learned.
+ * were learned go on. Of IPv6 the same: who asks by neighbour discovery is learned by his question (net/ipv6/ndisc.c, ndisc_recv_ns),
+ * where it is for what is answered for here; an answer changes what was asked for, and nothing that is ours: those neighbours are permanent.
  *
  * Of what machines begin, the limit of connections is that of one container, for all of a VLAN's together (limits.ts).
  */
@@ -24,17 +25,15 @@ import { SAME_NETWORK } from './marks.ts';
 
 const LEARNED = 256;
 
-const four = (addresses: readonly string[]): string[] => addresses.filter((a) => !isV6(a));
-
 export const ofPort = once(
   ({ addresses, wire }: Port): OnVlans => ({
-    claimed: four(addresses),
-    answered: wire === undefined ? [] : four(addresses),
+    claimed: addresses,
+    answered: wire === undefined ? [] : addresses,
   }),
 );
 export const ofHost = once(
   ({ endpoints }: RemoteHost): OnVlans => ({
-    claimed: four(endpoints.map((e) => e.address)),
+    claimed: endpoints.map((e) => e.address),
     answered: [],
   }),
 );
@@ -42,7 +41,7 @@ export const ofVlan = once(
   (vlan: Vlan): OnVlans => ({ claimed: vlan.addresses, answered: vlan.addresses, vlan }),
 );
 export const ofGateways = once(
-  (gateways: readonly string[]): OnVlans => ({ claimed: four(gateways), answered: [] }),
+  (gateways: readonly string[]): OnVlans => ({ claimed: gateways, answered: [] }),
 );
 
 const where =
@@ -55,39 +54,61 @@ chain wire_errors_${direction} {
   meta mark set ether saddr . ct ${direction} ip saddr map @remotes goto pass
   meta mark set ether saddr . ct ${direction} ip6 saddr map @remotes6 goto pass
   ct mark ${SAME_NETWORK} ip saddr != @claimed ct ${direction} ip saddr != @claimed goto pass
+  ct mark ${SAME_NETWORK} ip6 saddr != @claimed6 ct ${direction} ip6 saddr != @claimed6 goto pass
   counter name "misquoting" drop
 }`;
 
 export const vlans: RouterFeature = {
   own: where(`
 set claimed { type ipv4_addr; }
+set claimed6 { type ipv6_addr; }
 map wired { type ifname . ipv4_addr : mark; flags interval; }
+map wired6 { type ifname . ipv6_addr : mark; flags interval; }
 set sought { type ifname . ipv4_addr; size ${LEARNED}; flags dynamic,timeout; timeout 1m; }
+set sought6 { type ifname . ipv6_addr; size ${LEARNED}; flags dynamic,timeout; timeout 1m; }
+set asking6 { type ifname . ipv6_addr; size ${LEARNED}; flags dynamic,timeout; timeout 1m; }
 counter unsought { }
 chain guard_vlan {
   meta mark set ether saddr . ip saddr map @remotes goto sent
   meta mark set ether saddr . ip6 saddr map @remotes6 goto sent6
   ether saddr @tunnels ip saddr @routers icmp type { destination-unreachable, time-exceeded } accept
+  ether saddr @tunnels ip6 saddr @routers6 icmpv6 type { destination-unreachable, packet-too-big, time-exceeded } accept
+  ip6 saddr @claimed6 counter name "foreign" drop
+  exthdr frag missing icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } goto discover
   meta pkttype != host drop
   ip saddr @claimed counter name "foreign" drop
   fib saddr type local counter name "foreign" drop
   meta mark set iifname . ip saddr map @wired goto sent
+  meta mark set iifname . ip6 saddr map @wired6 goto sent6
+  counter name "foreign" drop
+}
+chain discover {
+  ip6 saddr :: accept
+  icmpv6 type nd-neighbor-advert accept
+  ip6 saddr fe80::/10 update @asking6 { iifname . ip6 saddr } accept
+  meta mark set iifname . ip6 saddr map @wired6 update @asking6 { iifname . ip6 saddr } accept
   counter name "foreign" drop
 }
 chain onto_wire {
-  meta nfproto ipv6 goto begun
   ip daddr @claimed goto begun
+  ip6 daddr @claimed6 goto begun
   update @sought { oifname . ip daddr } goto begun
+  update @sought6 { oifname . ip6 daddr } goto begun
   counter name "unsought" drop
 }
 chain off_wire {
-  meta nfproto ipv6 goto grow
   ip saddr @claimed goto grow
+  ip6 saddr @claimed6 goto grow
   goto begun
 }${errorsOf('original')}${errorsOf('reply')}`),
   rules: {
     guard: where(`iifname ${VLANS} goto guard_vlan`),
-    forward: where(`iifname ${VLANS} ip saddr != @claimed ct mark != ${SAME_NETWORK} drop`),
+    forward: where(
+      [
+        `iifname ${VLANS} ip saddr != @claimed ct mark != ${SAME_NETWORK} drop`,
+        `iifname ${VLANS} ip6 saddr != @claimed6 ct mark != ${SAME_NETWORK} drop`,
+      ].join('\n'),
+    ),
     pass: where(`iifname ${VLANS} goto grow`),
     errors: where(
       `iifname ${VLANS} ct direction vmap { original : goto wire_errors_original, reply : goto wire_errors_reply }`,
@@ -97,13 +118,15 @@ chain off_wire {
     onVlans({ claimed, answered, vlan }, add) {
       for (const address of claimed) {
         add('claimed', address, address);
-        add('taken', address, address);
+        if (!isV6(address)) add('taken', address, address);
       }
-      for (const address of answered) add('answered', address, address);
+      for (const address of answered) if (!isV6(address)) add('answered', address, address);
       if (vlan === undefined) return;
-      const { device, prefix, network } = vlan;
-      add('wired', prefix, `"${device}" . ${prefix} : ${network}`);
-      add('beside', prefix, `"${device}" . ${prefix}`);
+      const { device, prefixes, network } = vlan;
+      for (const prefix of prefixes) {
+        add('wired', prefix, `"${device}" . ${prefix} : ${network}`);
+        if (!isV6(prefix)) add('beside', prefix, `"${device}" . ${prefix}`);
+      }
     },
   },
 };

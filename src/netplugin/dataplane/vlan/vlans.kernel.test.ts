@@ -20,7 +20,7 @@ import {
   VNI,
 } from '../../../../test/hostState.ts';
 import { isolate, sh } from '../../../../test/isolation.ts';
-import { ethernet, udp } from '../../../../test/packet.ts';
+import { ethernet, solicitation, udp } from '../../../../test/packet.ts';
 import { addressBytes, macBytes } from '../../../linux/address.ts';
 import { echoes } from '../../../linux/echo.ts';
 import {
@@ -30,9 +30,9 @@ import {
   listNamespaces,
   namespacePath,
 } from '../../../linux/netns.ts';
-import { short } from '../../../linux/packet.ts';
+import { short, solicitedMac, unsolicitedAdvertisement } from '../../../linux/packet.ts';
 import { vtepMac } from '../../compile/deviceNames.ts';
-import { NAMESERVER } from '../../constants.ts';
+import { NAMESERVER, NAMESERVER6 } from '../../constants.ts';
 import type { HostState, Port, RuleSet, Vlan } from '../../state.ts';
 import { type Applier, openApplier } from '../applier.ts';
 
@@ -42,10 +42,13 @@ const ID = 100;
 const NETWORK = (1 << 24) + ID;
 const PREFIX = '10.100.0.0/24';
 const FAR = PEERS[0] as string;
+const PREFIX6 = 'fd00:100::/64';
 const at = (n: number): string => `10.100.0.${n}`;
+const six = (n: number): string => `fd00:100::${n.toString(16)}`;
 const PLAIN = at(200);
+const PLAIN6 = six(200);
 const UPLINK = 'fab0';
-const OWN: Readonly<Record<string, string>> = { [LOCAL]: at(91), [FAR]: at(92) };
+const OWN: Readonly<Record<string, string[]>> = { [LOCAL]: [at(91), six(91)], [FAR]: [at(92), six(92)] };
 
 const inBox = <T>(n: number, use: () => T): T => inNamespace(namespacePath(`box${n}`), use);
 const onFar = <T>(use: () => T): T => inNamespace(namespacePath('host2'), use);
@@ -59,14 +62,14 @@ const vlanOf = (local: string): Vlan => ({
   uplink: UPLINK,
   mac: vtepMac(local),
   mtu: 1500,
-  prefix: PREFIX,
-  addresses: [OWN[local] as string],
+  prefixes: [PREFIX, PREFIX6],
+  addresses: OWN[local] as string[],
 });
 
 const member = (n: number, more: Partial<Port> = {}): Port =>
   port(n, {
     mac: `02:02:0a:64:00:${n.toString(16).padStart(2, '0')}`,
-    addresses: [at(n)],
+    addresses: [at(n), six(n)],
     gateways: [at(254)],
     network: NETWORK,
     mtu: 1500,
@@ -107,6 +110,7 @@ function hostState({ local, peer, ports, there, others = [], ruleSets = [] }: Ho
         vlans: [vlanOf(local)],
         subnets: [
           { prefix: PREFIX, network: NETWORK, device: `vl${ID}` },
+          { prefix: PREFIX6, network: NETWORK, device: `vl${ID}` },
           { prefix: '20.1.1.0/24', network: VNI },
         ],
         gateways: [at(254), ...GATEWAYS],
@@ -114,7 +118,7 @@ function hostState({ local, peer, ports, there, others = [], ruleSets = [] }: Ho
           ...h,
           vlans: [`vl${ID}`],
           endpoints: [
-            ...[...there.map(at), OWN[peer] as string].map((address) => ({
+            ...[...there.map(at), ...there.map(six), ...(OWN[peer] as string[])].map((address) => ({
               address,
               device: `vl${ID}`,
               network: NETWORK,
@@ -135,6 +139,10 @@ function enter(given: Port, n: number): void {
     sh('ip link set lo up; ip link set eth0 up');
     sh(`ip addr add ${given.addresses[0]}/32 dev eth0`);
     sh(`ip route add ${NAMESERVER} dev eth0; ip route add default via ${NAMESERVER}`);
+    const [, v6] = given.addresses;
+    if (v6 === undefined) return;
+    sh(`ip addr add ${v6}/128 dev eth0 nodad; ip route add ${NAMESERVER6} dev eth0`);
+    sh(`ip -6 route add default via ${NAMESERVER6}`);
   });
 }
 
@@ -163,7 +171,7 @@ beforeEach(() => {
   }
   onPlain(() => {
     tag(UPLINK, 'lan', ID);
-    sh(`ip addr add ${PLAIN}/24 dev lan`);
+    sh(`ip addr add ${PLAIN}/24 dev lan; ip addr add ${PLAIN6}/64 dev lan nodad`);
   });
   near = openApplier();
   applied(near, NOTHING);
@@ -184,20 +192,25 @@ afterEach(() => {
     sh(`ip link delete ${link[1]} 2>/dev/null || true`);
 });
 
-const addressIn = (where: number | 'plain'): string =>
-  where === 'plain' ? PLAIN : isOther(where) ? `20.1.1.${where}` : at(where);
+/** Of the family of the other end. */
+function addressIn(where: number | 'plain', to: string): string {
+  const v6 = to.includes(':');
+  if (where === 'plain') return v6 ? PLAIN6 : PLAIN;
+  if (isOther(where)) return `20.1.1.${where}`;
+  return (v6 ? six : at)(where);
+}
 const isOther = (n: number): boolean => n === 6;
 const echo = (where: number | 'plain', to: string, size: number, patience: number): Promise<boolean> =>
   inNamespace(namespacePath(where === 'plain' ? where : `box${where}`), () =>
-    echoes({ from: addressIn(where), to, size, patience }),
+    echoes({ from: addressIn(where, to), to, size, patience }),
   );
 /** Whether an echo of that size comes back, in one packet: a device that has just come up may lose the first ones. */
-async function pinged(where: number | 'plain', to: string, size = 60): Promise<boolean> {
+async function pinged(where: number | 'plain', to: string, size = 100): Promise<boolean> {
   for (let i = 0; i < 20; i++) if (await echo(where, to, size, 500)) return true;
   return false;
 }
 const silent = async (where: number | 'plain', to: string): Promise<boolean> =>
-  !(await echo(where, to, 60, 500));
+  !(await echo(where, to, 100, 500));
 
 const send = (device: string, ...frames: Buffer[]): string =>
   sh(`node ${path.resolve('test/frames.ts')} ${device} ${frames.map((f) => f.toString('hex')).join(' ')}`);
@@ -272,6 +285,53 @@ describe('a container of a VLAN network', () => {
     expect(onPlain(() => sh('ip neigh show dev lan'))).toContain(`${at(2)} lladdr ${vtepMac(FAR)}`);
   });
 
+  it('does all of that by IPv6 too: neighbours are found on the wire, and those who move are found at once', async () => {
+    expect(await pinged(2, PLAIN6)).toBe(true);
+    expect(await pinged('plain', six(2))).toBe(true);
+    expect(await pinged(2, PLAIN6, 1500)).toBe(true);
+    const known = (): string => onPlain(() => sh('ip -6 neigh show dev lan'));
+    expect(known()).toContain(`${six(2)} lladdr ${vtepMac(LOCAL)}`);
+    for (const [from, to] of [
+      [2, 4],
+      [2, 3],
+      [3, 4],
+    ] as const)
+      expect([from, to, await pinged(from, six(to))]).toEqual([from, to, true]);
+    expect(await pinged('plain', six(3))).toBe(true);
+    expect(known()).toContain(`${six(3)} lladdr ${vtepMac(FAR)}`);
+    for (const nobodys of [six(77), six(254)]) expect(await silent('plain', nobodys)).toBe(true);
+    // Who asks for it speaks to a group, which the uplink takes.
+    expect(sh(`bridge fdb show dev ${UPLINK}`)).toContain(solicitedMac(six(2)));
+
+    const after = { ...joined(nearHost), ports: [member(4, { joined: true })], there: [3, 2] };
+    applied(near, hostState(after));
+    expect(sh(`bridge fdb show dev ${UPLINK}`)).not.toContain(solicitedMac(six(2)));
+    onFar(() => {
+      applied(far, hostState({ ...farHost, ports: [member(3, { joined: true }), member(2)], there: [4] }));
+    });
+    await expect.poll(known, { timeout: 10_000 }).toContain(`${six(2)} lladdr ${vtepMac(FAR)}`);
+  });
+
+  it('is answered for by IPv6 again where somebody takes its entry, or the cable was out', async () => {
+    applied(near, hostState(joined(nearHost)), true);
+    expect(await pinged('plain', six(2))).toBe(true);
+    const forget = (): string => onPlain(() => sh('ip -6 neigh flush dev lan'));
+    inRouter(`ip neigh del proxy ${six(2)} dev vl${ID}`);
+    forget();
+    expect(await silent('plain', six(2))).toBe(true);
+    const { repaired } = applied(near, hostState(joined(nearHost)), true);
+    expect(repaired).toContain(`contiv-default: restored proxy ${six(2)} dev vl${ID}`);
+    expect(await pinged('plain', six(2))).toBe(true);
+    sh(`ip link set ${UPLINK} down; ip link set ${UPLINK} up`);
+    forget();
+    expect(await pinged('plain', six(2))).toBe(true);
+    // Who knows it asks it again, by its address and not by the group.
+    onPlain(() => sh(`ip -6 neigh replace ${six(2)} lladdr ${vtepMac(LOCAL)} dev lan nud probe`));
+    await expect
+      .poll(() => onPlain(() => sh(`ip -6 neigh show ${six(2)}`)), { timeout: 10_000 })
+      .toContain('REACHABLE');
+  });
+
   it('has its network again after an agent that starts anew, with nothing written to routers', async () => {
     near.close();
     near = openApplier();
@@ -302,7 +362,10 @@ describe('a container of a VLAN network', () => {
     sh(`bpftool map delete ${entry(ID)}; bpftool map update ${entry(7)} value 1 0 0 0`);
     expect(await silent(2, PLAIN)).toBe(true);
     const { repaired } = applied(near, hostState(joined(nearHost)), true);
-    expect(repaired).toContain('the map of contiv_vlan_in was changed');
+    expect(repaired).toEqual([
+      'VLANs: removed VLAN 7 of contiv_vlan_in',
+      `VLANs: restored VLAN ${ID} from fab0 to cv${ID}`,
+    ]);
     expect(await pinged(2, PLAIN)).toBe(true);
     expect(JSON.parse(sh(`bpftool -j map dump id ${map_ids[0]}`))).toHaveLength(1);
     expect(near.apply(hostState(joined(nearHost)), { verify: true })).toMatchObject({
@@ -344,8 +407,10 @@ describe('networks of one tenant', () => {
     const ports = [member(2, { joined: true, judgedIn: 1 }), member(4, { joined: true })];
     applied(near, hostState({ ...nearHost, ports, ruleSets: [deny] }));
     expect(await silent('plain', at(2))).toBe(true);
+    expect(await silent('plain', six(2))).toBe(true);
     expect(await silent(3, at(2))).toBe(true);
     expect(await pinged('plain', at(4))).toBe(true);
+    expect(await pinged('plain', six(4))).toBe(true);
     expect(await pinged(2, PLAIN)).toBe(true);
   });
 });
@@ -391,6 +456,54 @@ describe('whoever means harm', () => {
       1,
     );
     expect(inRouter('nft list counter inet contiv foreign')).toMatch(/packets ([89]|1\d) /);
+  });
+
+  it('on the wire gets in by no IPv6 address of ours or of outside, and takes none over by neighbour discovery', async () => {
+    const ours = () => inRouter('ip -6 neigh show nud permanent | sort');
+    const before = ours();
+    const lies = [six(2), six(3), six(4), six(91), six(92), '2001:db8::1', NAMESERVER6];
+    await arrives(
+      2,
+      () => {
+        onPlain(() =>
+          send(
+            'lan',
+            ...lies.map((from) => frame(from, six(2))),
+            ...lies.map((address) =>
+              ethernet(MAC, vtepMac(LOCAL), solicitation({ mac: MAC, address }, six(2))),
+            ),
+            ...lies.map((address) => unsolicitedAdvertisement(MAC, address)),
+            frame(at(201), at(2)),
+          ),
+        );
+      },
+      1,
+    );
+    const received6 = (): string =>
+      inBox(2, () => sh("awk '/^Udp6(InDatagrams|NoPorts)/ { n += $2 } END { print n }' /proc/net/snmp6"));
+    expect(received6().trim()).toBe('0');
+    expect(ours()).toBe(before);
+    expect(inRouter(`ip -6 neigh show dev vl${ID} nud all`)).not.toContain(MAC);
+    expect(await pinged('plain', six(2))).toBe(true);
+    expect(await pinged(2, six(3))).toBe(true);
+  });
+
+  it('on the wire is learned by IPv6 up to a bound', async () => {
+    const many = Array.from({ length: 400 }, (_, i) =>
+      ethernet(
+        MAC,
+        vtepMac(LOCAL),
+        solicitation({ mac: MAC, address: `fd00:100::1:${i.toString(16)}` }, six(2)),
+      ),
+    );
+    onPlain(() => send('lan', ...many.slice(0, 200)));
+    onPlain(() => send('lan', ...many.slice(200)));
+    const learned = () =>
+      inRouter(`ip -6 neigh show dev vl${ID} nud all`)
+        .split('\n')
+        .filter((l) => l.includes(MAC)).length;
+    await expect.poll(learned, { timeout: 10_000 }).toBeGreaterThan(100);
+    expect(learned()).toBeLessThanOrEqual(256);
   });
 
   it('on the wire gets in by neither two tags nor the tag of another VLAN', async () => {
@@ -445,7 +558,7 @@ describe('whoever means harm', () => {
     const subnets = [{ prefix: '10.100.0.0/16', network: NETWORK, device: `vl${ID}` }];
     applied(near, {
       ...wide,
-      routers: [{ ...made, subnets, vlans: [{ ...vlanOf(LOCAL), prefix: '10.100.0.0/16' }] }],
+      routers: [{ ...made, subnets, vlans: [{ ...vlanOf(LOCAL), prefixes: ['10.100.0.0/16'] }] }],
     });
     const many = Array.from({ length: 600 }, (_, i) =>
       ethernet(MAC, vtepMac(LOCAL), arp(1, { mac: MAC, address: `10.100.${1 + (i >> 8)}.${i & 255}` }, to), {

@@ -9,22 +9,25 @@
  * runs, so that no frame of a container's comes to the host. Programs and their maps live in the kernel while the agent is away; an agent
  * that comes fills maps of its own before its programs take the place of those.
  *
- * When a container comes, whoever spoke to its address at another host is told (gratuitous ARP, RFC 5227 3), by frames that go the way of
- * all others; once more with the next verification, as such frames are lost without notice.
+ * When a container comes, whoever spoke to its address at another host is told (gratuitous ARP, RFC 5227 3; an unsolicited neighbour
+ * advertisement), by frames that go the way of all others; once more with the next verification, as such frames are lost without notice.
  *
- * The kernel's cost: two map entries, a veth and a filter a network, a filter and a MAC address an uplink.
+ * Who asks for an IPv6 address speaks to a group of Ethernet's that follows from it, so the uplink is told to take those too.
+ *
+ * The kernel's cost: two map entries, a veth and a filter a network, a filter and a MAC address an uplink, a group an IPv6 address.
  */
 import { addressBytes, macBytes } from '../../../linux/address.ts';
 import * as bpf from '../../../linux/bpf.ts';
 import { inject } from '../../../linux/inject.ts';
 import type { Netlink } from '../../../linux/netlink.ts';
 import { setSysctl } from '../../../linux/netns.ts';
-import { ethernet, short } from '../../../linux/packet.ts';
+import { ethernet, short, solicitedMac, unsolicitedAdvertisement } from '../../../linux/packet.ts';
 import * as route from '../../../linux/route.ts';
 import * as traffic from '../../../linux/traffic.ts';
 import { isV6 } from '../../../model/address.ts';
 import type { HostState, Vlan } from '../../state.ts';
-import { combine, type Failure, type Outcome, send } from '../outcome.ts';
+import { establish, type Kind, type Tracker, track } from '../difference.ts';
+import { combine, type Failure, failureOf, located, type Outcome, send } from '../outcome.ts';
 import {
   ARRIVING,
   closePrograms,
@@ -38,17 +41,19 @@ import {
 /** Others' filters at the uplink are at priorities of their own: ours is seldom chosen, and none of theirs is replaced. */
 export const PRIORITY = 4789;
 
+interface OpenPrograms extends VlanPrograms {
+  /** What their maps hold. */
+  readonly ways: Tracker<Way>;
+}
+
 /** What is in the host's kernel for all VLANs. */
 export interface OpenVlans {
   readonly netlink: Netlink;
-  programs?: VlanPrograms;
-  /** Entries of the maps, as bytes in hex, by key. */
-  arriving: ReadonlyMap<string, string>;
-  leaving: ReadonlyMap<string, string>;
+  programs?: OpenPrograms;
   /** Index of a device to the number of the program that was set there. */
   readonly attached: Map<number, number>;
-  /** Index of an uplink to the MAC address that it takes for us. */
-  readonly macs: Map<number, string>;
+  /** Index of an uplink to the MAC addresses that it takes for us, and not for others too. */
+  readonly macs: Map<number, ReadonlySet<string>>;
   /** By address and device; true: once more. */
   readonly announced: Map<string, boolean>;
   /** An earlier agent's may be there. */
@@ -57,8 +62,6 @@ export interface OpenVlans {
 
 export const openVlans = (netlink: Netlink): OpenVlans => ({
   netlink,
-  arriving: new Map(),
-  leaving: new Map(),
   attached: new Map(),
   macs: new Map(),
   announced: new Map(),
@@ -91,9 +94,10 @@ export function establishVlans(open: OpenVlans, state: HostState, verify: boolea
   });
   const outcomes: Outcome[] = [{ failed }];
   if (wired.length > 0) {
-    open.programs ??= openPrograms();
-    outcomes.push(fill(open, open.programs, wired, verify));
+    open.programs ??= { ...openPrograms(), ways: track(WAYS) };
+    outcomes.push(fill(open.programs, wired, verify));
     outcomes.push(attach(open, open.programs, wired, verify));
+    outcomes.push(admit(open, state, wired, verify));
     outcomes.push(raise(open, wired));
   }
   outcomes.push(detach(open, wired, [...links.values()]));
@@ -101,71 +105,85 @@ export function establishVlans(open: OpenVlans, state: HostState, verify: boolea
   if (wired.length === 0 && open.programs !== undefined) {
     closePrograms(open.programs);
     delete open.programs;
-    open.arriving = new Map();
-    open.leaving = new Map();
   }
   open.first = false;
   return combine(outcomes);
 }
 
-/** Of programs that are only just open the maps are empty. */
-function fill(
-  open: OpenVlans,
-  { arriving, leaving }: VlanPrograms,
-  wired: readonly Wired[],
-  verify: boolean,
-): Outcome {
-  const repaired: string[] = [];
-  /** What the map holds: as it was filled, or when that is verified, as it is. */
-  const held = (
-    name: string,
-    map: number,
-    valueSize: number,
-    filled: ReadonlyMap<string, string>,
-  ): ReadonlyMap<string, string> => {
-    if (!verify) return filled;
-    const there = list(map, valueSize);
-    const differs =
-      there.size !== filled.size || [...filled].some(([key, value]) => there.get(key) !== value);
-    if (differs) repaired.push(`the map of ${name} was changed`);
-    return there;
-  };
-
-  const entries = (of: (w: Wired) => [Buffer, Buffer]): ReadonlyMap<string, string> =>
-    new Map(wired.map(of).map(([key, value]) => [key.toString('hex'), value.toString('hex')]));
-  const into = entries(({ vlan, wire }) => [numbers(vlan.id), numbers(wire.index)]);
-  const out = entries(({ vlan, wire, uplink }) => [numbers(wire.index), numbers(vlan.id, uplink.index)]);
-  const writes =
-    write(arriving.map, held(ARRIVING, arriving.map, 4, open.arriving), into) +
-    write(leaving.map, held(LEAVING, leaving.map, 8, open.leaving), out);
-  open.arriving = into;
-  open.leaving = out;
-  return { writes, repaired };
+/** An entry of one of the two maps; key and value as bytes in hex. */
+interface Way {
+  readonly at: typeof ARRIVING | typeof LEAVING;
+  readonly key: string;
+  readonly value: string;
+  /** In words. */
+  readonly what: string;
 }
 
-function list(map: number, valueSize: number): ReadonlyMap<string, string> {
+const WAYS: Kind<Way> = {
+  text: ({ at, key, value }) => `${at} ${key} ${value}`,
+  place: ({ at, key }) => `${at} ${key}`,
+  restored: ({ what }) => `restored ${what}`,
+  removed: ({ what }, by) => (by === undefined ? `removed ${what}` : undefined),
+};
+
+function waysOf({ vlan, wire, uplink }: Wired): Way[] {
+  const hex = (...values: readonly number[]): string => numbers(...values).toString('hex');
+  const { id } = vlan;
+  return [
+    {
+      at: ARRIVING,
+      key: hex(id),
+      value: hex(wire.index),
+      what: `VLAN ${id} from ${uplink.name} to ${wire.name}`,
+    },
+    {
+      at: LEAVING,
+      key: hex(wire.index),
+      value: hex(id, uplink.index),
+      what: `VLAN ${id} from ${wire.name} to ${uplink.name}`,
+    },
+  ];
+}
+
+/** What is in a map, whoever wrote it. */
+function listWays(at: Way['at'], map: number, valueSize: number): Way[] {
   const { keys, values, count } = bpf.listMap(map, 4, valueSize, ROOM);
-  const hex = (bytes: Buffer, size: number, at: number): string =>
-    bytes.toString('hex', at * size, (at + 1) * size);
-  return new Map(Array.from({ length: count }, (_, i) => [hex(keys, 4, i), hex(values, valueSize, i)]));
+  return Array.from({ length: count }, (_, i): Way => {
+    const key = keys.readUInt32LE(4 * i);
+    return {
+      at,
+      key: keys.toString('hex', 4 * i, 4 * i + 4),
+      value: values.toString('hex', valueSize * i, valueSize * (i + 1)),
+      what: at === ARRIVING ? `VLAN ${key} of ${at}` : `device ${key} of ${at}`,
+    };
+  });
 }
 
-/** Makes the map hold these; answers how many entries it wrote. */
-function write(
-  map: number,
-  before: ReadonlyMap<string, string>,
-  wanted: ReadonlyMap<string, string>,
-): number {
-  const gone = [...before.keys()].filter((key) => !wanted.has(key));
-  const news = [...wanted].filter(([key, value]) => before.get(key) !== value);
-  const bytes = (list: readonly string[]): Buffer => Buffer.from(list.join(''), 'hex');
-  bpf.deleteFromMap(map, bytes(gone), gone.length);
-  bpf.updateMap(map, {
-    keys: bytes(news.map(([key]) => key)),
-    values: bytes(news.map(([, value]) => value)),
-    count: news.length,
+/** Makes the maps lead where the networks' devices are. Of programs that are only just open they are empty. */
+function fill({ arriving, leaving, ways }: OpenPrograms, wired: readonly Wired[], verify: boolean): Outcome {
+  const maps = [
+    { at: ARRIVING, map: arriving.map, valueSize: 4 },
+    { at: LEAVING, map: leaving.map, valueSize: 8 },
+  ] as const;
+  const { outcome } = establish(ways, {
+    wanted: new Map([[wired, wired.flatMap(waysOf)]]),
+    list: verify ? () => maps.flatMap(({ at, map, valueSize }) => listWays(at, map, valueSize)) : undefined,
+    write({ additions, removals }) {
+      for (const { at, map } of maps) {
+        const gone = removals.filter((way) => way.at === at);
+        const news = additions.flatMap(({ entry }) => (entry.at === at ? [entry] : []));
+        const bytes = (list: readonly string[]): Buffer => Buffer.from(list.join(''), 'hex');
+        bpf.deleteFromMap(map, bytes(gone.map(({ key }) => key)), gone.length);
+        bpf.updateMap(map, {
+          keys: bytes(news.map(({ key }) => key)),
+          values: bytes(news.map(({ value }) => value)),
+          count: news.length,
+        });
+      }
+      return { outcome: { writes: additions.length + removals.length } };
+    },
   });
-  return gone.length + news.length;
+  return located('VLANs', outcome);
 }
 
 /** The maps are filled. */
@@ -175,10 +193,10 @@ function attach(
   wired: readonly Wired[],
   verify: boolean,
 ): Outcome {
-  const { netlink, attached, macs } = open;
-  const uplinks = new Map(wired.map(({ uplink, vlan }) => [uplink.index, { uplink, mac: vlan.mac }]));
+  const { netlink, attached } = open;
+  const uplinks = new Map(wired.map(({ uplink }) => [uplink.index, uplink]));
   const places = [
-    ...[...uplinks.values()].map(({ uplink }) => ({ link: uplink, name: ARRIVING, of: arriving })),
+    ...[...uplinks.values()].map((uplink) => ({ link: uplink, name: ARRIVING, of: arriving })),
     ...wired.map(({ wire }) => ({ link: wire, name: LEAVING, of: leaving })),
   ];
   const outcomes: Outcome[] = [];
@@ -195,16 +213,52 @@ function attach(
     if ((outcome.failed ?? []).length === 0) attached.set(link.index, of.id);
     outcomes.push({ ...outcome, repaired: known ? [`the program of VLANs at ${link.name} was gone`] : [] });
   }
-  for (const [index, { mac }] of uplinks) {
-    const before = macs.get(index);
-    if (before === mac && !verify) continue;
-    if (before !== undefined && before !== mac) netlink.batch([route.deleteOwnMac(index, before)]);
-    outcomes.push({
-      ...send(netlink, [route.addOwnMac(index, mac)], ['EEXIST']),
-      writes: before === mac ? 0 : 1,
-    });
-    macs.set(index, mac);
+  return combine(outcomes);
+}
+
+const isGroup = (mac: string): boolean => mac.startsWith('33:33:');
+
+/** What uplinks are to take beside their own: frames to the routers' MAC address, and to the groups by which IPv6 addresses are asked for. */
+function macsOf(state: HostState, wired: readonly Wired[]): Map<number, Set<string>> {
+  const groups = new Map<string, string[]>();
+  for (const { ports, vlans } of state.routers)
+    for (const { wire: device = '', addresses } of vlans === undefined ? [] : ports) {
+      const list = groups.get(device) ?? [];
+      groups.set(device, list);
+      list.push(...addresses.filter(isV6).map(solicitedMac));
+    }
+  const macs = new Map<number, Set<string>>();
+  for (const { vlan, uplink } of wired) {
+    const all = macs.get(uplink.index) ?? new Set<string>();
+    macs.set(uplink.index, all);
+    const own = vlan.addresses.filter(isV6).map(solicitedMac);
+    for (const mac of [vlan.mac, ...own, ...(groups.get(vlan.device) ?? [])]) all.add(mac);
   }
+  return macs;
+}
+
+function admit(
+  { netlink, macs }: OpenVlans,
+  state: HostState,
+  wired: readonly Wired[],
+  verify: boolean,
+): Outcome {
+  const outcomes = [...macsOf(state, wired)].map(([index, all]): Outcome => {
+    const before = macs.get(index) ?? new Set();
+    const gone = [...before].filter((mac) => !all.has(mac));
+    const news = [...all].filter((mac) => verify || !before.has(mac));
+    netlink.batch(gone.map((mac) => route.deleteOwnMac(index, mac)));
+    const answers = netlink.batch(news.map((mac) => route.addOwnMac(index, mac)));
+    const failed = answers.flatMap((error) =>
+      error === undefined || error.code === 'EEXIST' ? [] : [failureOf(error)],
+    );
+    // A group that the host is in for itself stays with it.
+    const others = new Set(
+      news.filter((mac, i) => answers[i]?.code === 'EEXIST' && !before.has(mac) && isGroup(mac)),
+    );
+    macs.set(index, new Set([...all].filter((mac) => !others.has(mac))));
+    return { writes: gone.length + news.filter((mac) => !before.has(mac)).length, failed };
+  });
   return combine(outcomes);
 }
 
@@ -239,14 +293,11 @@ function detach(open: OpenVlans, wired: readonly Wired[], links: readonly route.
     : [];
   const gone = new Set([...earlier, ...[...attached.keys()].filter((index) => !used.has(index))]);
   const requests = [...gone].flatMap((index) => {
-    const mac = macs.get(index);
+    const taken = [...(macs.get(index) ?? [])];
     attached.delete(index);
     macs.delete(index);
     if (!there.has(index)) return [];
-    return [
-      traffic.deleteProgram(index, PRIORITY),
-      ...(mac === undefined ? [] : [route.deleteOwnMac(index, mac)]),
-    ];
+    return [traffic.deleteProgram(index, PRIORITY), ...taken.map((mac) => route.deleteOwnMac(index, mac))];
   });
   return requests.length === 0 ? {} : send(netlink, requests, ['ENOENT', 'ENODEV', 'EINVAL']);
 }
@@ -281,7 +332,7 @@ function announce(open: OpenVlans, state: HostState, wired: readonly Wired[], ve
     for (const { wire: device = '', addresses } of vlans === undefined ? [] : ports) {
       const on = byDevice.get(device);
       if (on === undefined || !on.uplink.running) continue;
-      for (const address of addresses.filter((a) => !isV6(a))) {
+      for (const address of addresses) {
         const key = `${address} ${device}`;
         here.add(key);
         const again = open.announced.get(key);
@@ -289,7 +340,7 @@ function announce(open: OpenVlans, state: HostState, wired: readonly Wired[], ve
         open.announced.set(key, again === undefined);
         const list = frames.get(on.wire.index) ?? [];
         frames.set(on.wire.index, list);
-        list.push(gratuitous(on.vlan.mac, address));
+        list.push((isV6(address) ? unsolicitedAdvertisement : gratuitous)(on.vlan.mac, address));
       }
     }
   for (const key of [...open.announced.keys()]) if (!here.has(key)) open.announced.delete(key);

@@ -1,0 +1,232 @@
+/**
+ * External endpoints: machines that have nothing of ours, on a VLAN and outside, as members of groups. `trunk` and `access` are on VLAN 100
+ * (lab/fabric.ts), `outside` is where the hosts' way out leads. A lab of its own.
+ */
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { hostAddress, OUTSIDE_ADDRESS } from '../lab/state.ts';
+import { askerOf } from '../src/netplugin/services/checks.ts';
+import { blockOf, openGuide } from './guides.ts';
+import { type Ended, expectDone, LAB, labOf, onOf, until } from './lab.ts';
+
+const OWN = `${LAB.slice(-10)}ex`;
+const lab = labOf(OWN);
+const on = onOf(OWN);
+const mustLab = (line: string): Promise<string> => expectDone(lab(line), `lab ${line}`);
+const must = (host: string, ...command: string[]): Promise<string> =>
+  expectDone(on(host, ...command), `${host}: ${command.join(' ')}`);
+const netctl = (line: string): Promise<string> => must('node1', `netctl ${line}`);
+
+const HOSTS = ['node1', 'node2'] as const;
+const MACHINES = ['trunk', 'access', 'outside'] as const;
+const at = (n: number): string => `10.100.0.${n}`;
+const [NEAR, FAR, OVER] = [at(51), at(52), '20.1.1.51'];
+const [TRUNK, ACCESS] = [at(201), at(202)];
+
+const run = (host: string, name: string, network: string, address: string, ...flags: string[]) =>
+  must(
+    host,
+    `docker run -d --name=${name} --net=${network} --ip=${address} --stop-signal=SIGKILL`,
+    ...flags,
+    ...['contiv/lab', 'httpd', '-f', '-p', '80', '-h', '/www'],
+  );
+const inside = (host: string, name: string, line: string): Promise<Ended> =>
+  on(host, `docker exec ${name} ${line}`);
+/** curl: 0 an answer, 28 none in time. */
+const status = async (ended: Promise<Ended>): Promise<number> => (await ended).status;
+const curl = (target: string): string => `curl -s -m 2 -o /dev/null http://${target}/`;
+const resolved = async (host: string, name: string, asked: string): Promise<string[]> =>
+  (await inside(host, name, `dig +short ${asked}`)).out
+    .split('\n')
+    .filter((line) => line !== '')
+    .sort();
+const machine = async (name: string): Promise<{ status: string; failing?: { host: string; why: string } }> =>
+  JSON.parse(await netctl(`endpoint inspect ${name}`)).Oper;
+
+beforeAll(async () => {
+  await mustLab('down');
+  await mustLab('up --quiet --fabric');
+  for (const name of MACHINES) {
+    await must(name, 'sh -c', 'mkdir -p /run/www; echo a machine > /run/www/index.html');
+    await must(name, 'busybox httpd -p 80 -h /run/www');
+  }
+}, 300_000);
+afterAll(async () => {
+  if (process.env.KEEP_LAB === undefined) await lab('down');
+}, 120_000);
+afterEach(async () => {
+  const { status, out, err } = await lab('check --wait 60');
+  expect(status === 0 ? '' : out || err).toBe('');
+});
+
+async function clear(): Promise<void> {
+  for (const host of HOSTS) await must(host, 'sh -c', 'docker ps -aq | xargs -r docker rm -f');
+  for (const name of JSON.parse(await netctl('get externalEndpoint -o json')).map(
+    (e: { endpointName: string }) => e.endpointName,
+  ))
+    await netctl(`endpoint rm ${name}`);
+  const names = async (kind: string): Promise<string[]> =>
+    (await netctl(`${kind} ls -q`)).split('\n').filter((name) => name !== '');
+  // Rules name groups, groups carry policies.
+  for (const policy of await names('policy'))
+    for (const { ruleId } of JSON.parse(await netctl(`policy rule-ls -j ${policy}`)))
+      await netctl(`policy rule-rm ${policy} ${ruleId}`);
+  for (const kind of ['service', 'group', 'policy', 'net'])
+    for (const name of await names(kind)) await netctl(`${kind} rm ${name}`);
+}
+
+describe('the guide', () => {
+  const opened = openGuide(OWN);
+  const guide = (name: string): Promise<void> => opened.type(blockOf('docs/guide/bare-metal.md', name));
+  afterAll(async () => {
+    opened.close();
+    await clear();
+  });
+
+  it('makes a machine a member, with a name', () => guide('a member'));
+  it('has rules about it', () => guide('rules'));
+  it('has services that it provides', () => guide('a service'));
+});
+
+describe('external endpoints', () => {
+  beforeAll(async () => {
+    await netctl(`net create lan -e vlan --pkt-tag=100 --subnet=${at(10)}-${at(99)}/24 --gateway=${at(254)}`);
+    await netctl('net create over --subnet=20.1.1.0/24 --gateway=20.1.1.254');
+    await netctl('group create lan office');
+    await netctl('group create over partners');
+    await netctl('policy create strict');
+    await netctl('group create lan front -policy=strict');
+    await netctl('group create over back -policy=strict');
+    await netctl('policy rule-add strict in -direction=in -protocol=tcp -action=deny');
+    await netctl('policy rule-add strict out -direction=out -protocol=tcp -action=deny');
+    for (const group of ['office', 'partners']) {
+      await netctl(
+        `policy rule-add strict i-${group} -direction=in -from-group=${group} -protocol=tcp -port=80 -action=allow -priority=10`,
+      );
+      await netctl(
+        `policy rule-add strict o-${group} -direction=out -to-group=${group} -protocol=tcp -port=80 -action=allow -priority=10`,
+      );
+    }
+    await run('node1', 'near', 'front', NEAR);
+    await run('node2', 'far', 'front', FAR);
+    await run('node2', 'over', 'back', OVER, '-p', '8080:80');
+  });
+  afterAll(clear);
+
+  const published = `${hostAddress(2)}:8080`;
+
+  it('are strangers to rules until they are declared, and again when they are removed', async () => {
+    const all = async (): Promise<number[]> => [
+      await status(inside('node1', 'near', curl(ACCESS))),
+      await status(inside('node2', 'far', curl(ACCESS))),
+      await status(on('access', curl(NEAR))),
+      await status(on('access', curl(FAR))),
+      await status(inside('node2', 'over', curl(OUTSIDE_ADDRESS))),
+      await status(on('outside', curl(published))),
+      await status(on('trunk', curl(NEAR))),
+      await status(inside('node1', 'near', curl(TRUNK))),
+    ];
+    const strangers = [28, 28, 28, 28, 28, 28, 28, 28];
+    expect(await all()).toEqual(strangers);
+    await netctl(`endpoint add desk --group=office --ip=${ACCESS}`);
+    await netctl(`endpoint add mail --group=partners --ip=${OUTSIDE_ADDRESS}`);
+    expect(await all()).toEqual([0, 0, 0, 0, 0, 0, 28, 28]);
+    const { out } = await lab('check');
+    expect(out).toContain('no difference');
+    for (const [from, to, live] of [
+      ['desk', 'near', 'kernel on node1: agrees'],
+      ['over', 'mail', 'kernel on node2: agrees'],
+      ['mail', 'over', 'kernel on node2: agrees'],
+    ] as const) {
+      const traced = await netctl(`policy trace --from=${from} --to=${to} --port=80 --live`);
+      expect(traced).toContain(live);
+      expect(traced).toContain(': allowed');
+      expect(await netctl(`policy trace --from=${from} --to=${to} --port=22 --live`)).toContain(': DENIED');
+    }
+    await netctl('endpoint rm desk mail');
+    expect(await all()).toEqual(strangers);
+  });
+
+  it('have names on every host, their own and their groups’', async () => {
+    await netctl(`endpoint add desk --group=office --ip=${ACCESS}`);
+    await netctl(`endpoint add mail --group=partners --ip=${OUTSIDE_ADDRESS}`);
+    for (const [host, name] of [
+      ['node1', 'near'],
+      ['node2', 'far'],
+    ] as const) {
+      expect(await resolved(host, name, 'desk')).toEqual([ACCESS]);
+      expect(await resolved(host, name, 'office')).toEqual([ACCESS]);
+      expect(await resolved(host, name, 'mail.over')).toEqual([OUTSIDE_ADDRESS]);
+      expect(await resolved(host, name, `-x ${ACCESS}`)).toEqual(['desk.lan.']);
+    }
+    await netctl('endpoint rm desk mail');
+    await until('no name', async () => (await resolved('node1', 'near', 'desk')).length === 0);
+  });
+
+  it('have addresses that no container is given, nor any that a container has', async () => {
+    await netctl(`endpoint add desk --group=office --ip=${at(60)}`);
+    const { err } = await on('node1', `docker run -d --net=lan --ip=${at(60)} contiv/lab sh`);
+    expect(err).toContain(`${at(60)} is in use by external endpoint default:desk`);
+    await must('node1', 'sh -c', 'docker ps -aqf status=created | xargs -r docker rm -f');
+    expect((await on('node1', `netctl endpoint add other --group=office --ip=${NEAR}`)).err).toContain(
+      `address ${NEAR} is in use by near on node1`,
+    );
+    await netctl('endpoint rm desk');
+  });
+
+  describe('that provide a service', () => {
+    const both = (): Promise<string[]> => resolved('node1', 'near', 'office');
+    beforeAll(async () => {
+      await netctl(
+        `endpoint add one --group=office --ip=${TRUNK} --label=app=files --health-check=http:80/index.html`,
+      );
+      await netctl(`endpoint add two --group=office --ip=${ACCESS} --label=app=files --health-check=tcp:80`);
+      await netctl('service create files --network=lan --selector=app=files --port=8000:80:TCP');
+    });
+
+    it('leave it, and their group’s name, while they are down', async () => {
+      expect(await both()).toEqual([TRUNK, ACCESS]);
+      for (const name of ['one', 'two']) {
+        const [machineName, other] =
+          name === 'one' ? (['trunk', ACCESS] as const) : (['access', TRUNK] as const);
+        // A machine that answers nothing is one that was unplugged.
+        await must(machineName, 'sh -c', `ip link set ${machineName === 'trunk' ? 'lan' : 'eth0'} down`);
+        await until(`${name} is known to be down`, async () => (await machine(name)).status === 'unhealthy');
+        await until('its name is left out', async () => (await both()).join() === other);
+        for (let i = 0; i < 10; i++) {
+          expect(await status(inside('node1', 'near', curl('files:8000')))).toBe(0);
+          expect(await status(inside('node2', 'far', curl('files:8000')))).toBe(0);
+        }
+        expect((await machine(name)).failing?.host).toBe(
+          askerOf({ tenantName: 'default', endpointName: name }, HOSTS),
+        );
+        expect(await netctl('endpoint ls')).toMatch(new RegExp(`${name} .*unhealthy`));
+        expect(await netctl('events --kind=endpoint')).toContain(`failed externalEndpoint default:${name}: `);
+        await must(machineName, 'sh -c', `ip link set ${machineName === 'trunk' ? 'lan' : 'eth0'} up`);
+        await until(`${name} is well again`, async () => (await machine(name)).status === 'running');
+      }
+      await until('both are named', async () => (await both()).length === 2);
+    });
+
+    it('are asked by one host, and by another when that is gone', async () => {
+      const asker = askerOf({ tenantName: 'default', endpointName: 'two' }, HOSTS) as 'node1' | 'node2';
+      const other = asker === 'node1' ? 'node2' : 'node1';
+      await mustLab(`kill netplugin ${asker}`);
+      await until('the host is away', async () => (await netctl('host ls')).includes('away'));
+      await must('access', 'ip link set eth0 down');
+      await until('it is known to be down', async () => (await machine('two')).failing?.host === other);
+      await mustLab(`start netplugin ${asker}`);
+      await must('access', 'ip link set eth0 up');
+      await until('it is well again', async () => (await machine('two')).status === 'running');
+    });
+
+    it('by HTTP are well while they answer what is asked', async () => {
+      await must('trunk', 'mv /run/www/index.html /run/www/away');
+      await until(
+        'it is known to fail',
+        async () => (await machine('one')).failing?.why === 'HTTP status 404',
+      );
+      await must('trunk', 'mv /run/www/away /run/www/index.html');
+      await until('it is well again', async () => (await machine('one')).status === 'running');
+    });
+  });
+});
