@@ -13,6 +13,7 @@ import type { Logger } from 'pino';
 import { connect } from '../client/client.ts';
 import { VERSION } from '../model/version.ts';
 import type { Condition } from '../protocol/hosts.ts';
+import { followBgp } from './bgp/daemon.ts';
 import { openHostCertificate } from './certificate.ts';
 import { openCompiler } from './compile/compile.ts';
 import { conditionOf, problemsOf } from './condition.ts';
@@ -105,6 +106,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     revision: () => replica.revision,
     dropped: () => firewalls.dropped,
     names: () => names.health,
+    neighbors: () => bgp.neighbors ?? [],
   });
 
   const followers = openFollowers({
@@ -171,9 +173,29 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const docker = await startDocker({ endpoints, publications, options, log, happened: happenings.tell });
   followers.add(docker.offer);
   const peers = () => [...replica.view.hosts.values()].filter(({ name }) => name !== host);
+  const bgp = followers.add(
+    followBgp({
+      folder: path.dirname(options.controlSocket),
+      log,
+      bgp: () => replica.view.bgps.get(host),
+      known: () => replica.store !== '',
+      happened: (line) => happenings.tell('neighbor', line),
+      changed: () => intent.changed(),
+    }),
+  );
   const paths = followPaths({ underlay: () => underlay.now, peers, log });
   const vlans = () => [...replica.view.networks].flatMap(([key, n]) => (n.encap === 'vlan' ? [key] : []));
-  const seen = { fastPath: dataplane.fastPath, underlay, uplink, vlans, firewalls, paths, docker, kernel };
+  const seen = {
+    fastPath: dataplane.fastPath,
+    underlay,
+    uplink,
+    vlans,
+    firewalls,
+    paths,
+    bgp,
+    docker,
+    kernel,
+  };
   condition = () => conditionOf(seen);
   const denied = (line: string): void => happenings.tell('denial', line);
   const cni = followers.add(openCni({ endpoints, publications, places: options, log, denied }));

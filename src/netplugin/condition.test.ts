@@ -11,6 +11,7 @@ const WELL: ConditionSources = {
   vlans: () => [],
   firewalls: { dropped: [] },
   paths: { narrow: [] },
+  bgp: { problems: [], neighbors: undefined, announced: [] },
   docker: { problems: [] },
   kernel: { failed: [] },
 };

@@ -2,7 +2,7 @@
 
 import { MAX_PROBLEMS } from '../model/host.ts';
 import { oneLine } from '../model/text.ts';
-import type { Condition, Problem } from '../protocol/hosts.ts';
+import { type Condition, MAX_SHOWN, type NeighborState, type Problem } from '../protocol/hosts.ts';
 import type { Kernel } from './converge.ts';
 import type { DroppedWay } from './dataplane/index.ts';
 import { droppedText } from './underlay/firewalls.ts';
@@ -16,6 +16,11 @@ export interface ConditionSources {
   vlans(): readonly string[];
   readonly firewalls: { readonly dropped: readonly DroppedWay[] };
   readonly paths: { readonly narrow: readonly NarrowPath[] };
+  readonly bgp: {
+    readonly problems: readonly Problem[];
+    readonly neighbors: readonly NeighborState[] | undefined;
+    readonly announced: readonly string[];
+  };
   readonly docker: { readonly problems: readonly Problem[] };
   readonly kernel: Pick<Kernel, 'failed'>;
 }
@@ -59,6 +64,7 @@ export interface Problems {
   readonly uplink: readonly Problem[];
   readonly firewalls: readonly Problem[];
   readonly paths: readonly Problem[];
+  readonly bgp: readonly Problem[];
   readonly docker: readonly Problem[];
   readonly kernel: readonly Problem[];
 }
@@ -69,6 +75,7 @@ export function problemsOf({
   vlans,
   firewalls,
   paths,
+  bgp,
   docker,
   kernel,
 }: ConditionSources): Problems {
@@ -94,6 +101,7 @@ export function problemsOf({
       }),
     ),
     paths: paths.narrow.map((path) => short(tooNarrow(path, underlay.now.device))),
+    bgp: bgp.problems.map(short),
     docker: docker.problems.map(short),
     kernel: kernel.failed.map((message) =>
       short({
@@ -105,8 +113,8 @@ export function problemsOf({
 }
 
 export function conditionOf(sources: ConditionSources): Condition {
-  const { underlay, uplink, firewalls, paths, docker, kernel } = problemsOf(sources);
-  const all = [...underlay, ...uplink, ...firewalls, ...paths, ...docker, ...kernel];
+  const { underlay, uplink, firewalls, paths, bgp, docker, kernel } = problemsOf(sources);
+  const all = [...underlay, ...uplink, ...firewalls, ...paths, ...bgp, ...docker, ...kernel];
   const more = all.length - MAX_PROBLEMS + 1;
   const problems =
     more <= 1
@@ -116,5 +124,12 @@ export function conditionOf(sources: ConditionSources): Condition {
           { problem: `${more} more problems`, remedy: 'journalctl -u contiv-netplugin has them all' },
         ];
   const fast = sources.fastPath();
-  return { ...(fast === undefined ? {} : { fastPath: fast }), problems };
+  const { neighbors, announced } = sources.bgp;
+  return {
+    ...(fast === undefined ? {} : { fastPath: fast }),
+    problems,
+    ...(neighbors === undefined
+      ? {}
+      : { neighbors: [...neighbors], announced: announced.slice(0, MAX_SHOWN) }),
+  };
 }

@@ -14,6 +14,10 @@ export const FLOWS_INTERVAL = 1000;
 export const PATHS_INTERVAL = 4000;
 /** Between looks whether the process that answers names does, and there whether each router is still the same. */
 export const NAMES_INTERVAL = 4000;
+/** Between looks at how the sessions with the fabric's routers are, and whether the daemon goes by what is declared: one question each. */
+export const BGP_INTERVAL = 1000;
+/** Between looks whether the daemon has taken back what is not to be announced any more, while somebody waits for that. */
+export const WITHDRAWN_INTERVAL = 10;
 /** Between looks at what the kernel has told of the underlay: one system call each. */
 export const LISTEN_INTERVAL = 250;
 /** Between looks at where netmaster's names lead. */

@@ -8,8 +8,9 @@ import { RESULT_HEADER } from '../../protocol/wire.ts';
 import type { Plain } from '../fields.ts';
 import { decideWrite, present, readObject, remove } from '../intent.ts';
 import type { Mirror } from '../mirror.ts';
-import { operOf, presentEndpoint } from '../oper.ts';
+import { bgpOper, operOf, presentEndpoint } from '../oper.ts';
 import { Refusal } from '../problem.ts';
+import type { Roster } from '../roster.ts';
 import { findEndpoints } from './agents.ts';
 import { type Explaining, networkPolicyFlows, policyFlows } from './explain.ts';
 import { jsonOf, openLists } from './lists.ts';
@@ -61,8 +62,11 @@ function handlersOf(
   };
 }
 
-export function serveInspect(server: FastifyInstance, explaining: Explaining): void {
-  const { mirror, counts } = explaining;
+export function serveInspect(
+  server: FastifyInstance,
+  explaining: Explaining & { readonly roster: Roster },
+): void {
+  const { mirror, counts, roster } = explaining;
   serve(server, INSPECT, {
     async inspect({ parameters: { collection, key } }) {
       if (collection === 'endpoints') {
@@ -86,7 +90,9 @@ export function serveInspect(server: FastifyInstance, explaining: Explaining): v
           ? await policyFlows(key, explaining)
           : kind.name === 'networkPolicy'
             ? await networkPolicyFlows(object as unknown as NetworkPolicy, explaining)
-            : {};
+            : kind.name === 'Bgp'
+              ? bgpOper(key, roster.condition(key))
+              : {};
       return { Config: present(kind, object, mirror), Oper: { ...operOf(kind, object, mirror), ...judged } };
     },
   });
