@@ -11,6 +11,7 @@
 import { parseArgs } from 'node:util';
 import { type LabState, readState, typed } from '../state.ts';
 import { addresses } from './addresses.ts';
+import { announced, told } from './announced.ts';
 import { endpoints } from './endpoints.ts';
 import { fastPath } from './fastPath.ts';
 import { guard } from './guard.ts';
@@ -39,7 +40,7 @@ import {
   type Router,
 } from './world.ts';
 
-const OF_CLUSTER: readonly Comparison<Cluster>[] = [store, endpoints, addresses, hosts];
+const OF_CLUSTER: readonly Comparison<Cluster>[] = [store, endpoints, addresses, hosts, told];
 const OF_HOST: readonly Comparison<Host>[] = [
   namesAreAnswered,
   guard,
@@ -47,6 +48,7 @@ const OF_HOST: readonly Comparison<Host>[] = [
   insides,
   kernel,
   hostWires,
+  announced,
   routers,
   names,
   swarmNames,

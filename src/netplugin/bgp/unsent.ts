@@ -4,7 +4,7 @@ import { addressBytes } from '../../linux/address.ts';
 
 const PORT = 179;
 
-/** As /proc/net/tcp has it: words of four bytes, in this machine's order. */
+/** As /proc/net/tcp has it (proc_net_tcp in the kernel's documentation): words of four bytes, in this machine's order. */
 function hexOf(address: string): string {
   const bytes = addressBytes(address);
   let text = '';
@@ -16,7 +16,7 @@ function hexOf(address: string): string {
 export function unsent(neighbors: readonly string[]): number {
   const theirs = new Set(neighbors.map(hexOf));
   let bytes = 0;
-  for (const file of ['/proc/net/tcp', '/proc/net/tcp6']) {
+  for (const file of ['/proc/thread-self/net/tcp', '/proc/thread-self/net/tcp6']) {
     if (!fs.existsSync(file)) continue;
     for (const line of fs.readFileSync(file, 'utf8').split('\n').slice(1)) {
       const [, local = '', remote = '', , queues = ''] = line.trim().split(/\s+/);
