@@ -11,6 +11,8 @@ import { isHostName } from './names.ts';
 export const MAX_PREFIXES = 10_000;
 /** Neighbours of one host: racks have two routers or four. */
 export const MAX_NEIGHBORS = 8;
+/** Announced addresses that inspect shows. */
+export const MAX_SHOWN = 100;
 
 export const BgpSchema = Type.Object(
   {

@@ -1,8 +1,9 @@
 /** What is not as it should be on this host, from whoever knows it, each with what mends it. netmaster is told with each heartbeat. */
 
+import { MAX_SHOWN } from '../model/bgp.ts';
 import { MAX_PROBLEMS } from '../model/host.ts';
 import { oneLine } from '../model/text.ts';
-import { type Condition, MAX_SHOWN, type NeighborState, type Problem } from '../protocol/hosts.ts';
+import type { Condition, NeighborState, Problem } from '../protocol/hosts.ts';
 import type { Kernel } from './converge.ts';
 import type { DroppedWay } from './dataplane/index.ts';
 import { droppedText } from './underlay/firewalls.ts';

@@ -1,11 +1,9 @@
 /** What hosts say of themselves, what netmaster says of hosts, and what it says of itself: bodies and answers, as in messages.ts. */
 import { type Static, Type } from '@sinclair/typebox';
-import { MAX_NEIGHBORS } from '../model/bgp.ts';
+import { MAX_NEIGHBORS, MAX_SHOWN } from '../model/bgp.ts';
 import { HostSchema, MAX_PROBLEMS } from '../model/host.ts';
 
 const Line = Type.String({ maxLength: 600 });
-/** Announced addresses that are told: of more a report would be long. */
-export const MAX_SHOWN = 100;
 
 /** Something that is not as it should be, and what mends it. One plain line each. */
 export const ProblemSchema = Type.Object({ problem: Line, remedy: Line }, { additionalProperties: false });
