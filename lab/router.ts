@@ -3,8 +3,8 @@
  *
  *   hosts, switch --eth0-- tor 192.168.50.2 --rack-- beyond 198.18.0.10
  *
- * The router is FRR as Debian has it, with the configuration of docs/guide/bgp.md and nothing else: whoever of the hosts speaks to it is its
- * neighbour. `beyond` is a machine that knows no other way than by the router.
+ * The router is FRR as Debian has it, with the configuration of docs/guide/bgp.md and nothing else: the first two hosts may be its
+ * neighbours. `beyond` is a machine that knows no other way than by the router.
  */
 import fs from 'node:fs';
 import path from 'node:path';
