@@ -3,7 +3,7 @@
  *
  *   node1 eth0 192.168.50.11 --+
  *   node2 eth0 192.168.50.12 --+-- bridge (lab-NAME-switch) -- outside 192.168.50.1: router, resolver, stranger
- *   plain machines (fabric.ts) +
+ *   plain machines (fabric.ts), router (router.ts) +
  *
  * A host has its own network, mounts and host name, a /run of its own, and keeps its namespaces without any process.
  */

@@ -19,6 +19,7 @@ import { loadImage, makeImage } from './image.ts';
 import { NODE, prepareCluster, setUpKubernetes, startCluster } from './kubernetes/cluster.ts';
 import { end, endAll, namesProcess, type ProcessName, start } from './processes.ts';
 import { PROGRAMS } from './programs.ts';
+import { makeRouter, requireRouter } from './router.ts';
 import {
   ETCD_PORT,
   etcdHosts,
@@ -54,11 +55,11 @@ Usage: bin/lab [--name LAB] COMMAND
                               Docker's Swarm mode on all, the first three as managers; with --tls everybody shows a certificate; with
                               --docker a newer Docker than the machine's (built the first time; if not given, what LAB_DOCKER and
                               LAB_FIREWALL_BACKEND say); with --fabric VLAN networks go by the hosts' eth0, and machines of VLAN 100
-                              are on the switch, one behind a tagged port (trunk), one behind an access port (access); says what to
-                              do next, but with --brief
+                              are on the switch, one behind a tagged port (trunk), one behind an access port (access), and a router
+                              that speaks BGP (tor) with one behind it (beyond); says what to do next, but with --brief
   down                        ends and removes all of it
   status [--json]             hosts with addresses; processes with name, host and pid
-  exec HOST -- COMMAND...     runs a command on a host (node1, node2, ..., outside, trunk, access); knows docker, netctl, kubectl
+  exec HOST -- COMMAND...     runs a command on a host (node1, node2, ..., outside, trunk, access, tor, beyond); knows docker, netctl, kubectl
   check [--wait SECONDS] [--json]
                               does what runs equal kernel, DNS and netmaster, everywhere?
   start|stop|kill PROCESS [HOST]   kill is kill -9
@@ -121,6 +122,7 @@ async function up(args: string[]): Promise<void> {
   const docker = readDocker(values.docker, values['firewall-backend']);
   requireKernel();
   if (docker.docker !== undefined) await setUpDocker(docker.docker);
+  if (values.fabric) requireRouter();
   if (values.kubernetes) await setUpKubernetes();
   markStarting(lab);
   const step = (line: string): void => {
@@ -154,7 +156,7 @@ async function up(args: string[]): Promise<void> {
     const resolver = values['loopback-resolver'].includes(name) ? '127.0.0.53' : OUTSIDE_ADDRESS;
     await makeHost(lab, name, address, hostOptions(state, resolver));
   }
-  if (values.fabric) await makeMachines(lab);
+  if (values.fabric) await Promise.all([makeMachines(lab), makeRouter(lab)]);
   if (values.kubernetes) {
     step('preparing Kubernetes');
     await prepareCluster(state);

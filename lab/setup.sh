@@ -45,7 +45,11 @@ if [ "${1:-}" != install ]; then
     want /usr/include/seccomp.h libseccomp-dev
     want pkg-config pkg-config ;;
   bench) want wrk wrk ;;
-  test|test-lab) want podman podman ;;
+  test|test-lab)
+    want podman podman
+    # A fabric's router, and the daemon by which hosts speak to it.
+    want /usr/lib/frr/bgpd frr
+    want bird bird2 ;;
   esac
   # The shells whose completion is tested, and what alerts are tested with.
   case "${1:-}" in test|test-unit) want zsh zsh; want fish fish; want promtool prometheus ;; esac

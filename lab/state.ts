@@ -50,6 +50,8 @@ export const ROOT = path.dirname(import.meta.dirname);
 export const OUTSIDE = 'outside';
 /** Underlay of every lab: in namespaces of its own, so labs do not meet. */
 export const OUTSIDE_ADDRESS = '192.168.50.1';
+/** The fabric's router on the same link (router.ts). */
+export const ROUTER_ADDRESS = '192.168.50.2';
 export const hostAddress = (index: number): string => `192.168.50.${10 + index}`;
 export const UNDERLAY_PREFIX = '192.168.50.0/24';
 /** Every host's interface to it. */

@@ -92,6 +92,8 @@ const VALID: Readonly<Record<string, Plain>> = {
     as: '65000',
     'neighbor-as': '65001',
     neighbor: '50.1.1.1',
+    passwordFile: 'tor',
+    maxPrefixes: 1000,
   },
   aciGw: {
     name: 'aciGw',

@@ -38,6 +38,7 @@ function agent(): Promise<string> {
     revision: () => 42,
     names: () => ({ pid: 7, program: '', routers: ['contiv-blue'], residentBytes: 4096, cpuSeconds: 1.5 }),
     dropped: () => [{ way: 'out', family: 'IPv4', table: 'ip filter', chain: 'FORWARD', by: 'policy' }],
+    neighbors: () => [{ address: '50.1.1.1', as: '65000', state: 'Established', sent: 2, received: 3 }],
   });
   const report = { repaired: [], lost: [], created: [], awaited: false, complete: true, failed: [] };
   const spent = { seconds: 0.25, cpuSeconds: 0.125 };

@@ -13,6 +13,7 @@ import {
 import { TRANSIT, TRANSIT6 } from '../src/netplugin/constants.ts';
 import type {
   Access,
+  Announced,
   ClusterService,
   DnatEntry,
   Exit,
@@ -82,6 +83,7 @@ export interface Case {
   readonly clusterServices?: readonly ClusterService[];
   readonly entrances?: readonly DnatEntry[];
   readonly access?: Access;
+  readonly announced?: Announced;
 }
 
 export function router(given: Case): Router {
@@ -115,7 +117,14 @@ export function router(given: Case): Router {
   };
 }
 
-export function exit({ tenant = 'default', slot = 0, publications = [], entrances, access }: Case): Exit {
+export function exit({
+  tenant = 'default',
+  slot = 0,
+  publications = [],
+  entrances,
+  access,
+  announced,
+}: Case): Exit {
   return {
     namespace: `contiv-${tenant}`,
     device: exitDevice(tenant),
@@ -129,6 +138,7 @@ export function exit({ tenant = 'default', slot = 0, publications = [], entrance
     publications,
     ...(entrances && { entrances }),
     ...(access && { access }),
+    ...(announced && { announced }),
   };
 }
 

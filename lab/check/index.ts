@@ -11,6 +11,7 @@
 import { parseArgs } from 'node:util';
 import { type LabState, readState, typed } from '../state.ts';
 import { addresses } from './addresses.ts';
+import { announced, told } from './announced.ts';
 import { link, onLink } from './direct.ts';
 import { endpoints } from './endpoints.ts';
 import { fastPath } from './fastPath.ts';
@@ -40,7 +41,7 @@ import {
   type Router,
 } from './world.ts';
 
-const OF_CLUSTER: readonly Comparison<Cluster>[] = [store, endpoints, addresses, hosts];
+const OF_CLUSTER: readonly Comparison<Cluster>[] = [store, endpoints, addresses, hosts, told];
 const OF_HOST: readonly Comparison<Host>[] = [
   namesAreAnswered,
   guard,
@@ -48,6 +49,7 @@ const OF_HOST: readonly Comparison<Host>[] = [
   insides,
   kernel,
   hostWires,
+  announced,
   routers,
   names,
   swarmNames,

@@ -27,6 +27,7 @@ export interface Network {
   readonly gateway?: string;
   readonly ipv6Gateway?: string;
   readonly hostAccess?: boolean;
+  readonly advertise?: boolean;
   readonly nwType?: string;
   readonly encap: string;
   readonly subnet: string;
@@ -81,6 +82,11 @@ export interface ClusterService {
   }[];
 }
 
+export interface Bgp {
+  readonly hostname: string;
+  readonly neighbor?: string;
+}
+
 interface Group {
   readonly tenantName: string;
   readonly groupName: string;
@@ -105,6 +111,7 @@ export interface Declared {
   readonly clusterServices: readonly ClusterService[];
   readonly swarmServices: readonly SwarmService[];
   readonly live: readonly Live[];
+  readonly bgps: readonly Bgp[];
   /** `default:web in`: groups whose policies have rules of that direction. */
   readonly judged: ReadonlySet<string>;
   /** `default:web`: groups whose packets are shaped or marked. */
@@ -130,7 +137,7 @@ export async function declared(lab: string, state: LabState): Promise<Declared> 
   const rest: Rest = async (name, parameters) =>
     JSON.parse(await run(...curl(requestOf(name, parameters).url, '-f')));
   const { problem } = JSON.parse(health) as { problem?: string };
-  const [listed, networks, services, clusterServices, swarmServices, live, groups] = await Promise.all([
+  const [listed, networks, services, clusterServices, swarmServices, live, groups, bgps] = await Promise.all([
     rest<Endpoint[]>('endpoints'),
     networksOf(rest),
     servicesOf(rest),
@@ -138,6 +145,7 @@ export async function declared(lab: string, state: LabState): Promise<Declared> 
     rest<SwarmService[]>('list', { collection: 'swarmServices' }),
     rest<Live[]>('hosts'),
     rest<Group[]>('list', { collection: 'endpointGroups' }),
+    rest<Bgp[]>('list', { collection: 'Bgps' }),
   ]);
   const [judged, profiled] = await Promise.all([judgedGroups(groups, rest), profiledGroups(groups, rest)]);
   const [endpoints, machines] = [false, true].map((external) =>
@@ -152,6 +160,7 @@ export async function declared(lab: string, state: LabState): Promise<Declared> 
     clusterServices,
     swarmServices,
     live,
+    bgps,
     judged,
     profiled,
   };

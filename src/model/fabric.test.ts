@@ -1,8 +1,8 @@
-/** What is kept for a physical fabric and does not act yet: BGP, the ACI gateway, external contracts. */
+/** What is about a physical fabric: BGP, and what is kept only, the ACI gateway and external contracts. */
 import { describe, expect, it } from 'vitest';
 import { worldOf } from '../../test/world.ts';
 import { type AciGw, aciGw } from './aciGw.ts';
-import { type Bgp, bgp } from './bgp.ts';
+import { type Bgp, bgp, neighborsOf } from './bgp.ts';
 import { extContractsGroup } from './extContractsGroup.ts';
 
 const WORLD = worldOf({});
@@ -10,12 +10,27 @@ const WORLD = worldOf({});
 describe('BGP', () => {
   const BGP: Bgp = { hostname: 'host1', routerip: '50.1.1.2/24', as: '65002' };
   const check = (fields: Partial<Bgp>) => bgp.check?.({ ...BGP, ...fields }, WORLD, undefined);
+  const BOTH = '50.1.1.2/24,fd00:50::2/64';
 
-  it('may be of any host, with a neighbour or none', () => {
-    expect(check({})).toBeUndefined();
-    expect(
-      check({ hostname: 'node_1.rack-2', neighbor: '50.1.1.1', 'neighbor-as': '4294967294' }),
-    ).toBeUndefined();
+  it('may be of any host, with neighbours or none', () => {
+    for (const fields of [
+      {},
+      { hostname: 'node_1.rack-2', neighbor: '50.1.1.1', 'neighbor-as': '4294967294' },
+      { neighbor: '50.1.1.1,50.1.1.3', 'neighbor-as': '65000, 65001', passwordFile: 'tor-1.key' },
+      { routerip: BOTH, neighbor: '50.1.1.1,fd00:50::1', maxPrefixes: 5 },
+    ])
+      expect(check(fields)).toBeUndefined();
+  });
+
+  it('has an AS number for each neighbour, the same for all, or its own', () => {
+    const of = (fields: Partial<Bgp>) => neighborsOf({ ...BGP, neighbor: '50.1.1.1, 50.1.1.3', ...fields });
+    expect(of({})).toEqual([
+      { address: '50.1.1.1', as: '65002' },
+      { address: '50.1.1.3', as: '65002' },
+    ]);
+    expect(of({ 'neighbor-as': '7' }).map((n) => n.as)).toEqual(['7', '7']);
+    expect(of({ 'neighbor-as': '7,8' }).map((n) => n.as)).toEqual(['7', '8']);
+    expect(neighborsOf(BGP)).toEqual([]);
   });
 
   it.each<[Partial<Bgp>, keyof Bgp]>([
@@ -23,11 +38,23 @@ describe('BGP', () => {
     [{ routerip: '50.1.1.2' }, 'routerip'],
     [{ routerip: 'bad' }, 'routerip'],
     [{ routerip: 'fd00::1/64' }, 'routerip'],
+    [{ routerip: '50.1.1.2/24,50.1.1.3/24' }, 'routerip'],
+    [{ routerip: `${BOTH},fd00::9/64` }, 'routerip'],
+    [{ routerip: '127.0.0.1/8' }, 'routerip'],
     [{ as: '0' }, 'as'],
     [{ as: '4294967295' }, 'as'],
     [{ as: '1.5' }, 'as'],
     [{ 'neighbor-as': 'x' }, 'neighbor-as'],
+    [{ neighbor: '50.1.1.1', 'neighbor-as': '1,2' }, 'neighbor-as'],
     [{ neighbor: '50.1.1.1/24' }, 'neighbor'],
+    [{ neighbor: '50.1.1.1,50.1.1.1' }, 'neighbor'],
+    [{ neighbor: '50.1.1.1,,50.1.1.3' }, 'neighbor'],
+    [{ neighbor: '50.1.1.2' }, 'neighbor'],
+    [{ neighbor: 'fd00:50::1' }, 'neighbor'],
+    [{ neighbor: '224.0.0.5' }, 'neighbor'],
+    [{ neighbor: '1.1.1.1,1.1.1.2,1.1.1.3,1.1.1.4,1.1.1.5,1.1.1.6,1.1.1.7,1.1.1.8,1.1.1.9' }, 'neighbor'],
+    [{ passwordFile: '../shadow' }, 'passwordFile'],
+    [{ passwordFile: '/etc/shadow' }, 'passwordFile'],
   ])('is refused with %j', (fields, field) => {
     expect(check(fields)).toMatchObject({
       field,
@@ -64,7 +91,8 @@ it('the ACI gateway stays while there are application profiles', () => {
 });
 
 it('what is kept only says so', () => {
-  expect(bgp.note?.({ hostname: 'h', routerip: '', as: '' })).toContain('nothing acts on BGP');
+  expect(bgp.note?.({ hostname: 'h', routerip: '', as: '' })).toContain('no neighbour is given');
+  expect(bgp.note?.({ hostname: 'h', routerip: '', as: '', neighbor: '50.1.1.1' })).toBeUndefined();
   expect(aciGw.note?.({ name: 'aciGw' })).toContain('nothing acts on the ACI gateway');
   expect(
     extContractsGroup.note?.({ tenantName: 'a', contractsGroupName: 'b', contractsType: 'provided' }),

@@ -72,6 +72,29 @@ describe('a network that the hosts reach', () => {
   });
 });
 
+describe('a network that is announced to the fabric', () => {
+  it('has addresses that no other tenant’s has, of those that hosts have routes to', () => {
+    const other = { ...NET, tenantName: 'green', networkName: 'net2' };
+    expect(check({ advertise: true }, { network: [other] })).toBeUndefined();
+    expect(check({}, { network: [{ ...other, advertise: true }] })).toBeUndefined();
+    for (const theirs of [{ advertise: true }, { hostAccess: true }])
+      expect(check({ advertise: true }, { network: [{ ...other, ...theirs }] })).toMatchObject({
+        field: 'advertise',
+        status: 409,
+        message:
+          'network blue:net1: advertise must not be set: its subnet overlaps that of network green:net2, which the hosts reach already',
+      });
+    expect(check({ hostAccess: true }, { network: [{ ...other, advertise: true }] })).toMatchObject({
+      field: 'hostAccess',
+    });
+  });
+
+  it('has a gateway, by which its containers answer', () => {
+    expect(check({ advertise: true, gateway: '' })).toMatchObject({ field: 'advertise', status: 422 });
+    expect(network.normalize?.({ ...NET, advertise: false })).not.toHaveProperty('advertise');
+  });
+});
+
 /** Fields, then field, status and text of the refusal. */
 type Refused = [Partial<Network>, keyof Network, number, string];
 

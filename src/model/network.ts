@@ -61,6 +61,12 @@ export const NetworkSchema = Type.Object(
           'the hosts themselves reach its containers, and the services of its tenant: each has an address in it',
       }),
     ),
+    advertise: Type.Optional(
+      Type.Boolean({
+        description:
+          'hosts that speak BGP announce the addresses of its containers and services, and the fabric reaches these without translation',
+      }),
+    ),
     cfgdTag: Type.Optional(
       Type.String({ description: 'label for the network, given by the user', maxLength: 128 }),
     ),
@@ -116,9 +122,13 @@ export const network: Kind<typeof NetworkSchema> = {
         `${field} ${text} has bits behind its prefix length, which do not count: it is ${subnetPrefix(text)}`,
       ];
     }),
-  normalize({ hostAccess, ...n }) {
+  normalize({ hostAccess, advertise, ...n }) {
     const whole = { ...n, nwType: n.nwType ?? 'data', encap: n.encap ?? 'vxlan' };
-    return { ...whole, ...((hostAccess || isInfra(whole)) && { hostAccess: true }) };
+    return {
+      ...whole,
+      ...((hostAccess || isInfra(whole)) && { hostAccess: true }),
+      ...(advertise && { advertise: true }),
+    };
   },
   check(n, world) {
     const what = `network ${n.tenantName}:${n.networkName}`;
@@ -136,7 +146,8 @@ export const network: Kind<typeof NetworkSchema> = {
       checkSubnet(n, 6, wrong) ??
       checkTag(n, world, wrong) ??
       checkCollisions(n, world, wrong) ??
-      checkHostAccess(n, world, wrong) ??
+      checkAdvertised(n, wrong) ??
+      checkHostRoutes(n, world, wrong) ??
       checkDirect(n, world, wrong)
     );
   },
@@ -242,16 +253,23 @@ const ofRanges = (...subnets: readonly (Subnet | undefined)[]): string =>
 /** Hosts enter tenants by VXLAN only. */
 const isInfra = (n: Network): boolean => n.nwType === 'infra' && n.encap !== 'vlan';
 
-const ACCESSIBLE = ['accessible'];
-const byHostAccess: Index<Network> = (n) => (n.hostAccess ? ACCESSIBLE : []);
+/** Who is outside is answered by way of the gateway, as anybody outside is. */
+const checkAdvertised = (n: Network, wrong: Wrong): Problem | undefined =>
+  n.advertise && !n.gateway
+    ? wrong('advertise', 'needs a gateway: without one its containers have no way to the fabric', 422)
+    : undefined;
+
+const ROUTED = ['routed'];
+const byHostRoute: Index<Network> = (n) => (n.hostAccess || n.advertise ? ROUTED : []);
 /** With an infra network the hosts reach all networks of its tenant. */
 const INFRA = ['infra'];
 const byInfra: Index<Network> = (n) => (isInfra(n) ? [...INFRA, n.tenantName] : []);
 
-/** An address means one thing on a host. */
-function checkHostAccess(n: Network, world: World, wrong: Wrong): Problem | undefined {
+/** An address means one thing on a host, and to the fabric that it announces it to. */
+function checkHostRoutes(n: Network, world: World, wrong: Wrong): Problem | undefined {
   const entered = isInfra(n);
-  if (!n.hostAccess && world.where('network', byInfra, n.tenantName).length === 0) return undefined;
+  if (!n.hostAccess && !n.advertise && world.where('network', byInfra, n.tenantName).length === 0)
+    return undefined;
   if (n.hostAccess && n.encap === 'vlan')
     return wrong('hostAccess', 'needs encap vxlan or direct: hosts do not reach VLAN networks');
   const subnetsOf = ({ subnet, ipv6Subnet }: Network): Subnet[] =>
@@ -260,7 +278,7 @@ function checkHostAccess(n: Network, world: World, wrong: Wrong): Problem | unde
   const own = [n, ...(entered ? networksOf(n.tenantName) : [])].flatMap(subnetsOf);
   const tenants = new Set(world.where('network', byInfra, INFRA[0] as string).map((i) => i.tenantName));
   const reached = [
-    ...world.where('network', byHostAccess, ACCESSIBLE[0] as string),
+    ...world.where('network', byHostRoute, ROUTED[0] as string),
     ...[...tenants].flatMap(networksOf),
   ];
   for (const other of reached) {
@@ -272,11 +290,12 @@ function checkHostAccess(n: Network, world: World, wrong: Wrong): Problem | unde
   return undefined;
 }
 
-/** `other`: of another tenant, and the hosts reach it. */
+/** `other`: of another tenant, and the hosts have routes there. */
 function overlapping(n: Network, wrong: Wrong, other: string): Problem {
   const known = `that of network ${other}, which the hosts reach already`;
   if (isInfra(n))
     return wrong('nwType', `must be data: its subnet, or another of its tenant, overlaps ${known}`, 409);
+  if (n.advertise) return wrong('advertise', `must not be set: its subnet overlaps ${known}`, 409);
   if (n.hostAccess) return wrong('hostAccess', `must not be set: its subnet overlaps ${known}`, 409);
   return wrong('subnet', `overlaps ${known}, and they reach this tenant by its infra network`, 409);
 }

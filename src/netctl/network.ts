@@ -93,6 +93,11 @@ const FLAGS: readonly Flag[] = [
     help: "the hosts themselves reach its containers, and its tenant's services",
   },
   {
+    name: 'advertise',
+    kind: 'switch',
+    help: 'hosts that speak BGP announce its containers, which the fabric reaches as they are',
+  },
+  {
     name: 'nw-tag',
     field: 'cfgdTag',
     short: 'tag',

@@ -549,7 +549,7 @@ it('what only is kept says so when it is inspected', async () => {
     writes: [{ key: storeKey('host', 'node1'), value: host }],
     answer: undefined,
   }));
-  expect(oper('Bgps/node1')).toMatchObject({ note: expect.stringContaining('nothing acts on BGP') });
+  expect(oper('Bgps/node1')).toMatchObject({ note: expect.stringContaining('no neighbour is given') });
 });
 
 it('writes look at what they refer to, never through all there is', async () => {

@@ -9,6 +9,7 @@ import { type Network, tagSpace } from '../model/network.ts';
 import { type StoredServiceLB, selects } from '../model/serviceLB.ts';
 import { type Global, parseRange } from '../model/settings.ts';
 import { DEFAULT_TENANT, type Tenant } from '../model/tenant.ts';
+import type { Condition } from '../protocol/hosts.ts';
 import { addressRanges } from './allocator/addresses.ts';
 import { poolOf } from './allocator/choose.ts';
 import { tagRanges } from './allocator/tags.ts';
@@ -68,6 +69,20 @@ export function operOf(kind: Kind, object: Plain, mirror: Mirror): Plain {
   return compact({
     ...OPER[kind.name]?.(object, mirror, keyOf(kind, object)),
     note: kind.note?.(object as never),
+  });
+}
+
+/** Of a host's sessions, as its agent said last. The first ones as in 1.x, which had one neighbour. */
+export function bgpOper(hostname: string, condition: Condition | undefined): Plain {
+  const { neighbors = [], announced = [], problems = [] } = condition ?? {};
+  return compact({
+    adminStatus: neighbors.length > 0 ? 'UP' : undefined,
+    neighborStatus: neighbors[0]?.state.toUpperCase(),
+    numRoutes: Math.max(0, ...neighbors.map((n) => n.sent)),
+    routes: announced,
+    neighbors,
+    problems: problems.filter(({ problem }) => problem.startsWith('BGP: ')),
+    ...(condition === undefined && { note: `nothing is heard of host ${hostname}` }),
   });
 }
 
@@ -164,7 +179,7 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror, key: string)
     if (mirror.get<Host>('host', key) === undefined)
       throw new Refusal(
         404,
-        `Bgp ${key}: no agent runs on a host named ${key}, so there is nothing to inspect; nothing acts on BGP settings yet`,
+        `Bgp ${key}: no agent runs on a host named ${key}, so there is nothing to inspect`,
       );
     return {};
   },

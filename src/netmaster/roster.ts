@@ -45,6 +45,8 @@ export interface Roster {
   states(): HostState[];
   /** Throws a Refusal where there is none of this name. */
   state(name: string): HostState;
+  /** What its agent said last; undefined: none is heard of. */
+  condition(name: string): Condition | undefined;
   /** Notes in the store which hosts have gone since it was called last. */
   noteAway(writer: Writer): Promise<void>;
   close(): void;
@@ -224,6 +226,8 @@ export function openRoster(mirror: Mirror, log: Logger, { alone }: { readonly al
       if (refused === undefined) throw unknown(name);
       return refused;
     },
+    condition: (name) =>
+      mirror.get<Host>('host', name) === undefined ? undefined : heards.get(name)?.condition,
     async noteAway(writer) {
       const gone = [...mirror.entries<Registered>('registration')].filter(
         ([name, { object }]) => object.away === undefined && mirror.get('host', name) === undefined,

@@ -14,6 +14,7 @@ import { connect } from '../client/client.ts';
 import { MAX_PREFIXES } from '../model/host.ts';
 import { VERSION } from '../model/version.ts';
 import type { Condition } from '../protocol/hosts.ts';
+import { followBgp } from './bgp/daemon.ts';
 import { openHostCertificate } from './certificate.ts';
 import { openCompiler } from './compile/compile.ts';
 import { conditionOf, problemsOf } from './condition.ts';
@@ -116,6 +117,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     revision: () => replica.revision,
     dropped: () => firewalls.dropped,
     names: () => names.health,
+    neighbors: () => bgp.neighbors ?? [],
   });
 
   const followers = openFollowers({
@@ -183,6 +185,16 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const docker = await startDocker({ endpoints, publications, options, log, happened: happenings.tell });
   followers.add(docker.offer);
   const peers = () => [...replica.view.hosts.values()].filter(({ name }) => name !== host);
+  const bgp = followers.add(
+    followBgp({
+      folder: path.dirname(options.controlSocket),
+      log,
+      bgp: () => replica.view.bgps.get(host),
+      known: () => replica.store !== '',
+      happened: (line) => happenings.tell('neighbor', line),
+      changed: () => intent.changed(),
+    }),
+  );
   const paths = followPaths({ underlay: () => underlay.now, peers, log });
   const networks = () => replica.view.networks;
   const seen = {
@@ -193,6 +205,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     networks,
     firewalls,
     paths,
+    bgp,
     docker,
     kernel,
   };

@@ -12,6 +12,7 @@ const WELL: ConditionSources = {
   networks: () => new Map(),
   firewalls: { dropped: [] },
   paths: { narrow: [] },
+  bgp: { problems: [], neighbors: undefined, announced: [] },
   docker: { problems: [] },
   kernel: { failed: [] },
 };

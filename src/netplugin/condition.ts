@@ -1,9 +1,10 @@
 /** What is not as it should be on this host, from whoever knows it, each with what mends it. netmaster is told with each heartbeat. */
 
+import { MAX_SHOWN } from '../model/bgp.ts';
 import { isDirect, overlapped, type Placed } from '../model/direct.ts';
 import { MAX_PROBLEMS } from '../model/host.ts';
 import { oneLine } from '../model/text.ts';
-import type { Condition, Problem } from '../protocol/hosts.ts';
+import type { Condition, NeighborState, Problem } from '../protocol/hosts.ts';
 import type { Kernel } from './converge.ts';
 import type { DroppedWay } from './dataplane/index.ts';
 import { droppedText } from './underlay/firewalls.ts';
@@ -18,6 +19,11 @@ export interface ConditionSources {
   networks(): ReadonlyMap<string, Placed>;
   readonly firewalls: { readonly dropped: readonly DroppedWay[] };
   readonly paths: { readonly narrow: readonly NarrowPath[] };
+  readonly bgp: {
+    readonly problems: readonly Problem[];
+    readonly neighbors: readonly NeighborState[] | undefined;
+    readonly announced: readonly string[];
+  };
   readonly docker: { readonly problems: readonly Problem[] };
   readonly kernel: Pick<Kernel, 'failed'>;
 }
@@ -80,6 +86,7 @@ export interface Problems {
   readonly direct: readonly Problem[];
   readonly firewalls: readonly Problem[];
   readonly paths: readonly Problem[];
+  readonly bgp: readonly Problem[];
   readonly docker: readonly Problem[];
   readonly kernel: readonly Problem[];
 }
@@ -91,6 +98,7 @@ export function problemsOf({
   networks,
   firewalls,
   paths,
+  bgp,
   docker,
   kernel,
 }: ConditionSources): Problems {
@@ -119,6 +127,7 @@ export function problemsOf({
       }),
     ),
     paths: paths.narrow.map((path) => short(tooNarrow(path, underlay.now.device))),
+    bgp: bgp.problems.map(short),
     docker: docker.problems.map(short),
     kernel: kernel.failed.map((message) =>
       short({
@@ -130,8 +139,8 @@ export function problemsOf({
 }
 
 export function conditionOf(sources: ConditionSources): Condition {
-  const { underlay, uplink, direct, firewalls, paths, docker, kernel } = problemsOf(sources);
-  const all = [...underlay, ...uplink, ...direct, ...firewalls, ...paths, ...docker, ...kernel];
+  const { underlay, uplink, direct, firewalls, paths, bgp, docker, kernel } = problemsOf(sources);
+  const all = [...underlay, ...uplink, ...direct, ...firewalls, ...paths, ...bgp, ...docker, ...kernel];
   const more = all.length - MAX_PROBLEMS + 1;
   const problems =
     more <= 1
@@ -141,5 +150,12 @@ export function conditionOf(sources: ConditionSources): Condition {
           { problem: `${more} more problems`, remedy: 'journalctl -u contiv-netplugin has them all' },
         ];
   const fast = sources.fastPath();
-  return { ...(fast === undefined ? {} : { fastPath: fast }), problems };
+  const { neighbors, announced } = sources.bgp;
+  return {
+    ...(fast === undefined ? {} : { fastPath: fast }),
+    problems,
+    ...(neighbors === undefined
+      ? {}
+      : { neighbors: [...neighbors], announced: announced.slice(0, MAX_SHOWN) }),
+  };
 }

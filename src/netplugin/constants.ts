@@ -48,3 +48,7 @@ export const PROBE_TAG = 0xffffff;
 export const PROBE_PORT = 9;
 /** NFLOG group of packets that were denied, and of those that a rule allows and logs, in every router: the number is the router's own, as each namespace has its groups. */
 export const DENIED_LOG = 4789;
+/** Protocol number of the kernel routes that are to be announced: of no daemon in rt_protos, so that ours learns these and no others. */
+export const ANNOUNCED_PROTOCOL = 200;
+/** Realm (ip-route(8)) of IPv4 routes that were learned from the fabric: by it rules know that it answers our own addresses. 179 is BGP's port. */
+export const FABRIC_REALM = 179;

@@ -16,6 +16,10 @@ export const PATHS_INTERVAL = 4000;
 export const NAMES_INTERVAL = 4000;
 /** Between health checks of one external endpoint, and for how long one may take. */
 export const CHECK_INTERVAL = 2000;
+/** Between looks at how the sessions with the fabric's routers are, and whether the daemon goes by what is declared: one question each. */
+export const BGP_INTERVAL = 1000;
+/** Between looks whether the daemon has taken back what is not to be announced any more, while somebody waits for that. */
+export const WITHDRAWN_INTERVAL = 10;
 /** Between looks at what the kernel has told of the underlay: one system call each. */
 export const LISTEN_INTERVAL = 250;
 /** The same of the host's routes, which may be many. */

@@ -2,6 +2,7 @@
 import path from 'node:path';
 import { oneLine } from '../model/text.ts';
 import { startAgent } from './agent.ts';
+import { endBgp } from './bgp/daemon.ts';
 import { JOIN_USAGE, type JoinOptions, join, readJoin } from './certificate.ts';
 import { refuseWhileUsed, removeFromHost } from './dataplane/index.ts';
 import { runDoctor } from './doctor/index.ts';
@@ -63,6 +64,7 @@ async function leaveHost(options: LeaveOptions): Promise<void> {
     refuseWhileUsed(attachedNames(options.stateDir));
     await forgetNetworks();
     uninstall(options);
+    await endBgp(path.dirname(options.controlSocket));
     await removeFromHost();
     await endNames(path.dirname(options.controlSocket));
     removeFiles(options);

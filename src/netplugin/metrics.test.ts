@@ -13,6 +13,7 @@ it('the control socket tells what passes took and wrote, those that verified apa
     revision: () => 42,
     names: () => health,
     dropped: () => [dropped],
+    neighbors: () => [{ address: '50.1.1.1', as: '65000', state: 'Established', sent: 2, received: 3 }],
   });
   const report = { repaired: [], lost: [], created: [], awaited: false, complete: true, failed: [] };
   const compiled = { seconds: 0.25, cpuSeconds: 0.125 };

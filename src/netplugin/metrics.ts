@@ -1,5 +1,6 @@
 /** What the agent counts, for Prometheus: GET /metrics of its control socket. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { NeighborState } from '../protocol/hosts.ts';
 import type { Spent } from './clock.ts';
 import type { DroppedWay, TimedReport } from './dataplane/index.ts';
 import type { Health } from './nameservers/protocol.ts';
@@ -23,9 +24,11 @@ export interface Measured {
   dropped(): readonly DroppedWay[];
   /** Of the process that answers names; undefined while there is none. */
   names(): Health | undefined;
+  /** Sessions of BGP. */
+  neighbors(): readonly NeighborState[];
 }
 
-export function openMetrics({ attached, revision, dropped, names }: Measured): Metrics {
+export function openMetrics({ attached, revision, dropped, names, neighbors }: Measured): Metrics {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry, prefix: 'contiv_netplugin_' });
@@ -105,6 +108,25 @@ export function openMetrics({ attached, revision, dropped, names }: Measured): M
       for (const { way, family, table, chain } of dropped()) this.set({ way, family, table, chain }, 1);
     },
   });
+  for (const [name, help, value] of [
+    [
+      'up',
+      '1: the session of BGP with this neighbour is established',
+      (n) => Number(n.state === 'Established'),
+    ],
+    ['routes_sent', 'routes that this neighbour is told', (n) => n.sent],
+    ['routes_received', 'routes that are taken from it', (n) => n.received],
+  ] as const satisfies readonly (readonly [string, string, (neighbor: NeighborState) => number])[])
+    new Gauge({
+      name: `contiv_netplugin_bgp_neighbor_${name}`,
+      help,
+      labelNames: ['neighbor'],
+      registers,
+      collect() {
+        this.reset();
+        for (const neighbor of neighbors()) this.set({ neighbor: neighbor.address }, value(neighbor));
+      },
+    });
   // Of the process that answers names; 0 while there is none.
   for (const [name, help, value] of [
     ['nameservers', 'routers in which names are answered', (h: Health) => h.routers.length],

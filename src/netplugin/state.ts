@@ -22,6 +22,13 @@ export interface HostState {
   readonly underlay: string;
   /** Those of the other hosts: whose frames the tunnels take. A dead host's too, as long as its containers count as running. */
   readonly members: readonly string[];
+  /** How the host takes part in the fabric's routing, by BGP; absent: it does not. */
+  readonly fabric?: Fabric;
+}
+
+export interface Fabric {
+  /** The host's own addresses to its neighbours, at most one of each version of IP. */
+  readonly addresses: readonly string[];
 }
 
 export interface Router {
@@ -352,6 +359,23 @@ export interface Exit {
   readonly entrances?: readonly DnatEntry[];
   /** How the host itself reaches the tenant's networks and services; absent: it does not. */
   readonly access?: Access;
+  /** What of the tenant's on this host the fabric is told of: /32 and /128 routes that lead here; absent: nothing. */
+  readonly announced?: Announced;
+}
+
+export interface Announced {
+  /** Of containers. */
+  readonly addresses: readonly string[];
+  /** Virtual addresses of services that have providers on this host, with those. */
+  readonly services: readonly AnnouncedService[];
+}
+
+/** Whoever asks from outside is led to a provider on this host, so that the way back is the same. */
+export interface AnnouncedService {
+  readonly address: string;
+  readonly ports: readonly ServicePort[];
+  /** Of IPv4, on this host. */
+  readonly providers: readonly string[];
 }
 
 export interface Access {

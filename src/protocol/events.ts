@@ -5,7 +5,7 @@ import { FieldChangesSchema } from './declared.ts';
 /**
  * `intent`: what people declare; `orchestrator`: what an orchestrator's controller declares; `host` and `endpoint`: those that come and go;
  * `repair`: an agent found the kernel another than it was set up; `denial`: a container was not attached; `name`: a network was not
- * offered to a runtime. Of each kind so much is kept (netmaster/events.ts): one does not take another's place.
+ * offered to a runtime; `neighbor`: a session with a router of the fabric came up or went. Of each kind so much is kept (netmaster/events.ts): one does not take another's place.
  */
 export const EVENT_KINDS = [
   'intent',
@@ -15,6 +15,7 @@ export const EVENT_KINDS = [
   'repair',
   'denial',
   'name',
+  'neighbor',
 ] as const;
 export type EventKind = (typeof EVENT_KINDS)[number];
 
@@ -68,7 +69,12 @@ export const ToldEventSchema = Type.Object(
     number: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
     /** Milliseconds, Unix time. */
     time: Type.Integer({ minimum: 0, maximum: 8.64e15 }),
-    kind: Type.Union([Type.Literal('repair'), Type.Literal('denial'), Type.Literal('name')]),
+    kind: Type.Union([
+      Type.Literal('repair'),
+      Type.Literal('denial'),
+      Type.Literal('name'),
+      Type.Literal('neighbor'),
+    ]),
     text: Type.String({ minLength: 1, maxLength: 500 }),
   },
   { additionalProperties: false },

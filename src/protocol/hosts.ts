@@ -1,5 +1,6 @@
 /** What hosts say of themselves, what netmaster says of hosts, and what it says of itself: bodies and answers, as in messages.ts. */
 import { type Static, Type } from '@sinclair/typebox';
+import { MAX_NEIGHBORS, MAX_SHOWN } from '../model/bgp.ts';
 import { HostSchema, MAX_PROBLEMS } from '../model/host.ts';
 
 const Line = Type.String({ maxLength: 600 });
@@ -8,12 +9,37 @@ const Line = Type.String({ maxLength: 600 });
 export const ProblemSchema = Type.Object({ problem: Line, remedy: Line }, { additionalProperties: false });
 export type Problem = Static<typeof ProblemSchema>;
 
+/** A session of BGP. */
+export const NeighborStateSchema = Type.Object(
+  {
+    address: Line,
+    as: Line,
+    /** `Established`, or how far it is (RFC 4271, 8.2.2); `Down` where no daemon runs. */
+    state: Line,
+    /** ISO 8601: since it is up, or was last tried anew. */
+    since: Type.Optional(Line),
+    /** Routes that it is told, and that are taken from it. */
+    sent: Type.Integer(),
+    received: Type.Integer(),
+    /** Why it is not established, as the daemon has it. */
+    reason: Type.Optional(Line),
+    /** It tells more routes than are taken (`maxPrefixes`). */
+    limited: Type.Optional(Type.Literal(true)),
+  },
+  { additionalProperties: false },
+);
+export type NeighborState = Static<typeof NeighborStateSchema>;
+
 /** What a host's agent sees of its host. In no store: told anew with each heartbeat. */
 export const ConditionSchema = Type.Object(
   {
     /** Established connections take it; absent: nothing has run here yet that could. */
     fastPath: Type.Optional(Type.Boolean()),
     problems: Type.Array(ProblemSchema, { maxItems: MAX_PROBLEMS }),
+    /** Of the host's BGP; absent: it has none. */
+    neighbors: Type.Optional(Type.Array(NeighborStateSchema, { maxItems: MAX_NEIGHBORS })),
+    /** Addresses here that they are told, at most MAX_SHOWN. */
+    announced: Type.Optional(Type.Array(Line, { maxItems: MAX_SHOWN })),
   },
   { additionalProperties: false },
 );

@@ -238,7 +238,7 @@ export const FlowReportSchema = Type.Object(
     /** Absent: none. */
     refused: Type.Optional(Type.Array(RefusedPacketsSchema)),
     /** What happened there since the last report that was answered. */
-    events: Type.Optional(Type.Array(ToldEventSchema, { maxItems: 100 })),
+    events: Type.Optional(Type.Array(ToldEventSchema, { maxItems: 132 })),
   },
   { additionalProperties: false },
 );

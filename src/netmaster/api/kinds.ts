@@ -10,8 +10,9 @@ import { findExternal } from '../external.ts';
 import type { Plain } from '../fields.ts';
 import { decideWrite, present, readObject, remove } from '../intent.ts';
 import type { Mirror } from '../mirror.ts';
-import { operOf, presentEndpoint } from '../oper.ts';
+import { bgpOper, operOf, presentEndpoint } from '../oper.ts';
 import { Refusal } from '../problem.ts';
+import type { Roster } from '../roster.ts';
 import { findEndpoints } from './agents.ts';
 import { type Explaining, networkPolicyFlows, policyFlows } from './explain.ts';
 import { jsonOf, openLists } from './lists.ts';
@@ -63,8 +64,11 @@ function handlersOf(
   };
 }
 
-export function serveInspect(server: FastifyInstance, explaining: Explaining): void {
-  const { mirror, counts } = explaining;
+export function serveInspect(
+  server: FastifyInstance,
+  explaining: Explaining & { readonly roster: Roster },
+): void {
+  const { mirror, counts, roster } = explaining;
   serve(server, INSPECT, {
     async inspect({ parameters: { collection, key } }) {
       if (collection === 'endpoints') {
@@ -90,7 +94,9 @@ export function serveInspect(server: FastifyInstance, explaining: Explaining): v
           ? await policyFlows(key, explaining)
           : kind.name === 'networkPolicy'
             ? await networkPolicyFlows(object as unknown as NetworkPolicy, explaining)
-            : {};
+            : kind.name === 'Bgp'
+              ? bgpOper(key, roster.condition(key))
+              : {};
       return { Config: present(kind, object, mirror), Oper: { ...operOf(kind, object, mirror), ...judged } };
     },
   });

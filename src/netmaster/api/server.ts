@@ -98,7 +98,7 @@ export function createServer(parts: Parts): FastifyInstance {
 
   serveStatus(server, { store, mirror, feed, watches, roster, version });
   serveKinds(server, parts);
-  serveInspect(server, explaining);
+  serveInspect(server, { ...explaining, roster });
   serveSets(server, parts);
   serveAgents(server, { ...parts, lineage, watches, replicas, roster, grace });
   serveRoster(server, { ...parts, roster });

@@ -144,7 +144,7 @@ describe('what nothing acts on is said when it is set, once', () => {
       'net create v --subnet=20.1.1.0/24 -e vlan',
       /^network default:v: acts on hosts whose netplugin has --uplink/,
     ],
-    ['bgp create h --router-ip 10.1.1.1/24 --as 65001', /^Bgp h: kept only: nothing acts on BGP/],
+    ['bgp create h --router-ip 10.1.1.1/24 --as 65001', /^Bgp h: no neighbour is given/],
     ['external-contracts create -p -a c ext', /^extContractsGroup default:ext: kept only: /],
     ['aci-gw set -d dom', /^aciGw: kept only: /],
     [

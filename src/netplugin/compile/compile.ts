@@ -4,7 +4,7 @@
  *   view, local --routers--> Router: tunnels, ports, remote hosts      one for each tenant with attachments here
  *               --policy---> RuleSets, ranges (policy.ts)
  *               --services-> Service (services.ts), ClusterService (clusterServices.ts)
- *               --exits----> Exit: transit pair, published ports, how the host reaches the tenant
+ *               --exits----> Exit: transit pair, published ports, how the host reaches the tenant, what is announced (announced.ts)
  *
  * A compiler remembers the parts that it made: what follows from the same objects is the same object again (memo.ts).
  */
@@ -21,6 +21,7 @@ import { insideOf } from '../endpoints/inside.ts';
 import type { Attachment, LocalHost, TenantView, View, WatchedNetwork } from '../intent/view.ts';
 import type {
   Access,
+  Announced,
   Bandwidth,
   DnatEntry,
   Exit,
@@ -32,6 +33,7 @@ import type {
   Router,
   Subnet,
 } from '../state.ts';
+import { compileAnnounced, compileFabric } from './announced.ts';
 import { type CompiledServices, compileClusterServices, PROTOCOLS, placeOf } from './clusterServices.ts';
 import {
   exitDevice,
@@ -93,6 +95,7 @@ function compileWith(memo: Memo, view: View, local: LocalHost): HostState {
     guarded: local.guarded,
     underlay: local.underlay,
     members: members(memo, routers, view, local),
+    ...compileFabric(view, local.name, memo),
   };
 }
 
@@ -213,6 +216,10 @@ function compileTenant(
       context,
       own.filter(({ endpoint }) => networks.get(endpoint.networkName)?.encap !== 'vlan'),
       clusterServices,
+    ),
+    compileAnnounced(
+      { tenant, mine, networks, attachments, services: router.services, view, host: local.name },
+      memo,
     ),
   );
   return { router, exit };
@@ -573,8 +580,9 @@ function compileExit(
   pair: Pair,
   entrances: readonly DnatEntry[],
   access: Access | undefined,
+  announced: Announced | undefined,
 ): Exit {
-  const inputs = [pair, local.transit, local.transit6, publications, entrances, access];
+  const inputs = [pair, local.transit, local.transit6, publications, entrances, access, announced];
   return memo.use(`exit ${tenant}`, inputs, () => ({
     namespace,
     device: exitDevice(tenant),
@@ -585,6 +593,7 @@ function compileExit(
     publications,
     ...(entrances.length > 0 ? { entrances: unpublished(entrances, publications) } : {}),
     ...(access === undefined ? {} : { access }),
+    ...(announced === undefined ? {} : { announced }),
   }));
 }
 

@@ -17,7 +17,7 @@ import { linkLocal } from '../../linux/address.ts';
 import type { Netlink, Request } from '../../linux/netlink.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
-import { NAMESERVER, NAMESERVER6, UPLINK_DEVICE } from '../constants.ts';
+import { ANNOUNCED_PROTOCOL, NAMESERVER, NAMESERVER6, UPLINK_DEVICE } from '../constants.ts';
 import type { ClusterService, Exit, Port, RemoteHost, Router, Service, Subnet, Vlan } from '../state.ts';
 import type { ByPart, Change, Kind, Written } from './difference.ts';
 import { once } from './parts.ts';
@@ -85,7 +85,8 @@ export function addressEntry(device: string, address: string, length: number): E
 export function routeEntry(given: Omit<route.Route, 'device'>, device: string): Entry {
   const [address = '', length] = given.destination.split('/');
   const at = (index: number): route.Route => (device === '' ? given : { ...given, device: index });
-  const path = `route ${given.type} ${given.destination} via ${given.via ?? '-'} dev ${device}`;
+  const announced = given.protocol === ANNOUNCED_PROTOCOL ? ' announced' : '';
+  const path = `route ${given.type} ${given.destination} via ${given.via ?? '-'} dev ${device}${announced}`;
   return {
     text: given.mtu === undefined ? path : `${path} mtu ${given.mtu}`,
     place: `route ${given.destination}`,

@@ -5,7 +5,7 @@ import { getSysctl, setSysctl } from '../../linux/netns.ts';
 import type { Nft } from '../../linux/nftables.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
-import { DEVICE_PREFIXES } from '../constants.ts';
+import { ANNOUNCED_PROTOCOL, DEVICE_PREFIXES } from '../constants.ts';
 import type { Exit, HostState } from '../state.ts';
 import { type ByPart, establish, type Tracker, track } from './difference.ts';
 import {
@@ -217,6 +217,7 @@ function exitEntries(exit: Exit): readonly Entry[] {
       .map((address) => neighbourEntry(device, address, routerMac)),
     ...(exit.access?.own ?? []).map((address) => addressEntry(device, address, isV6(address) ? 128 : 32)),
     ...accessRoutes(exit),
+    ...announcedRoutes(exit),
   ];
 }
 
@@ -226,6 +227,16 @@ const accessRoutes = ({ device, access, routerAddress, routerAddress6 }: Exit): 
     (destination) => {
       const via = isV6(destination) ? routerAddress6 : routerAddress;
       return via === '' ? [] : routeEntry({ destination, type: 'unicast', via }, device);
+    },
+  );
+
+/** By which the fabric reaches what is announced to it: the routing daemon takes them for that (bgp/config.ts), and no other ones. */
+const announcedRoutes = ({ device, announced, routerAddress, routerAddress6 }: Exit): readonly Entry[] =>
+  [...(announced?.addresses ?? []), ...(announced?.services ?? []).map((s) => s.address)].flatMap(
+    (address) => {
+      const [via, bits] = isV6(address) ? [routerAddress6, 128] : [routerAddress, 32];
+      const to = { destination: `${address}/${bits}`, type: 'unicast', via } as const;
+      return via === '' ? [] : routeEntry({ ...to, protocol: ANNOUNCED_PROTOCOL }, device);
     },
   );
 
@@ -333,5 +344,6 @@ const sameExits = (a: HostState, b: HostState): boolean =>
   a.guarded === b.guarded &&
   a.members === b.members &&
   a.underlay === b.underlay &&
+  a.fabric === b.fabric &&
   sameParts(a.exits, b.exits) &&
   tunnelTags(a).join() === tunnelTags(b).join();

@@ -109,6 +109,7 @@ function agentFindings(answer: Asked<Agent>, socket: string): Finding[] {
     ...of('underlay', problems.underlay),
     ...of('uplink', problems.uplink),
     ...of('direct', problems.direct),
+    ...of('BGP', problems.bgp),
     ...of('Docker', problems.docker),
   ];
 }

@@ -11,7 +11,7 @@ export const AGAIN = 600_000;
 /** How many of a kind may be told at once, and milliseconds until one more may. */
 export const AT_ONCE = 30;
 export const EACH = 10_000;
-/** Of a kind, that wait for netmaster: of the three kinds together no more than a report may have (messages.ts). */
+/** Of a kind, that wait for netmaster: of the four kinds together no more than a report may have (messages.ts). */
 const WAITING = 33;
 /** Different ones that are remembered. */
 const REMEMBERED = 1000;

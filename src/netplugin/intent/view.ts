@@ -6,6 +6,7 @@
  * stays the same array until one of its objects changes, so that whatever follows from it need not be made again.
  */
 
+import type { Bgp } from '../../model/bgp.ts';
 import type { ClusterService } from '../../model/clusterService.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { EndpointGroup } from '../../model/endpointGroup.ts';
@@ -52,6 +53,8 @@ export interface View {
   readonly groups: ReadonlyMap<string, EndpointGroup>;
   readonly endpoints: ReadonlyMap<string, Endpoint>;
   readonly hosts: ReadonlyMap<string, Host>;
+  /** By the name of the host that speaks it. */
+  readonly bgps: ReadonlyMap<string, Bgp>;
   /** Names of hosts that are being drained: the same set until one comes or goes. */
   readonly draining: ReadonlySet<string>;
   /** `NAMESPACE:NAME`. */
@@ -238,6 +241,7 @@ const PLACES: Readonly<
   global: () => {},
   tenant: () => {},
   host: () => {},
+  Bgp: () => {},
   draining: () => {},
   network: (s, key, object: WatchedNetwork, put) => s.networkShelf.put(key, put ? object : null),
   endpointGroup: (s, key, object: EndpointGroup, put) => s.groupShelf.put(key, put ? object : null),
@@ -279,6 +283,7 @@ export function openView(objects: readonly WatchedObject[] = []): MutableView {
     groups: table('endpointGroup'),
     endpoints: table('endpoint'),
     hosts: table('host'),
+    bgps: table('Bgp'),
     get draining() {
       return draining;
     },

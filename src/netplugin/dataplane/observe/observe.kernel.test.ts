@@ -303,6 +303,7 @@ describe('metrics', () => {
       attached: () => 1,
       revision: () => 1,
       dropped: () => [],
+      neighbors: () => [],
       names: () => undefined,
     });
     const tally = openTally({ reporter: 'r', count: metrics.refused });

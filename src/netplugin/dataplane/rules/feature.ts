@@ -13,6 +13,7 @@
 import { isV6 } from '../../../model/address.ts';
 import type {
   AddressRange,
+  Announced,
   ClusterService,
   DnatEntry,
   Exit,
@@ -103,6 +104,9 @@ export interface RouterParts {
   readonly portRanges: readonly PortRange[];
   readonly publications: readonly DnatEntry[];
   readonly externals: readonly External[];
+  readonly announced: Announced;
+  /** The subnets, in a table with something announced. */
+  readonly inner: { readonly subnets: readonly Subnet[] };
   /** The table itself: what it always holds. */
   readonly table: object;
 }
@@ -115,6 +119,8 @@ export interface HostVariant {
   readonly access: boolean;
   /** Some lead to an orchestrator's services. */
   readonly entrances: boolean;
+  /** The host's own addresses to the routers of the fabric that it tells of containers; none: it tells nobody. */
+  readonly fabric: readonly string[];
 }
 
 /** Kinds of parts that the elements of the host's table follow from: its state, and what is found on it (HostFacts). */

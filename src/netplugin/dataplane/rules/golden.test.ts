@@ -22,7 +22,16 @@ import {
 } from '../../../../test/states.ts';
 import { directMac } from '../../compile/direct.ts';
 import { DIRECT_DEVICE } from '../../constants.ts';
-import type { Access, ClusterService, DnatEntry, Exit, Router, RuleSet, Service } from '../../state.ts';
+import type {
+  Access,
+  Announced,
+  ClusterService,
+  DnatEntry,
+  Exit,
+  Router,
+  RuleSet,
+  Service,
+} from '../../state.ts';
 import { type HostFacts, hostTable } from './host.ts';
 import { routerTable } from './router.ts';
 import { stubTable } from './stub.ts';
@@ -191,6 +200,18 @@ const DIRECT: Router = {
 
 const INFRA: Access = { ...ACCESS, own: ['20.1.1.250', 'fd00:1::250'] };
 
+const ANNOUNCED: Announced = {
+  addresses: ['20.1.1.2', 'fd00:1::2'],
+  services: [
+    {
+      address: '20.1.1.100',
+      ports: [{ protocol: 'tcp', port: 80, providerPort: 8080 }],
+      providers: ['20.1.1.2'],
+    },
+  ],
+};
+const FABRIC = { addresses: ['50.1.1.2', 'fd00:50::2'] };
+
 const rules = (table: Table): string => createCommands({ ...table, parts: new Map() });
 const ofRouter = (of: Router, by: Exit | undefined = exit({})): Table => routerTable(of, by);
 
@@ -223,6 +244,8 @@ const RULES: Readonly<Record<string, string>> = {
   'routerDirect.nft': rules(ofRouter(DIRECT)),
   'routerReached.nft': rules(ofRouter(router({}), exit({ access: ACCESS }))),
   'routerInfra.nft': rules(ofRouter(router({}), exit({ access: INFRA }))),
+  'routerAnnounced.nft': rules(ofRouter(router({}), exit({ announced: ANNOUNCED }))),
+  'hostFabric.nft': rules(hostTable({ ...NOTHING, fabric: FABRIC }, NO_FACTS, [])),
   'host.nft': rules(hostTable(NOTHING, NO_FACTS, [])),
   'hostReaching.nft': rules(hostTable(state({ access: ACCESS, entrances: ENTRANCES }), NO_FACTS, [])),
   'container.nft': rules(stubTable([port(2)])),
@@ -408,6 +431,24 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
   'hostReachesServices.nft': [
     'A host that reaches a network and services, with a node port and an external address',
     hostTable(state({ access: ACCESS, entrances: ENTRANCES }), FACTS, [VNI]),
+  ],
+  'announced.nft': [
+    'A container that the fabric is told of, and a service with a provider here',
+    ofRouter(router({ publications: [MAP] }), exit({ announced: ANNOUNCED })),
+  ],
+  'hostAnnounced.nft': [
+    'A host that tells the fabric of one tenant’s container and service, and of nothing of another',
+    hostTable(
+      {
+        ...state(
+          { announced: ANNOUNCED },
+          { tenant: 'blue', vni: 2001, slot: 1, ports: [port(7)], remotes: [] },
+        ),
+        fabric: FABRIC,
+      },
+      FACTS,
+      [VNI, 2001],
+    ),
   ],
   'published.nft': [
     'Published ports: one, three in a row, a hundred in a row, and one by IPv6',

@@ -5,6 +5,7 @@
 import { NFT_TABLE } from '../../constants.ts';
 import type { HostState } from '../../state.ts';
 import { hostAccess } from './access.ts';
+import { hostAnnounced } from './announced.ts';
 import { contained } from './contained.ts';
 import { hostEgress } from './egress.ts';
 import { type Chain, compose, type HostFeature } from './feature.ts';
@@ -29,7 +30,7 @@ const CHAINS: readonly Chain<HostFeature>[] = [
   {
     name: 'raw',
     hook: 'type filter hook prerouting priority -300; policy accept;',
-    steps: [tunnels, hostAccess, hostEgress],
+    steps: [tunnels, hostAnnounced, hostAccess, hostEgress],
   },
   {
     name: 'sent',
@@ -49,7 +50,14 @@ const CHAINS: readonly Chain<HostFeature>[] = [
   {
     name: 'forward',
     hook: 'type filter hook forward priority -10; policy accept;',
-    steps: [contained, 'ct state established,related accept', hostAccess, hostPublished, hostEgress],
+    steps: [
+      contained,
+      'ct state established,related accept',
+      hostAnnounced,
+      hostAccess,
+      hostPublished,
+      hostEgress,
+    ],
   },
   {
     name: 'counted_forward',
@@ -59,7 +67,7 @@ const CHAINS: readonly Chain<HostFeature>[] = [
   {
     name: 'input',
     hook: 'type filter hook input priority -10; policy accept;',
-    steps: [contained, hostAccess],
+    steps: [contained, hostAnnounced, hostAccess],
   },
   {
     name: 'counted_input',
@@ -71,7 +79,7 @@ const CHAINS: readonly Chain<HostFeature>[] = [
   {
     name: 'postrouting',
     hook: 'type nat hook postrouting priority 99; policy accept;',
-    steps: [hostEgress],
+    steps: [hostAnnounced, hostEgress],
   },
 
   // After all chains of anybody.
@@ -107,6 +115,7 @@ export function hostTable(
   const variant = {
     connections,
     access: state.exits.some((e) => e.access !== undefined),
+    fabric: state.fabric?.addresses ?? [],
     entrances: state.exits.some((e) => (e.entrances ?? []).some((p) => p.hostAddress !== '')),
   };
   return { name: `inet ${NFT_TABLE}`, parts, body: body(variant) };

@@ -59,11 +59,11 @@ map published_ranges6 { type inet_proto . inet_service : ipv6_addr; flags interv
 export const published: RouterFeature = {
   own: MAPS,
   rules: {
-    // What the host itself sends to containers is for them.
+    // What the host itself sends to containers is for them, and what the fabric does.
     arriving: ({ exit }) => {
-      const at = exit?.access === undefined ? '' : `ip daddr ${exit.routerAddress} `;
-      const at6 =
-        exit?.access === undefined || exit.routerAddress6 === '' ? '' : `ip6 daddr ${exit.routerAddress6} `;
+      const theirs = exit?.access !== undefined || exit?.announced !== undefined;
+      const at = theirs ? `ip daddr ${exit.routerAddress} ` : '';
+      const at6 = theirs && exit.routerAddress6 !== '' ? `ip6 daddr ${exit.routerAddress6} ` : '';
       return `
 ${at}dnat ip to meta l4proto . th dport map @published
 ${at6}dnat ip6 to meta l4proto . th dport map @published6

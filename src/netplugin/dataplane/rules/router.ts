@@ -18,6 +18,7 @@ import { NFT_TABLE } from '../../constants.ts';
 import type { Exit, Port, Router } from '../../state.ts';
 import { once } from '../parts.ts';
 import { access } from './access.ts';
+import { announced, innerOf } from './announced.ts';
 import { antiSpoofing, arpTable } from './antiSpoofing.ts';
 import { bridged } from './bridged.ts';
 import { PORTS, TUNNELS, UPLINK } from './devices.ts';
@@ -60,7 +61,7 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
   },
   { name: 'beginning', steps: [egress, services, dns] },
   { name: 'resolve', steps: [dns] },
-  { name: 'arriving', steps: [antiSpoofing, published, servedOutside] },
+  { name: 'arriving', steps: [antiSpoofing, announced, published, servedOutside] },
 
   // Every packet that goes on, whatever conntrack knows of it: hosts send to each other directly, never through a third one.
   {
@@ -90,8 +91,8 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
     ],
   },
   { name: 'pass', steps: [vlans, direct, ttl, 'accept'] },
-  { name: 'errors', steps: [vlans, direct, errors] },
-  { name: 'entering', steps: [published] },
+  { name: 'errors', steps: [vlans, direct, announced, errors] },
+  { name: 'entering', steps: [published, announced] },
   { name: 'leaving', steps: [access, egress] },
   { name: 'begun', steps: [limits, ttl, 'accept'] },
 
@@ -109,6 +110,7 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
       dns,
       `iifname ${PORTS} meta l4proto tcp reject with tcp reset`,
       `iifname ${PORTS} reject`,
+      announced,
       servedOutside,
     ],
   },
@@ -122,7 +124,7 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
     hook: 'type nat hook postrouting priority 100; policy accept;',
     steps: [`oifname ${UPLINK} goto outside`, services, access],
   },
-  { name: 'outside', steps: [egress] },
+  { name: 'outside', steps: [announced, egress] },
 ];
 
 const { body, elements } = compose(CHAINS);
@@ -158,6 +160,11 @@ export function routerTable(
       ofGateways(router.gateways),
     ])
       parts.set(on, elements('onVlans', on));
+  if (exit?.announced !== undefined) {
+    parts.set(exit.announced, elements('announced', exit.announced));
+    const inner = innerOf(router.subnets);
+    parts.set(inner, elements('inner', inner));
+  }
   parts.set(TABLE, elements('table', TABLE));
   const variant = {
     exit,

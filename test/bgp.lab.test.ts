@@ -1,0 +1,299 @@
+/**
+ * Hosts that speak BGP with a router of the fabric: `tor` is FRR with the configuration of docs/guide/bgp.md and nothing else, `beyond` a
+ * machine behind it (lab/router.ts). A lab of its own.
+ */
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { blockOf, openGuide } from './guides.ts';
+import { type Background, backgroundIn, type Ended, expectDone, LAB, labOf, onOf, until } from './lab.ts';
+
+const OWN = `${LAB.slice(-10)}bg`;
+const lab = labOf(OWN);
+const on = onOf(OWN);
+const mustLab = (line: string): Promise<string> => expectDone(lab(line), `lab ${line}`);
+const must = (host: string, ...command: string[]): Promise<string> =>
+  expectDone(on(host, ...command), `${host}: ${command.join(' ')}`);
+const netctl = (line: string): Promise<string> => must('node1', `netctl ${line}`);
+const background = (host: string, ...line: string[]): Background => backgroundIn(OWN, host, ...line);
+const textOf = ({ lines }: Background): string => lines.join('\n');
+/** tcpdump, when it listens. */
+async function dump(host: string, ...line: string[]): Promise<Background> {
+  const seen = background(host, ...line);
+  await until('tcpdump', async () => textOf(seen).includes('listening'));
+  return seen;
+}
+
+const NODES = ['node1', 'node2'] as const;
+type Node = (typeof NODES)[number];
+const HOST: Readonly<Record<Node, string>> = { node1: '192.168.50.11', node2: '192.168.50.12' };
+const TOR = '192.168.50.2';
+const BEYOND = '198.18.0.10';
+const at = (n: number): string => `20.1.1.${n}`;
+
+const speak = (node: Node, more = ''): Promise<string> =>
+  netctl(
+    `bgp create ${node} --router-ip=${HOST[node]}/24 --as=${node === 'node1' ? 65001 : 65002} --neighbor=${TOR} --neighbor-as=65000 ${more}`,
+  );
+/** A container that serves its name on port 80, and ends at once when it is to. */
+const run = (host: string, name: string, network: string, address: string, ...flags: string[]) =>
+  must(
+    host,
+    `docker run -d --name=${name} --net=${network} --ip=${address} --stop-signal=SIGKILL`,
+    ...flags,
+    ...['contiv/lab', 'httpd', '-f', '-p', '80', '-h', '/www'],
+  );
+const inside = (host: string, name: string, line: string): Promise<Ended> =>
+  on(host, `docker exec ${name} ${line}`);
+/** curl: 0 an answer, 7 refused, 28 none in time. */
+const asks = async (host: string, target: string): Promise<number> =>
+  (await on(host, `curl -s -m 2 -o /dev/null http://${target}/`)).status;
+const beyondAsks = (target: string): Promise<number> => asks('beyond', target);
+
+/** Next hops of a route at the router, by its kernel. */
+async function hops(address: string, family = '-4'): Promise<string[]> {
+  type Hop = { gateway?: string };
+  const [route] = JSON.parse(
+    (await must('tor', `ip ${family} -j route show ${address} proto bgp`)) || '[]',
+  ) as (Hop & { nexthops?: Hop[] })[];
+  return route === undefined ? [] : (route.nexthops ?? [route]).map((hop) => hop.gateway ?? '').sort();
+}
+const announced = (address: string, ...nodes: Node[]): Promise<true> =>
+  until(`${address} at the router by ${nodes.join() || 'nobody'}`, async () => {
+    return (await hops(address)).join() === nodes.map((node) => HOST[node]).join();
+  }) as Promise<true>;
+
+interface Neighbor {
+  readonly address: string;
+  readonly state: string;
+  readonly since?: string;
+  readonly sent: number;
+  readonly received: number;
+  readonly limited?: true;
+}
+interface Oper {
+  readonly neighbors?: readonly Neighbor[];
+  readonly problems?: readonly { readonly problem: string; readonly remedy: string }[];
+  readonly routes?: readonly string[];
+}
+const operOf = async (node: Node): Promise<Oper> => JSON.parse(await netctl(`bgp inspect ${node}`)).Oper;
+const established = (node: Node, address = TOR): Promise<Neighbor> =>
+  until(`${node} and ${address}`, async () =>
+    (await operOf(node)).neighbors?.find((n) => n.address === address && n.state === 'Established'),
+  );
+const daemonOf = async (node: Node): Promise<number> =>
+  Number(await must(node, 'cat /run/contiv/bgp/bird.pid'));
+
+const check = (seconds = 60): Promise<Ended> => lab(`check --wait ${seconds}`);
+async function differences(): Promise<string> {
+  const { status, out, err } = await check();
+  return status === 0 ? '' : out || err;
+}
+
+beforeAll(async () => {
+  await mustLab('down');
+  await mustLab('up --quiet --fabric');
+  await must('beyond', 'sh -c', 'mkdir -p /run/www; echo beyond > /run/www/index.html');
+  await must('beyond', 'busybox httpd -p 80 -h /run/www');
+}, 300_000);
+afterAll(async () => {
+  if (process.env.KEEP_LAB === undefined) await lab('down');
+}, 120_000);
+afterEach(async () => {
+  expect(await differences()).toBe('');
+});
+
+/** All that is declared, and all containers. */
+async function clear(): Promise<void> {
+  for (const host of NODES) await must(host, 'sh -c', 'docker ps -aq | xargs -r docker rm -f');
+  const names = async (line: string): Promise<string[]> =>
+    (await netctl(line)).split('\n').filter((n) => n !== '');
+  for (const name of await names('bgp ls -q')) await netctl(`bgp rm ${name}`);
+  for (const name of await names('service ls -q')) await netctl(`service rm ${name}`);
+  for (const name of await names('group ls -q')) await netctl(`group rm ${name}`);
+  for (const name of await names('policy ls -q')) {
+    for (const { ruleId } of JSON.parse(await netctl(`policy rule-ls -j ${name}`)))
+      await netctl(`policy rule-rm ${name} ${ruleId}`);
+    await netctl(`policy rm ${name}`);
+  }
+  for (const name of await names('net ls -q')) await netctl(`net rm ${name}`);
+}
+
+describe('the guide', () => {
+  const opened = openGuide(OWN);
+  const guide = (name: string): Promise<void> => opened.type(blockOf('docs/guide/bgp.md', name));
+  afterAll(async () => {
+    opened.close();
+    await clear();
+  });
+
+  it('has two hosts announce a container each', async () => {
+    await guide('two hosts');
+    await announced(at(50), 'node1');
+    await announced(at(60), 'node2');
+  });
+  it('reaches them from behind the router', () => guide('reached'));
+  it('shows the sessions', async () => {
+    await until('what the router tells', async () => (await established('node1')).received > 0);
+    await guide('inspect');
+  });
+  it('says who outside is meant', () => guide('policy'));
+  it('spreads clients over hosts', async () => {
+    await guide('a service');
+    await announced(at(100), 'node1', 'node2');
+  });
+  it('ends it on one host', async () => {
+    await guide('removed');
+    await announced(at(60));
+  });
+});
+
+describe('two hosts that speak to the router', () => {
+  beforeAll(async () => {
+    await netctl(`net create told --subnet=20.1.1.0/24 --gateway=${at(254)} --advertise`);
+    await netctl('net create own --subnet=20.2.1.0/24 --gateway=20.2.1.254');
+    for (const node of NODES) await speak(node);
+    await run('node1', 'near', 'told', at(51));
+    await run('node2', 'far', 'told', at(52));
+    await run('node1', 'hidden', 'own', '20.2.1.53');
+    await announced(at(51), 'node1');
+    await announced(at(52), 'node2');
+  });
+  afterAll(clear);
+
+  it('lead what is behind it to containers, and these there, by their own addresses', async () => {
+    for (const address of [at(51), at(52)])
+      expect([address, await beyondAsks(address)]).toEqual([address, 0]);
+    const seen = await dump('beyond', 'tcpdump -l -n -i eth0 tcp dst port 80');
+    for (const [host, name] of [
+      ['node1', 'near'],
+      ['node2', 'far'],
+    ] as const)
+      expect(await inside(host, name, `curl -s -m 5 http://${BEYOND}/`)).toMatchObject({
+        status: 0,
+        out: 'beyond\n',
+      });
+    for (const address of [at(51), at(52)])
+      await until(`packets of ${address}`, async () => textOf(seen).includes(`IP ${address}.`));
+    await seen.end();
+  });
+
+  it('lead them elsewhere, and what is not announced, by the host’s address', async () => {
+    const seen = await dump('outside', 'tcpdump -l -n -i eth0 icmp');
+    expect((await inside('node1', 'near', 'ping -c 1 -W 2 192.168.50.1')).status).toBe(0);
+    await until('a ping by the host’s address', async () => textOf(seen).includes(`IP ${HOST.node1} >`));
+    await seen.end();
+    expect(textOf(seen)).not.toContain(at(51));
+    expect((await inside('node1', 'hidden', `curl -s -m 5 http://${BEYOND}/`)).status).toBe(0);
+    expect(await beyondAsks('20.2.1.53')).not.toBe(0);
+    expect(await hops('20.2.1.53')).toEqual([]);
+  });
+
+  it('hold the policy of who is asked, by the address of who asks', async () => {
+    await netctl('policy create some');
+    await netctl('policy rule-add some 1 -direction=in -protocol=tcp -action=deny');
+    await netctl(
+      `policy rule-add some 2 -direction=in -protocol=tcp -from-ip-address=${BEYOND} -action=allow -priority=10`,
+    );
+    await netctl('group create told judged -policy=some');
+    await run('node1', 'judged', 'judged', at(54));
+    await announced(at(54), 'node1');
+    expect(await beyondAsks(at(54))).toBe(0);
+    expect((await asks('tor', at(54))) === 0).toBe(false);
+    expect((await inside('node2', 'far', `curl -s -m 2 http://${at(54)}/`)).status).not.toBe(0);
+    await must('node1', 'docker rm -f judged');
+    await announced(at(54));
+  });
+
+  it('let nobody in the fabric, and no other tenant, be what he is not', async () => {
+    // By a container's address, and by the host's end of a pair, which a tenant's router takes for the host itself.
+    const arrived = async (source: string): Promise<string> => {
+      const inContainer = "nsenter --net=/proc/$(docker inspect -f '{{.State.Pid}}' near)/ns/net";
+      const seen = await dump('node1', 'sh -c', `exec ${inContainer} tcpdump -l -n -i eth0 udp port 7777`);
+      const send = `echo x | socat -u - UDP:${at(51)}:7777,bind=${source}`;
+      const lo = `${source}/32 dev lo`;
+      await must('tor', 'sh -ec', `ip addr add ${lo}; ${send}; ${send}; ${send}; ip addr del ${lo}`);
+      await seen.end();
+      return textOf(seen);
+    };
+    expect(await arrived('198.18.0.77')).toContain('198.18.0.77');
+    for (const source of [at(52), at(99), '100.127.0.0'])
+      expect(await arrived(source)).not.toContain(`${source}.`);
+  });
+
+  it('lose nothing when the daemon is killed: it is there again, and the router has deleted no route', async () => {
+    const deleted = background('tor', 'ip monitor route');
+    const before = await daemonOf('node1');
+    const pings = background('beyond', `busybox ping -i 0.05 -c 200 ${at(51)}`);
+    await must('node1', `kill -9 ${before}`);
+    await until('another daemon', async () => {
+      const now = await daemonOf('node1').catch(() => before);
+      return now !== before;
+    });
+    await until('the session', async () => {
+      const found = (await operOf('node1')).neighbors?.[0];
+      return found?.state === 'Established' && found.sent > 0;
+    });
+    await until('all pings', async () => textOf(pings).includes('packet loss'));
+    await deleted.end();
+    expect(textOf(deleted)).not.toMatch(new RegExp(`Deleted ${at(51)} `));
+    expect(textOf(pings)).toContain('200 packets received');
+  });
+
+  it('nor does it when the agent is killed, or stopped, and started', async () => {
+    const deleted = background('tor', 'ip monitor route');
+    const before = await daemonOf('node1');
+    const { since } = await established('node1');
+    await mustLab('kill netplugin node1');
+    await mustLab('start netplugin node1');
+    expect(await established('node1')).toMatchObject({ since });
+    await mustLab('stop netplugin node1');
+    await mustLab('start netplugin node1');
+    expect(await established('node1')).toMatchObject({ since });
+    expect(await daemonOf('node1')).toBe(before);
+    await deleted.end();
+    expect(textOf(deleted)).not.toMatch(new RegExp(`Deleted ${at(51)} `));
+  });
+
+  it('tell of a container that goes before its address is given again', async () => {
+    await run('node1', 'brief', 'told', at(55));
+    await announced(at(55), 'node1');
+    const lines = background('tor', 'ip -ts monitor route');
+    await must('node1', 'docker rm -f brief');
+    // Its address is asked for by name, which waits until every host goes by it that it is nobody's.
+    await run('node2', 'brief', 'told', at(55));
+    await announced(at(55), 'node2');
+    await lines.end();
+    const text = textOf(lines);
+    expect(text).toMatch(new RegExp(`Deleted ${at(55)} .*${HOST.node1}`));
+    expect(text.indexOf(`Deleted ${at(55)}`)).toBeLessThan(text.lastIndexOf(`${at(55)} `));
+    await must('node2', 'docker rm -f brief');
+    await announced(at(55));
+  });
+
+  it('have events and metrics of a session that goes and comes', async () => {
+    await must('node2', 'ip link set eth0 down');
+    await must('node2', 'ip link set eth0 up');
+    await must('node2', 'ip route replace default via 192.168.50.1');
+    await announced(at(52), 'node2');
+    const events = await until('events', async () => {
+      const text = await netctl('events --kind neighbor');
+      return text.includes(`neighbour ${TOR} (AS 65000) is established`) && text;
+    });
+    expect(events).toContain('BGP: neighbour');
+    await established('node2');
+    const metrics = await must(
+      'node2',
+      'curl -s --unix-socket /run/contiv/netplugin.sock http://host/metrics',
+    );
+    expect(metrics).toContain(`contiv_netplugin_bgp_neighbor_up{neighbor="${TOR}"} 1`);
+    expect(metrics).toMatch(new RegExp(`bgp_neighbor_routes_sent{neighbor="${TOR}"} 1`));
+  });
+
+  it('leave the router nothing when BGP is removed', async () => {
+    await netctl('bgp rm node2');
+    await announced(at(52));
+    expect((await on('node2', 'ls /run/contiv/bgp')).status).not.toBe(0);
+    expect(await must('node2', 'ip route show proto bird')).toBe('');
+    await speak('node2');
+    await announced(at(52), 'node2');
+  });
+});
