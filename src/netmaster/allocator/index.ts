@@ -27,6 +27,8 @@ export interface Allocator<T = object> {
 
 type Tagged = Network & { readonly vni?: number };
 
+const CHOOSE = 'choose another, or none to be given a free one';
+
 const tag: Allocator<Tagged> = {
   give(view, key, network, _before, freeTag) {
     const encap = network.encap ?? 'vxlan';
@@ -35,8 +37,13 @@ const tag: Allocator<Tagged> = {
     if (taken !== undefined)
       throw new Refusal(
         409,
-        `network ${key}: pktTag ${vni} is taken by network ${taken.object.network}; choose another, or none to be given a free one`,
+        `network ${key}: pktTag ${vni} is taken by network ${taken.object.network}; ${CHOOSE}`,
         'pktTag',
+        undefined,
+        {
+          tenant: taken.object.network.split(':')[0] as string,
+          message: `network ${key}: pktTag ${vni} is taken; ${CHOOSE}`,
+        },
       );
     const ended = tagKey(encap, vni);
     openEndings(view).refuse(ended, { of: `network ${key}` }, `network ${key}: pktTag ${vni}`, 'pktTag');

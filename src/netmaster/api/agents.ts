@@ -17,9 +17,10 @@ import type { Lineage } from '../lineage.ts';
 import { Refusal } from '../problem.ts';
 import type { Replicas } from '../replicas.ts';
 import { drainingSince, type Roster, statusOf } from '../roster.ts';
+import { viewOf } from '../scope.ts';
 import { applySwarmServices, decideSwarm, type Unlisted } from '../swarms.ts';
 import type { View } from '../tables.ts';
-import { callerOf, registered, waitSeconds } from './request.ts';
+import { callerOf, registered, scopeOf, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
 import type { Watches } from './watch.ts';
 import { reportLate, type WriteParts } from './writes.ts';
@@ -81,8 +82,8 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
         await applySwarmServices(id, has.services, { mirror, writer }, callerOf(request));
     },
 
-    endpoints: () =>
-      mirror.list<Endpoint>('endpoint').map((endpoint) => {
+    endpoints: ({ request }) =>
+      viewOf(mirror, scopeOf(request)).list<Endpoint>('endpoint').map((endpoint) => {
         const draining = drainingSince(mirror, endpoint.homingHost);
         return {
           ...endpoint,
