@@ -86,7 +86,13 @@ const COLUMNS = [
   ['reader', 'a reader'],
   ['admin', 'an admin'],
 ] as const;
-const GRANTS = { yes: 'yes', own: 'for itself', unnamed: 'for no host', theirs: 'of theirs', no: '' } as const;
+const GRANTS = {
+  yes: 'yes',
+  own: 'for itself',
+  unnamed: 'for no host',
+  theirs: 'of theirs',
+  no: '',
+} as const;
 
 function access(): string {
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;

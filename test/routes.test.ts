@@ -58,7 +58,8 @@ describe.each(ROUTES.map((route) => [lineOf(route), route] as const))('%s', (_, 
     const kind = kindByName.get(route.tag);
     if (kind === undefined) return;
     const isTenants = kind.keyFields[0] === 'tenantName';
-    if (name !== 'list' && who !== 'cluster') expect(who).toEqual(isTenants ? { tenant: { path: 'key' } } : 'tenants');
+    if (name !== 'list' && who !== 'cluster')
+      expect(who).toEqual(isTenants ? { tenant: { path: 'key' } } : 'tenants');
     // Others do not tell by their key whose they are, and tenants are made for their operators.
     if (name !== 'list' && name !== 'get' && who !== 'cluster')
       expect(isTenants && kind.keyFields.length > 1).toBe(true);

@@ -157,7 +157,10 @@ function exceedsTenant(n: Network, world: World): Problem | undefined {
     return only('nwType', `must be data: networks of type ${n.nwType} are an admin's, as hosts enter them`);
   // The hosts take what it has for their own ways, be that somebody's outside.
   if (world.where('network', byInfra, n.tenantName).length > 0)
-    return only('tenantName', `is ${n.tenantName}, which the hosts reach by an infra network: its networks are an admin's`);
+    return only(
+      'tenantName',
+      `is ${n.tenantName}, which the hosts reach by an infra network: its networks are an admin's`,
+    );
   return undefined;
 }
 

@@ -57,7 +57,10 @@ export const command: Command = {
         if (milliseconds === undefined)
           throw new UsageError(`--for: '${life}' must be a time like 30m, 12h or 90d`);
         const [name, host] = [invocation.text('name'), invocation.text('host')];
-        const tenants = invocation.text('tenant').split(',').filter((tenant) => tenant !== '');
+        const tenants = invocation
+          .text('tenant')
+          .split(',')
+          .filter((tenant) => tenant !== '');
         if (role === 'operator' && tenants.length === 0)
           throw new UsageError('--role=operator needs --tenant=NAME,...: an operator has some tenants');
         const answer = await invocation.client.call(

@@ -17,7 +17,9 @@ export const command: Command = {
         if (invocation.on('json')) return printJson(invocation, who);
         const { role, name, tenants = [], shown } = who;
         if (shown === 'nothing')
-          return invocation.print('nobody is asked: netmaster has no certificates, everybody may do everything');
+          return invocation.print(
+            'nobody is asked: netmaster has no certificates, everybody may do everything',
+          );
         const reads = role === 'reader' || role === 'tenantReader';
         const may = MAY[role] ?? 'may ask what docs/reference/access.md says';
         invocation.print(

@@ -24,7 +24,7 @@ import { decideDelete, decideWrite, occurrenceOf, readObject } from './intent.ts
 import { type Mirror, parseStoreKey, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
 import { declaredFor, isShown, mustNameTheirs, rightOf, type Scope } from './scope.ts';
-import type { Tables, View } from './tables.ts';
+import type { View } from './tables.ts';
 import type { Decision, Writer, Written } from './writer.ts';
 
 /** An object of the set, read. */
@@ -410,6 +410,7 @@ function decideOne(
     });
     return { kind: kind.name, key, result: 'unchanged' };
   }
+  right?.(kind, key, { before: stored.object, after: object }, overlay);
   if (!kind.updatable) {
     if (REFERRED.has(kind.name))
       throw new Refusal(

@@ -168,7 +168,10 @@ export function openFeed(mirror: Mirror): Feed {
     const isPart = ({ kind, key, isGone, tenant }: Named): boolean =>
       sent.has(`${kind} ${key}`) || (!isGone && isShown(scope, kind, { tenantName: tenant }));
     if (!batch.begins && !batch.keys.some(isPart)) return undefined;
-    const { changes, ...rest } = JSON.parse(batch.line.toString()) as Extract<WatchMessage, { type: 'change' }>;
+    const { changes, ...rest } = JSON.parse(batch.line.toString()) as Extract<
+      WatchMessage,
+      { type: 'change' }
+    >;
     const own = changes.flatMap(({ kind, key, object }): WatchedObject[] => {
       const id = `${kind} ${key}`;
       if (object !== null && isShown(scope, kind, object)) {

@@ -239,7 +239,10 @@ export async function remove(
       checkRemoval(kind, key, view, right);
       return decideGuard(view, kind.name, key);
     });
-    const { answer, revision } = await writer.writeTogether((view) => decideDelete(kind, key, view, right), caller);
+    const { answer, revision } = await writer.writeTogether(
+      (view) => decideDelete(kind, key, view, right),
+      caller,
+    );
     if (answer !== undefined) return { answer, revision };
   }
 }

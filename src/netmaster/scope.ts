@@ -12,8 +12,8 @@
 import { Value } from '@sinclair/typebox/value';
 import type { Kind, World } from '../model/kind.ts';
 import { KINDS, kindByName } from '../model/kinds.ts';
-import { givenFields } from './changes.ts';
 import type { Event } from '../protocol/events.ts';
+import { givenFields } from './changes.ts';
 import type { Plain } from './fields.ts';
 import type { Mirror } from './mirror.ts';
 import { Refusal } from './problem.ts';
@@ -87,8 +87,7 @@ export function rightOf(scope: Scope | undefined): Right | undefined {
     mustSee(scope, kind, key);
     const what = `${kind.name} ${key}`;
     const { sets, exceeds } = kind.forTenants ?? {};
-    if (sets === undefined || tenantOfKey(kind, key) === undefined)
-      throw onlyAdmin(scope, kind, key);
+    if (sets === undefined || tenantOfKey(kind, key) === undefined) throw onlyAdmin(scope, kind, key);
     const given: Plain = after ?? {};
     for (const field of Object.keys(kind.schema.properties)) {
       if (sets.some((known) => known === field)) continue;

@@ -31,7 +31,11 @@ export interface Identity {
 
 /** Of a holder of a certificate or a token. undefined: an operator has tenants, and here are none. */
 function identityOf(
-  { role, name, tenants = [] }: { role: CertificateRole; name: string; tenants?: readonly string[] | undefined },
+  {
+    role,
+    name,
+    tenants = [],
+  }: { role: CertificateRole; name: string; tenants?: readonly string[] | undefined },
   shown: Identity['shown'],
 ): Identity | undefined {
   if (role !== 'reader' && role !== 'operator') return { role, name, shown };

@@ -83,14 +83,16 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
     },
 
     endpoints: ({ request }) =>
-      viewOf(mirror, scopeOf(request)).list<Endpoint>('endpoint').map((endpoint) => {
-        const draining = drainingSince(mirror, endpoint.homingHost);
-        return {
-          ...endpoint,
-          status: statusOf(endpoint, mirror),
-          ...(draining === undefined ? {} : { draining }),
-        };
-      }),
+      viewOf(mirror, scopeOf(request))
+        .list<Endpoint>('endpoint')
+        .map((endpoint) => {
+          const draining = drainingSince(mirror, endpoint.homingHost);
+          return {
+            ...endpoint,
+            status: statusOf(endpoint, mirror),
+            ...(draining === undefined ? {} : { draining }),
+          };
+        }),
     async attach({ parameters: { id }, query, body, request }) {
       const seconds = waitSeconds(query);
       const endpoint = body(`endpoint ${id}`);
