@@ -259,6 +259,40 @@ describe('what is answered', () => {
   });
 });
 
+it.each([
+  'GET networks/blue:azure-net?tenant=red',
+  'GET networks/red%3Acrimson-net',
+  'GET networks/red:crimson-net%2F..%2Fblue:azure-net',
+  'GET networks/blue:azure-net%2F..%2Fred:crimson-net',
+  'GET networks/BLUE:azure-net',
+  'GET policys/%20red:crimson-policy',
+  'GET tenants/red:',
+  'GET tenants/blue:crimson',
+  'GET events?tenant=blue&tenant=red',
+  'GET events?tenant=red&tenant=blue',
+  'GET events?tenant[]=red',
+  'GET events?tenant=',
+  'GET flows?denied=true&tenant=blue&tenant=red',
+  'GET trace?tenant=blue&tenant=red&from=azure-web&to=azure-web&port=80',
+  'GET watch?host=node1&host=node2',
+  'GET watch?host=',
+  'GET inspect/networks/red:crimson-net',
+  'GET inspect/tenants/red',
+  'GET inspect/Bgps/node1',
+  'GET inspect/networkPolicies/namespace:azure:web',
+  'GET //networks/red:crimson-net',
+  'GET hosts/',
+  'GET status',
+  'GET status/hosts/node1',
+  'GET tokens',
+  'POST backup',
+])('%s gets him nothing', async (line) => {
+  const { status, text } = await ask(operator, line);
+  const told = text.replaceAll(/[\w:-]*(?:crimson|\bred\b)[\w:-]*/gi, '');
+  expect(told).not.toMatch(FOREIGN);
+  if (line !== 'GET networks/blue:azure-net?tenant=red') expect(status, text).toBeGreaterThanOrEqual(400);
+});
+
 describe('what is followed', () => {
   async function* through<T>(lines: AsyncIterable<T>, isLast: (line: T) => boolean): AsyncGenerator<T> {
     for await (const line of lines) {
@@ -609,6 +643,8 @@ describe('a token', () => {
       role: 'tenantReader',
       tenants: ['blue'],
     });
+    const listed = (await admin.call('tokens')).body.map(({ role, tenants }) => `${role} ${tenants}`);
+    expect(listed).toEqual(expect.arrayContaining(['reader blue', 'operator blue', 'operator blue,red']));
     expect((await admin.call('whoami')).body).toEqual({
       role: 'admin',
       name: 'someone',

@@ -23,7 +23,7 @@ export const command: Command = {
         const reads = role === 'reader' || role === 'tenantReader';
         const may = MAY[role] ?? 'may ask what docs/reference/access.md says';
         invocation.print(
-          `${reads ? 'reader' : role} ${name}, by ${shown}: ${may}${tenants.length === 0 ? '' : ` ${tenants.join(', ')}`}`,
+          `${reads ? 'reader' : role} ${name}, by ${shown}: ${may}${tenants.length === 0 ? '' : ` tenant${tenants.length > 1 ? 's' : ''} ${tenants.join(', ')}`}`,
         );
       },
     },
@@ -33,6 +33,6 @@ export const command: Command = {
 const MAY: Readonly<Record<string, string>> = {
   admin: 'may do everything',
   reader: 'may read everything',
-  tenantReader: 'may read what is of tenant',
-  operator: 'may read and change what is of tenant',
+  tenantReader: 'may read what is of',
+  operator: 'may read and change what is of',
 };

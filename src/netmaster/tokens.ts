@@ -20,7 +20,8 @@ import type { View } from './tables.ts';
 import type { Decision } from './writer.ts';
 
 export interface Token {
-  readonly role: TokenRequest['role'];
+  /** A reader of some tenants only is no `reader`: an older netmaster, which knows of no tenants here, refuses it. */
+  readonly role: TokenRequest['role'] | 'tenantReader';
   readonly name?: string;
   readonly host?: string;
   readonly tenants?: readonly string[];
@@ -63,7 +64,7 @@ export function decideToken(
   const id = randomBytes(6).toString('hex');
   const secret = randomBytes(32).toString('base64url');
   const token: Token = {
-    role,
+    role: role === 'reader' && tenants !== undefined ? 'tenantReader' : role,
     ...(name === undefined ? {} : { name }),
     ...(host === undefined ? {} : { host }),
     ...(tenants === undefined ? {} : { tenants }),
@@ -121,7 +122,7 @@ export const listTokens = (view: View): ListedToken[] =>
     .filter(([, { object }]) => !isOver(object))
     .map(([id, { object }]) => ({
       id,
-      role: object.role,
+      role: object.role === 'tenantReader' ? 'reader' : object.role,
       ...(object.name === undefined ? {} : { name: object.name }),
       ...(object.host === undefined ? {} : { host: object.host }),
       ...(object.tenants === undefined ? {} : { tenants: [...object.tenants] }),
@@ -139,7 +140,7 @@ export function readApiToken(text: string): { id: string; secret: string } | und
 export function holderOfToken(
   view: View,
   { id, secret }: { id: string; secret: string },
-): { role: Exclude<Token['role'], 'join'>; name: string; tenants?: readonly string[] | undefined } {
+): { role: Exclude<Token['role'], 'join'>; name: string; tenants: readonly string[] } {
   const token = view.get<Token>('token', id);
   if (token === undefined || token.role === 'join' || !isSecret(token, secret))
     throw new Refusal(401, `token ${id}: is not known here: it was removed, or is another cluster's`);
@@ -148,7 +149,7 @@ export function holderOfToken(
       401,
       `token ${id}: has ended at ${new Date(token.expires).toISOString()}: have another one made (netctl token create)`,
     );
-  return { role: token.role, name: nameOf(id, token), tenants: token.tenants };
+  return { role: token.role, name: nameOf(id, token), tenants: token.tenants ?? [] };
 }
 
 /** What a host asks by a join token. */

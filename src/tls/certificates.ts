@@ -26,7 +26,7 @@ export interface Subject {
   readonly name: string;
   /** Of a host. */
   readonly admission?: string;
-  /** Of an operator, or a reader of some tenants only. */
+  /** Of who has some tenants only. */
   readonly tenants?: readonly string[];
   /** Names and addresses that it is asked by, where it is a server's. */
   readonly names?: readonly string[];

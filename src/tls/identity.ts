@@ -2,7 +2,14 @@
 import { createHash, X509Certificate } from 'node:crypto';
 
 export const ORGANIZATION = 'contiv';
-export const CERTIFICATE_ROLES = ['host', 'netmaster', 'reader', 'operator', 'admin'] as const;
+export const CERTIFICATE_ROLES = [
+  'host',
+  'netmaster',
+  'tenantReader',
+  'operator',
+  'reader',
+  'admin',
+] as const;
 export type CertificateRole = (typeof CERTIFICATE_ROLES)[number];
 
 export interface Holder {
@@ -10,7 +17,7 @@ export interface Holder {
   readonly name: string;
   /** Of a host; '' where there is none. */
   readonly admission: string;
-  /** Of a reader or an operator: the only ones that it is for. */
+  /** Of who has some tenants only. */
   readonly tenants: readonly string[];
 }
 
@@ -22,7 +29,8 @@ export function holderOf(certificate: X509Certificate): Holder | undefined {
   if (role === undefined || typeof CN !== 'string') return undefined;
   const units = OU === undefined ? [] : typeof OU === 'string' ? [OU] : Array.isArray(OU) ? OU : undefined;
   if (units === undefined) return undefined;
-  if (role === 'reader' || role === 'operator') return { role, name: CN, admission: '', tenants: units };
+  if (role === 'tenantReader' || role === 'operator')
+    return { role, name: CN, admission: '', tenants: units };
   if (units.length > 1) return undefined;
   return { role, name: CN, admission: units[0] ?? '', tenants: [] };
 }

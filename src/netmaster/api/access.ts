@@ -29,19 +29,15 @@ export interface Identity {
   readonly shown: 'certificate' | 'token' | 'nothing';
 }
 
-/** Of a holder of a certificate or a token. undefined: an operator has tenants, and here are none. */
+/** Of a holder of a certificate or a token. undefined: it is for some tenants, and here are none. */
 function identityOf(
-  {
-    role,
-    name,
-    tenants = [],
-  }: { role: CertificateRole; name: string; tenants?: readonly string[] | undefined },
+  { role, name, tenants }: { role: CertificateRole; name: string; tenants: readonly string[] },
   shown: Identity['shown'],
 ): Identity | undefined {
-  if (role !== 'reader' && role !== 'operator') return { role, name, shown };
-  if (tenants.length === 0) return role === 'reader' ? { role, name, shown } : undefined;
-  const scope = { tenants: new Set(tenants), whom: `${role} ${name}` };
-  return { role: role === 'reader' ? 'tenantReader' : role, name, shown, scope };
+  if (role !== 'tenantReader' && role !== 'operator') return { role, name, shown };
+  if (tenants.length === 0) return undefined;
+  const whom = `${role === 'operator' ? role : 'reader'} ${name}`;
+  return { role, name, shown, scope: { tenants: new Set(tenants), whom } };
 }
 
 /** `operator alice`, as refusals and events have it. */
@@ -97,7 +93,7 @@ export function holdToAccess(server: FastifyInstance, { mirror, admits, fresh }:
     if (holder === undefined) throw refused('says no role: its O must be contiv:host, contiv:admin, ...');
     const { role, name, admission } = holder;
     const identity = identityOf(holder, 'certificate');
-    if (identity === undefined) throw refused('says no tenant: an operator has one OU for each of his');
+    if (identity === undefined) throw refused(`says no tenant: of role ${holder.role} it has an OU for each`);
     if (role === 'host' && admits && admissionOf(mirror, name) !== (admission || undefined))
       throw refused(`is revoked: host ${name} must join again (netplugin join)`);
     if (role === 'host' && admits && admission === '') throw refused('says no admission');
