@@ -5,6 +5,7 @@ import tls from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { connect } from '../src/client/client.ts';
 import type { Credentials } from '../src/client/credentials.ts';
+import { KINDS } from '../src/model/kinds.ts';
 import { grantOf, hostPlace, type Role, tenantPlace } from '../src/protocol/access.ts';
 import { ROUTES, type Route } from '../src/protocol/routes.ts';
 import {
@@ -146,6 +147,17 @@ it("who has some tenants only asks these routes, and a tenant's operator writes 
   expect(granted('tenantReader').sort()).toEqual([...reads, ...asked].sort());
   const writes = WRITTEN.flatMap((kind) => [`${kind} post`, `${kind} put`, `${kind} delete`]);
   expect(granted('operator').sort()).toEqual([...reads, ...asked, ...writes, 'apply', 'removeSet'].sort());
+});
+
+it("of what a tenant's operator writes these fields are an admin's: a new one is, until its kind names it", () => {
+  const admins = KINDS.flatMap(({ name, forTenants, schema }) =>
+    forTenants?.sets === undefined
+      ? []
+      : Object.keys(schema.properties)
+          .filter((field) => !forTenants.sets?.includes(field))
+          .map((field) => `${name} ${field}`),
+  );
+  expect(admins).toEqual(['network pktTag', 'network hostAccess']);
 });
 
 it('a host cannot change an endpoint of another one, though it names itself', async () => {
