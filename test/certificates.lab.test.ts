@@ -32,7 +32,7 @@ const stateOf = async (host: string): Promise<string | undefined> =>
 
 beforeAll(async () => {
   await must('down');
-  await must('up --quiet --tls');
+  await must('up --quiet');
 }, 600_000);
 afterAll(async () => {
   if (process.env.KEEP_LAB === undefined) await lab('down');

@@ -24,7 +24,7 @@ export interface Scope {
   readonly whom: string;
 }
 
-/** Throws a Refusal where an object must not become so, or go, by the caller's will. Neither side: it is only looked at. */
+/** Throws a Refusal where an object must not become so, or go (no `after`), by the caller's will; one that is not there has no `before`. */
 export type Right = (
   kind: Kind,
   key: string,
@@ -88,12 +88,10 @@ export function rightOf(scope: Scope | undefined): Right | undefined {
     const what = `${kind.name} ${key}`;
     const { sets, exceeds } = kind.forTenants ?? {};
     if (sets === undefined || tenantOfKey(kind, key) === undefined) throw onlyAdmin(scope, kind, key);
-    const given: Plain = after ?? {};
     for (const field of Object.keys(kind.schema.properties)) {
       if (sets.some((known) => known === field)) continue;
       // What goes, or is made anew, must be nothing that only an admin could make.
-      const was = after === undefined ? undefined : before?.[field];
-      const is = after === undefined ? before?.[field] : given[field];
+      const [was, is] = after === undefined ? [undefined, before?.[field]] : [before?.[field], after[field]];
       if (!Value.Equal(was, is))
         throw new Refusal(403, `${what}: ${field} is an admin's to set, ${scope.whom} may not`, field);
     }
@@ -115,8 +113,9 @@ export function rightOf(scope: Scope | undefined): Right | undefined {
 export function declaredFor(scope: Scope | undefined, kind: Kind, stored: Plain, declared: Plain): Plain {
   if (scope === undefined) return declared;
   const sets: readonly string[] = kind.forTenants?.sets ?? [];
+  const given = givenFields(kind);
   const isKept = (field: string): boolean =>
-    !givenFields(kind).has(field) || stored[field] !== undefined || sets.includes(field);
+    !given.has(field) || stored[field] !== undefined || sets.includes(field);
   return Object.fromEntries(Object.entries(declared).filter(([field]) => isKept(field)));
 }
 
