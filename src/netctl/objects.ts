@@ -1,5 +1,5 @@
 /** What the commands of most kinds have in common: ls, inspect and rm differ in names and columns only. */
-import { type Answer, asList, asObject, objectsOf } from '../client/client.ts';
+import { type Answer, ApiError, asList, asObject, objectsOf } from '../client/client.ts';
 import type { FieldChanges } from '../protocol/declared.ts';
 import { CHANGES_HEADER, RESULT_HEADER } from '../protocol/wire.ts';
 import {
