@@ -47,6 +47,11 @@ it('containers reach each other, and what runs is as it is declared', async () =
     async () => (await lab('exec node1 -- docker exec web ping -c 1 -W 2 db')).status === 0,
   );
   expect(await must('check --wait 60')).toMatch(/no difference/);
+  await until(
+    'nothing wrong',
+    async () => /^all is well$/m.test((await lab('exec node2 -- netctl doctor')).out),
+    120,
+  );
   const events = (await on('node1', 'netctl events -o json'))
     .split('\n')
     .map((line) => JSON.parse(line) as { by?: string; object?: string });
