@@ -126,7 +126,7 @@ async function measureNetworks(): Promise<Result[]> {
   step('bench: a lab of two hosts\n');
   try {
     await lab(LAB, 'down');
-    await lab(LAB, 'up');
+    await lab(LAB, 'up', '--insecure');
     return await measure();
   } finally {
     if (!flags.keep) await lab(LAB, 'down');

@@ -81,10 +81,18 @@ const COLUMNS = [
   ['nobody', 'nobody'],
   ['host', 'a host'],
   ['netmaster', 'another netmaster'],
+  ['tenantReader', "a tenant's reader"],
+  ['operator', "a tenant's operator"],
   ['reader', 'a reader'],
   ['admin', 'an admin'],
 ] as const;
-const GRANTS = { yes: 'yes', own: 'for itself', unnamed: 'for no host', no: '' } as const;
+const GRANTS = {
+  yes: 'yes',
+  own: 'for itself',
+  unnamed: 'for no host',
+  theirs: 'of theirs',
+  no: '',
+} as const;
 
 function access(): string {
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
@@ -103,10 +111,21 @@ function access(): string {
   return [
     NOTE,
     '# Who may ask what',
-    'Where netmaster has certificates; what proves who asks is in [security](../security.md). An empty place: refused, with 401 where nothing was shown, else 403.',
+    'Where netmaster has certificates; what proves who asks is in [security](../security.md). An empty place: refused, with 401 where nothing was shown, else 403. Of theirs: what names one of their tenants, and of what names none the part that is of these.',
     table(ROUTES.filter(({ tag }) => !kinds.has(tag))),
     '## Objects',
     table(ROUTES.filter(({ tag }) => kinds.has(tag))),
+    "## What a tenant's operator may set",
+    "Of objects of his tenants. All other fields, and all other kinds, are an admin's; what has a field that is, he may not delete either.",
+    [
+      line(['kind', 'fields', 'but']),
+      line(['---', '---', '---']),
+      ...KINDS.flatMap(({ name, forTenants }) =>
+        forTenants?.sets === undefined
+          ? []
+          : [line([name, forTenants.sets.join(', '), forTenants.exceeding ?? ''])],
+      ),
+    ].join('\n'),
   ].join('\n\n');
 }
 

@@ -5,8 +5,8 @@ import tls from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { connect } from '../src/client/client.ts';
 import type { Credentials } from '../src/client/credentials.ts';
-import type { Security } from '../src/netmaster/security.ts';
-import { grantOf, hostPlace, type Role } from '../src/protocol/access.ts';
+import { KINDS } from '../src/model/kinds.ts';
+import { grantOf, hostPlace, type Role, tenantPlace } from '../src/protocol/access.ts';
 import { ROUTES, type Route } from '../src/protocol/routes.ts';
 import {
   issue,
@@ -16,42 +16,35 @@ import {
   readRequest,
   requestCertificate,
 } from '../src/tls/certificates.ts';
-import { type Api, openApi } from './apiServer.ts';
+import type { Api } from './apiServer.ts';
+import { type Asked, openSecured, type Secured } from './secured.ts';
 
 const HOUR = 3_600_000;
+let secured: Secured;
 let authority: Pair;
-let security: Security;
 let api: Api;
 const pairs = new Map<string, Pair>();
 let admin: Credentials;
+let ask: Secured['ask'];
+let clientOf: Secured['clientOf'];
+let credentialsOf: Secured['credentialsOf'];
+let tokenFor: Secured['tokenFor'];
 
 beforeAll(async () => {
-  authority = await makeAuthority();
-  const names = ['localhost', '127.0.0.1'];
-  const own = await issuePair(authority, { role: 'netmaster', name: 'one', names }, HOUR);
-  security = { ...own, authority: authority.certificate, issuer: authority, hostLife: HOUR };
-  api = await openApi(undefined, { security });
+  secured = await openSecured();
+  ({ api, authority, admin, ask, clientOf, credentialsOf, tokenFor } = secured);
   for (const role of ['netmaster', 'reader', 'admin'] as const)
     pairs.set(role, await issuePair(authority, { role, name: 'someone' }, HOUR));
-  admin = credentialsOf(pairs.get('admin'));
+  for (const role of ['tenantReader', 'operator'] as const)
+    for (const tenants of [['blue'], ['red', 'green']])
+      pairs.set(
+        `${role} ${tenants[0]}`,
+        await issuePair(authority, { role, name: 'someone', tenants }, HOUR),
+      );
   pairs.set('host', await joined('node1'));
   await joined('node2');
 });
-afterAll(() => api.close());
-
-const credentialsOf = (pair: Pair | undefined): Credentials => ({
-  authority: authority.certificate,
-  ...(pair && { certificate: pair.certificate, key: pair.key }),
-});
-const clientOf = (credentials: Credentials) =>
-  connect({ urls: [`https://localhost:${api.port}`], credentials: () => credentials });
-
-async function tokenFor(role: 'join' | 'reader' | 'admin', seconds = 3600): Promise<string> {
-  const client = clientOf(admin);
-  const { token } = (await client.call('tokenCreate', {}, { role, seconds })).body;
-  client.close();
-  return token;
-}
+afterAll(() => secured.close());
 
 async function joinWith(token: string, name: string, request: string): Promise<string> {
   const client = clientOf({ authority: authority.certificate });
@@ -67,81 +60,48 @@ async function joined(name: string): Promise<Pair> {
   return { key, certificate: await joinWith(await tokenFor('join'), name, request) };
 }
 
-interface Asked {
-  readonly status: number;
-  readonly text: string;
-}
-
-/** What is answered; of what goes on without an end, its head. */
-function ask(
-  { method, path }: { method: string; path: string },
-  { pair, token, body }: { pair?: Pair | undefined; token?: string | undefined; body?: unknown } = {},
-): Promise<Asked> {
-  return new Promise((done, fail) => {
-    const payload = body === undefined ? undefined : JSON.stringify(body);
-    const request = https.request(
-      {
-        host: '127.0.0.1',
-        port: api.port,
-        method,
-        path,
-        agent: false,
-        ca: authority.certificate,
-        ...(pair && { cert: pair.certificate, key: pair.key }),
-        headers: {
-          ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
-          ...(payload === undefined ? {} : { 'content-type': 'application/json' }),
-        },
-      },
-      (response) => {
-        const end = (text: string): void => {
-          response.destroy();
-          done({ status: response.statusCode ?? 0, text });
-        };
-        if (response.headers['content-type'] === 'application/x-ndjson') return end('');
-        let text = '';
-        response.setEncoding('utf8');
-        response.on('data', (chunk) => {
-          text += chunk;
-        });
-        response.on('end', () => end(text));
-      },
-    );
-    request.on('error', fail);
-    request.end(payload);
-  });
-}
-
-/** The route asked for a host, with nothing else that would be right: who is let through is told what is wrong with it. */
+/** The route asked for a host or tenant, with nothing else that would be right: who is let through is told what is wrong with it. */
 function requestTo(route: Route, host: string) {
-  const place = hostPlace(route) as Record<string, string> | undefined;
+  const place = (hostPlace(route) ?? tenantPlace(route)) as Record<string, string> | undefined;
+  const named = hostPlace(route) === undefined ? 'blue' : host;
   const inPath = place?.path;
-  const path = route.path.replace(/:(\w+)/g, (_, name) => (name === inPath ? host : 'nosuch'));
-  const query = place?.query === undefined ? '' : `?${place.query}=${host}`;
-  const body = place?.body !== undefined ? { [place.body]: host } : route.body === undefined ? undefined : {};
+  const path = route.path.replace(/:(\w+)/g, (_, name) =>
+    name !== inPath ? 'nosuch' : name === 'key' && route.tag !== 'tenant' ? `${named}:nosuch` : named,
+  );
+  const query = place?.query === undefined ? '' : `?${place.query}=${named}`;
+  const body =
+    place?.body !== undefined ? { [place.body]: named } : route.body === undefined ? undefined : {};
   return { line: { method: route.method, path: path + query }, body };
 }
 
-const WHO: readonly (readonly [who: string, role: Role, host: string])[] = [
-  ['nobody', 'nobody', 'node1'],
-  ['the host itself', 'host', 'node1'],
-  ['another host', 'host', 'node2'],
-  ['another netmaster', 'netmaster', 'node1'],
-  ['a reader', 'reader', 'node1'],
-  ['an admin', 'admin', 'node1'],
+const WHO: readonly (readonly [who: string, role: Role, host: string, tenant: string])[] = [
+  ['nobody', 'nobody', 'node1', ''],
+  ['the host itself', 'host', 'node1', ''],
+  ['another host', 'host', 'node2', ''],
+  ['another netmaster', 'netmaster', 'node1', ''],
+  ['a reader of the tenant', 'tenantReader', 'node1', 'blue'],
+  ['a reader of other tenants', 'tenantReader', 'node1', 'red'],
+  ["the tenant's operator", 'operator', 'node1', 'blue'],
+  ["other tenants' operator", 'operator', 'node1', 'red'],
+  ['a reader', 'reader', 'node1', ''],
+  ['an admin', 'admin', 'node1', ''],
 ];
 
-describe.each(WHO)('%s', (_, role, host) => {
+describe.each(WHO)('%s', (_, role, host, tenant) => {
   it.each(ROUTES.map((route) => [`${route.method} ${route.path}`, route] as const))(
     'asks %s',
     async (_, route) => {
       const { line, body } = requestTo(route, host);
-      const { status, text } = await ask(line, { pair: pairs.get(role), body });
+      const pair = pairs.get(tenant === '' ? role : `${role} ${tenant}`);
+      const { status, text } = await ask(line, { pair, body });
       const grant = grantOf(route, role);
       const passes =
         grant === 'yes' ||
         (grant === 'own' && host === 'node1') ||
-        (grant === 'unnamed' && hostPlace(route) === undefined);
+        (grant === 'unnamed' && hostPlace(route) === undefined) ||
+        (grant === 'theirs' &&
+          hostPlace(route) === undefined &&
+          (tenantPlace(route) === undefined || tenant === 'blue'));
       const what = `${status} ${text.slice(0, 300)}`;
       if (passes) {
         // A join token that is none is refused by who reads it.
@@ -166,6 +126,38 @@ it('the table says of each role what people expect of it', () => {
   expect(grantOf(named('replicaAsk'), 'reader')).toBe('no');
   expect(grantOf(named('tokenCreate'), 'netmaster')).toBe('no');
   expect(grantOf(named('version'), 'nobody')).toBe('yes');
+  expect(grantOf(named('tokenCreate'), 'operator')).toBe('no');
+  expect(grantOf(named('apply'), 'tenantReader')).toBe('no');
+  expect(grantOf(named('attach'), 'operator')).toBe('no');
+});
+
+/** A route or a kind that says nothing of tenants is in neither list. What is in them is for handlers to keep apart (tenantRoles.test.ts). */
+it("who has some tenants only asks these routes, and a tenant's operator writes these kinds", () => {
+  const granted = (role: Role): string[] => [
+    ...new Set(
+      ROUTES.filter((route) => grantOf(route, role) === 'theirs').map(({ name, tag }) =>
+        ['list', 'get', 'post', 'put', 'delete'].includes(name) ? `${tag} ${name}` : name,
+      ),
+    ),
+  ];
+  const READ = ['tenant', 'extContractsGroup', 'global', 'workload', 'clusterService', 'swarmService'];
+  const WRITTEN = ['network', 'endpointGroup', 'policy', 'rule', 'netprofile', 'appProfile', 'serviceLB'];
+  const reads = [...READ, ...WRITTEN].flatMap((kind) => [`${kind} list`, `${kind} get`]);
+  const asked = ['inspect', 'export', 'endpoints', 'watch', 'trace', 'flows', 'events', 'followEvents'];
+  expect(granted('tenantReader').sort()).toEqual([...reads, ...asked].sort());
+  const writes = WRITTEN.flatMap((kind) => [`${kind} post`, `${kind} put`, `${kind} delete`]);
+  expect(granted('operator').sort()).toEqual([...reads, ...asked, ...writes, 'apply', 'removeSet'].sort());
+});
+
+it("of what a tenant's operator writes these fields are an admin's: a new one is, until its kind names it", () => {
+  const admins = KINDS.flatMap(({ name, forTenants, schema }) =>
+    forTenants?.sets === undefined
+      ? []
+      : Object.keys(schema.properties)
+          .filter((field) => !forTenants.sets?.includes(field))
+          .map((field) => `${name} ${field}`),
+  );
+  expect(admins).toEqual(['network pktTag', 'network hostAccess']);
 });
 
 it('a host cannot change an endpoint of another one, though it names itself', async () => {

@@ -32,7 +32,7 @@ const stateOf = async (host: string): Promise<string | undefined> =>
 
 beforeAll(async () => {
   await must('down');
-  await must('up --quiet --tls');
+  await must('up --quiet');
 }, 600_000);
 afterAll(async () => {
   if (process.env.KEEP_LAB === undefined) await lab('down');
@@ -47,6 +47,11 @@ it('containers reach each other, and what runs is as it is declared', async () =
     async () => (await lab('exec node1 -- docker exec web ping -c 1 -W 2 db')).status === 0,
   );
   expect(await must('check --wait 60')).toMatch(/no difference/);
+  await until(
+    'nothing wrong',
+    async () => /^all is well$/m.test((await lab('exec node2 -- netctl doctor')).out),
+    120,
+  );
   const events = (await on('node1', 'netctl events -o json'))
     .split('\n')
     .map((line) => JSON.parse(line) as { by?: string; object?: string });
@@ -72,6 +77,55 @@ it('nobody asks without a certificate, and a host for itself alone', async () =>
   const again = await lab(`exec node2 -- netplugin join ${URL} ${token} --state-dir /run/other`);
   expect(again).toMatchObject({ status: 3, err: expect.stringContaining('has joined already') });
 }, 60_000);
+
+it("a tenant's operator has that tenant, and nobody else's containers", async () => {
+  await on('node1', 'netctl tenant create blue');
+  const token = await on('node1', 'netctl token create --role=operator --tenant=blue --name=alice');
+  const [file, copy] = ['/run/alice.token', `printf %s ${token}`];
+  await on('node2', `sh -c '${copy} > ${file}'`);
+  const alice = (line: string): Promise<Ended> =>
+    lab(
+      `exec node2 -- netctl --netmaster=${URL} --tls-ca=/var/lib/contiv/tls/ca.crt --token-file=${file} ${line}`,
+    );
+  const done = async (line: string): Promise<string> => {
+    const { status, out, err } = await alice(line);
+    if (status !== 0) throw new Error(`${line}: ${err}`);
+    return out;
+  };
+  expect(await done('whoami')).toBe('operator alice, by token: may read and change what is of tenant blue');
+  await done('net create -t blue own-net --subnet=20.1.1.0/24 --gateway=20.1.1.254');
+  await done('group create -t blue own-net own');
+  for (const [host, name] of [
+    ['node1', 'seen'],
+    ['node2', 'also'],
+  ])
+    await on(host as string, `docker run -d --name=${name} --net=own.own-net/blue contiv/lab sleep 100000`);
+  await until(
+    'ping',
+    async () => (await lab('exec node1 -- docker exec seen ping -c 1 -W 2 also')).status === 0,
+  );
+  expect((await done('endpoint ls -a -q')).split('\n')).toHaveLength(2);
+  for (const line of ['net ls -a', 'endpoint ls -a', 'tenant ls', 'events', 'export'])
+    expect(await done(line), line).not.toMatch(/contiv-net|default:|\bdb\b/);
+  expect(await done('policy trace -t blue --from=seen --to=also --port=80 --live')).toMatch(/agrees/);
+  for (const line of [
+    'net create -t blue wide --subnet=20.2.0.0/24 --encap=vlan --pkt-tag=7',
+    'net rm contiv-net',
+    'tenant create green',
+    'host ls',
+    'token ls',
+    'status',
+  ])
+    expect((await alice(line)).err, line).toMatch(/operator alice (may not|has no rights)|must be vxlan/);
+  await must('exec node1 -- docker rm -f seen');
+  await must('exec node2 -- docker rm -f also');
+  await until('endpoints to be gone', async () => (await done('endpoint ls -a -q')) === '');
+  await done('group rm -t blue own');
+  await done('net rm -t blue own-net');
+  await on('node1', `netctl token rm ${token.split('.')[1]}`);
+  expect((await alice('whoami')).err).toMatch(/was removed/);
+  await on('node1', 'netctl tenant rm blue');
+}, 180_000);
 
 it('a host whose certificate is revoked is let in no more, until it has joined again; its containers go on', async () => {
   await on('node1', 'netctl host revoke node2');

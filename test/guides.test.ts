@@ -16,7 +16,6 @@ const NOT_TYPED: Record<string, number> = {
   'docs/guide/hosts.md: needs a machine with systemd': 11,
   'docs/guide/hosts.md: needs images of a registry': 3,
   'docs/guide/hosts.md: netmaster and netplugin run already where this is typed': 6,
-  'docs/guide/hosts.md: netmaster is asked without certificates where this is typed': 1,
   'docs/guide/hosts.md: test/firewalls.lab.test.ts puts such a firewall there': 2,
   'docs/guide/hosts.md: test/install.lab.test.ts does it, below a folder': 1,
   'docs/guide/kubernetes.md: a drawing': 2,

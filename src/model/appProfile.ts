@@ -43,5 +43,6 @@ export const appProfile: Kind<typeof AppProfileSchema> = {
       backSingle: true,
     },
   ],
+  forTenants: { sets: ['tenantName', 'appProfileName', 'endpointGroups'] },
   check: (p) => checkWord('appProfile', 'appProfileName', p.appProfileName),
 };

@@ -86,6 +86,7 @@ export const clusterService: Kind<typeof ClusterServiceSchema> = {
   keyFields: ['namespaceName', 'serviceName'],
   updatable: true,
   references: [{ field: 'tenantName', kind: 'tenant', keys: (s) => [s.tenantName] }],
+  forTenants: {},
   orchestrated: true,
   normalize: (s) => ({
     ...s,

@@ -72,14 +72,19 @@ export function checkDirect(
     if (other.tenantName === n.tenantName) continue; // within a tenant nothing overlaps
     const found = overlapped(n, subnetsOf(other));
     if (found === undefined) continue;
-    const of = `overlaps ${found.prefix} of network ${other.tenantName}:${other.networkName}`;
-    return wrong(
-      found.field,
-      direct
-        ? `${of}: with encap direct it must overlap no other tenant's; choose another one, or encap vxlan`
-        : `${of}, whose encap is direct, so that no other tenant may have its addresses; choose another one`,
-      409,
-    );
+    const problem = (what: string): Problem =>
+      wrong(
+        found.field,
+        direct
+          ? `overlaps ${what}: with encap direct it must overlap no other tenant's; choose another one, or encap vxlan`
+          : `overlaps ${what}, whose encap is direct, so that no other tenant may have its addresses; choose another one`,
+        409,
+      );
+    const { tenantName: tenant, networkName } = other;
+    return {
+      ...problem(`${found.prefix} of network ${tenant}:${networkName}`),
+      elsewhere: { tenant, message: problem("another tenant's network").message },
+    };
   }
   if (!direct) return undefined;
   for (const host of hosts.near(world, '', subnetsOf(n))) {

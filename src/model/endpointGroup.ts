@@ -94,6 +94,18 @@ export const endpointGroup: Kind<typeof EndpointGroupSchema> = {
   ],
   emptyLinks: ['AppProfile'],
   lookupName: 'groupName',
+  forTenants: {
+    sets: [
+      'tenantName',
+      'groupName',
+      'networkName',
+      'ipPool',
+      'policies',
+      'netProfile',
+      'extContractsGrps',
+      'cfgdTag',
+    ],
+  },
   allocates: ['pool'],
   remarks: ({ extContractsGrps = [] }) =>
     extContractsGrps.length === 0

@@ -37,6 +37,7 @@ export const extContractsGroup: Kind<typeof ExtContractsGroupSchema> = {
       backLink: 'ExtContractsGroups',
     },
   ],
+  forTenants: {},
   note: () => 'kept only: nothing acts on external contracts yet, no fabric is told of them',
   check: (c) => checkWord('extContractsGroup', 'contractsGroupName', c.contractsGroupName),
 };

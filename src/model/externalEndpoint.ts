@@ -93,6 +93,7 @@ export const externalEndpoint: Kind<typeof ExternalEndpointSchema> = {
     { field: 'groupName', kind: 'endpointGroup', keys: (e) => [`${e.tenantName}:${e.groupName}`] },
   ],
   lookupName: 'endpointName',
+  forTenants: {},
   allocates: ['member'],
   normalize: (e) => ({
     ...e,

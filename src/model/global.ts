@@ -17,6 +17,7 @@ export const global: Kind<typeof GlobalSchema> = {
   schema: GlobalSchema,
   keyFields: ['name'],
   updatable: true,
+  forTenants: {},
   references: [],
   note: (g) => {
     const idle = Object.entries(IDLE).flatMap(([field, effect]) => {

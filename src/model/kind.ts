@@ -37,10 +37,18 @@ export interface World {
   where<T>(kind: string, index: Index<T>, value: string): readonly T[];
 }
 
+export interface Elsewhere {
+  readonly tenant: string;
+  /** As true as the whole one, and names nothing of that tenant. */
+  readonly message: string;
+}
+
 /** Why an object is refused: a plain sentence that names the object, the field and what would be right. */
 export interface Problem {
   readonly field?: string;
   readonly message: string;
+  /** It names what is of another tenant: what is said in its place to who may not see that one. */
+  readonly elsewhere?: Elsewhere;
   /** HTTP status; 422 where absent (400 malformed, 404 refers to nothing, 409 collides with another). */
   readonly status?: 400 | 404 | 409 | 422;
 }
@@ -50,6 +58,19 @@ export interface Problem {
  * `pool`: a group's cursor in its network. `vip`: an address of the network, stored as `vip`. `member`: those of an external endpoint.
  */
 export type Allocation = 'tag' | 'subnet' | 'subnets' | 'pool' | 'vip' | 'member';
+
+/**
+ * What callers who have some tenants only may do with the objects of these; of what is in no tenant all of them read all. What a kind or a
+ * field does not name here is for who has the whole cluster.
+ */
+export interface TenantUse<T> {
+  /** Fields that a tenant's operator may set, those of the key among them; the others stay as an admin has set them. Absent: he only reads. */
+  readonly sets?: readonly (string & keyof T)[];
+  /** What `exceeds` says, for the reference. */
+  readonly exceeding?: string;
+  /** Why one with such fields is an admin's all the same, to make and to delete: it touches the fabric or the hosts. */
+  exceeds?(object: T, world: World): Problem | undefined;
+}
 
 export interface Kind<S extends TObject = TObject, T = Static<S>> {
   /** As in links: `tenant`, `network`, `endpointGroup`. */
@@ -64,6 +85,8 @@ export interface Kind<S extends TObject = TObject, T = Static<S>> {
   readonly references: readonly Reference<T>[];
   /** Names under `links` that are present as {} when unset, beyond those of `references`. */
   readonly emptyLinks?: readonly string[];
+  /** Absent: nothing for who has some tenants only. */
+  readonly forTenants?: TenantUse<T>;
   /** An orchestrator's controller writes it, from what it has itself: an export is without it, as it is without endpoints. */
   readonly orchestrated?: boolean;
   /** Field with the name that containers look it up by: unique in the tenant, whatever its case and kind. */

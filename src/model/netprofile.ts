@@ -49,6 +49,7 @@ export const netprofile: Kind<typeof NetprofileSchema> = {
       backLink: 'NetProfiles',
     },
   ],
+  forTenants: { sets: ['tenantName', 'profileName', 'bandwidth', 'DSCP', 'burst'] },
   check(p) {
     if (p.bandwidth && parseBandwidth(p.bandwidth) === undefined)
       return {

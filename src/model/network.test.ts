@@ -35,6 +35,11 @@ describe('a network that the hosts reach', () => {
       status: 409,
       message:
         'network blue:net1: hostAccess must not be set: its subnet overlaps that of network green:net2, which the hosts reach already',
+      elsewhere: {
+        tenant: 'green',
+        message:
+          'network blue:net1: hostAccess must not be set: its subnet overlaps what the hosts reach already',
+      },
     });
     expect(check(fields, { network: [taken] })).toBeUndefined();
     expect(

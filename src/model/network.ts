@@ -106,6 +106,21 @@ export const network: Kind<typeof NetworkSchema> = {
     },
   ],
   lookupName: 'networkName',
+  forTenants: {
+    sets: [
+      'tenantName',
+      'networkName',
+      'nwType',
+      'encap',
+      'subnet',
+      'gateway',
+      'ipv6Subnet',
+      'ipv6Gateway',
+      'cfgdTag',
+    ],
+    exceeding: 'encap vxlan and type data only, and in no tenant that the hosts reach by an infra network',
+    exceeds: exceedsTenant,
+  },
   allocates: ['tag', 'subnet'],
   note: (n) =>
     n.encap === 'vlan'
@@ -158,6 +173,24 @@ export type Wrong = (field: keyof Network, text: string, status?: Problem['statu
 /** What its tag is one of: where hosts share no link a direct network goes by VXLAN. */
 export const tagSpace = ({ encap }: Pick<Network, 'encap'>): 'vlan' | 'vxlan' =>
   encap === 'vlan' ? 'vlan' : 'vxlan';
+
+/** What of a network is not its tenant's alone: the wire between hosts, and the hosts themselves. */
+function exceedsTenant(n: Network, world: World): Problem | undefined {
+  const only = (field: keyof Network, text: string): Problem => ({
+    field,
+    message: `network ${n.tenantName}:${n.networkName}: ${field} ${text}`,
+  });
+  if (n.encap !== 'vxlan') return only('encap', `must be vxlan: networks of encap ${n.encap} are an admin's`);
+  if (n.nwType !== 'data')
+    return only('nwType', `must be data: networks of type ${n.nwType} are an admin's, as hosts enter them`);
+  // The hosts take what it has for their own ways, be that somebody's outside.
+  if (world.where('network', byInfra, n.tenantName).length > 0)
+    return only(
+      'tenantName',
+      `is ${n.tenantName}, which the hosts reach by an infra network: its networks are an admin's`,
+    );
+  return undefined;
+}
 
 function checkSubnet(n: Network, family: 4 | 6, wrong: Wrong): Problem | undefined {
   const field = family === 4 ? 'subnet' : 'ipv6Subnet';
@@ -285,17 +318,23 @@ function checkHostRoutes(n: Network, world: World, wrong: Wrong): Problem | unde
     // Within a tenant nothing overlaps.
     if (other.tenantName === n.tenantName) continue;
     if (subnetsOf(other).some((theirs) => own.some((mine) => overlap(mine, theirs))))
-      return overlapping(n, wrong, `${other.tenantName}:${other.networkName}`);
+      return overlapping(n, wrong, other);
   }
   return undefined;
 }
 
 /** `other`: of another tenant, and the hosts have routes there. */
-function overlapping(n: Network, wrong: Wrong, other: string): Problem {
-  const known = `that of network ${other}, which the hosts reach already`;
-  if (isInfra(n))
-    return wrong('nwType', `must be data: its subnet, or another of its tenant, overlaps ${known}`, 409);
-  if (n.advertise) return wrong('advertise', `must not be set: its subnet overlaps ${known}`, 409);
-  if (n.hostAccess) return wrong('hostAccess', `must not be set: its subnet overlaps ${known}`, 409);
-  return wrong('subnet', `overlaps ${known}, and they reach this tenant by its infra network`, 409);
+function overlapping(n: Network, wrong: Wrong, other: Network): Problem {
+  const problem = (known: string): Problem => {
+    if (isInfra(n))
+      return wrong('nwType', `must be data: its subnet, or another of its tenant, overlaps ${known}`, 409);
+    if (n.advertise) return wrong('advertise', `must not be set: its subnet overlaps ${known}`, 409);
+    if (n.hostAccess) return wrong('hostAccess', `must not be set: its subnet overlaps ${known}`, 409);
+    return wrong('subnet', `overlaps ${known}, and they reach this tenant by its infra network`, 409);
+  };
+  const { tenantName: tenant, networkName } = other;
+  return {
+    ...problem(`that of network ${tenant}:${networkName}, which the hosts reach already`),
+    elsewhere: { tenant, message: problem('what the hosts reach already').message },
+  };
 }

@@ -27,5 +27,6 @@ export const policy: Kind<typeof PolicySchema> = {
       backLink: 'Policies',
     },
   ],
+  forTenants: { sets: ['tenantName', 'policyName'] },
   check: (object) => checkWord('policy', 'policyName', object.policyName),
 };

@@ -131,6 +131,27 @@ export const rule: Kind<typeof RuleSchema> = {
     peer('fromNetwork', 'network', {}),
     peer('toNetwork', 'network', {}),
   ],
+  forTenants: {
+    sets: [
+      'tenantName',
+      'policyName',
+      'ruleId',
+      'direction',
+      'priority',
+      'fromEndpointGroup',
+      'toEndpointGroup',
+      'fromNetwork',
+      'toNetwork',
+      'fromIpAddress',
+      'toIpAddress',
+      'protocol',
+      'protocols',
+      'port',
+      'ports',
+      'action',
+      'log',
+    ],
+  },
   normalize: (r) => ({ ...r, priority: r.priority ?? 1 }),
   check(r, world) {
     const what = `rule ${r.tenantName}:${r.policyName}:${r.ruleId}`;

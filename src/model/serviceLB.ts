@@ -90,6 +90,9 @@ export const serviceLB: Kind<typeof ServiceLBSchema> = {
     },
   ],
   lookupName: 'serviceName',
+  forTenants: {
+    sets: ['tenantName', 'serviceName', 'networkName', 'ipAddress', 'selectors', 'ports'],
+  },
   allocates: ['vip'],
   check(s, world, before) {
     const wrong = (field: keyof ServiceLB, text: string, status: Problem['status'] = 400): Problem => ({

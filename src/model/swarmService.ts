@@ -60,6 +60,7 @@ export const swarmService: Kind<typeof SwarmServiceSchema> = {
       keys: (s) => (s.groupName ? [`${s.tenantName}:${s.groupName}`] : []),
     },
   ],
+  forTenants: {},
   orchestrated: true,
   check(s, world) {
     const wrong = (field: keyof SwarmService, text: string): Problem => ({

@@ -23,6 +23,7 @@ export const tenant: Kind<typeof TenantSchema> = {
   keyFields: ['tenantName'],
   updatable: false,
   references: [],
+  forTenants: {},
   allocates: ['subnets'],
   remarks: ({ defaultNetwork }) =>
     defaultNetwork ? [`defaultNetwork ${defaultNetwork} is kept only: nothing acts on it`] : [],

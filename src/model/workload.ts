@@ -69,6 +69,7 @@ export const workload: Kind<typeof WorkloadSchema> = {
       keys: (w) => (w.groupName ? [`${w.tenantName}:${w.groupName}`] : []),
     },
   ],
+  forTenants: {},
   orchestrated: true,
   check(w, world) {
     const wrong = (field: keyof Workload, text: string): Problem => ({

@@ -94,6 +94,12 @@ export const COMMANDS: readonly Listed[] = [
     load: () => import('./externalContracts.ts'),
   },
   { name: 'aci-gw', aliases: [], summary: 'gateway to an ACI fabric', load: () => import('./aciGw.ts') },
+  {
+    name: 'whoami',
+    aliases: [],
+    summary: 'who you are to netmaster, and what you may do',
+    load: () => import('./whoami.ts'),
+  },
   { name: 'login', aliases: [], summary: 'logs in to netmaster', load: () => import('./login.ts') },
   {
     name: 'apply',

@@ -30,10 +30,19 @@ function folderOf(home: string | undefined): string | undefined {
 const variableOf = (flag: string): string => `NETCTL_${flag.replaceAll('-', '_').toUpperCase()}`;
 
 /** Empty where nothing is given, and nothing is there. */
-export function findCredentials(
+export function findCredentials(...from: Parameters<typeof credentialFiles>): Credentials {
+  try {
+    return readCredentials(credentialFiles(...from));
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+/** Where they are. */
+export function credentialFiles(
   flag: (name: string) => string,
   env: Readonly<Record<string, string | undefined>>,
-): Credentials {
+): CredentialFiles {
   const given = Object.fromEntries(
     CREDENTIAL_FLAGS.map((name) => [name, flag(name) || env[variableOf(name)] || undefined]),
   ) as CredentialFiles;
@@ -52,9 +61,5 @@ export function findCredentials(
         ? { 'token-file': token }
         : { 'tls-cert': inFolder('admin.crt'), 'tls-key': inFolder('admin.key') };
   const named = Object.fromEntries(Object.entries(given).filter(([, file]) => file !== undefined));
-  try {
-    return readCredentials({ 'tls-ca': inFolder('ca.crt'), ...kept, ...named });
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
+  return { 'tls-ca': inFolder('ca.crt'), ...kept, ...named };
 }

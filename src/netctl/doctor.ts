@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { isHostName } from '../model/names.ts';
 import { type Command, type Invocation, UsageError } from './command.ts';
+import { credentialFiles } from './credentials.ts';
 
 /** Exit status where it cannot look. */
 export const CANNOT_LOOK = 2;
@@ -82,6 +83,9 @@ export const command: Command = {
           ...['--output', output],
           ...(netmaster ? ['--netmaster', netmaster] : []),
           ...(given('host') ? ['--host', host] : []),
+          ...Object.entries(credentialFiles(text, env)).flatMap(([flag, file]) =>
+            file === undefined ? [] : [`--${flag}`, file],
+          ),
         ];
         return netplugin(words, invocation);
       },

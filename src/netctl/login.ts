@@ -12,7 +12,7 @@ export const command: Command = {
       examples: ['netctl login'],
       async run(invocation) {
         invocation.print(
-          'nothing to log in to: you are who your certificate or token says (netctl --help: --tls-cert, --token-file)',
+          'nothing to log in to: you are who your certificate or token says (netctl whoami; netctl --help: --tls-cert, --token-file)',
         );
       },
     },

@@ -22,6 +22,7 @@ const STATUS = {
   pending: [],
   problems: [],
 };
+const WHO = { role: 'operator', name: 'alice', tenants: ['blue', 'red'], shown: 'token' };
 const SIDE = { considered: [], verdict: 'allow', why: 'no rule' };
 const TRACE = {
   tenant: 'default',
@@ -56,7 +57,8 @@ beforeAll(async () => {
     const isTrace = request.url?.startsWith('/api/v1/trace') === true;
     const isStatus = request.url === '/api/v1/status';
     const isToken = request.method === 'POST' && request.url === '/api/v1/tokens';
-    const object = isTrace ? TRACE : isStatus ? STATUS : isToken ? { token: 't' } : {};
+    const isWho = request.url === '/api/v1/whoami';
+    const object = isTrace ? TRACE : isStatus ? STATUS : isToken ? { token: 't' } : isWho ? WHO : {};
     response.end(isList && !isToken ? '[]' : JSON.stringify(object));
   });
   await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
@@ -324,6 +326,21 @@ it('what is left on a host that is drained is told by runtime, a container on tw
     'web Docker',
     'shop/cart-0 Kubernetes',
     'box CNI',
+  ]);
+});
+
+it('who asks is told with what that one may do', async () => {
+  expect(await run('whoami')).toMatchObject({
+    exit: 0,
+    out: ['operator alice, by token: may read and change what is of tenants blue, red'],
+  });
+  expect(await run('token create --role=operator')).toMatchObject({
+    exit: 1,
+    err: ['netctl: --role=operator needs --tenant=NAME,...: an operator has some tenants'],
+  });
+  await run('token create --role=operator --tenant=blue,red --for=1h');
+  expect(sent).toEqual([
+    ['POST /api/v1/tokens', { role: 'operator', seconds: 3600, tenants: ['blue', 'red'] }],
   ]);
 });
 

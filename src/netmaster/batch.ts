@@ -23,7 +23,8 @@ import { decideGuard } from './guards.ts';
 import { decideDelete, decideWrite, occurrenceOf, readObject } from './intent.ts';
 import { type Mirror, parseStoreKey, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
-import type { Tables, View } from './tables.ts';
+import { declaredFor, isShown, mustNameTheirs, rightOf, type Scope } from './scope.ts';
+import type { View } from './tables.ts';
 import type { Decision, Writer, Written } from './writer.ts';
 
 /** An object of the set, read. */
@@ -58,7 +59,15 @@ const byKey = (a: string, b: string): number => natural.compare(a, b) || (a < b 
 function placed(error: unknown, position: number, name: string): unknown {
   if (!(error instanceof Refusal)) return error;
   const named = error.message.includes(name) ? '' : ` (${name})`;
-  return new Refusal(error.status, `object ${position}${named}: ${error.message}`, error.field, position);
+  const at = (message: string): string => `object ${position}${named}: ${message}`;
+  const { status, message, field, elsewhere } = error;
+  return new Refusal(
+    status,
+    at(message),
+    field,
+    position,
+    elsewhere && { ...elsewhere, message: at(elsewhere.message) },
+  );
 }
 
 /** An object that is to go. */
@@ -129,8 +138,29 @@ export interface Named {
   readonly prune: boolean;
 }
 
+/** Throws a Refusal where the caller may not do this to one of them. */
+function each(targets: readonly Target[], judge: (target: Target) => void): void {
+  for (const target of targets)
+    try {
+      judge(target);
+    } catch (error) {
+      const { kind, key, position } = target;
+      throw position === undefined ? error : placed(error, position, `${kind.name} ${key}`);
+    }
+}
+
+/** Before anything is written, and told: not as much of another's as that it is not there, or as it should be. */
+function mustNameOnlyTheirs(set: readonly Declared[], scope: Scope | undefined): void {
+  if (scope !== undefined) each(set, ({ kind, key }) => mustNameTheirs(scope, kind, key));
+}
+function mustBeTheirs(targets: readonly Target[], mirror: Mirror, scope: Scope | undefined): void {
+  const right = rightOf(scope);
+  if (right !== undefined)
+    each(targets, ({ kind, key }) => right(kind, key, { before: mirror.get(kind.name, key) }, mirror));
+}
+
 /** Decisions one after the other as one, each on what those before it write. */
-function openBatch(mirror: Mirror) {
+function openBatch(mirror: Mirror, scope: Scope | undefined) {
   const overlay = mirror.overlay();
   const checks = new Map<string, Check>();
   const writes = new Map<string, Write>();
@@ -151,7 +181,7 @@ function openBatch(mirror: Mirror) {
     answer,
     events,
   });
-  return { overlay, take, events, decided };
+  return { overlay, take, events, decided, right: rightOf(scope) };
 }
 type Batch = ReturnType<typeof openBatch>;
 
@@ -160,11 +190,12 @@ export function decideApply(
   set: readonly Declared[],
   mirror: Mirror,
   named?: Named,
+  scope?: Scope,
 ): Decision<ObjectOutcome[]> {
-  const batch = openBatch(mirror);
+  const batch = openBatch(mirror, scope);
   const { overlay, take } = batch;
   const freeTag = freeTags(overlay);
-  const doomed = named?.prune ? unnamed(set, mirror, named.name) : [];
+  const doomed = named?.prune ? unnamed(set, mirror, named.name, scope) : [];
   // As much as possible before, so that an address of theirs may be taken; the rest when nothing of the set uses it any more.
   const used = removeFree(doomed, batch);
   const outcomes: ObjectOutcome[] = [];
@@ -173,7 +204,7 @@ export function decideApply(
     const made = `${kind.name}/${key}`;
     const maker = overlay.get<Made>('made', made);
     try {
-      const outcome = decideOne(declared, overlay, freeTag, take);
+      const outcome = decideOne(declared, batch, freeTag);
       outcomes[declared.position - 1] = outcome;
       const madeBy = outcome.result === 'created' ? named?.name : maker?.set;
       if (madeBy !== undefined && overlay.get<Made>('made', made)?.set !== madeBy)
@@ -201,14 +232,16 @@ interface Made {
 
 const deleted = ({ kind, key }: Target): ObjectOutcome => ({ kind: kind.name, key, result: 'deleted' });
 
-/** What a set of this name made before and has no more, in the order in which it can go. */
-export function unnamed(set: readonly Declared[], view: View, name: string): Target[] {
+/** What a set of this name made before and has no more, in the order in which it can go: of who has some tenants, in these. */
+export function unnamed(set: readonly Declared[], view: View, name: string, scope?: Scope): Target[] {
   const present = new Set(set.map(({ kind, key }) => `${kind.name}/${key}`));
-  const found = [...view.entries<Made>('made')].flatMap(([id, { object }]): Target[] => {
-    if (object.set !== name || present.has(id)) return [];
+  const found = [...view.entries<Made>('made')].flatMap(([id, { object: made }]): Target[] => {
+    if (made.set !== name || present.has(id)) return [];
     const kind = kindByName.get(id.slice(0, id.indexOf('/')));
     const key = id.slice(id.indexOf('/') + 1);
-    return kind === undefined || view.stored(kind.name, key) === undefined ? [] : [{ kind, key }];
+    const there = kind && view.get<Plain>(kind.name, key);
+    if (kind === undefined || there === undefined) return [];
+    return scope === undefined || isShown(scope, kind.name, there) ? [{ kind, key }] : [];
   });
   return usersFirst(found);
 }
@@ -224,10 +257,10 @@ const usersFirst = <T extends Target>(targets: readonly T[]): T[] => {
 class Unguarded extends Error {}
 
 /** Gone with what owned it is as good as gone. */
-function removeOne({ kind, key, position }: Target, { overlay, take, events }: Batch): void {
+function removeOne({ kind, key, position }: Target, { overlay, take, events, right }: Batch): void {
   if (overlay.stored(kind.name, key) === undefined) return;
   try {
-    const decision = decideDelete(kind, key, overlay);
+    const decision = decideDelete(kind, key, overlay, right);
     if (decision.answer === undefined) throw new Unguarded();
     take(decision);
     events.push(...(decision.events ?? []));
@@ -243,14 +276,18 @@ const removeFree = (targets: readonly Target[], batch: Batch): Target[] =>
       removeOne(target, batch);
       return false;
     } catch (error) {
-      if (error instanceof Refusal) return true;
+      if (error instanceof Refusal && error.status !== 403) return true;
       throw error;
     }
   });
 
 /** All of them that are there, in one step; throws a Refusal where something else uses one. */
-function decideRemoval(set: readonly Declared[], mirror: Mirror): Decision<ObjectOutcome[]> {
-  const batch = openBatch(mirror);
+function decideRemoval(
+  set: readonly Declared[],
+  mirror: Mirror,
+  scope: Scope | undefined,
+): Decision<ObjectOutcome[]> {
+  const batch = openBatch(mirror, scope);
   const isThere = ({ kind, key }: Declared): boolean => mirror.stored(kind.name, key) !== undefined;
   const answer = set.map((target): ObjectOutcome => {
     const { kind, key } = target;
@@ -307,10 +344,14 @@ export async function applySet(
   dryRun: boolean,
   { mirror, writer }: Deciding,
   caller?: Caller,
+  scope?: Scope,
 ): Promise<Outcome> {
-  const targets = (): Target[] => (named?.prune ? unnamed(set, mirror, named.name) : []);
-  if (!dryRun) return guarded(targets, (view) => decideApply(set, view, named), { mirror, writer }, caller);
-  const { answer } = decideApply(set, asGuarded(targets(), mirror), named);
+  mustNameOnlyTheirs(set, scope);
+  const targets = (): Target[] => (named?.prune ? unnamed(set, mirror, named.name, scope) : []);
+  mustBeTheirs(targets(), mirror, scope);
+  const decide = (view: Mirror): Decision<ObjectOutcome[]> => decideApply(set, view, named, scope);
+  if (!dryRun) return guarded(targets, decide, { mirror, writer }, caller);
+  const { answer } = decide(asGuarded(targets(), mirror));
   return { answer, revision: mirror.revision };
 }
 
@@ -319,15 +360,17 @@ export async function removeSet(
   dryRun: boolean,
   { mirror, writer }: Deciding,
   caller?: Caller,
+  scope?: Scope,
 ): Promise<Outcome> {
+  mustBeTheirs(set, mirror, scope);
   if (!dryRun)
     return guarded(
       () => set.filter(({ kind, key }) => mirror.stored(kind.name, key) !== undefined),
-      (view) => decideRemoval(set, view),
+      (view) => decideRemoval(set, view, scope),
       { mirror, writer },
       caller,
     );
-  return { answer: decideRemoval(set, asGuarded(set, mirror)).answer, revision: mirror.revision };
+  return { answer: decideRemoval(set, asGuarded(set, mirror), scope).answer, revision: mirror.revision };
 }
 
 /** By references; what asks for a given tag or address before what takes any that is free. */
@@ -343,13 +386,12 @@ function inOrder(set: readonly Declared[]): Declared[] {
 
 function decideOne(
   { kind, key, object }: Declared,
-  overlay: Tables,
+  { overlay, take, right }: Batch,
   freeTag: FreeTag,
-  take: (decision: Decision<unknown>) => void,
 ): ObjectOutcome {
   const stored = overlay.stored<Plain>(kind.name, key);
   const write = (wanted: Plain): ObjectOutcome => {
-    const decision = decideWrite(kind, key, wanted, 'post', overlay, freeTag);
+    const decision = decideWrite(kind, key, wanted, 'post', overlay, freeTag, right);
     take(decision);
     return decision.outcome;
   };
@@ -368,6 +410,7 @@ function decideOne(
     });
     return { kind: kind.name, key, result: 'unchanged' };
   }
+  right?.(kind, key, { before: stored.object, after: object }, overlay);
   if (!kind.updatable) {
     if (REFERRED.has(kind.name))
       throw new Refusal(
@@ -376,7 +419,7 @@ function decideOne(
         field,
       );
     // Nothing can refer to it, so that one step does: a rule.
-    take(decideDelete(kind, key, overlay));
+    take(decideDelete(kind, key, overlay, right));
   }
   write(object);
   return { kind: kind.name, key, result: 'changed', fields };
@@ -385,10 +428,11 @@ function decideOne(
 const text = (value: unknown): string => (value === undefined ? 'unset' : JSON.stringify(value));
 
 /** All objects that are declared by people, or all of a kind, in the form that readSet reads, in an order that reads well: tenants, settings, then tenant by tenant. */
-export function exportSet(view: View, kindName?: string): Plain[] {
+export function exportSet(view: View, kindName?: string, scope?: Scope): Plain[] {
   const place = ({ name }: Kind): number => (name === 'tenant' ? 0 : name === 'global' ? 1 : 2);
-  const isExported = ({ name, orchestrated }: Kind): boolean =>
-    kindName === undefined ? !orchestrated : name === kindName;
+  const isExported = ({ name, orchestrated, forTenants }: Kind): boolean =>
+    (kindName === undefined ? !orchestrated : name === kindName) &&
+    (scope === undefined || forTenants !== undefined);
   const found = ORDER.flatMap((kind, rank) =>
     !isExported(kind)
       ? []
@@ -398,7 +442,7 @@ export function exportSet(view: View, kindName?: string): Plain[] {
           tenant: kind.keyFields[0] === 'tenantName' ? String(stored.tenantName) : '\uffff',
           rank,
           key: keyOf(kind, stored),
-          object: { kind: kind.name, ...declaredForm(kind, stored) },
+          object: { kind: kind.name, ...declaredFor(scope, kind, stored, declaredForm(kind, stored)) },
         })),
   );
   return found

@@ -100,10 +100,15 @@ export function openEndings(view: View): Endings {
         dead.length === 0
           ? 'try again, or choose another'
           : `choose another, or where ${dead.join(', ')} is gone for good remove its endpoints (netctl endpoint rm)`;
+      const said = (whose: string): string =>
+        `${what} was ${whose}, and ${names} may still go by that, having not applied its end: ${advice}`;
+      const tenant = /^\w+ ([^:]+):/.exec(was ?? '')?.[1];
       throw new Refusal(
         423,
-        `${what} was ${was}'s, and ${names} may still go by that, having not applied its end: ${advice}`,
+        said(`${was}'s`),
         field,
+        undefined,
+        tenant === undefined ? undefined : { tenant, message: said('in use') },
       );
     },
   };

@@ -8,11 +8,15 @@
  * A list is used again as long as little has changed since: who reads it is sent those objects once more before it counts as
  * synced, as often as others change meanwhile, and so has what the mirror shows at that revision. Objects that are gone are
  * sent as null then.
+ *
+ * Who has some tenants only is sent what is of these, from a list of his own; of a change that has something of his and of others, his part.
+ * What is gone says not whose it was: so it is kept what he was sent, and he cannot resume.
  */
 
 import { KINDS } from '../model/kinds.ts';
-import type { WatchMessage } from '../protocol/messages.ts';
+import type { WatchedObject, WatchMessage } from '../protocol/messages.ts';
 import type { Mirror } from './mirror.ts';
+import { isShown, type Scope, tenantOf } from './scope.ts';
 
 /** Changes, and bytes of them, that a watcher can resume over. */
 const HISTORY = 10_000;
@@ -21,8 +25,8 @@ const HISTORY_BYTES = 128 << 20;
 const PIECE = 64 << 10;
 
 export interface Feed {
-  /** From the list on. */
-  list(): Reader;
+  /** From the list on; of some tenants only where there is a scope. */
+  list(scope?: Scope): Reader;
   /** From behind a revision of this store, as `store` says it; undefined where the changes since are not kept. */
   after(revision: number, store?: string): Reader | undefined;
   /** Called after each change. */
@@ -41,14 +45,26 @@ export interface Reader {
   behind(): number;
 }
 
+const KINDS_TOLD = [...KINDS.map((k) => k.name), 'endpoint', 'host', 'draining'];
+
 export const line = (message: WatchMessage): Buffer => Buffer.from(`${JSON.stringify(message)}\n`);
 
 interface Batch {
   readonly revision: number;
   readonly line: Buffer;
-  readonly keys: readonly { readonly kind: string; readonly key: string }[];
+  /** It says the store's new term. */
+  readonly begins: boolean;
+  readonly keys: readonly Named[];
   /** Bytes of all batches up to its end. */
   readonly end: number;
+}
+
+interface Named {
+  readonly kind: string;
+  readonly key: string;
+  readonly isGone: boolean;
+  /** Of the object as it is then; undefined: it has none, or is gone. */
+  readonly tenant: string | undefined;
 }
 
 interface List {
@@ -56,6 +72,13 @@ interface List {
   readonly pieces: readonly Buffer[];
   readonly bytes: number;
 }
+
+const named = ({ kind, key, object }: WatchedObject): Named => ({
+  kind,
+  key,
+  isGone: object === null,
+  tenant: tenantOf(object),
+});
 
 export function openFeed(mirror: Mirror): Feed {
   const listeners = new Set<() => void>();
@@ -68,9 +91,9 @@ export function openFeed(mirror: Mirror): Feed {
   let isWanted = false;
   let lists = 0;
 
-  mirror.onChange(({ revision, changes, line }) => {
+  mirror.onChange(({ revision, changes, line, begins }) => {
     bytes += line.length;
-    batches.push({ revision, line, keys: changes.map(({ kind, key }) => ({ kind, key })), end: bytes });
+    batches.push({ revision, line, begins, keys: changes.map(named), end: bytes });
     while (batches.length > HISTORY || (batches.length > 1 && bytes - last.end > HISTORY_BYTES)) {
       last = batches.shift() as Batch;
       first++;
@@ -95,7 +118,7 @@ export function openFeed(mirror: Mirror): Feed {
   function makeList(): List {
     const pieces: Buffer[] = [];
     let text = '';
-    for (const kind of [...KINDS.map((k) => k.name), 'endpoint', 'host', 'draining'])
+    for (const kind of KINDS_TOLD)
       for (const [key, { object }] of mirror.entries(kind)) {
         text += `${JSON.stringify({ type: 'object', kind, key, object } satisfies WatchMessage)}\n`;
         if (text.length < PIECE) continue;
@@ -140,6 +163,46 @@ export function openFeed(mirror: Mirror): Feed {
     return yield* changesFrom(at);
   }
 
+  /** `sent`: kind and key of what the watcher has, which is told of its end. */
+  function partOf(scope: Scope, sent: Set<string>, batch: Batch): Buffer | undefined {
+    const isPart = ({ kind, key, isGone, tenant }: Named): boolean =>
+      sent.has(`${kind} ${key}`) || (!isGone && isShown(scope, kind, { tenantName: tenant }));
+    if (!batch.begins && !batch.keys.some(isPart)) return undefined;
+    const { changes, ...rest } = JSON.parse(batch.line.toString()) as Extract<
+      WatchMessage,
+      { type: 'change' }
+    >;
+    const own = changes.flatMap(({ kind, key, object }): WatchedObject[] => {
+      const id = `${kind} ${key}`;
+      if (object !== null && isShown(scope, kind, object)) {
+        sent.add(id);
+        return [{ kind, key, object }];
+      }
+      return sent.delete(id) ? [{ kind, key, object: null }] : [];
+    });
+    return own.length === 0 && rest.store === undefined ? undefined : line({ ...rest, changes: own });
+  }
+
+  function* scopedFrom(scope: Scope, at: { number: number }): Generator<Buffer | undefined, never> {
+    const sent = new Set<string>();
+    at.number = first + batches.length;
+    const { storeId: store, revision } = mirror;
+    for (const kind of KINDS_TOLD)
+      for (const [key, { object }] of [...mirror.entries(kind)])
+        if (isShown(scope, kind, object)) {
+          sent.add(`${kind} ${key}`);
+          yield line({ type: 'object', kind, key, object });
+        }
+    yield line({ type: 'synced', store, revision });
+    for (;;) {
+      mustBeKept(at.number);
+      const batch = batches[at.number - first];
+      if (batch !== undefined) at.number++;
+      const part = batch && partOf(scope, sent, batch);
+      if (batch === undefined || part !== undefined) yield part;
+    }
+  }
+
   function* resumeFrom(
     revision: number,
     at: { number: number },
@@ -158,7 +221,11 @@ export function openFeed(mirror: Mirror): Feed {
   }
 
   return {
-    list() {
+    list(scope) {
+      if (scope !== undefined) {
+        const at = { number: first + batches.length };
+        return reader(at, scopedFrom(scope, at));
+      }
       const list = currentList();
       const at = { number: numberAfter(list.revision) as number };
       return reader(at, listFrom(list, at));

@@ -16,11 +16,12 @@ import { checkFields, type Plain, readBody } from './fields.ts';
 import { decideGuard, releaseGuard, relyOn } from './guards.ts';
 import { storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
+import type { Right } from './scope.ts';
 import type { View } from './tables.ts';
 import type { Decision, Writer, Written } from './writer.ts';
 
 export function refuse(problem: Problem): never {
-  throw new Refusal(problem.status ?? 422, problem.message, problem.field);
+  throw new Refusal(problem.status ?? 422, problem.message, problem.field, undefined, problem.elsewhere);
 }
 
 /** 1.x clients send the zero value of a field for what is unset. */
@@ -120,8 +121,10 @@ export function decideWrite(
   mode: WriteMode,
   view: View,
   freeTag: FreeTag = freeTags(view),
+  right?: Right,
 ): ObjectDecision {
   const before = view.stored<Plain>(kind.name, key);
+  right?.(kind, key, { before: before?.object, after: object }, view);
   if (before !== undefined && !kind.updatable) {
     const is = said(kind, before.object);
     const different = Object.keys(kind.schema.properties).filter((f) => !Value.Equal(is[f], object[f]));
@@ -202,8 +205,9 @@ function isOwned({ kind, reference }: Relation, key: string, view: View): boolea
 }
 
 /** Throws a Refusal where the object is not there or must stay. */
-function checkRemoval(kind: Kind, key: string, view: View): Plain {
+function checkRemoval(kind: Kind, key: string, view: View, right: Right | undefined): Plain {
   const object = view.get<Plain>(kind.name, key);
+  right?.(kind, key, { before: object }, view);
   if (object === undefined) throw new Refusal(404, `${kind.name} ${key} does not exist`);
   const problem = kind.checkRemoval?.(object as never, view);
   if (problem !== undefined) refuse(problem);
@@ -228,13 +232,17 @@ export async function remove(
   key: string,
   writer: Writer,
   caller?: Caller,
+  right?: Right,
 ): Promise<Written<Plain>> {
   for (;;) {
     await writer.writeTogether((view) => {
-      checkRemoval(kind, key, view);
+      checkRemoval(kind, key, view, right);
       return decideGuard(view, kind.name, key);
     });
-    const { answer, revision } = await writer.writeTogether((view) => decideDelete(kind, key, view), caller);
+    const { answer, revision } = await writer.writeTogether(
+      (view) => decideDelete(kind, key, view, right),
+      caller,
+    );
     if (answer !== undefined) return { answer, revision };
   }
 }
@@ -243,8 +251,13 @@ const goneOf = (kind: Kind, key: string, object: Plain): Occurrence =>
   occurrence(kind, key, 'deleted', changedFields(declaredForm(kind, object), {}));
 
 /** The answer is undefined where the guard has gone. */
-export function decideDelete(kind: Kind, key: string, view: View): Decision<Plain | undefined> {
-  const object = checkRemoval(kind, key, view);
+export function decideDelete(
+  kind: Kind,
+  key: string,
+  view: View,
+  right?: Right,
+): Decision<Plain | undefined> {
+  const object = checkRemoval(kind, key, view, right);
   const guard = releaseGuard(view, kind.name, key);
   if (guard === undefined) return { checks: [], writes: [], answer: undefined };
   const writes: Write[] = [...guard.writes];
@@ -261,8 +274,10 @@ export function decideDelete(kind: Kind, key: string, view: View): Decision<Plai
     for (const owned of keys) {
       const ownedKind = kindByName.get(relation.kind);
       const gone = view.get<Plain>(relation.kind, owned);
-      if (isOwned(relation, owned, view) && ownedKind !== undefined && gone !== undefined)
+      if (isOwned(relation, owned, view) && ownedKind !== undefined && gone !== undefined) {
+        right?.(ownedKind, owned, { before: gone }, view);
         remove(ownedKind, owned, gone);
+      }
     }
   for (const allocation of kind.allocates ?? [])
     writes.push(...ALLOCATORS[allocation].take(view, key, object));

@@ -45,6 +45,8 @@ export interface VisibleBatch {
   readonly changes: readonly WatchedObject[];
   /** The NDJSON line, made once for all watchers. */
   readonly line: Buffer;
+  /** It says the store's new term (lineage.ts). */
+  readonly begins: boolean;
 }
 
 export interface Mirror extends View {
@@ -98,7 +100,7 @@ export async function openMirror(store: Store): Promise<Mirror> {
     if (changes.length > 0) told = revision;
     if (changes.length > 0 || begins.store !== undefined) {
       const line = Buffer.from(`${JSON.stringify({ type: 'change', revision, changes, ...begins })}\n`);
-      const visible: VisibleBatch = { revision, changes, line };
+      const visible: VisibleBatch = { revision, changes, line, begins: begins.store !== undefined };
       for (const listener of listeners) listener(visible);
     }
     events.settled();

@@ -1,4 +1,5 @@
 /** What the API refuses, with the status and the one line that the caller gets. */
+import type { Elsewhere } from '../model/kind.ts';
 import { oneLine } from '../model/text.ts';
 
 export class Refusal extends Error {
@@ -7,13 +8,16 @@ export class Refusal extends Error {
   readonly field: string | undefined;
   /** Of the object in the set that is refused, from 1. */
   readonly position: number | undefined;
+  /** What who may not see a tenant that the message names is told in its place (model/kind.ts). */
+  readonly elsewhere: Elsewhere | undefined;
   /** The message may hold what the caller sent, whatever that is: it becomes one line of a bounded length here. */
-  constructor(status: number, message: string, field?: string, position?: number) {
+  constructor(status: number, message: string, field?: string, position?: number, elsewhere?: Elsewhere) {
     super(oneLine(message));
     this.status = status;
     this.code = CODES[status] ?? (status < 500 ? 'invalid' : 'internal');
     this.field = field === undefined ? undefined : oneLine(field, 64);
     this.position = position;
+    this.elsewhere = elsewhere && { ...elsewhere, message: oneLine(elsewhere.message) };
   }
 }
 

@@ -13,15 +13,18 @@
  */
 import { createHash, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto';
 import type { ListedToken, TokenRequest } from '../protocol/security.ts';
+import { relyOn } from './guards.ts';
 import { storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
 import type { View } from './tables.ts';
 import type { Decision } from './writer.ts';
 
 export interface Token {
-  readonly role: TokenRequest['role'];
+  /** A reader of some tenants only is no `reader`: an older netmaster, which knows of no tenants here, refuses it. */
+  readonly role: TokenRequest['role'] | 'tenantReader';
   readonly name?: string;
   readonly host?: string;
+  readonly tenants?: readonly string[];
   /** SHA-256; the secret is 256 bits drawn by chance, so nothing slower is needed. */
   readonly hash: string;
   /** Milliseconds, Unix time. */
@@ -41,26 +44,38 @@ const isOver = ({ expires }: Token): boolean => expires <= Date.now();
 /** What it is called in events. */
 export const nameOf = (id: string, { name }: Pick<Token, 'name'>): string => name ?? `token ${id}`;
 
-/** `authority` is the fingerprint of the cluster's. */
+/** `authority` is the fingerprint of the cluster's. Throws a Refusal where what it is for does not go with its role, or is not there. */
 export function decideToken(
+  view: View,
   request: TokenRequest,
   authority: string,
 ): Decision<{ id: string; token: string; expires: string }> {
-  const { role, name, host, seconds } = request;
+  const { role, name, host, tenants, seconds } = request;
+  if (host !== undefined && role !== 'join')
+    throw new Refusal(400, 'a token: host is for join tokens only', 'host');
+  if (tenants !== undefined && role !== 'operator' && role !== 'reader')
+    throw new Refusal(400, `a token: tenants do not go with role ${role}: operator or reader`, 'tenants');
+  if (tenants === undefined && role === 'operator')
+    throw new Refusal(400, 'a token: tenants is missing: an operator has some, and no others', 'tenants');
+  for (const tenant of tenants ?? [])
+    if (view.get('tenant', tenant) === undefined)
+      throw new Refusal(404, `a token: tenants names tenant ${tenant}, which does not exist`, 'tenants');
+  const relying = (tenants ?? []).map((tenant) => relyOn(view, 'tenant', tenant));
   const id = randomBytes(6).toString('hex');
   const secret = randomBytes(32).toString('base64url');
   const token: Token = {
-    role,
+    role: role === 'reader' && tenants !== undefined ? 'tenantReader' : role,
     ...(name === undefined ? {} : { name }),
     ...(host === undefined ? {} : { host }),
+    ...(tenants === undefined ? {} : { tenants }),
     hash: hashOf(secret),
     expires: Date.now() + seconds * 1000,
   };
   const expires = new Date(token.expires).toISOString();
   const key = storeKey('token', id);
   return {
-    checks: [{ key, revision: 0 }],
-    writes: [{ key, value: token }],
+    checks: [{ key, revision: 0 }, ...relying.flatMap(({ checks }) => checks)],
+    writes: [{ key, value: token }, ...relying.flatMap(({ writes }) => writes)],
     answer: {
       id,
       token: role === 'join' ? `join.${id}.${secret}.${authority}` : `api.${id}.${secret}`,
@@ -72,7 +87,7 @@ export function decideToken(
         action: 'created',
         object: 'token',
         key: id,
-        text: `${nameOf(id, token)}: ${role}, until ${expires}`,
+        text: `${nameOf(id, token)}: ${role}${tenants === undefined ? '' : ` of ${tenants.join(', ')}`}, until ${expires}`,
       },
     ],
   };
@@ -107,9 +122,10 @@ export const listTokens = (view: View): ListedToken[] =>
     .filter(([, { object }]) => !isOver(object))
     .map(([id, { object }]) => ({
       id,
-      role: object.role,
+      role: object.role === 'tenantReader' ? 'reader' : object.role,
       ...(object.name === undefined ? {} : { name: object.name }),
       ...(object.host === undefined ? {} : { host: object.host }),
+      ...(object.tenants === undefined ? {} : { tenants: [...object.tenants] }),
       expires: new Date(object.expires).toISOString(),
       ...(object.used === undefined ? {} : { usedBy: object.used.host }),
     }));
@@ -124,7 +140,7 @@ export function readApiToken(text: string): { id: string; secret: string } | und
 export function holderOfToken(
   view: View,
   { id, secret }: { id: string; secret: string },
-): { role: 'reader' | 'admin'; name: string } {
+): { role: Exclude<Token['role'], 'join'>; name: string; tenants: readonly string[] } {
   const token = view.get<Token>('token', id);
   if (token === undefined || token.role === 'join' || !isSecret(token, secret))
     throw new Refusal(401, `token ${id}: is not known here: it was removed, or is another cluster's`);
@@ -133,7 +149,7 @@ export function holderOfToken(
       401,
       `token ${id}: has ended at ${new Date(token.expires).toISOString()}: have another one made (netctl token create)`,
     );
-  return { role: token.role, name: nameOf(id, token) };
+  return { role: token.role, name: nameOf(id, token), tenants: token.tenants ?? [] };
 }
 
 /** What a host asks by a join token. */

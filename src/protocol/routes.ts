@@ -47,17 +47,32 @@ import {
   ListedTokenSchema,
   TokenAnswerSchema,
   TokenRequestSchema,
+  WhoamiSchema,
 } from './security.ts';
 import { type Method, methodAndPath, type PATHS, type RouteName } from './wire.ts';
 
-/** Where a request names a tenant or a host. One that does not is an operator's. Of a key it is the first part. */
+/** Where a request names a tenant or a host. Of a key it is the first part. */
 export type Place = { readonly path: string } | { readonly query: string } | { readonly body: string };
 
 /**
- * Who may ask. An operator may ask everything; the operator of a tenant, and a host's agent, what names theirs; another netmaster what is
- * for it. What that means for whom is in access.ts.
+ * Who may ask beside an admin, who may ask everything; what is only read, who may read besides. What that means for whom is in access.ts.
+ *
+ *   anyone           who shows nothing too
+ *   known            everybody who shows who it is
+ *   cluster          who has the whole cluster
+ *   tenants          also who has some tenants only: the handler answers and changes what is of these (netmaster/scope.ts)
+ *   { tenant }       the same, and the tenant that the request names must be one of them
+ *   { host }         that host's agent; with `tenants` where no host is named, also who has some tenants only
+ *   netmaster        another netmaster
  */
-export type Who = 'anyone' | 'netmaster' | 'operator' | { readonly tenant: Place } | { readonly host: Place };
+export type Who =
+  | 'anyone'
+  | 'known'
+  | 'cluster'
+  | 'tenants'
+  | 'netmaster'
+  | { readonly tenant: Place }
+  | { readonly host: Place; readonly tenants?: true };
 
 export interface Contract {
   readonly summary: string;
@@ -118,15 +133,19 @@ const presented = (kind: Kind) =>
 
 /** The objects of one kind, as 1.x has them. */
 function objectsOf(kind: Kind) {
-  const { name, collection, keyFields, updatable } = kind;
-  const inTenant = keyFields[0] === 'tenantName';
-  const reads: Who = inTenant ? { tenant: { path: 'key' } } : 'operator';
-  const writes: Who = keyFields.length > 1 ? reads : 'operator';
+  const { name, collection, keyFields, updatable, forTenants } = kind;
+  const named: Who = keyFields[0] === 'tenantName' ? { tenant: { path: 'key' } } : 'tenants';
+  const reads: Who = forTenants === undefined ? 'cluster' : named;
+  const writes: Who = forTenants?.sets === undefined ? 'cluster' : named;
   const answer = presented(kind);
   const written = { who: writes, query: Type.Object({ wait }), body: kind.schema, answer };
   const again = updatable ? 'updates it' : 'of another content is refused';
   const contracts = {
-    list: { summary: `lists every ${name}`, who: 'operator', answer: Type.Array(answer) },
+    list: {
+      summary: `lists every ${name}`,
+      who: forTenants === undefined ? 'cluster' : 'tenants',
+      answer: Type.Array(answer),
+    },
     get: { summary: `answers one ${name}`, who: reads, answer },
     post: { summary: `creates a ${name}; a second one ${again}`, ...written },
     put: { summary: `creates a ${name}; a second one ${again}`, ...written },
@@ -146,7 +165,7 @@ export const INSPECT = family('', {
   inspect: {
     summary: 'an object and what runs in it; of COLLECTION endpoints by the id or name of the container too',
     // By the name of a container it is any tenant's.
-    who: 'operator',
+    who: 'tenants',
     answer: Type.Object({
       Config: Type.Optional(PlainSchema),
       Oper: Type.Unsafe<Plain>(
@@ -162,7 +181,7 @@ export const INSPECT = family('', {
 export const SETS = family('set', {
   apply: {
     summary: 'makes true what many objects declare, in one step: all of it, or nothing',
-    who: 'operator',
+    who: 'tenants',
     query: Type.Object({
       wait,
       dryRun,
@@ -177,7 +196,7 @@ export const SETS = family('set', {
   },
   removeSet: {
     summary: 'deletes many objects in one step, by kind and key: all of them, or none',
-    who: 'operator',
+    who: 'tenants',
     query: Type.Object({ wait, dryRun }),
     body: ObjectSetSchema,
     bodyLimit: SET_LIMIT,
@@ -185,7 +204,7 @@ export const SETS = family('set', {
   },
   export: {
     summary: 'all objects, or those of a kind, as apply reads them',
-    who: 'operator',
+    who: 'tenants',
     query: Type.Object({ kind: Text('such as network') }),
     answer: ObjectSetSchema,
   },
@@ -204,7 +223,7 @@ const ListedEndpointSchema = Type.Object({
 });
 
 export const AGENTS = family('agent', {
-  hosts: { summary: 'the hosts that live', who: 'operator', answer: Type.Array(HostSchema) },
+  hosts: { summary: 'the hosts that live', who: 'cluster', answer: Type.Array(HostSchema) },
   register: {
     summary: 'registers a host, and is its heartbeat',
     who: { host: { path: 'name' } },
@@ -245,7 +264,7 @@ export const AGENTS = family('agent', {
   },
   endpoints: {
     summary: 'all endpoints, external ones too; those of hosts that are away with status unreachable',
-    who: 'operator',
+    who: 'tenants',
     answer: Type.Array(ListedEndpointSchema),
   },
   attach: {
@@ -267,7 +286,7 @@ export const AGENTS = family('agent', {
   },
   watch: {
     summary: 'all objects, then their changes as they come',
-    who: { host: { query: 'host' } },
+    who: { host: { query: 'host' }, tenants: true },
     query: Type.Object({
       store: Text('id of the store that `after` is a revision of'),
       after: Text('the revision that is known: only what came later'),
@@ -281,36 +300,36 @@ export const AGENTS = family('agent', {
 export const ROSTER = family('host', {
   status: {
     summary: 'netmaster, hosts, networks and what is wrong, each problem with what mends it',
-    who: 'operator',
+    who: 'cluster',
     answer: StatusSchema,
   },
   hostStates: {
     summary: 'every host that is known: those that live, are away, or are refused',
-    who: 'operator',
+    who: 'cluster',
     answer: Type.Array(HostStateSchema),
   },
   hostState: {
     summary: 'a host, and the endpoints that are on it',
-    who: 'operator',
+    who: 'cluster',
     answer: InspectedHostSchema,
   },
   hostDrain: {
     summary:
       'a host takes no new containers from now on, nor connections that others may take; what runs there stays',
-    who: 'operator',
+    who: 'cluster',
     query: Type.Object({ wait }),
     answer: DrainedHostSchema,
   },
   hostUndrain: {
     summary: 'a host takes new containers and connections again',
-    who: 'operator',
+    who: 'cluster',
     query: Type.Object({ wait }),
     answer: DrainedHostSchema,
   },
   hostRemove: {
     summary:
       'removes a host that is away for good, with its endpoints and certificates; refused for one that lives',
-    who: 'operator',
+    who: 'cluster',
     query: Type.Object({ wait }),
     answer: RemovedHostSchema,
   },
@@ -336,7 +355,7 @@ export const EXPLAIN = family('explain', {
     query: Type.Object({
       denied: Text('true: what was denied'),
       allowed: Text('true: what rules that log allowed; one of the two'),
-      tenant: Text('all where absent'),
+      tenant: Text('all that the caller may see where absent'),
     }),
     answer: Type.Array(NamedDeniedFlowSchema),
   },
@@ -380,20 +399,21 @@ export const EVENTS = family('event', {
 });
 
 export const SECURITY = family('security', {
+  whoami: { summary: 'who asks, and what that one may do', who: 'known', answer: WhoamiSchema },
   tokens: {
     summary: 'the tokens that there are: what each is for, and when it ends',
-    who: 'operator',
+    who: 'cluster',
     answer: Type.Array(ListedTokenSchema),
   },
   tokenCreate: {
     summary: 'makes a token, by which a host joins once, or programs and people ask; it is told here only',
-    who: 'operator',
+    who: 'cluster',
     body: TokenRequestSchema,
     answer: TokenAnswerSchema,
   },
   tokenRemove: {
     summary: 'removes a token: who shows it is refused from then on',
-    who: 'operator',
+    who: 'cluster',
   },
   join: {
     summary: "signs a host's certificate for whoever has a join token; the token is used up by it",
@@ -409,7 +429,7 @@ export const SECURITY = family('security', {
   },
   hostRevoke: {
     summary: "refuses a host's certificates from now on; it joins again with a new token",
-    who: 'operator',
+    who: 'cluster',
   },
 });
 
@@ -445,7 +465,7 @@ export const STATUS = family('', {
   backup: {
     summary:
       'all that is in the store, as netmaster restore reads it; with hashes of tokens, so for admins alone',
-    who: 'operator',
+    who: 'cluster',
     answer: Type.String(),
   },
   openapi: { summary: 'this API as OpenAPI', who: 'anyone', answer: PlainSchema },

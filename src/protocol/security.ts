@@ -6,7 +6,7 @@ const Name = Type.String({ minLength: 1, maxLength: 253 });
 const SigningRequest = Type.String({ maxLength: 4096 });
 const Time = Type.String({ description: 'ISO 8601' });
 
-export const TOKEN_ROLES = ['join', 'reader', 'admin'] as const;
+export const TOKEN_ROLES = ['join', 'reader', 'operator', 'admin'] as const;
 const TokenRole = Type.Union(TOKEN_ROLES.map((role) => Type.Literal(role)));
 
 export const TokenRequestSchema = Type.Object(
@@ -19,6 +19,14 @@ export const TokenRequestSchema = Type.Object(
     seconds: Type.Integer({ minimum: 1, maximum: 366 * 86_400 }),
     /** Of a join token: the only host that it is for. */
     host: Type.Optional(Name),
+    /** Whose it is for: of an operator's token one at least, of a reader's all where absent. */
+    tenants: Type.Optional(
+      Type.Array(Type.String({ minLength: 1, maxLength: 63 }), {
+        minItems: 1,
+        maxItems: 100,
+        uniqueItems: true,
+      }),
+    ),
   },
   { additionalProperties: false },
 );
@@ -33,6 +41,7 @@ export const ListedTokenSchema = Type.Object({
   role: TokenRole,
   name: Type.Optional(Type.String()),
   host: Type.Optional(Type.String()),
+  tenants: Type.Optional(Type.Array(Type.String())),
   expires: Time,
   /** The host that has its certificate by it. */
   usedBy: Type.Optional(Type.String()),
@@ -56,3 +65,16 @@ export const CertificateAnswerSchema = Type.Object({
   authority: Type.String(),
 });
 export type CertificateAnswer = Static<typeof CertificateAnswerSchema>;
+
+/** Who asks, as its certificate or token says. */
+export const WhoamiSchema = Type.Object({
+  /** Of ROLES (access.ts); admin where nobody is asked who it is. */
+  role: Type.String(),
+  /** Of the operator, the token, the host. */
+  name: Type.Optional(Type.String()),
+  /** All that it may see and change something of; absent: the whole cluster. */
+  tenants: Type.Optional(Type.Array(Type.String())),
+  /** `nothing`: netmaster has no certificates, and everybody may do everything. */
+  shown: Type.Union([Type.Literal('certificate'), Type.Literal('token'), Type.Literal('nothing')]),
+});
+export type Whoami = Static<typeof WhoamiSchema>;

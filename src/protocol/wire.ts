@@ -51,6 +51,7 @@ export const PATHS = {
   followEvents: 'GET /api/v1/events/watch',
 
   // Who is let in: tokens, and hosts' certificates.
+  whoami: 'GET /api/v1/whoami',
   tokens: 'GET /api/v1/tokens',
   tokenCreate: 'POST /api/v1/tokens',
   tokenRemove: 'DELETE /api/v1/tokens/:id',

@@ -1,6 +1,7 @@
 /**
  * The cluster's certificates: X.509 (RFC 5280), ECDSA on P-256. Whose one is stands in its subject, in words that only who has the
- * authority's key can write there: O is the role, CN the name, OU of a host which admission it was given under.
+ * authority's key can write there: O is the role, CN the name, OU of a host which admission it was given under, of an operator each of his
+ * tenants.
  *
  * Loaded only where a certificate is made: the library is large. Reading whose one is needs none of it (identity.ts).
  */
@@ -25,6 +26,8 @@ export interface Subject {
   readonly name: string;
   /** Of a host. */
   readonly admission?: string;
+  /** Of who has some tenants only. */
+  readonly tenants?: readonly string[];
   /** Names and addresses that it is asked by, where it is a server's. */
   readonly names?: readonly string[];
 }
@@ -79,7 +82,7 @@ async function sign(
   life: number,
 ): Promise<string> {
   const issuer = new x509.X509Certificate(authority.certificate);
-  const { role, name, admission, names } = subject;
+  const { role, name, admission, tenants = [], names } = subject;
   const now = Date.now();
   const usages = [
     x509.ExtendedKeyUsage.clientAuth,
@@ -90,6 +93,7 @@ async function sign(
     subject: [
       { O: [`${ORGANIZATION}:${role}`] },
       ...(admission === undefined ? [] : [{ OU: [admission] }]),
+      ...tenants.map((tenant) => ({ OU: [tenant] })),
       { CN: [name] },
     ],
     issuer: issuer.subjectName,

@@ -2,7 +2,14 @@
 import { createHash, X509Certificate } from 'node:crypto';
 
 export const ORGANIZATION = 'contiv';
-export const CERTIFICATE_ROLES = ['host', 'netmaster', 'reader', 'admin'] as const;
+export const CERTIFICATE_ROLES = [
+  'host',
+  'netmaster',
+  'tenantReader',
+  'operator',
+  'reader',
+  'admin',
+] as const;
 export type CertificateRole = (typeof CERTIFICATE_ROLES)[number];
 
 export interface Holder {
@@ -10,16 +17,22 @@ export interface Holder {
   readonly name: string;
   /** Of a host; '' where there is none. */
   readonly admission: string;
+  /** Of who has some tenants only. */
+  readonly tenants: readonly string[];
 }
 
-/** By its subject: O=contiv:ROLE, CN=NAME, OU=ADMISSION, each once. undefined where it is none of ours. */
+/** By its subject: O=contiv:ROLE, CN=NAME, each once; OU=ADMISSION once, or OU=TENANT for each. undefined where it is none of ours. */
 export function holderOf(certificate: X509Certificate): Holder | undefined {
   const { subject } = certificate.toLegacyObject();
   const { O, OU, CN } = subject as unknown as Readonly<Record<string, unknown>>;
   const role = CERTIFICATE_ROLES.find((known) => O === `${ORGANIZATION}:${known}`);
   if (role === undefined || typeof CN !== 'string') return undefined;
-  if (OU !== undefined && typeof OU !== 'string') return undefined;
-  return { role, name: CN, admission: OU ?? '' };
+  const units = OU === undefined ? [] : typeof OU === 'string' ? [OU] : Array.isArray(OU) ? OU : undefined;
+  if (units === undefined) return undefined;
+  if (role === 'tenantReader' || role === 'operator')
+    return { role, name: CN, admission: '', tenants: units };
+  if (units.length > 1) return undefined;
+  return { role, name: CN, admission: units[0] ?? '', tenants: [] };
 }
 
 /** SHA-256 of the certificate (DER), by which a join token names the authority. */

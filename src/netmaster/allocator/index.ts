@@ -15,6 +15,8 @@ import { type Allocator, inOrder } from './order.ts';
 
 type Tagged = Network & { readonly vni?: number };
 
+const CHOOSE = 'choose another, or none to be given a free one';
+
 const tag: Allocator<Tagged> = {
   give(view, key, network, _before, freeTag) {
     const space = tagSpace(network);
@@ -23,8 +25,13 @@ const tag: Allocator<Tagged> = {
     if (taken !== undefined)
       throw new Refusal(
         409,
-        `network ${key}: pktTag ${vni} is taken by network ${taken.object.network}; choose another, or none to be given a free one`,
+        `network ${key}: pktTag ${vni} is taken by network ${taken.object.network}; ${CHOOSE}`,
         'pktTag',
+        undefined,
+        {
+          tenant: taken.object.network.split(':')[0] as string,
+          message: `network ${key}: pktTag ${vni} is taken; ${CHOOSE}`,
+        },
       );
     const ended = tagKey(space, vni);
     openEndings(view).refuse(ended, { of: `network ${key}` }, `network ${key}: pktTag ${vni}`, 'pktTag');

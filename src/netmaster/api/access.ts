@@ -2,18 +2,19 @@
  * Who asks, and whether that one may: each request is held to what its route says (protocol/access.ts), before its body is read
  * wherever its path or query tell. Without certificates everybody may do everything, which is why netmaster then listens on loopback alone.
  *
- *   Authorization: Bearer api.ID.SECRET    a reader or an admin, by a token
+ *   Authorization: Bearer api.ID.SECRET    a reader, an operator or an admin, by a token
  *   a client certificate                   what it says, where the cluster's authority has signed it and it is not revoked
  *   neither                                nobody
  */
 
 import type { TLSSocket } from 'node:tls';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import { grantOf, hostPlace, type Role } from '../../protocol/access.ts';
-import type { Route } from '../../protocol/routes.ts';
-import { holderOf } from '../../tls/identity.ts';
+import { type Grant, grantOf, hostPlace, type Role, tenantPlace } from '../../protocol/access.ts';
+import type { Place, Route } from '../../protocol/routes.ts';
+import { type CertificateRole, holderOf } from '../../tls/identity.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
+import { mustHave, type Scope } from '../scope.ts';
 import { admissionOf, holderOfToken, readApiToken } from '../tokens.ts';
 
 /** Milliseconds between two looks whether who follows something still may. */
@@ -23,7 +24,24 @@ export interface Identity {
   readonly role: Role;
   /** Of the host, the operator, the token. */
   readonly name: string;
+  /** The tenants that it is for; absent: all there is. */
+  readonly scope?: Scope;
+  readonly shown: 'certificate' | 'token' | 'nothing';
 }
+
+/** Of a holder of a certificate or a token. undefined: it is for some tenants, and here are none. */
+function identityOf(
+  { role, name, tenants }: { role: CertificateRole; name: string; tenants: readonly string[] },
+  shown: Identity['shown'],
+): Identity | undefined {
+  if (role !== 'tenantReader' && role !== 'operator') return { role, name, shown };
+  if (tenants.length === 0) return undefined;
+  const whom = `${role === 'operator' ? role : 'reader'} ${name}`;
+  return { role, name, shown, scope: { tenants: new Set(tenants), whom } };
+}
+
+/** `operator alice`, as refusals and events have it. */
+export const whomOf = ({ role, name, scope }: Identity): string => scope?.whom ?? `${role} ${name}`;
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -44,7 +62,7 @@ export interface AccessParts {
   fresh(): Promise<void>;
 }
 
-const NOBODY: Identity = { role: 'nobody', name: '' };
+const NOBODY: Identity = { role: 'nobody', name: '', shown: 'nothing' };
 
 const WRONG: Readonly<Record<string, string>> = {
   CERT_HAS_EXPIRED: 'has ended',
@@ -74,17 +92,19 @@ export function holdToAccess(server: FastifyInstance, { mirror, admits, fresh }:
     const holder = holderOf(certificate);
     if (holder === undefined) throw refused('says no role: its O must be contiv:host, contiv:admin, ...');
     const { role, name, admission } = holder;
+    const identity = identityOf(holder, 'certificate');
+    if (identity === undefined) throw refused(`says no tenant: of role ${holder.role} it has an OU for each`);
     if (role === 'host' && admits && admissionOf(mirror, name) !== (admission || undefined))
       throw refused(`is revoked: host ${name} must join again (netplugin join)`);
     if (role === 'host' && admits && admission === '') throw refused('says no admission');
-    return { role, name };
+    return identity;
   }
 
   function byToken(authorization: string): Identity {
     const token = readApiToken(/^Bearer +(\S+)$/i.exec(authorization)?.[1] ?? '');
     if (token === undefined)
       throw new Refusal(401, 'authorization must be Bearer and a token that netctl token create has made');
-    return holderOfToken(mirror, token);
+    return identityOf(holderOfToken(mirror, token), 'token') ?? NOBODY;
   }
 
   /** `ends`: a certificate must not have ended. Throws a Refusal where what is shown does not hold. */
@@ -116,8 +136,7 @@ export function holdToAccess(server: FastifyInstance, { mirror, admits, fresh }:
     const what = `${request.method} ${request.url.split('?')[0]}`;
     const grant = contract === undefined ? 'no' : grantOf(contract, identity.role);
     if (grant === 'no') throw refusalOf(identity, what);
-    const place = contract && hostPlace(contract);
-    if (grant !== 'yes' && place !== undefined && !('body' in place)) judgeHost(request, place, grant, what);
+    if (contract !== undefined) judgeNames(request, contract, grant, what, false);
     if (contract?.as !== 'lines') return;
     following.add(request);
     request.raw.socket.once('close', () => following.delete(request));
@@ -126,11 +145,9 @@ export function holdToAccess(server: FastifyInstance, { mirror, admits, fresh }:
   server.addHook('preHandler', async (request) => {
     const { identity } = request;
     const contract = request.routeOptions.config.contract;
-    const place = contract && hostPlace(contract);
-    if (identity === undefined || contract === undefined || place === undefined) return;
-    const grant = grantOf(contract, identity.role);
-    if ('body' in place && grant !== 'yes')
-      judgeHost(request, place, grant, `${request.method} ${request.url.split('?')[0]}`);
+    if (identity === undefined || contract === undefined) return;
+    const what = `${request.method} ${request.url.split('?')[0]}`;
+    judgeNames(request, contract, grantOf(contract, identity.role), what, true);
   });
 
   const looking = setInterval(() => {
@@ -145,28 +162,51 @@ export function holdToAccess(server: FastifyInstance, { mirror, admits, fresh }:
   server.addHook('onClose', async () => clearInterval(looking));
 }
 
-function refusalOf({ role, name }: Identity, what: string): Refusal {
-  if (role === 'nobody')
+function refusalOf(identity: Identity, what: string): Refusal {
+  if (identity.role === 'nobody')
     return new Refusal(
       401,
       `${what}: needs a certificate or a token (netctl --help; for a host netplugin join)`,
     );
-  return new Refusal(403, `${what}: ${role} ${name} may not ask this`);
+  return new Refusal(403, `${what}: ${whomOf(identity)} may not ask this`);
 }
 
-/** A host speaks for itself, and a reader for no host. */
-function judgeHost(
+/** What a request names, where the route says that it does: in its body, or before that is read. */
+function judgeNames(
   request: FastifyRequest,
-  place: NonNullable<ReturnType<typeof hostPlace>>,
-  grant: 'own' | 'unnamed' | 'no' | 'yes',
+  contract: Route,
+  grant: Grant,
   what: string,
+  inBody: boolean,
 ): void {
-  const { role, name } = request.identity as Identity;
+  if (grant === 'yes') return;
+  const host = hostPlace(contract);
+  if (host !== undefined && 'body' in host === inBody) judgeHost(request, host, grant, what);
+  const tenant = tenantPlace(contract);
+  if (tenant !== undefined && 'body' in tenant === inBody) judgeTenant(request, tenant, what);
+}
+
+function namedAt(request: FastifyRequest, place: Place): { field: string; named: unknown } {
   const [[where, field] = ['', '']] = Object.entries(place) as [string, string][];
   const from = { path: request.params, query: request.query, body: request.body }[where];
   const named =
     typeof from === 'object' && from !== null ? (from as Record<string, unknown>)[field] : undefined;
-  if (grant === 'own' ? named === name : named === undefined) return;
+  return { field, named };
+}
+
+/** A host speaks for itself, and a reader for no host. */
+function judgeHost(request: FastifyRequest, place: Place, grant: Grant, what: string): void {
+  const identity = request.identity as Identity;
+  const { field, named } = namedAt(request, place);
+  if (grant === 'own' ? named === identity.name : named === undefined) return;
   const whose = typeof named === 'string' ? `host ${named}` : 'no host';
-  throw new Refusal(403, `${what}: ${role} ${name} may not ask this for ${whose}`, field);
+  throw new Refusal(403, `${what}: ${whomOf(identity)} may not ask this for ${whose}`, field);
+}
+
+/** Where none is named it is what all of theirs have. */
+function judgeTenant(request: FastifyRequest, place: Place, what: string): void {
+  const { scope } = request.identity as Identity;
+  const { field, named } = namedAt(request, place);
+  if (scope === undefined || named === undefined) return;
+  mustHave(scope, typeof named === 'string' ? (named.split(':')[0] as string) : '', what, field);
 }

@@ -19,9 +19,10 @@ import type { Lineage } from '../lineage.ts';
 import { Refusal } from '../problem.ts';
 import type { Replicas } from '../replicas.ts';
 import { drainingSince, type Roster, statusOf } from '../roster.ts';
+import { viewOf } from '../scope.ts';
 import { applySwarmServices, decideSwarm, type Unlisted } from '../swarms.ts';
 import type { View } from '../tables.ts';
-import { callerOf, registered, waitSeconds } from './request.ts';
+import { callerOf, registered, scopeOf, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
 import type { Watches } from './watch.ts';
 import { reportLate, type WriteParts } from './writes.ts';
@@ -89,19 +90,22 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
       await writer.writeTogether((view) => decideChecked(view, host, report), callerOf(request));
     },
 
-    endpoints: () => [
-      ...mirror
-        .list<StoredExternalEndpoint>('externalEndpoint')
-        .map((external) => ({ ...externalMember(mirror, external), external: true as const })),
-      ...mirror.list<Endpoint>('endpoint').map((endpoint) => {
-        const draining = drainingSince(mirror, endpoint.homingHost);
-        return {
-          ...endpoint,
-          status: statusOf(endpoint, mirror),
-          ...(draining === undefined ? {} : { draining }),
-        };
-      }),
-    ],
+    endpoints({ request }) {
+      const view = viewOf(mirror, scopeOf(request));
+      return [
+        ...view
+          .list<StoredExternalEndpoint>('externalEndpoint')
+          .map((external) => ({ ...externalMember(view, external), external: true as const })),
+        ...view.list<Endpoint>('endpoint').map((endpoint) => {
+          const draining = drainingSince(mirror, endpoint.homingHost);
+          return {
+            ...endpoint,
+            status: statusOf(endpoint, mirror),
+            ...(draining === undefined ? {} : { draining }),
+          };
+        }),
+      ];
+    },
     async attach({ parameters: { id }, query, body, request }) {
       const seconds = waitSeconds(query);
       const endpoint = body(`endpoint ${id}`);

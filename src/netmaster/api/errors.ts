@@ -55,8 +55,15 @@ function refusalOf(error: Error & { statusCode?: number; code?: string }, reques
   return new Refusal(500, 'netmaster failed; its log says why');
 }
 
+/** Without what is of a tenant that the caller may not see. */
+function toldTo({ identity }: FastifyRequest, refusal: Refusal): Refusal {
+  const { status, field, position, elsewhere } = refusal;
+  if (elsewhere === undefined || (identity?.scope?.tenants.has(elsewhere.tenant) ?? true)) return refusal;
+  return new Refusal(status, elsewhere.message, field, position);
+}
+
 export async function answerError(error: Error, request: FastifyRequest, reply: FastifyReply): Promise<void> {
-  const refusal = refusalOf(error, request);
+  const refusal = toldTo(request, refusalOf(error, request));
   // Closed while the client still sends, the connection would be reset and the client never read why.
   if (refusal.status === 413) await receivedAll(request.raw);
   reply.raw.statusMessage = reasonOf(refusal);

@@ -6,7 +6,8 @@ import { EVENTS } from '../../protocol/routes.ts';
 import { type Filter, matches, readPosition } from '../events.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
-import type { Query } from './request.ts';
+import { viewOf } from '../scope.ts';
+import { type Query, scopeOf } from './request.ts';
 import { serve } from './serve.ts';
 
 /** Milliseconds. */
@@ -18,12 +19,13 @@ const FOLLOWERS = 256;
 export function serveEvents(server: FastifyInstance, { mirror }: { readonly mirror: Mirror }): void {
   let followers = 0;
   serve(server, EVENTS, {
-    events({ query }) {
-      const found = mirror.events.list(readFilter(query, mirror));
+    events({ query, request }) {
+      const found = viewOf(mirror, scopeOf(request)).events.list(readFilter(query, mirror));
       const { limit } = query;
       return limit === undefined ? found : found.slice(-readLimit(limit));
     },
-    followEvents({ query, reply }) {
+    followEvents({ query, request, reply }) {
+      const { events } = viewOf(mirror, scopeOf(request));
       const filter = readFilter(query, mirror);
       if (followers >= FOLLOWERS)
         throw new Refusal(503, `events: ${followers} are followed, as many as may be: try again later`);
@@ -36,9 +38,9 @@ export function serveEvents(server: FastifyInstance, { mirror }: { readonly mirr
         out.write(`${JSON.stringify(message)}\n`);
         if (out.writableLength > BACKLOG) out.destroy();
       };
-      for (const event of mirror.events.list(filter)) send({ type: 'event', event });
-      const unsubscribe = mirror.events.onEvents((events) => {
-        for (const event of events) if (matches(event, filter)) send({ type: 'event', event });
+      for (const event of events.list(filter)) send({ type: 'event', event });
+      const unsubscribe = events.onEvents((came) => {
+        for (const event of came) if (matches(event, filter)) send({ type: 'event', event });
       });
       const pinging = setInterval(send, PING_INTERVAL, { type: 'ping' });
       out.on('close', () => {

@@ -10,9 +10,10 @@ import type { Mirror } from '../mirror.ts';
 import { decideTold } from '../occurrences.ts';
 import { Refusal } from '../problem.ts';
 import type { Questions } from '../questions.ts';
+import { mustHave, viewOf } from '../scope.ts';
 import { askHosts, trace } from '../trace.ts';
 import type { Writer } from '../writer.ts';
-import { callerOf, readSwitch, registered } from './request.ts';
+import { callerOf, readSwitch, registered, scopeOf } from './request.ts';
 import { serve } from './serve.ts';
 
 export interface Explaining {
@@ -31,12 +32,14 @@ export function serveExplain(
   { mirror, flows, questions, counts, writer }: Explaining & { readonly writer: Writer },
 ): void {
   serve(server, EXPLAIN, {
-    async trace({ query }) {
+    async trace({ query, request }) {
+      const scope = scopeOf(request);
       const { tenant = 'default', from = '', to = '', protocol = 'tcp', port } = query;
       const isLive = readSwitch(query, 'live');
       if (port !== undefined && !(/^\d{1,5}$/.test(port) && Number(port) >= 1 && Number(port) <= 65535))
         throw new Refusal(400, `port: ${shown(port)} must be 1 to 65535`, 'port');
-      const traced = trace(mirror, {
+      mustHave(scope, tenant, 'trace', 'tenant');
+      const traced = trace(viewOf(mirror, scope), {
         tenant,
         from,
         to,
@@ -49,7 +52,7 @@ export function serveExplain(
       return { ...traced, service: { ...traced.service, backends: await Promise.all(backends) } };
     },
 
-    async flows({ query }) {
+    async flows({ query, request }) {
       const [isDenied, isAllowed] = [readSwitch(query, 'denied'), readSwitch(query, 'allowed')];
       if (isDenied === isAllowed)
         throw new Refusal(400, 'denied: one of denied and allowed must be true', 'denied');
@@ -58,7 +61,9 @@ export function serveExplain(
         throw new Refusal(404, `tenant ${tenant} does not exist`, 'tenant');
       const tenants =
         tenant === undefined
-          ? mirror.list<{ tenantName: string }>('tenant').map((t) => t.tenantName)
+          ? viewOf(mirror, scopeOf(request))
+              .list<{ tenantName: string }>('tenant')
+              .map((t) => t.tenantName)
           : [tenant];
       const { denied, allowed } = await counts();
       return tenants.flatMap(isDenied ? (t) => denied(t) : (t) => allowed(t)).sort((a, b) => a.last - b.last);

@@ -13,10 +13,11 @@ import type { Mirror } from '../mirror.ts';
 import { bgpOper, operOf, presentEndpoint } from '../oper.ts';
 import { Refusal } from '../problem.ts';
 import type { Roster } from '../roster.ts';
+import { mustSee, rightOf, type Scope, viewOf } from '../scope.ts';
 import { findEndpoints } from './agents.ts';
 import { type Explaining, networkPolicyFlows, policyFlows } from './explain.ts';
 import { jsonOf, openLists } from './lists.ts';
-import { callerOf, waitSeconds } from './request.ts';
+import { callerOf, scopeOf, waitSeconds } from './request.ts';
 import { Bytes, type Handlers, serve } from './serve.ts';
 import { reportChanges, reportLate, type WriteParts, warn } from './writes.ts';
 
@@ -30,34 +31,40 @@ export function serveKinds(server: FastifyInstance, parts: WriteParts): void {
 function handlersOf(
   kind: Kind,
   { mirror, writer, acknowledgements }: WriteParts,
-  listOf: (kind: Kind) => Bytes,
+  listOf: (kind: Kind, scope?: Scope) => Bytes,
 ): Handlers<Contracts, 'collection'> {
   const write =
     (mode: 'post' | 'put'): Handlers<Contracts, 'collection'>['post'] =>
     async ({ parameters: { key }, query, request, reply }) => {
       const seconds = waitSeconds(query);
       const object = readObject(kind, key, request.body);
+      const right = rightOf(scopeOf(request));
       const {
         answer: { stored, outcome },
         revision,
       } = await writer.writeTogether((view) => {
-        const { answer: stored, outcome, ...decision } = decideWrite(kind, key, object, mode, view);
+        const made = decideWrite(kind, key, object, mode, view, undefined, right);
+        const { answer: stored, outcome, ...decision } = made;
         return { ...decision, answer: { stored, outcome } };
       }, callerOf(request));
       void reply.header(RESULT_HEADER, outcome.result === 'created' ? 'created' : 'changed');
       reportChanges(reply, outcome);
       await warn(reply, [{ kind, object, outcome }]);
       await reportLate(acknowledgements, reply, revision, seconds);
-      return present(kind, stored, mirror);
+      return present(kind, stored, viewOf(mirror, scopeOf(request)));
     };
   return {
-    list: () => listOf(kind),
-    get: ({ parameters: { key } }) => new Bytes(jsonOf(kind, find(kind, key, mirror), mirror)),
+    list: ({ request }) => listOf(kind, scopeOf(request)),
+    get({ parameters: { key }, request }) {
+      const view = viewOf(mirror, scopeOf(request));
+      return new Bytes(jsonOf(kind, find(kind, key, view), view));
+    },
     post: write('post'),
     put: write('put'),
     async delete({ parameters: { key }, query, request, reply }) {
       const seconds = waitSeconds(query);
-      const { answer, revision } = await remove(kind, key, writer, callerOf(request));
+      const right = rightOf(scopeOf(request));
+      const { answer, revision } = await remove(kind, key, writer, callerOf(request), right);
       await reportLate(acknowledgements, reply, revision, seconds);
       return keyOf(kind, answer);
     },
@@ -68,9 +75,11 @@ export function serveInspect(
   server: FastifyInstance,
   explaining: Explaining & { readonly roster: Roster },
 ): void {
-  const { mirror, counts, roster } = explaining;
   serve(server, INSPECT, {
-    async inspect({ parameters: { collection, key } }) {
+    async inspect({ parameters: { collection, key }, request }) {
+      const scope = scopeOf(request);
+      const mirror = viewOf(explaining.mirror, scope);
+      const { counts, roster } = explaining;
       if (collection === 'endpoints') {
         const { dropped } = await counts();
         const { endpoints, external } = findMembers(key, mirror);
@@ -88,12 +97,13 @@ export function serveInspect(
       }
       const kind = kindByCollection.get(collection);
       if (kind === undefined) throw new Refusal(404, `there is no collection ${collection}`);
+      mustSee(scope, kind, key);
       const object = find(kind, key, mirror);
       const judged =
         kind.name === 'policy'
-          ? await policyFlows(key, explaining)
+          ? await policyFlows(key, { mirror, counts })
           : kind.name === 'networkPolicy'
-            ? await networkPolicyFlows(object as unknown as NetworkPolicy, explaining)
+            ? await networkPolicyFlows(object as unknown as NetworkPolicy, { mirror, counts })
             : kind.name === 'Bgp'
               ? bgpOper(key, roster.condition(key))
               : {};

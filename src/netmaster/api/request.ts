@@ -7,6 +7,8 @@ import type { Caller } from '../events.ts';
 import { checkFields, readBody } from '../fields.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
+import type { Scope } from '../scope.ts';
+import { whomOf } from './access.ts';
 
 /** Seconds that a write waits for the live hosts. */
 const DEADLINE = 2;
@@ -30,10 +32,13 @@ export function registered(name: string, mirror: Mirror): string {
 export function callerOf({ headers, socket, identity }: FastifyRequest): Caller {
   const said = oneLine(String(headers[CLIENT_HEADER] ?? headers['user-agent'] ?? ''), 100);
   const known = identity === undefined || identity.role === 'nobody' ? undefined : identity;
-  const by = known === undefined ? said : `${known.role} ${known.name}${said === '' ? '' : ` (${said})`}`;
+  const by = known === undefined ? said : `${whomOf(known)}${said === '' ? '' : ` (${said})`}`;
   const from = (socket.remoteAddress ?? '').replace(/^::ffff:/, '');
   return { ...(by === '' ? {} : { by }), ...(from === '' ? {} : { from }) };
 }
+
+/** The tenants that the caller may ask about; undefined: all there is. */
+export const scopeOf = ({ identity }: FastifyRequest): Scope | undefined => identity?.scope;
 
 /** Parameters behind the '?' of a path. */
 export type Query = Readonly<Record<string, string | undefined>>;

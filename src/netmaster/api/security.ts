@@ -68,14 +68,17 @@ export function serveSecurity(server: FastifyInstance, { mirror, writer, securit
   }
 
   serve(server, SECURITY, {
+    whoami({ request: { identity } }) {
+      if (identity === undefined) return { role: 'admin', shown: 'nothing' };
+      const { role, name, scope, shown } = identity;
+      return { role, name, shown, ...(scope === undefined ? {} : { tenants: [...scope.tenants].sort() }) };
+    },
     tokens: () => listTokens(mirror),
     async tokenCreate({ body, request }) {
       const wanted = body('a token');
       const { authority } = wanted.role === 'join' ? issuing() : needed();
-      if (wanted.host !== undefined && wanted.role !== 'join')
-        throw new Refusal(400, 'a token: host is for join tokens only', 'host');
-      return (await writer.write(() => decideToken(wanted, fingerprintOf(authority)), callerOf(request)))
-        .answer;
+      const decide = () => decideToken(mirror, wanted, fingerprintOf(authority));
+      return (await writer.write(decide, callerOf(request))).answer;
     },
     async tokenRemove({ parameters: { id }, request }) {
       await writer.write(() => decideTokenRemoval(mirror, id), callerOf(request));

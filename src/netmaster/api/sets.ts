@@ -7,7 +7,8 @@ import type { ObjectOutcome } from '../../protocol/declared.ts';
 import { SETS } from '../../protocol/routes.ts';
 import { applySet, type Declared, exportSet, type Named, readSet, readTargets, removeSet } from '../batch.ts';
 import { Refusal } from '../problem.ts';
-import { callerOf, readSwitch, waitSeconds } from './request.ts';
+import { viewOf } from '../scope.ts';
+import { callerOf, readSwitch, scopeOf, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
 import { reportLate, type WriteParts, type WrittenObject, warn } from './writes.ts';
 
@@ -27,7 +28,8 @@ export function serveSets(server: FastifyInstance, { mirror, writer, acknowledge
       const dryRun = readSwitch(query, 'dryRun');
       const named = readNamed(query.set, readSwitch(query, 'prune'));
       const set = readSet(request.body);
-      const { answer, revision } = await applySet(set, named, dryRun, { mirror, writer }, callerOf(request));
+      const [deciding, caller, scope] = [{ mirror, writer }, callerOf(request), scopeOf(request)];
+      const { answer, revision } = await applySet(set, named, dryRun, deciding, caller, scope);
       await warn(reply, writtenOf(set, answer));
       if (!dryRun) await reportLate(acknowledgements, reply, revision, seconds);
       return { dryRun, revision, objects: answer };
@@ -36,18 +38,20 @@ export function serveSets(server: FastifyInstance, { mirror, writer, acknowledge
       const seconds = waitSeconds(query);
       const dryRun = readSwitch(query, 'dryRun');
       const targets = readTargets(request.body);
-      const { answer, revision } = await removeSet(targets, dryRun, { mirror, writer }, callerOf(request));
+      const [deciding, caller, scope] = [{ mirror, writer }, callerOf(request), scopeOf(request)];
+      const { answer, revision } = await removeSet(targets, dryRun, deciding, caller, scope);
       if (!dryRun) await reportLate(acknowledgements, reply, revision, seconds);
       return { dryRun, revision, objects: answer };
     },
-    export({ query: { kind } }) {
+    export({ query: { kind }, request }) {
       if (kind !== undefined && !kindByName.has(kind))
         throw new Refusal(
           404,
           `kind: ${shown(kind)} must be one of ${KINDS.map((k) => k.name).join(', ')}`,
           'kind',
         );
-      return { objects: exportSet(mirror, kind) };
+      const scope = scopeOf(request);
+      return { objects: exportSet(viewOf(mirror, scope), kind, scope) };
     },
   });
 }

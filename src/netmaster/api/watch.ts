@@ -15,7 +15,7 @@ import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { Questions } from '../questions.ts';
 import { clientOf, type Kept, keptFor, keyOf } from './connections.ts';
-import { type Query, readRevision } from './request.ts';
+import { type Query, readRevision, scopeOf } from './request.ts';
 
 /** Milliseconds. */
 const PING_INTERVAL = 3000;
@@ -249,12 +249,14 @@ export function openWatches({ mirror, feed, known, lineage, questions, log, limi
       const { socket } = request.raw;
       const client = clientOf(socket);
       const port = socket.localPort ?? 0;
+      const scope = scopeOf(request);
       let reader: Reader | undefined;
       if (after !== undefined) {
         const revision = readRevision('after', after);
         await known(revision);
         const who = host === undefined ? `a watcher from ${client}` : `host ${host}`;
-        if (lineage.holds(store ?? '', revision, who)) reader = feed.after(revision, store);
+        if (lineage.holds(store ?? '', revision, who) && scope === undefined)
+          reader = feed.after(revision, store);
         if (reader === undefined)
           throw new Refusal(
             410,
@@ -265,7 +267,7 @@ export function openWatches({ mirror, feed, known, lineage, questions, log, limi
       if (fullOf(client) !== undefined) makeRoom(client, await keptNow(port));
       reply.hijack();
       if (socket.destroyed) return;
-      reader ??= feed.list();
+      reader ??= feed.list(scope);
       const out = reply.raw;
       out.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
       // What it has missed may itself be larger: whoever takes it is not slow, and would be closed again and again.

@@ -181,6 +181,12 @@ it('what another host sees of the way here is told, and what it has besides is n
   ]);
 });
 
+it('the doctor asks netmaster as who runs netctl', () => {
+  const files = { 'tls-ca': '/a/ca.crt', 'token-file': '/b/token' };
+  const args = Object.entries(files).flatMap(([flag, file]) => [`--${flag}`, file]);
+  expect(readDoctor(args, '/run/agent.sock')).toMatchObject({ credentials: files });
+});
+
 it.each([
   [['--output', 'xml'], "--output: 'xml' must be text or json"],
   [['--netmaster', 'node1'], "--netmaster: 'node1' is not a URL like http://10.0.0.1:9999"],

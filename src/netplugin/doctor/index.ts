@@ -11,6 +11,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import { setTimeout as after } from 'node:timers/promises';
 import { type Client, connect } from '../../client/client.ts';
+import { type CredentialFiles, readCredentials } from '../../client/credentials.ts';
 import { HEARTBEAT } from '../../model/host.ts';
 import { oneLine } from '../../model/text.ts';
 import type { HostState, Problem } from '../../protocol/hosts.ts';
@@ -44,8 +45,15 @@ const asked = <T>(promise: Promise<T>): Promise<Asked<T>> =>
   );
 const answered = <T>(answer: Asked<T>): T | undefined => ('value' in answer ? answer.value : undefined);
 
-async function askNetmaster(urls: readonly string[]): Promise<Netmaster> {
-  const client = connect({ urls, timeoutMs: ANSWER, name: `netplugin doctor@${os.hostname()}` });
+async function askNetmaster(urls: readonly string[], files: CredentialFiles): Promise<Netmaster> {
+  const isSecure = urls.every((url) => url.startsWith('https:'));
+  const client = connect({
+    urls,
+    timeoutMs: ANSWER,
+    name: `netplugin doctor@${os.hostname()}`,
+    // Where netmaster has none, there is nobody to show it to.
+    credentials: isSecure ? () => readCredentials(files) : undefined,
+  });
   try {
     const { answer, told } = await timed(() => client.call('hostStates'));
     return { client, hosts: answer.body, told };
@@ -307,7 +315,7 @@ export async function examine(options: DoctorOptions, program: readonly string[]
   const agentAnswer = await asked(askAgent(options.controlSocket));
   const agent = answered(agentAnswer);
   const urls = options.netmasters ?? agent?.examined.netmasters ?? [DEFAULT_NETMASTER];
-  const netmasterAnswer = await asked(askNetmaster(urls));
+  const netmasterAnswer = await asked(askNetmaster(urls, options.credentials));
   const netmaster = answered(netmasterAnswer);
   try {
     const name =

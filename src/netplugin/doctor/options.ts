@@ -1,9 +1,12 @@
 /** The command line of `netplugin doctor`, which `netctl doctor` hands on. */
 import { parseArgs } from 'node:util';
+import { CREDENTIAL_FLAGS, type CredentialFiles } from '../../client/credentials.ts';
 
 export interface DoctorOptions {
   /** Absent: where the agent has them. */
   readonly netmasters?: readonly string[];
+  /** Of who looks: a host's own certificate is not enough to ask about the cluster. */
+  readonly credentials: CredentialFiles;
   /** What this host is called; absent: as its agent says. */
   readonly host?: string;
   readonly controlSocket: string;
@@ -19,6 +22,8 @@ export const DOCTOR_USAGE = `netplugin doctor: what is wrong on this host, and w
 Usage: netplugin doctor [flags]
 
   --netmaster URL[,URL...]  where netmaster answers (default: where the agent has it)
+  --tls-ca, --tls-cert, --tls-key, --token-file FILE
+                            who asks netmaster, as in netctl, which hands them on
   --host NAME               what this host is called (default: as its agent says)
   --control-socket FILE     where the agent answers (default /run/contiv/netplugin.sock)
   --docker-socket FILE      Docker's API (default /run/docker.sock)
@@ -35,6 +40,7 @@ export function readDoctor(args: readonly string[], controlSocket: string): Doct
     args: [...args],
     options: {
       netmaster: text,
+      ...Object.fromEntries(CREDENTIAL_FLAGS.map((flag) => [flag, text])),
       host: text,
       'control-socket': text,
       'docker-socket': text,
@@ -53,6 +59,9 @@ export function readDoctor(args: readonly string[], controlSocket: string): Doct
   if (output !== 'text' && output !== 'json') throw new Error(`--output: '${output}' must be text or json`);
   return {
     ...(netmasters !== undefined && netmasters.length > 0 ? { netmasters } : {}),
+    credentials: Object.fromEntries(
+      CREDENTIAL_FLAGS.map((flag) => [flag, (values as Record<string, unknown>)[flag]]),
+    ) as CredentialFiles,
     ...(values.host ? { host: values.host } : {}),
     controlSocket: values['control-socket'] ?? controlSocket,
     dockerSocket: values['docker-socket'] ?? '/run/docker.sock',
