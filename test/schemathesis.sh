@@ -46,6 +46,8 @@ PYTHON
 )
 each=$(((REQUESTS + operations - 1) / operations))
 echo "  $operations operations, $each requests each, as many seconds as this machine takes ..."
+# It keeps what it has found in the folder that it runs in.
+cd "$folder"
 "$CACHE/bin/schemathesis" run "$url/openapi.json" \
   --phases coverage,fuzzing --max-examples "$each" --generation-database none ${SEED:+--seed "$SEED"} \
   --checks not_a_server_error,response_schema_conformance,status_code_conformance,content_type_conformance \
