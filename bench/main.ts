@@ -20,13 +20,14 @@ Usage: node bench/main.ts [--quick] [--only NAME] [--rounds N] [--against DIR] [
 
   --quick        one short round of each: does it work?
   --only NAME    throughput, bbr, latency, connections, attach, hundred, policy, change or api; may be given again
+  --span SPAN    within or between hosts; both where it is not given
   --rounds N     instead of 3 to 7, of each its own (change: 40)
   --against DIR  another checkout, whose netmaster is measured beside this one's (api)
   --original NETMASTER
                  the netmaster of contiv/netplugin 1.x, measured beside this one's (api); needs etcd 3.4
   --keep         leaves the labs up (LAB=bench bin/lab down; of change: bench10, bench100, bench1000)
 
-Writes bench/results.json, unless --quick or --only.
+Writes bench/results.json, unless --quick, --only or --span.
 `;
 const FOLDER = import.meta.dirname;
 const LAB = process.env.LAB ?? 'bench';
@@ -44,6 +45,7 @@ function options() {
         quick: { type: 'boolean', default: false },
         only: { type: 'string', multiple: true, default: names },
         rounds: { type: 'string' },
+        span: { type: 'string' },
         against: { type: 'string' },
         original: { type: 'string' },
         keep: { type: 'boolean', default: false },
@@ -52,6 +54,8 @@ function options() {
     });
     const unknown = values.only.find((name) => !names.includes(name));
     if (unknown !== undefined) throw new Error(`--only: '${unknown}' must be one of ${names.join(', ')}`);
+    if (values.span !== undefined && !(SPANS as readonly string[]).includes(values.span))
+      throw new Error(`--span: '${values.span}' must be one of ${SPANS.join(', ')}`);
     if (values.rounds !== undefined && !/^[1-9]\d?$/.test(values.rounds))
       throw new Error(`--rounds: '${values.rounds}' must be 1 to 99`);
     return values;
@@ -100,7 +104,7 @@ async function measure(): Promise<Result[]> {
   const networks = await makeNetworks(LAB, peers);
   const found: Result[] = [];
   for (const measurement of MEASUREMENTS)
-    for (const span of SPANS) {
+    for (const span of SPANS.filter((s) => s === (flags.span ?? s))) {
       const samples = new Map<string, Sample[]>();
       const last = Math.max(...networks.map((network) => roundsOf(measurement, network.name)));
       for (let round = 0; round < last; round++) {
@@ -161,7 +165,7 @@ try {
       ...(rates === undefined ? {} : { api: rateResults(rates) }),
       targets,
     };
-    if (flags.only === names && !flags.quick)
+    if (flags.only === names && flags.span === undefined && !flags.quick)
       fs.writeFileSync(path.join(FOLDER, 'results.json'), `${JSON.stringify(all, null, 2)}\n`);
     const tables = [
       ...(found.length > 0 ? [table(found)] : []),

@@ -395,7 +395,8 @@ describe('whoever means harm on the link', () => {
   const received = (n: number): number =>
     Number(inBox(n, () => sh("awk '/^Udp:/ { n = $2 } END { print n }' /proc/thread-self/net/snmp")).trim()) +
     Number(inBox(n, () => sh("awk '/^Udp:/ { n = $3 } END { print n }' /proc/thread-self/net/snmp")).trim());
-  const datagram = (from: string, to: string): Buffer => udp(from, to, 777, 777, Buffer.from('x'));
+  /** From a port to its complement: with other such ports its checksum holds (flood.ts). */
+  const datagram = (from: string, to: string): Buffer => udp(from, to, 777, 0xffff - 777, Buffer.from('x'));
   const frame = (from: string, to: string, mac: string, destination = macOf(LOCAL)): Buffer =>
     ethernet(mac, destination, datagram(from, to));
   const send = (...frames: Buffer[]): string =>
@@ -434,15 +435,14 @@ describe('whoever means harm on the link', () => {
     const client = await tcp(3, four(2), 8080, four(3));
     expect(await client.ask()).toBe('two');
     const before = received(2);
-    // The two ports change, which their complement makes up for: checksums hold.
     const flood = startFlood(
-      'stranger',
+      namespacePath('stranger'),
       LINK,
       34,
       wrong(2).filter((f) => f.readUInt16BE(12) === 0x0800),
     );
     try {
-      for (let i = 0; i < 300; i++) expect(await client.ask()).toBe('two');
+      for (let i = 0; i < 100; i++) expect(await client.ask()).toBe('two');
       // Meanwhile the agent changes what all of them are judged by.
       for (let i = 0; i < 10; i++) {
         applied(near, hostState({ ...joined(nearHost), there: [3] }));
