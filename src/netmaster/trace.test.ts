@@ -426,7 +426,11 @@ describe('a trace', () => {
   const OF_SWARM = /service front \(20\.1\.1\.201\) .* say one of 20\.1\.1\.2 \(server,/;
   it.each<[string, TraceRequest, RegExp]>([
     ['a tenant that is none', asked({ tenant: 'red' }), /^tenant red does not exist$/],
-    ['a name that nobody has', asked({ to: 'nobody' }), /no running container, external endpoint, group or address 'nobody'/],
+    [
+      'a name that nobody has',
+      asked({ to: 'nobody' }),
+      /no running container, external endpoint, group or address 'nobody'/,
+    ],
     [
       'a name that two containers have',
       asked({ to: 'twin' }),
