@@ -62,7 +62,7 @@ it('who takes the connection and says nothing, or something else, is not well by
   );
   serve(
     82,
-    net.createServer((socket) => socket.end('what?\r\n\r\n')),
+    net.createServer((socket) => socket.resume().end('what?\r\n\r\n')),
   );
   serve(
     83,

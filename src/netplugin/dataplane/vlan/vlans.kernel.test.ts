@@ -313,13 +313,14 @@ describe('a container of a VLAN network', () => {
   });
 
   it('is answered for by IPv6 again where somebody takes its entry, or the cable was out', async () => {
-    applied(near, hostState(joined(nearHost)), true);
+    const settled = hostState(joined(nearHost));
+    applied(near, settled, true);
     expect(await pinged('plain', six(2))).toBe(true);
     const forget = (): string => onPlain(() => sh('ip -6 neigh flush dev lan'));
     inRouter(`ip neigh del proxy ${six(2)} dev vl${ID}`);
     forget();
     expect(await silent('plain', six(2))).toBe(true);
-    const { repaired } = applied(near, hostState(joined(nearHost)), true);
+    const { repaired } = applied(near, settled, true);
     expect(repaired).toContain(`contiv-default: restored proxy ${six(2)} dev vl${ID}`);
     expect(await pinged('plain', six(2))).toBe(true);
     sh(`ip link set ${UPLINK} down; ip link set ${UPLINK} up`);
