@@ -297,3 +297,87 @@ describe('two hosts that speak to the router', () => {
     await announced(at(52), 'node2');
   });
 });
+
+describe('an announced network that the hosts reach too, by both versions of IP', () => {
+  const SIX = { node1: 'fd00:50::11', node2: 'fd00:50::12' } as const;
+  const [NEAR6, SERVICE] = ['fd00:20:1::50', at(100)];
+
+  beforeAll(async () => {
+    for (const node of NODES) {
+      await must(node, `ip addr add ${SIX[node]}/64 dev eth0 nodad`);
+      await netctl(
+        `bgp create ${node} --router-ip=${HOST[node]}/24,${SIX[node]}/64 --as=${node === 'node1' ? 65001 : 65002} --neighbor=${TOR},fd00:50::2 --neighbor-as=65000`,
+      );
+    }
+    await netctl(
+      `net create told --subnet=20.1.1.0/24 --gateway=${at(254)} --subnetv6=fd00:20:1::/64 --gatewayv6=fd00:20:1::ffff --advertise --host-access`,
+    );
+    await netctl('tenant create blue');
+    await netctl('net create -t blue other --subnet=20.9.1.0/24 --gateway=20.9.1.254');
+    await netctl('policy create closed');
+    await netctl('policy rule-add closed 1 -direction=in -protocol=tcp -action=deny');
+    await netctl('group create told shut -policy=closed');
+    await netctl(`service create front --network=told --ip=${SERVICE} --port=80:80:TCP --selector=app=web`);
+    await run('node1', 'near', 'told', at(51), `--ip6=${NEAR6}`, '--label=app=web');
+    await run('node2', 'far', 'told', at(52), '--label=app=web');
+    await run('node1', 'shut', 'shut', at(53));
+    await must('node1', 'docker run -d --name=bridged --stop-signal=SIGKILL contiv/lab sleep 100000');
+    await must(
+      'node1',
+      'docker run -d --name=blue --net=other/blue --stop-signal=SIGKILL contiv/lab sleep 100000',
+    );
+    await announced(at(53), 'node1');
+  });
+  afterAll(async () => {
+    await must('node1', 'docker rm -f blue');
+    await netctl('net rm -t blue other');
+    await netctl('tenant rm blue');
+    await clear();
+  });
+
+  it('is reached by IPv6 as by IPv4', async () => {
+    await until('the route by IPv6', async () => (await hops(NEAR6, '-6')).length === 1);
+    expect((await on('beyond', `curl -s -g -m 5 http://[${NEAR6}]/`)).status).toBe(0);
+    expect((await inside('node1', 'near', 'ping -c 1 -W 5 fd00:18::10')).status).toBe(0);
+  });
+
+  it('has a service that every host with a provider announces, which answers pings and refuses other ports', async () => {
+    await announced(SERVICE, 'node1', 'node2');
+    for (let i = 0; i < 5; i++) expect(await beyondAsks(SERVICE)).toBe(0);
+    expect(await beyondAsks(`${SERVICE}:81`)).toBe(7);
+    expect((await on('beyond', `busybox ping -c 1 -W 2 ${SERVICE}`)).status).toBe(0);
+    await must('node2', 'docker rm -f far');
+    await announced(SERVICE, 'node1');
+    expect(await beyondAsks(SERVICE)).toBe(0);
+  });
+
+  it('tells who sends too large packets what fits', async () => {
+    await on('beyond', `busybox ping -c 1 -W 1 -s 1472 ${at(51)}`);
+    expect(await must('beyond', `ip route get ${at(51)}`)).toContain('mtu 1450');
+  });
+
+  it('takes other tenants’ containers and those of Docker’s bridge for outsiders, and nobody but the host for the host', async () => {
+    for (const name of ['bridged', 'blue']) {
+      expect((await inside('node1', name, `curl -s -m 5 http://${at(51)}/`)).status).toBe(0);
+      expect((await inside('node1', name, `curl -s -m 2 http://${at(53)}/`)).status).toBe(28);
+    }
+    expect(await asks('node1', at(53))).toBe(0);
+    expect(await beyondAsks(at(53))).toBe(28);
+    // Whatever another program translates to the host's end of the pair, as virtual machines' bridges have it.
+    const script = `ip netns add vm; ip link add virbr0 type bridge; ip addr add 10.77.0.1/24 dev virbr0; ip link set virbr0 up
+      ip link add v0 type veth peer name eth0 netns vm; ip link set v0 master virbr0 up
+      ip -n vm addr add 10.77.0.2/24 dev eth0; ip -n vm link set eth0 up; ip -n vm route add default via 10.77.0.1
+      iptables -I FORWARD -i virbr0 -j ACCEPT; iptables -t nat -A POSTROUTING -s 10.77.0.0/24 -j MASQUERADE`;
+    await must('node1', 'sh -ec', script);
+    try {
+      expect(await asks('node1', at(53))).toBe(0);
+      expect((await on('node1', `ip netns exec vm curl -s -m 2 http://${at(53)}/`)).status).toBe(28);
+    } finally {
+      await must(
+        'node1',
+        'sh -c',
+        'iptables -D FORWARD -i virbr0 -j ACCEPT; iptables -t nat -D POSTROUTING -s 10.77.0.0/24 -j MASQUERADE; ip link del virbr0; ip netns del vm',
+      );
+    }
+  });
+});
