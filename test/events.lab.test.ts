@@ -38,7 +38,7 @@ it('who changed what, and from where, on whichever host netctl was called', asyn
 });
 
 it('containers that come and go', async () => {
-  const by = 'netplugin node2';
+  const by = 'host node2 (netplugin node2)';
   // Docker says whose it is a moment later.
   const named = await told('endpoint', 'container web on node2');
   expect(named).toMatchObject({ host: 'node2', by, fields: { containerName: { after: 'web' } } });
