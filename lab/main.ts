@@ -37,13 +37,13 @@ const USAGE = `lab: virtual hosts on this machine, each with its own network, Do
 
 Usage: bin/lab [--name LAB] COMMAND
 
-  up [--brief] [--hosts N] [--kubernetes] [--swarm] [--store sqlite|memory|etcd] [--netmasters N] [--insecure]
+  up [--brief] [--hosts N] [--kubernetes] [--swarm] [--store sqlite|memory|etcd] [--netmasters N] [--tls]
      [--fabric] [--loopback-resolver HOST]
                               N hosts (default 2) with dockerd and netplugin, netmaster on node1, or with etcd (on three of
                               them) on the first N; with --kubernetes also a node of one cluster each, with its API server
                               on node1 (built the first time); with --swarm
-                              Docker's Swarm mode on all, the first three as managers; everybody shows a certificate, but with
-                              --insecure, as the benchmark has it; with --fabric VLAN networks go by the hosts' eth0, and machines of VLAN 100 are on the switch, one behind a tagged
+                              Docker's Swarm mode on all, the first three as managers; with --tls everybody shows a certificate; with
+                              --fabric VLAN networks go by the hosts' eth0, and machines of VLAN 100 are on the switch, one behind a tagged
                               port (trunk), one behind an access port (access); says what to do next, but with --brief
   down                        ends and removes all of it
   status [--json]             hosts with addresses; processes with name, host and pid
@@ -88,7 +88,7 @@ async function up(args: string[]): Promise<void> {
       netmasters: { type: 'string', default: '1' },
       'loopback-resolver': { type: 'string', multiple: true, default: [] },
       kubernetes: { type: 'boolean', default: false },
-      insecure: { type: 'boolean', default: false },
+      tls: { type: 'boolean', default: false },
       swarm: { type: 'boolean', default: false },
       fabric: { type: 'boolean', default: false },
       quiet: { type: 'boolean', default: false },
@@ -122,7 +122,7 @@ async function up(args: string[]): Promise<void> {
     netmasters,
     hosts,
     kubernetes: values.kubernetes,
-    tls: !values.insecure,
+    tls: values.tls,
     fabric: values.fabric,
   };
   writeState(state);
@@ -146,7 +146,7 @@ async function up(args: string[]): Promise<void> {
   const members = etcdHosts(state);
   if (members.length > 0) step('starting etcd');
   await Promise.all(members.map(({ name }) => start(lab, 'etcd', name)));
-  if (state.tls) {
+  if (values.tls) {
     step('making certificates');
     await makeCertificates(state);
   }
@@ -202,7 +202,8 @@ async function startRuntimes(state: LabPlan): Promise<void> {
   for (let i = 0; i < hosts.length; i += AT_ONCE)
     await Promise.all(
       hosts.slice(i, i + AT_ONCE).map(async ({ name }) => {
-        await Promise.all([start(lab, 'dockerd', name), ...(tls ? [joinHost(state, name)] : [])]);
+        await start(lab, 'dockerd', name);
+        if (tls) await joinHost(state, name);
         await start(lab, 'netplugin', name);
         await loadImage(lab, name);
       }),
