@@ -2,7 +2,7 @@
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 export PATH := $(ROOT)node_modules/node/bin:$(ROOT)node_modules/.bin:$(PATH)
 
-.PHONY: help setup install uninstall plugin demo test test-unit test-kernel test-lab test-kubernetes churn lint bench docs clean
+.PHONY: help setup install uninstall plugin demo test test-unit test-kernel test-lab test-kubernetes churn fuzz lint bench docs clean
 
 help:
 	@echo 'make setup   installs packages only'
@@ -12,6 +12,7 @@ help:
 	@echo 'make test    lint, test-unit, then test-kernel beside test-lab'
 	@echo 'make test-kubernetes  builds Kubernetes where it is not yet, and tests in a cluster of it'
 	@echo 'make churn   ten minutes of faults on three hosts, with senders of what may not pass; CHURN_SEED=N does one again'
+	@echo 'make fuzz    100,000 requests that a public fuzzer makes up from /openapi.json; REQUESTS=N says how many'
 	@echo 'make bench   this network against its peers, and what policy and changes cost, as ratios'
 	@echo 'make docs    docs/reference from the commands and schemas, manifests from the chart'
 	@echo 'make clean   ends the lab, removes what was installed here'
@@ -56,6 +57,9 @@ test-kubernetes:
 
 churn: setup
 	CHURN_SECONDS=$${CHURN_SECONDS:-600} vitest run --project lab test/churn.lab.test.ts
+
+fuzz: setup
+	test/schemathesis.sh
 
 bench: setup
 	node --disable-warning=ExperimentalWarning bench/main.ts

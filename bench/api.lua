@@ -9,8 +9,9 @@ end
 function request()
   if prefix == nil then return wrk.format('GET') end
   made = made + 1
-  local name = 'default:' .. prefix .. made
-  return wrk.format('POST', '/api/v1/policys/' .. name .. '/?wait=0', nil, '{}')
+  local name = prefix .. made
+  local body = string.format('{"tenantName":"default","policyName":"%s"}', name)
+  return wrk.format('POST', '/api/v1/policys/default:' .. name .. '/?wait=0', nil, body)
 end
 
 function done(summary, latency)

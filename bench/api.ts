@@ -2,9 +2,11 @@
  * Rates of netmaster's API, each against what this machine gives at most without netmaster, and against another checkout's netmaster where
  * one is named. wrk asks; contestants are asked right after each other, and begin by turns.
  *
- *   ours    this checkout's netmaster, on SQLite as hosts have it
- *   before  the netmaster of the checkout that --against names
- *   bare    reads: a server of Node's own that has the same bytes ready; writes: SQLite alone, a row and its sync for each
+ *   ours      this checkout's netmaster, on SQLite as hosts have it
+ *   before    the netmaster of the checkout that --against names
+ *   original  the netmaster of contiv/netplugin 1.x that --original names, on an etcd of its own. It has the smaller list, and one
+ *             client that writes, whatever ours has: with 16 at once it fails
+ *   bare      reads: a server of Node's own that has the same bytes ready; writes: SQLite alone, a row and its sync for each
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -67,18 +69,26 @@ export interface RateOptions {
   readonly seconds: number;
   /** Folder of another checkout. */
   readonly against?: string | undefined;
+  /** Path of a netmaster of the original project. */
+  readonly original?: string | undefined;
   /** Says what comes next; throws where the user has had enough. */
   step(words: string): void;
 }
 
 interface Contestant {
   readonly name: string;
-  /** Value of a row in one round. */
-  measure(row: Row, seconds: number, round: number): Promise<number>;
+  /** Value of a row in one round; undefined where it has none. */
+  measure(row: Row, seconds: number, round: number): Promise<number | undefined>;
   close(): Promise<void>;
 }
 
-export async function measureRates({ rounds, seconds, against, step }: RateOptions): Promise<Rates> {
+export async function measureRates({
+  rounds,
+  seconds,
+  against,
+  original,
+  step,
+}: RateOptions): Promise<Rates> {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'contiv-bench-'));
   const contestants: Contestant[] = [];
   try {
@@ -86,6 +96,10 @@ export async function measureRates({ rounds, seconds, against, step }: RateOptio
     const own = await openNetmasters('ours', path.join(import.meta.dirname, '..'), folder);
     contestants.push(own);
     if (against !== undefined) contestants.push(await openNetmasters('before', against, folder));
+    if (original !== undefined) {
+      step(`  the original with ${SIZES[0]} groups ... \n`);
+      contestants.push(await openOriginal(original, folder));
+    }
     contestants.push(openBare(folder, own.urls));
     const found = new Map<string, Map<string, number[]>>();
     for (const row of ROWS) {
@@ -96,7 +110,7 @@ export async function measureRates({ rounds, seconds, against, step }: RateOptio
         for (let turn = 0; turn < contestants.length; turn++) {
           const one = contestants[(round + turn) % contestants.length] as Contestant;
           const value = await one.measure(row, seconds, round);
-          values.get(one.name)?.push(value);
+          if (value !== undefined) values.get(one.name)?.push(value);
           step(` ${one.name} ${shown(value)}`);
         }
         step(` ${row.unit}\n`);
@@ -155,18 +169,113 @@ async function freePort(): Promise<number> {
 
 type Netmasters = Contestant & { readonly urls: ReadonlyMap<number, string> };
 
+/** Until it answers with success; throws where it ends before, or takes a minute. */
+async function answering(name: string, url: string, child: ChildProcess): Promise<void> {
+  for (const deadline = performance.now() + 60_000; ; ) {
+    const answers = await fetch(url).catch(() => undefined);
+    if (answers?.ok) return;
+    if (performance.now() > deadline || child.exitCode !== null) throw new Error(`${name} does not start`);
+    await new Promise((done) => setTimeout(done, 50));
+  }
+}
+
+async function killed(children: readonly ChildProcess[]): Promise<void> {
+  for (const child of children) {
+    if (child.exitCode !== null || child.signalCode !== null) continue;
+    const ended = once(child, 'close');
+    child.kill('SIGKILL');
+    await ended;
+  }
+}
+
+/**
+ * It has the API's second version of etcd, and a port for each of its two kinds of callers. In Swarm's mode it keeps and answers as in
+ * Docker's, but makes no networks in a Docker on its own host, which would be measured too.
+ */
+async function openOriginal(program: string, folder: string): Promise<Contestant> {
+  const [client, peer, external, internal] = await Promise.all([
+    freePort(),
+    freePort(),
+    freePort(),
+    freePort(),
+  ]);
+  const at = (port: number): string => `http://127.0.0.1:${port}`;
+  const children: ChildProcess[] = [];
+  try {
+    const data = path.join(folder, 'original');
+    const etcd = spawn(
+      'etcd',
+      [
+        `--data-dir=${data}`,
+        '--enable-v2',
+        '--log-level=error',
+        `--listen-client-urls=${at(client)}`,
+        `--advertise-client-urls=${at(client)}`,
+        `--listen-peer-urls=${at(peer)}`,
+        `--initial-advertise-peer-urls=${at(peer)}`,
+        `--initial-cluster=default=${at(peer)}`,
+      ],
+      { stdio: 'ignore' },
+    );
+    children.push(etcd);
+    await answering('etcd', `${at(client)}/health`, etcd);
+    const netmaster = spawn(
+      program,
+      [
+        `--etcd=${at(client)}`,
+        `--listen-url=127.0.0.1:${external}`,
+        `--control-url=127.0.0.1:${internal}`,
+        '--cluster-mode=swarm-mode',
+        '--netmode=vxlan',
+        '--fwdmode=routing',
+        '--log-level=ERROR',
+      ],
+      { stdio: 'ignore' },
+    );
+    children.push(netmaster);
+    const url = at(external);
+    await answering('the original netmaster', `${url}/api/v1/endpointGroups/`, netmaster);
+    const made = async (kind: string, key: string, object: object): Promise<void> => {
+      const answer = await fetch(`${url}/api/v1/${kind}/${key}/`, {
+        method: 'POST',
+        body: JSON.stringify({ tenantName: 'default', ...object }),
+      });
+      if (!answer.ok) throw new Error(`the original: ${answer.status} ${await answer.text()}`);
+    };
+    await made('networks', 'default:net', {
+      networkName: 'net',
+      subnet: '10.0.0.0/16',
+      gateway: '10.0.0.1',
+      encap: 'vxlan',
+      nwType: 'data',
+    });
+    await made('policys', 'default:web', { policyName: 'web' });
+    for (let i = 0; i < SIZES[0]; i++)
+      await made('endpointGroups', `default:g${i}`, {
+        groupName: `g${i}`,
+        networkName: 'net',
+        policies: ['web'],
+      });
+    return {
+      name: 'original',
+      async measure(row, seconds, round) {
+        if (row.groups !== SIZES[0]) return undefined;
+        const asked = row.path === undefined ? { ...row, connections: 1 } : row;
+        return ask(url, asked, seconds, `w${row.connections}r${round}n`);
+      },
+      close: () => killed(children),
+    };
+  } catch (error) {
+    await killed(children);
+    throw error;
+  }
+}
+
 /** One for each number of groups, of a checkout. */
 async function openNetmasters(name: string, checkout: string, folder: string): Promise<Netmasters> {
   const children: ChildProcess[] = [];
   const urls = new Map<number, string>();
-  const close = async (): Promise<void> => {
-    for (const child of children) {
-      if (child.exitCode !== null || child.signalCode !== null) continue;
-      const ended = once(child, 'close');
-      child.kill('SIGKILL');
-      await ended;
-    }
-  };
+  const close = (): Promise<void> => killed(children);
   try {
     for (const groups of SIZES) {
       const listen = `127.0.0.1:${await freePort()}`;
@@ -178,13 +287,7 @@ async function openNetmasters(name: string, checkout: string, folder: string): P
       );
       children.push(child);
       const url = `http://${listen}`;
-      for (const deadline = performance.now() + 60_000; ; ) {
-        const answers = await fetch(`${url}/healthz`).catch(() => undefined);
-        if (answers?.ok) break;
-        if (performance.now() > deadline || child.exitCode !== null)
-          throw new Error(`${name}: netmaster does not start`);
-        await new Promise((done) => setTimeout(done, 50));
-      }
+      await answering(`${name}: netmaster`, `${url}/healthz`, child);
       await declare(url, groups);
       urls.set(groups, url);
     }
@@ -290,7 +393,18 @@ function ratio(values: ReadonlyMap<string, readonly number[]>, other: string): n
 }
 
 export function rateTable(rates: Rates): string {
-  const head = ['', 'ours / bare', 'ours / before', '|', 'ours', 'before', 'bare', 'unit'];
+  const head = [
+    '',
+    'ours / bare',
+    'ours / before',
+    'ours / original',
+    '|',
+    'ours',
+    'before',
+    'original',
+    'bare',
+    'unit',
+  ];
   const rows = ROWS.map(({ title, unit }) => {
     const values = rates.get(title) ?? new Map<string, number[]>();
     const middle = (name: string): string => shown(median(values.get(name) ?? []));
@@ -298,9 +412,11 @@ export function rateTable(rates: Rates): string {
       title,
       shown(ratio(values, 'bare')),
       shown(ratio(values, 'before')),
+      shown(ratio(values, 'original')),
       '|',
       middle('ours'),
       middle('before'),
+      middle('original'),
       middle('bare'),
       unit,
     ];

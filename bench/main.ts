@@ -16,12 +16,14 @@ import { type Result, results, table, verdicts } from './report.ts';
 
 const USAGE = `bench: this network against Docker's overlay and bridge and a bare veth, as ratios
 
-Usage: node bench/main.ts [--quick] [--only NAME] [--rounds N] [--against DIR] [--keep]
+Usage: node bench/main.ts [--quick] [--only NAME] [--rounds N] [--against DIR] [--original NETMASTER] [--keep]
 
   --quick        one short round of each: does it work?
   --only NAME    throughput, bbr, latency, connections, attach, hundred, policy, change or api; may be given again
   --rounds N     instead of 3 to 7, of each its own (change: 40)
   --against DIR  another checkout, whose netmaster is measured beside this one's (api)
+  --original NETMASTER
+                 the netmaster of contiv/netplugin 1.x, measured beside this one's (api); needs etcd 3.4
   --keep         leaves the labs up (LAB=bench bin/lab down; of change: bench10, bench100, bench1000)
 
 Writes bench/results.json, unless --quick or --only.
@@ -43,6 +45,7 @@ function options() {
         only: { type: 'string', multiple: true, default: names },
         rounds: { type: 'string' },
         against: { type: 'string' },
+        original: { type: 'string' },
         keep: { type: 'boolean', default: false },
         help: { type: 'boolean', short: 'h', default: false },
       },
@@ -139,7 +142,8 @@ async function measureApi(): Promise<Rates | undefined> {
   if (!flags.only.includes(API)) return undefined;
   const rounds = Number(flags.rounds ?? (flags.quick ? 1 : 7));
   step("bench: rates of netmaster's API\n");
-  return measureRates({ rounds, seconds: flags.quick ? 1 : 2, against: flags.against, step });
+  const { against, original } = flags;
+  return measureRates({ rounds, seconds: flags.quick ? 1 : 2, against, original, step });
 }
 
 try {
