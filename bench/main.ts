@@ -130,7 +130,7 @@ async function measureNetworks(): Promise<Result[]> {
   step('bench: a lab of two hosts\n');
   try {
     await lab(LAB, 'down');
-    await lab(LAB, 'up', '--insecure');
+    await lab(LAB, 'up');
     return await measure();
   } finally {
     if (!flags.keep) await lab(LAB, 'down');

@@ -1,4 +1,4 @@
-/** The lab's certificates, but with `up --insecure`: made as operators make them, netmaster init, a token for each host, netplugin join. */
+/** A lab with certificates (`up --tls`), made as operators make them: netmaster init, a token for each host, netplugin join. */
 import fs from 'node:fs';
 import { run } from './shell.ts';
 import { hostFolder, type LabPlan, netmasterUrls, onHost, ROOT } from './state.ts';

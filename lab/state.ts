@@ -33,7 +33,7 @@ export interface LabState {
   readonly netmasters: number;
   readonly hosts: readonly LabHost[];
   readonly kubernetes: boolean;
-  /** With certificates (certificates.ts); without them netmaster believes everybody. */
+  /** With certificates (certificates.ts). */
   readonly tls: boolean;
   /** VLAN networks act: each host has an uplink, the underlay's interface, and machines are beside them (fabric.ts). */
   readonly fabric?: boolean;

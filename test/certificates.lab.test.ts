@@ -32,7 +32,7 @@ const stateOf = async (host: string): Promise<string | undefined> =>
 
 beforeAll(async () => {
   await must('down');
-  await must('up --quiet');
+  await must('up --quiet --tls');
 }, 600_000);
 afterAll(async () => {
   if (process.env.KEEP_LAB === undefined) await lab('down');

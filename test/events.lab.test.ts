@@ -29,11 +29,11 @@ it('who changed what, and from where, on whichever host netctl was called', asyn
     object: 'endpointGroup',
     key: 'default:g',
     fields: { policies: { before: ['p'] } },
-    by: expect.stringMatching(/^admin admin \(netctl root@/),
+    by: expect.stringMatching(/^netctl root@/),
     from: expect.stringMatching(/^[\d.]+$/),
   });
   expect((await netctl('events --kind intent')).trimEnd().split('\n').at(-1)).toContain(
-    'intent changed endpointGroup default:g: policies: p -> none (admin admin (netctl root@',
+    'intent changed endpointGroup default:g: policies: p -> none (netctl root@',
   );
 });
 

@@ -6,8 +6,6 @@
  */
 import { execFile, spawn } from 'node:child_process';
 import path from 'node:path';
-import { curlFlags } from '../lab/certificates.ts';
-import { hostAddress, netmasterUrl } from '../lab/state.ts';
 import { shellWords } from './shellWords.ts';
 
 const NAME = process.env.TEST_LAB ?? 'labtest';
@@ -18,10 +16,6 @@ export const allLabs = (): string[] => Array.from({ length: MOST }, (_, i) => `$
 /** The worker's, where each has one. */
 export const LAB = process.env.LAB_BY_WORKER === undefined ? NAME : `${NAME}${process.env.VITEST_POOL_ID}`;
 const ROOT = path.dirname(import.meta.dirname);
-
-/** Of the lab's first netmaster, and what curl shows it as an admin, on a host of the lab. */
-export const NETMASTER = netmasterUrl(hostAddress(1), { tls: true });
-export const AS_ADMIN = curlFlags({ tls: true }).join(' ');
 const COMMAND = path.join(ROOT, 'bin/lab');
 
 /** Docker's own firewall is in iptables, with a chain DOCKER-USER for others. */
@@ -127,7 +121,7 @@ export async function differences(seconds = 60): Promise<string> {
   return status === 0 ? '' : out || err;
 }
 
-/** Removes all containers, networks, groups and tokens: each file of tests leaves the lab as it found it. */
+/** Removes all containers, networks and groups: each file of tests leaves the lab as it found it. */
 export async function clear(): Promise<void> {
   for (const host of ['node1', 'node2']) {
     const ids = (await docker(host, 'ps -aq')).split('\n').filter((id) => id);
@@ -135,7 +129,6 @@ export async function clear(): Promise<void> {
   }
   const gone = await differences();
   if (gone !== '') throw new Error(`the lab is not as before: ${gone}`);
-  for (const id of (await netctl('token ls -q')).split('\n')) if (id !== '') await netctl(`token rm ${id}`);
   for (const tenant of (await netctl('tenant ls -q')).split('\n')) {
     // Rules name groups, groups carry policies.
     for (const policy of (await netctl(`policy ls -q -t ${tenant}`)).split('\n'))
