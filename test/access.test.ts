@@ -140,7 +140,15 @@ it("who has some tenants only asks these routes, and a tenant's operator writes 
       ),
     ),
   ];
-  const READ = ['tenant', 'extContractsGroup', 'global', 'workload', 'clusterService', 'swarmService'];
+  const READ = [
+    'tenant',
+    'externalEndpoint',
+    'extContractsGroup',
+    'global',
+    'workload',
+    'clusterService',
+    'swarmService',
+  ];
   const WRITTEN = ['network', 'endpointGroup', 'policy', 'rule', 'netprofile', 'appProfile', 'serviceLB'];
   const reads = [...READ, ...WRITTEN].flatMap((kind) => [`${kind} list`, `${kind} get`]);
   const asked = ['inspect', 'export', 'endpoints', 'watch', 'trace', 'flows', 'events', 'followEvents'];
@@ -157,7 +165,7 @@ it("of what a tenant's operator writes these fields are an admin's: a new one is
           .filter((field) => !forTenants.sets?.includes(field))
           .map((field) => `${name} ${field}`),
   );
-  expect(admins).toEqual(['network pktTag', 'network hostAccess']);
+  expect(admins).toEqual(['network pktTag', 'network hostAccess', 'network advertise']);
 });
 
 it('a host cannot change an endpoint of another one, though it names itself', async () => {

@@ -65,6 +65,13 @@ function objectsOf(tenantName: string, word: string): readonly Plain[] {
       ports: ['80:8080:TCP'],
     },
     {
+      kind: 'externalEndpoint',
+      tenantName,
+      endpointName: `${word}-machine`,
+      groupName: `${word}-group`,
+      ipAddress: ['192.0.2.9'],
+    },
+    {
       kind: 'workload',
       namespaceName: word,
       workloadName: 'web',
@@ -183,6 +190,7 @@ describe('what is answered', () => {
     'azure-service',
     'azure-profile',
     'azure-ext',
+    'azure-machine',
   ];
   const NAMED = ['blue', 'global', 'azure:web', 'azure:n1', 'azure-endpoint', 'azure-web'];
   const ALL = [...KEYS.map((key) => `blue:${key}`), ...NAMED];
@@ -237,7 +245,10 @@ describe('what is answered', () => {
       expect(JSON.parse(await get(`${kind.collection}/`)), kind.name).toHaveLength(own.length);
       expect(JSON.parse(await get(`${kind.collection}/`, both)), kind.name).toHaveLength(2 * own.length);
     }
-    expect(JSON.parse(await get('endpoints/'))).toMatchObject([{ endpointID: 'azure-endpoint' }]);
+    expect(JSON.parse(await get('endpoints/'))).toMatchObject([
+      { endpointID: 'blue:azure-machine', external: true },
+      { endpointID: 'azure-endpoint' },
+    ]);
     const { Oper } = JSON.parse(await get('inspect/tenants/blue/'));
     expect(Oper).toMatchObject({ totalNetworks: 2, totalEndpoints: 1 });
     const global = JSON.parse(await get('inspect/globals/global/'));
