@@ -23,7 +23,18 @@ export interface ConfigInput {
   readonly own: readonly string[];
   /** File of its log. */
   readonly log: string;
+  /** Prefixes that are announced though the kernel's have not been looked at yet. */
+  readonly known?: readonly string[];
 }
+
+/**
+ * Seconds for which one that follows a killed daemon leaves the routes of the kernel as they are, and announces what was announced. A neighbour
+ * may say that it has told all (End-of-RIB) a second before it tells its routes: who believed it took the routes from the fabric out of the kernel
+ * meanwhile. And the daemon says so itself when a session is there, but looks at the kernel's routes only a second after its start (krt.c), so
+ * that neighbours deleted what it had not seen yet.
+ */
+export const SETTLING = 5;
+const NOBODY = '192.0.0.8';
 
 /** Never a way for anybody: `this network`, loopback, link-local, multicast and reserved. */
 const NEVER = {
@@ -33,6 +44,7 @@ const NEVER = {
 
 /** Names in the daemon, by which its answers are read. */
 export const kernelProtocol = (family: 4 | 6): string => `kernel${family}`;
+const knownProtocol = (family: 4 | 6): string => `known${family}`;
 export const neighborProtocol = (number: number): string => `neighbor${number + 1}`;
 
 function kernel(family: 4 | 6, own: readonly string[]): string {
@@ -79,11 +91,17 @@ protocol bgp ${neighborProtocol(number)} {
 ${password === undefined ? '' : `  password "${password}";\n`}  ipv${family} {
     import filter taken${family};
     import limit ${bgp.maxPrefixes ?? MAX_PREFIXES} action block;
-    export where proto = "${kernelProtocol(family)}";
+    export where proto = "${kernelProtocol(family)}" || proto = "${knownProtocol(family)}";
     next hop self;
   };
 }`;
 }
+
+/** Behind what the kernel has, in front of what neighbours tell. */
+const known = (family: 4 | 6, prefixes: readonly string[]): string => `
+protocol static ${knownProtocol(family)} {
+  ipv${family} { preference 150; };
+${prefixes.map((prefix) => `  route ${prefix} blackhole;\n`).join('')}}`;
 
 /** In the subnet of the host's own address. */
 const isOnLink = ({ routerip }: Bgp, address: string): boolean =>
@@ -98,19 +116,33 @@ export function configOf(input: ConfigInput): string {
   const families = ([4, 6] as const).filter(
     (family) => family === 4 || neighbors.some(({ address }) => isV6(address)),
   );
+  const knownIn = (family: 4 | 6): string => {
+    const prefixes = (input.known ?? []).filter((prefix) => isV6(prefix) === (family === 6));
+    return prefixes.length === 0 ? '' : known(family, prefixes);
+  };
   return `# Made by netplugin of what \`netctl bgp ls\` shows: changes here are lost.
 log "${log}" 1000000 "${log}.1" all;
 timeformat protocol iso long;
 router id ${routerAddresses(bgp)[0]};
-graceful restart wait 20;
+graceful restart wait ${SETTLING};
 protocol device { scan time 10; }${families.map((family) => kernel(family, own)).join('')}
+${families.map((family) => knownIn(family)).join('')}
 ${neighbors.map((n, i) => neighbor(input, n, i)).join('\n')}
+# Nobody has the address (RFC 7600): while it is waited for, what was before is left as it is.
+protocol bgp settling {
+  local ${routerAddresses(bgp)[0]} as ${bgp.as};
+  neighbor ${NOBODY} as ${bgp.as};
+  multihop;
+  passive;
+  graceful restart;
+  ipv4 { import none; export none; };
+}
 `;
 }
 
 /** Of a daemon without neighbours, which only takes back the routes that one before it had from them. */
 export const emptyConfig = (log: string): string => `log "${log}" 1000000 "${log}.1" all;
-router id 192.0.0.8;
+router id ${NOBODY};
 protocol device { }
 protocol kernel kernel4 { ipv4 { import none; export none; }; }
 protocol kernel kernel6 { ipv6 { import none; export none; }; }

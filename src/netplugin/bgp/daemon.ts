@@ -15,15 +15,16 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { openNetlink } from '../../linux/netlink.ts';
-import { listAddresses } from '../../linux/route.ts';
+import { listAddresses, listRoutes } from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
 import { type Bgp, routerAddresses } from '../../model/bgp.ts';
 import type { NeighborState, Problem } from '../../protocol/hosts.ts';
+import { ANNOUNCED_PROTOCOL } from '../constants.ts';
 import type { Follower } from '../follower.ts';
 import { BGP_INTERVAL, RETRY_DELAY, WITHDRAWN_INTERVAL } from '../intervals.ts';
 import type { HostState } from '../state.ts';
 import { afterFailure, inTurn } from '../turns.ts';
-import { configOf, emptyConfig, kernelProtocol } from './config.ts';
+import { type ConfigInput, configOf, emptyConfig, kernelProtocol, SETTLING } from './config.ts';
 import { type Control, openControl } from './control.ts';
 import { neighborStates } from './neighbors.ts';
 import { readPassword } from './password.ts';
@@ -141,7 +142,7 @@ export async function endBgp(folder: string, program = 'bird'): Promise<void> {
 }
 
 export function followBgp(options: BgpOptions): BgpService {
-  const { folder, passwords = PASSWORDS, log, known, happened, changed, program = 'bird' } = options;
+  const { folder, passwords = PASSWORDS, log, happened, changed, program = 'bird' } = options;
   const files = filesIn(folder);
   let control: Control | undefined;
   /** What it goes by. */
@@ -155,6 +156,9 @@ export function followBgp(options: BgpOptions): BgpService {
   let own: readonly string[] = [];
   /** Were announced, and the neighbours may not know yet that they are not. */
   const withdrawn = new Set<string>();
+  /** Prefixes that a daemon which was killed had announced, and that the one after it announces until `kept`, by performance.now(). */
+  let known: readonly string[] = [];
+  let kept = 0;
   let closed = false;
 
   async function open(): Promise<Control> {
@@ -171,23 +175,28 @@ export function followBgp(options: BgpOptions): BgpService {
     return opened;
   }
 
-  /** That runs and goes by the text. */
-  async function running(text: string): Promise<Control> {
+  /** That runs and goes by what is declared. */
+  async function running(input: Omit<ConfigInput, 'known' | 'log'>): Promise<Control> {
     // A socket without a daemon is one's that was killed.
     const left = fs.existsSync(files.socket);
     const found = control ?? (left ? await open().catch(() => undefined) : undefined);
+    if (found === undefined && left) {
+      known = listAnnounced();
+      kept = performance.now() + SETTLING * 1000;
+    }
+    const lasting = performance.now() < kept ? known : [];
+    const text = configOf({ ...input, known: lasting, log: files.log });
     if (found !== undefined && applied === text) return found;
     writeConfig(files, text);
     if (found === undefined) {
       endStuck(files);
       await startDaemon(program, files, left);
-      const started = await open();
-      applied = text;
-      return started;
     }
-    await found.ask(`configure "${files.config}"`);
+    const daemon = found ?? (await open());
+    if (found !== undefined) await daemon.ask(`configure "${files.config}"`);
     applied = text;
-    return found;
+    known = lasting;
+    return daemon;
   }
 
   function note(states: readonly NeighborState[] | undefined): void {
@@ -250,7 +259,7 @@ export function followBgp(options: BgpOptions): BgpService {
   }
 
   async function look(): Promise<void> {
-    if (!known()) return;
+    if (!options.known()) return;
     const bgp = options.bgp();
     if (!bgp?.neighbor) {
       control?.close();
@@ -265,8 +274,7 @@ export function followBgp(options: BgpOptions): BgpService {
         bgp.passwordFile === undefined ? undefined : readPassword(path.join(passwords, bgp.passwordFile));
       if (password !== undefined && 'problem' in password)
         throw new Unusable(password.problem, password.remedy);
-      const text = configOf({ bgp, ...(password && { password: password.text }), own, log: files.log });
-      const daemon = await running(text);
+      const daemon = await running({ bgp, ...(password && { password: password.text }), own });
       const states = neighborStates(bgp, await daemon.ask('show protocols all'));
       note(states);
       problems = said(bgp, states);
@@ -302,6 +310,8 @@ export function followBgp(options: BgpOptions): BgpService {
         await sleep(WITHDRAWN_INTERVAL);
       }
     }
+    // What one that was killed had announced is announced for a while yet.
+    while (!closed && known.length > 0 && control !== undefined) await sleep(WITHDRAWN_INTERVAL);
     // It sends when it has answered.
     await control?.ask('show status').catch(() => {});
     while (!closed && control !== undefined && unsent((neighbors ?? []).map((n) => n.address)) > 0)
@@ -353,6 +363,20 @@ export function followBgp(options: BgpOptions): BgpService {
       void withdrawals.close();
     },
   };
+}
+
+/** As the data plane has written it into the kernel, whoever wrote it. */
+function listAnnounced(): string[] {
+  const netlink = openNetlink();
+  try {
+    return ([4, 6] as const).flatMap((version) =>
+      listRoutes(netlink, version).flatMap(({ protocol, destination }) =>
+        protocol === ANNOUNCED_PROTOCOL ? [destination] : [],
+      ),
+    );
+  } finally {
+    netlink.close();
+  }
 }
 
 function announcedIn({ exits }: HostState): readonly string[] {
