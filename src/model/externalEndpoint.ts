@@ -70,15 +70,16 @@ export function parseHealthCheck(text: string): HealthCheck | undefined {
 export const externalAt: Index<ExternalEndpoint> = ({ tenantName, ipAddress }) =>
   ipAddress.map((address) => `${tenantName}/${address}`);
 
+/** Whether an address is in one of a network's subnets. */
+export const holds = (
+  { subnet, ipv6Subnet = '' }: { readonly subnet: string; readonly ipv6Subnet?: string },
+  address: string,
+): boolean =>
+  [subnet, ipv6Subnet].flatMap((text) => parseSubnet(text) ?? []).some((s) => contains(s, address));
+
 /** The network of the tenant in whose subnet an address is. */
 export const networkWith = (world: World, tenant: string, address: string): Network | undefined =>
-  world
-    .users<Network>('tenant', tenant, 'network')
-    .find((n) =>
-      [n.subnet, n.ipv6Subnet ?? '']
-        .flatMap((text) => parseSubnet(text) ?? [])
-        .some((s) => contains(s, address)),
-    );
+  world.users<Network>('tenant', tenant, 'network').find((n) => holds(n, address));
 
 const isAddress = (text: string): boolean => isIpv4(text) || isIpv6(text);
 

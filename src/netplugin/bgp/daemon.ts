@@ -20,6 +20,7 @@ import { isV6 } from '../../model/address.ts';
 import { type Bgp, routerAddresses } from '../../model/bgp.ts';
 import type { NeighborState, Problem } from '../../protocol/hosts.ts';
 import { ANNOUNCED_PROTOCOL } from '../constants.ts';
+import { writeText } from '../file.ts';
 import type { Follower } from '../follower.ts';
 import { BGP_INTERVAL, RETRY_DELAY, WITHDRAWN_INTERVAL } from '../intervals.ts';
 import type { HostState } from '../state.ts';
@@ -83,11 +84,10 @@ class Unusable extends Error {
   }
 }
 
-/** Whole or not at all, and for nobody else: it may have a password. */
+/** For nobody else: it may have a password. */
 function writeConfig({ folder, config }: Files, text: string): void {
   fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
-  fs.writeFileSync(`${config}.new`, text, { mode: 0o600 });
-  fs.renameSync(`${config}.new`, config);
+  writeText(config, text);
 }
 
 /** When it serves, in the background. `again`: one that was here before has died, and neighbours keep its routes. */

@@ -17,9 +17,9 @@ import type { Logger } from 'pino';
 import type { Client } from '../../client/client.ts';
 import type { SyscallError } from '../../linux/libc.ts';
 import { beginConnection, closeSocket, inNamespace, isConnected, namespacePath } from '../../linux/netns.ts';
-import { contains, parseSubnet } from '../../model/address.ts';
 import {
   type HealthCheck,
+  holds,
   parseHealthCheck,
   type StoredExternalEndpoint,
 } from '../../model/externalEndpoint.ts';
@@ -81,11 +81,7 @@ export function askerOf(
 export function hostsFor({ tenantName, ipAddress }: StoredExternalEndpoint, view: View): string[] {
   const mine = view.of(tenantName);
   const wire = mine.networks.find(
-    ({ encap, subnet, ipv6Subnet = '' }) =>
-      encap === 'vlan' &&
-      [subnet, ipv6Subnet]
-        .flatMap((text) => parseSubnet(text) ?? [])
-        .some((s) => ipAddress.some((address) => contains(s, address))),
+    (n) => n.encap === 'vlan' && ipAddress.some((address) => holds(n, address)),
   )?.networkName;
   return [...mine.endpoints].flatMap(([host, endpoints]) => {
     const takesPart = wire === undefined || endpoints.some((e) => e.ofHost && e.networkName === wire);
