@@ -4,16 +4,10 @@
  */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { blockOf, openGuide } from './guides.ts';
-import { type Background, backgroundIn, type Ended, expectDone, LAB, labOf, onOf, until } from './lab.ts';
+import { type Background, LAB, openLab, until } from './lab.ts';
 
 const OWN = `${LAB.slice(-10)}bg`;
-const lab = labOf(OWN);
-const on = onOf(OWN);
-const mustLab = (line: string): Promise<string> => expectDone(lab(line), `lab ${line}`);
-const must = (host: string, ...command: string[]): Promise<string> =>
-  expectDone(on(host, ...command), `${host}: ${command.join(' ')}`);
-const netctl = (line: string): Promise<string> => must('node1', `netctl ${line}`);
-const background = (host: string, ...line: string[]): Background => backgroundIn(OWN, host, ...line);
+const { lab, mustLab, on, must, netctl, background, serving: run, inside, differences } = openLab(OWN);
 const textOf = ({ lines }: Background): string => lines.join('\n');
 /** tcpdump, when it listens. */
 async function dump(host: string, ...line: string[]): Promise<Background> {
@@ -33,16 +27,6 @@ const speak = (node: Node, more = ''): Promise<string> =>
   netctl(
     `bgp create ${node} --router-ip=${HOST[node]}/24 --as=${node === 'node1' ? 65001 : 65002} --neighbor=${TOR} --neighbor-as=65000 ${more}`,
   );
-/** A container that serves its name on port 80, and ends at once when it is to. */
-const run = (host: string, name: string, network: string, address: string, ...flags: string[]) =>
-  must(
-    host,
-    `docker run -d --name=${name} --net=${network} --ip=${address} --stop-signal=SIGKILL`,
-    ...flags,
-    ...['contiv/lab', 'httpd', '-f', '-p', '80', '-h', '/www'],
-  );
-const inside = (host: string, name: string, line: string): Promise<Ended> =>
-  on(host, `docker exec ${name} ${line}`);
 /** curl: 0 an answer, 7 refused, 28 none in time. */
 const asks = async (host: string, target: string): Promise<number> =>
   (await on(host, `curl -s -m 2 -o /dev/null http://${target}/`)).status;
@@ -81,12 +65,6 @@ const established = (node: Node, address = TOR): Promise<Neighbor> =>
   );
 const daemonOf = async (node: Node): Promise<number> =>
   Number(await must(node, 'cat /run/contiv/bgp/bird.pid'));
-
-const check = (seconds = 60): Promise<Ended> => lab(`check --wait ${seconds}`);
-async function differences(): Promise<string> {
-  const { status, out, err } = await check();
-  return status === 0 ? '' : out || err;
-}
 
 beforeAll(async () => {
   await mustLab('down');

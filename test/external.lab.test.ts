@@ -6,15 +6,10 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { hostAddress, OUTSIDE_ADDRESS } from '../lab/state.ts';
 import { askerOf } from '../src/netplugin/services/checks.ts';
 import { blockOf, openGuide } from './guides.ts';
-import { type Ended, expectDone, LAB, labOf, onOf, until } from './lab.ts';
+import { type Ended, LAB, openLab, until } from './lab.ts';
 
 const OWN = `${LAB.slice(-10)}ex`;
-const lab = labOf(OWN);
-const on = onOf(OWN);
-const mustLab = (line: string): Promise<string> => expectDone(lab(line), `lab ${line}`);
-const must = (host: string, ...command: string[]): Promise<string> =>
-  expectDone(on(host, ...command), `${host}: ${command.join(' ')}`);
-const netctl = (line: string): Promise<string> => must('node1', `netctl ${line}`);
+const { lab, mustLab, on, must, netctl, serving: run, inside, differences } = openLab(OWN);
 
 const HOSTS = ['node1', 'node2'] as const;
 const MACHINES = ['trunk', 'access', 'outside'] as const;
@@ -22,15 +17,6 @@ const at = (n: number): string => `10.100.0.${n}`;
 const [NEAR, FAR, OVER] = [at(51), at(52), '20.1.1.51'];
 const [TRUNK, ACCESS] = [at(201), at(202)];
 
-const run = (host: string, name: string, network: string, address: string, ...flags: string[]) =>
-  must(
-    host,
-    `docker run -d --name=${name} --net=${network} --ip=${address} --stop-signal=SIGKILL`,
-    ...flags,
-    ...['contiv/lab', 'httpd', '-f', '-p', '80', '-h', '/www'],
-  );
-const inside = (host: string, name: string, line: string): Promise<Ended> =>
-  on(host, `docker exec ${name} ${line}`);
 /** curl: 0 an answer, 28 none in time. */
 const status = async (ended: Promise<Ended>): Promise<number> => (await ended).status;
 const curl = (target: string): string => `curl -s -m 2 -o /dev/null http://${target}/`;
@@ -54,8 +40,7 @@ afterAll(async () => {
   if (process.env.KEEP_LAB === undefined) await lab('down');
 }, 120_000);
 afterEach(async () => {
-  const { status, out, err } = await lab('check --wait 60');
-  expect(status === 0 ? '' : out || err).toBe('');
+  expect(await differences()).toBe('');
 });
 
 async function clear(): Promise<void> {

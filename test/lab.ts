@@ -34,7 +34,6 @@ export const labOf =
   (name: string) =>
   (...command: string[]): Promise<Ended> =>
     launch(command, '', name);
-export const lab = labOf(LAB);
 
 function launch(command: readonly string[], input = '', name = LAB): Promise<Ended> {
   return new Promise((done) => {
@@ -55,20 +54,49 @@ export async function expectDone(ended: Promise<Ended>, what: string): Promise<s
   return out.trim();
 }
 
-/** Runs bin/lab; throws where it fails. */
-export const mustLab = (...command: string[]): Promise<string> =>
-  expectDone(lab(...command), `lab ${command.join(' ')}`);
-
 /** Runs a command on a host of the lab of that name; answers however it ends. */
 export const onOf =
   (name: string) =>
   (host: string, ...command: string[]): Promise<Ended> =>
     labOf(name)(`exec ${host} --`, ...words(command));
-export const on = onOf(LAB);
 
-/** Runs a command on a host; answers what it printed, throws where it fails. */
-export const must = (host: string, ...command: string[]): Promise<string> =>
-  expectDone(on(host, ...command), `${host}: ${command.join(' ')}`);
+/** What tests do in a lab of their own, as the functions beside this one do in the worker's. */
+export function openLab(name: string) {
+  const lab = labOf(name);
+  const on = onOf(name);
+  /** Runs a command on a host; answers what it printed, throws where it fails. */
+  const must = (host: string, ...command: string[]): Promise<string> =>
+    expectDone(on(host, ...command), `${host}: ${command.join(' ')}`);
+  return {
+    lab,
+    /** Runs bin/lab; throws where it fails. */
+    mustLab: (...command: string[]): Promise<string> =>
+      expectDone(lab(...command), `lab ${command.join(' ')}`),
+    on,
+    must,
+    netctl: (...command: string[]): Promise<string> => must('node1', 'netctl', ...words(command)),
+    /** In a container. */
+    inside: (host: string, container: string, ...command: string[]): Promise<Ended> =>
+      on(host, 'docker', 'exec', container, ...words(command)),
+    /** A container that serves on port 80, and ends at once when it is to. */
+    serving: (host: string, container: string, network: string, address: string, ...flags: string[]) =>
+      must(
+        host,
+        `docker run -d --name=${container} --net=${network} --ip=${address} --stop-signal=SIGKILL`,
+        ...flags,
+        ...['contiv/lab', 'httpd', '-f', '-p', '80', '-h', '/www'],
+      ),
+    /** Kernel, names and netmaster equal what runs, everywhere; answers the differences that are left. */
+    async differences(seconds = 60): Promise<string> {
+      const { status, out, err } = await lab(`check --wait ${seconds}`);
+      return status === 0 ? '' : out || err;
+    },
+    /** A command on a host that runs on; its output by line. */
+    background: (host: string, ...command: string[]): Background => backgroundIn(name, host, ...command),
+  };
+}
+
+export const { lab, mustLab, on, must, netctl, inside, differences, background } = openLab(LAB);
 
 /** Runs a command on a host with the text as its standard input; answers what it printed, throws where it fails. */
 export const feed = (host: string, input: string, ...command: string[]): Promise<string> =>
@@ -76,12 +104,6 @@ export const feed = (host: string, input: string, ...command: string[]): Promise
 
 export const docker = (host: string, ...command: string[]): Promise<string> =>
   must(host, 'docker', ...words(command));
-export const netctl = (...command: string[]): Promise<string> => must('node1', 'netctl', ...words(command));
-
-/** In a container. */
-export const inside = (host: string, container: string, ...command: string[]): Promise<Ended> =>
-  on(host, 'docker', 'exec', container, ...words(command));
-
 /** A container that sleeps; answers its first address. */
 export async function run(host: string, name: string, network: string, ...flags: string[]): Promise<string> {
   await docker(host, `run -d --name=${name} --net=${network}`, ...flags, 'contiv/lab', 'sleep', '100000');
@@ -115,12 +137,6 @@ export async function until<T>(
 export const pings = async (host: string, container: string, target: string): Promise<boolean> =>
   (await inside(host, container, `ping -c 1 -W 2 ${target}`)).status === 0;
 
-/** Kernel, names and netmaster equal what runs, everywhere; answers the differences that are left. */
-export async function differences(seconds = 60): Promise<string> {
-  const { status, out, err } = await lab(`check --wait ${seconds}`);
-  return status === 0 ? '' : out || err;
-}
-
 /** Removes all containers, networks and groups: each file of tests leaves the lab as it found it. */
 export async function clear(): Promise<void> {
   for (const host of ['node1', 'node2']) {
@@ -147,10 +163,6 @@ export interface Background {
   /** Ends it with the signal and answers when it has ended. */
   end(signal?: NodeJS.Signals): Promise<void>;
 }
-
-/** A command on a host that runs on; its output by line. */
-export const background = (host: string, ...command: string[]): Background =>
-  backgroundIn(LAB, host, ...command);
 
 export function backgroundIn(name: string, host: string, ...command: string[]): Background {
   const env = { ...process.env, LAB: name };
