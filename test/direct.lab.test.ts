@@ -5,17 +5,11 @@ import { hostAddress } from '../lab/state.ts';
 import { vtepMac } from '../src/netplugin/compile/deviceNames.ts';
 import { directMac } from '../src/netplugin/compile/direct.ts';
 import { blockOf, openGuide } from './guides.ts';
-import { type Background, backgroundIn, type Ended, expectDone, LAB, labOf, onOf, until } from './lab.ts';
+import { type Ended, LAB, openLab, until } from './lab.ts';
 import { arp, ethernet, icmpError, udp } from './packet.ts';
 
 const OWN = `${LAB.slice(-10)}dr`;
-const lab = labOf(OWN);
-const on = onOf(OWN);
-const mustLab = (line: string): Promise<string> => expectDone(lab(line), `lab ${line}`);
-const must = (host: string, ...command: string[]): Promise<string> =>
-  expectDone(on(host, ...command), `${host}: ${command.join(' ')}`);
-const netctl = (line: string): Promise<string> => must('node1', `netctl ${line}`);
-const background = (host: string, line: string): Background => backgroundIn(OWN, host, line);
+const { lab, mustLab, on, must, netctl, background, differences } = openLab(OWN);
 
 const HOSTS = ['node1', 'node2', 'node3'] as const;
 /** Containers: one of the direct network on each host, of which each is in a group; and some of a VXLAN network, and of another tenant. */
@@ -52,10 +46,6 @@ const pings = async (place: Place, target: string, size = 56): Promise<boolean> 
   (await from(place, `ping -c 1 -W 2 -s ${size} ${target}`)).status === 0;
 
 const check = (seconds = 60): Promise<Ended> => lab(`check --wait ${seconds}`);
-const differences = async (): Promise<string> => {
-  const { status, out, err } = await check();
-  return status === 0 ? '' : out || err;
-};
 const router = 'ip netns exec contiv-default';
 
 beforeAll(async () => {

@@ -9,17 +9,11 @@ import { short } from '../src/linux/packet.ts';
 import { vtepMac } from '../src/netplugin/compile/deviceNames.ts';
 import { blockOf, openGuide } from './guides.ts';
 import { sh } from './isolation.ts';
-import { type Background, backgroundIn, type Ended, expectDone, LAB, labOf, onOf, until } from './lab.ts';
+import { type Ended, LAB, openLab, until } from './lab.ts';
 import { arp, ethernet, udp } from './packet.ts';
 
 const OWN = `${LAB.slice(-10)}vl`;
-const lab = labOf(OWN);
-const on = onOf(OWN);
-const mustLab = (line: string): Promise<string> => expectDone(lab(line), `lab ${line}`);
-const must = (host: string, ...command: string[]): Promise<string> =>
-  expectDone(on(host, ...command), `${host}: ${command.join(' ')}`);
-const netctl = (line: string): Promise<string> => must('node1', `netctl ${line}`);
-const background = (host: string, line: string): Background => backgroundIn(OWN, host, line);
+const { lab, mustLab, on, must, netctl, background, serving: run, inside, differences } = openLab(OWN);
 
 const ID = 100;
 const at = (n: number): string => `10.100.0.${n}`;
@@ -33,17 +27,6 @@ const OVER_NEAR = '20.1.1.51';
 const OVER_FAR = '20.1.1.52';
 const TRUNK = at(201);
 const ACCESS = at(202);
-
-/** A container that serves on port 80, and ends at once when it is to. */
-const run = (host: string, name: string, network: string, address: string, ...flags: string[]) =>
-  must(
-    host,
-    `docker run -d --name=${name} --net=${network} --ip=${address} --stop-signal=SIGKILL`,
-    ...flags,
-    ...['contiv/lab', 'httpd', '-f', '-p', '80', '-h', '/www'],
-  );
-const inside = (host: string, name: string, line: string): Promise<Ended> =>
-  on(host, `docker exec ${name} ${line}`);
 
 /** Something from which a command may be given, and where it stands. */
 type Place = 'near' | 'far' | 'overNear' | 'overFar' | 'trunk' | 'access';
@@ -75,10 +58,6 @@ const pings = async (place: Place, target: string, size = 56): Promise<boolean> 
 };
 
 const check = (seconds = 60): Promise<Ended> => lab(`check --wait ${seconds}`);
-const differences = async (): Promise<string> => {
-  const { status, out, err } = await check();
-  return status === 0 ? '' : out || err;
-};
 
 beforeAll(async () => {
   await mustLab('down');
