@@ -21,6 +21,7 @@ const OF_DOCKER = [
 
 export default defineConfig({
   test: {
+    reporters: ['default', './test/failures.ts'],
     projects: [
       {
         test: {
