@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config';
  * Layers: unit needs nothing, kernel needs root, lab needs root and Docker, docker a Docker that is built, kubernetes a lab that is a
  * cluster too, one for all its files. Lab tests wait, most of it: a few run at once, each worker's on a lab of its own.
  */
-const LABS = 2;
+const LABS = 3;
 const inLabs = {
   maxWorkers: LABS,
   env: { LAB_BY_WORKER: 'yes' },

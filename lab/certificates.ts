@@ -1,35 +1,46 @@
-/** A lab with certificates (`up --tls`), made as operators make them: netmaster init, a token for each host, netplugin join. */
+/**
+ * Certificates of a lab, made as operators make them: netmaster init, a token for each host, netplugin join. On each host an operator's own are
+ * where netctl looks, and what curl is to show there.
+ */
 import fs from 'node:fs';
+import { type RouteName, requestOf } from '../src/protocol/wire.ts';
 import { run } from './shell.ts';
 import { hostFolder, type LabPlan, netmasterUrls, onHost, ROOT } from './state.ts';
 
-/** What is /var/lib/contiv on the host. */
+/** On the host; `curl` run by `bin/lab exec` reads .curlrc there. */
+const FOLDER = '/var/lib/contiv/tls';
 const folderOf = (lab: string, host: string): string => `${hostFolder(lab, host)}/contiv/tls`;
 
-/** On hosts with a netmaster its own; on all an operator's, for netctl. */
+const SHOWN = { cacert: 'ca.crt', cert: 'admin.crt', key: 'admin.key' };
+
+/** On hosts with a netmaster its own; on all an operator's, for netctl and curl. */
 export async function makeCertificates({ name: lab, hosts, netmasters }: LabPlan): Promise<void> {
-  for (const [i, { name }] of hosts.entries()) {
-    const folder = folderOf(lab, name);
-    if (i > 0) {
-      fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
-      for (const file of ['ca.crt', 'admin.crt', 'admin.key', ...(i < netmasters ? ['ca.key'] : [])])
-        fs.copyFileSync(`${folderOf(lab, 'node1')}/${file}`, `${folder}/${file}`);
-    }
-    if (i < netmasters) await run(...onHost(lab, name, `${ROOT}/bin/netmaster`, 'init'));
+  const [first, ...others] = hosts.map((host) => host.name) as [string, ...string[]];
+  const init = (host: string) => run(...onHost(lab, host, `${ROOT}/bin/netmaster`, 'init'));
+  await init(first);
+  for (const [i, host] of others.entries()) {
+    fs.mkdirSync(folderOf(lab, host), { recursive: true, mode: 0o700 });
+    for (const file of [...Object.values(SHOWN), ...(i + 1 < netmasters ? ['ca.key'] : [])])
+      fs.copyFileSync(`${folderOf(lab, first)}/${file}`, `${folderOf(lab, host)}/${file}`);
   }
+  const flags = Object.entries(SHOWN).map(([flag, file]) => `${flag} = "${FOLDER}/${file}"\n`);
+  for (const host of [first, ...others]) fs.writeFileSync(`${folderOf(lab, host)}/.curlrc`, flags.join(''));
+  await Promise.all(others.slice(0, netmasters - 1).map(init));
 }
 
 /** Fine where it has joined before. */
 export async function joinHost(state: LabPlan, host: string): Promise<void> {
   if (fs.existsSync(`${hostFolder(state.name, host)}/contiv/host/host.pem`)) return;
-  const urls = netmasterUrls(state).join();
-  const netctl = [`${ROOT}/bin/netctl`, '--netmaster', urls, 'token', 'create', `--host=${host}`];
-  const token = (await run(...onHost(state.name, 'node1', ...netctl))).trim();
-  await run(...onHost(state.name, host, `${ROOT}/bin/netplugin`, 'join', urls, token, '--host', host));
+  const urls = netmasterUrls(state);
+  const { method, url } = requestOf('tokenCreate' satisfies RouteName);
+  const body = JSON.stringify({ role: 'join', host, seconds: 3600 });
+  const ask = ['-sf', '-X', method, '-H', 'content-type: application/json', '-d', body];
+  const told = await run(...onHost(state.name, 'node1', 'curl', ...curlFlags(state), ...ask, urls[0] + url));
+  const { token } = JSON.parse(told) as { token: string };
+  const join = [`${ROOT}/bin/netplugin`, 'join', urls.join(), token, '--host', host];
+  await run(...onHost(state.name, host, ...join));
 }
 
 /** What curl shows on a host of the lab. */
-export const curlFlags = ({ tls }: Pick<LabPlan, 'tls'>): string[] => {
-  const at = '/var/lib/contiv/tls';
-  return tls ? ['--cacert', `${at}/ca.crt`, '--cert', `${at}/admin.crt`, '--key', `${at}/admin.key`] : [];
-};
+export const curlFlags = ({ tls }: Pick<LabPlan, 'tls'>): string[] =>
+  tls ? Object.entries(SHOWN).flatMap(([flag, file]) => [`--${flag}`, `${FOLDER}/${file}`]) : [];

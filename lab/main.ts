@@ -47,14 +47,14 @@ const USAGE = `lab: virtual hosts on this machine, each with its own network, Do
 
 Usage: bin/lab [--name LAB] COMMAND
 
-  up [--brief] [--hosts N] [--kubernetes] [--swarm] [--store sqlite|memory|etcd] [--netmasters N] [--tls]
+  up [--brief] [--hosts N] [--kubernetes] [--swarm] [--store sqlite|memory|etcd] [--netmasters N] [--insecure]
      [--docker 28|29 [--firewall-backend iptables|nftables]] [--fabric] [--loopback-resolver HOST]
                               N hosts (default 2) with dockerd and netplugin, netmaster on node1, or with etcd (on three of
                               them) on the first N; with --kubernetes also a node of one cluster each, with its API server
                               on node1 (built the first time); with --swarm
-                              Docker's Swarm mode on all, the first three as managers; with --tls everybody shows a certificate; with
-                              --docker a newer Docker than the machine's (built the first time; if not given, what LAB_DOCKER and
-                              LAB_FIREWALL_BACKEND say); with --fabric VLAN networks go by the hosts' eth0, and machines of VLAN 100
+                              Docker's Swarm mode on all, the first three as managers; with --insecure nobody shows a certificate,
+                              and who reaches netmaster may do everything; with --docker a newer Docker than the machine's (built
+                              the first time; if not given, what LAB_DOCKER and LAB_FIREWALL_BACKEND say); with --fabric VLAN networks go by the hosts' eth0, and machines of VLAN 100
                               are on the switch, one behind a tagged port (trunk), one behind an access port (access), and a router
                               that speaks BGP (tor) with one behind it (beyond); says what to do next, but with --brief
   down                        ends and removes all of it
@@ -100,7 +100,7 @@ async function up(args: string[]): Promise<void> {
       netmasters: { type: 'string', default: '1' },
       'loopback-resolver': { type: 'string', multiple: true, default: [] },
       kubernetes: { type: 'boolean', default: false },
-      tls: { type: 'boolean', default: false },
+      insecure: { type: 'boolean', default: false },
       swarm: { type: 'boolean', default: false },
       fabric: { type: 'boolean', default: false },
       docker: { type: 'string', default: process.env.LAB_DOCKER ?? '' },
@@ -139,7 +139,7 @@ async function up(args: string[]): Promise<void> {
     netmasters,
     hosts,
     kubernetes: values.kubernetes,
-    tls: values.tls,
+    tls: !values.insecure,
     fabric: values.fabric,
     ...docker,
   };
@@ -164,11 +164,8 @@ async function up(args: string[]): Promise<void> {
   const members = etcdHosts(state);
   if (members.length > 0) step('starting etcd');
   await Promise.all(members.map(({ name }) => start(lab, 'etcd', name)));
-  if (values.tls) {
-    step('making certificates');
-    await makeCertificates(state);
-  }
   step('starting netmaster');
+  if (state.tls) await makeCertificates(state);
   await Promise.all(hosts.slice(0, netmasters).map(({ name }) => start(lab, 'netmaster', name)));
   step(
     `starting Docker and netplugin on each host${values.kubernetes ? ', and Kubernetes beside them' : ''}`,
@@ -227,8 +224,7 @@ async function startRuntimes(state: LabPlan): Promise<void> {
   for (let i = 0; i < hosts.length; i += AT_ONCE)
     await Promise.all(
       hosts.slice(i, i + AT_ONCE).map(async ({ name }) => {
-        await start(lab, 'dockerd', name);
-        if (tls) await joinHost(state, name);
+        await Promise.all([start(lab, 'dockerd', name), tls && joinHost(state, name)]);
         await start(lab, 'netplugin', name);
         await loadImage(lab, name);
       }),

@@ -47,7 +47,7 @@ it('a rule is in force on all hosts when the command answers, whichever netmaste
     await on(host, `docker run -d --name=web-${host} --net=web.contiv-net contiv/lab sleep 100000`);
   expect((await lab('exec node1 -- docker exec web-node1 ping -c 1 -W 2 web-node3')).status).toBe(0);
   for (const [i, host] of HOSTS.entries()) {
-    const at = `--netmaster http://192.168.50.1${i + 1}:9999`;
+    const at = `--netmaster https://192.168.50.1${i + 1}:9999`;
     const denied = await lab(
       `exec ${host} -- netctl ${at} policy rule-add p ${i + 1} -direction=in -protocol=icmp -action=deny`,
     );

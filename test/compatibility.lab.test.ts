@@ -61,11 +61,11 @@ describe('an infra network', () => {
     // A server of the host's at its address; what containers may not reach on a host they do not reach there either.
     const server = background('node2', `busybox httpd -f -p ${two}:7777 -h /run/contiv`);
     const status = async (host: string, container: string, at: string): Promise<string> =>
-      (await inside(host, container, `curl -s -m 3 -o /dev/null -w %{http_code} http://${at}/`)).out.trim();
-    await until('the server', async () => (await status('node1', 'p1', `${two}:7777`)) === '404');
-    expect(await status('node2', 'p2', `${two}:7777`)).toBe('404');
+      (await inside(host, container, `curl -sk -m 3 -o /dev/null -w %{http_code} ${at}`)).out.trim();
+    await until('the server', async () => (await status('node1', 'p1', `http://${two}:7777/`)) === '404');
+    expect(await status('node2', 'p2', `http://${two}:7777/`)).toBe('404');
     await server.end();
-    expect(await status('node1', 'p1', `${one}:9999`)).toBe('000');
+    expect(await status('node1', 'p1', `https://${one}:9999/`)).toBe('000');
     expect(await differences()).toBe('');
     await docker('node1', 'rm -f p1');
     await docker('node2', 'rm -f p2');

@@ -201,7 +201,7 @@ describe('the way out', () => {
   });
 
   it('does not lead to netmaster', async () => {
-    const version = 'curl -s -m 2 http://192.168.50.11:9999/version';
+    const version = 'curl -sk -m 2 https://192.168.50.11:9999/version';
     const asked = await Promise.all([inside('node1', 'ann', version), inside('node2', 'bob', version)]);
     for (const { status } of asked) expect(status).not.toBe(0);
     expect((await on('outside', version)).status).toBe(0);

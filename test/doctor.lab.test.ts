@@ -16,7 +16,7 @@ import {
   until,
 } from './lab.ts';
 
-const NETMASTER = 'http://192.168.50.11:9999';
+const NETMASTER = 'https://192.168.50.11:9999';
 const doctor = (host = 'node1') => on(host, 'netctl doctor');
 
 /** It says all of these, each on a line of its own, with a remedy where something is wrong. */

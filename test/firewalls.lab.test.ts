@@ -115,7 +115,7 @@ describe('another firewall of the host', () => {
     );
     await untilDropped();
     expect(await passing()).toBe('out in tunnel');
-    expect((await on('node2', `curl -s -m 3 http://${HOST}:9999/healthz`)).status).toBe(0);
+    expect((await on('node2', `curl -s -m 3 https://${HOST}:9999/healthz`)).status).toBe(0);
     expect((await on('node1', 'nft list chain inet own passing')).out).toContain('policy drop');
     await must('node1', "nft 'delete table inet own'");
   });

@@ -105,9 +105,9 @@ describe("a container on one of Docker's own networks", () => {
   it.each(HOSTS.flatMap((host) => NETWORKS.map((network) => [host, network] as const)))(
     'does not reach netmaster: from %s, network %s',
     async (host, network) => {
-      const url = `http://${ADDRESSES.node1}:9999/api/v1/tenants/evil/`;
+      const url = `https://${ADDRESSES.node1}:9999/api/v1/tenants/evil/`;
       const post = (where: string) =>
-        on(host, `${where} curl -s -m 3 -o /dev/null -w %{http_code} -X POST -d {} ${url}`);
+        on(host, `${where} curl -sk -m 3 -o /dev/null -w %{http_code} -X POST -d {} ${url}`);
       // What its own host sends in its place is netmaster's to judge.
       expect((await post('')).out).toBe('200');
       await netctl('tenant rm evil');
@@ -118,7 +118,7 @@ describe("a container on one of Docker's own networks", () => {
       const inContainer = `docker exec evil-${network}`;
       const [posted, byGateway] = await Promise.all([
         post(inContainer),
-        on(host, `${inContainer} curl -s -m 3 http://${gateway}:9999/healthz`),
+        on(host, `${inContainer} curl -sk -m 3 https://${gateway}:9999/healthz`),
       ]);
       expect(posted.out).toBe('000');
       expect(byGateway.status).not.toBe(0);
@@ -156,7 +156,7 @@ it('lab check says in one line that netmaster does not answer, and waits for it 
   try {
     const { status, err } = await lab('check');
     expect(err).toBe(
-      `lab: netmaster does not answer at http://${ADDRESSES.node1}:9999: LAB=${LAB} bin/lab start netmaster node1\n`,
+      `lab: netmaster does not answer at https://${ADDRESSES.node1}:9999: LAB=${LAB} bin/lab start netmaster node1\n`,
     );
     expect(status).toBe(3);
     waited = lab('check --wait 60');

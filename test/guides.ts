@@ -209,7 +209,7 @@ export function shows(shown: readonly string[], printed: string): boolean {
 /** The guides' machines, as the lab has them. */
 export const placed = (text: string): string =>
   text
-    .replaceAll('http://netmaster:9999', `http://${hostAddress(1)}:9999`)
+    .replaceAll('https://netmaster:9999', `https://${hostAddress(1)}:9999`)
     .replaceAll('10.0.0.0/24', hostAddress(0).replace(/\d+$/, '0/24'))
     .replace(/\b10\.0\.0\.([1-9])\b/g, (_, number) => hostAddress(Number(number)));
 

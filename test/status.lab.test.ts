@@ -153,9 +153,9 @@ it('a full disk under the store is named until there is room', async () => {
     problem: /the store cannot be written: no space is left on the disk of/,
     remedy: /mend the store/,
   });
-  const ready = await must('node1', 'curl -s -w %{http_code} http://192.168.50.11:9999/readyz');
+  const ready = await must('node1', 'curl -s -w %{http_code} https://192.168.50.11:9999/readyz');
   expect(ready).toMatch(/no space is left on the disk of .*503$/s);
-  expect(await must('node1', 'curl -s -o /dev/null -w %{http_code} http://192.168.50.11:9999/healthz')).toBe(
+  expect(await must('node1', 'curl -s -o /dev/null -w %{http_code} https://192.168.50.11:9999/healthz')).toBe(
     '200',
   );
   await must('node1', 'rm /run/small/filling');

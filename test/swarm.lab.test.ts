@@ -251,8 +251,11 @@ it('with its only manager a Swarm ends: nothing that it kept is left', async () 
   // A manager whose dockerd was killed may not have caught up yet.
   const demote = 'docker node demote node2 node3';
   await until('node1 to be the only manager', async () => (await type('node1', demote)).status === 0);
-  for (const host of ['node2', 'node3'])
-    await until('it leaves', async () => (await type(host, 'docker swarm leave')).status === 0);
+  await Promise.all(
+    ['node2', 'node3'].map((host) =>
+      until('it leaves', async () => (await type(host, 'docker swarm leave')).status === 0),
+    ),
+  );
   await on(
     'node1',
     'docker service create --detach --name last --network web_shop --no-resolve-image contiv/lab sleep 100000',
