@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import LongFirst from './test/sequencer.ts';
 
 /**
  * Layers: unit needs nothing, kernel needs root, lab needs root and Docker, docker a Docker that is built, kubernetes a lab that is a
@@ -22,6 +23,7 @@ const OF_DOCKER = [
 export default defineConfig({
   test: {
     reporters: ['default', './test/failures.ts'],
+    sequence: { sequencer: LongFirst },
     projects: [
       {
         test: {
