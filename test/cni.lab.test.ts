@@ -225,7 +225,7 @@ describe('a pod', () => {
       msg: 'pod ns1/none is not known to netmaster yet: is netkube running?',
     });
     const told =
-      / denial pod ns1\/none is not known to netmaster yet: is netkube running\? \(netplugin node1, /;
+      / denial pod ns1\/none is not known to netmaster yet: is netkube running\? \(host node1 \(netplugin node1\), /;
     await until('the event', async () => told.test(await netctl('events --kind denial')));
   });
 });

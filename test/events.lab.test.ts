@@ -29,16 +29,16 @@ it('who changed what, and from where, on whichever host netctl was called', asyn
     object: 'endpointGroup',
     key: 'default:g',
     fields: { policies: { before: ['p'] } },
-    by: expect.stringMatching(/^netctl root@/),
+    by: expect.stringMatching(/^admin admin \(netctl root@/),
     from: expect.stringMatching(/^[\d.]+$/),
   });
   expect((await netctl('events --kind intent')).trimEnd().split('\n').at(-1)).toContain(
-    'intent changed endpointGroup default:g: policies: p -> none (netctl root@',
+    'intent changed endpointGroup default:g: policies: p -> none (admin admin (netctl root@',
   );
 });
 
 it('containers that come and go', async () => {
-  const by = 'netplugin node2';
+  const by = 'host node2 (netplugin node2)';
   // Docker says whose it is a moment later.
   const named = await told('endpoint', 'container web on node2');
   expect(named).toMatchObject({ host: 'node2', by, fields: { containerName: { after: 'web' } } });
