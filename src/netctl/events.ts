@@ -35,11 +35,9 @@ export function eventLine(event: Event): string {
     action === 'changed' ? Object.entries(fields).map(([field, c]) => shownChange(field, c)) : [];
   const said = [text, ...changes].filter((part) => part !== undefined && part !== '').join('; ');
   const who = [by, from].filter((part) => part !== undefined).join(', ');
-  // Who told it says where: `netplugin node1`.
-  const where =
-    kind === 'endpoint' || host === undefined || object === 'host' || by?.endsWith(` ${host}`)
-      ? ''
-      : `on ${host}`;
+  // Who told it says where: `netplugin node1`, or `host node1 (netplugin node1)`.
+  const isSaid = by?.replace(/\)$/, '').endsWith(` ${host}`) === true;
+  const where = kind === 'endpoint' || host === undefined || object === 'host' || isSaid ? '' : `on ${host}`;
   return [
     time.replace(/\.\d+Z$/, 'Z'),
     kind,

@@ -359,9 +359,18 @@ describe('the API', () => {
       events: [{ number: 1, time: 5, kind: 'denial' as const, text: 'container web:\nno' }],
     };
     for (let i = 0; i < 2; i++) await client.call('report', { name: 'node1' }, report);
-    expect((await list('?kind=denial')).map(eventLine)).toEqual([
+    const denials = await list('?kind=denial');
+    expect(denials.map(eventLine)).toEqual([
       '1970-01-01T00:00:00Z denial container web:\\nno (netplugin node1, 127.0.0.1)',
     ]);
+    // With a certificate; as another host tells it.
+    for (const [by, where] of [
+      ['host node1 (netplugin node1)', ''],
+      ['host node2 (netplugin node2)', 'on node1: '],
+    ] as const)
+      expect(denials.map((event) => eventLine({ ...event, by }))).toEqual([
+        `1970-01-01T00:00:00Z denial ${where}container web:\\nno (${by}, 127.0.0.1)`,
+      ]);
   });
 
   it('lists by kind, time, place and tenant, and refuses anything else in a line', async () => {
