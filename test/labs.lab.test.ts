@@ -111,7 +111,7 @@ describe('up', () => {
 
   it('cleans what an up left that was killed, wherever that was, and is whole', async () => {
     const before = machine(OTHER);
-    for (const ms of [200, 500, 900, 1400]) {
+    for (const ms of [200, 600, 1400]) {
       const broken = upAlone();
       const ended = once(broken, 'close');
       await new Promise((done) => setTimeout(done, ms));
