@@ -515,7 +515,7 @@ export const STATUS = family('', {
   metrics: { summary: 'metrics for Prometheus', who: 'anyone', answer: Type.String(), as: 'text' },
   backup: {
     summary:
-      'all that is in the store, as netmaster restore reads it; with hashes of tokens, so for admins alone',
+      'all that is in the store, as netmaster restore reads it; with hashes of tokens and passwords, so for admins alone',
     who: 'cluster',
     answer: Type.String(),
   },
