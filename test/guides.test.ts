@@ -42,6 +42,7 @@ const NOT_TYPED: Record<string, number> = {
   "docs/operate/disaster.md: the lab's store is not lost where this is typed; test/lifecycle.lab.test.ts loses it": 3,
   'docs/operate/lifecycle.md: needs a machine with systemd': 3,
   'docs/operate/people.md: flags of a service': 2,
+  'docs/operate/people.md: needs a machine with systemd': 2,
   'docs/operate/people.md: netmaster is asked without certificates where this is typed': 17,
   'docs/operate/sizing.md: takes minutes': 1,
   'docs/operate/metrics.md: needs Prometheus on the machine; test/monitoring.test.ts does the same': 2,

@@ -1,9 +1,13 @@
 /** People of an OpenID provider: a real one, over HTTPS, from `netctl login --oidc` to what they may do. */
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { netctl } from '../src/netctl/run.ts';
 import { openProvider } from '../src/netmaster/oidc.ts';
 import { type ProviderOptions, readProvider, rightsOfGroups } from '../src/netmaster/oidcOptions.ts';
 import type { Device } from '../src/protocol/login.ts';
 import { makeAuthority, type Pair } from '../src/tls/certificates.ts';
+import { temporaryFolder } from './folder.ts';
 import { CLIENT, type OpenidProvider, openOpenidProvider, type ProviderChanges } from './openidProvider.ts';
 import { openSecured, type Secured } from './secured.ts';
 
@@ -121,6 +125,35 @@ describe('a person of the provider', () => {
     const answers = await Promise.all(Array.from({ length: 90 }, () => secured.ask(line, { body, from })));
     expect(answers.filter(({ status }) => status === 429).length).toBeGreaterThan(10);
   });
+});
+
+it('netctl shows what to open, waits for it, and is logged in', async () => {
+  const home = temporaryFolder();
+  const authority = path.join(home, 'authority');
+  writeFileSync(authority, secured.authority.certificate);
+  const printed: string[] = [];
+  const problems: string[] = [];
+  const run = (...words: string[]) =>
+    netctl(words, {
+      env: { HOME: home, NETMASTER: `https://localhost:${secured.api.port}`, NETCTL_TLS_CA: authority },
+      print: (line) => {
+        printed.push(line);
+        const [, url] =
+          /^Open (\S+) in a browser, and look whether it shows [A-Z]{4}-[A-Z]{4}$/.exec(line) ?? [];
+        if (url !== undefined) void provider.decide(url, 'sub-1');
+      },
+      printError: (line) => problems.push(line),
+    });
+  expect([await run('login', '--oidc'), problems]).toEqual([0, []]);
+  expect(printed.at(-1)).toMatch(/^Logged in as operator oidc:alice, until /);
+  await run('whoami');
+  expect(printed.at(-1)).toMatch(
+    /^operator oidc:alice, by session until \S+: may read and change what is of tenant blue$/,
+  );
+  expect(await run('user', 'ls')).toBe(3);
+  expect(problems.at(-1)).toMatch(/operator oidc:alice may not ask this/);
+  await run('logout');
+  expect(printed.at(-1)).toBe('Logged out');
 });
 
 describe('what is wrong with the provider is one line that says what to do', () => {

@@ -10,7 +10,7 @@ export interface ProviderOptions {
   readonly secret?: string;
   /** Who signs its certificate, PEM; absent: whom Node believes. */
   readonly ca?: string;
-  /** With spaces between them. */
+  /** As they are sent: with spaces between them. */
   readonly scopes: string;
   readonly nameClaim: string;
   readonly groupsClaim: string;
@@ -40,7 +40,7 @@ export const OIDC_USAGE = `  --oidc-issuer URL        people log in at this Open
   --oidc-client ID, --oidc-secret-file FILE
                            as which client netmaster is known there; without a secret as a public one
   --oidc-ca FILE           who signs the provider's certificate (default: the authorities that Node believes)
-  --oidc-scopes "SCOPE..." what is asked for (default "openid profile groups")
+  --oidc-scopes SCOPE,...  what is asked for (default openid,profile,groups)
   --oidc-name-claim CLAIM, --oidc-groups-claim CLAIM
                            where the ID token has name and groups (default preferred_username, groups)
   --oidc-role GROUP=ROLE   what a group may do: admin, reader, reader:TENANT,... or operator:TENANT,...; once for each. The first one
@@ -69,7 +69,7 @@ export function readProvider(values: Values): ProviderOptions | undefined {
     throw new Error(
       '--oidc-role is missing: without one nobody may do anything, e.g. --oidc-role netadmins=admin',
     );
-  const scopes = given('oidc-scopes') ?? 'openid profile groups';
+  const scopes = (given('oidc-scopes') ?? 'openid,profile,groups').split(',').join(' ');
   if (!scopes.split(' ').includes('openid'))
     throw new Error(`--oidc-scopes: '${scopes}' must have openid among them`);
   const secret = fileOf('oidc-secret-file', given('oidc-secret-file'))?.trim();
