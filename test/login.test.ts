@@ -377,10 +377,14 @@ describe('netctl', () => {
     );
     const other = home();
     const plain = { NETMASTER: `http://localhost:${secured.api.port}` };
-    expect((await run('login carol', other, [PASSWORD], plain)).err[0]).toMatch(
-      /a password goes by https:\/\/ only/,
-    );
+    expect((await run('login carol', other, [PASSWORD], plain)).err[0]).toMatch(/go by https:\/\/ only/);
     expect((await run('--insecure login carol', other, [PASSWORD])).err[0]).toMatch(/leave --insecure out/);
+    const set = { NETCTL_TOKEN_FILE: path.join(other, 'authority') };
+    expect((await run('login carol', other, [PASSWORD], set)).err[0]).toMatch(/NETCTL_TOKEN_FILE is set/);
+    await run('login carol', other, [PASSWORD]);
+    const kept = path.join(other, '.netctl/token');
+    expect((await run('logout', other, [], set)).err[0]).toMatch(/it ends the session of ~\/\.netctl\/token/);
+    expect(readFileSync(kept, 'utf8')).toMatch(/^session\./);
     expect((await run('login --oidc', other)).err[0]).toMatch(/no OpenID provider is configured/);
     const client = connect({ urls: [`http://127.0.0.1:${secured.api.port}`] });
     await expect(client.call('userPassword', { name: 'x' }, { password: PASSWORD })).rejects.toThrow(
@@ -415,12 +419,9 @@ describe('a password is read', () => {
   });
 
   it('from standard input, a line each', async () => {
-    const secret = openSecrets(input(['first o', 'ne\r\nsecond\nthi', 'rd'], false), output);
-    expect([await secret('a', 'new'), await secret('b'), await secret('c'), await secret('d')]).toEqual([
-      'first one',
-      'second',
-      'third',
-      '',
-    ]);
+    const secret = openSecrets(input(['first o', 'ne\r\nsecond\n\nthi', 'rd'], false), output);
+    const lines = [];
+    for (let i = 0; i < 5; i++) lines.push(await secret('Password', 'new'));
+    expect(lines).toEqual(['first one', 'second', '', 'third', '']);
   });
 });

@@ -275,6 +275,7 @@ describe('flags', () => {
     [{ 'oidc-role': [] }, '--oidc-role is missing'],
     [{ 'oidc-role': ['a'] }, "--oidc-role: 'a' must be"],
     [{ 'oidc-role': ['a=operator'] }, 'tenants is missing'],
+    [{ 'oidc-role': ['a=operator:,'] }, 'names no tenant'],
     [{ 'oidc-role': ['a=admin:blue'] }, 'tenants do not go with role admin'],
     [{ 'oidc-scopes': 'profile' }, 'must have openid'],
     [{ 'oidc-ca': '/nosuch' }, 'there is no such file'],

@@ -231,9 +231,9 @@ export function connect(options: ClientOptions): Client {
     const plainly = urls.find((url) => new URL(url).protocol !== 'https:');
     const why =
       plainly !== undefined
-        ? `a password goes by https:// only, and not to ${plainly}`
+        ? `passwords and sessions go by https:// only, and not to ${plainly}`
         : insecure
-          ? 'a password goes to nobody whose certificate is not looked at: leave --insecure out'
+          ? 'passwords and sessions go to nobody whose certificate is not looked at: leave --insecure out'
           : undefined;
     if (why !== undefined) throw new ApiError(0, 'insecure', why);
   }

@@ -2,7 +2,7 @@ import { setTimeout as after } from 'node:timers/promises';
 import { ApiError, asObject } from '../client/client.ts';
 import type { Device, Session } from '../protocol/login.ts';
 import { type Command, type Invocation, UsageError } from './command.ts';
-import { keepSession, keptSession } from './session.ts';
+import { checkKeeping, keepSession } from './session.ts';
 
 export const command: Command = {
   name: 'login',
@@ -23,7 +23,7 @@ export const command: Command = {
         const oidc = invocation.on('oidc');
         if ((name === undefined) !== oidc)
           throw new UsageError('give one of NAME and --oidc: netctl login alice, or netctl login --oidc');
-        keptSession(invocation.env); // before anything is asked
+        checkKeeping(invocation);
         const session =
           name === undefined ? await byProvider(invocation) : await byPassword(invocation, name);
         keepSession(invocation, session.token);

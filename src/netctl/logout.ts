@@ -1,6 +1,6 @@
 import { ApiError } from '../client/client.ts';
 import { type Command, UsageError } from './command.ts';
-import { forgetSession, keptSession } from './session.ts';
+import { forgetSession, isKeptShown, keptSession } from './session.ts';
 
 export const command: Command = {
   name: 'logout',
@@ -12,8 +12,11 @@ export const command: Command = {
       args: [],
       flags: [],
       examples: ['netctl logout'],
-      async run({ env, client, print }) {
+      async run(invocation) {
+        const { env, client, print } = invocation;
         if (keptSession(env) === undefined) throw new UsageError('nobody is logged in here (netctl login)');
+        if (!isKeptShown(invocation))
+          throw new UsageError('it ends the session of ~/.netctl/token: say nothing else to be shown');
         try {
           await client.call('logout');
         } catch (error) {

@@ -35,6 +35,7 @@ export function openSecrets(input: Input, output: Output): (question: string, is
     for (;;) {
       const character = await next();
       if (character === '\u0003') throw new UsageError('ended by Ctrl-C');
+      if (!input.isTTY && character === '\r') continue; // of a file with lines that end in CR LF
       if (character === undefined || character === '\n' || character === '\r' || character === '\u0004')
         return text;
       if (input.isTTY && (character === '\u007f' || character === '\b'))
@@ -56,11 +57,7 @@ export function openSecrets(input: Input, output: Output): (question: string, is
   }
 
   return async (question, is) => {
-    if (!input.isTTY) {
-      const text = await line();
-      if (rest.startsWith('\n')) rest = rest.slice(1); // of CR LF
-      return text;
-    }
+    if (!input.isTTY) return line();
     const first = await asked(question);
     if (is === 'new' && (await asked(`${question}, again`)) !== first)
       throw new UsageError('the two passwords differ');

@@ -13,6 +13,21 @@ function tokenFile(env: Invocation['env']): string {
   return path.join(folder, TOKEN);
 }
 
+/** What goes ahead of a session that is kept, in every command. */
+const AHEAD = ['NETCTL_TOKEN_FILE', 'NETCTL_TLS_CERT'];
+
+/** Before anybody is asked for anything. Throws a UsageError where a session would not be kept, or not be used. */
+export function checkKeeping({ env }: Invocation): void {
+  keptSession(env);
+  const ahead = AHEAD.find((name) => env[name]);
+  if (ahead !== undefined)
+    throw new UsageError(`${ahead} is set, and goes ahead of a session: unset it, then log in`);
+}
+
+/** It is what netctl shows: no flag has named another. */
+export const isKeptShown = ({ env, credentials }: Invocation): boolean =>
+  credentials['token-file'] === tokenFile(env);
+
 /** undefined: there is none. Throws a UsageError where there is another token. */
 export function keptSession(env: Invocation['env']): string | undefined {
   const file = tokenFile(env);

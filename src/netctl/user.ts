@@ -1,7 +1,7 @@
 import { asList, asObject } from '../client/client.ts';
 import { type Command, JSON_FLAG, QUIET, UsageError } from './command.ts';
 import { printJson } from './output.ts';
-import { forgetSession } from './session.ts';
+import { forgetSession, isKeptShown } from './session.ts';
 import { table } from './table.ts';
 
 const ROLES = ['reader', 'operator', 'admin'] as const;
@@ -97,7 +97,9 @@ export const command: Command = {
       flags: [],
       examples: ['netctl user passwd', 'netctl user passwd alice'],
       completes: ['users'],
-      async run({ args: [named], client, secret, print, env }) {
+      async run(invocation) {
+        const { args, client, secret, print, env } = invocation;
+        const [named] = args;
         if (named !== undefined) {
           const password = await secret(`New password of ${named}`, 'new');
           await client.call('userPassword', { name: named }, { password });
@@ -111,7 +113,7 @@ export const command: Command = {
         const current = await secret(`Password of ${name}`);
         const password = await secret('New password', 'new');
         await client.call('ownPassword', {}, { current, password });
-        forgetSession(env);
+        if (isKeptShown(invocation)) forgetSession(env);
         print('The password is another one: log in again (netctl login)');
       },
     },

@@ -104,6 +104,7 @@ function readRole(line: string): GroupRole {
   ];
   const tenants = names?.split(',').filter((name) => name !== '');
   const asked = { role, ...(tenants === undefined ? {} : { tenants: [...new Set(tenants)] }) };
+  if (tenants?.length === 0) throw new Error(`--oidc-role: '${line}' names no tenant behind the colon`);
   checkRights(`--oidc-role '${line}'`, asked);
   return { group, asked };
 }
