@@ -31,6 +31,8 @@ export interface LoginOptions {
   readonly life: number;
   /** Absent: users alone log in. */
   readonly provider?: ProviderOptions | undefined;
+  /** By which attempts are counted, in milliseconds; for tests. */
+  readonly clock?: () => number;
 }
 export const LOGIN_OPTIONS: LoginOptions = { life: 12 * 3_600_000 };
 
@@ -56,10 +58,10 @@ function placeOf({ socket }: FastifyRequest): string {
 
 export function serveLogin(server: FastifyInstance, parts: LoginParts): void {
   const { mirror, writer, log, security, login = LOGIN_OPTIONS } = parts;
-  const { life } = login;
-  const addresses = openAttempts(OF_ADDRESS);
-  const names = openAttempts(OF_NAME);
-  const questions = openAttempts(OF_PROVIDER);
+  const { life, clock } = login;
+  const addresses = openAttempts(OF_ADDRESS, clock);
+  const names = openAttempts(OF_NAME, clock);
+  const questions = openAttempts(OF_PROVIDER, clock);
 
   function needed(): void {
     if (security !== undefined) return;
