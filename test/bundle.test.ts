@@ -48,6 +48,13 @@ describe('a program', () => {
     expect(packagesOf('netkube')).not.toContain('fastify');
   });
 
+  // netkube has it by the client of Kubernetes.
+  it('has what asks an OpenID provider in netmaster, evaluated where it is first imported', () => {
+    expect(textOf('netmaster')).toMatch(/__esm\(\{\n\s*"node_modules\/oauth4webapi\//);
+    for (const program of ['netctl', 'netplugin', 'names'])
+      expect(packagesOf(program)).not.toContain('oauth4webapi');
+  });
+
   it('for container runtimes needs nothing of the machine that it is put on', () => {
     const program = readFileSync(path.join(ROOT, 'dist/contiv-cni'));
     expect(program.toString('latin1', 0, 4)).toBe('\x7fELF');

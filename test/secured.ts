@@ -2,6 +2,7 @@
 import https from 'node:https';
 import { type Client, connect } from '../src/client/client.ts';
 import type { Credentials } from '../src/client/credentials.ts';
+import type { Parts as ServerParts } from '../src/netmaster/api/server.ts';
 import type { Security } from '../src/netmaster/security.ts';
 import type { TokenRequest } from '../src/protocol/security.ts';
 import { issuePair, makeAuthority, type Pair } from '../src/tls/certificates.ts';
@@ -24,17 +25,25 @@ export interface Secured {
   /** What is answered; of what goes on without an end, its head. */
   ask(
     line: { method: string; path: string },
-    by?: { pair?: Pair | undefined; token?: string | undefined; body?: unknown },
+    by?: {
+      pair?: Pair | undefined;
+      token?: string | undefined;
+      body?: unknown;
+      /** Of this machine, 127.0.0.0/8. */
+      from?: string | undefined;
+    },
   ): Promise<Asked>;
   close(): Promise<void>;
 }
 
-export async function openSecured(): Promise<Secured> {
+export async function openSecured(
+  more: (authority: Pair) => Partial<ServerParts> | Promise<Partial<ServerParts>> = () => ({}),
+): Promise<Secured> {
   const authority = await makeAuthority();
   const names = ['localhost', '127.0.0.1'];
   const own = await issuePair(authority, { role: 'netmaster', name: 'one', names }, HOUR);
   const security: Security = { ...own, authority: authority.certificate, issuer: authority, hostLife: HOUR };
-  const api = await openApi(undefined, { security });
+  const api = await openApi(undefined, { security, ...(await more(authority)) });
 
   const credentialsOf = (pair: Pair | undefined): Credentials => ({
     authority: authority.certificate,
@@ -57,7 +66,7 @@ export async function openSecured(): Promise<Secured> {
       client.close();
       return token;
     },
-    ask({ method, path }, { pair, token, body } = {}) {
+    ask({ method, path }, { pair, token, body, from } = {}) {
       return new Promise((done, fail) => {
         const payload = body === undefined ? undefined : JSON.stringify(body);
         const request = https.request(
@@ -67,6 +76,7 @@ export async function openSecured(): Promise<Secured> {
             method,
             path,
             agent: false,
+            ...(from === undefined ? {} : { localAddress: from }),
             ca: authority.certificate,
             ...(pair && { cert: pair.certificate, key: pair.key }),
             headers: {

@@ -653,6 +653,7 @@ describe('a token', () => {
       name: expect.stringMatching(/^token /),
       tenants: ['blue'],
       shown: 'token',
+      expires: expect.any(String),
     });
     expect(JSON.parse(await get('whoami', reader))).toMatchObject({
       role: 'tenantReader',

@@ -6,7 +6,14 @@ import http from 'node:http';
 import https from 'node:https';
 import type { ErrorBody, WatchMessage } from '../protocol/messages.ts';
 import type { AnswerOf, Given } from '../protocol/routes.ts';
-import { CLIENT_HEADER, type LinesName, type Method, type RouteName, requestOf } from '../protocol/wire.ts';
+import {
+  CLIENT_HEADER,
+  type LinesName,
+  type Method,
+  type RouteName,
+  requestOf,
+  SECRET_ROUTES,
+} from '../protocol/wire.ts';
 import type { Credentials } from './credentials.ts';
 import { lines } from './lines.ts';
 
@@ -220,11 +227,23 @@ export function connect(options: ClientOptions): Client {
     throw new ApiError(0, 'unreachable', `netmaster cannot be reached at ${reasons.join(', ')}`);
   }
 
+  function mayTellSecrets(): void {
+    const plainly = urls.find((url) => new URL(url).protocol !== 'https:');
+    const why =
+      plainly !== undefined
+        ? `passwords and sessions go by https:// only, and not to ${plainly}`
+        : insecure
+          ? 'passwords and sessions go to nobody whose certificate is not looked at: leave --insecure out'
+          : undefined;
+    if (why !== undefined) throw new ApiError(0, 'insecure', why);
+  }
+
   async function call<N extends RouteName>(
     name: N,
     ...[parameters, body]: readonly [parameters?: Readonly<Record<string, string>>, body?: unknown]
   ): Promise<Answer<AnswerOf<N>>> {
     const { method, url } = requestOf(name, parameters);
+    if (SECRET_ROUTES.has(name)) mayTellSecrets();
     const response = await reach(url, method, body === undefined ? undefined : JSON.stringify(body));
     const status = response.statusCode ?? 0;
     let text: string;

@@ -17,7 +17,7 @@ import { rule } from './rule.ts';
 import { serviceLB } from './serviceLB.ts';
 import { swarmService } from './swarmService.ts';
 import { tenant } from './tenant.ts';
-import { token } from './token.ts';
+import { token, user } from './token.ts';
 import { workload } from './workload.ts';
 
 export const KINDS = [
@@ -50,9 +50,9 @@ export interface Relation {
   readonly reference: Reference<object>;
 }
 
-/** By the kind that refers: intent, endpoints to what they are in, tokens to whom they are for. */
+/** By the kind that refers: intent, endpoints to what they are in, tokens and users to whom they are for. */
 export const relationsOf: ReadonlyMap<string, readonly Relation[]> = new Map(
-  [...KINDS, endpoint, token].map(({ name, references }) => [
+  [...KINDS, endpoint, token, user].map(({ name, references }) => [
     name,
     (references as readonly unknown[]).map((r) => ({ kind: name, reference: r as Reference<object> })),
   ]),

@@ -1,4 +1,4 @@
-/** What a token that is for some tenants refers to: they stay while it is there, so that no later tenant of that name is its own too. */
+/** What a token or a user that is for some tenants refers to: they stay while it is there, so that no later tenant of that name is open to it too. */
 import type { Reference } from './kind.ts';
 
 interface Tenants {
@@ -10,3 +10,4 @@ const references: readonly Reference<Tenants>[] = [
 ];
 
 export const token = { name: 'token', references };
+export const user = { name: 'user', references };

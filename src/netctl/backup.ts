@@ -9,7 +9,7 @@ export const command: Command = {
       name: '',
       summary: [
         'Writes all that netmaster has in its store to a file, of one revision, while it runs: `netmaster restore` fills a store with it.',
-        'FILE is whole or as it was before, and for its owner alone: hashes of tokens are in it. Keys of certificates are not: keep a copy',
+        'FILE is whole or as it was before, and for its owner alone: hashes of tokens and passwords are in it. Keys of certificates are not: keep a copy',
         'of the folder tls of netmaster beside it.',
       ].join('\n'),
       args: ['FILE'],

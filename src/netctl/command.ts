@@ -4,6 +4,7 @@
  *   netctl COMMAND SUBCOMMAND [flags] [arguments]
  */
 import type { Client } from '../client/client.ts';
+import type { CredentialFiles } from '../client/credentials.ts';
 
 export interface Flag {
   /** Long name, `pkt-tag`. All of -name, --name, -name=value, --name value are understood. */
@@ -43,6 +44,10 @@ export interface Invocation {
   /** Of the terminal, in characters; undefined where the output goes elsewhere. */
   readonly width: number | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Whom netctl speaks for, and whom it believes. */
+  readonly credentials: CredentialFiles;
+  /** Asked for on the terminal, where it is not shown, `new` ones twice; without a terminal the next line of standard input. */
+  secret(question: string, is?: 'new'): Promise<string>;
   /** To standard output. */
   print(line: string): void;
   /** Exit status of a command that is done, where it is not 0. */

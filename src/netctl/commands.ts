@@ -69,6 +69,12 @@ export const COMMANDS: readonly Listed[] = [
     load: () => import('./token.ts'),
   },
   {
+    name: 'user',
+    aliases: [],
+    summary: 'people who log in with a password',
+    load: () => import('./user.ts'),
+  },
+  {
     name: 'flows',
     aliases: [],
     summary: 'connections that policy denied, or allowed and logs',
@@ -100,7 +106,18 @@ export const COMMANDS: readonly Listed[] = [
     summary: 'who you are to netmaster, and what you may do',
     load: () => import('./whoami.ts'),
   },
-  { name: 'login', aliases: [], summary: 'logs in to netmaster', load: () => import('./login.ts') },
+  {
+    name: 'login',
+    aliases: [],
+    summary: 'logs in to netmaster, with a password or at an OpenID provider',
+    load: () => import('./login.ts'),
+  },
+  {
+    name: 'logout',
+    aliases: [],
+    summary: 'ends the session that netctl login began',
+    load: () => import('./logout.ts'),
+  },
   {
     name: 'apply',
     aliases: [],

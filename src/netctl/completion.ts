@@ -80,6 +80,11 @@ async function names(
 ): Promise<string[]> {
   const get = what === 'kinds' || what === 'objects' ? await import('./get.ts') : undefined;
   if (what === 'kinds') return get?.READABLE.map((kind) => kind.name) ?? [];
+  if (what === 'users')
+    return client.call('users').then(
+      ({ body }) => body.map(({ name }) => name),
+      () => [],
+    );
   // Also those that are away: what lives is another list.
   if (what === 'hosts')
     return client.call('hostStates').then(

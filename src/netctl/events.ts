@@ -84,7 +84,7 @@ export const command: Command = {
         'endpoints that came and went, repairs by agents, containers that were not attached, and names that were not',
         'offered to Docker.',
         '',
-        'Kinds: intent, orchestrator, host, endpoint, repair, denial, name',
+        'Kinds: intent, orchestrator, host, endpoint, repair, denial, name, neighbor, access',
       ].join('\n'),
       args: [],
       flags: [

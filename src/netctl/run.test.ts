@@ -175,7 +175,9 @@ it.each([
   ['service create lb -l a=b -p 80:80:TCP', '--network is missing'],
   ['bgp create host1 --router-ip 50.1.1.2 --as 1', 'must be an address with its prefix length'],
   ['aci-gw set', 'nothing to set: give one of --path-bindings'],
-  ['login root', 'usage: netctl login'],
+  ['login root admin', 'usage: netctl login'],
+  ['login', 'give one of NAME and --oidc'],
+  ['login --oidc root', 'give one of NAME and --oidc'],
   ['networks ls', "unknown command 'networks': did you mean network?"],
   ['pol ls', "unknown command 'pol': did you mean policy?"],
   ['create net', "unknown command 'create': what it is about comes first, as in netctl network create"],
@@ -346,12 +348,16 @@ it('who asks is told with what that one may do', async () => {
 
 /** What they send and read are whole objects: test/apply.test.ts has their examples. */
 const OF_FILES = new Set(['backup', 'apply', 'delete', 'diff', 'edit', 'get', 'export']);
+/** They go by https: alone: test/login.test.ts. */
+const OF_PEOPLE = new Set(['user', 'login', 'logout']);
 /** Of this machine: test/doctor.lab.test.ts. */
 const OF_HOSTS = new Set(['doctor']);
 
 it('every example in the help is a command line that works', async () => {
   let tried = 0;
-  for (const listed of COMMANDS.filter((c) => !OF_FILES.has(c.name) && !OF_HOSTS.has(c.name))) {
+  for (const listed of COMMANDS.filter(
+    (c) => ![OF_FILES, OF_PEOPLE, OF_HOSTS].some((others) => others.has(c.name)),
+  )) {
     const { command } = await listed.load();
     expect(command.name).toBe(listed.name);
     for (const sub of command.subcommands) {

@@ -5,7 +5,7 @@ import { oneLine } from '../model/text.ts';
 import { LATE_HEADER, WARNING_HEADER } from '../protocol/wire.ts';
 import { type Command, type Flag, fieldOf, type Invocation, type Subcommand, UsageError } from './command.ts';
 import { COMMANDS } from './commands.ts';
-import { findCredentials } from './credentials.ts';
+import { credentialFiles, findCredentials } from './credentials.ts';
 import { nearest, parseFlags } from './flags.ts';
 import { commandHelp, GLOBAL_FLAGS, overview, subcommandHelp, usageLine } from './help.ts';
 
@@ -18,6 +18,8 @@ export interface Terminal {
   readonly width?: number | undefined;
   print(line: string): void;
   printError(line: string): void;
+  /** Of a person, or of standard input (secret.ts). */
+  secret?(question: string, is?: 'new'): Promise<string>;
 }
 
 /** What stands before the command, with the flag's value where it takes one. */
@@ -133,7 +135,7 @@ async function runSubcommand(
   command: Command,
   sub: Subcommand,
   { global, tail }: Typed,
-  { env, timeoutMs, width, print, printError }: Terminal,
+  { env, timeoutMs, width, print, printError, secret }: Terminal,
 ): Promise<number> {
   let status = 0;
   const flags = [...sub.flags, ...GLOBAL_FLAGS];
@@ -154,7 +156,8 @@ async function runSubcommand(
     values.get(flag)?.at(-1) ?? flags.find((f) => f.name === flag)?.default ?? '';
   const from = value('netmaster') ? '--netmaster' : 'NETMASTER';
   const named = value('netmaster') || env.NETMASTER;
-  const credentials = findCredentials(value, env);
+  const files = credentialFiles(value, env);
+  const credentials = findCredentials(files);
   const scheme = credentials.authority === undefined ? 'http' : 'https';
   const urls = (named || `${scheme}://netmaster:9999`).split(',').filter((u) => u);
   for (const url of urls.length === 0 ? [''] : urls)
@@ -178,6 +181,13 @@ async function runSubcommand(
     given: (flag) => values.has(flag),
     width,
     env,
+    credentials: files,
+    async secret(question, is) {
+      if (secret === undefined) throw new UsageError('nobody is there who could be asked for a password');
+      const given = await secret(question, is);
+      if (given === '') throw new UsageError('the password is empty: type it, or give it on standard input');
+      return given;
+    },
     print,
     exitWith(code) {
       status = code;

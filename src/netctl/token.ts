@@ -80,7 +80,7 @@ export const command: Command = {
     {
       name: 'ls',
       aliases: ['list'],
-      summary: 'lists the tokens that have not ended, without their secrets',
+      summary: 'lists the tokens that have not ended, those of sessions too, without their secrets',
       args: [],
       flags: [JSON_FLAG, QUIET],
       examples: ['netctl token ls'],
@@ -98,7 +98,7 @@ export const command: Command = {
               (t.tenants ?? []).join(','),
               t.host,
               t.expires.replace(/\.\d+Z$/, 'Z'),
-              t.usedBy,
+              t.usedBy ?? (t.session ? 'session' : undefined),
             ]),
           ))
             invocation.print(line);

@@ -15,7 +15,7 @@ export const command: Command = {
       async run(invocation) {
         const who = asObject(await invocation.client.call('whoami'), ['role', 'shown']);
         if (invocation.on('json')) return printJson(invocation, who);
-        const { role, name, tenants = [], shown } = who;
+        const { role, name, tenants = [], shown, expires } = who;
         if (shown === 'nothing')
           return invocation.print(
             'nobody is asked: netmaster has no certificates, everybody may do everything',
@@ -23,12 +23,15 @@ export const command: Command = {
         const reads = role === 'reader' || role === 'tenantReader';
         const may = MAY[role] ?? 'may ask what docs/reference/access.md says';
         invocation.print(
-          `${reads ? 'reader' : role} ${name}, by ${shown}: ${may}${tenants.length === 0 ? '' : ` tenant${tenants.length > 1 ? 's' : ''} ${tenants.join(', ')}`}`,
+          `${reads ? 'reader' : role} ${name}, by ${shown}${shown === 'session' ? until(expires) : ''}: ${may}${tenants.length === 0 ? '' : ` tenant${tenants.length > 1 ? 's' : ''} ${tenants.join(', ')}`}`,
         );
       },
     },
   ],
 };
+
+const until = (time: string | undefined): string =>
+  time === undefined ? '' : ` until ${time.replace(/\.\d+Z$/, 'Z')}`;
 
 const MAY: Readonly<Record<string, string>> = {
   admin: 'may do everything',

@@ -31,7 +31,7 @@ Usage: netmaster backup FILE [flags]
 ${STORE_HELP}
   --help
 
-FILE is whole or as it was before, and for its owner alone: hashes of tokens are in it. From etcd it is taken while netmasters run. A file of
+FILE is whole or as it was before, and for its owner alone: hashes of tokens and passwords are in it. From etcd it is taken while netmasters run. A file of
 SQLite is one process's: where netmaster runs, ask it (netctl backup FILE), or stop it first. Keys of certificates are in no store: keep a
 copy of the folder tls beside it.
 `,

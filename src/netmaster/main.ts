@@ -10,6 +10,7 @@ import { oneLine } from '../model/text.ts';
 import { VERSION } from '../model/version.ts';
 import { checkStoreSpec, openStore } from '../store/open.ts';
 import { trackAcknowledgements } from './acknowledgements.ts';
+import type { LoginOptions } from './api/login.ts';
 import { createServer } from './api/server.ts';
 import { COPIES_USAGE, type CopyOptions, copy, isCopy, readCopy } from './copies.ts';
 import { decideForgetting } from './endings.ts';
@@ -17,6 +18,7 @@ import { decideCollection, type Seen } from './endpoints.ts';
 import { INIT_USAGE, init, readInit } from './init.ts';
 import { decideTerm } from './lineage.ts';
 import { openMirror, storeKey } from './mirror.ts';
+import { OIDC_FLAGS, OIDC_USAGE, readProvider } from './oidcOptions.ts';
 import { openReplicas } from './replicas.ts';
 import { openRoster } from './roster.ts';
 import { FOLDER, readFolder, readSecurity, type Security } from './security.ts';
@@ -37,7 +39,8 @@ Usage: netmaster [flags]
   --tls-cert, --tls-key, --tls-ca FILE
                            certificates of a PKI of your own instead: netmaster's, its key, and who signs those of clients
   --host-certificates LIFE how long hosts' certificates hold (default 90d); agents renew them after two thirds of that
-  --insecure               no certificates: whoever reaches the port may do everything
+  --sessions LIFE          how long people who log in are known (default 12h)
+${OIDC_USAGE}  --insecure               no certificates: whoever reaches the port may do everything
   --name NAME              how clients call this machine too: a name, or an address that is translated to one of its own
                            (its addresses, host name, localhost and netmaster are known; more than once for several)
   --store STORE            memory, sqlite:FILE, or for several netmasters etcd://HOST:PORT,HOST:PORT,...[/NAME][?OPTIONS]
@@ -74,6 +77,7 @@ const FORMER = {
 /** Of pino; the last one is for tests. */
 const LEVELS = ['debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 const COLLECTION_INTERVAL = 5000;
+const LONGEST_SESSION = 30 * 86_400_000;
 
 function wrongUsage(error: unknown, command = ''): never {
   process.stderr.write(`netmaster: ${oneLine((error as Error).message)} (see netmaster${command} --help)\n`);
@@ -82,6 +86,7 @@ function wrongUsage(error: unknown, command = ''): never {
 
 interface Options {
   security: Security | undefined;
+  login: LoginOptions;
   host: string;
   port: number;
   names: string[];
@@ -106,6 +111,8 @@ function readOptions(): Options | undefined {
       'tls-key': text,
       'tls-ca': text,
       'host-certificates': text,
+      sessions: text,
+      ...OIDC_FLAGS,
       insecure: { type: 'boolean' },
       'address-grace': text,
       'log-level': text,
@@ -137,6 +144,14 @@ function readOptions(): Options | undefined {
     throw new Error(
       `--listen ${listen}: without certificates whoever reaches it may do everything: make them (netmaster init), or say --insecure`,
     );
+  const provider = readProvider(values);
+  if (security === undefined && provider !== undefined)
+    throw new Error(
+      '--oidc-issuer: nobody logs in where netmaster has no certificates: make them (netmaster init)',
+    );
+  const life = parseDuration(values.sessions ?? '12h');
+  if (life === undefined || life > LONGEST_SESSION)
+    throw new Error(`--sessions: '${values.sessions}' must be a time like 12h or 30m, 30d at most`);
   const isAnywhere = ['', '0.0.0.0', '::'].includes(host);
   const url = values.advertise ?? (isAnywhere ? '' : `http${security === undefined ? '' : 's'}://${listen}`);
   const isShared = store.startsWith('etcd:');
@@ -148,6 +163,7 @@ function readOptions(): Options | undefined {
     throw new Error(`--advertise: '${url}' is not a URL like http://10.0.0.1:9999`);
   return {
     security,
+    login: { life, provider },
     host,
     port: Number(match[3]),
     names: host === '' ? names : [host, ...names],
@@ -259,6 +275,7 @@ async function run(options: Options): Promise<void> {
       log,
       names,
       security,
+      login: options.login,
     });
 
     mirror.events.onEvents((events) => {

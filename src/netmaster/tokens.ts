@@ -6,6 +6,7 @@
  *
  *   join.ID.SECRET.AUTHORITY    a host's, once: AUTHORITY is the fingerprint by which it knows whom it speaks to (netplugin/join.ts)
  *   api.ID.SECRET               of programs and people
+ *   session.ID.SECRET           of people who have logged in (sessions.ts): otherwise the same
  *
  * A join token is used up in the transaction that admits the host, which checks that nobody else has used it. It stays until its end,
  * with the key that it was used by: who asks again by that key has lost the answer, and gets another certificate under the same
@@ -13,15 +14,14 @@
  */
 import { createHash, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto';
 import type { ListedToken, TokenRequest } from '../protocol/security.ts';
-import { relyOn } from './guards.ts';
 import { storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
+import { rightsOf, roleShown, type StoredRole } from './rights.ts';
 import type { View } from './tables.ts';
 import type { Decision } from './writer.ts';
 
 export interface Token {
-  /** A reader of some tenants only is no `reader`: an older netmaster, which knows of no tenants here, refuses it. */
-  readonly role: TokenRequest['role'] | 'tenantReader';
+  readonly role: StoredRole | 'join';
   readonly name?: string;
   readonly host?: string;
   readonly tenants?: readonly string[];
@@ -30,6 +30,23 @@ export interface Token {
   /** Milliseconds, Unix time. */
   readonly expires: number;
   readonly used?: { readonly host: string; readonly key: string; readonly admission: string };
+  readonly session?: TokenSession;
+}
+
+export interface TokenSession {
+  /** `user:NAME`, or `oidc:SUBJECT`. */
+  readonly of: string;
+  /** Of a user: another one since means that the password, or the user of that name, is another. */
+  readonly admission?: string;
+}
+
+const USER = 'user:';
+/** Of a user's sessions. */
+export const sessionOfUser = (name: string): string => `${USER}${name}`;
+
+function isHeld(view: View, { of, admission }: TokenSession): boolean {
+  const user = of.startsWith(USER) ? view.get<TokenSession>('user', of.slice(USER.length)) : undefined;
+  return user?.admission === admission;
 }
 
 interface Admitted {
@@ -37,12 +54,19 @@ interface Admitted {
 }
 
 const hashOf = (secret: string): string => createHash('sha256').update(secret).digest('hex');
+/** A new one; of its secret the hash alone is kept. */
+export function drawSecret(): { id: string; secret: string; hash: string } {
+  const secret = randomBytes(32).toString('base64url');
+  return { id: randomBytes(6).toString('hex'), secret, hash: hashOf(secret) };
+}
 const isSecret = (token: Token, secret: string): boolean =>
   timingSafeEqual(Buffer.from(token.hash, 'hex'), Buffer.from(hashOf(secret), 'hex'));
-const isOver = ({ expires }: Token): boolean => expires <= Date.now();
+export const isOver = ({ expires }: Token): boolean => expires <= Date.now();
 
 /** What it is called in events. */
 export const nameOf = (id: string, { name }: Pick<Token, 'name'>): string => name ?? `token ${id}`;
+
+const NOTHING = { checks: [], writes: [] };
 
 /** `authority` is the fingerprint of the cluster's. Throws a Refusal where what it is for does not go with its role, or is not there. */
 export function decideToken(
@@ -53,29 +77,25 @@ export function decideToken(
   const { role, name, host, tenants, seconds } = request;
   if (host !== undefined && role !== 'join')
     throw new Refusal(400, 'a token: host is for join tokens only', 'host');
-  if (tenants !== undefined && role !== 'operator' && role !== 'reader')
-    throw new Refusal(400, `a token: tenants do not go with role ${role}: operator or reader`, 'tenants');
-  if (tenants === undefined && role === 'operator')
-    throw new Refusal(400, 'a token: tenants is missing: an operator has some, and no others', 'tenants');
-  for (const tenant of tenants ?? [])
-    if (view.get('tenant', tenant) === undefined)
-      throw new Refusal(404, `a token: tenants names tenant ${tenant}, which does not exist`, 'tenants');
-  const relying = (tenants ?? []).map((tenant) => relyOn(view, 'tenant', tenant));
-  const id = randomBytes(6).toString('hex');
-  const secret = randomBytes(32).toString('base64url');
+  if (tenants !== undefined && role === 'join')
+    throw new Refusal(400, 'a token: tenants do not go with role join: operator or reader', 'tenants');
+  const { rights, relying } =
+    role === 'join'
+      ? { rights: { role }, relying: NOTHING }
+      : rightsOf(view, 'a token', { role, ...(tenants && { tenants }) });
+  const { id, secret, hash } = drawSecret();
   const token: Token = {
-    role: role === 'reader' && tenants !== undefined ? 'tenantReader' : role,
+    ...rights,
     ...(name === undefined ? {} : { name }),
     ...(host === undefined ? {} : { host }),
-    ...(tenants === undefined ? {} : { tenants }),
-    hash: hashOf(secret),
+    hash,
     expires: Date.now() + seconds * 1000,
   };
   const expires = new Date(token.expires).toISOString();
   const key = storeKey('token', id);
   return {
-    checks: [{ key, revision: 0 }, ...relying.flatMap(({ checks }) => checks)],
-    writes: [{ key, value: token }, ...relying.flatMap(({ writes }) => writes)],
+    checks: [{ key, revision: 0 }, ...relying.checks],
+    writes: [{ key, value: token }, ...relying.writes],
     answer: {
       id,
       token: role === 'join' ? `join.${id}.${secret}.${authority}` : `api.${id}.${secret}`,
@@ -122,34 +142,60 @@ export const listTokens = (view: View): ListedToken[] =>
     .filter(([, { object }]) => !isOver(object))
     .map(([id, { object }]) => ({
       id,
-      role: object.role === 'tenantReader' ? 'reader' : object.role,
+      role: object.role === 'join' ? object.role : roleShown(object.role),
       ...(object.name === undefined ? {} : { name: object.name }),
       ...(object.host === undefined ? {} : { host: object.host }),
       ...(object.tenants === undefined ? {} : { tenants: [...object.tenants] }),
       expires: new Date(object.expires).toISOString(),
       ...(object.used === undefined ? {} : { usedBy: object.used.host }),
+      ...(object.session === undefined ? {} : { session: true as const }),
     }));
 
-/** `api.ID.SECRET` of a request; undefined where it is not of that form. */
-export function readApiToken(text: string): { id: string; secret: string } | undefined {
-  const match = /^api\.([0-9a-f]{12})\.([\w-]{43})$/.exec(text);
-  return match === null ? undefined : { id: match[1] as string, secret: match[2] as string };
+/** `api.ID.SECRET` of a request, or `session.ID.SECRET`. */
+export interface ShownToken {
+  readonly form: 'api' | 'session';
+  readonly id: string;
+  readonly secret: string;
+}
+
+/** undefined where it is not of that form. */
+export function readToken(text: string): ShownToken | undefined {
+  const match = /^(api|session)\.([0-9a-f]{12})\.([\w-]{43})$/.exec(text);
+  if (match === null) return undefined;
+  const [, form, id, secret] = match as unknown as [string, ShownToken['form'], string, string];
+  return { form, id, secret };
+}
+
+export interface TokenHolder {
+  readonly id: string;
+  readonly role: StoredRole;
+  readonly name: string;
+  readonly tenants: readonly string[];
+  /** ISO 8601. */
+  readonly expires: string;
+  /** Whose session it is; absent: it is none. */
+  readonly session: TokenSession | undefined;
 }
 
 /** Who shows it. Throws a Refusal where it is none, or has ended. */
-export function holderOfToken(
-  view: View,
-  { id, secret }: { id: string; secret: string },
-): { role: Exclude<Token['role'], 'join'>; name: string; tenants: readonly string[] } {
+export function holderOfToken(view: View, { form, id, secret }: ShownToken): TokenHolder {
+  const what = form === 'session' ? `session ${id}` : `token ${id}`;
+  const again =
+    form === 'session' ? 'log in again (netctl login)' : 'have another one made (netctl token create)';
   const token = view.get<Token>('token', id);
-  if (token === undefined || token.role === 'join' || !isSecret(token, secret))
-    throw new Refusal(401, `token ${id}: is not known here: it was removed, or is another cluster's`);
-  if (isOver(token))
+  const isOfForm = (token?.session !== undefined) === (form === 'session');
+  const isLost = token?.session !== undefined && !isHeld(view, token.session);
+  if (token === undefined || token.role === 'join' || !isOfForm || isLost || !isSecret(token, secret))
     throw new Refusal(
       401,
-      `token ${id}: has ended at ${new Date(token.expires).toISOString()}: have another one made (netctl token create)`,
+      form === 'session'
+        ? `${what}: has ended, or is another cluster's: ${again}`
+        : `${what}: is not known here: it was removed, or is another cluster's`,
     );
-  return { role: token.role, name: nameOf(id, token), tenants: token.tenants ?? [] };
+  const expires = new Date(token.expires).toISOString();
+  if (isOver(token)) throw new Refusal(401, `${what}: has ended at ${expires}: ${again}`);
+  const { role, tenants = [], session } = token;
+  return { id, role, name: nameOf(id, token), tenants, expires, session };
 }
 
 /** What a host asks by a join token. */

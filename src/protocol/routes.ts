@@ -9,7 +9,7 @@ import { HostSchema } from '../model/host.ts';
 import type { Kind } from '../model/kind.ts';
 import { KINDS } from '../model/kinds.ts';
 import { ObjectSetSchema, SetAnswerSchema } from './declared.ts';
-import { EventMessageSchema, EventSchema } from './events.ts';
+import { EVENT_KINDS, EventMessageSchema, EventSchema } from './events.ts';
 import {
   DrainedHostSchema,
   HostStateSchema,
@@ -19,6 +19,17 @@ import {
   RemovedHostSchema,
   StatusSchema,
 } from './hosts.ts';
+import {
+  DeviceAnswerSchema,
+  DeviceRequestSchema,
+  DeviceSchema,
+  ListedUserSchema,
+  LoginRequestSchema,
+  OwnPasswordRequestSchema,
+  PasswordRequestSchema,
+  SessionSchema,
+  UserRequestSchema,
+} from './login.ts';
 import {
   AddressAnswerSchema,
   AddressRequestSchema,
@@ -373,9 +384,7 @@ export const EXPLAIN = family('explain', {
 });
 
 const eventsWanted = {
-  kind: Text(
-    'only these, with commas between them: intent, orchestrator, host, endpoint, repair, denial, name',
-  ),
+  kind: Text(`only these, with commas between them: ${EVENT_KINDS.join(', ')}`),
   since: Text('from this time on: 2026-11-28T09:30:00Z'),
   after: Text('only what came behind this event, by its id, or behind a revision'),
   tenant: Text('only what names this tenant'),
@@ -433,6 +442,48 @@ export const SECURITY = family('security', {
   },
 });
 
+export const LOGIN = family('login', {
+  users: {
+    summary: 'the users that there are: what each may do, and since when the password is what it is',
+    who: 'cluster',
+    answer: Type.Array(ListedUserSchema),
+  },
+  userCreate: {
+    summary: 'makes a user, who logs in with a password',
+    who: 'cluster',
+    body: UserRequestSchema,
+  },
+  userRemove: { summary: 'removes a user, and ends the sessions that there are of it', who: 'cluster' },
+  userPassword: {
+    summary: "sets a user's password, and ends the sessions that there are of it",
+    who: 'cluster',
+    body: PasswordRequestSchema,
+  },
+  login: {
+    summary: 'a session for whoever knows the password of a user',
+    who: 'anyone',
+    body: LoginRequestSchema,
+    answer: SessionSchema,
+  },
+  loginDevice: {
+    summary: 'begins to log in at the OpenID provider: what is to be opened in a browser (RFC 8628)',
+    who: 'anyone',
+    answer: DeviceSchema,
+  },
+  loginDeviceEnd: {
+    summary: 'a session for who has logged in there, asked for again until then',
+    who: 'anyone',
+    body: DeviceRequestSchema,
+    answer: DeviceAnswerSchema,
+  },
+  ownPassword: {
+    summary: 'changes the password of the user whose session asks, and ends all sessions of that one',
+    who: 'known',
+    body: OwnPasswordRequestSchema,
+  },
+  logout: { summary: 'ends the session that asks', who: 'known' },
+});
+
 export const REPLICAS = family('replica', {
   replicaHosts: {
     summary: 'to another netmaster: which hosts watch here and what they have applied, then what they say',
@@ -464,7 +515,7 @@ export const STATUS = family('', {
   metrics: { summary: 'metrics for Prometheus', who: 'anyone', answer: Type.String(), as: 'text' },
   backup: {
     summary:
-      'all that is in the store, as netmaster restore reads it; with hashes of tokens, so for admins alone',
+      'all that is in the store, as netmaster restore reads it; with hashes of tokens and passwords, so for admins alone',
     who: 'cluster',
     answer: Type.String(),
   },
@@ -498,6 +549,7 @@ export const ROUTES: readonly Route[] = [
   EXPLAIN,
   EVENTS,
   SECURITY,
+  LOGIN,
   REPLICAS,
   STATUS,
   INSPECT,
@@ -511,6 +563,7 @@ type All = (typeof OBJECTS)[number]['contracts'] &
   (typeof EXPLAIN)['contracts'] &
   (typeof EVENTS)['contracts'] &
   (typeof SECURITY)['contracts'] &
+  (typeof LOGIN)['contracts'] &
   (typeof REPLICAS)['contracts'] &
   (typeof STATUS)['contracts'];
 

@@ -6,6 +6,12 @@ const Name = Type.String({ minLength: 1, maxLength: 253 });
 const SigningRequest = Type.String({ maxLength: 4096 });
 const Time = Type.String({ description: 'ISO 8601' });
 
+export const TenantsSchema = Type.Array(Type.String({ minLength: 1, maxLength: 63 }), {
+  minItems: 1,
+  maxItems: 100,
+  uniqueItems: true,
+});
+
 export const TOKEN_ROLES = ['join', 'reader', 'operator', 'admin'] as const;
 const TokenRole = Type.Union(TOKEN_ROLES.map((role) => Type.Literal(role)));
 
@@ -20,13 +26,7 @@ export const TokenRequestSchema = Type.Object(
     /** Of a join token: the only host that it is for. */
     host: Type.Optional(Name),
     /** Whose it is for: of an operator's token one at least, of a reader's all where absent. */
-    tenants: Type.Optional(
-      Type.Array(Type.String({ minLength: 1, maxLength: 63 }), {
-        minItems: 1,
-        maxItems: 100,
-        uniqueItems: true,
-      }),
-    ),
+    tenants: Type.Optional(TenantsSchema),
   },
   { additionalProperties: false },
 );
@@ -45,6 +45,8 @@ export const ListedTokenSchema = Type.Object({
   expires: Time,
   /** The host that has its certificate by it. */
   usedBy: Type.Optional(Type.String()),
+  /** It is a session, which netctl login has got. */
+  session: Type.Optional(Type.Literal(true)),
 });
 export type ListedToken = Static<typeof ListedTokenSchema>;
 
@@ -66,6 +68,9 @@ export const CertificateAnswerSchema = Type.Object({
 });
 export type CertificateAnswer = Static<typeof CertificateAnswerSchema>;
 
+/** A session is a token that netctl login has got. */
+export const SHOWN = ['certificate', 'token', 'session', 'nothing'] as const;
+
 /** Who asks, as its certificate or token says. */
 export const WhoamiSchema = Type.Object({
   /** Of ROLES (access.ts); admin where nobody is asked who it is. */
@@ -75,6 +80,8 @@ export const WhoamiSchema = Type.Object({
   /** All that it may see and change something of; absent: the whole cluster. */
   tenants: Type.Optional(Type.Array(Type.String())),
   /** `nothing`: netmaster has no certificates, and everybody may do everything. */
-  shown: Type.Union([Type.Literal('certificate'), Type.Literal('token'), Type.Literal('nothing')]),
+  shown: Type.Union(SHOWN.map((shown) => Type.Literal(shown))),
+  /** When the session or the token ends, ISO 8601. */
+  expires: Type.Optional(Time),
 });
 export type Whoami = Static<typeof WhoamiSchema>;

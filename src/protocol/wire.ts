@@ -59,6 +59,17 @@ export const PATHS = {
   certificate: 'POST /api/v1/hosts/:name/certificate',
   hostRevoke: 'DELETE /api/v1/hosts/:name/certificate',
 
+  // People (login.ts).
+  users: 'GET /api/v1/users',
+  userCreate: 'POST /api/v1/users',
+  userRemove: 'DELETE /api/v1/users/:name',
+  userPassword: 'PUT /api/v1/users/:name/password',
+  login: 'POST /api/v1/login',
+  loginDevice: 'POST /api/v1/login/device',
+  loginDeviceEnd: 'POST /api/v1/login/device/end',
+  ownPassword: 'PUT /api/v1/session/password',
+  logout: 'DELETE /api/v1/session',
+
   // Between netmasters.
   replicaHosts: 'GET /api/v1/replicas/hosts',
   replicaAsk: 'POST /api/v1/replicas/ask',
@@ -77,6 +88,16 @@ export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
 export type RouteName = keyof typeof PATHS;
 /** Routes whose answer is lines without an end. */
 export type LinesName = 'watch' | 'replicaHosts' | 'followEvents';
+
+/** Their bodies hold what nobody else may read: they go by https: alone, to who shows a certificate that holds. */
+export const SECRET_ROUTES: ReadonlySet<RouteName> = new Set<RouteName>([
+  'login',
+  'loginDevice',
+  'loginDeviceEnd',
+  'ownPassword',
+  'userCreate',
+  'userPassword',
+]);
 
 /** Header of every answer to a write of intent that names hosts which had not applied it: `node1,node2`. */
 export const LATE_HEADER = 'contiv-late-hosts';

@@ -2,7 +2,7 @@
  * Who asks, and whether that one may: each request is held to what its route says (protocol/access.ts), before its body is read
  * wherever its path or query tell. Without certificates everybody may do everything, which is why netmaster then listens on loopback alone.
  *
- *   Authorization: Bearer api.ID.SECRET    a reader, an operator or an admin, by a token
+ *   Authorization: Bearer api.ID.SECRET    a reader, an operator or an admin, by a token; session.ID.SECRET: by one that a login got
  *   a client certificate                   what it says, where the cluster's authority has signed it and it is not revoked
  *   neither                                nobody
  */
@@ -11,11 +11,12 @@ import type { TLSSocket } from 'node:tls';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { type Grant, grantOf, hostPlace, type Role, tenantPlace } from '../../protocol/access.ts';
 import type { Place, Route } from '../../protocol/routes.ts';
+import type { Whoami } from '../../protocol/security.ts';
 import { type CertificateRole, holderOf } from '../../tls/identity.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import { mustHave, type Scope } from '../scope.ts';
-import { admissionOf, holderOfToken, readApiToken } from '../tokens.ts';
+import { admissionOf, holderOfToken, readToken, type TokenHolder } from '../tokens.ts';
 
 /** Milliseconds between two looks whether who follows something still may. */
 const LOOK = 1000;
@@ -26,7 +27,9 @@ export interface Identity {
   readonly name: string;
   /** The tenants that it is for; absent: all there is. */
   readonly scope?: Scope;
-  readonly shown: 'certificate' | 'token' | 'nothing';
+  readonly shown: Whoami['shown'];
+  /** Of a token, or a session. */
+  readonly token?: TokenHolder;
 }
 
 /** Of a holder of a certificate or a token. undefined: it is for some tenants, and here are none. */
@@ -101,10 +104,15 @@ export function holdToAccess(server: FastifyInstance, { mirror, admits, fresh }:
   }
 
   function byToken(authorization: string): Identity {
-    const token = readApiToken(/^Bearer +(\S+)$/i.exec(authorization)?.[1] ?? '');
-    if (token === undefined)
-      throw new Refusal(401, 'authorization must be Bearer and a token that netctl token create has made');
-    return identityOf(holderOfToken(mirror, token), 'token') ?? NOBODY;
+    const shown = readToken(/^Bearer +(\S+)$/i.exec(authorization)?.[1] ?? '');
+    if (shown === undefined)
+      throw new Refusal(
+        401,
+        'authorization must be Bearer and a token that netctl token create has made, or netctl login',
+      );
+    const token = holderOfToken(mirror, shown);
+    const identity = identityOf(token, token.session === undefined ? 'token' : 'session');
+    return identity === undefined ? NOBODY : { ...identity, token };
   }
 
   /** `ends`: a certificate must not have ended. Throws a Refusal where what is shown does not hold. */
@@ -166,7 +174,7 @@ function refusalOf(identity: Identity, what: string): Refusal {
   if (identity.role === 'nobody')
     return new Refusal(
       401,
-      `${what}: needs a certificate or a token (netctl --help; for a host netplugin join)`,
+      `${what}: needs a certificate or a token (netctl login, netctl --help; for a host netplugin join)`,
     );
   return new Refusal(403, `${what}: ${whomOf(identity)} may not ask this`);
 }

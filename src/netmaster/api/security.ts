@@ -70,8 +70,14 @@ export function serveSecurity(server: FastifyInstance, { mirror, writer, securit
   serve(server, SECURITY, {
     whoami({ request: { identity } }) {
       if (identity === undefined) return { role: 'admin', shown: 'nothing' };
-      const { role, name, scope, shown } = identity;
-      return { role, name, shown, ...(scope === undefined ? {} : { tenants: [...scope.tenants].sort() }) };
+      const { role, name, scope, shown, token } = identity;
+      return {
+        role,
+        name,
+        shown,
+        ...(scope === undefined ? {} : { tenants: [...scope.tenants].sort() }),
+        ...(token === undefined ? {} : { expires: token.expires }),
+      };
     },
     tokens: () => listTokens(mirror),
     async tokenCreate({ body, request }) {

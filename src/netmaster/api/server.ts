@@ -22,6 +22,7 @@ import { serveEvents } from './events.ts';
 import { serveExplain } from './explain.ts';
 import { openListener, TIMEOUTS, type Timeouts } from './http.ts';
 import { serveInspect, serveKinds } from './kinds.ts';
+import { type LoginOptions, serveLogin } from './login.ts';
 import { serveReplicas } from './replicas.ts';
 import { serveRoster } from './roster.ts';
 import { serveSecurity } from './security.ts';
@@ -53,6 +54,7 @@ export interface Parts {
   readonly answerLimits?: AnswerLimits;
   /** Absent: nobody is asked who he is, and all may do all. */
   readonly security?: Security | undefined;
+  readonly login?: LoginOptions;
   /** Milliseconds for which an address stays reserved that nobody uses. */
   readonly grace?: number;
 }
@@ -105,6 +107,7 @@ export function createServer(parts: Parts): FastifyInstance {
   serveExplain(server, { ...explaining, writer: parts.writer });
   serveEvents(server, { mirror });
   serveSecurity(server, parts);
+  serveLogin(server, parts);
   serveReplicas(server, { replicas, flows, own });
   return server;
 }
