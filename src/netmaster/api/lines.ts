@@ -6,7 +6,7 @@
  * Node gives connections away to who asks for an upgrade, and looks for that whenever it has read something. There is no
  * other way of its own, so the request is made one that asks.
  */
-import { once } from 'node:events';
+import { type EventEmitter, once } from 'node:events';
 import type { Socket } from 'node:net';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
@@ -31,8 +31,9 @@ export async function turnOf({ raw: out }: FastifyReply): Promise<void> {
  */
 export function openLines({ raw: asked }: FastifyRequest, reply: FastifyReply): Lines | undefined {
   reply.hijack();
-  const { raw: out, server } = reply;
-  const { socket } = asked;
+  const { raw: out } = reply;
+  // Of several that listen, as on both addresses of localhost, Node asks the one that the connection came to.
+  const socket = asked.socket as Socket & { readonly server: EventEmitter };
   if (socket.destroyed) return undefined;
   out.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
   out.flushHeaders();
@@ -43,9 +44,9 @@ export function openLines({ raw: asked }: FastifyRequest, reply: FastifyReply): 
     isTaken = true;
   };
   Object.assign(asked, { upgrade: true });
-  server.server.once('upgrade', take);
+  socket.server.once('upgrade', take);
   socket.emit('data', NOTHING);
-  server.server.off('upgrade', take);
+  socket.server.off('upgrade', take);
   if (!isTaken) {
     socket.destroy();
     return undefined;
