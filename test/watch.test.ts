@@ -157,6 +157,71 @@ describe('a watch', () => {
   });
 });
 
+/** What is answered to bytes on a connection of their own, as it comes, and whether that is over. */
+async function answered(port: number, sent: string) {
+  const socket = net.connect({ port, host: '127.0.0.1' });
+  onTestFinished(() => void socket.destroy());
+  const seen = { socket, text: '', isClosed: false };
+  socket.setEncoding('utf8').on('data', (chunk) => {
+    seen.text += chunk;
+  });
+  socket
+    .on('error', () => {})
+    .on('close', () => {
+      seen.isClosed = true;
+    });
+  await once(socket, 'connect');
+  socket.write(sent);
+  return seen;
+}
+const get = (path: string, version = '1.1'): string =>
+  `GET ${path} HTTP/${version}\r\nHost: 127.0.0.1\r\n\r\n`;
+
+describe('the connection of a watch', () => {
+  it('has chunks on HTTP/1.1, behind the answers to what was asked before, and lines alone on HTTP/1.0', async () => {
+    const { port, close } = await openApi();
+    onTestFinished(close);
+    const chunked = await answered(port, get('/version') + get('/healthz') + get('/api/v1/watch'));
+    await until(() => chunked.text.includes('"synced"'));
+    expect(chunked.text.match(/HTTP\/1\.1 200 OK/g)).toHaveLength(3);
+    const answer = chunked.text.slice(chunked.text.lastIndexOf('HTTP/1.1'));
+    const [head = '', body = ''] = answer.split('\r\n\r\n');
+    expect(head.toLowerCase().split('\r\n')).toContain('transfer-encoding: chunked');
+    const [size = ''] = body.split('\r\n');
+    expect(body.slice(size.length + 2 + Number.parseInt(size, 16)).slice(0, 2)).toBe('\r\n');
+
+    const plain = await answered(port, get('/api/v1/watch', '1.0'));
+    await until(() => plain.text.includes('"synced"'));
+    const lines = plain.text.split('\r\n\r\n')[1] as string;
+    for (const line of lines.trimEnd().split('\n')) expect(JSON.parse(line)).toHaveProperty('type');
+  });
+
+  it('is closed where a request waits behind the watch, or its client has ended', async () => {
+    const { port, close } = await openApi();
+    onTestFinished(close);
+    const behind = await answered(port, get('/api/v1/watch') + get('/version'));
+    await until(() => behind.isClosed);
+    const ended = await answered(port, get('/api/v1/watch'));
+    await until(() => ended.text.includes('"synced"'));
+    ended.socket.write(get('/version'));
+    ended.socket.end();
+    await until(() => ended.isClosed);
+    expect(ended.text.match(/HTTP\/1\.1/g)).toHaveLength(1);
+    expect(await metric(`http://127.0.0.1:${port}`, 'watches')).toBe(0);
+  });
+
+  it('ends with netmaster, and has nothing of Node’s for a further request', async () => {
+    const { server, port, close } = await openApi();
+    const sockets: net.Socket[] = [];
+    server.server.on('connection', (socket) => sockets.push(socket));
+    const watching = await answered(port, get('/api/v1/watch'));
+    await until(() => watching.text.includes('"synced"'));
+    expect(sockets[0]).toMatchObject({ parser: null, _httpMessage: null });
+    await close();
+    await until(() => watching.isClosed);
+  });
+});
+
 describe('a watcher that does not read', () => {
   it('is dropped, keeps nobody waiting, and resumes where it was', async () => {
     const { netmaster, client } = await started();

@@ -161,3 +161,48 @@ it('says how far a reader is behind, and that what comes next is not kept', asyn
   for (let i = 0; i < 6; i++) await put({ rule: [{ ...large, priority: i }] });
   expect(() => reader.next()).toThrow('not kept');
 });
+
+const moves = fc.array(
+  fc.record({
+    what: fc.constantFrom('list', 'read', 'put', 'put', 'put', 'remove'),
+    which: fc.nat(9),
+    tenants: fc.array(fc.constantFrom('a', 'b', 'c'), { minLength: 1, maxLength: 3 }),
+  }),
+  { minLength: 10, maxLength: 60 },
+);
+
+it('who has some tenants only knows what is of these, also where it becomes another tenant’s, and of others not a key', async () => {
+  const follows = async (chosen: typeof moves extends fc.Arbitrary<infer T> ? T : never): Promise<void> => {
+    const { mirror, put, remove } = await openTestMirror({ tenant: [{ tenantName: 'a' }] });
+    const feed = openFeed(mirror);
+    const readers: { reader: Reader; messages: WatchMessage[] }[] = [];
+    const once = new Set(['a']);
+    const isTheirs = (tenant: string): boolean => tenant !== 'c';
+    for (const { what, which, tenants } of chosen) {
+      if (what === 'list')
+        readers.push({ reader: feed.list({ tenants: new Set(['a', 'b']), whom: 'reader r' }), messages: [] });
+      const read = what === 'read' ? readers[which % readers.length] : undefined;
+      read?.messages.push(...messagesOf(read.reader.next() ?? Buffer.alloc(0)));
+      const workload = tenants.map((tenantName, i) => ({
+        namespaceName: 'n',
+        workloadName: `${which + i}`,
+        tenantName,
+      }));
+      if (what === 'put') await put({ workload });
+      if (what === 'remove' && mirror.get('workload', `n:${which}`)) await remove('workload', `n:${which}`);
+      for (const [key, { object }] of mirror.entries<{ tenantName: string }>('workload'))
+        if (isTheirs(object.tenantName)) once.add(key);
+    }
+    const shown = [...mirror.entries<{ tenantName: string }>('workload')]
+      .filter(([, { object }]) => isTheirs(object.tenantName))
+      .map(([key, { object }]) => [`workload ${key}`, object] as const);
+    for (const { reader, messages } of readers) {
+      messages.push(...drain(reader));
+      expect(known(messages)).toEqual(new Map([['tenant a', { tenantName: 'a' }], ...shown]));
+      const text = JSON.stringify(messages);
+      expect(text).not.toContain('"tenantName":"c"');
+      for (const [, key = ''] of text.matchAll(/"key":"([^"]+)"/g)) expect(once).toContain(key);
+    }
+  };
+  await fc.assert(fc.asyncProperty(moves, follows), { numRuns: 100 });
+});

@@ -10,7 +10,7 @@
  * sent as null then.
  *
  * Who has some tenants only is sent what is of these, from a list of his own; of a change that has something of his and of others, his part.
- * What is gone says not whose it was: so it is kept what he was sent, and he cannot resume.
+ * What is gone says not whose it was, so each change is kept with that. He cannot resume: his tenants may be others by then.
  */
 
 import { KINDS } from '../model/kinds.ts';
@@ -62,9 +62,12 @@ interface Batch {
 interface Named {
   readonly kind: string;
   readonly key: string;
-  readonly isGone: boolean;
-  /** Of the object as it is then; undefined: it has none, or is gone. */
-  readonly tenant: string | undefined;
+  /** Of the object before and after; `undefined`: it has none; no side: it is not there. */
+  readonly before?: Owned;
+  readonly after?: Owned;
+}
+interface Owned {
+  readonly tenantName: string | undefined;
 }
 
 interface List {
@@ -73,11 +76,12 @@ interface List {
   readonly bytes: number;
 }
 
-const named = ({ kind, key, object }: WatchedObject): Named => ({
+const owned = (object: unknown): Owned => ({ tenantName: tenantOf(object) });
+const named = ({ kind, key, object }: WatchedObject, before: unknown): Named => ({
   kind,
   key,
-  isGone: object === null,
-  tenant: tenantOf(object),
+  ...(before !== undefined && { before: owned(before) }),
+  ...(object !== null && { after: owned(object) }),
 });
 
 export function openFeed(mirror: Mirror): Feed {
@@ -91,9 +95,10 @@ export function openFeed(mirror: Mirror): Feed {
   let isWanted = false;
   let lists = 0;
 
-  mirror.onChange(({ revision, changes, line, begins }) => {
+  mirror.onChange(({ revision, changes, before, line, begins }) => {
     bytes += line.length;
-    batches.push({ revision, line, begins, keys: changes.map(named), end: bytes });
+    const keys = changes.map((change, i) => named(change, before[i]));
+    batches.push({ revision, line, begins, keys, end: bytes });
     while (batches.length > HISTORY || (batches.length > 1 && bytes - last.end > HISTORY_BYTES)) {
       last = batches.shift() as Batch;
       first++;
@@ -163,42 +168,37 @@ export function openFeed(mirror: Mirror): Feed {
     return yield* changesFrom(at);
   }
 
-  /** `sent`: kind and key of what the watcher has, which is told of its end. */
-  function partOf(scope: Scope, sent: Set<string>, batch: Batch): Buffer | undefined {
-    const isPart = ({ kind, key, isGone, tenant }: Named): boolean =>
-      sent.has(`${kind} ${key}`) || (!isGone && isShown(scope, kind, { tenantName: tenant }));
-    if (!batch.begins && !batch.keys.some(isPart)) return undefined;
-    const { changes, ...rest } = JSON.parse(batch.line.toString()) as Extract<
-      WatchMessage,
-      { type: 'change' }
-    >;
-    const own = changes.flatMap(({ kind, key, object }): WatchedObject[] => {
-      const id = `${kind} ${key}`;
-      if (object !== null && isShown(scope, kind, object)) {
-        sent.add(id);
-        return [{ kind, key, object }];
-      }
-      return sent.delete(id) ? [{ kind, key, object: null }] : [];
+  /** What was his and is not any more is gone for him. undefined: nothing of it is his. */
+  function partOf(scope: Scope, { keys, begins, line: whole }: Batch): Buffer | undefined {
+    const isHis = (kind: string, side: Owned | undefined): boolean =>
+      side !== undefined && isShown(scope, kind, side);
+    const sides = keys.map(({ kind, before, after }) => ({
+      was: isHis(kind, before),
+      is: isHis(kind, after),
+    }));
+    if (!begins && !sides.some(({ was, is }) => was || is)) return undefined;
+    if (sides.every(({ is }) => is)) return whole;
+    const { changes, ...rest } = JSON.parse(whole.toString()) as Extract<WatchMessage, { type: 'change' }>;
+    const own = changes.flatMap((change, i): WatchedObject[] => {
+      const { was = false, is = false } = sides[i] ?? {};
+      if (is) return [change];
+      return was ? [{ ...change, object: null }] : [];
     });
-    return own.length === 0 && rest.store === undefined ? undefined : line({ ...rest, changes: own });
+    return line({ ...rest, changes: own });
   }
 
   function* scopedFrom(scope: Scope, at: { number: number }): Generator<Buffer | undefined, never> {
-    const sent = new Set<string>();
     at.number = first + batches.length;
     const { storeId: store, revision } = mirror;
     for (const kind of KINDS_TOLD)
       for (const [key, { object }] of [...mirror.entries(kind)])
-        if (isShown(scope, kind, object)) {
-          sent.add(`${kind} ${key}`);
-          yield line({ type: 'object', kind, key, object });
-        }
+        if (isShown(scope, kind, object)) yield line({ type: 'object', kind, key, object });
     yield line({ type: 'synced', store, revision });
     for (;;) {
       mustBeKept(at.number);
       const batch = batches[at.number - first];
       if (batch !== undefined) at.number++;
-      const part = batch && partOf(scope, sent, batch);
+      const part = batch && partOf(scope, batch);
       if (batch === undefined || part !== undefined) yield part;
     }
   }

@@ -45,6 +45,8 @@ const PRIVATE = new Set([
 export interface VisibleBatch {
   readonly revision: number;
   readonly changes: readonly WatchedObject[];
+  /** The same objects as they were before, in the same order; undefined: it is new. */
+  readonly before: readonly unknown[];
   /** The NDJSON line, made once for all watchers. */
   readonly line: Buffer;
   /** It says the store's new term (lineage.ts). */
@@ -95,14 +97,19 @@ export async function openMirror(store: Store): Promise<Mirror> {
   revision = initial.revision;
 
   function take(batch: Batch): void {
-    const all = batch.changes.map(put);
+    const before: unknown[] = [];
+    const all = batch.changes.map((change) => {
+      const { kind, key } = parseStoreKey(change.key);
+      if (!PRIVATE.has(kind)) before.push(tables.get(kind, key));
+      return put(change);
+    });
     const changes = all.filter((change) => !PRIVATE.has(change.kind));
     revision = batch.revision;
     const begins = all.some(({ kind }) => kind === 'lineage') ? { store: positionId(store.id, tables) } : {};
     if (changes.length > 0) told = revision;
     if (changes.length > 0 || begins.store !== undefined) {
       const line = Buffer.from(`${JSON.stringify({ type: 'change', revision, changes, ...begins })}\n`);
-      const visible: VisibleBatch = { revision, changes, line, begins: begins.store !== undefined };
+      const visible: VisibleBatch = { revision, changes, before, line, begins: begins.store !== undefined };
       for (const listener of listeners) listener(visible);
     }
     events.settled();

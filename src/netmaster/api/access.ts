@@ -65,6 +65,12 @@ export interface AccessParts {
   fresh(): Promise<void>;
 }
 
+/** What a request shows of who asks, without the request. */
+interface Shown {
+  readonly authorization: string | undefined;
+  readonly socket: TLSSocket;
+}
+
 const NOBODY: Identity = { role: 'nobody', name: '', shown: 'nothing' };
 
 const WRONG: Readonly<Record<string, string>> = {
@@ -79,8 +85,8 @@ const WRONG: Readonly<Record<string, string>> = {
 };
 
 export function holdToAccess(server: FastifyInstance, { mirror, admits, fresh }: AccessParts): void {
-  /** Answers of lines without an end. */
-  const following = new Set<FastifyRequest>();
+  /** Who follows lines without an end. */
+  const following = new Set<Shown>();
 
   function byCertificate(socket: TLSSocket, ends: boolean): Identity {
     const certificate = socket.getPeerX509Certificate();
@@ -116,19 +122,18 @@ export function holdToAccess(server: FastifyInstance, { mirror, admits, fresh }:
   }
 
   /** `ends`: a certificate must not have ended. Throws a Refusal where what is shown does not hold. */
-  function identify({ raw }: FastifyRequest, ends = true): Identity {
-    const { authorization } = raw.headers;
+  function identify({ authorization, socket }: Shown, ends = true): Identity {
     if (authorization !== undefined) return byToken(authorization);
-    return byCertificate(raw.socket as TLSSocket, ends);
+    return byCertificate(socket, ends);
   }
 
   /** A token may have been made, or a host have joined, at another netmaster a moment ago. */
-  async function identifyFresh(request: FastifyRequest): Promise<Identity> {
+  async function identifyFresh(shown: Shown): Promise<Identity> {
     try {
-      return identify(request);
+      return identify(shown);
     } catch {
       await fresh();
-      return identify(request);
+      return identify(shown);
     }
   }
 
@@ -139,15 +144,17 @@ export function holdToAccess(server: FastifyInstance, { mirror, admits, fresh }:
       request.identity = NOBODY;
       return;
     }
-    const identity = await identifyFresh(request);
+    const { authorization } = request.headers;
+    const shown: Shown = { authorization, socket: request.raw.socket as TLSSocket };
+    const identity = await identifyFresh(shown);
     request.identity = identity;
     const what = `${request.method} ${request.url.split('?')[0]}`;
     const grant = contract === undefined ? 'no' : grantOf(contract, identity.role);
     if (grant === 'no') throw refusalOf(identity, what);
     if (contract !== undefined) judgeNames(request, contract, grant, what, false);
     if (contract?.as !== 'lines') return;
-    following.add(request);
-    request.raw.socket.once('close', () => following.delete(request));
+    following.add(shown);
+    shown.socket.once('close', () => following.delete(shown));
   });
 
   server.addHook('preHandler', async (request) => {
@@ -159,11 +166,11 @@ export function holdToAccess(server: FastifyInstance, { mirror, admits, fresh }:
   });
 
   const looking = setInterval(() => {
-    for (const request of following)
+    for (const shown of following)
       try {
-        identify(request, false);
+        identify(shown, false);
       } catch {
-        request.raw.socket.destroy();
+        shown.socket.destroy();
       }
   }, LOOK);
   looking.unref();

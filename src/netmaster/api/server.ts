@@ -92,7 +92,7 @@ export function createServer(parts: Parts): FastifyInstance {
   const server = openListener({ log, names, timeouts, answerLimits, security });
   if (security !== undefined)
     holdToAccess(server, { mirror, admits: security.issuer !== undefined, fresh: replicas.fresh });
-  server.addHook('onClose', async () => watches.close());
+  server.addHook('preClose', async () => watches.close()); // it waits for connections that are none of its own any more
   // What was written at another netmaster is seen here. What agents say of themselves needs nothing of it.
   server.addHook('preHandler', async ({ routeOptions }) => {
     if (FRESH.test(routeOptions.url ?? '')) await replicas.fresh();

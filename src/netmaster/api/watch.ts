@@ -6,7 +6,6 @@
  * Pings are so small that the kernel takes thousands for a machine that is gone without a word, and would go on for a
  * quarter of an hour: whether somebody is there, is for the kernel to say.
  */
-import type { ServerResponse } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { type Feed, line, type Reader } from '../feed.ts';
@@ -15,6 +14,7 @@ import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { Questions } from '../questions.ts';
 import { clientOf, type Kept, keptFor, keyOf } from './connections.ts';
+import { type Lines, openLines, turnOf } from './lines.ts';
 import { type Query, readRevision, scopeOf } from './request.ts';
 
 /** Milliseconds. */
@@ -72,7 +72,7 @@ interface Watcher {
   /** Of its connection, and netmaster's port of it. */
   readonly key: string;
   readonly port: number;
-  readonly out: ServerResponse;
+  readonly out: Lines;
   readonly reader: Reader;
   readonly questions: Buffer[];
   /** When it came, by performance.now. */
@@ -91,6 +91,7 @@ export function openWatches({ mirror, feed, known, lineage, questions, log, limi
   const byClient = new Map<string, Set<Watcher>>();
   let refused = 0;
   let closed = 0;
+  let isClosed = false;
   /** Since the last line of the log. */
   const unsaid = new Map<string, number>();
   let silence = 0;
@@ -126,7 +127,7 @@ export function openWatches({ mirror, feed, known, lineage, questions, log, limi
   /** True: there may be more for it now. */
   function sendPiece(watcher: Watcher): boolean {
     const { out, reader } = watcher;
-    if (out.writableNeedDrain || out.destroyed) return false;
+    if (out.socket.writableNeedDrain || out.socket.destroyed) return false;
     try {
       const next = watcher.questions.shift() ?? reader.next();
       if (next !== undefined) out.write(next);
@@ -141,7 +142,7 @@ export function openWatches({ mirror, feed, known, lineage, questions, log, limi
   function end(watcher: Watcher): void {
     closed++;
     leave(watcher);
-    watcher.out.destroy();
+    watcher.out.socket.destroy();
   }
 
   /** What the kernel keeps for connections to a port. */
@@ -179,7 +180,7 @@ export function openWatches({ mirror, feed, known, lineage, questions, log, limi
     const before = performance.now() - SETTLING;
     let room: { watcher: Watcher; bytes: number } | undefined;
     for (const watcher of full) {
-      const bytes = watcher.out.writableLength + (now.get(watcher.key)?.bytes ?? 0);
+      const bytes = watcher.out.socket.writableLength + (now.get(watcher.key)?.bytes ?? 0);
       if (watcher.since < before && bytes > (room?.bytes ?? UNREAD)) room = { watcher, bytes };
     }
     if (room !== undefined) {
@@ -221,7 +222,7 @@ export function openWatches({ mirror, feed, known, lineage, questions, log, limi
     const ping = line({ type: 'ping', revision: mirror.revision });
     for (const watcher of watchers) {
       const { out } = watcher;
-      if (!out.writableNeedDrain) {
+      if (!out.socket.writableNeedDrain) {
         watcher.stuck = 0;
         out.write(ping);
       } else if (++watcher.stuck > PATIENCE) end(watcher);
@@ -263,13 +264,13 @@ export function openWatches({ mirror, feed, known, lineage, questions, log, limi
             `changes after revision ${after} of store ${store} are not kept: list again`,
           );
       }
+      await turnOf(reply);
       // Between making room and taking it nobody else may come.
       if (fullOf(client) !== undefined) makeRoom(client, await keptNow(port));
-      reply.hijack();
-      if (socket.destroyed) return;
+      const out = openLines(request, reply);
+      if (out === undefined) return;
+      if (isClosed) return void out.socket.destroy();
       reader ??= feed.list(scope);
-      const out = reply.raw;
-      out.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
       // What it has missed may itself be larger: whoever takes it is not slow, and would be closed again and again.
       const limit = reader.behind() + BACKLOG;
       const key = keyOf(socket);
@@ -296,12 +297,12 @@ export function openWatches({ mirror, feed, known, lineage, questions, log, limi
               if (watcher.questions.length < QUESTIONS) watcher.questions.push(line(message));
               wake(watcher);
             });
-      out.on('drain', () => {
+      socket.on('drain', () => {
         watcher.stuck = 0;
         watcher.silent = 0;
         wake(watcher);
       });
-      out.on('close', () => {
+      socket.on('close', () => {
         detach();
         leave(watcher);
       });
@@ -310,7 +311,7 @@ export function openWatches({ mirror, feed, known, lineage, questions, log, limi
     get count() {
       return watchers.size;
     },
-    queued: () => [...watchers].reduce((sum, { out }) => sum + out.writableLength, 0),
+    queued: () => [...watchers].reduce((sum, { out }) => sum + out.socket.writableLength, 0),
     get refused() {
       return refused;
     },
@@ -320,6 +321,9 @@ export function openWatches({ mirror, feed, known, lineage, questions, log, limi
     close() {
       clearInterval(ticking);
       unsubscribe();
+      // Node's server ends its own connections, and waits for these.
+      isClosed = true;
+      for (const { out } of watchers) out.socket.destroy();
     },
   };
 }
