@@ -18,7 +18,7 @@ export interface Calls {
   readonly atOnce: number;
 }
 
-/** Milliseconds: of each call, and from the first one's begin to the last one's end. `failure`: the first, '' for none. */
+/** Milliseconds: of each call, and from the first one's begin to the last one's end. `failure`: the last, '' for none. */
 export interface Answer {
   readonly each: readonly number[];
   readonly all: number;
@@ -58,7 +58,8 @@ async function carryOut(calls: Calls): Promise<Answer> {
     Array.from({ length: calls.atOnce }, async () => {
       for (const container of rest) {
         const began = performance.now();
-        failure ||= await call(calls, container);
+        const failed = await call(calls, container);
+        if (failed !== '') failure = failed;
         each.push(performance.now() - began);
       }
     }),
