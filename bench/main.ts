@@ -9,6 +9,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { measureRates, type Rates, rateResults, rateTable } from './api.ts';
 import { type Changes, changeResults, changeTable, changeVerdicts, measureChanges } from './change.ts';
+import { type CniTimes, cniResults, cniTable, cniVerdicts, measureCni } from './cni.ts';
 import { MEASUREMENTS, type Measurement, type Sample } from './measure.ts';
 import { makeNetworks, SPANS } from './networks.ts';
 import { shown } from './numbers.ts';
@@ -19,9 +20,10 @@ const USAGE = `bench: this network against Docker's overlay and bridge, a bare V
 Usage: node bench/main.ts [--quick] [--only NAME] [--rounds N] [--against DIR] [--original NETMASTER] [--keep]
 
   --quick        one short round of each: does it work?
-  --only NAME    throughput, bbr, latency, connections, attach, hundred, policy, change or api; may be given again
+  --only NAME    throughput, bbr, latency, connections, attach, hundred, policy, change, cni or api; may be
+                 given again
   --span SPAN    within or between hosts; both where it is not given
-  --rounds N     instead of 3 to 7, of each its own (change: 40)
+  --rounds N     instead of 3 to 7, of each its own (change: 40, cni: 11)
   --against DIR  another checkout, whose netmaster is measured beside this one's (api)
   --original NETMASTER
                  the netmaster of contiv/netplugin 1.x, measured beside this one's (api); needs etcd 3.4
@@ -33,8 +35,11 @@ const FOLDER = import.meta.dirname;
 const LAB = process.env.LAB ?? 'bench';
 const POLICY = 'policy';
 const CHANGE = 'change';
+const CNI = 'cni';
 const API = 'api';
-const names = [...new Set(MEASUREMENTS.map((m) => m.name)), POLICY, CHANGE, API];
+/** Of what is measured in the lab of all networks. */
+const OF_NETWORKS = [...new Set(MEASUREMENTS.map((m) => m.name)), POLICY];
+const names = [...OF_NETWORKS, CHANGE, CNI, API];
 
 const flags = options();
 
@@ -124,9 +129,9 @@ async function measure(): Promise<Result[]> {
   return found;
 }
 
-/** All but changes: in one lab of two hosts. */
+/** In one lab of two hosts. */
 async function measureNetworks(): Promise<Result[]> {
-  if (!flags.only.some((name) => name !== CHANGE && name !== API)) return [];
+  if (!flags.only.some((name) => OF_NETWORKS.includes(name))) return [];
   step('bench: a lab of two hosts\n');
   try {
     await lab(LAB, 'down');
@@ -144,6 +149,13 @@ async function measureChange(): Promise<Changes | undefined> {
   return measureChanges({ lab: LAB, rounds, step, command: lab, keep: flags.keep });
 }
 
+async function measurePlugins(): Promise<CniTimes | undefined> {
+  if (!flags.only.includes(CNI)) return undefined;
+  const rounds = Number(flags.rounds ?? (flags.quick ? 1 : 11));
+  step('bench: CNI beside the reference plugins\n');
+  return measureCni({ lab: LAB, rounds, step, command: lab, keep: flags.keep });
+}
+
 async function measureApi(): Promise<Rates | undefined> {
   if (!flags.only.includes(API)) return undefined;
   const rounds = Number(flags.rounds ?? (flags.quick ? 1 : 7));
@@ -157,11 +169,17 @@ try {
   else {
     const found = await measureNetworks();
     const changes = await measureChange();
+    const cni = await measurePlugins();
     const rates = await measureApi();
-    const targets = [...verdicts(found), ...(changes === undefined ? [] : changeVerdicts(changes))];
+    const targets = [
+      ...verdicts(found),
+      ...(changes === undefined ? [] : changeVerdicts(changes)),
+      ...(cni === undefined ? [] : cniVerdicts(cni)),
+    ];
     const all = {
       ...results(found, flags.quick),
       ...(changes === undefined ? {} : { change: changeResults(changes) }),
+      ...(cni === undefined ? {} : { cni: cniResults(cni) }),
       ...(rates === undefined ? {} : { api: rateResults(rates) }),
       targets,
     };
@@ -170,6 +188,7 @@ try {
     const tables = [
       ...(found.length > 0 ? [table(found)] : []),
       ...(changes === undefined ? [] : [changeTable(changes)]),
+      ...(cni === undefined ? [] : [cniTable(cni)]),
       ...(rates === undefined ? [] : [rateTable(rates)]),
     ];
     process.stdout.write(`\n${[...tables, targets.join('\n')].join('\n\n')}\n`);

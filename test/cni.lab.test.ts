@@ -6,6 +6,7 @@ import {
   differences,
   docker,
   type Ended,
+  feed,
   inside,
   lab,
   must,
@@ -70,6 +71,14 @@ const refusal = ({ status, out }: Ended): { readonly code: number; readonly msg:
 };
 
 const made: [host: string, name: string][] = [];
+
+/**
+ * From the namespace $0, whether $1 answers, all the time, and three times more once it runs. What is dropped at first is sent again
+ * after a second: so an answer may be late, where nothing is to answer each try ends soon.
+ */
+const ASK = `ask() { if timeout $1 ip netns exec $0 busybox nc $2 80 -e true 2>/dev/null; then echo yes; else echo no; fi; }
+  until [ -e /run/$0-runs ]; do ask 0.5 $1; done; echo runs; rm /run/$0-runs
+  patience=1; [ $0 = stranger ] || patience=10; for i in 1 2 3; do ask $patience $1; done`;
 
 /** A namespace of the name on the host, and what an ADD answers to it. */
 async function add(host: string, name: string, more: Partial<Call> = {}): Promise<Ended> {
@@ -204,6 +213,72 @@ describe('a pod', () => {
     ).Oper.endpoints;
     expect(endpoints).toMatchObject([{ containerName: 'ns1/web', ipAddress: [address] }]);
     await workload('DELETE', 'web');
+  });
+
+  it('sends nothing before its policy holds on both hosts, and what that allows passes from its start on', async () => {
+    const pod = (name: string, labels: object) => ({
+      kind: 'workload',
+      namespaceName: 'ns1',
+      workloadName: name,
+      uid: `uid-${name}`,
+      tenantName: 'default',
+      networkName: 'contiv-net',
+      labels,
+    });
+    const policy = {
+      kind: 'networkPolicy',
+      tier: 'namespace',
+      namespaceName: 'ns1',
+      policyName: 'friends',
+      subject: { workloads: { matchLabels: { app: 'server' } } },
+      isolates: ['in'],
+      rules: [
+        {
+          direction: 'in',
+          action: 'accept',
+          peers: [{ workloads: { matchLabels: { role: 'friend' } } }],
+        },
+      ],
+    };
+    const objects = [
+      pod('server', { app: 'server' }),
+      pod('friend', { role: 'friend' }),
+      pod('stranger', {}),
+      policy,
+    ];
+    await feed('node1', JSON.stringify(objects), 'netctl apply -f -');
+    try {
+      const server = addressIn(await add('node2', 'server', { args: args('server'), configuration: {} }));
+      await must('node2', 'ip netns exec server busybox httpd -p 80 -h /run/contiv');
+      let address = '';
+      // The stranger has the address of the friend that has just ended.
+      for (const name of ['friend', 'stranger']) {
+        await must('node1', `ip netns add ${name}`);
+        made.push(['node1', name]);
+        // From before it is attached until it has tried some times since.
+        const asking = must('node1', 'sh -c', ASK, name, server);
+        const runtimeConfig = address === '' ? {} : { ips: [address] };
+        const call = { command: 'ADD', name, args: args(name), configuration: { runtimeConfig } };
+        const given = addressIn(await cni('node1', call));
+        if (address !== '') expect(given).toBe(address);
+        address = given;
+        await must('node1', `touch /run/${name}-runs`);
+        const [before = '', after = ''] = (await asking)
+          .trim()
+          .replaceAll('\n', ' ')
+          .split(/ ?runs /);
+        expect(after).toBe(
+          Array(3)
+            .fill(name === 'friend' ? 'yes' : 'no')
+            .join(' '),
+        );
+        if (name === 'stranger') expect(before).not.toContain('yes');
+        await cni('node1', { command: 'DEL', name });
+      }
+    } finally {
+      await dropNamespaces();
+      await feed('node1', JSON.stringify(objects), 'netctl delete -f -');
+    }
   });
 
   it('whose runtime is killed while it waits is not attached when its workload comes', async () => {

@@ -2,7 +2,13 @@ import dgram from 'node:dgram';
 import { once } from 'node:events';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { isolate, sh } from '../../test/isolation.ts';
-import { type Connection, findByReply, forgetConnections, listConnections } from './conntrack.ts';
+import {
+  type Connection,
+  countConnections,
+  findByReply,
+  forgetConnections,
+  listConnections,
+} from './conntrack.ts';
 import { NETLINK_NETFILTER, type Netlink, openNetlink } from './netlink.ts';
 import { openNft } from './nftables.ts';
 
@@ -63,13 +69,16 @@ describe('forgetConnections', () => {
     await datagram('10.1.1.2', '10.1.1.1', 1002);
     await datagram('10.1.1.2', '10.1.1.2', 1003);
     expect(pairs(4)).toHaveLength(3);
+    expect(countConnections(netlink)).toBe(3);
     expect(forgetConnections(netlink, of(['10.1.1.1']))).toBe(2);
+    expect(countConnections(netlink)).toBe(1);
     expect(pairs(4)).toEqual(['10.1.1.2 > 10.1.1.2']);
   });
 
   it('forgets those of IPv6', async () => {
     await datagram('fd00::1', 'fd00::2', 1001);
     await datagram('fd00::2', 'fd00::2', 1002);
+    expect(countConnections(netlink)).toBe(2);
     expect(forgetConnections(netlink, of(['fd00::1']))).toBe(1);
     expect(pairs(6)).toEqual(['fd00::2 > fd00::2']);
   });
@@ -84,6 +93,7 @@ describe('forgetConnections', () => {
   it('does nothing where nothing is known', () => {
     expect(forgetConnections(netlink, of(['10.9.9.9']))).toBe(0);
     expect(forgetConnections(netlink, of([]))).toBe(0);
+    expect(countConnections(netlink)).toBe(0);
   });
 });
 

@@ -9,6 +9,8 @@ import { type Attributes, attribute, type Netlink, nested, readAttributes, u8, u
 const NFNL_SUBSYS_CTNETLINK = 1;
 const GET = (NFNL_SUBSYS_CTNETLINK << 8) | 1;
 const DELETE = (NFNL_SUBSYS_CTNETLINK << 8) | 2;
+const GET_STATS = (NFNL_SUBSYS_CTNETLINK << 8) | 5;
+const CTA_STATS_GLOBAL_ENTRIES = 1;
 const CTA_TUPLE_ORIG = 1;
 const CTA_TUPLE_REPLY = 2;
 const CTA_TUPLE_IP = 1;
@@ -78,11 +80,21 @@ export function listConnections(netlink: Netlink, version: 4 | 6): Connection[] 
   }));
 }
 
+/** How many there are in this namespace, of all families: the kernel has their number, and walks nothing. */
+export function countConnections(netlink: Netlink): number {
+  const text = 'conntrack -C';
+  const answer = netlink.get({ type: GET_STATS, flags: 0, body: header(AF_UNSPEC), text });
+  const entries = readAttributes(answer?.body.subarray(4) ?? EMPTY).get(CTA_STATS_GLOBAL_ENTRIES);
+  if (entries === undefined) throw new Error(`${text}: the kernel does not say how many`);
+  return entries.readUInt32BE();
+}
+
 /**
  * Forgets those connections. Answers how many. Of both families by one dump: the kernel walks its whole table for each, which all
- * namespaces share, however few of it are in this one.
+ * namespaces share, however few of it are in this one; where there are none it is not asked to.
  */
 export function forgetConnections(netlink: Netlink, which: (connection: Connection) => boolean): number {
+  if (countConnections(netlink) === 0) return 0;
   const requests = dump(netlink, AF_UNSPEC)
     .filter(which)
     .map(({ family, raw }) => ({

@@ -1,7 +1,12 @@
 /** Small state files of the agent: written whole, so that a kill at any moment leaves the old or the new one. */
 import fs from 'node:fs';
-import { open, rename } from 'node:fs/promises';
 import path from 'node:path';
+import { promisify } from 'node:util';
+
+const open = promisify(fs.open);
+const writeFile = promisify(fs.writeFile);
+const rename = promisify(fs.rename);
+const fsync = promisify(fs.fsync);
 
 /** Durable when it returns (fsync of the file, rename, fsync of the folder). Nobody but root may read it. */
 export function writeText(file: string, text: string): void {
@@ -22,25 +27,28 @@ export function writeText(file: string, text: string): void {
   }
 }
 
+/** Created or emptied; what is written to it is durable when the write returns, as after fdatasync (open(2)). */
+const DURABLE = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_TRUNC | fs.constants.O_DSYNC;
+
 /**
  * The same of JSON, when it resolves, while the program goes on: fsync takes milliseconds, on a busy disk tenths of a second. One at a
- * time of a file.
+ * time of a file. Four calls one after the other and no more: behind each the program may be busy when it ends, with a pass of the data
+ * plane, and many containers that start wait for the file meanwhile.
  */
 export async function writeJson(file: string, value: unknown): Promise<void> {
   const draft = `${file}.new`;
-  const opened = await open(draft, 'w', 0o600);
+  const folder = fs.openSync(path.dirname(file), 'r');
   try {
-    await opened.writeFile(JSON.stringify(value));
-    await opened.sync();
+    const to = await open(draft, DURABLE, 0o600);
+    try {
+      await writeFile(to, JSON.stringify(value));
+    } finally {
+      fs.closeSync(to);
+    }
+    await rename(draft, file);
+    await fsync(folder);
   } finally {
-    await opened.close();
-  }
-  await rename(draft, file);
-  const folder = await open(path.dirname(file), 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
+    fs.closeSync(folder);
   }
 }
 
