@@ -41,6 +41,8 @@ const NOT_TYPED: Record<string, number> = {
   'docs/operate/disaster.md: needs a machine with systemd': 11,
   "docs/operate/disaster.md: the lab's store is not lost where this is typed; test/lifecycle.lab.test.ts loses it": 3,
   'docs/operate/lifecycle.md: needs a machine with systemd': 3,
+  'docs/operate/lifecycle.md: test/package.test.ts and test/packages.package.test.ts do it': 1,
+  'docs/operate/lifecycle.md: test/packages.package.test.ts does it on a Debian with systemd': 5,
   'docs/operate/sizing.md: takes minutes': 1,
   'docs/operate/metrics.md: needs Prometheus on the machine; test/monitoring.test.ts does the same': 2,
   "docs/operate/metrics.md: needs node_exporter's folder of text files": 2,
