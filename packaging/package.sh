@@ -20,7 +20,7 @@ mkdir -p "$folder"
 date_all() { find "$1" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +; }
 
 fill() { # FILE: with what is said of this package
-  sed "s|@version@|$full|; s|@architecture@|$DEBIAN_ARCH|; s|@size@|$size|; s|@services@|$services|; s|@package@|$package|" "$1"
+  sed "s|@version@|$full|g; s|@architecture@|$DEBIAN_ARCH|g; s|@size@|$size|g; s|@services@|$services|g; s|@package@|$package|g" "$1"
 }
 
 full=$version${REVISION:+-$REVISION}

@@ -10,6 +10,9 @@ const ROOT = path.dirname(import.meta.dirname);
 const PACKAGES = path.join(ROOT, 'dist/packages-tested');
 const URL = 'https://10.9.0.1:9999';
 
+/** A machine that is busy takes its time. */
+const patient = { timeout: 60_000, interval: 500 };
+
 /** Of this checkout, and a second one that dpkg takes for newer. */
 const REVISIONS = ['1', '2'];
 beforeAll(() => {
@@ -38,7 +41,7 @@ const UNDERLAY = `ip link add eth0 type veth peer name wire
 /** Everything of ours on its disk and in what runs, but the packages themselves. */
 const left = (host: DebianHost): string =>
   host.run(
-    `find /usr /etc /var /run /opt -xdev \\( -name '*contiv*' -o -name 'netplugin*' -o -name 'netmaster*' -o -name 'netctl*' \\) ! -path '/var/lib/dpkg/*' ! -path '/var/log/*'
+    `find /usr /etc /var /run /opt -xdev \\( -name '*contiv*' -o -name 'netplugin*' -o -name 'netmaster*' -o -name 'netctl*' \\) ! -path '/var/lib/dpkg/*' ! -path '/var/log/*' ! -path '/var/backups/*'
      nft list tables
      ls /run/netns 2>/dev/null || true`,
   );
@@ -61,7 +64,7 @@ it('packages are installed, upgraded while packets go, removed and purged', asyn
   const netctl = (line: string): string => host.run(`netctl --netmaster ${URL} ${line}`);
   host.run(`echo 'NETMASTER_FLAGS=--listen 10.9.0.1:9999' >> /etc/contiv/netmaster.conf
     systemctl enable --now contiv-netmaster`);
-  await vi.waitFor(() => netctl('status'), { timeout: 60_000, interval: 500 });
+  await vi.waitFor(() => netctl('status'), patient);
   const token = netctl('token create').trim();
   host.run(`netplugin join ${URL} ${token}
     echo 'NETPLUGIN_FLAGS=--underlay eth0' >> /etc/contiv/netplugin.conf
@@ -80,7 +83,7 @@ it('packages are installed, upgraded while packets go, removed and purged', asyn
     vi.waitFor(
       () =>
         expect(host.run('ip netns exec web busybox nslookup db.contiv-net 20.1.1.254')).toContain('20.1.1.3'),
-      { timeout: 60_000, interval: 500 },
+      patient,
     );
   await resolves();
 
@@ -100,13 +103,10 @@ it('packages are installed, upgraded while packets go, removed and purged', asyn
       expect(host.run('journalctl -u contiv-netplugin -o cat')).toMatch(
         /netplugin is ready[\s\S]*netplugin is ready/,
       ),
-    { timeout: 60_000, interval: 500 },
+    patient,
   );
   await resolves();
-  await vi.waitFor(() => expect(netctl('status')).toContain('all is well'), {
-    timeout: 60_000,
-    interval: 500,
-  });
+  await vi.waitFor(() => expect(netctl('status')).toContain('all is well'), patient);
   const ended = once(ping, 'close');
   host.run(`kill -INT ${Number.parseInt(said, 10)}`);
   await ended;
@@ -120,7 +120,7 @@ it('packages are installed, upgraded while packets go, removed and purged', asyn
   expect(refused.said).toContain('there are containers on these networks still');
   expect(host.run('systemctl is-active contiv-netplugin')).toBe('active\n');
   host.run('ip netns delete web; ip netns delete db');
-  await vi.waitFor(() => host.run('dpkg -r contiv-netplugin'), { timeout: 60_000, interval: 1000 });
+  await vi.waitFor(() => host.run('dpkg -r contiv-netplugin'), patient);
   expect(host.run('nft list tables; ls /run/netns; ls /run/contiv 2>&1 || true')).not.toMatch(
     /contiv-|inet contiv/,
   );
@@ -128,16 +128,28 @@ it('packages are installed, upgraded while packets go, removed and purged', asyn
 
   // Installed again: the same host, without another token.
   host.run('dpkg -i /root/2/contiv-netplugin*.deb && systemctl start contiv-netplugin');
-  await vi.waitFor(() => expect(netctl('host ls')).toContain('ready'), { timeout: 60_000, interval: 500 });
+  await vi.waitFor(() => expect(netctl('host ls')).toContain('ready'), patient);
 
   // netmaster's is kept over its removal too.
   host.run(
     'dpkg -r contiv-netmaster && dpkg -i /root/2/contiv-netmaster*.deb && systemctl start contiv-netmaster',
   );
-  await vi.waitFor(() => expect(netctl('net ls -q')).toBe('contiv-net\n'), {
-    timeout: 60_000,
-    interval: 500,
-  });
+  await vi.waitFor(() => expect(netctl('net ls -q')).toBe('contiv-net\n'), patient);
+
+  // netmaster's machine is lost: docs/operate/backup.md and disaster.md, on the same one once nothing of netmaster is left there.
+  host.run(`mkdir -p /var/backups
+    tar -czf /var/backups/contiv-tls.tgz -C /var/lib/contiv-netmaster tls
+    netctl --netmaster ${URL} backup /var/backups/contiv.backup
+    dpkg -P contiv-netmaster
+    dpkg -i /root/2/contiv-netmaster*.deb
+    echo 'NETMASTER_FLAGS=--listen 10.9.0.1:9999' >> /etc/contiv/netmaster.conf
+    mkdir -p /var/lib/contiv-netmaster
+    tar -xzf /var/backups/contiv-tls.tgz -C /var/lib/contiv-netmaster
+    netmaster restore /var/backups/contiv.backup --store sqlite:/var/lib/contiv-netmaster/netmaster.db
+    systemctl enable --now contiv-netmaster`);
+  await vi.waitFor(() => expect(netctl('net ls -q')).toBe('contiv-net\n'), patient);
+  await vi.waitFor(() => expect(netctl('host ls')).toContain('ready'), patient);
+  await vi.waitFor(() => expect(netctl('doctor')).toContain('all is well'), patient);
 
   host.run('dpkg -P contiv-netplugin contiv-netmaster && dpkg -P contiv-netctl');
   expect(left(host)).toBe('');

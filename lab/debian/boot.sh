@@ -10,14 +10,11 @@ echo $$ >"$groups/lab-$1/cgroup.procs"
 exec env -i container=lab PATH=/usr/sbin:/usr/bin:/sbin:/bin \
   unshare --pid --fork --kill-child --mount --uts --ipc --net --cgroup sh -euc '
     mount --make-rprivate /
-    cd /tmp
-    disk=$(mktemp -d)
-    mount -t tmpfs tmpfs "$disk"
-    cd "$disk"
+    mount -t tmpfs tmpfs /mnt
+    cd /mnt
     mkdir upper work root
     mount -t overlay overlay -o "lowerdir=$2,upperdir=upper,workdir=work" root
     cd root
-    rmdir --ignore-fail-on-non-empty "$disk" 2>/dev/null || true
     mount -t proc proc proc
     mount -t sysfs sysfs sys
     mount -t cgroup2 cgroup2 sys/fs/cgroup
