@@ -2,16 +2,18 @@
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 export PATH := $(ROOT)node_modules/node/bin:$(ROOT)node_modules/.bin:$(PATH)
 
-.PHONY: help setup install uninstall plugin demo test test-unit test-kernel test-lab test-docker test-kubernetes churn fuzz lint bench docs clean
+.PHONY: help setup install uninstall package plugin demo test test-unit test-kernel test-lab test-docker test-kubernetes test-package churn fuzz lint bench docs clean
 
 help:
 	@echo 'make setup   installs packages only'
 	@echo 'make install netctl, and netmaster, netplugin and netkube as services of this machine: docs/guide/hosts.md'
+	@echo 'make package dist/packages: packages for Debian, an archive, SBOM, licences, checksums: docs/operate/lifecycle.md'
 	@echo 'make plugin  dist/plugin, what docker plugin create makes the plugin for Swarm mode of: docs/guide/swarm.md'
 	@echo 'make demo    two virtual hosts and the quick start; leaves them up'
 	@echo 'make test    lint, test-unit, then test-kernel beside test-lab'
 	@echo 'make test-docker DOCKER=28|29  builds that Docker where it is not yet, and tests on it; 29 with both of its firewalls'
 	@echo 'make test-kubernetes  builds Kubernetes where it is not yet, and tests in a cluster of it'
+	@echo 'make test-package  installs, upgrades, removes and purges the packages on a Debian of its own, with systemd'
 	@echo 'make churn   ten minutes of faults on three hosts, with senders of what may not pass; CHURN_SEED=N does one again'
 	@echo 'make fuzz    100,000 requests that a public fuzzer makes up from /openapi.json; REQUESTS=N says how many'
 	@echo 'make bench   this network against its peers, and what policy and changes cost, as ratios'
@@ -23,10 +25,13 @@ setup:
 
 install:
 	@[ -n "$(DESTDIR)" ] || lab/setup.sh install
-	@systemd/install.sh
+	@packaging/install.sh
 
 uninstall:
-	@systemd/install.sh remove
+	@packaging/install.sh remove
+
+package: setup
+	@packaging/package.sh
 
 plugin: setup
 	@bin/netplugin swarm folder dist/plugin
@@ -64,6 +69,9 @@ test-docker:
 test-kubernetes:
 	@lab/setup.sh kubernetes
 	vitest run --project kubernetes $(KUBERNETES)
+
+test-package: setup
+	vitest run --project package
 
 churn: setup
 	CHURN_SECONDS=$${CHURN_SECONDS:-600} vitest run --project lab test/churn.lab.test.ts

@@ -2,8 +2,8 @@ import { defineConfig } from 'vitest/config';
 import LongFirst from './test/sequencer.ts';
 
 /**
- * Layers: unit needs nothing, kernel needs root, lab needs root and Docker, docker a Docker that is built, kubernetes a lab that is a
- * cluster too, one for all its files. Lab tests wait, most of it: a few run at once, each worker's on a lab of its own.
+ * Layers: unit needs nothing, kernel needs root, lab needs root and Docker, docker a Docker that is built, package debootstrap, kubernetes
+ * a lab that is a cluster too, one for all its files. Lab tests wait, most of it: a few run at once, each worker's on a lab of its own.
  */
 const LABS = 3;
 const inLabs = {
@@ -29,7 +29,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['src/**/*.test.ts', 'lab/**/*.test.ts', 'test/*.test.ts'],
-          exclude: ['**/*.{kernel,lab,docker,kubernetes}.test.ts'],
+          exclude: ['**/*.{kernel,lab,docker,kubernetes,package}.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
           // Many of them wait for processes and timers: one more than small machines have processors.
@@ -59,6 +59,15 @@ export default defineConfig({
           include: ['test/*.docker.test.ts', ...OF_DOCKER.map((name) => `test/${name}.lab.test.ts`)],
           ...inLabs,
           globalSetup: ['test/dockerSetup.ts', 'test/labSetup.ts'],
+        },
+      },
+      {
+        test: {
+          name: 'package',
+          include: ['test/*.package.test.ts'],
+          testTimeout: 300_000,
+          hookTimeout: 600_000, // the first time makes a Debian
+          globalSetup: 'test/root.ts',
         },
       },
       {

@@ -41,6 +41,7 @@ if [ "${1:-}" != install ]; then
     want gcc gcc
     want /usr/include/stdlib.h libc6-dev ;;
   # runc's, which is built with it.
+  test-package) want debootstrap debootstrap ;;
   docker)
     want /usr/include/seccomp.h libseccomp-dev
     want pkg-config pkg-config ;;

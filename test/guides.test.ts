@@ -41,6 +41,8 @@ const NOT_TYPED: Record<string, number> = {
   'docs/operate/disaster.md: needs a machine with systemd': 11,
   "docs/operate/disaster.md: the lab's store is not lost where this is typed; test/lifecycle.lab.test.ts loses it": 3,
   'docs/operate/lifecycle.md: needs a machine with systemd': 3,
+  'docs/operate/lifecycle.md: test/package.test.ts and test/packages.package.test.ts do it': 1,
+  'docs/operate/lifecycle.md: test/packages.package.test.ts does it on a Debian with systemd': 5,
   'docs/operate/people.md: flags of a service': 2,
   'docs/operate/people.md: needs a machine with systemd': 2,
   'docs/operate/people.md: netmaster is asked without certificates where this is typed': 17,

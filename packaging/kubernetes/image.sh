@@ -25,11 +25,9 @@ root=$work/root
 installed=$work/installed
 mkdir -p "$root/bin" "$root/etc" "$root/usr/local/lib" "$root/usr/local/bin" "$root/tmp" "$root/run" "$root/proc" "$root/sys" "$root/dev" \
   "$root/var/lib" "$root/opt/cni/bin"
-DESTDIR=$installed systemd/install.sh >"$work/log" || { cat "$work/log" >&2; exit 1; }
+DESTDIR=$installed packaging/install.sh >"$work/log" || { cat "$work/log" >&2; exit 1; }
 mv "$installed/usr/local/lib/contiv" "$root/usr/local/lib/"
 for command in netctl netmaster netplugin netkube; do ln -s ../lib/contiv/bin/$command "$root/usr/local/bin/$command"; done
-# What npm and a first start leave beside the packages.
-rm -rf "$root/usr/local/lib/contiv/node_modules/.cache" "$root/usr/local/lib/contiv/node_modules/.package-lock.json"
 
 # The launchers' shell and its few commands; then each library that something here is linked with, where this machine has it.
 cp -L "$busybox" "$root/bin/busybox"

@@ -14,11 +14,14 @@ it('what netplugin has kept goes, with its folders where nothing else is in them
     for (const file of ['names.pid', 'own.sock']) fs.writeFileSync(path.join(run, file), '');
   };
   fill();
-  removeFiles({ stateDir, controlSocket: path.join(run, 'own.sock') });
+  removeFiles({ stateDir, controlSocket: path.join(run, 'own.sock'), keepState: false });
   expect(fs.readdirSync(folder)).toEqual([]);
-  removeFiles({ stateDir, controlSocket: path.join(run, 'own.sock') });
+  removeFiles({ stateDir, controlSocket: path.join(run, 'own.sock'), keepState: false });
   fill();
+  removeFiles({ stateDir, controlSocket: path.join(run, 'own.sock'), keepState: true });
+  expect(fs.readdirSync(folder)).toEqual(['state']);
+  expect(fs.readdirSync(stateDir)).toHaveLength(4);
   fs.writeFileSync(path.join(stateDir, 'netmaster.db'), '');
-  removeFiles({ stateDir, controlSocket: path.join(run, 'own.sock') });
+  removeFiles({ stateDir, controlSocket: path.join(run, 'own.sock'), keepState: false });
   expect(fs.readdirSync(stateDir)).toEqual(['netmaster.db']);
 });

@@ -9,15 +9,22 @@ const RUNNING = ['names.pid', 'names.sock', 'netplugin.sock'];
 /** Of SQLite, and of a file that was being written. */
 const SUFFIXES = ['', '-wal', '-shm', '.new'];
 
+interface Kept {
+  readonly stateDir: string;
+  readonly controlSocket: string;
+  /** What is in the state directory stays. */
+  readonly keepState: boolean;
+}
+
 /** The folders go where nothing is left in them. */
-export function removeFiles({ stateDir, controlSocket }: { stateDir: string; controlSocket: string }): void {
-  const names = [...RUNNING, path.basename(controlSocket)];
-  for (const [folder, files] of [
+export function removeFiles({ stateDir, controlSocket, keepState }: Kept): void {
+  const state = [
     [path.join(stateDir, HOST_FOLDER), HOST_FILES],
     [path.join(stateDir, 'swarm'), SWARM],
     [stateDir, STATE],
-    [path.dirname(controlSocket), names],
-  ] as const) {
+  ] as const;
+  const running = [path.dirname(controlSocket), [...RUNNING, path.basename(controlSocket)]] as const;
+  for (const [folder, files] of keepState ? [running] : [...state, running]) {
     for (const file of files)
       for (const suffix of SUFFIXES) fs.rmSync(path.join(folder, file + suffix), { force: true });
     try {

@@ -38,6 +38,8 @@ export interface LeaveOptions
     'stateDir' | 'dockerSocket' | 'pluginSocket' | 'controlSocket' | 'cniBinDir' | 'cniConfDir'
   > {
   readonly leave: true;
+  /** What is on disk stays, above all this host's certificate. */
+  readonly keepState: boolean;
 }
 
 /** Where contiv-cni asks too (src/cni/contiv-cni.c). */
@@ -57,7 +59,8 @@ join: gets this host's certificate, after which --netmaster may be left out (net
 endpoint: puts network namespaces on networks that no container runtime looks after (netplugin endpoint --help)
 swarm: the plugin by which Docker's Swarm mode has these networks (netplugin swarm --help)
 leave: where netplugin has been stopped for good, Docker forgets its networks, and routers, the table of nftables that guards
-this host and names go, and all that it kept on disk; refused while containers are on the networks, of whatever runtime
+this host and names go, and all that it kept on disk (with --keep-state that stays, and the host need not join again); refused while
+containers are on the networks, of whatever runtime
 
   --netmaster URL[,URL...]     where netmaster answers, e.g. http://10.0.0.1:9999
                                (default: as it was joined)
@@ -139,6 +142,7 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
       uplink: text,
       host: text,
       'state-dir': text,
+      'keep-state': { type: 'boolean' },
       'docker-socket': text,
       'plugin-socket': text,
       'control-socket': text,
@@ -162,7 +166,9 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
     ...(values['cni-conf-dir'] && { cniConfDir: values['cni-conf-dir'] }),
   };
   const stateDir = values['state-dir'] ?? '/var/lib/contiv';
-  if (leave) return { leave, stateDir, ...sockets, ...places };
+  const keepState = values['keep-state'] ?? false;
+  if (leave) return { leave, keepState, stateDir, ...sockets, ...places };
+  if (keepState) throw new Error('--keep-state is for netplugin leave');
   if (sockets.controlSocket !== CONTROL_SOCKET && Object.keys(places).length > 0)
     throw new Error(
       `--control-socket: contiv-cni asks at ${CONTROL_SOCKET}; leave it there, or leave out --cni-bin-dir and --cni-conf-dir and give runtimes CONTIV_SOCKET`,

@@ -31,10 +31,12 @@ export async function readyToLeave(
     throw new Error('netplugin runs on this host: stop it first, systemctl disable --now contiv-netplugin');
   const docker = openDocker(dockerSocket);
   if (!(await answers(dockerSocket)))
-    return async () =>
+    return async () => {
+      fs.rmSync(pluginSocket, { force: true }); // a dockerd that starts would ask there
       say(
         `Docker does not answer at ${dockerSocket}: its networks stay; start it, and netplugin leave again`,
       );
+    };
   const all = await docker.listNetworks({ filters: { driver: [DRIVER, SWARM_DRIVER] } });
   const networks = all.filter(({ Driver }) => Driver === DRIVER);
   const held: string[] = [];
