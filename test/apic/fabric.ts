@@ -201,6 +201,15 @@ export function openFabric() {
       const object = objects.get(dn);
       return object && present(object);
     },
+    /** Without what nobody has said, and what it is by itself. */
+    posted(dn: string): Stored {
+      const { className, attributes } = objects.get(dn) as Stored;
+      const { attributes: defaults = {} } = CLASSES[className] ?? {};
+      const said = Object.entries(attributes).filter(
+        ([name, value]) => name !== 'dn' && value !== '' && defaults[name] !== value,
+      );
+      return { className, dn, attributes: Object.fromEntries(said) };
+    },
     dns: (): string[] => [...objects.keys()].sort(),
   };
 }
