@@ -45,6 +45,7 @@ export interface Apic {
   post(dn: string, document: Document): Promise<void>;
   /** URL of the one that answered last. */
   readonly controller: string | undefined;
+  /** Also of what waits for an answer. */
   close(): void;
 }
 
@@ -84,6 +85,7 @@ export function openApic({ controllers, secret, authority, patience = PATIENCE }
   const sessions = new Map<string, Session>();
   let current = 0;
   let answered: string | undefined;
+  const ended = new AbortController();
 
   function request(
     url: string,
@@ -99,7 +101,7 @@ export function openApic({ controllers, secret, authority, patience = PATIENCE }
       {
         method,
         agent: agents.get(url),
-        signal: AbortSignal.timeout(patience),
+        signal: AbortSignal.any([ended.signal, AbortSignal.timeout(patience)]),
         headers: {
           accept: 'application/json',
           ...(cookie === '' ? {} : { cookie }),
@@ -231,7 +233,8 @@ export function openApic({ controllers, secret, authority, patience = PATIENCE }
       return answered;
     },
     close() {
-      for (const agent of agents.values()) agent?.destroy();
+      ended.abort();
+      for (const agent of agents.values()) agent.destroy();
     },
   };
 }

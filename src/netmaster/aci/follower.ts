@@ -123,8 +123,8 @@ export function followFabric(options: FabricOptions): FabricFollower {
       closed = true;
       unsubscribe();
       clearTimeout(timer);
-      await running;
       pass.close();
+      await running;
     },
   };
 }
@@ -132,10 +132,11 @@ export function followFabric(options: FabricOptions): FabricFollower {
 /** Answers milliseconds until it is tried again, at least; undefined: it did all. */
 type Passes = { (): Promise<number | undefined>; close(): void };
 
-function openPasses({ mirror, writer, duty, log, folder, env }: FabricOptions): Passes {
+function openPasses({ mirror, writer, duty, folder, env }: FabricOptions): Passes {
   let session: { readonly by: string; readonly apic: Apic } | undefined;
   /** As it was when the fabric had it last; undefined: not yet. */
   let had: Tree | undefined;
+  let closed = false;
 
   /** The same session as long as nothing of what it goes by is another. */
   function apicOf(gateway: AciGw): Apic {
@@ -149,9 +150,10 @@ function openPasses({ mirror, writer, duty, log, folder, env }: FabricOptions): 
   }
 
   async function say(state: Told | undefined, events: readonly Occurrence[] = []): Promise<void> {
+    // What ends because we do is no news of the fabric.
+    if (closed) return;
     const isNew = state !== undefined && fabricOf(mirror)?.state !== state.state;
     const occurred = isNew ? [...events, turned(state)] : events;
-    for (const { text } of occurred) log.info({ fabric: 'aci' }, text);
     await note(mirror, writer, state, occurred);
   }
 
@@ -284,7 +286,12 @@ function openPasses({ mirror, writer, duty, log, folder, env }: FabricOptions): 
     return { objects: wanted.size, problems: all, events };
   }
 
-  return Object.assign(pass, { close: () => session?.apic.close() });
+  return Object.assign(pass, {
+    close(): void {
+      closed = true;
+      session?.apic.close();
+    },
+  });
 }
 
 /** Answers what is refused. As a whole first: either all of a tenant's is there at once, or it is found out what is wrong. */
