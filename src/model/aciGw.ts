@@ -112,7 +112,7 @@ function checkAccess(g: AciGw): Problem | undefined {
     status: 400,
     message: `aciGw: ${field} ${text}`,
   });
-  const urls = readUrls(g.controllers ?? 'https://none');
+  const urls = readUrls(g.controllers || 'https://none');
   if (urls === undefined || urls.length > MAX_CONTROLLERS || new Set(urls).size < urls.length)
     return wrong(
       'controllers',
