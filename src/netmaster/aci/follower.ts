@@ -184,7 +184,6 @@ function openPasses({ mirror, writer, duty, folder, env }: FabricOptions): Passe
             ? {
                 state: 'reached',
                 controller: gateway.gateway,
-
                 objects,
                 problems: [...problems, ...unfit],
                 told,
@@ -214,7 +213,6 @@ function openPasses({ mirror, writer, duty, folder, env }: FabricOptions): Passe
           ? {
               state: 'reached',
               ...(controller && { controller }),
-
               objects,
               problems: [...problems, ...unfit],
             }
