@@ -56,7 +56,13 @@ if [ "${1:-}" != install ]; then
     want bird bird2 ;;
   esac
   # The shells whose completion is tested, and what alerts are tested with.
-  case "${1:-}" in test|test-unit) want zsh zsh; want fish fish; want promtool prometheus ;; esac
+  case "${1:-}" in test|test-unit)
+    want zsh zsh
+    want fish fish
+    want promtool prometheus
+    # What reads an ACI fabric back is from PyPI.
+    python3 -c 'import ensurepip' 2>/dev/null || need="$need python3-venv" ;;
+  esac
   # Whatever Docker the machine has is used; docker.io only where there is none.
   command -v dockerd >/dev/null 2>&1 || need="$need docker.io"
   # Where the kernel has AppArmor on, dockerd starts no container without it.

@@ -107,12 +107,6 @@ export const endpointGroup: Kind<typeof EndpointGroupSchema> = {
     ],
   },
   allocates: ['pool'],
-  remarks: ({ extContractsGrps = [] }) =>
-    extContractsGrps.length === 0
-      ? []
-      : [
-          `extContractsGrps ${extContractsGrps.join(', ')} are kept only: nothing acts on external contracts yet`,
-        ],
   check(g, world, before) {
     const what = `group ${g.tenantName}:${g.groupName}`;
     const wrong = (field: keyof EndpointGroup, text: string, status: Problem['status'] = 400): Problem => ({

@@ -1,4 +1,4 @@
-/** External contracts: contracts of a physical fabric that groups provide or consume. Kept; nothing acts on them yet. */
+/** External contracts: contracts of a physical fabric that groups provide or consume, where the fabric mode is aci (netmaster/aci/). */
 import { type Static, Type } from '@sinclair/typebox';
 import type { Kind } from './kind.ts';
 import { checkWord, Name } from './names.ts';
@@ -12,7 +12,8 @@ export const ExtContractsGroupSchema = Type.Object(
     }),
     contracts: Type.Optional(
       Type.Array(Type.String({ minLength: 1, maxLength: 128 }), {
-        description: 'contracts of the fabric',
+        description:
+          'contracts of the fabric by their DN, uni/tn-common/brc-NAME, of the tenant or of common',
         maxItems: 64,
         uniqueItems: true,
       }),
@@ -38,6 +39,6 @@ export const extContractsGroup: Kind<typeof ExtContractsGroupSchema> = {
     },
   ],
   forTenants: {},
-  note: () => 'kept only: nothing acts on external contracts yet, no fabric is told of them',
+  note: () => 'kept only where the fabric mode is not aci (netctl global set --fabric-mode aci)',
   check: (c) => checkWord('extContractsGroup', 'contractsGroupName', c.contractsGroupName),
 };

@@ -1,4 +1,4 @@
-/** What is about a physical fabric: BGP, and what is kept only, the ACI gateway and external contracts. */
+/** What is about a physical fabric: BGP, the ACI gateway and external contracts. */
 import { describe, expect, it } from 'vitest';
 import { worldOf } from '../../test/world.ts';
 import { type AciGw, aciGw } from './aciGw.ts';
@@ -80,6 +80,46 @@ describe('ACI gateway', () => {
   });
 });
 
+describe("the ACI gateway's controllers", () => {
+  const CONTROLLED = { controllers: 'https://10.0.0.1', userName: 'contiv' } as const;
+  const check = (fields: Partial<AciGw>) =>
+    aciGw.check?.({ name: 'aciGw', ...CONTROLLED, ...fields }, WORLD, undefined);
+
+  it('are asked as a user, over TLS, or on this machine', () => {
+    for (const fields of [
+      { controllers: 'https://10.0.0.1, https://apic2.example:8443,https://[fd00::1]', passwordFile: 'apic' },
+      { controllers: 'http://127.0.0.1:8080,http://localhost,http://[::1]:80', caFile: 'ca.pem' },
+      { keyFile: 'key.pem', certificateName: 'contiv', clusterName: 'east' },
+      { controllers: '', userName: '', gateway: 'http://localhost:5000' },
+    ])
+      expect(check(fields)).toBeUndefined();
+  });
+
+  it.each<[Partial<AciGw>, keyof AciGw]>([
+    [{ controllers: '10.0.0.1' }, 'controllers'],
+    [{ controllers: 'http://10.0.0.1' }, 'controllers'],
+    [{ controllers: 'https://10.0.0.1/api' }, 'controllers'],
+    [{ controllers: 'https://a@10.0.0.1' }, 'controllers'],
+    [{ controllers: 'https://10.0.0.1,https://10.0.0.1' }, 'controllers'],
+    [{ userName: '' }, 'userName'],
+    [{ userName: 'a/b' }, 'userName'],
+    [{ passwordFile: '../shadow' }, 'passwordFile'],
+    [{ caFile: '/etc/ca.pem' }, 'caFile'],
+    [{ keyFile: 'k', passwordFile: 'p', certificateName: 'c' }, 'keyFile'],
+    [{ keyFile: 'k' }, 'certificateName'],
+    [{ certificateName: 'c' }, 'keyFile'],
+    [{ clusterName: 'a b' }, 'clusterName'],
+    [{ gateway: 'http://localhost:5000' }, 'gateway'],
+    [{ controllers: '', gateway: 'http://10.0.0.1:5000' }, 'gateway'],
+  ])('are refused with %j', (fields, field) => {
+    expect(check(fields)).toMatchObject({
+      field,
+      status: 400,
+      message: expect.stringMatching(`^aciGw: ${field} `),
+    });
+  });
+});
+
 it('the ACI gateway stays while there are application profiles', () => {
   const gateway = { name: 'aciGw' } as const;
   const profiles = ['shop', 'bank'].map((appProfileName) => ({ tenantName: 'blue', appProfileName }));
@@ -93,8 +133,8 @@ it('the ACI gateway stays while there are application profiles', () => {
 it('what is kept only says so', () => {
   expect(bgp.note?.({ hostname: 'h', routerip: '', as: '' })).toContain('no neighbour is given');
   expect(bgp.note?.({ hostname: 'h', routerip: '', as: '', neighbor: '50.1.1.1' })).toBeUndefined();
-  expect(aciGw.note?.({ name: 'aciGw' })).toContain('nothing acts on the ACI gateway');
+  expect(aciGw.note?.({ name: 'aciGw' })).toContain('kept only: nothing acts on it without controllers');
   expect(
     extContractsGroup.note?.({ tenantName: 'a', contractsGroupName: 'b', contractsType: 'provided' }),
-  ).toContain('nothing acts on external contracts');
+  ).toContain('kept only where the fabric mode is not aci');
 });

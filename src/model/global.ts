@@ -6,7 +6,6 @@ import { GLOBAL_DEFAULTS, type Global, GlobalSchema, parseRange } from './settin
 
 /** Settings that nothing acts on, with what holds whatever they say. */
 const IDLE = {
-  networkInfraType: 'no fabric is told of anything',
   arpMode: 'the router answers ARP itself',
   pvtSubnet: 'hosts have no addresses of their own in it',
 } as const;
@@ -24,6 +23,9 @@ export const global: Kind<typeof GlobalSchema> = {
       const value = g[field as keyof typeof IDLE] ?? GLOBAL_DEFAULTS[field as keyof typeof IDLE];
       return value === GLOBAL_DEFAULTS[field as keyof typeof IDLE] ? [] : [`${field} ${value} (${effect})`];
     });
+    // The hosts' agents would speak OpFlex themselves.
+    if (g.networkInfraType === 'aci-opflex')
+      idle.unshift('networkInfraType aci-opflex (no fabric is told of anything)');
     return idle.length === 0 ? undefined : `kept only: nothing acts on ${idle.join(', ')}`;
   },
   normalize: (g) => ({ ...GLOBAL_DEFAULTS, ...g }),

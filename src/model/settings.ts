@@ -6,7 +6,7 @@ export const GlobalSchema = Type.Object(
     name: Type.Literal('global', { description: 'always global' }),
     networkInfraType: Type.Optional(
       Type.Union([Type.Literal('default'), Type.Literal('aci'), Type.Literal('aci-opflex')], {
-        description: 'fabric between the hosts',
+        description: 'fabric between the hosts; aci: netmaster tells it of application profiles (aciGw)',
       }),
     ),
     vlans: Type.Optional(Type.String({ description: 'VLAN ids to give out, first-last', maxLength: 32 })),

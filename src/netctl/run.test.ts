@@ -146,6 +146,16 @@ it.each<[line: string, request: string, body: unknown]>([
   expect(sent).toEqual([[request, body]]);
 });
 
+it('aci-gw set with nothing behind a flag unsets what it says', async () => {
+  missing.add('/api/v1/aciGws/aciGw/');
+  try {
+    await run('aci-gw set --controllers= -g http://localhost:5000');
+  } finally {
+    missing.clear();
+  }
+  expect(sent.at(-1)?.[1]).toEqual({ name: 'aciGw', controllers: '', gateway: 'http://localhost:5000' });
+});
+
 it('aci-gw set creates the gateway where there is none', async () => {
   missing.add('/api/v1/aciGws/aciGw/');
   try {

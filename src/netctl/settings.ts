@@ -70,8 +70,9 @@ export function settingsCommands({ command, collection, key, settings, example }
       examples: [example],
       async run(invocation) {
         const changes = Object.entries(settings)
-          .map(([flag, [field]]) => [field, invocation.text(flag)] as const)
-          .filter(([, value]) => value !== '');
+          .filter(([flag]) => invocation.given(flag))
+          // Nothing behind a flag unsets it.
+          .map(([flag, [field]]) => [field, invocation.text(flag)] as const);
         if (changes.length === 0)
           throw new UsageError(`nothing to set: give one of --${Object.keys(settings).join(', --')}`);
         const { 'link-sets': _sets, links: _links, ...before } = await present(invocation);

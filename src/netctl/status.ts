@@ -43,8 +43,11 @@ const some = (names: readonly string[]): string =>
     ? names.join(', ')
     : `${names.slice(0, ROOM).join(', ')} and ${names.length - ROOM} more`;
 
+const fabricLine = ({ state, controller, since, objects }: NonNullable<Status['fabric']>): string =>
+  `ACI, ${controller === undefined ? '' : `${controller} `}${state} since ${since}, ${objects} object${objects === 1 ? '' : 's'}`;
+
 export function statusLines(
-  { netmaster, hosts, networks, pending, problems }: Status,
+  { netmaster, hosts, fabric, networks, pending, problems }: Status,
   states: readonly HostState[],
 ): string[] {
   const named = (state: HostState['state']): string =>
@@ -66,6 +69,7 @@ export function statusLines(
     ...(netmasters.length > 1 ? [`netmasters ${netmasters.join(', ')}`] : []),
     `hosts      ${(hosts.draining > 0 ? STATES : STATES.slice(0, -1)).map(named).join(', ')}`,
     `pending    ${pending.length === 0 ? 'nothing: all hosts have applied all that was declared' : some(pending.map(({ host, lag }) => `${host} (${lag} revision${lag === 1 ? '' : 's'})`))}`,
+    ...(fabric === undefined ? [] : [`fabric     ${fabricLine(fabric)}`]),
     ...(netmaster.restored === undefined ? [] : [`restored   ${netmaster.restored}`]),
     '',
     ...(networks.length === 0

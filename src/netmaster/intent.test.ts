@@ -540,7 +540,7 @@ it('what only is kept says so when it is inspected', async () => {
   await post('extContractsGroups/default:ext', { contractsType: 'consumed' });
   await post('networks/default:v', { encap: 'vlan', subnet: '20.1.1.0/24' });
   for (const path of ['aciGws/aciGw', 'extContractsGroups/default:ext'])
-    expect(oper(path)).toMatchObject({ note: expect.stringContaining('nothing acts on ') });
+    expect(oper(path)).toMatchObject({ note: expect.stringContaining('kept only') });
   expect(oper('networks/default:v')).toMatchObject({ note: expect.stringContaining('acts on hosts') });
   expect(() => oper('Bgps/node1')).toThrow('no agent runs on a host named node1');
   const host = { name: 'node1', underlay: '10.0.0.1' };

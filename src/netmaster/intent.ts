@@ -8,6 +8,7 @@ import { keyOf, kindByName, type Relation } from '../model/kinds.ts';
 import { oneLine, shown } from '../model/text.ts';
 import type { FieldChanges, ObjectOutcome } from '../protocol/declared.ts';
 import type { Check, Write } from '../store/store.ts';
+import { refusedByFabric } from './aci/refusal.ts';
 import { ALLOCATORS } from './allocator/index.ts';
 import { type FreeTag, freeTags } from './allocator/tags.ts';
 import { changedFields, declaredForm } from './changes.ts';
@@ -144,7 +145,9 @@ export function decideWrite(
     );
   }
   const { checks, writes } = checkReferences(kind, key, object, view);
-  const problem = kind.check?.(object as never, view, before?.object as never);
+  const problem =
+    kind.check?.(object as never, view, before?.object as never) ??
+    refusedByFabric(kind.name, key, object, view);
   if (problem !== undefined) refuse(problem);
   claimName(kind, key, object, view, checks, writes);
   let stored = object;

@@ -9,10 +9,13 @@ import { DEFAULT_TENANT } from '../model/tenant.ts';
 import { oneLine } from '../model/text.ts';
 import { VERSION } from '../model/version.ts';
 import { checkStoreSpec, openStore } from '../store/open.ts';
+import { FOLDER as ACI_FOLDER } from './aci/access.ts';
+import { followFabric } from './aci/follower.ts';
 import { trackAcknowledgements } from './acknowledgements.ts';
 import type { LoginOptions } from './api/login.ts';
 import { createServer } from './api/server.ts';
 import { COPIES_USAGE, type CopyOptions, copy, isCopy, readCopy } from './copies.ts';
+import { openDuty } from './duty.ts';
 import { decideForgetting } from './endings.ts';
 import { decideCollection, type Seen } from './endpoints.ts';
 import { INIT_USAGE, init, readInit } from './init.ts';
@@ -48,6 +51,7 @@ ${OIDC_USAGE}  --insecure               no certificates: whoever reaches the por
                            user and passwordFile; NAME keeps clusters apart that use the same etcd (default contiv)
   --advertise URL          where the other netmasters on etcd reach this one (default: what --listen says)
   --address-grace SECONDS  after which a reserved address that no endpoint uses is free again (default 60)
+  --aci-dir FOLDER         where the files are that netctl aci-gw names: password, key, CA (default /etc/contiv/aci)
   --log-level LEVEL        debug, info, warn, error (default info)
   --help, --version
 
@@ -92,6 +96,7 @@ interface Options {
   names: string[];
   store: string;
   grace: number;
+  aciFolder: string;
   /** Of this one among several netmasters. */
   url: string | undefined;
   level: string;
@@ -115,6 +120,7 @@ function readOptions(): Options | undefined {
       ...OIDC_FLAGS,
       insecure: { type: 'boolean' },
       'address-grace': text,
+      'aci-dir': text,
       'log-level': text,
       help: { type: 'boolean', short: 'h' },
       version: { type: 'boolean' },
@@ -169,6 +175,7 @@ function readOptions(): Options | undefined {
     names: host === '' ? names : [host, ...names],
     store,
     grace: Number(grace),
+    aciFolder: values['aci-dir'] ?? ACI_FOLDER,
     url: isShared ? url : undefined,
     level,
   };
@@ -311,11 +318,24 @@ async function run(options: Options): Promise<void> {
     // When the feed is there: who has seen all until now goes on from there.
     await writer.write(() => decideTerm(mirror));
 
+    const duty = openDuty('aci', {
+      store,
+      mirror,
+      writer,
+      alone: url === undefined,
+      taken: () => fabric.ask(),
+      failed: (error) =>
+        log.warn({ err: error }, 'not known which netmaster speaks to the fabric; trying on'),
+    });
+    const fabric = followFabric({ mirror, writer, duty, log, folder: options.aciFolder, env: process.env });
+
     const address = { host: options.host === '' ? '0.0.0.0' : options.host, port: options.port };
     await server.listen(address).catch((error) => refuseListening(error, options));
     log.info({ store: options.store, revision: mirror.revision }, 'netmaster is ready');
     const close = async (): Promise<void> => {
       clearInterval(collecting);
+      await fabric.close();
+      await duty.close();
       await server.close();
       await replicas.close();
       await mirror.close();

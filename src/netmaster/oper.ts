@@ -10,6 +10,7 @@ import { type StoredServiceLB, selects } from '../model/serviceLB.ts';
 import { type Global, parseRange } from '../model/settings.ts';
 import { DEFAULT_TENANT, type Tenant } from '../model/tenant.ts';
 import type { Condition } from '../protocol/hosts.ts';
+import { fabricOf } from './aci/state.ts';
 import { addressRanges } from './allocator/addresses.ts';
 import { poolOf } from './allocator/choose.ts';
 import { tagRanges } from './allocator/tags.ts';
@@ -183,7 +184,10 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror, key: string)
       );
     return {};
   },
-  aciGw: (_object, mirror) => ({ numAppProfiles: mirror.list('appProfile').length }),
+  aciGw(_object, mirror) {
+    const { told: _told, ...fabric } = fabricOf(mirror) ?? {};
+    return { numAppProfiles: mirror.list('appProfile').length, ...fabric };
+  },
 
   global(object, mirror) {
     const networks = mirror.list<Network & { vni: number }>('network');

@@ -3,6 +3,7 @@ import type { StoredExternalEndpoint } from '../model/externalEndpoint.ts';
 import type { Network } from '../model/network.ts';
 import type { HostState, Problem, Status } from '../protocol/hosts.ts';
 import type { Store } from '../store/store.ts';
+import { type FabricState, fabricOf } from './aci/state.ts';
 import { poolSize } from './allocator/addresses.ts';
 import { poolOf } from './allocator/choose.ts';
 import { restoredText } from './lineage.ts';
@@ -31,6 +32,7 @@ export async function clusterStatus({
   const count = (state: HostState['state']): number => hosts.filter((host) => host.state === state).length;
   const restored = restoredText(mirror);
   const networks = mirror.list<Network>('network').map((network) => useOf(network, mirror));
+  const fabric = fabricOf(mirror);
   return {
     netmaster: {
       version,
@@ -48,6 +50,7 @@ export async function clusterStatus({
       refused: count('refused'),
       draining: count('draining'),
     },
+    ...(fabric === undefined ? {} : { fabric: shownFabric(fabric) }),
     networks,
     pending: hosts
       .filter(({ state, lag }) => state !== 'away' && state !== 'refused' && lag > 0)
@@ -59,9 +62,17 @@ export async function clusterStatus({
       ),
       ...networks.filter(({ used, size }) => used >= size).map(exhausted),
       ...mirror.list<StoredExternalEndpoint>('externalEndpoint').flatMap(failed),
+      ...(fabric?.problems ?? []),
     ],
   };
 }
+
+const shownFabric = ({ state, controller, since, objects }: FabricState): NonNullable<Status['fabric']> => ({
+  state,
+  ...(controller === undefined ? {} : { controller }),
+  since,
+  objects,
+});
 
 async function describe(store: Store): Promise<Pick<Status['netmaster'], 'store' | 'place' | 'bytes'>> {
   try {

@@ -5,7 +5,9 @@ import { FieldChangesSchema } from './declared.ts';
 /**
  * `intent`: what people declare; `orchestrator`: what an orchestrator's controller declares; `host` and `endpoint`: those that come and go;
  * `repair`: an agent found the kernel another than it was set up; `denial`: a container was not attached; `name`: a network was not
- * offered to a runtime; `neighbor`: a session with a router of the fabric came up or went; `access`: people who logged in or out, or were refused. Of each kind so much is kept (netmaster/events.ts): one does not take another's place.
+ * offered to a runtime; `neighbor`: a session with a router of the fabric came up or went; `access`: people who logged in or out, or were
+ * refused; `fabric`: an ACI fabric that netmaster speaks to, or not any more, and what was put right there. Of each kind so much is kept
+ * (netmaster/events.ts): one does not take another's place.
  */
 export const EVENT_KINDS = [
   'intent',
@@ -17,6 +19,7 @@ export const EVENT_KINDS = [
   'name',
   'neighbor',
   'access',
+  'fabric',
 ] as const;
 export type EventKind = (typeof EVENT_KINDS)[number];
 
@@ -25,7 +28,10 @@ const KindSchema = Type.Union(EVENT_KINDS.map((kind) => Type.Literal(kind)));
 /** The part of an event that is known where it happens. */
 const HappenedSchema = Type.Object({
   kind: KindSchema,
-  /** `created`, `changed`, `deleted` of objects; `joined`, `changed`, `left` of hosts; `attached`, `changed`, `detached` of endpoints, `failed`, `recovered` of external ones; `told` by an agent; of access `login`, `logout`, `refused`. */
+  /**
+   * `created`, `changed`, `deleted` of objects; `joined`, `changed`, `left` of hosts; `attached`, `changed`, `detached` of endpoints, `failed`,
+   * `recovered` of external ones; `told` by an agent; of access `login`, `logout`, `refused`; of a fabric its state (hosts.ts), or `repaired`.
+   */
   action: Type.String(),
   /** Kind of the object, such as `endpointGroup`, and its key; absent where it is none. */
   object: Type.Optional(Type.String()),

@@ -131,6 +131,28 @@ export const ReadySchema = Type.Object({
   problems: Type.Array(Type.String()),
 });
 
+/**
+ * `reached`: it goes by what is declared, or its problems say what not; `unreachable`: no controller answers; `refused`: they do not let
+ * netmaster in, or do not let it read; `unset`: what it takes to speak to them is missing.
+ */
+const FabricStateSchema = Type.Union(
+  ['reached', 'unreachable', 'refused', 'unset'].map((state) =>
+    Type.Literal(state as 'reached' | 'unreachable' | 'refused' | 'unset'),
+  ),
+);
+
+/** How it stands with an ACI fabric. */
+export interface Fabric {
+  readonly state: Static<typeof FabricStateSchema>;
+  /** URL of the one that answered. */
+  readonly controller?: string;
+  /** ISO 8601: of the state. */
+  readonly since: string;
+  /** That are ours there, or are to be; with a gateway process of 1.x application profiles. */
+  readonly objects: number;
+  readonly problems: readonly (Problem & { readonly of: string })[];
+}
+
 /** The whole cluster on a page. */
 export const StatusSchema = Type.Object({
   netmaster: Type.Object({
@@ -158,6 +180,15 @@ export const StatusSchema = Type.Object({
     refused: Type.Integer(),
     draining: Type.Integer(),
   }),
+  /** Where the fabric mode is aci, or something of that is in the fabric still. */
+  fabric: Type.Optional(
+    Type.Object({
+      state: FabricStateSchema,
+      controller: Type.Optional(Type.String()),
+      since: Type.String(),
+      objects: Type.Integer(),
+    }),
+  ),
   networks: Type.Array(
     Type.Object({
       /** `default:contiv-net`. */

@@ -6,6 +6,7 @@ import { KINDS } from '../../model/kinds.ts';
 import { oneLine } from '../../model/text.ts';
 import { STATUS } from '../../protocol/routes.ts';
 import type { Store } from '../../store/store.ts';
+import { type FabricState, fabricOf } from '../aci/state.ts';
 import { contentsOf } from '../backup.ts';
 import type { Feed } from '../feed.ts';
 import type { Mirror } from '../mirror.ts';
@@ -97,6 +98,26 @@ function openMetrics(server: FastifyInstance, { mirror, feed, watches, roster }:
         if (problems.length > 0) this.set({ host: name }, problems.length);
     },
   });
+  for (const [name, help, value] of [
+    ['reached', 'whether the ACI fabric is followed: 1 or 0', (f) => (f.state === 'reached' ? 1 : 0)],
+    ['objects', 'objects that are declared in the ACI fabric', (f) => f.objects],
+    [
+      'problems',
+      'what is wrong with the ACI fabric; netctl status has it in words',
+      (f) => f.problems.length,
+    ],
+  ] as const satisfies readonly [string, string, (fabric: FabricState) => number][])
+    new Gauge({
+      name: `contiv_netmaster_fabric_${name}`,
+      help,
+      labelNames: ['fabric'],
+      registers: [registry],
+      collect() {
+        this.reset();
+        const fabric = fabricOf(mirror);
+        if (fabric !== undefined) this.set({ fabric: 'aci' }, value(fabric));
+      },
+    });
   for (const [name, help, collect] of [
     ['watches', 'watches that are open', () => watches.count],
     ['watch_queued_bytes', 'bytes that wait for connections of watches', () => watches.queued()],

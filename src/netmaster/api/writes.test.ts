@@ -139,13 +139,16 @@ describe('what nothing acts on is said when it is set, once', () => {
   it.each<[line: string, warning: RegExp]>([
     ['global set --arp-mode flood', /^global: kept only: nothing acts on arpMode flood \(the router/],
     ['global set --private-subnet 172.20.0.0/16', /^global: kept only: nothing acts on pvtSubnet 172\.20/],
-    ['global set --fabric-mode aci', /^global: kept only: nothing acts on networkInfraType aci/],
+    [
+      'global set --fabric-mode aci-opflex',
+      /^global: kept only: nothing acts on networkInfraType aci-opflex/,
+    ],
     [
       'net create v --subnet=20.1.1.0/24 -e vlan',
       /^network default:v: acts on hosts whose netplugin has --uplink/,
     ],
     ['bgp create h --router-ip 10.1.1.1/24 --as 65001', /^Bgp h: no neighbour is given/],
-    ['external-contracts create -p -a c ext', /^extContractsGroup default:ext: kept only: /],
+    ['external-contracts create -p -a c ext', /^extContractsGroup default:ext: kept only where /],
     ['aci-gw set -d dom', /^aciGw: kept only: /],
     [
       'net create h --subnet=20.1.1.5/24',

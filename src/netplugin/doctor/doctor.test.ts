@@ -4,7 +4,7 @@ import type { Attachment } from '../intent/view.ts';
 import { clockFinding } from './clock.ts';
 import { type Compared, compareEndpoints, leftNetworks } from './endpoints.ts';
 import { findingLine, ok, summary, unknown, wrong } from './finding.ts';
-import { ownName, saidThere } from './index.ts';
+import { fabricFindings, ownName, saidThere } from './index.ts';
 import { readDoctor } from './options.ts';
 
 it('a finding is one line with its remedy, and the last line says how many there are', () => {
@@ -192,4 +192,17 @@ it.each([
   [['--netmaster', 'node1'], "--netmaster: 'node1' is not a URL like http://10.0.0.1:9999"],
 ])('the doctor refuses %j', (args, message) => {
   expect(() => readDoctor(args, '/run/agent.sock')).toThrow(message);
+});
+
+it('how it stands with an ACI fabric is said where netmaster speaks to one', () => {
+  const fabric = { state: 'reached', since: '2026-01-01T00:00:00Z', objects: 3 } as const;
+  expect(fabricFindings({ problems: [] })).toEqual([]);
+  expect(fabricFindings({ fabric, problems: [] })).toMatchObject([{ of: 'fabric', state: 'ok' }]);
+  const problems = [
+    { of: 'aci', problem: 'does not answer', remedy: 'start it' },
+    { of: 'host node1', problem: 'away', remedy: 'start its agent' },
+  ];
+  expect(fabricFindings({ fabric, problems })).toEqual([
+    { of: 'fabric', state: 'wrong', text: 'does not answer', remedy: 'start it' },
+  ]);
 });

@@ -2,7 +2,7 @@
  * `netctl doctor`, which runs `netplugin doctor` on a host: what is wrong there, a line each, with what mends it.
  *
  *   kernel.ts      in namespaces of its own       the control socket   what the agent sees, put right, has attached
- *   netmaster      the host, its endpoints, time  underlay/paths.ts    the way to each other host
+ *   netmaster      host, endpoints, time, fabric  underlay/paths.ts    the way to each other host
  *   Docker         networks and endpoints         endpoints.ts         each of the three against the others
  *
  * All of them are asked side by side, and each may be down: that is a line, and the rest goes on.
@@ -14,7 +14,7 @@ import { type Client, connect } from '../../client/client.ts';
 import { type CredentialFiles, readCredentials } from '../../client/credentials.ts';
 import { HEARTBEAT } from '../../model/host.ts';
 import { oneLine } from '../../model/text.ts';
-import type { HostState, Problem } from '../../protocol/hosts.ts';
+import type { HostState, Problem, Status } from '../../protocol/hosts.ts';
 import { readAttachments } from '../endpoints/attachments.ts';
 import { ENDPOINTS_INTERVAL } from '../intervals.ts';
 import { measure } from '../underlay/paths.ts';
@@ -308,6 +308,15 @@ async function dockerFindings(
     : [ok('Docker', `it has nothing of ours that nothing stands behind (networks: ${networks.length})`)];
 }
 
+/** Of the ACI fabric, where netmaster speaks to one. */
+export function fabricFindings({ fabric, problems }: Pick<Status, 'fabric' | 'problems'>): Finding[] {
+  if (fabric === undefined) return [];
+  const found = problems.filter(({ of }) => of === 'aci');
+  return found.length > 0
+    ? found.map(({ problem, remedy }) => wrong('fabric', problem, remedy))
+    : [ok('fabric', `netmaster has ACI as ${fabric.state}, since ${fabric.since}`)];
+}
+
 /** `program`: how this process was started. Answers all that was found. */
 export async function examine(options: DoctorOptions, program: readonly string[]): Promise<Finding[]> {
   const kernel = kernelFindings(program);
@@ -326,18 +335,23 @@ export async function examine(options: DoctorOptions, program: readonly string[]
     const others = othersOf(netmaster, agent, name);
     const ways = waysFindings(here, others, name);
     const sources = { netmaster, agent, name, options };
-    const [kernels, waysFound, endpoints, dockers] = await Promise.all([
+    const [kernels, waysFound, endpoints, dockers, fabric] = await Promise.all([
       kernel,
       ways,
       endpointFindings(sources, await docker),
       dockerFindings(await docker, netmaster, options.dockerSocket).catch((error: Error) => [
         unknown("Docker's networks", oneLine(error.message, 300)),
       ]),
+      netmaster?.client.call('status').then(
+        ({ body }) => fabricFindings(body),
+        () => [], // its own finding says that it does not answer
+      ) ?? [],
     ]);
     return [
       ...kernels,
       ...agentFindings(agentAnswer, options.controlSocket),
       ...netmasterFindings(netmasterAnswer, urls, own ?? refused, name),
+      ...fabric,
       ...waysFound,
       ...endpoints,
       ...dockers,
