@@ -165,7 +165,12 @@ it("of what a tenant's operator writes these fields are an admin's: a new one is
           .filter((field) => !forTenants.sets?.includes(field))
           .map((field) => `${name} ${field}`),
   );
-  expect(admins).toEqual(['network pktTag', 'network hostAccess', 'network advertise']);
+  expect(admins).toEqual([
+    'network pktTag',
+    'network hostAccess',
+    'network externalGateway',
+    'network advertise',
+  ]);
 });
 
 it('a host cannot change an endpoint of another one, though it names itself', async () => {

@@ -2,7 +2,9 @@ import { type Comparison, four, type Router, vlansOf } from './world.ts';
 
 /** Who is of the cluster is known for good. On a VLAN there are others, which are learned. */
 export const learned: Comparison<Router> = ({ where, cluster, tenant, neighbours }, say) => {
-  const gateways = cluster.networks.filter((n) => n.tenantName === tenant).map((n) => n.gateway);
+  const gateways = cluster.networks
+    .filter((n) => n.tenantName === tenant && !n.externalGateway)
+    .map((n) => n.gateway);
   const ours = new Set<string | undefined>([...four(cluster.running), ...four(cluster.own), ...gateways]);
   const isWired = (device: string): boolean => vlansOf(cluster, tenant).some((v) => v.device === device);
   for (const { dst, dev, lladdr, state } of neighbours) {

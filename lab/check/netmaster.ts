@@ -25,6 +25,8 @@ export interface Network {
   readonly tenantName: string;
   readonly networkName: string;
   readonly gateway?: string;
+  /** It is a router of the fabric's own. */
+  readonly externalGateway?: boolean;
   readonly ipv6Gateway?: string;
   readonly hostAccess?: boolean;
   readonly advertise?: boolean;

@@ -32,6 +32,14 @@ const SETTINGS: readonly (readonly [string, string])[] = [
 ];
 const VALUES = ['1', '1', '0', '0', '1'];
 
+/** Of all tables. */
+async function allRoutes({ at }: Host, ns: string): Promise<Router['routes']> {
+  const lists = ['-4', '-6'].map((family) =>
+    at('ip', '-n', ns, family, '-j', 'route', 'show', 'table', 'all'),
+  );
+  return (await Promise.all(lists)).flatMap((list) => JSON.parse(list));
+}
+
 /** Each network's device, of the host's MAC address in all VLANs, with its address there, its subnet behind it, and the other hosts for good. */
 export const wires: Comparison<Router> = async (router, say) => {
   const { where, cluster, host, tenant, ns, devices, routes, neighbours } = router;
@@ -43,7 +51,8 @@ export const wires: Comparison<Router> = async (router, say) => {
     addr_info: { local: string }[];
   }[];
   const peers = new Set(router.remote.map((r) => r.host));
-  for (const { key, device, wire, prefixes } of wanted) {
+  const ways = wanted.some((v) => v.gateways.length > 0) ? await allRoutes(host, ns) : routes;
+  for (const { key, device, wire, prefixes, gateways } of wanted) {
     const end = devices.find((d) => d.ifname === device);
     if (end === undefined) {
       say(`${where}: no device ${device} of network ${key}`);
@@ -64,9 +73,12 @@ export const wires: Comparison<Router> = async (router, say) => {
     if (own.join() !== has.join())
       say(`${where}: ${device} has ${has.join() || 'no address'}, not ${own.join()}`);
     for (const prefix of prefixes) {
-      const route = routes.find((r) => r.dst === prefix && r.protocol === '199');
+      const route = ways.find((r) => r.dst === prefix && r.protocol === '199');
       if (route?.dev !== device) say(`${where}: no route to ${prefix} by ${device}`);
     }
+    for (const gateway of gateways)
+      if (!ways.some((r) => r.dst === 'default' && r.gateway === gateway && r.dev === device))
+        say(`${where}: no way outside by ${gateway} on ${device}`);
     const proxies = JSON.parse(
       await host.at('ip', '-n', ns, '-j', '-6', 'neigh', 'show', 'proxy', 'dev', device),
     ) as {
@@ -116,7 +128,9 @@ export const onWire: Comparison<Router> = async (router, say) => {
   const inVlan = (list: readonly Running[]): string[] =>
     four(list.filter((r) => wanted.some(({ key }) => inNetwork(key)(r))));
   const gateways = cluster.networks.flatMap((n) =>
-    n.tenantName === tenant ? [n.gateway, n.ipv6Gateway].flatMap((g) => (g ? [g] : [])) : [],
+    n.tenantName === tenant && !n.externalGateway
+      ? [n.gateway, n.ipv6Gateway].flatMap((g) => (g ? [g] : []))
+      : [],
   );
   const ownInVlan = allAddresses(own.filter((r) => wanted.some(({ key }) => inNetwork(key)(r))));
   const all = [...allAddresses([...local, ...remote]), ...ownInVlan, ...gateways];

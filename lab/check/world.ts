@@ -234,17 +234,20 @@ export interface Vlan {
   readonly device: string;
   readonly wire: string;
   readonly prefixes: readonly string[];
+  /** Those that are routers of the fabric's own. */
+  readonly gateways: readonly string[];
 }
 
 export const vlansOf = ({ networks, fabric }: Cluster, tenant: string): Vlan[] =>
   networks
     .filter((n) => fabric && n.tenantName === tenant && n.encap === 'vlan')
-    .map(({ tenantName, networkName, subnet, ipv6Subnet, allocated: { pktTag: id } }) => ({
+    .map(({ tenantName, networkName, subnet, ipv6Subnet, allocated: { pktTag: id }, ...n }) => ({
       key: `${tenantName}:${networkName}`,
       id,
       device: `vl${id}`,
       wire: `cv${id}`,
       prefixes: [wholePrefix(subnet), ...(ipv6Subnet ? [wholePrefix(ipv6Subnet)] : [])],
+      gateways: n.externalGateway ? [n.gateway, n.ipv6Gateway].flatMap((g) => (g ? [g] : [])) : [],
     }));
 
 /** `10.1.0.10-10.1.0.99/24` is a part of `10.1.0.0/24`. */

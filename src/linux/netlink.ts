@@ -310,8 +310,8 @@ export function openNetlink(protocol: number = NETLINK_ROUTE): Netlink {
   };
 }
 
-/** RTMGRP_LINK, _NEIGH, _TC, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE (linux/rtnetlink.h). */
-const ROUTE_GROUPS = 0x1 | 0x4 | 0x8 | 0x10 | 0x40 | 0x100 | 0x400;
+/** RTMGRP_LINK, _NEIGH, _TC, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE, _IPV6_IFADDR, _IPV6_ROUTE, RTNLGRP_IPV6_RULE (linux/rtnetlink.h). */
+const ROUTE_GROUPS = 0x1 | 0x4 | 0x8 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x40000;
 /** RTMGRP_LINK, _IPV4_IFADDR, _IPV6_IFADDR: interfaces and their addresses, without what traffic itself changes. */
 export const INTERFACE_GROUPS = 0x1 | 0x10 | 0x100;
 /** RTMGRP_IPV4_ROUTE, _IPV6_ROUTE. */

@@ -34,6 +34,9 @@ const RTM_GETROUTE = 26;
 const RTM_NEWNEIGH = 28;
 const RTM_DELNEIGH = 29;
 const RTM_GETNEIGH = 30;
+const RTM_NEWRULE = 32;
+const RTM_DELRULE = 33;
+const RTM_GETRULE = 34;
 
 const AF_BRIDGE = 7;
 const ARPHRD_ETHER = 1;
@@ -413,7 +416,7 @@ export const ROUTE_PROTOCOL = 0xc7;
 
 const RTN_UNICAST = 1;
 const RTN_UNREACHABLE = 7;
-const RT_TABLE_MAIN = 254;
+export const MAIN_TABLE = 254;
 const RT_SCOPE_LINK = 253;
 const RTNH_F_ONLINK = 4;
 const RTA_DST = 1;
@@ -421,6 +424,7 @@ const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
 const RTA_PRIORITY = 6;
 const RTA_METRICS = 8;
+const RTA_TABLE = 15;
 const RTA_VIA = 18;
 const RTAX_MTU = 2;
 
@@ -435,6 +439,8 @@ export interface Route {
   /** rtm_protocol; ROUTE_PROTOCOL where absent. */
   readonly protocol?: number;
   readonly metric?: number;
+  /** The main one where absent. */
+  readonly table?: number;
   /** Packets that are larger are not forwarded, and their sender is told. */
   readonly mtu?: number;
 }
@@ -452,7 +458,7 @@ function routeBody(route: Route): Buffer {
   const out = Buffer.alloc(12);
   out[0] = family(address);
   out[1] = Number(length);
-  out[4] = RT_TABLE_MAIN;
+  out[4] = route.table === undefined ? MAIN_TABLE : 0; // of 8 bits
   out[5] = route.protocol ?? ROUTE_PROTOCOL;
   out[6] = route.via === undefined && route.type === 'unicast' && out[0] === AF_INET ? RT_SCOPE_LINK : 0;
   out[7] = route.type === 'unicast' ? RTN_UNICAST : RTN_UNREACHABLE;
@@ -463,6 +469,7 @@ function routeBody(route: Route): Buffer {
     ...(route.via === undefined ? [] : [nextHop(address, route.via)]),
     ...(route.device === undefined ? [] : [attribute(RTA_OIF, u32(route.device))]),
     ...(route.metric === undefined ? [] : [attribute(RTA_PRIORITY, u32(route.metric))]),
+    ...(route.table === undefined ? [] : [attribute(RTA_TABLE, u32(route.table))]),
     ...(route.mtu === undefined ? [] : [nested(RTA_METRICS, attribute(RTAX_MTU, u32(route.mtu)))]),
   ]);
 }
@@ -499,18 +506,19 @@ export function leadsTo(netlink: Netlink, address: string): number | undefined {
   }
 }
 
-/** Unicast and unreachable routes of the main table. */
-export function listRoutes(netlink: Netlink, version: 4 | 6): Route[] {
+/** Unicast and unreachable routes of the main table, and of those from `tables` on. */
+export function listRoutes(netlink: Netlink, version: 4 | 6, tables = Number.POSITIVE_INFINITY): Route[] {
   const header = Buffer.alloc(12);
   header[0] = version === 4 ? AF_INET : AF_INET6;
   return netlink
     .dump({ type: RTM_GETROUTE, flags: 0, body: header, text: 'route show' })
     .flatMap(({ body }) => {
-      if (body[4] !== RT_TABLE_MAIN) return [];
       const type =
         body[7] === RTN_UNICAST ? 'unicast' : body[7] === RTN_UNREACHABLE ? 'unreachable' : undefined;
       if (type === undefined) return [];
       const attributes = readAttributes(body.subarray(12));
+      const table = attributes.get(RTA_TABLE)?.readUInt32LE() ?? MAIN_TABLE;
+      if (table !== MAIN_TABLE && table < tables) return [];
       const destination = attributes.get(RTA_DST);
       const via = attributes.get(RTA_GATEWAY) ?? attributes.get(RTA_VIA)?.subarray(2);
       const device = attributes.get(RTA_OIF);
@@ -527,8 +535,99 @@ export function listRoutes(netlink: Netlink, version: 4 | 6): Route[] {
           // An unreachable IPv6 route is shown on lo.
           ...(device === undefined || type === 'unreachable' ? {} : { device: device.readUInt32LE() }),
           ...(metric === undefined ? {} : { metric }),
+          ...(table === MAIN_TABLE ? {} : { table }),
           ...(mtu === undefined ? {} : { mtu }),
         } satisfies Route,
+      ];
+    });
+}
+
+// ---- rules, which say in which table a packet's way is looked up (ip-rule(8))
+
+const FR_ACT_TO_TBL = 1;
+const FRA_SRC = 2;
+const FRA_PRIORITY = 6;
+const FRA_FWMARK = 10;
+const FRA_SUPPRESS_PREFIXLEN = 14;
+const FRA_TABLE = 15;
+const FRA_FWMASK = 16;
+const FRA_PROTOCOL = 21;
+const RTPROT_KERNEL = 2;
+
+export interface RoutingRule {
+  readonly version: 4 | 6;
+  /** Lower ones come first. */
+  readonly priority: number;
+  readonly table: number;
+  /** Prefix of the packet's source; absent: any. */
+  readonly source?: string;
+  /** Bits of its mark, all of which are set; absent: any. */
+  readonly mark?: number;
+  /** The default route of the table does not count. */
+  readonly withoutDefault?: true;
+  /** Who has made it, as of a route; ROUTE_PROTOCOL where absent. */
+  readonly protocol?: number;
+}
+
+/** struct fib_rule_hdr, linux/fib_rules.h. */
+function ruleBody(rule: RoutingRule): Buffer {
+  const [source, length] = rule.source?.split('/') ?? [];
+  const out = Buffer.alloc(12);
+  out[0] = rule.version === 4 ? AF_INET : AF_INET6;
+  out[2] = Number(length ?? 0);
+  out[7] = FR_ACT_TO_TBL;
+  return Buffer.concat([
+    out,
+    ...(source === undefined ? [] : [attribute(FRA_SRC, addressBytes(source))]),
+    attribute(FRA_PRIORITY, u32(rule.priority)),
+    ...(rule.mark === undefined
+      ? []
+      : [attribute(FRA_FWMARK, u32(rule.mark)), attribute(FRA_FWMASK, u32(rule.mark))]),
+    ...(rule.withoutDefault ? [attribute(FRA_SUPPRESS_PREFIXLEN, u32(0))] : []),
+    attribute(FRA_TABLE, u32(rule.table)),
+    attribute(FRA_PROTOCOL, u8(rule.protocol ?? ROUTE_PROTOCOL)),
+  ]);
+}
+
+const ruleText = ({ priority, table }: RoutingRule): string => `${priority} lookup ${table}`;
+
+export const addRule = (rule: RoutingRule): Request => ({
+  type: RTM_NEWRULE,
+  flags: NLM_F_CREATE | NLM_F_EXCL,
+  body: ruleBody(rule),
+  text: `rule add ${ruleText(rule)}`,
+});
+
+export const deleteRule = (rule: RoutingRule): Request => ({
+  type: RTM_DELRULE,
+  flags: 0,
+  body: ruleBody(rule),
+  text: `rule del ${ruleText(rule)}`,
+});
+
+/** All but the kernel's own three, which lead to the tables local, main and default. */
+export function listRules(netlink: Netlink, version: 4 | 6): RoutingRule[] {
+  const header = Buffer.alloc(12);
+  header[0] = version === 4 ? AF_INET : AF_INET6;
+  return netlink
+    .dump({ type: RTM_GETRULE, flags: 0, body: header, text: 'rule show' })
+    .flatMap(({ body }) => {
+      const attributes = readAttributes(body.subarray(12));
+      const protocol = attributes.get(FRA_PROTOCOL)?.[0] ?? 0;
+      if (protocol === RTPROT_KERNEL) return [];
+      const number = (type: number): number | undefined => attributes.get(type)?.readUInt32LE();
+      const source = attributes.get(FRA_SRC);
+      const mark = number(FRA_FWMARK);
+      return [
+        {
+          version,
+          priority: number(FRA_PRIORITY) ?? 0,
+          table: number(FRA_TABLE) ?? 0,
+          ...(source === undefined ? {} : { source: `${addressText(source)}/${body[2]}` }),
+          ...(mark === undefined || mark === 0 ? {} : { mark }),
+          ...(number(FRA_SUPPRESS_PREFIXLEN) === 0 ? { withoutDefault: true as const } : {}),
+          ...(protocol === ROUTE_PROTOCOL ? {} : { protocol }),
+        },
       ];
     });
 }
@@ -539,6 +638,9 @@ const NDA_DST = 1;
 const NDA_LLADDR = 2;
 const NTF_SELF = 2;
 const NTF_PROXY = 8;
+const NTF_EXT_LEARNED = 16;
+const NDA_FLAGS_EXT = 15;
+const NTF_EXT_MANAGED = 1;
 const NUD_PERMANENT = 0x80;
 const NUD_NOARP = 0x40;
 
@@ -605,6 +707,38 @@ export function listNeighbours(netlink: Netlink, version: 4 | 6): Neighbour[] {
         } satisfies Neighbour,
       ];
     });
+}
+
+/**
+ * Has the kernel ask for an address over and over by itself, whether or not somebody sends there; it takes no place of others in the table of
+ * neighbours. With the device's carrier the entry goes (net/core/neighbour.c, neigh_carrier_down).
+ */
+export const seek = (device: number, address: string): Request => ({
+  type: RTM_NEWNEIGH,
+  flags: NLM_F_CREATE | NLM_F_REPLACE,
+  body: Buffer.concat([
+    neighbourHeader(family(address), device, 0, NTF_EXT_LEARNED),
+    attribute(NDA_DST, addressBytes(address)),
+    attribute(NDA_FLAGS_EXT, u32(NTF_EXT_MANAGED)),
+  ]),
+  text: `neigh replace ${address} managed extern_learn`,
+});
+
+/** The MAC address at which who is sought answers; '' where he does not, undefined where he is not sought. */
+export function soughtAt(netlink: Netlink, device: number, address: string): string | undefined {
+  const body = Buffer.concat([
+    neighbourHeader(family(address), device, 0, 0),
+    attribute(NDA_DST, addressBytes(address)),
+  ]);
+  try {
+    const answer = netlink.get({ type: RTM_GETNEIGH, flags: 0, body, text: `neigh get ${address}` });
+    const attributes = readAttributes(answer?.body.subarray(12) ?? EMPTY);
+    const flags = attributes.get(NDA_FLAGS_EXT)?.readUInt32LE() ?? 0;
+    return (flags & NTF_EXT_MANAGED) === 0 ? undefined : macText(attributes.get(NDA_LLADDR) ?? EMPTY);
+  } catch (error) {
+    if (error instanceof NetlinkError) return undefined;
+    throw error;
+  }
 }
 
 /** Proxies, which are in no list of neighbours. */

@@ -100,6 +100,18 @@ describe('a network that is announced to the fabric', () => {
   });
 });
 
+describe('a network whose gateway is a router of the fabric', () => {
+  const fields = { externalGateway: true, encap: 'vlan' } as const;
+
+  it('is a VLAN with a gateway, which its router alone leads outside', () => {
+    expect(check(fields)).toBeUndefined();
+    expect(check({ externalGateway: true })).toMatchObject({ field: 'externalGateway', status: 422 });
+    expect(check({ ...fields, gateway: '' })).toMatchObject({ field: 'externalGateway', status: 422 });
+    expect(check({ ...fields, advertise: true })).toMatchObject({ field: 'advertise', status: 422 });
+    expect(network.normalize?.({ ...NET, externalGateway: false })).not.toHaveProperty('externalGateway');
+  });
+});
+
 /** Fields, then field, status and text of the refusal. */
 type Refused = [Partial<Network>, keyof Network, number, string];
 

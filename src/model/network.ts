@@ -49,7 +49,10 @@ export const NetworkSchema = Type.Object(
       maxLength: 64,
     }),
     gateway: Type.Optional(
-      Type.String({ description: 'gateway address in the subnet, answers on every host', maxLength: 64 }),
+      Type.String({
+        description: 'gateway address in the subnet, answers on every host unless externalGateway is set',
+        maxLength: 64,
+      }),
     ),
     ipv6Subnet: Type.Optional(Type.String({ description: 'IPv6 subnet', maxLength: 128 })),
     ipv6Gateway: Type.Optional(
@@ -59,6 +62,12 @@ export const NetworkSchema = Type.Object(
       Type.Boolean({
         description:
           'the hosts themselves reach its containers, and the services of its tenant: each has an address in it',
+      }),
+    ),
+    externalGateway: Type.Optional(
+      Type.Boolean({
+        description:
+          "of encap vlan: the gateways are routers of the fabric's own on the VLAN, by which containers reach what is outside, with their own addresses",
       }),
     ),
     advertise: Type.Optional(
@@ -137,11 +146,12 @@ export const network: Kind<typeof NetworkSchema> = {
         `${field} ${text} has bits behind its prefix length, which do not count: it is ${subnetPrefix(text)}`,
       ];
     }),
-  normalize({ hostAccess, advertise, ...n }) {
+  normalize({ hostAccess, externalGateway, advertise, ...n }) {
     const whole = { ...n, nwType: n.nwType ?? 'data', encap: n.encap ?? 'vxlan' };
     return {
       ...whole,
       ...((hostAccess || isInfra(whole)) && { hostAccess: true }),
+      ...(externalGateway && { externalGateway: true }),
       ...(advertise && { advertise: true }),
     };
   },
@@ -161,6 +171,7 @@ export const network: Kind<typeof NetworkSchema> = {
       checkSubnet(n, 6, wrong) ??
       checkTag(n, world, wrong) ??
       checkCollisions(n, world, wrong) ??
+      checkExternalGateway(n, wrong) ??
       checkAdvertised(n, wrong) ??
       checkHostRoutes(n, world, wrong) ??
       checkDirect(n, world, wrong)
@@ -285,6 +296,22 @@ const ofRanges = (...subnets: readonly (Subnet | undefined)[]): string =>
 
 /** Hosts enter tenants by VXLAN only. */
 const isInfra = (n: Network): boolean => n.nwType === 'infra' && n.encap !== 'vlan';
+
+/** Containers have one way outside: that router's, which knows the way to them itself. */
+function checkExternalGateway(n: Network, wrong: Wrong): Problem | undefined {
+  if (!n.externalGateway) return undefined;
+  if (n.encap !== 'vlan')
+    return wrong('externalGateway', 'needs encap vlan: a router of the fabric is on no other network', 422);
+  if (!n.gateway)
+    return wrong('externalGateway', "needs a gateway: the address of the fabric's router on the VLAN", 422);
+  return n.advertise
+    ? wrong(
+        'advertise',
+        'must not be set beside externalGateway: its router leads to containers already',
+        422,
+      )
+    : undefined;
+}
 
 /** Who is outside is answered by way of the gateway, as anybody outside is. */
 const checkAdvertised = (n: Network, wrong: Wrong): Problem | undefined =>

@@ -93,6 +93,11 @@ const FLAGS: readonly Flag[] = [
     help: "the hosts themselves reach its containers, and its tenant's services",
   },
   {
+    name: 'external-gateway',
+    kind: 'switch',
+    help: "the gateway is a router of the fabric's own on the VLAN, which leads outside",
+  },
+  {
     name: 'advertise',
     kind: 'switch',
     help: 'hosts that speak BGP announce its containers, which the fabric reaches as they are',

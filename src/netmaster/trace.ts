@@ -195,7 +195,7 @@ function traceTo(
   if (!inside(to))
     notes.push(
       receivers === undefined
-        ? `${destination} is outside the tenant: by way of the host, with its address`
+        ? outwards(world.networks, networkOf(from), destination)
         : `${destination} is on the wire of network ${receivers}${receivers === networkOf(from) ? '' : `, and answers where it has a way to ${source}`}`,
     );
   const way =
@@ -205,12 +205,31 @@ function traceTo(
   if (way !== undefined && !(isIpv6(destination) ? way.ipv6Gateway : way.gateway))
     notes.push(`network ${way.networkName} has no gateway of that family: nothing leaves the tenant by it`);
   if (!inside(to) && inside(from) && port === DNS && DNS_PROTOCOLS.includes(protocol)) notes.push(OWN_NAMES);
-  if (!inside(from) && senders === undefined)
-    notes.push(`${source} is outside the tenant: it reaches containers by published ports only`);
+  if (!inside(from) && senders === undefined) notes.push(inwards(world.networks, networkOf(to), source));
   notes.push(...byLink(mirror, world.networks, from, to));
   if (protocol === 17) notes.push('UDP without an answer: the rules are asked for each packet');
   if (verdict === 'deny') notes.push('connections that are open already go on');
   return result(verdict, out, into, notes);
+}
+
+/** The router of the fabric's own by which the network's containers and who is outside reach each other; undefined: none. */
+function externalGateway(networks: readonly Network[], name: string | undefined, peer: string) {
+  const network = networks.find(({ networkName }) => networkName === name);
+  return network?.externalGateway ? (isIpv6(peer) ? network.ipv6Gateway : network.gateway) : undefined;
+}
+
+function outwards(networks: readonly Network[], from: string | undefined, destination: string): string {
+  const gateway = externalGateway(networks, from, destination);
+  return gateway
+    ? `${destination} is outside the tenant: by way of ${gateway}, the fabric's gateway of network ${from}, with the container's address`
+    : `${destination} is outside the tenant: by way of the host, with its address`;
+}
+
+function inwards(networks: readonly Network[], to: string | undefined, source: string): string {
+  const gateway = externalGateway(networks, to, source);
+  return gateway
+    ? `${source} is outside the tenant: it reaches containers of network ${to} by way of ${gateway}, and by published ports`
+    : `${source} is outside the tenant: it reaches containers by published ports only`;
 }
 
 /** How what goes to a network of encapsulation direct comes to another host. */
@@ -591,8 +610,8 @@ function resolveAddress(mirror: Mirror, tenant: string, field: 'from' | 'to', as
   if (external !== undefined) return ofExternal(mirror, field, asked, external, address);
   const end = { field, asked, name: `address ${address}`, addresses: [address], fixed: true, notes: [] };
   for (const network of mirror.users<Network>('tenant', tenant, 'network')) {
-    const { networkName, gateway, ipv6Gateway } = network;
-    if ([gateway, ipv6Gateway].some((g) => g && canonical(g) === address)) {
+    const { networkName, gateway, ipv6Gateway, externalGateway } = network;
+    if (!externalGateway && [gateway, ipv6Gateway].some((g) => g && canonical(g) === address)) {
       if (field === 'to') return { ...end, gateway: true };
       return { ...end, unreachable: `${address} is the gateway of network ${networkName}: it opens nothing` };
     }

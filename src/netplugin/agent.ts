@@ -43,6 +43,7 @@ import { followHealth } from './services/health.ts';
 import { followNodePorts } from './services/nodePorts.ts';
 import { followAdmission } from './underlay/admission.ts';
 import { followFirewalls } from './underlay/firewalls.ts';
+import { followGateways } from './underlay/gateways.ts';
 import { followPaths } from './underlay/paths.ts';
 import { followPrefixes } from './underlay/prefixes.ts';
 import { awaitUnderlay, followGuarded, type Underlay } from './underlay/underlay.ts';
@@ -196,6 +197,11 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     }),
   );
   const paths = followPaths({ underlay: () => underlay.now, peers, log });
+  const gateways = followGateways({
+    dataplane,
+    moved: () => void pass(),
+    happened: (line) => happenings.tell('neighbor', line),
+  });
   const networks = () => replica.view.networks;
   const seen = {
     fastPath: dataplane.fastPath,
@@ -203,6 +209,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     uplink,
     prefixes,
     networks,
+    gateways,
     firewalls,
     paths,
     bgp,
@@ -250,6 +257,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       underlay.close();
       uplink.close();
       prefixes.close();
+      gateways.close();
       keeping.close();
       paths.close();
       guarded.close();

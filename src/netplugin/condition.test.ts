@@ -10,6 +10,7 @@ const WELL: ConditionSources = {
   uplink: { problem: '', now: undefined },
   prefixes: { now: [] },
   networks: () => new Map(),
+  gateways: { silent: [] },
   firewalls: { dropped: [] },
   paths: { narrow: [] },
   bgp: { problems: [], neighbors: undefined, announced: [] },

@@ -6,8 +6,9 @@ import { MAX_PROBLEMS } from '../model/host.ts';
 import { oneLine } from '../model/text.ts';
 import type { Condition, NeighborState, Problem } from '../protocol/hosts.ts';
 import type { Kernel } from './converge.ts';
-import type { DroppedWay } from './dataplane/index.ts';
+import type { DroppedWay, Gateway } from './dataplane/index.ts';
 import { droppedText } from './underlay/firewalls.ts';
+import { named } from './underlay/gateways.ts';
 import type { NarrowPath } from './underlay/paths.ts';
 
 export interface ConditionSources {
@@ -19,6 +20,7 @@ export interface ConditionSources {
   networks(): ReadonlyMap<string, Placed>;
   readonly firewalls: { readonly dropped: readonly DroppedWay[] };
   readonly paths: { readonly narrow: readonly NarrowPath[] };
+  readonly gateways: { readonly silent: readonly Gateway[] };
   readonly bgp: {
     readonly problems: readonly Problem[];
     readonly neighbors: readonly NeighborState[] | undefined;
@@ -40,6 +42,11 @@ const REMEDIES: Readonly<Record<DroppedWay['way'], string>> = {
 const tooNarrow = ({ host, wanted, fits }: NarrowPath, device: string): Problem => ({
   problem: `packets of ${wanted} bytes, the MTU of ${device}, do not arrive at host ${host}: only up to ${fits}`,
   remedy: `let ${wanted} bytes pass on the way there, or set the MTU of ${device} here and there to what fits: ip link set ${device} mtu ${fits}`,
+});
+
+const silentGateway = (gateway: Gateway): Problem => ({
+  problem: `${named(gateway)} does not answer: its containers here reach nobody outside`,
+  remedy: `see whether the router has ${gateway.address} on VLAN ${gateway.vlan}, and whether the switch port of this host has that VLAN tagged`,
 });
 
 /** A host without an uplink is as it should be while there is no VLAN network. */
@@ -83,6 +90,7 @@ function directProblems(
 export interface Problems {
   readonly underlay: readonly Problem[];
   readonly uplink: readonly Problem[];
+  readonly gateways: readonly Problem[];
   readonly direct: readonly Problem[];
   readonly firewalls: readonly Problem[];
   readonly paths: readonly Problem[];
@@ -96,6 +104,7 @@ export function problemsOf({
   uplink,
   prefixes,
   networks,
+  gateways,
   firewalls,
   paths,
   bgp,
@@ -119,6 +128,8 @@ export function problemsOf({
             }),
           ],
     uplink: vlanProblems(uplink, vlans).map(short),
+    // Without the uplink nobody answers, which is said of that.
+    gateways: uplink.problem === '' ? gateways.silent.map(silentGateway).map(short) : [],
     direct: directProblems(all, prefixes).map(short),
     firewalls: firewalls.dropped.map((dropped) =>
       short({
@@ -139,8 +150,18 @@ export function problemsOf({
 }
 
 export function conditionOf(sources: ConditionSources): Condition {
-  const { underlay, uplink, direct, firewalls, paths, bgp, docker, kernel } = problemsOf(sources);
-  const all = [...underlay, ...uplink, ...direct, ...firewalls, ...paths, ...bgp, ...docker, ...kernel];
+  const { underlay, uplink, gateways, direct, firewalls, paths, bgp, docker, kernel } = problemsOf(sources);
+  const all = [
+    ...underlay,
+    ...uplink,
+    ...gateways,
+    ...direct,
+    ...firewalls,
+    ...paths,
+    ...bgp,
+    ...docker,
+    ...kernel,
+  ];
   const more = all.length - MAX_PROBLEMS + 1;
   const problems =
     more <= 1

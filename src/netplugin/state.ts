@@ -78,6 +78,8 @@ export interface Subnet {
   readonly network: number;
   /** The VLAN's device, on which who has no route of his own is looked for; absent: nobody else is there. */
   readonly device?: string;
+  /** Its gateway is a router of the fabric's own, by which others than those on that wire may speak to its containers. */
+  readonly externalGateway?: true;
 }
 
 /** The VXLAN device of one network. */
@@ -107,6 +109,8 @@ export interface Vlan {
   readonly prefixes: readonly string[];
   /** The host's own, from which it asks on the wire. */
   readonly addresses: readonly string[];
+  /** Routers of the fabric's own on the wire, by which its containers reach what is outside; absent: none. */
+  readonly gateways?: readonly string[];
 }
 
 /** The device of a tenant's direct networks: a macvlan on the interface that the underlay is on, with an address of its own there. */
@@ -169,6 +173,8 @@ export interface Port {
   readonly addresses: readonly string[];
   /** Gateways of the endpoint's network: also on the device, so that the router's own messages come from them. */
   readonly gateways: readonly string[];
+  /** Those that are routers of the fabric's own instead: the router answers for them here, and they are on the VLAN. */
+  readonly externalGateways?: readonly string[];
   /** Number of the endpoint's network, 0 where it is not known: within it the router must not be seen (ttl kept). */
   readonly network: number;
   /** Other addresses that the same container has in this tenant: legal sources here too. */

@@ -803,6 +803,16 @@ describe('a network of encapsulation vlan, on a host with an uplink', () => {
     });
   });
 
+  it('leads outside by a router of the fabric where its gateway is one, which no router here answers for', () => {
+    const networks = [NET1, { ...VLAN, externalGateway: true }];
+    const [router] = state({ ...given, networks, host: { uplink } }).routers as [Router];
+    expect(router.vlans).toMatchObject([{ gateways: ['10.1.0.254'] }]);
+    expect(router.gateways).not.toContain('10.1.0.254');
+    expect(router.ports[0]).toMatchObject({ gateways: [], externalGateways: ['10.1.0.254'] });
+    expect(router.subnets[0]).toMatchObject({ prefix: '10.1.0.0/24', externalGateway: true });
+    expect(router.subnets[1]).not.toHaveProperty('externalGateway');
+  });
+
   it('and on one without has none, and nobody elsewhere is reached', () => {
     const [router] = state(given).routers as [Router];
     expect(router.vlans).toBeUndefined();

@@ -9,7 +9,7 @@
  * A compiler remembers the parts that it made: what follows from the same objects is the same object again (memo.ts).
  */
 
-import { addressNumber, numberAddress, parseSubnet, subnetPrefix } from '../../model/address.ts';
+import { numberAddress, parseSubnet, subnetPrefix } from '../../model/address.ts';
 import { zoneOf } from '../../model/backends.ts';
 import { isDirect } from '../../model/direct.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
@@ -48,6 +48,7 @@ import { directOf, onLink } from './direct.ts';
 import { type Memo, openMemo } from './memo.ts';
 import { type CompiledPolicy, compilePolicy } from './policy.ts';
 import {
+  gatewaysOf,
   isVlan,
   networkNumber,
   overlayMtu,
@@ -196,7 +197,9 @@ function compileTenant(
     subnets: memo.use(keyOf('subnets'), [networks, local.uplink], () =>
       mine.networks.flatMap((n) => compileSubnets(n, local)).sort(byFirst((s) => s.prefix)),
     ),
-    gateways: memo.use(keyOf('gateways'), [networks], () => mine.networks.flatMap(gatewaysOf).sort()),
+    gateways: memo.use(keyOf('gateways'), [networks], () =>
+      mine.networks.flatMap((n) => gatewaysOf(n).own).sort(),
+    ),
     publications: entries,
     services: compileServices({ tenant, mine, networks, here, view, local }, memo),
     clusterServices,
@@ -273,7 +276,11 @@ function compileExternals({ memo, tenant, mine, policy }: Context): Pick<Router,
 /** A VLAN's subnets have others beside us, who are looked for on the wire. */
 function compileSubnets(network: WatchedNetwork, local: LocalHost): Subnet[] {
   const device = isVlan(network) ? segmentDevice(network, local) : undefined;
-  return subnetsOf(network).map((s) => (device === undefined ? s : { ...s, device }));
+  return subnetsOf(network).map((s) => ({
+    ...s,
+    ...(device !== undefined && { device }),
+    ...(network.externalGateway && { externalGateway: true as const }),
+  }));
 }
 
 /** How the host reaches networks in which it has an address itself; undefined: none. */
@@ -442,12 +449,6 @@ function subnetsOf(network: WatchedNetwork): Subnet[] {
     .map((s) => ({ prefix: subnetPrefix(s as string), network: networkNumber(network) }));
 }
 
-function gatewaysOf(network: WatchedNetwork): string[] {
-  return [network.gateway, network.ipv6Gateway]
-    .filter((g) => g)
-    .map((g) => numberAddress(addressNumber(g as string), (g as string).includes(':') ? 6 : 4));
-}
-
 function ports(context: Context, attachments: readonly Attachment[], view: View): Port[] {
   const inOrder = Map.groupBy(context.local.attachments.values(), (a) => a.sandbox ?? a.endpoint.endpointID);
   const bySandbox = Map.groupBy(attachments, (a) => a.sandbox ?? a.endpoint.endpointID);
@@ -477,6 +478,7 @@ function port(
   const { declared, profile } = groups.get(endpoint.groupName ?? '') ?? {};
   const workload = context.mine.workloadOf(endpoint);
   const wire = network !== undefined && isVlan(network) ? segmentDevice(network, local) : undefined;
+  const gateways = network === undefined ? undefined : gatewaysOf(network);
   const inputs = [
     attachment,
     network,
@@ -501,7 +503,8 @@ function port(
     mac: endpoint.macAddress,
     mtu: segmentMtu(network, local),
     addresses: endpoint.ipAddress,
-    gateways: network === undefined ? [] : gatewaysOf(network),
+    gateways: gateways?.own ?? [],
+    ...(gateways !== undefined && gateways.external.length > 0 && { externalGateways: gateways.external }),
     network: network === undefined ? 0 : networkNumber(network),
     alsoFrom,
     joined: phase === 'joined',

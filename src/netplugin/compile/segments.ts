@@ -6,7 +6,7 @@
  *   direct  one device for all such networks of a tenant, to the hosts that share a link with this one; a device vx<VNI> beside it to the
  *           others, and for what those send (direct.ts)
  */
-import { subnetPrefix } from '../../model/address.ts';
+import { addressNumber, numberAddress, subnetPrefix } from '../../model/address.ts';
 import { isDirect } from '../../model/direct.ts';
 import type { LocalHost, WatchedNetwork } from '../intent/view.ts';
 import type { Tunnel, Vlan } from '../state.ts';
@@ -55,6 +55,15 @@ export const tunnelOf = ({ vni }: WatchedNetwork, local: LocalHost): Tunnel => (
   mtu: overlayMtu(local.underlay, local.underlayMtu),
 });
 
+const canonical = (address: string): string =>
+  numberAddress(addressNumber(address), address.includes(':') ? 6 : 4);
+
+/** By whom its containers reach what is outside: the tenant's router on each host, or a router of the fabric's own on the VLAN. */
+export function gatewaysOf(network: WatchedNetwork): { readonly own: string[]; readonly external: string[] } {
+  const all = [network.gateway, network.ipv6Gateway].flatMap((g) => (g ? canonical(g) : []));
+  return network.externalGateway ? { own: [], external: all } : { own: all, external: [] };
+}
+
 /** `addresses`: the host's own in it. */
 export function vlanOf(
   network: WatchedNetwork,
@@ -63,6 +72,7 @@ export function vlanOf(
 ): Vlan[] {
   if (!isVlan(network) || uplink === undefined) return [];
   const { vni: id, subnet, ipv6Subnet } = network;
+  const { external } = gatewaysOf(network);
   return [
     {
       id,
@@ -74,6 +84,7 @@ export function vlanOf(
       mtu: uplink.mtu,
       prefixes: [subnet, ...(ipv6Subnet ? [ipv6Subnet] : [])].map(subnetPrefix),
       addresses,
+      ...(external.length > 0 && { gateways: external }),
     },
   ];
 }

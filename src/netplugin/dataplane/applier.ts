@@ -70,6 +70,7 @@ import {
   type Outcome,
 } from './outcome.ts';
 import { sameParts } from './parts.ts';
+import type { Way } from './rules/feature.ts';
 import { FOREIGN } from './rules/limits.ts';
 import { routerTable } from './rules/router.ts';
 import { openSandboxes } from './sandboxes.ts';
@@ -101,6 +102,8 @@ interface OpenRouter {
   /** Addresses of endpoints that have gone, whose connections are still to be ended. */
   readonly left: Set<string>;
   limits?: OpenLimits;
+  /** The same until one comes, goes or moves. */
+  ways: readonly Way[];
   /** Something was written since the fast path began anew with all flows. */
   changed: boolean;
   fastPath?: FastPath;
@@ -154,6 +157,8 @@ export interface Applier {
     namespace: string,
     question: Question,
   ): (KernelDecision & { readonly changed: readonly string[] }) | undefined;
+  /** See Dataplane. */
+  gateways(): Gateway[];
   /** See Dataplane. */
   fastPath(): boolean | undefined;
   /** See Dataplane. */
@@ -218,6 +223,7 @@ export function openApplier(): Applier {
         links: openLinks(),
         entries: track(ENTRIES),
         left: new Set(),
+        ways: [],
         changed: false,
       };
     });
@@ -259,7 +265,11 @@ export function openApplier(): Applier {
     };
     openLog(open);
     // Rules first: a device that appears is never without its rules.
-    const table = establishTable(open.table, routerTable(router, exit, connections), verify);
+    const table = establishTable(
+      open.table,
+      routerTable(router, exit, connections, waysOf(open, router)),
+      verify,
+    );
     yield noted(located(where, table));
     const before = open.established;
     if (before === undefined || verify) {
@@ -457,6 +467,10 @@ export function openApplier(): Applier {
       ]);
       return { ...lookUp(open.netfilter, question), changed };
     },
+    gateways: () =>
+      [...routers.values()].flatMap(({ netlink, established }) =>
+        established === undefined ? [] : gatewaysOf(netlink, established.router, established.links),
+      ),
     missing(endpoint) {
       for (const open of routers.values()) {
         const port = open.established?.router.ports.find((p) => p.endpoint === endpoint);
@@ -476,6 +490,47 @@ export function openApplier(): Applier {
       closeNamespace(hostNamespace);
     },
   };
+}
+
+/** A router of the fabric's own that is the gateway of a VLAN network here. */
+export interface Gateway {
+  readonly tenant: string;
+  /** Id of the VLAN, its device in the tenant's router, and the network's number. */
+  readonly vlan: number;
+  readonly device: string;
+  readonly network: number;
+  readonly address: string;
+  /** At which it answers; '' where it does not. */
+  readonly mac: string;
+}
+
+/** Has the kernel ask for those for which it does not. */
+function gatewaysOf(
+  netlink: Netlink,
+  { tenant, vlans = [] }: Router,
+  links: readonly route.Link[],
+): Gateway[] {
+  return vlans.flatMap(({ id: vlan, device, network, gateways = [] }) => {
+    const index = links.find((l) => l.name === device)?.index;
+    return gateways.map((address): Gateway => {
+      const mac = index === undefined ? '' : route.soughtAt(netlink, index, address);
+      // With the device's carrier it is forgotten, as before the host's end is up.
+      if (mac === undefined && index !== undefined) netlink.batch([route.seek(index, address)]);
+      return { tenant, vlan, device, network, address, mac: mac ?? '' };
+    });
+  });
+}
+
+/** Also of a router that an earlier agent has left: what comes by its gateways goes on. */
+function waysOf(open: OpenRouter, router: Router): readonly Way[] {
+  if (router.vlans?.some((v) => v.gateways !== undefined) !== true) return open.ways;
+  const links = open.established?.links ?? route.listLinks(open.netlink);
+  const text = (ways: readonly Way[]): string => ways.map(({ device, mac }) => `${device} ${mac}`).join();
+  const now = gatewaysOf(open.netlink, router, links).filter(({ mac }) => mac !== '');
+  // One router may be the gateway of both versions of IP.
+  const once = [...new Map(now.map((g) => [`${g.device} ${g.mac}`, g])).values()];
+  if (text(once) !== text(open.ways)) open.ways = once;
+  return open.ways;
 }
 
 /** Of memory or files: it may be over with the next pass. */

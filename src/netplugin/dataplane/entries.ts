@@ -4,9 +4,17 @@
  *
  *   Port          /32 and /128 routes, neighbours, the gateway on the device; in a VLAN proxies of its IPv6 addresses
  *   RemoteHost    a route an address, a neighbour and an FDB entry a tunnel, a neighbour a VLAN, one on the link
- *   Vlan          the host's own address
+ *   Vlan          the host's own address; with routers of the fabric's own a table of routes by them, and rules that lead what its containers send there
  *   Service, ClusterService   its addresses on the loopback device: the router answers pings, and refuses what no provider takes
  *   subnets, gateways, Exit
+ *
+ * With routers of the fabric's own a packet's way is looked up in this order, of which the first that has one counts:
+ *
+ *   back to where it came from (rules/externalGateways.ts)   the main table
+ *   to what of the tenant's is known                         the main table, without its default route
+ *   from such a network, to its wire and to all others       the network's own table
+ *   from others, to wires with such routers                  a table of those: from one to another the fabric leads
+ *                to all others                               the main table
  *
  * All machines' namespaces have one neighbour table for each of IPv4 and IPv6 (gc_thresh3: 1024 entries), which anyone fills
  * who sends to many addresses on a link, such as a container on a bridge of Docker's. Permanent entries are not counted
@@ -22,6 +30,7 @@ import type { ClusterService, Exit, Port, RemoteHost, Router, Service, Subnet, V
 import type { ByPart, Change, Kind, Written } from './difference.ts';
 import { once } from './parts.ts';
 import { writeRequests } from './requests.ts';
+import { BACK } from './rules/marks.ts';
 
 export const LOOPBACK = 'lo';
 
@@ -86,15 +95,40 @@ export function routeEntry(given: Omit<route.Route, 'device'>, device: string): 
   const [address = '', length] = given.destination.split('/');
   const at = (index: number): route.Route => (device === '' ? given : { ...given, device: index });
   const announced = given.protocol === ANNOUNCED_PROTOCOL ? ' announced' : '';
-  const path = `route ${given.type} ${given.destination} via ${given.via ?? '-'} dev ${device}${announced}`;
+  const table = given.table === undefined ? '' : ` table ${given.table}`;
+  const path = `route ${given.type} ${given.destination} via ${given.via ?? '-'} dev ${device}${announced}${table}`;
   return {
     text: given.mtu === undefined ? path : `${path} mtu ${given.mtu}`,
-    place: `route ${given.destination}`,
+    place: `route ${given.destination}${table}`,
     foundBy: path,
-    endpoint: given.type === 'unicast' && length === `${bits(address)}` ? address : '',
+    endpoint: given.type === 'unicast' && table === '' && length === `${bits(address)}` ? address : '',
     device,
     add: (index) => route.addRoute(at(index)),
     remove: (index) => route.deleteRoute(at(index)),
+  };
+}
+
+/** A network's own table has its number, which is above this one (compile/segments.ts). */
+const WIRES = 1 << 24;
+/** Priorities of rules (ip-rule(8)). */
+const [RULE_BACK, RULE_KNOWN, RULE_NETWORK, RULE_WIRES] = [100, 101, 102, 103];
+
+function ruleEntry(rule: route.RoutingRule): Entry {
+  const { version, priority, table, source = 'all', mark, withoutDefault, protocol } = rule;
+  const more = [
+    ...(mark === undefined ? [] : [`mark ${mark}`]),
+    ...(withoutDefault ? ['without its default'] : []),
+    ...(protocol === undefined ? [] : [`by ${protocol}`]),
+  ];
+  const text = [`rule ${priority} of IPv${version} from ${source} to table ${table}`, ...more].join(' ');
+  return {
+    text,
+    place: text,
+    foundBy: text,
+    endpoint: '',
+    device: '',
+    add: () => route.addRule(rule),
+    remove: () => route.deleteRule(rule),
   };
 }
 
@@ -145,7 +179,7 @@ const unicast = (address: string, device: string, next: Pick<route.Route, 'via' 
   routeEntry({ destination: host(address), type: 'unicast', ...next }, device);
 
 const portEntries = once((port: Port): readonly Entry[] => {
-  const { device, addresses, alsoFrom, gateways, mac, wire } = port;
+  const { device, addresses, alsoFrom, gateways, externalGateways = [], mac, wire } = port;
   const six = addresses.some(isV6);
   // A router answers neighbour solicitations only for addresses of the very device (net/ipv6/ndisc.c), and
   // sends its ICMP messages from the address of the device that they leave by.
@@ -157,12 +191,23 @@ const portEntries = once((port: Port): readonly Entry[] => {
     ...[...alsoFrom, ...(six ? [linkLocal(mac)] : [])].map((address) => neighbourEntry(device, address, mac)),
     // A whole subnet cannot be answered for by neighbour discovery, as it can by ARP (settings.ts).
     ...(wire === undefined ? [] : addresses.filter(isV6).map((address) => proxyEntry(wire, address))),
+    ...(six ? externalGateways.filter(isV6).map((address) => proxyEntry(device, address)) : []),
   ];
 });
 
-const vlanEntries = once(({ device, addresses }: Vlan) =>
-  addresses.map((address) => addressEntry(device, address, bits(address))),
-);
+const vlanEntries = once(({ device, addresses, prefixes, network: table, gateways = [] }: Vlan) => [
+  ...addresses.map((address) => addressEntry(device, address, bits(address))),
+  ...gateways.flatMap((gateway) => {
+    const version = isV6(gateway) ? 6 : 4;
+    const source = prefixes.find((prefix) => isV6(prefix) === isV6(gateway)) ?? '';
+    const rest = version === 6 ? '::/0' : '0.0.0.0/0';
+    return [
+      ruleEntry({ version, priority: RULE_NETWORK, source, table }),
+      routeEntry({ destination: source, type: 'unicast', table }, device),
+      routeEntry({ destination: rest, type: 'unicast', via: gateway, table }, device),
+    ];
+  }),
+]);
 
 const hostEntries = once((host: RemoteHost) => {
   const { vtep, linkLocal, mac, mtu, devices, vlans = [], direct, endpoints } = host;
@@ -190,11 +235,29 @@ const hostEntries = once((host: RemoteHost) => {
   ];
 });
 
-const subnetEntries = once((subnets: readonly Subnet[]) =>
-  subnets.map(({ prefix, device }) =>
-    routeEntry({ destination: prefix, type: device === undefined ? 'unreachable' : 'unicast' }, device ?? ''),
-  ),
-);
+const subnetEntries = once((subnets: readonly Subnet[]) => {
+  const beyond = subnets.filter(hasExternalGateway);
+  const versions = VERSIONS.filter((version) =>
+    beyond.some(({ prefix }) => isV6(prefix) === (version === 6)),
+  );
+  return [
+    ...subnets.map((subnet) => {
+      const { prefix, device } = subnet;
+      const type = device === undefined ? 'unreachable' : 'unicast';
+      const table = hasExternalGateway(subnet) ? { table: WIRES } : {};
+      return routeEntry({ destination: prefix, type, ...table }, device ?? '');
+    }),
+    ...versions.flatMap((version) => [
+      ruleEntry({ version, priority: RULE_BACK, mark: BACK, table: route.MAIN_TABLE }),
+      ruleEntry({ version, priority: RULE_KNOWN, table: route.MAIN_TABLE, withoutDefault: true }),
+      ruleEntry({ version, priority: RULE_WIRES, table: WIRES }),
+    ]),
+  ];
+});
+
+/** On this host: without an uplink nobody of it is here. */
+const hasExternalGateway = ({ device, externalGateway }: Subnet): boolean =>
+  externalGateway === true && device !== undefined;
 
 const gatewayEntries = once((gateways: readonly string[]) =>
   [...gateways, NAMESERVER, NAMESERVER6].map((address) => addressEntry(LOOPBACK, address, bits(address))),
@@ -249,7 +312,8 @@ export function listEntries(netlink: Netlink, links: readonly route.Link[]): Ent
   const names = new Map(links.map((l) => [l.index, l.name]));
   return [
     ...addressEntries(route.listAddresses(netlink), names),
-    ...listRoutes(netlink, names),
+    ...listRoutes(netlink, names, WIRES),
+    ...VERSIONS.flatMap((version) => route.listRules(netlink, version)).map(ruleEntry),
     ...listNeighbours(netlink, names),
     ...route.listProxies(netlink, 6).map((n) => proxyEntry(nameOf(names, n.device), n.address)),
     ...route.listFdbEntries(netlink).map((f) => fdbEntry(nameOf(names, f.device), f.mac, f.destination)),
@@ -267,9 +331,10 @@ export const addressEntries = (addresses: readonly route.Address[], names: Names
     .filter((a) => !a.address.startsWith('fe80:') && a.address !== '127.0.0.1' && a.address !== '::1')
     .map((a) => addressEntry(nameOf(names, a.index), a.address, a.length));
 
-export function listRoutes(netlink: Netlink, names: Names): Entry[] {
+/** Of the main table, and of those from `tables` on. */
+export function listRoutes(netlink: Netlink, names: Names, tables?: number): Entry[] {
   const PROTO_KERNEL = 2;
-  return VERSIONS.flatMap((version) => route.listRoutes(netlink, version))
+  return VERSIONS.flatMap((version) => route.listRoutes(netlink, version, tables))
     .filter((r) => r.protocol !== PROTO_KERNEL)
     .map(({ device, ...r }) => routeEntry(r, nameOf(names, device)));
 }

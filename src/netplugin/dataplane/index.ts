@@ -10,7 +10,7 @@
 import { type Spent, startClock } from '../clock.ts';
 import type { HostState } from '../state.ts';
 import { admitForwarding } from './admit.ts';
-import { openApplier } from './applier.ts';
+import { type Gateway, openApplier } from './applier.ts';
 import {
   HOST,
   type JudgedPacket,
@@ -22,7 +22,7 @@ import type { DroppedWay } from './observe/probe.ts';
 import type { ApplyReport } from './outcome.ts';
 
 export { refuseWhileUsed, removeFromHost } from './remove.ts';
-export type { ApplyReport, DroppedWay, JudgedPacket, KernelDecision, Observation, Question };
+export type { ApplyReport, DroppedWay, Gateway, JudgedPacket, KernelDecision, Observation, Question };
 export { HOST };
 
 /** With what it took. */
@@ -51,6 +51,8 @@ export interface Dataplane {
     namespace: string,
     question: Question,
   ): Promise<(KernelDecision & { readonly changed: readonly string[] }) | undefined>;
+  /** Routers of the fabric's own that are gateways here, each with where it answers. */
+  gateways(): Promise<readonly Gateway[]>;
   /** Whether established connections take the fast path in all routers; undefined: there is no router. */
   fastPath(): boolean | undefined;
   /** What an endpoint's container lacks of what it was given, in words, as the kernel has it now. */
@@ -74,6 +76,7 @@ export function startDataplane(): Dataplane {
     probe: async () => applier.probe(),
     observe: async () => applier.observe(),
     lookUp: async (namespace, question) => applier.lookUp(namespace, question),
+    gateways: async () => applier.gateways(),
     fastPath: () => applier.fastPath(),
     missing: async (endpoint) => applier.missing(endpoint),
     async close() {

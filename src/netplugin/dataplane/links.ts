@@ -29,6 +29,7 @@ import {
   direct as directSettings,
   establishSettings,
   port as portSettings,
+  sought,
   vlan as vlanSettings,
 } from './settings.ts';
 
@@ -273,6 +274,7 @@ export function establishLinks(
 
   const names = [LOOPBACK, ...[...wanted.values()].flat().map(({ name }) => name)];
   const up = names.flatMap((name) => (byName.has(name) ? [isUp(name)] : []));
+  const asking = new Set((router.vlans ?? []).flatMap((v) => (v.gateways === undefined ? [] : v.device)));
   const compared = up.filter(({ name }) => name !== LOOPBACK && (read || byName.get(name)?.up === false));
   const settings =
     compared.length === 0
@@ -283,6 +285,7 @@ export function establishLinks(
               ...device(name),
               ...(name.startsWith(PORT) ? portSettings(name) : {}),
               ...(name.startsWith(VLAN) ? vlanSettings(name) : {}),
+              ...(asking.has(name) ? sought(name) : {}),
               ...(name === DIRECT_DEVICE ? directSettings(name) : {}),
             };
             return establishSettings(all, byName.get(name)?.up === true && had.has(name));

@@ -116,6 +116,7 @@ function agentFindings(answer: Asked<Agent>, socket: string): Finding[] {
     ...(firewalls.length > 0 ? firewalls : [ok('firewalls', 'no other one drops what is ours')]),
     ...of('underlay', problems.underlay),
     ...of('uplink', problems.uplink),
+    ...of('gateways', problems.gateways),
     ...of('direct', problems.direct),
     ...of('BGP', problems.bgp),
     ...of('Docker', problems.docker),

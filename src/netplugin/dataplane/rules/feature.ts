@@ -74,6 +74,8 @@ export interface RouterVariant {
   readonly bridged: boolean;
   /** Some networks are VLANs. */
   readonly vlans: boolean;
+  /** Of some of these the gateway is a router of the fabric's own. */
+  readonly externalGateways: boolean;
   /** Some go by the hosts' link as they are. */
   readonly direct: boolean;
 }
@@ -85,6 +87,14 @@ export interface OnVlans {
   /** The router answers for them there. */
   readonly answered: readonly string[];
   readonly vlan?: Vlan;
+}
+
+/** A router of the fabric's own that is a VLAN network's gateway, and answers. */
+export interface Way {
+  readonly device: string;
+  readonly mac: string;
+  /** Number of the network. */
+  readonly network: number;
 }
 
 /** Kinds of parts that a router's elements follow from. */
@@ -107,6 +117,9 @@ export interface RouterParts {
   readonly announced: Announced;
   /** The subnets, in a table with something announced. */
   readonly inner: { readonly subnets: readonly Subnet[] };
+  /** Of a table with external gateways: those that answer, and prefixes of the tenant's networks that have none. */
+  readonly ways: readonly Way[];
+  readonly homes: { readonly homes: readonly string[] };
   /** The table itself: what it always holds. */
   readonly table: object;
 }

@@ -168,6 +168,18 @@ const VLAN: Router = {
   gateways: ['10.100.0.254', ...GATEWAYS],
 };
 
+/** The same, where the gateway is a router of the fabric's own, and answers. */
+const EXTERNAL_GATEWAY: Router = {
+  ...VLAN,
+  ports: VLAN.ports.map((p) =>
+    p.wire === undefined ? p : { ...p, gateways: [], externalGateways: ['10.100.0.254'] },
+  ),
+  vlans: (VLAN.vlans ?? []).map((v) => ({ ...v, gateways: ['10.100.0.254'] })),
+  subnets: VLAN.subnets.map((s) => (s.device === undefined ? s : { ...s, externalGateway: true })),
+  gateways: GATEWAYS,
+};
+const WAYS = [{ device: 'vl100', mac: '02:aa:aa:aa:aa:aa', network: VLAN_NETWORK }];
+
 /** The same container in a direct network, and one in a VXLAN network; of the other hosts one shares the link. */
 const ON_LINK: Router = {
   ...router({
@@ -241,6 +253,7 @@ const RULES: Readonly<Record<string, string>> = {
   'routerServed.nft': rules(ofRouter(router({ clusterServices: [CLUSTER_SERVICE] }))),
   'routerStaying.nft': rules(ofRouter(router({ clusterServices: [STAYING] }))),
   'routerVlan.nft': rules(ofRouter(VLAN)),
+  'routerExternalGateway.nft': rules(ofRouter(EXTERNAL_GATEWAY)),
   'routerDirect.nft': rules(ofRouter(DIRECT)),
   'routerReached.nft': rules(ofRouter(router({}), exit({ access: ACCESS }))),
   'routerInfra.nft': rules(ofRouter(router({}), exit({ access: INFRA }))),
@@ -283,6 +296,10 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
   'vlan.nft': [
     'A container in a VLAN network and one in another; another host has one in each, and machines are on the wire',
     ofRouter(VLAN),
+  ],
+  'externalGateway.nft': [
+    "The same in a VLAN network whose gateway is a router of the fabric's own",
+    routerTable(EXTERNAL_GATEWAY, exit({}), undefined, WAYS),
   ],
   'direct.nft': [
     'A container in a direct network and one in another; of two other hosts one is on the link',

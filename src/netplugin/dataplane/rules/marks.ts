@@ -5,7 +5,7 @@
  * nobody answers stays new. So what a packet is found out to be stands in what is the packet's own, never in the
  * connection:
  *
- *   meta mark       from anti-spoofing on the number of the sender's network, and MARKED; in `forward` what is looked up, at last
+ *   meta mark       from anti-spoofing on the number of the sender's network, MARKED and BACK; in `forward` what is looked up, at last
  *                   the rule that decided
  *   meta priority   the drawn slot of a service, the class of a profile; in `forward` the rule set. Each chain that uses it leaves
  *                   what the kernel would have there (DEFAULT_PRIORITY), since queueing disciplines read it
@@ -15,6 +15,9 @@
 
 /** Beside the number of the sender's network, which has 24 bits as a VNI: its packets are given a class (dscp.ts). */
 export const MARKED = 0x80000000;
+
+/** Beside both: it goes back by the exit, where its connection came in (externalGateways.ts). */
+export const BACK = 0x40000000;
 
 /** Mark of a connection whose ends are in one network: of a new one that is denied too, which then is none. */
 export const SAME_NETWORK = 1;

@@ -27,7 +27,8 @@ import { dns, queryLimit } from './dns.ts';
 import { dscp } from './dscp.ts';
 import { egress } from './egress.ts';
 import { errors } from './errors.ts';
-import { type Chain, compose, type RouterFeature } from './feature.ts';
+import { externalGateways, homesOf } from './externalGateways.ts';
+import { type Chain, compose, type RouterFeature, type Way } from './feature.ts';
 import { fragments, limits, SMALLEST_TABLE } from './limits.ts';
 import { policy } from './policy.ts';
 import { published } from './published.ts';
@@ -71,6 +72,7 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
       `iifname ${TUNNELS} oifname ${TUNNELS} drop`,
       apart,
       apartOnLink,
+      externalGateways,
       dscp,
       'ct state established goto pass', // most: cheaper than a lookup
       'ct state vmap { related : goto errors, invalid : drop, untracked : drop }',
@@ -133,12 +135,14 @@ const servedPort = once((port: Port) => ({ port }));
 
 /** The part that what is always in the table follows from. */
 const TABLE = {};
+const NO_WAYS: readonly Way[] = [];
 
-/** `connections`: how many a conntrack table takes. */
+/** `connections`: how many a conntrack table takes; `ways`: gateways of the fabric's own that answer. */
 export function routerTable(
   router: Router,
   exit: Exit | undefined,
   connections: number = SMALLEST_TABLE,
+  ways: readonly Way[] = NO_WAYS,
 ): Table {
   const parts = new Map<object, Elements>();
   for (const port of router.ports) parts.set(port, elements('port', port));
@@ -165,6 +169,12 @@ export function routerTable(
     const inner = innerOf(router.subnets);
     parts.set(inner, elements('inner', inner));
   }
+  const external = router.vlans?.some((v) => v.gateways !== undefined) === true;
+  if (external) {
+    const homes = homesOf(router.subnets);
+    parts.set(homes, elements('homes', homes));
+    parts.set(ways, elements('ways', ways));
+  }
   parts.set(TABLE, elements('table', TABLE));
   const variant = {
     exit,
@@ -175,6 +185,7 @@ export function routerTable(
     logs: router.ruleSets.some((s) => s.logs),
     bridged: router.bridged === true,
     vlans: router.vlans !== undefined,
+    externalGateways: external,
     direct: router.direct !== undefined,
   };
   return {

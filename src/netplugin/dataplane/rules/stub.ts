@@ -115,8 +115,8 @@ const sourceChain = (map: string): string => `chain source {
 `;
 
 /** To the nameserver: the network's gateway; else itself, by the route that one of the container's networks has to it. */
-function nextHop({ gateways, inside }: Port): string | undefined {
-  const gateway = gateways.find((address) => !isV6(address));
+function nextHop({ gateways, externalGateways = [], inside }: Port): string | undefined {
+  const gateway = [...gateways, ...externalGateways].find((address) => !isV6(address));
   if (gateway !== undefined) return gateway;
   const has = inside?.routes.some(({ destination }) => destination === `${NAMESERVER}/32`);
   return has === false ? undefined : NAMESERVER;

@@ -3,6 +3,7 @@
  *
  *   another host of ours   by its MAC address, from the addresses of what runs there, as by a tunnel
  *   a machine              from an address of the network's subnet that nothing of ours has; to containers of that network, and no further
+ *   the fabric's own gateway  from outside, to the same (externalGateways.ts)
  *
  * Whoever is on a wire may send by any MAC address: that he is not another host of ours nobody can tell here, as in any VLAN. No
  * address of what runs on this host, of a gateway or a service comes by it, and none of another network's.
@@ -49,17 +50,29 @@ const where =
   ({ vlans }: RouterVariant): string =>
     vlans ? text : '';
 
-const errorsOf = (direction: 'original' | 'reply'): string => `
+/** What leads outside is asked of its gateway, however many are there. */
+const sought = (version: 'ip' | 'ip6', { externalGateways }: RouterVariant): string =>
+  externalGateways ? `rt ${version} nexthop` : `${version} daddr`;
+
+const errorsOf = (direction: 'original' | 'reply', { externalGateways }: RouterVariant): string => `
 chain wire_errors_${direction} {
   meta mark set ether saddr . ct ${direction} ip saddr map @remotes goto pass
   meta mark set ether saddr . ct ${direction} ip6 saddr map @remotes6 goto pass
   ct mark ${SAME_NETWORK} ip saddr != @claimed ct ${direction} ip saddr != @claimed goto pass
   ct mark ${SAME_NETWORK} ip6 saddr != @claimed6 ct ${direction} ip6 saddr != @claimed6 goto pass
-  counter name "misquoting" drop
+${externalGateways ? byGateway(direction) : ''}  counter name "misquoting" drop
 }`;
 
-export const vlans: RouterFeature = {
-  own: where(`
+/** About who is outside, as whoever is on the way there says. */
+const byGateway = (direction: 'original' | 'reply'): string =>
+  (['ip', 'ip6'] as const)
+    .map((version) => {
+      const six = version === 'ip' ? '' : '6';
+      return `  meta nfproto ${six ? 'ipv6' : 'ipv4'} ct ${direction} ${version} saddr != @claimed${six} ct ${direction} ${version} saddr != @homes${six} meta mark set iifname . ether saddr map @ways goto pass\n`;
+    })
+    .join('');
+
+const tableOf = (variant: RouterVariant): string => `
 set claimed { type ipv4_addr; }
 set claimed6 { type ipv6_addr; }
 map wired { type ifname . ipv4_addr : mark; flags interval; }
@@ -80,7 +93,7 @@ chain guard_vlan {
   fib saddr type local counter name "foreign" drop
   meta mark set iifname . ip saddr map @wired goto sent
   meta mark set iifname . ip6 saddr map @wired6 goto sent6
-  counter name "foreign" drop
+  ${variant.externalGateways ? 'goto by_gateway' : 'counter name "foreign" drop'}
 }
 chain discover {
   ip6 saddr :: accept
@@ -92,15 +105,18 @@ chain discover {
 chain onto_wire {
   ip daddr @claimed goto begun
   ip6 daddr @claimed6 goto begun
-  update @sought { oifname . ip daddr } goto begun
-  update @sought6 { oifname . ip6 daddr } goto begun
+  update @sought { oifname . ${sought('ip', variant)} } goto begun
+  update @sought6 { oifname . ${sought('ip6', variant)} } goto begun
   counter name "unsought" drop
 }
 chain off_wire {
   ip saddr @claimed goto grow
   ip6 saddr @claimed6 goto grow
   goto begun
-}${errorsOf('original')}${errorsOf('reply')}`),
+}${errorsOf('original', variant)}${errorsOf('reply', variant)}`;
+
+export const vlans: RouterFeature = {
+  own: (variant) => (variant.vlans ? tableOf(variant) : ''),
   rules: {
     guard: where(`iifname ${VLANS} goto guard_vlan`),
     forward: where(
@@ -122,7 +138,8 @@ chain off_wire {
       }
       for (const address of answered) if (!isV6(address)) add('answered', address, address);
       if (vlan === undefined) return;
-      const { device, prefixes, network } = vlan;
+      const { device, prefixes, network, gateways = [] } = vlan;
+      for (const gateway of gateways) if (!isV6(gateway)) add('gates', '', `"${device}" . ${gateway}`);
       for (const prefix of prefixes) {
         add('wired', prefix, `"${device}" . ${prefix} : ${network}`);
         if (!isV6(prefix)) add('beside', prefix, `"${device}" . ${prefix}`);
@@ -156,16 +173,18 @@ export const wire: RouterFeature = {
 
 /** Of the ARP table: what another host of ours has is in the router's table of neighbours for good, and is not heard from the wire. */
 export const WIRE_ARP = {
-  sets: ['taken', 'answered', 'beside'],
+  sets: ['taken', 'answered', 'beside', 'gates'],
   own: `
 set taken { type ipv4_addr; }
 set answered { type ipv4_addr; }
 set beside { type ifname . ipv4_addr; flags interval; }
+set gates { type ifname . ipv4_addr; }
 set learned { type ifname . ipv4_addr; size ${LEARNED}; flags dynamic,timeout; timeout 1m; }
 chain wire {
   arp saddr ip @taken drop
   iifname . arp saddr ip != @beside drop
   arp operation request arp daddr ip != @answered drop
+  iifname . arp saddr ip @gates accept
   update @learned { iifname . arp saddr ip } accept
   drop
 }
