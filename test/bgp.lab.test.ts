@@ -1,13 +1,12 @@
 /**
  * Hosts that speak BGP with a router of the fabric: `tor` is FRR with the configuration of docs/guide/bgp.md and nothing else, `beyond` a
- * machine behind it (lab/router.ts). A lab of its own.
+ * machine behind it (lab/router.ts).
  */
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { blockOf, openGuide } from './guides.ts';
-import { type Background, LAB, openLab, until } from './lab.ts';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openFabric, SERVED, typing } from './fabric.ts';
+import { type Background, until } from './lab.ts';
 
-const OWN = `${LAB.slice(-10)}bg`;
-const { lab, mustLab, on, must, netctl, background, serving: run, inside, differences } = openLab(OWN);
+const { mustLab, on, must, netctl, background, serving: run, inside, clear } = openFabric();
 const textOf = ({ lines }: Background): string => lines.join('\n');
 /** tcpdump, when it listens. */
 async function dump(host: string, ...line: string[]): Promise<Background> {
@@ -66,42 +65,8 @@ const established = (node: Node, address = TOR): Promise<Neighbor> =>
 const daemonOf = async (node: Node): Promise<number> =>
   Number(await must(node, 'cat /run/contiv/bgp/bird.pid'));
 
-beforeAll(async () => {
-  await mustLab('down');
-  await mustLab('up --quiet --fabric');
-  await must('beyond', 'sh -c', 'mkdir -p /run/www; echo beyond > /run/www/index.html');
-  await must('beyond', 'busybox httpd -p 80 -h /run/www');
-}, 300_000);
-afterAll(async () => {
-  if (process.env.KEEP_LAB === undefined) await lab('down');
-}, 120_000);
-afterEach(async () => {
-  expect(await differences()).toBe('');
-});
-
-/** All that is declared, and all containers. */
-async function clear(): Promise<void> {
-  for (const host of NODES) await must(host, 'sh -c', 'docker ps -aq | xargs -r docker rm -f');
-  const names = async (line: string): Promise<string[]> =>
-    (await netctl(line)).split('\n').filter((n) => n !== '');
-  for (const name of await names('bgp ls -q')) await netctl(`bgp rm ${name}`);
-  for (const name of await names('service ls -q')) await netctl(`service rm ${name}`);
-  for (const name of await names('group ls -q')) await netctl(`group rm ${name}`);
-  for (const name of await names('policy ls -q')) {
-    for (const { ruleId } of JSON.parse(await netctl(`policy rule-ls -j ${name}`)))
-      await netctl(`policy rule-rm ${name} ${ruleId}`);
-    await netctl(`policy rm ${name}`);
-  }
-  for (const name of await names('net ls -q')) await netctl(`net rm ${name}`);
-}
-
 describe('the guide', () => {
-  const opened = openGuide(OWN);
-  const guide = (name: string): Promise<void> => opened.type(blockOf('docs/guide/bgp.md', name));
-  afterAll(async () => {
-    opened.close();
-    await clear();
-  });
+  const guide = typing('docs/guide/bgp.md');
 
   it('has two hosts announce a container each', async () => {
     await guide('two hosts');
@@ -129,9 +94,11 @@ describe('two hosts that speak to the router', () => {
     await netctl(`net create told --subnet=20.1.1.0/24 --gateway=${at(254)} --advertise`);
     await netctl('net create own --subnet=20.2.1.0/24 --gateway=20.2.1.254');
     for (const node of NODES) await speak(node);
-    await run('node1', 'near', 'told', at(51));
-    await run('node2', 'far', 'told', at(52));
-    await run('node1', 'hidden', 'own', '20.2.1.53');
+    await Promise.all([
+      run('node1', 'near', 'told', at(51)),
+      run('node2', 'far', 'told', at(52)),
+      run('node1', 'hidden', 'own', '20.2.1.53'),
+    ]);
     await announced(at(51), 'node1');
     await announced(at(52), 'node2');
   });
@@ -147,7 +114,7 @@ describe('two hosts that speak to the router', () => {
     ] as const)
       expect(await inside(host, name, `curl -s -m 5 http://${BEYOND}/`)).toMatchObject({
         status: 0,
-        out: 'beyond\n',
+        out: `${SERVED}\n`,
       });
     for (const address of [at(51), at(52)])
       await until(`packets of ${address}`, async () => textOf(seen).includes(`IP ${address}.`));
@@ -294,20 +261,19 @@ describe('an announced network that the hosts reach too, by both versions of IP'
     await netctl('policy rule-add closed 1 -direction=in -protocol=tcp -action=deny');
     await netctl('group create told shut -policy=closed');
     await netctl(`service create front --network=told --ip=${SERVICE} --port=80:80:TCP --selector=app=web`);
-    await run('node1', 'near', 'told', at(51), `--ip6=${NEAR6}`, '--label=app=web');
-    await run('node2', 'far', 'told', at(52), '--label=app=web');
-    await run('node1', 'shut', 'shut', at(53));
-    await must('node1', 'docker run -d --name=bridged --stop-signal=SIGKILL contiv/lab sleep 100000');
-    await must(
-      'node1',
-      'docker run -d --name=blue --net=other/blue --stop-signal=SIGKILL contiv/lab sleep 100000',
-    );
+    const sleeping = (flags: string): Promise<string> =>
+      must('node1', `docker run -d ${flags} --stop-signal=SIGKILL contiv/lab sleep 100000`);
+    await Promise.all([
+      run('node1', 'near', 'told', at(51), `--ip6=${NEAR6}`, '--label=app=web'),
+      run('node2', 'far', 'told', at(52), '--label=app=web'),
+      run('node1', 'shut', 'shut', at(53)),
+      sleeping('--name=bridged'),
+      sleeping('--name=blue --net=other/blue'),
+    ]);
     await announced(at(53), 'node1');
   });
   afterAll(async () => {
-    await must('node1', 'docker rm -f blue');
-    await netctl('net rm -t blue other');
-    await netctl('tenant rm blue');
+    for (const node of NODES) await must(node, `ip addr del ${SIX[node]}/64 dev eth0`);
     await clear();
   });
 

@@ -1,17 +1,15 @@
-/** Networks of encapsulation direct on three hosts, with a machine on their link that has nothing of ours (`outside`). A lab of its own. */
+/** Networks of encapsulation direct on three hosts, with a machine on their link that has nothing of ours (`outside`). */
 import path from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { hostAddress } from '../lab/state.ts';
 import { vtepMac } from '../src/netplugin/compile/deviceNames.ts';
 import { directMac } from '../src/netplugin/compile/direct.ts';
-import { blockOf, openGuide } from './guides.ts';
-import { type Ended, LAB, openLab, until } from './lab.ts';
+import { HOSTS, openFabric, typing } from './fabric.ts';
+import { type Ended, until } from './lab.ts';
 import { arp, ethernet, icmpError, udp } from './packet.ts';
 
-const OWN = `${LAB.slice(-10)}dr`;
-const { lab, mustLab, on, must, netctl, background, differences } = openLab(OWN);
+const { lab, mustLab, on, must, netctl, background, differences, clear } = openFabric();
 
-const HOSTS = ['node1', 'node2', 'node3'] as const;
 /** Containers: one of the direct network on each host, of which each is in a group; and some of a VXLAN network, and of another tenant. */
 const PLACES = {
   near: { host: 'node1', address: '20.3.1.51', six: 'fd00:3::51' },
@@ -48,39 +46,8 @@ const pings = async (place: Place, target: string, size = 56): Promise<boolean> 
 const check = (seconds = 60): Promise<Ended> => lab(`check --wait ${seconds}`);
 const router = 'ip netns exec contiv-default';
 
-beforeAll(async () => {
-  await mustLab('down');
-  await mustLab('up --quiet --hosts 3');
-}, 300_000);
-afterAll(async () => {
-  if (process.env.KEEP_LAB === undefined) await lab('down');
-}, 120_000);
-afterEach(async () => {
-  expect(await differences()).toBe('');
-});
-
-async function clear(): Promise<void> {
-  for (const host of HOSTS) await must(host, 'sh -c', 'docker ps -aq | xargs -r docker rm -f');
-  for (const tenant of (await netctl('tenant ls -q')).split('\n')) {
-    const of = `-t ${tenant}`;
-    for (const kind of ['service', 'group', 'policy', 'net'])
-      for (const name of (await netctl(`${kind} ls -q ${of}`)).split('\n').filter((n) => n !== '')) {
-        if (kind === 'policy')
-          for (const { ruleId } of JSON.parse(await netctl(`policy rule-ls -j ${of} ${name}`)))
-            await netctl(`policy rule-rm ${of} ${name} ${ruleId}`);
-        await netctl(`${kind} rm ${of} ${name}`);
-      }
-    if (tenant !== 'default') await netctl(`tenant rm ${tenant}`);
-  }
-}
-
 describe('the guide', () => {
-  const opened = openGuide(OWN);
-  const guide = (name: string): Promise<void> => opened.type(blockOf('docs/guide/direct.md', name));
-  afterAll(async () => {
-    opened.close();
-    await clear();
-  });
+  const guide = typing('docs/guide/direct.md');
 
   it('has a network without a tunnel', () => guide('a network'));
 });
@@ -97,24 +64,29 @@ describe('containers of a direct network on three hosts', () => {
       await netctl(`policy create for-${name}`);
       await netctl(`group create ${name === 'app' ? 'over' : 'plain'} ${name} -policy=for-${name}`);
     }
-    await run('near', 'web');
-    await run('far', 'db');
-    await run('third', 'plain');
-    await run('overNear', 'over');
-    await run('overFar', 'app');
-    await run('theirs', 'theirs/blue');
-    await run('theirsFar', 'theirs/blue');
+    await Promise.all([
+      run('near', 'web'),
+      run('far', 'db'),
+      run('third', 'plain'),
+      run('overNear', 'over'),
+      run('overFar', 'app'),
+      run('theirs', 'theirs/blue'),
+      run('theirsFar', 'theirs/blue'),
+    ]);
   });
   afterAll(clear);
 
   it('reach each other by IPv4 and IPv6, by TCP and as large as the link takes, by names too', async () => {
-    for (const place of DIRECT)
-      for (const other of DIRECT.filter((o) => o !== place))
-        for (const target of [PLACES[other].address, PLACES[other].six, other]) {
-          expect([place, target, await asks(place, target)]).toEqual([place, target, 0]);
-          const size = target.includes(':') ? 1452 : 1472;
-          expect([place, target, await pings(place, target, size)]).toEqual([place, target, true]);
-        }
+    await Promise.all(
+      DIRECT.map(async (place) => {
+        for (const other of DIRECT.filter((o) => o !== place))
+          for (const target of [PLACES[other].address, PLACES[other].six, other]) {
+            expect([place, target, await asks(place, target)]).toEqual([place, target, 0]);
+            const size = target.includes(':') ? 1452 : 1472;
+            expect([place, target, await pings(place, target, size)]).toEqual([place, target, true]);
+          }
+      }),
+    );
     expect(await asks('theirs', PLACES.theirsFar.address)).toBe(0);
   });
 
@@ -134,18 +106,21 @@ describe('containers of a direct network on three hosts', () => {
   });
 
   it('and those of VXLAN networks of the tenant reach each other by address and by name', async () => {
-    for (const [place, other] of [
+    const pairs = [
       ['near', 'overNear'],
       ['near', 'overFar'],
       ['far', 'overNear'],
       ['overNear', 'near'],
       ['overNear', 'far'],
       ['overFar', 'third'],
-    ] as const) {
-      const name = `${other}.${other.startsWith('over') ? 'over' : 'plain'}`;
-      expect([place, other, await asks(place, PLACES[other].address)]).toEqual([place, other, 0]);
-      expect([place, name, await asks(place, name)]).toEqual([place, name, 0]);
-    }
+    ] as const;
+    await Promise.all(
+      pairs.map(async ([place, other]) => {
+        const name = `${other}.${other.startsWith('over') ? 'over' : 'plain'}`;
+        expect([place, other, await asks(place, PLACES[other].address)]).toEqual([place, other, 0]);
+        expect([place, name, await asks(place, name)]).toEqual([place, name, 0]);
+      }),
+    );
   });
 
   it('are under the policy of their groups, which trace tells and both kernels agree to', async () => {
@@ -155,8 +130,8 @@ describe('containers of a direct network on three hosts', () => {
     );
     expect(await asks('far', PLACES.near.address)).toBe(0);
     expect(await asks('far', PLACES.near.six)).toBe(0);
-    for (const place of ['third', 'overNear', 'overFar'] as const)
-      expect([place, await asks(place, PLACES.near.address)]).toEqual([place, 28]);
+    const others = ['third', 'overNear', 'overFar'] as const;
+    expect(await Promise.all(others.map((place) => asks(place, PLACES.near.address)))).toEqual([28, 28, 28]);
     expect(await pings('third', PLACES.near.address)).toBe(true);
     const allowed = await netctl('policy trace --from=far --to=near --protocol=tcp --port=80 --live');
     expect(allowed).toContain('kernel on node1: agrees: allow');
@@ -198,18 +173,20 @@ describe('containers of a direct network on three hosts', () => {
   });
 
   it('are not reached by another tenant, a container of Docker’s own, the hosts, or a machine on the link, whatever routes they have', async () => {
-    for (const place of ['theirs', 'theirsFar'] as const)
-      for (const target of [PLACES.near.address, PLACES.far.address])
-        expect([place, target, (await asks(place, target)) === 0]).toEqual([place, target, false]);
     await must('node1', 'docker run -d --name=stray contiv/lab sleep 100000');
-    for (const target of [PLACES.near.address, PLACES.far.address]) {
-      expect((await on('node1', `docker exec stray curl -s -m 2 http://${target}/`)).status).not.toBe(0);
-      expect((await on('node1', `curl -s -m 2 http://${target}/`)).status).not.toBe(0);
-    }
+    const targets = [PLACES.near.address, PLACES.far.address];
+    const curl = (target: string): string => `curl -s -m 2 http://${target}/`;
+    const strangers = targets.flatMap((target) => [
+      from('theirs', curl(target)),
+      from('theirsFar', curl(target)),
+      on('node1', `docker exec stray ${curl(target)}`),
+      on('node1', curl(target)),
+    ]);
+    for (const { status } of await Promise.all(strangers)) expect(status).not.toBe(0);
     for (const via of [hostAddress(1), hostAddress(2)]) {
       await must('outside', `ip route add 20.3.1.0/24 via ${via}`);
-      for (const target of [PLACES.near.address, PLACES.far.address])
-        expect((await on('outside', `curl -s -m 2 http://${target}/`)).status).not.toBe(0);
+      const asked = await Promise.all(targets.map((target) => on('outside', curl(target))));
+      for (const { status } of asked) expect(status).not.toBe(0);
       await must('outside', 'ip route del 20.3.1.0/24');
     }
     // Knowing where the router is on the link does not help.

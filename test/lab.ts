@@ -6,13 +6,17 @@
  */
 import { execFile, spawn } from 'node:child_process';
 import path from 'node:path';
+import { readState } from '../lab/state.ts';
 import { shellWords } from './shellWords.ts';
 
 const NAME = process.env.TEST_LAB ?? 'labtest';
 /** More than there are workers that have one (vitest.config.ts). */
 const MOST = 4;
-/** Where each worker has a lab of its own. */
-export const allLabs = (): string[] => Array.from({ length: MOST }, (_, i) => `${NAME}${i + 1}`);
+/** The second one of a worker (fabric.ts): a lab's name has 12 characters at most. */
+export const fabricOf = (name: string): string => `${name.slice(-10)}fa`;
+/** Where each worker has labs of its own. */
+export const allLabs = (): string[] =>
+  Array.from({ length: MOST }, (_, i) => `${NAME}${i + 1}`).flatMap((name) => [name, fabricOf(name)]);
 /** The worker's, where each has one. */
 export const LAB = process.env.LAB_BY_WORKER === undefined ? NAME : `${NAME}${process.env.VITEST_POOL_ID}`;
 const ROOT = path.dirname(import.meta.dirname);
@@ -60,21 +64,39 @@ export const onOf =
   (host: string, ...command: string[]): Promise<Ended> =>
     labOf(name)(`exec ${host} --`, ...words(command));
 
+interface Declared {
+  readonly kind: string;
+  readonly tenantName?: string;
+}
+const isDefaultTenant = ({ kind, tenantName }: Declared): boolean =>
+  kind === 'tenant' && tenantName === 'default';
+
 /** What tests do in a lab of their own, as the functions beside this one do in the worker's. */
 export function openLab(name: string) {
   const lab = labOf(name);
   const on = onOf(name);
+  /** Runs a command on a host with the text as its standard input; answers what it printed, throws where it fails. */
+  const feed = (host: string, input: string, ...command: string[]): Promise<string> =>
+    expectDone(launch([`exec ${host} --`, ...words(command)], input, name), `${host}: ${command.join(' ')}`);
   /** Runs a command on a host; answers what it printed, throws where it fails. */
   const must = (host: string, ...command: string[]): Promise<string> =>
     expectDone(on(host, ...command), `${host}: ${command.join(' ')}`);
+  const netctl = (...command: string[]): Promise<string> => must('node1', 'netctl', ...words(command));
+  /** Kernel, names and netmaster equal what runs, everywhere; answers the differences that are left. */
+  async function differences(seconds = 60): Promise<string> {
+    const { status, out, err } = await lab(`check --wait ${seconds}`);
+    return status === 0 ? '' : out || err;
+  }
   return {
     lab,
+    feed,
     /** Runs bin/lab; throws where it fails. */
     mustLab: (...command: string[]): Promise<string> =>
       expectDone(lab(...command), `lab ${command.join(' ')}`),
     on,
     must,
-    netctl: (...command: string[]): Promise<string> => must('node1', 'netctl', ...words(command)),
+    netctl,
+    differences,
     /** In a container. */
     inside: (host: string, container: string, ...command: string[]): Promise<Ended> =>
       on(host, 'docker', 'exec', container, ...words(command)),
@@ -86,21 +108,24 @@ export function openLab(name: string) {
         ...flags,
         ...['contiv/lab', 'httpd', '-f', '-p', '80', '-h', '/www'],
       ),
-    /** Kernel, names and netmaster equal what runs, everywhere; answers the differences that are left. */
-    async differences(seconds = 60): Promise<string> {
-      const { status, out, err } = await lab(`check --wait ${seconds}`);
-      return status === 0 ? '' : out || err;
+    /** Removes all containers and all that was declared: each file of tests leaves the lab as it found it. */
+    async clear(): Promise<void> {
+      const hosts = readState(name)?.hosts ?? [];
+      await Promise.all(
+        hosts.map((host) => must(host.name, 'sh -c', 'docker ps -aq | xargs -r docker rm -f')),
+      );
+      const gone = await differences();
+      if (gone !== '') throw new Error(`the lab is not as before: ${gone}`);
+      const all: Declared[] = JSON.parse(await netctl('export -o json'));
+      const declared = all.filter((o) => o.kind !== 'global' && !isDefaultTenant(o));
+      if (declared.length > 0) await feed('node1', JSON.stringify(declared), 'netctl delete -f -');
     },
     /** A command on a host that runs on; its output by line. */
     background: (host: string, ...command: string[]): Background => backgroundIn(name, host, ...command),
   };
 }
 
-export const { lab, mustLab, on, must, netctl, inside, differences, background } = openLab(LAB);
-
-/** Runs a command on a host with the text as its standard input; answers what it printed, throws where it fails. */
-export const feed = (host: string, input: string, ...command: string[]): Promise<string> =>
-  expectDone(launch([`exec ${host} --`, ...words(command)], input), `${host}: ${command.join(' ')}`);
+export const { lab, mustLab, on, must, feed, netctl, inside, differences, background, clear } = openLab(LAB);
 
 export const docker = (host: string, ...command: string[]): Promise<string> =>
   must(host, 'docker', ...words(command));
@@ -136,27 +161,6 @@ export async function until<T>(
 /** One ping is answered. */
 export const pings = async (host: string, container: string, target: string): Promise<boolean> =>
   (await inside(host, container, `ping -c 1 -W 2 ${target}`)).status === 0;
-
-/** Removes all containers, networks and groups: each file of tests leaves the lab as it found it. */
-export async function clear(): Promise<void> {
-  for (const host of ['node1', 'node2']) {
-    const ids = (await docker(host, 'ps -aq')).split('\n').filter((id) => id);
-    if (ids.length > 0) await docker(host, 'rm -f', ...ids);
-  }
-  const gone = await differences();
-  if (gone !== '') throw new Error(`the lab is not as before: ${gone}`);
-  for (const tenant of (await netctl('tenant ls -q')).split('\n')) {
-    // Rules name groups, groups carry policies.
-    for (const policy of (await netctl(`policy ls -q -t ${tenant}`)).split('\n'))
-      if (policy !== '')
-        for (const { ruleId } of JSON.parse(await netctl(`policy rule-ls -j -t ${tenant} ${policy}`)))
-          await netctl(`policy rule-rm -t ${tenant} ${policy} ${ruleId}`);
-    for (const kind of ['service', 'group', 'policy', 'netprofile', 'net'])
-      for (const name of (await netctl(`${kind} ls -q -t ${tenant}`)).split('\n'))
-        if (name !== '') await netctl(`${kind} rm -t ${tenant} ${name}`);
-    if (tenant !== 'default') await netctl(`tenant rm ${tenant}`);
-  }
-}
 
 export interface Background {
   readonly lines: string[];

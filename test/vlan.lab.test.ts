@@ -1,19 +1,19 @@
 /**
  * VLAN networks on two hosts, with machines beside them that have nothing of ours: `trunk` behind a tagged port, `access` behind an access
- * port of VLAN 100 (lab/fabric.ts). A lab of its own.
+ * port of VLAN 100 (lab/fabric.ts).
  */
 import path from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { BEHIND_TRUNK } from '../lab/fabric.ts';
 import { hostAddress, networkNamespace } from '../lab/state.ts';
 import { short } from '../src/linux/packet.ts';
 import { vtepMac } from '../src/netplugin/compile/deviceNames.ts';
-import { blockOf, openGuide } from './guides.ts';
+import { FABRIC_LAB, openFabric, typing } from './fabric.ts';
 import { sh } from './isolation.ts';
-import { type Ended, LAB, openLab, until } from './lab.ts';
+import { type Ended, until } from './lab.ts';
 import { arp, ethernet, udp } from './packet.ts';
 
-const OWN = `${LAB.slice(-10)}vl`;
-const { lab, mustLab, on, must, netctl, background, serving: run, inside, differences } = openLab(OWN);
+const { lab, mustLab, on, must, netctl, background, serving: run, inside, differences, clear } = openFabric();
 
 const ID = 100;
 const at = (n: number): string => `10.100.0.${n}`;
@@ -59,42 +59,8 @@ const pings = async (place: Place, target: string, size = 56): Promise<boolean> 
 
 const check = (seconds = 60): Promise<Ended> => lab(`check --wait ${seconds}`);
 
-beforeAll(async () => {
-  await mustLab('down');
-  await mustLab('up --quiet --fabric');
-  for (const machine of ['trunk', 'access']) {
-    await must(machine, 'sh -c', 'mkdir -p /run/www; echo a machine > /run/www/index.html');
-    await must(machine, 'busybox httpd -p 80 -h /run/www');
-  }
-}, 300_000);
-afterAll(async () => {
-  if (process.env.KEEP_LAB === undefined) await lab('down');
-}, 120_000);
-afterEach(async () => {
-  expect(await differences()).toBe('');
-});
-
-/** Containers, groups, policies and networks of the default tenant. */
-async function clear(): Promise<void> {
-  for (const host of ['node1', 'node2']) await must(host, 'sh -c', 'docker ps -aq | xargs -r docker rm -f');
-  for (const kind of ['group', 'policy'])
-    for (const name of (await netctl(`${kind} ls -q`)).split('\n').filter((n) => n !== '')) {
-      if (kind === 'policy')
-        for (const { ruleId } of JSON.parse(await netctl(`policy rule-ls -j ${name}`)))
-          await netctl(`policy rule-rm ${name} ${ruleId}`);
-      await netctl(`${kind} rm ${name}`);
-    }
-  for (const name of (await netctl('net ls -q')).split('\n').filter((n) => n !== ''))
-    await netctl(`net rm ${name}`);
-}
-
 describe('the guide', () => {
-  const opened = openGuide(OWN);
-  const guide = (name: string): Promise<void> => opened.type(blockOf('docs/guide/vlan.md', name));
-  afterAll(async () => {
-    opened.close();
-    await clear();
-  });
+  const guide = typing('docs/guide/vlan.md');
 
   it('has containers and machines in one network', () => guide('a network'));
   it('says which machine a container answers', () => guide('policy'));
@@ -111,21 +77,26 @@ describe('containers of a VLAN network on two hosts', () => {
       await netctl(`policy create for-${name}`);
       await netctl(`group create ${name === 'app' ? 'over' : 'lan'} ${name} -policy=for-${name}`);
     }
-    await run('node1', 'near', 'web', NEAR);
-    await run('node2', 'far', 'db', FAR);
-    await run('node1', 'overNear', 'over', OVER_NEAR);
-    await run('node2', 'overFar', 'app', OVER_FAR);
+    await Promise.all([
+      run('node1', 'near', 'web', NEAR),
+      run('node2', 'far', 'db', FAR),
+      run('node1', 'overNear', 'over', OVER_NEAR),
+      run('node2', 'overFar', 'app', OVER_FAR),
+    ]);
     await until('the machines', async () => (await pings('access', NEAR)) && (await pings('trunk', FAR)));
   });
   afterAll(clear);
 
   it('and machines behind a tagged and an access port reach each other, by TCP and with the whole MTU', async () => {
     const all: Place[] = ['near', 'far', 'trunk', 'access'];
-    for (const place of all)
-      for (const other of all.filter((o) => o !== place)) {
-        expect([place, other, await asks(place, ADDRESS[other])]).toEqual([place, other, 0]);
-        expect([place, other, await pings(place, ADDRESS[other], 1472)]).toEqual([place, other, true]);
-      }
+    await Promise.all(
+      all.map(async (place) => {
+        for (const other of all.filter((o) => o !== place)) {
+          expect([place, other, await asks(place, ADDRESS[other])]).toEqual([place, other, 0]);
+          expect([place, other, await pings(place, ADDRESS[other], 1472)]).toEqual([place, other, true]);
+        }
+      }),
+    );
   });
 
   it('are on the wire by their hosts, with the tag, and by no other address', async () => {
@@ -145,25 +116,30 @@ describe('containers of a VLAN network on two hosts', () => {
       expect(await pings('access', address)).toBe(true);
       expect(await must('access', `ip neigh show ${address}`)).toContain(mac);
     }
-    for (const nobodys of [at(254), at(77), OVER_NEAR])
-      expect((await on('access', `arping -c 1 -w 1 -I eth0 ${nobodys}`)).out).toContain('0 packets received');
+    const asked = [at(254), at(77), OVER_NEAR].map((nobodys) =>
+      on('access', `arping -c 1 -w 1 -I eth0 ${nobodys}`),
+    );
+    for (const { out } of await Promise.all(asked)) expect(out).toContain('0 packets received');
   });
 
   it('and those of VXLAN networks of the tenant reach each other by address and by name, on one host and between hosts', async () => {
-    for (const [place, other] of [
+    const pairs = [
       ['near', 'overNear'],
       ['near', 'overFar'],
       ['far', 'overNear'],
       ['overNear', 'near'],
       ['overNear', 'far'],
       ['overFar', 'near'],
-    ] as const) {
-      const name = `${other}.${other.startsWith('over') ? 'over' : 'lan'}`;
-      expect([place, other, await asks(place, ADDRESS[other])]).toEqual([place, other, 0]);
-      expect([place, name, await asks(place, name)]).toEqual([place, name, 0]);
-      // A bare name is one of the asking container's own networks, as between any two.
-      expect([place, other, await asks(place, other)]).toEqual([place, other, 6]);
-    }
+    ] as const;
+    await Promise.all(
+      pairs.map(async ([place, other]) => {
+        const name = `${other}.${other.startsWith('over') ? 'over' : 'lan'}`;
+        expect([place, other, await asks(place, ADDRESS[other])]).toEqual([place, other, 0]);
+        expect([place, name, await asks(place, name)]).toEqual([place, name, 0]);
+        // A bare name is one of the asking container's own networks, as between any two.
+        expect([place, other, await asks(place, other)]).toEqual([place, other, 6]);
+      }),
+    );
     expect(await asks('near', 'far')).toBe(0);
     expect(await asks('far', 'near')).toBe(0);
     // A machine is in its network, and no further.
@@ -172,8 +148,7 @@ describe('containers of a VLAN network on two hosts', () => {
       ['access', 'eth0'],
     ] as const) {
       await must(machine, `ip route add 20.1.1.0/24 via ${NEAR} dev ${device}`);
-      expect(await asks(machine, OVER_NEAR)).toBe(28);
-      expect(await asks(machine, OVER_FAR)).toBe(28);
+      expect(await Promise.all([asks(machine, OVER_NEAR), asks(machine, OVER_FAR)])).toEqual([28, 28]);
       await must(machine, 'ip route del 20.1.1.0/24');
     }
   });
@@ -244,8 +219,8 @@ describe('containers of a VLAN network on two hosts', () => {
     );
     expect(await asks('far', NEAR)).toBe(0);
     expect(await asks('trunk', NEAR)).toBe(0);
-    for (const place of ['access', 'overNear', 'overFar'] as const)
-      expect([place, await asks(place, NEAR)]).toEqual([place, 28]);
+    const denied = ['access', 'overNear', 'overFar'] as const;
+    expect(await Promise.all(denied.map((place) => asks(place, NEAR)))).toEqual([28, 28, 28]);
     expect(await pings('access', NEAR)).toBe(true);
     await netctl(
       'policy rule-add for-web app -direction=in -protocol=tcp -port=80 -from-group=app -action=allow -priority=10',
@@ -304,7 +279,7 @@ describe('containers of a VLAN network on two hosts', () => {
 
   it('are away while the cable is, which the agent says, and are back with it', async () => {
     const cable = (how: 'up' | 'down') =>
-      sh(`ip -n ${networkNamespace(OWN, 'switch')} link set w-node2 ${how}`);
+      sh(`ip -n ${networkNamespace(FABRIC_LAB, 'switch')} link set w-node2 ${how}`);
     cable('down');
     await until('it is told', async () =>
       (await mustLab('logs netplugin node2')).includes('--uplink: interface eth0 is down'),
@@ -491,4 +466,39 @@ it('with the last VLAN network everything goes that was its own', async () => {
       const macs = await must(host, 'bridge fdb show dev eth0');
       return !/ cv\d/.test(links) && !filters.includes('contiv') && !macs.includes('02:ce:');
     });
+});
+
+describe('a network whose gateway is a router of the fabric', () => {
+  const guide = typing('docs/guide/vlan.md');
+
+  it('has containers outside by that router, with their own addresses', async () => {
+    await guide('a router of the fabric');
+    const site = at(52);
+    await netctl('net create over --subnet=20.1.1.0/24 --gateway=20.1.1.254');
+    await run('node2', 'overFar', 'over', OVER_FAR);
+    // Who is asked sees the container itself, and it is reached from there.
+    const seen = background('trunk', `tcpdump -Z root -lni lan icmp and host ${BEHIND_TRUNK[4]}`);
+    await until('a ping with its own address', async () => {
+      await inside('node1', 'site', `ping -c 1 -W 2 ${BEHIND_TRUNK[4]}`);
+      return seen.lines.some((line) => line.includes(`IP ${site} > ${BEHIND_TRUNK[4]}`));
+    });
+    await seen.end();
+    const by = (interfaceOrAddress: string): Promise<Ended> =>
+      on('trunk', `curl -s -m 2 -o /dev/null --interface ${interfaceOrAddress} http://${site}/`);
+    expect((await by(BEHIND_TRUNK[4])).status).toBe(0);
+    // The tenant's other networks are reached as before, and what they have outside is the host's.
+    expect((await inside('node1', 'site', 'curl -s -m 2 -o /dev/null http://overFar.over/')).status).toBe(0);
+    expect((await inside('node2', 'overFar', `curl -s -m 2 -o /dev/null http://${site}/`)).status).toBe(0);
+    expect((await inside('node2', 'overFar', `ping -c 1 -W 1 ${BEHIND_TRUNK[4]}`)).status).not.toBe(0);
+    // Another machine is not who it says.
+    await must('access', `ip addr add ${BEHIND_TRUNK[4]}/32 dev lo`);
+    expect((await on('access', `curl -s -m 2 --interface ${BEHIND_TRUNK[4]} http://${site}/`)).status).toBe(
+      28,
+    );
+    await must('access', `ip addr del ${BEHIND_TRUNK[4]}/32 dev lo`);
+    expect(await netctl(`policy trace --from=site --to=${BEHIND_TRUNK[4]} --port=80`)).toContain(
+      `by way of ${TRUNK}, the fabric's gateway of network routed, with the container's address`,
+    );
+    expect((await on('node1', 'netctl status')).status).toBe(0);
+  });
 });
