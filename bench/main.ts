@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { type Announced, announcedVerdict, measureAnnounced } from './announce.ts';
 import { measureRates, type Rates, rateResults, rateTable } from './api.ts';
 import { type Changes, changeResults, changeTable, changeVerdicts, measureChanges } from './change.ts';
 import { type CniTimes, cniResults, cniTable, cniVerdicts, measureCni } from './cni.ts';
@@ -20,8 +21,8 @@ const USAGE = `bench: this network against Docker's overlay and bridge, a bare V
 Usage: node bench/main.ts [--quick] [--only NAME] [--rounds N] [--against DIR] [--original NETMASTER] [--keep]
 
   --quick        one short round of each: does it work?
-  --only NAME    throughput, bbr, latency, connections, attach, hundred, policy, change, cni or api; may be
-                 given again
+  --only NAME    throughput, bbr, latency, connections, attach, hundred, policy, announce, change, cni or api; may
+                 be given again
   --span SPAN    within or between hosts; both where it is not given
   --rounds N     instead of 3 to 7, of each its own (change: 40, cni: 11)
   --against DIR  another checkout, whose netmaster is measured beside this one's (api)
@@ -37,8 +38,9 @@ const POLICY = 'policy';
 const CHANGE = 'change';
 const CNI = 'cni';
 const API = 'api';
+const ANNOUNCE = 'announce';
 /** Of what is measured in the lab of all networks. */
-const OF_NETWORKS = [...new Set(MEASUREMENTS.map((m) => m.name)), POLICY];
+const OF_NETWORKS = [...new Set(MEASUREMENTS.map((m) => m.name)), POLICY, ANNOUNCE];
 const names = [...OF_NETWORKS, CHANGE, CNI, API];
 
 const flags = options();
@@ -130,13 +132,15 @@ async function measure(): Promise<Result[]> {
 }
 
 /** In one lab of two hosts. */
-async function measureNetworks(): Promise<Result[]> {
-  if (!flags.only.some((name) => OF_NETWORKS.includes(name))) return [];
+async function measureNetworks(): Promise<{ found: Result[]; announced: Announced }> {
+  if (!flags.only.some((name) => OF_NETWORKS.includes(name))) return { found: [], announced: [] };
   step('bench: a lab of two hosts\n');
   try {
     await lab(LAB, 'down');
-    await lab(LAB, 'up');
-    return await measure();
+    await lab(LAB, 'up', '--fabric');
+    const rounds = Number(flags.rounds ?? (flags.quick ? 1 : 7));
+    const announced = flags.only.includes(ANNOUNCE) ? await measureAnnounced({ lab: LAB, rounds, step }) : [];
+    return { found: flags.only.every((name) => name === ANNOUNCE) ? [] : await measure(), announced };
   } finally {
     if (!flags.keep) await lab(LAB, 'down');
   }
@@ -167,12 +171,13 @@ async function measureApi(): Promise<Rates | undefined> {
 try {
   if (flags.help) process.stdout.write(USAGE);
   else {
-    const found = await measureNetworks();
+    const { found, announced } = await measureNetworks();
     const changes = await measureChange();
     const cni = await measurePlugins();
     const rates = await measureApi();
     const targets = [
       ...verdicts(found),
+      ...(announced.length === 0 ? [] : [announcedVerdict(announced)]),
       ...(changes === undefined ? [] : changeVerdicts(changes)),
       ...(cni === undefined ? [] : cniVerdicts(cni)),
     ];
@@ -181,6 +186,7 @@ try {
       ...(changes === undefined ? {} : { change: changeResults(changes) }),
       ...(cni === undefined ? {} : { cni: cniResults(cni) }),
       ...(rates === undefined ? {} : { api: rateResults(rates) }),
+      ...(announced.length === 0 ? {} : { announced }),
       targets,
     };
     if (flags.only === names && flags.span === undefined && !flags.quick)

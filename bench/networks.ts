@@ -5,11 +5,14 @@
  *   ours      a network of netmaster's, without policy
  *   policy    the same network; client and server in groups of their own, each with 100 rules in and 100 out
  *   direct    a network of encapsulation direct, with the same policy; between hosts only
+ *   vlan      a network of encapsulation vlan, with the same policy, to a plain machine on the VLAN; between hosts only
+ *   tagged    no container: the host itself, in another VLAN on the same link, to the same machine
  *   overlay   Docker's overlay, in a Swarm of the two hosts
  *   bridge    a bridge network of Docker's, which has names as ours has (the default one has none); between hosts by published ports
  *   vxlan     no containers: a VXLAN device on each host, in a namespace without rules; its outer packets are in no table of connections
  *   veth      no containers: two namespaces and a veth; the hosts' own interfaces
  */
+import path from 'node:path';
 import { run } from '../lab/shell.ts';
 import { NETMASTER_PORT, namespaceFolder, networkNamespace, onHost, ROOT, readState } from '../lab/state.ts';
 import { hundredRules } from './rules.ts';
@@ -66,7 +69,11 @@ export function inPlace(
   return ['nsenter', [`--net=${place.namespace}`, `--mount=${mounts}`, '--', ...pinned]];
 }
 
-/** Makes them in a lab that is up; without `peers` only our own. */
+/** The VLAN of the machine `trunk` (lab/fabric.ts), and one that host and machine have beside. */
+const VLAN = 100;
+const BESIDE = 101;
+
+/** Makes them in a lab that is up, with --fabric; without `peers` only our own. */
 export async function makeNetworks(lab: string, peers: boolean): Promise<Network[]> {
   const [first, second] = (readState(lab)?.hosts ?? []).map((h) => h.address);
   if (first === undefined || second === undefined) throw new Error(`lab '${lab}' has no two hosts`);
@@ -78,6 +85,9 @@ export async function makeNetworks(lab: string, peers: boolean): Promise<Network
   await at('node1', `${netctl} net create direct -e direct --subnet=10.76.0.0/16`);
   await at('node1', `${netctl} apply -f -`, JSON.stringify(groupsWithPolicy('ours', '')));
   await at('node1', `${netctl} apply -f -`, JSON.stringify(groupsWithPolicy('direct', 'direct-')));
+  const vlan = `-e vlan --pkt-tag=${VLAN} --subnet=10.100.0.10-10.100.0.99/24`;
+  await at('node1', `${netctl} net create vlan ${vlan}`);
+  await at('node1', `${netctl} apply -f -`, JSON.stringify(groupsWithPolicy('vlan', 'vlan-')));
   if (peers) {
     await at('node1', `docker swarm init --advertise-addr ${first}`);
     const token = await at('node1', 'docker swarm join-token -q worker');
@@ -112,6 +122,29 @@ export async function makeNetworks(lab: string, peers: boolean): Promise<Network
     return {
       name: 'direct',
       ways: { between: { client, server: far.place, address: far.address, ports: PORTS } },
+    };
+  };
+  const machine: Place = { host: 'trunk', namespace: `/run/netns/${networkNamespace(lab, 'trunk')}` };
+  const toMachine = async (): Promise<Network> => {
+    const { place: client } = await container('node1', 'vlan-client', 'vlan-clients.vlan');
+    return {
+      name: 'vlan',
+      ways: { between: { client, server: machine, address: '10.100.0.201', ports: PORTS } },
+    };
+  };
+  const hostToMachine = async (): Promise<Network> => {
+    const tagging = ['--disable-warning=ExperimentalWarning', path.join(ROOT, 'lab/tagging.ts')];
+    for (const [host, address] of [
+      ['node1', '10.101.0.1'],
+      ['trunk', '10.101.0.2'],
+    ] as const) {
+      await run(...onHost(lab, host, process.execPath, ...tagging, 'eth0', 'beside', String(BESIDE)));
+      await at(host, `ip addr add ${address}/24 dev beside`);
+    }
+    const client = { host: 'node1', namespace: `/run/netns/${networkNamespace(lab, 'node1')}` };
+    return {
+      name: 'tagged',
+      ways: { between: { client, server: machine, address: '10.101.0.2', ports: PORTS } },
     };
   };
   const containers = async (network: string): Promise<Network> => {
@@ -189,6 +222,8 @@ export async function makeNetworks(lab: string, peers: boolean): Promise<Network
     ? [
         ...own,
         await onLink(),
+        await toMachine(),
+        await hostToMachine(),
         await containers('overlay'),
         await containers(BRIDGE),
         await tunnel(),

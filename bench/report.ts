@@ -41,6 +41,8 @@ const TARGETS: readonly Target[] = [
   { name: 'latency', network: 'ours', peer: 'overlay', bound: 1 },
   { name: 'throughput', network: 'direct', peer: 'veth', bound: 0.92 },
   { name: 'latency', network: 'direct', peer: 'veth', bound: 1.1 },
+  { name: 'throughput', network: 'vlan', peer: 'tagged', bound: 0.95 },
+  { name: 'latency', network: 'vlan', peer: 'tagged', bound: 1.05 },
   { name: 'throughput', network: 'ours', peer: 'vxlan', bound: 0.97 },
   { name: 'attach', network: 'ours', peer: 'bridge', bound: 1.1 },
   { name: 'hundred', network: 'ours', peer: 'bridge', bound: 1.15 },
@@ -49,11 +51,12 @@ const TARGETS: readonly Target[] = [
   { name: 'connections', network: 'policy', peer: 'ours', bound: 0.95 },
 ];
 
-const NETWORKS = ['ours', 'policy', 'direct', 'overlay', 'bridge', 'vxlan', 'veth'];
-const PEERS = NETWORKS.slice(3);
+const PEERS = ['overlay', 'bridge', 'vxlan', 'veth'];
+const NETWORKS = ['ours', 'policy', 'direct', 'vlan', ...PEERS, 'tagged'];
 const WHOSE: Readonly<Record<string, string>> = {
   policy: ' with policy',
   direct: ' without a tunnel, with policy',
+  vlan: ' to a machine on a VLAN, with policy',
 };
 const PLACES = { within: 'within one host', between: 'between two hosts' };
 
@@ -83,6 +86,7 @@ export function table(results: readonly Result[]): string {
     'better',
     'policy /',
     'direct / veth',
+    'vlan / tagged',
     ...PEERS.map((p) => `/ ${p}`),
     '|',
     ...NETWORKS,
@@ -94,6 +98,7 @@ export function table(results: readonly Result[]): string {
     result.measurement.better,
     shown(ratio(result, 'policy', 'ours')),
     shown(ratio(result, 'direct', 'veth')),
+    shown(ratio(result, 'vlan', 'tagged')),
     ...PEERS.map((peer) => shown(ratio(result, 'ours', peer))),
     '|',
     ...NETWORKS.map((network) => shown(median(valuesOf(result, network)))),
@@ -103,7 +108,7 @@ export function table(results: readonly Result[]): string {
     'Ours divided by each peer (median of the rounds, each against the same round), then the medians.',
     'policy /: ours with policy (200 rules on each side) divided by ours without.',
     'bridge, between hosts: a published port. vxlan, veth: no containers; veth between hosts, the hosts themselves.',
-    'direct: ours without a tunnel, with policy, between hosts.',
+    'direct: ours without a tunnel, with policy, between hosts. vlan: ours to a plain machine on a VLAN, with policy; tagged: the host itself to it.',
     '',
     textTable([head, ...rows], 3),
   ].join('\n');
@@ -129,6 +134,7 @@ export function results(found: readonly Result[], quick: boolean): object {
       ratios: Object.fromEntries(PEERS.map((peer) => [peer, ratio(result, 'ours', peer)])),
       policyRatio: ratio(result, 'policy', 'ours'),
       directRatio: ratio(result, 'direct', 'veth'),
+      vlanRatio: ratio(result, 'vlan', 'tagged'),
       medians: Object.fromEntries(
         [...result.samples.keys()].map((network) => [network, median(valuesOf(result, network))]),
       ),
