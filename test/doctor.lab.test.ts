@@ -213,7 +213,9 @@ it('a host that is drained takes no new containers, of no runtime, until they ma
   await netctl('host undrain node2');
   await docker('node2', 'run --rm --name=late --net=seen contiv/lab true');
   const events = await netctl('events --kind host,denial');
-  expect(events).toMatch(/ draining host node2: it takes no new containers \(admin admin \(netctl root@node1/);
+  expect(events).toMatch(
+    / draining host node2: it takes no new containers \(admin admin \(netctl root@node1/,
+  );
   expect(events).toMatch(/ undrained host node2: it takes new containers again /);
   expect(events).toContain(`denial Docker's RequestAddress: ${refusal}`);
 });
