@@ -70,7 +70,7 @@ export function pages(): string[] {
 
 /** Languages of fences. */
 const COMMANDS = ['', 'sh'];
-const DATA = ['json', 'yaml', 'toml', 'promql'];
+const DATA = ['json', 'yaml', 'toml', 'promql', 'text'];
 
 const COMMENT = /^<!--\s*(.*?)\s*-->$/;
 
