@@ -389,6 +389,12 @@ describe('netmaster with an empty store', () => {
     for (const suffix of ['', '-wal', '-shm'])
       fs.rmSync(`${hostFolder(LAB, 'node1')}/contiv/netmaster.db${suffix}`, { force: true });
     await mustLab('start netmaster node1');
+    // No host is known to it: they join anew, and what they run goes on.
+    const url = (await must('node1', "sh -c 'echo $NETMASTER'")).trim();
+    for (const host of ['node1', 'node2']) {
+      const token = await netctl(`token create --host=${host}`);
+      await must(host, `netplugin join ${url} ${token} --host ${host}`);
+    }
     for (const host of ['node1', 'node2'])
       await until('the agent says so', async () =>
         (await lab(`logs netplugin ${host}`)).out.includes('netmaster does not know network default:life'),
