@@ -49,8 +49,8 @@ it('nobody asks without a certificate, and a host for itself alone', async () =>
 }, 60_000);
 
 it("a tenant's operator has that tenant, and nobody else's containers", async () => {
-  await netctl('tenant create blue');
-  const token = await netctl('token create --role=operator --tenant=blue --name=alice');
+  await netctl('tenant create violet');
+  const token = await netctl('token create --role=operator --tenant=violet --name=alice');
   const [file, copy] = ['/run/alice.token', `printf %s ${token}`];
   await must('node2', `sh -c '${copy} > ${file}'`);
   const alice = (line: string): Promise<Ended> =>
@@ -60,21 +60,21 @@ it("a tenant's operator has that tenant, and nobody else's containers", async ()
     if (status !== 0) throw new Error(`${line}: ${err}`);
     return out.trim();
   };
-  expect(await done('whoami')).toBe('operator alice, by token: may read and change what is of tenant blue');
-  await done('net create -t blue own-net --subnet=20.1.1.0/24 --gateway=20.1.1.254');
-  await done('group create -t blue own-net own');
+  expect(await done('whoami')).toBe('operator alice, by token: may read and change what is of tenant violet');
+  await done('net create -t violet own-net --subnet=20.1.1.0/24 --gateway=20.1.1.254');
+  await done('group create -t violet own-net own');
   for (const [host, name] of [
     ['node1', 'seen'],
     ['node2', 'also'],
   ])
-    await must(host as string, `docker run -d --name=${name} --net=own.own-net/blue contiv/lab sleep 100000`);
+    await must(host as string, `docker run -d --name=${name} --net=own.own-net/violet contiv/lab sleep 100000`);
   await until('ping', () => pings('node1', 'seen', 'also'));
   expect((await done('endpoint ls -a -q')).split('\n')).toHaveLength(2);
   for (const line of ['net ls -a', 'endpoint ls -a', 'tenant ls', 'events', 'export'])
     expect(await done(line), line).not.toMatch(/contiv-net|default:|\bdb\b/);
-  expect(await done('policy trace -t blue --from=seen --to=also --port=80 --live')).toMatch(/agrees/);
+  expect(await done('policy trace -t violet --from=seen --to=also --port=80 --live')).toMatch(/agrees/);
   for (const line of [
-    'net create -t blue wide --subnet=20.2.0.0/24 --encap=vlan --pkt-tag=7',
+    'net create -t violet wide --subnet=20.2.0.0/24 --encap=vlan --pkt-tag=7',
     'net rm contiv-net',
     'tenant create green',
     'host ls',
@@ -85,11 +85,11 @@ it("a tenant's operator has that tenant, and nobody else's containers", async ()
   await must('node1', 'docker rm -f seen');
   await must('node2', 'docker rm -f also');
   await until('endpoints to be gone', async () => (await done('endpoint ls -a -q')) === '');
-  await done('group rm -t blue own');
-  await done('net rm -t blue own-net');
+  await done('group rm -t violet own');
+  await done('net rm -t violet own-net');
   await netctl(`token rm ${token.split('.')[1]}`);
   expect((await alice('whoami')).err).toMatch(/was removed/);
-  await netctl('tenant rm blue');
+  await netctl('tenant rm violet');
 }, 180_000);
 
 it('a host whose certificate is revoked is let in no more, until it has joined again; its containers go on', async () => {

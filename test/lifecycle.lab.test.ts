@@ -369,6 +369,13 @@ describe('netmaster', () => {
   });
 });
 
+/** A host that has left, or that netmaster does not know any more. */
+async function joins(host: string): Promise<void> {
+  const url = (await must('node1', "sh -c 'echo $NETMASTER'")).trim();
+  const token = await netctl(`token create --host=${host}`);
+  await must(host, `netplugin join ${url} ${token} --host ${host}`);
+}
+
 describe('netmaster with an empty store', () => {
   it('ends nothing that runs; the applied export brings it all back', async () => {
     await netctl('policy create closed');
@@ -390,11 +397,7 @@ describe('netmaster with an empty store', () => {
       fs.rmSync(`${hostFolder(LAB, 'node1')}/contiv/netmaster.db${suffix}`, { force: true });
     await mustLab('start netmaster node1');
     // No host is known to it: they join anew, and what they run goes on.
-    const url = (await must('node1', "sh -c 'echo $NETMASTER'")).trim();
-    for (const host of ['node1', 'node2']) {
-      const token = await netctl(`token create --host=${host}`);
-      await must(host, `netplugin join ${url} ${token} --host ${host}`);
-    }
+    for (const host of ['node1', 'node2']) await joins(host);
     for (const host of ['node1', 'node2'])
       await until('the agent says so', async () =>
         (await lab(`logs netplugin ${host}`)).out.includes('netmaster does not know network default:life'),
@@ -448,6 +451,7 @@ describe('a host that leaves', () => {
       'ls -A /run/contiv /var/lib/contiv 2>/dev/null; ip netns list; nft list tables',
     );
     expect(kept.out).not.toMatch(/names|netplugin|\.json|view\.db|contiv-|inet contiv/);
+    await joins('node1');
     for (const host of ['node1', 'node2']) await mustLab(`start netplugin ${host}`);
     await until('offered again', async () => (await ours('node1')) !== '');
     expect(await differences()).toBe('');
