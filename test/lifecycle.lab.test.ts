@@ -451,6 +451,7 @@ describe('a host that leaves', () => {
       'ls -A /run/contiv /var/lib/contiv 2>/dev/null; ip netns list; nft list tables',
     );
     expect(kept.out).not.toMatch(/names|netplugin|\.json|view\.db|contiv-|inet contiv/);
+    await netctl('host revoke node1');
     await joins('node1');
     for (const host of ['node1', 'node2']) await mustLab(`start netplugin ${host}`);
     await until('offered again', async () => (await ours('node1')) !== '');
