@@ -67,7 +67,10 @@ it("a tenant's operator has that tenant, and nobody else's containers", async ()
     ['node1', 'seen'],
     ['node2', 'also'],
   ])
-    await must(host as string, `docker run -d --name=${name} --net=own.own-net/violet contiv/lab sleep 100000`);
+    await must(
+      host as string,
+      `docker run -d --name=${name} --net=own.own-net/violet contiv/lab sleep 100000`,
+    );
   await until('ping', () => pings('node1', 'seen', 'also'));
   expect((await done('endpoint ls -a -q')).split('\n')).toHaveLength(2);
   for (const line of ['net ls -a', 'endpoint ls -a', 'tenant ls', 'events', 'export'])

@@ -1,5 +1,5 @@
 /** What a client shows that it is itself by, and whom it believes: from files, as a command line is everybody's to read. */
-import fs from 'node:fs';
+import { readText } from './textFile.ts';
 
 export interface Credentials {
   /** Certificates of the authority that netmaster's must be signed by; PEM, as the others. Absent: those that the machine believes. */
@@ -25,7 +25,7 @@ export function readCredentials(files: CredentialFiles): Credentials {
     throw new Error(`--${cert === undefined ? 'tls-cert' : 'tls-key'} is missing: they go together`);
   const read = (flag: (typeof CREDENTIAL_FLAGS)[number]): string | undefined => {
     const file = files[flag];
-    return file === undefined ? undefined : readText(`--${flag} `, file);
+    return file === undefined ? undefined : readText(`--${flag} ${file}`, file);
   };
   const [authority, certificate, keyText, token] = CREDENTIAL_FLAGS.map(read);
   return {
@@ -34,18 +34,4 @@ export function readCredentials(files: CredentialFiles): Credentials {
     ...(keyText === undefined ? {} : { key: keyText }),
     ...(token === undefined ? {} : { token: token.trim() }),
   };
-}
-
-function readText(what: string, file: string): string {
-  try {
-    return fs.readFileSync(file, 'utf8');
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    const reasons: Readonly<Record<string, string>> = {
-      ENOENT: 'there is no such file',
-      EACCES: 'it may not be read',
-      EISDIR: 'it is a folder',
-    };
-    throw new Error(`${what}${file}: ${reasons[code ?? ''] ?? code}`);
-  }
 }

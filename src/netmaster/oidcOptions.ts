@@ -1,5 +1,5 @@
 /** What netmaster is told of an OpenID provider, by flags: which, and what its groups may do here. oidc.ts asks it. */
-import fs from 'node:fs';
+import { readText } from '../client/textFile.ts';
 import { type AskedRights, checkRights } from './rights.ts';
 
 export interface ProviderOptions {
@@ -109,17 +109,8 @@ function readRole(line: string): GroupRole {
   return { group, asked };
 }
 
-function fileOf(flag: string, file: string | undefined): string | undefined {
-  if (file === undefined) return undefined;
-  try {
-    return fs.readFileSync(file, 'utf8');
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    const reason =
-      code === 'ENOENT' ? 'there is no such file' : code === 'EACCES' ? 'it may not be read' : code;
-    throw new Error(`--${flag} ${file}: ${reason}`);
-  }
-}
+const fileOf = (flag: string, file: string | undefined): string | undefined =>
+  file === undefined ? undefined : readText(`--${flag} ${file}`, file);
 
 /** Of a person with these groups; undefined: nothing. Of tenants all that the lines of that role name. */
 export function rightsOfGroups(

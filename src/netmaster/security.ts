@@ -2,6 +2,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
+import { readText } from '../client/textFile.ts';
 import type { Pair } from '../tls/certificates.ts';
 
 export interface Security extends Pair {
@@ -24,25 +25,13 @@ export const FILES = {
   adminKey: 'admin.key',
 } as const;
 
-/** Throws an Error with one plain line that names the flag and the file. */
-function readPem(flag: string, file: string): string {
-  try {
-    return fs.readFileSync(file, 'utf8');
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    const reason =
-      code === 'ENOENT' ? 'there is no such file' : code === 'EACCES' ? 'it may not be read' : code;
-    throw new Error(`--${flag} ${file}: ${reason}`);
-  }
-}
-
 export function readSecurity(
   files: { readonly cert: string; readonly key: string; readonly ca: string },
   hostLife: number,
 ): Security {
-  const certificate = readPem('tls-cert', files.cert);
-  const key = readPem('tls-key', files.key);
-  const authority = readPem('tls-ca', files.ca);
+  const certificate = readText(`--tls-cert ${files.cert}`, files.cert);
+  const key = readText(`--tls-key ${files.key}`, files.key);
+  const authority = readText(`--tls-ca ${files.ca}`, files.ca);
   const parsed = parse('tls-cert', files.cert, certificate);
   parse('tls-ca', files.ca, authority);
   let matches: boolean;
@@ -72,7 +61,10 @@ export function readFolder(folder: string, hostLife: number): Security | undefin
     hostLife,
   );
   if (!fs.existsSync(at(FILES.authorityKey))) return security;
-  const issuer = { certificate: security.authority, key: readPem('tls-dir', at(FILES.authorityKey)) };
+  const issuer = {
+    certificate: security.authority,
+    key: readText(`--tls-dir ${at(FILES.authorityKey)}`, at(FILES.authorityKey)),
+  };
   return { ...security, issuer };
 }
 

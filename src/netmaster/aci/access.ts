@@ -1,7 +1,7 @@
 /** How netmaster comes into a fabric: what aciGw says, and the files that it names, which are on this machine and in no store. */
 import { createPrivateKey } from 'node:crypto';
-import fs from 'node:fs';
 import path from 'node:path';
+import { readText } from '../../client/textFile.ts';
 import { type AciGw, controllersOf } from '../../model/aciGw.ts';
 import { type ApicOptions, certificatesOf, type Secret } from './apic.ts';
 
@@ -52,11 +52,8 @@ function secretOf(gateway: AciGw, folder: string, env: NodeJS.ProcessEnv): Secre
 function read(field: string, name: string, folder: string): string {
   const file = path.join(folder, name);
   try {
-    return fs.readFileSync(file, 'utf8');
+    return readText(`${field} ${name}: ${file}`, file);
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    const reason =
-      code === 'ENOENT' ? 'there is no such file' : code === 'EACCES' ? 'it may not be read' : code;
-    throw new AccessError(`${field} ${name}: ${file}: ${reason}`);
+    throw new AccessError((error as Error).message);
   }
 }
