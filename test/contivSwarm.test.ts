@@ -1,7 +1,7 @@
 /** contiv-swarm as Docker runs it, before an agent that answers as the test says. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import fs from 'node:fs';
 import http from 'node:http';
+import net from 'node:net';
 import path from 'node:path';
 import { beforeAll, beforeEach, expect, it, onTestFinished } from 'vitest';
 import { temporaryFolder } from './folder.ts';
@@ -18,8 +18,18 @@ beforeEach(async () => {
   const env = { CONTIV_PLUGIN_SOCKET: `${folder}/plugin.sock`, CONTIV_SOCKET: `${folder}/agent.sock` };
   relay = spawn(path.join(ROOT, 'dist/contiv-swarm'), { env, stdio: 'ignore' });
   onTestFinished(() => void relay.kill('SIGKILL'));
-  while (!fs.existsSync(env.CONTIV_PLUGIN_SOCKET)) await new Promise((done) => setTimeout(done, 10));
+  // Its socket is there a moment before somebody listens.
+  while (!(await isHeard(env.CONTIV_PLUGIN_SOCKET))) await new Promise((done) => setTimeout(done, 10));
 });
+
+const isHeard = (socket: string): Promise<boolean> =>
+  new Promise((done) => {
+    const client = net.connect(socket, () => {
+      client.destroy();
+      done(true);
+    });
+    client.on('error', () => done(false));
+  });
 
 /** As dockerd calls a plugin. */
 function call(name: string, body = ''): Promise<string> {

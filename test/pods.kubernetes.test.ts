@@ -1,6 +1,7 @@
 /** Pods of a real cluster in contiv's networks: on both nodes, beside Docker's containers, under the cluster's policies and contiv's. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import {
+  AGNHOST,
   addressesOf,
   apply,
   get,
@@ -56,6 +57,17 @@ const policy = (name: string, spec: object): Promise<string> =>
     }),
   );
 const DB = { matchLabels: { app: 'db' } };
+
+const BARE = { name: 'main', image: AGNHOST };
+/**
+ * What a pod does first of all: hears what comes by UDP, and asks the server five times. A packet that is dropped is sent again after a
+ * second, which is past the end of each time: so what is allowed was let through at once.
+ */
+const FIRST_WORDS = `socat -u UDP-RECV:81 OPEN:/heard,creat,append & for i in 1 2 3 4 5; do
+  if timeout 0.9 bash -c "exec 3<>/dev/tcp/$1/80"; then printf 'yes '; else printf 'no '; fi; done 2>/dev/null
+  sleep 1; cat /heard 2>/dev/null; echo done; exec sleep 100000`;
+const SEND_TO_ALL =
+  'until [ -e /enough ]; do for i in $(seq 2 60); do echo heard >/dev/udp/$0$i/81; done 2>/dev/null; sleep 0.02; done';
 
 describe('pods', () => {
   it('on both nodes reach each other, and their hosts reach them', async () => {
@@ -195,6 +207,44 @@ describe('pods', () => {
       expect(await ask('web', address)).toBe('');
     }
     await kubectl(`-n ${SPACE} delete pod`, ...names);
+  });
+
+  it('send nothing before their policy holds on both hosts, and nothing that it allows is refused once they run', async () => {
+    const [db = ''] = await addressesOf('db', SPACE);
+    const friends = { podSelector: { matchLabels: { role: 'friend' } } };
+    await policy('friends', { podSelector: DB, ingress: [{ from: [friends] }] });
+    await policy('nobody', { podSelector: { matchLabels: { newcomer: 'yes' } }, policyTypes: ['Ingress'] });
+    await becomes('denied', () => ask('web', db), '');
+    // All the time web sends to whoever comes: to the addresses around those that there are.
+    const sender = inPod(`${SPACE}/web`, 'bash -c', SEND_TO_ALL, db.replace(/\d+$/, ''));
+    const names = Array.from({ length: 6 }, (_, i) => `newcomer-${i}`);
+    // The second time those who had the addresses before, and the names, were the others.
+    for (const turn of [0, 1]) {
+      const isFriend = (i: number): boolean => (i >> 1) % 2 === turn;
+      const role = (i: number): object => (isFriend(i) ? { role: 'friend' } : {});
+      await Promise.all(
+        names.map((name, i) =>
+          pod(name, {
+            namespace: SPACE,
+            node: i % 2 ? 'node1' : 'node2',
+            labels: { newcomer: 'yes', ...role(i) },
+            spec: { containers: [{ ...BARE, command: ['bash', '-c', FIRST_WORDS, 'newcomer', db] }] },
+          }),
+        ),
+      );
+      await podsReady(SPACE, ...names);
+      for (const [i, name] of names.entries()) {
+        const logs = () => kubectl(`-n ${SPACE} logs ${name}`);
+        await until(`${name} has asked`, async () => (await logs()).includes('done'));
+        expect([name, (await logs()).trim()]).toEqual([
+          name,
+          `${(isFriend(i) ? 'yes ' : 'no ').repeat(5)}done`,
+        ]);
+      }
+      await kubectl(`-n ${SPACE} delete pod`, ...names);
+    }
+    await inPod(`${SPACE}/web`, 'touch /enough');
+    expect(await sender).toMatchObject({ status: 0 });
   });
 
   it('are traced by name as both kernels judge them, also a pod of a name that another had', async () => {
