@@ -40,8 +40,8 @@ if [ "${1:-}" != install ]; then
     want /usr/lib/cni/loopback containernetworking-plugins
     want gcc gcc
     want /usr/include/stdlib.h libc6-dev ;;
-  # runc's, which is built with it.
   test-package) want debootstrap debootstrap ;;
+  # runc's, which is built with it.
   docker)
     want /usr/include/seccomp.h libseccomp-dev
     want pkg-config pkg-config ;;
