@@ -69,7 +69,7 @@ describe('the quick start', () => {
   it('passes on exit status, standard input and environment through lab exec', async () => {
     expect((await on('node1', "sh -c 'exit 7'")).status).toBe(7);
     expect((await on('node1', 'hostname')).out.trim()).toBe('node1');
-    expect((await on('node1', "sh -c 'echo $NETMASTER'")).out.trim()).toMatch(/^http:/);
+    expect((await on('node1', "sh -c 'echo $NETMASTER'")).out.trim()).toMatch(/^https:/);
     expect((await on('node9', 'true')).status).toBe(3);
   });
 
