@@ -4,7 +4,8 @@
  */
 import { spawn } from 'node:child_process';
 import { run } from '../lab/shell.ts';
-import { NETMASTER_PORT, onHost, ROOT, readState } from '../lab/state.ts';
+import { onHost, readState } from '../lab/state.ts';
+import { netctlOf } from './networks.ts';
 import { median, quantile, shown } from './numbers.ts';
 
 /** Milliseconds, of each round. */
@@ -23,8 +24,7 @@ interface Options {
 export async function measureAnnounced({ lab, rounds, step }: Options): Promise<Announced> {
   const [first] = (readState(lab)?.hosts ?? []).map((h) => h.address);
   const on = (host: string, ...command: string[]): Promise<string> => run(...onHost(lab, host, ...command));
-  const netctl = (line: string): Promise<string> =>
-    on('node1', `${ROOT}/bin/netctl`, '--netmaster', `http://${first}:${NETMASTER_PORT}`, ...line.split(' '));
+  const netctl = (line: string): Promise<string> => on('node1', ...netctlOf(lab), ...line.split(' '));
   await netctl(
     `bgp create node1 --router-ip=${first}/24 --as=65001 --neighbor=192.168.50.2 --neighbor-as=65000`,
   );

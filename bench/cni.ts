@@ -8,8 +8,9 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { run } from '../lab/shell.ts';
-import { hostFolder, NETMASTER_PORT, onHost, ROOT, readState } from '../lab/state.ts';
+import { hostFolder, onHost, ROOT } from '../lab/state.ts';
 import type { Answer, Calls } from './cniCalls.ts';
+import { netctlOf } from './networks.ts';
 import { median, quantile, shown, textTable } from './numbers.ts';
 
 const HOST = 'node1';
@@ -69,13 +70,7 @@ export async function measureCni(options: CniOptions): Promise<CniTimes> {
     await command(lab, 'down');
     await command(lab, 'up', '--quiet');
     const at = (...line: string[]): Promise<string> => run(...onHost(lab, HOST, ...line));
-    const netmaster = `http://${readState(lab)?.hosts[0]?.address}:${NETMASTER_PORT}`;
-    await at(
-      `${ROOT}/bin/netctl`,
-      '--netmaster',
-      netmaster,
-      ...'net create pods --subnet=10.32.0.0/16'.split(' '),
-    );
+    await at(...netctlOf(lab), ...'net create pods --subnet=10.32.0.0/16'.split(' '));
     const containers = Array.from({ length: MOST }, (_, i) => `box${i}`);
     await at(
       'sh',

@@ -14,7 +14,7 @@
  */
 import path from 'node:path';
 import { run } from '../lab/shell.ts';
-import { NETMASTER_PORT, namespaceFolder, networkNamespace, onHost, ROOT, readState } from '../lab/state.ts';
+import { namespaceFolder, netmasterUrls, networkNamespace, onHost, ROOT, readState } from '../lab/state.ts';
 import { hundredRules } from './rules.ts';
 
 export const SPANS = ['within', 'between'] as const;
@@ -73,13 +73,20 @@ export function inPlace(
 const VLAN = 100;
 const BESIDE = 101;
 
+/** netctl, as it is called on a host of a lab that is up. */
+export function netctlOf(lab: string): string[] {
+  const state = readState(lab);
+  if (state === undefined) throw new Error(`lab '${lab}' is not up`);
+  return [`${ROOT}/bin/netctl`, '--netmaster', netmasterUrls(state).join()];
+}
+
 /** Makes them in a lab that is up, with --fabric; without `peers` only our own. */
 export async function makeNetworks(lab: string, peers: boolean): Promise<Network[]> {
   const [first, second] = (readState(lab)?.hosts ?? []).map((h) => h.address);
   if (first === undefined || second === undefined) throw new Error(`lab '${lab}' has no two hosts`);
   const at = async (host: string, line: string, input?: string): Promise<string> =>
     (await run(...onHost(lab, host, ...line.split(' ')), input)).trim();
-  const netctl = `${ROOT}/bin/netctl --netmaster http://${first}:${NETMASTER_PORT}`;
+  const netctl = netctlOf(lab).join(' ');
 
   await at('node1', `${netctl} net create ours --subnet=10.77.0.0/16`);
   await at('node1', `${netctl} net create direct -e direct --subnet=10.76.0.0/16`);
