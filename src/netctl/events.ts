@@ -1,6 +1,7 @@
 import { setTimeout as after } from 'node:timers/promises';
 import { ApiError, asList } from '../client/client.ts';
 import type { Event } from '../protocol/events.ts';
+import { EVENT_KINDS } from '../protocol/wire.ts';
 import { type Command, type Invocation, UsageError } from './command.ts';
 import { shownChange } from './objects.ts';
 
@@ -81,10 +82,10 @@ export const command: Command = {
       name: '',
       summary: [
         'Lists what happened, the newest last: changes of intent with before and after and who made them, hosts and',
-        'endpoints that came and went, repairs by agents, containers that were not attached, and names that were not',
-        'offered to Docker.',
+        'endpoints that came and went, repairs by agents, containers that were not attached, names that were not offered to',
+        'Docker, neighbors and fabrics that were reached or lost, and people who logged in.',
         '',
-        'Kinds: intent, orchestrator, host, endpoint, repair, denial, name, neighbor, access',
+        `Kinds: ${EVENT_KINDS.join(', ')}`,
       ].join('\n'),
       args: [],
       flags: [

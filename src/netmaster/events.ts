@@ -11,7 +11,8 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { FieldChanges } from '../protocol/declared.ts';
-import { EVENT_KINDS, type Event, type EventKind, type Happened } from '../protocol/events.ts';
+import type { Event, Happened } from '../protocol/events.ts';
+import { EVENT_KINDS, type EventKind } from '../protocol/wire.ts';
 import type { Write } from '../store/store.ts';
 
 /** Of each kind. */

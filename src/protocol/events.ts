@@ -1,27 +1,7 @@
 /** What happened: changes of intent, hosts and containers that come and go, and what agents tell of. */
 import { type Static, Type } from '@sinclair/typebox';
 import { FieldChangesSchema } from './declared.ts';
-
-/**
- * `intent`: what people declare; `orchestrator`: what an orchestrator's controller declares; `host` and `endpoint`: those that come and go;
- * `repair`: an agent found the kernel another than it was set up; `denial`: a container was not attached; `name`: a network was not
- * offered to a runtime; `neighbor`: a session with a router of the fabric came up or went; `access`: people who logged in or out, or were
- * refused; `fabric`: an ACI fabric that netmaster speaks to, or not any more, and what was put right there. Of each kind so much is kept
- * (netmaster/events.ts): one does not take another's place.
- */
-export const EVENT_KINDS = [
-  'intent',
-  'orchestrator',
-  'host',
-  'endpoint',
-  'repair',
-  'denial',
-  'name',
-  'neighbor',
-  'access',
-  'fabric',
-] as const;
-export type EventKind = (typeof EVENT_KINDS)[number];
+import { EVENT_KINDS } from './wire.ts';
 
 const KindSchema = Type.Union(EVENT_KINDS.map((kind) => Type.Literal(kind)));
 

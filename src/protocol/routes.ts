@@ -9,7 +9,7 @@ import { HostSchema } from '../model/host.ts';
 import type { Kind } from '../model/kind.ts';
 import { KINDS } from '../model/kinds.ts';
 import { ObjectSetSchema, SetAnswerSchema } from './declared.ts';
-import { EVENT_KINDS, EventMessageSchema, EventSchema } from './events.ts';
+import { EventMessageSchema, EventSchema } from './events.ts';
 import {
   DrainedHostSchema,
   HostStateSchema,
@@ -60,7 +60,7 @@ import {
   TokenRequestSchema,
   WhoamiSchema,
 } from './security.ts';
-import { type Method, methodAndPath, type PATHS, type RouteName } from './wire.ts';
+import { EVENT_KINDS, type Method, methodAndPath, type PATHS, type RouteName } from './wire.ts';
 
 /** Where a request names a tenant or a host. Of a key it is the first part. */
 export type Place = { readonly path: string } | { readonly query: string } | { readonly body: string };

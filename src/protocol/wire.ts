@@ -1,5 +1,5 @@
 /**
- * Where each route of the API is, and the headers of its answers: all of the protocol that a client must have loaded. What each
+ * Where each route of the API is, the headers of its answers, and the kinds of events: all of the protocol that a client must have loaded. What each
  * takes and answers, and who may ask, is in routes.ts, of which a client has the types alone: the schemas and what makes
  * them would be a quarter of netctl's start.
  */
@@ -114,6 +114,27 @@ export const CHANGES_HEADER = 'contiv-changes';
 
 /** Header of a request: what asks, and for whom, such as `netctl root@node1`. It is kept with what is changed. */
 export const CLIENT_HEADER = 'contiv-client';
+
+/**
+ * `intent`: what people declare; `orchestrator`: what an orchestrator's controller declares; `host` and `endpoint`: those that come and go;
+ * `repair`: an agent found the kernel another than it was set up; `denial`: a container was not attached; `name`: a network was not
+ * offered to a runtime; `neighbor`: a session with a router of the fabric came up or went; `access`: people who logged in or out, or were
+ * refused; `fabric`: an ACI fabric that netmaster speaks to, or not any more, and what was put right there. Of each kind so much is kept
+ * (netmaster/events.ts): one does not take another's place.
+ */
+export const EVENT_KINDS = [
+  'intent',
+  'orchestrator',
+  'host',
+  'endpoint',
+  'repair',
+  'denial',
+  'name',
+  'neighbor',
+  'access',
+  'fabric',
+] as const;
+export type EventKind = (typeof EVENT_KINDS)[number];
 
 /** `GET` and `/api/v1/hosts/:name`. */
 export function methodAndPath(name: RouteName): [method: Method, path: string] {

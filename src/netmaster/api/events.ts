@@ -1,8 +1,9 @@
 /** What happened, listed and followed (events.ts). */
 import type { FastifyInstance } from 'fastify';
 import { shown } from '../../model/text.ts';
-import { EVENT_KINDS, type EventMessage } from '../../protocol/events.ts';
+import type { EventMessage } from '../../protocol/events.ts';
 import { EVENTS } from '../../protocol/routes.ts';
+import { EVENT_KINDS } from '../../protocol/wire.ts';
 import { type Filter, matches, readPosition } from '../events.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
