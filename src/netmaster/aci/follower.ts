@@ -170,6 +170,9 @@ function openPasses({ mirror, writer, duty, folder, env }: FabricOptions): Passe
       const problems = [{ of: 'aci', problem: oneLine(problem, 500), remedy }, ...unfit];
       return say({ state, objects, problems, ...(told && { told }) });
     };
+    /** Where another mode is wanted and nothing of ours is left, there is no fabric to tell of any more. */
+    const reached = (told: Omit<Told, 'state'>, events?: readonly Occurrence[]): Promise<void> =>
+      say(isAci || told.objects > 0 ? { state: 'reached', ...told } : undefined, events);
     try {
       if (gateway.gateway) {
         const { told, problems } = await tellGateway({
@@ -179,17 +182,7 @@ function openPasses({ mirror, writer, duty, folder, env }: FabricOptions): Passe
           told: fabricOf(mirror)?.told ?? {},
         });
         const objects = Object.keys(told).length;
-        await say(
-          isAci || objects > 0
-            ? {
-                state: 'reached',
-                controller: gateway.gateway,
-                objects,
-                problems: [...problems, ...unfit],
-                told,
-              }
-            : undefined,
-        );
+        await reached({ controller: gateway.gateway, objects, problems: [...problems, ...unfit], told });
         return undefined;
       }
       if (!gateway.controllers) {
@@ -207,16 +200,9 @@ function openPasses({ mirror, writer, duty, folder, env }: FabricOptions): Passe
       const done = await follow(apic, gateway, wanted);
       if (done === undefined) return undefined;
       const { objects, problems, events } = done;
-      const controller = apic.controller;
-      await say(
-        isAci || objects > 0
-          ? {
-              state: 'reached',
-              ...(controller && { controller }),
-              objects,
-              problems: [...problems, ...unfit],
-            }
-          : undefined,
+      const { controller } = apic;
+      await reached(
+        { ...(controller && { controller }), objects, problems: [...problems, ...unfit] },
         events,
       );
       return problems.length > 0 ? RETRY : undefined;
@@ -252,7 +238,7 @@ function openPasses({ mirror, writer, duty, folder, env }: FabricOptions): Passe
     }
   }
 
-  async function follow(apic: Apic, gateway: AciGw, { tree, relies, ...rest }: Wanted) {
+  async function follow(apic: Apic, gateway: AciGw, { tree, relies }: Wanted) {
     const mark = markOf(gateway.clusterName || CLUSTER);
     const wanted =
       gateway.includeCommonTenant === 'yes' && tree.size > 0 ? await lessCommon(apic, tree) : tree;
@@ -273,7 +259,7 @@ function openPasses({ mirror, writer, duty, folder, env }: FabricOptions): Passe
         });
       }
     }
-    for (const [dn, of] of await missingContracts(apic, { tree, relies, ...rest }))
+    for (const [dn, of] of await missingContracts(apic, relies))
       all.push({
         of,
         problem: `the fabric has no contract ${dn}`,

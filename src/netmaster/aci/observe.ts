@@ -27,7 +27,10 @@ export async function observe(apic: Apic, wanted: Tree, mark: string): Promise<T
 }
 
 /** Contracts that groups refer to and the fabric has not, with the object that names each. */
-export async function missingContracts(apic: Apic, { relies }: Wanted): Promise<[dn: string, of: string][]> {
+export async function missingContracts(
+  apic: Apic,
+  relies: Wanted['relies'],
+): Promise<[dn: string, of: string][]> {
   const missing: [string, string][] = [];
   for (const [dn, of] of relies) if ((await apic.get(`mo/${dn}.json`)).length === 0) missing.push([dn, of]);
   return missing;
