@@ -70,6 +70,7 @@ import {
   type Outcome,
 } from './outcome.ts';
 import { sameParts } from './parts.ts';
+import { hasExternalGateways } from './rules/externalGateways.ts';
 import type { Way } from './rules/feature.ts';
 import { FOREIGN } from './rules/limits.ts';
 import { routerTable } from './rules/router.ts';
@@ -523,7 +524,7 @@ function gatewaysOf(
 
 /** Also of a router that an earlier agent has left: what comes by its gateways goes on. */
 function waysOf(open: OpenRouter, router: Router): readonly Way[] {
-  if (router.vlans?.some((v) => v.gateways !== undefined) !== true) return open.ways;
+  if (!hasExternalGateways(router)) return open.ways;
   const links = open.established?.links ?? route.listLinks(open.netlink);
   const text = (ways: readonly Way[]): string => ways.map(({ device, mac }) => `${device} ${mac}`).join();
   const now = gatewaysOf(open.netlink, router, links).filter(({ mac }) => mac !== '');

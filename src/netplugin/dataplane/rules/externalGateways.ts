@@ -10,12 +10,16 @@
  * By which MAC address he sends, whoever is on a wire may choose: that nobody there sends by the gateway's is the switch's to see to.
  */
 import { isV6 } from '../../../model/address.ts';
-import type { Subnet } from '../../state.ts';
+import type { Router, Subnet } from '../../state.ts';
 import { once } from '../parts.ts';
 import { PORTS } from './devices.ts';
 import { familyName, outsideAddresses } from './egress.ts';
 import type { RouterFeature, RouterVariant } from './feature.ts';
 import { BACK } from './marks.ts';
+
+/** A network here has a router of the fabric's own as its gateway. */
+export const hasExternalGateways = ({ vlans = [] }: Pick<Router, 'vlans'>): boolean =>
+  vlans.some((vlan) => vlan.gateways !== undefined);
 
 /** Part of a router's subnets. */
 export const homesOf = once((subnets: readonly Subnet[]) => ({

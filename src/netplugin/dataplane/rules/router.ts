@@ -27,7 +27,7 @@ import { dns, queryLimit } from './dns.ts';
 import { dscp } from './dscp.ts';
 import { egress } from './egress.ts';
 import { errors } from './errors.ts';
-import { externalGateways, homesOf } from './externalGateways.ts';
+import { externalGateways, hasExternalGateways, homesOf } from './externalGateways.ts';
 import { type Chain, compose, type RouterFeature, type Way } from './feature.ts';
 import { fragments, limits, SMALLEST_TABLE } from './limits.ts';
 import { policy } from './policy.ts';
@@ -169,7 +169,7 @@ export function routerTable(
     const inner = innerOf(router.subnets);
     parts.set(inner, elements('inner', inner));
   }
-  const external = router.vlans?.some((v) => v.gateways !== undefined) === true;
+  const external = hasExternalGateways(router);
   if (external) {
     const homes = homesOf(router.subnets);
     parts.set(homes, elements('homes', homes));
