@@ -23,6 +23,7 @@ import type {
   Router,
   RuleSet,
   Service,
+  Vlan,
 } from '../src/netplugin/state.ts';
 
 export const LOCAL = '192.0.2.1';
@@ -53,6 +54,42 @@ export function port(n: number, more: Partial<Port> = {}): Port {
 }
 
 /** One address of a remote endpoint, with where it is. */
+/** A VLAN network of a tenant, by the interface fab0. */
+export const VLAN = {
+  id: 100,
+  network: (1 << 24) + 100,
+  uplink: 'fab0',
+  prefixes: ['10.100.0.0/24', 'fd00:100::/64'] as [string, string],
+  at: (n: number): string => `10.100.0.${n}`,
+  six: (n: number): string => `fd00:100::${n.toString(16)}`,
+};
+
+/** As a host of this underlay address has it. */
+export const vlanOf = (local: string, addresses: readonly string[], more: Partial<Vlan> = {}): Vlan => ({
+  id: VLAN.id,
+  network: VLAN.network,
+  device: `vl${VLAN.id}`,
+  wire: `cv${VLAN.id}`,
+  uplink: VLAN.uplink,
+  mac: vtepMac(local),
+  mtu: 1500,
+  prefixes: VLAN.prefixes,
+  addresses,
+  ...more,
+});
+
+/** Of a container in it. */
+export const vlanPort = (n: number, more: Partial<Port> = {}): Port =>
+  port(n, {
+    mac: `02:02:0a:64:00:${n.toString(16).padStart(2, '0')}`,
+    addresses: [VLAN.at(n), VLAN.six(n)],
+    gateways: [VLAN.at(254)],
+    network: VLAN.network,
+    mtu: 1500,
+    wire: `vl${VLAN.id}`,
+    ...more,
+  });
+
 export interface At {
   readonly address: string;
   readonly device: string;

@@ -7,7 +7,19 @@
 import path from 'node:path';
 import { afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { tag } from '../../../../lab/tagging.ts';
-import { applied, GATEWAYS, inRouter, LOCAL, NOTHING, port, state, VNI } from '../../../../test/hostState.ts';
+import {
+  applied,
+  GATEWAYS,
+  inRouter,
+  LOCAL,
+  NOTHING,
+  port,
+  state,
+  VLAN,
+  VNI,
+  vlanOf,
+  vlanPort,
+} from '../../../../test/hostState.ts';
 import { isolate, sh } from '../../../../test/isolation.ts';
 import { ethernet, icmpError, udp } from '../../../../test/packet.ts';
 import { echoes } from '../../../linux/echo.ts';
@@ -25,11 +37,7 @@ import { type Applier, openApplier } from '../applier.ts';
 
 beforeAll(isolate);
 
-const ID = 100;
-const NETWORK = (1 << 24) + ID;
-const UPLINK = 'fab0';
-const at = (n: number): string => `10.100.0.${n}`;
-const six = (n: number): string => `fd00:100::${n.toString(16)}`;
+const { id: ID, network: NETWORK, uplink: UPLINK, prefixes: PREFIXES, at, six } = VLAN;
 const [GATE, GATE6, PLAIN] = [at(254), six(254), at(200)];
 const [OUTSIDE, OUTSIDE6] = ['198.51.100.1', '2001:db8::1'];
 const OTHER = '20.1.1.6';
@@ -37,16 +45,7 @@ const OTHER = '20.1.1.6';
 const on = <T>(name: string, use: () => T): T => inNamespace(namespacePath(name), use);
 
 const member = (more: Partial<Port> = {}): Port =>
-  port(2, {
-    mac: '02:02:0a:64:00:02',
-    addresses: [at(2), six(2)],
-    gateways: [],
-    externalGateways: [GATE, GATE6],
-    network: NETWORK,
-    mtu: 1500,
-    wire: `vl${ID}`,
-    ...more,
-  });
+  vlanPort(2, { gateways: [], externalGateways: [GATE, GATE6], ...more });
 const other = port(6, { addresses: [OTHER] });
 
 function hostState(ports: readonly Port[], ruleSets: readonly RuleSet[] = []): HostState {
@@ -57,23 +56,14 @@ function hostState(ports: readonly Port[], ruleSets: readonly RuleSet[] = []): H
     routers: [
       {
         ...made,
-        vlans: [
-          {
-            id: ID,
+        vlans: [vlanOf(LOCAL, [at(91), six(91)], { gateways: [GATE, GATE6] })],
+        subnets: [
+          ...PREFIXES.map((prefix) => ({
+            prefix,
             network: NETWORK,
             device: `vl${ID}`,
-            wire: `cv${ID}`,
-            uplink: UPLINK,
-            mac: vtepMac(LOCAL),
-            mtu: 1500,
-            prefixes: ['10.100.0.0/24', 'fd00:100::/64'],
-            addresses: [at(91), six(91)],
-            gateways: [GATE, GATE6],
-          },
-        ],
-        subnets: [
-          { prefix: '10.100.0.0/24', network: NETWORK, device: `vl${ID}`, externalGateway: true },
-          { prefix: 'fd00:100::/64', network: NETWORK, device: `vl${ID}`, externalGateway: true },
+            externalGateway: true as const,
+          })),
           { prefix: '20.1.1.0/24', network: VNI },
         ],
         gateways: GATEWAYS,

@@ -17,7 +17,10 @@ import {
   PEERS,
   port,
   state,
+  VLAN,
   VNI,
+  vlanOf,
+  vlanPort,
 } from '../../../../test/hostState.ts';
 import { isolate, sh } from '../../../../test/isolation.ts';
 import { ethernet, solicitation, udp } from '../../../../test/packet.ts';
@@ -33,49 +36,23 @@ import {
 import { short, solicitedMac, unsolicitedAdvertisement } from '../../../linux/packet.ts';
 import { vtepMac } from '../../compile/deviceNames.ts';
 import { NAMESERVER, NAMESERVER6 } from '../../constants.ts';
-import type { HostState, Port, RuleSet, Vlan } from '../../state.ts';
+import type { HostState, Port, RuleSet } from '../../state.ts';
 import { type Applier, openApplier } from '../applier.ts';
 
 beforeAll(isolate);
 
-const ID = 100;
-const NETWORK = (1 << 24) + ID;
-const PREFIX = '10.100.0.0/24';
+const { id: ID, network: NETWORK, uplink: UPLINK, at, six } = VLAN;
+const [PREFIX, PREFIX6] = VLAN.prefixes;
 const FAR = PEERS[0] as string;
-const PREFIX6 = 'fd00:100::/64';
-const at = (n: number): string => `10.100.0.${n}`;
-const six = (n: number): string => `fd00:100::${n.toString(16)}`;
 const PLAIN = at(200);
 const PLAIN6 = six(200);
-const UPLINK = 'fab0';
 const OWN: Readonly<Record<string, string[]>> = { [LOCAL]: [at(91), six(91)], [FAR]: [at(92), six(92)] };
+
+const vlanAt = (local: string) => vlanOf(local, OWN[local] as string[]);
 
 const inBox = <T>(n: number, use: () => T): T => inNamespace(namespacePath(`box${n}`), use);
 const onFar = <T>(use: () => T): T => inNamespace(namespacePath('host2'), use);
 const onPlain = <T>(use: () => T): T => inNamespace(namespacePath('plain'), use);
-
-const vlanOf = (local: string): Vlan => ({
-  id: ID,
-  network: NETWORK,
-  device: `vl${ID}`,
-  wire: `cv${ID}`,
-  uplink: UPLINK,
-  mac: vtepMac(local),
-  mtu: 1500,
-  prefixes: [PREFIX, PREFIX6],
-  addresses: OWN[local] as string[],
-});
-
-const member = (n: number, more: Partial<Port> = {}): Port =>
-  port(n, {
-    mac: `02:02:0a:64:00:${n.toString(16).padStart(2, '0')}`,
-    addresses: [at(n), six(n)],
-    gateways: [at(254)],
-    network: NETWORK,
-    mtu: 1500,
-    wire: `vl${ID}`,
-    ...more,
-  });
 
 /** Of a VXLAN network of the same tenant. */
 const other = (n: number, more: Partial<Port> = {}): Port => port(n, { addresses: [`20.1.1.${n}`], ...more });
@@ -107,7 +84,7 @@ function hostState({ local, peer, ports, there, others = [], ruleSets = [] }: Ho
     routers: [
       {
         ...made,
-        vlans: [vlanOf(local)],
+        vlans: [vlanAt(local)],
         subnets: [
           { prefix: PREFIX, network: NETWORK, device: `vl${ID}` },
           { prefix: PREFIX6, network: NETWORK, device: `vl${ID}` },
@@ -148,8 +125,8 @@ function enter(given: Port, n: number): void {
 
 let near: Applier;
 let far: Applier;
-const nearHost: Host = { local: LOCAL, peer: FAR, ports: [member(2), member(4)], there: [3] };
-const farHost: Host = { local: FAR, peer: LOCAL, ports: [member(3)], there: [2, 4] };
+const nearHost: Host = { local: LOCAL, peer: FAR, ports: [vlanPort(2), vlanPort(4)], there: [3] };
+const farHost: Host = { local: FAR, peer: LOCAL, ports: [vlanPort(3)], there: [2, 4] };
 const joined = (host: Host): Host => ({ ...host, ports: host.ports.map((p) => ({ ...p, joined: true })) });
 
 beforeEach(() => {
@@ -277,10 +254,13 @@ describe('a container of a VLAN network', () => {
 
   it('that moves is found at once by who had spoken to it', async () => {
     expect(await pinged('plain', at(2))).toBe(true);
-    const after = { ...joined(nearHost), ports: [member(4, { joined: true })], there: [3, 2] };
+    const after = { ...joined(nearHost), ports: [vlanPort(4, { joined: true })], there: [3, 2] };
     applied(near, hostState(after));
     onFar(() => {
-      applied(far, hostState({ ...farHost, ports: [member(3, { joined: true }), member(2)], there: [4] }));
+      applied(
+        far,
+        hostState({ ...farHost, ports: [vlanPort(3, { joined: true }), vlanPort(2)], there: [4] }),
+      );
     });
     expect(onPlain(() => sh('ip neigh show dev lan'))).toContain(`${at(2)} lladdr ${vtepMac(FAR)}`);
   });
@@ -303,11 +283,14 @@ describe('a container of a VLAN network', () => {
     // Who asks for it speaks to a group, which the uplink takes.
     expect(sh(`bridge fdb show dev ${UPLINK}`)).toContain(solicitedMac(six(2)));
 
-    const after = { ...joined(nearHost), ports: [member(4, { joined: true })], there: [3, 2] };
+    const after = { ...joined(nearHost), ports: [vlanPort(4, { joined: true })], there: [3, 2] };
     applied(near, hostState(after));
     expect(sh(`bridge fdb show dev ${UPLINK}`)).not.toContain(solicitedMac(six(2)));
     onFar(() => {
-      applied(far, hostState({ ...farHost, ports: [member(3, { joined: true }), member(2)], there: [4] }));
+      applied(
+        far,
+        hostState({ ...farHost, ports: [vlanPort(3, { joined: true }), vlanPort(2)], there: [4] }),
+      );
     });
     await expect.poll(known, { timeout: 10_000 }).toContain(`${six(2)} lladdr ${vtepMac(FAR)}`);
   });
@@ -405,7 +388,7 @@ describe('networks of one tenant', () => {
       narrowed: [],
       decisions: [{ group: 0, rule: 1, action: 'deny', key: 'default:none:1' }],
     };
-    const ports = [member(2, { joined: true, judgedIn: 1 }), member(4, { joined: true })];
+    const ports = [vlanPort(2, { joined: true, judgedIn: 1 }), vlanPort(4, { joined: true })];
     applied(near, hostState({ ...nearHost, ports, ruleSets: [deny] }));
     expect(await silent('plain', at(2))).toBe(true);
     expect(await silent('plain', six(2))).toBe(true);
@@ -559,7 +542,7 @@ describe('whoever means harm', () => {
     const subnets = [{ prefix: '10.100.0.0/16', network: NETWORK, device: `vl${ID}` }];
     applied(near, {
       ...wide,
-      routers: [{ ...made, subnets, vlans: [{ ...vlanOf(LOCAL), prefixes: ['10.100.0.0/16'] }] }],
+      routers: [{ ...made, subnets, vlans: [{ ...vlanAt(LOCAL), prefixes: ['10.100.0.0/16'] }] }],
     });
     const many = Array.from({ length: 600 }, (_, i) =>
       ethernet(MAC, vtepMac(LOCAL), arp(1, { mac: MAC, address: `10.100.${1 + (i >> 8)}.${i & 255}` }, to), {
@@ -568,7 +551,8 @@ describe('whoever means harm', () => {
     );
     onPlain(() => send('lan', ...many.slice(0, 300)));
     onPlain(() => send('lan', ...many.slice(300)));
-    const portMac = (): string => /ether (\S+)/.exec(inRouter(`ip link show ${member(2).device}`))?.[1] ?? '';
+    const portMac = (): string =>
+      /ether (\S+)/.exec(inRouter(`ip link show ${vlanPort(2).device}`))?.[1] ?? '';
     const unsought = (): number =>
       Number(/packets (\d+)/.exec(inRouter('nft list counter inet contiv unsought'))?.[1]);
     const learned = () =>
@@ -581,7 +565,7 @@ describe('whoever means harm', () => {
       send(
         'eth0',
         ...Array.from({ length: 300 }, (_, i) =>
-          ethernet(member(2).mac, portMac(), datagram(at(2), `10.100.${8 + (i >> 8)}.${i & 255}`)),
+          ethernet(vlanPort(2).mac, portMac(), datagram(at(2), `10.100.${8 + (i >> 8)}.${i & 255}`)),
         ),
       ),
     );
@@ -591,7 +575,7 @@ describe('whoever means harm', () => {
   });
 
   it('in a container sends no tags', async () => {
-    const packet = ethernet(member(2).mac, vtepMac(LOCAL), datagram(at(2), PLAIN), { vlan: ID });
+    const packet = ethernet(vlanPort(2).mac, vtepMac(LOCAL), datagram(at(2), PLAIN), { vlan: ID });
     watchTagged('ip protocol udp counter');
     inBox(2, () => send('eth0', packet));
     expect(await pinged(2, PLAIN)).toBe(true);
