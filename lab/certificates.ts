@@ -3,7 +3,7 @@
  * where netctl looks, and what curl is to show there.
  */
 import fs from 'node:fs';
-import { type RouteName, requestOf } from '../src/protocol/wire.ts';
+import { requestOf } from '../src/protocol/wire.ts';
 import { run } from './shell.ts';
 import { hostFolder, type LabPlan, netmasterUrls, onHost, ROOT } from './state.ts';
 
@@ -32,7 +32,7 @@ export async function makeCertificates({ name: lab, hosts, netmasters }: LabPlan
 export async function joinHost(state: LabPlan, host: string): Promise<void> {
   if (fs.existsSync(`${hostFolder(state.name, host)}/contiv/host/host.pem`)) return;
   const urls = netmasterUrls(state);
-  const { method, url } = requestOf('tokenCreate' satisfies RouteName);
+  const { method, url } = requestOf('tokenCreate');
   const body = JSON.stringify({ role: 'join', host, seconds: 3600 });
   const ask = ['-sf', '-X', method, '-H', 'content-type: application/json', '-d', body];
   const told = await run(...onHost(state.name, 'node1', 'curl', ...curlFlags(state), ...ask, urls[0] + url));

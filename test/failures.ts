@@ -16,8 +16,8 @@ export default class Failures implements Reporter {
       ...module.errors().map(({ message }) => line(module.relativeModuleId, message)),
       ...[...module.children.allTests('failed')].map((test) => lineOf(module, test)),
     ]);
-    // Vitest's own report is written by another reporter, which may still be at it.
     if (told.length === 0) return;
+    // Vitest's own report is written by another reporter, which may still be at it.
     process.once('exit', () => {
       const more = told.length - MOST_LINES;
       const shown = [...told.slice(0, MOST_LINES), ...(more > 0 ? [`FAILED: ${more} more`] : [])];
