@@ -3,7 +3,7 @@ import { expect } from 'vitest';
 import { deleteNamespace, inNamespace, listNamespaces, namespacePath } from '../src/linux/netns.ts';
 import { type Applier, openApplier } from '../src/netplugin/dataplane/applier.ts';
 import type { ApplyReport } from '../src/netplugin/dataplane/index.ts';
-import type { HostState } from '../src/netplugin/state.ts';
+import type { HostState, Port } from '../src/netplugin/state.ts';
 import { sh } from './isolation.ts';
 import { NOTHING } from './states.ts';
 
@@ -24,6 +24,10 @@ export const REPORT: ApplyReport = {
 /** In the router of tenant default. */
 export const inRouter = (command: string): string =>
   inNamespace(namespacePath('contiv-default'), () => sh(command));
+
+/** Of the router's end of a port. */
+export const routerMac = ({ device }: Port): string =>
+  /link\/ether (\S+)/.exec(inRouter(`ip -o link show ${device}`))?.[1] as string;
 
 export function applied(applier: Applier, wanted: HostState, verify = false): ApplyReport {
   const report = applier.apply(wanted, { verify });

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import net from 'node:net';
 import packet from 'dns-packet';
 import { pino } from 'pino';
-import { answerRound } from '../src/linux/datagrams.ts';
+import { receiveRound, sendRound } from '../src/linux/datagrams.ts';
 import { bindPort, closeSocket } from '../src/linux/netns.ts';
 import { fromHere } from '../src/netplugin/dns/forward.ts';
 import type { NameAnswer, Question } from '../src/netplugin/dns/lookup.ts';
@@ -73,7 +73,8 @@ export function serve({ upstreams = [], original, answer, mayAsk, timeout, attem
     upstreams: () => ({ servers: upstreams, timeout: timeout ?? 5000, attempts: attempts ?? 2 }),
     outside: fromHere,
     mayAsk: mayAsk ?? (() => true),
-    answerRound,
+    receiveRound,
+    sendRound,
     log: pino({ level: 'silent' }),
   });
   ends.push(() => server.close());

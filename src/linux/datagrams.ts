@@ -1,18 +1,19 @@
 /**
  * Many datagrams by one system call each way (recvmmsg(2), sendmmsg(2)), for who answers from what it has at hand: a call for each datagram costs
- * more than such an answer does. What does not fit such a round goes by Node's own socket on the same descriptor.
+ * more than such an answer does. What does not go by such a round goes by Node's own socket on the same descriptor.
  */
 import koffi from 'koffi';
 import { addressText } from './address.ts';
 import * as libc from './libc.ts';
 
 /** Of a round. Each message has room for whatever UDP carries; of that only what is written to is memory. */
-const ROUND = 32;
+export const ROUND = 32;
 const LONGEST = 65_536;
-/** Bytes of an answer. */
-export const LONGEST_ANSWER = 2048;
-/** struct sockaddr_in6, the longer one. */
-const NAME = 28;
+/** Bytes that are sent in one. */
+const LONGEST_SENT = 2048;
+/** Bytes of struct sockaddr_in and sockaddr_in6, and of the longer one. */
+const NAME_OF = { 4: 16, 6: 28 } as const;
+const NAME = NAME_OF[6];
 /** struct mmsghdr and struct iovec, of 64 bits. */
 const HEADER = 64;
 const [NAME_AT, NAME_LENGTH, IOV_AT, IOV_COUNT] = [0, 8, 16, 24];
@@ -50,65 +51,79 @@ function openVector(size: number) {
 
 /** One for all sockets: a round is over before another begins. */
 let vectors: {
-  readonly asked: ReturnType<typeof openVector>;
-  readonly answers: ReturnType<typeof openVector>;
+  readonly received: ReturnType<typeof openVector>;
+  readonly sent: ReturnType<typeof openVector>;
 };
+const open = () => (vectors ??= { received: openVector(LONGEST), sent: openVector(LONGEST_SENT) });
 
-/**
- * Takes what has arrived on a socket, which does not block, and answers it; true: there may be more. `answer` gets the message, which is its own
- * until it returns, and its sender, and answers with what is to be sent back there, of at most LONGEST_ANSWER bytes; undefined: nothing, or later and
- * by other ways. `unsent`: the socket takes no more now.
- */
-export function answerRound(
-  fd: number,
-  version: 4 | 6,
-  answer: (bytes: Buffer, address: string, port: number) => Buffer | undefined,
-  unsent: (bytes: Buffer, address: string, port: number) => void,
-): boolean {
-  vectors ??= { asked: openVector(LONGEST), answers: openVector(LONGEST_ANSWER) };
-  const { asked, answers } = vectors;
-  const sender = (from: Buffer, i: number): [string, number] => {
-    const [first, last] = ADDRESS[version];
-    const at = i * NAME;
-    return [textOf(from, at + first, at + last), from.readUInt16BE(at + PORT)];
-  };
-  const count = libc.recvmmsg(fd, asked.headers, ROUND, MSG_DONTWAIT);
-  let ready = 0;
+export interface Datagram {
+  readonly bytes: Buffer;
+  /** Whose it is: its sender's, or its receiver's. IPv6 that needs it with its scope, as a number. */
+  readonly address: string;
+  readonly port: number;
+}
+
+/** Takes what has arrived on a socket, which does not block; true: there may be more. */
+export function receiveRound(fd: number, version: 4 | 6, take: (datagram: Datagram) => void): boolean {
+  const { received } = open();
+  const count = libc.recvmmsg(fd, received.headers, ROUND, MSG_DONTWAIT);
   for (let i = 0; i < count; i++) {
     const at = i * LONGEST;
-    const length = asked.headers.readUInt32LE(i * HEADER + RECEIVED);
-    const reply = answer(asked.bytes.subarray(at, at + length), ...sender(asked.names, i));
+    const length = received.headers.readUInt32LE(i * HEADER + RECEIVED);
+    take({
+      bytes: Buffer.from(received.bytes.subarray(at, at + length)),
+      address: addressOf(received.names, i * NAME, version),
+      port: received.names.readUInt16BE(i * NAME + PORT),
+    });
     // The kernel has written how long the name is: the next round has room for the longest again.
-    asked.headers.writeUInt32LE(NAME, i * HEADER + NAME_LENGTH);
-    if (reply === undefined) continue;
-    asked.names.copy(answers.names, ready * NAME, i * NAME, (i + 1) * NAME);
-    answers.headers.writeUInt32LE(version === 4 ? 16 : NAME, ready * HEADER + NAME_LENGTH);
-    answers.places.writeUInt32LE(reply.length, ready * IOV + IOV_LENGTH);
-    reply.copy(answers.bytes, ready * LONGEST_ANSWER);
-    ready++;
-  }
-  const sent = ready === 0 ? 0 : Math.max(0, libc.sendmmsg(fd, answers.headers, ready, MSG_DONTWAIT));
-  for (let i = sent; i < ready; i++) {
-    const at = i * LONGEST_ANSWER;
-    const length = answers.places.readUInt32LE(i * IOV + IOV_LENGTH);
-    unsent(Buffer.from(answers.bytes.subarray(at, at + length)), ...sender(answers.names, i));
+    received.headers.writeUInt32LE(NAME, i * HEADER + NAME_LENGTH);
   }
   return count === ROUND;
 }
 
-/** Texts of addresses that have asked: there are few, and they ask often. */
-const texts = new Map<string, string>();
-const TEXTS = 4096;
+/**
+ * Sends at most ROUND datagrams of at most LONGEST_SENT bytes to who has sent some; answers with those that go by other ways: the socket takes no more
+ * now, or the address is of nobody who was heard lately.
+ */
+export function sendRound(fd: number, version: 4 | 6, datagrams: readonly Datagram[]): readonly Datagram[] {
+  const { sent } = open();
+  const left: Datagram[] = [];
+  const ready: Datagram[] = [];
+  for (const datagram of datagrams) {
+    const name = names.get(datagram.address);
+    if (name === undefined) {
+      left.push(datagram);
+      continue;
+    }
+    const i = ready.push(datagram) - 1;
+    name.copy(sent.names, i * NAME);
+    sent.names.writeUInt16BE(datagram.port, i * NAME + PORT);
+    sent.headers.writeUInt32LE(NAME_OF[version], i * HEADER + NAME_LENGTH);
+    sent.places.writeUInt32LE(datagram.bytes.length, i * IOV + IOV_LENGTH);
+    datagram.bytes.copy(sent.bytes, i * LONGEST_SENT);
+  }
+  const count = ready.length === 0 ? 0 : libc.sendmmsg(fd, sent.headers, ready.length, MSG_DONTWAIT);
+  return [...left, ...ready.slice(Math.max(0, count))];
+}
 
-function textOf(from: Buffer, first: number, last: number): string {
+/** Who has sent: there are few, and they send often. Texts of addresses by their bytes, and what the kernel calls them by their texts. */
+const texts = new Map<string, string>();
+const names = new Map<string, Buffer>();
+const KEPT = 4096;
+
+function addressOf(from: Buffer, at: number, version: 4 | 6): string {
+  const [first, last] = ADDRESS[version].map((within) => at + within) as [number, number];
   const key = from.toString('latin1', first, last);
   const known = texts.get(key);
   if (known !== undefined) return known;
-  if (texts.size >= TEXTS) texts.clear();
-  const scoped = last - first > IPV6;
-  const address = addressText(from.subarray(first, scoped ? first + IPV6 : last));
-  const scope = scoped ? from.readUInt32LE(first + IPV6) : 0;
+  if (texts.size >= KEPT) {
+    texts.clear();
+    names.clear();
+  }
+  const address = addressText(from.subarray(first, version === 6 ? first + IPV6 : last));
+  const scope = version === 6 ? from.readUInt32LE(first + IPV6) : 0;
   const text = scope === 0 ? address : `${address}%${scope}`;
   texts.set(key, text);
+  names.set(text, Buffer.from(from.subarray(at, at + NAME)));
   return text;
 }

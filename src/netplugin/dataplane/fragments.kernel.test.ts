@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { afterEach, beforeAll, expect, it, vi } from 'vitest';
 import { type Flood, startFlood } from '../../../test/flooding.ts';
-import { applied, clean, GATEWAYS, inRouter, port, state } from '../../../test/hostState.ts';
+import { applied, clean, GATEWAYS, inRouter, port, routerMac, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { ethernet, ip, PROTOCOL, udpDatagram } from '../../../test/packet.ts';
 import { linkLocal } from '../../linux/address.ts';
@@ -49,8 +49,6 @@ function start(): Port[] {
   return ports;
 }
 
-const routerMac = ({ device }: Port): string =>
-  /link\/ether (\S+)/.exec(inRouter(`ip -o link show ${device}`))?.[1] as string;
 /** Packets, by the router's end. */
 const received = ({ device }: Port): number =>
   JSON.parse(inRouter(`ip -s -j link show ${device}`))[0].stats64.rx.packets;

@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { startFlood } from '../../../test/flooding.ts';
-import { applied, BLUE, clean, GATEWAYS, inRouter, port, state } from '../../../test/hostState.ts';
+import { applied, BLUE, clean, GATEWAYS, inRouter, port, routerMac, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { arp, ethernet, solicitation } from '../../../test/packet.ts';
 import { createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
@@ -44,9 +44,6 @@ const learned = (device = ''): string =>
   inRouter(
     `for f in -4 -6; do ip $f neigh show nud all ${device} | grep -v 'PERMANENT\\|NOARP' || true; done`,
   ).trim();
-
-const routerMac = ({ device }: Port): string =>
-  /link\/ether (\S+)/.exec(inRouter(`ip -o link show ${device}`))?.[1] as string;
 
 /** ARP requests for the gateway, and neighbour solicitations, by addresses that nobody has. */
 function forged(at: Port): { arp: Buffer; ns: Buffer } {

@@ -22,7 +22,7 @@ import {
   truncated,
   upstream,
 } from '../../../test/nameserver.ts';
-import { answerRound } from '../../linux/datagrams.ts';
+import { type Datagram, ROUND, receiveRound, sendRound } from '../../linux/datagrams.ts';
 import { bindPort, closeSocket } from '../../linux/netns.ts';
 import { NAMESERVER } from '../constants.ts';
 import { fromHere } from './forward.ts';
@@ -518,6 +518,73 @@ describe('a name that is not ours', () => {
   });
 });
 
+describe('a client that asks without end', () => {
+  const LONG = { timeout: 50_000 };
+  /** A nameserver whose socket always has more of one client, and what it has answered by client, in order. */
+  async function flooded(others: (round: number, answered: number) => readonly string[]) {
+    const { port, sockets } = listening();
+    const answered: string[] = [];
+    let round = 0;
+    const ask = (address: string): Datagram => ({ bytes: query('web'), address, port: 1 });
+    const run = { ends: false };
+    const server = startNameserver({
+      sockets,
+      answer: () => ({ kind: 'addresses', addresses: ['10.1.1.1'] }),
+      originalDestination: async () => undefined,
+      upstreams: () => ({ servers: [], timeout: 5000, attempts: 2 }),
+      outside: fromHere,
+      mayAsk: () => true,
+      receiveRound(_fd, _version, take) {
+        if (run.ends) return false;
+        round++;
+        for (let i = 0; i < ROUND; i++) take(ask('greedy'));
+        for (const other of others(round, answered.length)) take(ask(other));
+        return true;
+      },
+      sendRound(_fd, _version, datagrams) {
+        answered.push(...datagrams.map(({ address }) => address));
+        return datagrams.filter(({ address }) => address === '127.0.0.1');
+      },
+      log: pino({ level: 'silent' }),
+    });
+    ends.push(() => server.close());
+    await askUdp(port, query('web'));
+    return { answered, rounds: () => round, run };
+  }
+
+  it('costs others nothing but their turn: one of its own is answered before theirs', async () => {
+    const came = new Map<string, number>();
+    const { answered } = await flooded((round, before) => {
+      // Each once, some rounds apart: from the beginning of a flood to where it has filled all that it may.
+      const name = `modest${round}`;
+      if (round % 7 !== 0 || round > 700) return [];
+      came.set(name, before);
+      return [name];
+    });
+    await vi.waitUntil(() => answered.filter((name) => name.startsWith('modest')).length === 100, LONG);
+    // What came in one reading is answered in turn: so many clients, and one of the flood.
+    const READING = 64;
+    for (const [name, before] of came)
+      expect(answered.indexOf(name) - before, name).toBeLessThanOrEqual(READING);
+  });
+
+  it('has no more waiting than a client may, and the rest is answered to nobody', async () => {
+    const { answered, rounds, run } = await flooded(() => []);
+    await vi.waitUntil(() => rounds() > 1000, LONG);
+    run.ends = true;
+    const before = answered.length;
+    let last = -1;
+    await vi.waitUntil(() => {
+      const still = answered.length === last;
+      last = answered.length;
+      return still;
+    }, LONG);
+    expect(answered.length - before).toBeGreaterThan(1000);
+    expect(answered.length - before).toBeLessThan(3000);
+    expect(answered.length).toBeLessThan(rounds() * ROUND);
+  });
+});
+
 it('close ends what is connected, and gives the port back', async () => {
   const { port, sockets } = listening();
   const server = startNameserver({
@@ -527,7 +594,8 @@ it('close ends what is connected, and gives the port back', async () => {
     upstreams: () => ({ servers: [], timeout: 5000, attempts: 2 }),
     outside: fromHere,
     mayAsk: () => true,
-    answerRound,
+    receiveRound,
+    sendRound,
     log: pino({ level: 'silent' }),
   });
   await askUdp(port, query('web'));

@@ -12,10 +12,12 @@ import dgram from 'node:dgram';
 import net from 'node:net';
 import { setImmediate as othersFirst } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { type Datagram, ROUND } from '../../linux/datagrams.ts';
 import { addressNumber } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { NameserverSocket, OriginalDestination } from '../nameservers/router.ts';
 import { openBuckets } from './buckets.ts';
+import { openFairQueue } from './fairQueue.ts';
 import { type Asking, ask, type Dial, fromHere, openStream, type Resolver, type Stream } from './forward.ts';
 import type { NameAnswer, Question } from './lookup.ts';
 import {
@@ -58,8 +60,16 @@ const MAX_PIPELINED = 16;
 const STUB_TYPES: ReadonlySet<string> = new Set(['A', 'AAAA', 'PTR', 'ANY']);
 const TRANSFERS: ReadonlySet<string> = new Set(['AXFR', 'IXFR']);
 const QUERY = 0;
-/** Of what has arrived, as many rounds before others have their turn. */
-const ROUNDS = 8;
+/**
+ * What has arrived is read as far as it has come before some of it is answered: reading costs a fraction of answering, so that of a
+ * flood the kernel's queue, which is everybody's, stays short, and what is too much is in the queue of who sends it.
+ * Rounds of ROUND, before the process's other work has its turn.
+ */
+const READ = 64;
+const ANSWERED = 4;
+/** Bytes that a container may have waiting for its turn: more than a thousand queries, each with what it costs here. */
+const ARRIVED = 512 << 10;
+const COST = 256;
 
 export interface NameserverOptions {
   readonly sockets: readonly NameserverSocket[];
@@ -73,16 +83,9 @@ export interface NameserverOptions {
   /** How a server is reached that a container has named: as the container itself would reach it. */
   readonly outside: Dial;
   readonly mayAsk: MayAsk;
-  /**
-   * Takes what has arrived on a UDP socket besides what Node tells of, as many as one system call takes, and answers it; true: there may be
-   * more (linux/datagrams.ts).
-   */
-  answerRound(
-    fd: number,
-    version: 4 | 6,
-    answer: (bytes: Buffer, address: string, port: number) => Buffer | undefined,
-    unsent: (bytes: Buffer, address: string, port: number) => void,
-  ): boolean;
+  /** Of UDP sockets, what has arrived besides what Node tells of, and what is sent, many by one system call (linux/datagrams.ts). */
+  receiveRound(fd: number, version: 4 | 6, take: (datagram: Datagram) => void): boolean;
+  sendRound(fd: number, version: 4 | 6, datagrams: readonly Datagram[]): readonly Datagram[];
   readonly log: Logger;
 }
 
@@ -143,6 +146,7 @@ export function startNameserver(options: NameserverOptions): Nameserver {
   const hasty = crowded(
     `a container asks for more than ${ONWARD.rate} names of others a second: the rest fails`,
   );
+  const flooding = crowded('a container asks faster than it is answered: what it asks beyond that is lost');
   const connections = openPlaces(
     CONNECTIONS,
     crowded(`a container has more than ${CONNECTIONS.each} connections to its nameserver: the oldest end`),
@@ -259,38 +263,51 @@ export function startNameserver(options: NameserverOptions): Nameserver {
     const socket = dgram.createSocket(`udp${version}`);
     socket.bind({ fd });
     socket.on('error', (error) => log.error({ err: error }, 'nameserver socket'));
-    const send = (answer: Buffer, address: string, port: number): void => {
-      if (!closed) socket.send(answer, port, address);
+    const send = ({ bytes, address, port }: Datagram): void => {
+      if (!closed) socket.send(bytes, port, address);
     };
-    /** The answer, where it is there at once; what takes longer is sent when it is there. `own`: the bytes stay as they are. */
-    const take = (bytes: Buffer, address: string, port: number, own: boolean): Buffer | undefined => {
-      if (!isQuery(bytes)) return undefined;
+    /** The answer, where it is there at once; what takes longer is sent when it is there. */
+    const answer = ({ bytes, address, port }: Datagram): Buffer | undefined => {
       const client: Client = { protocol: 'udp', address, port, stub };
-      const reading = read(bytes, client);
-      const answer = atOnce(reading, client);
-      if (answer !== undefined) return answer;
-      const kept = own ? bytes : Buffer.from(bytes);
-      respond(kept, own ? reading : read(kept, client), client)
-        .then((late) => {
-          if (late !== undefined) send(late, address, port);
-        })
-        .catch((error) => log.error({ err: error }, 'query not answered'));
-      return undefined;
-    };
-    const takeNext = (bytes: Buffer, address: string, port: number): Buffer | undefined => {
       try {
-        return take(bytes, address, port, false);
+        const reading = read(bytes, client);
+        const now = atOnce(reading, client);
+        if (now !== undefined) return now;
+        respond(bytes, reading, client)
+          .then((late) => late && send({ bytes: late, address, port }))
+          .catch((error) => log.error({ err: error }, 'query not answered'));
       } catch (error) {
         log.error({ err: error }, 'query not answered');
-        return undefined;
       }
+      return undefined;
     };
-    // Node tells of one message; those that have come with it are taken by rounds, so many that others have their turn.
+
+    const arrived = openFairQueue<Datagram>(ARRIVED);
+    const take = (datagram: Datagram): void => {
+      const { bytes, address } = datagram;
+      if (isQuery(bytes) && !arrived.add(address, datagram, bytes.length + COST)) flooding(address);
+    };
+    let again = false;
+    const serveArrived = (): void => {
+      again = false;
+      for (let round = 0; round < READ && !closed; round++)
+        if (!options.receiveRound(fd, version, take)) break;
+      for (let round = 0; round < ANSWERED && !closed && !arrived.empty; round++) {
+        const answers: Datagram[] = [];
+        for (let i = 0; i < ROUND; i++) {
+          const query = arrived.take();
+          if (query === undefined) break;
+          const bytes = answer(query);
+          if (bytes !== undefined) answers.push({ ...query, bytes });
+        }
+        options.sendRound(fd, version, answers).forEach(send);
+      }
+      again = !closed && !arrived.empty;
+      if (again) setImmediate(serveArrived);
+    };
     socket.on('message', (bytes, { address, port }) => {
-      const answer = take(bytes, address, port, true);
-      if (answer !== undefined) send(answer, address, port);
-      for (let round = 0; round < ROUNDS && !closed; round++)
-        if (!options.answerRound(fd, version, takeNext, send)) break;
+      take({ bytes, address, port });
+      if (!again) serveArrived();
     });
     return socket;
   });

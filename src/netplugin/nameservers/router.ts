@@ -12,7 +12,10 @@ import {
 import { isV6 } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6, STUB_PORTS } from '../constants.ts';
 
-/** Bytes for queries that wait: what some containers may send at once (dataplane/rules/dns.ts), some 768 each as the kernel counts. */
+/**
+ * Bytes for queries that wait until the nameserver reads them, some 768 each as the kernel counts: more than half a second of what one container may
+ * send (dataplane/rules/dns.ts).
+ */
 const QUERIES = 16 << 20;
 
 /** A listening socket in a router's namespace, as a file descriptor of this process; of TCP, bound and not yet listening. */

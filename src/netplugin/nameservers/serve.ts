@@ -1,6 +1,6 @@
 /** One nameserver in each router, by what the agent told last. */
 import type { Logger } from 'pino';
-import { answerRound } from '../../linux/datagrams.ts';
+import { receiveRound, sendRound } from '../../linux/datagrams.ts';
 import { namespaceId, namespacePath } from '../../linux/netns.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
 import { createNames } from '../dns/lookup.ts';
@@ -51,7 +51,8 @@ export function openNameservers(log: Logger): Nameservers {
       upstreams: () => upstreams.current(),
       outside: fromRouter(namespace),
       mayAsk: (...asked) => reach.get(namespace)?.(...asked) === true,
-      answerRound,
+      receiveRound,
+      sendRound,
       log,
     });
     running.set(namespace, { router, server });
