@@ -11,6 +11,7 @@ import { type Announced, announcedVerdict, measureAnnounced } from './announce.t
 import { measureRates, type Rates, rateResults, rateTable } from './api.ts';
 import { type Changes, changeResults, changeTable, changeVerdicts, measureChanges } from './change.ts';
 import { type CniTimes, cniResults, cniTable, cniVerdicts, measureCni } from './cni.ts';
+import { type Lookups, lookupsResults, lookupsTable, lookupsVerdict, measureLookups } from './lookups.ts';
 import { MEASUREMENTS, type Measurement, type Sample } from './measure.ts';
 import { makeNetworks, SPANS } from './networks.ts';
 import { shown } from './numbers.ts';
@@ -21,10 +22,10 @@ const USAGE = `bench: this network against Docker's overlay and bridge, a bare V
 Usage: node bench/main.ts [--quick] [--only NAME] [--rounds N] [--against DIR] [--original NETMASTER] [--keep]
 
   --quick        one short round of each: does it work?
-  --only NAME    throughput, bbr, latency, connections, attach, hundred, policy, announce, change, cni or api; may
-                 be given again
+  --only NAME    throughput, bbr, latency, connections, attach, hundred, policy, announce, change, cni, lookups or
+                 api; may be given again
   --span SPAN    within or between hosts; both where it is not given
-  --rounds N     instead of 3 to 7, of each its own (change: 40, cni: 11)
+  --rounds N     instead of 3 to 7, of each its own (change: 40, cni: 11, lookups: 11)
   --against DIR  another checkout, whose netmaster is measured beside this one's (api)
   --original NETMASTER
                  the netmaster of contiv/netplugin 1.x, measured beside this one's (api); needs etcd 3.4
@@ -37,11 +38,12 @@ const LAB = process.env.LAB ?? 'bench';
 const POLICY = 'policy';
 const CHANGE = 'change';
 const CNI = 'cni';
+const LOOKUPS = 'lookups';
 const API = 'api';
 const ANNOUNCE = 'announce';
 /** Of what is measured in the lab of all networks. */
 const OF_NETWORKS = [...new Set(MEASUREMENTS.map((m) => m.name)), POLICY, ANNOUNCE];
-const names = [...OF_NETWORKS, CHANGE, CNI, API];
+const names = [...OF_NETWORKS, CHANGE, CNI, LOOKUPS, API];
 
 const flags = options();
 
@@ -160,6 +162,13 @@ async function measurePlugins(): Promise<CniTimes | undefined> {
   return measureCni({ lab: LAB, rounds, step, command: lab, keep: flags.keep });
 }
 
+async function measureNames(): Promise<Lookups | undefined> {
+  if (!flags.only.includes(LOOKUPS)) return undefined;
+  const rounds = Number(flags.rounds ?? (flags.quick ? 1 : 11));
+  step('bench: names beside dnsmasq\n');
+  return measureLookups({ lab: LAB, rounds, step, command: lab, keep: flags.keep });
+}
+
 async function measureApi(): Promise<Rates | undefined> {
   if (!flags.only.includes(API)) return undefined;
   const rounds = Number(flags.rounds ?? (flags.quick ? 1 : 7));
@@ -174,17 +183,20 @@ try {
     const { found, announced } = await measureNetworks();
     const changes = await measureChange();
     const cni = await measurePlugins();
+    const lookups = await measureNames();
     const rates = await measureApi();
     const targets = [
       ...verdicts(found),
       ...(announced.length === 0 ? [] : [announcedVerdict(announced)]),
       ...(changes === undefined ? [] : changeVerdicts(changes)),
       ...(cni === undefined ? [] : cniVerdicts(cni)),
+      ...(lookups === undefined ? [] : [lookupsVerdict(lookups)]),
     ];
     const all = {
       ...results(found, flags.quick),
       ...(changes === undefined ? {} : { change: changeResults(changes) }),
       ...(cni === undefined ? {} : { cni: cniResults(cni) }),
+      ...(lookups === undefined ? {} : { lookups: lookupsResults(lookups) }),
       ...(rates === undefined ? {} : { api: rateResults(rates) }),
       ...(announced.length === 0 ? {} : { announced }),
       targets,
@@ -195,6 +207,7 @@ try {
       ...(found.length > 0 ? [table(found)] : []),
       ...(changes === undefined ? [] : [changeTable(changes)]),
       ...(cni === undefined ? [] : [cniTable(cni)]),
+      ...(lookups === undefined ? [] : [lookupsTable(lookups)]),
       ...(rates === undefined ? [] : [rateTable(rates)]),
     ];
     process.stdout.write(`\n${[...tables, targets.join('\n')].join('\n\n')}\n`);

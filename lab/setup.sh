@@ -47,7 +47,9 @@ if [ "${1:-}" != install ]; then
     want pkg-config pkg-config ;;
   bench)
     want wrk wrk
+    want dnsperf dnsperf
     # What ours is measured beside.
+    want dnsmasq dnsmasq-base
     want /usr/lib/cni/bridge containernetworking-plugins ;;
   test|test-lab)
     want podman podman
