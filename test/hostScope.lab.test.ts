@@ -8,7 +8,7 @@ const HOST = 'https://192.168.50.11:9999/api/v1/watch?host=';
 /** What the host is told by its certificate within two seconds. */
 async function told(host: string): Promise<string> {
   const keys = '--cacert /var/lib/contiv/tls/ca.crt --cert /var/lib/contiv/host/host.pem';
-  return (await on(host, `curl -q -s -N -m 2 ${keys} ${HOST}${host}`)).out;
+  return (await on(host, `curl -q -s -N -m 2 ${keys}`, `${HOST}${host}`)).out;
 }
 
 beforeAll(async () => {
