@@ -110,7 +110,10 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     },
     missing: (list) => missingFrom(list, attachments.all.values()),
     // Live, and to be waited for: what it lacks may come with the next write.
-    waiting: (store) => intent.applied({ store, revision: 0 }),
+    waiting(store) {
+      intent.applied({ store, revision: 0 });
+      endpoints.unknown();
+    },
     changed: (objects, listed) => followers.tell({ type: 'view', objects, listed }),
   });
   const metrics = openMetrics({

@@ -18,7 +18,14 @@ import { type Netprofile, parseBandwidth } from '../../model/netprofile.ts';
 import type { Workload } from '../../model/workload.ts';
 import { DIRECT_DEVICE } from '../constants.ts';
 import { insideOf } from '../endpoints/inside.ts';
-import type { Attachment, LocalHost, TenantView, View, WatchedNetwork } from '../intent/view.ts';
+import {
+  type Attachment,
+  isWhole,
+  type LocalHost,
+  type TenantView,
+  type View,
+  type WatchedNetwork,
+} from '../intent/view.ts';
 import type {
   Access,
   Announced,
@@ -81,7 +88,7 @@ function compileWith(memo: Memo, view: View, local: LocalHost): HostState {
   const byTenant = new Map<string, Attachment[]>();
   for (const attachment of local.attachments.values()) {
     const { tenantName, networkName } = attachment.endpoint;
-    if (!view.networks.has(`${tenantName}:${networkName}`)) continue;
+    if (!isWhole(view.networks.get(`${tenantName}:${networkName}`))) continue;
     const list = byTenant.get(tenantName);
     if (list === undefined) byTenant.set(tenantName, [attachment]);
     else list.push(attachment);

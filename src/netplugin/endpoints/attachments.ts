@@ -10,7 +10,7 @@ import path from 'node:path';
 import type { Logger } from 'pino';
 import { workloadName } from '../../model/workload.ts';
 import { readJson, writeJson } from '../file.ts';
-import type { Attachment, View } from '../intent/view.ts';
+import { type Attachment, isWhole, type View } from '../intent/view.ts';
 import { FILES_INTERVAL } from '../intervals.ts';
 import { inTurn } from '../turns.ts';
 
@@ -133,10 +133,13 @@ export function missingFrom(
   attached: Iterable<Attachment>,
 ): string {
   for (const { endpoint } of attached) {
+    const { tenantName, networkName, groupName } = endpoint;
+    const network = networks.get(`${tenantName}:${networkName}`);
+    // It knows no address of the tenant here: it has lost them, and is told again.
+    if (network !== undefined && !isWhole(network)) return `addresses in tenant ${tenantName}`;
     // The host's own go with their network.
     if (endpoint.ofHost) continue;
-    const { tenantName, networkName, groupName } = endpoint;
-    if (!networks.has(`${tenantName}:${networkName}`)) return `network ${tenantName}:${networkName}`;
+    if (network === undefined) return `network ${tenantName}:${networkName}`;
     if (groupName && !groups.has(`${tenantName}:${groupName}`)) return `group ${tenantName}:${groupName}`;
   }
   return '';

@@ -36,6 +36,9 @@ let accepted: boolean;
 let reserve: () => Promise<AddressAnswer>;
 let kernel: () => Promise<ApplyReport>;
 let live: boolean;
+/** How often what is known was to be on disk, and to be listed anew. */
+let kept = 0;
+let relisted = 0;
 let admitted: () => Promise<void>;
 let state: HostState;
 const view = openView();
@@ -54,6 +57,11 @@ function open(): void {
       get live() {
         return live;
       },
+      get listed() {
+        return live ? view : undefined;
+      },
+      keep: () => void kept++,
+      relist: () => void relisted++,
     },
     attachments,
     intent: {
@@ -343,3 +351,17 @@ it('takes what an earlier agent was attaching for joined: its runtime has heard 
   open();
   expect(attachments.all.get('ep1')?.phase).toBe('joined');
 });
+
+it('attaches to a tenant that is here as a whole; of which it has outlines it lists anew, and has it on disk before it goes on', async () => {
+  established('ep1');
+  const put = (object: object): void => view.put({ kind: 'network', key: 'late:net1', object });
+  put({ tenantName: 'late', networkName: 'net1' });
+  [kept, relisted] = [0, 0];
+  const { endpoint, ...rest } = joining('ep1');
+  const attached = endpoints.attach({ ...rest, endpoint: { ...endpoint, tenantName: 'late' } });
+  await expect.poll(() => relisted, { timeout: 20_000 }).toBe(1);
+  expect([attachments.all.size, asked, kept]).toEqual([0, [], 0]);
+  put({ tenantName: 'late', networkName: 'net1', vni: 7 });
+  await attached;
+  expect([attachments.all.size, asked, kept, relisted]).toEqual([1, ['register ep1'], 1, 1]);
+}, 30_000);

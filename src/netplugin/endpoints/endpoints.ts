@@ -20,7 +20,7 @@ import type { ApplyReport, Dataplane } from '../dataplane/index.ts';
 import type { Follower } from '../follower.ts';
 import type { Intent } from '../intent/netmaster.ts';
 import type { Replica } from '../intent/replica.ts';
-import type { Attachment } from '../intent/view.ts';
+import { type Attachment, isWhole, type View } from '../intent/view.ts';
 import { ENDPOINTS_INTERVAL, FOLLOWED_INTERVAL } from '../intervals.ts';
 import type { Attached, Endpoints } from '../runtimes/runtime.ts';
 import type { HostState } from '../state.ts';
@@ -30,6 +30,8 @@ import { publishedText } from './published.ts';
 
 /** Milliseconds until a runtime's call is refused where netmaster's objects are not followed. */
 const FOLLOWED_WITHIN = 25_000;
+/** Milliseconds in which a tenant's objects come as a rule. */
+const KNOWN_WITHIN = 3000;
 
 /**
  * Settled: with a list of netmaster's, what runs here has been told. It is always waited for, since its addresses must not be given
@@ -38,11 +40,13 @@ const FOLLOWED_WITHIN = 25_000;
 export interface LocalEndpoints extends Endpoints, Follower {
   /** The host's own, which has no veth (hostAccess.ts). On disk and in the kernel when it resolves; netmaster is told again where that fails. */
   attachHost(endpoint: Endpoint, runtime: string): Promise<void>;
+  /** netmaster does not know what runs here: it is told at once. */
+  unknown(): void;
 }
 
 export interface LocalEndpointsOptions {
   readonly host: string;
-  readonly replica: Pick<Replica, 'view' | 'live' | 'store'>;
+  readonly replica: Pick<Replica, 'view' | 'live' | 'listed' | 'store' | 'keep' | 'relist'>;
   readonly attachments: Attachments;
   readonly intent: Pick<Intent, 'accepted' | 'reserve' | 'release' | 'register' | 'unregister' | 'swarmHas'>;
   readonly log: Logger;
@@ -69,6 +73,10 @@ function portIn(state: HostState, id: string): Attached | undefined {
   return port?.inside === undefined ? undefined : (port as Attached);
 }
 
+const isDeclared = ({ networks, groups }: View, e: Endpoint): boolean =>
+  networks.has(`${e.tenantName}:${e.networkName}`) &&
+  (!e.groupName || groups.has(`${e.tenantName}:${e.groupName}`));
+
 export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
   const { host, replica, attachments, intent, log, kernel, dataplane, admitted } = options;
   const listeners: ((endpoint: string, had: Attachment | undefined) => void)[] = [];
@@ -78,14 +86,18 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
   for (const id of attachments.all.keys()) attachments.joined(id);
 
   async function compare(): Promise<void> {
-    if (!replica.live || !(await intent.accepted())) return;
-    for (const { endpoint } of attachments.all.values()) {
-      if (equal(replica.view.endpoints.get(endpoint.endpointID), endpoint)) continue;
+    const { listed } = replica;
+    if (listed === undefined || !(await intent.accepted())) return;
+    for (const attachment of attachments.all.values()) {
+      const { endpoint } = attachment;
+      if (equal(listed.endpoints.get(endpoint.endpointID), endpoint)) continue;
+      // Of a store that has lost more than this host's addresses.
+      if (!replica.live && !isDeclared(listed, endpoint)) continue;
       await intent
         .register(endpoint, { hold: false })
         .catch((error) => log.warn({ err: error, endpoint: endpoint.endpointID }, 'endpoint not registered'));
     }
-    await forget();
+    if (replica.live) await forget();
   }
 
   /** Tells netmaster what has ended here that it still has. */
@@ -140,6 +152,31 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
         return FOLLOWED_INTERVAL;
       },
     );
+  }
+
+  /** The tenant's objects are here: with its first address on this host, which is reserved by now, they are on their way. */
+  async function known({ endpointID, tenantName, networkName }: Endpoint): Promise<void> {
+    const began = performance.now();
+    const key = `${tenantName}:${networkName}`;
+    let asked = false;
+    await insist(
+      () => {
+        const network = replica.view.networks.get(key);
+        if (network !== undefined && !isWhole(network))
+          throw new Error(`${GAVE_UP}: what tenant ${tenantName} has is not known on this host yet`);
+      },
+      (error) => {
+        const waited = performance.now() - began;
+        if (waited > FOLLOWED_WITHIN) throw error;
+        // By a netmaster of before, which this host follows since another one has told it outlines, nothing more comes.
+        if (waited > KNOWN_WITHIN && !asked) replica.relist();
+        asked = waited > KNOWN_WITHIN;
+        return FOLLOWED_INTERVAL;
+      },
+    );
+    const others = [...attachments.all.values()].map((a) => a.endpoint);
+    // An agent that is killed has to have the tenant too, not only what runs in it.
+    if (!others.some((e) => e.tenantName === tenantName && e.endpointID !== endpointID)) replica.keep();
   }
 
   /** A pass takes the whole agent for a while: what was asked of netmaster is on its way first, so that both go on side by side. */
@@ -198,6 +235,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       return news.listed;
     },
     settled: () => comparisons.settled(),
+    unknown: () => comparisons.ask(),
     host,
     view: replica.view,
     live: () => replica.live,
@@ -228,6 +266,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       const { endpointID: id, tenantName, networkName } = endpoint;
       try {
         await followed();
+        await known(endpoint);
         const attachment = withPorts({ ...joining, phase: 'joining' });
         await attachments.put(attachment);
         const [passed] = await Promise.all([

@@ -11,7 +11,7 @@ import type { Logger } from 'pino';
 import { contains, parseSubnet } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { Follower } from '../follower.ts';
-import type { Attachment, WatchedNetwork } from '../intent/view.ts';
+import type { Attachment, KnownNetwork } from '../intent/view.ts';
 import { ENDPOINTS_INTERVAL, RETRY_DELAY } from '../intervals.ts';
 import { afterFailure, inTurn } from '../turns.ts';
 import type { LocalEndpoints } from './endpoints.ts';
@@ -41,13 +41,13 @@ const macOf = (address: string): string =>
 
 export function followHostAccess({ host, endpoints, vlans, log }: HostAccessOptions): Follower {
   const attachedHere = () => [...endpoints.attachments.values()].filter((a) => a.runtime === HOST_RUNTIME);
-  const wanted = (): Map<string, WatchedNetwork> =>
+  const wanted = (): Map<string, KnownNetwork> =>
     new Map(
       [...endpoints.view.networks].filter(([, n]) => (n.encap === 'vlan' ? vlans() : n.hostAccess === true)),
     );
 
   /** Not one of a network of the same name that went. */
-  function fits({ endpoint }: Attachment, networks: ReadonlyMap<string, WatchedNetwork>): boolean {
+  function fits({ endpoint }: Attachment, networks: ReadonlyMap<string, KnownNetwork>): boolean {
     const network = networks.get(keyOf(endpoint));
     const subnets = [network?.subnet, network?.ipv6Subnet].flatMap((text) => parseSubnet(text ?? '') ?? []);
     return (
@@ -56,7 +56,7 @@ export function followHostAccess({ host, endpoints, vlans, log }: HostAccessOpti
     );
   }
 
-  async function attach(key: string, network: WatchedNetwork): Promise<void> {
+  async function attach(key: string, network: KnownNetwork): Promise<void> {
     const { tenantName, networkName, ipv6Subnet } = network;
     const ipAddress: string[] = [];
     try {

@@ -4,7 +4,7 @@
  */
 import { halves, subnetPrefix } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
-import type { Attachment, View, WatchedNetwork } from '../intent/view.ts';
+import type { Attachment, KnownNetwork, View, WatchedNetwork } from '../intent/view.ts';
 import type { Inside } from '../state.ts';
 
 /** Of an attachment; `before`: those that the same container had when it joined. */
@@ -36,7 +36,7 @@ export function insideOf(
 function defaultRoutes(
   network: WatchedNetwork,
   hasIpv6: boolean,
-  before: readonly { readonly hasIpv6: boolean; readonly network: WatchedNetwork | undefined }[],
+  before: readonly { readonly hasIpv6: boolean; readonly network: KnownNetwork | undefined }[],
 ): Inside['routes'] {
   const [has, has6] = [
     before.some((o) => o.network?.gateway),

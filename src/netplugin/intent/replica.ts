@@ -29,11 +29,15 @@ export interface Replica {
   readonly revision: number;
   /** The copy follows netmaster now, not only the disk. */
   readonly live: boolean;
+  /** What netmaster says now, be it in force or not; undefined: it is not followed. */
+  readonly listed: View | undefined;
   /**
    * Writes to disk what is not there yet. What is told to be applied must not be lost by a kill: the copy of before would bring
    * back what netmaster takes for forgotten.
    */
   keep(): void;
+  /** What netmaster has told is not enough: all is listed anew. What is known stays in force until then. */
+  relist(): void;
   close(): void;
 }
 
@@ -123,7 +127,7 @@ export function openReplica(options: ReplicaOptions): Replica {
         if (!toldLack)
           log.error(
             { store: effect.store },
-            `netmaster does not know ${effect.what} of running containers: what was declared before stays in force on this host until netmaster's store is restored, an export is applied to it, or those containers are gone`,
+            `netmaster does not know ${effect.what} of running containers: what was declared before stays in force on this host until it has taken what runs here, its store is restored, an export is applied to it, or those containers are gone`,
           );
         toldLack = true;
         waiting?.(effect.store);
@@ -135,10 +139,14 @@ export function openReplica(options: ReplicaOptions): Replica {
     }
   }
 
+  /** Of the watch that is open. */
+  let watch = new AbortController();
   async function follow(): Promise<void> {
     toldLack = false;
+    watch = new AbortController();
     const named = host === undefined ? {} : { host };
-    for await (const message of client.watch({ ...known.begin(), ...named, signal: stop.signal }))
+    const signal = AbortSignal.any([stop.signal, watch.signal]);
+    for await (const message of client.watch({ ...known.begin(), ...named, signal }))
       for (const effect of known.take(message)) act(effect);
   }
 
@@ -189,8 +197,15 @@ export function openReplica(options: ReplicaOptions): Replica {
     get live() {
       return known.live;
     },
+    get listed() {
+      return known.listed;
+    },
     keep() {
       if (saving !== undefined && !stop.signal.aborted) save();
+    },
+    relist() {
+      known.end(true);
+      watch.abort();
     },
     close() {
       if (stop.signal.aborted) return;

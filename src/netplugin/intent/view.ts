@@ -26,7 +26,13 @@ import type { Bandwidth, Guarded, Publication } from '../state.ts';
 
 /** A network as the watch carries it: with the tag on the wire. */
 export type WatchedNetwork = Network & { vni: number };
+/** The same, or the outline of one whose tenant has no address here (netmaster/hostScope.ts): without the tag. */
+export type KnownNetwork = Network & { vni?: number };
+/** Its tenant is known here, with all that is of it. */
+export const isWhole = (network: KnownNetwork | undefined): network is WatchedNetwork =>
+  network?.vni !== undefined;
 
+/** Of networks those that are known as a whole. */
 export interface TenantView {
   readonly networks: readonly WatchedNetwork[];
   readonly groups: readonly EndpointGroup[];
@@ -49,7 +55,7 @@ export interface View {
   /** undefined: not known. */
   readonly settings: Global | undefined;
   readonly tenants: ReadonlyMap<string, Tenant>;
-  readonly networks: ReadonlyMap<string, WatchedNetwork>;
+  readonly networks: ReadonlyMap<string, KnownNetwork>;
   readonly groups: ReadonlyMap<string, EndpointGroup>;
   readonly endpoints: ReadonlyMap<string, Endpoint>;
   readonly hosts: ReadonlyMap<string, Host>;
@@ -243,7 +249,9 @@ const PLACES: Readonly<
   host: () => {},
   Bgp: () => {},
   draining: () => {},
-  network: (s, key, object: WatchedNetwork, put) => s.networkShelf.put(key, put ? object : null),
+  network(s, key, object: KnownNetwork, put) {
+    if (isWhole(object)) s.networkShelf.put(key, put ? object : null);
+  },
   endpointGroup: (s, key, object: EndpointGroup, put) => s.groupShelf.put(key, put ? object : null),
   serviceLB: (s, key, object: StoredServiceLB, put) => s.serviceShelf.put(key, put ? object : null),
   clusterService: (s, key, object: ClusterService, put) =>

@@ -1,5 +1,7 @@
 import { expect, it } from 'vitest';
 import type { WatchedObject, WatchMessage } from '../../protocol/messages.ts';
+import { missingFrom } from '../endpoints/attachments.ts';
+import type { Attachment, View } from './view.ts';
 import { type Effect, openWatching, type Watching, type WatchingOptions } from './watching.ts';
 
 const tenant = (key: string, more: object = {}): WatchedObject => ({
@@ -163,4 +165,53 @@ it('a list of the same store takes at its word: what it lacks is gone', () => {
   restored.end(true);
   restored.begin();
   expect(told(list(restored, 6, [network('net1')]))).toEqual(['default:net1', 'lingering']);
+});
+
+it('keeps a tenant of which netmaster has lost this host’s addresses, until it has been told of what runs here', () => {
+  const whole = (name: string): WatchedObject => ({
+    kind: 'network',
+    key: `${name}:net`,
+    object: { tenantName: name, networkName: 'net', vni: 7 },
+  });
+  const outline = (name: string): WatchedObject => ({
+    kind: 'network',
+    key: `${name}:net`,
+    object: { tenantName: name, networkName: 'net' },
+  });
+  const attached = [{ endpoint: { tenantName: 'blue', networkName: 'net' } }] as unknown as Attachment[];
+  const missing = (listed: View): string => missingFrom(listed, attached);
+  const watching = open({ missing });
+  const mine = { ...endpoint('e1', 'here', '20.1.1.1'), object: { tenantName: 'blue', homingHost: 'here' } };
+  watching.begin();
+  list(watching, 5, [whole('blue'), tenant('blue'), mine, outline('red')]);
+  expect(watching.live).toBe(true);
+
+  // While it is followed: somebody has removed this host.
+  const lost = change(6, gone(tenant('blue')), outline('blue'), gone(mine));
+  expect(take(watching, lost)).toEqual([{ type: 'lacks', store: 's1', what: 'addresses in tenant blue' }]);
+  expect([watching.live, watching.revision, known(watching)]).toEqual([
+    false,
+    5,
+    ['endpoint e1', 'network blue:net', 'network red:net', 'tenant blue'],
+  ]);
+  expect([...(watching.listed?.endpoints.keys() ?? [])]).toEqual([]);
+  // Another tenant's business goes on beside, and is in force with the rest.
+  expect(told(take(watching, change(7, outline('green'))))).toEqual(['lacks']);
+  take(watching, change(8, whole('blue'), tenant('blue'), mine));
+  expect([watching.live, watching.revision]).toEqual([true, 8]);
+  expect(known(watching)).toContain('network green:net');
+
+  // It is away before it has heard of it: what is known is asked for again from where it was.
+  take(watching, change(9, gone(tenant('blue')), outline('blue'), gone(mine)));
+  watching.end(false);
+  expect(watching.listed).toBeUndefined();
+  expect(watching.begin()).toEqual({ store: 's1', after: 8 });
+
+  // A store that was lost lists outlines.
+  watching.end(true);
+  watching.begin();
+  expect(told(list(watching, 3, [outline('blue')], 's2'))).toEqual(['lacks']);
+  expect(watching.view.networks.get('blue:net')).toMatchObject({ vni: 7 });
+  take(watching, change(4, whole('blue'), tenant('blue'), mine));
+  expect([watching.live, watching.store]).toEqual([true, 's2']);
 });

@@ -8,11 +8,14 @@
  * A netmaster that lost its store, or came back with an older one, knows nothing of what runs. It is believed when it
  * knows the networks and groups of this host's containers again (`netctl apply` of an export); endpoints of other hosts
  * stay a while longer, until those have registered them anew.
+ *
+ * Nor does a netmaster that has lost the addresses of this host tell it of their tenants: they stay in force until it was told of what runs here,
+ * and has told of them. It may lose them while it is followed too, where somebody has removed a host that lives.
  */
 
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { LiveQuestion, WatchedObject, WatchMessage } from '../../protocol/messages.ts';
-import { type MutableView, openView, type View } from './view.ts';
+import { isWhole, type KnownNetwork, type MutableView, openView, type View } from './view.ts';
 
 /** What is to be done about a message, in this order. */
 export type Effect =
@@ -36,6 +39,8 @@ export interface Watching extends Position {
   readonly view: MutableView;
   /** netmaster is followed now. */
   readonly live: boolean;
+  /** What netmaster says now, in force or not; undefined: it is not followed, or its list is not whole. */
+  readonly listed: View | undefined;
   /** Endpoints in the view that netmaster does not know, by key. */
   readonly lingering: ReadonlyMap<string, Endpoint>;
   /** A watch begins: what it is to ask for. */
@@ -137,6 +142,19 @@ export function openWatching({ objects, host, missing, ...saved }: WatchingOptio
       beside = { ...beside, store: called ?? beside.store, revision: at };
       return judge();
     }
+    const forgets = ({ kind, key, object }: WatchedObject): boolean =>
+      kind === 'network' &&
+      object !== null &&
+      !isWhole(object as KnownNetwork) &&
+      isWhole(view.networks.get(key));
+    if (objects.some(forgets)) {
+      const next = openView([...view.contents(), ...objects]);
+      if ((missing?.(next) ?? '') !== '') {
+        beside = { store: called ?? store, revision: at, view: next, foreign: true };
+        live = false;
+        return judge();
+      }
+    }
     revision = at;
     store = called ?? store;
     const changes = [...objects, ...ended(displaced(objects))];
@@ -158,6 +176,9 @@ export function openWatching({ objects, host, missing, ...saved }: WatchingOptio
   return {
     view,
     lingering,
+    get listed() {
+      return beside?.view ?? (live ? view : undefined);
+    },
     get store() {
       return store;
     },
@@ -196,6 +217,7 @@ export function openWatching({ objects, host, missing, ...saved }: WatchingOptio
     },
     end(gone) {
       live = false;
+      beside = undefined;
       relist ||= gone;
     },
   };

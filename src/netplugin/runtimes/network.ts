@@ -1,6 +1,6 @@
 /** What a container is attached to, as all runtimes mean it. */
 import { overlap, parseSubnet, subnetPrefix } from '../../model/address.ts';
-import type { View, WatchedNetwork } from '../intent/view.ts';
+import type { KnownNetwork, View } from '../intent/view.ts';
 
 export interface Target {
   readonly tenant: string;
@@ -9,7 +9,7 @@ export interface Target {
   readonly group: string;
 }
 
-export function networkOf(view: Pick<View, 'networks'>, { tenant, network: name }: Target): WatchedNetwork {
+export function networkOf(view: Pick<View, 'networks'>, { tenant, network: name }: Target): KnownNetwork {
   const network = view.networks.get(`${tenant}:${name}`);
   if (network === undefined)
     throw new Error(
@@ -24,8 +24,8 @@ export function macOf(ipv4: string): string {
 }
 
 /** A subnet of the second that overlaps with one of the first: of two such networks a container could reach only one. */
-export function sharedSubnets(a: WatchedNetwork, b: WatchedNetwork): string | undefined {
-  const subnetsOf = (n: WatchedNetwork) =>
+export function sharedSubnets(a: KnownNetwork, b: KnownNetwork): string | undefined {
+  const subnetsOf = (n: KnownNetwork) =>
     [n.subnet, n.ipv6Subnet].flatMap((text) => (text ? (parseSubnet(subnetPrefix(text)) ?? []) : []));
   return [b.subnet, b.ipv6Subnet].find((text) => {
     const subnet = text ? parseSubnet(subnetPrefix(text)) : undefined;

@@ -18,7 +18,7 @@ import type { Endpoint } from '../../../model/endpoint.ts';
 import type { AddressAnswer, AddressRequest } from '../../../protocol/messages.ts';
 import { DUMMY_GATEWAY, DUMMY_GATEWAY6 } from '../../constants.ts';
 import { readJson, writeJson } from '../../file.ts';
-import type { Attachment, View, WatchedNetwork } from '../../intent/view.ts';
+import type { Attachment, KnownNetwork, View } from '../../intent/view.ts';
 import type { Inside, Publication } from '../../state.ts';
 import { inTurn } from '../../turns.ts';
 import { macOf, networkOf as networkIn, sharedSubnets, type Target } from '../network.ts';
@@ -116,13 +116,13 @@ export function createDriver({
   /** When it is on disk as it is now, or later. */
   const save = (): Promise<void> => writes.next();
 
-  const networkOf = (target: Target): WatchedNetwork => networkIn(endpoints.view, target);
+  const networkOf = (target: Target): KnownNetwork => networkIn(endpoints.view, target);
 
   /**
    * Of two networks with one subnet a container could reach only one, and Docker refuses the second when all is made already,
    * with words about routes. This is the first call that tells which container it is about.
    */
-  function refuseOverlap({ endpoint }: Attachment, target: Target, network: WatchedNetwork): void {
+  function refuseOverlap({ endpoint }: Attachment, target: Target, network: KnownNetwork): void {
     const { tenantName, networkName, groupName = '', containerName = 'NAME' } = endpoint;
     const has = { tenant: tenantName, network: networkName, group: groupName };
     const other = endpoints.view.networks.get(`${tenantName}:${networkName}`);
