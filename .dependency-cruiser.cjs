@@ -20,7 +20,7 @@ module.exports = {
     only('protocol-knows-model', '^src/protocol/', '^src/(protocol|model)/'),
     only('client-knows-protocol', '^src/client/', '^src/(client|protocol|model)/'),
     only('netctl-knows-client', '^src/netctl/', '^src/(netctl|client|protocol|model)/'),
-    only('netkube-knows-client', '^src/netkube/', '^src/(netkube|client|protocol|model)/'),
+    only('netkube-knows-client', '^src/netkube/', '^src/(netkube|client|protocol|model|tls)/'),
     only('tls-knows-tls', '^src/tls/', '^src/tls/'),
     only('netmaster-knows-store', '^src/netmaster/', '^src/(netmaster|store|client|protocol|model|tls)/'),
     {

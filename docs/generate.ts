@@ -81,6 +81,7 @@ const COLUMNS = [
   ['nobody', 'nobody'],
   ['host', 'a host'],
   ['netmaster', 'another netmaster'],
+  ['orchestrator', 'netkube'],
   ['tenantReader', "a tenant's reader"],
   ['operator', "a tenant's operator"],
   ['reader', 'a reader'],
@@ -111,7 +112,7 @@ function access(): string {
   return [
     NOTE,
     '# Who may ask what',
-    'Where netmaster has certificates; what proves who asks is in [security](../security.md). An empty place: refused, with 401 where nothing was shown, else 403. Of theirs: what names one of their tenants, and of what names none the part that is of these.',
+    'Where netmaster has certificates; what proves who asks is in [security](../security.md). An empty place: refused, with 401 where nothing was shown, else 403. Of a set netkube may write kinds alone that it may write below. Of theirs: what names one of their tenants, and of what names none the part that is of these.',
     table(ROUTES.filter(({ tag }) => !kinds.has(tag))),
     '## Objects',
     table(ROUTES.filter(({ tag }) => kinds.has(tag))),

@@ -12,8 +12,8 @@ import { customResources } from './customResources.ts';
 const PACKAGING = path.join(import.meta.dirname, '../packaging/kubernetes');
 const CHART = path.join(PACKAGING, 'chart');
 export const NAMESPACE = 'contiv-system';
-/** For what must be given: a word that whoever applies the manifests puts an address in place of. */
-export const GIVEN = { 'netmaster.url': 'http://NETMASTER:9999' };
+/** For what must be given: words that whoever applies the manifests puts addresses in place of. */
+export const GIVEN = { 'netmaster.url': 'https://NETMASTER:9999', 'kubernetes.host': 'KUBERNETES' };
 
 /** Every file that is made, by its path below packaging/kubernetes. */
 export function manifests(): Map<string, string> {

@@ -3,6 +3,7 @@
  * where netctl looks, and what curl is to show there.
  */
 import fs from 'node:fs';
+import path from 'node:path';
 import { requestOf } from '../src/protocol/wire.ts';
 import { run } from './shell.ts';
 import { hostFolder, type LabPlan, netmasterUrls, onHost, ROOT } from './state.ts';
@@ -28,15 +29,27 @@ export async function makeCertificates({ name: lab, hosts, netmasters }: LabPlan
   await Promise.all(others.slice(0, netmasters - 1).map(init));
 }
 
+async function tokenFor(state: LabPlan, wanted: object): Promise<string> {
+  const { method, url } = requestOf('tokenCreate');
+  const ask = ['-sf', '-X', method, '-H', 'content-type: application/json', '-d', JSON.stringify(wanted)];
+  const where = netmasterUrls(state)[0] + url;
+  const told = await run(...onHost(state.name, 'node1', 'curl', ...curlFlags(state), ...ask, where));
+  return (JSON.parse(told) as { token: string }).token;
+}
+
+/** Where netkube's token is, on node1. */
+export const NETKUBE_TOKEN = `${FOLDER}/netkube.token`;
+export async function makeNetkubeToken(state: LabPlan): Promise<void> {
+  const token = await tokenFor(state, { role: 'orchestrator', name: 'netkube', seconds: 30 * 86_400 });
+  const file = `${folderOf(state.name, 'node1')}/${path.basename(NETKUBE_TOKEN)}`;
+  fs.writeFileSync(file, `${token}\n`, { mode: 0o600 });
+}
+
 /** Fine where it has joined before. */
 export async function joinHost(state: LabPlan, host: string): Promise<void> {
   if (fs.existsSync(`${hostFolder(state.name, host)}/contiv/host/host.pem`)) return;
   const urls = netmasterUrls(state);
-  const { method, url } = requestOf('tokenCreate');
-  const body = JSON.stringify({ role: 'join', host, seconds: 3600 });
-  const ask = ['-sf', '-X', method, '-H', 'content-type: application/json', '-d', body];
-  const told = await run(...onHost(state.name, 'node1', 'curl', ...curlFlags(state), ...ask, urls[0] + url));
-  const { token } = JSON.parse(told) as { token: string };
+  const token = await tokenFor(state, { role: 'join', host, seconds: 3600 });
   const join = [`${ROOT}/bin/netplugin`, 'join', urls.join(), token, '--host', host];
   await run(...onHost(state.name, host, ...join));
 }

@@ -63,7 +63,7 @@ On each host with containers, set NETPLUGIN_FLAGS in /etc/contiv/netplugin.conf,
 
   systemctl enable --now contiv-netplugin
 
-Only with Kubernetes: set NETKUBE_FLAGS in /etc/contiv/netkube.conf, put its kubeconfig beside it, then
+Only with Kubernetes: set NETKUBE_FLAGS in /etc/contiv/netkube.conf, put its kubeconfig, netmaster's ca.crt and a token beside it (docs/guide/kubernetes.md), then
 
   systemctl enable --now contiv-netkube
 END

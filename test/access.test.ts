@@ -33,7 +33,7 @@ let tokenFor: Secured['tokenFor'];
 beforeAll(async () => {
   secured = await openSecured();
   ({ api, authority, admin, ask, clientOf, credentialsOf, tokenFor } = secured);
-  for (const role of ['netmaster', 'reader', 'admin'] as const)
+  for (const role of ['netmaster', 'orchestrator', 'reader', 'admin'] as const)
     pairs.set(role, await issuePair(authority, { role, name: 'someone' }, HOUR));
   for (const role of ['tenantReader', 'operator'] as const)
     for (const tenants of [['blue'], ['red', 'green']])
@@ -79,6 +79,7 @@ const WHO: readonly (readonly [who: string, role: Role, host: string, tenant: st
   ['the host itself', 'host', 'node1', ''],
   ['another host', 'host', 'node2', ''],
   ['another netmaster', 'netmaster', 'node1', ''],
+  ['netkube', 'orchestrator', 'node1', ''],
   ['a reader of the tenant', 'tenantReader', 'node1', 'blue'],
   ['a reader of other tenants', 'tenantReader', 'node1', 'red'],
   ["the tenant's operator", 'operator', 'node1', 'blue'],
@@ -115,6 +116,25 @@ describe.each(WHO)('%s', (_, role, host, tenant) => {
   );
 });
 
+it('netkube writes what its orchestrator has and declares, by sets too, and nothing else', async () => {
+  const pair = pairs.get('orchestrator');
+  const apply = (objects: object[], query = '') =>
+    ask({ method: 'POST', path: `/api/v1/apply${query}` }, { pair, body: { objects } });
+  expect((await apply([{ kind: 'tenant', tenantName: 'ofKubernetes' }])).status).toBe(200);
+  expect(
+    await apply([
+      { kind: 'tenant', tenantName: 'other' },
+      { kind: 'Bgp', hostname: 'node1' },
+    ]),
+  ).toMatchObject({
+    status: 403,
+    text: expect.stringContaining('Bgp: orchestrator someone may not write objects of this kind'),
+  });
+  // What others' sets have made goes with none of its.
+  expect((await apply([], '?set=prod&prune=true')).status).toBe(403);
+  expect((await ask({ method: 'GET', path: '/api/v1/tenants/other/' }, { pair })).status).toBe(404);
+});
+
 it('the table says of each role what people expect of it', () => {
   const named = (name: string): Route => ROUTES.find((route) => route.name === name) as Route;
   expect(grantOf(named('register'), 'host')).toBe('own');
@@ -129,6 +149,9 @@ it('the table says of each role what people expect of it', () => {
   expect(grantOf(named('tokenCreate'), 'operator')).toBe('no');
   expect(grantOf(named('apply'), 'tenantReader')).toBe('no');
   expect(grantOf(named('attach'), 'operator')).toBe('no');
+  expect(grantOf(named('watch'), 'orchestrator')).toBe('unnamed');
+  expect(grantOf(named('tokenCreate'), 'orchestrator')).toBe('no');
+  expect(grantOf(named('export'), 'orchestrator')).toBe('no');
 });
 
 /** A route or a kind that says nothing of tenants is in neither list. What is in them is for handlers to keep apart (tenantRoles.test.ts). */

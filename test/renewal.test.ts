@@ -96,7 +96,7 @@ async function hostOf(urls: readonly string[], token: string, stateDir: string) 
     { level: 'info', base: {} },
     { write: (line: string) => void said.push((JSON.parse(line) as { msg: string }).msg) },
   ) as Logger;
-  const certificate = openHostCertificate({ stateDir, host: 'node1', files: {} }, log);
+  const certificate = openHostCertificate({ stateDir, host: 'node1', urls, files: {} }, log);
   const client = connect({ urls, credentials: certificate.credentials, timeoutMs: 5000 });
   certificate.keep(client);
   onTestFinished(async () => {

@@ -1,5 +1,6 @@
 /** A Kubernetes cluster over the lab's hosts: what is written before its servers start, and the order in which they do. */
 import fs from 'node:fs';
+import { makeNetkubeToken } from '../certificates.ts';
 import { makeControlGroups } from '../controlGroups.ts';
 import { start } from '../processes.ts';
 import { run, show, tryRun, until } from '../shell.ts';
@@ -36,7 +37,10 @@ export async function startCluster(state: LabPlan, netplugins: Promise<unknown>)
   await Promise.all([
     start(lab, 'kube-controller-manager', first),
     start(lab, 'kube-scheduler', first),
-    declareContiv(lab).then(() => start(lab, 'netkube', first)),
+    declareContiv(lab).then(async () => {
+      if (state.tls) await makeNetkubeToken(state);
+      await start(lab, 'netkube', first);
+    }),
     ...state.hosts.map(async ({ name }, i) => {
       await runtimes[i];
       await start(lab, 'kubelet', name);

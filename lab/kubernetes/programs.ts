@@ -1,4 +1,5 @@
 /** The servers of Kubernetes in a lab: the control plane on the first host, containerd and kubelet on each. */
+import { NETKUBE_TOKEN } from '../certificates.ts';
 import { curl, type Program } from '../program.ts';
 import { tryRun } from '../shell.ts';
 import { etcdHosts, etcdUrl, netmasterUrls, onHost, ROOT } from '../state.ts';
@@ -107,12 +108,7 @@ const netkube: Program = {
     kubeconfig(state.name, 'netkube'),
     '--netmaster',
     netmasterUrls(state).join(),
-    ...(state.tls
-      ? ['ca', 'cert', 'key'].flatMap((what) => [
-          `--tls-${what}`,
-          `/var/lib/contiv/tls/${{ ca: 'ca.crt', cert: 'admin.crt', key: 'admin.key' }[what]}`,
-        ])
-      : []),
+    ...(state.tls ? ['--tls-ca', '/var/lib/contiv/tls/ca.crt', '--token-file', NETKUBE_TOKEN] : []),
     '--subnet',
     POD_RANGE,
     '--listen',

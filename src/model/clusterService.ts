@@ -88,6 +88,7 @@ export const clusterService: Kind<typeof ClusterServiceSchema> = {
   references: [{ field: 'tenantName', kind: 'tenant', keys: (s) => [s.tenantName] }],
   forTenants: {},
   orchestrated: true,
+  forOrchestrators: true,
   normalize: (s) => ({
     ...s,
     addresses: s.addresses.map(canonical),

@@ -53,6 +53,7 @@ export const endpointGroup: Kind<typeof EndpointGroupSchema> = {
   schema: EndpointGroupSchema,
   keyFields: ['tenantName', 'groupName'],
   updatable: true,
+  forOrchestrators: true,
   references: [
     {
       field: 'tenantName',

@@ -89,6 +89,8 @@ export interface Kind<S extends TObject = TObject, T = Static<S>> {
   readonly forTenants?: TenantUse<T>;
   /** An orchestrator's controller writes it, from what it has itself: an export is without it, as it is without endpoints. */
   readonly orchestrated?: boolean;
+  /** An orchestrator's controller may write it: what it has itself, and what people declare there. */
+  readonly forOrchestrators?: true;
   /** Field with the name that containers look it up by: unique in the tenant, whatever its case and kind. */
   readonly lookupName?: string & keyof T;
   /** What netmaster gives to it when it is written, and takes back: netmaster/allocator/index.ts. */

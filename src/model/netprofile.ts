@@ -40,6 +40,7 @@ export const netprofile: Kind<typeof NetprofileSchema> = {
   schema: NetprofileSchema,
   keyFields: ['tenantName', 'profileName'],
   updatable: true,
+  forOrchestrators: true,
   references: [
     {
       field: 'tenantName',

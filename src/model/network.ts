@@ -105,6 +105,7 @@ export const network: Kind<typeof NetworkSchema> = {
   schema: NetworkSchema,
   keyFields: ['tenantName', 'networkName'],
   updatable: false,
+  forOrchestrators: true,
   references: [
     {
       field: 'tenantName',

@@ -103,6 +103,7 @@ export const networkPolicy: Kind<typeof NetworkPolicySchema> = {
   updatable: true,
   references: [],
   orchestrated: true,
+  forOrchestrators: true,
   normalize: (p) => ({
     ...p,
     rules: p.rules.map((rule) => (rule.peers ? { ...rule, peers: rule.peers.map(canonicalPeer) } : rule)),

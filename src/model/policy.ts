@@ -18,6 +18,7 @@ export const policy: Kind<typeof PolicySchema> = {
   schema: PolicySchema,
   keyFields: ['tenantName', 'policyName'],
   updatable: false,
+  forOrchestrators: true,
   references: [
     {
       field: 'tenantName',

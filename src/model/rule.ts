@@ -116,6 +116,7 @@ export const rule: Kind<typeof RuleSchema> = {
   schema: RuleSchema,
   keyFields: ['tenantName', 'policyName', 'ruleId'],
   updatable: false,
+  forOrchestrators: true,
   references: [
     {
       field: 'policyName',

@@ -22,6 +22,7 @@ export const tenant: Kind<typeof TenantSchema> = {
   schema: TenantSchema,
   keyFields: ['tenantName'],
   updatable: false,
+  forOrchestrators: true,
   references: [],
   forTenants: {},
   allocates: ['subnets'],

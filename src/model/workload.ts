@@ -71,6 +71,7 @@ export const workload: Kind<typeof WorkloadSchema> = {
   ],
   forTenants: {},
   orchestrated: true,
+  forOrchestrators: true,
   check(w, world) {
     const wrong = (field: keyof Workload, text: string): Problem => ({
       field,

@@ -4,7 +4,13 @@ import { type Command, JSON_FLAG, QUIET, UsageError } from './command.ts';
 import { printJson } from './output.ts';
 import { table } from './table.ts';
 
-const DEFAULT_LIFE = { join: '1h', reader: '30d', operator: '30d', admin: '30d' } as const;
+const DEFAULT_LIFE = {
+  join: '1h',
+  reader: '30d',
+  operator: '30d',
+  orchestrator: '30d',
+  admin: '30d',
+} as const;
 const isRole = (text: string): text is keyof typeof DEFAULT_LIFE => Object.hasOwn(DEFAULT_LIFE, text);
 
 export const command: Command = {
@@ -22,8 +28,8 @@ export const command: Command = {
         {
           name: 'role',
           kind: 'text',
-          value: 'join|reader|operator|admin',
-          help: 'join: for a host, once; reader: reads; operator: reads and writes what is of --tenant; admin: may do everything',
+          value: 'join|reader|operator|orchestrator|admin',
+          help: "join: for a host, once; reader: reads; operator: reads and writes what is of --tenant; orchestrator: netkube's, outside of Kubernetes; admin: may do everything",
           default: 'join',
         },
         {
@@ -51,7 +57,8 @@ export const command: Command = {
       ],
       async run(invocation) {
         const role = invocation.text('role');
-        if (!isRole(role)) throw new UsageError(`--role: '${role}' must be join, reader, operator or admin`);
+        if (!isRole(role))
+          throw new UsageError(`--role: '${role}' must be join, reader, operator, orchestrator or admin`);
         const life = invocation.text('for') || DEFAULT_LIFE[role];
         const milliseconds = parseDuration(life);
         if (milliseconds === undefined)

@@ -11,12 +11,12 @@
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { Logger } from 'pino';
 import { connect } from '../client/client.ts';
-import { readCredentials } from '../client/credentials.ts';
 import { openKubernetes } from './cluster/api.ts';
 import { openEvents } from './cluster/events.ts';
 import { holdLease } from './cluster/lease.ts';
 import { keepNodeConditions } from './cluster/nodes.ts';
 import { DECLARED, openDeclared } from './declared.ts';
+import { openIdentity } from './identity.ts';
 import { openMetrics } from './metrics.ts';
 import { followNetmaster } from './netmaster.ts';
 import { withPodNetwork } from './network.ts';
@@ -36,8 +36,8 @@ export async function startController(
 ): Promise<Controller> {
   const { tenant, network, subnet, subnet6 } = options;
   const api = openKubernetes(config);
-  const credentials = readCredentials(options.credentialFiles);
-  const client = connect({ urls: options.netmasters, name: 'netkube', credentials: () => credentials });
+  const identity = await openIdentity(options, (line) => log.warn(line));
+  const client = connect({ urls: options.netmasters, name: 'netkube', credentials: identity.credentials });
   const say = (text: string) => (error: Error, first: boolean) => {
     if (first) log.warn(`${text}: ${error.message}`);
     else log.debug(`${text}: ${error.message}`);
@@ -142,6 +142,7 @@ export async function startController(
       nodes.close();
       await lease.close();
       client.close();
+      identity.close();
       api.close();
     },
   };

@@ -7,6 +7,8 @@ import { parseSubnet } from '../model/address.ts';
 export interface Options {
   readonly netmasters: readonly string[];
   readonly credentialFiles: CredentialFiles;
+  /** File with the token of the pod's service account; '' for none. */
+  readonly account: string;
   /** '' for what the environment says: KUBECONFIG, ~/.kube/config, or the pod's service account. */
   readonly kubeconfig: string;
   readonly tenant: string;
@@ -24,9 +26,10 @@ export const USAGE = `netkube: declares a Kubernetes cluster's pods, policies an
 
 Usage: netkube --netmaster URL[,URL...] [flags]
 
-  --netmaster URL[,URL...]  where netmaster answers, e.g. http://10.0.0.1:9999
+  --netmaster URL[,URL...]  where netmaster answers, e.g. https://10.0.0.1:9999
   --tls-ca FILE             netmaster's ca.crt
-  --token-file FILE         a token of role admin (netctl token create), or --tls-cert and --tls-key FILE
+  --kubernetes-token FILE   in a pod: a token of its service account, for which netmaster gives it a certificate; elsewhere
+  --token-file FILE         a token of role orchestrator (netctl token create), or --tls-cert and --tls-key FILE: read again as they change
   --kubeconfig FILE         the cluster (default: KUBECONFIG, ~/.kube/config, or the service account of the pod it runs in)
   --tenant NAME             of namespaces without annotation contiv.io/tenant (default default)
   --network NAME            of pods without label io.contiv.network (default pods)
@@ -38,7 +41,7 @@ Usage: netkube --netmaster URL[,URL...] [flags]
   --log-level LEVEL         debug, info, warn, error (default info)
   --help
 
-Example: netkube --netmaster http://10.0.0.1:9999 --subnet 10.32.0.0/16
+Example: netkube --netmaster https://10.0.0.1:9999 --tls-ca ca.crt --token-file token --subnet 10.32.0.0/16
 `;
 
 /** Of pino; the last one is for tests. */
@@ -56,6 +59,7 @@ export function readOptions(args: readonly string[]): Options | 'help' {
       'tls-cert': text,
       'tls-key': text,
       'token-file': text,
+      'kubernetes-token': text,
       kubeconfig: text,
       tenant: text,
       network: text,
@@ -75,6 +79,12 @@ export function readOptions(args: readonly string[]): Options | 'help' {
   for (const url of netmasters.length === 0 ? [''] : netmasters)
     if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
       throw new Error(`--netmaster: '${url}' is not a URL like http://10.0.0.1:9999`);
+  const account = values['kubernetes-token'] ?? '';
+  const given = [values['tls-cert'], values['tls-key'], values['token-file']].some((v) => v !== undefined);
+  if (account !== '' && (values['tls-ca'] === undefined || given))
+    throw new Error(
+      "--kubernetes-token: needs --tls-ca, netmaster's ca.crt, and no --token-file or --tls-cert: netkube gets its certificate by it",
+    );
   const labels = { tenant: 'default', network: 'pods', 'lease-namespace': 'contiv-system' };
   for (const name of ['tenant', 'network', 'lease-namespace'] as const) {
     const value = values[name] ?? labels[name];
@@ -99,6 +109,7 @@ export function readOptions(args: readonly string[]): Options | 'help' {
         values[flag] === undefined ? [] : [[flag, values[flag]]],
       ),
     ),
+    account,
     kubeconfig: values.kubeconfig ?? '',
     tenant: labels.tenant,
     network: labels.network,

@@ -9,7 +9,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Pair } from '../tls/certificates.ts';
-import { fingerprintOf } from '../tls/identity.ts';
+import { fingerprintOf, lifeOf } from '../tls/identity.ts';
 import { FILES, FOLDER } from './security.ts';
 
 const DAY = 86_400_000;
@@ -26,7 +26,7 @@ Usage: netmaster init [flags]
   --renew        makes netmaster's and the operator's certificate anew, by the authority that is there
   --help
 
-What is there is not written over. ca.key signs the certificates of hosts: whoever has it may be any host and any operator. For a second
+What is there is not written over, but for a certificate that ends within a third of its time, which is made anew. ca.key signs the certificates of hosts: whoever has it may be any host and any operator. For a second
 netmaster copy ca.crt and ca.key there first. admin.crt and admin.key are for netctl.
 `;
 
@@ -90,6 +90,12 @@ function writeNew(file: string, text: string, mode: number, over: boolean): bool
   }
 }
 
+/** netmaster's service and pod begin with netmaster init, so what is due is renewed when netmaster is started for whatever reason. */
+function isDue(certificate: string): boolean {
+  const { from, to } = lifeOf(certificate);
+  return Date.now() > from + (2 * (to - from)) / 3;
+}
+
 /** Answers a line for each thing that it did or found. */
 export async function init({ folder, names, renew }: InitOptions): Promise<string[]> {
   const { issuePair, makeAuthority } = await import('../tls/certificates.ts');
@@ -105,17 +111,19 @@ export async function init({ folder, names, renew }: InitOptions): Promise<strin
     make: () => Promise<Pair>,
     again: boolean,
   ): Promise<void> {
-    if (has(certificate) && has(key) && !again) {
+    const both = has(certificate) && has(key);
+    const anew = again || (both && isDue(fs.readFileSync(at(certificate), 'utf8')));
+    if (both && !anew) {
       lines.push(`${what} is there: ${at(certificate)}`);
       return;
     }
-    if (!again && (has(certificate) || has(key)))
+    if (!anew && (has(certificate) || has(key)))
       throw new Error(
         `${folder}: of ${certificate} and ${key} one alone is there: put the other one beside it, or take it away`,
       );
     const made = await make();
     const written =
-      writeNew(at(key), made.key, 0o600, again) && writeNew(at(certificate), made.certificate, 0o644, again);
+      writeNew(at(key), made.key, 0o600, anew) && writeNew(at(certificate), made.certificate, 0o644, anew);
     if (!written) throw new Error(`${folder}: another netmaster init is at work there: try again`);
     lines.push(`made ${what}: ${at(certificate)}`);
   }

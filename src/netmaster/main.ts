@@ -19,6 +19,7 @@ import { openDuty } from './duty.ts';
 import { decideForgetting } from './endings.ts';
 import { decideCollection, type Seen } from './endpoints.ts';
 import { INIT_USAGE, init, readInit } from './init.ts';
+import { ACCOUNT_FOLDER, type KubernetesOptions, openKubernetes, readKubernetes } from './kubernetes.ts';
 import { decideTerm } from './lineage.ts';
 import { openMirror, storeKey } from './mirror.ts';
 import { OIDC_FLAGS, OIDC_USAGE, readProvider } from './oidcOptions.ts';
@@ -43,7 +44,11 @@ Usage: netmaster [flags]
                            certificates of a PKI of your own instead: netmaster's, its key, and who signs those of clients
   --host-certificates LIFE how long hosts' certificates hold (default 90d); agents renew them after two thirds of that
   --sessions LIFE          how long people who log in are known (default 12h)
-${OIDC_USAGE}  --insecure               no certificates: whoever reaches the port may do everything
+${OIDC_USAGE}  --kubernetes URL         the API server of a cluster, as https://10.0.0.1:6443: nodes' agents and netkube get their certificates by their
+                           service accounts, netplugin and netkube, of the namespace in
+  --kubernetes-dir FOLDER  token, ca.crt and namespace of the service account that netmaster asks there by
+                           (default ${ACCOUNT_FOLDER})
+  --insecure               no certificates: whoever reaches the port may do everything
   --name NAME              how clients call this machine too: a name, or an address that is translated to one of its own
                            (its addresses, host name, localhost and netmaster are known; more than once for several)
   --store STORE            memory, sqlite:FILE, or for several netmasters etcd://HOST:PORT,HOST:PORT,...[/NAME][?OPTIONS]
@@ -91,6 +96,7 @@ function wrongUsage(error: unknown, command = ''): never {
 interface Options {
   security: Security | undefined;
   login: LoginOptions;
+  kubernetes: KubernetesOptions | undefined;
   host: string;
   port: number;
   names: string[];
@@ -116,6 +122,8 @@ function readOptions(): Options | undefined {
       'tls-key': text,
       'tls-ca': text,
       'host-certificates': text,
+      kubernetes: text,
+      'kubernetes-dir': text,
       sessions: text,
       ...OIDC_FLAGS,
       insecure: { type: 'boolean' },
@@ -155,6 +163,14 @@ function readOptions(): Options | undefined {
     throw new Error(
       '--oidc-issuer: nobody logs in where netmaster has no certificates: make them (netmaster init)',
     );
+  const kubernetes =
+    values.kubernetes === undefined
+      ? undefined
+      : readKubernetes(values.kubernetes, values['kubernetes-dir'] ?? ACCOUNT_FOLDER);
+  if (kubernetes !== undefined && security?.issuer === undefined)
+    throw new Error(
+      "--kubernetes: netmaster has no authority's key (ca.key), by which it would make certificates (netmaster init)",
+    );
   const life = parseDuration(values.sessions ?? '12h');
   if (life === undefined || life > LONGEST_SESSION)
     throw new Error(`--sessions: '${values.sessions}' must be a time like 12h or 30m, 30d at most`);
@@ -170,6 +186,7 @@ function readOptions(): Options | undefined {
   return {
     security,
     login: { life, provider },
+    kubernetes,
     host,
     port: Number(match[3]),
     names: host === '' ? names : [host, ...names],
@@ -269,6 +286,7 @@ async function run(options: Options): Promise<void> {
             },
           };
     const replicas = openReplicas({ store, mirror, writer, acknowledgements, roster, log, url, ...shown });
+    const kubernetes = options.kubernetes && openKubernetes(options.kubernetes, log);
     const server = await createServer({
       grace: options.grace * 1000,
       store,
@@ -283,6 +301,7 @@ async function run(options: Options): Promise<void> {
       names,
       security,
       login: options.login,
+      kubernetes,
     });
 
     mirror.events.onEvents((events) => {
@@ -332,8 +351,10 @@ async function run(options: Options): Promise<void> {
     const address = { host: options.host === '' ? '0.0.0.0' : options.host, port: options.port };
     await server.listen(address).catch((error) => refuseListening(error, options));
     log.info({ store: options.store, revision: mirror.revision }, 'netmaster is ready');
+    if (security !== undefined) kubernetes?.publish(security.authority);
     const close = async (): Promise<void> => {
       clearInterval(collecting);
+      kubernetes?.close();
       await fabric.close();
       await duty.close();
       await server.close();

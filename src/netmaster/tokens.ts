@@ -21,7 +21,7 @@ import type { View } from './tables.ts';
 import type { Decision } from './writer.ts';
 
 export interface Token {
-  readonly role: StoredRole | 'join';
+  readonly role: StoredRole | 'orchestrator' | 'join';
   readonly name?: string;
   readonly host?: string;
   readonly tenants?: readonly string[];
@@ -77,12 +77,12 @@ export function decideToken(
   const { role, name, host, tenants, seconds } = request;
   if (host !== undefined && role !== 'join')
     throw new Refusal(400, 'a token: host is for join tokens only', 'host');
-  if (tenants !== undefined && role === 'join')
-    throw new Refusal(400, 'a token: tenants do not go with role join: operator or reader', 'tenants');
-  const { rights, relying } =
-    role === 'join'
-      ? { rights: { role }, relying: NOTHING }
-      : rightsOf(view, 'a token', { role, ...(tenants && { tenants }) });
+  const isPlain = role === 'join' || role === 'orchestrator';
+  if (tenants !== undefined && isPlain)
+    throw new Refusal(400, `a token: tenants do not go with role ${role}: operator or reader`, 'tenants');
+  const { rights, relying } = isPlain
+    ? { rights: { role }, relying: NOTHING }
+    : rightsOf(view, 'a token', { role, ...(tenants && { tenants }) });
   const { id, secret, hash } = drawSecret();
   const token: Token = {
     ...rights,
@@ -142,7 +142,7 @@ export const listTokens = (view: View): ListedToken[] =>
     .filter(([, { object }]) => !isOver(object))
     .map(([id, { object }]) => ({
       id,
-      role: object.role === 'join' ? object.role : roleShown(object.role),
+      role: object.role === 'join' || object.role === 'orchestrator' ? object.role : roleShown(object.role),
       ...(object.name === undefined ? {} : { name: object.name }),
       ...(object.host === undefined ? {} : { host: object.host }),
       ...(object.tenants === undefined ? {} : { tenants: [...object.tenants] }),
@@ -168,7 +168,7 @@ export function readToken(text: string): ShownToken | undefined {
 
 export interface TokenHolder {
   readonly id: string;
-  readonly role: StoredRole;
+  readonly role: Exclude<Token['role'], 'join'>;
   readonly name: string;
   readonly tenants: readonly string[];
   /** ISO 8601. */
@@ -255,6 +255,21 @@ export function decideJoin(view: View, { token: text, host, key }: Joining): Dec
         text: `by ${nameOf(id, token)}`,
       },
     ],
+  };
+}
+
+/**
+ * Of a host that another authority vouches for, `by` whom events say. It gets a new admission each time: what it had before, or somebody else under
+ * its name, is refused from then on, so a node that is replaced needs nobody.
+ */
+export function decideAdmission(view: View, host: string, by: string): Decision<string> {
+  const key = storeKey('admitted', host);
+  const admission = randomUUID();
+  return {
+    checks: [{ key, revision: view.stored<Admitted>('admitted', host)?.revision ?? 0 }],
+    writes: [{ key, value: { id: admission } satisfies Admitted }],
+    answer: admission,
+    events: [{ kind: 'host', action: 'admitted', object: 'host', key: host, host, text: `by ${by}` }],
   };
 }
 

@@ -69,7 +69,10 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const uplink = followUplink(options.uplink, log);
   const prefixes = followPrefixes({ ours: DEVICE_PREFIXES.exit, most: MAX_PREFIXES }, log);
   const guarded = await followGuarded(options.netmasters, log);
-  const certificate = openHostCertificate({ stateDir, host, files: options.credentialFiles }, log);
+  const certificate = openHostCertificate(
+    { stateDir, host, urls: options.netmasters, files: options.credentialFiles, account: options.account },
+    log,
+  );
   const client = connect({
     urls: options.netmasters,
     timeoutMs: ANSWER,

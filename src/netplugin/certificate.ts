@@ -4,6 +4,8 @@
  *   netplugin join URL TOKEN    the authority that netmaster shows is believed only where it is the one that the token names by its
  *                               fingerprint; before that is known the token goes nowhere
  *   STATE/host/                 ca.crt; host.pem, key and certificate in one file, so that one is never without the other; netmasters, the URLs
+ *   --kubernetes-token FILE     in a pod of Kubernetes the agent joins by itself, by its service account's token, and joins again where what it
+ *                               has is refused or has ended: netmaster asks the API server whose it is
  *   the agent                   renews it when a third of its life is left, by a new key, and reads it anew where the host has joined once more. New connections go by it, and the others go on
  *
  * While netmaster is asked the key is in joining.pem: who asks again by it, as the answer was lost, is who the token was used by.
@@ -14,9 +16,11 @@ import path from 'node:path';
 import tls from 'node:tls';
 import { parseArgs } from 'node:util';
 import type { Logger } from 'pino';
-import { ApiError, asObject, type Client, connect } from '../client/client.ts';
+import { type Answer, ApiError, asObject, type Client, connect } from '../client/client.ts';
 import { type CredentialFiles, type Credentials, readCredentials } from '../client/credentials.ts';
+import { readText } from '../client/textFile.ts';
 import { isHostName } from '../model/names.ts';
+import type { CertificateAnswer } from '../protocol/security.ts';
 import { fingerprint, lifeOf } from '../tls/identity.ts';
 import { writeText } from './file.ts';
 import { HASTY_DELAY, RENEWAL_INTERVAL } from './intervals.ts';
@@ -88,6 +92,8 @@ export function joinedAt(stateDir: string): readonly string[] {
 
 /** Milliseconds until it is seen that a host whose certificate had ended has joined anew. */
 const JOINED_ANEW = 10_000;
+/** Milliseconds until a host in Kubernetes that is not let in asks again. */
+const JOINING = 1000;
 /** Milliseconds that a netmaster has for its greeting. */
 const GREETING = 10_000;
 
@@ -174,30 +180,73 @@ export interface HostCertificate {
   close(): Promise<void>;
 }
 
-/** `files` are a PKI's, which renews them there; without them those of the join, where there was one. */
+export interface HostCertificateOptions {
+  readonly stateDir: string;
+  readonly host: string;
+  readonly urls: readonly string[];
+  /** A PKI's, which renews them there; without them those of the join, where there was one. */
+  readonly files: CredentialFiles;
+  /** File with the token of the pod's service account, by which it joins; `files` has whom it believes. */
+  readonly account?: string | undefined;
+}
+
 export function openHostCertificate(
-  { stateDir, host, files }: { stateDir: string; host: string; files: CredentialFiles },
+  { stateDir, host, urls, files, account }: HostCertificateOptions,
   log: Logger,
 ): HostCertificate {
-  const own = Object.keys(files).length > 0;
-  const joined = !own && joinedAt(stateDir).length > 0;
+  const own = account === undefined && Object.keys(files).length > 0;
   const pair = fileOf(stateDir, 'pair');
-  const from: CredentialFiles = joined
-    ? { 'tls-ca': fileOf(stateDir, 'authority'), 'tls-cert': pair, 'tls-key': pair }
-    : files;
-  let current = readCredentials(from);
+  const hasJoined = (): boolean =>
+    account === undefined ? joinedAt(stateDir).length > 0 : fs.existsSync(pair);
+  let joined = !own && hasJoined();
+  const from = (): CredentialFiles => {
+    if (!joined) return files;
+    const authority = account === undefined ? fileOf(stateDir, 'authority') : files['tls-ca'];
+    return { 'tls-ca': authority, 'tls-cert': pair, 'tls-key': pair };
+  };
+  let current = readCredentials(from());
 
-  async function renew(client: Client): Promise<void> {
+  async function renew(
+    client: Client,
+    ask: (client: Client, request: string) => Promise<Answer<CertificateAnswer>>,
+  ): Promise<void> {
     const { requestCertificate } = await import('../tls/certificates.ts');
     const { key, request } = await requestCertificate(host);
-    const { certificate } = asObject(await client.call('certificate', { name: host }, { request }), [
-      'certificate',
-    ]);
+    const { certificate } = asObject(await ask(client, request), ['certificate']);
+    fs.mkdirSync(path.dirname(pair), { recursive: true, mode: 0o700 });
     writeText(pair, key + certificate);
   }
 
+  /** What it has shows nothing any more, so it shows its service account's token. */
+  async function joinAnew(account: string): Promise<void> {
+    const token = readText(`--kubernetes-token ${account}`, account).trim();
+    const { authority } = readCredentials({ 'tls-ca': files['tls-ca'] });
+    const client = connect({
+      urls,
+      credentials: fixed({ ...(authority && { authority }) }),
+      name: `netplugin ${host}`,
+    });
+    try {
+      await renew(client, (client, request) => client.call('join', {}, { token, name: host, request }));
+    } finally {
+      client.close();
+    }
+    joined = true;
+    log.info(`host ${host} has joined by the token of its service account`);
+  }
+
+  async function isRefused(client: Client): Promise<boolean> {
+    try {
+      await client.call('whoami');
+      return false;
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 401) return true;
+      throw error;
+    }
+  }
+
   function adopt(): void {
-    const now = readCredentials(from);
+    const now = readCredentials(from());
     if (now.certificate === current.certificate && now.authority === current.authority) return;
     current = now;
     log.info('new connections to netmaster go by a new certificate of this host');
@@ -211,15 +260,17 @@ export function openHostCertificate(
 
   async function look(client: Client): Promise<void> {
     adopt(); // somebody may have joined anew, or their PKI has renewed it
-    if (!joined || Date.now() < life().due) return;
-    await renew(client);
+    if (account !== undefined && (!joined || hasEnded() || (await isRefused(client))))
+      await joinAnew(account);
+    else if (joined && Date.now() >= life().due)
+      await renew(client, (client, request) => client.call('certificate', { name: host }, { request }));
     adopt();
   }
 
   /** Milliseconds until the next look: when it is time, or while it is tried again, in a part of what is left. */
   function pause(): number {
-    if (!joined) return RENEWAL_INTERVAL;
-    if (hasEnded()) return JOINED_ANEW;
+    if (!joined) return account === undefined ? RENEWAL_INTERVAL : JOINING;
+    if (hasEnded()) return account === undefined ? JOINED_ANEW : JOINING;
     const now = Date.now();
     const { due, to } = life();
     return Math.min(RENEWAL_INTERVAL, Math.max(HASTY_DELAY, now < due ? due - now : (to - now) / 8));
@@ -229,7 +280,7 @@ export function openHostCertificate(
   return {
     credentials: () => current,
     keep(client) {
-      if (!own && !joined) return;
+      if (!own && !joined && account === undefined) return;
       let said = '';
       const looking = inTurn(() => look(client), {
         again(failures) {
@@ -237,11 +288,14 @@ export function openHostCertificate(
           return pause();
         },
         failed(error) {
-          const what = hasEnded()
-            ? `this host's certificate has ended, and netmaster lets it in no more: netctl host revoke ${host}, netctl token create, and netplugin join here`
-            : error instanceof ApiError && error.status === 401
-              ? 'this host is not let in'
-              : "this host's certificate is not renewed; tried again";
+          const what =
+            account !== undefined
+              ? 'this host is not let in yet by its service account, or its certificate not renewed; tried again'
+              : hasEnded()
+                ? `this host's certificate has ended, and netmaster lets it in no more: netctl host revoke ${host}, netctl token create, and netplugin join here`
+                : error instanceof ApiError && error.status === 401
+                  ? 'this host is not let in'
+                  : "this host's certificate is not renewed; tried again";
           if (what !== said) log.warn(`${what}: ${(error as Error).message}`);
           said = what;
         },

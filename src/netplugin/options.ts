@@ -12,6 +12,8 @@ export interface Options {
   readonly netmasters: readonly string[];
   /** Of a PKI of the operator's own. */
   readonly credentialFiles: CredentialFiles;
+  /** File with the token of the pod's service account, by which the host joins. */
+  readonly account?: string;
   /** Address or interface. */
   readonly underlay: string;
   /** Interface by which networks of encapsulation vlan go; absent: they do not act here. */
@@ -66,6 +68,7 @@ containers are on the networks, of whatever runtime
                                (default: as it was joined)
   --tls-ca, --tls-cert, --tls-key FILE
                                certificates of a PKI of your own, where the host has not joined; read again as they change
+  --kubernetes-token FILE      in a pod: a token of its service account, by which this host joins, with netmaster's ca.crt as --tls-ca
   --underlay ADDRESS|INTERFACE this host's address towards the other hosts
   --uplink INTERFACE           by which networks of encapsulation vlan go, with their tag (default: none acts on this host);
                                may be the underlay's
@@ -99,6 +102,7 @@ const FILES = [
   'tls-ca',
   'tls-cert',
   'tls-key',
+  'kubernetes-token',
 ] as const;
 
 const FORMER = {
@@ -138,6 +142,7 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
       'tls-ca': text,
       'tls-cert': text,
       'tls-key': text,
+      'kubernetes-token': text,
       underlay: text,
       uplink: text,
       host: text,
@@ -182,6 +187,11 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
   for (const url of netmasters.length === 0 ? [''] : netmasters)
     if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
       throw new Error(`--netmaster: '${url}' is not a URL like http://10.0.0.1:9999`);
+  const account = values['kubernetes-token'];
+  if (account !== undefined && (values['tls-ca'] === undefined || values['tls-cert'] !== undefined))
+    throw new Error(
+      "--kubernetes-token: needs --tls-ca, netmaster's ca.crt, and no --tls-cert: the host gets its certificate by it",
+    );
   const host = values.host ?? os.hostname();
   if (!isHostName(host))
     throw new Error(
@@ -201,6 +211,7 @@ export function readOptions(args: readonly string[]): Options | LeaveOptions | '
         values[flag] === undefined ? [] : [[flag, values[flag]]],
       ),
     ),
+    ...(account === undefined ? {} : { account }),
     underlay: values.underlay,
     ...(values.uplink && { uplink: values.uplink }),
     host,

@@ -6,23 +6,34 @@ import type { Contract, Place, Route } from './routes.ts';
 
 /**
  * `nobody`: who shows neither certificate nor token. `tenantReader`, `operator`: who reads, or reads and writes, what is of some tenants
- * only. `reader`, `admin`: the same of the whole cluster.
+ * only. `reader`, `admin`: the same of the whole cluster. `orchestrator`: a controller such as netkube, which follows all there is, and writes
+ * what its orchestrator has and what people declare there.
  */
-export const ROLES = ['nobody', 'host', 'netmaster', 'tenantReader', 'operator', 'reader', 'admin'] as const;
+export const ROLES = [
+  'nobody',
+  'host',
+  'netmaster',
+  'orchestrator',
+  'tenantReader',
+  'operator',
+  'reader',
+  'admin',
+] as const;
 export type Role = (typeof ROLES)[number];
 
 /** `own`: what names the host that asks. `unnamed`: what names no host. `theirs`: what is of their tenants, and names no host. */
 export type Grant = 'yes' | 'own' | 'unnamed' | 'theirs' | 'no';
 
-type Asked = Pick<Route, 'who' | 'method'>;
+type Asked = Pick<Route, 'who' | 'method' | 'orchestrators'>;
 
-export function grantOf({ who, method }: Asked, role: Role): Grant {
+export function grantOf({ who, method, orchestrators }: Asked, role: Role): Grant {
   if (who === 'anyone' || role === 'admin') return 'yes';
   if (role === 'nobody') return 'no';
   if (who === 'known') return 'yes';
   if (who === 'netmaster' || role === 'netmaster') return who === role ? 'yes' : 'no';
   const ofHost = hostPlace({ who }) !== undefined;
   if (role === 'host') return ofHost ? 'own' : 'no';
+  if (role === 'orchestrator') return !orchestrators ? 'no' : ofHost ? 'unnamed' : 'yes';
   if (role !== 'operator' && method !== 'GET') return 'no';
   if (role === 'reader') return ofHost ? 'unnamed' : 'yes';
   return isOfTenants(who) ? 'theirs' : 'no';

@@ -88,6 +88,8 @@ export type Who =
 export interface Contract {
   readonly summary: string;
   readonly who: Who;
+  /** An orchestrator's controller may ask it too, for no host; of objects those of kinds that are for it (`forOrchestrators`). */
+  readonly orchestrators?: true;
   /** Text, each at most once, and no others. Absent: the query is not looked at. */
   readonly query?: TObject;
   readonly body?: TObject;
@@ -144,25 +146,28 @@ const presented = (kind: Kind) =>
 
 /** The objects of one kind, as 1.x has them. */
 function objectsOf(kind: Kind) {
-  const { name, collection, keyFields, updatable, forTenants } = kind;
+  const { name, collection, keyFields, updatable, forTenants, forOrchestrators } = kind;
   const named: Who = keyFields[0] === 'tenantName' ? { tenant: { path: 'key' } } : 'tenants';
   const reads: Who = forTenants === undefined ? 'cluster' : named;
   const writes: Who = forTenants?.sets === undefined ? 'cluster' : named;
   const answer = presented(kind);
-  const written = { who: writes, query: Type.Object({ wait }), body: kind.schema, answer };
+  const orchestrators = forOrchestrators && ({ orchestrators: true } as const);
+  const written = { who: writes, ...orchestrators, query: Type.Object({ wait }), body: kind.schema, answer };
   const again = updatable ? 'updates it' : 'of another content is refused';
   const contracts = {
     list: {
       summary: `lists every ${name}`,
       who: forTenants === undefined ? 'cluster' : 'tenants',
+      ...orchestrators,
       answer: Type.Array(answer),
     },
-    get: { summary: `answers one ${name}`, who: reads, answer },
+    get: { summary: `answers one ${name}`, who: reads, ...orchestrators, answer },
     post: { summary: `creates a ${name}; a second one ${again}`, ...written },
     put: { summary: `creates a ${name}; a second one ${again}`, ...written },
     delete: {
       summary: `deletes a ${name} that nothing uses, and answers its key`,
       who: writes,
+      ...orchestrators,
       query: Type.Object({ wait }),
       answer: Type.String(),
     },
@@ -193,6 +198,7 @@ export const SETS = family('set', {
   apply: {
     summary: 'makes true what many objects declare, in one step: all of it, or nothing',
     who: 'tenants',
+    orchestrators: true,
     query: Type.Object({
       wait,
       dryRun,
@@ -298,6 +304,7 @@ export const AGENTS = family('agent', {
   watch: {
     summary: 'all objects, then their changes as they come',
     who: { host: { query: 'host' }, tenants: true },
+    orchestrators: true,
     query: Type.Object({
       store: Text('id of the store that `after` is a revision of'),
       after: Text('the revision that is known: only what came later'),
@@ -425,7 +432,8 @@ export const SECURITY = family('security', {
     who: 'cluster',
   },
   join: {
-    summary: "signs a host's certificate for whoever has a join token; the token is used up by it",
+    summary:
+      "signs a host's certificate for whoever has a join token, which is used up by it; in Kubernetes that of a node's agent, or of netkube, by its service account's token",
     who: 'anyone',
     body: JoinRequestSchema,
     answer: CertificateAnswerSchema,

@@ -12,7 +12,7 @@ export const TenantsSchema = Type.Array(Type.String({ minLength: 1, maxLength: 6
   uniqueItems: true,
 });
 
-export const TOKEN_ROLES = ['join', 'reader', 'operator', 'admin'] as const;
+export const TOKEN_ROLES = ['join', 'reader', 'operator', 'orchestrator', 'admin'] as const;
 const TokenRole = Type.Union(TOKEN_ROLES.map((role) => Type.Literal(role)));
 
 export const TokenRequestSchema = Type.Object(
@@ -51,7 +51,8 @@ export const ListedTokenSchema = Type.Object({
 export type ListedToken = Static<typeof ListedTokenSchema>;
 
 export const JoinRequestSchema = Type.Object(
-  { token: Type.String({ maxLength: 256 }), name: Name, request: SigningRequest },
+  // That of a service account is a JWT, of a kilobyte or so.
+  { token: Type.String({ maxLength: 8192 }), name: Name, request: SigningRequest },
   { additionalProperties: false },
 );
 

@@ -5,6 +5,7 @@ export const ORGANIZATION = 'contiv';
 export const CERTIFICATE_ROLES = [
   'host',
   'netmaster',
+  'orchestrator',
   'tenantReader',
   'operator',
   'reader',

@@ -1,15 +1,17 @@
 /** Tokens, and the certificates of hosts: who is let in. */
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { isHostName } from '../../model/names.ts';
 import { oneLine } from '../../model/text.ts';
 import { SECURITY } from '../../protocol/routes.ts';
-import type { Asked } from '../../tls/certificates.ts';
+import type { Asked, Subject } from '../../tls/certificates.ts';
 import { fingerprintOf } from '../../tls/identity.ts';
+import { isServiceToken, type Kubernetes } from '../kubernetes.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
 import type { Security } from '../security.ts';
 import {
   admissionOf,
+  decideAdmission,
   decideJoin,
   decideRevocation,
   decideToken,
@@ -24,9 +26,17 @@ export interface SecurityParts {
   readonly mirror: Mirror;
   readonly writer: Writer;
   readonly security?: Security | undefined;
+  /** Absent: nobody joins by a service account. */
+  readonly kubernetes?: Kubernetes | undefined;
 }
 
-export function serveSecurity(server: FastifyInstance, { mirror, writer, security }: SecurityParts): void {
+/** Milliseconds that a controller's certificate holds: nothing revokes it, and its service account gets it another. */
+const CONTROLLER_LIFE = 3_600_000;
+
+export function serveSecurity(
+  server: FastifyInstance,
+  { mirror, writer, security, kubernetes }: SecurityParts,
+): void {
   function needed(): Security {
     if (security === undefined)
       throw new Refusal(
@@ -60,11 +70,31 @@ export function serveSecurity(server: FastifyInstance, { mirror, writer, securit
     return found;
   }
 
-  async function certify(host: string, request: Asked, admission: string) {
-    const { issuer, hostLife } = issuing();
+  async function sign(request: Asked, subject: Subject, life: number) {
+    const { issuer } = issuing();
     const { issue } = await import('../../tls/certificates.ts');
-    const certificate = await issue(issuer, request, { role: 'host', name: host, admission }, hostLife);
-    return { certificate, authority: issuer.certificate };
+    return { certificate: await issue(issuer, request, subject, life), authority: issuer.certificate };
+  }
+  const certify = (host: string, request: Asked, admission: string) =>
+    sign(request, { role: 'host', name: host, admission }, issuing().hostLife);
+
+  /** By its service account: as Kubernetes says who that is, and not as it says itself. */
+  async function joinAttested(token: string, name: string, wanted: Asked, request: FastifyRequest) {
+    if (kubernetes === undefined)
+      throw new Refusal(
+        401,
+        'netmaster is told of no Kubernetes whose service accounts it knows: --kubernetes',
+      );
+    const { role, name: known, by } = await kubernetes.attest(token, callerOf(request).from ?? '');
+    if (name !== known)
+      throw new Refusal(
+        403,
+        `${by} is ${role === 'host' ? `of node ${known}` : known}, and may not join as ${name}`,
+        'name',
+      );
+    if (role === 'orchestrator') return sign(wanted, { role, name }, CONTROLLER_LIFE);
+    const { answer } = await writer.write(() => decideAdmission(mirror, name, by), callerOf(request));
+    return certify(name, wanted, answer);
   }
 
   serve(server, SECURITY, {
@@ -95,6 +125,7 @@ export function serveSecurity(server: FastifyInstance, { mirror, writer, securit
       if (!isHostName(host))
         throw new Refusal(400, `host ${host}: name must be letters, digits, '-', '_' or '.'`, 'name');
       const wanted = await asked(host, text);
+      if (isServiceToken(token)) return joinAttested(token, host, wanted, request);
       const joining = { token, host, key: wanted.keyHash };
       const { answer } = await writer.write(() => decideJoin(mirror, joining), callerOf(request));
       return certify(host, wanted, answer);

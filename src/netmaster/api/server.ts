@@ -8,6 +8,7 @@ import type { Store } from '../../store/store.ts';
 import type { Acknowledgements } from '../acknowledgements.ts';
 import { openFeed } from '../feed.ts';
 import { trackFlows } from '../flows.ts';
+import type { Kubernetes } from '../kubernetes.ts';
 import { openLineage } from '../lineage.ts';
 import type { Mirror } from '../mirror.ts';
 import { elsewhere, openQuestions } from '../questions.ts';
@@ -55,6 +56,8 @@ export interface Parts {
   /** Absent: nobody is asked who he is, and all may do all. */
   readonly security?: Security | undefined;
   readonly login?: LoginOptions;
+  /** By whose word hosts and controllers join too. */
+  readonly kubernetes?: Kubernetes | undefined;
   /** Milliseconds for which an address stays reserved that nobody uses. */
   readonly grace?: number;
 }

@@ -1,5 +1,5 @@
 /** Many objects at once: protocol/declared.ts. */
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { KINDS, kindByName } from '../../model/kinds.ts';
 import { checkWord } from '../../model/names.ts';
 import { shown } from '../../model/text.ts';
@@ -8,6 +8,7 @@ import { SETS } from '../../protocol/routes.ts';
 import { applySet, type Declared, exportSet, type Named, readSet, readTargets, removeSet } from '../batch.ts';
 import { Refusal } from '../problem.ts';
 import { viewOf } from '../scope.ts';
+import { whomOf } from './access.ts';
 import { callerOf, readSwitch, scopeOf, waitSeconds } from './request.ts';
 import { serve } from './serve.ts';
 import { reportLate, type WriteParts, type WrittenObject, warn } from './writes.ts';
@@ -21,6 +22,16 @@ function readNamed(name: string | undefined, prune: boolean): Named | undefined 
   return { name, prune };
 }
 
+/** Of a set an orchestrator's controller writes what it might write one by one; nobody's sets are its. */
+function holdToOrchestrators({ identity }: FastifyRequest, set: readonly Declared[], named?: Named): void {
+  if (identity?.role !== 'orchestrator') return;
+  const whom = whomOf(identity);
+  if (named !== undefined) throw new Refusal(403, `set ${named.name}: ${whom} may not name one`, 'set');
+  const other = set.find(({ kind }) => !kind.forOrchestrators);
+  if (other !== undefined)
+    throw new Refusal(403, `${other.kind.name}: ${whom} may not write objects of this kind`, 'kind');
+}
+
 export function serveSets(server: FastifyInstance, { mirror, writer, acknowledgements }: WriteParts): void {
   serve(server, SETS, {
     async apply({ query, request, reply }) {
@@ -28,6 +39,7 @@ export function serveSets(server: FastifyInstance, { mirror, writer, acknowledge
       const dryRun = readSwitch(query, 'dryRun');
       const named = readNamed(query.set, readSwitch(query, 'prune'));
       const set = readSet(request.body);
+      holdToOrchestrators(request, set, named);
       const [deciding, caller, scope] = [{ mirror, writer }, callerOf(request), scopeOf(request)];
       const { answer, revision } = await applySet(set, named, dryRun, deciding, caller, scope);
       await warn(reply, writtenOf(set, answer));
