@@ -352,6 +352,7 @@ export function followBgp(options: BgpOptions): BgpService {
       await Promise.all([turns.settled(), withdrawals.settled()]);
     },
     close() {
+      if (closed) return;
       closed = true;
       control?.close();
       void withdrawals.close();
