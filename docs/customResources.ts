@@ -13,6 +13,7 @@ const NAMES: Readonly<Record<string, string>> = {
   policy: 'Policy',
   netprofile: 'NetProfile',
   endpointGroup: 'EndpointGroup',
+  externalEndpoint: 'ExternalEndpoint',
   rule: 'Rule',
 };
 
@@ -23,6 +24,7 @@ const COLUMNS: Readonly<Record<string, readonly string[]>> = {
   policy: ['tenantName'],
   netprofile: ['tenantName', 'bandwidth'],
   endpointGroup: ['tenantName', 'networkName', 'policies'],
+  externalEndpoint: ['tenantName', 'groupName', 'ipAddress', 'healthCheck'],
   rule: ['policyName', 'direction', 'action', 'protocol', 'port'],
 };
 
@@ -32,7 +34,9 @@ function property(schema: TSchema): object {
   if (Array.isArray(schema.anyOf))
     return { type: 'string', enum: schema.anyOf.map((one: TSchema) => one.const), ...description };
   if (schema.type === 'array') return { type: 'array', items: property(schema.items), ...description };
-  return { type: schema.type, ...description };
+  // A record: of any names.
+  const values = schema.patternProperties && { additionalProperties: { type: 'string' } };
+  return { type: schema.type, ...values, ...description };
 }
 
 const condition = (type: string, field: string): string =>

@@ -323,3 +323,79 @@ describe('an announced network that the hosts reach too, by both versions of IP'
     }
   });
 });
+
+describe('an orchestrator’s services, as netkube declares them', () => {
+  const [CLUSTER, EXTERNAL] = ['20.96.0.10', '20.250.0.10'];
+  const URL = '$NETMASTER/api/v1/clusterServices/shop:web/';
+
+  /** `ready`: of the backends, whether each is. */
+  async function declare(ready: Readonly<Record<Node, boolean>>, more: object = {}): Promise<void> {
+    const backends = NODES.map((host, i) => ({
+      address: at(51 + i),
+      port: 80,
+      host,
+      ready: ready[host],
+      serving: ready[host],
+      terminating: false,
+    }));
+    const service = {
+      ...{ namespaceName: 'shop', serviceName: 'web', tenantName: 'default' },
+      ...{ addresses: [CLUSTER], externalAddresses: [EXTERNAL] },
+      ports: [{ protocol: 6, port: 8080, backends }],
+      ...more,
+    };
+    await must('node1', 'sh -c', `curl -sf -X POST -d '${JSON.stringify(service)}' ${URL}`);
+  }
+
+  beforeAll(async () => {
+    await netctl(`net create told --subnet=20.1.1.0/24 --gateway=${at(254)} --advertise --host-access`);
+    for (const node of NODES) await speak(node, '--services=20.250.0.0/16,20.96.0.0/16');
+    await run('node1', 'near', 'told', at(51));
+    await run('node2', 'far', 'told', at(52));
+    await declare({ node1: true, node2: true });
+    await announced(EXTERNAL, ...NODES);
+  });
+  afterAll(async () => {
+    await must('node1', 'sh -c', `curl -sf -X DELETE ${URL}`);
+    await clear();
+  });
+
+  it('are reached from behind the router at the addresses in the prefixes of a host’s BGP, and asked by the host itself as before', async () => {
+    await announced(CLUSTER, ...NODES);
+    for (const address of [EXTERNAL, CLUSTER]) {
+      for (let i = 0; i < 4; i++)
+        expect([address, await beyondAsks(`${address}:8080`)]).toEqual([address, 0]);
+      expect(await beyondAsks(`${address}:81`)).not.toBe(0);
+      expect(await asks('node1', `${address}:8080`)).toBe(0);
+    }
+    await speak('node1', '--services=20.250.0.0/16');
+    await announced(CLUSTER, 'node2');
+    await announced(EXTERNAL, ...NODES);
+    await speak('node1', '--services=20.250.0.0/16,20.96.0.0/16');
+    await announced(CLUSTER, ...NODES);
+  });
+
+  it('with policy local are announced by hosts that have a ready backend alone, which see who asks', async () => {
+    const local = { externalTraffic: 'local' };
+    await declare({ node1: true, node2: false }, local);
+    await announced(EXTERNAL, 'node1');
+    const inContainer = "nsenter --net=/proc/$(docker inspect -f '{{.State.Pid}}' near)/ns/net";
+    const seen = await dump('node1', 'sh -c', `exec ${inContainer} tcpdump -l -n -i eth0 tcp dst port 80`);
+    expect(await beyondAsks(`${EXTERNAL}:8080`)).toBe(0);
+    await until('who asks', async () => textOf(seen).includes(`IP ${BEYOND}.`));
+    await seen.end();
+    await declare({ node1: false, node2: true }, local);
+    await announced(EXTERNAL, 'node2');
+    expect(await beyondAsks(`${EXTERNAL}:8080`)).toBe(0);
+    await declare({ node1: false, node2: false }, local);
+    await announced(EXTERNAL);
+  });
+
+  it('otherwise by each host, whoever has a backend, and by none where nobody has one', async () => {
+    await declare({ node1: false, node2: true });
+    await announced(EXTERNAL, ...NODES);
+    for (let i = 0; i < 4; i++) expect(await beyondAsks(`${EXTERNAL}:8080`)).toBe(0);
+    await declare({ node1: false, node2: false });
+    await announced(EXTERNAL);
+  });
+});

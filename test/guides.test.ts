@@ -12,6 +12,7 @@ const NOT_TYPED: Record<string, number> = {
   'README.md: a drawing': 10,
   'README.md: makes the lab, and runs what types this': 2,
   'docs/guide/aci.md: needs an ACI fabric; test/aci.test.ts has simulated controllers': 15,
+  'docs/guide/bgp.md: takes a cluster': 1,
   'docs/guide/events.md: an example of lines of different kinds': 4,
   'docs/guide/groups-and-policy.md: needs policies that an orchestrator has declared': 4,
   'docs/guide/hosts.md: needs a machine with systemd': 11,

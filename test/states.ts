@@ -16,6 +16,7 @@ import type {
   Announced,
   ClusterService,
   DnatEntry,
+  Entrance,
   Exit,
   HostState,
   Port,
@@ -118,7 +119,7 @@ export interface Case {
   readonly publications?: readonly DnatEntry[];
   readonly services?: readonly Service[];
   readonly clusterServices?: readonly ClusterService[];
-  readonly entrances?: readonly DnatEntry[];
+  readonly entrances?: readonly Entrance[];
   readonly access?: Access;
   readonly announced?: Announced;
 }

@@ -1,4 +1,5 @@
 /** What the fabric is told by BGP: each host the containers and services that it runs, of networks that advertise, and nothing else. */
+import ipaddr from 'ipaddr.js';
 import { tryRun } from '../shell.ts';
 import { onHost, ROUTER_ADDRESS } from '../state.ts';
 import { isV6 } from './docker.ts';
@@ -34,7 +35,34 @@ function announcedBy(cluster: Cluster, host: string): string[] {
       ? [vip]
       : [],
   );
-  return [...containers, ...services];
+  return [...containers, ...services, ...served(cluster, host)];
+}
+
+/** Of an orchestrator's services: each address once. */
+function served(cluster: Cluster, host: string): string[] {
+  const prefixes = cluster.bgps
+    .filter((b) => b.hostname === host)
+    .flatMap((b) => b.services?.split(',') ?? [])
+    .map((text) => ipaddr.parseCIDR(text.trim()));
+  const isIn = (address: string): boolean => {
+    const parsed = ipaddr.parse(address);
+    return prefixes.some((p) => p[0].kind() === parsed.kind() && parsed.match(p));
+  };
+  const addresses = cluster.clusterServices
+    .filter((s) => cluster.running.some((r) => r.host === host && r.tenant === s.tenantName))
+    .flatMap((s) => {
+      const ready = (address: string): boolean =>
+        s.ports.some(({ backends }) =>
+          backends.some(
+            (b) =>
+              isV6(b.address) === isV6(address) &&
+              b.ready &&
+              (s.externalTraffic !== 'local' || b.host === host),
+          ),
+        );
+      return [...s.addresses, ...(s.externalAddresses ?? [])].filter((a) => isIn(a) && ready(a));
+    });
+  return [...new Set(addresses)];
 }
 
 async function routesAt(lab: string, host: string): Promise<Route[]> {

@@ -70,6 +70,7 @@ export interface ClusterService {
   readonly addresses: readonly string[];
   readonly externalAddresses?: readonly string[];
   readonly internalTraffic?: string;
+  readonly externalTraffic?: string;
   readonly ports: readonly {
     readonly protocol: number;
     readonly port: number;
@@ -87,6 +88,7 @@ export interface ClusterService {
 export interface Bgp {
   readonly hostname: string;
   readonly neighbor?: string;
+  readonly services?: string;
 }
 
 interface Group {

@@ -3,7 +3,16 @@
  * Several neighbours are a list, separated by commas, in the fields that 1.x has for one.
  */
 import { type Static, Type } from '@sinclair/typebox';
-import { isIpv4, isIpv6, parsePrefix } from './address.ts';
+import {
+  contains,
+  isIpv4,
+  isIpv6,
+  overlap,
+  parsePrefix,
+  parseSubnet,
+  type Subnet,
+  subnetPrefix,
+} from './address.ts';
 import type { Kind, Problem } from './kind.ts';
 import { isHostName } from './names.ts';
 
@@ -50,6 +59,13 @@ export const BgpSchema = Type.Object(
         default: MAX_PREFIXES,
       }),
     ),
+    services: Type.Optional(
+      Type.String({
+        description:
+          "prefixes, separated by commas: addresses in them at which an orchestrator's services are asked, external ones and the cluster's own, are announced; none where it is absent",
+        maxLength: 400,
+      }),
+    ),
   },
   { $id: 'Bgp', additionalProperties: false },
 );
@@ -74,6 +90,10 @@ export function neighborsOf(bgp: Bgp): Neighbor[] {
 /** The host's own addresses to its neighbours, without the prefix length: one of a version of IP. */
 export const routerAddresses = ({ routerip }: Bgp): string[] =>
   parts(routerip).map((text) => text.split('/')[0] as string);
+
+/** In which an orchestrator's services are announced; of one that is valid. */
+export const servicePrefixes = ({ services }: Bgp): Subnet[] =>
+  parts(services).flatMap((text) => parseSubnet(text) ?? []);
 
 /** RFC 6793: four octets, 0 reserved (RFC 7607), and the last one (RFC 7300). */
 const isAsNumber = (text: string): boolean => /^[1-9]\d{0,9}$/.test(text) && Number(text) < 2 ** 32 - 1;
@@ -125,6 +145,15 @@ export const bgp: Kind<typeof BgpSchema> = {
       return wrong('neighbor', "reached from an IPv6 address: give the host's behind a comma in routerip");
     if (neighbors.some((n) => routerAddresses(b).includes(n)))
       return wrong('neighbor', "another one than the host's own, routerip");
+    const prefixes = parts(b.services).map((text) => parseSubnet(text));
+    if (prefixes.some((prefix) => prefix === undefined || prefix.ranged))
+      return wrong('services', 'prefixes like 203.0.113.0/24, separated by commas');
+    // A route to one of these would cut the host off from whoever has it.
+    const link = own.flatMap(({ text }) => parseSubnet(subnetPrefix(text)) ?? []);
+    const meets = (prefix: Subnet): boolean =>
+      neighbors.some((n) => contains(prefix, n)) || link.some((l) => overlap(l, prefix));
+    if (servicePrefixes(b).some(meets))
+      return wrong('services', 'prefixes that neither a neighbour nor the subnet of routerip is in');
     if (b.passwordFile && !/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(b.passwordFile))
       return wrong('passwordFile', 'the name of a file in /etc/contiv/bgp, without a path');
     return undefined;

@@ -18,6 +18,7 @@ describe('BGP', () => {
       { hostname: 'node_1.rack-2', neighbor: '50.1.1.1', 'neighbor-as': '4294967294' },
       { neighbor: '50.1.1.1,50.1.1.3', 'neighbor-as': '65000, 65001', passwordFile: 'tor-1.key' },
       { routerip: BOTH, neighbor: '50.1.1.1,fd00:50::1', maxPrefixes: 5 },
+      { neighbor: '50.1.1.1', services: '203.0.113.0/24, 10.96.0.0/12,2001:db8::/64' },
     ])
       expect(check(fields)).toBeUndefined();
   });
@@ -53,6 +54,11 @@ describe('BGP', () => {
     [{ neighbor: 'fd00:50::1' }, 'neighbor'],
     [{ neighbor: '224.0.0.5' }, 'neighbor'],
     [{ neighbor: '1.1.1.1,1.1.1.2,1.1.1.3,1.1.1.4,1.1.1.5,1.1.1.6,1.1.1.7,1.1.1.8,1.1.1.9' }, 'neighbor'],
+    [{ services: 'all' }, 'services'],
+    [{ services: '203.0.113.10-203.0.113.20/24' }, 'services'],
+    [{ services: '50.1.1.128/25' }, 'services'],
+    [{ services: '50.0.0.0/8' }, 'services'],
+    [{ services: '203.0.113.0/24', neighbor: '203.0.113.1' }, 'services'],
     [{ passwordFile: '../shadow' }, 'passwordFile'],
     [{ passwordFile: '/etc/shadow' }, 'passwordFile'],
   ])('is refused with %j', (fields, field) => {

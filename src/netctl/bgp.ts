@@ -58,6 +58,12 @@ const FLAGS: readonly Flag[] = [
     value: 'NUMBER',
     help: 'routes that are taken from each neighbour: 10000',
   },
+  {
+    name: 'services',
+    kind: 'text',
+    value: 'PREFIX',
+    help: "prefixes in which addresses of an orchestrator's services are announced; several with commas",
+  },
 ];
 
 export const command: Command = {

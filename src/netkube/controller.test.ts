@@ -4,6 +4,7 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type Api, openApi } from '../../test/apiServer.ts';
 import { type FakeKubernetes, fakeKubernetes } from '../../test/fakeKubernetes.ts';
 import { startController } from './controller.ts';
+import { DECLARED } from './declared.ts';
 import { type Options, readOptions } from './options.ts';
 
 const PODS = '/api/v1/pods';
@@ -250,11 +251,10 @@ describe('netkube', () => {
   it("declares contiv's own objects, says in their status what netmaster says, and deletes them where they are deleted", async () => {
     const { kubernetes, netmaster, start, keys, object } = await run();
     const path = (resource: string): string => `/apis/contiv.io/v1/${resource}`;
-    for (const resource of ['tenants', 'networks', 'policies', 'netprofiles', 'endpointgroups', 'rules'])
-      kubernetes.serve(path(resource), true);
+    for (const { resource } of DECLARED) kubernetes.serve(path(resource), true);
     const declare = (resource: string, name: string, spec: object): void =>
       kubernetes.put(path(resource), { metadata: { name, generation: 1 }, spec });
-    const conditions = (resource: string, name: string): unknown =>
+    const conditions = (resource: string, name: string): string[] | undefined =>
       (
         kubernetes.get(path(resource), name)?.status as { conditions?: Record<string, string>[] } | undefined
       )?.conditions?.map(({ type, status, message }) => `${type} ${status} ${message}`.trim());
@@ -263,8 +263,24 @@ describe('netkube', () => {
     declare('policies', 'closed', {});
     declare('rules', 'closed-1', { policyName: 'closed', ruleId: '1', direction: 'in', action: 'deny' });
     declare('endpointgroups', 'web', { networkName: 'front', policies: ['closed'] });
+    const machine = {
+      groupName: 'web',
+      ipAddress: ['10.50.0.200'],
+      labels: { app: 'files' },
+      healthCheck: 'tcp:22',
+    };
+    declare('externalendpoints', 'files', machine);
+    declare('externalendpoints', 'twice', { ...machine, healthCheck: 'ssh' });
     await start();
     await holds(() => {
+      expect(object('externalEndpoint', 'default:files')).toMatchObject({
+        ...machine,
+        endpointName: 'files',
+      });
+      expect(conditions('externalendpoints', 'files')).toEqual(['Accepted True', 'Applied True']);
+      expect(conditions('externalendpoints', 'twice')?.[0]).toContain(
+        "Accepted False external endpoint default:twice: healthCheck 'ssh' must be tcp:PORT",
+      );
       expect(keys('endpointGroup')).toEqual(['default:web']);
       expect(keys('rule')).toEqual(['default:closed:1']);
       expect(conditions('endpointgroups', 'web')).toEqual(['Accepted True', 'Applied True']);
@@ -276,10 +292,19 @@ describe('netkube', () => {
     declare('networks', 'bad', { subnet: '10.51.0.0/24' });
     await holds(() => expect(keys('network')).toEqual(['default:bad', 'default:front', 'default:pods']));
     await netmaster.send('POST', '/api/v1/networks/default:others/', { subnet: '10.52.0.0/24' });
-    const web = kubernetes.get(path('endpointgroups'), 'web') as { metadata: object };
+    // Netmaster says so where an address is to be another one, and the object stays as it was.
+    declare('externalendpoints', 'files', { ...machine, ipAddress: ['10.50.0.201'] });
+    await holds(() => expect(conditions('externalendpoints', 'files')?.[0]).toContain('cannot change'));
+    expect(object('externalEndpoint', 'default:files')).toMatchObject(machine);
     const deletionTimestamp = '2026-11-27T00:00:00Z';
-    kubernetes.put(path('endpointgroups'), { ...web, metadata: { ...web.metadata, deletionTimestamp } });
+    const remove = (resource: string, name: string): void => {
+      const found = kubernetes.get(path(resource), name) as { metadata: object };
+      kubernetes.put(path(resource), { ...found, metadata: { ...found.metadata, deletionTimestamp } });
+    };
+    remove('endpointgroups', 'web');
+    for (const name of ['files', 'twice']) remove('externalendpoints', name);
     await holds(() => {
+      expect(keys('externalEndpoint')).toEqual([]);
       expect(keys('endpointGroup')).toEqual([]);
       expect(kubernetes.get(path('endpointgroups'), 'web')?.metadata).toMatchObject({ finalizers: [] });
     });

@@ -34,6 +34,12 @@ export const DECLARED = [
     resource: 'endpointgroups',
     keyFields: ['tenantName', 'groupName'],
   },
+  {
+    kind: 'externalEndpoint',
+    collection: 'externalEndpoints',
+    resource: 'externalendpoints',
+    keyFields: ['tenantName', 'endpointName'],
+  },
   { kind: 'rule', collection: 'rules', resource: 'rules', keyFields: ['tenantName', 'policyName', 'ruleId'] },
 ] as const;
 type Kind = (typeof DECLARED)[number];

@@ -343,6 +343,12 @@ export interface DnatEntry extends Publication {
   readonly transitPort: number;
 }
 
+/** A way from outside to a frontend at the router's end. */
+export interface Entrance extends DnatEntry {
+  /** Only for what comes to the host, not for what it asks itself: it has another way to that address. */
+  readonly arriving?: true;
+}
+
 /** The exit of one router: a veth pair between it and the host's namespace. */
 export interface Exit {
   readonly namespace: string;
@@ -362,7 +368,7 @@ export interface Exit {
   readonly transit6: string;
   readonly publications: readonly DnatEntry[];
   /** Ports and addresses of the host's that lead to frontends at the router's end; without `hostAddress` its own at all its addresses. */
-  readonly entrances?: readonly DnatEntry[];
+  readonly entrances?: readonly Entrance[];
   /** How the host itself reaches the tenant's networks and services; absent: it does not. */
   readonly access?: Access;
   /** What of the tenant's on this host the fabric is told of: /32 and /128 routes that lead here; absent: nothing. */
@@ -374,7 +380,16 @@ export interface Announced {
   readonly addresses: readonly string[];
   /** Virtual addresses of services that have providers on this host, with those. */
   readonly services: readonly AnnouncedService[];
+  /** Addresses of an orchestrator's services, to which entrances lead; absent: none. */
+  readonly served?: readonly string[];
 }
+
+/** All that the fabric is told of. */
+export const toldOf = ({ addresses, services, served = [] }: Announced): readonly string[] => [
+  ...addresses,
+  ...services.map((s) => s.address),
+  ...served,
+];
 
 /** Whoever asks from outside is led to a provider on this host, so that the way back is the same. */
 export interface AnnouncedService {

@@ -164,6 +164,23 @@ describe('the daemon of a host', () => {
     await vi.waitUntil(() => !at('one').includes('20.1.1.1'), { timeout: 2000, interval: 10 });
   });
 
+  it('tells a new neighbour a thousand', async () => {
+    const many = Array.from({ length: 1000 }, (_, i) => `20.7.${i >> 8}.${i & 255}`);
+    const batch = (verb: string): string =>
+      `ip -batch - <<EOF\n${many.map((a) => `route ${verb} ${a}/32 via 100.127.0.1 dev cx0 onlink proto 200`).join('\n')}\nEOF`;
+    sh(batch('add'));
+    onTestFinished(async () => {
+      sh(batch('del'));
+      await vi.waitUntil(() => !at('one').includes('20.7.'), LIMIT);
+    });
+    sh(`birdc -s ${folder}/bgp/bird.ctl restart neighbor1`);
+    const service = follow({ ...SPEAKS });
+    service.changed(stateWith('20.1.1.2', ...many));
+    await upTo(service, 1);
+    await vi.waitUntil(() => at('one').match(/^20\.7\./gm)?.length === 1000, LIMIT);
+    await vi.waitUntil(() => service.neighbors?.[0]?.sent === 1001, LIMIT);
+  });
+
   it('is started anew where it is killed, and the neighbour deletes nothing', async () => {
     const service = follow({ ...SPEAKS });
     await upTo(service, 1);

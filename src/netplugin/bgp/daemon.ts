@@ -14,7 +14,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { openNetlink } from '../../linux/netlink.ts';
+import { type Netlink, openNetlink } from '../../linux/netlink.ts';
 import { listAddresses, listRoutes } from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
 import { type Bgp, routerAddresses } from '../../model/bgp.ts';
@@ -23,7 +23,7 @@ import { ANNOUNCED_PROTOCOL } from '../constants.ts';
 import { writeText } from '../file.ts';
 import type { Follower } from '../follower.ts';
 import { BGP_INTERVAL, RETRY_DELAY, WITHDRAWN_INTERVAL } from '../intervals.ts';
-import type { HostState } from '../state.ts';
+import { type HostState, toldOf } from '../state.ts';
 import { afterFailure, inTurn } from '../turns.ts';
 import { type ConfigInput, configOf, emptyConfig, kernelProtocol, SETTLING } from './config.ts';
 import { type Control, openControl } from './control.ts';
@@ -144,6 +144,7 @@ export async function endBgp(folder: string, program = 'bird'): Promise<void> {
 export function followBgp(options: BgpOptions): BgpService {
   const { folder, passwords = PASSWORDS, log, happened, changed, program = 'bird' } = options;
   const files = filesIn(folder);
+  const netlink = openNetlink();
   let control: Control | undefined;
   /** What it goes by. */
   let applied = '';
@@ -181,7 +182,7 @@ export function followBgp(options: BgpOptions): BgpService {
     const left = fs.existsSync(files.socket);
     const found = control ?? (left ? await open().catch(() => undefined) : undefined);
     if (found === undefined && left) {
-      known = listAnnounced();
+      known = listAnnounced(netlink);
       kept = performance.now() + SETTLING * 1000;
     }
     const lasting = performance.now() < kept ? known : [];
@@ -222,13 +223,7 @@ export function followBgp(options: BgpOptions): BgpService {
   }
 
   function said(bgp: Bgp, states: readonly NeighborState[]): Problem[] {
-    const netlink = openNetlink();
-    const here = new Set<string>();
-    try {
-      for (const { address } of listAddresses(netlink)) here.add(address);
-    } finally {
-      netlink.close();
-    }
+    const here = new Set(listAddresses(netlink).map(({ address }) => address));
     const strange = routerAddresses(bgp).filter((address) => !here.has(address));
     const late = performance.now() - PATIENCE;
     return [
@@ -357,34 +352,25 @@ export function followBgp(options: BgpOptions): BgpService {
       await Promise.all([turns.settled(), withdrawals.settled()]);
     },
     close() {
+      if (closed) return;
       closed = true;
       control?.close();
-      void turns.close();
       void withdrawals.close();
+      void turns.close().then(() => netlink.close());
     },
   };
 }
 
 /** As the data plane has written it into the kernel, whoever wrote it. */
-function listAnnounced(): string[] {
-  const netlink = openNetlink();
-  try {
-    return ([4, 6] as const).flatMap((version) =>
-      listRoutes(netlink, version).flatMap(({ protocol, destination }) =>
-        protocol === ANNOUNCED_PROTOCOL ? [destination] : [],
-      ),
-    );
-  } finally {
-    netlink.close();
-  }
-}
+const listAnnounced = (netlink: Netlink): string[] =>
+  ([4, 6] as const).flatMap((version) =>
+    listRoutes(netlink, version).flatMap(({ protocol, destination }) =>
+      protocol === ANNOUNCED_PROTOCOL ? [destination] : [],
+    ),
+  );
 
 function announcedIn({ exits }: HostState): readonly string[] {
-  return exits
-    .flatMap(({ announced }) =>
-      announced === undefined ? [] : [...announced.addresses, ...announced.services.map((s) => s.address)],
-    )
-    .sort();
+  return exits.flatMap(({ announced }) => (announced === undefined ? [] : toldOf(announced))).sort();
 }
 
 /** Transit pairs, and the networks that the host reaches by its own routers. */

@@ -1,5 +1,6 @@
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { Bgp } from '../../model/bgp.ts';
+import type { ClusterService } from '../../model/clusterService.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { type Attachment, openView, type WatchedNetwork } from '../intent/view.ts';
 import type { HostState } from '../state.ts';
@@ -58,12 +59,19 @@ const HERE = [
 ];
 const ELSEWHERE = [endpoint('told', ['20.1.1.9'], { homingHost: 'node2', labels: { app: 'web' } })];
 
-function state(bgp: Bgp | undefined, here: readonly Endpoint[] = HERE): HostState {
+function state(
+  bgp: Bgp | undefined,
+  here: readonly Endpoint[] = HERE,
+  clusterServices: readonly ClusterService[] = [],
+  draining: readonly string[] = [],
+): HostState {
   const put = (kind: string, key: string, object: object) => ({ kind, key, object });
   const view = openView([
     ...NETWORKS.map((n) => put('network', `default:${n.networkName}`, n)),
     ...[...here, ...ELSEWHERE].map((e) => put('endpoint', e.endpointID, e)),
     put('serviceLB', 'default:shop', SERVICE),
+    ...clusterServices.map((s) => put('clusterService', `${s.namespaceName}:${s.serviceName}`, s)),
+    ...draining.map((name) => put('draining', name, { name })),
     put('host', 'node2', { name: 'node2', underlay: '192.0.2.2' }),
     ...(bgp === undefined ? [] : [put('Bgp', bgp.hostname, bgp)]),
   ]);
@@ -113,4 +121,66 @@ it('a host without BGP, without a neighbour, or of another name announces nothin
     expect(fabric).toBeUndefined();
     expect(exits[0]).not.toHaveProperty('announced');
   }
+});
+
+describe('addresses of an orchestrator’s services', () => {
+  const TOLD: Bgp = { ...SPEAKS, services: '203.0.113.0/24,10.96.0.0/16' };
+  const backend = (host: string, ready = true) => ({
+    address: host === 'node1' ? '20.1.1.2' : '20.1.1.9',
+    port: 8080,
+    host,
+    ready,
+    serving: ready,
+    terminating: false,
+  });
+  const service = (
+    backends: ReturnType<typeof backend>[],
+    more: Partial<ClusterService> = {},
+  ): ClusterService => ({
+    namespaceName: 'shop',
+    serviceName: 'web',
+    tenantName: 'default',
+    addresses: ['10.96.0.10'],
+    externalAddresses: ['203.0.113.10', '198.51.100.10'],
+    ports: [{ protocol: 6, port: 80, backends }],
+    ...more,
+  });
+  const served = (
+    services: readonly ClusterService[],
+    bgp: Bgp = TOLD,
+    draining: readonly string[] = [],
+  ): readonly string[] | undefined => state(bgp, HERE, services, draining).exits[0]?.announced?.served;
+  const near = service([backend('node1'), backend('node2')]);
+  const far = service([backend('node2')]);
+
+  it('are announced in the prefixes that the host’s BGP names, external ones and the cluster’s own, and no others', () => {
+    expect(served([near])).toEqual(['10.96.0.10', '203.0.113.10']);
+    expect(served([near], { ...SPEAKS, services: '203.0.113.0/24' })).toEqual(['203.0.113.10']);
+    expect(served([near], SPEAKS)).toBeUndefined();
+    expect(state(SPEAKS, HERE, [near]).exits[0]?.announced).not.toHaveProperty('served');
+  });
+
+  it('with policy local only where a backend is ready, else where any answers anywhere', () => {
+    const local = { externalTraffic: 'local' } as const;
+    expect(served([far])).toEqual(['10.96.0.10', '203.0.113.10']);
+    expect(served([{ ...near, ...local }])).toHaveLength(2);
+    expect(served([{ ...far, ...local }])).toBeUndefined();
+    expect(served([service([backend('node1', false), backend('node2')], local)])).toBeUndefined();
+    expect(served([service([backend('node1', false)])])).toBeUndefined();
+    expect(served([{ ...near, ...local }], TOLD, ['node1'])).toBeUndefined();
+  });
+
+  it('by IPv6 where a backend has that', () => {
+    const bgp = { ...SPEAKS, services: '2001:db8::/64' };
+    const addresses = { externalAddresses: ['2001:db8::10'] };
+    expect(served([service([backend('node1')], addresses)], bgp)).toBeUndefined();
+    const six = { ...backend('node1'), address: 'fd00:2::2' };
+    expect(served([service([six], addresses)], bgp)).toEqual(['2001:db8::10']);
+  });
+
+  it('lead away nothing that is a host’s or a container’s', () => {
+    const bgp = { ...SPEAKS, services: '192.0.2.0/24,20.1.0.0/16' };
+    const externalAddresses = ['192.0.2.1', '192.0.2.2', '192.0.2.3', '20.1.1.2', '20.1.1.200'];
+    expect(served([service([backend('node1')], { externalAddresses })], bgp)).toEqual(['192.0.2.3']);
+  });
 });

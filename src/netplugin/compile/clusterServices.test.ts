@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { parseSubnet, type Subnet } from '../../model/address.ts';
 import type { Backend, ClusterService } from '../../model/clusterService.ts';
 import type { Frontend } from '../state.ts';
 import { compileClusterServices } from './clusterServices.ts';
@@ -32,6 +33,7 @@ const compiled = (
   memo = openMemo(),
   taken = new Set<string>(),
   draining: ReadonlySet<string> = new Set(),
+  open: readonly Subnet[] = [],
 ) =>
   compileClusterServices(
     {
@@ -43,6 +45,7 @@ const compiled = (
       routerAddress: '100.127.0.1',
       routerAddress6: 'fd6f::1',
       taken,
+      open,
     },
     memo,
   );
@@ -105,6 +108,24 @@ describe('where a service is asked', () => {
     expect(addresses(at(all, '10.96.0.10'))).toEqual(['20.1.1.2']);
     expect(addresses(at(all, 'fd00:96::10'))).toEqual(['fd00:1::2']);
     expect(all.entrances.map((e) => e.address)).toEqual(['100.127.0.1', 'fd6f::1']);
+  });
+
+  it('at its own addresses from outside too where these are opened, by clients that may ask it there, and not by the host itself', () => {
+    const web = SERVICE([backend(2), far], {
+      externalTraffic: 'local',
+      sourceRanges: ['10.0.0.0/8'],
+      addresses: ['10.96.0.10', 'fd00:96::10'],
+      ports: [{ protocol: 6, port: 80, backends: [backend(2), far] }],
+    });
+    const open = [parseSubnet('10.96.0.0/16') as Subnet];
+    const all = compiled([web], openMemo(), new Set(), new Set(), open);
+    expect(all.entrances).toMatchObject([{ hostAddress: '10.96.0.10', hostPort: 80, arriving: true }]);
+    expect(addresses(at(all, '10.96.0.10'))).toEqual(['20.1.1.2', '20.1.1.3']);
+    expect(at(all, '100.127.0.1')).toMatchObject({
+      clients: ['10.0.0.0/8'],
+      backends: [{ address: '20.1.1.2', port: 8080 }],
+    });
+    expect(compiled([web]).entrances).toEqual([]);
   });
 
   it('at external addresses: from inside all backends, from outside by a place that no other change moves', () => {

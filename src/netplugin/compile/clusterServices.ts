@@ -7,13 +7,13 @@
  *           --entrances--> what the host's table leads to the router's end
  *
  * Who is chosen says model/backends.ts. With policy `local`, where others have some but this host has none, nothing answers at all, so
- * that a load balancer in front goes elsewhere; where nobody has any, the client is refused.
+ * that a load balancer in front goes elsewhere; where nobody has any, the client is refused. What the fabric is told of is `answers`.
  */
 import { createHash } from 'node:crypto';
-import { isV6 } from '../../model/address.ts';
+import { contains, isV6, type Subnet } from '../../model/address.ts';
 import { type Selection, select } from '../../model/backends.ts';
 import type { Backend as Declared, ClusterService as DeclaredService } from '../../model/clusterService.ts';
-import type { Backend, ClusterService, DnatEntry, Frontend } from '../state.ts';
+import type { Backend, ClusterService, DnatEntry, Entrance, Frontend } from '../state.ts';
 import type { Memo } from './memo.ts';
 import { arrange, arrangeKept } from './services.ts';
 
@@ -30,11 +30,13 @@ export interface ClusterServiceInput {
   readonly routerAddress6: string;
   /** Places at the router's end that published ports have: `tcp 4 8080`. */
   readonly taken: ReadonlySet<string>;
+  /** In which the services' own addresses are asked from outside as well. */
+  readonly open: readonly Subnet[];
 }
 
 export interface CompiledServices {
   readonly services: readonly ClusterService[];
-  readonly entrances: readonly DnatEntry[];
+  readonly entrances: readonly Entrance[];
 }
 
 /** Names of the protocols that hosts' ports have. */
@@ -49,15 +51,17 @@ export const placeOf = (protocol: string, address: string, port: number): string
   `${protocol} ${isV6(address) ? 6 : 4} ${port}`;
 
 export function compileClusterServices(input: ClusterServiceInput, memo: Memo): CompiledServices {
-  const { tenant, host, zone, draining, routerAddress, routerAddress6, taken } = input;
+  const { tenant, host, zone, draining, routerAddress, routerAddress6, taken, open } = input;
   const keyOf = (name: string): string => `clusterServices ${tenant} ${name}`;
   if (input.services.length === 0)
     return memo.use(keyOf('none'), [], (): CompiledServices => ({ services: [], entrances: [] }));
   const byName = memo.use(keyOf('sorted'), [input.services], () =>
     input.services.toSorted((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1)),
   );
-  const entrances = memo.use(keyOf('entrances'), [...byName, routerAddress, routerAddress6, taken], () =>
-    entrancesOf(byName, [routerAddress, routerAddress6], taken),
+  const entrances = memo.use(
+    keyOf('entrances'),
+    [...byName, routerAddress, routerAddress6, taken, open],
+    () => entrancesOf(byName, [routerAddress, routerAddress6], taken, open),
   );
   const byService = memo.use(keyOf('by service'), [entrances], () =>
     Map.groupBy(entrances, ({ service }) => service),
@@ -84,12 +88,12 @@ export function compileClusterServices(input: ClusterServiceInput, memo: Memo): 
 const nameOf = ({ namespaceName, serviceName }: DeclaredService): string => `${namespaceName}/${serviceName}`;
 
 /** Of one port of a service. */
-interface Entrance {
+interface Lead {
   readonly service: string;
   /** Protocol and port of the service's. */
   readonly at: string;
   readonly external: boolean;
-  readonly entry: DnatEntry;
+  readonly entry: Entrance;
 }
 
 /**
@@ -100,10 +104,11 @@ function entrancesOf(
   services: readonly DeclaredService[],
   ends: readonly string[],
   taken: ReadonlySet<string>,
-): Entrance[] {
+  open: readonly Subnet[],
+): Lead[] {
   const places = new Set(taken);
   const known = new Set<string>();
-  const found: Entrance[] = [];
+  const found: Lead[] = [];
   const each = (
     use: (
       service: DeclaredService,
@@ -138,7 +143,8 @@ function entrancesOf(
     }
   });
   each((service, { protocol: number, port }, protocol) => {
-    for (const hostAddress of service.externalAddresses ?? []) {
+    const opened = service.addresses.filter((a) => open.some((prefix) => contains(prefix, a)));
+    for (const hostAddress of [...(service.externalAddresses ?? []), ...opened]) {
       const address = ends.find((end) => end !== '' && isV6(end) === isV6(hostAddress));
       const key = `${hostAddress} ${protocol} ${port}`;
       if (address === undefined || known.has(key)) continue;
@@ -146,7 +152,9 @@ function entrancesOf(
       let transitPort = hashPort(key);
       while (places.has(placeOf(protocol, address, transitPort))) transitPort = nextPort(transitPort);
       places.add(placeOf(protocol, address, transitPort));
-      const entry = { protocol, hostAddress, hostPort: port, transitPort, address, port: transitPort };
+      const lead = { protocol, hostAddress, hostPort: port, transitPort, address, port: transitPort };
+      // The host itself asks it in the router, where no policy takes it for an outsider.
+      const entry = opened.includes(hostAddress) ? { ...lead, arriving: true as const } : lead;
       found.push({ service: nameOf(service), at: `${number} ${port}`, external: true, entry });
     }
   });
@@ -161,7 +169,7 @@ const nextPort = (port: number): number => (port === LAST ? FIRST : port + 1);
 
 function frontendsOf(
   service: DeclaredService,
-  entrances: readonly Entrance[],
+  entrances: readonly Lead[],
   { host, zone, draining }: Pick<ClusterServiceInput, 'host' | 'zone' | 'draining'>,
   before: readonly Frontend[],
 ): Frontend[] {
@@ -213,6 +221,19 @@ function frontendsOf(
           frontend(entry.address, entry.transitPort, externalTraffic, external),
         ),
     ];
+  });
+}
+
+/** Whether who asks from outside at one of a service's addresses has an answer on this host. */
+export function answers(
+  { ports, externalTraffic }: DeclaredService,
+  address: string,
+  { host, zone, draining }: Pick<ClusterServiceInput, 'host' | 'zone' | 'draining'>,
+): boolean {
+  return ports.some(({ backends }) => {
+    const ofFamily = backends.filter((b) => isV6(b.address) === isV6(address));
+    const { any, localReady } = select(ofFamily, host, zone, draining);
+    return externalTraffic === 'local' ? localReady > 0 : any;
   });
 }
 

@@ -31,6 +31,7 @@ import type {
   Announced,
   Bandwidth,
   DnatEntry,
+  Entrance,
   Exit,
   HostState,
   Port,
@@ -40,7 +41,7 @@ import type {
   Router,
   Subnet,
 } from '../state.ts';
-import { compileAnnounced, compileFabric } from './announced.ts';
+import { compileAnnounced, compileFabric, openPrefixes, withoutTaken } from './announced.ts';
 import { type CompiledServices, compileClusterServices, PROTOCOLS, placeOf } from './clusterServices.ts';
 import {
   exitDevice,
@@ -99,7 +100,11 @@ function compileWith(memo: Memo, view: View, local: LocalHost): HostState {
   const routers = compiled.map(({ router }) => router);
   return {
     routers,
-    exits: compiled.map(({ exit }) => exit),
+    exits: withoutTaken(
+      compiled.map(({ exit }) => exit),
+      [local.underlay, ...[...view.hosts.values()].map((h) => h.underlay)],
+      memo,
+    ),
     guarded: local.guarded,
     underlay: local.underlay,
     members: members(memo, routers, view, local),
@@ -176,15 +181,20 @@ function compileTenant(
         ),
       ),
   );
+  const zone = memo.use(keyOf('zone'), [mine.clusterServices], () =>
+    zoneOf(local.name, mine.clusterServices),
+  );
+  const open = openPrefixes(view, local.name, memo);
   const { services: clusterServices, entrances } = compileClusterServices(
     {
       tenant,
       services: mine.clusterServices,
       host: local.name,
-      zone: memo.use(keyOf('zone'), [mine.clusterServices], () => zoneOf(local.name, mine.clusterServices)),
+      zone,
       draining: view.draining,
       ...pair,
       taken,
+      open,
     },
     memo,
   );
@@ -228,7 +238,7 @@ function compileTenant(
       clusterServices,
     ),
     compileAnnounced(
-      { tenant, mine, networks, attachments, services: router.services, view, host: local.name },
+      { tenant, mine, networks, attachments, services: router.services, view, host: local.name, zone, open },
       memo,
     ),
   );
@@ -588,7 +598,7 @@ function compileExit(
   { tenant, namespace, publications }: Router,
   local: LocalHost,
   pair: Pair,
-  entrances: readonly DnatEntry[],
+  entrances: readonly Entrance[],
   access: Access | undefined,
   announced: Announced | undefined,
 ): Exit {
@@ -609,9 +619,9 @@ function compileExit(
 
 /** What a container publishes at all of the host's addresses stays its own (runtimes/docker/publish.ts refuses what comes later). */
 function unpublished(
-  entrances: readonly DnatEntry[],
+  entrances: readonly Entrance[],
   publications: readonly DnatEntry[],
-): readonly DnatEntry[] {
+): readonly Entrance[] {
   const everywhere = publications.filter((p) => p.hostAddress === '');
   return entrances.filter(
     (e) =>

@@ -6,7 +6,7 @@ import type { Nft } from '../../linux/nftables.ts';
 import * as route from '../../linux/route.ts';
 import { isV6 } from '../../model/address.ts';
 import { ANNOUNCED_PROTOCOL, DEVICE_PREFIXES } from '../constants.ts';
-import type { Exit, HostState } from '../state.ts';
+import { type Exit, type HostState, toldOf } from '../state.ts';
 import { type ByPart, establish, type Tracker, track } from './difference.ts';
 import {
   addressEntries,
@@ -222,23 +222,25 @@ function exitEntries(exit: Exit): readonly Entry[] {
 }
 
 /** How the host reaches what it may in the tenant. */
-const accessRoutes = ({ device, access, routerAddress, routerAddress6 }: Exit): readonly Entry[] =>
-  [...(access?.subnets ?? []), ...(access?.services ?? []).map((a) => `${a}/${isV6(a) ? 128 : 32}`)].flatMap(
+function accessRoutes({ device, access, announced, routerAddress, routerAddress6 }: Exit): readonly Entry[] {
+  // The same way, which is announced as well.
+  const told = new Set(announced?.served);
+  const services = (access?.services ?? []).filter((a) => !told.has(a));
+  return [...(access?.subnets ?? []), ...services.map((a) => `${a}/${isV6(a) ? 128 : 32}`)].flatMap(
     (destination) => {
       const via = isV6(destination) ? routerAddress6 : routerAddress;
       return via === '' ? [] : routeEntry({ destination, type: 'unicast', via }, device);
     },
   );
+}
 
 /** By which the fabric reaches what is announced to it: the routing daemon takes them for that (bgp/config.ts), and no other ones. */
 const announcedRoutes = ({ device, announced, routerAddress, routerAddress6 }: Exit): readonly Entry[] =>
-  [...(announced?.addresses ?? []), ...(announced?.services ?? []).map((s) => s.address)].flatMap(
-    (address) => {
-      const [via, bits] = isV6(address) ? [routerAddress6, 128] : [routerAddress, 32];
-      const to = { destination: `${address}/${bits}`, type: 'unicast', via } as const;
-      return via === '' ? [] : routeEntry({ ...to, protocol: ANNOUNCED_PROTOCOL }, device);
-    },
-  );
+  (announced === undefined ? [] : toldOf(announced)).flatMap((address) => {
+    const [via, bits] = isV6(address) ? [routerAddress6, 128] : [routerAddress, 32];
+    const to = { destination: `${address}/${bits}`, type: 'unicast', via } as const;
+    return via === '' ? [] : routeEntry({ ...to, protocol: ANNOUNCED_PROTOCOL }, device);
+  });
 
 /** The host forwards what comes by the exits, and what comes back. */
 function establishForwarding(open: OpenExits, exits: readonly Exit[], links: readonly route.Link[]): Outcome {

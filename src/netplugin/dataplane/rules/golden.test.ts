@@ -26,7 +26,7 @@ import type {
   Access,
   Announced,
   ClusterService,
-  DnatEntry,
+  Entrance,
   Exit,
   Router,
   RuleSet,
@@ -110,7 +110,7 @@ const ACCESS: Access = {
   sources: [{ device: `vx${VNI}`, addresses: ['20.1.1.250', 'fd00:1::250'] }],
   own: [],
 };
-const ENTRANCES: DnatEntry[] = [
+const ENTRANCES: Entrance[] = [
   { ...MAP, hostPort: 30_080, transitPort: 30_080, address: '100.127.0.1', port: 30_080 },
   {
     ...MAP,
@@ -119,6 +119,15 @@ const ENTRANCES: DnatEntry[] = [
     transitPort: 40_000,
     address: '100.127.0.1',
     port: 40_000,
+  },
+  {
+    ...MAP,
+    hostAddress: '10.96.0.10',
+    hostPort: 80,
+    transitPort: 40_001,
+    address: '100.127.0.1',
+    port: 40_001,
+    arriving: true,
   },
 ];
 
@@ -446,7 +455,7 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
     ofRouter(router({}), exit({ access: INFRA })),
   ],
   'hostReachesServices.nft': [
-    'A host that reaches a network and services, with a node port and an external address',
+    'A host that reaches a network and services, with a node port, an external address, and one of the cluster’s that the fabric is told of',
     hostTable(state({ access: ACCESS, entrances: ENTRANCES }), FACTS, [VNI]),
   ],
   'announced.nft': [

@@ -107,6 +107,10 @@ fib daddr type local dnat ip6 to meta l4proto . th dport map @published_ranges6`
 const ENTRANCES = `
 dnat ip to ip daddr . meta l4proto . th dport map @entrances
 dnat ip6 to ip6 daddr . meta l4proto . th dport map @entrances6`;
+/** The same, for what comes to the host alone. */
+const ARRIVALS = `
+dnat ip to ip daddr . meta l4proto . th dport map @arrivals
+dnat ip6 to ip6 daddr . meta l4proto . th dport map @arrivals6`;
 const ofEntrances =
   (text: string, more: string) =>
   ({ entrances }: HostVariant): string =>
@@ -122,10 +126,12 @@ map published_at_ranges { type ipv4_addr . inet_proto . inet_service : ipv4_addr
 map published_at_ranges6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr; flags interval; }`,
     `
 map entrances { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
-map entrances6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }`,
+map entrances6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
+map arrivals { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
+map arrivals6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }`,
   ),
   rules: {
-    prerouting: ofEntrances(TRANSLATION, ENTRANCES),
+    prerouting: ofEntrances(TRANSLATION, `${ENTRANCES}${ARRIVALS}`),
     // The kernel sends nothing from ::1 out of a device: refused at once, not lost, clients go on to 127.0.0.1.
     output: ofEntrances(`ip6 daddr ::1 accept${TRANSLATION}`, ENTRANCES),
     forward: `oifname ${EXITS} ct status dnat accept`,
@@ -135,7 +141,7 @@ map entrances6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_s
       const leads = exits.flatMap((exit) => [
         ...exit.publications.map((p) => leadOf(exit, p, p.hostAddress === '' ? 'published' : 'published_at')),
         ...(exit.entrances ?? []).map((p) =>
-          leadOf(exit, p, p.hostAddress === '' ? 'published' : 'entrances'),
+          leadOf(exit, p, p.hostAddress === '' ? 'published' : p.arriving ? 'arrivals' : 'entrances'),
         ),
       ]);
       addLeads(once(leads), add);
