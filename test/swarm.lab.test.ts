@@ -1,103 +1,92 @@
 /** Docker's Swarm on three hosts, from empty ones, as the guide has it typed: a lab of its own. */
-import { execFile, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type Ended, LAB, until } from './lab.ts';
+import { type Ended, LAB, openLab, until } from './lab.ts';
 
 const OWN = `${LAB.slice(-10)}sw`;
 const HOSTS = ['node1', 'node2', 'node3'];
-const COMMAND = path.join(import.meta.dirname, '../bin/lab');
-const env = { ...process.env, LAB: OWN };
+const { lab, mustLab, on, must, background, differences } = openLab(OWN);
 
-function lab(...args: string[]): Promise<Ended> {
-  return new Promise((done) => {
-    execFile(COMMAND, args, { env, maxBuffer: 1 << 26 }, (error, out, err) =>
-      done({ status: error === null ? 0 : Number(error.code ?? 255), out: out.trim(), err: err.trim() }),
-    );
-  });
-}
-async function must(...args: string[]): Promise<string> {
-  const { status, out, err } = await lab(...args);
-  if (status !== 0) throw new Error(`lab ${args.join(' ')}: exit status ${status}: ${err || out}`);
-  return out;
-}
 /** A line as a shell takes it. */
-const type = (host: string, line: string): Promise<Ended> => lab('exec', host, '--', 'sh', '-c', line);
-const on = (host: string, line: string): Promise<string> => must('exec', host, '--', 'sh', '-c', line);
+const type = (host: string, line: string): Promise<Ended> => on(host, 'sh -c', line);
+const done = (host: string, line: string): Promise<string> => must(host, 'sh -c', line);
 
 beforeAll(async () => {
-  await must('down');
-  await must('up', '--quiet', '--hosts', '3');
+  await mustLab('down');
+  await mustLab('up --quiet --hosts 3');
 }, 600_000);
 afterAll(async () => {
   if (process.env.KEEP_LAB === undefined) await lab('down');
 }, 120_000);
 
+/** By the virtual address from one host, by names of tasks from another. */
+const CLIENT = { host: 'node1', container: 'client', name: 'front' };
+const CLIENTS = [CLIENT, { host: 'node2', container: 'guest', name: 'tasks.front' }];
+
 /** As the client's resolver answers. */
-const resolve = async (name: string): Promise<string[]> =>
-  (await on('node1', `docker exec client dig +short ${name}`)).split('\n').filter((line) => line !== '');
+const resolve = async (name: string, { host, container } = CLIENT): Promise<string[]> =>
+  (await done(host, `docker exec ${container} dig +short ${name}`)).split('\n').filter((line) => line !== '');
 
 /** Where the tasks of front run that are wanted and run, by what Swarm says. */
-async function running(): Promise<string[]> {
+async function running({ host } = CLIENT): Promise<string[]> {
   const format = '{{.CurrentState}} {{.Node}}';
-  const listed = await on('node1', `docker service ps front -f desired-state=running --format '${format}'`);
+  const listed = await done(host, `docker service ps front -f desired-state=running --format '${format}'`);
   return listed.split('\n').filter((line) => line.startsWith('Running '));
 }
 
-const isWhole = (tasks: number) =>
+const isWhole = (tasks: number, by = CLIENT) =>
   until(
     `${tasks} tasks, and their names`,
-    async () => (await running()).length === tasks && (await resolve('tasks.front')).length === tasks,
+    async () => (await running(by)).length === tasks && (await resolve('tasks.front', by)).length === tasks,
     90,
   );
 
-const differences = async (): Promise<string> => {
-  const { status, out, err } = await lab('check', '--wait', '120');
-  return status === 0 ? '' : out || err;
-};
-
-/** By the virtual address from one host, by names of tasks from another. */
-const CLIENTS = [
-  { host: 'node1', container: 'client', name: 'front' },
-  { host: 'node2', container: 'guest', name: 'tasks.front' },
-];
-
+let runs = 0;
 /**
- * Connects twenty times a second from containers while something is done; answers what they got that was no answer of the service: HTTP's
- * number, who was asked, and why.
+ * Connects a hundred times a second from each container while something is done; answers what they got that was no answer of the service:
+ * HTTP's number, who was asked, and why. Names are asked for anew each half second.
  */
-async function whileConnecting(done: () => Promise<unknown>, clients = CLIENTS): Promise<string[]> {
+async function whileConnecting(work: () => Promise<unknown>, clients = CLIENTS): Promise<string[]> {
+  const each = `-w '%{http_code} %{remote_ip} %{errormsg}\\n'`;
+  const curl = `curl -s -m 5 --rate 100/s -H 'Connection: close' -o /dev/null ${each}`;
+  const over = `/over-${++runs}`;
   const loops = clients.map(({ host, container, name }) => {
-    const loop = `while :; do curl -s -m 5 -o /dev/null -w '%{http_code} %{remote_ip} %{errormsg}\\n' http://${name}/; sleep 0.05; done`;
-    const child = spawn(COMMAND, ['exec', host, '--', 'docker', 'exec', container, 'sh', '-c', loop], {
-      env,
-    });
-    let text = '';
-    child.stdout.on('data', (chunk) => {
-      text += chunk;
-    });
-    return { host, container, child, lines: () => text.split('\n').slice(0, -1) };
+    const loop = `until [ -e ${over} ]; do ${curl} 'http://${name}/?[1-50]'; done`;
+    return background(host, `docker exec ${container} sh -c`, loop);
   });
   const some = (count: number) =>
     Promise.all(
       loops.map(({ lines }) => {
-        const wanted = lines().length + count;
-        return until(`${wanted} connections`, async () => lines().length >= wanted);
+        const wanted = lines.length + count;
+        return until(`${wanted} connections`, async () => lines.length >= wanted);
       }),
     );
   try {
-    await some(20);
-    await done();
-    await some(20);
+    await some(100);
+    await work();
+    await some(100);
   } finally {
-    for (const { host, container, child } of loops) {
-      child.kill('SIGKILL');
-      await on(host, `docker exec ${container} pkill curl || true`);
-    }
+    // What is killed here goes on in its container.
+    for (const { host, container } of clients) await type(host, `docker exec ${container} touch ${over}`);
+    await Promise.all(loops.map((loop) => loop.end()));
   }
-  return loops.flatMap(({ lines }) => lines().filter((line) => !line.startsWith('200 ')));
+  return loops.flatMap(({ lines }) => lines.filter((line) => !line.startsWith('200 ')));
 }
+
+/** Of each task of front that runs, by its id: how many segments it has sent that refuse, as its own kernel counts them. */
+async function refusals(hosts: readonly string[]): Promise<Map<string, number>> {
+  const counted = new Map<string, number>();
+  for (const host of hosts)
+    for (const id of (await tasksOn(host)).split('\n').filter((line) => line !== '')) {
+      const { status, out } = await type(host, `docker exec ${id} grep Tcp: /proc/net/snmp`);
+      const [names = [], values = []] = out.split('\n').map((line) => line.split(' '));
+      if (status === 0) counted.set(id, Number(values[names.indexOf('OutRsts')]));
+    }
+  return counted;
+}
+const tasksOn = (host: string): Promise<string> =>
+  done(host, 'docker ps -q --filter label=com.docker.swarm.service.name=front');
 
 it('the guide, line by line, ends with a service that its policy protects', async () => {
   const guide = fs.readFileSync(path.join(import.meta.dirname, '../docs/guide/swarm.md'), 'utf8');
@@ -110,11 +99,11 @@ it('the guide, line by line, ends with a service that its policy protects', asyn
     if (line.startsWith('docker exec')) {
       const said = await until(line, async () => {
         const { status, out } = await type(host, typed);
-        return status === 0 && out;
+        return status === 0 && out.trim();
       });
       expect(said).toBe('hello from contiv');
-    } else await on(host, typed);
-    if (line.startsWith('docker swarm init')) token = await on(host, 'docker swarm join-token -q manager');
+    } else await done(host, typed);
+    if (line.startsWith('docker swarm init')) token = await done(host, 'docker swarm join-token -q manager');
   }
   await isWhole(5);
   expect(new Set((await running()).map((line) => line.split(' ').at(-1)))).toEqual(new Set(HOSTS));
@@ -130,23 +119,34 @@ it('the guide, line by line, ends with a service that its policy protects', asyn
     expect((await type(host, `docker exec ${name} curl -s -m 2 http://front:81/`)).status).toBe(28);
   }
   expect((await type('node2', 'docker exec guest curl -s -m 2 http://client:81/')).status).toBe(7);
-  expect(await differences()).toBe('');
+  expect(await differences(120)).toBe('');
 });
 
-it('a scale down, an update and a plugin that is away: no connection fails', async () => {
+it('a scale down, an update and a plugin that is away, and one that is exchanged: no connection fails', async () => {
   const failed = await whileConnecting(async () => {
-    await on('node1', 'docker service scale --detach front=3');
+    await done('node1', 'docker service scale --detach front=3');
     await isWhole(3);
-    await Promise.all(HOSTS.map((host) => on(host, 'docker plugin disable -f contiv:latest')));
-    await on('node1', 'docker service scale --detach front=4');
-    await Promise.all(HOSTS.map((host) => on(host, 'docker plugin enable contiv:latest')));
+    await Promise.all(HOSTS.map((host) => done(host, 'docker plugin disable -f contiv:latest')));
+    await done('node1', 'docker service scale --detach front=4');
+    await Promise.all(HOSTS.map((host) => done(host, 'docker plugin enable contiv:latest')));
+    await isWhole(4);
+    // As one of another version would be: it is known by its description.
+    await done('node2', 'netplugin swarm folder /run/another');
+    await done('node2', `sed -i 's/"description": "/&another, /' /run/another/config.json`);
+    await done('node2', 'docker plugin rm -f contiv:latest');
+    await done('node2', 'docker plugin create contiv:latest /run/another');
+    await done('node2', 'docker plugin enable contiv:latest');
+    await done('node1', 'docker service scale --detach front=5');
+    expect(await done('node2', 'netplugin swarm install')).toBe('Exchanged contiv:latest');
+    await isWhole(5);
+    await done('node1', 'docker service scale --detach front=4');
     await isWhole(4);
     const flags = '--update-order start-first --update-parallelism 0 --update-monitor 1s';
-    await on('node1', `docker service update --detach ${flags} --env-add A=B front`);
+    await done('node1', `docker service update --detach ${flags} --env-add A=B front`);
     await until(
       'the update',
       async () => {
-        const state = await on('node1', "docker service inspect front -f '{{.UpdateStatus.State}}'");
+        const state = await done('node1', "docker service inspect front -f '{{.UpdateStatus.State}}'");
         return state === 'completed';
       },
       120,
@@ -154,97 +154,178 @@ it('a scale down, an update and a plugin that is away: no connection fails', asy
     await isWhole(4);
   });
   expect(failed).toEqual([]);
-  expect(await differences()).toBe('');
+  expect(await differences(120)).toBe('');
 });
 
 it('a node is drained and comes back: no connection fails', async () => {
   const failed = await whileConnecting(async () => {
-    await on('node1', 'docker node update --availability drain node3');
+    await done('node1', 'docker node update --availability drain node3');
     await until('node3 is empty', async () => !(await running()).some((line) => line.endsWith(' node3')));
     await isWhole(4);
-    await on('node1', 'docker node update --availability active node3');
+    await done('node1', 'docker node update --availability active node3');
   });
   expect(failed).toEqual([]);
-  expect(await differences()).toBe('');
+  expect(await differences(120)).toBe('');
 });
 
-it('dockerd killed of the manager that leads: another one leads, whom others run answers on, and nothing else is left', async () => {
-  // Clients of other hosts than those that die.
+it('dockerd killed of the manager that leads, then that whole host: another one leads, and no task that lives refuses anybody', async () => {
   const leads = 'docker node ls --format \'{{if eq .ManagerStatus "Leader"}}{{.Hostname}}{{end}}\'';
-  const leader = (await on('node2', leads)).trim();
-  await on('node1', 'docker service scale --detach front=6');
+  await done('node1', 'docker service scale --detach front=6');
   await isWhole(6);
-  const here = (await on(leader, 'docker ps -q --filter label=com.docker.swarm.service.name=front')).split(
-    '\n',
+  const leader = (await done('node2', leads)).trim();
+  const others = HOSTS.filter((host) => host !== leader);
+  const [other = ''] = others;
+  // By the virtual address and by names of tasks, of other hosts than those that die.
+  const clients = CLIENTS.filter(({ host }) => host !== leader).flatMap(({ host, container }) =>
+    ['front', 'tasks.front'].map((name) => ({ host, container, name })),
   );
-  const format = '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}';
-  const dying = (await on(leader, `docker inspect ${here.join(' ')} -f '${format}'`)).split('\n');
-  const clients = CLIENTS.filter(({ host }) => host !== leader).map((c) => ({ ...c, name: 'tasks.front' }));
-  const other = HOSTS.find((host) => host !== leader) as string;
-  const failed = await whileConnecting(async () => {
-    await must('kill', 'dockerd', leader);
-    await until('another one leads', async () => {
+  const anotherLeads = () =>
+    until('another one leads', async () => {
       const { status, out } = await type(other, leads);
       return status === 0 && out.trim() !== '' && out.trim() !== leader;
     });
-    await on(other, 'docker service update --detach --label-add a=b front');
-    await must('start', 'dockerd', leader);
-    await until('the manager', async () => (await type(leader, 'docker node ls')).status === 0);
+  const isManager = () =>
+    until('the manager', async () => (await type(leader, 'docker node ls')).status === 0, 120);
+  const before = await refusals(others);
+
+  await whileConnecting(async () => {
+    await mustLab(`kill dockerd ${leader}`);
+    await anotherLeads();
+    await done(other, 'docker service update --detach --label-add a=b front');
+    await mustLab(`start dockerd ${leader}`);
+    await isManager();
+    await isWhole(6, clients[0]);
   }, clients);
-  // Who was killed with its dockerd refuses until that is known.
-  expect(failed.filter((line) => !dying.some((address) => line.split(' ')[1] === address))).toEqual([]);
-  for (const { host, container } of CLIENTS) if (host === leader) await on(host, `docker start ${container}`);
-  await isWhole(6);
+  expect(await whileConnecting(async () => {}, clients)).toEqual([]);
+
+  await whileConnecting(async () => {
+    await mustLab(`reboot ${leader}`);
+    await anotherLeads();
+    await isManager();
+    await isWhole(6, clients[0]);
+  }, clients);
+  for (const { host, container } of CLIENTS)
+    if (host === leader) await done(host, `docker start ${container}`);
   expect(await whileConnecting(async () => {})).toEqual([]);
-  expect(await differences()).toBe('');
+
+  // Who died with its dockerd refused until that was known; who lives refused nobody.
+  const lived = [...(await refusals(others))].filter(([id]) => before.has(id));
+  expect(lived.length).toBeGreaterThan(0);
+  for (const [id, count] of lived) expect(count).toBe(before.get(id));
+  expect(await differences(120)).toBe('');
   for (const host of HOSTS)
-    expect(await on(host, "docker plugin ls --format '{{.Name}} {{.Enabled}}'")).toBe('contiv:latest true');
+    expect(await done(host, "docker plugin ls --format '{{.Name}} {{.Enabled}}'")).toBe('contiv:latest true');
+}, 400_000);
+
+it('one that is as it should be stays, and one that is away is waited for by the calls of a start', async () => {
+  expect(await done('node2', 'netplugin swarm install')).toBe('contiv:latest is up to date');
+  await mustLab('stop netplugin node2');
+  const started = done('node2', 'docker run -d --name=late --net=web_shop contiv/lab sleep 100000');
+  await mustLab('start netplugin node2');
+  await started;
+  await done('node2', 'docker rm -f late');
 });
 
-it('one that differs is exchanged, and one that is away is waited for by the calls of a start', async () => {
-  expect(await on('node2', 'netplugin swarm install')).toBe('contiv:latest is up to date');
-  await must('stop', 'netplugin', 'node2');
-  const started = on('node2', 'docker run -d --name=late --net=web_shop contiv/lab sleep 100000');
-  await must('start', 'netplugin', 'node2');
-  await started;
-  await on('node2', 'docker rm -f late');
+it('published ports: of hosts, through an update too; of Docker’s mesh, which comes to tasks by a network of its own', async () => {
+  const create = 'docker service create --detach --network web_shop --no-resolve-image';
+  const httpd = 'contiv/lab httpd -f -p 80 -h /www';
+  await done(
+    'node1',
+    `${create} --name onhosts --mode global -p mode=host,published=8082,target=80 ${httpd}`,
+  );
+  await done('node1', `${create} --name meshed --replicas 3 -p published=8083,target=80 ${httpd}`);
+  const answers = async (at: string, from = 'node1') =>
+    (await type(from, `curl -sf -m 3 -o /dev/null http://${at}/`)).status === 0;
+  const everyHost = async (port: number) => {
+    for (const i of HOSTS.keys())
+      await until(`${HOSTS[i]}:${port}`, () => answers(`192.168.50.1${i + 1}:${port}`));
+  };
+  await everyHost(8082);
+  await done('node1', 'docker service update --detach --update-monitor 1s --env-add A=B onhosts');
+  const state = "docker service inspect onhosts -f '{{.UpdateStatus.State}}'";
+  await until('the update', async () => (await done('node1', state)) === 'completed', 120);
+  await everyHost(8082);
+
+  // Its own policy is as it was: by the virtual address port 80 alone.
+  await until('the name', async () => (await resolve('meshed')).length === 1);
+  await until(
+    'an answer',
+    async () => (await type('node1', 'docker exec client curl -sf http://meshed/')).status === 0,
+  );
+  expect((await type('node1', 'docker exec client curl -s -m 2 http://meshed:8083/')).status).toBe(28);
+  const address = "-f '{{.NetworkSettings.Networks.ingress.IPAddress}}'";
+  const listed = HOSTS.map((host) =>
+    done(
+      host,
+      `docker ps -q --filter label=com.docker.swarm.service.name=meshed | xargs -r docker inspect ${address}`,
+    ),
+  );
+  const tasks = (await Promise.all(listed)).flatMap((out) => out.split('\n')).filter((line) => line !== '');
+  expect(tasks.length).toBe(3);
+  // From where Docker's mesh is on each host; it chooses among them by IPVS, which a kernel may lack: then it does for no service.
+  for (const host of HOSTS)
+    for (const task of tasks)
+      await until(`${task} from ${host}`, async () => {
+        const mesh = 'nsenter --net=/run/docker/netns/ingress_sbox';
+        return (await type(host, `${mesh} curl -sf -m 3 -o /dev/null http://${task}:8083/`)).status === 0;
+      });
+  if (fs.existsSync('/proc/net/ip_vs')) await everyHost(8083);
+  await done('node1', 'docker service rm onhosts meshed');
+  expect(await differences(120)).toBe('');
+}, 400_000);
+
+it('in a network with IPv6 tasks have an address of either family, and answer by either', async () => {
+  const subnets = '--subnet=20.6.1.0/24 --gateway=20.6.1.254 --subnetv6=fd06::/64 --gatewayv6=fd06::1';
+  await done('node1', `netctl net create six ${subnets}`);
+  const service = 'docker service create --detach --name sixes --replicas 3 --network six__default';
+  const httpd = '--no-resolve-image contiv/lab httpd -f -h /www';
+  await until('the network', async () => (await type('node1', `${service} ${httpd}`)).status === 0);
+  const client = { host: 'node1', container: 'six', name: 'tasks.sixes' };
+  await done(client.host, `docker run -d --name=${client.container} --net=six contiv/lab sleep 100000`);
+  await until('tasks', async () => (await resolve(client.name, client)).length === 3);
+  expect((await resolve(`AAAA ${client.name}`, client)).length).toBe(3);
+  for (const family of ['-4', '-6'])
+    await done(client.host, `docker exec ${client.container} curl -sf -m 5 ${family} http://${client.name}/`);
+  expect(await differences(120)).toBe('');
+  await done('node1', 'docker service rm sixes; docker rm -f six');
+  await until('no task', async () => (await type('node1', 'netctl net rm six')).status === 0);
 });
 
 it('what is declared is a network of Swarm’s on every manager; what stands for nothing is removed, and it is said why', async () => {
   const drivers = '-d contiv:latest -o network=no --ipam-driver contiv:latest --ipam-opt network=no';
   const names = (host: string) =>
-    on(host, "docker network ls --filter scope=swarm --format '{{.Name}}' | grep -v ingress | sort");
-  await on('node2', `docker network create ${drivers} undeclared`);
+    done(host, "docker network ls --filter scope=swarm --format '{{.Name}}' | grep -v ingress | sort");
+  await done('node2', `docker network create ${drivers} undeclared`);
   await until('it is told', async () =>
-    (await on('node1', 'netctl events')).includes(
+    (await done('node1', 'netctl events')).includes(
       "undeclared is removed from Docker's Swarm: network default:no does not exist: create it with",
     ),
   );
-  await on('node1', 'netctl group create shop db');
+  await done('node1', 'netctl group create shop db');
   for (const host of HOSTS)
     await until(
       'the group',
       async () => (await names(host)) === 'db_shop\nshop__default\nstorefronts\nweb_shop',
     );
-  await on('node1', 'netctl group rm db');
+  await done('node1', 'netctl group rm db');
   await until('it goes', async () => (await names('node3')) === 'shop__default\nstorefronts\nweb_shop');
 });
 
 it('with the service and the network everything goes that was theirs', async () => {
-  await on('node1', 'docker service rm front');
-  await on('node1', 'docker stack rm store');
-  await on('node1', 'docker rm -f client');
-  await on('node2', 'docker rm -f guest');
+  await done('node1', 'docker service rm front');
+  await done('node1', 'docker stack rm store');
+  await done('node1', 'docker rm -f client');
+  await done('node2', 'docker rm -f guest');
   await until('no task', async () => {
-    const left = await Promise.all(HOSTS.map((host) => on(host, 'docker ps -aq')));
+    const left = await Promise.all(HOSTS.map((host) => done(host, 'docker ps -aq')));
     return left.join('') === '';
   });
   await until(
     'the network goes',
     async () => (await type('node1', 'docker network rm storefronts')).status === 0,
   );
-  expect(await differences()).toBe('');
-  expect(await on('node1', 'netctl get swarmService -o name')).toBe('');
+  expect(await differences(120)).toBe('');
+  expect(await done('node1', 'netctl get swarmService -o name')).toBe('');
 });
 
 it('with its only manager a Swarm ends: nothing that it kept is left', async () => {
@@ -256,24 +337,24 @@ it('with its only manager a Swarm ends: nothing that it kept is left', async () 
       until('it leaves', async () => (await type(host, 'docker swarm leave')).status === 0),
     ),
   );
-  await on(
+  await done(
     'node1',
     'docker service create --detach --name last --network web_shop --no-resolve-image contiv/lab sleep 100000',
   );
-  const services = () => on('node1', 'netctl get swarmService -o name');
+  const services = () => done('node1', 'netctl get swarmService -o name');
   await until('it is known', async () => (await services()) !== '');
-  await on('node1', 'docker swarm leave --force');
+  await done('node1', 'docker swarm leave --force');
   await until('it is gone', async () => (await services()) === '');
-  expect(await differences()).toBe('');
+  expect(await differences(120)).toBe('');
 });
 
 it('a host gives its plugin away, and is asked to before it leaves', async () => {
-  await on('node1', 'netctl group rm web');
-  await on('node1', 'netctl net rm shop');
-  await must('stop', 'netplugin', 'node3');
+  await done('node1', 'netctl group rm web');
+  await done('node1', 'netctl net rm shop');
+  await mustLab('stop netplugin node3');
   const { err } = await type('node3', 'netplugin leave');
   expect(err).toContain('remove it first, netplugin swarm remove');
-  await must('start', 'netplugin', 'node3');
+  await mustLab('start netplugin node3');
   for (const host of HOSTS)
     await until('the plugin goes', async () => (await type(host, 'netplugin swarm remove')).status === 0);
 });

@@ -23,7 +23,7 @@ import type { Decision, Writer } from './writer.ts';
 /** When an address was first told of as one that its Swarm has not, by its key: milliseconds of a clock that nobody sets. In memory only. */
 export type Unlisted = Map<string, number>;
 
-/** `id`: the Swarm's. Answers how many are free again; keeps `unlisted` up to date. */
+/** `id`: the Swarm's. Answers how many it has not and are not free again yet; keeps `unlisted` up to date. */
 export function decideSwarm(
   mirror: Mirror,
   id: string,
@@ -35,7 +35,7 @@ export function decideSwarm(
   const listed = new Set(addresses.map((a) => `${a.tenantName}:${a.networkName}/${a.address}`));
   const checks: Check[] = [];
   const writes: Write[] = [];
-  let freed = 0;
+  let missed = 0;
   for (const [key, { object, revision }] of mirror.entries<AddressRecord>('address')) {
     const { swarm } = object;
     if (swarm === undefined || (swarm !== id && swarm !== '')) continue;
@@ -49,12 +49,14 @@ export function decideSwarm(
     if (swarm === '' || listed.has(key)) continue;
     const since = unlisted.get(key) ?? now;
     unlisted.set(key, since);
-    if (now - since <= grace) continue;
+    if (now - since <= grace) {
+      missed++;
+      continue;
+    }
     unlisted.delete(key);
     write(swarmReleased(object));
-    freed++;
   }
-  return { checks, writes, answer: freed };
+  return { checks, writes, answer: missed };
 }
 
 /** Makes a Swarm's services those that it has. What is in no network that is declared, or has an address that the Swarm has not, is left out. */

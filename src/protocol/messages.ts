@@ -79,6 +79,11 @@ export const SwarmReportSchema = Type.Object(
 );
 export type SwarmReport = Static<typeof SwarmReportSchema>;
 
+export const SwarmAnswerSchema = Type.Object({
+  /** Addresses that are kept for the Swarm and that it has no more: until the grace period ends. */
+  missed: Type.Integer({ minimum: 0 }),
+});
+
 /** What came of an external endpoint's health check. */
 export const CheckedReportSchema = Type.Object(
   {

@@ -45,6 +45,7 @@ import {
   ReplicaAnswerSchema,
   ReplicaMessageSchema,
   ReplicaQuestionSchema,
+  SwarmAnswerSchema,
   SwarmReportSchema,
   TraceSchema,
   VersionAnswerSchema,
@@ -273,6 +274,7 @@ export const AGENTS = family('agent', {
     who: { host: { body: 'host' } },
     body: SwarmReportSchema,
     bodyLimit: SET_LIMIT,
+    answer: SwarmAnswerSchema,
   },
   checked: {
     summary: 'a registered host says what came of the health check of an external endpoint',

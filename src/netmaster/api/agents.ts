@@ -79,9 +79,11 @@ export function serveAgents(server: FastifyInstance, parts: AgentParts): void {
     },
     async swarm({ parameters: { id }, body, request }) {
       const has = body(`swarm ${id}`);
-      await writer.write(() => decideSwarm(mirror, id, has, unlisted, grace, performance.now()));
+      const decide = () => decideSwarm(mirror, id, has, unlisted, grace, performance.now());
+      const missed = (await writer.write(decide)).answer;
       if (has.services !== undefined)
         await applySwarmServices(id, has.services, { mirror, writer }, callerOf(request));
+      return { missed };
     },
 
     async checked({ parameters: { name }, body, request }) {

@@ -68,7 +68,7 @@ function open(): void {
       accepted: async () => accepted,
       reserve: () => reserve(),
       release: (network, address) => ask('release', network, address),
-      swarmHas: async () => {},
+      swarmHas: async () => 0,
       register: async ({ endpointID }) => {
         await ask('register', endpointID);
         return { revision: 1, late: [] };

@@ -40,7 +40,7 @@ export interface Intent {
   register(endpoint: Endpoint, options: { hold: boolean }): Promise<WriteAnswer>;
   unregister(endpoint: string): Promise<void>;
   /** What a Swarm has that a manager on this host leads. */
-  swarmHas(id: string, has: Omit<SwarmReport, 'host'>): Promise<void>;
+  swarmHas(id: string, has: Omit<SwarmReport, 'host'>): Promise<number>;
   /** Reports in the background; the newest wins. */
   applied(applied: Applied): void;
   /** To a question that came on the watch. */
@@ -141,7 +141,7 @@ export function startIntent(client: Client, registration: () => Registration, lo
       await client.call('detach', { id: endpoint, host, wait: '0' });
     },
     async swarmHas(id, has) {
-      await asHost(() => client.call('swarm', { id }, { host, ...has }));
+      return (await asHost(() => client.call('swarm', { id }, { host, ...has }))).body.missed;
     },
     applied(applied) {
       latest = applied;

@@ -36,8 +36,8 @@ export interface Endpoints {
   release(network: string, address: string): Promise<void>;
   /** The same of those that Docker's Swarm keeps, of which nobody knows but Swarm: throws where netmaster is not told. */
   releaseOfSwarm(network: string, address: string): Promise<void>;
-  /** All that the Swarm has, where a manager leads it here. */
-  swarmHas(id: string, has: Omit<SwarmReport, 'host'>): Promise<void>;
+  /** All that the Swarm has, where a manager leads it here. Answers how many addresses are kept for it that are not among these. */
+  swarmHas(id: string, has: Omit<SwarmReport, 'host'>): Promise<number>;
   /**
    * Makes the veth and lets the peers know (bounded by netmaster's deadline). Answers when the container's end waits in the host's
    * namespace, or, of an attachment with `end`, is in its sandbox with all that it is to hold. On failure nothing of it is left.

@@ -53,7 +53,7 @@ beforeEach(() => {
     async release(network, address) {
       asked.push(`release ${network} ${address}`);
     },
-    async swarmHas() {},
+    swarmHas: async () => 0,
     async releaseOfSwarm(network, address) {
       asked.push(`release of Swarm ${network} ${address}`);
     },

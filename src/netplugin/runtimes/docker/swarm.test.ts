@@ -13,6 +13,8 @@ function manager({ leads = true } = {}) {
     services: [] as SwarmService[],
     tasks: [] as SwarmTask[],
     looks: 0,
+    /** What netmaster keeps still of what the Swarm has no more. */
+    missed: 0,
   };
   const networks = [
     { Driver: SWARM_DRIVER, Id: 'n1', Options: { tenant: 'default', network: 'shop', group: 'web' } },
@@ -32,7 +34,10 @@ function manager({ leads = true } = {}) {
     },
     target: readTarget,
     offer: async () => false,
-    tell: async (id, has) => void told.push({ id, has }),
+    tell: async (id, has) => {
+      told.push({ id, has });
+      return state.missed;
+    },
     log: pino({ level: 'silent' }),
   });
   onTestFinished(swarm.close);
@@ -115,9 +120,17 @@ it('a manager that does not lead tells nothing', async () => {
   expect(told).toEqual([]);
 });
 
-it('of a Swarm that ends with its only manager nothing is left, whatever comes next', async () => {
-  const { state, tells } = manager();
+it('of a Swarm that ends with its only manager nothing is left, whatever comes next, and then no more is told', async () => {
+  const { state, told, tells, swarm } = manager();
   await tells();
   state.swarm = { LocalNodeState: 'inactive' };
-  expect(await tells()).toEqual({ id: 'w1', has: { addresses: [], services: [] } });
+  state.missed = 1;
+  const nothing = { id: 'w1', has: { addresses: [], services: [] } };
+  expect(await tells()).toEqual(nothing);
+  state.missed = 0;
+  expect(await tells()).toEqual(nothing);
+  const before = told.length;
+  swarm.changed();
+  await swarm.idle();
+  expect(told.length).toBe(before);
 });

@@ -41,8 +41,8 @@ export interface SwarmOptions {
   target(options: Record<string, string>): Target;
   /** Where a manager here leads: gives Swarm its networks, and answers whether they were other ones than listed. */
   offer(listed: readonly NetworkInspectInfo[]): Promise<boolean>;
-  /** All services and addresses that a Swarm has, by what a manager says that leads it. */
-  tell(id: string, has: Omit<SwarmReport, 'host'>): Promise<void>;
+  /** All services and addresses that a Swarm has, by what a manager says that leads it. Answers how many others netmaster still keeps for it. */
+  tell(id: string, has: Omit<SwarmReport, 'host'>): Promise<number>;
   readonly log: Logger;
 }
 
@@ -54,15 +54,16 @@ export function followSwarm({ docker, target, offer, tell, log }: SwarmOptions):
   let id = '';
   /** Of a Swarm whose only manager this host was. */
   let alone = '';
-  /** Of one that has ended with this host: what it kept goes. */
+  /** Of one that has ended with this host: it is told until nothing is left that it kept. */
   let ended = '';
   const looks = inTurn(
     async () => {
       const state = (await docker.info()).Swarm ?? {};
       const { NodeID = '', ControlAvailable, Cluster, LocalNodeState, Managers } = state;
       id = Cluster?.ID ?? '';
-      if (LocalNodeState === 'inactive' && alone !== '') ended = alone;
-      if (ended !== '' && id !== ended) await tell(ended, { addresses: [], services: [] });
+      if (LocalNodeState === 'inactive' && alone !== '') [ended, alone] = [alone, ''];
+      if (ended !== '' && id !== ended && (await tell(ended, { addresses: [], services: [] })) === 0)
+        ended = '';
       if (id === '' || ControlAvailable !== true) return true;
       if ((await docker.getNode(NodeID)).ManagerStatus?.Leader !== true) {
         alone = '';

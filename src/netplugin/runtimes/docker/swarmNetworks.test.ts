@@ -13,8 +13,8 @@ function swarm(declared: readonly string[], used: readonly string[] = []) {
   const docker = {
     listPlugins: async () => [{ Name: 'contiv:latest', Enabled: enabled }],
     createNetwork: async (options: object) => {
-      const { Name, Driver, Labels, Options } = options as unknown as NetworkInspectInfo;
-      networks.push({ Id: `id of ${Name}`, Name, Driver, Labels, Options } as NetworkInspectInfo);
+      const { Name } = options as unknown as NetworkInspectInfo;
+      networks.push({ Id: `id of ${Name}`, ...options } as unknown as NetworkInspectInfo);
       return { id: `id of ${Name}` };
     },
     getNetwork: (id: string) =>
@@ -36,7 +36,9 @@ function swarm(declared: readonly string[], used: readonly string[] = []) {
         const [networkName = '', groupName] = name.split('.').reverse();
         const kind = groupName === undefined ? 'network' : 'endpointGroup';
         const subnet = '20.1.1.0/24';
-        const object = { tenantName, networkName, ...(groupName ? { groupName } : { subnet, vni: 1 }) };
+        const six = networkName === 'six' ? { ipv6Subnet: 'fd00::/64' } : {};
+        const network = { subnet, vni: 1, ...six };
+        const object = { tenantName, networkName, ...(groupName ? { groupName } : network) };
         return { kind, key: `${tenantName}:${groupName ?? networkName}`, object };
       }),
     );
@@ -91,6 +93,13 @@ it('what is declared is there, once, and goes when it is declared no more', asyn
   declare('net1');
   expect(await offer(false)).toEqual(all);
   expect(await offer()).toEqual(['net1__default']);
+});
+
+it('a network with IPv6 has it in Swarm too, and so has a group in it', async () => {
+  const { offer, networks } = swarm(['net1', 'six', 'web.six']);
+  await offer();
+  const having = networks.filter((n) => n.EnableIPv6).map((n) => n.Name);
+  expect(having.sort()).toEqual(['six__default', 'web_six']);
 });
 
 it('what services use stays until they do no more, and is not made anew beside it', async () => {

@@ -80,6 +80,8 @@ export async function offerToSwarm(
         Driver: SWARM_DRIVER,
         CheckDuplicate: true,
         Attachable: true,
+        // Its nodes then ask for an IPv6 address for each task too; its managers know none.
+        EnableIPv6: network.config.length > 1,
         IPAM: { Driver: SWARM_DRIVER, Options: options },
         Options: options,
         Labels: { [LABEL]: fingerprint(network) },
