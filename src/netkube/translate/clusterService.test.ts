@@ -58,8 +58,13 @@ describe('a service of the cluster', () => {
     expect(translate(service({ clusterIP: 'None', clusterIPs: ['None'] }))).toBeUndefined();
     expect(translate(service({ type: 'ExternalName' }))).toBeUndefined();
     expect(translate(service({ clusterIP: '', clusterIPs: [] }))).toBeUndefined();
-    const labels = { 'service.kubernetes.io/service-proxy-name': 'other' };
-    expect(translate(service({}, { metadata: { name: 'web', namespace: 'shop', labels } }))).toBeUndefined();
+    for (const label of ['service-proxy-name', 'headless']) {
+      const labels = { [`service.kubernetes.io/${label}`]: '' };
+      expect(
+        translate(service({}, { metadata: { name: 'web', namespace: 'shop', labels } })),
+        label,
+      ).toBeUndefined();
+    }
   });
 
   it('takes for each port what slices have under its name, whatever its number there', () => {

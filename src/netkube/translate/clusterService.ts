@@ -6,8 +6,8 @@ import { protocolOf } from './protocol.ts';
 
 /** On a slice: the service that it is of. */
 export const SERVICE_LABEL = 'kubernetes.io/service-name';
-/** On a service that somebody else is to carry out (KEP 2447). */
-const PROXY_LABEL = 'service.kubernetes.io/service-proxy-name';
+/** On a service that somebody else is to carry out (KEP 2447), or nobody, whatever its address (kube-proxy's own list of services). */
+const NOT_OURS = ['service.kubernetes.io/service-proxy-name', 'service.kubernetes.io/headless'];
 
 /** Seconds that a client stays with its backend where the service does not say. */
 const DEFAULT_AFFINITY = 10_800;
@@ -22,8 +22,8 @@ export function clusterServiceOf(
 ): ClusterService | undefined {
   const { metadata, spec, status } = service;
   const addresses = (spec.clusterIPs ?? [spec.clusterIP]).filter((a): a is string => !!a && a !== 'None');
-  if (spec.type === 'ExternalName' || addresses.length === 0 || metadata.labels?.[PROXY_LABEL] !== undefined)
-    return undefined;
+  if (spec.type === 'ExternalName' || addresses.length === 0) return undefined;
+  if (NOT_OURS.some((label) => metadata.labels?.[label] !== undefined)) return undefined;
   // ipMode Proxy: what comes is addressed to a node already (KEP 1860).
   const ingress = (status?.loadBalancer?.ingress ?? []).flatMap(({ ip, ipMode }) =>
     ip && ipMode !== 'Proxy' ? [ip] : [],
