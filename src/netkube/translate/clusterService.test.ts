@@ -67,6 +67,14 @@ describe('a service of the cluster', () => {
     }
   });
 
+  it('has nothing of a slice that is headless, or of which another carries it out', () => {
+    const here = slice([{ addresses: ['10.32.0.3'] }]);
+    const labels = { 'service.kubernetes.io/headless': '' };
+    const there = slice([{ addresses: ['10.32.0.4'] }]);
+    const labelled = { ...there, metadata: { ...there.metadata, labels } };
+    expect(backends(service(), here, labelled)?.map(({ address }) => address)).toEqual(['10.32.0.3']);
+  });
+
   it('takes for each port what slices have under its name, whatever its number there', () => {
     const object = service({
       ports: [
