@@ -38,6 +38,8 @@ if [ "${1:-}" != install ]; then
     want runc runc
     # containerd sets up each pod's loopback with a plugin.
     want /usr/lib/cni/loopback containernetworking-plugins
+    # Upstream's suites call it in pods.
+    want nc.openbsd netcat-openbsd
     want gcc gcc
     want /usr/include/stdlib.h libc6-dev ;;
   test-package) want debootstrap debootstrap ;;

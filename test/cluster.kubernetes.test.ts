@@ -99,8 +99,11 @@ describe('the cluster', () => {
         .split('\n')
         .filter((name) => !name.startsWith('sha256:'));
       expect(images.sort()).toEqual([
+        'registry.k8s.io/coredns/coredns:v1.14.6',
         'registry.k8s.io/e2e-test-images/agnhost:2.45',
         AGNHOST,
+        'registry.k8s.io/e2e-test-images/busybox:1.37.0-2',
+        'registry.k8s.io/e2e-test-images/glibc-dns-testing:2.1.1',
         'registry.k8s.io/pause:3.10.2',
       ]);
     }

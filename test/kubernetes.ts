@@ -131,20 +131,18 @@ interface GinkgoReport {
 }
 
 /**
- * Runs upstream's specs for NetworkPolicy whose full names match (Go's regular expressions); answers those that ran by that name, and what
- * the suite printed. The same text stands in those of TCP (`between server and client should`) and of UDP (`using UDP`).
+ * Runs upstream's specs of networks (NetworkPolicy, Services, DNS, pods among each other) whose full names match (Go's regular
+ * expressions); answers those that ran by that name, and what the suite printed. Of NetworkPolicy the same text stands in those of TCP
+ * (`between server and client should`) and of UDP (`using UDP`).
  */
-export async function networkPolicySuite(
-  focus: string,
-  skip = 'SCTP',
-): Promise<{ results: Results; log: string }> {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'netpol-'));
+export async function networkSuite(focus: string, skip = 'SCTP'): Promise<{ results: Results; log: string }> {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'e2e-'));
   try {
     const ended = await on(
       'node1',
       'sh -c',
-      'exec netpol.test -kubeconfig "$KUBECONFIG" -provider skeleton -test.timeout 0 "$@" 2>&1',
-      'netpol',
+      'exec e2e.test -kubeconfig "$KUBECONFIG" -provider skeleton -num-nodes 2 -test.timeout 0 "$@" 2>&1',
+      'e2e',
       `-ginkgo.focus=${focus}`,
       `-ginkgo.skip=${skip}`,
       `-ginkgo.json-report=${folder}/report.json`,

@@ -5,7 +5,16 @@ import { makeControlGroups } from '../controlGroups.ts';
 import { start } from '../processes.ts';
 import { run, show, tryRun, until } from '../shell.ts';
 import { hostFolder, type LabPlan, onHost, ROOT } from '../state.ts';
-import { FOLDERS, kubeconfig, programFile, TUNABLES, writeFiles } from './files.ts';
+import {
+  CLUSTER_DOMAIN,
+  DNS_ADDRESS,
+  FOLDERS,
+  kubeconfig,
+  kubernetesFile,
+  programFile,
+  TUNABLES,
+  writeFiles,
+} from './files.ts';
 import { importPodImages, makePodImages } from './images.ts';
 
 /** What makeHost is to give a host that is a node. */
@@ -25,7 +34,10 @@ export async function prepareCluster(state: LabPlan): Promise<void> {
   await makePodImages(state.name);
 }
 
-/** Starts all of it and waits until pods can be made; where a host has a CNI configuration, until its node is ready too. */
+/**
+ * Starts all of it and waits until pods can be made; where a host has a CNI configuration, until its node is ready too, and then until
+ * the cluster's nameserver answers.
+ */
 export async function startCluster(state: LabPlan, netplugins: Promise<unknown>): Promise<void> {
   const lab = state.name;
   const first = state.hosts[0]?.name as string;
@@ -53,6 +65,26 @@ export async function startCluster(state: LabPlan, netplugins: Promise<unknown>)
     if (fs.readdirSync(`${hostFolder(lab, name)}/mounts/etc/cni/net.d`).length > 0)
       await run(...kubectlOn(lab, 'wait', '--for=condition=Ready', `node/${name}`, '--timeout=60s'));
   }
+  await declareNameserver(lab);
+}
+
+/** CoreDNS by upstream's own manifest, whose placeholders are filled in as its own scripts do. */
+async function declareNameserver(lab: string): Promise<void> {
+  const filled: Readonly<Record<string, string>> = {
+    __DNS__DOMAIN__: CLUSTER_DOMAIN,
+    __DNS__SERVER__: DNS_ADDRESS,
+    __DNS__MEMORY__LIMIT__: '170Mi',
+  };
+  const manifest = fs.readFileSync(programFile(lab, 'coredns.yaml'), 'utf8');
+  const file = kubernetesFile(lab, 'coredns.yaml');
+  fs.writeFileSync(
+    file,
+    manifest.replace(/__\w+__/g, (placeholder) => filled[placeholder] ?? placeholder),
+  );
+  await run(...kubectlOn(lab, 'apply', '--filename', file));
+  await run(
+    ...kubectlOn(lab, '-n', 'kube-system', 'rollout', 'status', 'deployment/coredns', '--timeout=120s'),
+  );
 }
 
 /** What is declared to a cluster for netkube (packaging/kubernetes), whose account is a user of the lab's here. */

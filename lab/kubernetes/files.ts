@@ -13,6 +13,9 @@ import { cgroup, dataFolder, hostFolder, type LabPlan } from '../state.ts';
 export const PAUSE = 'registry.k8s.io/pause:3.10.2';
 export const API_PORT = 6443;
 export const SERVICE_RANGE = '10.96.0.0/16';
+/** Where the cluster's nameserver answers: its Service's address. */
+export const DNS_ADDRESS = '10.96.0.10';
+export const CLUSTER_DOMAIN = 'cluster.local';
 export const POD_RANGE = '10.32.0.0/16';
 export const NETKUBE_PORT = 9996;
 /** Not where dockerd would find it: it takes a containerd at /run/containerd/containerd.sock for its own. */
@@ -122,6 +125,8 @@ const kubelet = (lab: string, host: string): object => ({
   apiVersion: 'kubelet.config.k8s.io/v1beta1',
   kind: 'KubeletConfiguration',
   containerRuntimeEndpoint: `unix://${CONTAINERD_SOCKET}`,
+  clusterDNS: [DNS_ADDRESS],
+  clusterDomain: CLUSTER_DOMAIN,
   cgroupDriver: 'cgroupfs',
   cgroupRoot: `/${cgroup(lab, host)}`,
   failCgroupV1: false,

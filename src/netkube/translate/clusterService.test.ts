@@ -58,8 +58,21 @@ describe('a service of the cluster', () => {
     expect(translate(service({ clusterIP: 'None', clusterIPs: ['None'] }))).toBeUndefined();
     expect(translate(service({ type: 'ExternalName' }))).toBeUndefined();
     expect(translate(service({ clusterIP: '', clusterIPs: [] }))).toBeUndefined();
-    const labels = { 'service.kubernetes.io/service-proxy-name': 'other' };
-    expect(translate(service({}, { metadata: { name: 'web', namespace: 'shop', labels } }))).toBeUndefined();
+    for (const label of ['service-proxy-name', 'headless']) {
+      const labels = { [`service.kubernetes.io/${label}`]: '' };
+      expect(
+        translate(service({}, { metadata: { name: 'web', namespace: 'shop', labels } })),
+        label,
+      ).toBeUndefined();
+    }
+  });
+
+  it('has nothing of a slice that is headless, or of which another carries it out', () => {
+    const here = slice([{ addresses: ['10.32.0.3'] }]);
+    const labels = { 'service.kubernetes.io/headless': '' };
+    const there = slice([{ addresses: ['10.32.0.4'] }]);
+    const labelled = { ...there, metadata: { ...there.metadata, labels } };
+    expect(backends(service(), here, labelled)?.map(({ address }) => address)).toEqual(['10.32.0.3']);
   });
 
   it('takes for each port what slices have under its name, whatever its number there', () => {

@@ -1,13 +1,15 @@
 /** Service and its EndpointSlices to a service of the cluster. */
 import { isIpv4, isIpv6 } from '../../model/address.ts';
 import type { Backend, ClusterService, ClusterServicePort } from '../../model/clusterService.ts';
-import type { EndpointSlice, Service, ServicePort } from '../cluster/objects.ts';
+import type { EndpointSlice, KubernetesObject, Service, ServicePort } from '../cluster/objects.ts';
 import { protocolOf } from './protocol.ts';
 
 /** On a slice: the service that it is of. */
 export const SERVICE_LABEL = 'kubernetes.io/service-name';
-/** On a service that somebody else is to carry out (KEP 2447). */
-const PROXY_LABEL = 'service.kubernetes.io/service-proxy-name';
+/** On a service, or a slice of it, that somebody else is to carry out (KEP 2447), or nobody: kube-proxy asks for those without. */
+const NOT_OURS = ['service.kubernetes.io/service-proxy-name', 'service.kubernetes.io/headless'];
+const isOurs = ({ metadata: { labels } }: KubernetesObject): boolean =>
+  !NOT_OURS.some((label) => labels?.[label] !== undefined);
 
 /** Seconds that a client stays with its backend where the service does not say. */
 const DEFAULT_AFFINITY = 10_800;
@@ -22,8 +24,8 @@ export function clusterServiceOf(
 ): ClusterService | undefined {
   const { metadata, spec, status } = service;
   const addresses = (spec.clusterIPs ?? [spec.clusterIP]).filter((a): a is string => !!a && a !== 'None');
-  if (spec.type === 'ExternalName' || addresses.length === 0 || metadata.labels?.[PROXY_LABEL] !== undefined)
-    return undefined;
+  if (spec.type === 'ExternalName' || addresses.length === 0) return undefined;
+  if (!isOurs(service)) return undefined;
   // ipMode Proxy: what comes is addressed to a node already (KEP 1860).
   const ingress = (status?.loadBalancer?.ingress ?? []).flatMap(({ ip, ipMode }) =>
     ip && ipMode !== 'Proxy' ? [ip] : [],
@@ -39,7 +41,7 @@ export function clusterServiceOf(
     addresses,
     ...(external.length > 0 ? { externalAddresses: external } : {}),
     ...(ranges.length > 0 ? { sourceRanges: ranges } : {}),
-    ports: (spec.ports ?? []).map((port) => portOf(port, service, slices)),
+    ports: (spec.ports ?? []).map((port) => portOf(port, service, slices.filter(isOurs))),
     ...(spec.sessionAffinity === 'ClientIP'
       ? { affinity: spec.sessionAffinityConfig?.clientIP?.timeoutSeconds ?? DEFAULT_AFFINITY }
       : {}),

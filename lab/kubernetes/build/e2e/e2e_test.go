@@ -1,5 +1,6 @@
-// Package netpol is upstream's suite for NetworkPolicy as a test binary of its own: test/e2e of Kubernetes has it among all others.
-package netpol
+// Package e2e has upstream's suites for networks as a test binary of its own: NetworkPolicy, Services, DNS, pods among each other. test/e2e of
+// Kubernetes has them among all others.
+package e2e
 
 import (
 	"flag"
@@ -9,12 +10,13 @@ import (
 	"github.com/onsi/ginkgo/v2"
 	"github.com/onsi/gomega"
 
+	_ "k8s.io/kubernetes/test/e2e/common/network"
 	"k8s.io/kubernetes/test/e2e/framework"
 	"k8s.io/kubernetes/test/e2e/framework/config"
 	_ "k8s.io/kubernetes/test/e2e/framework/debug/init"
 	_ "k8s.io/kubernetes/test/e2e/framework/metrics/init"
 	_ "k8s.io/kubernetes/test/e2e/framework/node/init"
-	_ "k8s.io/kubernetes/test/e2e/network/netpol"
+	_ "k8s.io/kubernetes/test/e2e/network"
 )
 
 func TestMain(m *testing.M) {
@@ -28,8 +30,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestNetworkPolicy(t *testing.T) {
+func TestNetwork(t *testing.T) {
 	gomega.RegisterFailHandler(framework.Fail)
 	suite, reporter := framework.CreateGinkgoConfig()
-	ginkgo.RunSpecs(t, "netpol", suite, reporter)
+	ginkgo.RunSpecs(t, "network", suite, reporter)
 }
