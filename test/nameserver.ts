@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import net from 'node:net';
 import packet from 'dns-packet';
 import { pino } from 'pino';
-import { receiveRound, sendRound } from '../src/linux/datagrams.ts';
+import { receiveRound, sendDatagrams } from '../src/linux/datagrams.ts';
 import { bindPort, closeSocket } from '../src/linux/netns.ts';
 import { fromHere } from '../src/netplugin/dns/forward.ts';
 import type { NameAnswer, Question } from '../src/netplugin/dns/lookup.ts';
@@ -74,7 +74,7 @@ export function serve({ upstreams = [], original, answer, mayAsk, timeout, attem
     outside: fromHere,
     mayAsk: mayAsk ?? (() => true),
     receiveRound,
-    sendRound,
+    sendDatagrams,
     log: pino({ level: 'silent' }),
   });
   ends.push(() => server.close());

@@ -7,7 +7,7 @@ import { addressText } from './address.ts';
 import * as libc from './libc.ts';
 
 /** Of a round. Each message has room for whatever UDP carries; of that only what is written to is memory. */
-export const ROUND = 32;
+const ROUND = 32;
 const LONGEST = 65_536;
 /** Bytes that are sent in one. */
 const LONGEST_SENT = 2048;
@@ -82,28 +82,34 @@ export function receiveRound(fd: number, version: 4 | 6, take: (datagram: Datagr
 }
 
 /**
- * Sends at most ROUND datagrams of at most LONGEST_SENT bytes to who has sent some; answers with those that go by other ways: the socket takes no more
- * now, or the address is of nobody who was heard lately.
+ * Sends datagrams of at most LONGEST_SENT bytes to who has sent some; answers with those that go by other ways: the socket takes no more now, or the
+ * address is of nobody who was heard lately.
  */
-export function sendRound(fd: number, version: 4 | 6, datagrams: readonly Datagram[]): readonly Datagram[] {
-  const { sent } = open();
-  const left: Datagram[] = [];
-  const ready: Datagram[] = [];
-  for (const datagram of datagrams) {
-    const name = names.get(datagram.address);
-    if (name === undefined) {
-      left.push(datagram);
-      continue;
-    }
-    const i = ready.push(datagram) - 1;
-    name.copy(sent.names, i * NAME);
-    sent.names.writeUInt16BE(datagram.port, i * NAME + PORT);
-    sent.headers.writeUInt32LE(NAME_OF[version], i * HEADER + NAME_LENGTH);
-    sent.places.writeUInt32LE(datagram.bytes.length, i * IOV + IOV_LENGTH);
-    datagram.bytes.copy(sent.bytes, i * LONGEST_SENT);
+export function sendDatagrams(
+  fd: number,
+  version: 4 | 6,
+  datagrams: readonly Datagram[],
+): readonly Datagram[] {
+  const known = datagrams.filter(({ address }) => names.has(address));
+  const left = datagrams.filter(({ address }) => !names.has(address));
+  for (let first = 0; first < known.length; first += ROUND) {
+    const round = known.slice(first, first + ROUND);
+    left.push(...round.slice(sendRound(fd, version, round)));
   }
-  const count = ready.length === 0 ? 0 : libc.sendmmsg(fd, sent.headers, ready.length, MSG_DONTWAIT);
-  return [...left, ...ready.slice(Math.max(0, count))];
+  return left;
+}
+
+/** Answers how many of them, from the first, it has sent. */
+function sendRound(fd: number, version: 4 | 6, datagrams: readonly Datagram[]): number {
+  const { sent } = open();
+  for (const [i, { bytes, address, port }] of datagrams.entries()) {
+    names.get(address)?.copy(sent.names, i * NAME);
+    sent.names.writeUInt16BE(port, i * NAME + PORT);
+    sent.headers.writeUInt32LE(NAME_OF[version], i * HEADER + NAME_LENGTH);
+    sent.places.writeUInt32LE(bytes.length, i * IOV + IOV_LENGTH);
+    bytes.copy(sent.bytes, i * LONGEST_SENT);
+  }
+  return Math.max(0, libc.sendmmsg(fd, sent.headers, datagrams.length, MSG_DONTWAIT));
 }
 
 /** Who has sent: there are few, and they send often. Texts of addresses by their bytes, and what the kernel calls them by their texts. */

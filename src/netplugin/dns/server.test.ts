@@ -22,7 +22,7 @@ import {
   truncated,
   upstream,
 } from '../../../test/nameserver.ts';
-import { type Datagram, ROUND, receiveRound, sendRound } from '../../linux/datagrams.ts';
+import { type Datagram, receiveRound, sendDatagrams } from '../../linux/datagrams.ts';
 import { bindPort, closeSocket } from '../../linux/netns.ts';
 import { NAMESERVER } from '../constants.ts';
 import { fromHere } from './forward.ts';
@@ -520,6 +520,8 @@ describe('a name that is not ours', () => {
 
 describe('a client that asks without end', () => {
   const LONG = { timeout: 50_000 };
+  /** So many a system call takes at once. */
+  const ROUND = 32;
   /** A nameserver whose socket always has more of one client, and what it has answered by client, in order. */
   async function flooded(others: (round: number, answered: number) => readonly string[]) {
     const { port, sockets } = listening();
@@ -541,7 +543,7 @@ describe('a client that asks without end', () => {
         for (const other of others(round, answered.length)) take(ask(other));
         return true;
       },
-      sendRound(_fd, _version, datagrams) {
+      sendDatagrams(_fd, _version, datagrams) {
         answered.push(...datagrams.map(({ address }) => address));
         return datagrams.filter(({ address }) => address === '127.0.0.1');
       },
@@ -595,7 +597,7 @@ it('close ends what is connected, and gives the port back', async () => {
     outside: fromHere,
     mayAsk: () => true,
     receiveRound,
-    sendRound,
+    sendDatagrams,
     log: pino({ level: 'silent' }),
   });
   await askUdp(port, query('web'));

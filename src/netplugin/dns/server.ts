@@ -12,7 +12,6 @@ import dgram from 'node:dgram';
 import net from 'node:net';
 import { setImmediate as othersFirst } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { type Datagram, ROUND } from '../../linux/datagrams.ts';
 import { addressNumber } from '../../model/address.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { NameserverSocket, OriginalDestination } from '../nameservers/router.ts';
@@ -63,13 +62,20 @@ const QUERY = 0;
 /**
  * What has arrived is read as far as it has come before some of it is answered: reading costs a fraction of answering, so that of a
  * flood the kernel's queue, which is everybody's, stays short, and what is too much is in the queue of who sends it.
- * Rounds of ROUND, before the process's other work has its turn.
+ * Rounds that are read and queries that are answered before the process's other work has its turn.
  */
 const READ = 64;
-const ANSWERED = 4;
+const ANSWERED = 128;
 /** Bytes that a container may have waiting for its turn: more than a thousand queries, each with what it costs here. */
 const ARRIVED = 512 << 10;
 const COST = 256;
+
+/** `address` and `port`: its sender's, or its receiver's. */
+interface Datagram {
+  readonly bytes: Buffer;
+  readonly address: string;
+  readonly port: number;
+}
 
 export interface NameserverOptions {
   readonly sockets: readonly NameserverSocket[];
@@ -85,7 +91,7 @@ export interface NameserverOptions {
   readonly mayAsk: MayAsk;
   /** Of UDP sockets, what has arrived besides what Node tells of, and what is sent, many by one system call (linux/datagrams.ts). */
   receiveRound(fd: number, version: 4 | 6, take: (datagram: Datagram) => void): boolean;
-  sendRound(fd: number, version: 4 | 6, datagrams: readonly Datagram[]): readonly Datagram[];
+  sendDatagrams(fd: number, version: 4 | 6, datagrams: readonly Datagram[]): readonly Datagram[];
   readonly log: Logger;
 }
 
@@ -292,16 +298,14 @@ export function startNameserver(options: NameserverOptions): Nameserver {
       again = false;
       for (let round = 0; round < READ && !closed; round++)
         if (!options.receiveRound(fd, version, take)) break;
-      for (let round = 0; round < ANSWERED && !closed && !arrived.empty; round++) {
-        const answers: Datagram[] = [];
-        for (let i = 0; i < ROUND; i++) {
-          const query = arrived.take();
-          if (query === undefined) break;
-          const bytes = answer(query);
-          if (bytes !== undefined) answers.push({ ...query, bytes });
-        }
-        options.sendRound(fd, version, answers).forEach(send);
+      const answers: Datagram[] = [];
+      for (let i = 0; i < ANSWERED && !closed; i++) {
+        const query = arrived.take();
+        if (query === undefined) break;
+        const bytes = answer(query);
+        if (bytes !== undefined) answers.push({ ...query, bytes });
       }
+      if (answers.length > 0) options.sendDatagrams(fd, version, answers).forEach(send);
       again = !closed && !arrived.empty;
       if (again) setImmediate(serveArrived);
     };

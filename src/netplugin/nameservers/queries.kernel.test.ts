@@ -6,7 +6,7 @@ import { applied, clean, inRouter, port, routerMac, state } from '../../../test/
 import { isolate, sh } from '../../../test/isolation.ts';
 import { query } from '../../../test/nameserver.ts';
 import { ethernet, udp } from '../../../test/packet.ts';
-import { receiveRound, sendRound } from '../../linux/datagrams.ts';
+import { receiveRound, sendDatagrams } from '../../linux/datagrams.ts';
 import { bindPort, closeSocket, createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
 import { openApplier } from '../dataplane/applier.ts';
 import { fromHere } from '../dns/forward.ts';
@@ -84,7 +84,7 @@ it('containers that ask as fast as two processors let them keep a third one from
     outside: fromHere,
     mayAsk: () => true,
     receiveRound,
-    sendRound,
+    sendDatagrams,
     log: pino({ level: 'silent' }),
   });
   onTestFinished(() => server.close());

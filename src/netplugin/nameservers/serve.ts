@@ -1,6 +1,6 @@
 /** One nameserver in each router, by what the agent told last. */
 import type { Logger } from 'pino';
-import { receiveRound, sendRound } from '../../linux/datagrams.ts';
+import { receiveRound, sendDatagrams } from '../../linux/datagrams.ts';
 import { namespaceId, namespacePath } from '../../linux/netns.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
 import { createNames } from '../dns/lookup.ts';
@@ -52,7 +52,7 @@ export function openNameservers(log: Logger): Nameservers {
       outside: fromRouter(namespace),
       mayAsk: (...asked) => reach.get(namespace)?.(...asked) === true,
       receiveRound,
-      sendRound,
+      sendDatagrams,
       log,
     });
     running.set(namespace, { router, server });
