@@ -124,11 +124,11 @@ it('netkube writes what its orchestrator has and declares, by sets too, and noth
   expect(
     await apply([
       { kind: 'tenant', tenantName: 'other' },
-      { kind: 'Bgp', hostname: 'node1' },
+      { kind: 'appProfile', tenantName: 'other', appProfileName: 'shop', endpointGroups: [] },
     ]),
   ).toMatchObject({
     status: 403,
-    text: expect.stringContaining('Bgp: orchestrator someone may not write objects of this kind'),
+    text: expect.stringContaining('appProfile: orchestrator someone may not write objects of this kind'),
   });
   // What others' sets have made goes with none of its.
   expect((await apply([], '?set=prod&prune=true')).status).toBe(403);

@@ -5,7 +5,7 @@
 import { randomInt } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Churn, endChurn, runChurn, startChurn, story } from './churn.ts';
-import { churnDifferences, findings, silent } from './churnFindings.ts';
+import { churnDifferences, findings, repairs, silent } from './churnFindings.ts';
 import { LAB } from './lab.ts';
 
 const SECONDS = Number(process.env.CHURN_SECONDS ?? 60);
@@ -34,6 +34,10 @@ describe('three hosts under churn', () => {
       process.stdout.write(
         `churn: ${churn.log.length} faults, ${denials} denials; arrived ${JSON.stringify(passed)}; lost ${lost}; forbidden ${forbidden.length}; stopped ${stopped.length}\n`,
       );
+      for (const { what, times, longest } of repairs(churn))
+        process.stdout.write(
+          `churn: ${what}: ${times} times, streams flowed again after ${longest.toFixed(0)} ms at most\n`,
+        );
       const log = story(churn);
       expect({ forbidden: forbidden.slice(0, 20), stopped: stopped.slice(0, 20) }, log).toEqual({
         forbidden: [],

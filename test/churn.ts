@@ -46,6 +46,13 @@ export interface Churn {
   readonly denied: Map<number, Map<Host, Interval[]>>;
   /** What was done, for who wants to know. */
   readonly log: string[];
+  /** The same where it is over. */
+  readonly done: Done[];
+}
+
+export interface Done extends Interval {
+  readonly what: string;
+  readonly at: Host;
 }
 
 export const overlaps = (intervals: readonly Interval[], from: number, to: number): boolean =>
@@ -82,6 +89,7 @@ export async function startChurn(name: string, seed: number): Promise<Churn> {
     away: new Map(HOSTS.map((h) => [h, []])),
     denied: new Map([FLOWS.byRule, FLOWS.byGroup].map((port) => [port, new Map(HOSTS.map((h) => [h, []]))])),
     log: [],
+    done: [],
   };
   try {
     await prepare(churn);
@@ -244,31 +252,61 @@ const freeze =
     process.kill(found.pid, 'SIGCONT');
   };
 
-/** As a cable that is pulled out: the host's own end loses its carrier. */
-const cutOff: Fault = async (churn, at, ms) => {
-  const set = (to: string): Promise<void> =>
-    new Promise((done, fail) => {
-      const args = ['-n', `lab-${churn.lab}-switch`, 'link', 'set', `w-${at}`, to];
-      execFile('ip', args, (error) => (error === null ? done() : fail(error)));
-    });
-  await during(churn.cut, at, GRACE, async () => {
-    await set('down');
-    await pause(ms);
-    await set('up');
+/** Of the switch: `ip` and `nft` there. */
+const onSwitch = (churn: Churn, command: string, ...args: string[]): Promise<void> =>
+  new Promise((done, fail) => {
+    const words = ['netns', 'exec', `lab-${churn.lab}-switch`, command, ...args];
+    execFile('ip', words, (error) => (error === null ? done() : fail(error)));
   });
-};
 
-/** With it its containers end, when the next one starts, which runs them again: they must all have started since. */
-const killDocker: Fault = (churn, at, ms) =>
+const setLink = (churn: Churn, at: Host, to: 'up' | 'down'): Promise<void> =>
+  onSwitch(churn, 'ip', 'link', 'set', `w-${at}`, to);
+
+/** As a cable that is pulled out: the host's own end loses its carrier. */
+const cutOff: Fault = (churn, at, ms) =>
   during(churn.cut, at, GRACE, async () => {
-    const index = HOSTS.indexOf(at);
-    const killed = now();
-    await kill('dockerd')(churn, at, ms);
-    const mine = actors().filter((name) => name.endsWith(`-${index}`));
+    await setLink(churn, at, 'down');
+    await pause(ms);
+    await setLink(churn, at, 'up');
+  });
+
+/** As a plug that is loose. */
+const flap: Fault = (churn, at, ms) =>
+  during(churn.cut, at, GRACE, async () => {
+    for (let left = ms; left > 0; left -= 500) {
+      await setLink(churn, at, 'down');
+      await pause(200);
+      await setLink(churn, at, 'up');
+      await pause(300);
+    }
+  });
+
+/** What the host sends is lost, what is sent to it arrives: its link has its carrier, and neighbours are heard. */
+const loseSent: Fault = (churn, at, ms) =>
+  during(churn.cut, at, GRACE, async () => {
+    const table = `lost_${at}`;
+    const chain = `chain lose { type filter hook ingress device "w-${at}" priority 0; policy drop; }`;
+    await onSwitch(churn, 'nft', `table netdev ${table} { ${chain}; }`);
+    await pause(ms);
+    await onSwitch(churn, 'nft', 'delete', 'table', 'netdev', table);
+  });
+
+/** Its containers end by this and are run again: they must all have started since. */
+const restarting = (churn: Churn, at: Host, what: () => Promise<unknown>): Promise<void> =>
+  during(churn.cut, at, GRACE, async () => {
+    const began = now();
+    await what();
+    const mine = actors().filter((name) => name.endsWith(`-${HOSTS.indexOf(at)}`));
     await until(`containers of ${at}`, async () =>
-      mine.every((name) => starts(churn, name).some((t) => t > killed)),
+      mine.every((name) => starts(churn, name).some((t) => t > began)),
     );
   });
+
+/** With it its containers end, when the next one starts, which runs them again. */
+const killDocker: Fault = (churn, at, ms) => restarting(churn, at, () => kill('dockerd')(churn, at, ms));
+
+/** As after a power failure: of the host its disk alone is left. */
+const reboot: Fault = (churn, at) => restarting(churn, at, () => mustLab('--name', churn.lab, 'reboot', at));
 
 /** A container that comes, and goes after a while. */
 const come: Fault = async (churn, at, ms) => {
@@ -282,41 +320,55 @@ const come: Fault = async (churn, at, ms) => {
   await lab('--name', churn.lab, 'exec', at, '--', 'docker', 'rm', '-f', name);
 };
 
-/** How often each comes, and whether netmaster's promise about the host holds meanwhile. */
-const FAULTS: readonly {
-  what: string;
-  weight: number;
-  where: readonly Host[];
-  breaks: boolean;
-  do: Fault;
-}[] = [
+/** How often each comes, and whether netmaster's promise about the host holds meanwhile. `alone`: nothing else is done to the host. */
+interface FaultKind {
+  readonly what: string;
+  readonly weight: number;
+  readonly where: readonly Host[];
+  readonly breaks: boolean;
+  readonly alone?: true;
+  readonly do: Fault;
+}
+const FAULTS: readonly FaultKind[] = [
   { what: 'kill -9 netplugin', weight: 4, where: HOSTS, breaks: true, do: kill('netplugin') },
   { what: 'SIGSTOP netplugin', weight: 3, where: HOSTS, breaks: true, do: freeze('netplugin') },
   { what: 'kill -9 netmaster', weight: 2, where: ['node1'], breaks: false, do: kill('netmaster') },
   { what: 'SIGSTOP netmaster', weight: 2, where: ['node1'], breaks: false, do: freeze('netmaster') },
   { what: 'SIGSTOP dockerd', weight: 2, where: HOSTS, breaks: false, do: freeze('dockerd') },
   { what: 'kill -9 dockerd', weight: 1, where: HOSTS, breaks: true, do: killDocker },
-  { what: 'link down', weight: 3, where: HOSTS, breaks: true, do: cutOff },
+  { what: 'link down', weight: 2, where: HOSTS, breaks: true, do: cutOff },
+  { what: 'link flaps', weight: 1, where: HOSTS, breaks: true, do: flap },
+  { what: 'one-way loss on link', weight: 1, where: HOSTS, breaks: true, do: loseSent },
+  { what: 'reboot', weight: 1, where: HOSTS, breaks: true, alone: true, do: reboot },
   { what: 'container', weight: 6, where: HOSTS, breaks: false, do: come },
 ];
 
 const FAULT_URN = FAULTS.flatMap((fault) => Array.from({ length: fault.weight }, () => fault));
 
-/** Faults one after the other, each on its way while the next ones come; none twice on a host and server at a time. */
+/** What a fault is about, of which a host has one: none is done to it by two at a time. */
+const subjectOf = ({ what }: FaultKind): string =>
+  what.includes('link') ? 'link' : (what.split(' ').at(-1) as string);
+const SUBJECTS = [...new Set(FAULTS.map(subjectOf))];
+
+/** Faults one after the other, each on its way while the next ones come. */
 async function fault(churn: Churn, end: number): Promise<void> {
   const { log } = churn;
   const random = randomOf(churn, 0);
   const running = new Map<string, Promise<void>>();
   while (now() < end) {
-    const chosen = FAULT_URN[Math.floor(random() * FAULT_URN.length)] as (typeof FAULTS)[number];
+    const chosen = FAULT_URN[Math.floor(random() * FAULT_URN.length)] as FaultKind;
     const at = chosen.where[Math.floor(random() * chosen.where.length)] as Host;
     const ms = between(random, 300, 5000);
     const next = between(random, 100, 1500);
-    const server = `${at} ${chosen.what.split(' ').at(-1)}`;
-    await running.get(server);
+    const subjects = (chosen.alone ? SUBJECTS : [subjectOf(chosen)]).map((subject) => `${at} ${subject}`);
+    await Promise.all(subjects.map((subject) => running.get(subject)));
     log.push(`${now().toFixed(0)} ${chosen.what} at ${at} for ${ms.toFixed(0)} ms`);
+    const from = now();
     const doing = (): Promise<void> => chosen.do(churn, at, ms);
-    running.set(server, chosen.breaks ? during(churn.away, at, 0, doing) : doing());
+    const done = (chosen.breaks ? during(churn.away, at, 0, doing) : doing()).then(() => {
+      churn.done.push({ what: chosen.what, at, from, to: now() });
+    });
+    for (const subject of subjects) running.set(subject, done);
     await pause(next);
   }
   await Promise.all(running.values());

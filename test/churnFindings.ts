@@ -1,6 +1,16 @@
 /** What has arrived in a churn (churn.ts): packets that might not, and streams that stopped. */
 import fs from 'node:fs';
-import { actors, type Churn, HOSTS, host, type Interval, idOf, overlaps, SENDERS } from './churn.ts';
+import {
+  actors,
+  type Churn,
+  HOSTS,
+  type Host,
+  host,
+  type Interval,
+  idOf,
+  overlaps,
+  SENDERS,
+} from './churn.ts';
 import { FLOWS, now, readSent, type Sent, SIZE } from './churnPackets.ts';
 import { lab } from './lab.ts';
 
@@ -82,6 +92,34 @@ export function findings(churn: Churn): Findings {
   }
   const denials = [...churn.denied.values()].flatMap((byHost) => [...byHost.values()].flat()).length;
   return { forbidden, stopped, passed, denials, lost };
+}
+
+/** Of each kind of fault how often it was, and the longest that an allowed stream of its host needed to arrive again when it was over. */
+export function repairs(churn: Churn): { what: string; times: number; longest: number }[] {
+  const all = HOSTS.flatMap((receiver, i) => {
+    const packets = arrived(churn, `safe-${i}`).filter((p) => p.flow === FLOWS.always);
+    const good = packets.filter((p) => Math.floor(p.sender / 10) === SENDERS.good);
+    return [...Map.groupBy(good, (p) => p.sender)].map(([sender, sent]) => ({
+      ends: [host(sender % 10), receiver],
+      times: sent.map((p) => p.at).sort((a, b) => a - b),
+    }));
+  });
+  // What cuts a host off for another reason is no part of this one's repair; each begins a little before its fault.
+  const isOtherwiseCut = (ends: readonly Host[], to: number, { from, to: over }: Interval): boolean =>
+    ends.some((h) =>
+      (churn.cut.get(h) ?? []).some((i) => i.from < to && over < i.to && Math.abs(i.from - from) > 150),
+    );
+  return [...Map.groupBy(churn.done, ({ what }) => what)].map(([what, done]) => {
+    const each = done.flatMap((fault) =>
+      all
+        .filter(({ ends }) => ends.includes(fault.at))
+        .flatMap(({ ends, times }) => {
+          const next = times.find((t) => t >= fault.to);
+          return next === undefined || isOtherwiseCut(ends, next, fault) ? [] : [next - fault.to];
+        }),
+    );
+    return { what, times: done.length, longest: Math.max(0, ...each) };
+  });
 }
 
 /** Streams that do not arrive within 10 s from now: none, once all is over. */

@@ -8,6 +8,7 @@ describe("netkube's command line", () => {
     expect(read('--identity', 'a')).toEqual({
       netmasters: ['http://10.0.0.1:9999'],
       credentialFiles: {},
+      account: '',
       kubeconfig: '',
       tenant: 'default',
       network: 'pods',
