@@ -15,16 +15,23 @@ import { MEASUREMENTS, type Measurement, type Sample } from './measure.ts';
 import { makeNetworks, SPANS } from './networks.ts';
 import { shown } from './numbers.ts';
 import { type Result, results, table, verdicts } from './report.ts';
+import {
+  measureServices,
+  type ServiceRates,
+  serviceResults,
+  serviceTable,
+  serviceVerdicts,
+} from './services.ts';
 
 const USAGE = `bench: this network against Docker's overlay and bridge, a bare VXLAN device and a bare veth, as ratios
 
 Usage: node bench/main.ts [--quick] [--only NAME] [--rounds N] [--against DIR] [--original NETMASTER] [--keep]
 
   --quick        one short round of each: does it work?
-  --only NAME    throughput, bbr, latency, connections, attach, hundred, policy, announce, change, cni or api; may
+  --only NAME    throughput, bbr, latency, connections, attach, hundred, policy, announce, change, cni, services or api; may
                  be given again
   --span SPAN    within or between hosts; both where it is not given
-  --rounds N     instead of 3 to 7, of each its own (change: 40, cni: 11)
+  --rounds N     instead of 3 to 7, of each its own (change: 40, cni: 11, services: 7)
   --against DIR  another checkout, whose netmaster is measured beside this one's (api)
   --original NETMASTER
                  the netmaster of contiv/netplugin 1.x, measured beside this one's (api); needs etcd 3.4
@@ -37,11 +44,12 @@ const LAB = process.env.LAB ?? 'bench';
 const POLICY = 'policy';
 const CHANGE = 'change';
 const CNI = 'cni';
+const SERVICES = 'services';
 const API = 'api';
 const ANNOUNCE = 'announce';
 /** Of what is measured in the lab of all networks. */
 const OF_NETWORKS = [...new Set(MEASUREMENTS.map((m) => m.name)), POLICY, ANNOUNCE];
-const names = [...OF_NETWORKS, CHANGE, CNI, API];
+const names = [...OF_NETWORKS, CHANGE, CNI, SERVICES, API];
 
 const flags = options();
 
@@ -160,6 +168,14 @@ async function measurePlugins(): Promise<CniTimes | undefined> {
   return measureCni({ lab: LAB, rounds, step, command: lab, keep: flags.keep });
 }
 
+async function measureClusterIps(): Promise<ServiceRates | undefined> {
+  if (!flags.only.includes(SERVICES)) return undefined;
+  const rounds = Number(flags.rounds ?? (flags.quick ? 1 : 7));
+  step('bench: Services beside kube-proxy\n');
+  const connections = flags.quick ? 1000 : 10_000;
+  return measureServices({ lab: LAB, rounds, connections, step, command: lab, keep: flags.keep });
+}
+
 async function measureApi(): Promise<Rates | undefined> {
   if (!flags.only.includes(API)) return undefined;
   const rounds = Number(flags.rounds ?? (flags.quick ? 1 : 7));
@@ -174,17 +190,20 @@ try {
     const { found, announced } = await measureNetworks();
     const changes = await measureChange();
     const cni = await measurePlugins();
+    const services = await measureClusterIps();
     const rates = await measureApi();
     const targets = [
       ...verdicts(found),
       ...(announced.length === 0 ? [] : [announcedVerdict(announced)]),
       ...(changes === undefined ? [] : changeVerdicts(changes)),
       ...(cni === undefined ? [] : cniVerdicts(cni)),
+      ...(services === undefined ? [] : serviceVerdicts(services)),
     ];
     const all = {
       ...results(found, flags.quick),
       ...(changes === undefined ? {} : { change: changeResults(changes) }),
       ...(cni === undefined ? {} : { cni: cniResults(cni) }),
+      ...(services === undefined ? {} : { services: serviceResults(services) }),
       ...(rates === undefined ? {} : { api: rateResults(rates) }),
       ...(announced.length === 0 ? {} : { announced }),
       targets,
@@ -195,6 +214,7 @@ try {
       ...(found.length > 0 ? [table(found)] : []),
       ...(changes === undefined ? [] : [changeTable(changes)]),
       ...(cni === undefined ? [] : [cniTable(cni)]),
+      ...(services === undefined ? [] : [serviceTable(services)]),
       ...(rates === undefined ? [] : [rateTable(rates)]),
     ];
     process.stdout.write(`\n${[...tables, targets.join('\n')].join('\n\n')}\n`);
