@@ -16,6 +16,13 @@ import { MEASUREMENTS, type Measurement, type Sample } from './measure.ts';
 import { makeNetworks, SPANS } from './networks.ts';
 import { shown } from './numbers.ts';
 import { type Result, results, table, verdicts } from './report.ts';
+import {
+  measureServices,
+  type ServiceRates,
+  serviceResults,
+  serviceTable,
+  serviceVerdicts,
+} from './services.ts';
 import { measureSwarm, type SwarmTimes, swarmResults, swarmTable, swarmVerdicts } from './swarm.ts';
 
 const USAGE = `bench: this network against Docker's overlay and bridge, a bare VXLAN device and a bare veth, as ratios
@@ -24,9 +31,9 @@ Usage: node bench/main.ts [--quick] [--only NAME] [--rounds N] [--against DIR] [
 
   --quick        one short round of each: does it work?
   --only NAME    throughput, bbr, latency, connections, attach, hundred, policy, announce, change, cni, lookups,
-                 swarm or api; may be given again
+                 services, swarm or api; may be given again
   --span SPAN    within or between hosts; both where it is not given
-  --rounds N     instead of 3 to 7, of each its own (change: 40, cni and lookups: 11, swarm: 3)
+  --rounds N     instead of 3 to 7, of each its own (change: 40, cni and lookups: 11, services: 7, swarm: 3)
   --against DIR  another checkout, whose netmaster is measured beside this one's (api)
   --original NETMASTER
                  the netmaster of contiv/netplugin 1.x, measured beside this one's (api); needs etcd 3.4
@@ -41,11 +48,12 @@ const CHANGE = 'change';
 const CNI = 'cni';
 const LOOKUPS = 'lookups';
 const SWARM = 'swarm';
+const SERVICES = 'services';
 const API = 'api';
 const ANNOUNCE = 'announce';
 /** Of what is measured in the lab of all networks. */
 const OF_NETWORKS = [...new Set(MEASUREMENTS.map((m) => m.name)), POLICY, ANNOUNCE];
-const names = [...OF_NETWORKS, CHANGE, CNI, LOOKUPS, SWARM, API];
+const names = [...OF_NETWORKS, CHANGE, CNI, LOOKUPS, SERVICES, SWARM, API];
 
 const flags = options();
 
@@ -171,12 +179,20 @@ async function measureNames(): Promise<Lookups | undefined> {
   return measureLookups({ lab: LAB, rounds, step, command: lab, keep: flags.keep });
 }
 
-async function measureServices(): Promise<SwarmTimes | undefined> {
+async function measureTasks(): Promise<SwarmTimes | undefined> {
   if (!flags.only.includes(SWARM)) return undefined;
   const rounds = Number(flags.rounds ?? (flags.quick ? 1 : 3));
   const effort = flags.quick ? { tasks: 10, seconds: 1 } : { tasks: 100, seconds: 3 };
   step("bench: services of Docker's Swarm beside overlay\n");
   return measureSwarm({ lab: LAB, rounds, ...effort, step, command: lab, keep: flags.keep });
+}
+
+async function measureClusterIps(): Promise<ServiceRates | undefined> {
+  if (!flags.only.includes(SERVICES)) return undefined;
+  const rounds = Number(flags.rounds ?? (flags.quick ? 1 : 7));
+  step('bench: Services beside kube-proxy\n');
+  const connections = flags.quick ? 1000 : 10_000;
+  return measureServices({ lab: LAB, rounds, connections, step, command: lab, keep: flags.keep });
 }
 
 async function measureApi(): Promise<Rates | undefined> {
@@ -194,7 +210,8 @@ try {
     const changes = await measureChange();
     const cni = await measurePlugins();
     const lookups = await measureNames();
-    const services = await measureServices();
+    const tasks = await measureTasks();
+    const services = await measureClusterIps();
     const rates = await measureApi();
     const targets = [
       ...verdicts(found),
@@ -202,14 +219,16 @@ try {
       ...(changes === undefined ? [] : changeVerdicts(changes)),
       ...(cni === undefined ? [] : cniVerdicts(cni)),
       ...(lookups === undefined ? [] : [lookupsVerdict(lookups)]),
-      ...(services === undefined ? [] : swarmVerdicts(services)),
+      ...(tasks === undefined ? [] : swarmVerdicts(tasks)),
+      ...(services === undefined ? [] : serviceVerdicts(services)),
     ];
     const all = {
       ...results(found, flags.quick),
       ...(changes === undefined ? {} : { change: changeResults(changes) }),
       ...(cni === undefined ? {} : { cni: cniResults(cni) }),
       ...(lookups === undefined ? {} : { lookups: lookupsResults(lookups) }),
-      ...(services === undefined ? {} : { swarm: swarmResults(services) }),
+      ...(tasks === undefined ? {} : { swarm: swarmResults(tasks) }),
+      ...(services === undefined ? {} : { services: serviceResults(services) }),
       ...(rates === undefined ? {} : { api: rateResults(rates) }),
       ...(announced.length === 0 ? {} : { announced }),
       targets,
@@ -221,7 +240,8 @@ try {
       ...(changes === undefined ? [] : [changeTable(changes)]),
       ...(cni === undefined ? [] : [cniTable(cni)]),
       ...(lookups === undefined ? [] : [lookupsTable(lookups)]),
-      ...(services === undefined ? [] : [swarmTable(services)]),
+      ...(tasks === undefined ? [] : [swarmTable(tasks)]),
+      ...(services === undefined ? [] : [serviceTable(services)]),
       ...(rates === undefined ? [] : [rateTable(rates)]),
     ];
     process.stdout.write(`\n${[...tables, targets.join('\n')].join('\n\n')}\n`);

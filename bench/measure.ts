@@ -47,14 +47,14 @@ export interface Sample {
 
 const CLIENT = 0;
 const OTHER = Math.min(1, os.availableParallelism() - 1);
-const ECHO = [
+export const ECHO = [
   process.execPath,
   '--disable-warning=ExperimentalWarning',
   path.join(import.meta.dirname, 'echo.ts'),
 ];
 
 /** A server, from when it has said that it listens until the block ends. */
-async function serving(lab: string, way: Way, processor: number, command: readonly string[]) {
+export async function serving(lab: string, way: Way, processor: number, command: readonly string[]) {
   const [file, args] = inPlace(lab, way.server, processor, command);
   const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = once(child, 'close');
@@ -107,7 +107,14 @@ const throughputTo =
     };
   };
 
-async function echoed(lab: string, way: Way, server: number, kind: string, amount: number): Promise<Echoed> {
+/** From client to server, by programs that echo; the server has processor `server`. */
+export async function echoed(
+  lab: string,
+  way: Way,
+  server: number,
+  kind: string,
+  amount: number,
+): Promise<Echoed> {
   await using _ = await serving(lab, way, server, [...ECHO, 'serve', String(PORTS.echo)]);
   const command = [...ECHO, kind, way.address, String(way.ports.echo), String(amount)];
   return JSON.parse(await run(...inPlace(lab, way.client, CLIENT, command))) as Echoed;

@@ -115,7 +115,11 @@ export async function defineClusterNetworkPolicy(): Promise<void> {
   const [file] = fs.globSync(`${folder}/*_clusternetworkpolicies.yaml`);
   if (file === undefined) throw new Error(`${folder} is not there: remove ${cache}, and it is built anew`);
   await kubectl(`apply --server-side --force-conflicts -f ${file}`);
-  await kubectl('wait --for=condition=Established crd/clusternetworkpolicies.policy.networking.k8s.io');
+  // `kubectl wait` fails at one that has no conditions at all yet.
+  await until(
+    'ClusterNetworkPolicy is served',
+    async () => (await tryKubectl('get clusternetworkpolicies')).status === 0,
+  );
 }
 
 /** How upstream's specs ended, by name: passed, failed, timedout, panicked, ... */
