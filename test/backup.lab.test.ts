@@ -1,6 +1,6 @@
 /** A store that is put back to an earlier state while containers run: by netmaster restore, and by a copy of its file. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { background, clear, differences, lab, must, mustLab, netctl, on, pings, run, until } from './lab.ts';
+import { clear, differences, echoes, lab, must, mustLab, netctl, on, pings, run, until } from './lab.ts';
 
 const STORE = '/var/lib/contiv/netmaster.db';
 const BACKUP = '/var/lib/contiv/cluster.backup';
@@ -16,19 +16,6 @@ afterAll(async () => {
   await lab('start netmaster');
   await clear();
 });
-
-/** Echoes ten times a second until it is called, and ten more answers have come; answers how many were not answered. */
-function echoes(host: string, from: string, to: string): () => Promise<number> {
-  const pinging = background(host, `docker exec ${from} ping -i 0.1 ${to}`);
-  const answered = (): ReadonlySet<number> =>
-    new Set([...pinging.lines.join('\n').matchAll(/seq=(\d+)/g)].map(([, number]) => Number(number)));
-  return async () => {
-    const before = Math.max(0, ...answered());
-    await until(`${from} to reach ${to}`, async () => Math.max(0, ...answered()) > before + 10);
-    await pinging.end();
-    return Math.max(...answered()) + 1 - answered().size;
-  };
-}
 
 const again = async (what: () => Promise<void>): Promise<void> => {
   await mustLab('kill netmaster');

@@ -189,3 +189,16 @@ export function backgroundIn(name: string, host: string, ...command: string[]): 
     },
   };
 }
+
+/** Echoes ten times a second until it is called, and ten more answers have come; answers how many were not answered. */
+export function echoes(host: string, from: string, to: string): () => Promise<number> {
+  const pinging = background(host, `docker exec ${from} ping -i 0.1 ${to}`);
+  const answered = (): ReadonlySet<number> =>
+    new Set([...pinging.lines.join('\n').matchAll(/seq=(\d+)/g)].map(([, number]) => Number(number)));
+  return async () => {
+    const before = Math.max(0, ...answered());
+    await until(`${from} to reach ${to}`, async () => Math.max(0, ...answered()) > before + 10);
+    await pinging.end();
+    return Math.max(...answered()) + 1 - answered().size;
+  };
+}

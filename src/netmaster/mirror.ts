@@ -12,7 +12,8 @@
 import type { WatchedObject } from '../protocol/messages.ts';
 import { type Batch, type Change, CompactedError, type Store } from '../store/store.ts';
 import { type EventLog, openEventLog } from './events.ts';
-import { openTables, type Shown, type Tables, type View } from './tables.ts';
+import { type HostScopes, openHostScopes, type ScopeChange } from './hostScope.ts';
+import { type AddressRecord, openTables, type Shown, type Tables, type View } from './tables.ts';
 import { positionId } from './terms.ts';
 
 export const ROOT = '/contiv/';
@@ -53,6 +54,8 @@ export interface VisibleBatch {
   readonly line: Buffer;
   /** It says the store's new term (lineage.ts). */
   readonly begins: boolean;
+  /** Hosts that have other tenants than before. */
+  readonly scopes: readonly ScopeChange[];
 }
 
 export interface Mirror extends View {
@@ -65,6 +68,8 @@ export interface Mirror extends View {
   readonly applied: Map<string, number>;
   readonly events: EventLog;
   readonly shown: Shown;
+  /** Tenants that hosts have addresses of. */
+  readonly scopes: Pick<HostScopes, 'of'>;
   /** The same as of now, to write on: what a decision sees of the decisions before it in the same transaction. */
   overlay(): Tables;
   /** When it shows at least this revision. */
@@ -81,12 +86,15 @@ export async function openMirror(store: Store): Promise<Mirror> {
   const events = openEventLog((key) => storeKey('event', key));
   const listeners = new Set<(batch: VisibleBatch) => void>();
   const replicaListeners = new Set<() => void>();
+  const scopes = openHostScopes();
   const waiters = new Set<{ revision: number; done(): void }>();
   let revision = 0;
   let told = 0;
 
   function put({ key: text, value, revision, lease }: Change): WatchedObject {
     const { kind, key } = parseStoreKey(text);
+    if (kind === 'address')
+      scopes.put(key, tables.get<AddressRecord>(kind, key), value as AddressRecord | undefined);
     tables.put(kind, key, value, revision, lease);
     if (kind === 'event') events.put(key, value, revision);
     return { kind, key, object: value ?? null };
@@ -96,6 +104,7 @@ export async function openMirror(store: Store): Promise<Mirror> {
   for (const entry of initial.entries)
     if (!PRIVATE.has(put(entry).kind)) told = Math.max(told, entry.revision);
   events.settled();
+  scopes.changes();
   revision = initial.revision;
 
   function take(batch: Batch): void {
@@ -109,9 +118,17 @@ export async function openMirror(store: Store): Promise<Mirror> {
     revision = batch.revision;
     const begins = all.some(({ kind }) => kind === 'lineage') ? { store: positionId(store.id, tables) } : {};
     if (changes.length > 0) told = revision;
-    if (changes.length > 0 || begins.store !== undefined) {
+    const scoped = scopes.changes();
+    if (changes.length > 0 || begins.store !== undefined || scoped.length > 0) {
       const line = Buffer.from(`${JSON.stringify({ type: 'change', revision, changes, ...begins })}\n`);
-      const visible: VisibleBatch = { revision, changes, before, line, begins: begins.store !== undefined };
+      const visible: VisibleBatch = {
+        revision,
+        changes,
+        before,
+        line,
+        begins: begins.store !== undefined,
+        scopes: scoped,
+      };
       for (const listener of listeners) listener(visible);
     }
     events.settled();
@@ -164,6 +181,7 @@ export async function openMirror(store: Store): Promise<Mirror> {
     },
     ...tables,
     events,
+    scopes,
     overlay: () => openTables(tables),
     seen(wanted) {
       if (wanted <= revision) return Promise.resolve();

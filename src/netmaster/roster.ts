@@ -94,7 +94,8 @@ export function openRoster(mirror: Mirror, log: Logger, { alone }: { readonly al
     if (mirror.get('host', name) === undefined) sayAway(name);
 
   const unsubscribe = mirror.onChange(({ revision, changes }) => {
-    declared.push({ revision, at: performance.now() });
+    // A host's tenants are told to that host alone.
+    if (changes.length > 0) declared.push({ revision, at: performance.now() });
     due(); // forgets what is older
     for (const { kind, key, object } of changes) {
       if (kind !== 'host') continue;

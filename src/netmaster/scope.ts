@@ -15,6 +15,7 @@ import { KINDS, kindByName } from '../model/kinds.ts';
 import type { Event } from '../protocol/events.ts';
 import { givenFields } from './changes.ts';
 import type { Plain } from './fields.ts';
+import { tenantOf } from './hostScope.ts';
 import type { Mirror } from './mirror.ts';
 import { Refusal } from './problem.ts';
 
@@ -44,11 +45,6 @@ export function isShown({ tenants }: Scope, kind: string, object: unknown): bool
   if (kind !== 'endpoint' && kindByName.get(kind)?.forTenants === undefined) return false;
   const tenant = tenantOf(object);
   return tenant === undefined ? SHOWN.has(kind) : tenants.has(tenant);
-}
-
-export function tenantOf(object: unknown): string | undefined {
-  const { tenantName } = (object ?? {}) as { readonly tenantName?: unknown };
-  return typeof tenantName === 'string' ? tenantName : undefined;
 }
 
 /** Tenant that a key begins with; undefined where keys of the kind do not. */

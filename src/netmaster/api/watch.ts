@@ -9,6 +9,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { type Feed, line, type Reader } from '../feed.ts';
+import { isHostPosition } from '../hostScope.ts';
 import type { Lineage } from '../lineage.ts';
 import type { Mirror } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
@@ -251,13 +252,17 @@ export function openWatches({ mirror, feed, known, lineage, questions, log, limi
       const client = clientOf(socket);
       const port = socket.localPort ?? 0;
       const scope = scopeOf(request);
+      const { identity } = request;
+      /** Whom its certificate says to be. */
+      const told = identity?.role === 'host' ? identity.name : undefined;
       let reader: Reader | undefined;
       if (after !== undefined) {
         const revision = readRevision('after', after);
         await known(revision);
         const who = host === undefined ? `a watcher from ${client}` : `host ${host}`;
-        if (lineage.holds(store ?? '', revision, who) && scope === undefined)
-          reader = feed.after(revision, store);
+        const isOfKind = scope === undefined && isHostPosition(store ?? '') === (told !== undefined);
+        if (lineage.holds(store ?? '', revision, who) && isOfKind)
+          reader = told === undefined ? feed.after(revision, store) : feed.afterFor(told, revision, store);
         if (reader === undefined)
           throw new Refusal(
             410,
@@ -270,7 +275,7 @@ export function openWatches({ mirror, feed, known, lineage, questions, log, limi
       const out = openLines(request, reply);
       if (out === undefined) return;
       if (isClosed) return void out.socket.destroy();
-      reader ??= feed.list(scope);
+      reader ??= told === undefined ? feed.list(scope) : feed.listFor(told);
       // What it has missed may itself be larger: whoever takes it is not slow, and would be closed again and again.
       const limit = reader.behind() + BACKLOG;
       const key = keyOf(socket);
