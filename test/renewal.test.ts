@@ -128,13 +128,18 @@ it('is renewed again and again while a watch and calls go on; a netmaster that i
   for (let i = 0; performance.now() < until; i++) {
     serials.add(pem().serialNumber);
     await client.call('register', { name: 'node1' }, beat);
-    if (i % 10 === 0) await at(0).call('post', { collection: 'tenants', key: `t${i}` }, {});
+    if (i % 10 === 0)
+      await at(0).call(
+        'post',
+        { collection: 'networks', key: `default:t${i}` },
+        { subnet: `10.${i}.0.0/24` },
+      );
     await sleep(250);
   }
   // Each holds for 9 s and is renewed after 6: of 25 s four, with the first.
   expect(serials.size).toBeGreaterThanOrEqual(4);
-  expect([breaks, names.filter((key) => /^t\d+$/.test(key)).length]).toEqual([0, expect.any(Number)]);
-  await vi.waitUntil(() => names.filter((key) => /^t\d+$/.test(key)).length >= 9);
+  expect([breaks, names.filter((key) => /^default:t\d+$/.test(key)).length]).toEqual([0, expect.any(Number)]);
+  await vi.waitUntil(() => names.filter((key) => /^default:t\d+$/.test(key)).length >= 9);
   stop.abort();
   await watching;
 

@@ -435,7 +435,7 @@ export const SECURITY = family('security', {
   },
   join: {
     summary:
-      "signs a host's certificate for whoever has a join token, which is used up by it; in Kubernetes that of a node's agent, or of netkube, by its service account's token",
+      "signs a host's certificate, for who uses up a join token, or in Kubernetes is an agent's or netkube's service account",
     who: 'anyone',
     body: JoinRequestSchema,
     answer: CertificateAnswerSchema,
