@@ -387,9 +387,9 @@ describe('containers of a direct network on three hosts', () => {
 });
 
 it('with the last direct network everything goes that was its own', async () => {
-  for (const host of HOSTS)
-    await until('nothing is left', async () => {
-      const fdb = await must(host, 'bridge fdb show dev eth0');
-      return !fdb.includes('06:') && (await must(host, 'ip netns list')) === '';
-    });
+  const left = async (host: string): Promise<string> => {
+    const fdb = (await must(host, 'bridge fdb show dev eth0')).split('\n');
+    return [...fdb.filter((line) => line.includes('06:')), await must(host, 'ip netns list')].join('\n');
+  };
+  for (const host of HOSTS) await expect.poll(() => left(host), { timeout: 60_000, message: host }).toBe('');
 });
