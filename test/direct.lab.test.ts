@@ -389,7 +389,7 @@ describe('containers of a direct network on three hosts', () => {
 it('with the last direct network everything goes that was its own', async () => {
   const left = async (host: string): Promise<string> => {
     const fdb = (await must(host, 'bridge fdb show dev eth0')).split('\n');
-    return [...fdb.filter((line) => line.includes('06:')), await must(host, 'ip netns list')].join('\n');
+    return [...fdb.filter((line) => line.startsWith('06:')), await must(host, 'ip netns list')].join('\n');
   };
   for (const host of HOSTS) await expect.poll(() => left(host), { timeout: 60_000, message: host }).toBe('');
 });
