@@ -11,7 +11,7 @@ import { run } from '../lab/shell.ts';
 import { hostFolder, onHost, ROOT } from '../lab/state.ts';
 import type { Answer, Calls } from './cniCalls.ts';
 import { netctlOf } from './networks.ts';
-import { median, quantile, shown, textTable } from './numbers.ts';
+import { median, ratioVerdict, shown, textTable } from './numbers.ts';
 
 const HOST = 'node1';
 const REFERENCE = '/usr/lib/cni/bridge';
@@ -171,11 +171,9 @@ export function cniTable(times: CniTimes): string {
 }
 
 export const cniVerdicts = (times: CniTimes): string[] =>
-  [...times].map(([{ title }, of]) => {
-    const ratios = ratiosOf(of);
-    const met = Math.round(median(ratios) * 100) / 100 <= BOUND; // what is printed
-    return `${met ? 'pass' : 'FAIL'}  CNI, ${title}: ${shown(median(ratios))} (quartiles ${shown(quantile(ratios, 0.25))}, ${shown(quantile(ratios, 0.75))}) of bridge and host-local's, wanted at most ${BOUND}`;
-  });
+  [...times].map(([{ title }, of]) =>
+    ratioVerdict(`CNI, ${title}:`, ratiosOf(of), "bridge and host-local's", BOUND, 'lower'),
+  );
 
 export const cniResults = (times: CniTimes): unknown => ({
   unit: 'ms',

@@ -17,6 +17,21 @@ export const shown = (value: number | undefined): string => {
   return value >= 100 ? Math.round(value).toString() : value.toFixed(value >= 10 ? 1 : 2);
 };
 
+/** A line that says whether the median of ratios to a peer's reaches a bound, by what is printed. `words` before it, `peer` behind it. */
+export function ratioVerdict(
+  words: string,
+  ratios: readonly number[],
+  peer: string,
+  bound: number,
+  better: 'higher' | 'lower',
+): string {
+  const rounded = Math.round(median(ratios) * 100) / 100;
+  const met = better === 'higher' ? rounded >= bound : rounded <= bound;
+  const quartiles = `(quartiles ${shown(quantile(ratios, 0.25))}, ${shown(quantile(ratios, 0.75))})`;
+  const wanted = `wanted at ${better === 'higher' ? 'least' : 'most'} ${bound}`;
+  return `${met ? 'pass' : 'FAIL'}  ${words} ${shown(median(ratios))} ${quartiles} of ${peer}, ${wanted}`;
+}
+
 /** Columns in line: words to the left (the first `words` ones and the last), numbers to the right. */
 export function textTable(lines: readonly (readonly string[])[], words: number): string {
   const widths = (lines[0] ?? []).map((_, column) =>

@@ -2,7 +2,7 @@
 import os from 'node:os';
 import type { Measurement, Sample } from './measure.ts';
 import type { Span } from './networks.ts';
-import { median, quantile, shown, textTable } from './numbers.ts';
+import { median, ratioVerdict, shown, textTable } from './numbers.ts';
 
 /** All rounds of one measurement, within a host or between hosts: by network, in the order of the rounds. */
 export interface Result {
@@ -69,12 +69,8 @@ export function verdicts(results: readonly Result[]): string[] {
         const { title, better } = result.measurement;
         const ratios = ratiosOf(result, network, peer);
         if (ratios.length === 0) return [];
-        const [low, high] = [quantile(ratios, 0.25), quantile(ratios, 0.75)];
-        const rounded = Math.round(median(ratios) * 100) / 100; // what is printed
-        const met = better === 'higher' ? rounded >= bound : rounded <= bound;
-        const whose = WHOSE[network] ?? '';
-        const words = `${title}, ${PLACES[result.span]}${whose}: ${shown(median(ratios))} (quartiles ${shown(low)}, ${shown(high)}) of ${peer === 'ours' ? 'that without' : `${peer}'s`}`;
-        return `${met ? 'pass' : 'FAIL'}  ${words}, wanted ${better === 'higher' ? 'at least' : 'at most'} ${bound}`;
+        const words = `${title}, ${PLACES[result.span]}${WHOSE[network] ?? ''}:`;
+        return ratioVerdict(words, ratios, peer === 'ours' ? 'that without' : `${peer}'s`, bound, better);
       }),
   );
 }

@@ -9,7 +9,7 @@ import { run, tryRun, until } from '../lab/shell.ts';
 import { networkNamespace, onHost } from '../lab/state.ts';
 import { ECHO, echoed, serving } from './measure.ts';
 import { inPlace, type Place, PORTS, type Way } from './networks.ts';
-import { median, quantile, shown, textTable } from './numbers.ts';
+import { median, ratioVerdict, shown, textTable } from './numbers.ts';
 
 const HOST = 'node1';
 const COUNTS = [10, 1000] as const;
@@ -197,11 +197,9 @@ export function serviceTable(rates: ServiceRates): string {
 }
 
 export const serviceVerdicts = (rates: ServiceRates): string[] =>
-  [...rates].map(([count, of]) => {
-    const ratios = ratiosOf(of);
-    const met = Math.round(median(ratios) * 100) / 100 >= BOUND; // what is printed
-    return `${met ? 'pass' : 'FAIL'}  ${title(count)}: new TCP connections ${shown(median(ratios))} (quartiles ${shown(quantile(ratios, 0.25))}, ${shown(quantile(ratios, 0.75))}) of kube-proxy's, wanted at least ${BOUND}`;
-  });
+  [...rates].map(([count, of]) =>
+    ratioVerdict(`${title(count)}: new TCP connections`, ratiosOf(of), "kube-proxy's", BOUND, 'higher'),
+  );
 
 export const serviceResults = (rates: ServiceRates): unknown => ({
   unit: '/s',

@@ -11,7 +11,7 @@ import { setTimeout as after } from 'node:timers/promises';
 import { run } from '../lab/shell.ts';
 import { onHost } from '../lab/state.ts';
 import { inPlace, netctlOf } from './networks.ts';
-import { median, quantile, shown, textTable } from './numbers.ts';
+import { median, ratioVerdict, shown, textTable } from './numbers.ts';
 
 const HOSTS = ['node1', 'node2', 'node3'];
 const NETWORKS = ['ours', 'overlay'] as const;
@@ -150,13 +150,9 @@ export function swarmTable({ rows, tasks }: SwarmTimes): string {
 export function swarmVerdicts({ rows, tasks, plugin }: SwarmTimes): string[] {
   const peer = (row: Row): string =>
     row === CONNECT && !HAS_IPVS ? "overlay's by Docker's names in turn" : "overlay's";
-  const ratios = [...rows].map(([row, of]) => {
-    const each = ratiosOf(of);
-    const rounded = Math.round(median(each) * 100) / 100; // what is printed
-    const met = row.better === 'higher' ? rounded >= row.bound : rounded <= row.bound;
-    const wanted = `wanted at ${row.better === 'higher' ? 'least' : 'most'} ${row.bound}`;
-    return `${met ? 'pass' : 'FAIL'}  Swarm, ${titleOf(row, tasks)}: ${shown(median(each))} (quartiles ${shown(quantile(each, 0.25))}, ${shown(quantile(each, 0.75))}) of ${peer(row)}, ${wanted}`;
-  });
+  const ratios = [...rows].map(([row, of]) =>
+    ratioVerdict(`Swarm, ${titleOf(row, tasks)}:`, ratiosOf(of), peer(row), row.bound, row.better),
+  );
   const most = Math.max(...plugin);
   const memory = `${most <= PLUGIN_BOUND ? 'pass' : 'FAIL'}  Swarm, memory of the plugin beside the agent: ${shown(most)} MB, wanted at most ${PLUGIN_BOUND}`;
   return [...ratios, memory];
