@@ -11,7 +11,7 @@ import { run } from '../lab/shell.ts';
 import { hostFolder, onHost, ROOT } from '../lab/state.ts';
 import type { Answer, Calls } from './cniCalls.ts';
 import { netctlOf } from './networks.ts';
-import { median, ratioVerdict, shown, textTable } from './numbers.ts';
+import { median, ratiosTo, ratioVerdict, shown, textTable } from './numbers.ts';
 
 const HOST = 'node1';
 const REFERENCE = '/usr/lib/cni/bridge';
@@ -156,7 +156,7 @@ function startCaller(lab: string) {
 }
 
 const ratiosOf = ({ ours, reference }: Readonly<Record<Plugin, number[]>>): number[] =>
-  ours.map((value, round) => value / (reference[round] as number));
+  ratiosTo(ours, reference);
 
 export function cniTable(times: CniTimes): string {
   const rows = [...times].map(([{ title }, of]) => [

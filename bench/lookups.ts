@@ -9,7 +9,7 @@ import path from 'node:path';
 import { run } from '../lab/shell.ts';
 import { hostFolder, onHost } from '../lab/state.ts';
 import { netctlOf } from './networks.ts';
-import { median, ratioVerdict, shown, textTable } from './numbers.ts';
+import { median, ratiosTo, ratioVerdict, shown, textTable } from './numbers.ts';
 
 const HOST = 'node1';
 const CLIENTS = 4;
@@ -138,8 +138,7 @@ async function startDnsmasq(lab: string, address: string, names: readonly string
   throw new Error('dnsmasq does not answer');
 }
 
-const ratiosOf = ({ ours, dnsmasq }: Lookups): number[] =>
-  ours.map((rate, round) => rate / (dnsmasq[round] as number));
+const ratiosOf = ({ ours, dnsmasq }: Lookups): number[] => ratiosTo(ours, dnsmasq);
 
 export const lookupsTable = (rates: Lookups): string =>
   textTable(

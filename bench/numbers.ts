@@ -17,6 +17,10 @@ export const shown = (value: number | undefined): string => {
   return value >= 100 ? Math.round(value).toString() : value.toFixed(value >= 10 ? 1 : 2);
 };
 
+/** Of the rounds that both had, the one's value divided by the other's. */
+export const ratiosTo = (ones: readonly number[], others: readonly number[]): number[] =>
+  ones.slice(0, others.length).map((value, round) => value / (others[round] as number));
+
 /** A line that says whether the median of ratios to a peer's reaches a bound, by what is printed. `words` before it, `peer` behind it. */
 export function ratioVerdict(
   words: string,

@@ -2,7 +2,7 @@
 import os from 'node:os';
 import type { Measurement, Sample } from './measure.ts';
 import type { Span } from './networks.ts';
-import { median, ratioVerdict, shown, textTable } from './numbers.ts';
+import { median, ratiosTo, ratioVerdict, shown, textTable } from './numbers.ts';
 
 /** All rounds of one measurement, within a host or between hosts: by network, in the order of the rounds. */
 export interface Result {
@@ -14,12 +14,9 @@ export interface Result {
 const valuesOf = (result: Result, network: string): number[] =>
   (result.samples.get(network) ?? []).map((s) => s.value);
 
-/** Of the rounds that both had, the one's value divided by the other's. */
-function ratiosOf(result: Result, one: string, other: string): number[] {
-  const [ones, others] = [valuesOf(result, one), valuesOf(result, other)];
-  const rounds = Math.min(ones.length, others.length);
-  return ones.slice(0, rounds).map((value, round) => value / (others[round] as number));
-}
+/** Round by round, the one's value divided by the other's. */
+const ratiosOf = (result: Result, one: string, other: string): number[] =>
+  ratiosTo(valuesOf(result, one), valuesOf(result, other));
 
 /** Their median; undefined where there is none. */
 export function ratio(result: Result, one: string, other: string): number | undefined {

@@ -9,7 +9,7 @@ import { run, tryRun, until } from '../lab/shell.ts';
 import { networkNamespace, onHost } from '../lab/state.ts';
 import { ECHO, echoed, serving } from './measure.ts';
 import { inPlace, type Place, PORTS, type Way } from './networks.ts';
-import { median, ratioVerdict, shown, textTable } from './numbers.ts';
+import { median, ratiosTo, ratioVerdict, shown, textTable } from './numbers.ts';
 
 const HOST = 'node1';
 const COUNTS = [10, 1000] as const;
@@ -179,8 +179,7 @@ async function makeRouted(lab: string): Promise<Record<'client' | 'server', Plac
   return { client: place('client'), server: place('server') };
 }
 
-const ratiosOf = (of: Readonly<Record<Proxy, number[]>>): number[] =>
-  of.ours.map((value, round) => value / (of['kube-proxy'][round] as number));
+const ratiosOf = (of: Readonly<Record<Proxy, number[]>>): number[] => ratiosTo(of.ours, of['kube-proxy']);
 const title = (count: number): string => `${count} Services`;
 
 export function serviceTable(rates: ServiceRates): string {

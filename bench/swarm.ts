@@ -11,7 +11,7 @@ import { setTimeout as after } from 'node:timers/promises';
 import { run } from '../lab/shell.ts';
 import { onHost } from '../lab/state.ts';
 import { inPlace, netctlOf } from './networks.ts';
-import { median, ratioVerdict, shown, textTable } from './numbers.ts';
+import { median, ratiosTo, ratioVerdict, shown, textTable } from './numbers.ts';
 
 const HOSTS = ['node1', 'node2', 'node3'];
 const NETWORKS = ['ours', 'overlay'] as const;
@@ -131,7 +131,7 @@ const pluginMemory = (rollups: string): number =>
   [...rollups.matchAll(/^Pss: +(\d+) kB$/gm)].reduce((sum, [, size]) => sum + Number(size) / 1024, 0);
 
 const ratiosOf = ({ ours, overlay }: Readonly<Record<Network, number[]>>): number[] =>
-  ours.map((value, round) => value / (overlay[round] as number));
+  ratiosTo(ours, overlay);
 
 const titleOf = (row: Row, tasks: number): string => (row === START ? `${tasks} tasks start` : row.title);
 
