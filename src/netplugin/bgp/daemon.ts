@@ -210,7 +210,8 @@ export function followBgp(options: BgpOptions): BgpService {
       if (isUp(now)) downSince.delete(now.address);
       else if (!downSince.has(now.address)) downSince.set(now.address, performance.now());
       news ||= JSON.stringify(was) !== JSON.stringify(now);
-      if (isUp(was) === isUp(now)) continue;
+      // One that went and came between two looks is known by its age.
+      if (isUp(was) === isUp(now) && (!isUp(now) || was?.since === now.since)) continue;
       if (isUp(now)) happened(`BGP: neighbour ${now.address} (AS ${now.as}) is established`);
       else if (was !== undefined)
         happened(
