@@ -40,6 +40,8 @@ interface Members {
   next: number;
   /** Of AAAA: who asks for both each time must not be led past every other member. */
   next6?: number;
+  /** Which addresses are answered for a type, from its first question on: a table's members do not change, it gives way to another. */
+  readonly found: Map<string, readonly string[]>;
 }
 
 /** Kinds that names follow from. */
@@ -149,11 +151,11 @@ function build(view: View, tenant: string): TenantTable {
   for (const group of mine.groups)
     table.networks
       .get(group.networkName.toLowerCase())
-      ?.groups.set(group.groupName.toLowerCase(), { endpoints: [], next: anyPlace() });
+      ?.groups.set(group.groupName.toLowerCase(), { endpoints: [], next: anyPlace(), found: new Map() });
 
   for (const { serviceName, networkName, vip } of mine.services) {
     // Also without a provider: who connects is refused at once.
-    const service: Members = { endpoints: [virtual(vip)], next: 0 };
+    const service: Members = { endpoints: [virtual(vip)], next: 0, found: new Map() };
     table.networks.get(networkName.toLowerCase())?.services.set(serviceName.toLowerCase(), service);
     table.pointers.set(vip, `${serviceName}.${networkName}`);
   }
@@ -203,7 +205,7 @@ const virtual = (address: string): Members['endpoints'][number] => ({
 function add(map: Map<string, Members>, name: string, ...endpoints: Members['endpoints']): void {
   const members = map.get(name.toLowerCase());
   if (members !== undefined) members.endpoints.push(...endpoints);
-  else map.set(name.toLowerCase(), { endpoints, next: anyPlace() });
+  else map.set(name.toLowerCase(), { endpoints, next: anyPlace(), found: new Map() });
 }
 
 /** As Docker's own resolver has it: its names are aliases of the virtual address, where it has one, else of the tasks. */
@@ -245,10 +247,15 @@ const anyPlace = (): number => Math.floor(Math.random() * 2 ** 16);
 function addresses(members: Members, type: string, draining: View['draining']): NameAnswer {
   const v6 = type === 'AAAA';
   if (type !== 'A' && !v6 && type !== 'ANY') return { kind: 'empty' };
-  const found = ready(members.endpoints, draining).flatMap((e) =>
-    e.ipAddress.filter((a) => type === 'ANY' || a.includes(':') === v6),
-  );
+  let found = members.found.get(type);
+  if (found === undefined) {
+    found = ready(members.endpoints, draining).flatMap((e) =>
+      e.ipAddress.filter((a) => type === 'ANY' || a.includes(':') === v6),
+    );
+    members.found.set(type, found);
+  }
   if (found.length === 0) return { kind: 'empty' };
+  if (found.length === 1) return { kind: 'addresses', addresses: found };
   const next = v6 ? (members.next6 ?? members.next) : members.next;
   if (v6) members.next6 = next + 1;
   else members.next++;

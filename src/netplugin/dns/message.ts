@@ -55,7 +55,9 @@ const IN = 1;
 
 /** A message with one question. */
 export interface Query {
-  readonly header: Buffer;
+  /** The message, and where its question ends: an answer begins with a copy of that, as the question's bytes need not be text. */
+  readonly bytes: Buffer;
+  readonly end: number;
   /** 0: a query; 4: NOTIFY, 5: UPDATE. */
   readonly opcode: number;
   readonly recursionDesired: boolean;
@@ -64,8 +66,6 @@ export interface Query {
   readonly name: string;
   /** `A`, `PTR`, `ANY`, ...; `TYPE65` for one that means nothing here. */
   readonly type: string;
-  /** The question as it came: its bytes need not be text. */
-  readonly asked: Buffer;
   /** What its client takes by UDP; undefined: it knows no EDNS0. */
   readonly udpSize?: number;
 }
@@ -93,13 +93,13 @@ export function readQuery(bytes: Buffer): Query | undefined {
   const type = bytes.readUInt16BE(end - TYPE_AND_CLASS);
   const udpSize = findUdpSize(bytes, end);
   return {
-    header: bytes.subarray(0, HEADER),
+    bytes,
+    end,
     opcode: (flags >> 11) & 15,
     recursionDesired: (flags & RECURSION_DESIRED) !== 0,
     internet: bytes.readUInt16BE(end - 2) === IN,
     name: readName(bytes, end - TYPE_AND_CLASS),
     type: TYPES[type] ?? `TYPE${type}`,
-    asked: bytes.subarray(HEADER, end),
     ...(udpSize === undefined ? {} : { udpSize }),
   };
 }
@@ -189,30 +189,38 @@ export function encodeAnswer(
   const udpLimit = Math.max(PLAIN_UDP, Math.min(query.udpSize ?? 0, EDNS_UDP));
   const negative = records.length === 0 && (rcode === NOERROR || rcode === NXDOMAIN);
   const rest = [...(negative ? [SOA] : []), ...(edns ? [OPT] : [])];
-  let room = protocol === 'tcp' ? LARGEST : udpLimit;
-  room -= HEADER + query.asked.length + rest.reduce((sum, { length }) => sum + length, 0);
-  const taken: Buffer[] = [];
+  const lengthOf = (buffers: readonly Buffer[]): number =>
+    buffers.reduce((sum, { length }) => sum + length, 0);
+  const room = (protocol === 'tcp' ? LARGEST : udpLimit) - query.end - lengthOf(rest);
+  let taken = 0;
+  let length = 0;
   for (const one of records) {
-    if (one.length > room) break;
-    room -= one.length;
-    taken.push(one);
+    if (length + one.length > room) break;
+    length += one.length;
+    taken++;
   }
-  const truncated = taken.length < records.length && protocol === 'udp' && udpLimit > PLAIN_UDP;
-  const header = Buffer.alloc(HEADER);
-  query.header.copy(header, 0, 0, 2);
+  const truncated = taken < records.length && protocol === 'udp' && udpLimit > PLAIN_UDP;
   const authoritative = rcode === NOERROR || rcode === NXDOMAIN;
-  header.writeUInt16BE(
+  // One piece of memory and no views of it: an answer is made for each of tens of thousands of queries a second.
+  const answer = Buffer.allocUnsafe(query.end + length + lengthOf(rest));
+  query.bytes.copy(answer, 0, 0, query.end);
+  answer.writeUInt16BE(
     RESPONSE |
-      (query.header.readUInt16BE(2) & ECHOED) |
+      (query.bytes.readUInt16BE(2) & ECHOED) |
       (authoritative ? AUTHORITATIVE : 0) |
       (truncated ? TRUNCATED : 0) |
       RECURSION_AVAILABLE |
       rcode,
     2,
   );
-  const counts = [1, taken.length, negative ? 1 : 0, edns ? 1 : 0];
-  for (const [i, count] of counts.entries()) header.writeUInt16BE(count, QUESTIONS + 2 * i);
-  return Buffer.concat([header, query.asked, ...taken, ...rest]);
+  answer.writeUInt16BE(1, QUESTIONS);
+  answer.writeUInt16BE(taken, QUESTIONS + 2);
+  answer.writeUInt16BE(negative ? 1 : 0, QUESTIONS + 4);
+  answer.writeUInt16BE(edns ? 1 : 0, QUESTIONS + 6);
+  let at = query.end;
+  for (let i = 0; i < taken; i++) at += (records[i] as Buffer).copy(answer, at);
+  for (const one of rest) at += one.copy(answer, at);
+  return answer;
 }
 
 /** That something went wrong with a message of which no more than its header need be right. */
