@@ -3,7 +3,11 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Event } from '../src/protocol/events.ts';
 import { addressOf, clear, differences, docker, lab, must, mustLab, netctl, on, run, until } from './lab.ts';
 
+/** Of those that the files before this one have left in the lab nothing is looked at. */
+let earlier = 0;
+
 beforeAll(async () => {
+  earlier = Math.max(0, ...(await events()).map(({ revision }) => revision));
   await netctl('net create contiv-net --subnet=20.1.1.0/24 --gateway=20.1.1.254');
   await run('node2', 'web', 'contiv-net');
 });
@@ -12,7 +16,8 @@ afterAll(clear);
 const events = async (...flags: string[]): Promise<Event[]> =>
   (await netctl(['events --last 1000 -o json', ...flags].join(' ')))
     .split('\n')
-    .flatMap((line) => (line === '' ? [] : [JSON.parse(line)]));
+    .flatMap((line) => (line === '' ? [] : [JSON.parse(line) as Event]))
+    .filter(({ revision }) => revision > earlier);
 /** The first of a kind whose line has this. */
 const told = (kind: string, text: string): Promise<Event> =>
   until(`event '${text}'`, async () =>
@@ -73,13 +78,14 @@ it('what somebody took out of the kernel, and its agent put back', async () => {
   const before = (await events('--kind repair')).length;
   const target = await addressOf('node2', 'web');
   await must('node2', `ip -n contiv-default route del ${target}`);
-  await until('the repair', async () => (await events('--kind repair')).length > before);
-  expect(
-    (await events('--kind repair'))
-      .slice(before)
-      .map(({ text }) => text)
-      .join('\n'),
-  ).toContain(target);
+  await expect
+    .poll(async () =>
+      (await events('--kind repair'))
+        .slice(before)
+        .map(({ text }) => text)
+        .join('\n'),
+    )
+    .toContain(target);
 });
 
 it('a host that falls silent has left, and has joined when it is back; netmaster logs each as a line of JSON', async () => {
@@ -90,15 +96,15 @@ it('a host that falls silent has left, and has joined when it is back; netmaster
     const event = (await events('--kind host')).at(-1);
     return event?.action === 'joined' ? event : undefined;
   });
-  const { out } = await lab('logs netmaster');
-  const logged = out.split('\n').flatMap((line) => {
-    try {
-      return [JSON.parse(line).event as Event | undefined];
-    } catch {
-      return [];
-    }
-  });
-  expect(logged).toContainEqual(joined);
+  const logged = async (): Promise<(Event | undefined)[]> =>
+    (await lab('logs netmaster')).out.split('\n').flatMap((line) => {
+      try {
+        return [JSON.parse(line).event as Event | undefined];
+      } catch {
+        return [];
+      }
+    });
+  await expect.poll(logged).toContainEqual(joined);
 });
 
 it('and all is as declared', async () => {
