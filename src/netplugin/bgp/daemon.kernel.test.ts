@@ -148,7 +148,8 @@ describe('the daemon of a host', () => {
     expect(here()).not.toContain('100.127');
     expect(here()).not.toContain('169.254');
     expect(service.problems).toEqual([]);
-    expect(events.filter((line) => line.includes('is established'))).toHaveLength(2);
+    for (const { address, as, since } of service.neighbors ?? [])
+      expect(events).toContain(`BGP: neighbour ${address} (AS ${as}) is established since ${since}`);
   });
 
   it('has taken a route back at its neighbour when it has settled', async () => {
