@@ -314,6 +314,7 @@ describe('netplugin', () => {
     expect(await rules()).toContain('cx+');
     await mustLab('start netplugin node1');
     await remove('last');
+    await until('its exit goes', async () => !/ cx\w/.test(await must('node1', 'ip -o link')));
     await mustLab('stop netplugin node1');
     expect(await rules()).not.toContain('cx+');
     await mustLab('start netplugin node1');
