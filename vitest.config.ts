@@ -6,7 +6,10 @@ import LongFirst from './test/sequencer.ts';
  * a lab that is a cluster too, one for all its files. Lab tests wait, most of it: a few run at once, each worker's on a lab of its own.
  */
 const LABS = 3;
+/** Until what is polled for is so, `expect.poll` without a time of its own: generous, as the machine may be busy. */
+const polled = (timeout: number, interval: number) => ({ expect: { poll: { timeout, interval } } });
 const inLabs = {
+  ...polled(60_000, 200),
   maxWorkers: LABS,
   env: { LAB_BY_WORKER: 'yes' },
   testTimeout: 180_000,
@@ -30,6 +33,7 @@ export default defineConfig({
           name: 'unit',
           include: ['src/**/*.test.ts', 'lab/**/*.test.ts', 'test/*.test.ts'],
           exclude: ['**/*.{kernel,lab,docker,kubernetes,package}.test.ts'],
+          ...polled(20_000, 50),
           testTimeout: 60_000,
           hookTimeout: 60_000,
           // Many of them wait for processes and timers: one more than small machines have processors.
@@ -40,6 +44,7 @@ export default defineConfig({
         test: {
           name: 'kernel',
           include: ['src/**/*.kernel.test.ts'],
+          ...polled(20_000, 50),
           fileParallelism: false,
           testTimeout: 60_000,
           hookTimeout: 60_000,
@@ -74,6 +79,7 @@ export default defineConfig({
         test: {
           name: 'kubernetes',
           include: ['test/*.kubernetes.test.ts'],
+          ...polled(60_000, 200),
           fileParallelism: false,
           testTimeout: 300_000,
           hookTimeout: 300_000,

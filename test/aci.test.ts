@@ -120,8 +120,11 @@ it(
     await apics.controllers[0]?.start();
     await reads(changed);
     expect(await run('events --kind fabric')).toContain('the ACI fabric is followed');
-    const metrics = await (await fetch(`${netmaster.url}/metrics`)).text();
-    expect(metrics).toContain('contiv_netmaster_fabric_reached{fabric="aci"} 1');
+    // What was written last is there before netmaster has the answer.
+    await vi.waitFor(async () => {
+      const metrics = await (await fetch(`${netmaster.url}/metrics`)).text();
+      expect(metrics).toContain('contiv_netmaster_fabric_reached{fabric="aci"} 1');
+    }, PATIENT);
     // The password is in no store, no answer and no event.
     for (const file of fs.readdirSync(folder).filter((name) => name.startsWith('netmaster.db')))
       expect(fs.readFileSync(path.join(folder, file)).includes('secret')).toBe(false);

@@ -50,6 +50,8 @@ const STORES = {
   etcd: () => `etcd://${etcd.endpoints[0]}/backup${++names}`,
 } as const;
 type StoreKind = keyof typeof STORES;
+/** For what takes processes, on a machine that is busy with others. */
+const PATIENT = { timeout: 30_000 };
 const KINDS = Object.keys(STORES) as StoreKind[];
 
 const contentOf = (i: number, by: string) => ({ tenantName: `t${i}`, by, text: 'x'.repeat(i % 300) });
@@ -216,7 +218,10 @@ describe('refused in one line', () => {
       const store = STORES[kind](folder);
       const running = await netmasterOn(store);
       await running.start();
-      await vi.waitUntil(async () => (await netctl(running.url, ['tenant', 'create', 'blue'])).status === 0);
+      await vi.waitUntil(
+        async () => (await netctl(running.url, ['tenant', 'create', 'blue'])).status === 0,
+        PATIENT,
+      );
       const file = `${folder}/asked.backup`;
       expect((await netctl(running.url, ['backup', file])).out).toMatch(/entries of revision \d+/);
       expect(fs.statSync(file).mode & 0o777).toBe(0o600);
@@ -229,7 +234,7 @@ describe('refused in one line', () => {
           const { entries } = await opened.list('/contiv/replica/');
           await opened.close();
           return entries.length === 1;
-        });
+        }, PATIENT);
       for (const args of [
         ['restore', file, '--store', store, '--replace'],
         ['move', store, STORES.sqlite(folder)],
@@ -273,10 +278,13 @@ describe('killed in the middle', () => {
     const started = performance.now();
     // How long a whole one takes, and then at moments of it.
     await must('restore', file, '--store', store, '--replace');
-    const whole = performance.now() - started;
+    let whole = performance.now() - started;
     await filled(store, count / 2, 'own');
     for (let i = 1; i <= 8; i++) {
+      const began = performance.now();
       if (await killedAfter((whole * (i + 1)) / 9, 'restore', file, '--store', store, '--replace')) killed++;
+      // One that was done sooner: the machine is less busy than it was.
+      else whole = Math.min(whole, performance.now() - began);
       const { plain } = await inside(store);
       const by = [...plain.values()].map((value) => (value as { by: string }).by);
       const state = `${new Set(by).size === 1 ? by[0] : 'mixed'} ${plain.size}`;

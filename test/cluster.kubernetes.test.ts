@@ -113,10 +113,14 @@ describe('the cluster', () => {
     for (const node of HOSTS) await pod(`on-${node}`, onNode(node, 8000));
     await podsReady(NAMESPACE, 'on-node1', 'on-node2');
     for (const node of HOSTS) {
-      const told = await inPod(`${NAMESPACE}/on-${node}`, '/agnhost connect 127.0.0.1:8000');
-      expect([told.status, told.err]).toEqual([0, '']);
+      // A pod without a probe is ready before its server listens.
+      await expect
+        .poll(() => inPod(`${NAMESPACE}/on-${node}`, '/agnhost connect 127.0.0.1:8000'))
+        .toMatchObject({ status: 0, err: '' });
       expect((await inPod(`${NAMESPACE}/on-${node}`, 'hostname')).out.trim()).toBe(node);
-      expect(await kubectl(`-n ${NAMESPACE} logs on-${node}`)).toMatch(/Started HTTP server on port 8000/);
+      await expect
+        .poll(() => kubectl(`-n ${NAMESPACE} logs on-${node}`))
+        .toMatch(/Started HTTP server on port 8000/);
       expect(await must(node, 'curl -s -m 5 http://127.0.0.1:8000/hostname')).toBe(node);
     }
   });

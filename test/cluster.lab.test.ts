@@ -21,28 +21,41 @@ async function addressesOf(host: string): Promise<string[]> {
   return (await must(host, 'docker inspect -f', format, ...ids)).split('\n');
 }
 
+const PAIRS = [
+  ['node1', 'node2'],
+  ['node2', 'node3'],
+  ['node3', 'node1'],
+] as const;
+const ping = async (from: string, to: string): Promise<number> =>
+  (await on(from, `docker exec web-${from} ping -c 1 -W 2 web-${to}`)).status;
+
 it('a rule is in force on all hosts when the command answers, whichever netmaster each of them talks to', async () => {
   await must('node1', 'netctl net create contiv-net --subnet=20.1.0.0/16 --gateway=20.1.255.254');
   await must('node1', 'netctl policy create p');
   await must('node1', 'netctl group create contiv-net web -policy=p');
   for (const host of HOSTS)
     await must(host, `docker run -d --name=web-${host} --net=web.contiv-net contiv/lab sleep 100000`);
-  expect((await on('node1', 'docker exec web-node1 ping -c 1 -W 2 web-node3')).status).toBe(0);
+  // Docker says a moment after the start whose name it is.
+  for (const [from, to] of PAIRS)
+    await until(`${from} to reach ${to}`, async () => (await ping(from, to)) === 0);
   for (const [i, host] of HOSTS.entries()) {
     const at = `--netmaster https://192.168.50.1${i + 1}:9999`;
-    const denied = await on(
-      host,
-      `netctl ${at} policy rule-add p ${i + 1} -direction=in -protocol=icmp -action=deny`,
-    );
-    expect(denied).toMatchObject({ status: 0, err: '' });
-    for (const [from, to] of [
-      ['node1', 'node2'],
-      ['node2', 'node3'],
-      ['node3', 'node1'],
-    ] as const)
-      expect((await on(from, `docker exec web-${from} ping -c 1 -W 1 web-${to}`)).status).not.toBe(0);
-    await must(host, `netctl ${at} policy rule-rm p ${i + 1}`);
-    expect((await on('node1', 'docker exec web-node1 ping -c 1 -W 2 web-node2')).status).toBe(0);
+    const rule = `p ${i + 1}`;
+    // On a busy machine a host may be too late to be waited for: that is said, and then it is tried again.
+    await until(`a rule by the netmaster of ${host}`, async () => {
+      const denied = await on(
+        host,
+        `netctl ${at} policy rule-add ${rule} -direction=in -protocol=icmp -action=deny`,
+      );
+      expect(denied).toMatchObject({
+        status: 0,
+        err: expect.stringMatching(/^(?:.*not yet applied on .*\n)?$/),
+      });
+      if (denied.err === '') for (const [from, to] of PAIRS) expect(await ping(from, to)).not.toBe(0);
+      await must(host, `netctl ${at} policy rule-rm ${rule}`);
+      await until('pings pass again', async () => (await ping('node1', 'node2')) === 0);
+      return denied.err === '';
+    });
   }
 }, 300_000);
 
@@ -74,5 +87,6 @@ it('kill -9 of netmasters and members of etcd while containers come gives no add
   const addresses = (await Promise.all(HOSTS.map(addressesOf))).flat();
   expect(addresses).not.toContain('');
   expect(new Set(addresses).size).toBe(addresses.length);
-  expect(await differences()).toBe('');
-}, 600_000);
+  // An address whose release was lost is collected after a minute, the endpoint before it after another.
+  expect(await differences(180)).toBe('');
+}, 900_000);

@@ -128,10 +128,14 @@ describe('a service', () => {
     expect(await ask('outside', `${NODES.node1}:${NODE_PORT}`)).not.toContain('web2');
     const health = (node: string) =>
       must('outside', `curl -s -w`, ' %{http_code}', `http://${node}:${HEALTH_PORT}/healthz`);
-    expect(await health(NODES.node2)).toBe(
-      '{"service":{"namespace":"shop","name":"web"},"localEndpoints":1,"serviceProxyHealthy":true} 200',
-    );
-    expect(await health(NODES.node1)).toContain('"localEndpoints":0,"serviceProxyHealthy":true} 503');
+    await expect
+      .poll(() => health(NODES.node2))
+      .toBe(
+        '{"service":{"namespace":"shop","name":"web"},"localEndpoints":1,"serviceProxyHealthy":true} 200',
+      );
+    await expect
+      .poll(() => health(NODES.node1))
+      .toContain('"localEndpoints":0,"serviceProxyHealthy":true} 503');
   });
 
   it('holds its node port: Docker does not publish it', async () => {
@@ -146,7 +150,8 @@ describe('a service', () => {
 
   it('goes with its declaration', async () => {
     await must('node1', 'sh -c', 'curl -s -X DELETE $NETMASTER/api/v1/clusterServices/shop:web/');
-    for (const host of Object.keys(NODES)) expect(await must(host, 'ip route')).not.toContain(ADDRESS);
+    for (const host of Object.keys(NODES))
+      await expect.poll(() => must(host, 'ip route'), { message: host }).not.toContain(ADDRESS);
     expect(await differences()).toBe('');
   });
 });

@@ -30,7 +30,7 @@ it('in bridge mode networks of a tenant do not reach each other, on one host and
   const near = await run('node1', 'b1', 'wire1');
   const far = await run('node2', 'c1', 'wire1');
   const others = [await run('node1', 'a2', 'wire2'), await run('node2', 'b2', 'wire2')];
-  for (const address of [near, far]) expect(await pings('node1', 'a1', address), address).toBe(true);
+  for (const address of [near, far]) await until(address, () => pings('node1', 'a1', address));
   for (const address of others) expect(await pings('node1', 'a1', address), address).toBe(false);
   expect(await pings('node2', 'c1', others[0] as string)).toBe(false);
   expect(await differences()).toBe('');
@@ -57,7 +57,7 @@ describe('an infra network', () => {
           `${host} to ${address}`,
           async () => (await on(host, `busybox ping -c 1 -W 2 ${address}`)).status === 0,
         );
-    for (const address of [one, two]) expect(await pings('node1', 'p1', address), address).toBe(true);
+    for (const address of [one, two]) await until(address, () => pings('node1', 'p1', address));
     // A server of the host's at its address; what containers may not reach on a host they do not reach there either.
     const server = background('node2', `busybox httpd -f -p ${two}:7777 -h /run/contiv`);
     const status = async (host: string, container: string, at: string): Promise<string> =>
@@ -71,7 +71,7 @@ describe('an infra network', () => {
     await docker('node2', 'rm -f p2');
     await netctl('net rm hosts');
     await until('the address goes', async () => !(await must('node1', 'ip -o -4 addr')).includes('10.42.0.'));
-    expect(await must('node1', 'ip route')).not.toContain('10.43.0.0/24');
+    await expect.poll(() => must('node1', 'ip route')).not.toContain('10.43.0.0/24');
   });
 });
 
@@ -135,10 +135,12 @@ it('published ports are shown, those that Docker chooses too, and those of a net
     published.toSorted((a: string, b: string) => Number.parseInt(b, 10) - Number.parseInt(a, 10)),
   ).toEqual([expect.stringMatching(/^\d{5}->443\/tcp$/), '9000-9003->9000-9003/udp', '8080->80/tcp']);
   expect(others).toMatchObject([{ network: 'shut.default', containerName: 'open' }]);
-  expect(await inspect('closed')).toMatchObject({
-    notPublished: ['8081->80/tcp'],
-    note: expect.stringContaining('network default:shut has no gateway'),
-  });
+  await expect
+    .poll(() => inspect('closed'))
+    .toMatchObject({
+      notPublished: ['8081->80/tcp'],
+      note: expect.stringContaining('network default:shut has no gateway'),
+    });
   const wide = await netctl('endpoint ls --wide');
   expect(wide).toContain('8080->80/tcp');
   expect(wide).toContain('8081->80/tcp (no gateway)');

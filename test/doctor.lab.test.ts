@@ -27,11 +27,16 @@ const says = (host: string, ...lines: RegExp[]): Promise<string> =>
     for (const line of said) if (line.startsWith('wrong')) expect(line).toMatch(/^wrong {4}[^:]+: .+ -> .+$/);
     return status === 1 && lines.every((line) => said.some((text) => line.test(text))) && out;
   });
+/** What was changed by hand and put right it finds for a minute, of the file before too. */
 const isWell = (host = 'node1'): Promise<string> =>
-  until(`${host} is well`, async () => {
-    const { status, out } = await doctor(host);
-    return status === 0 && /^all is well$/m.test(out) && out;
-  });
+  until(
+    `${host} is well`,
+    async () => {
+      const { status, out } = await doctor(host);
+      return status === 0 && /^all is well$/m.test(out) && out;
+    },
+    150,
+  );
 
 const wire = (host: string, mtu: number): void =>
   void execFileSync('ip', ['-n', `lab-${LAB}-switch`, 'link', 'set', `w-${host}`, 'mtu', String(mtu)]);
@@ -199,8 +204,12 @@ it('a host that is drained takes no new containers, of no runtime, until they ma
     / draining: it takes no new containers since /.test((await row()) ?? ''),
   );
   expect((await attempt()).err).toContain(refusal);
-  expect(await netctl('status')).toMatch(/^hosts .*, 1 draining \(node2\)$/m);
-  expect(JSON.parse(await netctl('host inspect node2'))).toMatchObject({ state: 'draining', containers: 1 });
+  await expect
+    .poll(async () => (await on('node1', 'netctl status')).out)
+    .toMatch(/^hosts .*, 1 draining \(node2\)$/m);
+  await expect
+    .poll(async () => JSON.parse(await netctl('host inspect node2')))
+    .toMatchObject({ state: 'draining', containers: 1 });
   expect(await isWell('node2')).toMatch(/^ok {7}host node2: netmaster has it as draining: /m);
 
   const waiting = background('node1', 'netctl host drain node2 --wait');
@@ -212,12 +221,12 @@ it('a host that is drained takes no new containers, of no runtime, until they ma
 
   await netctl('host undrain node2');
   await docker('node2', 'run --rm --name=late --net=seen contiv/lab true');
-  const events = await netctl('events --kind host,denial');
-  expect(events).toMatch(
+  const events = () => netctl('events --kind host,denial');
+  expect(await events()).toMatch(
     / draining host node2: it takes no new containers \(admin admin \(netctl root@node1/,
   );
-  expect(events).toMatch(/ undrained host node2: it takes new containers again /);
-  expect(events).toContain(`denial Docker's RequestAddress: ${refusal}`);
+  expect(await events()).toMatch(/ undrained host node2: it takes new containers again /);
+  await expect.poll(events).toContain(`denial Docker's RequestAddress: ${refusal}`);
 });
 
 it('afterwards kernel, names and netmaster are as they should be', async () => {

@@ -68,6 +68,13 @@ interface Declared {
   readonly kind: string;
   readonly tenantName?: string;
 }
+/** Of a host, what `netctl host ls` has. */
+interface Known {
+  readonly name: string;
+  readonly state: string;
+  readonly applied: number;
+  readonly lag: number;
+}
 const isDefaultTenant = ({ kind, tenantName }: Declared): boolean =>
   kind === 'tenant' && tenantName === 'default';
 
@@ -81,7 +88,28 @@ export function openLab(name: string) {
   /** Runs a command on a host; answers what it printed, throws where it fails. */
   const must = (host: string, ...command: string[]): Promise<string> =>
     expectDone(on(host, ...command), `${host}: ${command.join(' ')}`);
-  const netctl = (...command: string[]): Promise<string> => must('node1', 'netctl', ...words(command));
+  /**
+   * On node1. A host that was too slow for netctl to wait for it, as on a busy machine, or that has just been started, is waited for here:
+   * what is declared holds everywhere when this has answered.
+   */
+  async function netctl(...command: string[]): Promise<string> {
+    const ended = on('node1', 'netctl', ...words(command));
+    const out = await expectDone(ended, `node1: netctl ${command.join(' ')}`);
+    const [, late] = /warning: not yet applied on (.+)/.exec((await ended).err) ?? [];
+    if (late !== undefined) await caughtUp(late.split(/[, ]+/), command.join(' '));
+    return out;
+  }
+  /** The hosts have applied what was declared until now, or are away. */
+  async function caughtUp(names: readonly string[], what: string): Promise<void> {
+    const look = async (): Promise<Known[]> =>
+      (JSON.parse(await must('node1', 'netctl host ls --json')) as Known[]).filter(({ name }) =>
+        names.includes(name),
+      );
+    const due = Math.max(0, ...(await look()).map(({ applied, lag }) => applied + lag));
+    await until(`${names.join()} to have applied '${what}'`, async () =>
+      (await look()).every(({ state, applied }) => state === 'away' || applied >= due),
+    );
+  }
   /** Kernel, names and netmaster equal what runs, everywhere; answers the differences that are left. */
   async function differences(seconds = 60): Promise<string> {
     const { status, out, err } = await lab(`check --wait ${seconds}`);

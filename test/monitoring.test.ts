@@ -188,7 +188,7 @@ it('a Prometheus evaluates every alert and every panel, each panel with series, 
   await vi.waitUntil(scraped, { timeout: 50_000, interval: 200 });
   const without: string[] = [];
   for (const { expr } of PANELS.flatMap(({ targets }) => targets)) {
-    const deadline = performance.now() + 10_000; // a rate has two samples by then
+    const deadline = performance.now() + 30_000; // a rate has two samples by then
     let series = await query(expr);
     while (series.length === 0 && !WITHOUT.includes(expr) && performance.now() < deadline) {
       await new Promise((done) => setTimeout(done, 200));

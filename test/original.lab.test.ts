@@ -117,7 +117,9 @@ describe('with groups', () => {
   });
 
   it('TestBasicSvcDiscoveryVLAN', async () => {
-    for (const name of NAMES) for (const group of ['srv1', 'srv2']) expect(await pings(name, group)).toBe(0);
+    for (const name of NAMES)
+      for (const group of ['srv1', 'srv2'])
+        await until(`${name} to reach ${group}`, async () => (await pings(name, group)) === 0);
   });
 
   it('TestPolicyBasicVLAN, TestPolicyAddDeleteRuleVLAN, TestPolicyFromEPGVLAN, TestPolicyFeaturesVLAN', async () => {

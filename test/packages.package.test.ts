@@ -95,7 +95,10 @@ it('packages are installed, upgraded while packets go, removed and purged', asyn
   ping.stdout?.setEncoding('utf8').on('data', (text) => {
     said += text;
   });
-  await vi.waitFor(() => host.run("grep -q 'NETPLUGIN_FLAGS=--underlay eth0' /etc/contiv/netplugin.conf"));
+  await vi.waitFor(
+    () => host.run("grep -q 'NETPLUGIN_FLAGS=--underlay eth0' /etc/contiv/netplugin.conf"),
+    patient,
+  );
   host.run('dpkg -i /root/2/*.deb');
   expect(agent()).not.toBe(before);
   await vi.waitFor(

@@ -73,22 +73,23 @@ describe('pods', () => {
   it('on both nodes reach each other, and their hosts reach them', async () => {
     const [[web = ''], [db = '']] = [await addressesOf('web', SPACE), await addressesOf('db', SPACE)];
     expect([web, db].every((address) => address.startsWith('10.32.'))).toBe(true);
-    expect(await ask('web', db)).toBe('db');
-    expect(await ask('db', web)).toBe('web');
+    // A pod without a probe is ready before its server listens.
+    await becomes('db', () => ask('web', db), 'db');
+    await becomes('web', () => ask('db', web), 'web');
     for (const host of ['node1', 'node2'])
       for (const [name, address] of [
         ['web', web],
         ['db', db],
       ] as const)
-        expect(await must(host, `curl -s -m 5 http://${address}/hostname`)).toBe(name);
+        await expect.poll(() => must(host, `curl -s -m 5 http://${address}/hostname`)).toBe(name);
   });
 
   it('reach a Service by its ClusterIP, whose pods come and go', async () => {
     await kubectl(`-n ${SPACE} expose pod db --port=8080 --target-port=http`);
     const { spec } = await get<{ spec: { clusterIP: string } }>(`service db -n ${SPACE}`);
     await becomes('the service', () => ask('web', `${spec.clusterIP}:8080`), 'db');
-    expect(await ask('db', `${spec.clusterIP}:8080`)).toBe('db');
-    expect(await must('node1', `curl -s -m 5 http://${spec.clusterIP}:8080/hostname`)).toBe('db');
+    await becomes('itself', () => ask('db', `${spec.clusterIP}:8080`), 'db');
+    await expect.poll(() => must('node1', `curl -s -m 5 http://${spec.clusterIP}:8080/hostname`)).toBe('db');
     await kubectl(`-n ${SPACE} delete service db`);
     await becomes('nobody', () => ask('web', `${spec.clusterIP}:8080`), '');
   });
@@ -151,7 +152,7 @@ describe('pods', () => {
     const fromDocker = async (address: string): Promise<string> =>
       (await inside('node1', 'outsider', `wget -qO- -T 2 http://${address}/hostname`)).out.trim();
     await becomes('the pod answers', () => fromDocker(member), 'member');
-    expect((await ask('member', outsider)).length).toBeGreaterThan(0);
+    await expect.poll(() => ask('member', outsider)).not.toBe('');
     // Whatever else listens there is closed by the group's policy.
     expect(await ask('member', `${outsider}:81`)).toBe('');
     const names = async (): Promise<string> =>
@@ -270,18 +271,19 @@ describe('pods', () => {
       ['db', 'web'],
       ['web', 'again'],
     ] as const)
-      expect(await traced(from, to)).toBe('allow, no rule, 2');
+      await expect.poll(() => traced(from, to)).toBe('allow, no rule, 2');
     await policy('deny', { podSelector: DB, policyTypes: ['Ingress'] });
     const denied = `deny, NetworkPolicy ${SPACE}/deny, 2`;
     await becomes('denied', () => traced('web', 'db'), denied);
-    expect(await traced('db', 'web')).toBe('allow, no rule, 2');
+    await expect.poll(() => traced('db', 'web')).toBe('allow, no rule, 2');
     await kubectl(`-n ${SPACE} delete pod again`);
     await become('node2');
     await podsReady(SPACE, 'again');
-    expect(await traced('web', 'again')).toBe(denied);
+    await expect.poll(() => traced('web', 'again')).toBe(denied);
     await policy('allow', { podSelector: DB, ingress: [{ from: [{ podSelector: {} }] }] });
     await becomes('allowed', () => traced('web', 'db'), `allow, NetworkPolicy ${SPACE}/allow rule 1, 2`);
-    expect(await ask('web', (await addressesOf('again', SPACE))[0] ?? '')).toBe('again');
+    const [again = ''] = await addressesOf('again', SPACE);
+    await becomes('it answers', () => ask('web', again), 'again');
     await kubectl(`-n ${SPACE} delete pod again`);
   });
 
@@ -325,7 +327,7 @@ describe('pods', () => {
       `workload ${SPACE}/db allow no rule true,true`,
     ].join('; ');
     for (const to of [`${SPACE}/both`, spec.clusterIP])
-      await becomes(`a trace to ${to}`, () => traced(to), expected);
+      await expect.poll(() => traced(to), { message: to }).toBe(expected);
     // From the one that is closed: nobody is kept from himself.
     const self = await inPod(
       `${SPACE}/closed`,

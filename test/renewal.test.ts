@@ -110,7 +110,7 @@ async function hostOf(urls: readonly string[], token: string, stateDir: string) 
 const beat = { name: 'node1', underlay: '10.9.9.9', mtu: 1500, version: 'test' };
 
 it('is renewed again and again while a watch and calls go on; a netmaster that is away for a while is waited for', async () => {
-  const { folder, netmasters, tokenFor, at } = await cluster('9s');
+  const { folder, netmasters, tokenFor, at } = await cluster('15s');
   const urls = [netmasters[0]?.url as string];
   const { client, pem, said } = await hostOf(urls, await tokenFor('node1'), `${folder}/state`);
   const stop = new AbortController();
@@ -124,22 +124,24 @@ it('is renewed again and again while a watch and calls go on; a netmaster that i
     if (!stop.signal.aborted) breaks++;
   });
   const serials = new Set<string>();
-  const until = performance.now() + 25_000;
-  for (let i = 0; performance.now() < until; i++) {
+  const deadline = performance.now() + 60_000;
+  let declared = 0;
+  // Each holds for 15 s and is renewed after 10: a third one is there after 20.
+  for (let i = 0; serials.size < 3 && performance.now() < deadline; i++) {
     serials.add(pem().serialNumber);
     await client.call('register', { name: 'node1' }, beat);
-    if (i % 10 === 0)
-      await at(0).call(
-        'post',
-        { collection: 'networks', key: `default:t${i}` },
-        { subnet: `10.${i}.0.0/24` },
-      );
+    if (i % 10 === 0) {
+      const key = `default:t${i}`;
+      await at(0).call('post', { collection: 'networks', key }, { subnet: `10.${i}.0.0/24` });
+      declared++;
+    }
     await sleep(250);
   }
-  // Each holds for 9 s and is renewed after 6: of 25 s four, with the first.
-  expect(serials.size).toBeGreaterThanOrEqual(4);
-  expect([breaks, names.filter((key) => /^default:t\d+$/.test(key)).length]).toEqual([0, expect.any(Number)]);
-  await vi.waitUntil(() => names.filter((key) => /^default:t\d+$/.test(key)).length >= 9);
+  expect(serials.size).toBe(3);
+  await vi.waitUntil(() => names.filter((key) => /^default:t\d+$/.test(key)).length === declared, {
+    timeout: 20_000,
+  });
+  expect(breaks).toBe(0);
   stop.abort();
   await watching;
 
@@ -147,12 +149,12 @@ it('is renewed again and again while a watch and calls go on; a netmaster that i
   const before = pem();
   await netmasters[0]?.kill();
   await vi.waitUntil(() => said.some((line) => line.includes('is not renewed; tried again')), {
-    timeout: 20_000,
+    timeout: 40_000,
   });
   await netmasters[0]?.start();
-  await vi.waitUntil(() => pem().serialNumber !== before.serialNumber, { timeout: 20_000 });
+  await vi.waitUntil(() => pem().serialNumber !== before.serialNumber, { timeout: 40_000 });
   await client.call('register', { name: 'node1' }, beat);
-});
+}, 180_000);
 
 it('that has ended while netmaster was away is told so, with what is to be done, and holds again when the host has joined once more', async () => {
   const { folder, netmasters, tokenFor, at } = await cluster('4s');
@@ -181,10 +183,10 @@ it('that has ended while netmaster was away is told so, with what is to be done,
     },
   );
   expect(said.some((line) => /has ended.*netctl host revoke node1.*netplugin join/.test(line))).toBe(true);
-});
+}, 180_000);
 
 it('of a host that is revoked is not renewed, whichever of several netmasters is asked; joining and renewing go by each of them', async () => {
-  const { folder, netmasters, tokenFor, at } = await cluster('6s', 3);
+  const { folder, netmasters, tokenFor, at } = await cluster('12s', 3);
   const urls = netmasters.map(({ url }) => url);
   // The token of one, at another.
   const { client, pem, said } = await hostOf(
@@ -241,4 +243,4 @@ it('of a host that is revoked is not renewed, whichever of several netmasters is
   await join({ urls, token: await tokenFor('node1', 1), host: 'node1', stateDir: `${folder}/state` });
   await vi.waitUntil(() => pem().serialNumber !== last, { timeout: 40_000, interval: 200 });
   await client.call('register', { name: 'node1' }, beat);
-});
+}, 180_000);

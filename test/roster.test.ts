@@ -118,9 +118,7 @@ it('a host is ready or late, one of its name elsewhere is refused for as long as
 
   // The twin goes on, and is not let in as long as node1 was heard of.
   node1.stop();
-  const before = performance.now();
   await vi.waitUntil(async () => (await states()).node1?.underlay === '192.0.2.9', LIMIT);
-  expect(performance.now() - before).toBeLessThan(LIMIT.timeout);
 }, 180_000);
 
 it('a host that is away is known as that, with since when, until it is removed', async () => {

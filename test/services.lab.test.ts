@@ -290,11 +290,12 @@ describe('a service that changes', () => {
     expect(await pings('node1', 'client1', VIP)).toBe(false);
     expect((await inside('node1', 'client1', 'dig +short lb')).out.trim()).toBe('');
     for (const host of ['node1', 'node2']) {
-      const held = await must(
-        host,
-        "ip netns exec contiv-default sh -c 'nft list table inet contiv; ip addr; ip route; cat /proc/net/nf_conntrack'",
-      );
-      expect(held).not.toContain(VIP);
+      const held = () =>
+        must(
+          host,
+          "ip netns exec contiv-default sh -c 'nft list table inet contiv; ip addr; ip route; cat /proc/net/nf_conntrack'",
+        );
+      await expect.poll(held, { message: host }).not.toContain(VIP);
     }
     expect((await on('node1', 'netctl service inspect lb')).status).not.toBe(0);
     expect(await differences()).toBe('');

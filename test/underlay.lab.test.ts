@@ -62,7 +62,9 @@ it('another address is followed at once: tunnels, registration, peers; container
   expect(await pings('node2', 'there', here)).toBe(true);
   expect(await listed()).toMatch(/"192\.168\.50\.112"/);
   expect(await differences()).toBe('');
-  expect(await health()).toMatchObject({ live: true, underlay: { address: '192.168.50.112', problem: '' } });
+  await expect
+    .poll(health)
+    .toMatchObject({ live: true, underlay: { address: '192.168.50.112', problem: '' } });
   expect(await started()).toBe(since);
   expect((await inside('node1', 'here', 'dig +short there')).out.trim()).toBe(there);
 });
@@ -74,9 +76,9 @@ it.each([1400, 1450])(
     expect(await differences()).toBe('');
     await run('node2', `new${mtu}`, 'team.moving');
     for (const container of ['there', 'beside', `new${mtu}`])
-      expect((await inside('node2', container, 'cat /sys/class/net/eth0/mtu')).out.trim()).toBe(
-        `${mtu - 50}`,
-      );
+      await expect
+        .poll(async () => (await inside('node2', container, 'cat /sys/class/net/eth0/mtu')).out.trim())
+        .toBe(`${mtu - 50}`);
     // Who sends from the other host learns how much it is from the router beside it.
     await until('large ones from the other host', () => large('node1', 'here', there));
     for (const [from, to] of [
@@ -84,7 +86,7 @@ it.each([1400, 1450])(
       ['there', `new${mtu}`],
       ['there', 'here'],
     ] as const)
-      expect([from, to, await large('node2', from, to)]).toEqual([from, to, true]);
+      await until(`large ones from ${from} to ${to}`, () => large('node2', from, to));
     await docker('node2', `rm -f new${mtu}`);
   },
 );
@@ -92,15 +94,14 @@ it.each([1400, 1450])(
 it('without an address the host says that it is cut off and what runs goes on; it is back with the address', async () => {
   await eth0('ip addr flush dev eth0 scope global');
   await until('said', async () => (await health()).underlay.problem.includes("'eth0' has no IPv4 address"));
-  expect((await health()).live).toBe(false);
+  await until('cut off', async () => !(await health()).live);
   expect(await pings('node2', 'there', 'beside')).toBe(true);
   await become(NEW, 1500);
   await until('the way there', () => pings('node1', 'here', there));
-  await until('live', async () => (await health()).live);
-  expect((await health()).underlay.problem).toBe('');
+  await expect.poll(health).toMatchObject({ live: true, underlay: { problem: '' } });
   await eth0('ip link set eth0 down');
   await until('said', async () => (await health()).underlay.problem.includes('eth0 is down'));
-  expect((await health()).live).toBe(false);
+  await until('cut off', async () => !(await health()).live);
 });
 
 it('an interface that goes away and comes back with another address and MTU is the underlay again', async () => {

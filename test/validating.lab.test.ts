@@ -120,7 +120,7 @@ forward-zone:
   const pid = await docker('node1', 'inspect -f {{.State.Pid}} resolver');
   const unbound = [...program('sbin/unbound'), '-d', '-c', `${folder}/unbound.conf`];
   running.push(background('node1', `nsenter -t ${pid} -n`, ...unbound));
-  await until('resolver', async () => (await ask('com', 'SOA')) !== '');
+  await until('resolver', async () => (await ask('com', 'SOA')) === 'NOERROR ad');
 });
 afterAll(async () => {
   for (const one of running) await one.end('SIGTERM');

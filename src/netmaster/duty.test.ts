@@ -12,13 +12,13 @@ it('one netmaster at a time holds a duty, and another one when that has gone', a
   const open = (name: string) =>
     openDuty('aci', { ...cluster, alone: false, taken: () => taken.push(name), failed });
   const first = open('first');
-  await vi.waitFor(() => expect(first.isHeld()).toBe(true));
+  await vi.waitFor(() => expect(first.isHeld()).toBe(true), { timeout: 20_000 });
   const second = open('second');
   await new Promise((done) => setTimeout(done, 200));
   expect(second.isHeld()).toBe(false);
   await first.close();
   expect(first.isHeld()).toBe(false);
-  await vi.waitFor(() => expect(second.isHeld()).toBe(true), { timeout: 10_000 });
+  await vi.waitFor(() => expect(second.isHeld()).toBe(true), { timeout: 20_000 });
   await second.close();
   expect(taken).toEqual(['first', 'second']);
 });

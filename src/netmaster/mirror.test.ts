@@ -32,7 +32,7 @@ it('lists anew where the store has forgotten what came next, and says what becam
   const lease = await store.grant(600);
   await store.transact([], [{ key: storeKey('underlay', 'x'), value: { host: 'comes' }, lease }]);
   forget();
-  await vi.waitUntil(() => told.length > 0);
+  await vi.waitUntil(() => told.length > 0, { timeout: 20_000 });
   expect(Object.fromEntries(told[0]?.changes.map(({ key, object }) => [key, object]) ?? [])).toEqual({
     changes: 2,
     goes: null,
@@ -42,6 +42,6 @@ it('lists anew where the store has forgotten what came next, and says what becam
   expect(mirror.get('host', 'goes')).toBeUndefined();
   expect(mirror.stored('underlay', 'x')?.lease).toBe(lease);
   await put({ later: 1 });
-  await vi.waitUntil(() => mirror.get('host', 'later') === 1);
+  await vi.waitUntil(() => mirror.get('host', 'later') === 1, { timeout: 20_000 });
   expect(told).toHaveLength(2);
 });

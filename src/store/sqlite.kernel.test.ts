@@ -16,7 +16,8 @@ it('a full disk refuses writes and says why; what ends meanwhile ends when there
   const { folder, fill, free } = disk(256);
   const store = openSqlite(`${folder}/store.db`);
   onTestFinished(() => store.close());
-  const lease = await store.grant(1);
+  // Long enough that it does not end before the disk is full, on a busy machine too.
+  const lease = await store.grant(4);
   await store.transact([], [{ key: 'host', value: 1, lease }]);
   const before = await store.list('');
   fill();
@@ -25,7 +26,7 @@ it('a full disk refuses writes and says why; what ends meanwhile ends when there
     'the store cannot be written: database or disk is full',
   );
   expect(await store.list('')).toEqual(before);
-  await new Promise((done) => setTimeout(done, 1500));
+  await new Promise((done) => setTimeout(done, 4500));
   // Its end, which is a write, did not end the process.
   expect(await store.get('host')).toBeDefined();
   free();

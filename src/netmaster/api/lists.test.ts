@@ -25,7 +25,7 @@ it('is made once for all who ask for the same state, and anew when something has
   expect(JSON.parse(first.json.toString())).toMatchObject([{ key: 'default', tenantName: 'default' }]);
 
   await store.transact([], tenant('blue'));
-  await vi.waitUntil(() => mirror.get('tenant', 'blue') !== undefined);
+  await vi.waitUntil(() => mirror.get('tenant', 'blue') !== undefined, { timeout: 20_000 });
   const keys = JSON.parse(list(TENANTS).json.toString()).map(({ key }: { key: string }) => key);
   expect(keys.sort()).toEqual(['blue', 'default']);
   await mirror.close();

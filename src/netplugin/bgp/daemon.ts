@@ -212,7 +212,12 @@ export function followBgp(options: BgpOptions): BgpService {
       news ||= JSON.stringify(was) !== JSON.stringify(now);
       // One that went and came between two looks is known by its age.
       if (isUp(was) === isUp(now) && (!isUp(now) || was?.since === now.since)) continue;
-      if (isUp(now)) happened(`BGP: neighbour ${now.address} (AS ${now.as}) is established`);
+      // With its age: what is told once more in the same words within ten minutes is only counted (happenings.ts), and a session that has
+      // come back would be known as one that is gone.
+      if (isUp(now))
+        happened(
+          `BGP: neighbour ${now.address} (AS ${now.as}) is established${now.since === undefined ? '' : ` since ${now.since}`}`,
+        );
       else if (was !== undefined)
         happened(
           `BGP: neighbour ${now.address} (AS ${now.as}) is not established any more${now.reason ? `: ${now.reason}` : ''}`,

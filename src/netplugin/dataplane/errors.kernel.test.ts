@@ -104,7 +104,10 @@ const ERRORS = {
   ],
 } as const;
 
-/** All kinds of errors from `sender` to `victim`, about what that sent to `end`. Answers what arrived, by name. */
+/**
+ * All kinds of errors from `sender` to `victim`, about what that sent to `end`. Answers what arrived, by name. For those that are `expected`
+ * it waits longer: the kernel hands on what it has queued when the machine lets it.
+ */
 function sendErrors(
   address: Address,
   sender: string,
@@ -112,12 +115,14 @@ function sendErrors(
   emit: (packet: Buffer, to: string) => void,
   arrived: () => number,
   ports: readonly [number, number],
+  expected: readonly string[] = [],
 ): string[] {
   const quoted = udp(victim, end, ports[0], ports[1], Buffer.alloc(8));
   return ERRORS[address === v4 ? 4 : 6].flatMap(([name, kind, rest]) => {
     const before = arrived();
     emit(icmpError(sender, victim, kind, quoted, rest), victim);
-    sh('sleep 0.05');
+    const looks = expected.includes(name) ? 100 : 1;
+    for (let i = 0; i < looks && arrived() === before; i++) sh('sleep 0.05');
     return arrived() > before ? [name] : [];
   });
 }
@@ -131,6 +136,7 @@ function forge(
   n: number,
   [from, to]: readonly [number, number],
   whom: 'client' | 'server',
+  expected: readonly string[] = [],
 ) {
   const [victim, end] = whom === 'client' ? ([from, to] as const) : ([to, from] as const);
   const ports = whom === 'client' ? ([client, SERVER] as const) : ([SERVER, client] as const);
@@ -141,6 +147,7 @@ function forge(
     (packet, to) => inBox(n, () => raw(packet, to)),
     () => inBox(victim, errorsHere),
     ports,
+    expected,
   );
 }
 
@@ -169,8 +176,9 @@ describe.each([
     ['between hosts', [2, 3]],
   ] as const)('from an end of the connection arrives at the other, %s', (__, ends) => {
     connection(ends[0], ends[1]);
-    expect(forge(address, ends[1], ends, 'client')).toEqual(passed(address));
-    expect(forge(address, ends[0], ends, 'server')).toEqual(passed(address));
+    const all = passed(address);
+    expect(forge(address, ends[1], ends, 'client', all)).toEqual(all);
+    expect(forge(address, ends[0], ends, 'server', all)).toEqual(all);
   });
 
   it('is not believed where a container forges the MAC address of a tunnel', () => {
@@ -185,12 +193,12 @@ describe.each([
     expect(sendErrors(address, address(4), ends, emit, arrived, [client, SERVER])).toEqual([]);
   });
 
-  /** What arrives at container 2 within a second or two of what it sends. */
+  /** What arrives at container 2 of what it sends. */
   const afterSending = async (to: string, size: number, ttl: number): Promise<number> => {
     const before = inBox(2, errorsHere);
     inBox(2, () => datagram(address(2), to, [client, SERVER], size, ttl));
     const arrived = (): number => inBox(2, errorsHere) - before;
-    await expect.poll(arrived, { timeout: 5000 }).toBeGreaterThan(0);
+    await expect.poll(arrived).toBeGreaterThan(0);
     return arrived();
   };
 
@@ -241,6 +249,7 @@ describe.each([
     const ends = [gateway, address(2)] as const;
     const emit = (n: number) => (packet: Buffer, to: string) => inBox(n, () => raw(packet, to));
     expect(sendErrors(address, address(4), ends, emit(4), arrived, [53, client])).toEqual([]);
-    expect(sendErrors(address, address(2), ends, emit(2), arrived, [53, client])).toEqual(passed(address));
+    const all = passed(address);
+    expect(sendErrors(address, address(2), ends, emit(2), arrived, [53, client], all)).toEqual(all);
   });
 });

@@ -103,9 +103,12 @@ describe('limits', () => {
     const folder = sh('mktemp -d').trim();
     const received = (box: number): number => fs.statSync(`${folder}/${box}`).size / DATAGRAM;
     const listeners = sh(
-      `for n in 1 2; do ip netns exec box$n socat -u UDP-RECV:9 CREATE:${folder}/$n >/dev/null 2>&1 & echo $!; done; sleep 0.5`,
+      `for n in 1 2; do ip netns exec box$n socat -u UDP-RECV:9 CREATE:${folder}/$n >/dev/null 2>&1 & echo $!; done`,
     );
+    const listen = (n: number): boolean =>
+      sh(`ip netns exec box${n} ss -Hlun 'sport = 9'`) !== '' && fs.existsSync(`${folder}/${n}`);
     try {
+      await vi.waitUntil(() => listen(1) && listen(2), { timeout: 30_000 });
       sh('ip netns exec box1 busybox ping -c 1 -W 5 10.0.2.2');
       const slow = (frames: number): Rate => ({
         bitsPerSecond: 600,
@@ -119,7 +122,7 @@ describe('limits', () => {
         sh(
           `head -c ${30 * DATAGRAM} /dev/zero | ip netns exec ${box} socat -b ${DATAGRAM} -u - UDP-SENDTO:${to}:9`,
         );
-      await vi.waitUntil(() => received(1) >= 5 && received(2) >= 8, { timeout: 5000 });
+      await vi.waitUntil(() => received(1) >= 5 && received(2) >= 8, { timeout: 30_000 });
       expect([received(1), received(2)]).toEqual([5, 8]);
     } finally {
       sh(`kill ${listeners.trim().replaceAll('\n', ' ')} || true; rm -r ${folder}`);

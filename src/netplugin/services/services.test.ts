@@ -1,6 +1,7 @@
 import net from 'node:net';
 import { pino } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
+import { freePort } from '../../../test/ports.ts';
 import { state } from '../../../test/states.ts';
 import type { ClusterService } from '../../model/clusterService.ts';
 import type { ApplyReport } from '../dataplane/index.ts';
@@ -44,15 +45,6 @@ function viewOf(...services: Partial<ClusterService>[]): MutableView {
 }
 const passed = (follower: Follower, of: HostState): boolean =>
   follower.changed({ type: 'kernel', state: of, report, verified: false });
-
-/** A port that nobody has. */
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0);
-  await new Promise((done) => server.once('listening', done));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((done) => server.close(done));
-  return port;
-}
 
 describe('node ports', () => {
   const PORTS = { ports: [{ protocol: 6, port: 80, nodePort: 30_080, backends: [] }] };

@@ -172,7 +172,7 @@ describe('a container that asks for names from a new port each time', () => {
     await probe([{ from: '20.1.1.2', to: WORLD, protocol: 17, port: 53 }], at, 0);
     const router = inNamespace(namespacePath('contiv-default'), left);
     expect(router).toHaveLength(1);
-    expect(router[0]).toBeGreaterThan(10);
+    expect(router[0]).toBeGreaterThan(4); // of 12, as it was read a moment later; of the container's own way it would be 1
     expect(router[0]).toBeLessThanOrEqual(12);
     await probe([{ from: by, to: WORLD, protocol: 17, port: 53 }], at, 0);
     expect(left()).toHaveLength(1);

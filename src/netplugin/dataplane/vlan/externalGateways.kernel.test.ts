@@ -124,9 +124,7 @@ beforeEach(async () => {
   applied(near, hostState([member(), other]));
   enter(member(), 2, GATE);
   enter(other, 6, NAMESERVER);
-  await expect
-    .poll(() => near.gateways().filter(({ mac }) => mac !== ''), { timeout: 10_000 })
-    .toHaveLength(2);
+  await expect.poll(() => near.gateways().filter(({ mac }) => mac !== '')).toHaveLength(2);
   applied(near, hostState(joined));
 });
 
@@ -179,7 +177,7 @@ it('published ports are answered by the way that they were asked', async () => {
   const server = on('box2', () => sh('timeout 60 busybox httpd -f -p 80 -h /tmp >/dev/null 2>&1 & echo $!'));
   const asked = (): string =>
     sh(`curl -s -m 2 -o /dev/null -w '%{http_code}' http://${LOCAL}:8080/nothing || true`);
-  await expect.poll(asked, { timeout: 10_000 }).toBe('404');
+  await expect.poll(asked).toBe('404');
   sh(`kill ${server}`);
 });
 
@@ -210,7 +208,7 @@ it('nobody else on the wire speaks for whoever is outside, and it does not for w
     ethernet(macOf('plain'), vtepMac(LOCAL), icmpError(OUTSIDE, at(2), [3, 1], datagram(OUTSIDE))),
   );
   send('gate', ...lies.map((from) => frame(macOf('gate'), from)), frame(macOf('gate'), OUTSIDE));
-  await expect.poll(received, { timeout: 10_000 }).toBe(before + 1);
+  await expect.poll(received).toBe(before + 1);
   expect(foreign() - counted).toBe(lies.length + 2);
 });
 

@@ -292,7 +292,7 @@ describe('a container of a VLAN network', () => {
         hostState({ ...farHost, ports: [vlanPort(3, { joined: true }), vlanPort(2)], there: [4] }),
       );
     });
-    await expect.poll(known, { timeout: 10_000 }).toContain(`${six(2)} lladdr ${vtepMac(FAR)}`);
+    await expect.poll(known).toContain(`${six(2)} lladdr ${vtepMac(FAR)}`);
   });
 
   it('is answered for by IPv6 again where somebody takes its entry, or the cable was out', async () => {
@@ -311,9 +311,7 @@ describe('a container of a VLAN network', () => {
     expect(await pinged('plain', six(2))).toBe(true);
     // Who knows it asks it again, by its address and not by the group.
     onPlain(() => sh(`ip -6 neigh replace ${six(2)} lladdr ${vtepMac(LOCAL)} dev lan nud probe`));
-    await expect
-      .poll(() => onPlain(() => sh(`ip -6 neigh show ${six(2)}`)), { timeout: 10_000 })
-      .toContain('REACHABLE');
+    await expect.poll(() => onPlain(() => sh(`ip -6 neigh show ${six(2)}`))).toContain('REACHABLE');
   });
 
   it('has its network again after an agent that starts anew, with nothing written to routers', async () => {
@@ -411,7 +409,7 @@ describe('whoever means harm', () => {
   const arrives = async (n: number, use: () => void, more: number): Promise<void> => {
     const before = received(n);
     use();
-    await expect.poll(() => received(n), { timeout: 10_000 }).toBe(before + more);
+    await expect.poll(() => received(n)).toBe(before + more);
   };
 
   it('on the wire gets in by no address of ours, of another network, or of a gateway', async () => {
@@ -486,7 +484,7 @@ describe('whoever means harm', () => {
       inRouter(`ip -6 neigh show dev vl${ID} nud all`)
         .split('\n')
         .filter((l) => l.includes(MAC)).length;
-    await expect.poll(learned, { timeout: 10_000 }).toBeGreaterThan(100);
+    await expect.poll(learned).toBeGreaterThan(100);
     expect(learned()).toBeLessThanOrEqual(256);
   });
 
@@ -559,7 +557,7 @@ describe('whoever means harm', () => {
       inRouter(`ip neigh show dev vl${ID} nud all`)
         .split('\n')
         .filter((l) => l.includes(MAC)).length;
-    await expect.poll(learned, { timeout: 10_000 }).toBeGreaterThan(100);
+    await expect.poll(learned).toBeGreaterThan(100);
     expect(learned()).toBeLessThanOrEqual(256);
     inBox(2, () =>
       send(
@@ -569,7 +567,7 @@ describe('whoever means harm', () => {
         ),
       ),
     );
-    await expect.poll(unsought, { timeout: 10_000 }).toBeGreaterThan(0);
+    await expect.poll(unsought).toBeGreaterThan(0);
     const asked = inRouter(`ip neigh show dev vl${ID} nud all`).match(/^10\.100\.[89]\./gm) ?? [];
     expect(asked.length).toBeLessThanOrEqual(256);
   });

@@ -317,7 +317,7 @@ describe('the offer', () => {
     };
     offer.renewed();
     await offer.settled();
-    await vi.waitFor(() => expect(docker.names()).toEqual(['net1']));
+    await vi.waitFor(() => expect(docker.names()).toEqual(['net1']), { timeout: 20_000 });
   });
 
   it('offers its own as soon as another network of that name is removed', async () => {

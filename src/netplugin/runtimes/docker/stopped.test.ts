@@ -1,5 +1,5 @@
 import { pino } from 'pino';
-import { beforeEach, expect, it, vi } from 'vitest';
+import { beforeEach, expect, it } from 'vitest';
 import { temporaryFolder } from '../../../../test/folder.ts';
 import type { Attachment } from '../../intent/view.ts';
 import type { Docker } from './engine.ts';
@@ -71,9 +71,7 @@ it('the container that Docker is silent of has the address again that it had in 
   expect(asked).not.toContain('elsewhere');
   // The name of 1.x for the group.
   still.set('a', { networks: ['web'], starts: true });
-  await vi.waitFor(async () =>
-    expect(await openStopped(docker, folder, log).addressIn(WEB, 4)).toBe('20.1.1.4'),
-  );
+  await expect.poll(() => openStopped(docker, folder, log).addressIn(WEB, 4)).toBe('20.1.1.4');
 });
 
 it('none has, where one that is new starts, several start, or nothing was kept there', async () => {
@@ -99,9 +97,7 @@ it('none has, where one that is new starts, several start, or nothing was kept t
   still.set('a', { networks: ['net1'], starts: true });
   expect(await stopped.addressIn(NET1, 4)).toBe('20.1.1.2');
   stopped.forget('a');
-  await vi.waitFor(async () =>
-    expect(await openStopped(docker, folder, log).addressIn(NET1, 4)).toBeUndefined(),
-  );
+  await expect.poll(() => openStopped(docker, folder, log).addressIn(NET1, 4)).toBeUndefined();
 });
 
 it('none has while Docker starts, which answers nobody and waits for us: it is asked once in a while', async () => {
@@ -125,9 +121,7 @@ it('where Docker says who starts, that one has it, however many start, and Docke
   expect([lists, asked]).toEqual([0, []]);
   stopped.named('b', 'store');
   expect(await stopped.addressIn(NET1, 4, 'db')).toBeUndefined();
-  await vi.waitFor(async () =>
-    expect(await openStopped(docker, folder, log).addressIn(NET1, 4, 'store')).toBe('20.1.1.3'),
-  );
+  await expect.poll(() => openStopped(docker, folder, log).addressIn(NET1, 4, 'store')).toBe('20.1.1.3');
   // What an earlier agent kept has no name.
   stopped.keep(attachment('c', ['20.1.1.4']));
   for (const id of ['a', 'b', 'new']) still.set(id, { networks: ['net1'], starts: false });
