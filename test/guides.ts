@@ -19,7 +19,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { hostAddress } from '../lab/state.ts';
-import { backgroundIn, type Ended, LAB, labOf, onOf, until } from './lab.ts';
+import { backgroundIn, type Ended, LAB, LATE, openLab, until } from './lab.ts';
 
 const ROOT = path.dirname(import.meta.dirname);
 
@@ -224,7 +224,7 @@ export interface Guide {
 }
 
 export function openGuide(place = LAB): Guide {
-  const [lab, on] = [labOf(place), onOf(place)];
+  const { lab, on, heldEverywhere } = openLab(place);
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'guide-'));
   for (const name of ['bin', 'docs', 'packaging'])
     fs.symlinkSync(path.join(ROOT, name), path.join(folder, name));
@@ -233,11 +233,14 @@ export function openGuide(place = LAB): Guide {
   async function run({ command, host }: Line): Promise<Ended> {
     const [, words] = /^bin\/lab (.*)$/.exec(command) ?? [];
     if (words !== undefined) return lab(words);
-    return on(
+    const ended = await on(
       host,
       'bash -c',
       [`cd ${folder}; exec 2>&1; export EDITOR=true`, ...exported, placed(command)].join('\n'),
     );
+    // No page shows that, and the next line goes by what this one has declared.
+    await heldEverywhere(ended.out, command);
+    return { ...ended, out: ended.out.replace(LATE, '') };
   }
 
   async function runUntilEnded(line: Line): Promise<void> {

@@ -68,6 +68,8 @@ interface Declared {
   readonly kind: string;
   readonly tenantName?: string;
 }
+/** What netctl says where hosts were too late. */
+export const LATE = /^netctl: warning: not yet applied on (.+)\n/m;
 /** Of a host, what `netctl host ls` has. */
 interface Known {
   readonly name: string;
@@ -88,19 +90,21 @@ export function openLab(name: string) {
   /** Runs a command on a host; answers what it printed, throws where it fails. */
   const must = (host: string, ...command: string[]): Promise<string> =>
     expectDone(on(host, ...command), `${host}: ${command.join(' ')}`);
-  /**
-   * On node1. A host that was too slow for netctl to wait for it, as on a busy machine, or that has just been started, is waited for here:
-   * what is declared holds everywhere when this has answered.
-   */
+  /** On node1. What is declared holds everywhere when this has answered. */
   async function netctl(...command: string[]): Promise<string> {
     const ended = on('node1', 'netctl', ...words(command));
     const out = await expectDone(ended, `node1: netctl ${command.join(' ')}`);
-    const [, late] = /warning: not yet applied on (.+)/.exec((await ended).err) ?? [];
-    if (late !== undefined) await caughtUp(late.split(/[, ]+/), command.join(' '));
+    await heldEverywhere((await ended).err, command.join(' '));
     return out;
   }
-  /** The hosts have applied what was declared until now, or are away. */
-  async function caughtUp(names: readonly string[], what: string): Promise<void> {
+  /**
+   * A host that was too slow for netctl to wait for it, as on a busy machine, or that has just been started, is named in what netctl said: it is
+   * waited for here until it has applied what was declared, or is away.
+   */
+  async function heldEverywhere(said: string, what: string): Promise<void> {
+    const [, late] = LATE.exec(said) ?? [];
+    if (late === undefined) return;
+    const names = late.split(/[, ]+/);
     const look = async (): Promise<Known[]> =>
       (JSON.parse(await must('node1', 'netctl host ls --json')) as Known[]).filter(({ name }) =>
         names.includes(name),
@@ -124,6 +128,7 @@ export function openLab(name: string) {
     on,
     must,
     netctl,
+    heldEverywhere,
     differences,
     /** In a container. */
     inside: (host: string, container: string, ...command: string[]): Promise<Ended> =>

@@ -146,15 +146,24 @@ it('is renewed again and again while a watch and calls go on; a netmaster that i
   await watching;
 
   // Away when it was time, and back before the end.
-  const before = pem();
-  await netmasters[0]?.kill();
-  await vi.waitUntil(() => said.some((line) => line.includes('is not renewed; tried again')), {
-    timeout: 40_000,
-  });
-  await netmasters[0]?.start();
-  await vi.waitUntil(() => pem().serialNumber !== before.serialNumber, { timeout: 40_000 });
+  const isAway = (line: string): boolean => line.includes('is not renewed; tried again');
+  for (let tries = 1; ; tries++) {
+    const [before, count] = [pem(), said.filter(isAway).length];
+    await netmasters[0]?.kill();
+    await vi.waitUntil(() => said.filter(isAway).length > count, { timeout: 40_000 });
+    await netmasters[0]?.start();
+    const isAnother = (): boolean => pem().serialNumber !== before.serialNumber;
+    const hasEnded = (): boolean => before.validToDate.getTime() < Date.now();
+    await vi.waitUntil(() => isAnother() || hasEnded(), { timeout: 40_000 });
+    if (isAnother()) break;
+    // Back too late, as it may be on a busy machine: once more, with a certificate that the host has joined for.
+    expect(tries).toBeLessThan(4);
+    await at(0).call('hostRevoke', { name: 'node1' });
+    await join({ urls, token: await tokenFor('node1'), host: 'node1', stateDir: `${folder}/state` });
+    await vi.waitUntil(isAnother, { timeout: 40_000 });
+  }
   await client.call('register', { name: 'node1' }, beat);
-}, 180_000);
+}, 400_000);
 
 it('that has ended while netmaster was away is told so, with what is to be done, and holds again when the host has joined once more', async () => {
   const { folder, netmasters, tokenFor, at } = await cluster('4s');

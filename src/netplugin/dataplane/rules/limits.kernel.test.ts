@@ -71,7 +71,7 @@ const refused = (device: string): number =>
   );
 
 async function until(what: () => boolean): Promise<void> {
-  for (let i = 0; i < 300 && !what(); i++) await new Promise((done) => setTimeout(done, 100));
+  for (let i = 0; i < 1200 && !what(); i++) await new Promise((done) => setTimeout(done, 100));
   expect(what()).toBe(true);
 }
 
@@ -100,7 +100,7 @@ describe('a container that begins connections without end, on two processors', (
     // Beside those that are counted are the probes' own, and what has ended but is not collected yet.
     expect(Number(inRouter('cat /proc/sys/net/netfilter/nf_conntrack_count'))).toBeLessThan(table() / 4);
     expect(count()).toBeLessThan(table() / 4);
-  }, 120_000);
+  }, 300_000);
 
   it('has as many packets of one flow pass as it sends, answered or not', async () => {
     const applier = openApplier();
@@ -136,7 +136,7 @@ describe('a container that asks for names from a new port each time', () => {
     }
     expect(inNamespace(namespacePath('contiv-default'), () => refused(port(2).device))).toBe(0);
     expect(Math.max(...inNamespace(namespacePath('contiv-default'), left))).toBeLessThanOrEqual(1);
-  }, 120_000);
+  }, 300_000);
 
   it('has an answer that comes when the query’s entry is gone', async () => {
     const applier = openApplier();
@@ -207,7 +207,7 @@ describe('where the sets of connections are full', () => {
         await probe([...hundred('20.1.1.4', '20.1.1.3'), ...hundred('20.1.1.7', WORLD)], namespaceOf, 3000)
       ).filter((arrived) => !arrived),
     ).toEqual([]);
-  }, 120_000);
+  }, 300_000);
 });
 
 describe('a tenant whose containers begin connections without end', () => {
@@ -223,5 +223,5 @@ describe('a tenant whose containers begin connections without end', () => {
       (await probe(hundred('20.1.1.7', WORLD), namespaceOf, 3000)).filter((arrived) => !arrived),
     ).toEqual([]);
     expect(count()).toBeLessThan(table() / 2);
-  }, 120_000);
+  }, 300_000);
 });
