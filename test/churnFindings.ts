@@ -1,8 +1,10 @@
 /** What has arrived in a churn (churn.ts): packets that might not, and streams that stopped. */
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import {
   actors,
   type Churn,
+  type Done,
   HOSTS,
   type Host,
   host,
@@ -12,6 +14,7 @@ import {
   SENDERS,
 } from './churn.ts';
 import { FLOWS, now, readSent, type Sent, SIZE } from './churnPackets.ts';
+import type { Operation } from './history.ts';
 import { lab } from './lab.ts';
 
 /** Packets of an allowed stream in a row, at 50 a second, whose loss is no accident. */
@@ -94,8 +97,19 @@ export function findings(churn: Churn): Findings {
   return { forbidden, stopped, passed, denials, lost };
 }
 
-/** Of each kind of fault how often it was, and the longest that an allowed stream of its host needed to arrive again when it was over. */
-export function repairs(churn: Churn): { what: string; times: number; longest: number }[] {
+/** Of each kind of fault; milliseconds. */
+export interface Figures {
+  readonly what: string;
+  readonly times: number;
+  /** The longest that an allowed stream of its host needed to arrive again when it was over. */
+  readonly repair: number;
+  /** The longest that nothing of an allowed stream arrived meanwhile, of those whose ends were cut off by nothing. */
+  readonly stop: number;
+  /** The longest meanwhile in which no write of any client was acknowledged. */
+  readonly writes: number;
+}
+
+export function figures(churn: Churn, history: readonly Operation[]): Figures[] {
   const all = HOSTS.flatMap((receiver, i) => {
     const packets = arrived(churn, `safe-${i}`).filter((p) => p.flow === FLOWS.always);
     const good = packets.filter((p) => Math.floor(p.sender / 10) === SENDERS.good);
@@ -104,22 +118,81 @@ export function repairs(churn: Churn): { what: string; times: number; longest: n
       times: sent.map((p) => p.at).sort((a, b) => a - b),
     }));
   });
+  const cutOf = (ends: readonly Host[]): Interval[] => ends.flatMap((h) => churn.cut.get(h) ?? []);
   // What cuts a host off for another reason is no part of this one's repair; each begins a little before its fault.
   const isOtherwiseCut = (ends: readonly Host[], to: number, { from, to: over }: Interval): boolean =>
-    ends.some((h) =>
-      (churn.cut.get(h) ?? []).some((i) => i.from < to && over < i.to && Math.abs(i.from - from) > 150),
-    );
-  return [...Map.groupBy(churn.done, ({ what }) => what)].map(([what, done]) => {
-    const each = done.flatMap((fault) =>
-      all
+    cutOf(ends).some((i) => i.from < to && over < i.to && Math.abs(i.from - from) > 150);
+  const repair = (fault: Done): number =>
+    Math.max(
+      0,
+      ...all
         .filter(({ ends }) => ends.includes(fault.at))
-        .flatMap(({ ends, times }) => {
-          const next = times.find((t) => t >= fault.to);
-          return next === undefined || isOtherwiseCut(ends, next, fault) ? [] : [next - fault.to];
+        .map(({ ends, times }) => {
+          const next = times[firstFrom(times, fault.to)];
+          return next === undefined || isOtherwiseCut(ends, next, fault) ? 0 : next - fault.to;
         }),
     );
-    return { what, times: done.length, longest: Math.max(0, ...each) };
-  });
+  const stop = (fault: Done): number =>
+    Math.max(0, ...all.map(({ ends, times }) => longestGap(times, fault, cutOf(ends))));
+  const written = history
+    .flatMap((operation) =>
+      operation.do === 'write' && typeof operation.is === 'object' ? [operation.answered ?? 0] : [],
+    )
+    .sort((a, b) => a - b);
+  return [...Map.groupBy(churn.done, ({ what }) => what)].map(([what, done]) => ({
+    what,
+    times: done.length,
+    repair: Math.max(0, ...done.map(repair)),
+    stop: Math.max(0, ...done.map(stop)),
+    writes: Math.max(0, ...done.map((fault) => longestGap(written, fault, []))),
+  }));
+}
+
+/** The longest time between two that follow each other of which some was meanwhile, but for what an interval overlaps. */
+function longestGap(times: readonly number[], { from, to }: Interval, but: readonly Interval[]): number {
+  let longest = 0;
+  for (let i = Math.max(1, firstFrom(times, from)); i < times.length; i++) {
+    const [before, at] = [times[i - 1] as number, times[i] as number];
+    if (before > to) break;
+    if (at - before > longest && !overlaps(but, before, at)) longest = at - before;
+  }
+  return longest;
+}
+
+/** Of the first that is not less, in order. */
+function firstFrom(times: readonly number[], from: number): number {
+  let [low, high] = [0, times.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((times[middle] as number) < from) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** The figures as docs/reliability.md has them, below what the run says of itself. */
+export const tableOf = (said: string, all: readonly Figures[]): string =>
+  [
+    said,
+    '',
+    '| fault | times | longest repair | longest stop | longest without a write |',
+    '| --- | --- | --- | --- | --- |',
+    ...all
+      .toSorted((a, b) => a.what.localeCompare(b.what))
+      .map(
+        ({ what, times, repair, stop, writes }) =>
+          `| ${[what, times, ...[repair, stop, writes].map((ms) => `${ms.toFixed(0)} ms`)].join(' | ')} |`,
+      ),
+  ].join('\n');
+
+/** Puts it between the marks of that name in a page, in the place of an earlier one. */
+export function putTable(page: string, mark: string, table: string): void {
+  const text = fs.readFileSync(page, 'utf8');
+  const [begin, end] = [`<!-- ${mark} -->`, `<!-- /${mark} -->`];
+  const [from, to] = [text.indexOf(begin), text.indexOf(end)];
+  if (from === -1 || to < from) throw new Error(`${page}: has no ${begin} with ${end} below it`);
+  fs.writeFileSync(page, `${text.slice(0, from)}${begin}\n\n${table}\n\n${text.slice(to)}`);
+  execFileSync('biome', ['format', '--write', page]);
 }
 
 /** Streams that do not arrive within 10 s from now: none, once all is over. */
