@@ -17,9 +17,9 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
-import { hostFolder, netmasterUrls, readState } from '../lab/state.ts';
 import { FLOWS, type Stream } from './churnPackets.ts';
-import { type Background, backgroundIn, lab, mustLab, until } from './lab.ts';
+import { startClients } from './history.ts';
+import { type Background, lab, mustLab, until } from './lab.ts';
 import { randomFrom } from './random.ts';
 
 export const HOSTS = ['node1', 'node2', 'node3'] as const;
@@ -151,29 +151,6 @@ async function prepare(churn: Churn): Promise<void> {
       const { out, err } = await lab('--name', churn.lab, 'exec', at, '--', 'docker', 'logs', name);
       throw new Error(`${error.message}: ${out}${err}`);
     });
-}
-
-/** Clients of all netmasters of a lab that write and read objects, on a host of it; SIGTERM ends them (historyClient.ts). */
-export function startClients(name: string, at: string, file: string, seed: number): Background {
-  const state = readState(name);
-  if (state === undefined) throw new Error(`lab '${name}' is not up`);
-  const certificates = path.join(hostFolder(name, 'node1'), 'contiv/tls');
-  const program = [
-    process.execPath,
-    '--disable-warning=ExperimentalWarning',
-    `${ROOT}/test/historyClient.ts`,
-  ];
-  // The first word is taken for a line.
-  return backgroundIn(
-    name,
-    at,
-    'env',
-    ...program,
-    file,
-    certificates,
-    netmasterUrls(state).join(),
-    String(seed),
-  );
 }
 
 export async function endChurn({ lab: name, folder, clients }: Churn): Promise<void> {

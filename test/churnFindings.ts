@@ -101,70 +101,87 @@ export function findings(churn: Churn): Findings {
 export interface Figures {
   readonly what: string;
   readonly times: number;
-  /** The longest that an allowed stream of its host needed to arrive again when it was over. */
+  /** The longest that packets of an allowed stream of its host went on to be lost when it was over. */
   readonly repair: number;
-  /** The longest that nothing of an allowed stream arrived meanwhile, of those whose ends were cut off by nothing. */
+  /** The longest that what was sent of an allowed stream did not arrive meanwhile, of those whose ends were cut off by nothing. */
   readonly stop: number;
   /** The longest meanwhile in which no write of any client was acknowledged. */
   readonly writes: number;
+}
+
+/** What arrived of a stream: when it was sent, and how many before it are missing. */
+interface Arrival {
+  readonly at: number;
+  readonly missing: number;
 }
 
 export function figures(churn: Churn, history: readonly Operation[]): Figures[] {
   const all = HOSTS.flatMap((receiver, i) => {
     const packets = arrived(churn, `safe-${i}`).filter((p) => p.flow === FLOWS.always);
     const good = packets.filter((p) => Math.floor(p.sender / 10) === SENDERS.good);
-    return [...Map.groupBy(good, (p) => p.sender)].map(([sender, sent]) => ({
-      ends: [host(sender % 10), receiver],
-      times: sent.map((p) => p.at).sort((a, b) => a - b),
-    }));
+    return [...Map.groupBy(good, (p) => p.sender)].map(([sender, sent]) => {
+      const inOrder = sent.toSorted((a, b) => a.at - b.at);
+      return {
+        ends: [host(sender % 10), receiver],
+        arrivals: inOrder.map((p, i): Arrival => {
+          const before = inOrder[i - 1];
+          const last = before?.run === p.run ? before.sequence : -1;
+          return { at: p.at, missing: p.sequence - last - 1 };
+        }),
+      };
+    });
   });
   const cutOf = (ends: readonly Host[]): Interval[] => ends.flatMap((h) => churn.cut.get(h) ?? []);
   // What cuts a host off for another reason is no part of this one's repair; each begins a little before its fault.
   const isOtherwiseCut = (ends: readonly Host[], to: number, { from, to: over }: Interval): boolean =>
     cutOf(ends).some((i) => i.from < to && over < i.to && Math.abs(i.from - from) > 150);
   const repair = (fault: Done): number =>
-    Math.max(
-      0,
-      ...all
+    longest(
+      all
         .filter(({ ends }) => ends.includes(fault.at))
-        .map(({ ends, times }) => {
-          const next = times[firstFrom(times, fault.to)];
-          return next === undefined || isOtherwiseCut(ends, next, fault) ? 0 : next - fault.to;
+        .map(({ ends, arrivals }) => {
+          const next = arrivals[firstFrom(arrivals, fault.to)];
+          // Of a sender that did not run nothing is missing.
+          return next === undefined || next.missing === 0 || isOtherwiseCut(ends, next.at, fault)
+            ? 0
+            : next.at - fault.to;
         }),
     );
   const stop = (fault: Done): number =>
-    Math.max(0, ...all.map(({ ends, times }) => longestGap(times, fault, cutOf(ends))));
+    longest(all.map(({ ends, arrivals }) => longestGap(arrivals, fault, cutOf(ends))));
   const written = history
-    .flatMap((operation) =>
-      operation.do === 'write' && typeof operation.is === 'object' ? [operation.answered ?? 0] : [],
+    .flatMap(({ do: done, is, answered = 0 }) =>
+      done === 'write' && typeof is === 'object' ? [{ at: answered, missing: 1 }] : [],
     )
-    .sort((a, b) => a - b);
+    .sort((a, b) => a.at - b.at);
   return [...Map.groupBy(churn.done, ({ what }) => what)].map(([what, done]) => ({
     what,
     times: done.length,
-    repair: Math.max(0, ...done.map(repair)),
-    stop: Math.max(0, ...done.map(stop)),
-    writes: Math.max(0, ...done.map((fault) => longestGap(written, fault, []))),
+    repair: longest(done.map(repair)),
+    stop: longest(done.map(stop)),
+    writes: longest(done.map((fault) => longestGap(written, fault, []))),
   }));
 }
 
-/** The longest time between two that follow each other of which some was meanwhile, but for what an interval overlaps. */
-function longestGap(times: readonly number[], { from, to }: Interval, but: readonly Interval[]): number {
-  let longest = 0;
-  for (let i = Math.max(1, firstFrom(times, from)); i < times.length; i++) {
-    const [before, at] = [times[i - 1] as number, times[i] as number];
+const longest = (times: readonly number[]): number => Math.max(0, ...times);
+
+/** The longest time in which something is missing, and of which some was meanwhile, but for what an interval overlaps. */
+function longestGap(arrivals: readonly Arrival[], { from, to }: Interval, but: readonly Interval[]): number {
+  let found = 0;
+  for (let i = Math.max(1, firstFrom(arrivals, from)); i < arrivals.length; i++) {
+    const [before, { at, missing }] = [(arrivals[i - 1] as Arrival).at, arrivals[i] as Arrival];
     if (before > to) break;
-    if (at - before > longest && !overlaps(but, before, at)) longest = at - before;
+    if (missing > 0 && at - before > found && !overlaps(but, before, at)) found = at - before;
   }
-  return longest;
+  return found;
 }
 
 /** Of the first that is not less, in order. */
-function firstFrom(times: readonly number[], from: number): number {
-  let [low, high] = [0, times.length];
+function firstFrom(arrivals: readonly Arrival[], from: number): number {
+  let [low, high] = [0, arrivals.length];
   while (low < high) {
     const middle = (low + high) >> 1;
-    if ((times[middle] as number) < from) low = middle + 1;
+    if ((arrivals[middle] as Arrival).at < from) low = middle + 1;
     else high = middle;
   }
   return low;

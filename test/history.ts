@@ -11,6 +11,9 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
 
+import { hostFolder, netmasterUrls, readState } from '../lab/state.ts';
+import { type Background, backgroundIn } from './lab.ts';
+
 const ROOT = path.dirname(import.meta.dirname);
 
 /** A line of the file: a request that was sent. Times are milliseconds of the machine's monotonic clock. */
@@ -126,3 +129,26 @@ export const broken = (history: readonly Operation[]): string[] =>
 
 export const readHistoryFile = (file: string): Operation[] =>
   fs.existsSync(file) ? readHistory(fs.readFileSync(file, 'utf8')) : [];
+
+/** Clients of all netmasters of a lab that write and read objects, on a host of it; SIGTERM ends them (historyClient.ts). */
+export function startClients(name: string, at: string, file: string, seed: number): Background {
+  const state = readState(name);
+  if (state === undefined) throw new Error(`lab '${name}' is not up`);
+  const certificates = path.join(hostFolder(name, 'node1'), 'contiv/tls');
+  const program = [
+    process.execPath,
+    '--disable-warning=ExperimentalWarning',
+    `${ROOT}/test/historyClient.ts`,
+  ];
+  // The first word is taken for a line.
+  return backgroundIn(
+    name,
+    at,
+    'env',
+    ...program,
+    file,
+    certificates,
+    netmasterUrls(state).join(),
+    String(seed),
+  );
+}
