@@ -30,7 +30,7 @@ describe('three hosts under churn', () => {
     churn = await startChurn(`${LAB.slice(-10)}ch`, SEED, STORE);
   }, 300_000);
   afterAll(async () => {
-    if (churn !== undefined) await endChurn(churn);
+    if (churn !== undefined && process.env.KEEP_LAB === undefined) await endChurn(churn);
   });
 
   it(
@@ -38,7 +38,9 @@ describe('three hosts under churn', () => {
     async () => {
       const command = `CHURN_SEED=${SEED} CHURN_SECONDS=${SECONDS} CHURN_STORE=${STORE} make churn`;
       say(command);
-      await runChurn(churn, SECONDS);
+      await runChurn(churn, SECONDS).catch((error: Error) => {
+        throw new Error(`${error.message}\n${story(churn)}`);
+      });
       const log = story(churn);
       const history = readHistoryFile(historyOf(churn));
       const answers = outcomes(history);

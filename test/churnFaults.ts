@@ -116,9 +116,9 @@ const restarting = (churn: Churn, at: Host, what: () => Promise<unknown>): Promi
     const began = now();
     await what();
     const mine = actors().filter((name) => name.endsWith(`-${HOSTS.indexOf(at)}`));
-    await until(`containers of ${at}`, async () =>
-      mine.every((name) => starts(churn, name).some((t) => t > began)),
-    );
+    // Docker is refused after 25 s where netmaster or its store is away, and then waits for the agent, which may be killed meanwhile.
+    const started = async () => mine.every((name) => starts(churn, name).some((t) => t > began));
+    await until(`containers of ${at}`, started, 180);
   });
 
 /** With it its containers end, when the next one starts, which runs them again. */
@@ -342,7 +342,7 @@ const FAULTS: readonly FaultKind[] = [
 const isAt = (churn: Churn, { subject }: FaultKind, at: Host): boolean =>
   subject !== 'netmaster' || churn.store === 'etcd' || at === 'node1';
 
-/** Faults one after the other, each on its way while the next ones come. */
+/** Faults one after the other, each on its way while the next ones come. Throws where one does not come to its end; none begins after that. */
 export async function fault(churn: Churn, goesOn: () => boolean): Promise<void> {
   const { log } = churn;
   const random = randomOf(churn, 0);
@@ -351,7 +351,8 @@ export async function fault(churn: Churn, goesOn: () => boolean): Promise<void> 
   );
   const one = <T>(of: readonly T[]): T => of[Math.floor(random() * of.length)] as T;
   const running = new Map<string, Promise<void>>();
-  while (goesOn()) {
+  let failed = false;
+  while (goesOn() && !failed) {
     const kind = one(urn);
     const at = one(HOSTS.filter((h) => isAt(churn, kind, h)));
     const ms = between(random, 300, 5000);
@@ -366,6 +367,9 @@ export async function fault(churn: Churn, goesOn: () => boolean): Promise<void> 
     const doing = (): Promise<void> => kind.do(churn, at, ms);
     const done = (breaks ? during(churn.away, at, 0, doing) : doing()).then(() => {
       churn.done.push({ what, at, from, to: now() });
+    });
+    done.catch(() => {
+      failed = true; // it is thrown where it is waited for
     });
     for (const each of subjects) running.set(each, done);
     await pause(next);
