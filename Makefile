@@ -15,7 +15,7 @@ help:
 	@echo 'make test-kubernetes  builds Kubernetes where it is not yet, and tests in a cluster of it'
 	@echo 'make test-kubernetes-suites  all cases of upstream for networks, policies and Services: two hours and more'
 	@echo 'make test-package  installs, upgrades, removes and purges the packages on a Debian of its own, with systemd'
-	@echo 'make churn   ten minutes of faults on three hosts, with senders of what may not pass; CHURN_SEED=N does one again'
+	@echo 'make churn   ten minutes of faults on three hosts, with senders of what may not pass; CHURN_SEED=N does one again, CHURN_STORE=etcd'
 	@echo 'make fuzz    100,000 requests that a public fuzzer makes up from /openapi.json; REQUESTS=N says how many'
 	@echo 'make bench   this network against its peers, and what policy and changes cost, as ratios'
 	@echo 'make docs    docs/reference from the commands and schemas, manifests from the chart'

@@ -33,6 +33,8 @@ if [ "${1:-}" != install ]; then
   want wget wget
   want ps procps
   want etcd etcd-server
+  # By it the churn has disks that are full, or slow.
+  want strace strace
   case "${1:-}" in cluster|kubernetes)
     want containerd containerd
     want runc runc

@@ -11,6 +11,7 @@ import type { Endpoint } from '../src/protocol/messages.ts';
 import type { AnswerOf } from '../src/protocol/routes.ts';
 import { temporaryFolder } from './folder.ts';
 import { netmasterOn } from './netmaster.ts';
+import { randomFrom } from './random.ts';
 
 const CLIENTS = 64;
 /** Of the subnet: fewer than the clients would have, so that each is given again and again. */
@@ -42,7 +43,7 @@ async function live(pauses: readonly number[], seed: number): Promise<void> {
   const admin = connect({ urls: [url] });
   await admin.call('post', { collection: 'networks', key: 'default:n' }, { subnet: SUBNET });
 
-  const random = generator(seed);
+  const random = randomFrom(seed);
   /** By address: who has it by netmaster's word, and has not begun to give it back. */
   const owners = new Map<string, string>();
   const all: Had[] = [];
@@ -189,15 +190,4 @@ async function allocated(client: Client): Promise<string[]> {
       numberAddress(from + BigInt(i), 4),
     );
   });
-}
-
-/** Numbers from 0 to 1 that the seed determines (mulberry32). */
-function generator(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
-  };
 }

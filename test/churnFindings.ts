@@ -1,8 +1,10 @@
 /** What has arrived in a churn (churn.ts): packets that might not, and streams that stopped. */
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import {
   actors,
   type Churn,
+  type Done,
   HOSTS,
   type Host,
   host,
@@ -12,6 +14,7 @@ import {
   SENDERS,
 } from './churn.ts';
 import { FLOWS, now, readSent, type Sent, SIZE } from './churnPackets.ts';
+import type { Operation } from './history.ts';
 import { lab } from './lab.ts';
 
 /** Packets of an allowed stream in a row, at 50 a second, whose loss is no accident. */
@@ -94,32 +97,119 @@ export function findings(churn: Churn): Findings {
   return { forbidden, stopped, passed, denials, lost };
 }
 
-/** Of each kind of fault how often it was, and the longest that an allowed stream of its host needed to arrive again when it was over. */
-export function repairs(churn: Churn): { what: string; times: number; longest: number }[] {
+/** Of each kind of fault; milliseconds. */
+export interface Figures {
+  readonly what: string;
+  readonly times: number;
+  /** The longest that packets of an allowed stream of its host went on to be lost when it was over. */
+  readonly repair: number;
+  /** The longest that what was sent of an allowed stream did not arrive meanwhile, of those whose ends were cut off by nothing. */
+  readonly stop: number;
+  /** The longest meanwhile in which no write of any client was acknowledged. */
+  readonly writes: number;
+}
+
+/** What arrived of a stream: when it was sent, and how many before it are missing. */
+interface Arrival {
+  readonly at: number;
+  readonly missing: number;
+}
+
+export function figures(churn: Churn, history: readonly Operation[]): Figures[] {
   const all = HOSTS.flatMap((receiver, i) => {
     const packets = arrived(churn, `safe-${i}`).filter((p) => p.flow === FLOWS.always);
     const good = packets.filter((p) => Math.floor(p.sender / 10) === SENDERS.good);
-    return [...Map.groupBy(good, (p) => p.sender)].map(([sender, sent]) => ({
-      ends: [host(sender % 10), receiver],
-      times: sent.map((p) => p.at).sort((a, b) => a - b),
-    }));
+    return [...Map.groupBy(good, (p) => p.sender)].map(([sender, sent]) => {
+      const inOrder = sent.toSorted((a, b) => a.at - b.at);
+      return {
+        ends: [host(sender % 10), receiver],
+        arrivals: inOrder.map((p, i): Arrival => {
+          const before = inOrder[i - 1];
+          const last = before?.run === p.run ? before.sequence : -1;
+          return { at: p.at, missing: p.sequence - last - 1 };
+        }),
+      };
+    });
   });
+  const cutOf = (ends: readonly Host[]): Interval[] => ends.flatMap((h) => churn.cut.get(h) ?? []);
   // What cuts a host off for another reason is no part of this one's repair; each begins a little before its fault.
   const isOtherwiseCut = (ends: readonly Host[], to: number, { from, to: over }: Interval): boolean =>
-    ends.some((h) =>
-      (churn.cut.get(h) ?? []).some((i) => i.from < to && over < i.to && Math.abs(i.from - from) > 150),
-    );
-  return [...Map.groupBy(churn.done, ({ what }) => what)].map(([what, done]) => {
-    const each = done.flatMap((fault) =>
+    cutOf(ends).some((i) => i.from < to && over < i.to && Math.abs(i.from - from) > 150);
+  const repair = (fault: Done): number =>
+    longest(
       all
         .filter(({ ends }) => ends.includes(fault.at))
-        .flatMap(({ ends, times }) => {
-          const next = times.find((t) => t >= fault.to);
-          return next === undefined || isOtherwiseCut(ends, next, fault) ? [] : [next - fault.to];
+        .map(({ ends, arrivals }) => {
+          const next = arrivals[firstFrom(arrivals, fault.to)];
+          // Of a sender that did not run nothing is missing.
+          return next === undefined || next.missing === 0 || isOtherwiseCut(ends, next.at, fault)
+            ? 0
+            : next.at - fault.to;
         }),
     );
-    return { what, times: done.length, longest: Math.max(0, ...each) };
-  });
+  const stop = (fault: Done): number =>
+    longest(all.map(({ ends, arrivals }) => longestGap(arrivals, fault, cutOf(ends))));
+  const written = history
+    .flatMap(({ do: done, is, answered = 0 }) =>
+      done === 'write' && typeof is === 'object' ? [{ at: answered, missing: 1 }] : [],
+    )
+    .sort((a, b) => a.at - b.at);
+  return [...Map.groupBy(churn.done, ({ what }) => what)].map(([what, done]) => ({
+    what,
+    times: done.length,
+    repair: longest(done.map(repair)),
+    stop: longest(done.map(stop)),
+    writes: longest(done.map((fault) => longestGap(written, fault, []))),
+  }));
+}
+
+const longest = (times: readonly number[]): number => Math.max(0, ...times);
+
+/** The longest time in which something is missing, and of which some was meanwhile, but for what an interval overlaps. */
+function longestGap(arrivals: readonly Arrival[], { from, to }: Interval, but: readonly Interval[]): number {
+  let found = 0;
+  for (let i = Math.max(1, firstFrom(arrivals, from)); i < arrivals.length; i++) {
+    const [before, { at, missing }] = [(arrivals[i - 1] as Arrival).at, arrivals[i] as Arrival];
+    if (before > to) break;
+    if (missing > 0 && at - before > found && !overlaps(but, before, at)) found = at - before;
+  }
+  return found;
+}
+
+/** Of the first that is not less, in order. */
+function firstFrom(arrivals: readonly Arrival[], from: number): number {
+  let [low, high] = [0, arrivals.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((arrivals[middle] as Arrival).at < from) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** The figures as docs/reliability.md has them, below what the run says of itself. */
+export const tableOf = (said: string, all: readonly Figures[]): string =>
+  [
+    said,
+    '',
+    '| fault | times | longest repair | longest stop | longest without a write |',
+    '| --- | --- | --- | --- | --- |',
+    ...all
+      .toSorted((a, b) => a.what.localeCompare(b.what))
+      .map(
+        ({ what, times, repair, stop, writes }) =>
+          `| ${[what, times, ...[repair, stop, writes].map((ms) => `${ms.toFixed(0)} ms`)].join(' | ')} |`,
+      ),
+  ].join('\n');
+
+/** Puts it between the marks of that name in a page, in the place of an earlier one. */
+export function putTable(page: string, mark: string, table: string): void {
+  const text = fs.readFileSync(page, 'utf8');
+  const [begin, end] = [`<!-- ${mark} -->`, `<!-- /${mark} -->`];
+  const [from, to] = [text.indexOf(begin), text.indexOf(end)];
+  if (from === -1 || to < from) throw new Error(`${page}: has no ${begin} with ${end} below it`);
+  fs.writeFileSync(page, `${text.slice(0, from)}${begin}\n\n${table}\n\n${text.slice(to)}`);
+  execFileSync('biome', ['format', '--write', page]);
 }
 
 /** Streams that do not arrive within 10 s from now: none, once all is over. */

@@ -1,5 +1,7 @@
 /** Three netmasters on three members of etcd, one of each on every host, with containers: a lab of its own. */
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
+import { temporaryFolder } from './folder.ts';
+import { broken, outcomes, readHistoryFile, startClients, violations } from './history.ts';
 import { LAB, openLab, until } from './lab.ts';
 
 const OWN = `${LAB.slice(-10)}ha`;
@@ -59,7 +61,10 @@ it('a rule is in force on all hosts when the command answers, whichever netmaste
   }
 }, 300_000);
 
-it('kill -9 of netmasters and members of etcd while containers come gives no address twice and loses none', async () => {
+it('kill -9 of netmasters and members of etcd while containers come and objects are written gives no address twice and loses nothing', async () => {
+  const file = `${temporaryFolder()}/history.ndjson`;
+  const clients = startClients(OWN, 'outside', file, 1);
+  onTestFinished(() => clients.end('SIGKILL'));
   let isOver = false;
   const made: string[] = [];
   const starting = HOSTS.map(async (host) => {
@@ -84,6 +89,11 @@ it('kill -9 of netmasters and members of etcd while containers come gives no add
   }
   isOver = true;
   await Promise.all(starting);
+  await clients.end('SIGTERM');
+  const history = readHistoryFile(file);
+  expect(await violations(history)).toEqual([]);
+  expect(broken(history)).toEqual([]);
+  expect(outcomes(history).done).toBeGreaterThan(0);
   const addresses = (await Promise.all(HOSTS.map(addressesOf))).flat();
   expect(addresses).not.toContain('');
   expect(new Set(addresses).size).toBe(addresses.length);

@@ -4,7 +4,8 @@ import { type Client, connect } from '../src/client/client.ts';
 import { HOST_TTL } from '../src/model/host.ts';
 import type { HostState } from '../src/protocol/hosts.ts';
 import type { AddressAnswer, LiveQuestion, WatchMessage } from '../src/protocol/messages.ts';
-import { LATE_HEADER } from '../src/protocol/wire.ts';
+import { LATE_HEADER, STALE_HEADER } from '../src/protocol/wire.ts';
+import { netctl } from './cluster.ts';
 import { type EtcdCluster, type Member, startEtcd } from './etcd.ts';
 import { type Netmaster, netmasterOn } from './netmaster.ts';
 
@@ -166,13 +167,18 @@ it('what a host says of itself, and that one is refused, is known at all netmast
   await everywhere((all) => all.every(({ state }) => state === 'refused'));
 });
 
-it('a netmaster is not ready while etcd has no leader, and is again afterwards', async () => {
+it('without a leader of etcd a netmaster is not ready, and says of its answers that they may be old', async () => {
   const { netmasters } = await start(1);
+  const stale = async () => {
+    const { headers, status } = await fetch(`${netmasters[0]?.url}/api/v1/tenants/default/`);
+    return `${status} ${headers.get(STALE_HEADER)}`;
+  };
   const ready = async () => {
     const response = await fetch(`${netmasters[0]?.url}/readyz`);
     return { status: response.status, ...((await response.json()) as { problems: string[] }) };
   };
   await vi.waitUntil(async () => (await ready()).status === 200, LIMIT);
+  expect(await stale()).toBe('200 null');
   const [first, second] = etcd.members as [Member, Member];
   for (const member of [first, second]) member.signal('SIGSTOP');
   try {
@@ -182,10 +188,17 @@ it('a netmaster is not ready while etcd has no leader, and is again afterwards',
         status === 503 && problems.some((line) => /^the store (cannot be written|does not answer)/.test(line))
       );
     }, LIMIT);
+    expect(await stale()).toBe('200 true');
+    const { status, err } = await netctl(netmasters[0]?.url ?? '', ['tenant', 'ls', '-q']);
+    expect({ status, err }).toEqual({
+      status: 0,
+      err: "netctl: warning: netmaster's store does not answer: what it knows may have changed since\n",
+    });
   } finally {
     for (const member of [first, second]) member.signal('SIGCONT');
   }
   await vi.waitUntil(async () => (await ready()).status === 200, LIMIT);
+  await vi.waitUntil(async () => (await stale()) === '200 null', LIMIT);
 });
 
 it('of two hosts with one address that register at two netmasters at once one is refused', async () => {

@@ -13,6 +13,7 @@ import {
   type RouteName,
   requestOf,
   SECRET_ROUTES,
+  STALE_HEADER,
 } from '../protocol/wire.ts';
 import type { Credentials } from './credentials.ts';
 import { lines } from './lines.ts';
@@ -76,6 +77,8 @@ export interface ClientOptions {
   readonly timeoutMs?: number;
   /** What asks, and for whom: `netctl root@node1`. netmaster keeps it with what is changed. */
   readonly name?: string;
+  /** Called where an answer, a refusal too, may be of an earlier time: netmaster says that its store did not answer. */
+  readonly onStale?: () => void;
 }
 
 /** Milliseconds of silence after which a watch counts as dead: pings come every 3 s. */
@@ -120,7 +123,7 @@ const NOT_TAKEN = /^(?:ECONNREFUSED|ENOTFOUND|EHOSTUNREACH|EAI_AGAIN|CERT_\w+|ER
 const NONE: Credentials = {};
 
 export function connect(options: ClientOptions): Client {
-  const { urls, insecure = false, timeoutMs = 30_000, name, credentials = () => NONE } = options;
+  const { urls, insecure = false, timeoutMs = 30_000, name, credentials = () => NONE, onStale } = options;
   // A header is ASCII.
   const client = name?.replace(/[^ -~]/g, '?').slice(0, 100);
   const pool = { keepAlive: true, maxSockets: 32 };
@@ -246,6 +249,7 @@ export function connect(options: ClientOptions): Client {
     if (SECRET_ROUTES.has(name)) mayTellSecrets();
     const response = await reach(url, method, body === undefined ? undefined : JSON.stringify(body));
     const status = response.statusCode ?? 0;
+    if (response.headers[STALE_HEADER] !== undefined) onStale?.();
     let text: string;
     try {
       text = await readText(response);

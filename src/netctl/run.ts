@@ -163,8 +163,12 @@ async function runSubcommand(
   for (const url of urls.length === 0 ? [''] : urls)
     if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
       throw new UsageError(`${from}: '${url}' is not a URL like http://netmaster:9999`);
+  let stale = false;
   const client = connect({
     urls,
+    onStale() {
+      stale = true;
+    },
     insecure: value('insecure') === 'true',
     // Where netmaster has none, there is nobody to show it to.
     credentials: urls.every((url) => url.startsWith('https:')) ? () => credentials : undefined,
@@ -213,6 +217,8 @@ async function runSubcommand(
     throw new ApiError(error.status, error.code, `${error.message}: set NETMASTER or --netmaster`);
   } finally {
     client.close();
+    if (stale)
+      printError("netctl: warning: netmaster's store does not answer: what it knows may have changed since");
   }
   return status;
 }

@@ -47,8 +47,8 @@ export interface Replicas {
   reports(): Promise<KeptReport[]>;
   /** The mirror shows this revision, or the store has none of it. */
   known(revision: number): Promise<void>;
-  /** The mirror shows all that was written before at any netmaster, or the store does not answer in time. */
-  fresh(): Promise<void>;
+  /** The mirror shows all that was written before at any netmaster; false: the store does not say so in time. */
+  fresh(): Promise<boolean>;
   close(): Promise<void>;
 }
 
@@ -245,9 +245,12 @@ export function openReplicas(options: ReplicasOptions): Replicas {
       if (url !== undefined) await within(mirror.seen(revision), undefined);
     },
     async fresh() {
-      if (url === undefined) return;
-      const seen = store.list(storeKey('none', '')).then(({ revision }) => mirror.seen(revision));
-      await within(seen, undefined);
+      if (url === undefined) return true;
+      const seen = store.list(storeKey('none', '')).then(async ({ revision }) => {
+        await mirror.seen(revision);
+        return true;
+      });
+      return within(seen, false);
     },
     async close() {
       closed = true;

@@ -103,6 +103,11 @@ export const SECRET_ROUTES: ReadonlySet<RouteName> = new Set<RouteName>([
 export const LATE_HEADER = 'contiv-late-hosts';
 /** Header of an answer to a write that was done and may surprise: lines for people, with '; ' between them. */
 export const WARNING_HEADER = 'contiv-warning';
+/**
+ * Header of an answer that was made without the store's word, which did not come in time: what it says was so once, and may not be so any more.
+ * Without it what was written before the request, at whichever netmaster, is in the answer.
+ */
+export const STALE_HEADER = 'contiv-stale';
 /** Header of the answer to a create: `created`, or `changed` where the object was there before. */
 export const RESULT_HEADER = 'contiv-result';
 

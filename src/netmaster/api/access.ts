@@ -62,7 +62,7 @@ export interface AccessParts {
   /** Hosts join here: a certificate of one that has not, or not any more, is refused. */
   readonly admits: boolean;
   /** Shows what was written at other netmasters before. */
-  fresh(): Promise<void>;
+  fresh(): Promise<unknown>;
 }
 
 /** What a request shows of who asks, without the request. */

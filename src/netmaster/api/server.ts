@@ -4,6 +4,7 @@
  */
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
+import { STALE_HEADER } from '../../protocol/wire.ts';
 import type { Store } from '../../store/store.ts';
 import type { Acknowledgements } from '../acknowledgements.ts';
 import { openFeed } from '../feed.ts';
@@ -97,8 +98,9 @@ export function createServer(parts: Parts): FastifyInstance {
     holdToAccess(server, { mirror, admits: security.issuer !== undefined, fresh: replicas.fresh });
   server.addHook('preClose', async () => watches.close()); // it waits for connections that are none of its own any more
   // What was written at another netmaster is seen here. What agents say of themselves needs nothing of it.
-  server.addHook('preHandler', async ({ routeOptions }) => {
-    if (FRESH.test(routeOptions.url ?? '')) await replicas.fresh();
+  server.addHook('preHandler', async ({ routeOptions }, reply) => {
+    if (FRESH.test(routeOptions.url ?? '') && !(await replicas.fresh()))
+      void reply.header(STALE_HEADER, 'true');
   });
 
   serveStatus(server, { store, mirror, feed, watches, roster, version });
