@@ -18,7 +18,12 @@ function manager({ leads = true } = {}) {
   };
   const networks = [
     { Driver: SWARM_DRIVER, Id: 'n1', Options: { tenant: 'default', network: 'shop', group: 'web' } },
-    { Driver: SWARM_DRIVER, Id: 'n2', Options: { tenant: 'default', network: 'shop', group: '' } },
+    {
+      Driver: SWARM_DRIVER,
+      Id: 'n2',
+      EnableIPv6: true,
+      Options: { tenant: 'default', network: 'shop', group: '' },
+    },
     { Driver: SWARM_DRIVER, Id: 'n3', Options: {} },
   ];
   const swarm = followSwarm({
@@ -96,7 +101,8 @@ it('tells of each service in each network of ours its address and aliases there'
           virtualAddress: '20.1.1.3',
           aliases: ['shopfront'],
         },
-        { ...TOLD, swarmNetworkID: 'n2', virtualAddress: '20.1.1.4' },
+        // Its tasks have IPv6 addresses there.
+        { ...TOLD, swarmNetworkID: 'n2', virtualAddress: '20.1.1.4', ipv6: true },
       ],
     },
   });

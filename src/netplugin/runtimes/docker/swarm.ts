@@ -112,6 +112,7 @@ async function contentsOf(
 ): Promise<Contents> {
   const networks = listed.filter(({ Driver }) => Driver === SWARM_DRIVER);
   const [services, tasks] = await Promise.all([docker.listServices(), docker.listTasks()]);
+  const withIpv6 = new Set(networks.filter((n) => n.EnableIPv6).map(({ Id }) => Id));
   const targets = new Map(
     networks.flatMap(({ Id, Options }): [string, Target][] => {
       try {
@@ -156,7 +157,7 @@ async function contentsOf(
           tenantName: of.tenant,
           networkName: of.network,
           ...(of.group ? { groupName: of.group } : {}),
-          ...(virtualAddress === '' ? {} : { virtualAddress }),
+          ...(virtualAddress === '' ? {} : { virtualAddress, ...(withIpv6.has(network) && { ipv6: true }) }),
           ...(aliases.length === 0 ? {} : { aliases }),
         });
     }
