@@ -49,6 +49,7 @@ Usage: bin/lab [--name LAB] COMMAND
 
   up [--brief] [--hosts N] [--kubernetes] [--swarm] [--store sqlite|memory|etcd] [--netmasters N] [--insecure]
      [--docker 28|29 [--firewall-backend iptables|nftables]] [--fabric] [--loopback-resolver HOST]
+     [--address-grace SECONDS]
                               N hosts (default 2) with dockerd and netplugin, netmaster on node1, or with etcd (on three of
                               them) on the first N; with --kubernetes also a node of one cluster each, with its API server
                               on node1 (built the first time); with --swarm
@@ -56,7 +57,8 @@ Usage: bin/lab [--name LAB] COMMAND
                               and who reaches netmaster may do everything; with --docker a newer Docker than the machine's (built
                               the first time; if not given, what LAB_DOCKER and LAB_FIREWALL_BACKEND say); with --fabric VLAN networks go by the hosts' eth0, and machines of VLAN 100
                               are on the switch, one behind a tagged port (trunk), one behind an access port (access), and a router
-                              that speaks BGP (tor) with one behind it (beyond); says what to do next, but with --brief
+                              that speaks BGP (tor) with one behind it (beyond); with --address-grace netmaster goes by that; says
+                              what to do next, but with --brief
   down                        ends and removes all of it
   status [--json]             hosts with addresses; processes with name, host and pid
   exec HOST -- COMMAND...     runs a command on a host (node1, node2, ..., outside, trunk, access, tor, beyond); knows docker, netctl, kubectl
@@ -103,6 +105,7 @@ async function up(args: string[]): Promise<void> {
       insecure: { type: 'boolean', default: false },
       swarm: { type: 'boolean', default: false },
       fabric: { type: 'boolean', default: false },
+      'address-grace': { type: 'string' },
       docker: { type: 'string', default: process.env.LAB_DOCKER ?? '' },
       'firewall-backend': { type: 'string', default: process.env.LAB_FIREWALL_BACKEND ?? '' },
       quiet: { type: 'boolean', default: false },
@@ -141,6 +144,7 @@ async function up(args: string[]): Promise<void> {
     kubernetes: values.kubernetes,
     tls: !values.insecure,
     fabric: values.fabric,
+    ...(values['address-grace'] !== undefined && { addressGrace: values['address-grace'] }),
     ...docker,
   };
   writeState(state);

@@ -46,6 +46,7 @@ const netmaster: Program = {
     '--store',
     state.store,
     ...(state.tls ? [] : ['--insecure']),
+    ...(state.addressGrace === undefined ? [] : ['--address-grace', state.addressGrace]),
   ],
   answers: async (host, state) =>
     (await curl(

@@ -37,6 +37,8 @@ export interface LabState {
   readonly tls: boolean;
   /** VLAN networks act: each host has an uplink, the underlay's interface, and machines are beside them (fabric.ts). */
   readonly fabric?: boolean;
+  /** Seconds, where it is not netmaster's own default (`netmaster --address-grace`). */
+  readonly addressGrace?: string;
   /** Docker's major version where it is not the machine's own, and the firewall that it is told to use (docker/versions.ts). */
   readonly docker?: '28' | '29';
   readonly firewallBackend?: 'iptables' | 'nftables';

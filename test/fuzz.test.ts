@@ -175,6 +175,7 @@ const VALID: Readonly<Record<string, Plain>> = {
     networkName: 'net1',
     groupName: 'web',
     virtualAddress: '20.1.1.78',
+    ipv6: true,
     aliases: ['front'],
   },
 };

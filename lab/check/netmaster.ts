@@ -61,6 +61,7 @@ export interface SwarmService {
   readonly networkName: string;
   readonly groupName?: string;
   readonly virtualAddress?: string;
+  readonly ipv6VirtualAddress?: string;
 }
 
 export interface ClusterService {

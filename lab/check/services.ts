@@ -1,5 +1,6 @@
 import { tryRun } from '../shell.ts';
 import { onHost } from '../state.ts';
+import { isV6 } from './docker.ts';
 import type { SwarmService } from './netmaster.ts';
 import type { Cluster, Comparison, Concat, Host, Router } from './world.ts';
 
@@ -103,8 +104,8 @@ function clusterSlots(
 /** How addresses of exits begin, by default. */
 const TRANSIT = '100.127.';
 
-/** Its tasks, by their labels: those that are healthy, else all. */
-function tasksOf({ running }: Cluster, s: SwarmService): string[] {
+/** Addresses of a family of its tasks, by their labels: those that are healthy, else all. */
+function tasksOf({ running }: Cluster, s: SwarmService, six: boolean): string[] {
   const tasks = running.filter(
     (r) =>
       r.answering &&
@@ -114,65 +115,84 @@ function tasksOf({ running }: Cluster, s: SwarmService): string[] {
       r.group === (s.groupName ?? ''),
   );
   const healthy = tasks.filter((r) => r.healthy);
-  return (healthy.length > 0 ? healthy : tasks).map((r) => r.addresses[0] as string).sort();
+  return (healthy.length > 0 ? healthy : tasks)
+    .flatMap((r) => r.addresses.filter((a) => isV6(a) === six))
+    .sort();
 }
+
+const virtualOf = ({ virtualAddress, ipv6VirtualAddress }: SwarmService): string[] =>
+  [virtualAddress, ipv6VirtualAddress].filter((a) => a !== undefined);
 
 /** Virtual addresses of Swarm lead to the tasks, by all ports. */
 export const swarmSlots: Comparison<Router> = ({ where, cluster, tenant, map }, say) => {
   const leads = new Map<string, string[]>();
-  for (const [key, value] of map('every_to')) {
+  for (const [key, value] of [...map('every_to'), ...map('every_to6')]) {
     const address = String((key as Concat).concat[0]);
     leads.set(address, [...(leads.get(address) ?? []), value as string]);
   }
   for (const s of cluster.swarmServices) {
-    if (s.tenantName !== tenant || s.virtualAddress === undefined) continue;
-    const found = (leads.get(s.virtualAddress) ?? []).sort().join();
-    leads.delete(s.virtualAddress);
-    const want = tasksOf(cluster, s).join();
-    if (found !== want)
-      say(
-        `${where}: ${s.virtualAddress} of Swarm's service ${s.serviceName} leads to ${found || 'nothing'}, its tasks are ${want || 'none'}`,
-      );
+    if (s.tenantName !== tenant) continue;
+    for (const address of virtualOf(s)) {
+      const found = (leads.get(address) ?? []).sort().join();
+      leads.delete(address);
+      const want = tasksOf(cluster, s, isV6(address)).join();
+      if (found !== want)
+        say(
+          `${where}: ${address} of Swarm's service ${s.serviceName} leads to ${found || 'nothing'}, its tasks are ${want || 'none'}`,
+        );
+    }
   }
   for (const address of leads.keys())
     say(`${where}: ${address} leads somewhere, and is no service's of Swarm's`);
 };
 
-/** Names of Swarm's services are answered with their virtual addresses, or their tasks. */
+/** Names of Swarm's services are answered with their virtual addresses, or their tasks: one dig for all of a tenant's. */
 export const swarmNames: Comparison<Host> = async ({ cluster, name: here, here: asking }, say) => {
-  for (const s of cluster.swarmServices) {
-    const from = asking.find((r) => r.tenant === s.tenantName);
+  for (const [tenant, services] of Map.groupBy(cluster.swarmServices, (s) => s.tenantName)) {
+    const from = asking.find((r) => r.tenant === tenant);
     if (from === undefined) continue;
-    const tasks = tasksOf(cluster, s);
-    const wanted = { [s.serviceName]: s.virtualAddress === undefined ? tasks : [s.virtualAddress] };
-    wanted[`tasks.${s.serviceName}`] = tasks;
-    for (const [name, want] of Object.entries(wanted)) {
-      const asked = `${name}.${s.networkName}`;
-      const dig = `nsenter --net=${from.netns} dig +short +tries=2 +time=3 @${from.resolver} ${asked}`;
-      const have = (await tryRun(...onHost(cluster.lab, here, 'sh', '-c', dig)))
-        ?.split('\n')
-        .filter((line) => line !== '')
+    const wanted = services.flatMap((s) =>
+      ['A', 'AAAA'].flatMap((type): [question: string, want: string[]][] => {
+        const isOf = (address: string): boolean => isV6(address) === (type === 'AAAA');
+        const [own, tasks] = [virtualOf(s), tasksOf(cluster, s, type === 'AAAA')];
+        return [
+          [`${s.serviceName}.${s.networkName} ${type}`, own.length === 0 ? tasks : own.filter(isOf)],
+          [`tasks.${s.serviceName}.${s.networkName} ${type}`, tasks],
+        ];
+      }),
+    );
+    const questions = wanted.map(([question]) => `-q ${question.replace(' ', ' -t ')}`).join(' ');
+    const dig = `nsenter --net=${from.netns} dig +noall +answer +tries=2 +time=3 @${from.resolver} ${questions}`;
+    const text = (await tryRun(...onHost(cluster.lab, here, 'sh', '-c', dig))) ?? '';
+    const answers = text
+      .split('\n')
+      .map((line) => line.split(/\s+/))
+      .map(([name = '', , , type = '', address = '']) => [`${name.replace(/\.$/, '')} ${type}`, address]);
+    for (const [question, want] of wanted) {
+      const have = answers
+        .flatMap(([answered, address = '']) => (answered === question ? [address] : []))
         .sort()
         .join();
       if (have !== want.join())
-        say(`${here}: ${asked} is answered with ${have || 'nothing'}, not with ${want.join() || 'nothing'}`);
+        say(
+          `${here}: ${question} is answered with ${have || 'nothing'}, not with ${want.join() || 'nothing'}`,
+        );
     }
   }
 };
 
 /** The router has each service's address. */
 export const virtualAddresses: Comparison<Router> = async ({ where, cluster, host, tenant, ns }, say) => {
-  const [own] = JSON.parse(await host.at('ip', '-n', ns, '-j', '-4', 'addr', 'show', 'dev', 'lo')) as {
+  const [own] = JSON.parse(await host.at('ip', '-n', ns, '-j', 'addr', 'show', 'dev', 'lo')) as {
     addr_info: { local: string }[];
   }[];
   for (const s of cluster.services)
     if (s.tenantName === tenant && !own?.addr_info.some((a) => a.local === s.vip))
       say(`${where}: no address ${s.vip} of service ${s.serviceName}`);
-  for (const s of cluster.swarmServices) {
-    const { virtualAddress: vip } = s;
-    if (s.tenantName === tenant && vip !== undefined && !own?.addr_info.some((a) => a.local === vip))
-      say(`${where}: no address ${vip} of Swarm's service ${s.serviceName}`);
-  }
+  for (const s of cluster.swarmServices)
+    for (const vip of s.tenantName === tenant ? virtualOf(s) : [])
+      if (!own?.addr_info.some((a) => a.local === vip))
+        say(`${where}: no address ${vip} of Swarm's service ${s.serviceName}`);
   for (const s of cluster.clusterServices)
     for (const address of s.tenantName === tenant ? s.addresses : [])
       if (!address.includes(':') && !own?.addr_info.some((a) => a.local === address))

@@ -3,7 +3,7 @@
  * Who answers are its tasks: the endpoints in that network and group whose containers carry the service's id as a label.
  */
 import { type Static, Type } from '@sinclair/typebox';
-import { contains, isIpv4, parseSubnet } from './address.ts';
+import { contains, isIpv4, isIpv6, parseSubnet } from './address.ts';
 import type { EndpointGroup } from './endpointGroup.ts';
 import type { Kind, Problem } from './kind.ts';
 import type { Network } from './network.ts';
@@ -33,6 +33,16 @@ export const SwarmServiceSchema = Type.Object(
     virtualAddress: Type.Optional(
       Type.String({ description: 'IPv4 address that leads to its tasks', maxLength: 64 }),
     ),
+    ipv6: Type.Optional(
+      Type.Boolean({ description: 'tasks have IPv6 addresses too, and it a virtual one beside the other' }),
+    ),
+    /** Swarm gives out one virtual address a network, always of IPv4: this one is netmaster's. Absent where none was free. */
+    ipv6VirtualAddress: Type.Optional(
+      Type.String({
+        description: 'IPv6 address that leads to its tasks; given out where absent, by ipv6',
+        maxLength: 64,
+      }),
+    ),
     aliases: Type.Optional(
       Type.Array(DockerName, {
         description: 'further names in this network',
@@ -44,6 +54,10 @@ export const SwarmServiceSchema = Type.Object(
   { $id: 'swarmService', additionalProperties: false },
 );
 export type SwarmService = Static<typeof SwarmServiceSchema>;
+
+/** All that lead to its tasks. */
+export const virtualAddressesOf = ({ virtualAddress, ipv6VirtualAddress }: SwarmService): string[] =>
+  [virtualAddress, ipv6VirtualAddress].filter((address) => address !== undefined);
 
 export const swarmService: Kind<typeof SwarmServiceSchema> = {
   name: 'swarmService',
@@ -62,6 +76,7 @@ export const swarmService: Kind<typeof SwarmServiceSchema> = {
   ],
   forTenants: {},
   orchestrated: true,
+  allocates: ['vip6'],
   check(s, world) {
     const wrong = (field: keyof SwarmService, text: string): Problem => ({
       field,
@@ -76,16 +91,20 @@ export const swarmService: Kind<typeof SwarmServiceSchema> = {
         'groupName',
         `is ${s.groupName}, which is in network ${group.networkName}, not in ${s.networkName}`,
       );
-    if (s.virtualAddress === undefined) return undefined;
-    if (!isIpv4(s.virtualAddress))
-      return wrong('virtualAddress', `'${s.virtualAddress}' is not an IPv4 address`);
     const network = world.get<Network>('network', `${s.tenantName}:${s.networkName}`);
-    const subnet = network && parseSubnet(network.subnet);
-    if (subnet !== undefined && !contains(subnet, s.virtualAddress))
-      return wrong(
-        'virtualAddress',
-        `'${s.virtualAddress}' must lie in ${network?.subnet} of network ${s.networkName}`,
-      );
-    return undefined;
+    const outside = (address: string, text: string | undefined): string | undefined => {
+      const subnet = text ? parseSubnet(text) : undefined;
+      if (subnet !== undefined && contains(subnet, address)) return undefined;
+      return `'${address}' must lie in ${text || 'an IPv6 subnet'} of network ${s.networkName}`;
+    };
+    const { virtualAddress: four, ipv6VirtualAddress: six } = s;
+    if (four !== undefined) {
+      const why = isIpv4(four) ? outside(four, network?.subnet) : `'${four}' is not an IPv4 address`;
+      if (why !== undefined) return wrong('virtualAddress', why);
+    }
+    if (six === undefined) return undefined;
+    if (four === undefined) return wrong('ipv6VirtualAddress', 'needs a virtualAddress beside it');
+    const why = isIpv6(six) ? outside(six, network?.ipv6Subnet) : `'${six}' is not an IPv6 address`;
+    return why === undefined ? undefined : wrong('ipv6VirtualAddress', why);
   },
 };

@@ -12,6 +12,7 @@ export function givenFields(kind: Kind): Map<string, string> {
 const GIVEN: Partial<Record<Allocation, [field: string, stored: string][]>> = {
   tag: [['pktTag', 'vni']],
   vip: [['ipAddress', 'vip']],
+  vip6: [['ipv6VirtualAddress', 'ipv6VirtualAddress']],
 };
 
 /** The object as a user would declare it: with what was given to it, so that it is given the same again. */

@@ -8,7 +8,7 @@ import type { Network } from '../model/network.ts';
 import { oneLine } from '../model/text.ts';
 import type { AddressAnswer, AddressRequest } from '../protocol/messages.ts';
 import type { Check, Write } from '../store/store.ts';
-import { canonical, chooseAddress } from './allocator/choose.ts';
+import { callService, canonical, chooseAddress } from './allocator/choose.ts';
 import { changedFields } from './changes.ts';
 import { refuseDraining } from './draining.ts';
 import { addressKey, begin, end, meaningOf, openEndings } from './endings.ts';
@@ -183,7 +183,7 @@ export function decideEndpoint(view: View, endpoint: Endpoint): Decision<Endpoin
     if (record?.object.service !== undefined)
       throw new Refusal(
         409,
-        `${what}: address ${address} belongs to service ${record.object.service}`,
+        `${what}: address ${address} belongs to service ${callService(view, record.object.service)}`,
         'ipAddress',
       );
     if (record?.object.external !== undefined)

@@ -19,13 +19,17 @@ const SWARM = 'swarm1';
 const place = { tenantName: 'default', networkName: 'n' };
 
 /** Network n (10.1.0.0/29), and what managers and hosts ask for in it. */
-async function cluster() {
+async function cluster(ipv6Subnet?: string) {
   const parts = await openCluster();
   onTestFinished(() => closeCluster(parts));
   const { mirror, writer } = parts;
   const kind = kindByName.get('network');
   if (kind === undefined) throw new Error('network');
-  const network = readObject(kind, NETWORK, { ...place, subnet: '10.1.0.0/29' });
+  const network = readObject(kind, NETWORK, {
+    ...place,
+    subnet: '10.1.0.0/29',
+    ...(ipv6Subnet && { ipv6Subnet }),
+  });
   await writer.write(() => decideWrite(kind, NETWORK, network, 'post', mirror));
   const unlisted: Unlisted = new Map();
   const reserve = async (host: string, more: { address?: string; swarm?: string }) =>
@@ -175,6 +179,40 @@ it('what is not declared, or has an address that is not its Swarm’s, is left o
     { ...FRONT, serviceID: 's5', virtualAddress: own },
   ]);
   expect(c.services().map((s) => s.serviceID)).toEqual(['s5']);
+});
+
+it('a service whose tasks have IPv6 has one address of it more while it lives: as long as it has the other, and nobody else’s', async () => {
+  const six = await cluster('fd00:1::/64');
+  const [virtualAddress, other] = [await six.allocate(), await six.allocate()];
+  const front = { ...FRONT, virtualAddress, ipv6: true };
+  const back = { ...FRONT, serviceID: 's2', virtualAddress: other, ipv6: true };
+  const given = () => six.services().map((s) => s.ipv6VirtualAddress);
+  await six.serve([front, { ...back, ipv6: false }]);
+  expect(given()).toEqual(['fd00:1::2', undefined]);
+  expect(six.taken()['fd00:1::2']).toEqual({ service: 's1:n1' });
+  // Another change of it, and another one who gets one.
+  await six.serve([{ ...front, aliases: ['shop'] }, back]);
+  expect(given()).toEqual(['fd00:1::2', 'fd00:1::3']);
+  await expect(six.attach('e', 'h', 'fd00:1::2')).rejects.toThrow(
+    "address fd00:1::2 belongs to service front of Docker's Swarm",
+  );
+  // Names are answered with tasks from now on: it has neither.
+  const { virtualAddress: _, ...dnsrr } = front;
+  await six.serve([dnsrr, back]);
+  expect(given()).toEqual([undefined, 'fd00:1::3']);
+  expect(Object.keys(six.taken()).filter((a) => a.includes(':'))).toEqual(['fd00:1::3']);
+  await six.serve([]);
+  expect(Object.keys(six.taken()).filter((a) => a.includes(':'))).toEqual([]);
+});
+
+it('where no address of IPv6 is free, or the network has none, the service is there without', async () => {
+  const small = await cluster('fd00:1::/126');
+  for (const n of ['1', '2', '3']) await small.attach(`e${n}`, 'h', `fd00:1::${n}`);
+  for (const of of [small, c]) {
+    await of.serve([{ ...FRONT, virtualAddress: await of.allocate(), ipv6: true }]);
+    expect(of.services().length).toBe(1);
+    expect(of.services()[0]).not.toHaveProperty('ipv6VirtualAddress');
+  }
 });
 
 it('a network that a service of Swarm’s is in stays', async () => {

@@ -77,7 +77,11 @@ export async function applySwarmServices(
   await applySet(set, { name: `swarm/${id}`, prune: true }, false, parts, caller);
 }
 
-function isKnown(mirror: Mirror, id: string, service: Omit<SwarmService, 'swarm'>): boolean {
+function isKnown(
+  mirror: Mirror,
+  id: string,
+  service: Omit<SwarmService, 'swarm' | 'ipv6VirtualAddress'>,
+): boolean {
   const { tenantName, networkName, groupName, virtualAddress } = service;
   const network = `${tenantName}:${networkName}`;
   if (mirror.stored('network', network) === undefined) return false;

@@ -24,7 +24,7 @@ export interface AddressRecord {
   /** Id of the Swarm that keeps it, '' where that is not known: it is reserved still where no host has it any more. */
   readonly swarm?: string;
   readonly endpoint?: string;
-  /** Key of the service, or of the external endpoint. */
+  /** Key of the service, declared or Docker's Swarm's, or of the external endpoint. */
   readonly service?: string;
   readonly external?: string;
   /** Of a reservation: the request that got it, and what it was answered. */

@@ -86,6 +86,7 @@ const WORLD = {
       networkName: 'net1',
       groupName: 'web',
       virtualAddress: '20.1.1.201',
+      ipv6VirtualAddress: 'fd00::201',
       aliases: ['fe'],
     },
   ],
@@ -423,7 +424,7 @@ describe('a trace', () => {
     );
   });
 
-  const OF_SWARM = /service front \(20\.1\.1\.201\) .* say one of 20\.1\.1\.2 \(server,/;
+  const OF_SWARM = /service front \(20\.1\.1\.201, fd00::201\) .* say one of 20\.1\.1\.2 \(server,/;
   it.each<[string, TraceRequest, RegExp]>([
     ['a tenant that is none', asked({ tenant: 'red' }), /^tenant red does not exist$/],
     [
@@ -439,6 +440,7 @@ describe('a trace', () => {
     ['a service', asked({ to: 'lb' }), /service lb \(20\.1\.1\.200\) .* none now/],
     ["a service's address", asked({ to: '20.1.1.200' }), /service lb/],
     ['a service of Swarm', asked({ to: 'front' }), OF_SWARM],
+    ['its IPv6 address', asked({ to: 'fd00::201' }), OF_SWARM],
     ['an alias of it', asked({ to: 'fe' }), OF_SWARM],
     ['its virtual address', asked({ to: '20.1.1.201' }), OF_SWARM],
     ['two ends outside', asked({ from: '192.0.2.7', to: '192.0.2.8' }), /neither address 192\.0\.2\.7 nor/],

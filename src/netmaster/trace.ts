@@ -22,7 +22,7 @@ import type { NetworkPolicy } from '../model/networkPolicy.ts';
 import { PORT_PROTOCOLS, protocolNumber, type Rule } from '../model/rule.ts';
 import { type StoredServiceLB, selects } from '../model/serviceLB.ts';
 import type { Global } from '../model/settings.ts';
-import type { SwarmService } from '../model/swarmService.ts';
+import { type SwarmService, virtualAddressesOf } from '../model/swarmService.ts';
 import { taskOf } from '../model/swarmTask.ts';
 import { type JudgedEndpoint, judge, type Side } from '../model/verdict.ts';
 import { type Workload, workloadName } from '../model/workload.ts';
@@ -604,7 +604,7 @@ function resolveAddress(mirror: Mirror, tenant: string, field: 'from' | 'to', as
   const endpoint = endpointAt(mirror, tenant, address);
   if (endpoint !== undefined)
     return { ...ofEndpoint(mirror, field, asked, endpoint, []), addresses: [address], fixed: true };
-  const leading = leadingOf(mirror, tenant, (s) => s.address === address);
+  const leading = leadingOf(mirror, tenant, (s) => s.addresses.includes(address));
   if (leading !== undefined) throw leadingRefusal(mirror, tenant, field, leading);
   const [external] = mirror.where('externalEndpoint', externalAt, `${tenant}/${address}`);
   if (external !== undefined) return ofExternal(mirror, field, asked, external, address);
@@ -625,8 +625,8 @@ function resolveAddress(mirror: Mirror, tenant: string, field: 'from' | 'to', as
 /** A service that has its providers by labels: a declared one, or one of Docker's Swarm. */
 interface Leading {
   readonly names: readonly string[];
-  /** Absent: its name is answered with its providers' addresses. */
-  readonly address?: string | undefined;
+  /** None: its name is answered with its providers' addresses. */
+  readonly addresses: readonly string[];
   readonly isProvider: (endpoint: Endpoint) => boolean;
 }
 
@@ -638,14 +638,14 @@ function leadingOf(
   const declared = mirror.users<StoredServiceLB>('tenant', tenant, 'serviceLB').map(
     (service): Leading => ({
       names: [service.serviceName],
-      address: service.vip,
+      addresses: [service.vip],
       isProvider: ({ labels }) => selects(service, labels),
     }),
   );
   const ofSwarm = mirror.users<SwarmService>('tenant', tenant, 'swarmService').map(
     (service): Leading => ({
       names: [service.serviceName, ...(service.aliases ?? [])],
-      address: service.virtualAddress,
+      addresses: virtualAddressesOf(service),
       isProvider: taskOf(service),
     }),
   );
@@ -656,7 +656,7 @@ function leadingRefusal(
   mirror: Mirror,
   tenant: string,
   field: 'from' | 'to',
-  { names, address, isProvider }: Leading,
+  { names, addresses, isProvider }: Leading,
 ): Refusal {
   const selected = [
     ...mirror.users<Endpoint>('tenant', tenant, 'endpoint'),
@@ -667,7 +667,7 @@ function leadingRefusal(
   const others = [...out].map(([e, why]) => `${candidate(e)}, as ${why}`);
   return new Refusal(
     422,
-    `${field}: service ${names[0]}${address === undefined ? '' : ` (${address})`} leads connections to its providers, and policy judges those: ${[
+    `${field}: service ${names[0]}${addresses.length === 0 ? '' : ` (${addresses.join(', ')})`} leads connections to its providers, and policy judges those: ${[
       providers.length === 0 ? 'it has none now' : `say one of ${providers.join(', ')}`,
       ...(others.length === 0 ? [] : [`new connections do not go to ${others.join('; ')}`]),
     ].join('; ')}`,

@@ -282,7 +282,7 @@ export interface Service {
   readonly ports: readonly ServicePort[];
   /** Every port of it leads to the same one of a provider; `ports` has none then. */
   readonly everyPort?: true;
-  /** IPv4 addresses by slot. Which has which slot means nothing: those that stay keep theirs (compile/services.ts). */
+  /** Addresses of the same family by slot. Which has which slot means nothing: those that stay keep theirs (compile/services.ts). */
   readonly providers: readonly string[];
 }
 

@@ -54,7 +54,7 @@ export const AddressRequestSchema = Type.Object(
 );
 export type AddressRequest = Static<typeof AddressRequestSchema>;
 
-const { swarm: _, ...swarmServiceFields } = SwarmServiceSchema.properties;
+const { swarm: _, ipv6VirtualAddress: _6, ...swarmServiceFields } = SwarmServiceSchema.properties;
 const SwarmServiceFields = Type.Object(swarmServiceFields, { additionalProperties: false });
 
 /** All that a Swarm has of a cluster's networks: addresses of its tasks and services, and its services. */

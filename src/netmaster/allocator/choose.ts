@@ -3,6 +3,7 @@ import { addressNumber, isIpv4, isIpv6, numberAddress } from '../../model/addres
 import type { Endpoint } from '../../model/endpoint.ts';
 import { type EndpointGroup, parsePool, pooledIn } from '../../model/endpointGroup.ts';
 import type { Network } from '../../model/network.ts';
+import type { SwarmService } from '../../model/swarmService.ts';
 import type { Check, Write } from '../../store/store.ts';
 import { begin, addressKey as endingKey, meaningOf, openEndings } from '../endings.ts';
 import { storeKey } from '../mirror.ts';
@@ -121,10 +122,16 @@ export function chooseAddress(view: View, wanted: Wanted, owner: AddressRecord, 
   };
 }
 
+/** A service that has an address, by its key. */
+export function callService(view: View, key: string): string {
+  const ofSwarm = view.get<SwarmService>('swarmService', key);
+  return ofSwarm === undefined ? key : `${ofSwarm.serviceName} of Docker's Swarm`;
+}
+
 /** ` by web on node1`; '' where nothing is known. */
 function ownerOf(view: View, record: AddressRecord | undefined): string {
   if (record === undefined) return '';
-  if (record.service !== undefined) return ` by service ${record.service}`;
+  if (record.service !== undefined) return ` by service ${callService(view, record.service)}`;
   if (record.external !== undefined) return ` by external endpoint ${record.external}`;
   if (record.host === undefined) return " by Docker's Swarm";
   const endpoint = record.endpoint && view.get<Endpoint>('endpoint', record.endpoint);

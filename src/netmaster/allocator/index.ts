@@ -3,6 +3,7 @@ import type { EndpointGroup } from '../../model/endpointGroup.ts';
 import type { Allocation } from '../../model/kind.ts';
 import { type Network, tagSpace } from '../../model/network.ts';
 import type { ServiceLB, StoredServiceLB } from '../../model/serviceLB.ts';
+import type { SwarmService } from '../../model/swarmService.ts';
 import type { Tenant } from '../../model/tenant.ts';
 import type { Write } from '../../store/store.ts';
 import { addressKey, begin, end, openEndings, tagKey } from '../endings.ts';
@@ -106,14 +107,50 @@ const vip: Allocator<ServiceLB> = {
     };
   },
   take(view, key, service) {
-    const { tenantName, networkName, vip: address } = service as StoredServiceLB;
-    return [
-      { key: storeKey('address', `${tenantName}:${networkName}/${address}`), value: undefined },
-      ...end(view, addressKey(tenantName, address), { of: `service ${key}` }),
-    ];
+    return virtualTaken(view, key, service, (service as StoredServiceLB).vip);
   },
 };
 
-export const ALLOCATORS = { tag, subnet, subnets, pool, vip, member } as unknown as Readonly<
+/** What takes a virtual address back from a service. */
+const virtualTaken = (
+  view: View,
+  key: string,
+  { tenantName, networkName }: { readonly tenantName: string; readonly networkName: string },
+  address: string,
+): Write[] => [
+  { key: storeKey('address', `${tenantName}:${networkName}/${address}`), value: undefined },
+  ...end(view, addressKey(tenantName, address), { of: `service ${key}` }),
+];
+
+/** Where none is free, the rest of a service, and the others of its Swarm, are there all the same. */
+const vip6: Allocator<SwarmService> = {
+  give(view, key, service, before) {
+    const { tenantName, networkName, serviceName, virtualAddress, ipv6, ipv6VirtualAddress: asked } = service;
+    const network = view.get<Network>('network', `${tenantName}:${networkName}`);
+    const isThere = before?.tenantName === tenantName && before.networkName === networkName;
+    const had = isThere ? before.ipv6VirtualAddress : undefined;
+    const isMeant = virtualAddress !== undefined && (ipv6 || asked) && network?.ipv6Subnet;
+    if (isMeant && had !== undefined && (asked === undefined || canonical(asked) === had))
+      return { fields: { ipv6VirtualAddress: had }, checks: [], writes: [] };
+    const left = before === undefined ? [] : vip6.take(view, key, before);
+    const none = { fields: {}, checks: [], writes: left };
+    if (!isMeant) return none;
+    try {
+      const what = `service ${serviceName} of Docker's Swarm`;
+      const wanted = { network, family: 6, address: asked, what, field: 'ipv6VirtualAddress' } as const;
+      const { address, checks, writes } = chooseAddress(view, wanted, { service: key });
+      return { fields: { ipv6VirtualAddress: address }, checks, writes: [...writes, ...left] };
+    } catch (error) {
+      if (error instanceof Refusal && asked === undefined) return none;
+      throw error;
+    }
+  },
+  take: (view, key, service) =>
+    service.ipv6VirtualAddress === undefined
+      ? []
+      : virtualTaken(view, key, service, service.ipv6VirtualAddress),
+};
+
+export const ALLOCATORS = { tag, subnet, subnets, pool, vip, vip6, member } as unknown as Readonly<
   Record<Allocation, Allocator>
 >;

@@ -247,6 +247,16 @@ describe("a virtual address of Swarm's", () => {
     ]);
   });
 
+  it("of IPv6 leads to the tasks' addresses of that family, in a service of its own", () => {
+    const both = swarmService({ ipv6VirtualAddress: 'fd00:1::200' });
+    const endpoints = [task('20.1.1.2', { ipAddress: ['20.1.1.2', 'fd00:1::2'] }), task('20.1.1.3')];
+    const every = { ports: [], everyPort: true };
+    expect(services({ swarmServices: [both], endpoints })).toEqual([
+      { name: 'front/n1', address: '20.1.1.200', ...every, providers: ['20.1.1.2', '20.1.1.3'] },
+      { name: 'front/n1/6', address: 'fd00:1::200', ...every, providers: ['fd00:1::2'] },
+    ]);
+  });
+
   it('that two have, as one of a Swarm that is forgotten, is in the table once', () => {
     const old = swarmService({ serviceID: 's0', swarm: 'w0' });
     const found = services({ swarmServices: [swarmService(), old], endpoints: [task('20.1.1.2')] });

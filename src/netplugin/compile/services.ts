@@ -4,19 +4,21 @@
  *   selectors, endpoints of a host --candidates--> service -> endpoints that carry its labels   one host at a time
  *     --all hosts, model/answering.ts--> providers --arrange--> slots
  *
- * A service of Docker's Swarm is one of them, whose selector says which endpoints are its tasks, in its own network and group.
+ * A service of Docker's Swarm is one of them, whose selector says which endpoints are its tasks, in its own network and group; by
+ * IPv6 it is one more, with the tasks' addresses of that family.
  *
  * External endpoints are candidates as those of one more host, which lives.
  *
  * Providers of this host are known from its attachments, before netmaster has heard of a change. One in a network
  * without gateway serves clients of its own network only, as it has no way back to others.
  */
+import { isV6 } from '../../model/address.ts';
 import { answers, ready } from '../../model/answering.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { StoredExternalEndpoint } from '../../model/externalEndpoint.ts';
 import { memberOf } from '../../model/externalMember.ts';
 import { parseServicePort, type ServicePort, selectorOf } from '../../model/serviceLB.ts';
-import type { SwarmService } from '../../model/swarmService.ts';
+import { type SwarmService, virtualAddressesOf } from '../../model/swarmService.ts';
 import { taskOf } from '../../model/swarmTask.ts';
 import type { LocalHost, TenantView, View, WatchedNetwork } from '../intent/view.ts';
 import type { Service } from '../state.ts';
@@ -112,30 +114,32 @@ function selecting({ services, swarmServices }: TenantView): Selecting[] {
   });
   const known = new Set(declared.map(({ address }) => address));
   const ofSwarm = swarmServices.flatMap((service): Selecting[] => {
-    const { virtualAddress: address, networkName } = service;
-    if (address === undefined || known.has(address)) return [];
-    known.add(address);
-    const name = nameOfSwarm(service);
-    return [
-      { of: service, name, networkName, address, ports: [], everyPort: true, selects: taskOf(service) },
-    ];
+    const { networkName } = service;
+    const selects = taskOf(service);
+    return virtualAddressesOf(service).flatMap((address): Selecting[] => {
+      if (known.has(address)) return [];
+      known.add(address);
+      const name = nameOfSwarm(service, address);
+      return [{ of: service, name, networkName, address, ports: [], everyPort: true, selects }];
+    });
   });
   return [...declared, ...ofSwarm];
 }
 
 /** No declared service's: those have no '/'. */
-const nameOfSwarm = ({ serviceName, swarmNetworkID }: SwarmService): string =>
-  `${serviceName}/${swarmNetworkID}`;
+const nameOfSwarm = ({ serviceName, swarmNetworkID }: SwarmService, address: string): string =>
+  `${serviceName}/${swarmNetworkID}${isV6(address) ? '/6' : ''}`;
 
-/** One address a container, in the service's network where it has one there; sorted. */
+/** One address a container, of the service's family, in the service's network where it has one there; sorted. */
 function providers(
-  service: Pick<Selecting, 'networkName'>,
+  service: Pick<Selecting, 'networkName' | 'address'>,
   candidates: readonly Endpoint[],
   draining: View['draining'],
 ): string[] {
   const chosen = new Map<string, { address: string; near: boolean }>();
+  const family = isV6(service.address);
   for (const { containerID, endpointID, networkName, ipAddress } of ready(candidates, draining)) {
-    const address = ipAddress.find((a) => !a.includes(':'));
+    const address = ipAddress.find((a) => isV6(a) === family);
     if (address === undefined) continue;
     const near = networkName === service.networkName;
     const other = chosen.get(containerID ?? endpointID);

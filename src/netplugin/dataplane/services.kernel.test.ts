@@ -3,7 +3,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import * as boxed from '../../../test/boxes.ts';
 import { applied, clean, inRouter, kernel, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
-import { NAMESERVER } from '../constants.ts';
+import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { HostState, Service } from '../state.ts';
 import { type Applier, openApplier } from './applier.ts';
 
@@ -130,6 +130,28 @@ describe('a service with every port', () => {
     expect(await (await connect(2, VIP, 81)).ask()).toBe('ECONNREFUSED');
     // A provider that comes to itself.
     expect(['3', '4']).toContain(await (await connect(3, VIP, 8080)).ask());
+  });
+
+  it.each([
+    ['TCP', boxed.tcp],
+    ['UDP', boxed.udp],
+  ])('leads %s by IPv6 too, to those with such an address, and a provider to itself', async (_, connect) => {
+    const [vip6, address6Of] = ['fd00:1::100', (n: number): string => `fd00:1::${n}`];
+    const six = every([]);
+    const leading = { ...six, name: 'front/n/6', address: vip6, providers: [3, 4].map(address6Of) };
+    applied(applier, world([], false));
+    for (const n of BOXES) boxed.enterBox(port(n), n);
+    applied(applier, world([every([3]), leading]));
+    const providers = [await provide(3, address6Of(3)), await provide(4, address6Of(4))];
+    const asked = Array.from({ length: 40 }, async () => (await connect(2, vip6, 8080, address6Of(2))).ask());
+    expect(new Set(await Promise.all(asked))).toEqual(new Set(['3', '4']));
+    for (const { clients } of providers) expect(new Set(clients)).toEqual(new Set([address6Of(2)]));
+    applied(applier, world([{ ...leading, providers: [address6Of(3)] }]));
+    expect(await (await connect(3, vip6, 8080, address6Of(3))).ask()).toBe('3');
+    expect(providers[0]?.clients).toContain(NAMESERVER6);
+    expect(inBox(2, () => sh(`busybox ping -6 -c 1 -W 5 ${vip6}`))).toMatch(/ttl=64/);
+    applied(applier, world([{ ...leading, providers: [] }]));
+    expect(await (await connect(2, vip6, 8080, address6Of(2))).ask()).toBe('ECONNREFUSED');
   });
 
   it('answers a ping itself, and refuses everything where it has nobody', async () => {

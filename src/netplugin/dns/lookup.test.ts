@@ -169,6 +169,20 @@ describe("a name of Swarm's service", () => {
     expect(ask(world, 'front.1.x')).toEqual(found('20.1.1.2'));
   });
 
+  it('means its virtual address of IPv6 too, where it has one', () => {
+    const [six] = [{ virtualAddress: '20.1.1.200', ipv6VirtualAddress: 'fd00:1::200' }];
+    const world = {
+      networks: [{ ipv6Subnet: 'fd00:1::/64' }],
+      endpoints: [task('20.1.1.2', { ipAddress: ['20.1.1.2', 'fd00:1::2'] })],
+      swarmServices: [six],
+    };
+    expect(ask(world, 'front')).toEqual(found('20.1.1.200'));
+    expect(ask(world, 'front', 'AAAA')).toEqual(found('fd00:1::200'));
+    expect(ask(world, 'tasks.front', 'AAAA')).toEqual(found('fd00:1::2'));
+    const reversed = `${[...'fd000001'.padEnd(29, '0'), ...'200'].reverse().join('.')}.ip6.arpa`;
+    expect(ask(world, reversed, 'PTR')).toEqual({ kind: 'pointer', name: 'front.net1' });
+  });
+
   it('means its tasks where it has none', () => {
     const world = { endpoints, swarmServices: [{ aliases: ['shop'] }] };
     for (const name of ['front', 'shop', 'tasks.front', 'tasks.shop'])

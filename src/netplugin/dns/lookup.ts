@@ -13,7 +13,7 @@ import { addressNumber, contains, numberAddress, parseSubnet, type Subnet } from
 import { answers, ready } from '../../model/answering.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { memberOf } from '../../model/externalMember.ts';
-import type { SwarmService } from '../../model/swarmService.ts';
+import { type SwarmService, virtualAddressesOf } from '../../model/swarmService.ts';
 import { SERVICE_LABEL, taskOf } from '../../model/swarmTask.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
 import type { View } from '../intent/view.ts';
@@ -195,11 +195,11 @@ function build(view: View, tenant: string): TenantTable {
   return table;
 }
 
-/** A service's own address, which is on no host. */
-const virtual = (address: string): Members['endpoints'][number] => ({
+/** A service's own addresses, which are on no host. */
+const virtual = (...addresses: string[]): Members['endpoints'][number] => ({
   status: 'running',
   homingHost: '',
-  ipAddress: [address],
+  ipAddress: addresses,
 });
 
 function add(map: Map<string, Members>, name: string, ...endpoints: Members['endpoints']): void {
@@ -208,17 +208,18 @@ function add(map: Map<string, Members>, name: string, ...endpoints: Members['end
   else map.set(name.toLowerCase(), { endpoints, next: anyPlace(), found: new Map() });
 }
 
-/** As Docker's own resolver has it: its names are aliases of the virtual address, where it has one, else of the tasks. */
+/** As Docker's own resolver has it: its names are aliases of the virtual addresses, where it has one, else of the tasks. */
 function addSwarm(table: TenantTable, service: SwarmService, tasks: readonly Endpoint[]): void {
-  const { serviceName, networkName, virtualAddress, aliases = [] } = service;
+  const { serviceName, networkName, aliases = [] } = service;
+  const own = virtualAddressesOf(service);
   const names = table.networks.get(networkName.toLowerCase());
   if (names === undefined) return;
   for (const name of new Set([serviceName, ...aliases].map((n) => n.toLowerCase()))) {
     add(names.aliases, `tasks.${name}`, ...tasks);
-    if (virtualAddress === undefined) add(names.aliases, name, ...tasks);
-    else add(names.aliases, name, virtual(virtualAddress));
+    if (own.length === 0) add(names.aliases, name, ...tasks);
+    else add(names.aliases, name, virtual(...own));
   }
-  if (virtualAddress !== undefined) table.pointers.set(virtualAddress, `${serviceName}.${networkName}`);
+  for (const address of own) table.pointers.set(address, `${serviceName}.${networkName}`);
 }
 
 function lookup(table: TenantTable, network: string, name: string): Members | undefined {

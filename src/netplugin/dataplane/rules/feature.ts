@@ -62,8 +62,9 @@ export interface RouterVariant {
   readonly exit: Exit | undefined;
   /** undefined: none. */
   readonly served: Served | undefined;
-  /** Of some services every port leads to providers. */
+  /** Of some services every port leads to providers, by IPv4, by IPv6. */
   readonly everyPort: boolean;
+  readonly everyPort6: boolean;
   /** How many connections a conntrack table takes. */
   readonly connections: number;
   /** Rules here are about ranges of ports. */
@@ -103,8 +104,8 @@ export interface RouterParts {
   readonly host: RemoteHost;
   readonly service: Service;
   readonly clusterService: ClusterService;
-  /** A port, where the tenant has an orchestrator's services. */
-  readonly servedPort: { readonly port: Port };
+  /** A port, where services have addresses of IPv6. */
+  readonly portByIpv6: { readonly port: Port };
   /** Of a table with VLANs, from ports, hosts, gateways and VLANs. */
   readonly onVlans: OnVlans;
   readonly ruleSet: RuleSet;

@@ -89,6 +89,13 @@ const EVERY_PORT: Service = {
   everyPort: true,
   providers: ['20.1.1.2', '20.1.1.3', '20.1.1.9'],
 };
+const EVERY_PORT6: Service = {
+  name: 'front/n/6',
+  address: 'fd00:1::100',
+  ports: [],
+  everyPort: true,
+  providers: ['fd00:1::2', 'fd00:1::9'],
+};
 const STAYING: ClusterService = {
   name: 'shop/cart',
   addresses: ['10.96.0.11'],
@@ -259,6 +266,7 @@ const RULES: Readonly<Record<string, string>> = {
   'routerLogs.nft': rules(ofRouter(router({ ruleSets: [LOGGING] }))),
   'routerBridged.nft': rules(ofRouter({ ...router({}), bridged: true })),
   'routerEveryPort.nft': rules(ofRouter(router({ services: [EVERY_PORT] }))),
+  'routerEveryPort6.nft': rules(ofRouter(router({ services: [EVERY_PORT, EVERY_PORT6] }))),
   'routerServed.nft': rules(ofRouter(router({ clusterServices: [CLUSTER_SERVICE] }))),
   'routerStaying.nft': rules(ofRouter(router({ clusterServices: [STAYING] }))),
   'routerVlan.nft': rules(ofRouter(VLAN)),
@@ -437,6 +445,10 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
         services: [EVERY_PORT, { ...EVERY_PORT, name: 'gone', address: '20.1.1.101', providers: [] }],
       }),
     ),
+  ],
+  'everyPort6.nft': [
+    "A service of Swarm's with addresses of both families",
+    ofRouter(router({ services: [EVERY_PORT, EVERY_PORT6] })),
   ],
   'clusterServices.nft': [
     "An orchestrator's service: TCP by IPv4, UDP by IPv6, SCTP that nobody answers, and a node port that has backends elsewhere only",

@@ -14,6 +14,8 @@
  * packet that comes when it is over sees the new elements only, one that is under way meanwhile may see some from before
  * and some from after (policy.ts says what follows from that).
  */
+
+import { isV6 } from '../../../model/address.ts';
 import { NFT_TABLE } from '../../constants.ts';
 import type { Exit, Port, Router } from '../../state.ts';
 import { once } from '../parts.ts';
@@ -32,7 +34,7 @@ import { type Chain, compose, type RouterFeature, type Way } from './feature.ts'
 import { fragments, limits, SMALLEST_TABLE } from './limits.ts';
 import { policy } from './policy.ts';
 import { published } from './published.ts';
-import { servedBy, servedOutside, services } from './services.ts';
+import { servedBy, servedOutside, servesIpv6, services } from './services.ts';
 import { stub } from './stub.ts';
 import type { Elements, Table } from './table.ts';
 import { ttl } from './ttl.ts';
@@ -131,7 +133,7 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
 
 const { body, elements } = compose(CHAINS);
 
-const servedPort = once((port: Port) => ({ port }));
+const portByIpv6 = once((port: Port) => ({ port }));
 
 /** The part that what is always in the table follows from. */
 const TABLE = {};
@@ -150,8 +152,11 @@ export function routerTable(
   for (const service of router.services) parts.set(service, elements('service', service));
   for (const service of router.clusterServices) parts.set(service, elements('clusterService', service));
   const served = servedBy(router);
-  if (served !== undefined)
-    for (const port of router.ports) parts.set(servedPort(port), elements('servedPort', servedPort(port)));
+  const everyPort = (six: boolean): boolean =>
+    router.services.some((s) => s.everyPort === true && isV6(s.address) === six);
+  const everyPort6 = everyPort(true);
+  if (servesIpv6({ served, everyPort6 }))
+    for (const port of router.ports) parts.set(portByIpv6(port), elements('portByIpv6', portByIpv6(port)));
   for (const ruleSet of router.ruleSets) parts.set(ruleSet, elements('ruleSet', ruleSet));
   for (const kind of ['subnets', 'gateways', 'ranges', 'portRanges', 'publications'] as const)
     parts.set(router[kind], elements(kind, router[kind]));
@@ -179,7 +184,8 @@ export function routerTable(
   const variant = {
     exit,
     served,
-    everyPort: router.services.some((s) => s.everyPort),
+    everyPort: everyPort(false),
+    everyPort6,
     connections,
     portRanges: router.portRanges.length > 0,
     logs: router.ruleSets.some((s) => s.logs),

@@ -8,7 +8,7 @@
  *   service_to     where it is asked, slot -> who answers
  *
  * Where every port of an address leads to the same one of a provider, as with Swarm's, the same is asked by address alone (`every`), by what
- * has ports: a ping is the router's.
+ * has ports: a ping is the router's. By IPv6 too, in sets and chains of its own, which are there where such an address is.
  *
  * A serviceLB has IPv4 only, and nothing beside that. An orchestrator's services (ClusterService) are the same in the same maps. What
  * they have beside is in the table where the tenant has some (`served`): IPv6, refusals, clients that stay, and those that may ask.
@@ -85,28 +85,34 @@ const draws = (size: number, last: number, then: string): string =>
     .map((n) => `  ${draw(n)} jump ${then}`)
     .join('\n');
 
-/** Services with every port, where there are some. */
-const EVERY = `chain lead_every {
-  dnat ip to ip daddr . meta priority map @every_to
+/** Services with every port, where there are some of this version. */
+function every({ ip, six }: Version): string {
+  const address = six ? 'ipv6_addr' : 'ipv4_addr';
+  const pickOf = (size: number): string => `pick_every${six}_${size}`;
+  const pickFrom = (size: number): string =>
+    `chain ${pickOf(size)} {\n${draws(size, Math.ceil(size / 2), `lead_every${six}`)}\n}`;
+  return `set every${six} { type ${address}; }
+map every_size${six} { type ${address} : classid; }
+map every_to${six} { type ${address} . classid : ${address}; }
+chain lead_every${six} {
+  dnat ${ip} to ${ip} daddr . meta priority map @every_to${six}
 }
-${SIZES.map((size) => `chain pick_every_${size} {\n${draws(size, Math.ceil(size / 2), 'lead_every')}\n}`).join('\n')}
-chain serve_every {
-  meta priority set ip daddr map @every_size
-  meta priority vmap { ${SIZES.map((size) => `${classid(size)} : goto pick_every_${size}`).join(', ')} }
+${SIZES.map(pickFrom).join('\n')}
+chain serve_every${six} {
+  meta priority set ${ip} daddr map @every_size${six}
+  meta priority vmap { ${SIZES.map((size) => `${classid(size)} : goto ${pickOf(size)}`).join(', ')} }
 }
 `;
-const EVERY_SETS = `set every { type ipv4_addr; }
-map every_size { type ipv4_addr : classid; }
-map every_to { type ipv4_addr . classid : ipv4_addr; }
-`;
-const LEADS_EVERY = '  ip daddr @every meta l4proto { tcp, udp, sctp } goto serve_every\n';
+}
+const leadsEvery = ({ ip, six }: Version): string =>
+  `  ${ip} daddr @every${six} meta l4proto { tcp, udp, sctp } goto serve_every${six}\n`;
 
 const pick = (size: number, { six }: Version): string => `chain pick${six}_${size} {
 ${draws(size, Math.ceil(size / 2), `lead${six}`)}
 }`;
 
 /** Without `served` what a serviceLB needs. */
-function serve(version: Version, served: Served | undefined, every: boolean): string {
+function serve(version: Version, served: Served | undefined, everyPort: boolean): string {
   const { ip, six } = version;
   const verdicts = [
     ...SIZES.map((size) => `${classid(size)} : goto pick${six}_${size}`),
@@ -125,7 +131,7 @@ function serve(version: Version, served: Served | undefined, every: boolean): st
 }
 ${SIZES.map((size) => pick(size, version)).join('\n')}
 ${served === undefined ? '' : beyond(version, served)}chain serve${six} {
-${every ? LEADS_EVERY : ''}${served?.chosen ? `  ${place(version)} @service_chosen${six} jump choose${six}\n` : ''}  meta priority set ${place(version)} map @service_size${six}
+${everyPort ? leadsEvery(version) : ''}${served?.chosen ? `  ${place(version)} @service_chosen${six} jump choose${six}\n` : ''}  meta priority set ${place(version)} map @service_size${six}
   meta priority vmap { ${verdicts.join(', ')} }
 }`;
 }
@@ -197,8 +203,13 @@ set own${six} { type ${address} . ${address}; }
 `;
 };
 
-const both = (served: Served | undefined, text: (served: Served) => string): string =>
-  served === undefined ? '' : text(served);
+/** Some services have addresses of IPv6. */
+export const servesIpv6 = ({ served, everyPort6 }: Pick<RouterVariant, 'served' | 'everyPort6'>): boolean =>
+  served !== undefined || everyPort6;
+const byIpv6 =
+  (text: string) =>
+  (variant: RouterVariant): string =>
+    servesIpv6(variant) ? text : '';
 
 const ofServed =
   (text: (served: Served, variant: RouterVariant) => string) =>
@@ -206,24 +217,33 @@ const ofServed =
     variant.served === undefined ? '' : text(variant.served, variant);
 
 export const services: RouterFeature = {
-  own: ({ served, everyPort }) => `
-${sets(V4)}${both(served, (s) => `${sets(V6)}${setsBeyond(V4, s)}${setsBeyond(V6, s)}`)}${everyPort ? `${EVERY_SETS}${EVERY}` : ''}${serve(V4, served, everyPort)}${both(served, (s) => `\n${serve(V6, s, false)}`)}`,
+  own(variant) {
+    const { served, everyPort, everyPort6 } = variant;
+    const six = servesIpv6(variant);
+    return [
+      sets(V4),
+      six ? sets(V6) : '',
+      served === undefined ? '' : setsBeyond(V4, served) + setsBeyond(V6, served),
+      everyPort ? every(V4) : '',
+      everyPort6 ? every(V6) : '',
+      serve(V4, served, everyPort),
+      six ? `\n${serve(V6, served, everyPort6)}` : '',
+    ].join('');
+  },
   rules: {
-    beginning: ({ served }) =>
-      `ip daddr @services goto serve${both(served, () => '\nip6 daddr @services6 goto serve6')}`,
+    beginning: (variant) =>
+      `ip daddr @services goto serve${byIpv6('\nip6 daddr @services6 goto serve6')(variant)}`,
     // Nobody can be kept from himself (kubernetes.io, Network Policies), whatever rules say of others.
-    forward: ({ served }) =>
-      `ct status dnat ip saddr . ip daddr @own goto begun${both(
-        served,
-        () => `\nct status dnat ip6 saddr . ip6 daddr @own6 goto begun`,
-      )}`,
+    forward: (variant) =>
+      `ct status dnat ip saddr . ip daddr @own goto begun${byIpv6(
+        '\nct status dnat ip6 saddr . ip6 daddr @own6 goto begun',
+      )(variant)}`,
     // A container that is led to itself would answer itself, and the router, which has to translate the answer back, would not
     // see it. So its own connection comes to it from another address.
-    out: ({ served }) =>
-      `ct status dnat ip saddr . ip daddr @own snat ip to ${NAMESERVER}${both(
-        served,
-        () => `\nct status dnat ip6 saddr . ip6 daddr @own6 snat ip6 to ${NAMESERVER6}`,
-      )}`,
+    out: (variant) =>
+      `ct status dnat ip saddr . ip daddr @own snat ip to ${NAMESERVER}${byIpv6(
+        `\nct status dnat ip6 saddr . ip6 daddr @own6 snat ip6 to ${NAMESERVER6}`,
+      )(variant)}`,
   },
   elements: {
     port({ addresses, alsoFrom }, add) {
@@ -231,7 +251,7 @@ ${sets(V4)}${both(served, (s) => `${sets(V6)}${setsBeyond(V4, s)}${setsBeyond(V6
         for (const own of [...addresses, ...alsoFrom])
           if (!isV6(address) && !isV6(own)) add('own', address, `${own} . ${address}`);
     },
-    servedPort({ port: { addresses, alsoFrom } }, add) {
+    portByIpv6({ port: { addresses, alsoFrom } }, add) {
       for (const address of addresses.filter(isV6))
         for (const own of [...addresses, ...alsoFrom].filter(isV6))
           add('own', address, `${own} . ${address}`);
@@ -290,7 +310,7 @@ export const servedOutside: RouterFeature = {
   rules: {
     arriving: ofServed(() => 'ip daddr @services goto serve\nip6 daddr @services6 goto serve6'),
     // With IPv6 routing leaves what the slot was (marks.ts).
-    forward: ofServed(() => 'meta nfproto ipv6 ct status dnat meta priority set none'),
+    forward: byIpv6('meta nfproto ipv6 ct status dnat meta priority set none'),
     input: ofServed(
       () => `iifname ${UPLINK} meta l4proto tcp reject with tcp reset\niifname ${UPLINK} reject`,
     ),

@@ -592,7 +592,7 @@ describe('Join', () => {
     await expect(
       run('ep2', options('net1', 'default', 'db'), { addresses: ['20.1.1.3/24'], sandbox: '/run/s' }),
     ).rejects.toThrow(
-      'the container is on web.net1 already, and can be on one group of network default:net1 only: to have it on db.net1, first docker network disconnect web.net1 shop',
+      'the container is on web.net1 already, and can be on one group of network default:net1 only: to have it on db.net1, first docker network disconnect web.net1 shop, or of a service docker service update --network-rm',
     );
     expect([...agent.attachments.keys()]).toEqual(['ep1']);
     await run('ep3', options('net1', 'default', 'db'), { addresses: ['20.1.1.3/24'], sandbox: '/run/t' });
@@ -616,7 +616,7 @@ describe('Join', () => {
         ...(ipv6Subnet ? { ipv6Subnet } : {}),
       });
       await expect(run('ep2', options('same', 'red'), { sandbox: '/run/s' })).rejects.toThrow(
-        `the container is on dual/blue already, and can be on one network of subnet ${shared} only: to have it on same/red, first docker network disconnect dual/blue NAME`,
+        `the container is on dual/blue already, and can be on one network of subnet ${shared} only: to have it on same/red, first docker network disconnect dual/blue NAME, or of a service docker service update --network-rm`,
       );
     }
     expect([...agent.attachments.keys()]).toEqual(['ep1']);

@@ -122,19 +122,13 @@ export function createDriver({
    * Of two networks with one subnet a container could reach only one, and Docker refuses the second when all is made already,
    * with words about routes. This is the first call that tells which container it is about.
    */
-  function refuseOverlap({ endpoint }: Attachment, target: Target, network: KnownNetwork): void {
+  function refuseOverlap({ endpoint }: Attachment, target: Target): void {
     const { tenantName, networkName, groupName = '', containerName = 'NAME' } = endpoint;
     const has = { tenant: tenantName, network: networkName, group: groupName };
-    const other = endpoints.view.networks.get(`${tenantName}:${networkName}`);
-    const shared = other === undefined ? undefined : sharedSubnets(other, network);
-    if (shared === undefined) return;
-    const isSame = other === network;
+    const most = mostOf(endpoints.view, has, target);
+    if (most === undefined) return;
     throw new Error(
-      `the container is on ${dockerName(has)} already, and can be on ${
-        isSame
-          ? `one group of network ${tenantName}:${networkName} only`
-          : `one network of subnet ${shared} only`
-      }: to have it on ${dockerName(target)}, first docker network disconnect ${dockerName(has)} ${containerName}`,
+      `the container is on ${dockerName(has)} already, and can be on ${most} only: to have it on ${dockerName(target)}, first docker network disconnect ${dockerName(has)} ${containerName}, or of a service docker service update --network-rm`,
     );
   }
 
@@ -317,11 +311,11 @@ export function createDriver({
       // Docker makes no interface where it is told no name of one (moby, libnetwork/sandbox.go, populateNetworkResources).
       if (waiting.noInterface) return { DisableGatewayService: true };
       const target = targetOf(request.NetworkID);
-      const network = networkOf(target);
+      networkOf(target);
       const siblings = [...endpoints.attachments.values()].filter(
         (a) => a.sandbox === request.SandboxKey && a.endpoint.endpointID !== request.EndpointID,
       );
-      for (const sibling of siblings) refuseOverlap(sibling, target, network);
+      for (const sibling of siblings) refuseOverlap(sibling, target);
       const endpoint: Endpoint = {
         endpointID: request.EndpointID,
         tenantName: target.tenant,
@@ -422,6 +416,14 @@ export function createDriver({
     },
     close: () => writes.close(),
   };
+}
+
+/** Of two that a container can not be on at once, what it can be on one of: `one group of network blue:net1`; undefined: it can. */
+export function mostOf(view: View, a: Target, b: Target): string | undefined {
+  const [one, other] = [a, b].map(({ tenant, network }) => view.networks.get(`${tenant}:${network}`));
+  const shared = one && other && sharedSubnets(one, other);
+  if (shared === undefined) return undefined;
+  return one === other ? `one group of network ${a.tenant}:${a.network}` : `one network of subnet ${shared}`;
 }
 
 /** The container that a call says it is for: from Docker 29 on RequestAddress does. */

@@ -16,7 +16,7 @@ import type { Options } from '../../options.ts';
 import type { Publications } from '../publish.ts';
 import type { Endpoints } from '../runtime.ts';
 import { followContainers } from './containers.ts';
-import { containerOf, createDriver, readTarget } from './driver.ts';
+import { containerOf, createDriver, mostOf, readTarget } from './driver.ts';
 import { openDocker } from './engine.ts';
 import { followOffer, startOffer } from './networks.ts';
 import { closeServer, pluginServer } from './plugin.ts';
@@ -71,6 +71,8 @@ export async function startDocker({
   const followed = followSwarm({
     docker,
     target: readTarget,
+    mostOf: (a, b) => mostOf(endpoints.view, a, b),
+    refused: denied,
     async offer(listed) {
       const { view } = endpoints;
       if (!endpoints.ready()) return false;

@@ -7,6 +7,7 @@ import { followSwarm, SWARM_DRIVER } from './swarm.ts';
 
 /** Docker as it answers a manager's agent. */
 function manager({ leads = true } = {}) {
+  const refused: string[] = [];
   const told: { id: string; has: Omit<SwarmReport, 'host'> }[] = [];
   const state = {
     swarm: { NodeID: 'm', ControlAvailable: true, Cluster: { ID: 'w1' }, Managers: 1 } as SwarmState,
@@ -17,8 +18,19 @@ function manager({ leads = true } = {}) {
     missed: 0,
   };
   const networks = [
-    { Driver: SWARM_DRIVER, Id: 'n1', Options: { tenant: 'default', network: 'shop', group: 'web' } },
-    { Driver: SWARM_DRIVER, Id: 'n2', Options: { tenant: 'default', network: 'shop', group: '' } },
+    {
+      Driver: SWARM_DRIVER,
+      Id: 'n1',
+      Name: 'web_shop',
+      Options: { tenant: 'default', network: 'shop', group: 'web' },
+    },
+    {
+      Driver: SWARM_DRIVER,
+      Id: 'n2',
+      Name: 'shop__default',
+      EnableIPv6: true,
+      Options: { tenant: 'default', network: 'shop', group: '' },
+    },
     { Driver: SWARM_DRIVER, Id: 'n3', Options: {} },
   ];
   const swarm = followSwarm({
@@ -33,6 +45,8 @@ function manager({ leads = true } = {}) {
       listTasks: async () => state.tasks,
     },
     target: readTarget,
+    mostOf: (a, b) => (a.network === b.network ? `one group of network ${a.network}` : undefined),
+    refused: (line) => refused.push(line),
     offer: async () => false,
     tell: async (id, has) => {
       told.push({ id, has });
@@ -51,7 +65,7 @@ function manager({ leads = true } = {}) {
     await until(() => told.length > before);
     return told.at(-1);
   };
-  return { state, told, tells, until, swarm };
+  return { state, told, refused, tells, until, swarm };
 }
 
 const service = (networks: object[], virtual: object[], Mode = 'vip'): SwarmService => ({
@@ -96,7 +110,8 @@ it('tells of each service in each network of ours its address and aliases there'
           virtualAddress: '20.1.1.3',
           aliases: ['shopfront'],
         },
-        { ...TOLD, swarmNetworkID: 'n2', virtualAddress: '20.1.1.4' },
+        // Its tasks have IPv6 addresses there.
+        { ...TOLD, swarmNetworkID: 'n2', virtualAddress: '20.1.1.4', ipv6: true },
       ],
     },
   });
@@ -110,6 +125,22 @@ it('looks again soon where an address is still to come, and tells nothing of tha
   expect((await tells())?.has.services).toEqual([]);
   state.services = [service([{ Target: 'n1' }], [{ NetworkID: 'n1', Addr: '20.1.1.3/24' }])];
   await until(() => told.at(-1)?.has.services?.length === 1);
+});
+
+it('says once of a service on two groups of one network that its tasks cannot start, and again where that comes back', async () => {
+  const { state, refused, tells } = manager();
+  const line =
+    'service front is on web_shop and shop__default, and its tasks can be on one group of network shop only, so none starts: leave one out, docker service update --network-rm shop__default front';
+  const both = [service([{ Target: 'n1' }, { Target: 'foreign' }, { Target: 'n2' }], [])];
+  state.services = both;
+  await tells();
+  await tells();
+  expect(refused).toEqual([line]);
+  state.services = [service([{ Target: 'n1' }, { Target: 'foreign' }], [])];
+  await tells();
+  state.services = both;
+  await tells();
+  expect(refused).toEqual([line, line]);
 });
 
 it('a manager that does not lead tells nothing', async () => {

@@ -41,6 +41,10 @@ export interface SwarmOptions {
   target(options: Record<string, string>): Target;
   /** Where a manager here leads: gives Swarm its networks, and answers whether they were other ones than listed. */
   offer(listed: readonly NetworkInspectInfo[]): Promise<boolean>;
+  /** Of two networks that a container can not be on at once, what it can be on one of. */
+  mostOf(a: Target, b: Target): string | undefined;
+  /** In a line: a service whose tasks cannot start. Swarm asks nobody before it takes one. */
+  refused(line: string): void;
   /** All services and addresses that a Swarm has, by what a manager says that leads it. Answers how many others netmaster still keeps for it. */
   tell(id: string, has: Omit<SwarmReport, 'host'>): Promise<number>;
   readonly log: Logger;
@@ -50,10 +54,12 @@ export interface SwarmOptions {
 const MOST_LOOKS = 60;
 
 /** Looks again and again, and where it is told of a change. A manager that does not lead may lag behind, so only one tells. */
-export function followSwarm({ docker, target, offer, tell, log }: SwarmOptions): Swarm {
+export function followSwarm({ docker, target, mostOf, refused, offer, tell, log }: SwarmOptions): Swarm {
   let id = '';
   /** Of a Swarm whose only manager this host was. */
   let alone = '';
+  /** Lines about services, of the last look. */
+  let complaints: ReadonlySet<string> = new Set();
   /** Of one that has ended with this host: it is told until nothing is left that it kept. */
   let ended = '';
   const looks = inTurn(
@@ -72,7 +78,10 @@ export function followSwarm({ docker, target, offer, tell, log }: SwarmOptions):
       alone = Managers === 1 ? id : '';
       const listed = await docker.listNetworks();
       const networks = (await offer(listed)) ? await docker.listNetworks() : listed;
-      const { whole, ...has } = await contentsOf(networks, docker, target);
+      const { whole, together, ...has } = await contentsOf(networks, docker, target);
+      const before = complaints;
+      complaints = new Set(together.flatMap((of) => complaintOf(of, mostOf) ?? []));
+      for (const line of complaints) if (!before.has(line)) refused(line);
       await tell(id, has);
       return whole;
     },
@@ -103,6 +112,24 @@ const ENDED = new Set(['complete', 'shutdown', 'failed', 'rejected', 'remove', '
 interface Contents extends Required<Omit<SwarmReport, 'host'>> {
   /** No virtual address is still to come. */
   readonly whole: boolean;
+  readonly together: readonly Together[];
+}
+
+/** A service, and its networks of ours by their names. */
+interface Together {
+  readonly service: string;
+  readonly networks: readonly (readonly [name: string, target: Target])[];
+}
+
+/** Of a service on two networks that no task can be on at once. */
+function complaintOf({ service, networks }: Together, mostOf: SwarmOptions['mostOf']): string | undefined {
+  for (const [i, [name, target]] of networks.entries())
+    for (const [other, otherTarget] of networks.slice(0, i)) {
+      const most = mostOf(otherTarget, target);
+      if (most !== undefined)
+        return `service ${service} is on ${other} and ${name}, and its tasks can be on ${most} only, so none starts: leave one out, docker service update --network-rm ${name} ${service}`;
+    }
+  return undefined;
 }
 
 async function contentsOf(
@@ -112,6 +139,7 @@ async function contentsOf(
 ): Promise<Contents> {
   const networks = listed.filter(({ Driver }) => Driver === SWARM_DRIVER);
   const [services, tasks] = await Promise.all([docker.listServices(), docker.listTasks()]);
+  const withIpv6 = new Set(networks.filter((n) => n.EnableIPv6).map(({ Id }) => Id));
   const targets = new Map(
     networks.flatMap(({ Id, Options }): [string, Target][] => {
       try {
@@ -134,11 +162,21 @@ async function contentsOf(
       for (const address of Addresses ?? []) add(Network.ID, address);
   let whole = true;
   const found: Contents['services'] = [];
+  const names = new Map(networks.map(({ Id, Name }) => [Id, Name]));
+  const together: Together[] = [];
   for (const { ID, Spec, Endpoint } of services) {
     const virtual = new Map(
       (Endpoint?.VirtualIPs ?? []).map(({ NetworkID, Addr = '' }) => [NetworkID, add(NetworkID, Addr)]),
     );
-    for (const { Target: network, Aliases } of Spec.TaskTemplate.Networks ?? []) {
+    const asked = Spec.TaskTemplate.Networks ?? [];
+    together.push({
+      service: Spec.Name,
+      networks: asked.flatMap(({ Target: network }) => {
+        const of = targets.get(network);
+        return of === undefined ? [] : [[names.get(network) ?? network, of] as const];
+      }),
+    });
+    for (const { Target: network, Aliases } of asked) {
       const of = targets.get(network);
       if (of === undefined) continue;
       const virtualAddress = virtual.get(network) ?? '';
@@ -156,10 +194,10 @@ async function contentsOf(
           tenantName: of.tenant,
           networkName: of.network,
           ...(of.group ? { groupName: of.group } : {}),
-          ...(virtualAddress === '' ? {} : { virtualAddress }),
+          ...(virtualAddress === '' ? {} : { virtualAddress, ...(withIpv6.has(network) && { ipv6: true }) }),
           ...(aliases.length === 0 ? {} : { aliases }),
         });
     }
   }
-  return { addresses, services: found, whole };
+  return { addresses, services: found, whole, together };
 }
