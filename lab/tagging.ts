@@ -7,7 +7,12 @@ import { updateMap } from '../src/linux/bpf.ts';
 import { openNetlink } from '../src/linux/netlink.ts';
 import { listLinks } from '../src/linux/route.ts';
 import { addClassAction, setProgram } from '../src/linux/traffic.ts';
-import { closePrograms, numbers, openPrograms } from '../src/netplugin/dataplane/vlan/program.ts';
+import {
+  arrivalValue,
+  closePrograms,
+  numbers,
+  openPrograms,
+} from '../src/netplugin/dataplane/vlan/program.ts';
 
 /** In the thread's current namespace. */
 export function tag(uplink: string, name: string, id: number): void {
@@ -20,7 +25,7 @@ export function tag(uplink: string, name: string, id: number): void {
   const programs = openPrograms();
   try {
     const index = (of: string): number => listLinks(netlink).find((l) => l.name === of)?.index ?? 0;
-    updateMap(programs.arriving.map, { keys: numbers(id), values: numbers(index(behind)), count: 1 });
+    updateMap(programs.arriving.map, { keys: numbers(id), values: arrivalValue(index(behind)), count: 1 });
     updateMap(programs.leaving.map, {
       keys: numbers(index(behind)),
       values: numbers(id, index(uplink)),

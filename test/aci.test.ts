@@ -58,12 +58,12 @@ it(
       'external-contracts create -t blue -c -a uni/tn-common/brc-default wan',
       'group update -t blue web -external-contract=wan',
       'app-profile create -t blue shop -g web,db',
-      `aci-gw set -c ${controllers} -u contiv --password-file apic -d dom1 -p ${PATHS}`,
+      `aci-gw set -c ${controllers} -u contiv --password-file apic -d dom1 --vmm-domains VMware/dvs1 -p ${PATHS}`,
       'global set --fabric-mode aci',
     ])
       await run(line);
     const paths = (vlan: number): string[] => [101, 102].map((leaf) => `1/${leaf}/1/14 vlan-${vlan} regular`);
-    const domains = ['uni/phys-dom1'];
+    const domains = ['uni/phys-dom1', 'uni/vmmp-VMware/dom-dvs1'];
     const declared = {
       contexts: { 'blue-Vrf': { enforced: true, provided: [], consumed: ['dbExpose'] } },
       bds: {

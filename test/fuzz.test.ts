@@ -100,6 +100,7 @@ const VALID: Readonly<Record<string, Plain>> = {
     pathBindings: 'topology/pod-1/paths-101/pathep-[eth1/14]',
     nodeBindings: 'topology/pod-1/node-101',
     physicalDomain: 'dom',
+    vmmDomains: 'VMware/dvs1',
     enforcePolicies: 'yes',
     includeCommonTenant: 'no',
   },

@@ -66,3 +66,11 @@ export function clean(): void {
   for (const link of sh('ip -o link show type veth').matchAll(/^\d+: ([^@:]+)/gm))
     sh(`ip link delete ${link[1]} 2>/dev/null || true`);
 }
+
+/** Packets that the router itself has forwarded. */
+export function forwarded(): number {
+  const [names = '', values = ''] = inRouter('grep ^Ip: /proc/thread-self/net/snmp').split('\n');
+  const four = Number(values.split(' ')[names.split(' ').indexOf('ForwDatagrams')]);
+  const six = /Ip6OutForwDatagrams\s+(\d+)/.exec(inRouter('cat /proc/thread-self/net/snmp6'))?.[1];
+  return four + Number(six);
+}

@@ -30,6 +30,13 @@ export const AciGwSchema = Type.Object(
     physicalDomain: Type.Optional(
       Type.String({ description: 'physical domain of the fabric', maxLength: 128 }),
     ),
+    vmmDomains: Type.Optional(
+      Type.String({
+        description:
+          "the fabric's domains of managers of virtual machines, whose machines may be in the groups, as VENDOR/NAME, separated by commas",
+        maxLength: 1024,
+      }),
+    ),
     enforcePolicies: YesNo(
       'whether the fabric enforces policies; no: all of a tenant reach each other in it',
     ),
@@ -82,6 +89,8 @@ const BINDINGS = {
     'topology/pod-1/paths-101/pathep-[eth1/14]',
   ],
   nodeBindings: [/^topology\/pod-\d{1,4}\/node-\d{1,4}$/, 'topology/pod-1/node-101'],
+  // The managers whose networks' port groups the fabric makes itself, of an EPG's name.
+  vmmDomains: [/^(?:VMware|Microsoft|Redhat)\/[A-Za-z0-9_.:-]{1,64}$/, 'VMware/dvs1'],
 } as const;
 
 /** Who needs none is on this machine. */
@@ -130,6 +139,8 @@ function checkAccess(g: AciGw): Problem | undefined {
       `'${g.gateway}' must be a URL like http://localhost:5000; http is for this machine alone`,
     );
   if (g.gateway && g.controllers) return wrong('gateway', 'does not go with controllers: give one of them');
+  if (g.gateway && g.vmmDomains)
+    return wrong('vmmDomains', 'does not go with gateway: the gateway of Contiv 1.x knows of none');
   if (g.controllers && !g.userName)
     return wrong('userName', 'is missing: with controllers netmaster logs in as a user of the fabric');
   if (g.keyFile && g.passwordFile) return wrong('keyFile', 'does not go with passwordFile: give one of them');

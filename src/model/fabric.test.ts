@@ -84,6 +84,19 @@ describe('ACI gateway', () => {
       message: `aciGw: nodeBindings '${path}' must be like ${node}`,
     });
   });
+
+  it('has domains of virtual machines by vendor and name, where netmaster itself speaks to the fabric', () => {
+    expect(check({ vmmDomains: 'VMware/dvs1, Redhat/kvm' })).toBeUndefined();
+    for (const odd of ['dvs1', 'VMware/', 'VMware/a/b', 'Nobody/dvs1', 'VMware/a]'])
+      expect(check({ vmmDomains: `VMware/dvs1,${odd}` })).toMatchObject({
+        field: 'vmmDomains',
+        message: `aciGw: vmmDomains '${odd}' must be like VMware/dvs1`,
+      });
+    expect(check({ vmmDomains: 'VMware/dvs1', gateway: 'http://localhost:5000' })).toMatchObject({
+      field: 'vmmDomains',
+      message: 'aciGw: vmmDomains does not go with gateway: the gateway of Contiv 1.x knows of none',
+    });
+  });
 });
 
 describe("the ACI gateway's controllers", () => {

@@ -14,6 +14,12 @@ export const command: Command = {
       'path-bindings': ['pathBindings', 'p', 'PATH[,PATH...]', "the fabric's ports to the hosts"],
       'node-bindings': ['nodeBindings', 'n', 'NODE[,NODE...]', "the fabric's leaves"],
       'phys-dom': ['physicalDomain', 'd', 'NAME', 'physical domain of the fabric'],
+      'vmm-domains': [
+        'vmmDomains',
+        '',
+        'VENDOR/NAME[,VENDOR/NAME...]',
+        "the fabric's domains of virtual machines that may be in the groups, as VMware/dvs1",
+      ],
       'enforce-policies': ['enforcePolicies', 'e', 'yes|no', 'whether the fabric enforces policies'],
       'include-common-tenant': [
         'includeCommonTenant',

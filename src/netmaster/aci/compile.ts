@@ -190,16 +190,15 @@ function addGroup(
   ap: string,
   bd: string,
   vlan: number,
-  { physicalDomain, pathBindings, nodeBindings }: AciGw,
+  { physicalDomain, vmmDomains, pathBindings, nodeBindings }: AciGw,
   add: Add,
 ): string {
   const epg = add('fvAEPg', ap, name, { name });
   add('fvRsBd', epg, '', { tnFvBDName: bd });
   const encap = `vlan-${vlan}`;
-  if (physicalDomain) {
-    const tDn = `uni/phys-${physicalDomain}`;
-    add('fvRsDomAtt', epg, tDn, { tDn });
-  }
+  const domains = listed(vmmDomains).map((domain) => `uni/vmmp-${domain.replace('/', '/dom-')}`);
+  if (physicalDomain) domains.unshift(`uni/phys-${physicalDomain}`);
+  for (const tDn of domains) add('fvRsDomAtt', epg, tDn, { tDn });
   for (const tDn of listed(pathBindings))
     add('fvRsPathAtt', epg, tDn, { tDn, encap, instrImedcy: 'immediate' });
   for (const tDn of listed(nodeBindings))

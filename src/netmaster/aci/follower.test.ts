@@ -53,6 +53,7 @@ async function open(options: Options = {}) {
     userName: 'contiv',
     passwordFile: 'apic',
     physicalDomain: 'dom1',
+    vmmDomains: 'VMware/dvs1, Redhat/kvm',
     pathBindings: PATH,
     ...options.gateway,
   };
@@ -147,7 +148,8 @@ it('what is declared is in the fabric, with the mark of this cluster, and follow
   await has('uni/tn-blue/BD-front/rsctx', { tnFvCtxName: 'blue-Vrf', state: 'formed' });
   await has('uni/tn-blue/BD-front/subnet-[10.0.101.254/24]', { ip: '10.0.101.254/24' });
   await has(`${EPG}/rsbd`, { tnFvBDName: 'front', state: 'formed' });
-  await has(`${EPG}/rsdomAtt-[uni/phys-dom1]`, { annotation: MARK });
+  for (const domain of ['phys-dom1', 'vmmp-VMware/dom-dvs1', 'vmmp-Redhat/dom-kvm'])
+    await has(`${EPG}/rsdomAtt-[uni/${domain}]`, { annotation: MARK });
   await has(`${EPG}/rspathAtt-[${PATH}]`, { encap: 'vlan-101', instrImedcy: 'immediate' });
   await has(`${EPG}/rscons-pFrmweb`, { state: 'formed' });
   await has('uni/tn-blue/ap-shop/epg-db/rsprov-pFrmweb', { state: 'formed' });

@@ -2,25 +2,36 @@
  * The fast path, by what the router forwards: what takes the fast path is not counted there (RFC 2011, ipForwDatagrams).
  */
 import path from 'node:path';
-import koffi from 'koffi';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { applied, BLUE, clean, inRouter, port, remotes, state } from '../../../../test/hostState.ts';
+import {
+  arriving,
+  closeConnections,
+  closeNow,
+  connect,
+  connection as connectionBetween,
+  datagrams as datagramsBetween,
+  type End,
+  exchange,
+  MESSAGE,
+  opened,
+  type Pair,
+  pause,
+} from '../../../../test/connections.ts';
+import {
+  applied,
+  BLUE,
+  clean,
+  forwarded,
+  inRouter,
+  port,
+  remotes,
+  state,
+} from '../../../../test/hostState.ts';
 import { isolate, sh } from '../../../../test/isolation.ts';
 import { ethernet, udp } from '../../../../test/packet.ts';
-import { familyOf, socketAddress } from '../../../../test/probe.ts';
+import { socketAddress } from '../../../../test/probe.ts';
 import { forgetConnections } from '../../../linux/conntrack.ts';
-import {
-  AF_INET,
-  bind,
-  close,
-  received,
-  SOCK_DGRAM,
-  SOCK_NONBLOCK,
-  SOCK_STREAM,
-  send,
-  setOption,
-  socket,
-} from '../../../linux/libc.ts';
+import { AF_INET, SOCK_NONBLOCK, SOCK_STREAM, send, socket } from '../../../linux/libc.ts';
 import { NETLINK_NETFILTER, openNetlink } from '../../../linux/netlink.ts';
 import { createNamespace, inNamespace, namespacePath } from '../../../linux/netns.ts';
 import { NAMESERVER, NAMESERVER6 } from '../../constants.ts';
@@ -29,16 +40,10 @@ import { type Applier, openApplier } from '../applier.ts';
 
 beforeAll(isolate);
 
-const libc = koffi.load('libc.so.6');
-const listen = libc.func('int listen(int fd, int backlog)');
-const accept = libc.func('int accept(int fd, void *address, void *length)');
-const connect = libc.func('int connect(int fd, const void *address, uint32_t length)');
-
 const FRAMES = path.join(import.meta.dirname, '../../../../test/frames.ts');
 
-const open: number[] = [];
 afterEach(() => {
-  for (const fd of open.splice(0)) close(fd);
+  closeConnections();
   clean();
 });
 
@@ -65,76 +70,18 @@ function containers(applier: Applier, more: Partial<Port> = {}): Port[] {
   return ports.map((p) => ({ ...p, joined: true }));
 }
 
-const opened = (fd: number): number => {
-  open.push(fd);
-  return fd;
-};
-
 const CLIENT = 40_000;
 const SERVER = 7000;
-type Pair = [client: number, server: number];
+const end = (n: number, address: (n: number) => string, number: number): End => ({
+  namespace: box(n),
+  address: address(n),
+  port: number,
+});
 
-/** A TCP connection from container 2 to 3. */
-function connection(address: (n: number) => string, number = SERVER): Pair {
-  const made = (n: number, own: number): number => {
-    const fd = opened(inBox(n, () => socket(familyOf(address(n)), SOCK_STREAM, 0)));
-    setOption(fd, 1, 2, 1); // SO_REUSEADDR
-    const at = socketAddress(address(n), own);
-    bind(fd, at, at.length);
-    return fd;
-  };
-  const server = made(3, number);
-  expect(listen(server, 8)).toBe(0);
-  const client = made(2, CLIENT);
-  const to = socketAddress(address(3), number);
-  expect(connect(client, to, to.length)).toBe(0);
-  return [client, opened(accept(server, null, null) as number)];
-}
-
-/** UDP between the two. */
-function datagrams(): Pair {
-  const made = (n: number, own: number, peer: number, its: number): number => {
-    const fd = opened(inBox(n, () => socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0)));
-    const at = socketAddress(v4(n), own);
-    bind(fd, at, at.length);
-    const to = socketAddress(v4(peer), its);
-    expect(connect(fd, to, to.length)).toBe(0);
-    return fd;
-  };
-  return [made(2, CLIENT, 3, SERVER), made(3, SERVER, 2, CLIENT)];
-}
-
-const MESSAGE = Buffer.from('hello');
-const pause = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms));
-
-/** What arrives within two seconds; undefined where nothing does. */
-async function arriving(fd: number): Promise<string | undefined> {
-  const buffer = Buffer.alloc(256);
-  for (let turn = 0; turn < 200; turn++) {
-    const length = received(fd, buffer);
-    if (typeof length === 'number') return buffer.toString('utf8', 0, length);
-    await pause(10);
-  }
-  return undefined;
-}
-
-/** There and back, so often. */
-async function exchange([client, server]: Pair, times = 50): Promise<void> {
-  for (let i = 0; i < times; i++) {
-    send(client, MESSAGE, MESSAGE.length, 0);
-    expect(await arriving(server)).toBe('hello');
-    send(server, MESSAGE, MESSAGE.length, 0);
-    expect(await arriving(client)).toBe('hello');
-  }
-}
-
-/** Packets that the router itself has forwarded. */
-function forwarded(): number {
-  const [names = '', values = ''] = inRouter('grep ^Ip: /proc/thread-self/net/snmp').split('\n');
-  const four = Number(values.split(' ')[names.split(' ').indexOf('ForwDatagrams')]);
-  const six = /Ip6OutForwDatagrams\s+(\d+)/.exec(inRouter('cat /proc/thread-self/net/snmp6'))?.[1];
-  return four + Number(six);
-}
+/** From container 2 to 3. */
+const connection = (address: (n: number) => string): Pair =>
+  connectionBetween(end(2, address, CLIENT), end(3, address, SERVER));
+const datagrams = (): Pair => datagramsBetween(end(2, v4, CLIENT), end(3, v4, SERVER));
 
 /** How many packets went the router's way meanwhile. */
 async function through(act: () => Promise<void>): Promise<number> {
@@ -233,10 +180,7 @@ describe('an established connection', () => {
     await exchange(pair, 500);
     expect(entries()).toContain('ESTABLISHED');
     const [client, server] = pair;
-    for (const fd of [client, server]) {
-      open.splice(open.indexOf(fd), 1);
-      close(fd);
-    }
+    for (const fd of [client, server]) closeNow(fd);
     await expect.poll(entries).toContain('TIME_WAIT');
   });
 
@@ -248,8 +192,7 @@ describe('an established connection', () => {
     // What was sent and not read is answered by a reset when the socket closes (RFC 2525, 2.17).
     send(pair[1], MESSAGE, MESSAGE.length, 0);
     await pause(50);
-    open.splice(open.indexOf(client), 1);
-    close(client);
+    closeNow(client);
     await expect.poll(entries).toMatch(/ tcp +6 (\d|10) /);
   });
 
@@ -265,7 +208,7 @@ describe('an established connection', () => {
       await pause(50);
     }
     // The server first: the client's port is free then.
-    for (const fd of open.splice(0).toReversed()) close(fd);
+    closeConnections();
     await pause(50);
     const again = connection(v4);
     await exchange(again);

@@ -1,11 +1,12 @@
 /**
  * The fast path of established connections, past the router's stack: an eBPF program at what arrives by a container's
- * veth, a tunnel or the hosts' link hands a packet straight to the other container, or to the tunnel, or to the link.
+ * veth, a tunnel, a VLAN or the hosts' link hands a packet straight to the other container, or to the tunnel, the VLAN or the link.
  *
- *   ct…, vx…, direct ingress -> program -> flows: is this connection, from here, known since less than a moment?
+ *   ct…, vx…, vl…, direct ingress -> program -> flows: is this connection, from here, known since less than a moment?
  *                               -> endpoints: are both ends ours to know, in one network, and is this where the sender is?
  *                               -> conntrack: is the connection established, as the router itself has it?
- *                               -> redirect into the receiver's namespace, or out by the network's vx… or by direct
+ *                               -> redirect into the receiver's namespace, or out by the network's vx… or by direct, or to
+ *                                  the other end of its vl…, whose program tags it
  *
  * It decides nothing of its own. Whatever it is not sure of goes the router's way, as if it were not there: first packets,
  * the ends of connections, errors, fragments, what is translated, shaped or marked, packets between networks and from
@@ -15,7 +16,8 @@
  *   flows       what was found out about a direction of a connection, for FLOW_MILLISECONDS and until the router's next
  *               change (`generation`) or the connection's end (`ended`): three lookups less for each packet, and none that
  *               writes to what both ends' processors use
- *   endpoints   where each address of the tenant is, written by the agent
+ *   endpoints   where each address of the tenant is, written by the agent; who is on a VLAN's wire, containers of other
+ *               hosts too, the kernel's own routes say (program.ts)
  *
  * Conntrack sees of such a connection how it begins and ends only. It must not take the end for a stranger's, which is
  * why routers do not insist on sequence numbers (FAST_PATH_SETTINGS), and it must not forget the connection in between: a
@@ -65,26 +67,30 @@ interface Place {
   readonly mac: string;
   /** On another host. */
   readonly remote: boolean;
+  /** Its VLAN's device in the router. */
+  readonly wire?: string | undefined;
 }
 
 const placeOf = (place: Omit<Place, 'text'>): Place => ({
   ...place,
-  text: `${place.address} at ${place.mac} dev ${place.device} of ${place.network}`,
+  text: `${place.address} at ${place.mac} dev ${place.device} of ${place.network}${place.wire === undefined ? '' : ` by ${place.wire}`}`,
 });
 
 /** Devices by which packets arrive that it may hand on. */
-const AT_ROUTER = new RegExp(`^(${DEVICE_PREFIXES.port}|${DEVICE_PREFIXES.tunnel}|${DIRECT_DEVICE}$)`);
+const AT_ROUTER = new RegExp(
+  `^(${DEVICE_PREFIXES.port}|${DEVICE_PREFIXES.tunnel}|${DEVICE_PREFIXES.vlan}|${DIRECT_DEVICE}$)`,
+);
 
 /** Shaped or marked packets go the router's way, in both directions. */
 const isFast = (port: Port): boolean =>
   port.network !== 0 && port.limit === undefined && port.dscp === undefined;
 
-const portPlaces = once(({ addresses, device, network, mac }: Port): readonly Place[] =>
-  addresses.map((address) => placeOf({ address, device, mac, network, remote: false })),
+const portPlaces = once(({ addresses, device, network, mac, wire }: Port): readonly Place[] =>
+  addresses.map((address) => placeOf({ address, device, mac, network, remote: false, wire })),
 );
 /**
- * What is too large for a host that takes less than our devices is the router's to refuse, by its routes. What goes by a VLAN goes the
- * router's way, both directions.
+ * What is too large for a host that takes less than our devices is the router's to refuse, by its routes. What is reached
+ * by a VLAN the program finds by those itself.
  */
 const hostPlaces = once(({ mac, mtu, direct, endpoints }: RemoteHost): readonly Place[] =>
   endpoints.flatMap(({ address, device, network }) => {
@@ -110,15 +116,20 @@ function placesOf(router: Router): ByPart<Place> {
   return places;
 }
 
-const entryOf = (place: Place, device: route.Link): string =>
-  endpointValue({
+function entryOf(place: Place, links: ReadonlyMap<string, route.Link>): string | undefined {
+  const device = links.get(place.device);
+  if (device === undefined) return undefined;
+  const wire = place.wire === undefined ? undefined : links.get(place.wire);
+  return endpointValue({
     device: device.index,
     network: place.network,
     mac: place.mac,
     remote: place.remote,
     senderMac: device.mac,
     mtu: device.mtu,
+    wire: wire && { device: wire.index, mtu: wire.mtu },
   }).toString('hex');
+}
 
 /** A device at which a program runs. */
 interface Running {
@@ -237,14 +248,15 @@ function establishPlaces(
   return establish(open.places, {
     wanted,
     list: read ? () => listPlaces(open, wanted, links) : undefined,
-    excused: ({ device }) => isOther(open, links, device),
+    excused: ({ device, wire }) =>
+      isOther(open, links, device) || (wire !== undefined && isOther(open, links, wire)),
     write(change) {
       const gone = change.removals.map(({ address }) => address);
       const ready: [string, string][] = [];
       const unwritten: Place[] = [];
       for (const { entry, instead } of change.additions) {
-        const device = links.get(entry.device);
-        if (device !== undefined) ready.push([entry.address, entryOf(entry, device)]);
+        const value = entryOf(entry, links);
+        if (value !== undefined) ready.push([entry.address, value]);
         else {
           unwritten.push(entry);
           if (instead !== undefined) gone.push(instead.address);
@@ -284,8 +296,7 @@ function listPlaces(open: FastPath, wanted: ByPart<Place>, links: ReadonlyMap<st
     const address = addressOfKey(keys.subarray(i * ADDRESS, (i + 1) * ADDRESS));
     const value = values.toString('hex', i * ENDPOINT, (i + 1) * ENDPOINT);
     const place = expected.get(address);
-    const device = place && links.get(place.device);
-    if (place !== undefined && device !== undefined && entryOf(place, device) === value) return place;
+    if (place !== undefined && entryOf(place, links) === value) return place;
     return { address, text: `${address} ${value}`, device: '', mac: '', network: 0, remote: false };
   });
 }
@@ -299,7 +310,8 @@ function establishRunning(
   read: boolean,
 ): Outcome {
   const wanted = new Map<object, readonly Running[]>();
-  for (const tunnel of router.tunnels) wanted.set(tunnel, [{ device: tunnel.device }]);
+  for (const part of [...router.tunnels, ...(router.vlans ?? [])])
+    wanted.set(part, [{ device: part.device }]);
   if (router.direct !== undefined) wanted.set(router.direct, [{ device: router.direct.device }]);
   for (const port of router.ports) if (isFast(port)) wanted.set(port, [{ device: port.device }]);
   return establish(open.running, {

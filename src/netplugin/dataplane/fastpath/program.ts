@@ -3,6 +3,13 @@
  *
  *   headers -> flow -- known ------------------------------------------------> redirect
  *                  \-- not: endpoints of sender and receiver -> conntrack --/
+ *                      \-- one is on a wire: the kernel's routes --/
+ *
+ * Machines on a VLAN, and other hosts' containers there, have no element: where they are is what the kernel's routes and neighbours say
+ * (bpf_fib_lookup), as the router itself would go. To such a one the router's answer is the way; from one a packet is taken only where the
+ * way back to its sender is by the same wire and to the MAC address that it came from, which is narrower than what the router lets in: what
+ * comes from another MAC address, or by the address of a container here, of a gateway or of outside, has no such way, and is the router's to
+ * judge. Neighbours are looked up, never made or changed here, so no flood of senders fills anything by this way.
  *
  * At each step what does not fit goes the router's way.
  *
@@ -16,7 +23,11 @@
  *               began or ended. A flow is known while it is what it was before conntrack was asked about it
  *
  * What a processor has read before a change may go its way after it, once, as if it had come before. What it found out about
- * a connection whose end is just on its way through the router, it may believe for FLOW_MILLISECONDS more.
+ * a connection whose end is just on its way through the router, it may believe for FLOW_MILLISECONDS more. As long it may send to
+ * the MAC address that a neighbour just had: the kernel reads it without a lock, so half of it may be an older one's, which as a
+ * destination nobody answers for, and as a sender's is no frame's. The kernel asks whether a neighbour is there still only when it sends
+ * something to it itself. So the first packet of a flow that has rested goes the router's way, and of those that renew what is known of a
+ * busy one some, drawn by lot (ASKING): once in 0.8 s on average. A machine that has another MAC address by then is found as by the router.
  */
 import { randomInt } from 'node:crypto';
 import { addressBytes, addressText, macBytes } from '../../../linux/address.ts';
@@ -38,14 +49,18 @@ export const ADDRESS = 16;
  *  14  1 for an endpoint on another host
  *  16  MAC address that its packets come from: of the device, or of this host's tunnels
  *  22  the device's MTU
+ *  24  index of its VLAN's device in the router; 0: none
+ *  28  that one's MTU
  *
- * A flow: the same of the receiver, but
+ * A flow: the same of the receiver up to the first MTU, but
  *   4  generation in which it was found out
  *  24  when that is over, in ticks
  *  28  its counter in `ended` before it was found out
  *  32  its key
  */
-export const ENDPOINT = 24;
+export const ENDPOINT = 32;
+/** What a flow has of its receiver. */
+const WAY = 24;
 const FLOW = 80;
 const DEVICE = 0;
 const NETWORK = 4;
@@ -53,6 +68,8 @@ const MAC = 8;
 const REMOTE = 14;
 const SENDER_MAC = 16;
 const MTU = 22;
+const WIRE = 24;
+const WIRE_MTU = 28;
 const GENERATION = 4;
 const OVER = 24;
 const ENDED = 28;
@@ -65,6 +82,8 @@ const FLOWS = 2048;
 /** Counters of beginnings and ends: those that share one find out again what they knew. */
 const COUNTERS = 4096;
 const FLOW_MILLISECONDS = 100;
+/** One of so many packets that renew what is known of a flow to a wire goes the router's way: a power of two. */
+const ASKING = 8;
 
 /** Entries of a connection live so long after a packet (net/netfilter: tcp_timeouts, udp_timeouts), in seconds. */
 const TCP_ESTABLISHED = 432_000;
@@ -80,8 +99,10 @@ const SKB_DATA_END = 80;
 const PACKET_HOST = 0;
 // helpers, linux/bpf.h
 const MAP_LOOKUP = 1;
+const RANDOM = 7;
 const REDIRECT = 23;
 const PULL_DATA = 39;
+const FIB_LOOKUP = 69;
 const JIFFIES64 = 118;
 const REDIRECT_PEER = 155;
 const CHECK_MTU = 163;
@@ -92,6 +113,8 @@ const IPS_ASSURED = 1 << 2;
 const IPS_NAT = (1 << 4) | (1 << 5);
 const IPS_DYING = 1 << 9;
 
+const AF_INET = 2;
+const AF_INET6 = 10;
 const TCP = 6;
 const UDP = 17;
 const ETHERNET = 14;
@@ -135,6 +158,18 @@ const COUNTER = -116;
 const INDEX = -120;
 const PLACE = -128;
 const LENGTH = -136;
+/** Words: this packet renews what was known until just now; it goes the router's way, whatever it finds out. */
+const RENEWS = -140;
+const ASKS = -144;
+/** struct bpf_fib_lookup, linux/bpf.h: what is asked, and in its place the answer. */
+const FIB_SIZE = 64;
+const FIB = -208;
+const FIB_MTU = FIB + 6;
+const FIB_DEVICE = FIB + 8;
+const FIB_SENDER = FIB + 16;
+const FIB_RECEIVER = FIB + 32;
+const FIB_SENDER_MAC = FIB + 52;
+const FIB_MAC = FIB + 58;
 
 interface Maps {
   readonly endpoints: number;
@@ -165,6 +200,7 @@ function program({ endpoints, flows, ended, generation }: Maps, kernel: KernelTy
     p.callKernel(need(kernel.functions, name), kernel.module === undefined ? 'kernel' : 'module');
   };
   const ticks = ticksPerSecond();
+  const memory = Math.ceil((FLOW_MILLISECONDS / 1000) * ticks);
   // Nobody outside knows which flows have a place in common.
   const secret = randomInt(2 ** 31);
   const p = assemble();
@@ -197,11 +233,45 @@ function program({ endpoints, flows, ended, generation }: Maps, kernel: KernelTy
   const at = (register: Register, offset: number): void => {
     p.set(register, reg(stack)).add(register, offset);
   };
-  /** to = the endpoint with the address at `offset` of the stack. */
+  /** to = the endpoint with the address at `offset` of the stack, or 0. */
   const findEndpoint = (to: 8 | 9, offset: number): void => {
     p.map(1, endpoints);
     at(2, offset);
-    p.call(MAP_LOOKUP).jump('==', 0, 0, 'pass').set(to, reg(0));
+    p.call(MAP_LOOKUP).set(to, reg(0));
+  };
+  /**
+   * Has the router's own tables say where a packet goes that the endpoint at `of` sends from the address at `from` to the one at `to`:
+   * goes on where that is by the endpoint's wire, with as much as fits there, and the next hop has been found.
+   */
+  const findOnWire = (of: 8 | 9, from: number, to: number): void => {
+    for (let part = 0; part < FIB_SIZE; part += 8) p.store(8, stack, FIB + part, 0);
+    // With a length the answer is the route's MTU, not the device's.
+    p.store(2, stack, FIB_MTU, 1).load(4, 1, of, DEVICE).store(4, stack, FIB_DEVICE, reg(1));
+    const [six, asked] = [`six${from}`, `asked${from}`];
+    p.load(8, 1, stack, SENDER).jump('!=', 1, 0, six);
+    p.store(1, stack, FIB, AF_INET);
+    p.load(4, 1, stack, from + 12).store(4, stack, FIB_SENDER, reg(1));
+    p.load(4, 1, stack, to + 12)
+      .store(4, stack, FIB_RECEIVER, reg(1))
+      .go(asked);
+    p.label(six).store(1, stack, FIB, AF_INET6);
+    for (let part = 0; part < 16; part += 4)
+      p.load(4, 1, stack, from + part)
+        .store(4, stack, FIB_SENDER + part, reg(1))
+        .load(4, 1, stack, to + part)
+        .store(4, stack, FIB_RECEIVER + part, reg(1));
+    p.label(asked).set(1, reg(skb));
+    at(2, FIB);
+    p.set(3, FIB_SIZE).set(4, 0).call(FIB_LOOKUP).jump('!=', 0, 0, 'pass');
+    p.load(4, 1, stack, FIB_DEVICE).load(4, 2, of, WIRE).jump('!=', 1, reg(2), 'pass');
+    p.load(2, 1, stack, FIB_MTU).load(2, 2, of, WIRE_MTU).jump('!=', 1, reg(2), 'pass');
+  };
+  /** Goes on where two MAC addresses are the same. */
+  const sameMac = (one: Register, at1: number, other: Register, at2: number): void => {
+    for (const part of [0, 2, 4])
+      p.load(2, 1, one, at1 + part)
+        .load(2, 2, other, at2 + part)
+        .jump('!=', 1, reg(2), 'pass');
   };
   /** Brings the upper bits of register 1 down. */
   const fold = (bits: number): void => {
@@ -262,6 +332,7 @@ function program({ endpoints, flows, ended, generation }: Maps, kernel: KernelTy
     .firstValue(2, ended)
     .add(2, reg(1));
   p.jump('!=', flags, 0, 'ends');
+  p.store(4, stack, RENEWS, 0).store(4, stack, ASKS, 0);
   // Before anything is looked at: what changes while it is looked at makes it old.
   p.load(4, 1, 2, 0).store(4, stack, COUNTER, reg(1));
   p.firstValue(1, generation).load(4, 1, 1, 0).jump('&', 1, 1, 'pass').store(8, stack, NOW, reg(1));
@@ -281,7 +352,7 @@ function program({ endpoints, flows, ended, generation }: Maps, kernel: KernelTy
     p.load(8, 1, receiver, FLOW_KEY_AT + part)
       .load(8, 2, stack, KEY + part)
       .jump('!=', 1, reg(2), 'unknown');
-  p.call(JIFFIES64).load(4, 1, receiver, OVER).subtract(1, reg(0)).jump('s<=', 1, 0, 'unknown');
+  p.call(JIFFIES64).load(4, 1, receiver, OVER).subtract(1, reg(0)).jump('s<=', 1, 0, 'over');
 
   p.label('forward');
   // Too long for the device, unless it is many packets in one (GSO): the router says so to the sender.
@@ -299,20 +370,57 @@ function program({ endpoints, flows, ended, generation }: Maps, kernel: KernelTy
   at(3, LENGTH);
   p.set(4, 0).set(5, BPF_MTU_CHK_SEGS).call(CHECK_MTU).jump('==', 0, 0, 'fits').go('pass');
 
+  p.label('over').jump('s<=', 1, -memory, 'unknown').store(4, stack, RENEWS, 1);
   p.label('unknown');
   findEndpoint(sender, SENDER);
   findEndpoint(receiver, RECEIVER);
+  p.jump('==', sender, 0, 'off wire').jump('==', receiver, 0, 'onto wire');
   p.load(4, 1, sender, DEVICE).load(4, 2, stack, FROM_DEVICE).jump('!=', 1, reg(2), 'pass');
   p.load(4, 1, sender, NETWORK).load(4, 2, receiver, NETWORK).jump('!=', 1, reg(2), 'pass');
   p.load(2, 1, sender, REMOTE).jump('==', 1, 0, 'known');
   // What came through the tunnel is from the host that the sender is on, and for a container here.
   p.load(2, 1, receiver, REMOTE).jump('!=', 1, 0, 'pass');
-  p.load(4, 1, sender, MAC).load(4, 2, stack, FROM_MAC).jump('!=', 1, reg(2), 'pass');
-  p.load(2, 1, sender, MAC + 4)
-    .load(2, 2, stack, FROM_MAC + 4)
-    .jump('!=', 1, reg(2), 'pass');
+  sameMac(sender, MAC, stack, FROM_MAC);
 
   p.label('known');
+  for (let part = 0; part < WAY; part += 8)
+    p.load(8, 1, receiver, part).store(8, stack, VALUE + part, reg(1));
+  p.go('tracked');
+
+  // From a container to a wire: by the routes of its network, to where the kernel has found the next hop.
+  p.label('onto wire');
+  p.load(4, 1, sender, DEVICE).load(4, 2, stack, FROM_DEVICE).jump('!=', 1, reg(2), 'pass');
+  p.load(4, 1, sender, WIRE).jump('==', 1, 0, 'pass');
+  findOnWire(sender, SENDER, RECEIVER);
+  // The kernel asks whether a neighbour is there still when it sends something itself.
+  p.load(4, 1, stack, RENEWS)
+    .jump('==', 1, 0, 'ask')
+    .call(RANDOM)
+    .and(0, ASKING - 1)
+    .jump('!=', 0, 0, 'found');
+  p.label('ask').store(4, stack, ASKS, 1);
+  p.label('found');
+  p.load(4, 1, sender, WIRE)
+    .store(4, stack, VALUE + DEVICE, reg(1))
+    .store(4, stack, VALUE + NETWORK, 0);
+  p.store(2, stack, VALUE + REMOTE, 0)
+    .load(2, 1, sender, WIRE_MTU)
+    .store(2, stack, VALUE + MTU, reg(1));
+  for (const [from, to] of [
+    [FIB_MAC, MAC],
+    [FIB_SENDER_MAC, SENDER_MAC],
+  ] as const)
+    for (const part of [0, 2, 4]) p.load(2, 1, stack, from + part).store(2, stack, VALUE + to + part, reg(1));
+  p.go('tracked');
+
+  // From a wire to a container: by the device and from the MAC address by which its answers go.
+  p.label('off wire').jump('==', receiver, 0, 'pass');
+  p.load(4, 1, receiver, WIRE).load(4, 2, stack, FROM_DEVICE).jump('!=', 1, reg(2), 'pass');
+  findOnWire(receiver, RECEIVER, SENDER);
+  sameMac(stack, FIB_MAC, stack, FROM_MAC);
+  p.go('known');
+
+  p.label('tracked');
   p.store(4, stack, OPTIONS, -1) // the namespace of the device
     .store(4, stack, OPTIONS + 4, 0)
     .load(2, 1, stack, PROTOCOL)
@@ -346,18 +454,16 @@ function program({ endpoints, flows, ended, generation }: Maps, kernel: KernelTy
     .jump('s<=', 1, (UDP_STREAM / 2) * ticks, 'release')
     .label('fresh');
   releaseConnection();
-  for (let part = 0; part < ENDPOINT; part += 8)
-    p.load(8, 1, receiver, part).store(8, stack, VALUE + part, reg(1));
   p.firstValue(1, generation).load(4, 1, 1, 0).load(8, 2, stack, NOW).jump('!=', 1, reg(2), 'pass');
-  p.call(JIFFIES64).add(0, Math.ceil((FLOW_MILLISECONDS / 1000) * ticks));
+  p.call(JIFFIES64).add(0, memory);
   p.load(8, receiver, stack, PLACE);
-  for (let part = 0; part < ENDPOINT; part += 8)
+  for (let part = 0; part < WAY; part += 8)
     p.load(8, 1, stack, VALUE + part).store(8, receiver, part, reg(1));
   for (let part = 0; part < FLOW_KEY; part += 8)
     p.load(8, 1, stack, KEY + part).store(8, receiver, FLOW_KEY_AT + part, reg(1));
   p.load(8, 1, stack, NOW).store(4, receiver, GENERATION, reg(1));
   p.load(4, 1, stack, COUNTER).store(4, receiver, ENDED, reg(1));
-  p.store(4, receiver, OVER, reg(0)).go('forward');
+  p.store(4, receiver, OVER, reg(0)).load(4, 1, stack, ASKS).jump('==', 1, 0, 'forward').go('pass');
 
   p.label('release');
   releaseConnection();
@@ -378,9 +484,11 @@ export interface Endpoint {
   readonly senderMac: string;
   /** Of the device. */
   readonly mtu: number;
+  /** Its VLAN's device; undefined: it is in none. */
+  readonly wire?: { readonly device: number; readonly mtu: number } | undefined;
 }
 
-export function endpointValue({ device, network, mac, remote, senderMac, mtu }: Endpoint): Buffer {
+export function endpointValue({ device, network, mac, remote, senderMac, mtu, wire }: Endpoint): Buffer {
   const value = Buffer.alloc(ENDPOINT);
   value.writeUInt32LE(device, DEVICE);
   value.writeUInt32LE(network, NETWORK);
@@ -388,6 +496,8 @@ export function endpointValue({ device, network, mac, remote, senderMac, mtu }: 
   value.writeUInt16LE(remote ? 1 : 0, REMOTE);
   macBytes(senderMac).copy(value, SENDER_MAC);
   value.writeUInt16LE(mtu, MTU);
+  value.writeUInt32LE(wire?.device ?? 0, WIRE);
+  value.writeUInt32LE(wire?.mtu ?? 0, WIRE_MTU);
   return value;
 }
 

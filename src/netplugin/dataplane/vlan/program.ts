@@ -6,9 +6,14 @@
  *   leaving    at the host's end of a network's device: all that comes gets the network's tag, and leaves by the uplink; nothing
  *              passes to the host, whatever happens
  *
+ * What is for the router's own MAC address goes to its end at once, as if it had arrived there: no queue between two processors' turns, and no
+ * second look at whom it is for, so the program says that it is for this machine, whatever the uplink's own address is. All else (broadcast,
+ * groups, others' addresses) goes through the device, whose other end sorts it.
+ *
  * A tag is part of what the kernel knows of a frame, whoever took it off the bytes (linux/if_vlan.h, skb_vlan_tag_present): this needs
  * no 8021q. A frame with a second tag inside is dropped here: it would come to the router as one of another VLAN's.
  */
+import { macBytes } from '../../../linux/address.ts';
 import * as bpf from '../../../linux/bpf.ts';
 import { assemble, reg } from '../../../linux/ebpf.ts';
 
@@ -22,11 +27,16 @@ const SKB_VLAN_PRESENT = 20;
 const SKB_VLAN_TCI = 24;
 const SKB_VLAN_PROTO = 28;
 const SKB_DEVICE = 40;
+const SKB_DATA = 76;
+const SKB_DATA_END = 80;
+const PACKET_HOST = 0;
 // helpers, linux/bpf.h
 const MAP_LOOKUP = 1;
 const VLAN_PUSH = 18;
 const VLAN_POP = 19;
 const REDIRECT = 23;
+const CHANGE_TYPE = 32;
+const REDIRECT_PEER = 155;
 // linux/pkt_cls.h
 const TC_ACT_UNSPEC = -1;
 const TC_ACT_SHOT = 2;
@@ -34,8 +44,13 @@ const TC_ACT_SHOT = 2;
 const TAGGED = 0x0081;
 const ID_BITS = 0xfff;
 const KEY = -4;
+const MAC = -12;
+const ETHERNET = 14;
 
-/** id -> index of the device */
+/** Bytes of where a VLAN's frames go. */
+export const ARRIVAL = 12;
+
+/** id -> index of the device, the router's MAC address */
 const arriving = (map: number): Buffer =>
   assemble()
     .set(6, reg(1))
@@ -52,11 +67,35 @@ const arriving = (map: number): Buffer =>
     .call(MAP_LOOKUP)
     .jump('==', 0, 0, 'pass')
     .load(4, 7, 0, 0)
+    .load(4, 2, 0, 4)
+    .store(4, 10, MAC, reg(2))
+    .load(2, 2, 0, 8)
+    .store(2, 10, MAC + 4, reg(2))
     .set(1, reg(6))
     .call(VLAN_POP)
     .jump('!=', 0, 0, 'drop')
     .load(4, 2, 6, SKB_VLAN_PRESENT)
     .jump('!=', 2, 0, 'drop')
+    .load(4, 1, 6, SKB_DATA)
+    .load(4, 2, 6, SKB_DATA_END)
+    .set(3, reg(1))
+    .add(3, ETHERNET)
+    .jump('>', 3, reg(2), 'other')
+    .load(4, 2, 1, 0)
+    .load(4, 3, 10, MAC)
+    .jump('!=', 2, reg(3), 'other')
+    .load(2, 2, 1, 4)
+    .load(2, 3, 10, MAC + 4)
+    .jump('!=', 2, reg(3), 'other')
+    .set(1, reg(6))
+    .set(2, PACKET_HOST)
+    .call(CHANGE_TYPE)
+    .jump('!=', 0, 0, 'drop')
+    .set(1, reg(7))
+    .set(2, 0)
+    .call(REDIRECT_PEER)
+    .exit()
+    .label('other')
     .set(1, reg(7))
     .set(2, 0)
     .call(REDIRECT)
@@ -123,7 +162,7 @@ export function openPrograms(): VlanPrograms {
     return { map, program, id: bpf.programId(program) };
   };
   try {
-    return { arriving: load(ARRIVING, 4, arriving), leaving: load(LEAVING, 8, leaving) };
+    return { arriving: load(ARRIVING, ARRIVAL, arriving), leaving: load(LEAVING, 8, leaving) };
   } catch (error) {
     opened.forEach(bpf.closeBpf);
     throw error;
@@ -136,6 +175,13 @@ export function closePrograms(programs: VlanPrograms): void {
     bpf.closeBpf(map);
   }
 }
+
+/**
+ * Where a VLAN's frames go: through the device with this index, or, those for `mac`, at once to its other end, which is in another
+ * namespace; without one, all through it.
+ */
+export const arrivalValue = (device: number, mac = '00:00:00:00:00:00'): Buffer =>
+  Buffer.concat([numbers(device), macBytes(mac), Buffer.alloc(2)]);
 
 export const numbers = (...values: readonly number[]): Buffer => {
   const bytes = Buffer.alloc(4 * values.length);

@@ -9,7 +9,17 @@ import path from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { tag } from '../../../../lab/tagging.ts';
 import {
+  arriving,
+  closeConnections,
+  connection,
+  datagrams,
+  type End,
+  exchange,
+  MESSAGE,
+} from '../../../../test/connections.ts';
+import {
   applied,
+  forwarded,
   GATEWAYS,
   inRouter,
   LOCAL,
@@ -26,6 +36,7 @@ import { isolate, sh } from '../../../../test/isolation.ts';
 import { ethernet, solicitation, udp } from '../../../../test/packet.ts';
 import { addressBytes, macBytes } from '../../../linux/address.ts';
 import { echoes } from '../../../linux/echo.ts';
+import { received, send as transmit } from '../../../linux/libc.ts';
 import {
   createNamespace,
   deleteNamespace,
@@ -161,6 +172,7 @@ beforeEach(() => {
 });
 
 afterEach(() => {
+  closeConnections();
   onFar(() => far?.close());
   near?.close();
   openApplier().apply(NOTHING, { verify: true });
@@ -341,7 +353,7 @@ describe('a container of a VLAN network', () => {
     const program = /\bid (\d+) name contiv_vlan_in\b/.exec(sh('tc filter show dev fab0 ingress'))?.[1];
     const { map_ids } = JSON.parse(sh(`bpftool -j prog show id ${program}`));
     const entry = (id: number): string => `id ${map_ids[0]} key ${id} 0 0 0`;
-    sh(`bpftool map delete ${entry(ID)}; bpftool map update ${entry(7)} value 1 0 0 0`);
+    sh(`bpftool map delete ${entry(ID)}; bpftool map update ${entry(7)} value 1${' 0'.repeat(11)}`);
     expect(await silent(2, PLAIN)).toBe(true);
     const { repaired } = applied(near, hostState(joined(nearHost)), true);
     expect(repaired).toEqual([
@@ -363,6 +375,98 @@ describe('a container of a VLAN network', () => {
     expect(sh('tc filter show dev fab0 ingress')).not.toContain('pref 4789');
     expect(sh('tc filter show dev fab0 ingress')).toMatch(/bpf.*tagging/);
     expect(sh('bridge fdb show dev fab0')).not.toContain(vtepMac(LOCAL));
+  });
+});
+
+describe('an established connection', () => {
+  const CLIENT = 40_000;
+  const SERVER = 7000;
+  const end = (n: number | 'plain', address: string, number: number): End => ({
+    namespace: n === 'plain' ? n : `box${n}`,
+    address,
+    port: number,
+  });
+  /** How many packets went the router's way meanwhile. */
+  const through = async (act: () => Promise<void>): Promise<number> => {
+    const before = forwarded();
+    await act();
+    return forwarded() - before;
+  };
+  const settle = (): void => {
+    applied(near, hostState(joined(nearHost)));
+    onFar(() => applied(far, hostState(joined(farHost))));
+  };
+  /** Both ways, but for what has the kernel ask whether the next hop is there still. */
+  const TIMES = 200;
+  const FEW = TIMES / 2;
+
+  it.each([
+    ['a machine on the VLAN, by IPv4', () => connection(end(2, at(2), CLIENT), end('plain', PLAIN, SERVER))],
+    [
+      'a machine on the VLAN, by IPv6',
+      () => connection(end(2, six(2), CLIENT), end('plain', PLAIN6, SERVER)),
+    ],
+    ['a container that it asks', () => connection(end('plain', PLAIN, CLIENT), end(2, at(2), SERVER))],
+    ['another host’s container', () => connection(end(2, at(2), CLIENT), end(3, at(3), SERVER))],
+  ] as const)('with %s goes past the router', async (_, open) => {
+    settle();
+    const pair = open();
+    await exchange(pair, 5);
+    expect(await through(() => exchange(pair, TIMES))).toBeLessThan(FEW);
+  });
+
+  it('of UDP with a machine does once conntrack takes it for a stream', async () => {
+    settle();
+    const pair = datagrams(end(2, at(2), CLIENT), end('plain', PLAIN, SERVER));
+    await expect
+      .poll(() => through(() => exchange(pair, 20)), { timeout: 20_000, interval: 200 })
+      .toBeLessThan(20);
+  });
+
+  it('goes on where the machine has another MAC address by now, of which it has told nobody', async () => {
+    settle();
+    for (const [name, value] of [
+      ['base_reachable_time_ms', 1000],
+      ['delay_first_probe_time', 1],
+      ['retrans_time_ms', 100],
+    ] as const)
+      inRouter(`sysctl -qw net.ipv4.neigh.vl${ID}.${name}=${value}`);
+    const pair = datagrams(end(2, at(2), CLIENT), end('plain', PLAIN, SERVER));
+    const [client, server] = pair;
+    const busy = () => through(() => exchange(pair, 20));
+    await expect.poll(busy, { timeout: 20_000, interval: 200 }).toBeLessThan(20);
+    // It knows where the container is, and so does not ask, by which it would tell where it is itself.
+    onPlain(() =>
+      sh(
+        `ip link set lan address 02:bb:bb:bb:bb:bb; ip neigh replace ${at(2)} lladdr ${vtepMac(LOCAL)} dev lan nud permanent`,
+      ),
+    );
+    // As a stream that never rests, which nobody's silence slows down.
+    const buffer = Buffer.alloc(256);
+    const arrived = (): boolean => {
+      transmit(client, MESSAGE, MESSAGE.length, 0);
+      return typeof received(server, buffer) === 'number';
+    };
+    expect(arrived()).toBe(false);
+    await expect.poll(arrived, { timeout: 40_000, interval: 10 }).toBe(true);
+    while (typeof received(server, buffer) === 'number');
+    await expect.poll(busy, { timeout: 20_000, interval: 200 }).toBeLessThan(20);
+  });
+
+  it('takes nothing by the address of another host’s container from a machine', async () => {
+    settle();
+    const pair = datagrams(end(2, at(2), CLIENT), end(3, at(3), SERVER));
+    await expect
+      .poll(() => through(() => exchange(pair, 20)), { timeout: 20_000, interval: 200 })
+      .toBeLessThan(20);
+    const say = (mac: string, words: string): string =>
+      onPlain(() =>
+        send('lan', ethernet(mac, vtepMac(LOCAL), udp(at(3), at(2), SERVER, CLIENT, Buffer.from(words)))),
+      );
+    say('02:aa:aa:aa:aa:aa', 'forged');
+    await expect.poll(() => inRouter('nft list counter inet contiv foreign')).toContain('packets 1 ');
+    transmit(pair[1], MESSAGE, MESSAGE.length, 0);
+    expect(await arriving(pair[0])).toBe('hello');
   });
 });
 
@@ -398,7 +502,7 @@ describe('networks of one tenant', () => {
 });
 
 describe('whoever means harm', () => {
-  const received = (n: number): number =>
+  const receivedIn = (n: number): number =>
     Number(inBox(n, () => sh("awk '/^Udp:/ { n = $2 } END { print n }' /proc/net/snmp")).trim()) +
     Number(inBox(n, () => sh("awk '/^Udp:/ { n = $3 } END { print n }' /proc/net/snmp")).trim());
   const MAC = '02:aa:aa:aa:aa:aa';
@@ -407,9 +511,9 @@ describe('whoever means harm', () => {
     ethernet(MAC, mac, datagram(from, to));
   /** Frames in order: what was sent before has arrived once this one has. */
   const arrives = async (n: number, use: () => void, more: number): Promise<void> => {
-    const before = received(n);
+    const before = receivedIn(n);
     use();
-    await expect.poll(() => received(n)).toBe(before + more);
+    await expect.poll(() => receivedIn(n)).toBe(before + more);
   };
 
   it('on the wire gets in by no address of ours, of another network, or of a gateway', async () => {

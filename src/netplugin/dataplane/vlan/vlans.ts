@@ -2,7 +2,7 @@
  * VLAN networks, on the host: what makes a wire of a router's device.
  *
  *   router vl<id> ==veth== cv<id> --leaving--> tagged, by the uplink
- *                          cv<id> <--arriving-- uplink, untagged
+ *                          cv<id> <--arriving-- uplink, untagged; what is for the router: vl<id> at once
  *
  * The router's device has one MAC address a host, in all VLANs, by which the other hosts know it without asking (compile/deviceNames.ts);
  * it is another one than the uplink's, so the uplink is told to take it. The host's end has no addresses and is up only when its program
@@ -29,7 +29,9 @@ import type { HostState, Vlan } from '../../state.ts';
 import { establish, type Kind, type Tracker, track } from '../difference.ts';
 import { combine, type Failure, failureOf, located, type Outcome, send } from '../outcome.ts';
 import {
+  ARRIVAL,
   ARRIVING,
+  arrivalValue,
   closePrograms,
   LEAVING,
   numbers,
@@ -133,7 +135,7 @@ function waysOf({ vlan, wire, uplink }: Wired): Way[] {
     {
       at: ARRIVING,
       key: hex(id),
-      value: hex(wire.index),
+      value: arrivalValue(wire.index, vlan.mac).toString('hex'),
       what: `VLAN ${id} from ${uplink.name} to ${wire.name}`,
     },
     {
@@ -162,7 +164,7 @@ function listWays(at: Way['at'], map: number, valueSize: number): Way[] {
 /** Makes the maps lead where the networks' devices are. Of programs that are only just open they are empty. */
 function fill({ arriving, leaving, ways }: OpenPrograms, wired: readonly Wired[], verify: boolean): Outcome {
   const maps = [
-    { at: ARRIVING, map: arriving.map, valueSize: 4 },
+    { at: ARRIVING, map: arriving.map, valueSize: ARRIVAL },
     { at: LEAVING, map: leaving.map, valueSize: 8 },
   ] as const;
   const { outcome } = establish(ways, {
