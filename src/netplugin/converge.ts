@@ -82,6 +82,7 @@ export function followKernel({ dataplane, log, metrics, ready, compile, tell }: 
   }
   const passes = inTurn(pass, {
     every: VERIFY_INTERVAL,
+    othersFirst: true,
     due() {
       verify = true;
       return ready();

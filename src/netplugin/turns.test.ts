@@ -1,4 +1,6 @@
+import { Readable } from 'node:stream';
 import { expect, it, onTestFinished, vi } from 'vitest';
+import { lines } from '../client/lines.ts';
 import { insist, inTurn, type TurnsOptions } from './turns.ts';
 
 /** Runs that end when they are told to. */
@@ -26,6 +28,36 @@ it('starts no run while one runs, and gives one more to all who ask meanwhile', 
   expect(runs).toHaveLength(2);
   runs[1]?.resolve(2);
   expect(await Promise.all([second, third])).toEqual([2, 2]);
+});
+
+/** So many messages, which one read of a connection brings. */
+const read = (count: number) =>
+  lines(Readable.from([Buffer.from(Array.from({ length: count }, (_, i) => `${i}\n`).join(''))]));
+
+it('what many messages of one read ask for is one run, where all of it is done without waiting', async () => {
+  let told = 0;
+  const seen: number[] = [];
+  const turns = inTurn(async () => void seen.push(told), { othersFirst: true });
+  for await (const _ of read(1000)) {
+    told++;
+    turns.ask();
+  }
+  await turns.settled();
+  expect(seen).toEqual([1000]);
+});
+
+it('whoever asks again and again for what is done without waiting has no one else wait for the last of it', async () => {
+  let runs = 0;
+  const turns = inTurn(
+    async () => {
+      if (++runs < 1000) turns.ask();
+    },
+    { othersFirst: true },
+  );
+  turns.ask();
+  await new Promise((done) => setTimeout(done, 0));
+  expect(runs).toBeLessThan(1000);
+  await turns.close();
 });
 
 it('goes on after a run that failed, of which only those hear who asked for it', async () => {

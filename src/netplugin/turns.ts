@@ -24,7 +24,13 @@ export interface Turns<T> {
 export interface TurnsOptions<T> {
   /** Milliseconds: it runs at least so often, whoever asks. */
   readonly every?: number;
-  /** Asked before such a run; false: not this time. */
+  /**
+   * For a run that does all at once, without waiting for anything: others have the turn before each, and what they ask for meanwhile is
+   * asked of that run. What one read of a connection brings comes message by message without waiting either, so that each would
+   * have a run of its own, and until the last of them nobody else would be heard.
+   */
+  readonly othersFirst?: boolean;
+  /** Asked before a run that nobody asks for; false: not this time. */
   due?(): boolean;
   /**
    * After a run, milliseconds until the next one that nobody asks for; undefined: none. `failures` in a row, of those that did not do
@@ -44,9 +50,11 @@ export const afterFailure =
     failures > 0 ? delay : undefined;
 
 const nothing = (): void => {};
+/** What has come from connections, processes and timers has been heard. */
+const othersTurn = (): Promise<void> => new Promise((done) => void setImmediate(done));
 
 export function inTurn<T>(run: () => Promise<T>, options: TurnsOptions<T> = {}): Turns<T> {
-  const { every, due = () => true, again, whole = () => true, failed } = options;
+  const { every, othersFirst = false, due = () => true, again, whole = () => true, failed } = options;
   const progress = openProgress();
   let running: Promise<void> = Promise.resolve();
   let waiting: Promise<T> | undefined;
@@ -78,7 +86,7 @@ export function inTurn<T>(run: () => Promise<T>, options: TurnsOptions<T> = {}):
 
   function start(): Promise<T> {
     if (waiting === undefined) {
-      waiting = running.then(turn);
+      waiting = (othersFirst ? running.then(othersTurn) : running).then(turn);
       running = waiting.then(nothing, nothing);
     }
     return waiting;
