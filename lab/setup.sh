@@ -45,6 +45,8 @@ if [ "${1:-}" != install ]; then
     want gcc gcc
     want /usr/include/stdlib.h libc6-dev ;;
   test-package) want debootstrap debootstrap ;;
+  # What judges the churn's histories is made with it (newGo.sh).
+  test|test-lab|churn) want go golang-go ;;
   # runc's, which is built with it.
   docker)
     want /usr/include/seccomp.h libseccomp-dev

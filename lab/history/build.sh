@@ -2,6 +2,7 @@
 # build.sh [where]: what judges histories of the churn (../goPrograms.sh). where: prints the folder. Quick when it is there.
 set -eu
 cd "$(dirname "$0")/build"
+. ../../newGo.sh
 . ../../goPrograms.sh
 OUT=$CACHE/history/$(digest ../build.sh go.mod go.sum main.go)
 case ${1:-} in
