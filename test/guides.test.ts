@@ -28,7 +28,7 @@ const NOT_TYPED: Record<string, number> = {
   'docs/guide/kubernetes.md: needs helm': 3,
   'docs/guide/kubernetes.md: needs netmasters outside of the cluster': 5,
   'docs/guide/kubernetes.md: needs the image on each node': 1,
-  'docs/guide/kubernetes.md: needs the image on each node; test/guide.kubernetes.test.ts has the API server look at each manifest': 1,
+  'docs/guide/kubernetes.md: needs the image on each node; test/manifests.kubernetes.test.ts runs what they say': 1,
   'docs/guide/quick-start.md: ends the lab that the next pages go on with': 1,
   'docs/guide/quick-start.md: makes the lab that this is typed in': 2,
   "docs/guide/runtimes.md: flags' form": 2,

@@ -1,7 +1,7 @@
 /** packaging/kubernetes/image.sh: an archive that runtimes read, whose programs run with nothing but what is in it. */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, readlinkSync } from 'node:fs';
 import path from 'node:path';
 import { expect, it } from 'vitest';
 import { parseAllDocuments } from 'yaml';
@@ -53,6 +53,8 @@ it('image.sh makes the same image each time, and what the manifests start runs i
   });
 
   const root = unpack(path.join(archive, 'layer.tar'), path.join(folder, 'root'));
+  // By it containerd says where a pod's namespace is.
+  expect(readlinkSync(path.join(root, 'var/run'))).toBe('../run');
   const inside = (...words: string[]): string =>
     execFileSync('/usr/sbin/chroot', [root, ...words], {
       encoding: 'utf8',

@@ -11,7 +11,7 @@ import { openIdentity } from '../src/netkube/identity.ts';
 import { type Kubernetes, openKubernetes, readKubernetes } from '../src/netmaster/kubernetes.ts';
 import { openHostCertificate } from '../src/netplugin/certificate.ts';
 import { issuePair, makeAuthority, requestCertificate } from '../src/tls/certificates.ts';
-import { holderOf } from '../src/tls/identity.ts';
+import { holderOf, lifeOf } from '../src/tls/identity.ts';
 import { temporaryFolder } from './folder.ts';
 import { openSecured } from './secured.ts';
 
@@ -72,11 +72,12 @@ const userOf = (account: string, node: string, pod: string): object => ({
   },
 });
 
-async function cluster() {
+/** `hostLife`: milliseconds that hosts' certificates hold. */
+async function cluster(hostLife?: number) {
   const kubernetes = await apiServer();
   const opened: Kubernetes = openKubernetes(kubernetes.options, SILENT);
   onTestFinished(() => opened.close());
-  const secured = await openSecured(() => ({ kubernetes: opened }));
+  const secured = await openSecured(() => ({ kubernetes: opened }), hostLife);
   onTestFinished(() => secured.close());
   const folder = temporaryFolder();
   fs.writeFileSync(`${folder}/ca.crt`, secured.authority.certificate);
@@ -190,6 +191,44 @@ it('netkube has a certificate for an hour, of a controller, as long as its servi
     200,
   );
   await expect(client.call('tokens')).rejects.toThrow('orchestrator netkube-1 may not ask this');
+});
+
+it('netkube has its certificate renewed before it ends, by the token of then, also where that was refused for a while', async () => {
+  const { tokens, urls, folder, tokenFile } = await cluster(12_000);
+  const known = (token: string): void =>
+    void tokens.set(token, userOf('contiv-system:netkube', 'node1', 'netkube-1'));
+  known('a.b.first');
+  const said: string[] = [];
+  const options = {
+    account: tokenFile('a.b.first'),
+    credentialFiles: { 'tls-ca': `${folder}/ca.crt` },
+    identity: 'netkube-1',
+    netmasters: urls,
+  };
+  const identity = await openIdentity(options, (line) => said.push(line));
+  onTestFinished(() => identity.close());
+  const shown = (): string => identity.credentials().certificate as string;
+  const renewed = (before: string): Promise<boolean> =>
+    vi.waitUntil(() => shown() !== before, { timeout: 60_000 });
+  const client = connect({ urls, credentials: identity.credentials });
+  onTestFinished(() => client.close());
+  const first = shown();
+  await renewed(first);
+
+  // The API server does not know the token any more, and kubelet has written another one only later.
+  const second = shown();
+  tokens.clear();
+  await vi.waitUntil(() => said.length > 0, { timeout: 60_000 });
+  expect(said).toEqual([
+    expect.stringContaining('what netkube shows to netmaster is not renewed; tried again'),
+  ]);
+  known('a.b.second');
+  tokenFile('a.b.second');
+  await renewed(second);
+
+  // The one with which it began has ended before that of now began.
+  await vi.waitUntil(() => lifeOf(shown()).from > lifeOf(first).to, { timeout: 60_000 });
+  expect((await client.call('whoami')).body).toMatchObject({ role: 'orchestrator', name: 'netkube-1' });
 });
 
 it('pods know whom to believe from what netmaster publishes', async () => {

@@ -38,11 +38,12 @@ export interface Secured {
 
 export async function openSecured(
   more: (authority: Pair) => Partial<ServerParts> | Promise<Partial<ServerParts>> = () => ({}),
+  hostLife = HOUR,
 ): Promise<Secured> {
   const authority = await makeAuthority();
   const names = ['localhost', '127.0.0.1'];
   const own = await issuePair(authority, { role: 'netmaster', name: 'one', names }, HOUR);
-  const security: Security = { ...own, authority: authority.certificate, issuer: authority, hostLife: HOUR };
+  const security: Security = { ...own, authority: authority.certificate, issuer: authority, hostLife };
   const api = await openApi(undefined, { security, ...(await more(authority)) });
 
   const credentialsOf = (pair: Pair | undefined): Credentials => ({

@@ -27,6 +27,8 @@ mkdir -p "$root/bin" "$root/etc" "$root/usr/local/lib" "$root/usr/local/bin" "$r
   "$root/var/lib" "$root/opt/cni/bin"
 DESTDIR=$installed packaging/install.sh >"$work/log" || { cat "$work/log" >&2; exit 1; }
 mv "$installed/usr/local/lib/contiv" "$root/usr/local/lib/"
+# Runtimes name namespaces of pods by it (/var/run/netns/...), and on nodes it leads to the same.
+ln -s ../run "$root/var/run"
 for command in netctl netmaster netplugin netkube; do ln -s ../lib/contiv/bin/$command "$root/usr/local/bin/$command"; done
 
 # The launchers' shell and its few commands; then each library that something here is linked with, where this machine has it.

@@ -30,7 +30,10 @@ export interface SecurityParts {
   readonly kubernetes?: Kubernetes | undefined;
 }
 
-/** Milliseconds that a controller's certificate holds: nothing revokes it, and its service account gets it another. */
+/**
+ * Milliseconds that a controller's certificate holds at most: nothing revokes it, and its service account gets it another. Where hosts' hold
+ * for less, so does it.
+ */
 const CONTROLLER_LIFE = 3_600_000;
 
 export function serveSecurity(
@@ -92,7 +95,8 @@ export function serveSecurity(
         `${by} is ${role === 'host' ? `of node ${known}` : known}, and may not join as ${name}`,
         'name',
       );
-    if (role === 'orchestrator') return sign(wanted, { role, name }, CONTROLLER_LIFE);
+    if (role === 'orchestrator')
+      return sign(wanted, { role, name }, Math.min(CONTROLLER_LIFE, issuing().hostLife));
     const { answer } = await writer.write(() => decideAdmission(mirror, name, by), callerOf(request));
     return certify(name, wanted, answer);
   }
