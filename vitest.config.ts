@@ -12,8 +12,8 @@ const inLabs = {
   ...polled(60_000, 200),
   maxWorkers: LABS,
   env: { LAB_BY_WORKER: 'yes' },
-  testTimeout: 180_000,
-  hookTimeout: 180_000,
+  testTimeout: 300_000,
+  hookTimeout: 300_000,
   globalSetup: 'test/labSetup.ts',
   setupFiles: 'test/labUp.ts',
 };
