@@ -335,6 +335,7 @@ describe('containers of a VLAN network on two hosts', () => {
       [`bridge fdb del ${MAC.node1} dev eth0`, `eth0 does not take frames for ${MAC.node1}`],
       [`${router} ip route del ${FAR}`, `no route to ${FAR} of far on node2`],
       [`${router} ip neigh del ${hostAddress(2)} dev vl${ID}`, `neighbour ${hostAddress(2)} on vl${ID} has`],
+      [`${router} tc qdisc del dev vl${ID} clsact`, `no program at vl${ID}`],
       [`${router} ip link set vl${ID} mtu 1400`, `vl${ID} has MTU 1400`],
       [`${router} nft delete element inet contiv claimed { ${FAR} }`, `claimed lacks ${FAR}`],
       [`${router} nft delete element arp contiv answered { ${NEAR} }`, `answered lacks ${NEAR}`],

@@ -5,8 +5,8 @@ import { mapOf, programsAt } from './programs.ts';
 import { type Comparison, type Router, segmentOf } from './world.ts';
 
 /**
- * One program at each tunnel, on the hosts' link and at the port of each container that is not shaped or marked, and its map leads to those and
- * to the other hosts' containers in networks of tunnels and direct ones.
+ * One program at each tunnel, each VLAN, on the hosts' link and at the port of each container that is not shaped or marked, and its map leads to those and
+ * to the other hosts' containers in networks of tunnels and direct ones; a VLAN's have its device.
  */
 export const fastPath: Comparison<Router> = async (router, say) => {
   if (!kernelHasFastPath()) return;
@@ -17,7 +17,7 @@ export const fastPath: Comparison<Router> = async (router, say) => {
   const remote = router.remote.filter((r) => !less.has(r.host) && /^(vx|direct)/.test(segmentOf(host, r)));
   const programs = new Set<number>();
   let ports = 0;
-  for (const { ifname } of devices.filter((d) => /^(ct|vx|direct)/.test(d.ifname))) {
+  for (const { ifname } of devices.filter((d) => /^(ct|vx|vl\d|direct)/.test(d.ifname))) {
     const ids = (await programsAt(router.at, ifname)).map((program) => program.id);
     if (ids.length > 1) say(`${where}: ${ids.length} programs at ${ifname}`);
     if (ids.length === 0 && !ifname.startsWith('ct')) say(`${where}: no program at ${ifname}`);
@@ -30,12 +30,18 @@ export const fastPath: Comparison<Router> = async (router, say) => {
   if (id === undefined) return;
   const have = new Map<string, string>();
   for (const [key, value] of await mapOf(router.at, id, 'contiv_ends')) {
-    const device = devices.find((d) => d.ifindex === value.readUInt32LE(0))?.ifname ?? 'nowhere';
+    const named = (index: number): string => devices.find((d) => d.ifindex === index)?.ifname ?? 'nowhere';
+    const [device, wire] = [named(value.readUInt32LE(0)), value.readUInt32LE(24)];
     const mac = value.toString('hex', 8, 14).replaceAll(/(..)(?=.)/g, '$1:');
-    have.set(key.toString('hex'), device.startsWith('ct') ? `ct ${mac}` : device);
+    const by = wire === 0 ? '' : ` by ${named(wire)}`;
+    have.set(key.toString('hex'), `${device.startsWith('ct') ? `ct ${mac}` : device}${by}`);
   }
+  const onVlan = (r: Running): string => {
+    const segment = segmentOf(host, r);
+    return segment.startsWith('vl') ? ` by ${segment}` : '';
+  };
   for (const [list, leads] of [
-    [fast, (r: Running) => `ct ${r.mac}`],
+    [fast, (r: Running) => `ct ${r.mac}${onVlan(r)}`],
     [remote, (r: Running) => segmentOf(host, r)],
   ] as const)
     for (const r of list)

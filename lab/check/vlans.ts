@@ -210,10 +210,12 @@ export const hostWires: Comparison<Host> = async (host, say) => {
     }
     for (const key of have.keys()) say(`${name}: ${program} at ${device} has ${key}, which no network has`);
   };
+  // What is for the router's MAC address goes past the device.
+  const router = numbers(Buffer.from(`${segmentMac(place).replaceAll(':', '')}0000`, 'hex')).join(' ');
   await compare(
     UNDERLAY,
     'contiv_vlan_in',
-    [...ends].map(([{ id }, { ifindex }]) => [id, `${ifindex}`]),
+    [...ends].map(([{ id }, { ifindex }]) => [id, `${ifindex} ${router}`]),
   );
   const out = [...ends].map(([{ id }, end]): [number, string] => [end.ifindex, `${id} ${uplink?.ifindex}`]);
   for (const { ifname } of ends.values()) await compare(ifname, 'contiv_vlan_out', out);
