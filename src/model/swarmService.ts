@@ -55,10 +55,6 @@ export const SwarmServiceSchema = Type.Object(
 );
 export type SwarmService = Static<typeof SwarmServiceSchema>;
 
-/** All that lead to its tasks. */
-export const virtualAddressesOf = ({ virtualAddress, ipv6VirtualAddress }: SwarmService): string[] =>
-  [virtualAddress, ipv6VirtualAddress].filter((address) => address !== undefined);
-
 export const swarmService: Kind<typeof SwarmServiceSchema> = {
   name: 'swarmService',
   collection: 'swarmServices',

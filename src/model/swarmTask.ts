@@ -1,4 +1,4 @@
-/** Which endpoints are tasks of a service of Docker's Swarm. */
+/** Which endpoints are tasks of a service of Docker's Swarm, and which addresses lead to them. */
 import type { Endpoint } from './endpoint.ts';
 import type { SwarmService } from './swarmService.ts';
 
@@ -12,3 +12,7 @@ export const taskOf =
     e.labels?.[SERVICE_LABEL] === serviceID &&
     e.networkName === networkName &&
     (e.groupName ?? '') === groupName;
+
+/** All that lead to them. */
+export const virtualAddressesOf = ({ virtualAddress, ipv6VirtualAddress }: SwarmService): string[] =>
+  [virtualAddress, ipv6VirtualAddress].filter((address) => address !== undefined);

@@ -22,8 +22,8 @@ import type { NetworkPolicy } from '../model/networkPolicy.ts';
 import { PORT_PROTOCOLS, protocolNumber, type Rule } from '../model/rule.ts';
 import { type StoredServiceLB, selects } from '../model/serviceLB.ts';
 import type { Global } from '../model/settings.ts';
-import { type SwarmService, virtualAddressesOf } from '../model/swarmService.ts';
-import { taskOf } from '../model/swarmTask.ts';
+import type { SwarmService } from '../model/swarmService.ts';
+import { taskOf, virtualAddressesOf } from '../model/swarmTask.ts';
 import { type JudgedEndpoint, judge, type Side } from '../model/verdict.ts';
 import { type Workload, workloadName } from '../model/workload.ts';
 import type {

@@ -13,8 +13,8 @@ import { addressNumber, contains, numberAddress, parseSubnet, type Subnet } from
 import { answers, ready } from '../../model/answering.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { memberOf } from '../../model/externalMember.ts';
-import { type SwarmService, virtualAddressesOf } from '../../model/swarmService.ts';
-import { SERVICE_LABEL, taskOf } from '../../model/swarmTask.ts';
+import type { SwarmService } from '../../model/swarmService.ts';
+import { SERVICE_LABEL, taskOf, virtualAddressesOf } from '../../model/swarmTask.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
 import type { View } from '../intent/view.ts';
 
