@@ -435,6 +435,21 @@ describe('the port', () => {
     for (const socket of slow) socket.destroy();
   });
 
+  it('ends who does not greet in time', async () => {
+    const socket = net.connect(api.port, '127.0.0.1').resume();
+    await new Promise((done) => socket.once('close', done));
+  }, 60_000);
+
+  it('closes at once while somebody has not greeted', async () => {
+    const other = await openSecured();
+    const taken = new Promise((done) => other.api.server.server.once('connection', done));
+    const socket = net.connect(other.api.port, '127.0.0.1').resume();
+    const ended = new Promise((done) => socket.once('close', done));
+    await taken;
+    await other.close();
+    await ended;
+  }, 60_000);
+
   it('greets two hundred at once', async () => {
     const pair = pairs.get('reader');
     const answers = await Promise.all(

@@ -2,6 +2,7 @@
  * The listener: what it takes of a request, who is answered at all, and what every refusal is like. It has no routes of its own;
  * serve.ts adds them.
  */
+import type { Socket } from 'node:net';
 import fastify, { type FastifyInstance, LogController } from 'fastify';
 import type { Logger } from 'pino';
 import { Refusal } from '../problem.ts';
@@ -78,6 +79,7 @@ export function openListener(options: ListenerOptions): FastifyInstance {
     }
   });
   server.server.on('checkExpectation', answerExpectation);
+  if (security !== undefined) endUngreeted(server);
   server.setErrorHandler(answerError);
   const routes = collectRoutes(server);
   server.setNotFoundHandler((request, reply) => {
@@ -94,4 +96,21 @@ export function openListener(options: ListenerOptions): FastifyInstance {
     return answerError(new Refusal(405, text), request, reply);
   });
   return server;
+}
+
+/**
+ * Connections that have not greeted by TLS are no requests yet: Node has whoever answers broken requests end them, by an answer that waits for
+ * the greeting, and a server that closes waits for them. Here they end when their time is over, and when the server closes.
+ */
+function endUngreeted(server: FastifyInstance): void {
+  const open = new Set<Socket>();
+  server.server.on('connection', (socket: Socket) => {
+    open.add(socket);
+    socket.once('close', () => open.delete(socket));
+  });
+  // First of all: who answers broken requests finds nobody to answer.
+  server.server.prependListener('tlsClientError', (_error: Error, socket: Socket) => void socket.destroy());
+  server.addHook('preClose', async () => {
+    for (const socket of open) socket.destroy();
+  });
 }

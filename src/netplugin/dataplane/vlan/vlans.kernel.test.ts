@@ -436,9 +436,8 @@ describe('an established connection', () => {
     const busy = () => through(() => exchange(pair, 20));
     await expect.poll(busy, { timeout: 20_000, interval: 200 }).toBeLessThan(20);
     // From now on the kernel asks for the machine only where it is made to.
-    await expect
-      .poll(() => inRouter(`ip neigh show ${PLAIN} dev vl${ID}`), { timeout: 30_000 })
-      .toContain('STALE');
+    const [, mac] = /lladdr (\S+)/.exec(inRouter(`ip neigh show ${PLAIN} dev vl${ID}`)) ?? [];
+    inRouter(`ip neigh replace ${PLAIN} lladdr ${mac} dev vl${ID} nud stale`);
     // It knows where the container is, and so does not ask, by which it would tell where it is itself.
     onPlain(() =>
       sh(
