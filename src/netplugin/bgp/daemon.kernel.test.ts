@@ -69,7 +69,9 @@ beforeEach(() => {
 /** A router of the fabric, which tells the prefixes, and puts what it is told into its kernel. */
 function router(name: string, as: number, told: readonly string[], more = ''): void {
   // One that has been killed is there for a moment yet, and the next does not start beside it.
-  sh(`while ip netns pids bgp-${name} | xargs -r kill -9 && ip netns pids bgp-${name} | grep -q .; do sleep 0.01; done`);
+  sh(
+    `while ip netns pids bgp-${name} | xargs -r kill -9 && ip netns pids bgp-${name} | grep -q .; do sleep 0.01; done`,
+  );
   const file = path.join(folder, `${name}.conf`);
   const routes = (six: boolean): string =>
     told.flatMap((p) => (p.includes(':') === six ? `route ${p} blackhole;` : [])).join(' ');
