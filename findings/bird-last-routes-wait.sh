@@ -4,7 +4,7 @@
 # Seen on 2026-11-28 with Debian 12's bird2 2.0.12-7, 1,000 routes, a neighbour that says nothing after its OPEN and KEEPALIVE:
 #   at once                      768 routes, three times 256
 #   a KEEPALIVE of the neighbour, or a question at the control socket (birdc show status)   the other 232, at once
-# Without either they wait for BIRD's next timer, up to 3 s. Routes are fed to a session 256 in a turn of the main loop, as work events, each of which schedules the session's
+# Without either they wait for BIRD's next timer, up to 3 s; where one comes just then, as in two of five sessions, nothing is seen and the session is tried again. Routes are fed to a session 256 in a turn of the main loop, as work events, each of which schedules the session's
 # sending as an event of the other list. Whether the loop may sleep is decided by what is left of the work events (sysdep/unix/io.c, io_loop), and
 # after the last turn nothing is, while the sending of that turn waits in the other list. Later versions look at both lists.
 #
@@ -117,7 +117,8 @@ async function quiet(ms) {
 }
 await quiet(500);
 console.log(`at once: ${routes} routes`);
-if (routes === 1000) changed('all routes are told at once');
+// One of BIRD's timers has woken it just then: once more.
+if (routes === 1000) process.exit(4);
 if (routes !== 768) changed(`${routes} routes are told at once, not 768`);
 const before = performance.now();
 if (way === 'keepalive') peer.write(message(KEEPALIVE));
@@ -140,9 +141,15 @@ inside() { # WAY
 export folder
 export -f inside untried
 for way in keepalive question; do
-  unshare --net bash -euo pipefail -c "inside $way"
-  number=$(cat "$folder/pid") && kill "$number"
-  while kill -0 "$number" 2>/dev/null; do sleep 0.1; done
-  rm -f "$folder/pid"
+  for try in {1..10}; do
+    status=0
+    unshare --net bash -euo pipefail -c "inside $way" || status=$?
+    number=$(cat "$folder/pid") && kill "$number"
+    while kill -0 "$number" 2>/dev/null; do sleep 0.1; done
+    rm -f "$folder/pid"
+    [ "$status" = 4 ] || break
+  done
+  [ "$status" != 4 ] || { echo "changed: all routes are told at once, $try times of $try" >&2 && exit 1; }
+  [ "$status" = 0 ] || exit "$status"
 done
 echo 'as seen'
