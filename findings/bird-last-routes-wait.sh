@@ -4,7 +4,8 @@
 # Seen on 2026-11-28 with Debian 12's bird2 2.0.12-7, 1,000 routes, a neighbour that says nothing after its OPEN and KEEPALIVE:
 #   at once                      768 routes, three times 256
 #   a KEEPALIVE of the neighbour, or a question at the control socket (birdc show status)   the other 232, at once
-# Without either they wait for BIRD's next timer, up to 3 s; where one comes just then, as in two of five sessions, nothing is seen and the session is tried again. Routes are fed to a session 256 in a turn of the main loop, as work events, each of which schedules the session's
+# Without either they wait for BIRD's next timer, up to 3 s. Where one comes just then (four of eight sessions) nothing is seen, and the session is
+# tried again. Routes are fed to a session 256 in a turn of the main loop, as work events, each of which schedules the session's
 # sending as an event of the other list. Whether the loop may sleep is decided by what is left of the work events (sysdep/unix/io.c, io_loop), and
 # after the last turn nothing is, while the sending of that turn waits in the other list. Later versions look at both lists.
 #

@@ -13,12 +13,10 @@ import {
   socket,
 } from '../src/linux/libc.ts';
 import { inNamespace, namespacePath } from '../src/linux/netns.ts';
-import { familyOf, socketAddress } from './probe.ts';
+import { connect, familyOf, listen, socketAddress } from './probe.ts';
 
 const libc = koffi.load('libc.so.6');
-const listen = libc.func('int listen(int fd, int backlog)');
 const accept = libc.func('int accept(int fd, void *address, void *length)');
-export const connect = libc.func('int connect(int fd, const void *address, uint32_t length)');
 
 const open: number[] = [];
 

@@ -20,8 +20,8 @@ import { inNamespace } from '../src/linux/netns.ts';
 import type { Packet } from '../src/model/verdict.ts';
 
 const libc = koffi.load('libc.so.6');
-const listen = libc.func('int listen(int fd, int backlog)');
-const connect = libc.func('int connect(int fd, const void *address, uint32_t length)');
+export const listen = libc.func('int listen(int fd, int backlog)');
+export const connect = libc.func('int connect(int fd, const void *address, uint32_t length)');
 const sendto = libc.func(
   'intptr_t sendto(int fd, const void *data, size_t length, int flags, const void *to, uint32_t size)',
 );

@@ -100,7 +100,8 @@ export function openListener(options: ListenerOptions): FastifyInstance {
 
 /**
  * Connections that have not greeted by TLS are no requests yet: Node has whoever answers broken requests end them, by an answer that waits for
- * the greeting, and a server that closes waits for them. Here they end when their time is over, and when the server closes.
+ * the greeting, and a server that closes waits for them. Here they end when their time is over, and when the server closes: all connections
+ * then, as it ends at once those that have greeted too (`forceCloseConnections`).
  */
 function endUngreeted(server: FastifyInstance): void {
   const open = new Set<Socket>();

@@ -1,11 +1,10 @@
 /** ICMP errors about connections that are open: who may send them. Forged ones are as good as those of a kernel. */
 import path from 'node:path';
-import koffi from 'koffi';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { clean, GATEWAYS, PEERS, port } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { ethernet, icmpError, udp } from '../../../test/packet.ts';
-import { familyOf, socketAddress } from '../../../test/probe.ts';
+import { connect, familyOf, socketAddress } from '../../../test/probe.ts';
 import { inBox, inRouterOf, twoHosts, v4, v6 } from '../../../test/twoHosts.ts';
 import {
   bind,
@@ -19,9 +18,6 @@ import {
 } from '../../linux/libc.ts';
 import { bindPort, inNamespace, namespacePath } from '../../linux/netns.ts';
 import { vtepMac } from '../compile/deviceNames.ts';
-
-const libc = koffi.load('libc.so.6');
-const connect = libc.func('int connect(int fd, const void *address, uint32_t length)');
 
 const FRAMES = path.join(import.meta.dirname, '../../../test/frames.ts');
 const OUTSIDE = ['198.51.100.1', '2001:db8::1'] as const;

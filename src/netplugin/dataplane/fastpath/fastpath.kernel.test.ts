@@ -7,7 +7,6 @@ import {
   arriving,
   closeConnections,
   closeNow,
-  connect,
   connection as connectionBetween,
   datagrams as datagramsBetween,
   type End,
@@ -29,7 +28,7 @@ import {
 } from '../../../../test/hostState.ts';
 import { isolate, sh } from '../../../../test/isolation.ts';
 import { ethernet, udp } from '../../../../test/packet.ts';
-import { socketAddress } from '../../../../test/probe.ts';
+import { connect, socketAddress } from '../../../../test/probe.ts';
 import { forgetConnections } from '../../../linux/conntrack.ts';
 import { AF_INET, SOCK_NONBLOCK, SOCK_STREAM, send, socket } from '../../../linux/libc.ts';
 import { NETLINK_NETFILTER, openNetlink } from '../../../linux/netlink.ts';
