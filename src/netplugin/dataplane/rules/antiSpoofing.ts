@@ -54,8 +54,6 @@ chain guard_tunnel {
 }`,
   rules: {
     guard: `
-iifname ${PORTS} goto guard_port
-iifname ${TUNNELS} goto guard_tunnel
 iifname "lo" accept
 ip saddr 127.0.0.0/8 drop`,
     // By an address of the tenant's, policy would take whoever is outside for the container that has it, and its answers for his.

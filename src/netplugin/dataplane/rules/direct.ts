@@ -65,7 +65,7 @@ chain guard_link {
 /** Hosts send to each other directly, never through a third one. */
 export const apartOnLink: RouterFeature = {
   rules: {
-    forward: ({ direct, vlans }) =>
+    through: ({ direct, vlans }) =>
       (direct ? [DIRECT, TUNNELS, ...(vlans ? [VLANS] : [])] : [])
         .flatMap((other) => [
           `iifname ${DIRECT} oifname ${other} drop`,

@@ -6,7 +6,7 @@
  * ended by routing before that, so it is made 2 in advance where it stays in its network (`stretch`). That both ends of a
  * connection are in one network its first packet finds out, and the connection's mark keeps.
  */
-import { TUNNELS } from './devices.ts';
+import { PORTS, TUNNELS } from './devices.ts';
 import type { RouterFeature } from './feature.ts';
 import { MARKED, SAME_NETWORK } from './marks.ts';
 
@@ -50,6 +50,7 @@ meta mark . ip daddr @same ct mark set ${SAME_NETWORK}
 meta mark . ip6 daddr @same6 ct mark set ${SAME_NETWORK}`,
     pass: `
 ct mark ${SAME_NETWORK} goto grow
+iifname ${PORTS} accept
 iifname ${TUNNELS} goto grow`,
     begun: `ct mark ${SAME_NETWORK} goto grow`,
   },

@@ -121,8 +121,8 @@ export const vlans: RouterFeature = {
     guard: where(`iifname ${VLANS} goto guard_vlan`),
     forward: where(
       [
-        `iifname ${VLANS} ip saddr != @claimed ct mark != ${SAME_NETWORK} drop`,
-        `iifname ${VLANS} ip6 saddr != @claimed6 ct mark != ${SAME_NETWORK} drop`,
+        `ct mark != ${SAME_NETWORK} iifname ${VLANS} ip saddr != @claimed drop`,
+        `ct mark != ${SAME_NETWORK} iifname ${VLANS} ip6 saddr != @claimed6 drop`,
       ].join('\n'),
     ),
     pass: where(`iifname ${VLANS} goto grow`),
@@ -151,7 +151,7 @@ export const vlans: RouterFeature = {
 /** Hosts send to each other directly, and a machine on the wire to nobody through us but to containers. */
 export const apart: RouterFeature = {
   rules: {
-    forward: where(
+    through: where(
       [
         [VLANS, VLANS],
         [VLANS, TUNNELS],
