@@ -15,9 +15,7 @@ fib daddr type local dnat ip to ${NAMESERVER}
 fib daddr type local dnat ip6 to ${NAMESERVER6}
 fib daddr oifname ${UPLINK} dnat ip to ${NAMESERVER}
 fib daddr oifname ${UPLINK} dnat ip6 to ${NAMESERVER6}`,
-    input: `
-iifname ${PORTS} udp dport ${QUERY_PORTS} goto query
-iifname ${PORTS} tcp dport ${QUERY_PORTS} goto asked`,
+    input: `iifname ${PORTS} tcp dport ${QUERY_PORTS} goto asked`,
   },
 };
 
@@ -31,12 +29,22 @@ iifname ${PORTS} tcp dport ${QUERY_PORTS} goto asked`,
 const ASKING = '30000/second burst 3000 packets';
 const MAX_ASKING = 4096;
 
-/** Ahead of all else in `input`: of an established flow of queries each one counts. */
-export const queryLimit: RouterFeature = {
+/**
+ * Queries by UDP, ahead of all else in `input`: of an established flow of them each one counts, and there are many. Those that are not tracked
+ * (stub.ts), or belong to a connection, have no more to be found out; the first one of a connection is counted, and has a time of its own (limits.ts).
+ */
+export const queries: RouterFeature = {
   own: `
 set asking { type ifname; size ${MAX_ASKING}; flags dynamic,timeout; timeout 1m; }
-counter asked { }`,
-  rules: {
-    input: `iifname ${PORTS} udp dport ${QUERY_PORTS} update @asking { iifname limit rate over ${ASKING} } counter name "asked" drop`,
-  },
+counter asked { }
+chain query {
+  update @asking { iifname limit rate over ${ASKING} } counter name "asked" drop
+  ct state established,untracked accept
+  jump counted
+  ct status dnat meta nfproto ipv4 ct timeout set "translated" accept
+  ct status dnat ct timeout set "translated6" accept
+  meta nfproto ipv4 ct timeout set "query" accept
+  ct timeout set "query6" accept
+}`,
+  rules: { input: `iifname ${PORTS} udp dport ${QUERY_PORTS} goto query` },
 };

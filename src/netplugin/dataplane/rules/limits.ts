@@ -106,14 +106,6 @@ chain counted {${partOf(parts)}
 }
 ${CROWDED}
 ${queryTimeouts('query', 1)}${queryTimeouts('translated', TRANSLATED)}
-chain query {
-  ct state untracked accept
-  jump counted
-  ct status dnat meta nfproto ipv4 ct timeout set "translated" accept
-  ct status dnat ct timeout set "translated6" accept
-  meta nfproto ipv4 ct timeout set "query" accept
-  ct timeout set "query6" accept
-}
 `;
 }
 

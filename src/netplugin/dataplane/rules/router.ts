@@ -25,7 +25,7 @@ import { antiSpoofing, arpTable } from './antiSpoofing.ts';
 import { bridged } from './bridged.ts';
 import { PORTS, TUNNELS, UPLINK } from './devices.ts';
 import { apartOnLink, direct, fromLink } from './direct.ts';
-import { dns, queryLimit } from './dns.ts';
+import { dns, queries } from './dns.ts';
 import { dscp } from './dscp.ts';
 import { egress } from './egress.ts';
 import { errors } from './errors.ts';
@@ -117,7 +117,7 @@ const CHAINS: readonly Chain<RouterFeature>[] = [
     hook: 'type filter hook input priority 0; policy drop;',
     steps: [
       'iifname "lo" accept',
-      queryLimit,
+      queries,
       'ct state vmap { established : accept, related : goto errors }',
       'icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept',
       `iifname ${PORTS} icmp type echo-request goto asked`,
