@@ -1,7 +1,6 @@
 /**
- * A cluster around one real host: a netmaster is filled with groups of 100 rules and with simulated hosts, whose
- * agents are one process: they share one watch, and each sends its own heartbeats and acknowledges each revision with
- * its own request. Runs in the network namespace of the lab's host.
+ * A cluster around one real host: a netmaster is filled with groups of 100 rules and with simulated hosts. Runs in the network namespace of
+ * the lab's host.
  *
  *   node crowd.ts URL GROUPS ENDPOINTS HOSTS
  *
@@ -12,11 +11,10 @@
  */
 import { createInterface } from 'node:readline';
 import { connect } from '../src/client/client.ts';
-import { HEARTBEAT } from '../src/model/host.ts';
 import type { DeclaredObject } from '../src/protocol/declared.ts';
-import type { HostAnswer } from '../src/protocol/messages.ts';
 import { LATE_HEADER } from '../src/protocol/wire.ts';
 import { hundredRules } from './rules.ts';
+import { each, macOf, openHosts } from './simulated.ts';
 
 export interface Answer {
   /** Milliseconds from the request to the answer, which waits for every agent. */
@@ -31,49 +29,6 @@ const client = connect({ urls: [url], timeoutMs: 600_000 });
 const say = (answer: Answer): void => {
   process.stdout.write(`${JSON.stringify(answer)}\n`);
 };
-
-/** A simulated host's agent. */
-interface Agent {
-  readonly name: string;
-  readonly underlay: string;
-  /** The newest revision, until it is acknowledged. */
-  unsaid: number | undefined;
-  saying: boolean;
-}
-const crowd = Array.from(
-  { length: hosts },
-  (_, i): Agent => ({
-    name: `simulated${i}`,
-    underlay: `192.168.${100 + (i >> 8)}.${i & 255}`,
-    unsaid: undefined,
-    saying: false,
-  }),
-);
-
-const beat = async ({ name, underlay }: Agent): Promise<HostAnswer> =>
-  (await client.call('register', { name }, { name, underlay, version: '2.0.0' })).body;
-
-/** As an agent does it (netplugin/intent/netmaster.ts): one request at a time, the newest wins. */
-async function acknowledge(agent: Agent, store: string, revision: number): Promise<void> {
-  agent.unsaid = revision;
-  if (agent.saying) return;
-  agent.saying = true;
-  while (agent.unsaid !== undefined) {
-    const applied = { store, revision: agent.unsaid };
-    agent.unsaid = undefined;
-    await client.call('applied', { name: agent.name }, applied);
-  }
-  agent.saying = false;
-}
-
-async function follow(): Promise<void> {
-  let store = '';
-  for await (const message of client.watch({})) {
-    if (message.type === 'synced') store = message.store;
-    if (message.type === 'synced' || message.type === 'change')
-      for (const agent of crowd) void acknowledge(agent, store, message.revision);
-  }
-}
 
 function intent(): DeclaredObject[] {
   const objects: DeclaredObject[] = [
@@ -93,17 +48,6 @@ function intent(): DeclaredObject[] {
   return objects;
 }
 
-/** Some at a time, as many hosts would. */
-async function each<T>(items: readonly T[], act: (item: T) => Promise<unknown>): Promise<void> {
-  const rest = items.values();
-  await Promise.all(
-    Array.from({ length: 16 }, async () => {
-      for (const item of rest) await act(item);
-    }),
-  );
-}
-
-const hex = (byte: number): string => byte.toString(16).padStart(2, '0');
 const join = (i: number): Promise<unknown> =>
   client.call(
     'attach',
@@ -114,22 +58,20 @@ const join = (i: number): Promise<unknown> =>
       networkName: 'n',
       groupName: `g${i % groups}`,
       ipAddress: [`20.1.${i >> 8}.${i & 255}`],
-      macAddress: `02:02:14:01:${hex(i >> 8)}:${hex(i & 255)}`,
+      macAddress: macOf(i),
       homingHost: `simulated${i % hosts}`,
       status: 'running',
     },
   );
 
 await client.call('apply', { wait: '0' }, { objects: intent() });
-await each(crowd, beat);
-setInterval(() => void each(crowd, beat), HEARTBEAT * 1000);
+const crowd = await openHosts(client, hosts);
 await each(
   Array.from({ length: endpoints }, (_, i) => i),
   join,
 );
-const following = follow();
-following.catch((error) => {
-  process.stderr.write(`crowd: ${(error as Error).message}\n`);
+crowd.acknowledgeAll((error) => {
+  process.stderr.write(`crowd: ${error.message}\n`);
   process.exit(1);
 });
 say({ ms: performance.now(), late: '' });

@@ -11,6 +11,7 @@ import { type Announced, announcedVerdict, measureAnnounced } from './announce.t
 import { measureRates, type Rates, rateResults, rateTable } from './api.ts';
 import { type Changes, changeResults, changeTable, changeVerdicts, measureChanges } from './change.ts';
 import { type CniTimes, cniResults, cniTable, cniVerdicts, measureCni } from './cni.ts';
+import { type LabelTimes, labelResults, labelTable, labelVerdicts, measureLabels } from './labels.ts';
 import { type Lookups, lookupsResults, lookupsTable, lookupsVerdict, measureLookups } from './lookups.ts';
 import { MEASUREMENTS, type Measurement, type Sample } from './measure.ts';
 import { makeNetworks, SPANS } from './networks.ts';
@@ -31,9 +32,9 @@ Usage: node bench/main.ts [--quick] [--only NAME] [--rounds N] [--against DIR] [
 
   --quick        one short round of each: does it work?
   --only NAME    throughput, bbr, latency, connections, attach, hundred, policy, announce, change, cni, lookups,
-                 services, swarm or api; may be given again
+                 services, labels, swarm or api; may be given again
   --span SPAN    within or between hosts; both where it is not given
-  --rounds N     instead of 3 to 7, of each its own (change: 40, cni and lookups: 11, services: 7, swarm: 3)
+  --rounds N     instead of 3 to 7, of each its own (change: 40, cni and lookups: 11, services: 7, labels: 15, swarm: 3)
   --against DIR  another checkout, whose netmaster is measured beside this one's (api)
   --original NETMASTER
                  the netmaster of contiv/netplugin 1.x, measured beside this one's (api); needs etcd 3.4
@@ -49,11 +50,12 @@ const CNI = 'cni';
 const LOOKUPS = 'lookups';
 const SWARM = 'swarm';
 const SERVICES = 'services';
+const LABELS = 'labels';
 const API = 'api';
 const ANNOUNCE = 'announce';
 /** Of what is measured in the lab of all networks. */
 const OF_NETWORKS = [...new Set(MEASUREMENTS.map((m) => m.name)), POLICY, ANNOUNCE];
-const names = [...OF_NETWORKS, CHANGE, CNI, LOOKUPS, SERVICES, SWARM, API];
+const names = [...OF_NETWORKS, CHANGE, CNI, LOOKUPS, SERVICES, LABELS, SWARM, API];
 
 const flags = options();
 
@@ -195,6 +197,13 @@ async function measureClusterIps(): Promise<ServiceRates | undefined> {
   return measureServices({ lab: LAB, rounds, connections, step, command: lab, keep: flags.keep });
 }
 
+async function measurePodLabels(): Promise<LabelTimes | undefined> {
+  if (!flags.only.includes(LABELS)) return undefined;
+  const rounds = Number(flags.rounds ?? (flags.quick ? 1 : 15));
+  step('bench: labels of pods in clusters of two sizes\n');
+  return measureLabels({ lab: LAB, rounds, step, command: lab, keep: flags.keep });
+}
+
 async function measureApi(): Promise<Rates | undefined> {
   if (!flags.only.includes(API)) return undefined;
   const rounds = Number(flags.rounds ?? (flags.quick ? 1 : 7));
@@ -212,6 +221,7 @@ try {
     const lookups = await measureNames();
     const tasks = await measureTasks();
     const services = await measureClusterIps();
+    const labels = await measurePodLabels();
     const rates = await measureApi();
     const targets = [
       ...verdicts(found),
@@ -221,6 +231,7 @@ try {
       ...(lookups === undefined ? [] : [lookupsVerdict(lookups)]),
       ...(tasks === undefined ? [] : swarmVerdicts(tasks)),
       ...(services === undefined ? [] : serviceVerdicts(services)),
+      ...(labels === undefined ? [] : labelVerdicts(labels)),
     ];
     const all = {
       ...results(found, flags.quick),
@@ -229,6 +240,7 @@ try {
       ...(lookups === undefined ? {} : { lookups: lookupsResults(lookups) }),
       ...(tasks === undefined ? {} : { swarm: swarmResults(tasks) }),
       ...(services === undefined ? {} : { services: serviceResults(services) }),
+      ...(labels === undefined ? {} : { labels: labelResults(labels) }),
       ...(rates === undefined ? {} : { api: rateResults(rates) }),
       ...(announced.length === 0 ? {} : { announced }),
       targets,
@@ -242,6 +254,7 @@ try {
       ...(lookups === undefined ? [] : [lookupsTable(lookups)]),
       ...(tasks === undefined ? [] : [swarmTable(tasks)]),
       ...(services === undefined ? [] : [serviceTable(services)]),
+      ...(labels === undefined ? [] : [labelTable(labels)]),
       ...(rates === undefined ? [] : [rateTable(rates)]),
     ];
     process.stdout.write(`\n${[...tables, targets.join('\n')].join('\n\n')}\n`);

@@ -4,14 +4,14 @@
  * namespaces that their node routes, as the reference plugin ptp makes pods: what pods of ours send to a ClusterIP is translated before
  * the node sees it.
  */
-import { CONTAINERD_SOCKET, kubeconfig, programFile } from '../lab/kubernetes/files.ts';
+import { kubeconfig, programFile } from '../lab/kubernetes/files.ts';
 import { run, tryRun, until } from '../lab/shell.ts';
 import { networkNamespace, onHost } from '../lab/state.ts';
 import { ECHO, echoed, serving } from './measure.ts';
 import { inPlace, type Place, PORTS, type Way } from './networks.ts';
 import { median, ratiosTo, ratioVerdict, shown, textTable } from './numbers.ts';
+import { containerPlace, HOST } from './pods.ts';
 
-const HOST = 'node1';
 const COUNTS = [10, 1000] as const;
 /** Of each ratio, at least. */
 const BOUND = 1;
@@ -20,7 +20,6 @@ type Proxy = (typeof PROXIES)[number];
 /** Of the namespaces that kube-proxy's connections are between. */
 const GATEWAY = '10.88.0.1';
 const ADDRESSES = { client: '10.88.0.2', server: '10.88.0.3' };
-const IMAGE = 'registry.k8s.io/e2e-test-images/agnhost:2.66.1';
 
 /** By the number of Services and who carries them out: connections a second, in the order of the rounds. */
 export type ServiceRates = ReadonlyMap<number, Readonly<Record<Proxy, number[]>>>;
@@ -54,7 +53,10 @@ export async function measureServices(options: ServiceOptions): Promise<ServiceR
         ),
         input === undefined ? undefined : JSON.stringify(input),
       );
-    const pods = await makePods(lab, kubectl);
+    const pods = {
+      client: await containerPlace(lab, kubectl, 'client', HOST),
+      server: await containerPlace(lab, kubectl, 'server', HOST),
+    };
     const routed = await makeRouted(lab);
     const addressOf = async (name: string): Promise<string> =>
       (await kubectl(undefined, 'get', 'service', name, '-o', 'jsonpath={.spec.clusterIP}')).trim();
@@ -120,39 +122,6 @@ const toRouted = (): object[] => [
     ports: [{ ...port, name: '' }],
   },
 ];
-
-type Kubectl = (input: object | undefined, ...args: string[]) => Promise<string>;
-
-async function makePods(lab: string, kubectl: Kubectl): Promise<Record<'client' | 'server', Place>> {
-  const pod = (name: string): object => ({
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: { name, labels: { app: name } },
-    spec: { nodeName: HOST, containers: [{ name: 'main', image: IMAGE, args: ['pause'] }] },
-  });
-  await kubectl(list([pod('client'), pod('server')]), 'apply', '-f', '-');
-  await kubectl(undefined, 'wait', 'pod', 'client', 'server', '--for=condition=Ready', '--timeout=120s');
-  const ctr = onHost(
-    lab,
-    HOST,
-    'ctr',
-    '--address',
-    CONTAINERD_SOCKET,
-    '--namespace',
-    'k8s.io',
-    'tasks',
-    'ls',
-  );
-  const tasks = await run(...ctr);
-  const place = async (name: string): Promise<Place> => {
-    const path = 'jsonpath={.status.containerStatuses[0].containerID}';
-    const id = (await kubectl(undefined, 'get', 'pod', name, '-o', path)).replace('containerd://', '').trim();
-    const pid = new RegExp(`^${id}\\s+(\\d+)`, 'm').exec(tasks)?.[1];
-    if (pid === undefined) throw new Error(`pod ${name}: containerd has no task ${id}`);
-    return { host: HOST, namespace: `/proc/${pid}/ns/net` };
-  };
-  return { client: await place('client'), server: await place('server') };
-}
 
 /** Named as the lab names its own, so that it removes them. Docker would drop what they send each other. */
 async function makeRouted(lab: string): Promise<Record<'client' | 'server', Place>> {

@@ -33,7 +33,7 @@ export function openOrigins(names: readonly string[]): (request: IncomingMessage
     const { host: said, origin, 'sec-fetch-site': site } = headers;
     if (said === undefined || origin !== undefined || site !== undefined || !url.startsWith('/'))
       return false;
-    return hostsIn(rawHeaders) === 1 && right.has(`${said} ${socket.localAddress}`);
+    return hostsOf(rawHeaders).length === 1 && right.has(`${said} ${socket.localAddress}`);
   }
 
   function isLasting(name: string, local: string | undefined): boolean {
@@ -56,7 +56,7 @@ export function openOrigins(names: readonly string[]): (request: IncomingMessage
     const { method = '', url = '', headers, rawHeaders, socket } = request;
     const what = `${method} ${url}`;
     const target = /^[a-z]+:\/\/([^/?#]*)/i.exec(url)?.[1];
-    const said = rawHeaders.filter((_, i) => i % 2 === 1 && rawHeaders[i - 1]?.toLowerCase() === 'host');
+    const said = hostsOf(rawHeaders);
     const authorities = target === undefined ? said : [...said, target];
     for (const authority of authorities) {
       const name = nameOf(authority);
@@ -92,11 +92,12 @@ export function openOrigins(names: readonly string[]): (request: IncomingMessage
   };
 }
 
-function hostsIn(rawHeaders: readonly string[]): number {
-  let found = 0;
+/** All of them: of several Node's `headers` has the first. */
+function hostsOf(rawHeaders: readonly string[]): string[] {
+  const found: string[] = [];
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] as string;
-    if (name.length === 4 && name.toLowerCase() === 'host') found++;
+    if (name.length === 4 && name.toLowerCase() === 'host') found.push(rawHeaders[i + 1] as string);
   }
   return found;
 }
