@@ -17,6 +17,8 @@ export interface Turn {
 const SILENCE = 2000;
 
 const EVERY = 10;
+/** Taken in turn: from one that was answered before, a connection is known for minutes. */
+const [FIRST_PORT, LAST_PORT] = [1024, 65_535];
 
 const [to = '', port] = process.argv.slice(2);
 const now = (): number => performance.timeOrigin + performance.now();
@@ -28,6 +30,7 @@ if (to === 'serve') {
 } else {
   let answered = false;
   let last = 0;
+  let from = FIRST_PORT;
   const say = (turn: Turn): void => void process.stdout.write(`${JSON.stringify(turn)}\n`);
   setInterval(() => {
     const socket = dgram.createSocket('udp4');
@@ -40,7 +43,8 @@ if (to === 'serve') {
       if (!answered) say({ answered: true, at: last });
       answered = true;
     });
-    socket.send('?', Number(port), to, () => {});
+    socket.bind(from, () => socket.send('?', Number(port), to, () => {}));
+    from = from === LAST_PORT ? FIRST_PORT : from + 1;
     if (answered && now() - last > SILENCE) {
       answered = false;
       say({ answered, at: last });
