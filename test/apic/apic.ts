@@ -34,7 +34,7 @@ export interface ApicOptions {
   readonly tls?: { readonly cert: string; readonly key: string };
   /** Objects that are answered at once, at most. */
   readonly limit?: number;
-  /** Seconds of a subscription that is not renewed. */
+  /** Seconds of a subscription that is not renewed; below 0: there are none to be had. */
   readonly subscribed?: number;
   /** Something between takes requests and no websockets. */
   readonly deaf?: boolean;
@@ -133,7 +133,7 @@ export async function openApics(count: number, options: ApicOptions = {}): Promi
     }
 
     function subscribe(session: Session | undefined, path: string, query: URLSearchParams): string {
-      if (session?.socket === undefined)
+      if (session?.socket === undefined || subscribed < 0)
         throw new FabricError('400', 'Unable to process the subscription, the session has no web socket');
       const id = String(72057598349672448n + BigInt(given++));
       subscriptions.set(id, { id, path, query, session, ends: performance.now() + subscribed * 1000 });

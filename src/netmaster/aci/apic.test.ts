@@ -44,6 +44,12 @@ it('is told that the controller has given it up, and is subscribed to anew', asy
   }
 });
 
+it('is read where the controller has no subscriptions', async () => {
+  const { controller, apic } = await open(-1);
+  expect((await apic.get(QUERY, true)).length).toBeGreaterThan(0);
+  expect(controller.subscriptions()).toBe(0);
+});
+
 it('what is read without that is not', async () => {
   const { controller, apic } = await open(60);
   await apic.get(QUERY);

@@ -292,7 +292,9 @@ export function openApic(options: ApicOptions): Apic {
     const told = follow ? await subscriptionsOf(controllers[current] as string) : undefined;
     const subscribes = told !== undefined && !told.has(path);
     const query = subscribes ? `${path}${path.includes('?') ? '&' : '?'}subscription=yes` : path;
-    const answer = await ask('GET', `/api/${query}`);
+    let answer = await ask('GET', `/api/${query}`);
+    // The socket may have gone meanwhile: what is there is read all the same.
+    if (subscribes && answer.status !== 200) answer = await ask('GET', `/api/${path}`);
     if (answer.status === 200) {
       const objects = objectsOf(answer);
       const { subscriptionId } = answer.body;

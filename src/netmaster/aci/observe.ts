@@ -8,8 +8,8 @@ import { ancestorsOf, CLASSES, dnOf, type ManagedObject, parentOf, ROOT, type Tr
 
 /** Where one of these is ours, the tenant is looked at: all others lie in them, or come with them. */
 const LOOKED_FOR = ['fvTenant', 'fvCtx', 'fvBD', 'fvAp', 'fvAEPg', 'vzBrCP', 'vzFilter', 'vzTaboo'];
-/** Not written, and in the way of what is. */
-const TOLD_APART = ['vzCPIf'];
+/** Others write those; one of a tenant's hides one of common (external.ts). */
+const ALSO_READ = ['vzCPIf'];
 const COMMON = dnOf('fvTenant', ROOT, 'common');
 
 const tenantOf = (dn: string): string => ancestorsOf(dn)[0] ?? dn;
@@ -24,7 +24,7 @@ export async function observe(apic: Apic, wanted: Tree, mark: string): Promise<T
   const actual = new Map<string, ManagedObject>();
   for (const tenant of tenants)
     for (const object of await apic.get(
-      `mo/${tenant}.json?query-target=subtree&target-subtree-class=${[...CLASSES, ...TOLD_APART].join(',')}`,
+      `mo/${tenant}.json?query-target=subtree&target-subtree-class=${[...CLASSES, ...ALSO_READ].join(',')}`,
       true,
     ))
       actual.set(object.dn, object);
