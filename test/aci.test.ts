@@ -119,7 +119,13 @@ it(
       taboos: [],
     };
     await reads(declared);
-    expect(await run('status')).toMatch(/^fabric {5}ACI, http:\S+ reached since \S+, \d+ objects$/m);
+    await vi.waitFor(
+      async () =>
+        expect(await run('status')).toMatch(
+          /^fabric {5}ACI, http:\S+ reached since \S+, \d+ objects, subscribed$/m,
+        ),
+      PATIENT,
+    );
 
     // What the simulator tells of is what such a client understands; what goes there is there again.
     await isTold('is web', 'is db');

@@ -60,6 +60,8 @@ export interface Apic {
   post(dn: string, document: Document): Promise<void>;
   /** URL of the one that answered last. */
   readonly controller: string | undefined;
+  /** Whether it says when what is followed is another. */
+  readonly subscribed: boolean;
   /** Also of what waits for an answer. */
   close(): void;
 }
@@ -324,6 +326,9 @@ export function openApic(options: ApicOptions): Apic {
     },
     get controller() {
       return answered;
+    },
+    get subscribed() {
+      return subscriptions?.isOpen === true && subscriptions.count > 0;
     },
     close() {
       ended.abort();

@@ -206,7 +206,7 @@ it('puts right what is changed there by hand, and tells of it', async () => {
 });
 
 it('is told by the fabric what is changed there, also where it was not told for a while', async () => {
-  const { fabric, reached, has, controllers, forget, profile, gone } = await open({
+  const { fabric, reached, has, controllers, forget, profile, gone, state } = await open({
     interval: NEVER,
   });
   await reached();
@@ -228,6 +228,7 @@ it('is told by the fabric what is changed there, also where it was not told for 
   await profile('web');
   await gone('uni/tn-blue/ap-shop/epg-db');
   await drift('vlan-9');
+  await vi.waitFor(() => expect(state()).toMatchObject({ state: 'reached', subscribed: true }), PATIENT);
 });
 
 it('another controller tells it where one is lost', async () => {
@@ -242,11 +243,12 @@ it('another controller tells it where one is lost', async () => {
 });
 
 it('finds what is changed by looking where nothing can be told', async () => {
-  const { fabric, reached, has, controllers } = await open({ deaf: true });
+  const { fabric, reached, has, controllers, state } = await open({ deaf: true });
   await reached();
   fabric.remove(EPG);
   await has(`${EPG}/rspathAtt-[${PATH}]`, { encap: 'vlan-101' });
   expect(controllers[0]?.subscriptions()).toBe(0);
+  expect(state()).not.toHaveProperty('subscribed');
 });
 
 it('what somebody else has made there stays, is used where it can be, and is said where it cannot', async () => {

@@ -244,9 +244,14 @@ function openPasses({ mirror, writer, duty, folder, env }: FabricOptions, change
       const done = await follow(apic, gateway, wanted);
       if (done === undefined) return undefined;
       const { objects, problems, events } = done;
-      const { controller } = apic;
+      const { controller, subscribed } = apic;
       await reached(
-        { ...(controller && { controller }), objects, problems: [...problems, ...unfit] },
+        {
+          ...(controller && { controller }),
+          objects,
+          ...(subscribed && { subscribed }),
+          problems: [...problems, ...unfit],
+        },
         events,
       );
       return problems.length > 0 ? RETRY : undefined;

@@ -36,6 +36,7 @@ export interface SubscriptionOptions {
 export interface Subscriptions {
   readonly url: string;
   readonly isOpen: boolean;
+  readonly count: number;
   has(query: string): boolean;
   add(query: string, id: string): void;
   /** Nobody is told of this. */
@@ -94,6 +95,9 @@ export async function openSubscriptions(options: SubscriptionOptions): Promise<S
     url,
     get isOpen() {
       return isOpen;
+    },
+    get count() {
+      return ids.size;
     },
     has: (query) => ids.has(query),
     add(query, id) {
