@@ -210,7 +210,7 @@ chain wire {
 `,
 };
 
-/** Where the host has its address in the VLAN itself the router has none there, and asks by that: by another one of its own not all answer it. */
+/** Where the host has its address in the VLAN itself the router has none there, and asks by that: it would by another device's, such as a gateway. */
 export const ASKING_ARP = {
   sets: ['asking'],
   own: `

@@ -261,11 +261,12 @@ describe('a VLAN that is an infra network', () => {
   const here = <T>(use: () => T): T => use();
 
   it('has the hosts in it: they, machines and containers reach each other, and nobody comes further', async () => {
-    const watching = (rule: string): string =>
-      onPlain(() => sh(`nft 'add rule arp see in arp operation request ${rule} counter'`));
-    onPlain(() => sh("nft 'table arp see { chain in { type filter hook input priority 0; }; }'"));
-    watching(`arp saddr ip ${at(91)}`);
-    watching(`arp saddr ip != ${PREFIX}`);
+    onPlain(() => {
+      sh("nft 'table arp see { chain in { type filter hook input priority 0; }; }'");
+      const asks = `arp operation request arp saddr ether ${vtepMac(LOCAL)} arp daddr ip ${PLAIN}`;
+      for (const by of [at(91), `!= ${at(91)}`])
+        sh(`nft 'add rule arp see in ${asks} arp saddr ip ${by} counter'`);
+    });
     enterBoth();
     for (const [to, theirs] of [
       [PLAIN, at(92)],
@@ -282,13 +283,21 @@ describe('a VLAN that is an infra network', () => {
       expect([to, await reached(here, to)]).toEqual([to, true]);
     expect(onPlain(() => sh(`ip neigh show ${at(91)}`))).toContain(vtepMac(LOCAL));
     expect(sh('ip -o addr show')).toContain(`${at(91)}/32`);
-    // It asks on the wire by that address, and by none that is of no meaning there.
+    // It asks on the wire by that address, and by no other one that its router has.
     const [asked, oddly] = onPlain(() => sh('nft list chain arp see in')).match(/packets \d+/g) ?? [];
     expect(asked).not.toBe('packets 0');
     expect(oddly).toBe('packets 0');
     // A machine that knows the way to the pair of host and router.
     onPlain(() => sh(`ip route add ${EXIT.hostAddress}/32 via ${at(2)} dev lan`));
     expect(await silent('plain', EXIT.hostAddress)).toBe(true);
+    // Whoever he says he is.
+    sh(
+      `nft 'table ip see { chain in { type filter hook prerouting priority -400; iifname ${EXIT.device} udp dport 4242 counter; }; }'`,
+    );
+    const sent = (to: string): Buffer =>
+      ethernet(vtepMac(FAR), vtepMac(LOCAL), udp(at(3), to, 4242, 4242, Buffer.from('x')));
+    onPlain(() => send('lan', sent(EXIT.hostAddress), sent(EXIT.routerAddress), sent(at(91))));
+    await expect.poll(() => sh('nft list chain ip see in')).toContain('packets 1 ');
     applied(near, hostState(joined(nearHost)));
     expect(sh('ip -o addr show')).not.toContain(`${at(91)}/32`);
   });
