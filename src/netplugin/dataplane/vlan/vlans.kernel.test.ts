@@ -49,7 +49,7 @@ import {
 import { short, solicitedMac, unsolicitedAdvertisement } from '../../../linux/packet.ts';
 import { vtepMac } from '../../compile/deviceNames.ts';
 import { NAMESERVER, NAMESERVER6 } from '../../constants.ts';
-import type { Access, HostState, Port, RuleSet } from '../../state.ts';
+import type { Access, HostState, Port, RuleSet, Vlan } from '../../state.ts';
 import { type Applier, openApplier } from '../applier.ts';
 
 beforeAll(isolate);
@@ -221,7 +221,7 @@ function arp(
 
 describe('a VLAN that is an infra network', () => {
   /** The host has its addresses itself. */
-  function entered(given: Host): HostState {
+  function entered(given: Host, more: Partial<Vlan> = {}): HostState {
     const made = hostState(given);
     const own = OWN[given.local] as string[];
     const access: Access = {
@@ -235,18 +235,22 @@ describe('a VLAN that is an infra network', () => {
       exits: made.exits.map((exit) => ({ ...exit, access })),
       routers: made.routers.map((router) => ({
         ...router,
-        vlans: (router.vlans ?? []).map((vlan) => ({ ...vlan, entered: true as const })),
+        vlans: (router.vlans ?? []).map((vlan) => ({ ...vlan, ...more, entered: true as const })),
+        ...(more.gateways && {
+          subnets: router.subnets.map((s) => (s.device ? { ...s, externalGateway: true as const } : s)),
+          gateways: GATEWAYS,
+        }),
       })),
     };
   }
   /** In place of the network that was there, which goes first: a device loses its routes with its last address (net/ipv4/fib_frontend.c, fib_disable_ip). */
-  function enterBoth(): void {
+  function enterBoth(more: Partial<Vlan> = {}): void {
     const without = (given: Host): HostState => {
       const made = hostState(given);
       const routers = made.routers.map(({ vlans, ...rest }) => ({ ...rest, subnets: [], hosts: [] }));
       return { ...made, routers };
     };
-    for (const stateOf of [without, entered]) {
+    for (const stateOf of [without, (given: Host) => entered(given, more)]) {
       applied(near, stateOf(joined(nearHost)));
       onFar(() => applied(far, stateOf(joined(farHost))));
     }
@@ -300,6 +304,15 @@ describe('a VLAN that is an infra network', () => {
     await expect.poll(() => sh('nft list chain ip see in')).toContain('packets 1 ');
     applied(near, hostState(joined(nearHost)));
     expect(sh('ip -o addr show')).not.toContain(`${at(91)}/32`);
+  });
+
+  it('has them in it also where its gateway is a router of the fabric’s own', async () => {
+    enterBoth({ gateways: [PLAIN, PLAIN6] });
+    for (const to of [PLAIN, PLAIN6, at(92), six(92), at(3), six(3)])
+      expect([to, await reached(here, to)]).toEqual([to, true]);
+    for (const own of [at(91), six(91)])
+      for (const place of ['plain', 2, 3] as const)
+        expect([place, own, await pinged(place, own)]).toEqual([place, own, true]);
   });
 
   it('writes nothing where nothing is another, and puts right what is', async () => {
