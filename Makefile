@@ -2,7 +2,7 @@
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 export PATH := $(ROOT)node_modules/node/bin:$(ROOT)node_modules/.bin:$(PATH)
 
-.PHONY: help setup install uninstall package plugin demo test test-unit test-kernel test-lab test-docker test-kubernetes test-kubernetes-suites test-package churn fuzz lint bench docs clean
+.PHONY: help setup install uninstall package plugin demo test test-unit test-kernel test-lab test-docker test-kubernetes test-kubernetes-suites test-ovs test-package churn fuzz lint bench docs clean
 
 help:
 	@echo 'make setup   installs packages only'
@@ -14,6 +14,7 @@ help:
 	@echo 'make test-docker DOCKER=28|29  builds that Docker where it is not yet, and tests on it; 29 with both of its firewalls'
 	@echo 'make test-kubernetes  builds Kubernetes where it is not yet, and tests in a cluster of it'
 	@echo 'make test-kubernetes-suites  all cases of upstream for networks, policies and Services: two hours and more'
+	@echo 'make test-ovs  VLANs with Open vSwitch for the switch, which it installs'
 	@echo 'make test-package  installs, upgrades, removes and purges the packages on a Debian of its own, with systemd'
 	@echo 'make churn   ten minutes of faults on three hosts, with senders of what may not pass; CHURN_SEED=N does one again, CHURN_STORE=etcd'
 	@echo 'make fuzz    100,000 requests that a public fuzzer makes up from /openapi.json; REQUESTS=N says how many'
@@ -74,6 +75,9 @@ test-kubernetes:
 test-kubernetes-suites:
 	@lab/setup.sh kubernetes
 	NETPOL=. NETWORK=. CNP=. vitest run --project kubernetes test/pods.kubernetes test/network.kubernetes test/clusterPolicies.kubernetes
+
+test-ovs: setup
+	vitest run --project ovs
 
 test-package: setup
 	vitest run --project package

@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 import LongFirst from './test/sequencer.ts';
 
 /**
- * Layers: unit needs nothing, kernel needs root, lab needs root and Docker, docker a Docker that is built, package debootstrap, kubernetes
+ * Layers: unit needs nothing, kernel needs root, ovs Open vSwitch besides, lab needs root and Docker, docker a Docker that is built, package debootstrap, kubernetes
  * a lab that is a cluster too, one for all its files. Lab tests wait, most of it: a few run at once, each worker's on a lab of its own.
  */
 const LABS = 3;
@@ -34,7 +34,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['src/**/*.test.ts', 'lab/**/*.test.ts', 'test/*.test.ts'],
-          exclude: ['**/*.{kernel,lab,docker,kubernetes,package}.test.ts'],
+          exclude: ['**/*.{kernel,lab,docker,kubernetes,package,ovs}.test.ts'],
           ...polled(20_000, 50),
           testTimeout: 60_000,
           hookTimeout: 60_000,
@@ -66,6 +66,16 @@ export default defineConfig({
           include: ['test/*.docker.test.ts', ...OF_DOCKER.map((name) => `test/${name}.lab.test.ts`)],
           ...inLabs,
           globalSetup: ['test/dockerSetup.ts', 'test/labSetup.ts'],
+        },
+      },
+      {
+        test: {
+          name: 'ovs',
+          include: ['test/*.ovs.test.ts'],
+          ...polled(20_000, 50),
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          globalSetup: 'test/root.ts',
         },
       },
       {

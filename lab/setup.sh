@@ -45,6 +45,9 @@ if [ "${1:-}" != install ]; then
     want gcc gcc
     want /usr/include/stdlib.h libc6-dev ;;
   test-package) want debootstrap debootstrap ;;
+  test-ovs)
+    want ovs-vswitchd openvswitch-switch
+    want ethtool ethtool ;;
   # What judges the churn's histories is made with it (newGo.sh).
   test|test-lab|churn) want go golang-go ;;
   # runc's, which is built with it.

@@ -2,9 +2,10 @@
  * A netmaster and netctl as the processes that they are, against simulated controllers of an ACI fabric, read back by clients that nobody here
  * wrote (apic/judge.sh): after each step they find what was declared, and nothing else.
  */
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
+import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { openApics } from './apic/apic.ts';
@@ -21,6 +22,16 @@ async function judge(args: readonly string[], input = ''): Promise<string> {
   const running = promisify(execFile)(JUDGE, args, { maxBuffer: 64 << 20 });
   running.child.stdin?.end(input);
   return (await running).stdout;
+}
+
+/** What a client of others is told of a tenant's groups, as long as the test runs. */
+function watch(...args: string[]): { readonly lines: readonly string[]; end(): void } {
+  const lines: string[] = [];
+  const running = spawn(JUDGE, ['watch', ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  createInterface(running.stdout).on('line', (line) => lines.push(line));
+  const end = (): void => void running.kill('SIGKILL');
+  onTestFinished(end);
+  return { lines, end };
 }
 
 it(
@@ -46,6 +57,10 @@ it(
 
     // The packages are got before anything is waited for.
     expect(await read()).toBeNull();
+    const told = watch(controllers[0] as string, 'contiv', 'secret', 'blue');
+    const isTold = (...lines: string[]) =>
+      vi.waitFor(() => expect(told.lines).toEqual(expect.arrayContaining(lines)), PATIENT);
+    await isTold('subscribed');
     for (const line of [
       'tenant create blue',
       'net create -t blue front -e vlan -p 101 -s 10.0.1.0/24 -g 10.0.1.254 -s6 fd00:1::/64 -g6 fd00:1::1',
@@ -55,13 +70,19 @@ it(
       'group create -t blue back db -policy=db',
       'policy rule-add -t blue db 1 -direction=in -from-group=web -protocol=tcp -port=5432 -action=allow',
       'policy rule-add -t blue db 2 -direction=in -protocol=icmp -action=allow',
-      'external-contracts create -t blue -c -a uni/tn-common/brc-default wan',
+      'external-contracts create -t blue -c -a uni/tn-common/brc-default -a uni/tn-blue/cif-logs wan',
       'group update -t blue web -external-contract=wan',
       'app-profile create -t blue shop -g web,db',
       `aci-gw set -c ${controllers} -u contiv --password-file apic -d dom1 --vmm-domains VMware/dvs1 -p ${PATHS}`,
       'global set --fabric-mode aci',
     ])
       await run(line);
+    // Tenant red exports a contract to it.
+    await vi.waitFor(() => expect(apics.fabric.get('uni/tn-blue')).toBeDefined(), PATIENT);
+    const logs = { vzBrCP: { attributes: { name: 'logs', scope: 'global' } } };
+    apics.fabric.post('uni/tn-red', { fvTenant: { attributes: {}, children: [logs] } });
+    const exported = { vzRsIf: { attributes: { tDn: 'uni/tn-red/brc-logs' } } };
+    apics.fabric.post('uni/tn-blue/cif-logs', { vzCPIf: { attributes: {}, children: [exported] } });
     const paths = (vlan: number): string[] => [101, 102].map((leaf) => `1/${leaf}/1/14 vlan-${vlan} regular`);
     const domains = ['uni/phys-dom1', 'uni/vmmp-VMware/dom-dvs1'];
     const declared = {
@@ -72,8 +93,22 @@ it(
       },
       profiles: {
         shop: {
-          web: { bd: 'front', provided: [], consumed: ['dbFrmweb', 'default'], domains, paths: paths(101) },
-          db: { bd: 'back', provided: ['dbExpose', 'dbFrmweb'], consumed: [], domains, paths: paths(102) },
+          web: {
+            bd: 'front',
+            provided: [],
+            consumed: ['dbFrmweb', 'default'],
+            imported: ['logs'],
+            domains,
+            paths: paths(101),
+          },
+          db: {
+            bd: 'back',
+            provided: ['dbExpose', 'dbFrmweb'],
+            consumed: [],
+            imported: [],
+            domains,
+            paths: paths(102),
+          },
         },
       },
       contracts: { dbFrmweb: ['filt-dbFrmweb'], dbExpose: ['filt-dbExpose'] },
@@ -84,7 +119,20 @@ it(
       taboos: [],
     };
     await reads(declared);
-    expect(await run('status')).toMatch(/^fabric {5}ACI, http:\S+ reached since \S+, \d+ objects$/m);
+    await vi.waitFor(
+      async () =>
+        expect(await run('status')).toMatch(
+          /^fabric {5}ACI, http:\S+ reached since \S+, \d+ objects, subscribed$/m,
+        ),
+      PATIENT,
+    );
+
+    // What the simulator tells of is what such a client understands; what goes there is there again.
+    await isTold('is web', 'is db');
+    apics.fabric.remove('uni/tn-blue/ap-shop/epg-web');
+    await isTold('deleted web');
+    await reads(declared);
+    told.end();
 
     // By the fabric's own dictionary all of it can be said.
     const ours = apics.fabric
@@ -142,6 +190,8 @@ it(
     }, PATIENT);
     for (const controller of apics.controllers) await controller.start();
 
+    // With somebody's in it the tenant would stay.
+    apics.fabric.remove('uni/tn-blue/cif-logs');
     await run('app-profile rm -t blue shop');
     await reads(null);
   },

@@ -1,6 +1,13 @@
 /** States of one host (states.ts) for tests of the applier, and what the kernel then holds. */
 import { expect } from 'vitest';
-import { deleteNamespace, inNamespace, listNamespaces, namespacePath } from '../src/linux/netns.ts';
+import {
+  createNamespace,
+  deleteNamespace,
+  inNamespace,
+  listNamespaces,
+  namespacePath,
+} from '../src/linux/netns.ts';
+import { NAMESERVER, NAMESERVER6 } from '../src/netplugin/constants.ts';
 import { type Applier, openApplier } from '../src/netplugin/dataplane/applier.ts';
 import type { ApplyReport } from '../src/netplugin/dataplane/index.ts';
 import type { HostState, Port } from '../src/netplugin/state.ts';
@@ -33,6 +40,21 @@ export function applied(applier: Applier, wanted: HostState, verify = false): Ap
   const report = applier.apply(wanted, { verify });
   expect(report.failed).toEqual([]);
   return report;
+}
+
+/** Takes a port's other end into a namespace of its own, box<n>, as a container has it. */
+export function enter(given: Port, n: number): void {
+  createNamespace(`box${n}`);
+  sh(`ip link set ${given.peer} netns ${namespacePath(`box${n}`)} name eth0`);
+  inNamespace(namespacePath(`box${n}`), () => {
+    sh('ip link set lo up; ip link set eth0 up');
+    sh(`ip addr add ${given.addresses[0]}/32 dev eth0`);
+    sh(`ip route add ${NAMESERVER} dev eth0; ip route add default via ${NAMESERVER}`);
+    const [, v6] = given.addresses;
+    if (v6 === undefined) return;
+    sh(`ip addr add ${v6}/128 dev eth0 nodad; ip route add ${NAMESERVER6} dev eth0`);
+    sh(`ip -6 route add default via ${NAMESERVER6}`);
+  });
 }
 
 export const LISTING =

@@ -1,7 +1,7 @@
 /**
  * The cases of 1.x's system tests with networks of encap vlan, in routing mode with BGP, and those of BGP itself that bgp.lab.test.ts does not have: each with its
- * name there and what it expects, on one network where each of theirs makes its own. Not here: hosts in infra networks of encap vlan, which
- * they do not enter (docs/compatibility.md); loopback interfaces as --router-ip's, as no interface is made for it.
+ * name there and what it expects, on one network where each of theirs makes its own. Not here: hosts in infra networks of encap vlan
+ * (vlan.lab.test.ts); loopback interfaces as --router-ip's, as no interface is made for it.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openFabric } from './fabric.ts';

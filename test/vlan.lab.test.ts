@@ -473,6 +473,66 @@ it('with the last VLAN network everything goes that was its own', async () => {
     });
 });
 
+describe('an infra network', () => {
+  describe('in the guide', () => {
+    const guide = typing('docs/guide/vlan.md');
+
+    it('has the hosts on the VLAN', () => guide('hosts'));
+  });
+
+  it('has an address of each host on the wire: hosts, machines and containers of the whole tenant reach each other', async () => {
+    await netctl(`net create -n infra hosts -e vlan --pkt-tag=${ID} --subnet=${at(10)}-${at(99)}/24`);
+    await netctl('net create over --subnet=20.1.1.0/24 --gateway=20.1.1.254');
+    const nodes = ['node1', 'node2'] as const;
+    const addresses: string[] = [];
+    for (const host of nodes)
+      addresses.push(
+        await until(`address of ${host}`, async () => {
+          const [, found] = /inet (10\.100\.0\.\d+)\/32/.exec(await must(host, 'ip -o -4 addr')) ?? [];
+          return found;
+        }),
+      );
+    const [one, two] = addresses as [string, string];
+    expect(one).not.toBe(two);
+    expect((await must('node1', "docker network ls --format '{{.Name}}'")).split('\n')).not.toContain(
+      'hosts',
+    );
+    await run('node1', 'overNear', 'over', OVER_NEAR);
+    await run('node2', 'overFar', 'over', OVER_FAR);
+    const reaches = (place: string, target: string): Promise<unknown> =>
+      until(
+        `${place} to ${target}`,
+        async () => (await on(place, `busybox ping -c 1 -W 2 ${target}`)).status === 0,
+      );
+    for (const host of nodes)
+      for (const target of [one, two, TRUNK, ACCESS, OVER_NEAR, OVER_FAR]) await reaches(host, target);
+    for (const machine of ['trunk', 'access'])
+      for (const target of [one, two]) await reaches(machine, target);
+    for (const target of [one, two])
+      for (const place of ['overNear', 'overFar'] as const)
+        await until(`${place} to ${target}`, () => pings(place, target));
+    expect(await must('access', `ip neigh show ${one}`)).toContain(MAC.node1);
+    expect(await must('access', `ip neigh show ${two}`)).toContain(MAC.node2);
+    // A server of the host's at its address, and one of a machine's; what is closed to containers is closed to machines.
+    const server = background('node2', `busybox httpd -f -p ${two}:7777 -h /run/contiv`);
+    const status = async (place: string, url: string): Promise<string> =>
+      (await on(place, `curl -sk -m 3 -o /dev/null -w %{http_code} ${url}`)).out.trim();
+    for (const place of ['access', 'trunk', 'node1'])
+      await until('the server', async () => (await status(place, `http://${two}:7777/`)) === '404');
+    await server.end();
+    expect(await status('node1', `http://${ACCESS}/`)).toBe('200');
+    expect(await status('access', `https://${one}:9999/`)).toBe('000');
+    // A machine is in its network, and no further.
+    await must('access', `ip route add 20.1.1.0/24 via ${one} dev eth0`);
+    expect(await asks('access', OVER_NEAR)).toBe(28);
+    await must('access', 'ip route del 20.1.1.0/24');
+    expect(await differences()).toBe('');
+    await clear();
+    for (const host of nodes)
+      await until('the address goes', async () => !(await must(host, 'ip -o -4 addr')).includes('10.100.0.'));
+  });
+});
+
 describe('a network whose gateway is a router of the fabric', () => {
   const guide = typing('docs/guide/vlan.md');
 

@@ -236,6 +236,8 @@ export interface Vlan {
   readonly prefixes: readonly string[];
   /** Those that are routers of the fabric's own. */
   readonly gateways: readonly string[];
+  /** An infra network, in which each host has its address itself. */
+  readonly entered: boolean;
 }
 
 export const vlansOf = ({ networks, fabric }: Cluster, tenant: string): Vlan[] =>
@@ -247,6 +249,7 @@ export const vlansOf = ({ networks, fabric }: Cluster, tenant: string): Vlan[] =
       device: `vl${id}`,
       wire: `cv${id}`,
       prefixes: [wholePrefix(subnet), ...(ipv6Subnet ? [wholePrefix(ipv6Subnet)] : [])],
+      entered: n.nwType === 'infra',
       gateways: n.externalGateway ? [n.gateway, n.ipv6Gateway].flatMap((g) => (g ? [g] : [])) : [],
     }));
 

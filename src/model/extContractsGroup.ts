@@ -13,7 +13,7 @@ export const ExtContractsGroupSchema = Type.Object(
     contracts: Type.Optional(
       Type.Array(Type.String({ minLength: 1, maxLength: 128 }), {
         description:
-          'contracts of the fabric by their DN, uni/tn-common/brc-NAME, of the tenant or of common',
+          'contracts of the fabric by their DN, uni/tn-common/brc-NAME, of the tenant or of common; those that another tenant exports, to be consumed: cif-NAME',
         maxItems: 64,
         uniqueItems: true,
       }),

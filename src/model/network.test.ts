@@ -68,7 +68,10 @@ describe('a network that the hosts reach', () => {
       },
     );
     expect(check({}, { network: [other, theirs] })).toBeUndefined();
-    expect(network.normalize?.({ ...NET, nwType: 'infra', encap: 'vlan' })).not.toHaveProperty('hostAccess');
+    expect(network.normalize?.({ ...NET, nwType: 'infra', encap: 'vlan' })).toMatchObject({
+      hostAccess: true,
+    });
+    expect(check({ nwType: 'infra', hostAccess: true, encap: 'vlan' })).toBeUndefined();
   });
 
   it('is no VLAN, and one that says that it is none is as one that says nothing', () => {

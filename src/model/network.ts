@@ -295,8 +295,8 @@ const ofRanges = (...subnets: readonly (Subnet | undefined)[]): string =>
     ? ": a subnet is one network's as a whole, whatever range of it is given out; make one network, and a group with an ipPool for each range"
     : '';
 
-/** Hosts enter tenants by VXLAN only. */
-const isInfra = (n: Network): boolean => n.nwType === 'infra' && n.encap !== 'vlan';
+/** The hosts enter its tenant by it. */
+const isInfra = (n: Network): boolean => n.nwType === 'infra';
 
 /** Containers have one way outside: that router's, which knows the way to them itself. */
 function checkExternalGateway(n: Network, wrong: Wrong): Problem | undefined {
@@ -331,8 +331,11 @@ function checkHostRoutes(n: Network, world: World, wrong: Wrong): Problem | unde
   const entered = isInfra(n);
   if (!n.hostAccess && !n.advertise && world.where('network', byInfra, n.tenantName).length === 0)
     return undefined;
-  if (n.hostAccess && n.encap === 'vlan')
-    return wrong('hostAccess', 'needs encap vxlan or direct: hosts do not reach VLAN networks');
+  if (n.hostAccess && n.encap === 'vlan' && !entered)
+    return wrong(
+      'hostAccess',
+      'needs encap vxlan or direct: hosts reach a VLAN network where its type is infra (nwType)',
+    );
   const subnetsOf = ({ subnet, ipv6Subnet }: Network): Subnet[] =>
     [subnet, ipv6Subnet ?? ''].flatMap((text) => parseSubnet(text) ?? []);
   const networksOf = (tenant: string): readonly Network[] => world.users('tenant', tenant, 'network');

@@ -19,7 +19,7 @@ const contracts: Objects = {
 
 export const command: Command = {
   name: 'external-contracts',
-  summary: 'contracts of a physical fabric (kept only: nothing acts on them yet)',
+  summary: 'contracts that an ACI fabric has, for groups to provide or consume',
   subcommands: [
     {
       name: 'create',
@@ -32,14 +32,14 @@ export const command: Command = {
           name: 'contract',
           short: 'a',
           kind: 'list',
-          value: 'NAME',
-          help: 'contract of the fabric (may be repeated)',
+          value: 'DN',
+          help: 'contract of the fabric, uni/tn-TENANT/brc-NAME; exported to the tenant: cif-NAME (may be repeated)',
           required: true,
         },
         TENANT,
       ],
       examples: [
-        'netctl external-contracts create --provided --contract web-traffic ext-web',
+        'netctl external-contracts create --provided --contract uni/tn-common/brc-web ext-web',
         'netctl group create -e ext-web contiv-net web',
       ],
       run(invocation) {

@@ -43,8 +43,19 @@ const some = (names: readonly string[]): string =>
     ? names.join(', ')
     : `${names.slice(0, ROOM).join(', ')} and ${names.length - ROOM} more`;
 
-const fabricLine = ({ state, controller, since, objects }: NonNullable<Status['fabric']>): string =>
-  `ACI, ${controller === undefined ? '' : `${controller} `}${state} since ${since}, ${objects} object${objects === 1 ? '' : 's'}`;
+const fabricLine = ({
+  state,
+  controller,
+  since,
+  objects,
+  subscribed,
+}: NonNullable<Status['fabric']>): string =>
+  [
+    'ACI',
+    `${controller === undefined ? '' : `${controller} `}${state} since ${since}`,
+    `${objects} object${objects === 1 ? '' : 's'}`,
+    ...(subscribed ? ['subscribed'] : []),
+  ].join(', ');
 
 export function statusLines(
   { netmaster, hosts, fabric, networks, pending, problems }: Status,

@@ -67,11 +67,18 @@ export async function clusterStatus({
   };
 }
 
-const shownFabric = ({ state, controller, since, objects }: FabricState): NonNullable<Status['fabric']> => ({
+const shownFabric = ({
+  state,
+  controller,
+  since,
+  objects,
+  subscribed,
+}: FabricState): NonNullable<Status['fabric']> => ({
   state,
   ...(controller === undefined ? {} : { controller }),
   since,
   objects,
+  ...(subscribed && { subscribed }),
 });
 
 async function describe(store: Store): Promise<Pick<Status['netmaster'], 'store' | 'place' | 'bytes'>> {

@@ -109,6 +109,8 @@ export interface Vlan {
   readonly prefixes: readonly string[];
   /** The host's own, from which it asks on the wire. */
   readonly addresses: readonly string[];
+  /** An infra network: the host has them itself, at its end of the exit, and the router answers and asks for it; absent: the router has them. */
+  readonly entered?: true;
   /** Routers of the fabric's own on the wire, by which its containers reach what is outside; absent: none. */
   readonly gateways?: readonly string[];
 }

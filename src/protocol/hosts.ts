@@ -150,6 +150,8 @@ export interface Fabric {
   readonly since: string;
   /** That are ours there, or are to be; with a gateway process of 1.x application profiles. */
   readonly objects: number;
+  /** It tells of what is changed there; absent: that is found by looking. */
+  readonly subscribed?: boolean;
   readonly problems: readonly (Problem & { readonly of: string })[];
 }
 
@@ -187,6 +189,7 @@ export const StatusSchema = Type.Object({
       controller: Type.Optional(Type.String()),
       since: Type.String(),
       objects: Type.Integer(),
+      subscribed: Type.Optional(Type.Boolean()),
     }),
   ),
   networks: Type.Array(

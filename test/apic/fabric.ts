@@ -47,8 +47,58 @@ function classOf(dn: string): string {
   return found[0];
 }
 
+/** What has become of an object: as APIC tells those who subscribe, with what is another in it. */
+export interface Change {
+  readonly status: 'created' | 'modified' | 'deleted';
+  readonly object: Stored;
+  readonly attributes: Readonly<Record<string, string>>;
+}
+
+function changesOf(before: ReadonlyMap<string, Stored>, after: ReadonlyMap<string, Stored>): Change[] {
+  const changes: Change[] = [];
+  for (const [dn, object] of after) {
+    const was = before.get(dn);
+    const differing = Object.entries(object.attributes).filter(
+      ([name, value]) => was?.attributes[name] !== value,
+    );
+    if (differing.length === 0) continue;
+    const status = was === undefined ? 'created' : 'modified';
+    changes.push({ status, object, attributes: Object.fromEntries(differing) });
+  }
+  for (const [dn, object] of before)
+    if (!after.has(dn)) changes.push({ status: 'deleted', object, attributes: {} });
+  return changes;
+}
+
+/** Whether the answer to a query may be another by it. */
+export function concerns(path: string, query: URLSearchParams, { object }: Change): boolean {
+  const [, kind, name = ''] = PATH.exec(path) ?? [];
+  const { className, dn } = object;
+  const classes = query.get('target-subtree-class')?.split(',');
+  if (classes !== undefined && !classes.includes(className)) return false;
+  if (kind === 'class') return className === name;
+  return dn === name || ((query.get('query-target') ?? 'self') !== 'self' && dn.startsWith(`${name}/`));
+}
+
+/** Of a query for objects: by class or by DN. */
+export const PATH = /^\/api\/(?:node\/)?(mo|class)\/(.+)\.json$/;
+
 export function openFabric() {
   let objects = new Map<string, Stored>();
+  const listeners = new Set<(changes: readonly Change[]) => void>();
+
+  /** All of it or nothing, and who listens is told. */
+  function change(write: () => void): void {
+    const before = new Map(objects);
+    try {
+      write();
+    } catch (error) {
+      objects = before;
+      throw error;
+    }
+    const changes = changesOf(before, objects);
+    if (changes.length > 0) for (const listener of listeners) listener(changes);
+  }
 
   function put(className: string, dn: string, given: Readonly<Record<string, string>>): void {
     const model = CLASSES[className];
@@ -174,15 +224,14 @@ export function openFabric() {
   return {
     /** All of the document, or nothing. */
     post(dn: string, document: Imdata): void {
-      const before = new Map(objects);
-      try {
-        write(cut(dn)[0], document, dn === 'uni' ? undefined : dn);
-      } catch (error) {
-        objects = before;
-        throw error;
-      }
+      change(() => write(cut(dn)[0], document, dn === 'uni' ? undefined : dn));
     },
-    remove,
+    remove(dn: string): void {
+      change(() => remove(dn));
+    },
+    onChange(listener: (changes: readonly Change[]) => void): void {
+      listeners.add(listener);
+    },
     ofDn(dn: string, query = new URLSearchParams()): Imdata[] {
       classOf(dn); // refuses what is none
       const at = objects.get(dn);

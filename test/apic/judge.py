@@ -36,6 +36,7 @@ def read(url, user, password, name):
             'bd': each.get_bd().name if each.has_bd() else None,
             'provided': names(each.get_all_provided()),
             'consumed': names(each.get_all_consumed()),
+            'imported': names(each.get_all_consumed_cif()),
             'domains': sorted(child.tDn for child in each.get_children(only_class=aci.EPGDomain)),
             'paths': sorted(paths),
         }
@@ -75,6 +76,24 @@ def read(url, user, password, name):
         'filters': by_name(aci.Filter, entries),
         'taboos': sorted(by_name(aci.Taboo, lambda taboo: taboo.name)),
     }
+
+
+def watch(url, user, password, name):
+    """Tells of each change of a tenant's groups that the fabric tells of, a line each, as acitoolkit has it."""
+    import time
+
+    import acitoolkit as aci
+
+    session = aci.Session(url, user, password)
+    if not session.login().ok or not aci.EPG.subscribe(session, only_new=True):
+        sys.exit('acitoolkit may not subscribe')
+    print('subscribed', flush=True)
+    while True:
+        while not aci.EPG.has_events(session):
+            time.sleep(0.05)
+        epg = aci.EPG.get_event(session)
+        if epg.get_parent().get_parent().name == name:
+            print('deleted' if epg.is_deleted() else 'is', epg.name, flush=True)
 
 
 def model(objects):
@@ -132,6 +151,8 @@ def wrong(what, known, value):
 if __name__ == '__main__':
     if sys.argv[1] == 'read':
         json.dump(read(*sys.argv[2:]), sys.stdout)
+    elif sys.argv[1] == 'watch':
+        watch(*sys.argv[2:])
     else:
         faults = list(model(json.load(sys.stdin)))
         print('\n'.join(faults))

@@ -3,6 +3,7 @@
 # what is there, and a4i has the fabric's classes as its makers document them. judge.py says how each is asked.
 #
 #   test/apic/judge.sh read URL USER PASSWORD TENANT       what acitoolkit reads of a tenant, as JSON
+#   test/apic/judge.sh watch URL USER PASSWORD TENANT      what acitoolkit is told of the tenant's groups, a line each, until it is ended
 #   test/apic/judge.sh model <OBJECTS                      what a4i's dictionary says against objects, a line each
 #
 # Exit status: that of judge.py; 2 it could not be tried.

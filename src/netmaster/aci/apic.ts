@@ -5,8 +5,10 @@
  *   GET  /api/aaaRefresh.json    another token, before the life of this one is over
  *   GET  /api/mo/DN.json, /api/class/CLASS.json       objects, in `imdata`
  *   POST /api/mo/DN.json         a document, as a whole
+ *   wss://.../socketTOKEN        what is another of what was read and subscribed to (subscriptions.ts)
  *
  * In place of a login each request may be signed by a key whose certificate the user has at APIC (APIC-Request-Signature and others).
+ * A socket takes tokens only, so who signs is told of nothing.
  * All of it is in Cisco's APIC REST API Configuration Guide, "Using the REST API".
  */
 import { createSign, X509Certificate } from 'node:crypto';
@@ -15,6 +17,7 @@ import https from 'node:https';
 import { checkServerIdentity, type PeerCertificate } from 'node:tls';
 import { oneLine } from '../../model/text.ts';
 import type { Document } from './payload.ts';
+import { openSubscriptions, type Subscriptions } from './subscriptions.ts';
 import type { ManagedObject } from './tree.ts';
 
 /** Milliseconds for an answer. */
@@ -23,6 +26,11 @@ const PATIENCE = 15_000;
 const ANSWER = 256 << 20;
 /** Objects of a page, where APIC has too many for one answer. */
 const PAGE = 10_000;
+/** Milliseconds from one socket's opening to the next one's, twice as long each time until one has lasted for the longest of them. */
+const REOPEN = 1000;
+const REOPEN_LIMIT = 60_000;
+/** For a socket: what lies between may take requests and no sockets, and a pass waits for it. */
+const SOCKET_PATIENCE = 5000;
 
 /** Of who asks: by its password, or by its key. */
 export type Secret =
@@ -37,14 +45,23 @@ export interface ApicOptions {
   readonly authority?: string | undefined;
   /** Milliseconds for an answer. */
   readonly patience?: number | undefined;
+  /** What was read to be followed is another, or nobody would say so any more. */
+  readonly changed?: (() => void) | undefined;
+  /** Milliseconds between renewals of what is followed; absent: what suits APIC. */
+  readonly refresh?: number | undefined;
 }
 
 export interface Apic {
-  /** Path below /api/ with its query: `class/fvBD.json`. */
-  get(path: string): Promise<ManagedObject[]>;
+  /**
+   * Path below /api/ with its query: `class/fvBD.json`. `follow`: `changed` is called when that is another, where the controller can say so and
+   * anything is there.
+   */
+  get(path: string, follow?: boolean): Promise<ManagedObject[]>;
   post(dn: string, document: Document): Promise<void>;
   /** URL of the one that answered last. */
   readonly controller: string | undefined;
+  /** Whether it says when what is followed is another. */
+  readonly subscribed: boolean;
   /** Also of what waits for an answer. */
   close(): void;
 }
@@ -64,7 +81,11 @@ export class RefusedError extends Error {
 
 interface Answer {
   readonly status: number;
-  readonly body: { readonly imdata?: readonly Imdata[]; readonly totalCount?: string };
+  readonly body: {
+    readonly imdata?: readonly Imdata[];
+    readonly totalCount?: string;
+    readonly subscriptionId?: string;
+  };
 }
 type Imdata = Readonly<
   Record<
@@ -80,11 +101,18 @@ interface Session {
   readonly ends: number;
 }
 
-export function openApic({ controllers, secret, authority, patience = PATIENCE }: ApicOptions): Apic {
+export function openApic(options: ApicOptions): Apic {
+  const { controllers, secret, authority, patience = PATIENCE, changed } = options;
   const agents = new Map(controllers.map((url) => [url, agentOf(url, authority)] as const));
   const sessions = new Map<string, Session>();
   let current = 0;
   let answered: string | undefined;
+  /** Those at the controller that is asked. */
+  let subscriptions: Subscriptions | undefined;
+  /** When they were opened last, performance.now(), and what is between that and the next time. */
+  let opened = Number.NEGATIVE_INFINITY;
+  let pause = REOPEN;
+  let reminder: NodeJS.Timeout | undefined;
   const ended = new AbortController();
 
   function request(
@@ -140,7 +168,14 @@ export function openApic({ controllers, secret, authority, patience = PATIENCE }
     if (!('password' in secret)) throw new Error('who signs does not log in');
     const asked = { aaaUser: { attributes: { name: secret.user, pwd: secret.password } } };
     const answer = await request(url, 'POST', '/api/aaaLogin.json', JSON.stringify(asked));
-    return sessionOf(url, answer);
+    const session = sessionOf(url, answer);
+    // They were the last session's, of which its socket may not know yet that it is over.
+    if (subscriptions?.url === url) {
+      subscriptions.close();
+      subscriptions = undefined;
+      changed?.();
+    }
+    return session;
   }
 
   function sessionOf(url: string, { status, body }: Answer): Session {
@@ -207,9 +242,69 @@ export function openApic({ controllers, secret, authority, patience = PATIENCE }
     throw new UnreachableError(failed.join('; '));
   }
 
-  async function get(path: string): Promise<ManagedObject[]> {
-    const answer = await ask('GET', `/api/${path}`);
-    if (answer.status === 200) return objectsOf(answer);
+  /** Whether that controller takes requests, without going on to another one. */
+  const renew =
+    (url: string) =>
+    async (id: string): Promise<boolean> => {
+      try {
+        const { status } = await askOne(url, 'GET', `/api/subscriptionRefresh.json?id=${id}`, '');
+        return status === 200;
+      } catch {
+        return false; // what is wrong is found by who reads next
+      }
+    };
+
+  /** undefined: there are none for now, and what is read is not followed. */
+  async function subscriptionsOf(url: string): Promise<Subscriptions | undefined> {
+    if (changed === undefined || !('password' in secret)) return undefined;
+    if (subscriptions?.isOpen && subscriptions.url === url) return subscriptions;
+    subscriptions?.close();
+    subscriptions = undefined;
+    const since = performance.now() - opened;
+    if (since < pause) {
+      reminder ??= setTimeout(() => {
+        reminder = undefined;
+        changed();
+      }, pause - since);
+      return undefined;
+    }
+    pause = since > REOPEN_LIMIT ? REOPEN : Math.min(REOPEN_LIMIT, pause * 2);
+    opened = performance.now();
+    try {
+      const token = await tokenOf(url);
+      const made = await openSubscriptions({
+        url,
+        token,
+        agent: agents.get(url),
+        patience: Math.min(patience, SOCKET_PATIENCE),
+        refresh: options.refresh,
+        renew: renew(url),
+        changed,
+      });
+      if (ended.signal.aborted) made.close();
+      else subscriptions = made;
+    } catch (error) {
+      if (error instanceof LoginError) throw error;
+      // Whether the controller is to be reached is found by what is asked next.
+    }
+    return subscriptions;
+  }
+
+  async function get(path: string, follow = false): Promise<ManagedObject[]> {
+    const told = follow ? await subscriptionsOf(controllers[current] as string) : undefined;
+    const subscribes = told !== undefined && !told.has(path);
+    const query = subscribes ? `${path}${path.includes('?') ? '&' : '?'}subscription=yes` : path;
+    let answer = await ask('GET', `/api/${query}`);
+    // The socket may have gone meanwhile: what is there is read all the same.
+    if (subscribes && answer.status !== 200) answer = await ask('GET', `/api/${path}`);
+    if (answer.status === 200) {
+      const objects = objectsOf(answer);
+      const { subscriptionId } = answer.body;
+      // Another controller may have answered; and of what is not there it is not said whether its coming is told.
+      if (subscribes && subscriptionId !== undefined && answered === told.url && objects.length > 0)
+        told.add(path, subscriptionId);
+      return objects;
+    }
     if (!/dataset is too big/.test(errorText(answer)))
       throw new RefusedError(answer.status, errorText(answer));
     const all: ManagedObject[] = [];
@@ -232,8 +327,13 @@ export function openApic({ controllers, secret, authority, patience = PATIENCE }
     get controller() {
       return answered;
     },
+    get subscribed() {
+      return subscriptions?.isOpen === true && subscriptions.count > 0;
+    },
     close() {
       ended.abort();
+      clearTimeout(reminder);
+      subscriptions?.close();
       for (const agent of agents.values()) agent.destroy();
     },
   };

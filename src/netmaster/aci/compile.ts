@@ -6,7 +6,7 @@
  *   application profile                  fvAp
  *   group in it                          fvAEPg with fvRsBd, fvRsDomAtt, and the network's VLAN at each path and node
  *   rules of its policies                vzBrCP, vzFilter, vzTaboo and what leads to them: contracts.ts
- *   external contracts of it             fvRsProv, fvRsCons
+ *   external contracts of it             fvRsProv, fvRsCons, fvRsConsIf: external.ts
  *
  * As in Contiv 1.x groups in no application profile are not in the fabric, and names are 1.x's.
  */
@@ -19,6 +19,7 @@ import type { World } from '../../model/kind.ts';
 import type { Network } from '../../model/network.ts';
 import type { Rule } from '../../model/rule.ts';
 import { type Contract, contractsOf, fabricName, type Taboo, type Unfit } from './contracts.ts';
+import { relationTo } from './external.ts';
 import { entryOf, type Service } from './services.ts';
 import { dnOf, type ManagedObject, ROOT, type Tree } from './tree.ts';
 
@@ -26,14 +27,19 @@ export interface Wanted {
   readonly tree: Tree;
   /** What is left out of it, and why. */
   readonly unfit: readonly Unfit[];
-  /** DNs of contracts of the fabric that groups refer to, with the object that names each: they are to be there. */
-  readonly relies: ReadonlyMap<string, string>;
+  /** Contracts of the fabric that groups refer to: they are to be there. */
+  readonly relies: readonly Reliance[];
+}
+
+export interface Reliance {
+  readonly dn: string;
+  readonly tenant: string;
+  /** The object that names it. */
+  readonly of: string;
 }
 
 /** Tenants that each fabric has from the start. */
 const OF_THE_FABRIC = ['common', 'infra', 'mgmt'];
-/** A contract of the fabric, as external contracts name it. */
-const CONTRACT_DN = /^uni\/tn-([^/[\]]+)\/brc-([^/[\]]+)$/;
 
 /** Adds an object below another one; answers its DN. `name` is in its DN, and its `name` too where it has such an attribute. */
 type Add = (
@@ -46,7 +52,7 @@ type Add = (
 export function compile(gateway: AciGw, world: World): Wanted {
   const tree = new Map<string, ManagedObject>();
   const unfit: Unfit[] = [];
-  const relies = new Map<string, string>();
+  const relies = new Map<string, Reliance>();
   const add: Add = (className, parent, name, attributes = {}) => {
     const dn = dnOf(className, parent, name);
     if (!tree.has(dn)) tree.set(dn, { className, dn, attributes });
@@ -83,7 +89,7 @@ export function compile(gateway: AciGw, world: World): Wanted {
       remedy:
         'netctl aci-gw set --path-bindings the ports that lead to the hosts, or --node-bindings the leaves',
     });
-  return { tree, unfit, relies };
+  return { tree, unfit, relies: [...relies.values()] };
 }
 
 interface Part {
@@ -93,7 +99,8 @@ interface Part {
   readonly world: World;
   readonly add: Add;
   readonly unfit: Unfit[];
-  readonly relies: Map<string, string>;
+  /** By the object that names it and its DN. */
+  readonly relies: Map<string, Reliance>;
 }
 
 /** A group with its place in the fabric. */
@@ -270,19 +277,14 @@ function addExternal({ tenant, world, add, unfit, relies }: Part, { group, dn }:
     const external = world.get<ExtContractsGroup>('extContractsGroup', `${tenant}:${name}`);
     if (external === undefined) continue;
     for (const text of external.contracts ?? []) {
-      const [, owner, contract] = CONTRACT_DN.exec(text) ?? [];
-      if (contract === undefined || owner === undefined || ![tenant, 'common'].includes(owner)) {
-        unfit.push({
-          of,
-          field: 'contracts',
-          problem: `'${text}' is no contract that a group of tenant ${tenant} can have in the ACI fabric`,
-          remedy: `name it by its DN, uni/tn-${tenant}/brc-NAME or uni/tn-common/brc-NAME`,
-        });
+      const relation = relationTo(text, external.contractsType, tenant);
+      if ('problem' in relation) {
+        unfit.push({ of, field: 'contracts', ...relation });
         continue;
       }
-      relies.set(text, of);
-      const relation = external.contractsType === 'provided' ? 'fvRsProv' : 'fvRsCons';
-      add(relation, dn, contract, { tnVzBrCPName: contract });
+      relies.set(`${of} ${text}`, { dn: text, tenant, of });
+      const { className, attribute, name: contract } = relation;
+      add(className, dn, contract, { [attribute]: contract });
     }
   }
 }

@@ -6,6 +6,7 @@ import path from 'node:path';
 import { pino } from 'pino';
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { type ApicOptions, openApics, type Simulator } from '../../../test/apic/apic.ts';
+import { RULE } from '../../../test/apic/declared.ts';
 import { FabricError } from '../../../test/apic/fabric.ts';
 import { closeCluster, openCluster } from '../../../test/cluster.ts';
 import { temporaryFolder } from '../../../test/folder.ts';
@@ -21,7 +22,9 @@ const MARK = 'orchestrator:contiv-contiv';
 const PATH = 'topology/pod-1/paths-101/pathep-[eth1/14]';
 const EPG = 'uni/tn-blue/ap-shop/epg-web';
 /** Milliseconds: whatever else the machine does. */
-const PATIENT = { timeout: 20_000, interval: 20 };
+const PATIENT = { timeout: 30_000, interval: 20 };
+/** Milliseconds: no pass but those that something asks for. */
+const NEVER = 3_600_000;
 
 interface Options extends ApicOptions {
   readonly controllers?: number;
@@ -32,6 +35,7 @@ interface Options extends ApicOptions {
   /** Before anything is followed. */
   prepare?(apics: Simulator): void;
   readonly interval?: number;
+  readonly spacing?: number;
 }
 
 async function open(options: Options = {}) {
@@ -74,17 +78,7 @@ async function open(options: Options = {}) {
   await network('front', 101);
   await network('back', 102);
   await put('policy', 'blue:p', { tenantName: 'blue', policyName: 'p' });
-  await put('rule', 'blue:p:1', {
-    tenantName: 'blue',
-    policyName: 'p',
-    ruleId: '1',
-    direction: 'in',
-    fromEndpointGroup: 'web',
-    protocol: 'tcp',
-    port: 80,
-    priority: 1,
-    action: 'allow',
-  });
+  await put('rule', 'blue:p:1', RULE);
   await group('web', 'front');
   await group('db', 'back', { policies: ['p'] });
   await profile('web', 'db');
@@ -97,6 +91,7 @@ async function open(options: Options = {}) {
     folder,
     env: {},
     interval: options.interval ?? 100,
+    spacing: options.spacing ?? 50,
   });
   onTestFinished(async () => {
     await follower.close();
@@ -210,6 +205,52 @@ it('puts right what is changed there by hand, and tells of it', async () => {
   }, PATIENT);
 });
 
+it('is told by the fabric what is changed there, also where it was not told for a while', async () => {
+  const { fabric, reached, has, controllers, forget, profile, gone, state } = await open({
+    interval: NEVER,
+  });
+  await reached();
+  const [controller] = controllers;
+  const told = () => vi.waitFor(() => expect(controller?.subscriptions()).toBe(1), PATIENT);
+  const at = `${EPG}/rspathAtt-[${PATH}]`;
+  const drift = async (encap: string): Promise<void> => {
+    await told();
+    fabric.post(at, { fvRsPathAtt: { attributes: { encap } } });
+    await has(at, { encap: 'vlan-101' });
+  };
+  await drift('vlan-7');
+  await told();
+  fabric.remove(EPG);
+  await has(at, { encap: 'vlan-101' });
+  controller?.hangUp();
+  await drift('vlan-8');
+  forget();
+  await profile('web');
+  await gone('uni/tn-blue/ap-shop/epg-db');
+  await drift('vlan-9');
+  await vi.waitFor(() => expect(state()).toMatchObject({ state: 'reached', subscribed: true }), PATIENT);
+});
+
+it('another controller tells it where one is lost', async () => {
+  const { fabric, reached, has, controllers } = await open({ controllers: 2, interval: NEVER });
+  await reached();
+  await vi.waitFor(() => expect(controllers[0]?.subscriptions()).toBe(1), PATIENT);
+  await controllers[0]?.stop();
+  await vi.waitFor(() => expect(controllers[1]?.subscriptions()).toBe(1), PATIENT);
+  const at = `${EPG}/rspathAtt-[${PATH}]`;
+  fabric.post(at, { fvRsPathAtt: { attributes: { encap: 'vlan-7' } } });
+  await has(at, { encap: 'vlan-101' });
+});
+
+it('finds what is changed by looking where nothing can be told', async () => {
+  const { fabric, reached, has, controllers, state } = await open({ deaf: true });
+  await reached();
+  fabric.remove(EPG);
+  await has(`${EPG}/rspathAtt-[${PATH}]`, { encap: 'vlan-101' });
+  expect(controllers[0]?.subscriptions()).toBe(0);
+  expect(state()).not.toHaveProperty('subscribed');
+});
+
 it('what somebody else has made there stays, is used where it can be, and is said where it cannot', async () => {
   const { fabric, reached, problems, put, gone, has } = await open({ interval: 50 });
   await reached();
@@ -300,6 +341,42 @@ it('external contracts are led to by their DN, and one that the fabric has not i
   );
 });
 
+it('a contract that another tenant has exported is consumed by its interface, and none is taken for another one', async () => {
+  const { fabric, group, put, has, problems } = await open({
+    prepare({ fabric }) {
+      fabric.post('uni/tn-blue', { fvTenant: { attributes: {} } });
+      fabric.post('uni/tn-blue/cif-wan', { vzCPIf: { attributes: {} } });
+      fabric.post('uni/tn-common/cif-dns', { vzCPIf: { attributes: {} } });
+      fabric.post('uni/tn-common/brc-pFrmweb', { vzBrCP: { attributes: {} } });
+    },
+  });
+  const external = (contractsType: string, ...contracts: string[]) =>
+    put('extContractsGroup', `blue:${contractsType}`, {
+      tenantName: 'blue',
+      contractsGroupName: contractsType,
+      contractsType,
+      contracts,
+    });
+  await external('consumed', 'uni/tn-blue/cif-wan', 'uni/tn-common/cif-dns', 'uni/tn-blue/cif-none');
+  await external('provided', 'uni/tn-blue/cif-wan', 'uni/tn-common/brc-pFrmweb');
+  await group('web', 'front', { extContractsGrps: ['consumed', 'provided'] });
+  await has(`${EPG}/rsconsIf-wan`, { tDn: 'uni/tn-blue/cif-wan', state: 'formed', annotation: MARK });
+  await has(`${EPG}/rsconsIf-dns`, { tDn: 'uni/tn-common/cif-dns', state: 'formed' });
+  await problems(
+    'extContractsGroup blue:consumed: the fabric has no contract uni/tn-blue/cif-none',
+    'extContractsGroup blue:provided: the fabric takes uni/tn-blue/brc-pFrmweb for uni/tn-common/brc-pFrmweb',
+    "extContractsGroup blue:provided: 'uni/tn-blue/cif-wan' is an exported contract",
+  );
+  expect(fabric.get('uni/tn-blue/cif-wan')).toMatchObject({ annotation: '' });
+  // Another one of that name, nearer.
+  fabric.post('uni/tn-blue/cif-dns', { vzCPIf: { attributes: {} } });
+  await external('consumed', 'uni/tn-common/cif-dns');
+  await external('provided');
+  await problems(
+    'extContractsGroup blue:consumed: the fabric takes uni/tn-blue/cif-dns for uni/tn-common/cif-dns',
+  );
+});
+
 it('policies that the fabric is not to enforce leave its VRF open', async () => {
   const { fabric, reached, has } = await open({ gateway: { enforcePolicies: 'no' } });
   await reached();
@@ -375,6 +452,8 @@ it('signs its requests by a key in place of a password', async () => {
   await reached();
   await has(EPG, { annotation: MARK });
   expect(controllers[0]?.requests).not.toContain('POST /api/aaaLogin.json');
+  // It has no token to be told by.
+  expect(controllers[0]?.subscriptions()).toBe(0);
 });
 
 it('believes no controller that nobody vouches for', async () => {
@@ -387,6 +466,7 @@ it('believes no controller that nobody vouches for', async () => {
   const files = { 'ca.pem': authority.certificate, 'own.pem': other.certificate };
   const withCa = await open({ tls: tls(named), files, gateway: { caFile: 'ca.pem' } });
   await withCa.reached();
+  await vi.waitFor(() => expect(withCa.controllers[0]?.subscriptions()).toBe(1), PATIENT);
   const without = await open({ tls: tls(named), files });
   const misnamed = await open({ tls: tls(other), files, gateway: { caFile: 'ca.pem' } });
   for (const { state, fabric } of [without, misnamed]) {
@@ -401,6 +481,7 @@ it('believes no controller that nobody vouches for', async () => {
     gateway: { caFile: 'own.pem' },
   });
   await pinned.reached();
+  await vi.waitFor(() => expect(pinned.controllers[0]?.subscriptions()).toBe(1), PATIENT);
 });
 
 it('one object that is refused keeps nothing else away', async () => {

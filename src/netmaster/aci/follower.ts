@@ -1,7 +1,7 @@
 /**
  * Has a fabric go by what is declared, where the fabric mode is aci: one pass at a time, by what is so when it begins.
  *
- *   change of intent, every 30 s, after a failure --> compile --> observe --> decide --> post --> state and events in the store
+ *   change of intent or in the fabric, every 30 s, after a failure --> compile --> observe --> decide --> post --> state and events in the store
  *
  * Of several netmasters one does it (duty.ts). What somebody changes in the fabric of what is ours is put right by the next pass; what is not
  * ours is left alone (difference.ts). Where the mode is another one again, what is ours goes.
@@ -21,14 +21,20 @@ import { compile, type Wanted } from './compile.ts';
 import type { Unfit } from './contracts.ts';
 import type { Change } from './difference.ts';
 import { GatewayError, tellGateway } from './gateway.ts';
-import { decide, lessCommon, missingContracts, observe } from './observe.ts';
+import { decide, lessCommon, observe, wrongContracts } from './observe.ts';
 import { classes, type Post, posts, single } from './payload.ts';
 import { type FabricState, fabricOf, note, type Told } from './state.ts';
-import { markOf, type Tree } from './tree.ts';
+import { markOf, parentOf, ROOT, type Tree } from './tree.ts';
 
 /** Milliseconds: between passes that nothing asks for, for changes to come together, and after failures, twice as long each time. */
 const INTERVAL = 30_000;
 const GATHER = 100;
+/**
+ * Milliseconds between passes that the fabric asks for by what is changed there; twice as long each time that it goes on, up to so many
+ * times that, so that neither one who sets back what we set nor one who changes much has all read again and again.
+ */
+const SPACING = 1000;
+const SPACING_LIMIT = 8;
 const RETRY = 1000;
 const RETRY_LIMIT = 60_000;
 /** Who shows a wrong password again and again is locked out. */
@@ -58,8 +64,9 @@ export interface FabricOptions {
   /** Where the files are that aciGw names. */
   readonly folder: string;
   readonly env: NodeJS.ProcessEnv;
-  /** Milliseconds; absent: INTERVAL. */
+  /** Milliseconds; absent: INTERVAL, SPACING. */
   readonly interval?: number;
+  readonly spacing?: number;
 }
 
 export interface FabricFollower {
@@ -69,17 +76,35 @@ export interface FabricFollower {
 }
 
 export function followFabric(options: FabricOptions): FabricFollower {
-  const { mirror, duty, log, interval = INTERVAL } = options;
-  const pass = openPasses(options);
+  const { mirror, log, interval = INTERVAL, spacing: least = SPACING } = options;
+  const pass = openPasses(options, nudge);
   let timer: NodeJS.Timeout | undefined;
+  /** When the timer is due, and when the last pass began: performance.now(). */
+  let due = Number.POSITIVE_INFINITY;
+  let begun = Number.NEGATIVE_INFINITY;
   let running: Promise<void> | undefined;
   let asked = false;
+  /** By the fabric, while a pass runs. */
+  let nudged = false;
+  let spacing = least;
   let failures = 0;
   let closed = false;
 
   function schedule(delay: number): void {
     clearTimeout(timer);
+    due = performance.now() + delay;
     if (!closed) timer = setTimeout(run, delay);
+  }
+
+  /** No later than that: what asks again and again puts nothing off. */
+  function soon(delay: number): void {
+    if (running === undefined && performance.now() + delay < due) schedule(delay);
+  }
+
+  /** The fabric says that something is another there, which may be by ourselves. */
+  function nudge(): void {
+    nudged = true;
+    soon(Math.max(GATHER, begun + spacing - performance.now()));
   }
 
   function run(): void {
@@ -87,16 +112,24 @@ export function followFabric(options: FabricOptions): FabricFollower {
       asked = true;
       return;
     }
+    const now = performance.now();
+    if (nudged) spacing = now - begun > 2 * spacing ? least : Math.min(SPACING_LIMIT * least, 2 * spacing);
     asked = false;
-    running = turn().finally(() => {
+    nudged = false;
+    begun = now;
+    due = Number.POSITIVE_INFINITY;
+    running = turn().then((delay) => {
       running = undefined;
+      schedule(delay);
+      if (nudged) nudge();
     });
   }
 
-  async function turn(): Promise<void> {
+  /** Answers milliseconds until the next one. */
+  async function turn(): Promise<number> {
     let delay = interval;
     try {
-      const retry = duty.isHeld() ? await pass() : undefined;
+      const retry = await pass();
       failures = retry === undefined ? 0 : failures + 1;
       if (retry !== undefined) delay = Math.max(retry, Math.min(RETRY_LIMIT, RETRY * 2 ** (failures - 1)));
     } catch (error) {
@@ -105,13 +138,13 @@ export function followFabric(options: FabricOptions): FabricFollower {
       delay = RETRY_LIMIT;
       log.error({ err: error }, 'the fabric is not followed; tried again');
     }
-    schedule(asked && failures === 0 ? GATHER : delay);
+    return asked && failures === 0 ? GATHER : delay;
   }
 
   const unsubscribe = mirror.onChange(({ changes }) => {
     if (changes.some(({ kind }) => KINDS.has(kind))) {
       failures = 0;
-      if (running === undefined) schedule(GATHER);
+      if (running === undefined) soon(GATHER);
       else asked = true;
     }
   });
@@ -132,7 +165,8 @@ export function followFabric(options: FabricOptions): FabricFollower {
 /** Answers milliseconds until it is tried again, at least; undefined: it did all. */
 type Passes = { (): Promise<number | undefined>; close(): void };
 
-function openPasses({ mirror, writer, duty, folder, env }: FabricOptions): Passes {
+/** `changed`: something in the fabric is another, or it would not be told. */
+function openPasses({ mirror, writer, duty, folder, env }: FabricOptions, changed: () => void): Passes {
   let session: { readonly by: string; readonly apic: Apic } | undefined;
   /** As it was when the fabric had it last; undefined: not yet. */
   let had: Tree | undefined;
@@ -143,10 +177,16 @@ function openPasses({ mirror, writer, duty, folder, env }: FabricOptions): Passe
     const access = readAccess(gateway, folder, env);
     const by = JSON.stringify(access);
     if (session?.by !== by) {
-      session?.apic.close();
-      session = { by, apic: openApic(access) };
+      leave();
+      session = { by, apic: openApic({ ...access, changed }) };
     }
     return session.apic;
+  }
+
+  /** The fabric is not followed for now, and tells nothing. */
+  function leave(): void {
+    session?.apic.close();
+    session = undefined;
   }
 
   async function say(state: Told | undefined, events: readonly Occurrence[] = []): Promise<void> {
@@ -158,12 +198,16 @@ function openPasses({ mirror, writer, duty, folder, env }: FabricOptions): Passe
   }
 
   async function pass(): Promise<number | undefined> {
+    if (!duty.isHeld()) {
+      leave();
+      return undefined;
+    }
     const gateway = mirror.get<AciGw>('aciGw', 'aciGw') ?? { name: 'aciGw' };
     const isAci = mirror.get<Global>('global', 'global')?.networkInfraType === 'aci';
-    if (!isAci && fabricOf(mirror) === undefined) return undefined;
-    const wanted: Wanted = isAci
-      ? compile(gateway, mirror)
-      : { tree: new Map(), unfit: [], relies: new Map() };
+    const isOver = !isAci && fabricOf(mirror) === undefined;
+    if (isOver || !gateway.controllers) leave();
+    if (isOver) return undefined;
+    const wanted: Wanted = isAci ? compile(gateway, mirror) : { tree: new Map(), unfit: [], relies: [] };
     const unfit = wanted.unfit.map(problemOf);
     const failed = (state: FabricState['state'], problem: string, remedy: string): Promise<void> => {
       const { objects = 0, told } = fabricOf(mirror) ?? {};
@@ -200,9 +244,14 @@ function openPasses({ mirror, writer, duty, folder, env }: FabricOptions): Passe
       const done = await follow(apic, gateway, wanted);
       if (done === undefined) return undefined;
       const { objects, problems, events } = done;
-      const { controller } = apic;
+      const { controller, subscribed } = apic;
       await reached(
-        { ...(controller && { controller }), objects, problems: [...problems, ...unfit] },
+        {
+          ...(controller && { controller }),
+          objects,
+          ...(subscribed && { subscribed }),
+          problems: [...problems, ...unfit],
+        },
         events,
       );
       return problems.length > 0 ? RETRY : undefined;
@@ -259,12 +308,10 @@ function openPasses({ mirror, writer, duty, folder, env }: FabricOptions): Passe
         });
       }
     }
-    for (const [dn, of] of await missingContracts(apic, relies))
-      all.push({
-        of,
-        problem: `the fabric has no contract ${dn}`,
-        remedy: 'make it there, or name another one',
-      });
+    all.push(...(await wrongContracts(apic, relies, (dn) => wanted.has(dn) || actual.has(dn))));
+    // What was not there when it was read is not followed yet.
+    const isNew = (dn: string): boolean => parentOf(dn) === ROOT && !actual.has(dn) && !refused.has(dn);
+    if ([...wanted.keys()].some(isNew)) changed();
     const events = had === undefined ? [] : repairs(changes, wanted, had);
     had = new Map([...wanted].filter(([dn]) => !refused.has(dn)));
     return { objects: wanted.size, problems: all, events };
@@ -273,7 +320,7 @@ function openPasses({ mirror, writer, duty, folder, env }: FabricOptions): Passe
   return Object.assign(pass, {
     close(): void {
       closed = true;
-      session?.apic.close();
+      leave();
     },
   });
 }

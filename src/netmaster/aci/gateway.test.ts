@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect, it, onTestFinished } from 'vitest';
+import { RULE } from '../../../test/apic/declared.ts';
 import { worldOf } from '../../../test/world.ts';
 import { GatewayError, tellGateway } from './gateway.ts';
 
@@ -41,18 +42,7 @@ const cluster = (objects: object = {}) =>
       { tenantName: 'blue', groupName: 'web', networkName: 'front', extContractsGrps: ['wan'] },
       { tenantName: 'blue', groupName: 'db', networkName: 'back', policies: ['p'] },
     ],
-    rule: [
-      {
-        tenantName: 'blue',
-        policyName: 'p',
-        ruleId: '1',
-        direction: 'in',
-        fromEndpointGroup: 'web',
-        protocol: 'tcp',
-        port: 80,
-        action: 'allow',
-      },
-    ],
+    rule: [RULE],
     extContractsGroup: [
       {
         tenantName: 'blue',

@@ -1,11 +1,15 @@
 /** What a fabric has of what concerns us: all in the tenants that are wanted, or in which something is ours. */
+import type { Problem } from '../../protocol/hosts.ts';
 import type { Apic } from './apic.ts';
 import type { Wanted } from './compile.ts';
 import { type Difference, difference, isForeign, SHARED } from './difference.ts';
+import { hidingOf } from './external.ts';
 import { ancestorsOf, CLASSES, dnOf, type ManagedObject, parentOf, ROOT, type Tree } from './tree.ts';
 
 /** Where one of these is ours, the tenant is looked at: all others lie in them, or come with them. */
 const LOOKED_FOR = ['fvTenant', 'fvCtx', 'fvBD', 'fvAp', 'fvAEPg', 'vzBrCP', 'vzFilter', 'vzTaboo'];
+/** Others write those; one of a tenant's hides one of common (external.ts). */
+const ALSO_READ = ['vzCPIf'];
 const COMMON = dnOf('fvTenant', ROOT, 'common');
 
 const tenantOf = (dn: string): string => ancestorsOf(dn)[0] ?? dn;
@@ -20,20 +24,38 @@ export async function observe(apic: Apic, wanted: Tree, mark: string): Promise<T
   const actual = new Map<string, ManagedObject>();
   for (const tenant of tenants)
     for (const object of await apic.get(
-      `mo/${tenant}.json?query-target=subtree&target-subtree-class=${CLASSES.join(',')}`,
+      `mo/${tenant}.json?query-target=subtree&target-subtree-class=${[...CLASSES, ...ALSO_READ].join(',')}`,
+      true,
     ))
       actual.set(object.dn, object);
   return actual;
 }
 
-/** Contracts that groups refer to and the fabric has not, with the object that names each. */
-export async function missingContracts(
+/** What is wrong with the contracts of the fabric that groups refer to. `hasOwn`: whether there is a contract of a tenant's, by its DN. */
+export async function wrongContracts(
   apic: Apic,
   relies: Wanted['relies'],
-): Promise<[dn: string, of: string][]> {
-  const missing: [string, string][] = [];
-  for (const [dn, of] of relies) if ((await apic.get(`mo/${dn}.json`)).length === 0) missing.push([dn, of]);
-  return missing;
+  hasOwn: (dn: string) => boolean,
+): Promise<(Problem & { of: string })[]> {
+  const problems: (Problem & { of: string })[] = [];
+  const there = new Map<string, boolean>();
+  for (const { dn, tenant, of } of relies) {
+    if (!there.has(dn)) there.set(dn, (await apic.get(`mo/${dn}.json`)).length > 0);
+    const hiding = hidingOf(dn, tenant);
+    if (!there.get(dn))
+      problems.push({
+        of,
+        problem: `the fabric has no contract ${dn}`,
+        remedy: 'make it there, or name another one',
+      });
+    else if (hiding !== undefined && hasOwn(hiding))
+      problems.push({
+        of,
+        problem: `the fabric takes ${hiding} for ${dn}: by that name what is the tenant's own goes first`,
+        remedy: "give one of both another name, or name the tenant's own",
+      });
+  }
+  return problems;
 }
 
 /** Without the bridge domains that the fabric's common tenant has: a relation by their name leads there, where the tenant has none. */

@@ -29,6 +29,7 @@ const RELATIVE: Readonly<Record<string, (name: string) => string>> = {
   fvRsNodeAtt: (dn) => `rsnodeAtt-[${dn}]`,
   fvRsProv: (name) => `rsprov-${name}`,
   fvRsCons: (name) => `rscons-${name}`,
+  fvRsConsIf: (name) => `rsconsIf-${name}`,
   fvRsProtBy: (name) => `rsprotBy-${name}`,
   vzAny: () => 'any',
   vzRsAnyToProv: (name) => `rsanyToProv-${name}`,

@@ -785,6 +785,20 @@ describe('a network of encapsulation vlan, on a host with an uplink', () => {
     expect(exits[0]?.access).toBeUndefined();
   });
 
+  it('has the host in it where it is an infra network, by which it reaches all of the tenant', () => {
+    const networks = [NET1, { ...VLAN, nwType: 'infra' as const }];
+    const { routers, exits } = state({ ...given, networks, host: { uplink } });
+    expect(routers[0]?.vlans).toMatchObject([{ addresses: ['10.1.0.9'], entered: true }]);
+    expect(exits[0]?.access).toEqual({
+      subnets: ['10.1.0.0/24', '20.1.1.0/24'],
+      services: [],
+      sources: [{ device: 'vl1001', addresses: ['10.1.0.9'] }],
+      own: ['10.1.0.9'],
+    });
+    // Without an uplink it is nowhere.
+    expect(state({ ...given, networks }).exits[0]?.access).toBeUndefined();
+  });
+
   it('is on the wire by IPv6 too, where it has that', () => {
     const both = { ...VLAN, ipv6Subnet: 'fd00:1::/64' };
     const mine = attachment(on('host', '10.1.0.9', { ipAddress: ['10.1.0.9', 'fd00:1::9'] }), {

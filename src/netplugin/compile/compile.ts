@@ -57,6 +57,7 @@ import { type Memo, openMemo } from './memo.ts';
 import { type CompiledPolicy, compilePolicy } from './policy.ts';
 import {
   gatewaysOf,
+  isEntered,
   isVlan,
   networkNumber,
   overlayMtu,
@@ -234,7 +235,10 @@ function compileTenant(
     entrances,
     compileAccess(
       context,
-      own.filter(({ endpoint }) => networks.get(endpoint.networkName)?.encap !== 'vlan'),
+      own.filter(({ endpoint }) => {
+        const network = networks.get(endpoint.networkName);
+        return network !== undefined && (!isVlan(network) || isEntered(network, local));
+      }),
       clusterServices,
     ),
     compileAnnounced(
@@ -318,7 +322,7 @@ function compileAccess(
     const infra = sources.filter(({ network }) => network.nwType === 'infra');
     const reached =
       infra.length > 0
-        ? [...networks.values()].filter((n) => !isVlan(n))
+        ? [...networks.values()].filter((n) => !isVlan(n) || isEntered(n, local))
         : new Set(sources.map(({ network }) => network));
     return {
       subnets: [...reached].flatMap((network) => subnetsOf(network).map((s) => s.prefix)).sort(),

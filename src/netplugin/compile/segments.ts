@@ -25,6 +25,10 @@ const VLANS = 1 << 24;
 
 export const isVlan = ({ encap }: WatchedNetwork): boolean => encap === 'vlan';
 
+/** The host is on the wire itself, and reaches who is there. */
+export const isEntered = (network: WatchedNetwork, { uplink }: LocalHost): boolean =>
+  isVlan(network) && network.nwType === 'infra' && uplink !== undefined;
+
 /** By which packets are marked, and networks of a tenant told apart. */
 export const networkNumber = (network: WatchedNetwork): number =>
   isVlan(network) ? VLANS + network.vni : network.vni;
@@ -65,11 +69,8 @@ export function gatewaysOf(network: WatchedNetwork): { readonly own: string[]; r
 }
 
 /** `addresses`: the host's own in it. */
-export function vlanOf(
-  network: WatchedNetwork,
-  addresses: readonly string[],
-  { underlay, uplink }: LocalHost,
-): Vlan[] {
+export function vlanOf(network: WatchedNetwork, addresses: readonly string[], local: LocalHost): Vlan[] {
+  const { underlay, uplink } = local;
   if (!isVlan(network) || uplink === undefined) return [];
   const { vni: id, subnet, ipv6Subnet } = network;
   const { external } = gatewaysOf(network);
@@ -84,6 +85,7 @@ export function vlanOf(
       mtu: uplink.mtu,
       prefixes: [subnet, ...(ipv6Subnet ? [ipv6Subnet] : [])].map(subnetPrefix),
       addresses,
+      ...(isEntered(network, local) && { entered: true as const }),
       ...(external.length > 0 && { gateways: external }),
     },
   ];

@@ -4,7 +4,7 @@
  *
  *   Port          /32 and /128 routes, neighbours, the gateway on the device; in a VLAN proxies of its IPv6 addresses
  *   RemoteHost    a route an address, a neighbour and an FDB entry a tunnel, a neighbour a VLAN, one on the link
- *   Vlan          the host's own address; with routers of the fabric's own a table of routes by them, and rules that lead what its containers send there
+ *   Vlan          the host's own address, or a proxy of it where the host has it itself; with routers of the fabric's own a table of routes by them, and rules that lead what its containers send there
  *   Service, ClusterService   its addresses on the loopback device: the router answers pings, and refuses what no provider takes
  *   subnets, gateways, Exit
  *
@@ -195,8 +195,10 @@ const portEntries = once((port: Port): readonly Entry[] => {
   ];
 });
 
-const vlanEntries = once(({ device, addresses, prefixes, network: table, gateways = [] }: Vlan) => [
-  ...addresses.map((address) => addressEntry(device, address, bits(address))),
+const vlanEntries = once(({ device, addresses, entered, prefixes, network: table, gateways = [] }: Vlan) => [
+  ...(entered
+    ? addresses.filter(isV6).map((address) => proxyEntry(device, address))
+    : addresses.map((address) => addressEntry(device, address, bits(address)))),
   ...gateways.flatMap((gateway) => {
     const version = isV6(gateway) ? 6 : 4;
     const source = prefixes.find((prefix) => isV6(prefix) === isV6(gateway)) ?? '';

@@ -3,7 +3,7 @@
  *
  *   host's route --> router --> container here           from the host's end of the transit pair
  *                           --> container elsewhere      from the host's own address in the network, which other hosts know as ours
- *   container, other host --> router --> own address of an infra network, which the host has by its end of the pair
+ *   container, other host, machine on its VLAN --> router --> own address of an infra network, which the host has by its end of the pair
  *
  * Nobody but the host comes that way: what others send through the host towards an exit is dropped unless it is translated there, and
  * then it is for the router's own address. So who comes from the host's end, for any other address than the router's own, is the

@@ -18,7 +18,7 @@ import { PORTS, TUNNELS, UPLINK } from './devices.ts';
 import type { RouterFeature } from './feature.ts';
 import { FOREIGN, REFUSED } from './limits.ts';
 import { MARKED } from './marks.ts';
-import { WIRE_ARP } from './vlans.ts';
+import { ASKING_ARP, WIRE_ARP } from './vlans.ts';
 
 export const antiSpoofing: RouterFeature = {
   own: `
@@ -84,12 +84,12 @@ ip saddr 127.0.0.0/8 drop`,
  * The kernel learns whoever asks, also by a forged address, before it answers (net/ipv4/arp.c, arp_process). Asked for is
  * the gateway, or anybody else, by one of a port's own addresses; by none where somebody looks whether an address is taken.
  */
-export const arpTable = (vlans: boolean) => ({
+export const arpTable = (vlans: boolean, entered: boolean) => ({
   name: `arp ${NFT_TABLE}`,
-  sets: ['senders', ...(vlans ? WIRE_ARP.sets : [])],
+  sets: ['senders', ...(vlans ? WIRE_ARP.sets : []), ...(entered ? ASKING_ARP.sets : [])],
   body: `
 set senders { type ifname . ipv4_addr . ether_addr; }
-${vlans ? WIRE_ARP.own.trimStart() : ''}chain input {
+${vlans ? WIRE_ARP.own.trimStart() : ''}${entered ? ASKING_ARP.own.trimStart() : ''}chain input {
   type filter hook input priority 0; policy drop;
   iifname . arp saddr ip . arp saddr ether @senders accept
   iifname ${PORTS} arp saddr ip 0.0.0.0 accept

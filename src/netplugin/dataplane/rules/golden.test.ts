@@ -184,6 +184,17 @@ const VLAN: Router = {
   gateways: ['10.100.0.254', ...GATEWAYS],
 };
 
+/** The same, where it is an infra network. */
+const ENTERED: Router = { ...VLAN, vlans: (VLAN.vlans ?? []).map((v) => ({ ...v, entered: true })) };
+const ENTERED_BY = exit({
+  access: {
+    subnets: ['10.100.0.0/24', '20.1.1.0/24', 'fd00:100::/64'],
+    services: [],
+    sources: [{ device: 'vl100', addresses: ['10.100.0.10', 'fd00:100::10'] }],
+    own: ['10.100.0.10', 'fd00:100::10'],
+  },
+});
+
 /** The same, where the gateway is a router of the fabric's own, and answers. */
 const EXTERNAL_GATEWAY: Router = {
   ...VLAN,
@@ -270,6 +281,7 @@ const RULES: Readonly<Record<string, string>> = {
   'routerServed.nft': rules(ofRouter(router({ clusterServices: [CLUSTER_SERVICE] }))),
   'routerStaying.nft': rules(ofRouter(router({ clusterServices: [STAYING] }))),
   'routerVlan.nft': rules(ofRouter(VLAN)),
+  'routerInfraVlan.nft': rules(routerTable(ENTERED, ENTERED_BY)),
   'routerExternalGateway.nft': rules(ofRouter(EXTERNAL_GATEWAY)),
   'routerDirect.nft': rules(ofRouter(DIRECT)),
   'routerReached.nft': rules(ofRouter(router({}), exit({ access: ACCESS }))),
@@ -313,6 +325,10 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
   'vlan.nft': [
     'A container in a VLAN network and one in another; another host has one in each, and machines are on the wire',
     ofRouter(VLAN),
+  ],
+  'infraVlan.nft': [
+    'The same where it is an infra network, in which the host has its addresses itself',
+    routerTable(ENTERED, ENTERED_BY),
   ],
   'externalGateway.nft': [
     "The same in a VLAN network whose gateway is a router of the fabric's own",

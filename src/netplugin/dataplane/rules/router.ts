@@ -192,6 +192,7 @@ export function routerTable(
     parts.set(ways, elements('ways', ways));
   }
   parts.set(TABLE, elements('table', TABLE));
+  const entered = (router.vlans ?? []).flatMap((vlan) => (vlan.entered ? vlan.addresses : []));
   const variant = {
     exit,
     served,
@@ -202,12 +203,13 @@ export function routerTable(
     logs: router.ruleSets.some((s) => s.logs),
     bridged: router.bridged === true,
     vlans: router.vlans !== undefined,
+    entered,
     externalGateways: external,
     direct: router.direct !== undefined,
   };
   return {
     name: `inet ${NFT_TABLE}`,
-    beside: arpTable(router.vlans !== undefined),
+    beside: arpTable(router.vlans !== undefined, entered.length > 0),
     parts,
     body: body(variant),
   };

@@ -4,6 +4,7 @@
  *   another host of ours   by its MAC address, from the addresses of what runs there, as by a tunnel
  *   a machine              from an address of the network's subnet that nothing of ours has; to containers of that network, and no further
  *   the fabric's own gateway  from outside, to the same (externalGateways.ts)
+ *   the host               in an infra network, by its end of the exit (access.ts): all on the wire reach it at its address there, as it reaches them
  *
  * Whoever is on a wire may send by any MAC address: that he is not another host of ours nobody can tell here, as in any VLAN. No
  * address of what runs on this host, of a gateway or a service comes by it, and none of another network's.
@@ -138,7 +139,9 @@ export const vlans: RouterFeature = {
       }
       for (const address of answered) if (!isV6(address)) add('answered', address, address);
       if (vlan === undefined) return;
-      const { device, prefixes, network, gateways = [] } = vlan;
+      const { device, prefixes, network, gateways = [], entered, addresses } = vlan;
+      if (entered)
+        for (const address of addresses) if (!isV6(address)) add('asking', '', `"${device}" : ${address}`);
       for (const gateway of gateways) if (!isV6(gateway)) add('gates', '', `"${device}" . ${gateway}`);
       for (const prefix of prefixes) {
         add('wired', prefix, `"${device}" . ${prefix} : ${network}`);
@@ -148,19 +151,33 @@ export const vlans: RouterFeature = {
   },
 };
 
-/** Hosts send to each other directly, and a machine on the wire to nobody through us but to containers. */
+/** What comes by a wire for the host itself, or answers it. No other connection goes out by the exit, so that all others are for who is behind it. */
+const ofHostItself = (entered: readonly string[]): string =>
+  (['ip', 'ip6'] as const)
+    .map((version) => {
+      const own = entered.filter((address) => isV6(address) === (version === 'ip6'));
+      const ofOthers =
+        own.length === 0
+          ? `meta nfproto ${version === 'ip' ? 'ipv4' : 'ipv6'}`
+          : `${version} daddr != { ${own.join(', ')} }`;
+      return `iifname ${VLANS} oifname ${UPLINK} ct direction original ${ofOthers} drop`;
+    })
+    .join('\n');
+
+/** Hosts send to each other directly, and a machine on the wire to nobody through us but to containers, and to the host where it is there itself. */
 export const apart: RouterFeature = {
   rules: {
-    through: where(
-      [
-        [VLANS, VLANS],
-        [VLANS, TUNNELS],
-        [TUNNELS, VLANS],
-        [VLANS, UPLINK],
-      ]
-        .map(([from, to]) => `iifname ${from} oifname ${to} drop`)
-        .join('\n'),
-    ),
+    through: ({ vlans, entered }) =>
+      vlans
+        ? [
+            ...[
+              [VLANS, VLANS],
+              [VLANS, TUNNELS],
+              [TUNNELS, VLANS],
+            ].map(([from, to]) => `iifname ${from} oifname ${to} drop`),
+            entered.length === 0 ? `iifname ${VLANS} oifname ${UPLINK} drop` : ofHostItself(entered),
+          ].join('\n')
+        : '',
   },
 };
 
@@ -190,5 +207,17 @@ chain wire {
 }
 `,
   rule: `  iifname ${VLANS} goto wire
+`,
+};
+
+/** Where the host has its address in the VLAN itself the router has none there, and asks by that: it would by another device's, such as a gateway. */
+export const ASKING_ARP = {
+  sets: ['asking'],
+  own: `
+map asking { type ifname : ipv4_addr; }
+chain output {
+  type filter hook output priority 0; policy accept;
+  arp operation request arp saddr ip set oifname map @asking
+}
 `,
 };

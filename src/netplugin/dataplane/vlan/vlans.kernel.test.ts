@@ -19,6 +19,8 @@ import {
 } from '../../../../test/connections.ts';
 import {
   applied,
+  enter,
+  exit,
   forwarded,
   GATEWAYS,
   inRouter,
@@ -47,7 +49,7 @@ import {
 import { short, solicitedMac, unsolicitedAdvertisement } from '../../../linux/packet.ts';
 import { vtepMac } from '../../compile/deviceNames.ts';
 import { NAMESERVER, NAMESERVER6 } from '../../constants.ts';
-import type { HostState, Port, RuleSet } from '../../state.ts';
+import type { Access, HostState, Port, RuleSet, Vlan } from '../../state.ts';
 import { type Applier, openApplier } from '../applier.ts';
 
 beforeAll(isolate);
@@ -58,6 +60,9 @@ const FAR = PEERS[0] as string;
 const PLAIN = at(200);
 const PLAIN6 = six(200);
 const OWN: Readonly<Record<string, string[]>> = { [LOCAL]: [at(91), six(91)], [FAR]: [at(92), six(92)] };
+
+/** Of both hosts. */
+const EXIT = exit({});
 
 const vlanAt = (local: string) => vlanOf(local, OWN[local] as string[]);
 
@@ -118,20 +123,6 @@ function hostState({ local, peer, ports, there, others = [], ruleSets = [] }: Ho
       },
     ],
   };
-}
-
-function enter(given: Port, n: number): void {
-  createNamespace(`box${n}`);
-  sh(`ip link set ${given.peer} netns ${namespacePath(`box${n}`)} name eth0`);
-  inBox(n, () => {
-    sh('ip link set lo up; ip link set eth0 up');
-    sh(`ip addr add ${given.addresses[0]}/32 dev eth0`);
-    sh(`ip route add ${NAMESERVER} dev eth0; ip route add default via ${NAMESERVER}`);
-    const [, v6] = given.addresses;
-    if (v6 === undefined) return;
-    sh(`ip addr add ${v6}/128 dev eth0 nodad; ip route add ${NAMESERVER6} dev eth0`);
-    sh(`ip -6 route add default via ${NAMESERVER6}`);
-  });
 }
 
 let near: Applier;
@@ -227,6 +218,113 @@ function arp(
     addressBytes(to.address),
   ]);
 }
+
+describe('a VLAN that is an infra network', () => {
+  /** The host has its addresses itself. */
+  function entered(given: Host, more: Partial<Vlan> = {}): HostState {
+    const made = hostState(given);
+    const own = OWN[given.local] as string[];
+    const access: Access = {
+      subnets: [PREFIX, PREFIX6, '20.1.1.0/24'],
+      services: [],
+      sources: [{ device: `vl${ID}`, addresses: own }],
+      own,
+    };
+    return {
+      ...made,
+      exits: made.exits.map((exit) => ({ ...exit, access })),
+      routers: made.routers.map((router) => ({
+        ...router,
+        vlans: (router.vlans ?? []).map((vlan) => ({ ...vlan, ...more, entered: true as const })),
+        ...(more.gateways && {
+          subnets: router.subnets.map((s) => (s.device ? { ...s, externalGateway: true as const } : s)),
+          gateways: GATEWAYS,
+        }),
+      })),
+    };
+  }
+  /** In place of the network that was there, which goes first: a device loses its routes with its last address (net/ipv4/fib_frontend.c, fib_disable_ip). */
+  function enterBoth(more: Partial<Vlan> = {}): void {
+    const without = (given: Host): HostState => {
+      const made = hostState(given);
+      const routers = made.routers.map(({ vlans, ...rest }) => ({ ...rest, subnets: [], hosts: [] }));
+      return { ...made, routers };
+    };
+    for (const stateOf of [without, (given: Host) => entered(given, more)]) {
+      applied(near, stateOf(joined(nearHost)));
+      onFar(() => applied(far, stateOf(joined(farHost))));
+    }
+  }
+  /** From the host's own namespace, as whatever runs there. */
+  async function reached(onHost: <T>(use: () => T) => T, to: string): Promise<boolean> {
+    const from = to.includes(':') ? EXIT.hostAddress6 : EXIT.hostAddress;
+    for (let i = 0; i < 20; i++)
+      if (await onHost(() => echoes({ from, to, size: 100, patience: 500 }))) return true;
+    return false;
+  }
+  const here = <T>(use: () => T): T => use();
+
+  it('has the hosts in it: they, machines and containers reach each other, and nobody comes further', async () => {
+    onPlain(() => {
+      sh("nft 'table arp see { chain in { type filter hook input priority 0; }; }'");
+      const asks = `arp operation request arp saddr ether ${vtepMac(LOCAL)} arp daddr ip ${PLAIN}`;
+      for (const by of [at(91), `!= ${at(91)}`])
+        sh(`nft 'add rule arp see in ${asks} arp saddr ip ${by} counter'`);
+    });
+    enterBoth();
+    for (const [to, theirs] of [
+      [PLAIN, at(92)],
+      [PLAIN6, six(92)],
+    ] as const)
+      for (const other of [to, theirs]) expect([other, await reached(here, other)]).toEqual([other, true]);
+    for (const own of [at(91), six(91)]) {
+      expect([own, await reached(onFar, own)]).toEqual([own, true]);
+      for (const place of ['plain', 2, 3] as const)
+        expect([place, own, await pinged(place, own)]).toEqual([place, own, true]);
+    }
+    // Of containers, also of another host's.
+    for (const to of [at(2), at(3), six(2), six(3)])
+      expect([to, await reached(here, to)]).toEqual([to, true]);
+    expect(onPlain(() => sh(`ip neigh show ${at(91)}`))).toContain(vtepMac(LOCAL));
+    expect(sh('ip -o addr show')).toContain(`${at(91)}/32`);
+    // It asks on the wire by that address, and by no other one that its router has.
+    const [asked, oddly] = onPlain(() => sh('nft list chain arp see in')).match(/packets \d+/g) ?? [];
+    expect(asked).not.toBe('packets 0');
+    expect(oddly).toBe('packets 0');
+    // A machine that knows the way to the pair of host and router.
+    onPlain(() => sh(`ip route add ${EXIT.hostAddress}/32 via ${at(2)} dev lan`));
+    expect(await silent('plain', EXIT.hostAddress)).toBe(true);
+    // Whoever he says he is.
+    sh(
+      `nft 'table ip see { chain in { type filter hook prerouting priority -400; iifname ${EXIT.device} udp dport 4242 counter; }; }'`,
+    );
+    const sent = (to: string): Buffer =>
+      ethernet(vtepMac(FAR), vtepMac(LOCAL), udp(at(3), to, 4242, 4242, Buffer.from('x')));
+    onPlain(() => send('lan', sent(EXIT.hostAddress), sent(EXIT.routerAddress), sent(at(91))));
+    await expect.poll(() => sh('nft list chain ip see in')).toContain('packets 1 ');
+    applied(near, hostState(joined(nearHost)));
+    expect(sh('ip -o addr show')).not.toContain(`${at(91)}/32`);
+  });
+
+  it('has them in it also where its gateway is a router of the fabric’s own', async () => {
+    enterBoth({ gateways: [PLAIN, PLAIN6] });
+    for (const to of [PLAIN, PLAIN6, at(92), six(92), at(3), six(3)])
+      expect([to, await reached(here, to)]).toEqual([to, true]);
+    for (const own of [at(91), six(91)])
+      for (const place of ['plain', 2, 3] as const)
+        expect([place, own, await pinged(place, own)]).toEqual([place, own, true]);
+  });
+
+  it('writes nothing where nothing is another, and puts right what is', async () => {
+    enterBoth();
+    const wanted = entered(joined(nearHost));
+    applied(near, wanted, true);
+    expect(applied(near, wanted, true)).toMatchObject({ writes: 0, repaired: [] });
+    inRouter(`nft 'delete element arp contiv asking { "vl${ID}" }'`);
+    expect(applied(near, wanted, true).repaired.join()).toContain('asking');
+    expect(inRouter('nft list map arp contiv asking')).toContain(at(91));
+  });
+});
 
 describe('a container of a VLAN network', () => {
   it('and a plain machine on the VLAN reach each other, untouched by what the host has untagged', async () => {

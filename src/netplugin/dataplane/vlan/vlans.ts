@@ -330,8 +330,11 @@ function announce(open: OpenVlans, state: HostState, wired: readonly Wired[], ve
   const byDevice = new Map(wired.map((w) => [w.vlan.device, w]));
   const here = new Set<string>();
   const frames = new Map<number, Buffer[]>();
-  for (const { vlans, ports } of state.routers)
-    for (const { wire: device = '', addresses } of vlans === undefined ? [] : ports) {
+  for (const { vlans = [], ports } of state.routers)
+    for (const { device, addresses } of [
+      ...vlans.filter((vlan) => vlan.entered),
+      ...ports.map(({ wire = '', addresses }) => ({ device: wire, addresses })),
+    ]) {
       const on = byDevice.get(device);
       if (on === undefined || !on.uplink.running) continue;
       for (const address of addresses) {
