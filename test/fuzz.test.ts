@@ -17,6 +17,7 @@ type Plain = Record<string, unknown>;
 const BASE: Plain[] = [
   { kind: 'network', networkName: 'net1', subnet: '20.1.1.0/24', gateway: '20.1.1.254' },
   { kind: 'network', networkName: 'net6', subnet: '20.1.6.0/24', ipv6Subnet: 'fd00:6::/64' },
+  { kind: 'network', networkName: 'six', ipv6Subnet: 'fd00:66::/64', ipv6Gateway: 'fd00:66::1' },
   { kind: 'policy', policyName: 'p1' },
   { kind: 'netprofile', profileName: 'gold', bandwidth: '10 mbps' },
   { kind: 'extContractsGroup', contractsGroupName: 'c1', contractsType: 'provided', contracts: ['x'] },

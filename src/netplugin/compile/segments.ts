@@ -8,6 +8,7 @@
  */
 import { addressNumber, numberAddress, subnetPrefix } from '../../model/address.ts';
 import { isDirect } from '../../model/direct.ts';
+import { subnetsOf } from '../../model/families.ts';
 import type { LocalHost, WatchedNetwork } from '../intent/view.ts';
 import type { Tunnel, Vlan } from '../state.ts';
 import { tunnelDevice, vlanDevice, vtepMac, wireDevice } from './deviceNames.ts';
@@ -71,7 +72,7 @@ export function vlanOf(
   { underlay, uplink }: LocalHost,
 ): Vlan[] {
   if (!isVlan(network) || uplink === undefined) return [];
-  const { vni: id, subnet, ipv6Subnet } = network;
+  const { vni: id } = network;
   const { external } = gatewaysOf(network);
   return [
     {
@@ -82,7 +83,7 @@ export function vlanOf(
       uplink: uplink.device,
       mac: vtepMac(underlay),
       mtu: uplink.mtu,
-      prefixes: [subnet, ...(ipv6Subnet ? [ipv6Subnet] : [])].map(subnetPrefix),
+      prefixes: subnetsOf(network).map(subnetPrefix),
       addresses,
       ...(external.length > 0 && { gateways: external }),
     },
