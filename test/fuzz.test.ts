@@ -529,6 +529,7 @@ describe('what agents send', () => {
       'groupName',
     ],
     ['POST', '/api/v1/addresses', { ...T, networkName: 'net1', family: 6, host: 'node1' }, 'family'],
+    ['POST', '/api/v1/addresses', { ...T, networkName: 'six', family: 4, host: 'node1' }, 'family'],
     [
       'POST',
       '/api/v1/addresses',
@@ -889,8 +890,9 @@ it('after all of it netmaster answers, and nothing was left behind', async () =>
   expect([...api.mirror.entries('name')].map(([key]) => key).sort()).toEqual([
     'default/net1',
     'default/net6',
+    'default/six',
     'default/web',
   ]);
-  expect(api.mirror.count('tag')).toBe(2);
+  expect(api.mirror.count('tag')).toBe(3);
   expect(api.mirror.count('endpoint')).toBe(0);
 });
