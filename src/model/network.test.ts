@@ -122,7 +122,8 @@ describe('a network of IPv6 alone', () => {
     expect(network.remarks?.(alone)).toEqual([
       expect.stringMatching(/^has no IPv4 subnet: Docker before 28, and Swarm, are not offered it/),
     ]);
-    expect(network.remarks?.(NET)).toEqual([]);
+    // Those of type infra it is not offered at all.
+    for (const n of [NET, { ...alone, nwType: 'infra' as const }]) expect(network.remarks?.(n)).toEqual([]);
   });
 
   it('overlaps others by what it has', () => {

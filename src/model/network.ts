@@ -143,7 +143,7 @@ export const network: Kind<typeof NetworkSchema> = {
         ? 'hosts that share a link send to each other without a tunnel, others by VXLAN; on the link addresses are as containers have them'
         : undefined,
   // As in 1.x they are taken, and do not count.
-  remarks: ({ subnet, ipv6Subnet }) => [
+  remarks: ({ subnet, ipv6Subnet, nwType }) => [
     ...Object.entries({ subnet, ipv6Subnet }).flatMap(([field, text = '']) => {
       const prefix = parsePrefix(text);
       if (prefix === undefined || prefix.host === prefix.network) return [];
@@ -151,7 +151,7 @@ export const network: Kind<typeof NetworkSchema> = {
         `${field} ${text} has bits behind its prefix length, which do not count: it is ${subnetPrefix(text)}`,
       ];
     }),
-    ...(subnet
+    ...(subnet || nwType === 'infra'
       ? []
       : [
           'has no IPv4 subnet: Docker before 28, and Swarm, are not offered it, as netctl status says of each host, and whatever comes by CNI takes it',
