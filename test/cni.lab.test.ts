@@ -362,6 +362,119 @@ describe('while netplugin is away', () => {
   });
 });
 
+describe('in a network of IPv6 alone', () => {
+  const SIX = { network: 'six' };
+  const member = { ...SIX, group: 'closed6' };
+  const OUTSIDE = 'fd00:50::1';
+
+  beforeAll(async () => {
+    await netctl('net create six --subnetv6=fd00:6::/64 --gatewayv6=fd00:6::1');
+    await netctl('policy create in6');
+    await netctl('policy rule-add in6 1 -direction=in -protocol=tcp -action=deny');
+    await netctl('policy rule-add in6 2 -direction=in -protocol=tcp -port=8080 -action=allow -priority=10');
+    await netctl('group create six closed6 -policy=in6');
+  });
+
+  it('policy holds both ways between hosts, names and addresses are answered, and a trace says why', async () => {
+    const box = addressIn(await add('node1', 'box', { args: 'CONTIV_NAME=box', configuration: member }));
+    await must('node2', 'ip netns add far');
+    made.push(['node2', 'far']);
+    const added = await must(
+      'node2',
+      'netplugin endpoint add --netns /run/netns/far --network closed6.six --name far',
+    );
+    const far = /^far: eth0 (fd00:6::[0-9a-f]+)\/128$/.exec(added)?.[1] ?? '';
+    for (const [host, name] of [
+      ['node1', 'box'],
+      ['node2', 'far'],
+    ] as const)
+      for (const port of [8080, 9090])
+        await must(host, `ip netns exec ${name} busybox httpd -p ${port} -h /run/contiv`);
+    for (const [host, name, other] of [
+      ['node1', 'box', far],
+      ['node2', 'far', box],
+    ] as const) {
+      await until(`${name} reaches ${other}`, () => reaches(host, name, other, 8080));
+      expect(await reaches(host, name, other, 9090)).toBe(false);
+    }
+    expect((await within('node1', 'box', `busybox ping -c 1 -W 5 ${far}`)).out).toMatch(/ttl=64/);
+    const asked = async (question: string): Promise<string> =>
+      (await within('node1', 'box', `dig +short @fd00:6::1 ${question}`)).out.trim();
+    await expect.poll(() => asked('far AAAA')).toBe(far);
+    expect(await asked('far A')).toBe('');
+    await expect
+      .poll(async () => (await asked('closed6 AAAA')).split('\n').sort())
+      .toEqual([box, far].sort());
+    expect(await asked(`-x ${far}`)).toBe('far.six.');
+    const trace = `policy trace --from=${box} --to=far --protocol=tcp --live --port=`;
+    expect(await netctl(`${trace}9090`)).toMatch(/in6/);
+    expect(await netctl(`${trace}8080`)).toContain('allow');
+    await expect
+      .poll(async () => (await on('node1', 'netctl flows --denied')).out)
+      .toMatch(new RegExp(`${far}.*9090|9090.*${far}`));
+    expect(await netctl('endpoint ls')).toContain(far);
+    expect(JSON.parse(await netctl('net inspect six')).Oper).toMatchObject({ allocatedAddressesCount: 2 });
+    expect(await differences()).toBe('');
+    await must('node2', 'netplugin endpoint rm far');
+  });
+
+  it('services lead to providers by IPv6, what leaves goes by the gateway, and other tenants are kept off', async () => {
+    await netctl(
+      'net create dual --subnet=20.7.1.0/24 --gateway=20.7.1.254 --subnetv6=fd00:7::/64 --gatewayv6=fd00:7::1',
+    );
+    await run('node2', 'web', 'dual', '--label', 'app=web');
+    await docker('node2', 'exec -d web httpd -f -p 8080 -h /www');
+    await netctl('service create lb6 --network=six --selector=app=web --port=80:8080:TCP');
+    const vip = JSON.parse(await netctl('service inspect lb6')).Oper.serviceVip as string;
+    expect(vip).toMatch(/^fd00:6::/);
+    const box = addressIn(await add('node1', 'box', { configuration: SIX }));
+    await until('the service', () => reaches('node1', 'box', vip, 80));
+    expect((await within('node1', 'box', `dig +short @fd00:6::1 lb6 AAAA`)).out.trim()).toBe(vip);
+    await must('node1', 'ip -6 addr add fd00:50::11/64 dev eth0 nodad');
+    await must('outside', `ip -6 addr add ${OUTSIDE}/64 dev eth0 nodad`);
+    try {
+      await until(
+        'the way out',
+        async () => (await within('node1', 'box', `busybox ping -c 1 -W 2 ${OUTSIDE}`)).status === 0,
+      );
+    } finally {
+      await must('node1', 'ip -6 addr del fd00:50::11/64 dev eth0');
+      await must('outside', `ip -6 addr del ${OUTSIDE}/64 dev eth0`);
+    }
+    await netctl('tenant create green');
+    await netctl('net create -t green six --subnetv6=fd00:6::/64 --gatewayv6=fd00:6::1');
+    const green = { ...SIX, tenant: 'green' };
+    const other = addressIn(await add('node1', 'other', { configuration: green }));
+    expect(other).not.toBe('');
+    await must('node1', 'ip netns exec box busybox httpd -p 81 -h /run/contiv');
+    expect(await reaches('node1', 'box', box, 81)).toBe(true);
+    for (const address of new Set([box, vip]))
+      expect(await reaches('node1', 'other', address, 81)).toBe(false);
+    expect(await differences()).toBe('');
+    await netctl('service rm lb6');
+    await docker('node2', 'rm -f web');
+  });
+
+  it('Docker that gives each network IPv4 has none, which netctl says when it is made, and of which host', async () => {
+    const { err } = await on('node1', 'netctl net create told6 --subnetv6=fd00:8::/64');
+    expect(err).toContain('has no IPv4 subnet: Docker before 28, and Swarm, are not offered it');
+    const told = (host: string): RegExp =>
+      new RegExp(`host ${host}: network default:told6 is not offered to Docker here: .* Docker 20\\.10`);
+    for (const host of ['node1', 'node2']) {
+      await until(host, async () => told(host).test((await on('node1', 'netctl status')).out));
+      expect((await on(host, 'docker network inspect told6')).status).not.toBe(0);
+    }
+    const event = /network default:told6 is not offered to Docker: /;
+    await until('the event', async () => event.test(await netctl('events --kind name')));
+    const byHand =
+      'network create -d netplugin -o network=told6 --ipam-driver netplugin --ipam-opt network=told6';
+    expect((await on('node1', `docker ${byHand} --ipv6 mine`)).err).toContain(
+      'network default:told6 has no IPv4 subnet, and Docker asks for one',
+    );
+    await netctl('net rm told6');
+  });
+});
+
 describe('a bare namespace', () => {
   const endpoint = (line: string): Promise<Ended> => on('node1', `netplugin endpoint ${line}`);
 

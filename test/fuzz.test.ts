@@ -17,6 +17,7 @@ type Plain = Record<string, unknown>;
 const BASE: Plain[] = [
   { kind: 'network', networkName: 'net1', subnet: '20.1.1.0/24', gateway: '20.1.1.254' },
   { kind: 'network', networkName: 'net6', subnet: '20.1.6.0/24', ipv6Subnet: 'fd00:6::/64' },
+  { kind: 'network', networkName: 'six', ipv6Subnet: 'fd00:66::/64', ipv6Gateway: 'fd00:66::1' },
   { kind: 'policy', policyName: 'p1' },
   { kind: 'netprofile', profileName: 'gold', bandwidth: '10 mbps' },
   { kind: 'extContractsGroup', contractsGroupName: 'c1', contractsType: 'provided', contracts: ['x'] },
@@ -528,6 +529,7 @@ describe('what agents send', () => {
       'groupName',
     ],
     ['POST', '/api/v1/addresses', { ...T, networkName: 'net1', family: 6, host: 'node1' }, 'family'],
+    ['POST', '/api/v1/addresses', { ...T, networkName: 'six', family: 4, host: 'node1' }, 'family'],
     [
       'POST',
       '/api/v1/addresses',
@@ -888,8 +890,9 @@ it('after all of it netmaster answers, and nothing was left behind', async () =>
   expect([...api.mirror.entries('name')].map(([key]) => key).sort()).toEqual([
     'default/net1',
     'default/net6',
+    'default/six',
     'default/web',
   ]);
-  expect(api.mirror.count('tag')).toBe(2);
+  expect(api.mirror.count('tag')).toBe(3);
   expect(api.mirror.count('endpoint')).toBe(0);
 });

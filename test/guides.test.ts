@@ -37,6 +37,7 @@ const NOT_TYPED: Record<string, number> = {
   "docs/guide/several-netmasters.md: a flag's form": 1,
   'docs/guide/several-netmasters.md: needs three machines with etcd; test/cluster.lab.test.ts has them': 4,
   'docs/guide/swarm.md: needs three hosts without Swarm; test/swarm.lab.test.ts types each line there': 22,
+  'docs/guide/tenants.md: Docker 28 or newer; test/versions.docker.test.ts does it': 2,
   'docs/guide/tenants.md: netmaster is asked without certificates where this is typed': 3,
   'docs/guide/vlan.md: how the lab starts netplugin, bin/lab up --fabric': 1,
   'docs/operate/status.md: an example of findings': 11,

@@ -149,7 +149,7 @@ export function labelWorldOf(seed: number): LabelWorld {
   });
   const around = [
     ...endpoints.flatMap((e) => e.ipAddress),
-    ...base.networks.flatMap((n) => (n.subnet.startsWith('10.1.1.0') ? ['10.1.1.254'] : [])),
+    ...base.networks.flatMap((n) => (n.subnet?.startsWith('10.1.1.0') ? ['10.1.1.254'] : [])),
     '192.0.2.1',
     '2001:db8::1',
   ];

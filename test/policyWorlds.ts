@@ -117,9 +117,10 @@ export function worldOf(seed: number): PolicyWorld {
   /** At most this many of a thing: 1 for the smallest seeds, whatever is asked for from 64,000 on. */
   const few = (most: number): number => random.below(1 + Math.min(most, Math.ceil(Math.log2(seed + 2))));
 
-  const sites = random
-    .some(SITES, 1 + few(2))
-    .map((site, i) => ({ ...site, name: `net${i}`, six: random.chance(0.5) }));
+  const sites = random.some(SITES, 1 + few(2)).map((site, i) => {
+    const six = random.chance(0.5);
+    return { ...site, name: `net${i}`, six, four: !six || random.chance(0.8) };
+  });
   const networks = sites.map(
     (site, i): Network => ({
       tenantName: TENANT,
@@ -127,8 +128,8 @@ export function worldOf(seed: number): PolicyWorld {
       nwType: 'data',
       encap: 'vxlan',
       pktTag: 1001 + i,
-      subnet: site.subnet,
-      ...(site.gateway && { gateway: site.gateway }),
+      ...(site.four && { subnet: site.subnet }),
+      ...(site.four && site.gateway && { gateway: site.gateway }),
       ...(site.six && { ipv6Subnet: site.ipv6Subnet }),
       ...(site.six && site.ipv6Gateway && { ipv6Gateway: site.ipv6Gateway }),
     }),
@@ -157,7 +158,7 @@ export function worldOf(seed: number): PolicyWorld {
         tenantName: TENANT,
         networkName: site.name,
         ...(group && { groupName: group.groupName }),
-        ipAddress: site.six ? [address, site.hosts6[i] as string] : [address],
+        ipAddress: [...(site.four ? [address] : []), ...(site.six ? [site.hosts6[i] as string] : [])],
         macAddress: `02:02:${address
           .split('.')
           .map((byte) => Number(byte).toString(16).padStart(2, '0'))
@@ -219,10 +220,12 @@ export function worldOf(seed: number): PolicyWorld {
 export function packetsOf(world: Omit<PolicyWorld, 'policies'>, seed: number, count = 20): Packet[] {
   const random = randomOf(seed ^ 0x5bd1e995);
   const sites = world.networks.flatMap((network) =>
-    SITES.filter((site) => site.subnet === network.subnet).map((site) => ({
-      ...site,
-      name: network.networkName,
-    })),
+    SITES.filter((site) => site.subnet === network.subnet || site.ipv6Subnet === network.ipv6Subnet).map(
+      (site) => ({
+        ...site,
+        name: network.networkName,
+      }),
+    ),
   );
   const addressesIn = (networkName?: string): string[] =>
     sites

@@ -70,6 +70,47 @@ it("of Docker's NAT for its resolver nothing stays in a container: it would have
   await docker('node1', 'rm -f plain');
 });
 
+/** Docker's own resolver asks ours, by IPv6, where it is told so: what is asked of it cannot be led there within IPv4. */
+const NAMESERVER6 = 'fd6f:6e74:6976:53::53';
+
+describe.runIf(VERSION >= 28)('a network of IPv6 alone', () => {
+  beforeAll(async () => {
+    await netctl('net create six --subnetv6=fd00:6::/64 --gatewayv6=fd00:6::1');
+    await netctl('policy create in6');
+    await netctl('policy rule-add in6 1 -direction=in -protocol=tcp -action=deny');
+    await netctl('policy rule-add in6 2 -direction=in -protocol=tcp -port=80 -action=allow -priority=10');
+    await netctl('group create six closed -policy=in6');
+  });
+
+  it('is one in Docker, its containers keep to policy between hosts, and have names by our nameserver', async () => {
+    const [{ EnableIPv4, EnableIPv6, IPAM }] = JSON.parse(
+      await docker('node1', 'network inspect closed.six'),
+    );
+    expect([EnableIPv4, EnableIPv6]).toEqual([false, true]);
+    expect(IPAM.Config).toEqual([{ Subnet: 'fd00:6::/64', Gateway: 'fd00:6::1' }]);
+    await run('node1', 'here', 'closed.six', '--dns', NAMESERVER6);
+    await run('node2', 'there', 'closed.six', '--dns', NAMESERVER6);
+    for (const port of [80, 81]) await docker('node2', `exec -d there httpd -f -p ${port} -h /www`);
+    expect((await inside('node1', 'here', 'ip -4 -o addr show dev eth0')).out).toBe('');
+    const asked = async (name: string): Promise<string> =>
+      (await inside('node1', 'here', `dig +short ${name} AAAA`)).out.trim();
+    await expect.poll(() => asked('there')).toMatch(/^fd00:6::[0-9a-f]+$/);
+    await expect.poll(async () => (await asked('closed')).split('\n').length).toBe(2);
+    const get = async (port: number): Promise<number> =>
+      (await inside('node1', 'here', `curl -s -m 2 http://there:${port}/`)).status;
+    await until('port 80', async () => (await get(80)) === 0);
+    expect(await get(81)).toBe(28);
+    expect(await differences()).toBe('');
+    await docker('node1', 'stop -t 0 here');
+    await docker('node1', 'start here');
+    await until('port 80 again', async () => (await get(80)) === 0);
+    await docker('node1', 'rm -f here');
+    await docker('node2', 'rm -f there');
+    await netctl('group rm closed');
+    await netctl('net rm six');
+  });
+});
+
 describe.runIf(VERSION >= 29)('a container, whose name Docker says when it asks for its address,', () => {
   const NAMES = ['one', 'two', 'three', 'four', 'five'];
   const addresses = (): Promise<string[]> => Promise.all(NAMES.map((name) => addressOf('node2', name)));

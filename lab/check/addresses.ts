@@ -1,14 +1,19 @@
-import { type Cluster, type Comparison, four, isIn } from './world.ts';
+import type { Running } from './docker.ts';
+import { allAddresses, type Cluster, type Comparison, isCounted, isIn } from './world.ts';
 
 /** As many addresses of each network are given out as containers, services, hosts and external endpoints have. */
 export const addresses: Comparison<Cluster> = (cluster, say) => {
   const { networks, running, own, externals, services, swarmServices } = cluster;
-  for (const { tenantName, networkName, subnet, allocated } of networks) {
+  for (const network of networks) {
+    const { tenantName, networkName, subnet, ipv6Subnet = '', allocated } = network;
     const key = `${tenantName}:${networkName}`;
-    const machines = four(externals.filter((r) => `${r.tenant}:${r.network}` === key));
+    const addressesOf = (list: readonly Running[]): string[] =>
+      allAddresses(list.filter((r) => `${r.tenant}:${r.network}` === key)).filter((a) =>
+        isCounted(network, a),
+      );
     const inUse =
-      machines.filter((address) => isIn({ subnet }, address)).length +
-      [...running, ...own].filter((r) => `${r.tenant}:${r.network}` === key).length +
+      addressesOf(externals).filter((address) => isIn(subnet ?? ipv6Subnet, address)).length +
+      addressesOf([...running, ...own]).length +
       [...services, ...swarmServices.filter((s) => s.virtualAddress !== undefined)].filter(
         (s) => `${s.tenantName}:${s.networkName}` === key,
       ).length;

@@ -4,7 +4,7 @@
  */
 import { tryRun } from '../shell.ts';
 import { onHost } from '../state.ts';
-import type { Running } from './docker.ts';
+import { isV6, NAMESERVER6, type Running } from './docker.ts';
 
 /** Where there is no gateway, the nameserver's own address. */
 const NAMESERVER = '169.254.53.53';
@@ -36,7 +36,7 @@ export async function cniAttachments(lab: string, host: string): Promise<Running
       endpoint: e.endpointID,
       container: e.containerName ?? e.endpointID,
       netns: sandbox,
-      resolver: NAMESERVER,
+      resolver: e.ipAddress.every(isV6) ? NAMESERVER6 : NAMESERVER,
       tenant: e.tenantName,
       network: e.networkName,
       group: e.groupName ?? '',

@@ -24,6 +24,9 @@ export interface Running {
   readonly labels: Readonly<Record<string, string>>;
 }
 
+/** Our nameserver's address of IPv6. */
+export const NAMESERVER6 = 'fd6f:6e74:6976:53::53';
+
 /** The networks of one host's Docker, and those of Swarm that tasks on it are in. */
 const OURS = ['netplugin', 'contiv:latest'].flatMap((driver) => ['--filter', `driver=${driver}`]);
 
@@ -46,14 +49,16 @@ export async function attachments(lab: string, host: string): Promise<Running[]>
     for (const n of Object.values<Record<string, string>>(container.NetworkSettings.Networks)) {
       const target = targets.get(n.NetworkID ?? '');
       if (target === undefined || !container.State.Running) continue;
+      const addresses = [n.IPAddress, n.GlobalIPv6Address].filter((a) => a) as string[];
       found.push({
         host,
         endpoint: n.EndpointID ?? '',
         container: container.Name.slice(1),
         netns: `/proc/${container.State.Pid}/ns/net`,
-        resolver: '127.0.0.11',
+        // Docker's leads to ours within IPv4.
+        resolver: addresses.every(isV6) ? NAMESERVER6 : '127.0.0.11',
         ...target,
-        addresses: [n.IPAddress, n.GlobalIPv6Address].filter((a) => a) as string[],
+        addresses,
         mac: n.MacAddress ?? '',
         answering: !container.State.Paused && !isComing(container),
         healthy: container.State.Health?.Status !== 'unhealthy',

@@ -22,7 +22,7 @@ export const insides: Comparison<Host> = async (host, say) => {
       if (!device.addr_info.some((a) => a.local === address)) say(`${where}: no address ${address}`);
     // Its only network: the router's part may be another one's where there are several.
     const alone = host.here.filter((other) => other.id === r.id).length === 1;
-    for (const version of r.addresses.some(isV6) ? ['-4', '-6'] : ['-4']) {
+    for (const version of new Set(r.addresses.map((a) => (isV6(a) ? '-6' : '-4')))) {
       const hops = (await within<{ gateway?: string; dev: string }>(host, r, version, 'route'))
         .filter(({ dev }) => dev === device.ifname)
         .flatMap(({ gateway }) => gateway ?? []);

@@ -1,7 +1,7 @@
 import { namesProcess } from '../processes.ts';
 import { tryRun } from '../shell.ts';
 import { onHost } from '../state.ts';
-import type { Running } from './docker.ts';
+import { isV6, type Running } from './docker.ts';
 import type { Comparison, Host } from './world.ts';
 
 export const namesAreAnswered: Comparison<Host> = async ({ cluster, name }, say) => {
@@ -49,7 +49,11 @@ export const names: Comparison<Host> = async ({ cluster, name: here, here: askin
         say(`${here}: ${network} has no gateway, and a name outside is ${status}, not REFUSED`);
     }
     // One dig for all names.
-    const text = await dig(`+answer ${peers.map((p) => `-q ${nameOf(p)} -t A`).join(' ')}`);
+    const wanted = peers.map((p) => ({ ...p, address: p.addresses[0] ?? '' }));
+    const typeOf = (address: string): string => (isV6(address) ? 'AAAA' : 'A');
+    const text = await dig(
+      `+answer ${wanted.map((p) => `-q ${nameOf(p)} -t ${typeOf(p.address)}`).join(' ')}`,
+    );
     if (text === undefined) {
       say(`${here}: names in ${network} are not answered`);
       continue;
@@ -57,14 +61,14 @@ export const names: Comparison<Host> = async ({ cluster, name: here, here: askin
     const answers = new Map<string, string[]>();
     for (const line of text.split('\n')) {
       const [name = '', , , type, address = ''] = line.split(/\s+/);
-      if (type === 'A')
+      if (type === 'A' || type === 'AAAA')
         answers.set(name.replace(/\.$/, ''), [...(answers.get(name.replace(/\.$/, '')) ?? []), address]);
     }
-    for (const p of peers) {
+    for (const p of wanted) {
       const have = answers.get(nameOf(p)) ?? [];
-      if (!have.includes(p.addresses[0] as string))
+      if (!have.includes(p.address))
         say(
-          `${here}: ${p.container} resolves to ${have.join() || 'nothing'} in ${network}, runs with ${p.addresses[0]}`,
+          `${here}: ${p.container} resolves to ${have.join() || 'nothing'} in ${network}, runs with ${p.address}`,
         );
     }
   }

@@ -32,7 +32,8 @@ export interface Network {
   readonly advertise?: boolean;
   readonly nwType?: string;
   readonly encap: string;
-  readonly subnet: string;
+  /** Absent: IPv6 alone. */
+  readonly subnet?: string;
   readonly ipv6Subnet?: string;
 }
 

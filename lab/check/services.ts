@@ -9,7 +9,7 @@ export const slots: Comparison<Router> = (router, say) => {
   const { where, cluster, tenant, map } = router;
   const running = [...cluster.running, ...cluster.externals].filter((r) => r.tenant === tenant);
   const ports = new Map<string, Map<number, string>>();
-  for (const [key, value] of map('service_to')) {
+  for (const [key, value] of [...map('service_to'), ...map('service_to6')]) {
     const { concat } = key as Concat;
     const port = concat.slice(0, 3).join(' ');
     const of = ports.get(port) ?? new Map<number, string>();
@@ -17,7 +17,7 @@ export const slots: Comparison<Router> = (router, say) => {
     ports.set(port, of);
   }
   const size = new Map(
-    map('service_size').map(([key, value]) => [
+    [...map('service_size'), ...map('service_size6')].map(([key, value]) => [
       (key as Concat).concat.join(' '),
       priorityNumber(value as string),
     ]),
@@ -33,9 +33,12 @@ export const slots: Comparison<Router> = (router, say) => {
     );
     const healthy = selected.filter((r) => r.healthy);
     const byContainer = Map.groupBy(healthy.length > 0 ? healthy : selected, (r) => r.id);
-    const addresses = [...byContainer.values()].map(
-      (of) => (of.find((r) => r.network === s.networkName) ?? of[0])?.addresses[0],
-    );
+    const addresses = [...byContainer.values()].flatMap((of) => {
+      const has = of.flatMap(({ network, addresses }) =>
+        addresses.filter((a) => isV6(a) === isV6(s.vip)).map((address) => ({ network, address })),
+      );
+      return (has.find((r) => r.network === s.networkName) ?? has[0])?.address ?? [];
+    });
     for (const text of s.ports) {
       const [port, providerPort, protocol = ''] = text.toLowerCase().split(':');
       const key = `${s.vip} ${protocol} ${port}`;
@@ -95,14 +98,15 @@ function clusterSlots(
   );
   for (const key of new Set([...ports.keys(), ...size.keys()])) {
     const [address = ''] = key.split(' ');
-    if (!known.has(address) && !(uplink !== undefined && address.startsWith(TRANSIT))) continue;
+    if (!known.has(address) && !(uplink !== undefined && TRANSIT.some((range) => address.startsWith(range))))
+      continue;
     ports.delete(key);
     size.delete(key);
   }
 }
 
 /** How addresses of exits begin, by default. */
-const TRANSIT = '100.127.';
+const TRANSIT = ['100.127.', 'fd6f:6e74:6976:'];
 
 /** Addresses of a family of its tasks, by their labels: those that are healthy, else all. */
 function tasksOf({ running }: Cluster, s: SwarmService, six: boolean): string[] {

@@ -248,7 +248,7 @@ export const vlansOf = ({ networks, fabric }: Cluster, tenant: string): Vlan[] =
       id,
       device: `vl${id}`,
       wire: `cv${id}`,
-      prefixes: [wholePrefix(subnet), ...(ipv6Subnet ? [wholePrefix(ipv6Subnet)] : [])],
+      prefixes: [subnet, ipv6Subnet].flatMap((text) => (text ? [wholePrefix(text)] : [])),
       entered: n.nwType === 'infra',
       gateways: n.externalGateway ? [n.gateway, n.ipv6Gateway].flatMap((g) => (g ? [g] : [])) : [],
     }));
@@ -339,8 +339,12 @@ const machine = (e: Endpoint): Running => ({
   labels: e.labels ?? {},
 });
 
-/** Whether an address is in a network's subnet. */
-export function isIn({ subnet }: Pick<Network, 'subnet'>, address: string): boolean {
+/** By which a network's addresses are counted: IPv4 wherever it has that. */
+export const isCounted = ({ subnet }: Pick<Network, 'subnet'>, address: string): boolean =>
+  isV6(address) !== Boolean(subnet);
+
+/** Whether an address is in a subnet. */
+export function isIn(subnet: string, address: string): boolean {
   const [parsed, [first, length]] = [ipaddr.parse(address), ipaddr.parseCIDR(wholePrefix(subnet))];
   return parsed.kind() === first.kind() && parsed.match(first, length);
 }

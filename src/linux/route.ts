@@ -423,6 +423,7 @@ const RTA_DST = 1;
 const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
 const RTA_PRIORITY = 6;
+const RTA_PREFSRC = 7;
 const RTA_METRICS = 8;
 const RTA_TABLE = 15;
 const RTA_VIA = 18;
@@ -436,6 +437,8 @@ export interface Route {
   readonly via?: string;
   /** Index of the device; absent for unreachable. */
   readonly device?: number;
+  /** Where this host's sockets send from that are bound to no address; the kernel chooses where absent. */
+  readonly from?: string;
   /** rtm_protocol; ROUTE_PROTOCOL where absent. */
   readonly protocol?: number;
   readonly metric?: number;
@@ -468,6 +471,7 @@ function routeBody(route: Route): Buffer {
     ...(Number(length) === 0 ? [] : [attribute(RTA_DST, addressBytes(address))]),
     ...(route.via === undefined ? [] : [nextHop(address, route.via)]),
     ...(route.device === undefined ? [] : [attribute(RTA_OIF, u32(route.device))]),
+    ...(route.from === undefined ? [] : [attribute(RTA_PREFSRC, addressBytes(route.from))]),
     ...(route.metric === undefined ? [] : [attribute(RTA_PRIORITY, u32(route.metric))]),
     ...(route.table === undefined ? [] : [attribute(RTA_TABLE, u32(route.table))]),
     ...(route.mtu === undefined ? [] : [nested(RTA_METRICS, attribute(RTAX_MTU, u32(route.mtu)))]),
@@ -522,6 +526,7 @@ export function listRoutes(netlink: Netlink, version: 4 | 6, tables = Number.POS
       const destination = attributes.get(RTA_DST);
       const via = attributes.get(RTA_GATEWAY) ?? attributes.get(RTA_VIA)?.subarray(2);
       const device = attributes.get(RTA_OIF);
+      const from = attributes.get(RTA_PREFSRC);
       const metric = attributes.get(RTA_PRIORITY)?.readUInt32LE();
       const mtu = readAttributes(attributes.get(RTA_METRICS) ?? EMPTY)
         .get(RTAX_MTU)
@@ -534,6 +539,7 @@ export function listRoutes(netlink: Netlink, version: 4 | 6, tables = Number.POS
           ...(via === undefined ? {} : { via: addressText(via) }),
           // An unreachable IPv6 route is shown on lo.
           ...(device === undefined || type === 'unreachable' ? {} : { device: device.readUInt32LE() }),
+          ...(from === undefined ? {} : { from: addressText(from) }),
           ...(metric === undefined ? {} : { metric }),
           ...(table === MAIN_TABLE ? {} : { table }),
           ...(mtu === undefined ? {} : { mtu }),

@@ -1,4 +1,5 @@
 /** Subnets as users write them: `a.b.c.d/len`, or a range `a.b.c.d-a.b.c.e/len` to hand out addresses from. */
+import { createHash } from 'node:crypto';
 import ipaddr from 'ipaddr.js';
 
 export interface Subnet {
@@ -87,6 +88,20 @@ export function subnetPrefix(text: string): string {
   const subnet = parseSubnet(text);
   if (subnet === undefined) throw new Error(`'${text}' is not a subnet like 20.1.1.0/24`);
   return `${numberAddress(subnet.network, subnet.family)}/${subnet.length}`;
+}
+
+/**
+ * The MAC address that goes with a container's address: 02:02 and the four bytes of IPv4, as 1.x has it; 02:06 and a hash of IPv6, whose
+ * last bytes are alike in all networks.
+ */
+export function macOf(address: string): string {
+  const bytes = ipaddr.parse(address).toByteArray();
+  const tail =
+    bytes.length === 4
+      ? Buffer.from(bytes)
+      : createHash('sha256').update(Buffer.from(bytes)).digest().subarray(0, 4);
+  const kind = bytes.length === 4 ? '02' : '06';
+  return ['02', kind, ...[...tail].map((byte) => byte.toString(16).padStart(2, '0'))].join(':');
 }
 
 /** The two prefixes, one bit longer, that make up the whole subnet. Throws where it is no subnet. */

@@ -13,7 +13,7 @@ export interface Placed {
   readonly tenantName: string;
   readonly networkName: string;
   readonly encap?: string;
-  readonly subnet: string;
+  readonly subnet?: string;
   readonly ipv6Subnet?: string;
 }
 

@@ -15,7 +15,7 @@ export const EndpointSchema = Type.Object(
     networkName: Type.String({ minLength: 1, maxLength: 63 }),
     /** Absent: in the network, in no group. */
     groupName: Type.Optional(Type.String({ maxLength: 63 })),
-    /** IPv4 first, then IPv6 where the network has it. */
+    /** One of each version of IP that its network has, IPv4 first. */
     ipAddress: Type.Array(Type.String({ maxLength: 64 }), { minItems: 1, maxItems: 2, uniqueItems: true }),
     macAddress: Type.String({ maxLength: 64 }),
     /** Name of the host that it runs on. */

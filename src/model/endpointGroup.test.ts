@@ -8,6 +8,7 @@ const WORLD = worldOf({
   network: [
     { tenantName: 'blue', networkName: 'net1', subnet: '20.1.1.0/24' },
     { tenantName: 'blue', networkName: 'pooled', subnet: '20.1.2.0/24' },
+    { tenantName: 'blue', networkName: 'six', ipv6Subnet: 'fd00:6::/64' },
     { tenantName: 'red', networkName: 'other', subnet: '20.1.1.0/24' },
   ],
   endpointGroup: [
@@ -28,11 +29,18 @@ describe('endpoint group', () => {
     { ipPool: '20.1.1.1-20.1.1.254' },
     { groupName: 'cache' },
     { groupName: 'other' },
+    { networkName: 'six' },
   ])('may be %j', (fields) => {
     expect(check(fields)).toBeUndefined();
   });
 
   it.each<[Partial<EndpointGroup>, keyof EndpointGroup, number, string]>([
+    [
+      { networkName: 'six', ipPool: '20.1.1.10-20.1.1.20' },
+      'ipPool',
+      400,
+      "'20.1.1.10-20.1.1.20' needs an IPv4 subnet, which network six does not have",
+    ],
     [{ ipPool: '20.1.1.10' }, 'ipPool', 400, "'20.1.1.10' is not a range like 20.1.1.10-20.1.1.20"],
     [{ ipPool: '20.1.1.20-20.1.1.10' }, 'ipPool', 400, 'is not a range like 20.1.1.10-20.1.1.20'],
     [{ ipPool: '20.1.1.10-20.1.1.020' }, 'ipPool', 400, 'is not a range like 20.1.1.10-20.1.1.20'],

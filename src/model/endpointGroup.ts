@@ -150,7 +150,12 @@ function checkPool(g: EndpointGroup, world: World, wrong: Wrong): Problem | unde
   if (pool === undefined) return wrong('ipPool', `'${g.ipPool}' is not a range like 20.1.1.10-20.1.1.20`);
   const key = `${g.tenantName}:${g.networkName}`;
   const network = world.get<Network>('network', key);
-  const subnet = network && parseSubnet(network.subnet);
+  if (network !== undefined && !network.subnet)
+    return wrong(
+      'ipPool',
+      `'${g.ipPool}' needs an IPv4 subnet, which network ${g.networkName} does not have`,
+    );
+  const subnet = network && parseSubnet(network.subnet ?? '');
   if (subnet === undefined) return undefined;
   const [first, last] = [addressNumber(pool.first), addressNumber(pool.last)];
   if (!(contains(subnet, pool.first) && contains(subnet, pool.last)))

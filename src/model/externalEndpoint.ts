@@ -9,6 +9,7 @@
 import { type Static, Type } from '@sinclair/typebox';
 import { addressNumber, contains, isIpv4, isIpv6, isV6, numberAddress, parseSubnet } from './address.ts';
 import type { EndpointGroup } from './endpointGroup.ts';
+import { type Addressed, subnetsOf } from './families.ts';
 import type { Index, Kind, Problem, World } from './kind.ts';
 import { checkLabel, Name } from './names.ts';
 import { isReserved, type Network } from './network.ts';
@@ -71,11 +72,10 @@ export const externalAt: Index<ExternalEndpoint> = ({ tenantName, ipAddress }) =
   ipAddress.map((address) => `${tenantName}/${address}`);
 
 /** Whether an address is in one of a network's subnets. */
-export const holds = (
-  { subnet, ipv6Subnet = '' }: { readonly subnet: string; readonly ipv6Subnet?: string },
-  address: string,
-): boolean =>
-  [subnet, ipv6Subnet].flatMap((text) => parseSubnet(text) ?? []).some((s) => contains(s, address));
+export const holds = (network: Addressed, address: string): boolean =>
+  subnetsOf(network)
+    .flatMap((text) => parseSubnet(text) ?? [])
+    .some((s) => contains(s, address));
 
 /** The network of the tenant in whose subnet an address is. */
 export const networkWith = (world: World, tenant: string, address: string): Network | undefined =>

@@ -61,7 +61,7 @@ export const global: Kind<typeof GlobalSchema> = {
     if (before !== undefined && before.pvtSubnet !== g.pvtSubnet && networks.length > 0)
       return wrong('pvtSubnet', 'cannot change while there are networks', 409);
     const taken = networks.find((n) => {
-      const other = parseSubnet(n.subnet);
+      const other = parseSubnet(n.subnet ?? '');
       return other !== undefined && before?.pvtSubnet !== g.pvtSubnet && overlap(subnet, other);
     });
     return taken && wrong('pvtSubnet', `overlaps ${taken.subnet} of network ${taken.networkName}`, 409);

@@ -115,6 +115,42 @@ describe('a network whose gateway is a router of the fabric', () => {
   });
 });
 
+describe('a network of IPv6 alone', () => {
+  const { subnet: _, gateway: _gateway, ...none } = NET;
+  const alone: Network = { ...none, ipv6Subnet: 'fd00:1::/64' };
+
+  it('has no subnet, also where an empty one is said, and who makes it is told whom it is not for', () => {
+    for (const n of [alone, { ...alone, subnet: '' }])
+      expect(network.normalize?.(n)).toEqual({ ...alone, nwType: 'data', encap: 'vxlan' });
+    expect(network.remarks?.(alone)).toEqual([
+      expect.stringMatching(/^has no IPv4 subnet: Docker before 28, and Swarm, are not offered it/),
+    ]);
+    // Those of type infra it is not offered at all.
+    for (const n of [NET, { ...alone, nwType: 'infra' as const }]) expect(network.remarks?.(n)).toEqual([]);
+  });
+
+  it('overlaps others by what it has', () => {
+    const world = (other: Partial<Network>) =>
+      worldOf({ global: [GLOBAL_DEFAULTS], network: [{ ...NET, networkName: 'net2', ...other }] });
+    const six = { ipv6Subnet: 'fd00:1::/60' };
+    expect(network.check?.(alone, world(six), undefined)).toMatchObject({ field: 'ipv6Subnet', status: 409 });
+    expect(network.check?.(alone, world({}), undefined)).toBeUndefined();
+    expect(network.check?.(NET, worldOf({ global: [GLOBAL_DEFAULTS], network: [alone] }), undefined)).toBe(
+      undefined,
+    );
+  });
+
+  it('has the gateway of a fabric by IPv6', () => {
+    const vlan: Network = { ...alone, encap: 'vlan', externalGateway: true };
+    const world = worldOf({ global: [GLOBAL_DEFAULTS] });
+    expect(network.check?.(vlan, world, undefined)).toMatchObject({
+      field: 'externalGateway',
+      message: expect.stringContaining('needs an ipv6Gateway'),
+    });
+    expect(network.check?.({ ...vlan, ipv6Gateway: 'fd00:1::1' }, world, undefined)).toBeUndefined();
+  });
+});
+
 /** Fields, then field, status and text of the refusal. */
 type Refused = [Partial<Network>, keyof Network, number, string];
 
@@ -132,12 +168,27 @@ describe('network', () => {
     { pktTag: 10000 },
     { encap: 'vlan', pktTag: 4094 },
     { hostAccess: true },
+    { subnet: '', gateway: '', ipv6Subnet: 'fd00:1::/64' },
+    { subnet: '', gateway: '', ipv6Subnet: 'fd00:1::/64', ipv6Gateway: 'fd00:1::1', advertise: true },
+    { subnet: '', gateway: '', ipv6Subnet: 'fd00:1::/64', encap: 'direct' },
   ])('may be %j', (fields) => {
     expect(check(fields)).toBeUndefined();
   });
 
   it.each<Refused>([
-    [{ subnet: '' }, 'subnet', 400, 'is missing: give a subnet like 20.1.1.0/24'],
+    [
+      { subnet: '' },
+      'subnet',
+      400,
+      'is missing: give a subnet like 20.1.1.0/24, or an ipv6Subnet like fd00:1::/64',
+    ],
+    [{ subnet: '', ipv6Subnet: 'fd00:1::/64' }, 'gateway', 400, 'needs a subnet'],
+    [
+      { subnet: '', gateway: '', ipv6Subnet: 'fd00:1::/64', advertise: true },
+      'advertise',
+      422,
+      'needs an ipv6Gateway',
+    ],
     [{ subnet: '20.1.1.0' }, 'subnet', 400, "'20.1.1.0' is not a subnet: write it as 20.1.1.0/24"],
     [{ subnet: '20.1.1.09/24' }, 'subnet', 400, "'20.1.1.09/24' is not a subnet: write it as 20.1.1.0/24"],
     [{ subnet: 'fd00::/64' }, 'subnet', 400, "'fd00::/64' is not a subnet: write it as 20.1.1.0/24"],

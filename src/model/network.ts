@@ -13,6 +13,7 @@ import {
   subnetPrefix,
 } from './address.ts';
 import { checkDirect } from './direct.ts';
+import { gatewayOf, mainFamily, subnetsOf } from './families.ts';
 import type { Index, Kind, Problem, World } from './kind.ts';
 import { checkDockerName, checkLabel, Name } from './names.ts';
 import { type Global, parseRange } from './settings.ts';
@@ -44,10 +45,13 @@ export const NetworkSchema = Type.Object(
         maximum: 16777215,
       }),
     ),
-    subnet: Type.String({
-      description: 'subnet a.b.c.d/len, or a range a.b.c.d-a.b.c.e/len to hand out addresses from',
-      maxLength: 64,
-    }),
+    subnet: Type.Optional(
+      Type.String({
+        description:
+          'subnet a.b.c.d/len, or a range a.b.c.d-a.b.c.e/len to hand out addresses from; absent: IPv6 alone, by ipv6Subnet',
+        maxLength: 64,
+      }),
+    ),
     gateway: Type.Optional(
       Type.String({
         description: 'gateway address in the subnet, answers on every host unless externalGateway is set',
@@ -139,16 +143,23 @@ export const network: Kind<typeof NetworkSchema> = {
         ? 'hosts that share a link send to each other without a tunnel, others by VXLAN; on the link addresses are as containers have them'
         : undefined,
   // As in 1.x they are taken, and do not count.
-  remarks: ({ subnet, ipv6Subnet }) =>
-    Object.entries({ subnet, ipv6Subnet }).flatMap(([field, text = '']) => {
+  remarks: ({ subnet, ipv6Subnet, nwType }) => [
+    ...Object.entries({ subnet, ipv6Subnet }).flatMap(([field, text = '']) => {
       const prefix = parsePrefix(text);
       if (prefix === undefined || prefix.host === prefix.network) return [];
       return [
         `${field} ${text} has bits behind its prefix length, which do not count: it is ${subnetPrefix(text)}`,
       ];
     }),
+    ...(subnet || nwType === 'infra'
+      ? []
+      : [
+          'has no IPv4 subnet: Docker before 28, and Swarm, are not offered it, as netctl status says of each host, and whatever comes by CNI takes it',
+        ]),
+  ],
   normalize({ hostAccess, externalGateway, advertise, ...n }) {
-    const whole = { ...n, nwType: n.nwType ?? 'data', encap: n.encap ?? 'vxlan' };
+    const { subnet, ...others } = n;
+    const whole = { ...(subnet ? n : others), nwType: n.nwType ?? 'data', encap: n.encap ?? 'vxlan' };
     return {
       ...whole,
       ...((hostAccess || isInfra(whole)) && { hostAccess: true }),
@@ -210,8 +221,9 @@ function checkSubnet(n: Network, family: 4 | 6, wrong: Wrong): Problem | undefin
   const text = n[field];
   const gateway = n[gatewayField];
   if (!text) {
-    if (family === 4) return wrong(field, 'is missing: give a subnet like 20.1.1.0/24');
-    return gateway ? wrong(gatewayField, 'needs an ipv6Subnet') : undefined;
+    if (family === 4 && !n.ipv6Subnet)
+      return wrong(field, 'is missing: give a subnet like 20.1.1.0/24, or an ipv6Subnet like fd00:1::/64');
+    return gateway ? wrong(gatewayField, family === 4 ? 'needs a subnet' : 'needs an ipv6Subnet') : undefined;
   }
   const subnet = parseSubnet(text);
   const example = family === 4 ? '20.1.1.0/24 or 20.1.1.10-20.1.1.20/24' : 'fd00:1::/64';
@@ -303,8 +315,12 @@ function checkExternalGateway(n: Network, wrong: Wrong): Problem | undefined {
   if (!n.externalGateway) return undefined;
   if (n.encap !== 'vlan')
     return wrong('externalGateway', 'needs encap vlan: a router of the fabric is on no other network', 422);
-  if (!n.gateway)
-    return wrong('externalGateway', "needs a gateway: the address of the fabric's router on the VLAN", 422);
+  if (!gatewayOf(n, mainFamily(n)))
+    return wrong(
+      'externalGateway',
+      `needs ${n.subnet ? 'a gateway' : 'an ipv6Gateway'}: the address of the fabric's router on the VLAN`,
+      422,
+    );
   return n.advertise
     ? wrong(
         'advertise',
@@ -316,8 +332,12 @@ function checkExternalGateway(n: Network, wrong: Wrong): Problem | undefined {
 
 /** Who is outside is answered by way of the gateway, as anybody outside is. */
 const checkAdvertised = (n: Network, wrong: Wrong): Problem | undefined =>
-  n.advertise && !n.gateway
-    ? wrong('advertise', 'needs a gateway: without one its containers have no way to the fabric', 422)
+  n.advertise && !gatewayOf(n, mainFamily(n))
+    ? wrong(
+        'advertise',
+        `needs ${n.subnet ? 'a gateway' : 'an ipv6Gateway'}: without one its containers have no way to the fabric`,
+        422,
+      )
     : undefined;
 
 const ROUTED = ['routed'];
@@ -336,10 +356,10 @@ function checkHostRoutes(n: Network, world: World, wrong: Wrong): Problem | unde
       'hostAccess',
       'needs encap vxlan or direct: hosts reach a VLAN network where its type is infra (nwType)',
     );
-  const subnetsOf = ({ subnet, ipv6Subnet }: Network): Subnet[] =>
-    [subnet, ipv6Subnet ?? ''].flatMap((text) => parseSubnet(text) ?? []);
   const networksOf = (tenant: string): readonly Network[] => world.users('tenant', tenant, 'network');
-  const own = [n, ...(entered ? networksOf(n.tenantName) : [])].flatMap(subnetsOf);
+  const parsed = (network: Network): Subnet[] =>
+    subnetsOf(network).flatMap((text) => parseSubnet(text) ?? []);
+  const own = [n, ...(entered ? networksOf(n.tenantName) : [])].flatMap(parsed);
   const tenants = new Set(world.where('network', byInfra, INFRA[0] as string).map((i) => i.tenantName));
   const reached = [
     ...world.where('network', byHostRoute, ROUTED[0] as string),
@@ -348,7 +368,7 @@ function checkHostRoutes(n: Network, world: World, wrong: Wrong): Problem | unde
   for (const other of reached) {
     // Within a tenant nothing overlaps.
     if (other.tenantName === n.tenantName) continue;
-    if (subnetsOf(other).some((theirs) => own.some((mine) => overlap(mine, theirs))))
+    if (parsed(other).some((theirs) => own.some((mine) => overlap(mine, theirs))))
       return overlapping(n, wrong, other);
   }
   return undefined;
@@ -361,7 +381,8 @@ function overlapping(n: Network, wrong: Wrong, other: Network): Problem {
       return wrong('nwType', `must be data: its subnet, or another of its tenant, overlaps ${known}`, 409);
     if (n.advertise) return wrong('advertise', `must not be set: its subnet overlaps ${known}`, 409);
     if (n.hostAccess) return wrong('hostAccess', `must not be set: its subnet overlaps ${known}`, 409);
-    return wrong('subnet', `overlaps ${known}, and they reach this tenant by its infra network`, 409);
+    const field = n.subnet ? 'subnet' : 'ipv6Subnet';
+    return wrong(field, `overlaps ${known}, and they reach this tenant by its infra network`, 409);
   };
   const { tenantName: tenant, networkName } = other;
   return {

@@ -10,7 +10,12 @@ const SERVICE: ServiceLB = {
   selectors: ['app=web'],
   ports: ['80:8080:TCP'],
 };
-const WORLD = worldOf({ network: [{ tenantName: 'blue', networkName: 'net1', subnet: '20.1.1.0/24' }] });
+const WORLD = worldOf({
+  network: [
+    { tenantName: 'blue', networkName: 'net1', subnet: '20.1.1.0/24' },
+    { tenantName: 'blue', networkName: 'six', ipv6Subnet: 'fd00:6::/64' },
+  ],
+});
 
 const check = (fields: Partial<ServiceLB>, before?: ServiceLB): Problem | undefined =>
   serviceLB.check?.({ ...SERVICE, ...fields }, WORLD, before);
@@ -19,6 +24,7 @@ describe('service', () => {
   it.each<Partial<ServiceLB>>([
     {},
     { ipAddress: '20.1.1.50' },
+    { networkName: 'six', ipAddress: 'fd00:6::50' },
     { selectors: ['app=web', 'tier=', 'io.contiv.x=a=b'] },
     { ports: ['80:8080:TCP', '80:8080:udp', '443:8443:tcp'] },
   ])('may be %j', (fields) => {
@@ -28,6 +34,12 @@ describe('service', () => {
   it.each<[Partial<ServiceLB>, keyof ServiceLB, string]>([
     [{ ipAddress: '30.1.1.50' }, 'ipAddress', "'30.1.1.50' must lie in 20.1.1.0/24 of network net1"],
     [{ ipAddress: 'fd00::1' }, 'ipAddress', "'fd00::1' is not an IPv4 address"],
+    [{ networkName: 'six', ipAddress: '20.1.1.50' }, 'ipAddress', "'20.1.1.50' is not an IPv6 address"],
+    [
+      { networkName: 'six', ipAddress: 'fd00:7::1' },
+      'ipAddress',
+      "'fd00:7::1' must lie in fd00:6::/64 of network six",
+    ],
     [{ selectors: ['app'] }, 'selectors', "'app' must be key=value"],
     [{ selectors: ['=web'] }, 'selectors', "'=web' must be key=value"],
     [{ selectors: ['app=web', 'app=db'] }, 'selectors', 'has two values for app'],

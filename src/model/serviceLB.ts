@@ -3,7 +3,8 @@
  * name is looked up as a group's is.
  */
 import { type Static, Type } from '@sinclair/typebox';
-import { contains, isIpv4, parseSubnet } from './address.ts';
+import { contains, isIpv4, isIpv6, parseSubnet } from './address.ts';
+import { mainFamily, subnetOf } from './families.ts';
 import type { Kind, Problem } from './kind.ts';
 import { checkLabel, Name } from './names.ts';
 import type { Network } from './network.ts';
@@ -14,7 +15,11 @@ export const ServiceLBSchema = Type.Object(
     serviceName: Name('name of the service'),
     networkName: Name('network that the virtual address is in'),
     ipAddress: Type.Optional(
-      Type.String({ description: 'virtual address that is wanted; given out where absent', maxLength: 64 }),
+      Type.String({
+        description:
+          'virtual address that is wanted, of IPv4 where the network has that; given out where absent',
+        maxLength: 64,
+      }),
     ),
     selectors: Type.Array(Type.String({ maxLength: 512 }), {
       description: 'labels key=value that its providers carry, all of them',
@@ -126,14 +131,14 @@ export const serviceLB: Kind<typeof ServiceLBSchema> = {
       ports.add(port);
     }
     if (!s.ipAddress) return undefined;
-    if (!isIpv4(s.ipAddress)) return wrong('ipAddress', `'${s.ipAddress}' is not an IPv4 address`);
     const network = world.get<Network>('network', `${s.tenantName}:${s.networkName}`);
-    const subnet = network && parseSubnet(network.subnet);
+    const family = network === undefined ? 4 : mainFamily(network);
+    if (!(family === 4 ? isIpv4(s.ipAddress) : isIpv6(s.ipAddress)))
+      return wrong('ipAddress', `'${s.ipAddress}' is not an IPv${family} address`);
+    const text = network && subnetOf(network, family);
+    const subnet = text === undefined ? undefined : parseSubnet(text);
     if (subnet !== undefined && !contains(subnet, s.ipAddress))
-      return wrong(
-        'ipAddress',
-        `'${s.ipAddress}' must lie in ${network?.subnet} of network ${s.networkName}`,
-      );
+      return wrong('ipAddress', `'${s.ipAddress}' must lie in ${text} of network ${s.networkName}`);
     return undefined;
   },
 };

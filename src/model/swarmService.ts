@@ -5,6 +5,7 @@
 import { type Static, Type } from '@sinclair/typebox';
 import { contains, isIpv4, isIpv6, parseSubnet } from './address.ts';
 import type { EndpointGroup } from './endpointGroup.ts';
+import { subnetOf } from './families.ts';
 import type { Kind, Problem } from './kind.ts';
 import type { Network } from './network.ts';
 
@@ -88,19 +89,20 @@ export const swarmService: Kind<typeof SwarmServiceSchema> = {
         `is ${s.groupName}, which is in network ${group.networkName}, not in ${s.networkName}`,
       );
     const network = world.get<Network>('network', `${s.tenantName}:${s.networkName}`);
-    const outside = (address: string, text: string | undefined): string | undefined => {
-      const subnet = text ? parseSubnet(text) : undefined;
+    const outside = (address: string, family: 4 | 6): string | undefined => {
+      const text = network && subnetOf(network, family);
+      const subnet = text === undefined ? undefined : parseSubnet(text);
       if (subnet !== undefined && contains(subnet, address)) return undefined;
-      return `'${address}' must lie in ${text || 'an IPv6 subnet'} of network ${s.networkName}`;
+      return `'${address}' must lie in ${text ?? `an IPv${family} subnet`} of network ${s.networkName}`;
     };
     const { virtualAddress: four, ipv6VirtualAddress: six } = s;
     if (four !== undefined) {
-      const why = isIpv4(four) ? outside(four, network?.subnet) : `'${four}' is not an IPv4 address`;
+      const why = isIpv4(four) ? outside(four, 4) : `'${four}' is not an IPv4 address`;
       if (why !== undefined) return wrong('virtualAddress', why);
     }
     if (six === undefined) return undefined;
     if (four === undefined) return wrong('ipv6VirtualAddress', 'needs a virtualAddress beside it');
-    const why = isIpv6(six) ? outside(six, network?.ipv6Subnet) : `'${six}' is not an IPv6 address`;
+    const why = isIpv6(six) ? outside(six, 6) : `'${six}' is not an IPv6 address`;
     return why === undefined ? undefined : wrong('ipv6VirtualAddress', why);
   },
 };

@@ -42,7 +42,7 @@ export interface PolicyWorld {
 export interface JudgedNetwork {
   readonly tenantName: string;
   readonly networkName: string;
-  readonly subnet: string;
+  readonly subnet?: string;
   readonly ipv6Subnet?: string | undefined;
 }
 

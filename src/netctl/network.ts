@@ -38,8 +38,7 @@ const FLAGS: readonly Flag[] = [
     short: 's',
     kind: 'text',
     value: 'A.B.C.D[-A.B.C.E]/LEN',
-    help: 'subnet, or a range to hand out addresses from',
-    required: true,
+    help: 'subnet, or a range to hand out addresses from; none: IPv6 alone, by --subnetv6',
   },
   {
     name: 'gateway',
@@ -126,9 +125,14 @@ export const command: Command = {
       examples: [
         'netctl net create contiv-net --subnet=20.1.1.0/24 --gateway=20.1.1.254 --pkt-tag=1001',
         'netctl net create -t blue web-net --subnet=10.1.1.10-10.1.1.99/24 -g 10.1.1.254 --subnetv6=fd00:1::/64 --gatewayv6=fd00:1::1',
+        'netctl net create six --subnetv6=fd00:6::/64 --gatewayv6=fd00:6::1',
       ],
       run(invocation) {
         const [name = ''] = invocation.args;
+        if (invocation.text('subnet') === '' && invocation.text('subnetv6') === '')
+          throw new UsageError(
+            '--subnet is missing: a subnet like 20.1.1.0/24, or --subnetv6 for IPv6 alone',
+          );
         const gateway = invocation.text('gateway');
         if (gateway !== '' && !IPV4.test(gateway))
           throw new UsageError(`--gateway: '${gateway}' is not an IPv4 address`);

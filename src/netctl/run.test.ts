@@ -183,6 +183,10 @@ it.each([
   ['external-contracts create -a x ext', 'give one of --provided and --consumed'],
   ['external-contracts create -p ext', '--contract is missing'],
   ['service create lb -l a=b -p 80:80:TCP', '--network is missing'],
+  [
+    'net create n -g 20.1.1.1',
+    '--subnet is missing: a subnet like 20.1.1.0/24, or --subnetv6 for IPv6 alone',
+  ],
   ['bgp create host1 --router-ip 50.1.1.2 --as 1', 'must be an address with its prefix length'],
   ['aci-gw set', 'nothing to set: give one of --path-bindings'],
   ['login root admin', 'usage: netctl login'],

@@ -90,7 +90,7 @@ export function statusLines(
           shown.map((n) => [
             n.network,
             n.subnet,
-            n.size,
+            n.size < Number.MAX_SAFE_INTEGER ? n.size : 'over 2^53',
             `${n.used} (${Math.floor((100 * n.used) / Math.max(1, n.size))} %)`,
           ]),
         )),

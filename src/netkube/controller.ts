@@ -64,7 +64,7 @@ export async function startController(
   });
   const sources = [
     ...declared.sources.map((source) =>
-      source.kind !== 'network' || subnet === ''
+      source.kind !== 'network' || (subnet === '' && subnet6 === '')
         ? source
         : withPodNetwork(
             source,

@@ -6,8 +6,8 @@ import type { Plain, Source } from './source.ts';
 export interface PodNetwork {
   readonly tenant: string;
   readonly network: string;
+  /** '' for none, of one of the two. */
   readonly subnet: string;
-  /** '' for none. */
   readonly subnet6: string;
 }
 
@@ -29,8 +29,7 @@ export function withPodNetwork(
   const object: Plain = {
     tenantName: tenant,
     networkName: network,
-    subnet,
-    gateway: gatewayOf(subnet),
+    ...(subnet ? { subnet, gateway: gatewayOf(subnet) } : {}),
     // kubelet asks pods whether they are alive.
     hostAccess: true,
     ...(subnet6 ? { ipv6Subnet: subnet6, ipv6Gateway: gatewayOf(subnet6) } : {}),

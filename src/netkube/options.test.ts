@@ -28,7 +28,7 @@ describe("netkube's command line", () => {
       ['--subnet', '10.0.0.1-10.0.0.9/24'],
       "--subnet: '10.0.0.1-10.0.0.9/24' is not an IPv4 prefix like 10.32.0.0/16",
     ],
-    [['--subnet6', 'fd32::/64'], '--subnet6 needs a --subnet: networks have IPv4'],
+    [['--subnet6', '10.32.0.0/16'], "--subnet6: '10.32.0.0/16' is not an IPv6 prefix like fd32::/64"],
     [['--listen', '9996'], "--listen: '9996' must be HOST:PORT, e.g. 127.0.0.1:9996"],
     [['--log-level', 'loud'], "--log-level: 'loud' must be one of debug, info, warn, error, fatal, silent"],
   ])('refuses %j in one line', (flags, message) => {

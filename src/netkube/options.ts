@@ -13,7 +13,7 @@ export interface Options {
   readonly kubeconfig: string;
   readonly tenant: string;
   readonly network: string;
-  /** '' where the network is declared by others. */
+  /** '' where it has none of that family; both are where the network is declared by others. */
   readonly subnet: string;
   readonly subnet6: string;
   readonly listen: { readonly host: string; readonly port: number };
@@ -34,7 +34,7 @@ Usage: netkube --netmaster URL[,URL...] [flags]
   --tenant NAME             of namespaces without annotation contiv.io/tenant (default default)
   --network NAME            of pods without label io.contiv.network (default pods)
   --subnet PREFIX           the network is created with it where it is not there, e.g. 10.32.0.0/16
-  --subnet6 PREFIX          the same for IPv6, e.g. fd32::/64
+  --subnet6 PREFIX          the same for IPv6, beside IPv4 or alone, e.g. fd32::/64
   --listen HOST:PORT        /healthz, /readyz and /metrics (default 127.0.0.1:9996)
   --lease-namespace NAME    where the Lease is that says which of several netkubes writes (default contiv-system)
   --identity NAME           of this process among them (default: host name and process)
@@ -94,7 +94,6 @@ export function readOptions(args: readonly string[]): Options | 'help' {
   }
   const subnet = readSubnet('subnet', values.subnet ?? '', 4, '10.32.0.0/16');
   const subnet6 = readSubnet('subnet6', values.subnet6 ?? '', 6, 'fd32::/64');
-  if (subnet === '' && subnet6 !== '') throw new Error('--subnet6 needs a --subnet: networks have IPv4');
   const listen = values.listen ?? '127.0.0.1:9996';
   const match = /^(?:\[([\da-f:.]+)\]|([\w.-]*)):(\d{1,5})$/i.exec(listen);
   if (match === null || Number(match[3]) > 65535)

@@ -3,6 +3,7 @@
 import { contains, isIpv4, isIpv6, parseSubnet } from '../model/address.ts';
 import { type Endpoint, endpoint as endpointKind } from '../model/endpoint.ts';
 import type { EndpointGroup } from '../model/endpointGroup.ts';
+import { subnetOf, subnetsOf } from '../model/families.ts';
 import type { Index } from '../model/kind.ts';
 import type { Network } from '../model/network.ts';
 import { oneLine } from '../model/text.ts';
@@ -38,8 +39,8 @@ export function decideReserve(view: View, request: AddressRequest): Decision<Add
   if (groupKey !== undefined && group === undefined)
     throw new Refusal(404, `group ${groupKey} does not exist`, 'groupName');
   const { family } = request;
-  if (family === 6 && !network.ipv6Subnet)
-    throw new Refusal(422, `network ${key} has no IPv6 subnet`, 'family');
+  if (subnetOf(network, family) === undefined)
+    throw new Refusal(422, `network ${key} has no IPv${family} subnet`, 'family');
   const kept = keptBySwarm(view, key, request);
   if (kept !== undefined)
     return { ...kept, answer: { address: kept.address, prefixLength: prefixOf(network, family) } };
@@ -87,8 +88,8 @@ function keptBySwarm(
   };
 }
 
-const prefixOf = ({ subnet, ipv6Subnet }: Network, family: 4 | 6): number =>
-  parseSubnet((family === 4 ? subnet : ipv6Subnet) ?? '')?.length ?? 0;
+const prefixOf = (network: Network, family: 4 | 6): number =>
+  parseSubnet(subnetOf(network, family) ?? '')?.length ?? 0;
 
 /** What is reserved no longer than somebody has it. */
 export function decideSwarmRelease(view: View, network: string, address: string): Decision<boolean> {
@@ -140,7 +141,7 @@ export function decideEndpoint(view: View, endpoint: Endpoint): Decision<Endpoin
   const found = view.get<Network>('network', network);
   if (found === undefined)
     throw new Refusal(404, `${what}: network ${network} does not exist`, 'networkName');
-  const subnets = [found.subnet, found.ipv6Subnet ?? ''].flatMap((text) => parseSubnet(text) ?? []);
+  const subnets = subnetsOf(found).flatMap((text) => parseSubnet(text) ?? []);
   const { checks, writes } = relyOn(view, 'network', network);
   if (endpoint.groupName) {
     const key = `${endpoint.tenantName}:${endpoint.groupName}`;

@@ -108,6 +108,32 @@ async function shop() {
 }
 
 const SERVICE = { networkName: 'net1', selectors: ['app=web'], ports: ['80:8080:TCP'] };
+
+describe('a network of IPv6 alone', () => {
+  it('gives addresses of that to endpoints, services and external endpoints, and counts them', async () => {
+    const one = await cluster();
+    await one.post('networks/default:six', { ipv6Subnet: 'fd00:6::/64', ipv6Gateway: 'fd00:6::1' });
+    await one.post('endpointGroups/default:web', { networkName: 'six' });
+    expect(one.get('networks/default:six')).not.toHaveProperty('subnet');
+    const ask = (family: 4 | 6) =>
+      one.writer.write(() =>
+        decideReserve(one.mirror, { tenantName: 'default', networkName: 'six', family, host: 'node1' }),
+      );
+    await expect(ask(4)).rejects.toThrow('network default:six has no IPv4 subnet');
+    const { address, prefixLength } = (await ask(6)).answer;
+    expect([address, prefixLength]).toEqual(['fd00:6::2', 64]);
+    const labels = { app: 'web' };
+    await one.start('a', { networkName: 'six', groupName: 'web', ipAddress: [address], labels });
+    await one.post('serviceLBs/default:lb', { ...SERVICE, networkName: 'six' });
+    await one.post('externalEndpoints/default:box', { groupName: 'web', ipAddress: ['fd00:6::99'] });
+    expect(one.oper('serviceLBs/default:lb')).toMatchObject({ serviceVip: 'fd00:6::3', numProviders: 1 });
+    expect(one.oper('networks/default:six')).toMatchObject({
+      allocatedAddressesCount: 3,
+      allocatedIPAddresses: 'fd00:6::1-fd00:6::3, fd00:6::99',
+      availableIPAddresses: 'fd00:6::4-fd00:6::98, fd00:6::9a-fd00:6::ffff:ffff:ffff:ffff',
+    });
+  });
+});
 const RULE = { direction: 'in', action: 'allow' };
 
 /** The store over a network: transactions and watched changes arrive some turns of the event loop later. */

@@ -1,7 +1,9 @@
 /** `Oper` of inspect: what runs, counted from the mirror. Fields as in 1.x. */
+import { isV6 } from '../model/address.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import type { EndpointGroup } from '../model/endpointGroup.ts';
 import type { StoredExternalEndpoint } from '../model/externalEndpoint.ts';
+import { mainFamily } from '../model/families.ts';
 import type { Host } from '../model/host.ts';
 import type { Kind } from '../model/kind.ts';
 import { keyOf, kindByName } from '../model/kinds.ts';
@@ -61,9 +63,9 @@ const listed = (endpoints: readonly Endpoint[], mirror: Mirror): Plain => ({
 const endpointsIn = (mirror: Mirror, kind: string, key: string): readonly Endpoint[] =>
   mirror.users<Endpoint>(kind, key, 'endpoint');
 
-/** IPv4 addresses of a network that are an endpoint's, a service's or reserved. */
-const takenIn = (mirror: Mirror, network: string): string[] =>
-  [...mirror.addresses(network).keys()].filter((address) => !address.includes(':'));
+/** Addresses of a network that are an endpoint's, a service's or reserved. */
+const takenIn = (mirror: Mirror, network: string, family: 4 | 6): string[] =>
+  [...mirror.addresses(network).keys()].filter((address) => isV6(address) === (family === 6));
 
 /** Throws a Refusal where there is nothing to inspect. */
 export function operOf(kind: Kind, object: Plain, mirror: Mirror): Plain {
@@ -117,8 +119,10 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror, key: string)
   },
   network(object, mirror, key) {
     const network = object as unknown as Network & { vni: number };
-    const taken = takenIn(mirror, key);
-    const { allocated, available } = addressRanges(poolOf(mirror, network, 4, undefined), taken);
+    // As in 1.x of IPv4, wherever a network has that.
+    const family = mainFamily(network);
+    const taken = takenIn(mirror, key, family);
+    const { allocated, available } = addressRanges(poolOf(mirror, network, family, undefined), taken);
     return {
       ...(network.encap === 'vlan'
         ? { pktTag: network.vni }
@@ -136,7 +140,7 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror, key: string)
     const network = mirror.get<Network & { vni: number }>('network', networkKey);
     const ranges =
       network !== undefined && group.ipPool
-        ? addressRanges(poolOf(mirror, network, 4, group), takenIn(mirror, networkKey))
+        ? addressRanges(poolOf(mirror, network, 4, group), takenIn(mirror, networkKey, 4))
         : undefined;
     return {
       pktTag: network?.vni,

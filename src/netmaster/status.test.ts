@@ -18,6 +18,14 @@ async function open() {
     const outcome = await parts.store.transact([], [{ key: storeKey(kind, key), value }]);
     if (outcome.ok) await parts.mirror.seen(outcome.revision);
   };
+  const put6 = (name: string, ipv6Subnet: string, ipv6Gateway: string) =>
+    put('network', `default:${name}`, {
+      tenantName: 'default',
+      networkName: name,
+      encap: 'vxlan',
+      ipv6Subnet,
+      ipv6Gateway,
+    });
   const network = (name: string, subnet: string, gateway: string) =>
     put('network', `default:${name}`, {
       tenantName: 'default',
@@ -29,7 +37,7 @@ async function open() {
   const address = (name: string, text: string) =>
     put('address', `default:${name}/${text}`, { host: 'node1', endpoint: `e${text}` });
   const status = () => clusterStatus({ ...parts, roster, version: '2.0.0' });
-  return { ...parts, roster, network, address, status };
+  return { ...parts, roster, network, put6, address, status };
 }
 
 it('of an empty cluster all is well', async () => {
@@ -71,6 +79,20 @@ it('the use of a network is in addresses that it has to give, and a full one is 
     '  network default:small: 1 of 1 addresses are in use: nothing more starts there',
     expect.stringMatching(/^ {6}-> /),
   ]);
+});
+
+it('a network of IPv6 alone is counted in that, as far as a number counts', async () => {
+  const { put6, address, status } = await open();
+  await put6('few', 'fd00:7::/126', 'fd00:7::1');
+  await put6('many', 'fd00:6::/64', 'fd00:6::1');
+  await address('many', 'fd00:6::1');
+  await address('many', 'fd00:6::2');
+  const found = await status();
+  expect(found.networks).toEqual([
+    { network: 'default:few', subnet: 'fd00:7::/126', used: 0, size: 2 },
+    { network: 'default:many', subnet: 'fd00:6::/64', used: 1, size: Number.MAX_SAFE_INTEGER },
+  ]);
+  expect(statusLines(found, []).join()).toMatch(/default:many +fd00:6::\/64 +over 2\^53 +1 \(0 %\)/);
 });
 
 it('what a host says is wrong there is under its name, and goes when it says so no more', async () => {

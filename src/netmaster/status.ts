@@ -1,5 +1,7 @@
 /** The whole cluster on a page: what is there, and what is wrong, with what mends it. */
+import { isV6 } from '../model/address.ts';
 import type { StoredExternalEndpoint } from '../model/externalEndpoint.ts';
+import { mainFamily } from '../model/families.ts';
 import type { Network } from '../model/network.ts';
 import type { HostState, Problem, Status } from '../protocol/hosts.ts';
 import type { Store } from '../store/store.ts';
@@ -122,12 +124,15 @@ function hostProblems({ name, state, reason = '', containers, problems }: HostSt
 
 function useOf(network: Network, mirror: Mirror): Status['networks'][number] {
   const key = `${network.tenantName}:${network.networkName}`;
-  const isIpv4 = (address: string): boolean => !address.includes(':');
+  const family = mainFamily(network);
+  const spec = poolOf(mirror, network, family, undefined);
+  const isCounted = (address: string): boolean =>
+    isV6(address) === (family === 6) && address !== spec.gateway;
   return {
     network: key,
-    subnet: network.subnet,
-    used: [...mirror.addresses(key).keys()].filter((a) => isIpv4(a) && a !== network.gateway).length,
-    size: poolSize({ ...poolOf(mirror, network, 4, undefined), except: [] }),
+    subnet: spec.subnet,
+    used: [...mirror.addresses(key).keys()].filter(isCounted).length,
+    size: poolSize({ ...spec, except: [] }),
   };
 }
 

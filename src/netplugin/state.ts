@@ -275,7 +275,7 @@ export interface AddressRange {
 }
 
 /**
- * A virtual address (IPv4, as the model has it) that leads to its providers. The client's router chooses one for each
+ * A virtual address that leads to its providers. The client's router chooses one for each
  * connection, so that policy judges the real provider, and answers itself for what no provider does.
  */
 export interface Service {

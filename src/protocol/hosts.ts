@@ -196,8 +196,9 @@ export const StatusSchema = Type.Object({
     Type.Object({
       /** `default:contiv-net`. */
       network: Type.String(),
+      /** Of IPv4, where it has that. */
       subnet: Type.String(),
-      /** IPv4 addresses: of containers, services and reserved; and how many there are to give, the gateway's left out. */
+      /** Its addresses: of containers, services and reserved; and how many there are to give, the gateway's left out, 2^53 - 1 at most. */
       used: Type.Integer(),
       size: Type.Integer(),
     }),

@@ -12,6 +12,7 @@ import { parseSubnet } from '../../model/address.ts';
 import type { AppProfile } from '../../model/appProfile.ts';
 import type { EndpointGroup } from '../../model/endpointGroup.ts';
 import type { ExtContractsGroup } from '../../model/extContractsGroup.ts';
+import { gatewayOf, mainFamily, subnetOf } from '../../model/families.ts';
 import type { World } from '../../model/kind.ts';
 import type { Network } from '../../model/network.ts';
 import type { Rule } from '../../model/rule.ts';
@@ -189,10 +190,11 @@ function profileOf(
     const network = world.get<Network & { vni: number }>('network', `${tenant}:${group.networkName}`);
     if (network === undefined) return [];
     const links = linksOf(group);
+    const family = mainFamily(network);
     return {
       name: group.groupName,
       'nw-name': group.networkName,
-      'gw-cidr': `${network.gateway ?? ''}/${parseSubnet(network.subnet)?.length}`,
+      'gw-cidr': `${gatewayOf(network, family) ?? ''}/${parseSubnet(subnetOf(network, family) ?? '')?.length}`,
       'vlan-tag': String(network.vni),
       ...(links.length > 0 && { 'contract-links': links }),
     };

@@ -135,10 +135,11 @@ function joined(ranges: readonly Range[]): Range[] {
   return found;
 }
 
-/** How many addresses it has to give, taken or not; the gateway is none of them. */
+/** How many addresses it has to give, taken or not, as far as a number counts them; the gateway is none of them. */
 export function poolSize(spec: PoolSpec): number {
   const { first, last } = openPool(spec, () => false);
   const gateway = spec.gateway ? addressNumber(spec.gateway) : undefined;
   const inside = gateway !== undefined && gateway >= first && gateway <= last;
-  return last < first ? 0 : Number(last - first + 1n) - (inside ? 1 : 0);
+  const count = last < first ? 0n : last - first + 1n - (inside ? 1n : 0n);
+  return count > Number.MAX_SAFE_INTEGER ? Number.MAX_SAFE_INTEGER : Number(count);
 }

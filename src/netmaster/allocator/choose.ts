@@ -2,6 +2,7 @@
 import { addressNumber, isIpv4, isIpv6, numberAddress } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { type EndpointGroup, parsePool, pooledIn } from '../../model/endpointGroup.ts';
+import { gatewayOf, subnetOf } from '../../model/families.ts';
 import type { Network } from '../../model/network.ts';
 import type { SwarmService } from '../../model/swarmService.ts';
 import type { Check, Write } from '../../store/store.ts';
@@ -28,8 +29,8 @@ export function poolOf(
   const key = `${network.tenantName}:${network.networkName}`;
   const others = within || family === 6 ? [] : view.where('endpointGroup', pooledIn, key);
   return {
-    subnet: (family === 4 ? network.subnet : network.ipv6Subnet) ?? '',
-    gateway: family === 4 ? network.gateway : network.ipv6Gateway,
+    subnet: subnetOf(network, family) ?? '',
+    gateway: gatewayOf(network, family),
     ...(within ? { within } : {}),
     except: others.flatMap((g) => parsePool(g.ipPool ?? '') ?? []),
   };

@@ -1,5 +1,6 @@
 /** What netmaster gives to an object when it is written, in the same transaction, and takes back when it goes. */
 import type { EndpointGroup } from '../../model/endpointGroup.ts';
+import { mainFamily } from '../../model/families.ts';
 import type { Allocation } from '../../model/kind.ts';
 import { type Network, tagSpace } from '../../model/network.ts';
 import type { ServiceLB, StoredServiceLB } from '../../model/serviceLB.ts';
@@ -94,7 +95,7 @@ const vip: Allocator<ServiceLB> = {
     if (network === undefined) throw new Error(`service ${key}: its network was not checked`);
     const wanted = {
       network,
-      family: 4,
+      family: mainFamily(network),
       address: service.ipAddress,
       what: `service ${key}`,
       field: 'ipAddress',

@@ -653,7 +653,7 @@ describe('the order of what is known', () => {
   const networks = tenants.flatMap((tenantName, t) =>
     [NET1, NET2, DUAL].map((n) => ({ ...n, tenantName, vni: n.vni + t * 1000 })),
   );
-  const subnets = new Map([NET1, NET2, DUAL].map((n) => [n.networkName, n.subnet.replace(/\.0\/24$/, '')]));
+  const subnets = new Map([NET1, NET2, DUAL].map((n) => [n.networkName, n.subnet?.replace(/\.0\/24$/, '')]));
   const anyAttachment = (...hosts: string[]) =>
     fc
       .record({
@@ -832,6 +832,66 @@ describe('a network of encapsulation vlan, on a host with an uplink', () => {
     expect(router.vlans).toBeUndefined();
     expect(router.hosts).toEqual([]);
     expect(router.subnets).toContainEqual({ prefix: '10.1.0.0/24', network: (1 << 24) + 1001 });
+  });
+});
+
+describe('a network of IPv6 alone', () => {
+  const SIX: WatchedNetwork = {
+    tenantName: 'default',
+    networkName: 'six',
+    ipv6Subnet: 'fd00:6::/64',
+    ipv6Gateway: 'fd00:6::1',
+    vni: 1006,
+  };
+  const { ipv6Gateway: _, ...SHUT } = { ...SIX, networkName: 'shut', ipv6Subnet: 'fd00:7::/64', vni: 1007 };
+  const on = (id: string, networkName: string, ...ipAddress: string[]): Endpoint =>
+    endpoint(id, '', { networkName, ipAddress });
+
+  it('has a router with nothing of IPv4 but its way out', () => {
+    const six = on('02', 'six', 'fd00:6::2');
+    const there = { ...on('03', 'six', 'fd00:6::3'), homingHost: 'node2' };
+    const given = {
+      networks: [SIX],
+      here: [attachment(six, { sandbox: '/run/a', stub: true })],
+      listed: [there],
+    };
+    const found = router(given);
+    expect(found).toMatchObject({
+      subnets: [{ prefix: 'fd00:6::/64', network: 1006 }],
+      gateways: ['fd00:6::1'],
+      hosts: [{ endpoints: [{ address: 'fd00:6::3', device: 'vx1006' }] }],
+    });
+    expect(found.ports).toMatchObject([
+      {
+        addresses: ['fd00:6::2'],
+        inside: {
+          addresses: ['fd00:6::2/128'],
+          routes: [{ destination: 'fd00:6::1/128' }, { destination: 'fd00:6::/64', via: 'fd00:6::1' }],
+          gateways: ['fd00:6::1'],
+        },
+      },
+    ]);
+    // Its questions to Docker's resolver cannot be led to the nameserver, so they are left to Docker.
+    expect(found.ports[0]).not.toHaveProperty('stub');
+    expect(state(given).exits[0]?.routerAddress6).not.toBe('');
+  });
+
+  it('beside others in one container leaves the way to the nameserver by IPv4 to those', () => {
+    const of = (e: Endpoint) => attachment(e, { sandbox: '/run/a', end: e.endpointID });
+    const [first, second, third] = router({
+      networks: [SHUT, network('net3', '20.1.3.0/24', { vni: 1003 }), SIX],
+      here: [
+        of(on('02', 'shut', 'fd00:7::2')),
+        of(on('03', 'net3', '20.1.3.2')),
+        of(on('04', 'six', 'fd00:6::4')),
+      ],
+    }).ports;
+    expect(first?.inside?.routes).toEqual([
+      { destination: 'fd6f:6e74:6976:53::53/128' },
+      { destination: 'fd00:7::/64', via: 'fd6f:6e74:6976:53::53' },
+    ]);
+    expect(second?.inside?.routes[0]).toEqual({ destination: '169.254.53.53/32' });
+    expect(third?.inside?.routes.at(-1)).toEqual({ destination: '::/0', via: 'fd00:6::1' });
   });
 });
 

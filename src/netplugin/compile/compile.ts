@@ -9,11 +9,12 @@
  * A compiler remembers the parts that it made: what follows from the same objects is the same object again (memo.ts).
  */
 
-import { numberAddress, parseSubnet, subnetPrefix } from '../../model/address.ts';
+import { isV6, numberAddress, parseSubnet, subnetPrefix } from '../../model/address.ts';
 import { zoneOf } from '../../model/backends.ts';
 import { isDirect } from '../../model/direct.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { EndpointGroup } from '../../model/endpointGroup.ts';
+import { subnetsOf } from '../../model/families.ts';
 import { type Netprofile, parseBandwidth } from '../../model/netprofile.ts';
 import type { Workload } from '../../model/workload.ts';
 import { DIRECT_DEVICE } from '../constants.ts';
@@ -297,7 +298,7 @@ function compileExternals({ memo, tenant, mine, policy }: Context): Pick<Router,
 /** A VLAN's subnets have others beside us, who are looked for on the wire. */
 function compileSubnets(network: WatchedNetwork, local: LocalHost): Subnet[] {
   const device = isVlan(network) ? segmentDevice(network, local) : undefined;
-  return subnetsOf(network).map((s) => ({
+  return subnetsIn(network).map((s) => ({
     ...s,
     ...(device !== undefined && { device }),
     ...(network.externalGateway && { externalGateway: true as const }),
@@ -325,7 +326,7 @@ function compileAccess(
         ? [...networks.values()].filter((n) => !isVlan(n) || isEntered(n, local))
         : new Set(sources.map(({ network }) => network));
     return {
-      subnets: [...reached].flatMap((network) => subnetsOf(network).map((s) => s.prefix)).sort(),
+      subnets: [...reached].flatMap((network) => subnetsIn(network).map((s) => s.prefix)).sort(),
       services: services.flatMap((s) => s.addresses).sort(),
       sources: sources.map(({ device, addresses }) => ({ device, addresses })).sort(byFirst((s) => s.device)),
       own: [...new Set(infra.flatMap(({ addresses }) => addresses))].sort(),
@@ -464,10 +465,8 @@ function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): Re
   return hosts.sort(byFirst((h) => h.vtep));
 }
 
-function subnetsOf(network: WatchedNetwork): Subnet[] {
-  return [network.subnet, network.ipv6Subnet]
-    .filter((s) => s)
-    .map((s) => ({ prefix: subnetPrefix(s as string), network: networkNumber(network) }));
+function subnetsIn(network: WatchedNetwork): Subnet[] {
+  return subnetsOf(network).map((s) => ({ prefix: subnetPrefix(s), network: networkNumber(network) }));
 }
 
 function ports(context: Context, attachments: readonly Attachment[], view: View): Port[] {
@@ -535,7 +534,8 @@ function port(
     ...shape(profile, workload, attachment.bandwidth),
     ...(end && { end }),
     ...(sandbox === undefined ? {} : { sandbox }),
-    ...(stub && { stub }),
+    // What Docker's resolver is asked leads to the nameserver within IPv4 (rules/stub.ts).
+    ...(stub && !endpoint.ipAddress.every(isV6) && { stub }),
     ...(wire === undefined ? {} : { wire }),
     ...(sandbox === undefined || network === undefined
       ? {}

@@ -8,6 +8,7 @@
  * peer has a number of its own for it.
  */
 import { numberAddress, parseSubnet } from '../../model/address.ts';
+import { subnetsOf } from '../../model/families.ts';
 import {
   type NetworkPolicy,
   type NetworkPolicyPeer,
@@ -118,7 +119,7 @@ const portOf = (span: Span): Pick<Line, 'port' | 'span'> =>
   span.first === span.last ? { port: span.first } : { span };
 
 function networkPrefixes(network: WatchedNetwork | undefined): string[] {
-  return [network?.subnet, network?.ipv6Subnet].filter((s) => s).map((s) => prefix(s as string));
+  return subnetsOf(network ?? {}).map(prefix);
 }
 
 /** Whom a policy judges: a NetworkPolicy those of its own namespace only. */

@@ -8,6 +8,7 @@
  */
 import { addressNumber, numberAddress, subnetPrefix } from '../../model/address.ts';
 import { isDirect } from '../../model/direct.ts';
+import { subnetsOf } from '../../model/families.ts';
 import type { LocalHost, WatchedNetwork } from '../intent/view.ts';
 import type { Tunnel, Vlan } from '../state.ts';
 import { tunnelDevice, vlanDevice, vtepMac, wireDevice } from './deviceNames.ts';
@@ -72,7 +73,7 @@ export function gatewaysOf(network: WatchedNetwork): { readonly own: string[]; r
 export function vlanOf(network: WatchedNetwork, addresses: readonly string[], local: LocalHost): Vlan[] {
   const { underlay, uplink } = local;
   if (!isVlan(network) || uplink === undefined) return [];
-  const { vni: id, subnet, ipv6Subnet } = network;
+  const { vni: id } = network;
   const { external } = gatewaysOf(network);
   return [
     {
@@ -83,7 +84,7 @@ export function vlanOf(network: WatchedNetwork, addresses: readonly string[], lo
       uplink: uplink.device,
       mac: vtepMac(underlay),
       mtu: uplink.mtu,
-      prefixes: [subnet, ...(ipv6Subnet ? [ipv6Subnet] : [])].map(subnetPrefix),
+      prefixes: subnetsOf(network).map(subnetPrefix),
       addresses,
       ...(isEntered(network, local) && { entered: true as const }),
       ...(external.length > 0 && { gateways: external }),

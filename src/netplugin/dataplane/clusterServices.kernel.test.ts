@@ -11,7 +11,7 @@ import { type Applier, openApplier } from './applier.ts';
 
 const ADDRESS = '10.96.0.10';
 const ADDRESS6 = 'fd00:96::10';
-const { hostAddress, routerAddress, routerAddress6 } = exit({});
+const { hostAddress, hostAddress6, routerAddress, routerAddress6 } = exit({});
 /** The host reaches the network, and has addresses of its own in it. */
 const ACCESS: Access = {
   subnets: ['20.1.1.0/24', 'fd00:1::/64'],
@@ -138,6 +138,22 @@ describe('the host itself', () => {
       expect(new Set(clients)).toEqual(new Set([hostAddress]));
     },
   );
+
+  it('sends from there also where it has an address of the tenant’s by the same way, which is more like the others’', async () => {
+    boxes();
+    const own = ['20.1.1.250', 'fd00:1::250'];
+    const given = world([frontend([3])], { access: { ...ACCESS, own } });
+    applied(applier, given);
+    for (const [to, from] of [
+      [addressOf(3), hostAddress],
+      [address6Of(3), hostAddress6],
+    ])
+      expect(sh(`ip route get ${to}`)).toContain(`src ${from} `);
+    const { clients } = await provide(3, address6Of(3));
+    expect(sh(`busybox nc -w 5 ${address6Of(3)} 8080 -e true && echo reached`)).toBe('reached\n');
+    await expect.poll(() => clients, { timeout: 30_000 }).toEqual([hostAddress6]);
+    expect(applied(applier, given, true)).toMatchObject({ writes: 0, repaired: [] });
+  });
 
   it.each(KINDS)('is refused by %s at once where nobody answers', async (_, protocol, connect) => {
     boxes();

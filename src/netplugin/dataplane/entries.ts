@@ -96,7 +96,8 @@ export function routeEntry(given: Omit<route.Route, 'device'>, device: string): 
   const at = (index: number): route.Route => (device === '' ? given : { ...given, device: index });
   const announced = given.protocol === ANNOUNCED_PROTOCOL ? ' announced' : '';
   const table = given.table === undefined ? '' : ` table ${given.table}`;
-  const path = `route ${given.type} ${given.destination} via ${given.via ?? '-'} dev ${device}${announced}${table}`;
+  const from = given.from === undefined ? '' : ` from ${given.from}`;
+  const path = `route ${given.type} ${given.destination} via ${given.via ?? '-'} dev ${device}${from}${announced}${table}`;
   return {
     text: given.mtu === undefined ? path : `${path} mtu ${given.mtu}`,
     place: `route ${given.destination}${table}`,

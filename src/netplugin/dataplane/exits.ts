@@ -222,25 +222,36 @@ function exitEntries(exit: Exit): readonly Entry[] {
 }
 
 /** How the host reaches what it may in the tenant. */
-function accessRoutes({ device, access, announced, routerAddress, routerAddress6 }: Exit): readonly Entry[] {
+function accessRoutes(exit: Exit): readonly Entry[] {
+  const { device, access, announced } = exit;
   // The same way, which is announced as well.
   const told = new Set(announced?.served);
   const services = (access?.services ?? []).filter((a) => !told.has(a));
   return [...(access?.subnets ?? []), ...services.map((a) => `${a}/${isV6(a) ? 128 : 32}`)].flatMap(
     (destination) => {
-      const via = isV6(destination) ? routerAddress6 : routerAddress;
-      return via === '' ? [] : routeEntry({ destination, type: 'unicast', via }, device);
+      const way = wayBy(exit, destination);
+      return way.via === '' ? [] : routeEntry({ destination, type: 'unicast', ...way }, device);
     },
   );
 }
 
 /** By which the fabric reaches what is announced to it: the routing daemon takes them for that (bgp/config.ts), and no other ones. */
-const announcedRoutes = ({ device, announced, routerAddress, routerAddress6 }: Exit): readonly Entry[] =>
-  (announced === undefined ? [] : toldOf(announced)).flatMap((address) => {
-    const [via, bits] = isV6(address) ? [routerAddress6, 128] : [routerAddress, 32];
-    const to = { destination: `${address}/${bits}`, type: 'unicast', via } as const;
-    return via === '' ? [] : routeEntry({ ...to, protocol: ANNOUNCED_PROTOCOL }, device);
+const announcedRoutes = (exit: Exit): readonly Entry[] =>
+  (exit.announced === undefined ? [] : toldOf(exit.announced)).flatMap((address) => {
+    const way = wayBy(exit, address);
+    const to = { destination: `${address}/${isV6(address) ? 128 : 32}`, type: 'unicast', ...way } as const;
+    return way.via === '' ? [] : routeEntry({ ...to, protocol: ANNOUNCED_PROTOCOL }, exit.device);
   });
+
+/**
+ * The host is known there by its end of the pair (rules/access.ts). By IPv4 the kernel sends from that, as the next hop is in its prefix; by
+ * IPv6 from the address on the device that is most like the destination (RFC 6724, rule 8), which its own address in an infra network is.
+ */
+const wayBy = (
+  { routerAddress, routerAddress6, hostAddress6 }: Exit,
+  to: string,
+): { readonly via: string; readonly from?: string } =>
+  isV6(to) ? { via: routerAddress6, from: hostAddress6 } : { via: routerAddress };
 
 /** The host forwards what comes by the exits, and what comes back. */
 function establishForwarding(open: OpenExits, exits: readonly Exit[], links: readonly route.Link[]): Outcome {

@@ -101,6 +101,35 @@ describe('a service', () => {
     for (const connect of [tcp, udp]) expect(await (await connect(2)).ask()).toBe('ECONNREFUSED');
   });
 
+  it.each([
+    ['TCP', boxed.tcp],
+    ['UDP', boxed.udp],
+  ])(
+    'of a network of IPv6 alone is reached by %s, also by its own provider, and refuses the rest',
+    async (_, connect) => {
+      const [vip6, address6Of] = ['fd00:1::100', (n: number): string => `fd00:1::${n}`];
+      const alone = (n: number) => ({ addresses: [address6Of(n)], gateways: ['fd00:1::1'] });
+      const of = (providers: readonly number[], joined: boolean): HostState =>
+        state({
+          ports: BOXES.map((n) => port(n, { ...alone(n), joined })),
+          services: [service([], { address: vip6, providers: providers.map(address6Of) })],
+        });
+      applied(applier, of([], false));
+      for (const n of BOXES) boxed.enterBox(port(n, alone(n)), n);
+      applied(applier, of([3], true));
+      const { clients } = await provide(3, address6Of(3));
+      const ask = async (n: number, at = 80) => (await connect(n, vip6, at, address6Of(n))).ask();
+      expect(await ask(2)).toBe('3');
+      expect(new Set(clients)).toEqual(new Set([address6Of(2)]));
+      expect(await ask(3)).toBe('3');
+      expect(clients).toContain(NAMESERVER6);
+      expect(await ask(2, 81)).toBe('ECONNREFUSED');
+      applied(applier, of([], true));
+      expect(await ask(2)).toBe('ECONNREFUSED');
+      expect(inBox(2, () => sh(`busybox ping -6 -c 1 -W 5 ${vip6}`))).toMatch(/ttl=64/);
+    },
+  );
+
   it('on port 53 is not mistaken for the nameserver', async () => {
     boxes();
     change(service([3], { ports: [{ protocol: 'udp', port: 53, providerPort: 8080 }] }));

@@ -13,6 +13,7 @@ import { addressNumber, contains, numberAddress, parseSubnet, type Subnet } from
 import { answers, ready } from '../../model/answering.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { memberOf } from '../../model/externalMember.ts';
+import { subnetsOf } from '../../model/families.ts';
 import type { SwarmService } from '../../model/swarmService.ts';
 import { SERVICE_LABEL, taskOf, virtualAddressesOf } from '../../model/swarmTask.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
@@ -143,10 +144,7 @@ function build(view: View, tenant: string): TenantTable {
       services: new Map(),
       groups: new Map(),
     });
-    for (const text of [network.subnet, network.ipv6Subnet]) {
-      const subnet = text ? parseSubnet(text) : undefined;
-      if (subnet !== undefined) table.subnets.push(subnet);
-    }
+    table.subnets.push(...subnetsOf(network).flatMap((text) => parseSubnet(text) ?? []));
   }
   for (const group of mine.groups)
     table.networks

@@ -92,6 +92,14 @@ describe('a network that the hosts reach', () => {
     expect(done).toHaveLength(2);
   });
 
+  it('of IPv6 alone gets one with that', async () => {
+    const { subnet: _, ...none } = NETWORK;
+    const { attachments, changed } = host({ ...none, ipv6Subnet: 'fd00:1::/64' });
+    expect(await changed()).toBe(true);
+    expect([...attachments.values()].map((a) => a.endpoint.ipAddress)).toEqual([['fd00:1::2']]);
+    expect(await changed()).toBe(false);
+  });
+
   it('gets none where that is not declared', async () => {
     const { attachments, changed } = host({ ...NETWORK, hostAccess: false });
     expect(await changed()).toBe(false);

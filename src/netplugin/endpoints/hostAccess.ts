@@ -8,8 +8,9 @@
  */
 import { createHash } from 'node:crypto';
 import type { Logger } from 'pino';
-import { contains, parseSubnet } from '../../model/address.ts';
+import { contains, macOf, parseSubnet } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
+import { familiesOf, subnetsOf } from '../../model/families.ts';
 import type { Follower } from '../follower.ts';
 import type { Attachment, KnownNetwork } from '../intent/view.ts';
 import { ENDPOINTS_INTERVAL, RETRY_DELAY } from '../intervals.ts';
@@ -35,10 +36,6 @@ const keyOf = ({ tenantName, networkName }: Endpoint): string => `${tenantName}:
 const idOf = (host: string, key: string): string =>
   `host-${createHash('sha256').update(`${host} ${key}`).digest('hex').slice(0, 32)}`;
 
-/** 02:02 and the bytes of an IPv4 address, as containers have it; nobody sees it on a wire. */
-const macOf = (address: string): string =>
-  ['02', '02', ...address.split('.').map((byte) => Number(byte).toString(16).padStart(2, '0'))].join(':');
-
 export function followHostAccess({ host, endpoints, vlans, log }: HostAccessOptions): Follower {
   const attachedHere = () => [...endpoints.attachments.values()].filter((a) => a.runtime === HOST_RUNTIME);
   const wanted = (): Map<string, KnownNetwork> =>
@@ -49,7 +46,7 @@ export function followHostAccess({ host, endpoints, vlans, log }: HostAccessOpti
   /** Not one of a network of the same name that went. */
   function fits({ endpoint }: Attachment, networks: ReadonlyMap<string, KnownNetwork>): boolean {
     const network = networks.get(keyOf(endpoint));
-    const subnets = [network?.subnet, network?.ipv6Subnet].flatMap((text) => parseSubnet(text ?? '') ?? []);
+    const subnets = subnetsOf(network ?? {}).flatMap((text) => parseSubnet(text) ?? []);
     return (
       endpoint.ipAddress.length === subnets.length &&
       endpoint.ipAddress.every((address) => subnets.some((subnet) => contains(subnet, address)))
@@ -57,10 +54,10 @@ export function followHostAccess({ host, endpoints, vlans, log }: HostAccessOpti
   }
 
   async function attach(key: string, network: KnownNetwork): Promise<void> {
-    const { tenantName, networkName, ipv6Subnet } = network;
+    const { tenantName, networkName } = network;
     const ipAddress: string[] = [];
     try {
-      for (const family of ipv6Subnet ? ([4, 6] as const) : ([4] as const))
+      for (const family of familiesOf(network))
         ipAddress.push((await endpoints.reserve({ tenantName, networkName, family, ofHost: true })).address);
       const [address = ''] = ipAddress;
       const endpoint: Endpoint = {
@@ -68,7 +65,7 @@ export function followHostAccess({ host, endpoints, vlans, log }: HostAccessOpti
         tenantName,
         networkName,
         ipAddress,
-        macAddress: macOf(address),
+        macAddress: macOf(address), // nobody sees it on a wire
         homingHost: host,
         status: 'created', // no name leads to it
         ofHost: true,

@@ -2,7 +2,8 @@
  * What a container has of us inside: what its runtime is told when it joins, or what we set up ourselves, and what is put right
  * there when its own hands have lost it.
  */
-import { halves, subnetPrefix } from '../../model/address.ts';
+import { halves, isV6, subnetPrefix } from '../../model/address.ts';
+import { gatewayOf, subnetOf } from '../../model/families.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { Attachment, KnownNetwork, View, WatchedNetwork } from '../intent/view.ts';
 import type { Inside } from '../state.ts';
@@ -14,38 +15,39 @@ export function insideOf(
   before: readonly Attachment[],
   view: Pick<View, 'networks'>,
 ): Inside {
-  const [ipv4 = '', ipv6] = endpoint.ipAddress;
-  const length = subnetPrefix(network.subnet).split('/')[1];
+  const { ipAddress } = endpoint;
+  const has = familiesIn(ipAddress).filter((family) => subnetOf(network, family) !== undefined);
   const others = before.map(({ endpoint: e }) => ({
-    hasIpv6: e.ipAddress.length > 1,
+    has: familiesIn(e.ipAddress),
     network: view.networks.get(`${e.tenantName}:${e.networkName}`),
   }));
-  const routes = staticRoutes(network, ipv6 !== undefined, {
-    any: before.length > 0,
-    nameserver6: others.some((o) => o.hasIpv6 && !o.network?.ipv6Gateway),
+  const routes = staticRoutes(network, has, {
+    ipv4: others.some((o) => o.has.includes(4)),
+    nameserver6: others.some((o) => o.has.includes(6) && !o.network?.ipv6Gateway),
   });
+  const length = network.subnet ? subnetPrefix(network.subnet).split('/')[1] : '32';
   return {
     // IPv6 neighbours cannot be proxied for a whole subnet: the container sends everything to the gateway.
-    addresses: [`${ipv4}/${length}`, ...(ipv6 === undefined ? [] : [`${ipv6}/128`])],
-    routes: end === undefined ? routes : [...routes, ...defaultRoutes(network, ipv6 !== undefined, others)],
-    gateways: [network.gateway, ipv6 === undefined ? '' : network.ipv6Gateway].filter((g) => g) as string[],
+    addresses: ipAddress.map((address) => `${address}/${isV6(address) ? '128' : length}`),
+    routes: end === undefined ? routes : [...routes, ...defaultRoutes(network, has, others)],
+    gateways: has.flatMap((family) => gatewayOf(network, family) ?? []),
   };
 }
+
+const familiesIn = (addresses: readonly string[]): readonly (4 | 6)[] =>
+  ([4, 6] as const).filter((family) => addresses.some((a) => isV6(a) === (family === 6)));
 
 /** Where no runtime makes them: by the first network of the container that has a gateway. */
 function defaultRoutes(
   network: WatchedNetwork,
-  hasIpv6: boolean,
-  before: readonly { readonly hasIpv6: boolean; readonly network: KnownNetwork | undefined }[],
+  has: readonly (4 | 6)[],
+  before: readonly { readonly has: readonly (4 | 6)[]; readonly network: KnownNetwork | undefined }[],
 ): Inside['routes'] {
-  const [has, has6] = [
-    before.some((o) => o.network?.gateway),
-    before.some((o) => o.hasIpv6 && o.network?.ipv6Gateway),
-  ];
-  return [
-    ...(network.gateway && !has ? [{ destination: '0.0.0.0/0', via: network.gateway }] : []),
-    ...(hasIpv6 && network.ipv6Gateway && !has6 ? [{ destination: '::/0', via: network.ipv6Gateway }] : []),
-  ];
+  return has.flatMap((family) => {
+    const via = gatewayOf(network, family);
+    const is = before.some((o) => o.has.includes(family) && o.network && gatewayOf(o.network, family));
+    return via === undefined || is ? [] : [{ destination: family === 4 ? '0.0.0.0/0' : '::/0', via }];
+  });
 }
 
 /**
@@ -57,19 +59,19 @@ function defaultRoutes(
  */
 function staticRoutes(
   network: WatchedNetwork,
-  hasIpv6: boolean,
-  siblings: { any: boolean; nameserver6: boolean },
+  has: readonly (4 | 6)[],
+  siblings: { ipv4: boolean; nameserver6: boolean },
 ): Inside['routes'] {
   const routes: { destination: string; via?: string }[] = [];
-  const nextHop4 = network.gateway || (siblings.any ? undefined : NAMESERVER);
-  if (nextHop4 !== undefined) {
+  const nextHop4 = network.gateway || (siblings.ipv4 ? undefined : NAMESERVER);
+  if (has.includes(4) && nextHop4 !== undefined) {
     routes.push({ destination: `${nextHop4}/32` }); // else Docker finds its gateway behind itself, in one of the halves
     // The default route may lead elsewhere: to Docker's bridge, where nobody answers for the nameserver.
-    if (nextHop4 !== NAMESERVER && !siblings.any)
+    if (nextHop4 !== NAMESERVER && !siblings.ipv4)
       routes.push({ destination: `${NAMESERVER}/32`, via: nextHop4 });
-    for (const half of halves(network.subnet)) routes.push({ destination: half, via: nextHop4 });
+    for (const half of halves(network.subnet as string)) routes.push({ destination: half, via: nextHop4 });
   }
-  if (hasIpv6) {
+  if (has.includes(6)) {
     const nextHop = network.ipv6Gateway || NAMESERVER6;
     if (network.ipv6Gateway || !siblings.nameserver6) routes.push({ destination: `${nextHop}/128` });
     routes.push({ destination: subnetPrefix(network.ipv6Subnet as string), via: nextHop });

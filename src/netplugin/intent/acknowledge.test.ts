@@ -86,6 +86,7 @@ function wiring() {
   const flows = followers.add(follower('flows', 'never'));
   flows.prompt = false;
   const docker = {
+    version: async () => ({ Version: '20.10.24', ApiVersion: '1.41' }),
     listNetworks: () => world.docker().then(() => []),
     createNetwork: () => world.docker().then(() => ({ id: 'id' })),
   } as unknown as Docker;

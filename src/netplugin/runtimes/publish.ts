@@ -5,6 +5,7 @@
  */
 import type { Logger } from 'pino';
 import { allowSockets, bindPort, closeSocket } from '../../linux/netns.ts';
+import { isV6 } from '../../model/address.ts';
 import { MOST_PUBLISHED } from '../../model/endpoint.ts';
 import type { Publication } from '../state.ts';
 import type { Endpoints } from './runtime.ts';
@@ -38,7 +39,7 @@ export function readPortMap(
   mappings: readonly PortMapping[],
   addresses: readonly string[],
 ): WantedPublication[] {
-  const [ipv4, ipv6] = addresses;
+  const [ipv4, ipv6] = [addresses.find((a) => !isV6(a)), addresses.find(isV6)];
   return inRows(mappings).flatMap(([mapping, count]) => {
     const protocol = PROTOCOLS[mapping.Proto];
     if (protocol === undefined)

@@ -25,6 +25,9 @@ import { EXITS, UPLINK } from './devices.ts';
 import { familyName } from './egress.ts';
 import type { HostFeature, HostVariant, RouterFeature, RouterVariant } from './feature.ts';
 
+const both = (rule: (ip: string, six: string) => string): string =>
+  [rule('ip', ''), rule('ip6', '6')].join('\n');
+
 /** Places that a service's providers on this host share, evenly for up to six of them: who asks is led to one by chance. */
 const PLACES = 60;
 
@@ -48,28 +51,42 @@ const errorsOf = (direction: 'original' | 'reply'): string =>
     })
     .join('\n');
 
+const ofServices = (six: '' | '6'): string => {
+  const [ip, address] = six ? ['ip6', 'ipv6_addr'] : ['ip', 'ipv4_addr'];
+  return `set announced_services${six} { type ${address}; }
+map announced_to${six} { type ${address} . inet_proto . inet_service . classid : ${address} . inet_service; }
+chain serve_outside${six} {
+  meta priority set numgen random mod ${PLACES}
+  dnat ${ip} to ${ip} daddr . meta l4proto . th dport . meta priority map @announced_to${six}
+  meta priority set none
+}`;
+};
+
+/** By IPv4, and by IPv6 where some service has such an address. */
+const byService =
+  (rule: (ip: string, six: string) => string) =>
+  (variant: RouterVariant): string =>
+    ofRouter(variant.services6 ? both(rule) : rule('ip', ''))(variant);
+
 export const announced: RouterFeature = {
-  own: ofRouter(`
+  own: (variant) =>
+    ofRouter(`
 set announced { type ipv4_addr; }
 set announced6 { type ipv6_addr; }
 set inner { type ipv4_addr; flags interval; }
 set inner6 { type ipv6_addr; flags interval; }
-set announced_services { type ipv4_addr; }
-map announced_to { type ipv4_addr . inet_proto . inet_service . classid : ipv4_addr . inet_service; }
-chain serve_outside {
-  meta priority set numgen random mod ${PLACES}
-  dnat ip to ip daddr . meta l4proto . th dport . meta priority map @announced_to
-  meta priority set none
-}`),
+${ofServices('')}`)(variant) + ofRouter(variant.services6 ? `\n${ofServices('6')}` : '')(variant),
   rules: {
-    arriving: ofRouter('ip daddr @announced_services goto serve_outside'),
+    arriving: byService((ip, six) => `${ip} daddr @announced_services${six} goto serve_outside${six}`),
     errors: ofRouter(`${errorsOf('original')}\n${errorsOf('reply')}`),
     entering: ofRouter('ip daddr @announced accept\nip6 daddr @announced6 accept'),
     // A service's own address: what no provider takes.
-    input: ofRouter(`
-iifname ${UPLINK} ip daddr @announced_services icmp type echo-request accept
-iifname ${UPLINK} ip daddr @announced_services meta l4proto tcp reject with tcp reset
-iifname ${UPLINK} ip daddr @announced_services reject`),
+    input: byService(
+      (ip, six) => `
+iifname ${UPLINK} ${ip} daddr @announced_services${six} ${six ? 'icmpv6' : 'icmp'} type echo-request accept
+iifname ${UPLINK} ${ip} daddr @announced_services${six} meta l4proto tcp reject with tcp reset
+iifname ${UPLINK} ${ip} daddr @announced_services${six} reject`,
+    ),
     outside: ofRouter('ip saddr @announced accept\nip6 saddr @announced6 accept'),
   },
   elements: {
@@ -110,9 +127,6 @@ const ofHost =
   (text: string | ((variant: HostVariant) => string)) =>
   (variant: HostVariant): string =>
     variant.fabric.length === 0 ? '' : typeof text === 'string' ? text : text(variant);
-
-const both = (rule: (ip: string, six: string) => string): string =>
-  [rule('ip', ''), rule('ip6', '6')].join('\n');
 
 export const hostAnnounced: HostFeature = {
   own: ofHost(`

@@ -65,6 +65,8 @@ export interface RouterVariant {
   /** Of some services every port leads to providers, by IPv4, by IPv6. */
   readonly everyPort: boolean;
   readonly everyPort6: boolean;
+  /** Some services have addresses of IPv6: Swarm's, and declared ones of networks of IPv6 alone. */
+  readonly services6: boolean;
   /** How many connections a conntrack table takes. */
   readonly connections: number;
   /** Rules here are about ranges of ports. */

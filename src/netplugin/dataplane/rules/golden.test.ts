@@ -249,6 +249,16 @@ const ANNOUNCED: Announced = {
     },
   ],
 };
+const SERVICE6: Service = {
+  name: 'web',
+  address: 'fd00:6::100',
+  ports: [{ protocol: 'tcp', port: 80, providerPort: 8080 }],
+  providers: ['fd00:6::2', 'fd00:6::9'],
+};
+const ANNOUNCED6: Announced = {
+  addresses: ['fd00:6::2'],
+  services: [{ address: SERVICE6.address, ports: SERVICE6.ports, providers: ['fd00:6::2'] }],
+};
 const FABRIC = { addresses: ['50.1.1.2', 'fd00:50::2'] };
 
 const rules = (table: Table): string => createCommands({ ...table, parts: new Map() });
@@ -287,6 +297,7 @@ const RULES: Readonly<Record<string, string>> = {
   'routerReached.nft': rules(ofRouter(router({}), exit({ access: ACCESS }))),
   'routerInfra.nft': rules(ofRouter(router({}), exit({ access: INFRA }))),
   'routerAnnounced.nft': rules(ofRouter(router({}), exit({ announced: ANNOUNCED }))),
+  'routerAnnounced6.nft': rules(ofRouter(router({ services: [SERVICE6] }), exit({ announced: ANNOUNCED6 }))),
   'hostFabric.nft': rules(hostTable({ ...NOTHING, fabric: FABRIC }, NO_FACTS, [])),
   'host.nft': rules(hostTable(NOTHING, NO_FACTS, [])),
   'hostReaching.nft': rules(hostTable(state({ access: ACCESS, entrances: ENTRANCES }), NO_FACTS, [])),
@@ -452,6 +463,13 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
           },
         ],
       }),
+    ),
+  ],
+  'services6.nft': [
+    'A service of a network of IPv6 alone, with two providers, one of them here, of which the fabric is told',
+    ofRouter(
+      router({ ports: [{ ...port(2), addresses: ['fd00:6::2'] }], services: [SERVICE6] }),
+      exit({ announced: ANNOUNCED6 }),
     ),
   ],
   'everyPort.nft': [

@@ -165,8 +165,8 @@ export function routerTable(
   const served = servedBy(router);
   const everyPort = (six: boolean): boolean =>
     router.services.some((s) => s.everyPort === true && isV6(s.address) === six);
-  const everyPort6 = everyPort(true);
-  if (servesIpv6({ served, everyPort6 }))
+  const services6 = router.services.some((s) => isV6(s.address));
+  if (servesIpv6({ served, services6 }))
     for (const port of router.ports) parts.set(portByIpv6(port), elements('portByIpv6', portByIpv6(port)));
   for (const ruleSet of router.ruleSets) parts.set(ruleSet, elements('ruleSet', ruleSet));
   for (const kind of ['subnets', 'gateways', 'ranges', 'portRanges', 'publications'] as const)
@@ -197,7 +197,8 @@ export function routerTable(
     exit,
     served,
     everyPort: everyPort(false),
-    everyPort6,
+    everyPort6: everyPort(true),
+    services6,
     connections,
     portRanges: router.portRanges.length > 0,
     logs: router.ruleSets.some((s) => s.logs),

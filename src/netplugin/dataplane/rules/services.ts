@@ -8,10 +8,12 @@
  *   service_to     where it is asked, slot -> who answers
  *
  * Where every port of an address leads to the same one of a provider, as with Swarm's, the same is asked by address alone (`every`), by what
- * has ports: a ping is the router's. By IPv6 too, in sets and chains of its own, which are there where such an address is.
+ * has ports: a ping is the router's.
  *
- * A serviceLB has IPv4 only, and nothing beside that. An orchestrator's services (ClusterService) are the same in the same maps. What
- * they have beside is in the table where the tenant has some (`served`): IPv6, refusals, clients that stay, and those that may ask.
+ * All of it by IPv6 too, in sets and chains of its own, which are there where some service has such an address (`services6`).
+ *
+ * A serviceLB has one address, and nothing beside that. An orchestrator's services (ClusterService) are the same in the same maps. What
+ * they have beside is in the table where the tenant has some (`served`): both versions of IP, refusals, clients that stay, and those that may ask.
  * However many there are, the lookups of a packet are the same.
  *
  * A client that stays (session affinity) has an element in `stay`, which its first packets make and renew, and which leads it to the
@@ -204,8 +206,8 @@ set own${six} { type ${address} . ${address}; }
 };
 
 /** Some services have addresses of IPv6. */
-export const servesIpv6 = ({ served, everyPort6 }: Pick<RouterVariant, 'served' | 'everyPort6'>): boolean =>
-  served !== undefined || everyPort6;
+export const servesIpv6 = ({ served, services6 }: Pick<RouterVariant, 'served' | 'services6'>): boolean =>
+  served !== undefined || services6;
 const byIpv6 =
   (text: string) =>
   (variant: RouterVariant): string =>

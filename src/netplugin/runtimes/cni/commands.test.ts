@@ -15,6 +15,13 @@ const NETWORK: WatchedNetwork = {
   gateway: '20.1.1.254',
   vni: 1,
 };
+const SIX: WatchedNetwork = {
+  tenantName: 'default',
+  networkName: 'six',
+  ipv6Subnet: 'fd00:6::/64',
+  ipv6Gateway: 'fd00:6::1',
+  vni: 2,
+};
 /** A namespace that is there, but not this process's: one of the kernel's other kinds would do, the path alone is compared. */
 const NETNS = '/proc/self/ns/uts';
 
@@ -31,13 +38,18 @@ beforeEach(() => {
   missing = [];
   attach = async () => {};
   taken = false;
-  const networks = new Map([['default:net1', NETWORK]]);
+  const networks = new Map([NETWORK, SIX].map((n) => [`default:${n.networkName}`, n]));
   const view = { ...openView(), networks };
   const portOf = (attachment: Attachment): Attached =>
     ({
       mac: attachment.endpoint.macAddress,
       mtu: 1450,
-      inside: insideOf(NETWORK, attachment, [], view),
+      inside: insideOf(
+        networks.get(`default:${attachment.endpoint.networkName}`) as WatchedNetwork,
+        attachment,
+        [],
+        view,
+      ),
     }) as unknown as Attached;
   let last = 1;
   const endpoints: Endpoints = {
@@ -46,9 +58,10 @@ beforeEach(() => {
     live: () => true,
     ready: () => true,
     attachments,
-    async reserve({ address }) {
+    async reserve({ address, family }) {
       asked.push('reserve');
-      return { address: address ?? `20.1.1.${++last}`, prefixLength: 24 };
+      const next = `${family === 6 ? 'fd00:6::' : '20.1.1.'}${++last}`;
+      return { address: address ?? next, prefixLength: family === 6 ? 64 : 24 };
     },
     async release(network, address) {
       asked.push(`release ${network} ${address}`);
@@ -145,6 +158,32 @@ describe('ADD', () => {
       'port 80',
     );
     expect(asked).toEqual(['reserve', 'release default:net1 20.1.1.2']);
+  });
+
+  it('in a network of IPv6 alone asks for that alone, and refuses another address', async () => {
+    const configuration = { network: 'six' };
+    expect(await run('ADD', { configuration })).toMatchObject({
+      ips: [{ address: 'fd00:6::2/128', gateway: 'fd00:6::1' }],
+      routes: [
+        { dst: 'fd00:6::1/128' },
+        { dst: 'fd00:6::/64', gw: 'fd00:6::1' },
+        { dst: '::/0', gw: 'fd00:6::1' },
+      ],
+      dns: { nameservers: ['fd00:6::1'] },
+    });
+    expect(asked).toEqual(['reserve', 'attach']);
+    expect(attachments.get(endpointId('c1', 'eth0'))?.endpoint).toMatchObject({
+      ipAddress: ['fd00:6::2'],
+      macAddress: expect.stringMatching(/^02:06(:[0-9a-f]{2}){4}$/),
+    });
+    const runtimeConfig = { ips: ['20.1.1.7'] };
+    await expect(
+      run('ADD', {
+        container: 'c2',
+        netns: '/proc/self/ns/ipc',
+        configuration: { ...configuration, runtimeConfig },
+      }),
+    ).rejects.toThrow('ips: network default:six has no IPv4 subnet');
   });
 
   it('is refused for a network that is not declared, and in the host’s own namespace', async () => {

@@ -12,12 +12,13 @@
 import { createHash } from 'node:crypto';
 import type { Logger } from 'pino';
 import { isNamespace, namespaceId } from '../../../linux/netns.ts';
-import { addressNumber, isV6, numberAddress } from '../../../model/address.ts';
+import { addressNumber, isV6, macOf, numberAddress } from '../../../model/address.ts';
 import type { Endpoint } from '../../../model/endpoint.ts';
+import { familiesOf } from '../../../model/families.ts';
 import { GAVE_UP } from '../../constants.ts';
 import type { Attachment } from '../../intent/view.ts';
 import type { Publication } from '../../state.ts';
-import { macOf, networkOf, sharedSubnets, type Target } from '../network.ts';
+import { networkOf, sharedSubnets, type Target } from '../network.ts';
 import { type Publications, readPortMap, type WantedPublication } from '../publish.ts';
 import type { Endpoints } from '../runtime.ts';
 import { type Asked, readAsked } from './asked.ts';
@@ -131,9 +132,9 @@ export function openCommands({ endpoints, publications, workloads, log }: Comman
     // What an earlier ADD has made is not what is asked for now.
     if (endpoints.attachments.has(id)) await endpoints.detach(id);
     const key = `${target.tenant}:${target.network}`;
-    const addresses = await reserve(target, asked, network.ipv6Subnet ? [4, 6] : [4]);
+    const addresses = await reserve(target, asked, familiesOf(network));
     const claimed = await claim(id, readPortMap(asked.ports, addresses), key, addresses);
-    const [ipv4 = ''] = addresses;
+    const [first = ''] = addresses;
     return endpoints.attach({
       endpoint: {
         endpointID: id,
@@ -141,7 +142,7 @@ export function openCommands({ endpoints, publications, workloads, log }: Comman
         networkName: target.network,
         ...(target.group ? { groupName: target.group } : {}),
         ipAddress: [...addresses],
-        macAddress: asked.mac || macOf(ipv4),
+        macAddress: asked.mac || macOf(first),
         homingHost: endpoints.host,
         containerID: container.slice(0, 128),
         ...(asked.name ? { containerName: asked.name } : {}),
@@ -184,8 +185,12 @@ export function openCommands({ endpoints, publications, workloads, log }: Comman
       return address && numberAddress(addressNumber(address), family);
     };
     const { tenant, network, group } = target;
-    if (addresses.some(isV6) && !families.includes(6))
-      throw new CniError(CODES.configuration, `ips: network ${tenant}:${network} has no IPv6 subnet`);
+    for (const family of [4, 6] as const)
+      if (wanted(family) !== undefined && !families.includes(family))
+        throw new CniError(
+          CODES.configuration,
+          `ips: network ${tenant}:${network} has no IPv${family} subnet`,
+        );
     const answers = await Promise.allSettled(
       families.map((family) => {
         const address = wanted(family);

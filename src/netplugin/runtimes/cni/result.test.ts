@@ -83,5 +83,9 @@ describe('a result', () => {
       { interface: 0, address: '20.1.1.2/24' },
       { interface: 0, address: 'fd00:1::2/128' },
     ]);
+    const six = { ...inside, addresses: ['fd00:1::2/128'] };
+    expect(resultOf('1.0.0', { ...GIVEN, inside: six })).toMatchObject({
+      dns: { nameservers: ['fd6f:6e74:6976:53::53'] },
+    });
   });
 });

@@ -1,7 +1,7 @@
 /** What was given to a container, as a CNI result of the version that was asked for. */
 import { addressNumber, isV6, numberAddress } from '../../../model/address.ts';
 import type { Endpoint } from '../../../model/endpoint.ts';
-import { NAMESERVER } from '../../constants.ts';
+import { NAMESERVER, NAMESERVER6 } from '../../constants.ts';
 import type { Inside } from '../../state.ts';
 import { type Json, VERSIONS, type Version } from './request.ts';
 
@@ -66,10 +66,12 @@ const gatewayOf = ({ gateways }: Inside, address: string): string | undefined =>
 const routesOf = ({ routes }: Inside): { readonly dst: string; readonly gw?: string }[] =>
   routes.map(({ destination, via }) => ({ dst: destination, ...(via === undefined ? {} : { gw: via }) }));
 
-/** The router's nameserver, by the gateway's address where there is one, unless an earlier plugin has named others. */
+/** The router's nameserver, by the gateway's address where there is one, by IPv4 where that is, unless an earlier plugin has named others. */
 function dnsOf(inside: Inside, before: Json | undefined): Json {
   if (listOf(before?.nameservers).length > 0) return before as Json;
-  return { ...before, nameservers: [inside.gateways.find((g) => !isV6(g)) ?? NAMESERVER] };
+  const v6 = inside.addresses.every(isV6);
+  const gateway = inside.gateways.find((g) => isV6(g) === v6);
+  return { ...before, nameservers: [gateway ?? (v6 ? NAMESERVER6 : NAMESERVER)] };
 }
 
 /** Addresses of a result of any version, in canonical text, without their lengths. */

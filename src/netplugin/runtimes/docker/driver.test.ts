@@ -3,12 +3,12 @@ import path from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../../../../test/folder.ts';
+import { macOf } from '../../../model/address.ts';
 import type { Endpoint } from '../../../model/endpoint.ts';
 import { DUMMY_GATEWAY, DUMMY_GATEWAY6, NAMESERVER, NAMESERVER6 } from '../../constants.ts';
 import { insideOf } from '../../endpoints/inside.ts';
 import { type Attachment, openView, type WatchedNetwork } from '../../intent/view.ts';
 import type { Publication } from '../../state.ts';
-import { macOf } from '../network.ts';
 import { keepPublications, type Publications, type WantedPublication } from '../publish.ts';
 import type { Attached, Endpoints } from '../runtime.ts';
 import { createDriver, type Driver, NO_INTERFACE } from './driver.ts';
@@ -25,6 +25,7 @@ const NETWORKS: WatchedNetwork[] = [
     ipv6Gateway: 'fd00:3::1',
     vni: 3,
   },
+  { tenantName: 'default', networkName: 'six', ipv6Subnet: 'fd00:6::/64', ipv6Gateway: 'fd00:6::1', vni: 5 },
   { tenantName: 'blue', networkName: 'inner', subnet: '20.1.4.0/24', ipv6Subnet: 'fd00:4::/64', vni: 4 },
 ];
 
@@ -252,6 +253,13 @@ describe('RequestPool', () => {
     await expect(requestPool(options('net1'), true)).rejects.toThrow(
       'network default:net1 has no IPv6 subnet',
     );
+  });
+
+  it('refuses IPv4 where the network has none, by what asks for it', async () => {
+    await expect(requestPool(options('six'))).rejects.toThrow(
+      'network default:six has no IPv4 subnet, and Docker asks for one where a network is not made with --ipv4=false --ipv6, as from 28 on it can be',
+    );
+    expect(await requestPool(options('six'), true)).toMatchObject({ Pool: 'fd00:6::/64' });
   });
 
   it('refuses a network that was made without us, by how it is made', async () => {
@@ -583,6 +591,19 @@ describe('Join', () => {
         { Destination: 'fd00:4::/64', RouteType: 0, NextHop: NAMESERVER6 },
       ],
     });
+  });
+
+  it('in a network of IPv6 alone answers its gateway, and keeps docker_gwbridge away', async () => {
+    expect(await run('ep1', options('six'), { addresses: ['', 'fd00:6::2/128'] })).toMatchObject({
+      Gateway: '',
+      GatewayIPv6: 'fd00:6::1',
+      DisableGatewayService: true,
+      StaticRoutes: [
+        { Destination: 'fd00:6::1/128', RouteType: 1, NextHop: '' },
+        { Destination: 'fd00:6::/64', RouteType: 0, NextHop: 'fd00:6::1' },
+      ],
+    });
+    expect(agent.attachments.get('ep1')?.endpoint.ipAddress).toEqual(['fd00:6::2']);
   });
 
   it('refuses a second group of one network, by what to do, before anything is made', async () => {

@@ -13,15 +13,16 @@
  */
 import path from 'node:path';
 import type { Logger } from 'pino';
-import { isV6, subnetPrefix } from '../../../model/address.ts';
+import { isV6, macOf, subnetPrefix } from '../../../model/address.ts';
 import type { Endpoint } from '../../../model/endpoint.ts';
+import { gatewayOf, mainFamily, subnetOf } from '../../../model/families.ts';
 import type { AddressAnswer, AddressRequest } from '../../../protocol/messages.ts';
 import { DUMMY_GATEWAY, DUMMY_GATEWAY6 } from '../../constants.ts';
 import { readJson, writeJson } from '../../file.ts';
 import type { Attachment, KnownNetwork, View } from '../../intent/view.ts';
 import type { Inside, Publication } from '../../state.ts';
 import { inTurn } from '../../turns.ts';
-import { macOf, networkOf as networkIn, sharedSubnets, type Target } from '../network.ts';
+import { networkOf as networkIn, sharedSubnets, type Target } from '../network.ts';
 import { askedText, type PortMapping, type Publications, readPortMap } from '../publish.ts';
 import type { Endpoints } from '../runtime.ts';
 import type { Call } from './plugin.ts';
@@ -159,7 +160,7 @@ export function createDriver({
       if (why !== undefined && endpoints.live()) refusedOfSwarm(request.NetworkID, why);
       if (why !== undefined) throw new Error(why);
       const target = readTarget(request.Options);
-      const subnet = subnetPrefix(networkOf(target).subnet);
+      const subnet = subnetPrefix(networkOf(target).subnet as string);
       const [pool] = request.IPv4Data ?? [];
       if (pool?.Pool !== subnet)
         throw new Error(
@@ -180,10 +181,13 @@ export function createDriver({
         return { PoolID: poolId({ ...target, family: 4, ofSwarm }), ...NO_POOL };
       const network = networkOf(target);
       const family = request.V6 === true ? 6 : 4;
-      const subnet = family === 6 ? network.ipv6Subnet : network.subnet;
-      if (!subnet) throw new Error(`network ${target.tenant}:${target.network} has no IPv6 subnet`);
+      const subnet = subnetOf(network, family);
+      if (subnet === undefined)
+        throw new Error(
+          `network ${target.tenant}:${target.network} has no IPv${family} subnet${family === 4 ? ', and Docker asks for one where a network is not made with --ipv4=false --ipv6, as from 28 on it can be' : ''}`,
+        );
       const prefix = subnetPrefix(subnet);
-      const gateway = family === 6 ? network.ipv6Gateway : network.gateway;
+      const gateway = gatewayOf(network, family);
       return {
         PoolID: poolId({ ...target, family, ofSwarm }),
         Pool: prefix,
@@ -199,13 +203,11 @@ export function createDriver({
       const pool = readPoolId(request.PoolID);
       const network = networkOf(pool);
       if (request.Options?.RequestAddressType === GATEWAY) {
-        const [gateway, subnet, dummy] =
-          pool.family === 6
-            ? [network.ipv6Gateway, network.ipv6Subnet, DUMMY_GATEWAY6]
-            : [network.gateway, network.subnet, DUMMY_GATEWAY];
+        const { family } = pool;
+        const dummy = family === 6 ? DUMMY_GATEWAY6 : DUMMY_GATEWAY;
         // Before Docker 28, and in Swarm mode, there has to be one: a network without it spends no address.
         return {
-          Address: `${gateway || request.Address || dummy}/${subnetPrefix(subnet ?? '').split('/')[1]}`,
+          Address: `${gatewayOf(network, family) || request.Address || dummy}/${subnetPrefix(subnetOf(network, family) ?? '').split('/')[1]}`,
           Data: {},
         };
       }
@@ -266,16 +268,17 @@ export function createDriver({
       const addresses = [given.Address, given.AddressIPv6]
         .filter((a) => a)
         .map((a) => (a as string).split('/')[0] as string);
-      const ipv4 = addresses[0];
-      if (ipv4 === undefined || ipv4.includes(':'))
+      const [first] = addresses;
+      const family = mainFamily(network);
+      if (first === undefined || isV6(first) !== (family === 6))
         throw new Error(
-          `endpoint ${request.EndpointID}: Docker gave no IPv4 address; use the IPAM driver netplugin`,
+          `endpoint ${request.EndpointID}: Docker gave no IPv${family} address; use the IPAM driver netplugin`,
         );
-      const mac = given.MacAddress || macOf(ipv4);
+      const mac = given.MacAddress || macOf(first);
       const noInterface = request.Options?.[NO_INTERFACE] === 'true';
       // Docker asks for ports of what has a gateway only, and says nothing of the others.
       const asked = (request.Options?.['com.docker.network.portmap'] ?? []) as PortMapping[];
-      const notPublished = network.gateway ? [] : askedText(asked);
+      const notPublished = gatewayOf(network, family) ? [] : askedText(asked);
       const places = addresses.map((address) => placeOf(target, address));
       const containerName = places.map((place) => askedFor.get(place)).find((name) => name !== undefined);
       for (const place of places) askedFor.delete(place);
@@ -452,8 +455,10 @@ const NO_POOL = { Pool: '192.0.2.0/24', Data: { [GATEWAY]: '192.0.2.1/24' } };
 export function undeclared(view: View, options: Record<string, string> | undefined): string | undefined {
   try {
     const target = readTarget(options, SWARM_DRIVER);
-    networkIn(view, target);
+    const { subnet } = networkIn(view, target);
     const { tenant, network, group } = target;
+    if (!subnet)
+      return `network ${tenant}:${network} has no IPv4 subnet, and Docker's Swarm gives each of its networks IPv4: make it anew with netctl net create --subnet=...`;
     if (group === '' || view.groups.get(`${tenant}:${group}`)?.networkName === network) return undefined;
     return `group ${tenant}:${group} does not exist in network ${network}: create it with netctl group create -t ${tenant} ${network} ${group}`;
   } catch (error) {

@@ -22,11 +22,15 @@ export interface Docker {
   /** Managed ones. */
   listPlugins(): Promise<readonly { readonly Name: string; readonly Enabled: boolean }[]>;
   info(): Promise<{ readonly Swarm?: SwarmState }>;
+  /** `28.5.2`, and the newest version of its API, `1.51`. */
+  version(): Promise<{ readonly Version: string; readonly ApiVersion: string }>;
   /** One JSON object of the cluster's each: of managers only. */
   listServices(): Promise<readonly SwarmService[]>;
   listTasks(): Promise<readonly SwarmTask[]>;
   getNode(id: string): Promise<{ readonly ManagerStatus?: { readonly Leader?: boolean } }>;
-  createNetwork(options: NetworkCreateOptions): Promise<{ readonly id: string }>;
+  createNetwork(
+    options: NetworkCreateOptions & { readonly EnableIPv4?: boolean },
+  ): Promise<{ readonly id: string }>;
   /** One JSON object a line, until it is destroyed or Docker ends. */
   getEvents(options: { filters: Filters }): Promise<http.IncomingMessage>;
 }
@@ -119,6 +123,7 @@ export function openDocker(socketPath: string): Docker {
     }),
     listPlugins: () => get('/plugins'),
     info: () => get('/info'),
+    version: () => get('/version'),
     listServices: () => get('/services'),
     listTasks: () => get('/tasks'),
     getNode: (id) => get(`/nodes/${id}`),

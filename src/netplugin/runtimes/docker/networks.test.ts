@@ -34,7 +34,9 @@ const view = (
   groups: new Map(groups.map((g) => [`${g.tenantName}:${g.groupName}`, g])),
 });
 
-const names = (of: View): string[] => [...wantedNetworks(of, false).keys()].sort();
+/** Debian's 20.10, on a host without an uplink. */
+const OLD = { vlans: false, ipv6Alone: false };
+const names = (of: View): string[] => [...wantedNetworks(of, OLD).keys()].sort();
 
 describe('the names offered to Docker', () => {
   it('for a network of tenant default are its own', () => {
@@ -60,17 +62,17 @@ describe('the names offered to Docker', () => {
       [group('web', 'net1'), group('web', 'net1', 'blue')],
     );
     expect(names(both)).toEqual(['net1', 'net1/blue', 'web', 'web.net1', 'web.net1/blue', 'web/blue']);
-    expect(wantedNetworks(both, false).get('web/blue')).toMatchObject({
+    expect(wantedNetworks(both, OLD).get('web/blue')).toMatchObject({
       tenant: 'blue',
       network: 'net1',
       group: 'web',
     });
-    expect(wantedNetworks(both, false).get('web')).toMatchObject({
+    expect(wantedNetworks(both, OLD).get('web')).toMatchObject({
       tenant: 'default',
       network: 'net1',
       group: 'web',
     });
-    expect(wantedNetworks(both, false).get('net1')).toMatchObject({
+    expect(wantedNetworks(both, OLD).get('net1')).toMatchObject({
       tenant: 'default',
       network: 'net1',
       group: '',
@@ -81,12 +83,16 @@ describe('the names offered to Docker', () => {
     expect(names(view([], [group('web', 'net1')]))).toEqual([]);
     const vlan = view([network('net1', { encap: 'vlan' })], [group('web', 'net1')]);
     expect(names(vlan)).toEqual([]);
-    expect([...wantedNetworks(vlan, true).keys()].sort()).toEqual(['net1', 'web', 'web.net1']);
+    expect([...wantedNetworks(vlan, { ...OLD, vlans: true }).keys()].sort()).toEqual([
+      'net1',
+      'web',
+      'web.net1',
+    ]);
   });
 
   it('carry the subnet and the gateway, of both families', () => {
     const config = (more: Partial<WatchedNetwork>) =>
-      wantedNetworks(view([network('n', more)]), false).get('n')?.config;
+      wantedNetworks(view([network('n', more)]), OLD).get('n')?.config;
     expect(config({})).toEqual([{ Subnet: '20.1.1.0/24' }]);
     expect(config({ subnet: '20.1.1.10-20.1.1.20/24', gateway: '20.1.1.254' })).toEqual([
       { Subnet: '20.1.1.0/24', Gateway: '20.1.1.254' },
@@ -126,6 +132,8 @@ interface FakeDocker {
   created: CreateOptions[];
   /** How often it was asked for its list. */
   listed: number;
+  api: string;
+  version(): Promise<{ Version: string; ApiVersion: string }>;
   listNetworks(): Promise<DockerNetwork[]>;
   createNetwork(options: CreateOptions): Promise<{ id: string }>;
   getNetwork(id: string): { remove(): Promise<void> };
@@ -140,6 +148,8 @@ function fakeDocker(foreign: DockerNetwork[] = []): FakeDocker {
     down: false,
     created: [],
     listed: 0,
+    api: '1.41',
+    version: async () => ({ Version: '20.10.24', ApiVersion: docker.api }),
     async listNetworks() {
       docker.listed++;
       if (docker.down) throw new Error('no Docker');
@@ -382,6 +392,49 @@ describe('the offer', () => {
     ]);
   });
 
+  it('has networks of IPv6 alone where Docker can have them, and tells once where it can not', async () => {
+    const { subnet: _, ...none } = network('six', { ipv6Subnet: 'fd00:6::/64', ipv6Gateway: 'fd00:6::1' });
+    const of = view([network('net1'), none], [group('web', 'six')]);
+    const docker = fakeDocker();
+    const told: string[] = [];
+    const tell = (line: string): void => void told.push(line);
+    const log = pino({ level: 'silent' });
+    const offer = startOffer(
+      docker as unknown as Docker,
+      { view: of, live: () => true },
+      log,
+      () => {},
+      tell,
+      false,
+    );
+    onTestFinished(() => offer.close());
+    await offer.settled();
+    expect(docker.names()).toEqual(['net1']);
+    expect(docker.created[0]).not.toHaveProperty('EnableIPv4');
+    expect(offer.problems).toEqual([
+      {
+        problem:
+          'network default:six is not offered to Docker here: it has no IPv4 subnet, and Docker 20.10.24 gives each network IPv4',
+        remedy: expect.stringContaining('Docker 28 or newer'),
+      },
+    ]);
+    offer.changed();
+    await offer.settled();
+    expect(told).toEqual([expect.stringMatching(/^network default:six is not offered to Docker: /)]);
+    // Another Docker, which answers anew.
+    docker.api = '1.48';
+    offer.renewed();
+    offer.changed();
+    await offer.settled();
+    expect(docker.names()).toEqual(['net1', 'six', 'web', 'web.six']);
+    expect(docker.created.find((n) => n.Name === 'web.six')).toMatchObject({
+      EnableIPv4: false,
+      EnableIPv6: true,
+      IPAM: { Config: [{ Subnet: 'fd00:6::/64', Gateway: 'fd00:6::1' }] },
+    });
+    expect(offer.problems).toEqual([]);
+  });
+
   it('withdraws a network that containers hold when they are gone', async () => {
     const intent = view([network('net1')]);
     const { offer, docker } = offering(intent);
@@ -453,7 +506,7 @@ describe('the offer', () => {
 describe('the plan', () => {
   const made = (n: WatchedNetwork): NetworkInspectInfo[] => {
     const of = view([n]);
-    const plan = planNetworks(presentNetworks([]), wantedNetworks(of, false), true);
+    const plan = planNetworks(presentNetworks([]), wantedNetworks(of, OLD), true);
     return plan.create.map(
       ({ name, ...rest }) =>
         ({
@@ -469,7 +522,7 @@ describe('the plan', () => {
   const planned = (listed: NetworkInspectInfo[], wanted: View, live = true) => {
     const { remove, create, shadowed } = planNetworks(
       presentNetworks(listed),
-      wantedNetworks(wanted, false),
+      wantedNetworks(wanted, OLD),
       live,
     );
     return { remove: remove.map(({ id }) => id), create: create.map(({ name }) => name), shadowed };

@@ -10,10 +10,11 @@
  * label of ours are not touched.
  */
 import type { Logger } from 'pino';
-import { subnetPrefix } from '../../../model/address.ts';
+import { isV6, subnetPrefix } from '../../../model/address.ts';
+import { familiesOf, gatewayOf, subnetOf } from '../../../model/families.ts';
 import type { Problem } from '../../../protocol/hosts.ts';
 import type { Follower } from '../../follower.ts';
-import type { View } from '../../intent/view.ts';
+import type { KnownNetwork, View } from '../../intent/view.ts';
 import { OFFER_INTERVAL } from '../../intervals.ts';
 import { inTurn } from '../../turns.ts';
 import type { Target } from '../network.ts';
@@ -37,26 +38,33 @@ const namesHere = (target: Target): string[] => {
   return [dockerName(target), ...(group === '' ? [] : [dockerName({ tenant, network: group, group: '' })])];
 };
 
-/** `vlans`: those of encapsulation vlan act here; else a container on one would reach nobody. */
+/** What of declared networks this host's Docker can have. */
+export interface Able {
+  /** Those of encapsulation vlan act here; else a container on one would reach nobody. */
+  readonly vlans: boolean;
+  /** Those without an IPv4 subnet: Docker 28 and newer. */
+  readonly ipv6Alone: boolean;
+}
+
+/** Networks of type infra are the hosts' own. */
+const isForDocker = ({ encap, nwType }: KnownNetwork, vlans: boolean): boolean =>
+  nwType !== 'infra' && (encap !== 'vlan' || vlans);
+
 export function wantedNetworks(
   view: View,
-  vlans: boolean,
+  { vlans, ipv6Alone }: Able,
   namesOf: (target: Target) => string[] = namesHere,
 ): Map<string, WantedNetwork> {
   const wanted = new Map<string, WantedNetwork>();
   const add = (name: string, target: Target): void => {
     const { tenant, network } = target;
     const spec = view.networks.get(`${tenant}:${network}`);
-    if (spec === undefined || (spec.encap === 'vlan' && !vlans)) return;
-    if (spec.nwType === 'infra') return; // the hosts' own
-    const config = [
-      { Subnet: subnetPrefix(spec.subnet), ...(spec.gateway ? { Gateway: spec.gateway } : {}) },
-    ];
-    if (spec.ipv6Subnet)
-      config.push({
-        Subnet: subnetPrefix(spec.ipv6Subnet),
-        ...(spec.ipv6Gateway ? { Gateway: spec.ipv6Gateway } : {}),
-      });
+    if (spec === undefined || !isForDocker(spec, vlans) || !(spec.subnet || ipv6Alone)) return;
+    const config = familiesOf(spec).map((family) => {
+      const gateway = gatewayOf(spec, family);
+      const Subnet = subnetPrefix(subnetOf(spec, family) as string);
+      return gateway === undefined ? { Subnet } : { Subnet, Gateway: gateway };
+    });
     if (!wanted.has(name)) wanted.set(name, { ...target, name, config });
   };
   const offer = (tenant: string, network: string, group: string): void => {
@@ -67,6 +75,25 @@ export function wantedNetworks(
   for (const g of view.groups.values()) offer(g.tenantName, g.networkName, g.groupName);
   return wanted;
 }
+
+/** As Docker's API has it: `EnableIPv4` from 28 on, and a Docker that does not know it has IPv4 in each network. */
+export const versionsOf = ({ config }: WantedNetwork): { EnableIPv4?: false; EnableIPv6: boolean } => ({
+  ...(config.every(({ Subnet }) => isV6(Subnet)) && { EnableIPv4: false }),
+  EnableIPv6: config.some(({ Subnet }) => isV6(Subnet)),
+});
+
+/** Of its API, that of Docker 28: `EnableIPv4` is read from there on (moby, api/server/router/network, postNetworkCreate). */
+const IPV6_ALONE = [1, 48] as const;
+
+/** `version`: of Docker's API, `1.41`. */
+export function takesIpv6Alone(version: string): boolean {
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  return major > IPV6_ALONE[0] || (major === IPV6_ALONE[0] && minor >= IPV6_ALONE[1]);
+}
+
+/** Keys of networks that a Docker which gives each network IPv4 is not offered, and else would be. */
+const withoutIpv4 = (view: View, vlans: boolean): string[] =>
+  [...view.networks].flatMap(([key, n]) => (!n.subnet && isForDocker(n, vlans) ? [key] : [])).sort();
 
 /** Text that is equal for equal Docker networks. */
 export const fingerprint = (n: WantedNetwork): string =>
@@ -159,8 +186,11 @@ export function startOffer(
   let reachable = true;
   let answered = false;
   let problems: readonly Problem[] = [];
+  let version = { Version: '', ApiVersion: '' };
   /** Names that were complained of. */
   const shadowed = new Set<string>();
+  /** Networks that were, as this Docker cannot have them. */
+  let beyond: readonly string[] = [];
 
   /** Nobody else would tell: containers with this name get Docker's network. */
   function complain(name: string): void {
@@ -178,7 +208,7 @@ export function startOffer(
       Name: network.name,
       Driver: DRIVER,
       CheckDuplicate: true,
-      EnableIPv6: network.config.length > 1,
+      ...versionsOf(network),
       IPAM: { Driver: DRIVER, Options: options, Config: [...network.config] },
       Options: options,
       Labels: { [LABEL]: fingerprint(network) },
@@ -188,6 +218,7 @@ export function startOffer(
   }
 
   async function list(): Promise<Present> {
+    version = await docker.version();
     const networks = await docker.listNetworks();
     reachable = true;
     answered = true;
@@ -213,13 +244,26 @@ export function startOffer(
   async function sync(): Promise<void> {
     present ??= await list(); // a dockerd that is starting answers late
     const { ours } = present;
-    const plan = planNetworks(present, wantedNetworks(view, vlans), live());
+    const ipv6Alone = takesIpv6Alone(version.ApiVersion);
+    const plan = planNetworks(present, wantedNetworks(view, { vlans, ipv6Alone }), live());
     for (const { name, id } of plan.remove) if (await remove(name, id)) ours.delete(name);
     const untaken: Problem[] = plan.shadowed.map((name) => ({
       problem: `Docker has another network named ${name}: containers with --net ${name} get that one, without address and policy of contiv's`,
       remedy: `docker network rm ${name} on this host, or give contiv's another name`,
     }));
     for (const name of plan.shadowed) complain(name);
+    const lacking = ipv6Alone ? [] : withoutIpv4(view, vlans);
+    const why = `has no IPv4 subnet, and Docker ${version.Version} gives each network IPv4`;
+    for (const key of lacking) {
+      untaken.push({
+        problem: `network ${key} is not offered to Docker here: it ${why}`,
+        remedy:
+          'have Docker 28 or newer on this host, or make the network anew with --subnet; what comes by CNI takes it as it is',
+      });
+      if (!beyond.includes(key))
+        tell(`network ${key} is not offered to Docker: it ${why} (from 28 on it does not have to)`);
+    }
+    beyond = lacking;
     for (const network of plan.create) {
       if (ours.has(network.name)) continue;
       try {

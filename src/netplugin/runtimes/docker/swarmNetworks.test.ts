@@ -35,9 +35,9 @@ function swarm(declared: readonly string[], used: readonly string[] = []) {
         const [name = '', tenantName = 'default'] = text.split(':').reverse();
         const [networkName = '', groupName] = name.split('.').reverse();
         const kind = groupName === undefined ? 'network' : 'endpointGroup';
-        const subnet = '20.1.1.0/24';
-        const six = networkName === 'six' ? { ipv6Subnet: 'fd00::/64' } : {};
-        const network = { subnet, vni: 1, ...six };
+        const subnet = networkName === 'alone' ? {} : { subnet: '20.1.1.0/24' };
+        const six = ['six', 'alone'].includes(networkName) ? { ipv6Subnet: 'fd00::/64' } : {};
+        const network = { ...subnet, vni: 1, ...six };
         const object = { tenantName, networkName, ...(groupName ? { groupName } : network) };
         return { kind, key: `${tenantName}:${groupName ?? networkName}`, object };
       }),
@@ -78,6 +78,15 @@ it('each network and group has a name that Swarm takes, which no network of a ho
   expect(names).toEqual(['shop__default', 'web_shop', 'shop__blue', 'web_shop__blue']);
   // moby, swarmkit: manager/controlapi/common.go
   for (const each of names) expect(each).toMatch(/^[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*$/);
+});
+
+it('what has no IPv4 is not there, and goes where it is made by hand', async () => {
+  const { offer, byHand, told } = swarm(['net1', 'alone']);
+  byHand('mine', 'alone');
+  expect(await offer()).toEqual(['net1__default']);
+  expect(told).toEqual([
+    expect.stringMatching(/^mine is removed from Docker's Swarm: network default:alone has no IPv4 subnet, /),
+  ]);
 });
 
 it('what is declared is there, once, and goes when it is declared no more', async () => {

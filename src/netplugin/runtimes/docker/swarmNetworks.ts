@@ -16,7 +16,7 @@ import type { View } from '../../intent/view.ts';
 import type { Target } from '../network.ts';
 import { undeclared } from './driver.ts';
 import type { Docker, NetworkInspectInfo } from './engine.ts';
-import { fingerprint, LABEL, planNetworks, presentNetworks, wantedNetworks } from './networks.ts';
+import { fingerprint, LABEL, planNetworks, presentNetworks, versionsOf, wantedNetworks } from './networks.ts';
 import { SWARM_DRIVER } from './swarm.ts';
 import { dockerName } from './target.ts';
 
@@ -51,7 +51,8 @@ export async function offerToSwarm(
   const present = presentNetworks(listed, SWARM_DRIVER);
   const plan = planNetworks(
     present,
-    wantedNetworks(view, vlans, (target) => [swarmNetworkName(target)]),
+    // It gives each network a pool of IPv4, and services their virtual addresses from that one.
+    wantedNetworks(view, { vlans, ipv6Alone: false }, (target) => [swarmNetworkName(target)]),
     live,
   );
   let changed = false;
@@ -81,7 +82,7 @@ export async function offerToSwarm(
         CheckDuplicate: true,
         Attachable: true,
         // Its nodes then ask for an IPv6 address for each task too; its managers know none.
-        EnableIPv6: network.config.length > 1,
+        ...versionsOf(network),
         IPAM: { Driver: SWARM_DRIVER, Options: options },
         Options: options,
         Labels: { [LABEL]: fingerprint(network) },
