@@ -14,7 +14,7 @@
 import { linkLocal } from '../../../linux/address.ts';
 import { isV6 } from '../../../model/address.ts';
 import { DENIED_LOG, NAMESERVER, NAMESERVER6, NFT_TABLE } from '../../constants.ts';
-import { PORTS, TUNNELS, UPLINK } from './devices.ts';
+import { PORTS, UPLINK } from './devices.ts';
 import type { RouterFeature } from './feature.ts';
 import { FOREIGN, REFUSED } from './limits.ts';
 import { MARKED } from './marks.ts';
