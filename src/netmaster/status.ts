@@ -1,4 +1,5 @@
 /** The whole cluster on a page: what is there, and what is wrong, with what mends it. */
+import { isV6 } from '../model/address.ts';
 import type { StoredExternalEndpoint } from '../model/externalEndpoint.ts';
 import type { Network } from '../model/network.ts';
 import type { HostState, Problem, Status } from '../protocol/hosts.ts';
@@ -115,11 +116,13 @@ function hostProblems({ name, state, reason = '', containers, problems }: HostSt
 
 function useOf(network: Network, mirror: Mirror): Status['networks'][number] {
   const key = `${network.tenantName}:${network.networkName}`;
-  const isIpv4 = (address: string): boolean => !address.includes(':');
+  const taken = [...mirror.addresses(key)].filter(([a]) => !isV6(a) && a !== network.gateway);
+  const reserved = taken.filter(([, { object }]) => object.reserve !== undefined).length;
   return {
     network: key,
     subnet: network.subnet,
-    used: [...mirror.addresses(key).keys()].filter((a) => isIpv4(a) && a !== network.gateway).length,
+    used: taken.length - reserved,
+    reserved,
     size: poolSize({ ...poolOf(mirror, network, 4, undefined), except: [] }),
   };
 }

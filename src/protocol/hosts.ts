@@ -194,8 +194,12 @@ export const StatusSchema = Type.Object({
       /** `default:contiv-net`. */
       network: Type.String(),
       subnet: Type.String(),
-      /** IPv4 addresses: of containers, services and reserved; and how many there are to give, the gateway's left out. */
+      /**
+       * IPv4 addresses: of containers, services and what starts; that hosts have in reserve beside those (of an older netmaster absent); and how
+       * many there are to give, the gateway's left out.
+       */
       used: Type.Integer(),
+      reserved: Type.Optional(Type.Integer()),
       size: Type.Integer(),
     }),
   ),

@@ -44,9 +44,11 @@ let relisted = 0;
 let admitted: () => Promise<void>;
 let state: HostState;
 const view = openView();
+const assumed = new Map<string, null>();
 
 /** An agent, of what is on disk. */
 function open(): void {
+  endpoints?.close();
   const ask = async (...call: string[]): Promise<void> => {
     asked.push(call.join(' '));
     await netmaster();
@@ -61,6 +63,11 @@ function open(): void {
       },
       get listed() {
         return live ? view : undefined;
+      },
+      assumed,
+      assume(key, object) {
+        assumed.set(key, null);
+        view.put({ kind: 'endpoint', key, object });
       },
       keep: () => void kept++,
       relist: () => void relisted++,
@@ -98,6 +105,7 @@ beforeEach(() => {
   accepted = true;
   answers = true;
   live = true;
+  assumed.clear();
   admitted = async () => {};
   state = NOTHING;
   reserve = async () => ({ address: '20.1.1.1', prefixLength: 24 });
@@ -516,3 +524,81 @@ it('a netmaster that is back before what ended has been told refuses nobody for 
   await endpoints.attach(joining('after'));
   expect(asked).toEqual(['register after', 'unregister before', 'register after']);
 });
+
+/** What netmaster has in reserve for a host. */
+const reserves = (host: string, ...addresses: { address: string; groupName?: string }[]): void =>
+  view.put({
+    kind: 'reserve',
+    key: `${host}/default:net1`,
+    object: addresses.length === 0 ? null : { network: 'default:net1', addresses },
+  });
+
+it('a new container has one that is in reserve for this host while netmaster is silent, of its group’s pool; one that is used up waits', async () => {
+  await runs('one');
+  view.put({
+    kind: 'endpointGroup',
+    key: 'default:pooled',
+    object: {
+      tenantName: 'default',
+      groupName: 'pooled',
+      networkName: 'net1',
+      ipPool: '20.1.1.100-20.1.1.109',
+    },
+  });
+  reserves('node1', { address: '20.1.1.250' }, { address: '20.1.1.109', groupName: 'pooled' });
+  reserves('node2', { address: '20.1.1.249' });
+  silence(true);
+  const web = { ...REQUEST, groupName: 'web' };
+  expect(await endpoints.reserve(web)).toEqual({ address: '20.1.1.250', prefixLength: 24 });
+  await expect(endpoints.reserve(REQUEST)).rejects.toThrow('nothing listens');
+  expect((await endpoints.reserve({ ...REQUEST, groupName: 'pooled' })).address).toBe('20.1.1.109');
+  // Its start failed.
+  await endpoints.release('default:net1', '20.1.1.250');
+  expect((await endpoints.reserve(web)).address).toBe('20.1.1.250');
+  expect((await endpoints.reserve({ ...REQUEST, address: '20.1.1.250' })).address, 'by name').toBe(
+    '20.1.1.250',
+  );
+  established('new');
+  const { endpoint: of, ...rest } = joining('new');
+  await endpoints.attach({ ...rest, endpoint: { ...of, groupName: 'web', ipAddress: ['20.1.1.250'] } });
+  await expect(endpoints.reserve({ ...REQUEST, address: '20.1.1.250' })).rejects.toThrow('nothing listens');
+  // From then on it is what it was.
+  await endpoints.detach('new');
+  await endpoints.release('default:net1', '20.1.1.250');
+  await expect(endpoints.reserve(REQUEST)).rejects.toThrow('nothing listens');
+  expect((await endpoints.reserve({ ...web, address: '20.1.1.250' })).address).toBe('20.1.1.250');
+  expect(asked).toEqual([]);
+});
+
+it('nothing in reserve is used on a host that netmaster does not count on, or that is being drained', async () => {
+  view.put({ kind: 'network', key: 'default:net1', object: NET1 });
+  reserves('node1', { address: '20.1.1.250' });
+  silence(true);
+  await expect(endpoints.reserve(REQUEST)).rejects.toThrow('nothing listens');
+  await runs('one');
+  view.put({ kind: 'draining', key: 'node1', object: { since: 0 } });
+  await expect(endpoints.reserve(REQUEST)).rejects.toThrow('nothing listens');
+});
+
+it('what has one that is in reserve is told before this host says that it goes by what netmaster has', async () => {
+  await runs('one');
+  reserves('node1', { address: '20.1.1.250' });
+  silence(true);
+  established('new');
+  const { endpoint: of, ...rest } = joining('new');
+  await endpoints.attach({ ...rest, endpoint: { ...of, ipAddress: ['20.1.1.250'] } });
+  // netmaster is followed again, and does not take registrations yet.
+  [answers, live] = [true, true];
+  reserves('node1');
+  reconcile();
+  let said = false;
+  const saying = endpoints.settled().then(() => {
+    said = true;
+  });
+  await expect.poll(() => asked, { timeout: 20_000 }).toEqual(['register new']);
+  await settled();
+  expect(said).toBe(false);
+  netmaster = async () => {};
+  await saying;
+  expect(asked.slice(1)).toContain('register new');
+}, 30_000);

@@ -208,8 +208,14 @@ export function followContainers(options: ContainersOptions): Containers {
       if (found === undefined) continue; // removed meanwhile
       const { Name: name, HostConfig, State } = found;
       const policy = HostConfig.RestartPolicy?.Name ?? '';
-      const ours = State.Error.includes(pluginSocket) || State.Error.includes(GAVE_UP);
+      const gaveUp = State.Error.includes(GAVE_UP);
+      const ours = State.Error.includes(pluginSocket) || gaveUp;
       if (!['always', 'unless-stopped'].includes(policy) || !ours) continue;
+      // It would wait again, and keep Docker from saying which others start meanwhile (stopped.ts).
+      if (gaveUp && !endpoints.live()) {
+        refusedAt ??= performance.now();
+        continue;
+      }
       log.info(
         { container: name },
         'Docker could not start it while netplugin or netmaster was away: starting it',

@@ -302,7 +302,7 @@ describe('RequestAddress', () => {
     await expect(call('IpamDriver.RequestAddress', { PoolID: 'default:net1::4' })).rejects.toThrow();
     expect(agent.asked.slice(1)).toEqual([
       ['reserve', expect.objectContaining({ address: '20.1.1.7' })],
-      ['reserve', { tenantName: 'default', networkName: 'net1', family: 4 }],
+      ['reserve', { tenantName: 'default', networkName: 'net1', family: 4 }, 'of a stopped one'],
     ]);
   });
 

@@ -145,7 +145,8 @@ export function createDriver({
       return await endpoints.reserve({ ...wanted, address: before }, 'if free');
     } catch (error) {
       log.debug({ err: error }, 'the container gets another address than it had');
-      return endpoints.reserve(wanted);
+      // One that could not be told has it, whose own is left.
+      return endpoints.reserve(wanted, 'of a stopped one');
     }
   }
 
