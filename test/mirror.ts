@@ -10,6 +10,8 @@ export interface TestMirror {
   readonly mirror: Mirror;
   /** Objects by kind. An endpoint takes its addresses, a service its virtual address. */
   put(objects: Readonly<Record<string, readonly object[]>>): Promise<void>;
+  /** One whose key its fields do not say. */
+  set(kind: string, key: string, object: object): Promise<void>;
   remove(kind: string, key: string): Promise<void>;
 }
 
@@ -27,6 +29,7 @@ export async function openTestMirror(
     mirror,
     put: (more) =>
       write(Object.entries(more).flatMap(([kind, list]) => list.flatMap((o) => writesOf(kind, o as Plain)))),
+    set: (kind, key, object) => write([{ key: storeKey(kind, key), value: object }]),
     remove: (kind, key) => write([{ key: storeKey(kind, key), value: undefined }]),
   };
   await opened.put(objects);

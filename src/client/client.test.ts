@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect, it, onTestFinished } from 'vitest';
-import { connect } from './client.ts';
+import { type ApiError, connect } from './client.ts';
 
 it('ends a watch that is stopped while netmaster has not answered yet, and its connection', async () => {
   const server = http.createServer();
@@ -49,4 +49,25 @@ it('goes on with the next URL when one does not answer, and keeps to the one tha
   await client.call('hosts');
   await client.call('applied', { name: 'a' }, { store: 's', revision: 1 });
   expect(asked).toEqual(['silent POST', 'other GET', 'other POST']);
+});
+
+it('says of a request that failed whether any netmaster may have taken it', async () => {
+  const server = http.createServer((request) => request.socket.destroy());
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const untaken = async (): Promise<boolean> => {
+    // The other one is a port where nobody ever listens (RFC 6335 reserves it).
+    const client = connect({ urls: ['http://127.0.0.1:0', url] });
+    onTestFinished(() => client.close());
+    const error = await client
+      .call('applied', { name: 'a' }, { store: 's', revision: 1 })
+      .catch((e: ApiError) => e);
+    expect(error).toMatchObject({ code: 'unreachable' });
+    return (error as ApiError).untaken;
+  };
+  expect(await untaken()).toBe(false);
+  server.close();
+  await once(server, 'close');
+  expect(await untaken()).toBe(true);
 });

@@ -25,12 +25,22 @@ export class ApiError extends Error {
   readonly field: string | undefined;
   /** Of the object in a set, from 1. */
   readonly position: number | undefined;
-  constructor(status: number, code: string, message: string, field?: string, position?: number) {
+  /** Of what could not be reached: no netmaster has taken the request, so nothing of it is done. */
+  readonly untaken: boolean;
+  constructor(
+    status: number,
+    code: string,
+    message: string,
+    field?: string,
+    position?: number,
+    untaken = false,
+  ) {
     super(message);
     this.status = status;
     this.code = code;
     this.field = field;
     this.position = position;
+    this.untaken = untaken;
   }
 }
 
@@ -209,6 +219,7 @@ export function connect(options: ClientOptions): Client {
     text: string | undefined,
   ): Promise<http.IncomingMessage> {
     const reasons: string[] = [];
+    let untaken = true;
     for (let i = 0; i < urls.length; i++) {
       const index = (current + i) % urls.length;
       const url = urls[index] as string;
@@ -220,14 +231,16 @@ export function connect(options: ClientOptions): Client {
         const { code, message } = error as NodeJS.ErrnoException;
         const words = NO_TLS.test(code ?? '') ? WORDS.EPROTO : WORDS[code ?? ''];
         reasons.push(`${url} (${words === undefined ? (code ?? message) : `${words}: ${code}`})`);
-        const notTaken = method === 'GET' || NOT_TAKEN.test(code ?? '');
-        if (!notTaken) {
+        const isTaken = !NOT_TAKEN.test(code ?? '');
+        if (isTaken) untaken = false;
+        if (isTaken && method !== 'GET') {
           moveFrom(index); // the next request is
           break;
         }
       }
     }
-    throw new ApiError(0, 'unreachable', `netmaster cannot be reached at ${reasons.join(', ')}`);
+    const message = `netmaster cannot be reached at ${reasons.join(', ')}`;
+    throw new ApiError(0, 'unreachable', message, undefined, undefined, untaken);
   }
 
   function mayTellSecrets(): void {

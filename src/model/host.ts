@@ -39,6 +39,20 @@ export interface Draining {
   readonly since: number;
 }
 
+/** An address that a host has in reserve. */
+export interface Reserved {
+  readonly address: string;
+  /** Whose pool it is of; absent: the network's. */
+  readonly groupName?: string;
+}
+
+/** What a host has in reserve of a network, for containers that start there while no netmaster answers; by `HOST/TENANT:NETWORK`. */
+export interface Reserve {
+  readonly host: string;
+  readonly network: string;
+  readonly addresses: readonly Reserved[];
+}
+
 export function checkHost({ name, underlay }: Host): Problem | undefined {
   const wrong = (field: keyof Host, text: string): Problem => ({
     field,

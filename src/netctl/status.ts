@@ -91,7 +91,7 @@ export function statusLines(
             n.network,
             n.subnet,
             n.size < Number.MAX_SAFE_INTEGER ? n.size : 'over 2^53',
-            `${n.used} (${Math.floor((100 * n.used) / Math.max(1, n.size))} %)`,
+            `${n.used} (${Math.floor((100 * n.used) / Math.max(1, n.size))} %)${n.reserved ? `, ${n.reserved} in reserve` : ''}`,
           ]),
         )),
     ...(more > 0 ? [`and ${more} networks with less in use`] : []),

@@ -61,13 +61,15 @@ function placed(error: unknown, position: number, name: string): unknown {
   const named = error.message.includes(name) ? '' : ` (${name})`;
   const at = (message: string): string => `object ${position}${named}: ${message}`;
   const { status, message, field, elsewhere } = error;
-  return new Refusal(
+  const refusal = new Refusal(
     status,
     at(message),
     field,
     position,
     elsewhere && { ...elsewhere, message: at(elsewhere.message) },
   );
+  refusal.cause = error;
+  return refusal;
 }
 
 /** An object that is to go. */
@@ -351,8 +353,11 @@ export async function applySet(
   mustBeTheirs(targets(), mirror, scope);
   const decide = (view: Mirror): Decision<ObjectOutcome[]> => decideApply(set, view, named, scope);
   if (!dryRun) return guarded(targets, decide, { mirror, writer }, caller);
-  const { answer } = decide(asGuarded(targets(), mirror));
-  return { answer, revision: mirror.revision };
+  // An address that is in reserve is given up for this already (reserves.ts).
+  return writer.write(() => {
+    const { answer } = decide(asGuarded(targets(), mirror));
+    return { checks: [], writes: [], answer };
+  }, caller);
 }
 
 export async function removeSet(

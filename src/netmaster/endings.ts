@@ -16,7 +16,7 @@ import type { Host } from '../model/host.ts';
 import type { Check, Write } from '../store/store.ts';
 import { storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
-import type { View } from './tables.ts';
+import type { Stored, View } from './tables.ts';
 import type { Decision } from './writer.ts';
 
 export interface Meaning {
@@ -25,6 +25,9 @@ export interface Meaning {
   /** Where it was; absent: nowhere in particular. */
   readonly host?: string;
 }
+
+/** How the meaning begins of an address that a host has had in reserve, and which nobody else ever went by. */
+export const RESERVE = 'reserve ';
 
 export const addressKey = (tenant: string, address: string): string => `address/${tenant}/${address}`;
 export const tagKey = (encap: string, tag: number): string => `tag/${encap}/${tag}`;
@@ -35,6 +38,12 @@ export const meaningOf = ({
   groupName,
 }: Pick<Endpoint, 'tenantName' | 'networkName' | 'groupName'>): string =>
   groupName ? `group ${tenantName}:${groupName}` : `network ${tenantName}:${networkName}`;
+
+/** It was in reserve for the host, which tells of a container that has it: nobody else has been given it before the host has said all. */
+export function wasReservedFor(view: View, key: string, host: string): boolean {
+  const ended = view.get<Meaning>('ended', key);
+  return ended?.of.startsWith(RESERVE) === true && ended.host === host;
+}
 
 /** Of the transaction with which it ends; nothing where there is no host to go by it. */
 export const end = (view: View, key: string, meaning: Meaning): Write[] =>
@@ -74,6 +83,18 @@ function counting(view: View): Counting[] {
   }));
 }
 
+/**
+ * The host that had it in reserve, where it may still go by that: nobody else ever did. It counts as long as it is known, also where it
+ * does not live and netmaster has no endpoints of it: a container that it gave the address has not been told then.
+ */
+function reserveHolder(view: View, { object, revision }: Stored<Meaning>): Counting[] {
+  const { host: name = '' } = object;
+  const lives = view.get('host', name) !== undefined;
+  const applied = view.applied.get(name) ?? 0;
+  const isKnown = lives || view.get('registration', name) !== undefined;
+  return isKnown && applied < revision ? [{ name, lives, applied }] : [];
+}
+
 /** For one decision. */
 export function openEndings(view: View): Endings {
   let known: readonly Counting[] | undefined;
@@ -81,11 +102,13 @@ export function openEndings(view: View): Endings {
   function behind(key: string, meaning?: Meaning): readonly Counting[] {
     const ended = view.stored<Meaning>('ended', key);
     if (ended === undefined) return [];
+    const { of, host } = ended.object;
+    if (of.startsWith(RESERVE)) return reserveHolder(view, ended);
     known ??= counting(view);
     const late = known.filter(({ applied }) => applied < ended.revision);
-    if (ended.object.of !== meaning?.of) return late;
+    if (of !== meaning?.of) return late;
     // The same as before: where it was before nothing changes for anybody, and dead hosts judge it as they should.
-    return ended.object.host === meaning.host ? [] : late.filter(({ lives }) => lives);
+    return host === meaning.host ? [] : late.filter(({ lives }) => lives);
   }
 
   return {
@@ -96,16 +119,18 @@ export function openEndings(view: View): Endings {
       const was = view.stored<Meaning>('ended', key)?.object.of;
       const dead = late.filter(({ lives }) => !lives).map(({ name }) => name);
       const names = late.map(({ name }) => name).join(', ');
+      const isReserve = was?.startsWith(RESERVE) === true;
+      const removal = isReserve ? 'it (netctl host rm)' : 'its endpoints (netctl endpoint rm)';
       const advice =
         dead.length === 0
           ? 'try again, or choose another'
-          : `choose another, or where ${dead.join(', ')} is gone for good remove its endpoints (netctl endpoint rm)`;
+          : `choose another, or where ${dead.join(', ')} is gone for good remove ${removal}`;
       const said = (whose: string): string =>
         `${what} was ${whose}, and ${names} may still go by that, having not applied its end: ${advice}`;
       const tenant = /^\w+ ([^:]+):/.exec(was ?? '')?.[1];
       throw new Refusal(
         423,
-        said(`${was}'s`),
+        said(isReserve ? 'in reserve' : `${was}'s`),
         field,
         undefined,
         tenant === undefined ? undefined : { tenant, message: said('in use') },
@@ -117,7 +142,10 @@ export function openEndings(view: View): Endings {
 /** Forgets what every host has acknowledged. */
 export function decideForgetting(view: View): Decision<number> {
   const least = Math.min(...counting(view).map(({ applied }) => applied));
-  const known = [...view.entries<Meaning>('ended')].filter(([, { revision }]) => revision <= least);
+  const known = [...view.entries<Meaning>('ended')].filter(([, ended]) => {
+    if (ended.object.of.startsWith(RESERVE)) return reserveHolder(view, ended).length === 0;
+    return ended.revision <= least;
+  });
   return {
     checks: known.map(([key, { revision }]) => ({ key: storeKey('ended', key), revision })),
     writes: known.map(([key]) => ({ key: storeKey('ended', key), value: undefined })),

@@ -12,11 +12,12 @@ import type { Check, Write } from '../store/store.ts';
 import { callService, canonical, chooseAddress } from './allocator/choose.ts';
 import { changedFields } from './changes.ts';
 import { refuseDraining } from './draining.ts';
-import { addressKey, begin, end, meaningOf, openEndings } from './endings.ts';
+import { addressKey, begin, end, meaningOf, openEndings, wasReservedFor } from './endings.ts';
 import type { Occurrence } from './events.ts';
 import { relyOn } from './guards.ts';
 import { storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
+import { refuseReserved, useReserved } from './reserved.ts';
 import type { AddressRecord, View } from './tables.ts';
 import type { Decision } from './writer.ts';
 
@@ -181,6 +182,7 @@ export function decideEndpoint(view: View, endpoint: Endpoint): Decision<Endpoin
         'ipAddress',
       );
     const record = taken.get(address);
+    refuseReserved(view, { network, address, what, field: 'ipAddress' }, endpoint.homingHost);
     if (record?.object.service !== undefined)
       throw new Refusal(
         409,
@@ -203,6 +205,7 @@ export function decideEndpoint(view: View, endpoint: Endpoint): Decision<Endpoin
       record !== undefined &&
       record.object.endpoint === undefined &&
       record.object.host !== endpoint.homingHost &&
+      record.object.reserve === undefined &&
       !(record.object.swarm !== undefined && record.object.host === undefined)
     )
       throw new Refusal(
@@ -214,8 +217,9 @@ export function decideEndpoint(view: View, endpoint: Endpoint): Decision<Endpoin
     const key = storeKey('address', `${network}/${address}`);
     // One that was given to it may have begun then (allocator/choose.ts).
     const ended = addressKey(endpoint.tenantName, address);
-    endings.refuse(ended, meaning, `${what}: address ${address}`, 'ipAddress');
-    const begun = begin(view, ended);
+    if (!wasReservedFor(view, ended, endpoint.homingHost))
+      endings.refuse(ended, meaning, `${what}: address ${address}`, 'ipAddress');
+    const begun = record?.object.reserve ? { checks: [], writes: [] } : begin(view, ended);
     checks.push({ key, revision: record?.revision ?? 0 }, ...begun.checks);
     writes.push(...begun.writes, {
       key,
@@ -226,6 +230,9 @@ export function decideEndpoint(view: View, endpoint: Endpoint): Decision<Endpoin
       } satisfies AddressRecord,
     });
   }
+  const used = useReserved(view, network, endpoint.homingHost, endpoint.ipAddress);
+  checks.push(...used.checks);
+  writes.push(...used.writes);
   for (const address of before?.object.ipAddress ?? [])
     if (!endpoint.ipAddress.includes(address))
       writes.push(

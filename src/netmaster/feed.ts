@@ -23,7 +23,16 @@ import type { Index, Kind } from '../model/kind.ts';
 import { KINDS, keyOf, kindByName } from '../model/kinds.ts';
 import type { WatchedObject, WatchMessage } from '../protocol/messages.ts';
 import type { Plain } from './fields.ts';
-import { hostPosition, OF_TENANTS, type ScopeChange, TOLD_HOSTS, tenantOf, toldHost } from './hostScope.ts';
+import {
+  hostPosition,
+  isOwn,
+  OF_TENANTS,
+  OWN,
+  type ScopeChange,
+  TOLD_HOSTS,
+  tenantOf,
+  toldHost,
+} from './hostScope.ts';
 import type { Mirror } from './mirror.ts';
 import { isShown, type Scope } from './scope.ts';
 
@@ -57,7 +66,7 @@ export interface Reader {
   behind(): number;
 }
 
-const KINDS_TOLD = [...KINDS.map((k) => k.name), 'endpoint', 'host', 'draining'];
+const KINDS_TOLD = [...KINDS.map((k) => k.name), 'endpoint', 'host', 'draining', 'reserve'];
 
 export const line = (message: WatchMessage): Buffer => Buffer.from(`${JSON.stringify(message)}\n`);
 
@@ -325,7 +334,7 @@ export function openFeed(mirror: Mirror): Feed {
     const concerned = new Set(
       keys.flatMap(({ kind, key, before, after }) => [
         ...[before?.tenantName, after?.tenantName].filter((t) => t !== undefined && tenants.has(t)),
-        ...(kind === 'Bgp' && key === host ? [` ${host}`] : []),
+        ...(isOwn(host, kind, key) ? [` ${host}`] : []),
       ]),
     );
     const which = [...concerned].sort().join('/');
@@ -380,8 +389,9 @@ export function openFeed(mirror: Mirror): Feed {
     let own = mirror.scopes.of(host);
     yield* list.common;
     for (const [tenant, { whole, outline }] of list.tenants) yield* own.has(tenant) ? whole : outline;
-    const bgp = mirror.get('Bgp', host);
-    if (bgp !== undefined) yield line({ type: 'object', kind: 'Bgp', key: host, object: bgp });
+    for (const kind of OWN)
+      for (const [key, { object }] of [...mirror.entries(kind)])
+        if (isOwn(host, kind, key)) yield line({ type: 'object', kind, key, object });
     while (at.number < first + batches.length) {
       mustBeKept(at.number);
       const changed = changedFor(host, own, at.number);

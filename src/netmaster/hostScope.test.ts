@@ -92,6 +92,13 @@ it('of another tenant a host is told what it takes to start containers there', (
   });
 });
 
+it('what is in reserve for a host is told to that one alone', () => {
+  const object = { network: 'blue:n', addresses: [{ address: '20.1.1.250' }] };
+  const told = (host: string) =>
+    toldHost(host, new Set(['blue']), { kind: 'reserve', key: 'a/blue:n', object });
+  expect([told('a'), told('b'), told('')]).toEqual([object, undefined, undefined]);
+});
+
 it('a position of a host’s is known as one', () => {
   expect(isHostPosition(hostPosition('store.term'))).toBe(true);
   expect(isHostPosition('store.term')).toBe(false);
@@ -210,6 +217,8 @@ const steps = fc.array(
       'rule',
       'group',
       'drop',
+      'reserve',
+      'give up',
     ),
     host: fc.constantFrom(...HOSTS),
     tenant: fc.constantFrom(...TENANTS),
@@ -221,7 +230,7 @@ const steps = fc.array(
 it('who follows slowly, from a list or from where he was, knows in the end what is told to his host, and nothing besides', async () => {
   await fc.assert(
     fc.asyncProperty(steps, async (chosen) => {
-      const { feed, mirror, put, remove } = await opened();
+      const { feed, mirror, put, set, remove } = await opened();
       const followers: Follower[] = [];
       for (const [step, { what, host, tenant, i }] of chosen.entries()) {
         const one = followers[(step * 7 + i) % Math.max(followers.length, 1)];
@@ -236,6 +245,11 @@ it('who follows slowly, from a list or from where he was, knows in the end what 
         }
         if (what === 'rule') await put({ rule: [rule(tenant, i, step)] });
         if (what === 'group') await put({ endpointGroup: [group(tenant, i, step)] });
+        if (what === 'reserve') {
+          const addresses = [{ address: `20.1.9.${step}` }];
+          await set('reserve', `${host}/${tenant}:n`, { network: `${tenant}:n`, addresses });
+        }
+        if (what === 'give up') await remove('reserve', `${host}/${tenant}:n`);
         if (what === 'drop') await remove('rule', `${tenant}:p:${i}`);
       }
       for (const follower of followers) {

@@ -121,8 +121,10 @@ const COMMON: ReadonlyMap<string, Form> = new Map<string, Form>([
   ['draining', all],
 ]);
 
-/** Of one host alone, by whose name it goes. */
-const OWN: ReadonlySet<string> = new Set(['Bgp']);
+/** Of one host alone, by whose name it goes: its key is that, or begins with it. */
+export const OWN: ReadonlySet<string> = new Set(['Bgp', 'reserve']);
+export const isOwn = (host: string, kind: string, key: string): boolean =>
+  OWN.has(kind) && (key === host || key.startsWith(`${host}/`));
 
 /** Kinds of which hosts are told something. */
 export const TOLD_HOSTS: readonly string[] = [...OUTLINES.keys(), ...COMMON.keys(), ...OWN];
@@ -138,7 +140,7 @@ export function toldHost(
   if (object === undefined || object === null) return undefined;
   const outline = OUTLINES.get(kind);
   if (outline === undefined)
-    return OWN.has(kind) && key === host ? (object as Plain) : COMMON.get(kind)?.(object as Plain);
+    return isOwn(host, kind, key) ? (object as Plain) : COMMON.get(kind)?.(object as Plain);
   return tenants.has(tenantOf(object) ?? '') ? (object as Plain) : outline(object as Plain);
 }
 

@@ -24,6 +24,7 @@ import { decideTerm } from './lineage.ts';
 import { openMirror, storeKey } from './mirror.ts';
 import { OIDC_FLAGS, OIDC_USAGE, readProvider } from './oidcOptions.ts';
 import { openReplicas } from './replicas.ts';
+import { givingBack, keepReserves } from './reserves.ts';
 import { openRoster } from './roster.ts';
 import { FOLDER, readFolder, readSecurity, type Security } from './security.ts';
 import { decideTokensEnd } from './tokens.ts';
@@ -257,7 +258,8 @@ async function run(options: Options): Promise<void> {
   try {
     const store = await openStore(options.store, (line) => log.warn(line));
     const mirror = await openMirror(store);
-    const writer = openWriter(store, mirror);
+    const acknowledgements = trackAcknowledgements(mirror);
+    const writer = givingBack(openWriter(store, mirror), mirror, acknowledgements);
     for (const [kind, key, value] of [
       ['tenant', DEFAULT_TENANT, { tenantName: DEFAULT_TENANT }],
       ['global', 'global', GLOBAL_DEFAULTS],
@@ -267,7 +269,6 @@ async function run(options: Options): Promise<void> {
         writes: mirror.stored(kind, key) === undefined ? [{ key: storeKey(kind, key), value }] : [],
         answer: undefined,
       }));
-    const acknowledgements = trackAcknowledgements(mirror);
     const { names, url, security } = options;
     const exposed = security === undefined && !isLoopback(options.host);
     if (exposed)
@@ -316,6 +317,7 @@ async function run(options: Options): Promise<void> {
 
     const seen: Seen = new Map();
     let problem: string | undefined;
+    let reserved = 0;
     const collecting = setInterval(async () => {
       try {
         const { answer } = await writer.write(() =>
@@ -324,6 +326,10 @@ async function run(options: Options): Promise<void> {
         await writer.write(() => decideForgetting(mirror));
         await writer.write(() => decideTokensEnd(mirror));
         await roster.noteAway(writer);
+        if (mirror.revision !== reserved) {
+          reserved = mirror.revision;
+          await keepReserves(mirror, writer);
+        }
         if (answer > 0) log.info({ addresses: answer }, 'collected addresses that no endpoint used');
       } catch (error) {
         log.error({ err: error }, 'addresses not collected');

@@ -4,7 +4,7 @@
  *
  * Store keys are /contiv/KIND/KEY: intent, and beside it endpoint/ID and host/NAME. Netmaster's own are address/NETWORK/ADDRESS,
  * cursor/NETWORK/POOL, tag/ENCAP/NUMBER, name/TENANT/NAME, subnets/TENANT, guard/KIND/KEY, ended/KEY (endings.ts) and
- * underlay/ADDRESS (hosts.ts), registration/NAME and draining/NAME (roster.ts), replica/ID (replicas.ts), event/KIND/ID (events.ts),
+ * underlay/ADDRESS (hosts.ts), registration/NAME and draining/NAME (roster.ts), reserve/HOST/NETWORK (reserves.ts), replica/ID (replicas.ts), event/KIND/ID (events.ts),
  * made/KIND/KEY (batch.ts), token/ID and admitted/HOST (tokens.ts), user/NAME (users.ts), lineage/lineage (lineage.ts),
  * duty/NAME (duty.ts) and fabric/aci (aci/state.ts).
  */

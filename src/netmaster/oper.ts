@@ -4,7 +4,7 @@ import type { Endpoint } from '../model/endpoint.ts';
 import type { EndpointGroup } from '../model/endpointGroup.ts';
 import type { StoredExternalEndpoint } from '../model/externalEndpoint.ts';
 import { mainFamily } from '../model/families.ts';
-import type { Host } from '../model/host.ts';
+import type { Host, Reserve } from '../model/host.ts';
 import type { Kind } from '../model/kind.ts';
 import { keyOf, kindByName } from '../model/kinds.ts';
 import { type Network, tagSpace } from '../model/network.ts';
@@ -63,9 +63,20 @@ const listed = (endpoints: readonly Endpoint[], mirror: Mirror): Plain => ({
 const endpointsIn = (mirror: Mirror, kind: string, key: string): readonly Endpoint[] =>
   mirror.users<Endpoint>(kind, key, 'endpoint');
 
-/** Addresses of a network that are an endpoint's, a service's or reserved. */
+/** Addresses of a network that are an endpoint's, a service's or reserved; without those that hosts have in reserve. */
 const takenIn = (mirror: Mirror, network: string, family: 4 | 6): string[] =>
-  [...mirror.addresses(network).keys()].filter((address) => isV6(address) === (family === 6));
+  [...mirror.addresses(network)]
+    .filter(([address, { object }]) => isV6(address) === (family === 6) && object.reserve === undefined)
+    .map(([address]) => address);
+
+/** By host, what it has in reserve of the network, of both families; undefined: nobody has anything. */
+function reservesIn(mirror: Mirror, network: string): Readonly<Record<string, string>> | undefined {
+  const own = mirror.list<Reserve>('reserve').filter((reserve) => reserve.network === network);
+  if (own.length === 0) return undefined;
+  return Object.fromEntries(
+    own.map(({ host, addresses }) => [host, addresses.map(({ address }) => address).join(', ')]),
+  );
+}
 
 /** Throws a Refusal where there is nothing to inspect. */
 export function operOf(kind: Kind, object: Plain, mirror: Mirror): Plain {
@@ -131,6 +142,7 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror, key: string)
       allocatedAddressesCount: taken.length,
       allocatedIPAddresses: allocated,
       availableIPAddresses: available,
+      reservedIPAddresses: reservesIn(mirror, key),
       ...listed(endpointsIn(mirror, 'network', key), mirror),
     };
   },

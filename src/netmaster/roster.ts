@@ -18,6 +18,7 @@ import type { Write } from '../store/store.ts';
 import { decideEndpointRemoval } from './endpoints.ts';
 import { type Mirror, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
+import { hostReserves } from './reserved.ts';
 import type { View } from './tables.ts';
 import type { Decision, Writer } from './writer.ts';
 
@@ -335,7 +336,7 @@ export function decideUndrain(view: View, name: string): Decision<boolean> {
   };
 }
 
-/** Of a host that is away: its endpoints and its registration go. Answers how many endpoints. */
+/** Of a host that is away: its endpoints, what it has in reserve and its registration go. Answers how many endpoints. */
 export function decideHostRemoval(mirror: Mirror, name: string): Decision<number> {
   if (mirror.get<Host>('host', name) !== undefined)
     throw new Refusal(
@@ -350,17 +351,20 @@ export function decideHostRemoval(mirror: Mirror, name: string): Decision<number
   const key = storeKey('registration', name);
   const draining = mirror.stored('draining', name);
   const drainingKey = storeKey('draining', name);
+  const reserves = hostReserves(mirror, name);
   return {
     checks: [
       { key: storeKey('host', name), revision: 0 },
       { key, revision: registration?.revision ?? 0 },
       { key: drainingKey, revision: draining?.revision ?? 0 },
       ...removals.flatMap(({ checks }) => checks),
+      ...reserves.checks,
     ],
     writes: [
       ...(registration === undefined ? [] : [{ key, value: undefined }]),
       ...(draining === undefined ? [] : [{ key: drainingKey, value: undefined }]),
       ...removals.flatMap(({ writes }) => writes),
+      ...reserves.writes,
     ],
     answer: endpoints.length,
     events: [

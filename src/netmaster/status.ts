@@ -126,12 +126,15 @@ function useOf(network: Network, mirror: Mirror): Status['networks'][number] {
   const key = `${network.tenantName}:${network.networkName}`;
   const family = mainFamily(network);
   const spec = poolOf(mirror, network, family, undefined);
-  const isCounted = (address: string): boolean =>
-    isV6(address) === (family === 6) && address !== spec.gateway;
+  const taken = [...mirror.addresses(key)].filter(
+    ([address]) => isV6(address) === (family === 6) && address !== spec.gateway,
+  );
+  const reserved = taken.filter(([, { object }]) => object.reserve !== undefined).length;
   return {
     network: key,
     subnet: spec.subnet,
-    used: [...mirror.addresses(key).keys()].filter(isCounted).length,
+    used: taken.length - reserved,
+    reserved,
     size: poolSize({ ...spec, except: [] }),
   };
 }

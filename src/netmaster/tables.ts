@@ -24,6 +24,8 @@ export interface AddressRecord {
   /** Id of the Swarm that keeps it, '' where that is not known: it is reserved still where no host has it any more. */
   readonly swarm?: string;
   readonly endpoint?: string;
+  /** Name of the host that has it in reserve (reserves.ts): `host` is then absent, as nothing that the host has asked for is there. */
+  readonly reserve?: string;
   /** Key of the service, declared or Docker's Swarm's, or of the external endpoint. */
   readonly service?: string;
   readonly external?: string;

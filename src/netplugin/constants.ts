@@ -32,6 +32,8 @@ export const UPLINK_DEVICE = 'uplink';
 export const VXLAN_PORT = 4789;
 /** How a refusal to a runtime begins that is none for good: netmaster was away, or could not write. */
 export const GAVE_UP = 'gave up waiting';
+/** Label of the container of a task of Docker's Swarm. */
+export const TASK_LABEL = 'com.docker.swarm.task.id';
 /** Answered to a Docker that wants a gateway of a network without one; never configured anywhere. */
 export const DUMMY_GATEWAY = '169.254.53.1';
 export const DUMMY_GATEWAY6 = 'fe80::1';

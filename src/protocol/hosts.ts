@@ -198,8 +198,12 @@ export const StatusSchema = Type.Object({
       network: Type.String(),
       /** Of IPv4, where it has that. */
       subnet: Type.String(),
-      /** Its addresses: of containers, services and reserved; and how many there are to give, the gateway's left out, 2^53 - 1 at most. */
+      /**
+       * Its addresses: of containers, services and what starts; that hosts have in reserve beside those (of an older netmaster absent); and how
+       * many there are to give, the gateway's left out, 2^53 - 1 at most.
+       */
       used: Type.Integer(),
+      reserved: Type.Optional(Type.Integer()),
       size: Type.Integer(),
     }),
   ),

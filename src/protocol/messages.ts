@@ -136,8 +136,8 @@ export const LiveAnswerSchema = Type.Object(
 export type LiveAnswer = Static<typeof LiveAnswerSchema>;
 
 /**
- * The kinds on the watch: `tenant`, `network`, `endpointGroup`, `global` and all further intent, `endpoint`, `host`, and `draining` for
- * each host that is being drained, by its name.
+ * The kinds on the watch: `tenant`, `network`, `endpointGroup`, `global` and all further intent, `endpoint`, `host`, `draining` for
+ * each host that is being drained, by its name, and `reserve` for what a host has in reserve of a network, by `HOST/TENANT:NETWORK`.
  * A `network` carries `vni`, the tag on the wire, also where it was given out automatically, and a `serviceLB` in the
  * same way `vip`, its virtual address.
  * Objects are without `key`, `links` and `link-sets`.

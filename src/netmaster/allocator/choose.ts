@@ -9,6 +9,7 @@ import type { Check, Write } from '../../store/store.ts';
 import { begin, addressKey as endingKey, meaningOf, openEndings } from '../endings.ts';
 import { storeKey } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
+import { isInside, refuseReserved, reservedIn } from '../reserved.ts';
 import type { AddressRecord, View } from '../tables.ts';
 import { IN_USE, nextAddress, openPool, type PoolSpec, refuseAddress, refusePools } from './addresses.ts';
 
@@ -77,6 +78,7 @@ export function chooseAddress(view: View, wanted: Wanted, owner: AddressRecord, 
     if (!(family === 4 ? isIpv4(wanted.address) : isIpv6(wanted.address)))
       throw new Refusal(400, `${what}: '${wanted.address}' is not an IPv${family} address`, field);
     address = canonical(wanted.address);
+    refuseReserved(view, { network: key, address, what, field });
     const all = openPool({ ...spec, except: [] }, (a) => taken.has(a));
     const reason = refuseAddress(all, address, spec.gateway) ?? refusePools(spec, address);
     if (reason !== undefined)
@@ -97,7 +99,9 @@ export function chooseAddress(view: View, wanted: Wanted, owner: AddressRecord, 
     address =
       next((a) => endings.late(ended(a)).length > 0) ??
       next((a) => endings.late(ended(a), meaning).length > 0) ??
-      next(() => false);
+      next(() => false) ??
+      reservedIn(view, key, (a) => isInside(pool, a) && refusePools(spec, a) === undefined);
+    if (address !== undefined) refuseReserved(view, { network: key, address, what, field });
     if (address !== undefined) endings.refuse(ended(address), meaning, `${what}: address ${address}`, field);
     else {
       const where = spec.within

@@ -10,6 +10,7 @@ import type { Write } from '../../store/store.ts';
 import { addressKey, begin, end, openEndings, tagKey } from '../endings.ts';
 import { storeKey } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
+import { networkReserves } from '../reserved.ts';
 import type { View } from '../tables.ts';
 import { canonical, chooseAddress, cursorKey } from './choose.ts';
 import { member } from './member.ts';
@@ -59,7 +60,7 @@ const cursors = (view: View, keys: readonly string[]): Write[] =>
     .filter((key) => view.stored('cursor', key) !== undefined)
     .map((key) => ({ key: storeKey('cursor', key), value: undefined }));
 
-/** Taking back: reservations that no endpoint came for, and where the next address would have been. */
+/** Taking back: reservations that no endpoint came for, what hosts have in reserve, and where the next address would have been. */
 const subnet: Allocator<Network> = {
   give: (view, key, { tenantName }) => inOrder(view, tenantName, key),
   take: (view, key) => [
@@ -67,6 +68,7 @@ const subnet: Allocator<Network> = {
       key: storeKey('address', `${key}/${address}`),
       value: undefined,
     })),
+    ...networkReserves(view, key),
     ...cursors(view, [cursorKey(key, undefined, 4), cursorKey(key, undefined, 6)]),
   ],
 };

@@ -165,3 +165,24 @@ describe('transit slots', () => {
     expect(restarted.slots.get('b')).toBe(slot);
   });
 });
+
+describe('addresses of what ended while netmaster was silent', () => {
+  it('are held over restarts of the agent until something has them again, or netmaster is to be told', async () => {
+    const folder = temporaryFolder();
+    const held = () =>
+      [...openAttachments(folder, PAIRS).held.values()].map((h) => [h.endpointID, h.address]);
+    const attachments = openAttachments(folder, PAIRS);
+    await attachments.put(attachment('ep1'));
+    await attachments.put(attachment('ep2', 'blue'));
+    await attachments.remove('ep1', 'held');
+    await attachments.remove('ep2', 'held');
+    expect(held()).toEqual([
+      ['ep1', '20.1.1.2'],
+      ['ep2', '20.1.1.2'],
+    ]);
+    await attachments.put(attachment('ep3'));
+    expect(held()).toEqual([['ep2', '20.1.1.2']]);
+    await attachments.letGo();
+    expect([held(), attachments.held.size]).toEqual([[], 0]);
+  });
+});

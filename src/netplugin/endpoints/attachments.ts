@@ -3,11 +3,19 @@
  * On disk before a runtime gets its answer: whatever is killed when, no attached container is forgotten. The phase alone may be
  * behind there: what an earlier agent had begun is taken for joined (endpoints.ts). Of many that come at once the file is written
  * for all together, and everything else goes on meanwhile.
+ *
+ * And the addresses of those that have ended without netmaster having been told. netmaster has them as this host's, with endpoints of
+ * it: nobody else is given them, and it waits for this host before anything gets another meaning (endings.ts there). So what ended may have
+ * them again although nobody can be asked (endpoints.ts). They leave the file before netmaster is told.
+ *
+ *   put --> all --remove, netmaster is silent--> held --put--> all
+ *                                                  +--letGo--> netmaster is told
  */
 import { randomInt } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Logger } from 'pino';
+import type { Endpoint } from '../../model/endpoint.ts';
 import { workloadName } from '../../model/workload.ts';
 import { readJson, writeJson } from '../file.ts';
 import { type Attachment, isWhole, type View } from '../intent/view.ts';
@@ -19,17 +27,44 @@ const FILE = 'attachments.json';
 interface Saved {
   attachments: Attachment[];
   slots: [tenant: string, slot: number][];
+  /** Absent in what an earlier agent wrote. */
+  held?: Held[];
 }
+
+/** An address of an endpoint that has ended here and that netmaster still has. */
+export interface Held
+  extends Pick<Endpoint, 'endpointID' | 'tenantName' | 'networkName' | 'groupName'>,
+    Pick<Attachment, 'runtime'> {
+  readonly address: string;
+}
+
+/** `blue:net1 10.1.0.7` */
+export const placeOf = (network: string, address: string): string => `${network} ${address}`;
+
+const heldOf = ({ endpoint, runtime }: Pick<Attachment, 'endpoint' | 'runtime'>): [string, Held][] => {
+  const { endpointID, tenantName, networkName, groupName, ipAddress } = endpoint;
+  const of = { endpointID, tenantName, networkName, ...(groupName ? { groupName } : {}), runtime };
+  return ipAddress.map((address) => [placeOf(`${tenantName}:${networkName}`, address), { ...of, address }]);
+};
 
 export interface Attachments {
   readonly all: ReadonlyMap<string, Attachment>;
   readonly slots: ReadonlyMap<string, number>;
+  /** By place, the oldest first. */
+  readonly held: ReadonlyMap<string, Held>;
   /** In memory at once, durable when it resolves; where it cannot be written it rejects, and nothing has changed. */
   put(attachment: Attachment): Promise<void>;
   /** Its runtime has got its answer. In memory: on disk with the next write. */
   joined(endpoint: string): void;
-  /** The same; false where it was not there. Where it cannot be written it rejects, and is gone nevertheless: until a restart. */
-  remove(endpoint: string): Promise<boolean>;
+  /**
+   * The same; false where it was not there. Where it cannot be written it rejects, and is gone nevertheless: until a restart. `held`:
+   * its addresses are, as netmaster will not be told for now.
+   */
+  remove(endpoint: string, held?: 'held'): Promise<boolean>;
+  /** Of one that was removed: netmaster has not been told. */
+  hold(ended: Pick<Attachment, 'endpoint' | 'runtime'>): Promise<void>;
+  /** None is held any more when it resolves. Where that cannot be written it rejects, and all are held still. */
+  letGo(): Promise<void>;
   /** Written anew where somebody has deleted or moved the file; true: it was. */
   restore(): Promise<boolean>;
 }
@@ -42,12 +77,17 @@ export function openAttachments(folder: string, pairs: number): Attachments {
   const read = (a: Attachment): Attachment => (a.runtime === 'docker' ? { ...a, stub: true } : a);
   const all = new Map(saved?.attachments.map((a) => [a.endpoint.endpointID, read(a)]));
   const slots = new Map(saved?.slots);
+  const held = new Map(saved?.held?.map((h) => [placeOf(`${h.tenantName}:${h.networkName}`, h.address), h]));
 
   /** Of one that was never written nothing is missing. */
   let isWritten = saved !== undefined;
 
   const writes = inTurn(async () => {
-    await writeJson(file, { attachments: [...all.values()], slots: [...slots] } satisfies Saved);
+    await writeJson(file, {
+      attachments: [...all.values()],
+      slots: [...slots],
+      ...(held.size === 0 ? {} : { held: [...held.values()] }),
+    } satisfies Saved);
     isWritten = true;
   });
 
@@ -61,9 +101,15 @@ export function openAttachments(folder: string, pairs: number): Attachments {
   return {
     all,
     slots,
+    held,
     async put(attachment) {
       const { tenantName, endpointID } = attachment.endpoint;
       const before = all.get(endpointID);
+      const taken = heldOf(attachment).flatMap(([place]) => {
+        const one = held.get(place);
+        return one === undefined ? [] : [[place, one] as const];
+      });
+      for (const [place] of taken) held.delete(place);
       if (!slots.has(tenantName)) slots.set(tenantName, freeSlot(new Set(slots.values()), pairs));
       all.set(endpointID, attachment);
       try {
@@ -73,6 +119,7 @@ export function openAttachments(folder: string, pairs: number): Attachments {
         if (endpoint === attachment.endpoint) {
           if (before === undefined) forget(endpointID);
           else all.set(endpointID, before);
+          for (const [place, one] of taken) held.set(place, one);
         }
         throw error;
       }
@@ -81,10 +128,28 @@ export function openAttachments(folder: string, pairs: number): Attachments {
       const attachment = all.get(endpoint);
       if (attachment?.phase === 'joining') all.set(endpoint, { ...attachment, phase: 'joined' });
     },
-    async remove(endpoint) {
-      if (!forget(endpoint)) return false;
+    async remove(endpoint, how) {
+      const had = all.get(endpoint);
+      if (had === undefined) return false;
+      forget(endpoint);
+      if (how === 'held') for (const [place, one] of heldOf(had)) held.set(place, one);
       await writes.next();
       return true;
+    },
+    async hold(ended) {
+      for (const [place, one] of heldOf(ended)) held.set(place, one);
+      await writes.next();
+    },
+    async letGo() {
+      if (held.size === 0) return;
+      const before = [...held];
+      held.clear();
+      try {
+        await writes.next();
+      } catch (error) {
+        for (const [place, one] of before) held.set(place, one);
+        throw error;
+      }
     },
     async restore() {
       if (!isWritten || fs.existsSync(file)) return false;

@@ -33,6 +33,8 @@ let endpoints: LocalEndpoints;
 let asked: string[];
 let netmaster: () => Promise<void>;
 let accepted: boolean;
+/** To its heartbeats. */
+let answers: boolean;
 let reserve: () => Promise<AddressAnswer>;
 let kernel: () => Promise<ApplyReport>;
 let live: boolean;
@@ -42,9 +44,11 @@ let relisted = 0;
 let admitted: () => Promise<void>;
 let state: HostState;
 const view = openView();
+const assumed = new Map<string, null>();
 
 /** An agent, of what is on disk. */
 function open(): void {
+  endpoints?.close();
   const ask = async (...call: string[]): Promise<void> => {
     asked.push(call.join(' '));
     await netmaster();
@@ -60,11 +64,17 @@ function open(): void {
       get listed() {
         return live ? view : undefined;
       },
+      assumed,
+      assume(key, object) {
+        assumed.set(key, null);
+        view.put({ kind: 'endpoint', key, object });
+      },
       keep: () => void kept++,
       relist: () => void relisted++,
     },
     attachments,
     intent: {
+      answers: async () => answers,
       accepted: async () => accepted,
       reserve: () => reserve(),
       release: (network, address) => ask('release', network, address),
@@ -93,7 +103,9 @@ beforeEach(() => {
   asked = [];
   netmaster = async () => {};
   accepted = true;
+  answers = true;
   live = true;
+  assumed.clear();
   admitted = async () => {};
   state = NOTHING;
   reserve = async () => ({ address: '20.1.1.1', prefixLength: 24 });
@@ -180,7 +192,7 @@ it('tells netmaster what it does not know, and takes back what is not here', asy
   view.put({ kind: 'endpoint', key: 'elsewhere', object: endpoint('elsewhere', 'node2') });
   reconcile();
   await settled();
-  expect(asked).toEqual(['register here', 'unregister gone']);
+  expect(asked).toEqual(['unregister gone', 'register here']);
 });
 
 it('tells nothing to a netmaster that knows another host of its name', async () => {
@@ -364,4 +376,229 @@ it('attaches to a tenant that is here as a whole; of which it has outlines it li
   put({ tenantName: 'late', networkName: 'net1', vni: 7 });
   await attached;
   expect([attachments.all.size, asked, kept, relisted]).toEqual([1, ['register ep1'], 1, 1]);
+}, 30_000);
+
+/** As the client says it where nothing listens, and where what was asked may have arrived. */
+const REFUSED = new ApiError(0, 'unreachable', 'nothing listens there', undefined, undefined, true);
+const SILENT = new ApiError(0, 'unreachable', 'no answer in 4 s');
+const NET1 = { tenantName: 'default', networkName: 'net1', subnet: '20.1.1.0/24', vni: 1 };
+const REQUEST = { tenantName: 'default', networkName: 'net1', family: 4 } as const;
+const ADDRESS = '20.1.1.1';
+
+/** One that runs here, as netmaster has told too. */
+async function runs(id: string, more: object = {}): Promise<void> {
+  view.put({ kind: 'network', key: 'default:net1', object: NET1 });
+  const whole = { ...endpoint(id), ...more };
+  view.put({ kind: 'endpoint', key: id, object: whole });
+  await attachments.put({ endpoint: whole, phase: 'joined', publications: [], runtime: 'docker' });
+}
+/** netmaster is away: as its heartbeats have shown, or nobody has noticed yet. */
+function silence(isKnown: boolean, error: ApiError = REFUSED): void {
+  [answers, live] = [!isKnown, false];
+  netmaster = () => Promise.reject(error);
+  reserve = () => Promise.reject(error);
+}
+async function ends(id: string): Promise<void> {
+  await endpoints.detach(id);
+  await endpoints.release('default:net1', ADDRESS);
+}
+
+it.each([true, false])(
+  'while netmaster is silent (known: %s) what ends may start again with its address at once, and netmaster is told of both when it answers',
+  async (isKnown) => {
+    await runs('before');
+    silence(isKnown);
+    await ends('before');
+    expect(await endpoints.reserve({ ...REQUEST, address: ADDRESS }, 'if free')).toEqual({
+      address: ADDRESS,
+      prefixLength: 24,
+    });
+    established('after');
+    await endpoints.attach(joining('after'));
+    expect([...attachments.all.keys()]).toEqual(['after']);
+    if (isKnown) expect(asked, 'nothing waits for an answer').toEqual([]);
+    [answers, live, netmaster, asked] = [true, true, async () => {}, []];
+    reconcile();
+    await expect.poll(() => asked, { timeout: 20_000 }).toEqual(['unregister before', 'register after']);
+  },
+);
+
+it('what ended while netmaster was silent is told when it answers, and its address is given back', async () => {
+  await runs('before');
+  silence(true);
+  await ends('before');
+  expect([...attachments.held.values()]).toMatchObject([{ endpointID: 'before', address: ADDRESS }]);
+  [answers, live, netmaster] = [true, true, async () => {}];
+  reconcile();
+  await expect
+    .poll(() => asked, { timeout: 20_000 })
+    .toEqual(['unregister before', `release default:net1 ${ADDRESS}`]);
+  expect(attachments.held.size).toBe(0);
+});
+
+it('an address is nobody’s again that netmaster may give to others: it may have heard of the end, did not know the endpoint, or knows it as Swarm’s', async () => {
+  const asksAgain = () => endpoints.reserve({ ...REQUEST, address: ADDRESS }, 'if free');
+  await runs('unsure');
+  silence(false, SILENT);
+  await ends('unsure');
+  expect(attachments.held.size).toBe(0);
+  await expect(asksAgain()).rejects.toThrow('no answer');
+  silence(true);
+  await attached('never registered');
+  view.put({ kind: 'endpoint', key: 'unsure', object: null });
+  await ends('never registered');
+  await expect(asksAgain()).rejects.toThrow('nothing listens');
+  await runs('task', { labels: { 'com.docker.swarm.task.id': 't' } });
+  await ends('task');
+  await expect(asksAgain()).rejects.toThrow('nothing listens');
+});
+
+it('an address stays what it is known as: another group’s container does not get it, nor one on a host that is being drained', async () => {
+  await runs('before', { groupName: 'web' });
+  silence(true);
+  await ends('before');
+  const request = { ...REQUEST, address: ADDRESS };
+  await expect(endpoints.reserve(request)).rejects.toThrow('nothing listens');
+  await expect(endpoints.reserve({ ...request, groupName: 'db' })).rejects.toThrow('nothing listens');
+  view.put({ kind: 'draining', key: 'node1', object: { since: 0 } });
+  await expect(endpoints.reserve({ ...request, groupName: 'web' })).rejects.toThrow('nothing listens');
+  view.put({ kind: 'draining', key: 'node1', object: null });
+  expect(await endpoints.reserve({ ...request, groupName: 'web' })).toMatchObject({ address: ADDRESS });
+});
+
+it('who is not told which stopped container starts may give it what any of them had, once each; a new one waits', async () => {
+  await runs('one');
+  await runs('two', { ipAddress: ['20.1.1.2'] });
+  silence(true);
+  await endpoints.detach('two');
+  await ends('one');
+  // Docker has not given back the other one's.
+  const any = () => endpoints.reserve(REQUEST, 'of a stopped one');
+  await expect(endpoints.reserve(REQUEST)).rejects.toThrow('nothing listens');
+  expect((await any()).address).toBe('20.1.1.1');
+  await expect(any()).rejects.toThrow('nothing listens');
+  await endpoints.release('default:net1', '20.1.1.2');
+  expect((await any()).address).toBe('20.1.1.2');
+  // Its start failed.
+  await endpoints.release('default:net1', '20.1.1.2');
+  expect((await any()).address).toBe('20.1.1.2');
+});
+
+it('the last container of a host starts again without netmaster, which counts on this host as long as it knows that one', async () => {
+  await runs('last');
+  silence(true);
+  await ends('last');
+  expect(attachments.all.size).toBe(0);
+  await endpoints.reserve({ ...REQUEST, address: ADDRESS });
+  established('again');
+  expect(await endpoints.attach(joining('again'))).toMatchObject({ peer: 'cc1' });
+});
+
+it('a start that fails leaves the address to be had again', async () => {
+  await runs('before');
+  silence(true);
+  await ends('before');
+  await endpoints.reserve({ ...REQUEST, address: ADDRESS });
+  kernel = async () => {
+    throw new Error('no room');
+  };
+  await expect(endpoints.attach(joining('fails'))).rejects.toThrow('no room');
+  await endpoints.release('default:net1', ADDRESS);
+  expect(await endpoints.reserve({ ...REQUEST, address: ADDRESS })).toMatchObject({ address: ADDRESS });
+});
+
+it('a netmaster that is back before what ended has been told refuses nobody for that', async () => {
+  await runs('before');
+  silence(true);
+  await ends('before');
+  await endpoints.reserve({ ...REQUEST, address: ADDRESS });
+  answers = true;
+  let knows = true;
+  netmaster = async () => {
+    const call = asked.at(-1) ?? '';
+    if (call.startsWith('unregister')) knows = false;
+    if (call.startsWith('register') && knows)
+      throw new ApiError(409, 'conflict', 'address 20.1.1.1 belongs to endpoint before');
+  };
+  established('after');
+  await endpoints.attach(joining('after'));
+  expect(asked).toEqual(['register after', 'unregister before', 'register after']);
+});
+
+/** What netmaster has in reserve for a host. */
+const reserves = (host: string, ...addresses: { address: string; groupName?: string }[]): void =>
+  view.put({
+    kind: 'reserve',
+    key: `${host}/default:net1`,
+    object: addresses.length === 0 ? null : { network: 'default:net1', addresses },
+  });
+
+it('a new container has one that is in reserve for this host while netmaster is silent, of its group’s pool; one that is used up waits', async () => {
+  await runs('one');
+  view.put({
+    kind: 'endpointGroup',
+    key: 'default:pooled',
+    object: {
+      tenantName: 'default',
+      groupName: 'pooled',
+      networkName: 'net1',
+      ipPool: '20.1.1.100-20.1.1.109',
+    },
+  });
+  reserves('node1', { address: '20.1.1.250' }, { address: '20.1.1.109', groupName: 'pooled' });
+  reserves('node2', { address: '20.1.1.249' });
+  silence(true);
+  const web = { ...REQUEST, groupName: 'web' };
+  expect(await endpoints.reserve(web)).toEqual({ address: '20.1.1.250', prefixLength: 24 });
+  await expect(endpoints.reserve(REQUEST)).rejects.toThrow('nothing listens');
+  expect((await endpoints.reserve({ ...REQUEST, groupName: 'pooled' })).address).toBe('20.1.1.109');
+  // Its start failed.
+  await endpoints.release('default:net1', '20.1.1.250');
+  expect((await endpoints.reserve(web)).address).toBe('20.1.1.250');
+  expect((await endpoints.reserve({ ...REQUEST, address: '20.1.1.250' })).address, 'by name').toBe(
+    '20.1.1.250',
+  );
+  established('new');
+  const { endpoint: of, ...rest } = joining('new');
+  await endpoints.attach({ ...rest, endpoint: { ...of, groupName: 'web', ipAddress: ['20.1.1.250'] } });
+  await expect(endpoints.reserve({ ...REQUEST, address: '20.1.1.250' })).rejects.toThrow('nothing listens');
+  // From then on it is what it was.
+  await endpoints.detach('new');
+  await endpoints.release('default:net1', '20.1.1.250');
+  await expect(endpoints.reserve(REQUEST)).rejects.toThrow('nothing listens');
+  expect((await endpoints.reserve({ ...web, address: '20.1.1.250' })).address).toBe('20.1.1.250');
+  expect(asked).toEqual([]);
+});
+
+it('nothing in reserve is used on a host that netmaster does not count on, or that is being drained', async () => {
+  view.put({ kind: 'network', key: 'default:net1', object: NET1 });
+  reserves('node1', { address: '20.1.1.250' });
+  silence(true);
+  await expect(endpoints.reserve(REQUEST)).rejects.toThrow('nothing listens');
+  await runs('one');
+  view.put({ kind: 'draining', key: 'node1', object: { since: 0 } });
+  await expect(endpoints.reserve(REQUEST)).rejects.toThrow('nothing listens');
+});
+
+it('what has one that is in reserve is told before this host says that it goes by what netmaster has', async () => {
+  await runs('one');
+  reserves('node1', { address: '20.1.1.250' });
+  silence(true);
+  established('new');
+  const { endpoint: of, ...rest } = joining('new');
+  await endpoints.attach({ ...rest, endpoint: { ...of, ipAddress: ['20.1.1.250'] } });
+  // netmaster is followed again, and does not take registrations yet.
+  [answers, live] = [true, true];
+  reserves('node1');
+  reconcile();
+  let said = false;
+  const saying = endpoints.settled().then(() => {
+    said = true;
+  });
+  await expect.poll(() => asked, { timeout: 20_000 }).toEqual(['register new']);
+  await settled();
+  expect(said).toBe(false);
+  netmaster = async () => {};
+  await saying;
+  expect(asked.slice(1)).toContain('register new');
 }, 30_000);

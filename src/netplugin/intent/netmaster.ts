@@ -26,18 +26,30 @@ import { afterFailure, insist, inTurn } from '../turns.ts';
  */
 const HOLD = 25_000;
 
+/**
+ * How long a call is tried again that failed because netmaster is away, or another host late: for up to 25 s; only as long as netmaster
+ * answers at all; not.
+ */
+export type Insistence = 'until it answers' | 'while it answers' | 'not';
+
+/** netmaster does not answer, or has no store: what it was asked may have been done, or not. */
+export const isSilence = (error: unknown): error is ApiError =>
+  error instanceof ApiError && (error.code === 'unreachable' || error.status === 503);
+
 export interface Intent {
+  /** The last heartbeat was answered, be it by a refusal; waits for the first one. */
+  answers(): Promise<boolean>;
   /** netmaster takes this host for what it says it is: there is no other one of its name. Asks where that is not known. */
   accepted(): Promise<boolean>;
   /** The same as of the last heartbeat. */
   readonly registered: boolean;
   /** What this host registers as has changed: netmaster is told at once. */
   changed(): void;
-  reserve(request: AddressRequest): Promise<AddressAnswer>;
+  reserve(request: AddressRequest, insistence: Insistence): Promise<AddressAnswer>;
   /** `'swarm'`: of those that Docker's Swarm keeps. */
   release(network: string, address: string, of?: 'swarm'): Promise<void>;
-  /** `hold`: until netmaster can be reached, and until the other hosts know it (bounded by its deadline). */
-  register(endpoint: Endpoint, options: { hold: boolean }): Promise<WriteAnswer>;
+  /** With any insistence but `not` the other hosts know it when it resolves (bounded by netmaster's deadline). */
+  register(endpoint: Endpoint, insistence: Insistence): Promise<WriteAnswer>;
   unregister(endpoint: string): Promise<void>;
   /** What a Swarm has that a manager on this host leads. */
   swarmHas(id: string, has: Omit<SwarmReport, 'host'>): Promise<number>;
@@ -62,17 +74,21 @@ export function startIntent(client: Client, registration: () => Registration, lo
   let awaySince: number | undefined;
   /** It may be granted later: 423 where another host is late (endings.ts of netmaster). */
   const isAway = (error: unknown): error is ApiError =>
-    error instanceof ApiError && (error.code === 'unreachable' || [423, 503].includes(error.status));
+    isSilence(error) || (error instanceof ApiError && error.status === 423);
+  /** Nobody answered the last heartbeat. */
+  let silent = false;
 
   async function beat(): Promise<void> {
     try {
       await client.call('register', { name: host }, registration());
       if (registered === false) log.info('netmaster answers again');
       registered = true;
+      silent = false;
       refusal = undefined;
       awaySince = undefined;
     } catch (error) {
       if (isAway(error)) awaySince ??= performance.now();
+      silent = isSilence(error);
       refusal = error instanceof ApiError && error.status === 409 ? error : undefined;
       if (registered !== false) log.warn({ err: error }, 'cannot register at netmaster; trying on');
       registered = false;
@@ -86,8 +102,10 @@ export function startIntent(client: Client, registration: () => Registration, lo
   const asHost = <T>(call: () => Promise<T>): Promise<T> =>
     refusal === undefined ? call() : Promise.reject(refusal);
 
-  function held<T>(call: () => Promise<T>): Promise<T> {
+  function held<T>(call: () => Promise<T>, insistence: Insistence): Promise<T> {
+    if (insistence === 'not') return asHost(call);
     const asked = performance.now();
+    let failures = 0;
     return insist(
       async () => {
         const answer = await asHost(call);
@@ -96,6 +114,8 @@ export function startIntent(client: Client, registration: () => Registration, lo
       },
       (error) => {
         if (!isAway(error) || closed) throw error;
+        // Of several netmasters one that ends fails a call once.
+        if (insistence === 'while it answers' && isSilence(error) && (silent || ++failures > 1)) throw error;
         awaySince ??= performance.now();
         if (performance.now() > Math.min(asked, awaySince) + HOLD)
           throw new Error(`${GAVE_UP}: ${error.message}`, { cause: error });
@@ -115,6 +135,10 @@ export function startIntent(client: Client, registration: () => Registration, lo
   );
 
   return {
+    async answers() {
+      if (registered === undefined) await beats.idle();
+      return !silent;
+    },
     async accepted() {
       if (registered !== true) await beats.next();
       return registered === true;
@@ -123,19 +147,19 @@ export function startIntent(client: Client, registration: () => Registration, lo
       return registered === true;
     },
     changed: () => beats.ask(),
-    async reserve(request) {
-      return (await held(() => client.call('reserve', {}, request))).body;
+    async reserve(request, insistence) {
+      return (await held(() => client.call('reserve', {}, request), insistence)).body;
     },
     async release(network, address, of) {
       const release = () =>
         client.call('release', { network, address, host, ...(of === 'swarm' && { swarm: 'true' }) });
-      await (of === 'swarm' ? held(release) : release());
+      await (of === 'swarm' ? held(release, 'until it answers') : release());
     },
-    async register(endpoint, { hold }) {
+    async register(endpoint, insistence) {
       // Agents that wait for each other's registrations before they say what they applied would wait in vain.
-      const wait = hold ? {} : { wait: '0' };
+      const wait = insistence === 'not' ? { wait: '0' } : {};
       const call = () => client.call('attach', { id: endpoint.endpointID, host, ...wait }, endpoint);
-      return (await (hold ? held(call) : asHost(call))).body;
+      return (await held(call, insistence)).body;
     },
     async unregister(endpoint) {
       await client.call('detach', { id: endpoint, host, wait: '0' });

@@ -9,6 +9,7 @@ import { pino } from 'pino';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { temporaryFolder } from '../../../test/folder.ts';
 import { connect } from '../../client/client.ts';
+import type { Endpoint } from '../../model/endpoint.ts';
 import type { WatchedObject, WatchMessage } from '../../protocol/messages.ts';
 import { retryDelay } from '../intervals.ts';
 import { openReplica, type Replica, type ReplicaOptions } from './replica.ts';
@@ -501,6 +502,58 @@ describe('a restart', () => {
     const { replica } = follow('http://127.0.0.1:1', folder);
     replica.close();
     expect(follow('http://127.0.0.1:1', folder).replica).toMatchObject({ store: '', revision: 0 });
+  });
+});
+
+describe('an endpoint of this host that netmaster cannot be told of', () => {
+  const endpoint = (key: string, status = 'running') =>
+    ({
+      endpointID: key,
+      tenantName: 'a',
+      networkName: 'n',
+      homingHost: 'node1',
+      ipAddress: ['20.1.1.2'],
+      macAddress: '02:02:14:01:01:02',
+      status,
+    }) as Endpoint;
+  const told = (key: string): WatchedObject => ({ kind: 'endpoint', key, object: endpoint(key) });
+
+  it('is shown as it is until netmaster tells of it', async () => {
+    const { replica, watch, netmaster, told: news } = await listed();
+    watch.say(change(6, told('before')));
+    await waitFor(() => expect(replica.revision).toBe(6));
+    watch.breakOff();
+    replica.assume('before', null);
+    replica.assume('after', endpoint('after'));
+    expect([...replica.view.endpoints.keys()]).toEqual(['after']);
+    expect(news.slice(-2)).toEqual([
+      { keys: ['-before'], listed: false },
+      { keys: ['after'], listed: false },
+    ]);
+    expect([...replica.assumed.keys()]).toEqual(['before', 'after']);
+    replica.assume('brief', endpoint('brief'));
+    replica.assume('brief', null);
+    expect([...replica.assumed.keys()]).toEqual(['before', 'after']);
+
+    const next = await netmaster.watch(1);
+    next.say(synced(6), change(7, gone(told('before')), told('after')));
+    await waitFor(() => expect(replica.revision).toBe(7));
+    expect([[...replica.view.endpoints.keys()], [...replica.assumed.keys()]]).toEqual([['after'], []]);
+  });
+
+  it('is as netmaster has it for an agent that starts anew', async () => {
+    const { replica, folder, watch } = await listed();
+    watch.say(change(6, told('before')));
+    await waitFor(() => expect(replica.revision).toBe(6));
+    replica.assume('before', null);
+    replica.assume('after', endpoint('after'));
+    // All of it is written anew.
+    fs.rmSync(path.join(folder, 'view.db'));
+    watch.say(change(7, tenant('c')));
+    await waitFor(() => expect(replica.revision).toBe(7));
+    replica.close();
+    const again = follow((await startNetmaster()).url, folder);
+    expect([...again.replica.view.endpoints.keys()]).toEqual(['before']);
   });
 });
 

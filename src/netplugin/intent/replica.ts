@@ -9,6 +9,7 @@
  */
 import type { Logger } from 'pino';
 import { ApiError, type Client } from '../../client/client.ts';
+import type { Endpoint } from '../../model/endpoint.ts';
 import type { Host, LiveQuestion, WatchedObject } from '../../protocol/messages.ts';
 import { FILES_INTERVAL, RETRY_DELAY, retryDelay, SAVE_DELAY } from '../intervals.ts';
 import { inTurn } from '../turns.ts';
@@ -36,6 +37,13 @@ export interface Replica {
    * back what netmaster takes for forgotten.
    */
   keep(): void;
+  /**
+   * An endpoint of this host is shown as it is here, `null` where it has ended, until netmaster tells of it again: it cannot be told now.
+   * Not on disk.
+   */
+  assume(key: string, endpoint: Endpoint | null): void;
+  /** Endpoints that are shown so, with what netmaster had told of them, by key. */
+  readonly assumed: ReadonlyMap<string, Endpoint | null>;
   /** What netmaster has told is not enough: all is listed anew. What is known stays in force until then. */
   relist(): void;
   close(): void;
@@ -73,6 +81,12 @@ export function openReplica(options: ReplicaOptions): Replica {
   /** Changed since the last save, by kind and key; undefined: everything. */
   let unsaved: Map<string, WatchedObject> | undefined = new Map();
   let unsavedUnderlays = new Map<string, string>();
+  const assumed = new Map<string, Endpoint | null>();
+  const toldContents = (): WatchedObject[] => {
+    const told = [...assumed].flatMap(([key, object]) => (object ? [{ kind: 'endpoint', key, object }] : []));
+    const asTold = view.contents().filter(({ kind, key }) => !(kind === 'endpoint' && assumed.has(key)));
+    return [...asTold, ...told];
+  };
 
   const save = (): void => {
     clearTimeout(saving);
@@ -84,7 +98,7 @@ export function openReplica(options: ReplicaOptions): Replica {
       const { store, revision, lingering } = known;
       // What netmaster does not know is not on disk.
       copy.save({ store, revision, underlays }, isLost ? undefined : unsaved?.values(), () =>
-        view.contents().filter(({ kind, key }) => !(kind === 'endpoint' && lingering.has(key))),
+        toldContents().filter(({ kind, key }) => !(kind === 'endpoint' && lingering.has(key))),
       );
       unsaved = new Map();
       unsavedUnderlays = new Map();
@@ -120,6 +134,8 @@ export function openReplica(options: ReplicaOptions): Replica {
         break;
       case 'changed':
         if (effect.listed) unsaved = undefined;
+        if (effect.listed) assumed.clear();
+        for (const { kind, key } of effect.objects) if (kind === 'endpoint') assumed.delete(key);
         note(effect.objects);
         changed(effect.objects, effect.listed);
         break;
@@ -202,6 +218,14 @@ export function openReplica(options: ReplicaOptions): Replica {
     },
     keep() {
       if (saving !== undefined && !stop.signal.aborted) save();
+    },
+    assumed,
+    assume(key, endpoint) {
+      if (!assumed.has(key)) assumed.set(key, view.endpoints.get(key) ?? null);
+      const shown = { kind: 'endpoint', key, object: endpoint };
+      view.put(shown);
+      if (endpoint === assumed.get(key)) assumed.delete(key); // it was never told of, and is gone
+      changed([shown], false);
     },
     relist() {
       known.end(true);

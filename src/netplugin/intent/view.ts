@@ -11,7 +11,7 @@ import type { ClusterService } from '../../model/clusterService.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { EndpointGroup } from '../../model/endpointGroup.ts';
 import type { StoredExternalEndpoint } from '../../model/externalEndpoint.ts';
-import type { Draining, Host } from '../../model/host.ts';
+import type { Draining, Host, Reserve } from '../../model/host.ts';
 import type { Netprofile } from '../../model/netprofile.ts';
 import type { Network } from '../../model/network.ts';
 import type { NetworkPolicy } from '../../model/networkPolicy.ts';
@@ -63,6 +63,8 @@ export interface View {
   readonly bgps: ReadonlyMap<string, Bgp>;
   /** Names of hosts that are being drained: the same set until one comes or goes. */
   readonly draining: ReadonlySet<string>;
+  /** By `HOST/TENANT:NETWORK`; where netmaster knows hosts by their certificates, this host's only. */
+  readonly reserves: ReadonlyMap<string, Reserve>;
   /** `NAMESPACE:NAME`. */
   readonly workloads: ReadonlyMap<string, Workload>;
   /** Of all tenants: they select by labels. */
@@ -249,6 +251,7 @@ const PLACES: Readonly<
   host: () => {},
   Bgp: () => {},
   draining: () => {},
+  reserve: () => {},
   network(s, key, object: KnownNetwork, put) {
     if (isWhole(object)) s.networkShelf.put(key, put ? object : null);
   },
@@ -295,6 +298,7 @@ export function openView(objects: readonly WatchedObject[] = []): MutableView {
     get draining() {
       return draining;
     },
+    reserves: table('reserve'),
     workloads: table('workload'),
     networkPolicyByKey: table('networkPolicy'),
     get networkPolicies() {

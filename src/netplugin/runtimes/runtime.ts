@@ -29,9 +29,15 @@ export interface Endpoints {
   readonly attachments: ReadonlyMap<string, Attachment>;
   /**
    * Retries while netmaster cannot be reached, up to 25 s, as attach does: runtimes do not retry. Then throws GAVE_UP. A named address
-   * is taken back from what is starting here, unless it is asked for only `if free`.
+   * is taken back from what is starting here, unless it is asked for only `if free`. What ended here while netmaster was away
+   * may have its own again at once: by the address, or, where its runtime does not tell what starts, any `of a stopped one`.
    */
-  reserve(request: Omit<AddressRequest, 'host'>, insistence?: 'if free'): Promise<AddressAnswer>;
+  reserve(
+    request: Omit<AddressRequest, 'host'>,
+    insistence?: 'if free' | 'of a stopped one',
+  ): Promise<AddressAnswer>;
+  /** Of an endpoint that has ended here while netmaster was away; undefined: of another one. */
+  addressBefore(endpoint: string, family: 4 | 6): string | undefined;
   /** Does nothing where netmaster cannot be reached: it collects the address itself after the grace period. */
   release(network: string, address: string): Promise<void>;
   /** The same of those that Docker's Swarm keeps, of which nobody knows but Swarm: throws where netmaster is not told. */

@@ -30,6 +30,8 @@ let asked: string[];
 let missing: string[];
 let attach: () => Promise<void>;
 let taken: boolean;
+/** What endpoints had that have ended while netmaster was away. */
+let before: Map<string, string>;
 let commands: Commands;
 
 beforeEach(() => {
@@ -38,6 +40,7 @@ beforeEach(() => {
   missing = [];
   attach = async () => {};
   taken = false;
+  before = new Map();
   const networks = new Map([NETWORK, SIX].map((n) => [`default:${n.networkName}`, n]));
   const view = { ...openView(), networks };
   const portOf = (attachment: Attachment): Attached =>
@@ -63,6 +66,7 @@ beforeEach(() => {
       const next = `${family === 6 ? 'fd00:6::' : '20.1.1.'}${++last}`;
       return { address: address ?? next, prefixLength: family === 6 ? 64 : 24 };
     },
+    addressBefore: (id, family) => (family === 4 ? before.get(id) : undefined),
     async release(network, address) {
       asked.push(`release ${network} ${address}`);
     },
@@ -116,6 +120,13 @@ const run = (
 ) => commands.run(request(command, more), gone);
 
 describe('ADD', () => {
+  it('asks for the address again that the same container had there before netmaster was away', async () => {
+    before.set(endpointId('c1', 'eth0'), '20.1.1.77');
+    expect(await run('ADD')).toMatchObject({ ips: [{ address: '20.1.1.77/24' }] });
+    await run('DEL');
+    expect(await run('ADD', { container: 'c2' })).not.toMatchObject({ ips: [{ address: '20.1.1.77/24' }] });
+  });
+
   it('attaches an endpoint whose end we make, and says what it was given', async () => {
     const result = await run('ADD', { args: { CONTIV_NAME: 'web' } });
     expect(result).toMatchObject({ ips: [{ address: '20.1.1.2/24', gateway: '20.1.1.254' }] });

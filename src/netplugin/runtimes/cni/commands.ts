@@ -132,7 +132,7 @@ export function openCommands({ endpoints, publications, workloads, log }: Comman
     // What an earlier ADD has made is not what is asked for now.
     if (endpoints.attachments.has(id)) await endpoints.detach(id);
     const key = `${target.tenant}:${target.network}`;
-    const addresses = await reserve(target, asked, familiesOf(network));
+    const addresses = await reserve(id, target, asked, familiesOf(network));
     const claimed = await claim(id, readPortMap(asked.ports, addresses), key, addresses);
     const [first = ''] = addresses;
     return endpoints.attach({
@@ -176,6 +176,7 @@ export function openCommands({ endpoints, publications, workloads, log }: Comman
 
   /** One of each family that the network has; none is kept where one is refused. */
   async function reserve(
+    id: string,
     target: Target,
     { addresses }: Asked,
     families: readonly (4 | 6)[],
@@ -192,14 +193,20 @@ export function openCommands({ endpoints, publications, workloads, log }: Comman
           `ips: network ${tenant}:${network} has no IPv${family} subnet`,
         );
     const answers = await Promise.allSettled(
-      families.map((family) => {
-        const address = wanted(family);
-        return endpoints.reserve({
+      families.map(async (family) => {
+        const request = {
           tenantName: tenant,
           networkName: network,
           family,
           ...(group ? { groupName: group } : {}),
-          ...(address ? { address } : {}),
+        };
+        const address = wanted(family);
+        if (address) return endpoints.reserve({ ...request, address });
+        const before = endpoints.addressBefore(id, family);
+        if (before === undefined) return endpoints.reserve(request);
+        return endpoints.reserve({ ...request, address: before }, 'if free').catch((error) => {
+          log.debug({ err: error }, 'the container gets another address than it had');
+          return endpoints.reserve(request);
         });
       }),
     );

@@ -17,7 +17,7 @@
  */
 import type { Logger } from 'pino';
 import type { Endpoint } from '../../../model/endpoint.ts';
-import { GAVE_UP } from '../../constants.ts';
+import { GAVE_UP, TASK_LABEL } from '../../constants.ts';
 import { CONTAINERS_INTERVAL, RETRY_DELAY } from '../../intervals.ts';
 import { inTurn } from '../../turns.ts';
 import type { Description, Endpoints } from '../runtime.ts';
@@ -25,7 +25,7 @@ import type { ContainerInspectInfo, Docker } from './engine.ts';
 import { DRIVER, type Offer } from './networks.ts';
 import type { Remains } from './remains.ts';
 import type { StoppedContainers } from './stopped.ts';
-import { SWARM_DRIVER, TASK_LABEL } from './swarm.ts';
+import { SWARM_DRIVER } from './swarm.ts';
 
 /** Milliseconds after a refusal until Docker shows what it did to the container. */
 const REFUSAL_SHOWS = 3000;
@@ -208,8 +208,14 @@ export function followContainers(options: ContainersOptions): Containers {
       if (found === undefined) continue; // removed meanwhile
       const { Name: name, HostConfig, State } = found;
       const policy = HostConfig.RestartPolicy?.Name ?? '';
-      const ours = State.Error.includes(pluginSocket) || State.Error.includes(GAVE_UP);
+      const gaveUp = State.Error.includes(GAVE_UP);
+      const ours = State.Error.includes(pluginSocket) || gaveUp;
       if (!['always', 'unless-stopped'].includes(policy) || !ours) continue;
+      // It would wait again, and keep Docker from saying which others start meanwhile (stopped.ts).
+      if (gaveUp && !endpoints.live()) {
+        refusedAt ??= performance.now();
+        continue;
+      }
       log.info(
         { container: name },
         'Docker could not start it while netplugin or netmaster was away: starting it',

@@ -12,6 +12,7 @@ import type { Publication } from '../../state.ts';
 import { keepPublications, type Publications, type WantedPublication } from '../publish.ts';
 import type { Attached, Endpoints } from '../runtime.ts';
 import { createDriver, type Driver, NO_INTERFACE } from './driver.ts';
+import { UNTOLD } from './stopped.ts';
 
 const NETWORKS: WatchedNetwork[] = [
   { tenantName: 'default', networkName: 'net1', subnet: '20.1.1.0/24', gateway: '20.1.1.254', vni: 1 },
@@ -52,14 +53,15 @@ function fakeEndpoints() {
     ready: () => true,
     portOf: () => undefined,
     attachments,
-    async reserve(request) {
-      asked.push(['reserve', request]);
+    async reserve(request, insistence) {
+      asked.push(insistence === 'of a stopped one' ? ['reserve', request, insistence] : ['reserve', request]);
       check('reserve');
       return {
         address: request.address ?? (request.family === 6 ? 'fd00:3::2' : '20.1.1.1'),
         prefixLength: request.family === 6 ? 64 : 24,
       };
     },
+    addressBefore: () => undefined,
     async release(network, address) {
       asked.push(['release', network, address]);
     },
@@ -308,8 +310,15 @@ describe('RequestAddress', () => {
     await expect(call('IpamDriver.RequestAddress', { PoolID: 'default:net1::4' })).rejects.toThrow();
     expect(agent.asked.slice(1)).toEqual([
       ['reserve', expect.objectContaining({ address: '20.1.1.7' })],
-      ['reserve', { tenantName: 'default', networkName: 'net1', family: 4 }],
+      ['reserve', { tenantName: 'default', networkName: 'net1', family: 4 }, 'of a stopped one'],
     ]);
+  });
+
+  it('asks for what any that has stopped had, where it cannot be told whether one of those starts', async () => {
+    former = UNTOLD;
+    await call('IpamDriver.RequestAddress', { PoolID: 'default:net1::4' });
+    const wanted = { tenantName: 'default', networkName: 'net1', family: 4 };
+    expect(agent.asked).toEqual([['reserve', wanted, 'of a stopped one']]);
   });
 
   it('from Docker 29 on says whose it is, which the endpoint has as its name when it joins', async () => {

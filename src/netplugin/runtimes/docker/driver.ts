@@ -26,7 +26,7 @@ import { networkOf as networkIn, sharedSubnets, type Target } from '../network.t
 import { askedText, type PortMapping, type Publications, readPortMap } from '../publish.ts';
 import type { Endpoints } from '../runtime.ts';
 import type { Call } from './plugin.ts';
-import type { StoppedContainers } from './stopped.ts';
+import { type StoppedContainers, UNTOLD } from './stopped.ts';
 import { SWARM_DRIVER, SWARM_SPACE } from './swarm.ts';
 import { dockerName } from './target.ts';
 
@@ -133,18 +133,21 @@ export function createDriver({
     );
   }
 
-  /** What the container that starts had before; undefined: nothing, or it is another's by now. */
+  /** What the container that starts had before, unless it had nothing, or it is another's by now. */
   async function reserveAgain(
     { tenant, network, group, family }: Pool,
     wanted: Omit<AddressRequest, 'host'>,
     containerName: string | undefined,
-  ): Promise<AddressAnswer | undefined> {
+  ): Promise<AddressAnswer> {
+    const before = await stopped.addressIn({ tenant, network, group }, family, containerName);
+    if (before === UNTOLD) return endpoints.reserve(wanted, 'of a stopped one');
+    if (before === undefined) return endpoints.reserve(wanted);
     try {
-      const address = await stopped.addressIn({ tenant, network, group }, family, containerName);
-      return address === undefined ? undefined : await endpoints.reserve({ ...wanted, address }, 'if free');
+      return await endpoints.reserve({ ...wanted, address: before }, 'if free');
     } catch (error) {
       log.debug({ err: error }, 'the container gets another address than it had');
-      return undefined;
+      // One that could not be told has it, whose own is left.
+      return endpoints.reserve(wanted, 'of a stopped one');
     }
   }
 
@@ -221,8 +224,7 @@ export function createDriver({
       };
       const { address, prefixLength } = request.Address
         ? await endpoints.reserve({ ...wanted, address: request.Address })
-        : ((pool.ofSwarm ? undefined : await reserveAgain(pool, wanted, containerName)) ??
-          (await endpoints.reserve(wanted)));
+        : await (pool.ofSwarm ? endpoints.reserve(wanted) : reserveAgain(pool, wanted, containerName));
       if (containerName) askedFor.set(placeOf(pool, address), containerName);
       // IPv6 neighbours cannot be proxied for a whole subnet: the container sends everything to the gateway.
       return { Address: `${address}/${pool.family === 6 ? 128 : prefixLength}`, Data: {} };

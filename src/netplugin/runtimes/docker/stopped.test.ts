@@ -3,7 +3,7 @@ import { beforeEach, expect, it } from 'vitest';
 import { temporaryFolder } from '../../../../test/folder.ts';
 import type { Attachment } from '../../intent/view.ts';
 import type { Docker } from './engine.ts';
-import { openStopped } from './stopped.ts';
+import { openStopped, UNTOLD } from './stopped.ts';
 
 /** Containers that do not run: their networks, and whether Docker holds them. */
 let still: Map<string, { networks: string[]; starts: boolean }>;
@@ -74,7 +74,7 @@ it('the container that Docker is silent of has the address again that it had in 
   await expect.poll(() => openStopped(docker, folder, log).addressIn(WEB, 4)).toBe('20.1.1.4');
 });
 
-it('none has, where one that is new starts, several start, or nothing was kept there', async () => {
+it('none has, where only one that is new starts, or nothing was kept there; where several start it cannot be told', async () => {
   const stopped = openStopped(docker, folder, log);
   still.set('a', { networks: ['net1'], starts: true });
   expect(await stopped.addressIn(NET1, 4)).toBeUndefined();
@@ -83,7 +83,7 @@ it('none has, where one that is new starts, several start, or nothing was kept t
   stopped.keep(attachment(undefined, ['20.1.1.9']));
   stopped.keep({ ...attachment('c', ['20.1.1.8']), runtime: 'cni' });
   still.set('new', { networks: ['net1'], starts: true });
-  expect(await stopped.addressIn(NET1, 4)).toBeUndefined();
+  expect(await stopped.addressIn(NET1, 4)).toBe(UNTOLD);
   still.set('a', { networks: ['net1'], starts: false });
   asked = [];
   expect(await stopped.addressIn(NET1, 4)).toBeUndefined();
@@ -91,7 +91,7 @@ it('none has, where one that is new starts, several start, or nothing was kept t
   still.delete('new');
   asked = [];
   for (let n = 0; n < 40; n++) still.set(`more${n}`, { networks: ['net1'], starts: false });
-  expect(await stopped.addressIn(NET1, 4)).toBeUndefined();
+  expect(await stopped.addressIn(NET1, 4)).toBe(UNTOLD);
   expect(asked).toEqual([]);
   for (let n = 0; n < 40; n++) still.delete(`more${n}`);
   still.set('a', { networks: ['net1'], starts: true });
@@ -100,12 +100,12 @@ it('none has, where one that is new starts, several start, or nothing was kept t
   await expect.poll(() => openStopped(docker, folder, log).addressIn(NET1, 4)).toBeUndefined();
 });
 
-it('none has while Docker starts, which answers nobody and waits for us: it is asked once in a while', async () => {
+it('cannot be told while Docker starts, which answers nobody and waits for us: it is asked once in a while', async () => {
   const stopped = openStopped(docker, folder, log);
   stopped.keep(attachment('a', ['20.1.1.2']));
   still.set('a', { networks: ['net1'], starts: true });
   serves = false;
-  for (let n = 0; n < 20; n++) expect(await stopped.addressIn(NET1, 4)).toBeUndefined();
+  for (let n = 0; n < 20; n++) expect(await stopped.addressIn(NET1, 4)).toBe(UNTOLD);
   expect(lists).toBe(1);
 });
 

@@ -6,7 +6,8 @@
  * From 29 on Docker names the container that it asks for. Before, it says nothing of it (moby, libnetwork/endpoint.go, assignAddressVersion), nor has
  * the endpoint an id yet that a container could be found by. But it holds the container that it starts: its API answers nothing about that one until it has
  * started (daemon/start.go). So the container that starts is the only one of those that do not run of which Docker is silent. Where it is
- * silent of several, which of them asks cannot be told, and each gets the next address.
+ * silent of several, or of all, as while it starts itself, which of them asks cannot be told, and each gets the next address: while
+ * netmaster is away, any that one of them had.
  */
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -32,6 +33,8 @@ const MOST = 1000;
 const MOST_ASKED = 32;
 /** States in `docker ps -a` of what may be about to start. */
 const STILL = ['created', 'exited', 'restarting'];
+/** It may be one of those whose addresses are known, and cannot be told which. */
+export const UNTOLD = 'untold';
 
 interface Stopped {
   readonly container: string;
@@ -48,11 +51,8 @@ export interface StoppedContainers {
   named(container: string, name: string): void;
   /** It is removed. */
   forget(container: string): void;
-  /**
-   * What the container that starts now had there, which has the name where Docker says so; undefined: it had nothing, or it cannot be
-   * told which one it is.
-   */
-  addressIn(target: Target, family: 4 | 6, name?: string): Promise<string | undefined>;
+  /** What the container that starts now had there, which has the name where Docker says so; undefined: it had nothing. */
+  addressIn(target: Target, family: 4 | 6, name?: string): Promise<string | typeof UNTOLD | undefined>;
 }
 
 const placeOf = ({ tenant, network, group }: Target): string => [tenant, network, group].join(':');
@@ -101,19 +101,24 @@ export function openStopped(
   }
 
   /**
-   * The one of the known containers that starts now, where no other on these networks does. A container that is new is waited for only
-   * where a known one starts too: else nobody's start takes longer for those that have stopped.
+   * The one of the known containers that starts now, where no other on these networks does; undefined: none of them does. A container
+   * that is new is waited for only where a known one starts too: else nobody's start takes longer for those that have stopped.
    */
-  async function starting(names: readonly string[], known: ReadonlySet<string>): Promise<string | undefined> {
-    const still = (await listStill()) ?? [];
+  async function starting(
+    names: readonly string[],
+    known: ReadonlySet<string>,
+  ): Promise<string | typeof UNTOLD | undefined> {
+    const still = await listStill();
+    if (still === undefined) return UNTOLD;
     const here = still.filter(({ NetworkSettings }) =>
       names.some((name) => Object.hasOwn(NetworkSettings.Networks, name)),
     );
-    if (here.length > MOST_ASKED) return undefined;
+    if (here.length > MOST_ASKED) return UNTOLD;
     const ids = here.map(({ Id }) => Id);
     const [one, ...more] = await silentOf(ids.filter((id) => known.has(id)));
-    if (one === undefined || more.length > 0) return undefined;
-    return (await silentOf(ids.filter((id) => !known.has(id)))).length === 0 ? one : undefined;
+    if (one === undefined) return undefined;
+    if (more.length > 0) return UNTOLD;
+    return (await silentOf(ids.filter((id) => !known.has(id)))).length === 0 ? one : UNTOLD;
   }
 
   return {
@@ -157,7 +162,7 @@ export function openStopped(
         ...(group === '' ? [] : [dockerName({ tenant, network: group, group: '' })]),
       ];
       const one = await starting(names, new Set(here.map(({ container }) => container)));
-      return ofFamily(here.find((s) => s.container === one));
+      return one === UNTOLD ? UNTOLD : ofFamily(here.find((s) => s.container === one));
     },
   };
 }

@@ -18,9 +18,6 @@ export const SWARM_DRIVER = 'contiv:latest';
 /** Address space of what managers allocate; of each node's own it is another (src/swarm/contiv-swarm.c). */
 export const SWARM_SPACE = 'contiv-swarm';
 
-/** Label of the container of a task. */
-export const TASK_LABEL = 'com.docker.swarm.task.id';
-
 /** What the plugin sees of this host. */
 export const swarmFolder = ({ stateDir }: Pick<Options, 'stateDir'>): string => path.join(stateDir, 'swarm');
 export const swarmSocket = (options: Pick<Options, 'stateDir'>): string =>
