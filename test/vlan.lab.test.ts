@@ -520,7 +520,7 @@ describe('an infra network', () => {
     for (const place of ['access', 'trunk', 'node1'])
       await until('the server', async () => (await status(place, `http://${two}:7777/`)) === '404');
     await server.end();
-    expect(await status('node1', `http://${ACCESS}/`)).toBe('200');
+    await until('the machine', async () => (await status('node1', `http://${ACCESS}/`)) === '200');
     expect(await status('access', `https://${one}:9999/`)).toBe('000');
     // A machine is in its network, and no further.
     await must('access', `ip route add 20.1.1.0/24 via ${one} dev eth0`);

@@ -6,8 +6,8 @@ import { openApic } from './apic.ts';
 const PATIENT = { timeout: 30_000, interval: 20 };
 const QUERY = 'mo/uni/tn-common.json?query-target=subtree';
 
-async function open(subscribed: number) {
-  const apics = await openApics(1, { subscribed });
+async function open(subscribed: number, life?: number) {
+  const apics = await openApics(1, { subscribed, ...(life !== undefined && { life }) });
   const [controller] = apics.controllers;
   if (controller === undefined) throw new Error('there is no controller');
   const changed = vi.fn();
@@ -42,6 +42,15 @@ it('is told that the controller has given it up, and is subscribed to anew', asy
     await apic.get(QUERY, true);
     await vi.waitFor(() => expect(changed).toHaveBeenCalledTimes(times), PATIENT);
   }
+});
+
+it('is renewed by the session that is there, and nobody logs in for it', async () => {
+  const { apic, changed, asked } = await open(60, 3);
+  await apic.get(QUERY, true);
+  const asks = (): number[] => ['aaaLogin.json', 'aaaRefresh.json'].map(asked);
+  const before = asks();
+  await vi.waitFor(() => expect(changed).toHaveBeenCalled(), PATIENT);
+  expect(asks()).toEqual(before);
 });
 
 it('is read where the controller has no subscriptions', async () => {

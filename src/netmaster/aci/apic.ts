@@ -242,21 +242,22 @@ export function openApic(options: ApicOptions): Apic {
     throw new UnreachableError(failed.join('; '));
   }
 
-  /** Whether that controller takes requests, without going on to another one. */
+  /** By the session that is there: to log in for each of many might lock the user out. What is wrong is found by who reads next. */
   const renew =
     (url: string) =>
     async (id: string): Promise<boolean> => {
-      try {
-        const { status } = await askOne(url, 'GET', `/api/subscriptionRefresh.json?id=${id}`, '');
-        return status === 200;
-      } catch {
-        return false; // what is wrong is found by who reads next
-      }
+      const session = sessions.get(url);
+      if (session === undefined) return false;
+      const path = `/api/subscriptionRefresh.json?id=${id}`;
+      return request(url, 'GET', path, '', `APIC-cookie=${session.token}`).then(
+        ({ status }) => status === 200,
+        () => false,
+      );
     };
 
   /** undefined: there are none for now, and what is read is not followed. */
   async function subscriptionsOf(url: string): Promise<Subscriptions | undefined> {
-    if (changed === undefined || !('password' in secret)) return undefined;
+    if (changed === undefined || !('password' in secret) || ended.signal.aborted) return undefined;
     if (subscriptions?.isOpen && subscriptions.url === url) return subscriptions;
     subscriptions?.close();
     subscriptions = undefined;

@@ -264,6 +264,8 @@ function openPasses({ mirror, writer, duty, folder, env }: FabricOptions, change
           'put it there on each netmaster, or name another one (netctl aci-gw set)',
         );
       else if (error instanceof LoginError) {
+        // What a socket of the last session still tells would have the password tried more often.
+        leave();
         await failed(
           'refused',
           message,

@@ -312,7 +312,7 @@ function compileAccess(
   services: CompiledServices['services'],
 ): Access | undefined {
   if (own.length === 0) return undefined;
-  return memo.use(`access ${tenant}`, [networks, services, ...own], () => {
+  return memo.use(`access ${tenant}`, [networks, services, local.uplink, ...own], () => {
     const sources = own.flatMap(({ endpoint }) => {
       const network = networks.get(endpoint.networkName);
       return network === undefined

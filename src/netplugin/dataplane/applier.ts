@@ -39,8 +39,8 @@ import { type Nft, openNft } from '../../linux/nftables.ts';
 import * as route from '../../linux/route.ts';
 import { DENIED_LOG, DEVICE_PREFIXES } from '../constants.ts';
 import type { Exit, HostState, Port, Router } from '../state.ts';
-import { establish, type Tracker, track } from './difference.ts';
-import { ENTRIES, type Entry, listEntries, routerEntries, writeEntries } from './entries.ts';
+import { type Change, establish, type Tracker, track } from './difference.ts';
+import { ENTRIES, type Entry, isAddress, listEntries, routerEntries, writeEntries } from './entries.ts';
 import { establishExits, establishHostTable, openExits } from './exits.ts';
 import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } from './fastpath/fastpath.ts';
 import { closeProgram } from './fastpath/program.ts';
@@ -296,14 +296,25 @@ export function openApplier(): Applier {
     const known = new Set(before === undefined ? [] : segments(before.router));
     const own = segments(router).filter((t) => !known.has(t));
     const cleared = new Set(own.map((t) => t.device));
-    const { outcome, change, deferred } = establish(open.entries, {
+    const list = () => listEntries(open.netlink, links);
+    const entries = {
       wanted: routerEntries(router, exit),
-      list: read ? () => listEntries(open.netlink, links) : undefined,
-      excused: ({ device }) => cleared.has(device),
-      write: (change) => writeEntries(open.netlink, links, change),
+      excused: ({ device }: Entry) => cleared.has(device),
+      write: (change: Change<Entry>) => writeEntries(open.netlink, links, change),
+    };
+    const { outcome, change, deferred } = establish(open.entries, {
+      ...entries,
+      list: read ? list : undefined,
     });
     for (const { endpoint } of change.gone) if (endpoint !== '') open.left.add(endpoint);
     yield noted({ ...located(where, outcome), reads: read ? 1 : 0 });
+    // With the last of its IPv4 addresses, which a VLAN has one of, go a device's routes (net/ipv4/fib_frontend.c, fib_disable_ip).
+    const emptied = new Set(change.removals.filter(isAddress).map(({ device }) => device));
+    if (router.vlans?.some(({ device }) => emptied.has(device))) {
+      for (const device of emptied) cleared.add(device);
+      const again = establish(open.entries, { ...entries, list });
+      yield noted({ ...located(where, again.outcome), reads: 1 });
+    }
     const ended = endedBy(open.left, before?.router, router);
     if (ended !== undefined) yield noted({ writes: forgetConnections(open.netfilter, ended) });
     open.left.clear();

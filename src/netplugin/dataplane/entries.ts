@@ -91,6 +91,8 @@ export function addressEntry(device: string, address: string, length: number): E
   };
 }
 
+export const isAddress = ({ text }: Entry): boolean => text.startsWith('address ');
+
 export function routeEntry(given: Omit<route.Route, 'device'>, device: string): Entry {
   const [address = '', length] = given.destination.split('/');
   const at = (index: number): route.Route => (device === '' ? given : { ...given, device: index });

@@ -4,7 +4,7 @@
  *   another host of ours   by its MAC address, from the addresses of what runs there, as by a tunnel
  *   a machine              from an address of the network's subnet that nothing of ours has; to containers of that network, and no further
  *   the fabric's own gateway  from outside, to the same (externalGateways.ts)
- *   the host               in an infra network, by its end of the exit (access.ts): all on the wire reach it at its address there, as it reaches them
+ *   the host               in an infra network, by its end of the exit (access.ts): all on the wire, and who comes by such a gateway, reach it at its address there, as it reaches them
  *
  * Whoever is on a wire may send by any MAC address: that he is not another host of ours nobody can tell here, as in any VLAN. No
  * address of what runs on this host, of a gateway or a service comes by it, and none of another network's.
