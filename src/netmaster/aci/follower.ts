@@ -151,7 +151,11 @@ export function followFabric(options: FabricOptions): FabricFollower {
   schedule(0);
 
   return {
-    ask: () => schedule(0),
+    ask() {
+      // The pass that runs would set its timer over ours.
+      if (running === undefined) schedule(0);
+      else asked = true;
+    },
     async close() {
       closed = true;
       unsubscribe();
