@@ -74,6 +74,11 @@ it('a host is ready or late, one of its name elsewhere is refused for as long as
   await vi.waitUntil(async () => Object.keys(await states()).length === 2, LIMIT);
   expect((await state('node2', 'late')).reason).toBe('it has not said yet what it has applied');
   await client.call('attach', { id: 'web', wait: '0' }, endpoint('web', 'node1', '10.1.0.2'));
+  // netmaster has given the host its addresses in reserve: no revision comes behind that.
+  await vi.waitUntil(async () => {
+    const { body } = await client.call('inspect', { collection: 'networks', key: 'default:net1' });
+    return (body.Oper as Record<string, unknown>).reservedIPAddresses !== undefined;
+  }, LIMIT);
   await applied('node1');
   await applied('node2');
   expect(await state('node1', 'ready')).toMatchObject({

@@ -89,8 +89,8 @@ it('a network of IPv6 alone is counted in that, as far as a number counts', asyn
   await address('many', 'fd00:6::2');
   const found = await status();
   expect(found.networks).toEqual([
-    { network: 'default:few', subnet: 'fd00:7::/126', used: 0, size: 2 },
-    { network: 'default:many', subnet: 'fd00:6::/64', used: 1, size: Number.MAX_SAFE_INTEGER },
+    { network: 'default:few', subnet: 'fd00:7::/126', used: 0, reserved: 0, size: 2 },
+    { network: 'default:many', subnet: 'fd00:6::/64', used: 1, reserved: 0, size: Number.MAX_SAFE_INTEGER },
   ]);
   expect(statusLines(found, []).join()).toMatch(/default:many +fd00:6::\/64 +over 2\^53 +1 \(0 %\)/);
 });
