@@ -6,6 +6,7 @@ import {
   type Background,
   background,
   clear,
+  DOCKER_USER,
   differences,
   docker,
   inside,
@@ -134,8 +135,11 @@ describe('between containers', () => {
 });
 
 describe('the way out', () => {
-  it('reaches outside from every host although Docker sets the FORWARD policy to DROP', async () => {
-    expect(await must('node1', 'iptables -S FORWARD')).toMatch(/-P FORWARD DROP/);
+  it('reaches outside from every host whatever Docker sets the FORWARD policy to', async () => {
+    // With nftables Docker has chains of its own for that, and leaves the policy as it is.
+    expect(await must('node1', 'iptables -S FORWARD')).toMatch(
+      DOCKER_USER ? /-P FORWARD DROP/ : /-P FORWARD ACCEPT/,
+    );
     expect(await pings('node1', 'ann', OUTSIDE)).toBe(true);
     expect(await pings('node2', 'dan', OUTSIDE)).toBe(true);
   });

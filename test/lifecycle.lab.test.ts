@@ -122,7 +122,9 @@ describe('a container', () => {
     await docker('node1', 'create --name=double --net=one.life contiv/lab sleep 100000');
     await docker('node1', 'network connect two.life double');
     expect((await on('node1', 'docker start double')).err).toMatch(/one group of network default:life only/);
-    await docker('node1', 'network disconnect two.life double');
+    // Docker 29 has taken it out of what it keeps of the container itself by now, and refuses; older ones keep it.
+    await on('node1', 'docker network disconnect two.life double');
+    await until('Docker has one network', async () => (await networksOf('double')) === 'one.life');
     await docker('node1', 'start double');
     await until('ping', () => pings('node2', 'peer', 'double'));
     await remove('single', 'double');
