@@ -429,7 +429,10 @@ describe('in a network of IPv6 alone', () => {
     expect(vip).toMatch(/^fd00:6::/);
     const box = addressIn(await add('node1', 'box', { configuration: SIX }));
     await until('the service', () => reaches('node1', 'box', vip, 80));
-    expect((await within('node1', 'box', `dig +short @fd00:6::1 lb6 AAAA`)).out.trim()).toBe(vip);
+    await until(
+      'its name',
+      async () => (await within('node1', 'box', `dig +short @fd00:6::1 lb6 AAAA`)).out.trim() === vip,
+    );
     await must('node1', 'ip -6 addr add fd00:50::11/64 dev eth0 nodad');
     await must('outside', `ip -6 addr add ${OUTSIDE}/64 dev eth0 nodad`);
     try {

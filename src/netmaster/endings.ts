@@ -24,6 +24,8 @@ export interface Meaning {
   readonly of: string;
   /** Where it was; absent: nowhere in particular. */
   readonly host?: string;
+  /** A host that had it in reserve before that, and had not acknowledged the end of it then: it counts beside the others. */
+  readonly reserve?: string;
 }
 
 /** How the meaning begins of an address that a host has had in reserve, and which nobody else ever went by. */
@@ -46,8 +48,12 @@ export function wasReservedFor(view: View, key: string, host: string): boolean {
 }
 
 /** Of the transaction with which it ends; nothing where there is no host to go by it. */
-export const end = (view: View, key: string, meaning: Meaning): Write[] =>
-  view.count('host') + view.count('endpoint') === 0 ? [] : [{ key: storeKey('ended', key), value: meaning }];
+export function end(view: View, key: string, meaning: Meaning): Write[] {
+  if (view.count('host') + view.count('endpoint') === 0) return [];
+  const reserve = holderOf(view, key)?.name;
+  const value: Meaning = reserve === undefined ? meaning : { ...meaning, reserve };
+  return [{ key: storeKey('ended', key), value }];
+}
 
 /** Of the transaction that gives it again; nothing where it has not ended. */
 export function begin(view: View, key: string): { checks: Check[]; writes: Write[] } {
@@ -67,7 +73,7 @@ export interface Endings {
   refuse(key: string, meaning: Meaning, what: string, field: string): void;
 }
 
-interface Counting {
+export interface Counting {
   readonly name: string;
   readonly lives: boolean;
   readonly applied: number;
@@ -87,12 +93,19 @@ function counting(view: View): Counting[] {
  * The host that had it in reserve, where it may still go by that: nobody else ever did. It counts as long as it is known, also where it
  * does not live and netmaster has no endpoints of it: a container that it gave the address has not been told then.
  */
-function reserveHolder(view: View, { object, revision }: Stored<Meaning>): Counting[] {
-  const { host: name = '' } = object;
+function reserveHolder(view: View, { object, revision }: Stored<Meaning>): Counting | undefined {
+  const name = object.of.startsWith(RESERVE) ? object.host : object.reserve;
+  if (name === undefined) return undefined;
   const lives = view.get('host', name) !== undefined;
   const applied = view.applied.get(name) ?? 0;
   const isKnown = lives || view.get('registration', name) !== undefined;
-  return isKnown && applied < revision ? [{ name, lives, applied }] : [];
+  return isKnown && applied < revision ? { name, lives, applied } : undefined;
+}
+
+/** The same of an address by its key; it may give it to a container yet, whatever else has become of it. */
+export function holderOf(view: View, key: string): Counting | undefined {
+  const ended = view.stored<Meaning>('ended', key);
+  return ended && reserveHolder(view, ended);
 }
 
 /** For one decision. */
@@ -103,12 +116,18 @@ export function openEndings(view: View): Endings {
     const ended = view.stored<Meaning>('ended', key);
     if (ended === undefined) return [];
     const { of, host } = ended.object;
-    if (of.startsWith(RESERVE)) return reserveHolder(view, ended);
+    const holder = reserveHolder(view, ended);
+    const holds = holder === undefined ? [] : [holder];
+    if (of.startsWith(RESERVE)) return holds;
     known ??= counting(view);
-    const late = known.filter(({ applied }) => applied < ended.revision);
-    if (of !== meaning?.of) return late;
+    const late = known.filter(({ applied, name }) => applied < ended.revision && name !== holder?.name);
+    if (of !== meaning?.of) return [...late, ...holds];
     // The same as before: where it was before nothing changes for anybody, and dead hosts judge it as they should.
-    return host === meaning.host ? [] : late.filter(({ lives }) => lives);
+    const isThere = host === meaning.host;
+    return [
+      ...(isThere ? [] : late.filter(({ lives }) => lives)),
+      ...holds.filter(({ name }) => !isThere || name !== host),
+    ];
   }
 
   return {
@@ -143,8 +162,8 @@ export function openEndings(view: View): Endings {
 export function decideForgetting(view: View): Decision<number> {
   const least = Math.min(...counting(view).map(({ applied }) => applied));
   const known = [...view.entries<Meaning>('ended')].filter(([, ended]) => {
-    if (ended.object.of.startsWith(RESERVE)) return reserveHolder(view, ended).length === 0;
-    return ended.revision <= least;
+    if (reserveHolder(view, ended) !== undefined) return false;
+    return ended.object.of.startsWith(RESERVE) || ended.revision <= least;
   });
   return {
     checks: known.map(([key, { revision }]) => ({ key: storeKey('ended', key), revision })),

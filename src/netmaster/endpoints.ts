@@ -12,7 +12,7 @@ import type { Check, Write } from '../store/store.ts';
 import { callService, canonical, chooseAddress } from './allocator/choose.ts';
 import { changedFields } from './changes.ts';
 import { refuseDraining } from './draining.ts';
-import { addressKey, begin, end, meaningOf, openEndings, wasReservedFor } from './endings.ts';
+import { addressKey, begin, end, holderOf, meaningOf, openEndings, wasReservedFor } from './endings.ts';
 import type { Occurrence } from './events.ts';
 import { relyOn } from './guards.ts';
 import { storeKey } from './mirror.ts';
@@ -219,7 +219,9 @@ export function decideEndpoint(view: View, endpoint: Endpoint): Decision<Endpoin
     const ended = addressKey(endpoint.tenantName, address);
     if (!wasReservedFor(view, ended, endpoint.homingHost))
       endings.refuse(ended, meaning, `${what}: address ${address}`, 'ipAddress');
-    const begun = record?.object.reserve ? { checks: [], writes: [] } : begin(view, ended);
+    // A host that may go by its reserve still is waited for after this endpoint too.
+    const begun =
+      holderOf(view, ended) || record?.object.reserve ? { checks: [], writes: [] } : begin(view, ended);
     checks.push({ key, revision: record?.revision ?? 0 }, ...begun.checks);
     writes.push(...begun.writes, {
       key,

@@ -327,8 +327,9 @@ async function run(options: Options): Promise<void> {
         await writer.write(() => decideTokensEnd(mirror));
         await roster.noteAway(writer);
         if (mirror.revision !== reserved) {
-          reserved = mirror.revision;
+          const seenAt = mirror.revision;
           await keepReserves(mirror, writer);
+          reserved = seenAt;
         }
         if (answer > 0) log.info({ addresses: answer }, 'collected addresses that no endpoint used');
       } catch (error) {

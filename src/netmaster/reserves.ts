@@ -32,8 +32,6 @@ import type { Decision, Writer } from './writer.ts';
 export const RESERVED = 4;
 /** Seconds that a host is waited for which is to give one up. */
 const GIVEN_UP_WITHIN = 2;
-/** Times that a decision meets one in reserve: by its address, or of a pool where nothing else is left. */
-const MEETINGS = 4;
 
 /** The writer, with which who meets an address in reserve waits until its host has given it up. */
 export function givingBack(
@@ -42,15 +40,19 @@ export function givingBack(
   acknowledgements: Pick<Acknowledgements, 'wait'>,
 ): Writer {
   async function insist<T>(write: () => Promise<T>): Promise<T> {
-    for (let met = 1; ; met++)
+    // A set may meet many, each once: one that is met again has not been given up.
+    const met = new Set<string>();
+    for (;;)
       try {
         return await write();
       } catch (error) {
         // Of an object in a set the refusal says where that is, and comes of the other one.
         const { cause } = error as Error;
         const inReserve = [error, cause].find((e) => e instanceof InReserve);
-        if (inReserve === undefined || met === MEETINGS) throw error;
+        if (inReserve === undefined) throw error;
         const { network, address, host } = inReserve;
+        if (met.has(`${network} ${address}`)) throw error;
+        met.add(`${network} ${address}`);
         const { revision } = await writer.write((): Decision<undefined> => {
           const { checks, writes } = withdraw(mirror, host, network, [address]);
           const left = reserveOf(mirror, host, network).filter((r) => r.address !== address);

@@ -12,7 +12,7 @@
 import type { Logger } from 'pino';
 import type { Endpoint } from '../model/endpoint.ts';
 import { isExternal } from '../model/externalMember.ts';
-import { type Draining, HOST_TTL, type Host } from '../model/host.ts';
+import { type Draining, HOST_TTL, type Host, type Reserve } from '../model/host.ts';
 import type { Condition, Heard, HostState, RefusedHost } from '../protocol/hosts.ts';
 import type { Write } from '../store/store.ts';
 import { decideEndpointRemoval } from './endpoints.ts';
@@ -241,12 +241,13 @@ export function openRoster(mirror: Mirror, log: Logger, { alone }: { readonly al
   };
 }
 
-/** Those that live, that have lived, and that have endpoints. */
+/** Those that live, that have lived, that have endpoints, and that have addresses in reserve. */
 const namesOf = (view: View): Set<string> =>
   new Set([
     ...view.list<Host>('host').map(({ name }) => name),
     ...view.list<Registered>('registration').map(({ name }) => name),
     ...view.list<Endpoint>('endpoint').map(({ homingHost }) => homingHost),
+    ...view.list<Reserve>('reserve').map(({ host }) => host),
   ]);
 
 const unknown = (name: string): Refusal =>

@@ -400,6 +400,17 @@ describe('a trace', () => {
     expect(trace(mirror, asked({ from: 'group:client' })).from.address).toMatch(/^20\.1\.1\./);
   });
 
+  it('judges one in a network of IPv6 alone by such an address', async () => {
+    const { mirror, put } = await opened();
+    await put({
+      network: [{ tenantName: 'default', networkName: 'six', encap: 'vxlan', ipv6Subnet: 'fd06::/64' }],
+      endpointGroup: [{ tenantName: 'default', groupName: 'sixes', networkName: 'six', policies: [] }],
+    });
+    const { from, notes } = trace(mirror, asked({ from: 'group:sixes', to: 'six' }));
+    expect(from.address).toMatch(/^fd06::/);
+    expect(notes.join()).toMatch(/group sixes has no container: judged as if one had fd06::/);
+  });
+
   it('says that networks do not reach each other where the forwarding mode is bridge', async () => {
     const bridge = { ...GLOBAL_DEFAULTS, fwdMode: 'bridge' };
     const { mirror } = await openTestMirror({ ...WORLD, global: [bridge] });

@@ -16,6 +16,7 @@ import type { Endpoint } from '../model/endpoint.ts';
 import type { EndpointGroup } from '../model/endpointGroup.ts';
 import { externalAt, networkWith, type StoredExternalEndpoint } from '../model/externalEndpoint.ts';
 import { isExternal } from '../model/externalMember.ts';
+import { familiesOf } from '../model/families.ts';
 import type { Host } from '../model/host.ts';
 import type { Network } from '../model/network.ts';
 import type { NetworkPolicy } from '../model/networkPolicy.ts';
@@ -577,8 +578,7 @@ function ofGroup(mirror: Mirror, field: 'from' | 'to', asked: string, group: End
   }
   const network = mirror.get<Network>('network', `${tenantName}:${networkName}`) as Network;
   const what = `group ${groupName}`;
-  const families = network.ipv6Subnet ? ([4, 6] as const) : ([4] as const);
-  const addresses = families.map(
+  const addresses = familiesOf(network).map(
     (family) => chooseAddress(mirror, { network, family, group, what, field }, {}).address,
   );
   return {

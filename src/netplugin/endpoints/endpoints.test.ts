@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { temporaryFolder } from '../../../test/folder.ts';
 import { NOTHING, REPORT } from '../../../test/hostState.ts';
 import { ApiError } from '../../client/client.ts';
+import type { Endpoint } from '../../model/endpoint.ts';
 import type { AddressAnswer } from '../../protocol/messages.ts';
 import type { ApplyReport } from '../dataplane/index.ts';
 import { openView } from '../intent/view.ts';
@@ -44,7 +45,7 @@ let relisted = 0;
 let admitted: () => Promise<void>;
 let state: HostState;
 const view = openView();
-const assumed = new Map<string, null>();
+const assumed = new Map<string, Endpoint | null>();
 
 /** An agent, of what is on disk. */
 function open(): void {
@@ -66,7 +67,7 @@ function open(): void {
       },
       assumed,
       assume(key, object) {
-        assumed.set(key, null);
+        if (!assumed.has(key)) assumed.set(key, view.endpoints.get(key) ?? null);
         view.put({ kind: 'endpoint', key, object });
       },
       keep: () => void kept++,
@@ -419,7 +420,9 @@ it.each([true, false])(
     if (isKnown) expect(asked, 'nothing waits for an answer').toEqual([]);
     [answers, live, netmaster, asked] = [true, true, async () => {}, []];
     reconcile();
-    await expect.poll(() => asked, { timeout: 20_000 }).toEqual(['unregister before', 'register after']);
+    await expect
+      .poll(() => [...new Set(asked)], { timeout: 20_000 })
+      .toEqual(['unregister before', 'register after']);
   },
 );
 
@@ -431,7 +434,7 @@ it('what ended while netmaster was silent is told when it answers, and its addre
   [answers, live, netmaster] = [true, true, async () => {}];
   reconcile();
   await expect
-    .poll(() => asked, { timeout: 20_000 })
+    .poll(() => [...new Set(asked)], { timeout: 20_000 })
     .toEqual(['unregister before', `release default:net1 ${ADDRESS}`]);
   expect(attachments.held.size).toBe(0);
 });
@@ -570,6 +573,64 @@ it('a new container has one that is in reserve for this host while netmaster is 
   expect(asked).toEqual([]);
 });
 
+it('of two that were given one address of the host’s own, the second to attach is refused', async () => {
+  await runs('one');
+  reserves('node1', { address: '20.1.1.250' });
+  silence(true);
+  const named = { ...REQUEST, address: '20.1.1.250' };
+  expect([await endpoints.reserve(named), await endpoints.reserve(named)]).toHaveLength(2);
+  const at = (id: string) => {
+    const { endpoint: of, ...rest } = joining(id);
+    return endpoints.attach({ ...rest, endpoint: { ...of, ipAddress: ['20.1.1.250'] } });
+  };
+  established('first');
+  const both = await Promise.allSettled([at('first'), at('second')]);
+  expect(both.map(({ status }) => status)).toEqual(['fulfilled', 'rejected']);
+  expect((both[1] as PromiseRejectedResult).reason.message).toMatch(/^address 20\.1\.1\.250 is another/);
+  expect([...attachments.all.keys()]).toEqual(['one', 'first']);
+});
+
+it('an address that netmaster was never told of is not kept as this host’s, whatever is shown in its place', async () => {
+  await runs('one');
+  silence(true);
+  const { promise: gaveUp, reject } = Promise.withResolvers<void>();
+  netmaster = () => gaveUp;
+  established('new');
+  const { endpoint: of, ...rest } = joining('new');
+  // It was reserved, and nobody answers when it is to be registered.
+  const started = endpoints.attach({ ...rest, endpoint: { ...of, ipAddress: ['20.1.1.7'] } });
+  await expect.poll(() => asked, { timeout: 20_000 }).toEqual(['register new']);
+  await endpoints.describe('new', { containerName: 'shown' });
+  expect(view.endpoints.has('new')).toBe(true);
+  reject(REFUSED);
+  await expect(started).rejects.toThrow('nothing listens');
+  expect([...attachments.held.keys()]).toEqual([]);
+});
+
+it('netmaster does not hear that this host goes by what it has as long as it refuses one that has an address of the host’s own', async () => {
+  await runs('one');
+  reserves('node1', { address: '20.1.1.250' });
+  silence(true);
+  established('new');
+  const { endpoint: of, ...rest } = joining('new');
+  await endpoints.attach({ ...rest, endpoint: { ...of, ipAddress: ['20.1.1.250'] } });
+  [answers, live] = [true, true];
+  netmaster = async () => Promise.reject(new ApiError(404, 'group', 'group default:web does not exist'));
+  reserves('node1');
+  reconcile();
+  let said = false;
+  const saying = endpoints.settled().then(() => {
+    said = true;
+  });
+  await expect.poll(() => asked, { timeout: 20_000 }).toContain('register new');
+  await settled();
+  expect(said).toBe(false);
+  // Its container is ended, as the log says.
+  netmaster = async () => {};
+  await endpoints.detach('new');
+  await saying;
+}, 30_000);
+
 it('nothing in reserve is used on a host that netmaster does not count on, or that is being drained', async () => {
   view.put({ kind: 'network', key: 'default:net1', object: NET1 });
   reserves('node1', { address: '20.1.1.250' });
@@ -595,7 +656,7 @@ it('what has one that is in reserve is told before this host says that it goes b
   const saying = endpoints.settled().then(() => {
     said = true;
   });
-  await expect.poll(() => asked, { timeout: 20_000 }).toEqual(['register new']);
+  await expect.poll(() => asked, { timeout: 20_000 }).toContain('register new');
   await settled();
   expect(said).toBe(false);
   netmaster = async () => {};

@@ -105,6 +105,11 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
   const out = new Set<string>();
   /** Endpoints that have ended while netmaster could not be told, by id. */
   const ended = new Set([...attachments.held.values()].map((held) => held.endpointID));
+  /**
+   * Those with addresses of this host's own that netmaster has not heard of. Until it has, or has them as somebody else's, this host must not say that
+   * it goes by what netmaster has: what it had in reserve would be free then.
+   */
+  const unheard = new Set<string>();
   /** Those whose addresses netmaster has as somebody else's: a store that was put back may have given them again. */
   const disowned = new Set<string>();
   // What an earlier agent had begun has ended with it: the runtime's call broke, and is not repeated with its contents.
@@ -120,17 +125,26 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
     if (replica.live) await forget();
     for (const attachment of attachments.all.values()) {
       const { endpoint } = attachment;
-      const isTold = !replica.assumed.has(endpoint.endpointID);
-      if (isTold && equal(listed.endpoints.get(endpoint.endpointID), endpoint)) continue;
+      const { endpointID: id } = endpoint;
+      const isTold = !replica.assumed.has(id);
+      if (isTold && listed.endpoints.has(id)) unheard.delete(id);
+      if (isTold && equal(listed.endpoints.get(id), endpoint)) continue;
       // Of a store that has lost more than this host's addresses.
       if (!replica.live && !isDeclared(listed, endpoint)) continue;
-      const { endpointID: id } = endpoint;
       await intent.register(endpoint, 'not').then(
-        () => disowned.delete(id),
+        () => {
+          disowned.delete(id);
+          unheard.delete(id);
+        },
         (error) => {
-          if (isSilence(error)) areTold = false;
-          if (error instanceof ApiError && error.status === 409) disowned.add(id);
-          log.warn({ err: error, endpoint: id }, 'endpoint not registered');
+          const isOthers = error instanceof ApiError && error.status === 409;
+          if (isOthers) disowned.add(id);
+          if (isOthers) unheard.delete(id);
+          if (isSilence(error) || unheard.has(id)) areTold = false;
+          const held = unheard.has(id)
+            ? ': this host says nothing of what it has applied until it is, or its container has ended'
+            : '';
+          log.warn({ err: error, endpoint: id }, `endpoint not registered${held}`);
         },
       );
     }
@@ -236,6 +250,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
   async function tell(endpoint: Endpoint, isOwn: boolean): Promise<void> {
     const register = async (): Promise<void> => {
       await intent.register(endpoint, isOwn ? 'while it answers' : 'until it answers');
+      unheard.delete(endpoint.endpointID);
     };
     if (isOwn && !(await intent.answers())) return show(endpoint.endpointID);
     try {
@@ -271,6 +286,7 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
       if (attached !== undefined && attached.end === undefined)
         for (const place of placesOf(attached.endpoint)) out.add(place);
     };
+    unheard.delete(id);
     if (silent) hold();
     // Also for one that is not attached: a reserved address may hang on it. Side by side with the kernel: what has ended is nobody else's
     // before this host too has applied the end (endings.ts at netmaster).
@@ -300,7 +316,13 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
     if (disowned.has(endpoint.endpointID) || endpoint.ofHost || endpoint.labels?.[TASK_LABEL] !== undefined)
       return false;
     const { tenantName } = endpoint;
-    const told = (replica.view.of(tenantName).endpoints.get(host) ?? []).flatMap(placesOf);
+    // What netmaster has told, not what is shown in its place.
+    const told = [
+      ...(replica.view.of(tenantName).endpoints.get(host) ?? []).filter(
+        ({ endpointID }) => !replica.assumed.has(endpointID),
+      ),
+      ...[...replica.assumed.values()].filter((e) => e?.homingHost === host),
+    ].flatMap((e) => (e === null ? [] : placesOf(e)));
     return placesOf(endpoint).every((place) => told.includes(place) || isReserved(place));
   }
 
@@ -320,6 +342,9 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
   function isReserved(place: string): boolean {
     const [network = '', address] = place.split(' ');
     return reserveOf(network).some((reserved) => reserved.address === address);
+  }
+  function isOwnPlace(place: string): boolean {
+    return attachments.held.has(place) || isReserved(place);
   }
   const reserveOf = (network: string): readonly Reserved[] =>
     replica.view.reserves.get(`${host}/${network}`)?.addresses ?? [];
@@ -363,10 +388,15 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
     const { subnet = '', ipv6Subnet = '' } = replica.view.networks.get(network) ?? {};
     const prefixLength = parseSubnet(isV6(address) ? ipv6Subnet : subnet)?.length;
     if (prefixLength === undefined) throw new Error(`network ${network} is not known on this host`);
-    out.add(placeOf(network, address));
+    const place = placeOf(network, address);
+    out.add(place);
+    unreleased.delete(place);
     return { address, prefixLength };
   }
 
+  for (const { endpoint } of attachments.all.values())
+    if (!replica.view.endpoints.has(endpoint.endpointID) && placesOf(endpoint).every(isOwnPlace))
+      unheard.add(endpoint.endpointID);
   // As an earlier agent left it, until netmaster answers.
   for (const id of ended) show(id);
   for (const attachment of attachments.all.values())
@@ -443,12 +473,22 @@ export function openEndpoints(options: LocalEndpointsOptions): LocalEndpoints {
         await followed();
         await known(endpoint);
         const attachment = withPorts({ ...joining, phase: 'joining' });
-        const isOwn = placesOf(endpoint).every((place) => attachments.held.has(place) || isReserved(place));
+        const places = placesOf(endpoint);
+        const isOwn = places.every(isOwnPlace);
+        // netmaster cannot refuse the second of two that were given one address: it was forgotten with an agent, or is asked for by name.
+        const other = [...attachments.all.values()].find(
+          ({ endpoint: e }) => e.endpointID !== id && placesOf(e).some((place) => places.includes(place)),
+        );
+        if (isOwn && other !== undefined)
+          throw new Error(
+            `address ${endpoint.ipAddress.join(', ')} is another container's on this host, of endpoint ${other.endpoint.endpointID}: start it again`,
+          );
+        if (isOwn) unheard.add(id);
         const written = attachments.put(attachment);
         // Before this host says once more what it has applied: netmaster might take the address for a free one then.
         if (isOwn) comparisons.ask();
         await written;
-        for (const place of placesOf(endpoint)) out.delete(place);
+        for (const place of places) out.delete(place);
         const [passed] = await Promise.all([established(), tell(attachment.endpoint, isOwn)]);
         throwFailure(id, passed);
         const port = portIn(passed.state, id);

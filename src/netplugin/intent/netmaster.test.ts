@@ -34,11 +34,7 @@ const start = (): void => {
 
 it('knows by its heartbeats whether netmaster answers, and waits for the first', async () => {
   const first = Promise.withResolvers<void>();
-  answers.register = [
-    first.promise,
-    UNREACHABLE,
-    new ApiError(409, 'conflict', 'another host has this name'),
-  ];
+  answers.register = [first.promise, UNREACHABLE];
   start();
   let known: boolean | undefined;
   const asking = intent.answers().then((answer) => {
@@ -51,6 +47,7 @@ it('knows by its heartbeats whether netmaster answers, and waits for the first',
   expect(known).toBe(true);
   intent.changed();
   await expect.poll(() => intent.answers(), { timeout: 20_000 }).toBe(false);
+  answers.register = [new ApiError(409, 'conflict', 'another host has this name')];
   intent.changed();
   await expect.poll(() => intent.answers(), { timeout: 20_000 }).toBe(true); // to refuse is to answer
 });
