@@ -36,7 +36,7 @@ export default defineConfig({
           include: ['src/**/*.test.ts', 'lab/**/*.test.ts', 'test/*.test.ts'],
           exclude: ['**/*.{kernel,lab,docker,kubernetes,package,ovs}.test.ts'],
           ...polled(20_000, 50),
-          testTimeout: 60_000,
+          testTimeout: 180_000,
           hookTimeout: 60_000,
           // Many of them wait for processes and timers: one more than small machines have processors.
           maxWorkers: 3,

@@ -57,7 +57,7 @@ it('with all that should be there it says so, and shows hosts, networks and the 
     /^netmaster {2}\S+, up .*, store sqlite \S+netmaster\.db \d+(\.\d)? [KM]B, revision \d+$/m,
   );
   expect(out).toMatch(/^hosts {6}2 ready, 0 late, 0 away, 0 refused$/m);
-  expect(out).toMatch(/^default:seen +10\.23\.0\.0\/24 +253 +2 \(0 %\)$/m);
+  expect(out).toMatch(/^default:seen +10\.23\.0\.0\/24 +253 +2 \(0 %\)(, \d in reserve)?$/m);
   // Whether the fast path is on its agent tells with a heartbeat.
   const row = /^node1 +192\.168\.50\.11 +\S+ +1 +\S+Z +\d+ +on +ready$/;
   await until('node1 has told all', async () => row.test(await hostRow('node1')));
