@@ -11,10 +11,11 @@
  */
 import { createInterface } from 'node:readline';
 import { connect } from '../src/client/client.ts';
+import { macOf } from '../src/model/address.ts';
 import type { DeclaredObject } from '../src/protocol/declared.ts';
 import { LATE_HEADER } from '../src/protocol/wire.ts';
 import { hundredRules } from './rules.ts';
-import { each, macOf, openHosts } from './simulated.ts';
+import { each, openHosts } from './simulated.ts';
 
 export interface Answer {
   /** Milliseconds from the request to the answer, which waits for every agent. */
@@ -48,8 +49,9 @@ function intent(): DeclaredObject[] {
   return objects;
 }
 
-const join = (i: number): Promise<unknown> =>
-  client.call(
+const join = (i: number): Promise<unknown> => {
+  const address = `20.1.${i >> 8}.${i & 255}`;
+  return client.call(
     'attach',
     { id: `e${i}`, wait: '0' },
     {
@@ -57,12 +59,13 @@ const join = (i: number): Promise<unknown> =>
       tenantName: 'default',
       networkName: 'n',
       groupName: `g${i % groups}`,
-      ipAddress: [`20.1.${i >> 8}.${i & 255}`],
-      macAddress: macOf(i),
+      ipAddress: [address],
+      macAddress: macOf(address),
       homingHost: `simulated${i % hosts}`,
       status: 'running',
     },
   );
+};
 
 await client.call('apply', { wait: '0' }, { objects: intent() });
 const crowd = await openHosts(client, hosts);

@@ -7,13 +7,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { kubeconfig, programFile } from '../lab/kubernetes/files.ts';
-import { run } from '../lab/shell.ts';
 import { NETMASTER_PORT, onHost, readState } from '../lab/state.ts';
 import type { Turn } from './knocking.ts';
 import { inPlace, type Place } from './networks.ts';
 import { median, ratiosTo, ratioVerdict, shown, textTable } from './numbers.ts';
-import { containerPlace, HOST } from './pods.ts';
+import { containerPlace, HOST, kubectlLine, kubectlOf } from './pods.ts';
 
 const SIZES = {
   small: { policies: 10, pods: 100, spaces: 10 },
@@ -92,24 +90,11 @@ async function openSite(
   size: Size,
   start: (file: string, args: string[]) => ChildProcess,
 ): Promise<Site> {
-  const kubectl = (input: object | undefined, ...args: string[]): Promise<string> =>
-    run(
-      ...onHost(lab, HOST, programFile(lab, 'kubectl'), `--kubeconfig=${kubeconfig(lab, 'admin')}`, ...args),
-      input === undefined ? undefined : JSON.stringify(input),
-    );
+  const kubectl = kubectlOf(lab);
   const server = await containerPlace(lab, kubectl, 'server', 'node2');
   const client = await containerPlace(lab, kubectl, 'client', 'node1');
   await kubectl(onlyFriends, 'apply', '-f', '-');
-  const proxy = start(
-    ...onHost(
-      lab,
-      HOST,
-      programFile(lab, 'kubectl'),
-      `--kubeconfig=${kubeconfig(lab, 'admin')}`,
-      'proxy',
-      `--port=${API}`,
-    ),
-  );
+  const proxy = start(...kubectlLine(lab, 'proxy', `--port=${API}`));
   await said(proxy, 'Starting to serve');
   const { policies, pods, spaces } = SIZES[size];
   const address = readState(lab)?.hosts[0]?.address;

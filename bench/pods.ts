@@ -1,5 +1,5 @@
 /** Pods as places where programs are run: those of the lab's cluster, with upstream's image. */
-import { CONTAINERD_SOCKET } from '../lab/kubernetes/files.ts';
+import { CONTAINERD_SOCKET, kubeconfig, programFile } from '../lab/kubernetes/files.ts';
 import { run } from '../lab/shell.ts';
 import { onHost } from '../lab/state.ts';
 import type { Place } from './networks.ts';
@@ -10,6 +10,15 @@ const IMAGE = 'registry.k8s.io/e2e-test-images/agnhost:2.66.1';
 
 /** `input`: an object for its standard input. */
 export type Kubectl = (input: object | undefined, ...args: string[]) => Promise<string>;
+
+/** kubectl as an administrator calls it in the lab. */
+export const kubectlLine = (lab: string, ...args: string[]): [string, string[]] =>
+  onHost(lab, HOST, programFile(lab, 'kubectl'), `--kubeconfig=${kubeconfig(lab, 'admin')}`, ...args);
+
+export const kubectlOf =
+  (lab: string): Kubectl =>
+  (input, ...args) =>
+    run(...kubectlLine(lab, ...args), input === undefined ? undefined : JSON.stringify(input));
 
 /** Makes the pod, with its name as the label app, on that node; resolves when it is ready. */
 export async function containerPlace(

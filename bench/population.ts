@@ -7,8 +7,9 @@
 import http from 'node:http';
 import { text } from 'node:stream/consumers';
 import { connect } from '../src/client/client.ts';
+import { macOf } from '../src/model/address.ts';
 import type { Workload } from '../src/model/workload.ts';
-import { each, macOf, openHosts } from './simulated.ts';
+import { each, openHosts } from './simulated.ts';
 
 const [netmaster = '', api = '', ...amounts] = process.argv.slice(2);
 const [pods = 0, policies = 0, spaces = 0, hosts = 0] = amounts.map(Number);
@@ -76,22 +77,23 @@ while (found.length < pods) {
   await new Promise((done) => setTimeout(done, 1000));
   found = await simulated();
 }
-await each([...found.entries()], ([i, workload]) =>
-  client.call(
+await each([...found.entries()], ([i, workload]) => {
+  const address = `10.32.${100 + (i >> 8)}.${i & 255}`;
+  return client.call(
     'attach',
     { id: `simulated${i}`, wait: '0' },
     {
       endpointID: `simulated${i}`,
       tenantName: workload.tenantName,
       networkName: workload.networkName,
-      ipAddress: [`10.32.${100 + (i >> 8)}.${i & 255}`],
-      macAddress: macOf(i),
+      ipAddress: [address],
+      macAddress: macOf(address),
       homingHost: crowd.names[i % hosts] as string,
       status: 'running',
       workload: `${workload.namespaceName}:${workload.workloadName}`,
       workloadUid: workload.uid,
     },
-  ),
-);
+  );
+});
 process.stdout.write('loaded\n');
 process.stdin.resume().on('end', () => process.exit(0));

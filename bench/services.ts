@@ -4,13 +4,12 @@
  * namespaces that their node routes, as the reference plugin ptp makes pods: what pods of ours send to a ClusterIP is translated before
  * the node sees it.
  */
-import { kubeconfig, programFile } from '../lab/kubernetes/files.ts';
 import { run, tryRun, until } from '../lab/shell.ts';
 import { networkNamespace, onHost } from '../lab/state.ts';
 import { ECHO, echoed, serving } from './measure.ts';
 import { inPlace, type Place, PORTS, type Way } from './networks.ts';
 import { median, ratiosTo, ratioVerdict, shown, textTable } from './numbers.ts';
-import { containerPlace, HOST } from './pods.ts';
+import { containerPlace, HOST, kubectlOf } from './pods.ts';
 
 const COUNTS = [10, 1000] as const;
 /** Of each ratio, at least. */
@@ -42,17 +41,7 @@ export async function measureServices(options: ServiceOptions): Promise<ServiceR
     await command(lab, 'down');
     await command(lab, 'up', '--quiet', '--kubernetes');
     await command(lab, 'start', 'kube-proxy', HOST);
-    const kubectl = (input: object | undefined, ...args: string[]): Promise<string> =>
-      run(
-        ...onHost(
-          lab,
-          HOST,
-          programFile(lab, 'kubectl'),
-          `--kubeconfig=${kubeconfig(lab, 'admin')}`,
-          ...args,
-        ),
-        input === undefined ? undefined : JSON.stringify(input),
-      );
+    const kubectl = kubectlOf(lab);
     const pods = {
       client: await containerPlace(lab, kubectl, 'client', HOST),
       server: await containerPlace(lab, kubectl, 'server', HOST),

@@ -71,7 +71,3 @@ export async function openHosts(client: Client, count: number): Promise<Simulate
     },
   };
 }
-
-/** The i-th MAC address of those that nobody else has. */
-export const macOf = (i: number): string =>
-  `02:02:14:01:${[i >> 8, i].map((part) => (part & 255).toString(16).padStart(2, '0')).join(':')}`;

@@ -3,6 +3,7 @@
  */
 import { type Static, Type } from '@sinclair/typebox';
 import { addressNumber, contains, isIpv4, isIpv6, numberAddress, parseSubnet } from './address.ts';
+import { subnetsOf } from './families.ts';
 import type { Index, Kind, Problem, World } from './kind.ts';
 import { checkLabel } from './names.ts';
 import type { Network } from './network.ts';
@@ -129,8 +130,8 @@ function checkAddresses(s: ClusterService, world: World, wrong: Wrong): Problem 
   if (both !== undefined) return wrong('externalAddresses', `has ${both}, which is among its addresses`);
   // There it would be a container's, or could become one.
   for (const network of world.users<Network>('tenant', s.tenantName, 'network'))
-    for (const text of [network.subnet, network.ipv6Subnet]) {
-      const subnet = text ? parseSubnet(text) : undefined;
+    for (const text of subnetsOf(network)) {
+      const subnet = parseSubnet(text);
       const inside = subnet && s.addresses.find((address) => contains(subnet, address));
       if (inside !== undefined)
         return wrong(

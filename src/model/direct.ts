@@ -4,6 +4,7 @@
  * tenants and what hosts say that they have routes to; what comes on a host later is said of the host (netplugin/condition.ts).
  */
 import { contains, numberAddress, overlap, parseSubnet } from './address.ts';
+import { subnetsOf } from './families.ts';
 import type { Host } from './host.ts';
 import type { Problem, World } from './kind.ts';
 import { subnetIndex } from './subnetIndex.ts';
@@ -30,8 +31,6 @@ export function shareLink(one: OnLink, other: OnLink): boolean {
   };
   return has(one, other) && has(other, one);
 }
-
-const subnetsOf = ({ subnet, ipv6Subnet }: Placed): (string | undefined)[] => [subnet, ipv6Subnet];
 
 /** The host's own address is among them, whatever else it says. */
 export const prefixesOf = ({ underlay, prefixes = [] }: Host): string[] => [

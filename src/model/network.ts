@@ -261,7 +261,7 @@ function checkTag(n: Network, world: World, wrong: Wrong): Problem | undefined {
 
 const inTenant = subnetIndex<Network>('network', (n) => ({
   scope: n.tenantName,
-  subnets: [n.subnet, n.ipv6Subnet],
+  subnets: subnetsOf(n),
 }));
 
 interface External {
@@ -271,7 +271,7 @@ interface External {
 
 /** An address means one thing in a tenant. */
 function checkCollisions(n: Network, world: World, wrong: Wrong): Problem | undefined {
-  const subnets = [n.subnet, n.ipv6Subnet].filter((s) => s).map((s) => parseSubnet(s as string));
+  const subnets = subnetsOf(n).map(parseSubnet);
   if (world.get('network', `${n.tenantName}:${n.networkName}`) === undefined)
     for (const { endpointName, ipAddress } of world.users<External>(
       'tenant',
@@ -286,7 +286,7 @@ function checkCollisions(n: Network, world: World, wrong: Wrong): Problem | unde
           409,
         );
     }
-  for (const other of inTenant.near(world, n.tenantName, [n.subnet, n.ipv6Subnet])) {
+  for (const other of inTenant.near(world, n.tenantName, subnetsOf(n))) {
     if (other.networkName === n.networkName) continue;
     for (const field of ['subnet', 'ipv6Subnet'] as const) {
       const taken = other[field] ? parseSubnet(other[field]) : undefined;

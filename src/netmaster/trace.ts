@@ -8,13 +8,13 @@
  * the asker is.
  */
 
-import { contains, isIpv4, isIpv6, parseSubnet } from '../model/address.ts';
+import { isIpv4, isIpv6 } from '../model/address.ts';
 import { select, zoneOf } from '../model/backends.ts';
 import type { Backend, ClusterService, ClusterServicePort } from '../model/clusterService.ts';
 import { isDirect, shareLink } from '../model/direct.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import type { EndpointGroup } from '../model/endpointGroup.ts';
-import { externalAt, networkWith, type StoredExternalEndpoint } from '../model/externalEndpoint.ts';
+import { externalAt, holds, networkWith, type StoredExternalEndpoint } from '../model/externalEndpoint.ts';
 import { isExternal } from '../model/externalMember.ts';
 import { familiesOf } from '../model/families.ts';
 import type { Host } from '../model/host.ts';
@@ -615,8 +615,7 @@ function resolveAddress(mirror: Mirror, tenant: string, field: 'from' | 'to', as
       if (field === 'to') return { ...end, gateway: true };
       return { ...end, unreachable: `${address} is the gateway of network ${networkName}: it opens nothing` };
     }
-    const subnets = [network.subnet, network.ipv6Subnet].flatMap((s) => parseSubnet(s ?? '') ?? []);
-    if (network.encap !== 'vlan' && subnets.some((subnet) => contains(subnet, address)))
+    if (network.encap !== 'vlan' && holds(network, address))
       return { ...end, unreachable: `${address} is in network ${networkName}, and no container has it` };
   }
   return end;

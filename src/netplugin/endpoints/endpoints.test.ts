@@ -393,6 +393,10 @@ async function runs(id: string, more: object = {}): Promise<void> {
   view.put({ kind: 'endpoint', key: id, object: whole });
   await attachments.put({ endpoint: whole, phase: 'joined', publications: [], runtime: 'docker' });
 }
+function attachAt(id: string, address: string, more: object = {}) {
+  const { endpoint: of, ...rest } = joining(id);
+  return endpoints.attach({ ...rest, endpoint: { ...of, ...more, ipAddress: [address] } });
+}
 /** netmaster is away: as its heartbeats have shown, or nobody has noticed yet. */
 function silence(isKnown: boolean, error: ApiError = REFUSED): void {
   [answers, live] = [!isKnown, false];
@@ -562,8 +566,7 @@ it('a new container has one that is in reserve for this host while netmaster is 
     '20.1.1.250',
   );
   established('new');
-  const { endpoint: of, ...rest } = joining('new');
-  await endpoints.attach({ ...rest, endpoint: { ...of, groupName: 'web', ipAddress: ['20.1.1.250'] } });
+  await attachAt('new', '20.1.1.250', { groupName: 'web' });
   await expect(endpoints.reserve({ ...REQUEST, address: '20.1.1.250' })).rejects.toThrow('nothing listens');
   // From then on it is what it was.
   await endpoints.detach('new');
@@ -579,12 +582,8 @@ it('of two that were given one address of the host’s own, the second to attach
   silence(true);
   const named = { ...REQUEST, address: '20.1.1.250' };
   expect([await endpoints.reserve(named), await endpoints.reserve(named)]).toHaveLength(2);
-  const at = (id: string) => {
-    const { endpoint: of, ...rest } = joining(id);
-    return endpoints.attach({ ...rest, endpoint: { ...of, ipAddress: ['20.1.1.250'] } });
-  };
   established('first');
-  const both = await Promise.allSettled([at('first'), at('second')]);
+  const both = await Promise.allSettled([attachAt('first', '20.1.1.250'), attachAt('second', '20.1.1.250')]);
   expect(both.map(({ status }) => status)).toEqual(['fulfilled', 'rejected']);
   expect((both[1] as PromiseRejectedResult).reason.message).toMatch(/^address 20\.1\.1\.250 is another/);
   expect([...attachments.all.keys()]).toEqual(['one', 'first']);
@@ -596,9 +595,8 @@ it('an address that netmaster was never told of is not kept as this host’s, wh
   const { promise: gaveUp, reject } = Promise.withResolvers<void>();
   netmaster = () => gaveUp;
   established('new');
-  const { endpoint: of, ...rest } = joining('new');
   // It was reserved, and nobody answers when it is to be registered.
-  const started = endpoints.attach({ ...rest, endpoint: { ...of, ipAddress: ['20.1.1.7'] } });
+  const started = attachAt('new', '20.1.1.7');
   await expect.poll(() => asked, { timeout: 20_000 }).toEqual(['register new']);
   await endpoints.describe('new', { containerName: 'shown' });
   expect(view.endpoints.has('new')).toBe(true);
@@ -612,8 +610,7 @@ it('netmaster does not hear that this host goes by what it has as long as it ref
   reserves('node1', { address: '20.1.1.250' });
   silence(true);
   established('new');
-  const { endpoint: of, ...rest } = joining('new');
-  await endpoints.attach({ ...rest, endpoint: { ...of, ipAddress: ['20.1.1.250'] } });
+  await attachAt('new', '20.1.1.250');
   [answers, live] = [true, true];
   netmaster = async () => Promise.reject(new ApiError(404, 'group', 'group default:web does not exist'));
   reserves('node1');
@@ -646,8 +643,7 @@ it('what has one that is in reserve is told before this host says that it goes b
   reserves('node1', { address: '20.1.1.250' });
   silence(true);
   established('new');
-  const { endpoint: of, ...rest } = joining('new');
-  await endpoints.attach({ ...rest, endpoint: { ...of, ipAddress: ['20.1.1.250'] } });
+  await attachAt('new', '20.1.1.250');
   // netmaster is followed again, and does not take registrations yet.
   [answers, live] = [true, true];
   reserves('node1');
