@@ -124,7 +124,7 @@ async function cluster({
   };
 }
 
-it('a host has some of each pool that its containers use, from its middle, of both families; the next container has the next address all the same', async () => {
+it('a host has some of each pool that its containers use, from its second half, of both families; the next container has the next address all the same', async () => {
   const c = await cluster();
   await c.create('network', 'default:six', {
     networkName: 'six',
@@ -148,15 +148,15 @@ it('a host has some of each pool that its containers use, from its middle, of bo
     host: 'node1',
     network: 'default:n',
     addresses: [
-      ...['10.1.0.127', '10.1.0.126', '10.1.0.125', '10.1.0.124'].map((address) => ({ address })),
-      ...['10.1.0.109', '10.1.0.108', '10.1.0.107', '10.1.0.106'].map((address) => ({
+      ...['10.1.0.129', '10.1.0.130', '10.1.0.131', '10.1.0.132'].map((address) => ({ address })),
+      ...['10.1.0.111', '10.1.0.112', '10.1.0.113', '10.1.0.114'].map((address) => ({
         address,
         groupName: 'p',
       })),
     ],
   });
   expect(c.mirror.get<Reserve>('reserve', 'node1/default:six')?.addresses.at(-1)?.address).toBe(
-    'fd00::7fff:ffff:ffff:fffd',
+    'fd00::8000:0:0:5',
   );
   expect(c.reserveOf('node2')).toEqual([]);
   expect(await c.keep()).toBe(0);
@@ -169,14 +169,14 @@ it('they are no endpoint’s and stay, however long; a container that had one is
   await c.keep();
   const collected = await c.writer.write(() => decideCollection(c.mirror, new Map(), -1, 0));
   expect(collected.answer).toBe(0);
-  await c.writer.write(() => decideRelease(c.mirror, 'default:n', '10.1.0.127', 'node1'));
+  await c.writer.write(() => decideRelease(c.mirror, 'default:n', '10.1.0.129', 'node1'));
   expect(c.reserveOf('node1')).toHaveLength(RESERVED);
-  await c.attach('own', 'node1', ['10.1.0.126'], 'a');
-  expect(c.reserveOf('node1')).toEqual(['10.1.0.127', '10.1.0.125', '10.1.0.124']);
+  await c.attach('own', 'node1', ['10.1.0.130'], 'a');
+  expect(c.reserveOf('node1')).toEqual(['10.1.0.129', '10.1.0.131', '10.1.0.132']);
   expect(await c.keep()).toBe(1);
-  expect(c.reserveOf('node1')).toContain('10.1.0.123');
+  expect(c.reserveOf('node1')).toContain('10.1.0.133');
   // The host might have given it to a container already, and not told yet.
-  expect(await c.reserve('node1', '10.1.0.125')).toBe('10.1.0.125');
+  expect(await c.reserve('node1', '10.1.0.131')).toBe('10.1.0.131');
   expect(c.applied).toContain('node1');
 });
 
@@ -243,25 +243,45 @@ it('the host that had one is waited for as long as it is known, also where it do
 });
 
 it('half of a pool stays free of them, and a pool that containers fill has none: who needs the last address gets it', async () => {
-  const c = await cluster({ subnet: '10.1.0.0/28' });
-  await c.run('web', 'node1');
-  await c.run('db', 'node2');
+  const hosts = ['node1', 'node2', 'node3', 'node4'];
+  const c = await cluster({ subnet: '10.1.0.0/27', hosts });
+  for (const [i, host] of hosts.entries()) await c.run(`c${i + 1}`, host);
   await c.keep();
-  const count = (): number => c.reserveOf('node1').length + c.reserveOf('node2').length;
-  expect(count()).toBe(14 / 2 - 2);
-  // Faster than hosts are looked at: all fourteen are had.
-  for (let n = 3; n <= 14; n++) await c.run(`c${n}`, 'node2');
+  const count = (): number => hosts.flatMap(c.reserveOf).length;
+  expect(count()).toBe(30 / 2 - 4);
+  // Faster than hosts are looked at: all thirty are had.
+  for (let n = 5; n <= 30; n++) await c.run(`c${n}`, 'node2');
   expect(count()).toBe(0);
   await expect(c.reserve('node1')).rejects.toMatchObject({ status: 409 });
 
-  const d = await cluster({ subnet: '10.1.0.0/28' });
-  await d.run('web', 'node1');
+  const d = await cluster({ subnet: '10.1.0.0/27' });
+  await d.run('c1', 'node1');
   await d.keep();
   expect(d.reserveOf('node1')).toHaveLength(RESERVED);
-  for (let n = 2; n <= 7; n++) await d.run(`c${n}`, 'node2');
+  for (let n = 2; n <= 15; n++) await d.run(`c${n}`, 'node2');
   await d.keep();
   expect([d.reserveOf('node1'), d.reserveOf('node2')]).toEqual([[], []]);
 });
+
+it.each([
+  ['29', 6],
+  ['27', 30],
+])(
+  'containers have the addresses of a /%s one after the other, whatever is in reserve',
+  async (length, size) => {
+    const c = await cluster({ subnet: `10.1.0.0/${length}` });
+    const had: string[] = [];
+    for (let n = 1; n <= size; n++) {
+      had.push(await c.run(`c${n}`, 'node1'));
+      await c.keep();
+      await c.seen();
+      for (const host of ['node1', 'node2']) c.acknowledgements.applied(host, c.mirror.revision);
+    }
+    // The cursor begins at the second.
+    const order = [...Array(size).keys()].map((n) => `10.1.0.${((n + 1) % size) + 1}`);
+    expect(had).toEqual(order);
+  },
+);
 
 it('who asks for one by its address gets it when its host has given it up; of a host that is late or away it is said', async () => {
   let heeds = true;
@@ -346,13 +366,13 @@ it('whatever hosts do that lose netmaster and come back, no two containers have 
       ...['start', 'startAt', 'own', 'own', 'end', 'tell', 'apply', 'apply', 'keep', 'away', 'back'],
     ),
     host: fc.constantFrom(...names),
-    number: fc.integer({ min: 1, max: 14 }),
+    number: fc.integer({ min: 1, max: 30 }),
     heeds: fc.boolean(),
   });
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 60, maxLength: 60 }), async (steps) => {
       let heeds = true;
-      const c = await cluster({ subnet: '10.1.0.0/28', hosts: names, heeds: (name) => heeds && apply(name) });
+      const c = await cluster({ subnet: '10.1.0.0/27', hosts: names, heeds: (name) => heeds && apply(name) });
       const running: { id: string; host: string; address: string; registered: boolean }[] = [];
       const ended: { id: string; host: string; address: string }[] = [];
       /** What each host knows to be in reserve for it. */

@@ -7,8 +7,9 @@
  *   no container of it is left there, the host is drained, the pool is short,
  *   somebody is to have it       --> both go, and ended/KEY comes: it is free when the host has acknowledged that (endings.ts)
  *
- * They come from the middle of a pool: at its beginning is the cursor, at its end what people put there, routers of a VLAN too. And only as
- * long as half of the pool stays free: a pool that containers fill has none. Who asks for one that is in reserve, by its address or because no other is left, gets it as soon as its host has
+ * They come from the second half of a pool, at its beginning: at the pool's is the cursor, which so meets none, at its end what people put
+ * there, routers of a VLAN too. And only as long as half of the pool stays free: a pool that containers fill has none, nor has one of less
+ * than SMALLEST_POOL addresses, where a few make a difference to who counts them. Who asks for one that is in reserve, by its address or because no other is left, gets it as soon as its host has
  * given it up (givingBack). Of a host that is away none is taken: its containers may have them.
  */
 import { addressNumber, numberAddress } from '../model/address.ts';
@@ -30,6 +31,8 @@ import type { Decision, Writer } from './writer.ts';
 
 /** Of a pool and family, on each host that uses it. */
 export const RESERVED = 4;
+/** Addresses of the smallest pool of which hosts have some in reserve. */
+export const SMALLEST_POOL = 16n;
 /** Seconds that a host is waited for which is to give one up. */
 const GIVEN_UP_WITHIN = 2;
 
@@ -139,7 +142,7 @@ export function decideReserves(view: View, host: string, uses: Uses = new Map())
     const list = wanted.get(network) ?? [];
     wanted.set(network, list);
     const use = useOf(view, key, which, uses);
-    if (use.used * 2n >= use.size) continue; // short
+    if (use.size < SMALLEST_POOL || use.used * 2n >= use.size) continue; // short
     const records = view.addresses(network);
     const { groupName } = which.group ?? {};
     const kept = reserveOf(view, host, network).filter(({ address, groupName: of }) => {
@@ -182,7 +185,7 @@ const unlike = <T extends { readonly key: string }>(all: readonly T[]): T[] => [
   ...new Map(all.map((one) => [one.key, one])).values(),
 ];
 
-/** One of the middle of the pool that is nobody's, and was nobody's that some host may still know. */
+/** One of the pool, best of its second half, that is nobody's, and was nobody's that some host may still know. */
 function freeInMiddle(
   view: View,
   { network, group, family }: Wanted,
@@ -198,10 +201,11 @@ function freeInMiddle(
       chosen.has(address) ||
       view.stored('ended', addressKey(network.tenantName, address)) !== undefined,
   );
-  const middle = (first + last) / 2n;
-  for (let number = middle; number >= first; number--)
+  // Behind what containers have had when they fill half of it: the cursor begins at the second.
+  const half = first + (last - first) / 2n + 2n;
+  for (let number = half; number <= last; number++)
     if (!isTaken(number)) return numberAddress(number, family);
-  for (let number = middle + 1n; number <= last; number++)
+  for (let number = half - 1n; number >= first; number--)
     if (!isTaken(number)) return numberAddress(number, family);
   return undefined;
 }
