@@ -66,6 +66,16 @@ interface Types extends Counted {
 /** All functions, and all fields of structures, whose names are among `names`. */
 function readTypes(file: string, names: readonly string[], before: Counted): Types {
   const bytes = fs.readFileSync(file);
+  try {
+    return walk(file, bytes, names, before);
+  } finally {
+    // The kernel's are some 5 MB, which a process at rest would keep until it has made as much garbage: they go at once. What is small lies
+    // among other buffers.
+    if (bytes.length === bytes.buffer.byteLength) bytes.buffer.transfer(0);
+  }
+}
+
+function walk(file: string, bytes: Buffer, names: readonly string[], before: Counted): Types {
   if (bytes.length < 24 || bytes.readUInt16LE(0) !== MAGIC) throw new Error(`${file}: not BTF`);
   const header = bytes.readUInt32LE(4);
   const types = header + bytes.readUInt32LE(8);

@@ -24,7 +24,7 @@ const REASON_LIMIT = 200;
  */
 const reasonOf = ({ message }: Refusal): string =>
   oneLine(message, REASON_LIMIT)
-    .replace(/…/g, '...')
+    .replace(/\u2026/g, '...')
     .replace(/[^\x20-\x7e]/g, '?');
 
 /** What fastify refuses, in words for people: https://fastify.dev/docs/latest/Reference/Errors */
