@@ -1,5 +1,5 @@
 /**
- * What the programs in dist/ are made of, from the notes that the bundler leaves in them and from the lock file:
+ * What the programs in dist/ are made of, from what the bundler says of them and from the lock file:
  *
  *   dist/sbom.json    CycloneDX 1.6 (https://cyclonedx.org/docs/1.6/json/), without a time or a number of its own, so that the same parts
  *                     are the same bytes
@@ -10,6 +10,7 @@
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
+import { packagesIn } from './contents.ts';
 
 const ROOT = path.dirname(import.meta.dirname);
 const PROGRAMS = ['netctl', 'netmaster', 'netplugin', 'netkube', 'names'];
@@ -40,14 +41,6 @@ interface Locked {
 const read = (file: string): string => fs.readFileSync(path.join(ROOT, file), 'utf8');
 const own = JSON.parse(read('package.json')) as { name: string; version: string; license: string };
 const lock = JSON.parse(read('package-lock.json')) as { packages: Record<string, Locked> };
-
-/** Folders of packages that a bundle has something of: node_modules/a, node_modules/a/node_modules/b. */
-function bundled(program: string): string[] {
-  const notes = read(`dist/${program}.cjs`).matchAll(
-    /^\/\/ ((?:.*\/)?node_modules\/(?:@[^/\n]+\/)?[^/\n]+)\//gm,
-  );
-  return [...notes].map(([, folder]) => folder as string);
-}
 
 /** Each file of the package that is about its licence. */
 function licenceOf(folder: string): string {
@@ -93,7 +86,7 @@ function cLibrary(): Part {
   };
 }
 
-const folders = [...new Set([...PROGRAMS.flatMap(bundled), ...BESIDE])];
+const folders = [...new Set([...PROGRAMS.flatMap(packagesIn), ...BESIDE])];
 const parts = [...folders.map(partOf), cLibrary()].sort((a, b) => (a.purl < b.purl ? -1 : 1));
 
 const component = ({ name, version, license, purl, sha512 }: Part) => ({

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { cpSync, readFileSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { packagesIn } from '../packaging/contents.ts';
 import { temporaryFolder } from './folder.ts';
 
 const ROOT = path.dirname(import.meta.dirname);
@@ -10,16 +11,10 @@ const ROOT = path.dirname(import.meta.dirname);
 describe('a program', () => {
   beforeAll(() => void execFileSync(path.join(ROOT, 'bin/netctl'), ['version', '--help']));
   const textOf = (program: string): string => readFileSync(path.join(ROOT, `dist/${program}.cjs`), 'utf8');
-  const packagesOf = (program: string): string[] => {
-    const { outputs } = JSON.parse(readFileSync(path.join(ROOT, 'dist/contents.json'), 'utf8')) as {
-      outputs: Record<string, { inputs: Record<string, { bytesInOutput: number }> }>;
-    };
-    const [, output] = Object.entries(outputs).find(([file]) => file.endsWith(`/${program}.cjs`)) ?? [];
-    const files = Object.entries(output?.inputs ?? {})
-      .filter(([, { bytesInOutput }]) => bytesInOutput > 0)
-      .map(([file]) => /^node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(file)?.[1]);
-    return [...new Set(files.filter((name) => name !== undefined))].sort();
-  };
+  const packagesOf = (program: string): string[] =>
+    packagesIn(program)
+      .map((folder) => folder.replace(/^.*node_modules\//, ''))
+      .sort();
   const LOG = [
     '@pinojs/redact',
     'atomic-sleep',
