@@ -32,7 +32,7 @@ import type { Decision, Writer } from './writer.ts';
 /** Of a pool and family, on each host that uses it. */
 export const RESERVED = 4;
 /** Addresses of the smallest pool of which hosts have some in reserve. */
-export const SMALLEST_POOL = 16n;
+const SMALLEST_POOL = 16n;
 /** Seconds that a host is waited for which is to give one up. */
 const GIVEN_UP_WITHIN = 2;
 
@@ -154,7 +154,7 @@ export function decideReserves(view: View, host: string, uses: Uses = new Map())
     list.push(...kept);
     const free = use.size / 2n - use.used - use.reserved;
     for (let n = kept.length; n < RESERVED && n - kept.length < free; n++) {
-      const address = freeInMiddle(view, which, use.pool, new Set(list.map((r) => r.address)));
+      const address = freeBehindHalf(view, which, use.pool, new Set(list.map((r) => r.address)));
       if (address === undefined) break;
       list.push({ address, ...(groupName === undefined ? {} : { groupName }) });
       granted++;
@@ -186,7 +186,7 @@ const unlike = <T extends { readonly key: string }>(all: readonly T[]): T[] => [
 ];
 
 /** One of the pool, best of its second half, that is nobody's, and was nobody's that some host may still know. */
-function freeInMiddle(
+function freeBehindHalf(
   view: View,
   { network, group, family }: Wanted,
   { first, last }: Pool,
