@@ -1,6 +1,6 @@
 /**
  * packaging/kubernetes/manifests/ from the chart beside it, with the chart's own values: what `helm template` gives, for those without
- * helm. The templates keep to what is read here; test/docs.test.ts asks helm too, where there is one.
+ * helm. The templates keep to what is read here; test/chart.kubernetes.test.ts asks helm too.
  *
  *   {{- if .Values.x }} ... {{- end }} on lines of their own     {{ .Values.x.y }}     {{ required "..." .Values.x }}     {{ .Release.Namespace }}
  */

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Packages only: what a fresh Debian or Ubuntu machine lacks to run the demo and the tests. Quick when all is there.
 # setup.sh install: what the programs themselves need, Debian's packages only.
-# setup.sh cluster: also what a lab with Kubernetes needs; setup.sh kubernetes: and upstream's suites. setup.sh docker VERSION: what
+# setup.sh cluster: also what a lab with Kubernetes needs; setup.sh kubernetes: and upstream's suites, and what judges the chart. setup.sh docker VERSION: what
 # one with that Docker needs.
 set -eu
 cd "$(dirname "$0")/.."
@@ -103,6 +103,6 @@ if [ "${1:-}" != install ]; then
 fi
 case "${1:-}" in
   cluster) lab/kubernetes/build.sh cluster ;;
-  kubernetes) lab/kubernetes/build.sh ;;
+  kubernetes) lab/kubernetes/build.sh && lab/chart/build.sh ;;
   docker) lab/docker/build.sh "${2:-}" ;;
 esac

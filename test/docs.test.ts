@@ -1,11 +1,9 @@
 /** The reference says what the code does, the manifests what the chart does; pages that the docs lead to are there. */
-import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { parseAllDocuments } from 'yaml';
 import { reference } from '../docs/generate.ts';
-import { GIVEN, manifests, NAMESPACE } from '../docs/manifests.ts';
+import { manifests } from '../docs/manifests.ts';
 
 const ROOT = path.dirname(import.meta.dirname);
 const DOCS = path.join(ROOT, 'docs');
@@ -20,27 +18,6 @@ it.each([...(await reference())])('docs/reference/%s is what make docs writes', 
 
 it.each([...manifests()])('packaging/kubernetes/%s is what make docs writes', (name, text) => {
   expect(fs.readFileSync(path.join(ROOT, 'packaging/kubernetes', name), 'utf8')).toBe(text);
-});
-
-/** Helm takes four minutes of a processor to build: where there is one on the PATH it is asked. */
-const hasHelm = spawnSync('helm', ['version']).status === 0;
-if (!hasHelm)
-  process.stdout.write('docs.test: there is no helm on the PATH, so the chart is not linted by it\n');
-it.runIf(hasHelm)('helm finds no fault in the chart, and makes the same objects of it as make docs', () => {
-  const chart = path.join(ROOT, 'packaging/kubernetes/chart');
-  const given = Object.entries(GIVEN).flatMap(([value, text]) => ['--set', `${value}=${text}`]);
-  const helm = (...words: string[]): string =>
-    execFileSync('helm', [...words, chart, '--namespace', NAMESPACE, ...given], { encoding: 'utf8' });
-  expect(helm('lint', '--strict')).toContain('0 chart(s) failed');
-  const objects = (text: string): string[] =>
-    parseAllDocuments(text)
-      .map((each) => JSON.stringify(each.toJS()))
-      .filter((each) => each !== 'null');
-  const made = [...manifests()].filter(([name]) => name.startsWith('manifests/'));
-  // Which version it renders for where it asks no cluster was given when it was built, or not.
-  expect(objects(helm('template', '--include-crds', '--kube-version', '1.30.0', 'contiv')).sort()).toEqual(
-    made.flatMap(([, text]) => objects(text)).sort(),
-  );
 });
 
 describe.each(pages)('%s', (page) => {

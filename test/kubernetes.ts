@@ -105,15 +105,26 @@ export function inPod(target: string, line: string, ...more: string[]): Promise<
   return on('node1', `kubectl exec -n ${namespace} ${name} -- ${line}`, ...more);
 }
 
+/** A file of a module that the cluster's programs are built from, as Go's module cache has it beside them (lab/kubernetes/build.sh). */
+export function moduleFile(module: string, file: string): string {
+  const cache = process.env.CONTIV_CACHE ?? '/var/cache/contiv-lab';
+  const build = path.join(path.dirname(import.meta.dirname), 'lab/kubernetes/build');
+  const pinned = fs.globSync(`${build}/{,*/}go.mod`).map((each) => fs.readFileSync(each, 'utf8'));
+  const version = new RegExp(`\\s${module} (v\\S+)`).exec(pinned.join('\n'))?.[1];
+  const found = `${cache}/go/mod/${module}@${version}/${file}`;
+  if (!fs.existsSync(found)) throw new Error(`${found} is not there: remove ${cache}, and it is built anew`);
+  return found;
+}
+
 /**
  * Upstream's CustomResourceDefinition of ClusterNetworkPolicy, which no API server has of its own: of the experimental channel, which alone
- * has nodes, domain names and named ports, as Go's module cache has it beside the programs (lab/kubernetes/build.sh).
+ * has nodes, domain names and named ports.
  */
 export async function defineClusterNetworkPolicy(): Promise<void> {
-  const cache = process.env.CONTIV_CACHE ?? '/var/cache/contiv-lab';
-  const folder = `${cache}/go/mod/sigs.k8s.io/network-policy-api@*/config/crd/experimental`;
-  const [file] = fs.globSync(`${folder}/*_clusternetworkpolicies.yaml`);
-  if (file === undefined) throw new Error(`${folder} is not there: remove ${cache}, and it is built anew`);
+  const file = moduleFile(
+    'sigs.k8s.io/network-policy-api',
+    'config/crd/experimental/policy.networking.k8s.io_clusternetworkpolicies.yaml',
+  );
   await kubectl(`apply --server-side --force-conflicts -f ${file}`);
   // `kubectl wait` fails at one that has no conditions at all yet.
   await until(
