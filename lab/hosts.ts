@@ -10,7 +10,16 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { run, tryRun } from './shell.ts';
-import { hostFolder, namespaceFolder, networkNamespace, OUTSIDE, OUTSIDE_ADDRESS, onHost } from './state.ts';
+import {
+  hostFolder,
+  namespaceFolder,
+  networkNamespace,
+  OUTSIDE,
+  OUTSIDE_ADDRESS,
+  OUTSIDE_ADDRESS6,
+  onHost,
+  prefixLength,
+} from './state.ts';
 
 export const switchOf = (lab: string): string => networkNamespace(lab, 'switch');
 
@@ -50,11 +59,14 @@ export async function makeHost(
   await makeNamespaces(lab, host, options);
   await plug(lab, host);
   const set = (...args: string[]): Promise<string> => inHost(lab, host, ...args);
-  await set('addr', 'add', `${address}/24`, 'dev', 'eth0');
+  const six = address.includes(':');
+  const add = (what: string, device: string): Promise<string> =>
+    set('addr', 'add', what, 'dev', device, ...(six ? ['nodad'] : []));
+  await add(`${address}/${prefixLength(address)}`, 'eth0');
   await set('link', 'set', 'eth0', 'up');
-  if (host !== OUTSIDE) await set('route', 'add', 'default', 'via', OUTSIDE_ADDRESS);
+  if (host !== OUTSIDE) await set('route', 'add', 'default', 'via', six ? OUTSIDE_ADDRESS6 : OUTSIDE_ADDRESS);
   // A place in the world, to be reached and seen by.
-  else await set('addr', 'add', '198.51.100.1/32', 'dev', 'lo');
+  else await add(six ? '2001:db8:198::1/128' : '198.51.100.1/32', 'lo');
   if (options.forwards) await run(...onHost(lab, host, 'sysctl', '-qw', 'net.ipv4.ip_forward=1'));
 }
 

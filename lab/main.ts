@@ -24,6 +24,8 @@ import {
   ETCD_PORT,
   etcdHosts,
   hostAddress,
+  hostAddress6,
+  inUrl,
   isRunning,
   type LabHost,
   type LabPlan,
@@ -35,6 +37,7 @@ import {
   netmasterUrls,
   OUTSIDE,
   OUTSIDE_ADDRESS,
+  OUTSIDE_ADDRESS6,
   readState,
   removeData,
   STORE_MEMBERS,
@@ -47,12 +50,13 @@ const USAGE = `lab: virtual hosts on this machine, each with its own network, Do
 
 Usage: bin/lab [--name LAB] COMMAND
 
-  up [--brief] [--hosts N] [--kubernetes] [--swarm] [--store sqlite|memory|etcd] [--netmasters N] [--insecure]
+  up [--brief] [--hosts N] [--kubernetes] [--ipv6] [--swarm] [--store sqlite|memory|etcd] [--netmasters N] [--insecure]
      [--docker 28|29 [--firewall-backend iptables|nftables]] [--fabric] [--loopback-resolver HOST]
      [--address-grace SECONDS]
                               N hosts (default 2) with dockerd and netplugin, netmaster on node1, or with etcd (on three of
                               them) on the first N; with --kubernetes also a node of one cluster each, with its API server
-                              on node1 (built the first time); with --swarm
+                              on node1 (built the first time); with --ipv6 hosts have IPv6 alone, and so have nodes, pods and
+                              Services; with --swarm
                               Docker's Swarm mode on all, the first three as managers; with --insecure nobody shows a certificate,
                               and who reaches netmaster may do everything; with --docker a newer Docker than the machine's (built
                               the first time; if not given, what LAB_DOCKER and LAB_FIREWALL_BACKEND say); with --fabric VLAN networks go by the hosts' eth0, and machines of VLAN 100
@@ -102,6 +106,7 @@ async function up(args: string[]): Promise<void> {
       netmasters: { type: 'string', default: '1' },
       'loopback-resolver': { type: 'string', multiple: true, default: [] },
       kubernetes: { type: 'boolean', default: false },
+      ipv6: { type: 'boolean', default: false },
       insecure: { type: 'boolean', default: false },
       swarm: { type: 'boolean', default: false },
       fabric: { type: 'boolean', default: false },
@@ -122,6 +127,8 @@ async function up(args: string[]): Promise<void> {
     throw new Error(`--netmasters: '${values.netmasters}' must be 1 to ${count}, the number of hosts`);
   if (netmasters > 1 && values.store !== 'etcd')
     throw new Error('--netmasters: more than one netmaster needs --store etcd');
+  if (values.ipv6 && values.fabric)
+    throw new Error('--ipv6: not with --fabric, whose machines speak to hosts by IPv4');
   const docker = readDocker(values.docker, values['firewall-backend']);
   requireKernel();
   if (docker.docker !== undefined) await setUpDocker(docker.docker);
@@ -134,7 +141,7 @@ async function up(args: string[]): Promise<void> {
   await clean({ starting: true }); // what an `up` that was killed left
   const hosts = Array.from({ length: count }, (_, i) => ({
     name: `node${i + 1}`,
-    address: hostAddress(i + 1),
+    address: values.ipv6 ? hostAddress6(i + 1) : hostAddress(i + 1),
   }));
   const state: LabPlan = {
     name: lab,
@@ -142,6 +149,7 @@ async function up(args: string[]): Promise<void> {
     netmasters,
     hosts,
     kubernetes: values.kubernetes,
+    ...(values.ipv6 && { ipv6: true }),
     tls: !values.insecure,
     fabric: values.fabric,
     ...(values['address-grace'] !== undefined && { addressGrace: values['address-grace'] }),
@@ -155,9 +163,10 @@ async function up(args: string[]): Promise<void> {
   step(`making ${count} hosts`);
   await makeSwitch(lab);
   fs.writeFileSync(`${namespaceFolder(lab)}/netmaster`, netmasterUrls(state).join());
-  await makeHost(lab, OUTSIDE, OUTSIDE_ADDRESS, { resolver: OUTSIDE_ADDRESS, forwards: true });
+  const outside = values.ipv6 ? OUTSIDE_ADDRESS6 : OUTSIDE_ADDRESS;
+  await makeHost(lab, OUTSIDE, outside, { resolver: outside, forwards: true });
   for (const { name, address } of hosts) {
-    const resolver = values['loopback-resolver'].includes(name) ? '127.0.0.53' : OUTSIDE_ADDRESS;
+    const resolver = values['loopback-resolver'].includes(name) ? '127.0.0.53' : outside;
     await makeHost(lab, name, address, hostOptions(state, resolver));
   }
   if (values.fabric) await Promise.all([makeMachines(lab), makeRouter(lab)]);
@@ -212,7 +221,7 @@ function next({ name, hosts, kubernetes }: LabPlan): string[] {
 function storeOf(kind: string, hosts: readonly LabHost[]): string {
   if (kind === 'memory') return kind;
   if (kind === 'sqlite') return 'sqlite:/var/lib/contiv/netmaster.db'; // of node1
-  return `etcd://${hosts.slice(0, STORE_MEMBERS).map(({ address }) => `${address}:${ETCD_PORT}`)}`;
+  return `etcd://${hosts.slice(0, STORE_MEMBERS).map(({ address }) => `${inUrl(address)}:${ETCD_PORT}`)}`;
 }
 
 const hostOptions = ({ kubernetes, firewallBackend }: LabPlan, resolver: string): HostOptions => ({

@@ -10,6 +10,7 @@ import {
   etcdHosts,
   etcdUrl,
   hostFolder,
+  inUrl,
   type LabHost,
   type LabPlan,
   NETMASTER_PORT,
@@ -20,7 +21,7 @@ import {
   UNDERLAY_PREFIX,
 } from './state.ts';
 
-const peerUrl = (address: string): string => `http://${address}:${ETCD_PORT + 1}`;
+const peerUrl = (address: string): string => `http://${inUrl(address)}:${ETCD_PORT + 1}`;
 
 const etcd: Program = {
   command: (host, state) => [
@@ -42,7 +43,7 @@ const netmaster: Program = {
   command: (host, state) => [
     `${ROOT}/bin/netmaster`,
     '--listen',
-    `${host.address}:${NETMASTER_PORT}`,
+    `${inUrl(host.address)}:${NETMASTER_PORT}`,
     '--store',
     state.store,
     ...(state.tls ? [] : ['--insecure']),

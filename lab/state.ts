@@ -33,6 +33,8 @@ export interface LabState {
   readonly netmasters: number;
   readonly hosts: readonly LabHost[];
   readonly kubernetes: boolean;
+  /** Its hosts have IPv6 alone, and of Kubernetes nodes, pods and Services have it. */
+  readonly ipv6?: boolean;
   /** With certificates (certificates.ts). */
   readonly tls: boolean;
   /** VLAN networks act: each host has an uplink, the underlay's interface, and machines are beside them (fabric.ts). */
@@ -55,6 +57,13 @@ export const OUTSIDE_ADDRESS = '192.168.50.1';
 /** The fabric's router on the same link (router.ts). */
 export const ROUTER_ADDRESS = '192.168.50.2';
 export const hostAddress = (index: number): string => `192.168.50.${10 + index}`;
+/** Of a lab of IPv6 alone. */
+export const OUTSIDE_ADDRESS6 = 'fd00:50::1';
+export const hostAddress6 = (index: number): string => `fd00:50::${10 + index}`;
+/** Of hosts' addresses, the part of all that is on the link. */
+export const prefixLength = (address: string): number => (address.includes(':') ? 64 : 24);
+/** As it stands in a URL, and before a port. */
+export const inUrl = (address: string): string => (address.includes(':') ? `[${address}]` : address);
 export const UNDERLAY_PREFIX = '192.168.50.0/24';
 /** Every host's interface to it. */
 export const UNDERLAY = 'eth0';
@@ -171,11 +180,11 @@ export function onHost(lab: string, host: string, ...command: string[]): [string
 }
 
 export const netmasterUrl = (address: string, { tls }: Pick<LabState, 'tls'>): string =>
-  `http${tls ? 's' : ''}://${address}:${NETMASTER_PORT}`;
+  `http${tls ? 's' : ''}://${inUrl(address)}:${NETMASTER_PORT}`;
 /** Of all netmasters. */
 export const netmasterUrls = (state: Pick<LabState, 'hosts' | 'netmasters' | 'tls'>): string[] =>
   state.hosts.slice(0, state.netmasters).map(({ address }) => netmasterUrl(address, state));
 /** Hosts with a member of etcd: of netmaster's store, else for Kubernetes the first. */
 export const etcdHosts = ({ hosts, store, kubernetes }: LabPlan): readonly LabHost[] =>
   hosts.slice(0, store.startsWith('etcd:') ? STORE_MEMBERS : kubernetes ? 1 : 0);
-export const etcdUrl = ({ address }: LabHost): string => `http://${address}:${ETCD_PORT}`;
+export const etcdUrl = ({ address }: LabHost): string => `http://${inUrl(address)}:${ETCD_PORT}`;

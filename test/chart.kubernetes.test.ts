@@ -73,7 +73,7 @@ it('helm finds no fault in the chart, and makes the same objects of it as make d
 it.each([
   '',
   'subnet6=fd32::/64',
-  'subnet= subnet6=fd32::/64',
+  'subnet= subnet6=fd32::/64 netmaster.url=https://[fd00:50::11]:9999 kubernetes.host=[fd00:50::11]',
   'netmaster.run=false netmaster.url=https://10.0.0.1:9999\\,https://10.0.0.2:9999',
   'image=registry.example/contiv:1 kubernetes.port=443',
 ])('Kubernetes knows all that helm makes of the chart with "%s"', (settings) => {

@@ -71,11 +71,13 @@ function clusterSlots(
 ): void {
   for (const s of cluster.clusterServices.filter((s) => s.tenantName === tenant))
     for (const { protocol, port, backends } of s.ports)
-      for (const address of s.addresses.filter((a) => !a.includes(':'))) {
+      for (const address of s.addresses) {
         const key = `${address} ${PROTOCOLS[protocol]} ${port}`;
         const ready = backends.filter(
           (b) =>
-            b.ready && !b.address.includes(':') && (s.internalTraffic !== 'local' || b.host === host.name),
+            b.ready &&
+            isV6(b.address) === isV6(address) &&
+            (s.internalTraffic !== 'local' || b.host === host.name),
         );
         const hinted = ready.some((b) => b.forHosts !== undefined || b.forZones !== undefined);
         const want = ready
@@ -199,7 +201,7 @@ export const virtualAddresses: Comparison<Router> = async ({ where, cluster, hos
         say(`${where}: no address ${vip} of Swarm's service ${s.serviceName}`);
   for (const s of cluster.clusterServices)
     for (const address of s.tenantName === tenant ? s.addresses : [])
-      if (!address.includes(':') && !own?.addr_info.some((a) => a.local === address))
+      if (!own?.addr_info.some((a) => a.local === address))
         say(`${where}: no address ${address} of service ${s.namespaceName}/${s.serviceName}`);
 };
 

@@ -1,10 +1,12 @@
-import { OUTSIDE_ADDRESS } from '../state.ts';
+import { inUrl, OUTSIDE_ADDRESS, OUTSIDE_ADDRESS6 } from '../state.ts';
+import { isV6 } from './docker.ts';
 import { type Comparison, neighboursOf, type Router } from './world.ts';
 
 /** Outside nothing listens there and says so (curl: 7), where no firewall of the host keeps it from being asked. */
-export const wayOut: Comparison<Router> = async ({ where, at }, say) => {
-  const status = await at('sh', '-c', `curl -s -m 2 http://${OUTSIDE_ADDRESS}:9/; echo $?`);
-  if (status.trim() !== '7') say(`${where}: no way out to ${OUTSIDE_ADDRESS}`);
+export const wayOut: Comparison<Router> = async ({ where, host, at }, say) => {
+  const outside = isV6(host.place.address) ? OUTSIDE_ADDRESS6 : OUTSIDE_ADDRESS;
+  const status = await at('sh', '-c', `curl -s -m 2 http://${inUrl(outside)}:9/; echo $?`);
+  if (status.trim() !== '7') say(`${where}: no way out to ${outside}`);
 };
 
 /** Both ends know each other for good: the router its next hops, the host the router's addresses. */

@@ -142,7 +142,8 @@ export async function compare<Of>(comparisons: readonly Comparison<Of>[], of: Of
   return lines;
 }
 
-const VXLAN_HEADERS = 50;
+/** By the family of the hosts' addresses. */
+const VXLAN_HEADERS = { 4: 50, 6: 70 } as const;
 /** What IPv6 needs. */
 const LEAST_MTU = 1280;
 
@@ -153,12 +154,12 @@ export async function lookAtCluster(lab: string, state: LabState): Promise<Clust
   const of = await declared(lab, state);
   const places = await Promise.all(
     state.hosts.map(async ({ name }): Promise<Place> => {
-      const text = await tryRun(...onHost(lab, name, 'ip', '-j', '-4', 'addr', 'show', 'dev', UNDERLAY));
+      const text = await tryRun(...onHost(lab, name, 'ip', '-j', 'addr', 'show', 'dev', UNDERLAY));
       const [link] = JSON.parse(text ?? '[]') as {
         mtu: number;
-        addr_info: { local: string; prefixlen: number }[];
+        addr_info: { local: string; prefixlen: number; scope: string }[];
       }[];
-      const has = (link?.addr_info ?? []).map((a) => a.local);
+      const has = (link?.addr_info ?? []).filter(({ scope }) => scope === 'global').map((a) => a.local);
       const at = of.live.find((h) => h.name === name)?.underlay;
       const address = (at !== undefined && has.includes(at) ? at : has[0]) ?? '';
       const length = link?.addr_info.find((a) => a.local === address)?.prefixlen;
@@ -166,7 +167,7 @@ export async function lookAtCluster(lab: string, state: LabState): Promise<Clust
         name,
         address,
         prefix: length === undefined ? '' : `${address}/${length}`,
-        mtu: Math.max(LEAST_MTU, (link?.mtu ?? 0) - VXLAN_HEADERS),
+        mtu: Math.max(LEAST_MTU, (link?.mtu ?? 0) - VXLAN_HEADERS[isV6(address) ? 6 : 4]),
         uplinkMtu: link?.mtu ?? 0,
         has,
       };

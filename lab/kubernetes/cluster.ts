@@ -7,11 +7,11 @@ import { run, show, tryRun, until } from '../shell.ts';
 import { hostFolder, type LabPlan, onHost, ROOT } from '../state.ts';
 import {
   CLUSTER_DOMAIN,
-  DNS_ADDRESS,
   FOLDERS,
   kubeconfig,
   kubernetesFile,
   programFile,
+  rangesOf,
   TUNABLES,
   writeFiles,
 } from './files.ts';
@@ -65,14 +65,15 @@ export async function startCluster(state: LabPlan, netplugins: Promise<unknown>)
     if (fs.readdirSync(`${hostFolder(lab, name)}/mounts/etc/cni/net.d`).length > 0)
       await run(...kubectlOn(lab, 'wait', '--for=condition=Ready', `node/${name}`, '--timeout=60s'));
   }
-  await declareNameserver(lab);
+  await declareNameserver(state);
 }
 
 /** CoreDNS by upstream's own manifest, whose placeholders are filled in as its own scripts do. */
-async function declareNameserver(lab: string): Promise<void> {
+async function declareNameserver(state: LabPlan): Promise<void> {
+  const lab = state.name;
   const filled: Readonly<Record<string, string>> = {
     __DNS__DOMAIN__: CLUSTER_DOMAIN,
-    __DNS__SERVER__: DNS_ADDRESS,
+    __DNS__SERVER__: rangesOf(state).nameserver,
     __DNS__MEMORY__LIMIT__: '170Mi',
   };
   const manifest = fs.readFileSync(programFile(lab, 'coredns.yaml'), 'utf8');

@@ -8,15 +8,17 @@
 import crypto from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
-import { cgroup, dataFolder, hostFolder, type LabPlan } from '../state.ts';
+import { cgroup, dataFolder, hostFolder, inUrl, type LabPlan } from '../state.ts';
 
 export const PAUSE = 'registry.k8s.io/pause:3.10.2';
 export const API_PORT = 6443;
-export const SERVICE_RANGE = '10.96.0.0/16';
-/** Where the cluster's nameserver answers: its Service's address. */
-export const DNS_ADDRESS = '10.96.0.10';
 export const CLUSTER_DOMAIN = 'cluster.local';
-export const POD_RANGE = '10.32.0.0/16';
+/** Addresses of a cluster's Services and pods, and where its nameserver answers, which is a Service's address. */
+const RANGES = { services: '10.96.0.0/16', pods: '10.32.0.0/16', nameserver: '10.96.0.10' } as const;
+const RANGES6 = { services: 'fd96::/112', pods: 'fd32::/64', nameserver: 'fd96::a' } as const;
+export const rangesOf = ({
+  ipv6 = false,
+}: Pick<LabPlan, 'ipv6'>): Readonly<Record<keyof typeof RANGES, string>> => (ipv6 ? RANGES6 : RANGES);
 export const NETKUBE_PORT = 9996;
 /** Not where dockerd would find it: it takes a containerd at /run/containerd/containerd.sock for its own. */
 export const CONTAINERD_SOCKET = '/run/kubernetes/containerd.sock';
@@ -57,7 +59,8 @@ export const hostFile = (lab: string, host: string, name: string): string =>
   path.join(hostFolder(lab, host), name);
 /** Where a host's kubelet finds the pods that no API server tells it of. */
 export const staticPods = (lab: string, host: string): string => hostFile(lab, host, 'static');
-export const apiUrl = (state: LabPlan): string => `https://${state.hosts[0]?.address}:${API_PORT}`;
+export const apiUrl = ({ hosts }: Pick<LabPlan, 'hosts'>): string =>
+  `https://${inUrl(hosts[0]?.address ?? '')}:${API_PORT}`;
 
 /** Everything that the servers read when they start. */
 export function writeFiles(state: LabPlan, programs: string): void {
@@ -81,7 +84,7 @@ export function writeFiles(state: LabPlan, programs: string): void {
   for (const { name } of state.hosts) {
     fs.mkdirSync(staticPods(lab, name), { recursive: true });
     fs.writeFileSync(hostFile(lab, name, 'containerd.toml'), CONTAINERD);
-    fs.writeFileSync(hostFile(lab, name, 'kubelet.json'), JSON.stringify(kubelet(lab, name), null, 2));
+    fs.writeFileSync(hostFile(lab, name, 'kubelet.json'), JSON.stringify(kubelet(state, name), null, 2));
   }
 }
 
@@ -121,14 +124,14 @@ state = "/run/kubernetes/containerd"
 `;
 
 /** Without certificates: the API server reaches it for exec and logs because anybody may. */
-const kubelet = (lab: string, host: string): object => ({
+const kubelet = (state: LabPlan, host: string): object => ({
   apiVersion: 'kubelet.config.k8s.io/v1beta1',
   kind: 'KubeletConfiguration',
   containerRuntimeEndpoint: `unix://${CONTAINERD_SOCKET}`,
-  clusterDNS: [DNS_ADDRESS],
+  clusterDNS: [rangesOf(state).nameserver],
   clusterDomain: CLUSTER_DOMAIN,
   cgroupDriver: 'cgroupfs',
-  cgroupRoot: `/${cgroup(lab, host)}`,
+  cgroupRoot: `/${cgroup(state.name, host)}`,
   failCgroupV1: false,
   failSwapOn: false,
   authentication: { anonymous: { enabled: true }, webhook: { enabled: false } },
@@ -136,6 +139,6 @@ const kubelet = (lab: string, host: string): object => ({
   // Host folders, as seen by kubelet, are on a disk that it cannot measure; images are never deleted for want of space.
   localStorageCapacityIsolation: false,
   imageGCHighThresholdPercent: 100,
-  staticPodPath: staticPods(lab, host),
+  staticPodPath: staticPods(state.name, host),
   volumePluginDir: '/var/lib/kubelet/volume-plugins',
 });

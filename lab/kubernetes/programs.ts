@@ -10,9 +10,8 @@ import {
   kubeconfig,
   kubernetesFile,
   NETKUBE_PORT,
-  POD_RANGE,
   programFile,
-  SERVICE_RANGE,
+  rangesOf,
 } from './files.ts';
 
 const healthAt =
@@ -27,9 +26,9 @@ const apiserver: Program = {
     '--service-account-issuer=https://kubernetes.default.svc',
     `--service-account-key-file=${kubernetesFile(name, 'sa.pub')}`,
     `--service-account-signing-key-file=${kubernetesFile(name, 'sa.key')}`,
-    `--service-cluster-ip-range=${SERVICE_RANGE}`,
+    `--service-cluster-ip-range=${rangesOf(state).services}`,
     `--cert-dir=${kubernetesFile(name, 'pki')}`,
-    '--bind-address=0.0.0.0',
+    `--bind-address=${state.ipv6 ? '::' : '0.0.0.0'}`,
     `--advertise-address=${host.address}`,
     `--token-auth-file=${kubernetesFile(name, 'tokens.csv')}`,
     '--authorization-mode=Node,RBAC',
@@ -109,8 +108,8 @@ const netkube: Program = {
     '--netmaster',
     netmasterUrls(state).join(),
     ...(state.tls ? ['--tls-ca', '/var/lib/contiv/tls/ca.crt', '--token-file', NETKUBE_TOKEN] : []),
-    '--subnet',
-    POD_RANGE,
+    state.ipv6 ? '--subnet6' : '--subnet',
+    rangesOf(state).pods,
     '--listen',
     `127.0.0.1:${NETKUBE_PORT}`,
   ],

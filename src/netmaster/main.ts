@@ -176,7 +176,8 @@ function readOptions(): Options | undefined {
   if (life === undefined || life > LONGEST_SESSION)
     throw new Error(`--sessions: '${values.sessions}' must be a time like 12h or 30m, 30d at most`);
   const isAnywhere = ['', '0.0.0.0', '::'].includes(host);
-  const url = values.advertise ?? (isAnywhere ? '' : `http${security === undefined ? '' : 's'}://${listen}`);
+  const called = `${net.isIPv6(host) ? `[${host}]` : host}:${match[3]}`;
+  const url = values.advertise ?? (isAnywhere ? '' : `http${security === undefined ? '' : 's'}://${called}`);
   const isShared = store.startsWith('etcd:');
   if (isShared && url === '')
     throw new Error(
