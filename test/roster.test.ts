@@ -206,6 +206,37 @@ it('that a host goes and comes back is logged once each, and is one event each',
   roster.close();
 });
 
+it('a clock that was ahead and is set back changes nothing of who is silent, who is refused and what is the newest word', async () => {
+  vi.useFakeTimers({ toFake: ['Date', 'performance'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const parts = await openCluster();
+  onTestFinished(() => closeCluster(parts));
+  const roster = openRoster(parts.mirror, pino({ level: 'silent' }), { alone: true });
+  onTestFinished(() => roster.close());
+  const node1 = { name: 'node1', underlay: '192.0.2.1' };
+  await openHosts(parts).beat(node1);
+  const condition = (problem: string) => ({ fastPath: true, problems: [{ problem, remedy: '' }] });
+  const clock = () => Number(vi.getMockedSystemTime());
+  const setBack = () => vi.setSystemTime(clock() - 3_600_000);
+
+  roster.beat('node1', condition('first'));
+  roster.refuse({ name: 'node2', underlay: '192.0.2.1' }, 'underlay 192.0.2.1 is host node1’s already');
+  setBack();
+  expect(roster.states().map(({ state }) => state)).toEqual(['ready', 'refused']);
+  // Another netmaster tells what it has heard since, by a clock that is right.
+  roster.heard('node1', { at: clock(), condition: condition('second') });
+  expect(roster.condition('node1')).toEqual(condition('second'));
+  roster.heard('node1', { at: clock() - 1000, condition: condition('first') });
+  expect(roster.condition('node1')).toEqual(condition('second'));
+
+  vi.advanceTimersByTime(60_000);
+  setBack();
+  expect(roster.states().map(({ name }) => name)).toEqual(['node1']);
+  expect(roster.state('node1').reason).toMatch(
+    /^nothing is heard of it since .* does not count as away yet$/,
+  );
+});
+
 it('a host that is drained takes no new containers, over a restart too, keeps what it has, and takes them again', async () => {
   const netmaster = await netmasterOn(`sqlite:${temporaryFolder()}/netmaster.db`);
   await netmaster.start();

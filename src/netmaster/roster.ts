@@ -76,7 +76,9 @@ const counted = (count: number): string => `${count} container${count === 1 ? ''
 /** `alone`: heartbeats come to this netmaster and to no other, so one that is not heard here is not heard at all. */
 export function openRoster(mirror: Mirror, log: Logger, { alone }: { readonly alone: boolean }): Roster {
   const heards = new Map<string, Heard>();
-  const refusals = new Map<string, RefusedHost>();
+  /** When each was heard here last, and which were refused when, by performance.now(): a clock that is set changes nothing about it. */
+  const heardHere = new Map<string, number>();
+  const refusals = new Map<string, { readonly refused: RefusedHost; readonly told: number }>();
   /** Revisions of what agents are told, with when they came, of the last seconds; before them the one that all should have applied. */
   const declared = [{ revision: mirror.told, at: performance.now() }];
   const away = new Set<string>();
@@ -139,7 +141,8 @@ export function openRoster(mirror: Mirror, log: Logger, { alone }: { readonly al
     const { fastPath, problems = [] } = heard?.condition ?? {};
     const said = { ...known, ...(fastPath === undefined ? {} : { fastPath }), problems };
     // The end of its lease is a write, and the store may not take any.
-    if (alone && heard !== undefined && heard.at < Date.now() - SILENT)
+    const silent = performance.now() - (heardHere.get(name) ?? 0) > SILENT;
+    if (alone && heard !== undefined && silent)
       return {
         ...said,
         state: 'late',
@@ -161,13 +164,13 @@ export function openRoster(mirror: Mirror, log: Logger, { alone }: { readonly al
   }
 
   function forgetRefused(): void {
-    const old = Date.now() - REFUSED;
-    for (const [key, { at }] of refusals) if (at < old) refusals.delete(key);
+    const old = performance.now() - REFUSED;
+    for (const [key, { told }] of refusals) if (told < old) refusals.delete(key);
   }
 
   function refusedStates(): HostState[] {
     forgetRefused();
-    return [...refusals.values()].map(({ name, underlay, version, reason, at }) => ({
+    return [...refusals.values()].map(({ refused: { name, underlay, version, reason, at } }) => ({
       name,
       underlay,
       ...(version === undefined ? {} : { version }),
@@ -183,19 +186,20 @@ export function openRoster(mirror: Mirror, log: Logger, { alone }: { readonly al
 
   /** It was let in after all. */
   function admit(name: string): void {
-    for (const [key, refused] of refusals)
+    for (const [key, { refused }] of refusals)
       if (refused.name === name && refused.underlay === mirror.get<Host>('host', name)?.underlay)
         refusals.delete(key);
   }
   function refused(host: RefusedHost): void {
     forgetRefused();
-    refusals.set(`${host.name} ${host.underlay}`, host);
+    refusals.set(`${host.name} ${host.underlay}`, { refused: host, told: performance.now() });
   }
 
   return {
     beat(name, condition) {
       const heard: Heard = { at: Date.now(), ...(condition === undefined ? {} : { condition }) };
       heards.set(name, heard);
+      heardHere.set(name, performance.now());
       admit(name);
       return heard;
     },
@@ -211,7 +215,9 @@ export function openRoster(mirror: Mirror, log: Logger, { alone }: { readonly al
       return host;
     },
     heard(name, heard) {
-      if (heard.at > (heards.get(name)?.at ?? 0)) heards.set(name, heard);
+      const known = heards.get(name)?.at ?? 0;
+      // What was heard by a clock that was ahead is not the newest for as long as that was.
+      if (heard.at > known || known > Date.now()) heards.set(name, heard);
       admit(name);
     },
     refused,
