@@ -32,6 +32,8 @@ export const UPLINK_DEVICE = 'uplink';
 export const VXLAN_PORT = 4789;
 /** How a refusal to a runtime begins that is none for good: netmaster was away, or could not write. */
 export const GAVE_UP = 'gave up waiting';
+/** The same, within the refusal of what Docker repeats without its contents to an agent that has just started. */
+export const REPEATED = 'since netplugin was restarted meanwhile';
 /** Label of the container of a task of Docker's Swarm. */
 export const TASK_LABEL = 'com.docker.swarm.task.id';
 /** Answered to a Docker that wants a gateway of a network without one; never configured anywhere. */

@@ -1,5 +1,9 @@
-import { expect, it } from 'vitest';
-import { type Event, reactionsTo, statusOf } from './containers.ts';
+import { PassThrough } from 'node:stream';
+import { pino } from 'pino';
+import { expect, it, onTestFinished, vi } from 'vitest';
+import { GAVE_UP } from '../../constants.ts';
+import { type Event, followContainers, reactionsTo, statusOf } from './containers.ts';
+import { pluginServer } from './plugin.ts';
 
 const TASK = { 'com.docker.swarm.task.id': 't' };
 
@@ -78,4 +82,65 @@ it.each<[string, object, object, boolean, string]>([
 
 it('an event that says nothing asks for nothing', () => {
   expect(reactionsTo({}, attached)).toEqual([]);
+});
+
+/** What an agent says to a call that Docker repeats, as it does without the contents. */
+async function saidToRepeated(call: string): Promise<string> {
+  const server = pluginServer(new Map([[call, () => ({})]]), () => {});
+  const { promise, resolve } = Promise.withResolvers<void>();
+  server.listen(0, '127.0.0.1', resolve);
+  await promise;
+  const { port } = server.address() as { port: number };
+  const { Err } = await (await fetch(`http://127.0.0.1:${port}/${call}`, { method: 'POST' })).json();
+  server.close();
+  return Err;
+}
+
+it('what is to run, and did not start as an agent ended or netmaster was away, is started; what Docker says of others is not ours', async () => {
+  const errors: Record<string, string> = {
+    'nobody-answered':
+      'failed: Post "http://%2Frun%2Fdocker%2Fplugins%2Fnetplugin.sock/NetworkDriver.Join": EOF',
+    'netmaster-away': `remote: ${GAVE_UP}: netmaster cannot be reached`,
+    repeated: `driver failed: remote: ${await saidToRepeated('NetworkDriver.ProgramExternalConnectivity')}`,
+    port: 'remote: cannot publish tcp 0.0.0.0:80: port 80 is taken on this host',
+    'on-demand': 'netplugin.sock',
+    fine: '',
+  };
+  const started: string[] = [];
+  const docker = {
+    listContainers: async ({ all } = { all: false }) =>
+      all
+        ? Object.keys(errors)
+            .filter((name) => !started.includes(name))
+            .map((Id) => ({ Id }))
+        : [],
+    getContainer: (Name: string) => ({
+      inspect: async () => ({
+        Name,
+        HostConfig: { RestartPolicy: { Name: Name === 'on-demand' ? 'no' : 'always' } },
+        State: { Error: errors[Name] },
+      }),
+      start: async () => void started.push(Name),
+    }),
+    getEvents: async () => new PassThrough(),
+  };
+  const containers = followContainers({
+    docker,
+    endpoints: { attachments: new Map(), live: () => true },
+    offer: { renewed() {}, removed() {} },
+    remains: { busy: () => false },
+    stopped: { forget() {}, named() {} },
+    swarmChanged() {},
+    pluginSocket: 'netplugin.sock',
+    log: pino({ level: 'silent' }),
+  } as unknown as Parameters<typeof followContainers>[0]);
+  onTestFinished(() => containers.close());
+  const limit = { timeout: 30_000 };
+  const ours = ['nobody-answered', 'netmaster-away', 'repeated'];
+  await vi.waitFor(() => expect(started).toEqual(ours), limit);
+
+  // And where Docker is told so while it is followed.
+  errors.later = errors.repeated as string;
+  containers.refused(errors.later.replace(/^.*remote: /, ''));
+  await vi.waitFor(() => expect(started).toEqual([...ours, 'later']), limit);
 });

@@ -17,7 +17,7 @@
  */
 import type { Logger } from 'pino';
 import type { Endpoint } from '../../../model/endpoint.ts';
-import { GAVE_UP, TASK_LABEL } from '../../constants.ts';
+import { GAVE_UP, REPEATED, TASK_LABEL } from '../../constants.ts';
 import { CONTAINERS_INTERVAL, RETRY_DELAY } from '../../intervals.ts';
 import { inTurn } from '../../turns.ts';
 import type { Description, Endpoints } from '../runtime.ts';
@@ -197,7 +197,10 @@ export function followContainers(options: ContainersOptions): Containers {
     failed: (error) => log.debug({ err: error }, 'comparison with Docker failed; it is tried again'),
   });
 
-  /** Starts what should run by its restart policy and failed only because nobody answered on our socket, or netmaster did not. */
+  /**
+   * Starts what should run by its restart policy and failed only because nobody answered on our socket, netmaster did not, or an
+   * agent was asked what the one before it had been asked: Docker starts nothing a second time that failed to start.
+   */
   async function startRefused(): Promise<void> {
     const exited = await docker.listContainers({ all: true, filters: { status: ['exited', 'created'] } });
     for (const { Id: id } of exited) {
@@ -209,7 +212,7 @@ export function followContainers(options: ContainersOptions): Containers {
       const { Name: name, HostConfig, State } = found;
       const policy = HostConfig.RestartPolicy?.Name ?? '';
       const gaveUp = State.Error.includes(GAVE_UP);
-      const ours = State.Error.includes(pluginSocket) || gaveUp;
+      const ours = gaveUp || State.Error.includes(pluginSocket) || State.Error.includes(REPEATED);
       if (!['always', 'unless-stopped'].includes(policy) || !ours) continue;
       // It would wait again, and keep Docker from saying which others start meanwhile (stopped.ts).
       if (gaveUp && !endpoints.live()) {
@@ -312,7 +315,7 @@ export function followContainers(options: ContainersOptions): Containers {
 
   return {
     refused(message) {
-      if (message.startsWith(GAVE_UP)) refusedAt = performance.now();
+      if (message.startsWith(GAVE_UP) || message.includes(REPEATED)) refusedAt = performance.now();
       if (remains.busy()) return;
       suspicious = true;
       comparisons.ask();

@@ -1,5 +1,6 @@
 /** The socket where Docker finds a driver (moby, docs/extend/plugin_api.md): calls by name, JSON in and out. */
 import http from 'node:http';
+import { REPEATED } from '../../constants.ts';
 
 type Json = Record<string, unknown>;
 export type Call = (request: never) => Promise<Json> | Json;
@@ -63,8 +64,6 @@ async function readBody(request: http.IncomingMessage, call: string): Promise<un
   // Docker reads the contents for the first attempt only (moby, pkg/plugins/client.go): taken as an empty object, a
   // DeleteEndpoint would have deleted nothing, and said that it had.
   if (text === '' && !BARE.test(call))
-    throw new Error(
-      `Docker repeated ${call} without its contents, since netplugin was restarted meanwhile: try again`,
-    );
+    throw new Error(`Docker repeated ${call} without its contents, ${REPEATED}: try again`);
   return text === '' ? {} : JSON.parse(text);
 }
