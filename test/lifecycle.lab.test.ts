@@ -406,6 +406,29 @@ describe('netplugin', () => {
     expect(await differences()).toBe('');
   });
 
+  it('that is killed in the middle of a call starts what failed to start by that and is to run', async () => {
+    await run('node1', 'asked', 'life', '--restart=always', '--stop-signal=SIGKILL');
+    await docker('node1', 'stop asked');
+    const { processes } = JSON.parse(await mustLab('status --json')) as {
+      processes: { name: string; host: string; pid: number }[];
+    };
+    const { pid } = processes.find((p) => p.name === 'netplugin' && p.host === 'node1') as { pid: number };
+    process.kill(pid, 'SIGSTOP');
+    const starting = on('node1', 'docker start asked');
+    // A connection, or what was sent by one, that nobody has taken: state, and how much, are ahead of the path.
+    const waits = async (): Promise<boolean> =>
+      /^u_str +\w+ +[1-9]\d* .*\/run\/docker\/plugins\//m.test(await must('node1', 'ss -xan'));
+    await until('a call of Docker’s', waits);
+    await mustLab('kill netplugin node1');
+    await mustLab('start netplugin node1');
+    // Docker repeats it, without its contents, and then gives up.
+    expect((await starting).err).toContain('without its contents');
+    await until('asked', () => running('asked'));
+    await until('ping', () => pings('node2', 'peer', 'asked'));
+    expect(await differences()).toBe('');
+    await remove('asked');
+  });
+
   it('goes on without netmaster, which finds everything as it is when it is back', async () => {
     await run('node1', 'alone', 'life');
     await until('name', () => pings('node2', 'peer', 'alone'));

@@ -91,9 +91,9 @@ async function saidToRepeated(call: string): Promise<string> {
   server.listen(0, '127.0.0.1', resolve);
   await promise;
   const { port } = server.address() as { port: number };
-  const { Err } = await (await fetch(`http://127.0.0.1:${port}/${call}`, { method: 'POST' })).json();
+  const answer = await (await fetch(`http://127.0.0.1:${port}/${call}`, { method: 'POST' })).json();
   server.close();
-  return Err;
+  return (answer as { Err: string }).Err;
 }
 
 it('what is to run, and did not start as an agent ended or netmaster was away, is started; what Docker says of others is not ours', async () => {
