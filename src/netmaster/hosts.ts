@@ -46,9 +46,9 @@ export function openHosts({ store, mirror, writer }: HostsOptions): Hosts {
         `host ${name}: is alive with underlay ${own.underlay}, and cannot have ${underlay} too: another host needs another name (netplugin --host), one whose agent was started anew is taken ${HOST_TTL} s after its last word`,
         'name',
       );
-    const twin = mirror.list<Host>('host').find((h) => h.name !== name && h.underlay === underlay);
-    if (twin !== undefined)
-      throw new Refusal(409, `host ${name}: underlay ${underlay} is host ${twin.name}'s already`, 'underlay');
+    const holder = mirror.get<Underlay>('underlay', underlay)?.host ?? name;
+    if (holder !== name)
+      throw new Refusal(409, `host ${name}: underlay ${underlay} is host ${holder}'s already`, 'underlay');
   }
 
   const isWritten = (host: Host): boolean =>

@@ -24,7 +24,7 @@ import { decideTerm } from './lineage.ts';
 import { openMirror, storeKey } from './mirror.ts';
 import { OIDC_FLAGS, OIDC_USAGE, readProvider } from './oidcOptions.ts';
 import { openReplicas } from './replicas.ts';
-import { givingBack, keepReserves } from './reserves.ts';
+import { givingBack, openReserves } from './reserves.ts';
 import { openRoster } from './roster.ts';
 import { FOLDER, readFolder, readSecurity, type Security } from './security.ts';
 import { decideTokensEnd } from './tokens.ts';
@@ -318,8 +318,9 @@ async function run(options: Options): Promise<void> {
 
     const seen: Seen = new Map();
     let problem: string | undefined;
-    let reserved = 0;
-    const collecting = setInterval(async () => {
+    const reserves = openReserves(mirror, writer);
+    /** One at a time: a round that takes longer than the interval is not met by the next. */
+    async function collect(): Promise<void> {
       try {
         const { answer } = await writer.write(() =>
           decideCollection(mirror, seen, options.grace * 1000, performance.now()),
@@ -327,11 +328,7 @@ async function run(options: Options): Promise<void> {
         await writer.write(() => decideForgetting(mirror));
         await writer.write(() => decideTokensEnd(mirror));
         await roster.noteAway(writer);
-        if (mirror.revision !== reserved) {
-          const seenAt = mirror.revision;
-          await keepReserves(mirror, writer);
-          reserved = seenAt;
-        }
+        await reserves.keep();
         if (answer > 0) log.info({ addresses: answer }, 'collected addresses that no endpoint used');
       } catch (error) {
         log.error({ err: error }, 'addresses not collected');
@@ -340,7 +337,14 @@ async function run(options: Options): Promise<void> {
       if (found !== undefined && found !== problem) log.error(`the store cannot be written: ${found}`);
       if (found === undefined && problem !== undefined) log.info('the store can be written again');
       problem = found;
-    }, COLLECTION_INTERVAL);
+    }
+    let collecting: NodeJS.Timeout | undefined;
+    let closing = false;
+    const collectLater = (): void => {
+      if (closing) return;
+      collecting = setTimeout(() => void collect().finally(collectLater), COLLECTION_INTERVAL);
+    };
+    collectLater();
 
     // When the feed is there: who has seen all until now goes on from there.
     await writer.write(() => decideTerm(mirror));
@@ -361,7 +365,9 @@ async function run(options: Options): Promise<void> {
     log.info({ store: options.store, revision: mirror.revision }, 'netmaster is ready');
     if (security !== undefined) kubernetes?.publish(security.authority);
     const close = async (): Promise<void> => {
-      clearInterval(collecting);
+      closing = true;
+      clearTimeout(collecting);
+      reserves.close();
       kubernetes?.close();
       await fabric.close();
       await duty.close();

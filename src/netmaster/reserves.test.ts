@@ -16,7 +16,7 @@ import {
 } from './endpoints.ts';
 import { decideWrite, readObject, remove } from './intent.ts';
 import { storeKey } from './mirror.ts';
-import { givingBack, keepReserves, RESERVED } from './reserves.ts';
+import { givingBack, keepReserves, openReserves, RESERVED } from './reserves.ts';
 import { decideDrain, decideHostRemoval } from './roster.ts';
 
 interface Options {
@@ -437,3 +437,65 @@ it('whatever hosts do that lose netmaster and come back, no two containers have 
     { numRuns: 200 },
   );
 }, 180_000);
+
+it('counts a pool once a round, whatever number of hosts get some of it, and looks on where the last one found', async () => {
+  const hosts = Array.from({ length: 40 }, (_, i) => `node${i}`);
+  const c = await cluster({ hosts, subnet: '10.1.0.0/22' });
+  for (const host of hosts) await c.run(`on-${host}`, host);
+  let counted = 0;
+  let asked = 0;
+  const addresses: typeof c.mirror.addresses = (network) => {
+    const map = c.mirror.addresses(network);
+    return new Proxy(map, {
+      get(target, name) {
+        if (name === Symbol.iterator) counted++;
+        if (name === 'has') asked++;
+        const value = Reflect.get(target, name, target);
+        return typeof value === 'function' ? value.bind(target) : value;
+      },
+    });
+  };
+  expect(await keepReserves({ ...c.mirror, addresses }, c.writer)).toBe(hosts.length * RESERVED);
+  expect(counted).toBe(1);
+  expect(asked).toBe(2 * hosts.length * RESERVED); // each decides twice
+  expect(new Set(hosts.flatMap(c.reserveOf)).size).toBe(hosts.length * RESERVED);
+});
+
+it('in rounds looks at hosts that something has changed for, and at all where a network or a group is another', async () => {
+  const hosts = Array.from({ length: 20 }, (_, i) => `node${i}`);
+  const c = await cluster({ hosts, subnet: '10.1.0.0/22' });
+  for (const host of hosts.slice(1)) await c.run(`on-${host}`, host);
+  const looked: string[] = [];
+  const get: typeof c.mirror.get = (kind, key) => {
+    if (kind === 'host' && looked.at(-1) !== key) looked.push(key);
+    return c.mirror.get(kind, key);
+  };
+  const reserves = openReserves(
+    new Proxy(c.mirror, { get: (target, name) => (name === 'get' ? get : Reflect.get(target, name)) }),
+    c.writer,
+  );
+  onTestFinished(() => reserves.close());
+  const round = async (): Promise<string[]> => {
+    await reserves.keep();
+    await c.seen();
+    return looked.splice(0);
+  };
+  expect(await round()).toEqual(hosts);
+  await round(); // what the first one gave
+  expect(await round()).toEqual([]);
+
+  const address = await c.run('another', 'node0');
+  await c.seen();
+  expect(await round()).toEqual(['node0']);
+  expect(c.reserveOf('node0')).toHaveLength(RESERVED);
+  await round();
+  await c.detach('another', 'node0', address);
+  await c.seen();
+  expect(await round()).toEqual(['node0']);
+  expect(c.reserveOf('node0')).toEqual([]);
+  await round();
+
+  await c.create('endpointGroup', 'default:late', { groupName: 'late', networkName: 'n' });
+  await c.seen();
+  expect(await round()).toEqual(hosts);
+});

@@ -13,6 +13,7 @@
  * given it up (givingBack). Of a host that is away none is taken: its containers may have them.
  */
 import { addressNumber, numberAddress } from '../model/address.ts';
+import type { Endpoint } from '../model/endpoint.ts';
 import { type EndpointGroup, parsePool } from '../model/endpointGroup.ts';
 import { familiesOf } from '../model/families.ts';
 import type { Draining, Host, Reserved } from '../model/host.ts';
@@ -75,11 +76,20 @@ export function givingBack(
   };
 }
 
-/** How much of a pool is taken, and by whom: made once for all hosts that use it. */
-type Uses = Map<
-  string,
-  { readonly pool: Pool; readonly size: bigint; readonly used: bigint; readonly reserved: bigint }
->;
+/**
+ * How much of a pool is taken: counted once in a round, and what the round itself gives of it is added. What others take meanwhile the
+ * next round counts: by these numbers a host has one more or less in reserve, and that an address is free each transaction checks.
+ */
+interface Use {
+  readonly pool: Pool;
+  readonly size: bigint;
+  readonly used: bigint;
+  reserved: bigint;
+  /** Where the round looks on for a free one: those before it are taken, or became free in this round. */
+  from: bigint;
+}
+/** By pool. */
+type Uses = Map<string, Use>;
 
 interface Wanted {
   readonly network: Network;
@@ -111,7 +121,7 @@ function poolsOf(view: View, host: string): ReadonlyMap<string, Wanted> {
 const poolKey = ({ network, group, family }: Wanted): string =>
   `${network.tenantName}:${network.networkName}/${group?.groupName ?? ''}/${family}`;
 
-function useOf(view: View, key: string, { network, group, family }: Wanted, uses: Uses) {
+function useOf(view: View, key: string, { network, group, family }: Wanted, uses: Uses): Use {
   const known = uses.get(key);
   if (known !== undefined) return known;
   const pool = openPool(poolOf(view, network, family, group), () => false);
@@ -124,18 +134,23 @@ function useOf(view: View, key: string, { network, group, family }: Wanted, uses
     size: pool.last < pool.first ? 0n : pool.last - pool.first + 1n,
     used: BigInt(all.length - reserved),
     reserved: BigInt(reserved),
+    // Behind what containers have had when they fill half of it: the cursor begins at the second.
+    from: pool.first + (pool.last - pool.first) / 2n + 2n,
   };
   uses.set(key, use);
   return use;
 }
 
+/** What a decision gave of each pool, by its key. */
+type Given = ReadonlyMap<string, { readonly count: number; readonly from: bigint }>;
+
 /** What a host that lives has in reserve becomes what it should be. */
-export function decideReserves(view: View, host: string, uses: Uses = new Map()): Decision<number> {
+function decideReserves(view: View, host: string, uses: Uses): Decision<Given> {
   const pools = poolsOf(view, host);
   const wanted = new Map<string, Reserved[]>();
   const checks: Check[] = [];
   const writes: Write[] = [];
-  let granted = 0;
+  const given = new Map<string, { count: number; from: bigint }>();
 
   for (const [key, which] of pools) {
     const network = `${which.network.tenantName}:${which.network.networkName}`;
@@ -153,11 +168,13 @@ export function decideReserves(view: View, host: string, uses: Uses = new Map())
     });
     list.push(...kept);
     const free = use.size / 2n - use.used - use.reserved;
-    for (let n = kept.length; n < RESERVED && n - kept.length < free; n++) {
-      const address = freeBehindHalf(view, which, use.pool, new Set(list.map((r) => r.address)));
-      if (address === undefined) break;
+    const most = RESERVED - kept.length;
+    const count = free < most ? Math.max(0, Number(free)) : most;
+    if (count === 0) continue;
+    const found = freeBehindHalf(view, which, use, count);
+    given.set(key, { count: found.addresses.length, from: found.from });
+    for (const address of found.addresses) {
       list.push({ address, ...(groupName === undefined ? {} : { groupName }) });
-      granted++;
       const stored = storeKey('address', `${network}/${address}`);
       const relying = relyOn(view, 'network', network);
       checks.push({ key: stored, revision: 0 }, ...relying.checks);
@@ -176,8 +193,8 @@ export function decideReserves(view: View, host: string, uses: Uses = new Map())
       writes.push(...change.writes);
     }
   }
-  if (granted > 0) checks.push({ key: storeKey('draining', host), revision: 0 });
-  return { checks: unlike(checks), writes: unlike(writes), answer: granted };
+  if (given.size > 0) checks.push({ key: storeKey('draining', host), revision: 0 });
+  return { checks: unlike(checks), writes: unlike(writes), answer: given };
 }
 
 /** Each key once. */
@@ -185,39 +202,84 @@ const unlike = <T extends { readonly key: string }>(all: readonly T[]): T[] => [
   ...new Map(all.map((one) => [one.key, one])).values(),
 ];
 
-/** One of the pool, best of its second half, that is nobody's, and was nobody's that some host may still know. */
+/** So many of the pool, best of its second half, that are nobody's, and were nobody's that some host may still know; and where to look on. */
 function freeBehindHalf(
   view: View,
   { network, group, family }: Wanted,
-  { first, last }: Pool,
-  chosen: ReadonlySet<string>,
-): string | undefined {
+  { pool: { first, last }, from }: Use,
+  count: number,
+): { addresses: string[]; from: bigint } {
   const key = `${network.tenantName}:${network.networkName}`;
   const taken = view.addresses(key);
   const { isTaken } = openPool(
     poolOf(view, network, family, group),
     (address) =>
-      taken.has(address) ||
-      chosen.has(address) ||
-      view.stored('ended', addressKey(network.tenantName, address)) !== undefined,
+      taken.has(address) || view.stored('ended', addressKey(network.tenantName, address)) !== undefined,
   );
-  // Behind what containers have had when they fill half of it: the cursor begins at the second.
-  const half = first + (last - first) / 2n + 2n;
-  for (let number = half; number <= last; number++)
-    if (!isTaken(number)) return numberAddress(number, family);
-  for (let number = half - 1n; number >= first; number--)
-    if (!isTaken(number)) return numberAddress(number, family);
-  return undefined;
+  const addresses: string[] = [];
+  let number = from;
+  for (; number <= last && addresses.length < count; number++)
+    if (!isTaken(number)) addresses.push(numberAddress(number, family));
+  // What is left of the pool is looked through anew each time: it is nearly full.
+  for (let before = number - 1n; before >= first && addresses.length < count; before--) {
+    const address = numberAddress(before, family);
+    if (!isTaken(before) && !addresses.includes(address)) addresses.push(address);
+  }
+  return { addresses, from: number };
 }
 
-/** Of all hosts that live; what dead ones have in reserve they may be using. Answers how many were given. */
-export async function keepReserves(mirror: Mirror, writer: Writer): Promise<number> {
+/** Of those hosts that live; what dead ones have in reserve they may be using. Answers how many were given. */
+export async function keepReserves(
+  mirror: Mirror,
+  writer: Writer,
+  hosts: Iterable<string> = mirror.list<Host>('host').map(({ name }) => name),
+): Promise<number> {
   const uses: Uses = new Map();
-  let given = 0;
-  for (const { name } of mirror.list<Host>('host')) {
+  let sum = 0;
+  for (const name of hosts) {
+    if (mirror.get<Host>('host', name) === undefined) continue;
     if (decideReserves(mirror, name, uses).writes.length === 0) continue;
-    given += (await writer.write(() => decideReserves(mirror, name))).answer;
-    uses.clear();
+    const { answer } = await writer.write(() => decideReserves(mirror, name, uses));
+    for (const [key, { count, from }] of answer) {
+      const use = uses.get(key);
+      if (use === undefined) continue;
+      use.reserved += BigInt(count);
+      use.from = from;
+      sum += count;
+    }
   }
-  return given;
+  return sum;
+}
+
+/** Rounds of which one looks at all hosts: what fills a pool from elsewhere changes no host. */
+const ROUNDS = 12;
+
+/** In rounds, of hosts that something has changed for since the last one: of a thousand hosts a new container is of one. */
+export function openReserves(mirror: Mirror, writer: Writer): { keep(): Promise<number>; close(): void } {
+  const changed = new Set<string>();
+  let left = 0; // the first looks at all
+  const close = mirror.onChange(({ changes, before }) => {
+    for (const [i, { kind, key, object }] of changes.entries())
+      if (kind === 'endpoint')
+        for (const endpoint of [object, before[i]] as (Endpoint | null | undefined)[]) {
+          if (endpoint?.homingHost) changed.add(endpoint.homingHost);
+        }
+      else if (kind === 'host' || kind === 'draining') changed.add(key);
+      else if (kind === 'reserve') changed.add(key.slice(0, key.indexOf('/')));
+      else if (kind === 'network' || kind === 'endpointGroup') left = 0;
+  });
+  return {
+    close,
+    async keep() {
+      const hosts = left === 0 ? mirror.list<Host>('host').map(({ name }) => name) : [...changed];
+      left = left === 0 ? ROUNDS : left - 1;
+      changed.clear();
+      try {
+        return await keepReserves(mirror, writer, hosts);
+      } catch (error) {
+        left = 0;
+        throw error;
+      }
+    },
+  };
 }
