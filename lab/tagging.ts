@@ -28,7 +28,7 @@ export function tag(uplink: string, name: string, id: number): void {
     updateMap(programs.arriving.map, { keys: numbers(id), values: arrivalValue(index(behind)), count: 1 });
     updateMap(programs.leaving.map, {
       keys: numbers(index(behind)),
-      values: numbers(id, index(uplink)),
+      values: numbers(id, index(uplink), 0),
       count: 1,
     });
     // Several of them share an uplink: each at a priority of its own.

@@ -113,6 +113,17 @@ export interface Vlan {
   readonly entered?: true;
   /** Routers of the fabric's own on the wire, by which its containers reach what is outside; absent: none. */
   readonly gateways?: readonly string[];
+  /** Of groups that have a tag of their own, those with containers here; absent: no group of the network has one. */
+  readonly tags?: readonly Tag[];
+}
+
+/** The VLAN of a group within its network's segment: what is joined by the fabric, on the wire, is told apart by it. */
+export interface Tag {
+  readonly id: number;
+  /** This host's in it: no address of Ethernet's is in two of them. */
+  readonly mac: string;
+  /** Of the group's containers here. */
+  readonly addresses: readonly string[];
 }
 
 /** The device of a tenant's direct networks: a macvlan on the interface that the underlay is on, with an address of its own there. */
@@ -221,6 +232,8 @@ export interface Remote {
   readonly network: number;
   /** Number of the endpoint's identity, 0 for none. */
   readonly group: number;
+  /** Where its group has a VLAN tag of its own: its host's place there, in which it is sent to and sends. */
+  readonly tagged?: { readonly mac: string; readonly linkLocal: string };
 }
 
 /**

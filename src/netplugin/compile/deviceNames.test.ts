@@ -5,6 +5,7 @@ import {
   peerDevice,
   portDevice,
   routerNamespace,
+  tagMac,
   tunnelDevice,
   vtepLinkLocal,
   vtepMac,
@@ -45,6 +46,18 @@ describe('device names', () => {
     expect(new Set(many.slice(0, 1000).map(exitDevice)).size).toBe(1000);
     expect(portDevice('x')).not.toBe(peerDevice('x'));
   });
+});
+
+it('a host has another MAC address in each VLAN, which two hosts have none of, and of which only two bytes differ', () => {
+  expect(tagMac('192.0.2.1', 0x1f4)).toBe('1a:f4:c0:00:02:01');
+  expect(tagMac('192.0.2.1', 7)).toBe('0a:07:c0:00:02:01');
+  const all = Array.from({ length: 4094 }, (_, i) => tagMac('192.0.2.1', i + 1));
+  expect(new Set([...all, vtepMac('192.0.2.1'), tagMac('192.0.2.2', 1)]).size).toBe(4096);
+  for (const mac of [...all, tagMac('fd00::1', 4094)]) {
+    // Locally administered, of one device; the rest is the host's.
+    expect(Number.parseInt(mac.slice(0, 2), 16) & 3).toBe(2);
+    expect([vtepMac('192.0.2.1').slice(5), vtepMac('fd00::1').slice(5)]).toContain(mac.slice(5));
+  }
 });
 
 it('a namespace of the longest tenant is a file name', () => {

@@ -16,12 +16,24 @@ export const wireDevice = (id: number): string => `${DEVICE_PREFIXES.wire}${id}`
 export const exitDevice = (tenant: string): string => `${DEVICE_PREFIXES.exit}${digest(tenant, 8)}`;
 export const routerNamespace = (tenant: string): string => `contiv-${tenant}`;
 
-/** MAC address of a host's VXLAN devices and VLAN devices, locally administered: 02:ce and the four bytes of an IPv4 VTEP. */
-export function vtepMac(vtep: string): string {
+/** Of what is a host's on a segment: the four bytes of an IPv4 VTEP. */
+function vtepTail(vtep: string): string {
   const bytes = ipaddr.parse(vtep).toByteArray();
   const tail =
     bytes.length === 4 ? bytes.map((b) => b.toString(16).padStart(2, '0')).join('') : digest(vtep, 8);
-  return `02:ce:${tail.match(/../g)?.join(':')}`;
+  return tail.match(/../g)?.join(':') as string;
+}
+
+/** MAC address of a host's VXLAN devices and VLAN devices, locally administered: 02:ce and the four bytes of an IPv4 VTEP. */
+export const vtepMac = (vtep: string): string => `02:ce:${vtepTail(vtep)}`;
+
+/**
+ * Of a host in a group's VLAN, locally administered: the id's 12 bits around an `a`, as `1a:f4` of 0x1f4, and the same four bytes. A fabric
+ * that joins several VLANs in one segment looks for each address in one of them (dataplane/vlan/program.ts writes it).
+ */
+export function tagMac(vtep: string, id: number): string {
+  const [first, ...rest] = id.toString(16).padStart(3, '0');
+  return `${first}a:${rest.join('')}:${vtepTail(vtep)}`;
 }
 
 /** MAC addresses of both ends of a tenant's exit: 02:cf and 02:cd, and the device's number. */
@@ -31,7 +43,10 @@ export function exitMacs(tenant: string): { hostMac: string; routerMac: string }
 }
 
 /** Next hop for IPv6 routes to a host: fe80:: and its VTEP's MAC address. */
-export function vtepLinkLocal(vtep: string): string {
-  const [a, b, c, d, e, f] = vtepMac(vtep).split(':');
+export const vtepLinkLocal = (vtep: string): string => linkLocalOf(vtepMac(vtep));
+
+/** The same of another of its MAC addresses. */
+export function linkLocalOf(mac: string): string {
+  const [a, b, c, d, e, f] = mac.split(':');
   return ipaddr.parse(`fe80::${a}${b}:${c}${d}:${e}${f}`).toString();
 }

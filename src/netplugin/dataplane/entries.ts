@@ -3,7 +3,7 @@
  * from each part of the state. Devices go by name; a name becomes an index when an entry is written.
  *
  *   Port          /32 and /128 routes, neighbours, the gateway on the device; in a VLAN proxies of its IPv6 addresses
- *   RemoteHost    a route an address, a neighbour and an FDB entry a tunnel, a neighbour a VLAN, one on the link
+ *   RemoteHost    a route an address, a neighbour and an FDB entry a tunnel, a neighbour a VLAN, and a tag in it, one on the link
  *   Vlan          the host's own address, or a proxy of it where the host has it itself; with routers of the fabric's own a table of routes by them, and rules that lead what its containers send there
  *   Service, ClusterService   its addresses on the loopback device: the router answers pings, and refuses what no provider takes
  *   subnets, gateways, Exit
@@ -220,6 +220,13 @@ const hostEntries = once((host: RemoteHost) => {
     ...[...devices, ...vlans].map((device) => ({ device, mac })),
     ...(direct === undefined ? [] : [direct]),
   ];
+  const tagged = new Map(
+    endpoints.flatMap(({ device, tagged: at }) =>
+      at === undefined ? [] : [[`${device} ${at.linkLocal}`, [device, at] as const]],
+    ),
+  )
+    .values()
+    .toArray();
   const takes = new Map([
     ...devices.map((device) => [device, mtu] as const),
     ...(direct === undefined ? [] : [[direct.device, direct.mtu] as const]),
@@ -229,11 +236,12 @@ const hostEntries = once((host: RemoteHost) => {
       ...(isV6(vtep) ? [] : [neighbourEntry(device, vtep, mac)]),
       neighbourEntry(device, linkLocal, mac),
     ]),
+    ...tagged.map(([device, at]) => neighbourEntry(device, at.linkLocal, at.mac)),
     ...devices.map((device) => fdbEntry(device, mac, vtep)),
-    ...endpoints.map(({ address, device }) => {
+    ...endpoints.map(({ address, device, tagged }) => {
       const most = takes.get(device);
       return unicast(address, device, {
-        via: isV6(address) || isV6(vtep) ? linkLocal : vtep,
+        via: tagged?.linkLocal ?? (isV6(address) || isV6(vtep) ? linkLocal : vtep),
         ...(most !== undefined && { mtu: most }),
       });
     }),

@@ -70,8 +70,10 @@ ip saddr 127.0.0.0/8 drop`,
     },
     host({ mac, endpoints }, add) {
       add('tunnels', '', mac);
-      for (const { address, network } of endpoints)
+      for (const { address, network, tagged } of endpoints) {
         add('remotes', address, `${mac} . ${address} : ${network}`);
+        if (tagged !== undefined) add('remotes', address, `${tagged.mac} . ${address} : ${network}`);
+      }
     },
     gateways(gateways, add) {
       for (const address of [...gateways, NAMESERVER, NAMESERVER6]) add('routers', address, address);
@@ -84,12 +86,12 @@ ip saddr 127.0.0.0/8 drop`,
  * The kernel learns whoever asks, also by a forged address, before it answers (net/ipv4/arp.c, arp_process). Asked for is
  * the gateway, or anybody else, by one of a port's own addresses; by none where somebody looks whether an address is taken.
  */
-export const arpTable = (vlans: boolean, entered: boolean) => ({
+export const arpTable = (vlans: boolean, asking: boolean) => ({
   name: `arp ${NFT_TABLE}`,
-  sets: ['senders', ...(vlans ? WIRE_ARP.sets : []), ...(entered ? ASKING_ARP.sets : [])],
+  sets: ['senders', ...(vlans ? WIRE_ARP.sets : []), ...(asking ? ASKING_ARP.sets : [])],
   body: `
 set senders { type ifname . ipv4_addr . ether_addr; }
-${vlans ? WIRE_ARP.own.trimStart() : ''}${entered ? ASKING_ARP.own.trimStart() : ''}chain input {
+${vlans ? WIRE_ARP.own.trimStart() : ''}${asking ? ASKING_ARP.own.trimStart() : ''}chain input {
   type filter hook input priority 0; policy drop;
   iifname . arp saddr ip . arp saddr ether @senders accept
   iifname ${PORTS} arp saddr ip 0.0.0.0 accept

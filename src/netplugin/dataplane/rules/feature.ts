@@ -79,6 +79,8 @@ export interface RouterVariant {
   readonly vlans: boolean;
   /** The host's own addresses in those that it has entered itself. */
   readonly entered: readonly string[];
+  /** Of some of them groups have VLAN tags of their own. */
+  readonly tagged: boolean;
   /** Of some of these the gateway is a router of the fabric's own. */
   readonly externalGateways: boolean;
   /** Some go by the hosts' link as they are. */

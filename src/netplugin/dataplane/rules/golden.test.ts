@@ -195,6 +195,23 @@ const ENTERED_BY = exit({
   },
 });
 
+/** The same, where groups have VLANs of their own: that of the container here, and that of the other host's. */
+const TAGGED: Router = {
+  ...VLAN,
+  vlans: (VLAN.vlans ?? []).map((v) => ({
+    ...v,
+    tags: [{ id: 0x1f4, mac: '1a:f4:c0:00:02:01', addresses: ['10.100.0.50', 'fd00:100::50'] }],
+  })),
+  hosts: VLAN.hosts.map((h) => ({
+    ...h,
+    endpoints: h.endpoints.map((e) =>
+      e.device === 'vl100'
+        ? { ...e, tagged: { mac: '1a:f5:c0:00:02:02', linkLocal: 'fe80::1af5:c000:202' } }
+        : e,
+    ),
+  })),
+};
+
 /** The same, where the gateway is a router of the fabric's own, and answers. */
 const EXTERNAL_GATEWAY: Router = {
   ...VLAN,
@@ -292,6 +309,7 @@ const RULES: Readonly<Record<string, string>> = {
   'routerStaying.nft': rules(ofRouter(router({ clusterServices: [STAYING] }))),
   'routerVlan.nft': rules(ofRouter(VLAN)),
   'routerInfraVlan.nft': rules(routerTable(ENTERED, ENTERED_BY)),
+  'routerTaggedVlan.nft': rules(ofRouter(TAGGED)),
   'routerExternalGateway.nft': rules(ofRouter(EXTERNAL_GATEWAY)),
   'routerDirect.nft': rules(ofRouter(DIRECT)),
   'routerReached.nft': rules(ofRouter(router({}), exit({ access: ACCESS }))),
@@ -341,6 +359,7 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
     'The same where it is an infra network, in which the host has its addresses itself',
     routerTable(ENTERED, ENTERED_BY),
   ],
+  'taggedVlan.nft': ['The same in a VLAN network whose groups have VLANs of their own', ofRouter(TAGGED)],
   'externalGateway.nft': [
     "The same in a VLAN network whose gateway is a router of the fabric's own",
     routerTable(EXTERNAL_GATEWAY, exit({}), undefined, WAYS),

@@ -193,6 +193,7 @@ export function routerTable(
   }
   parts.set(TABLE, elements('table', TABLE));
   const entered = (router.vlans ?? []).flatMap((vlan) => (vlan.entered ? vlan.addresses : []));
+  const tagged = router.vlans?.some(({ tags }) => tags !== undefined) === true;
   const variant = {
     exit,
     served,
@@ -205,12 +206,13 @@ export function routerTable(
     bridged: router.bridged === true,
     vlans: router.vlans !== undefined,
     entered,
+    tagged,
     externalGateways: external,
     direct: router.direct !== undefined,
   };
   return {
     name: `inet ${NFT_TABLE}`,
-    beside: arpTable(router.vlans !== undefined, entered.length > 0),
+    beside: arpTable(router.vlans !== undefined, entered.length > 0 || tagged),
     parts,
     body: body(variant),
   };

@@ -16,6 +16,10 @@
  * were learned go on. Of IPv6 the same: who asks by neighbour discovery is learned by his question (net/ipv6/ndisc.c, ndisc_recv_ns),
  * where it is for what is answered for here; an answer changes what was asked for, and nothing that is ours: those neighbours are permanent.
  *
+ * Of a network whose groups have tags of their own the programs see to it that nothing comes by another tag than that of whom it is for
+ * (vlan/program.ts), and another host is known by its MAC address in the sender's tag. The router asks on such a wire by the address of
+ * a container that is known there: its own is in none of those tags.
+ *
  * Of what machines begin, the limit of connections is that of one container, for all of a VLAN's together (limits.ts).
  */
 import { isV6 } from '../../../model/address.ts';
@@ -73,6 +77,14 @@ const byGateway = (direction: 'original' | 'reply'): string =>
     })
     .join('');
 
+/** By IPv6 what ASKING_ARP is by IPv4; not of whoever makes sure that nobody has his address. */
+const ASKING6 = `
+map asked_by6 { type ifname : ipv6_addr; }
+chain ask {
+  type filter hook output priority 0; policy accept;
+  icmpv6 type nd-neighbor-solicit ip6 saddr != :: ip6 saddr set oifname map @asked_by6
+}`;
+
 const tableOf = (variant: RouterVariant): string => `
 set claimed { type ipv4_addr; }
 set claimed6 { type ipv6_addr; }
@@ -116,8 +128,15 @@ chain off_wire {
   goto begun
 }${errorsOf('original', variant)}${errorsOf('reply', variant)}`;
 
+/** By which the router asks on a wire where it has no address that is known there: one of each version of IP at most. */
+function askingOf({ entered, addresses, tags = [] }: Vlan): readonly string[] {
+  if (entered) return addresses.filter((address) => !isV6(address));
+  const known = tags.flatMap((tag) => tag.addresses);
+  return [known.find((address) => !isV6(address)), known.find(isV6)].filter((a) => a !== undefined);
+}
+
 export const vlans: RouterFeature = {
-  own: (variant) => (variant.vlans ? tableOf(variant) : ''),
+  own: (variant) => (variant.vlans ? `${tableOf(variant)}${variant.tagged ? ASKING6 : ''}` : ''),
   rules: {
     guard: where(`iifname ${VLANS} goto guard_vlan`),
     forward: where(
@@ -139,9 +158,8 @@ export const vlans: RouterFeature = {
       }
       for (const address of answered) if (!isV6(address)) add('answered', address, address);
       if (vlan === undefined) return;
-      const { device, prefixes, network, gateways = [], entered, addresses } = vlan;
-      if (entered)
-        for (const address of addresses) if (!isV6(address)) add('asking', '', `"${device}" : ${address}`);
+      const { device, prefixes, network, gateways = [] } = vlan;
+      for (const address of askingOf(vlan)) add('asked_by', address, `"${device}" : ${address}`);
       for (const gateway of gateways) if (!isV6(gateway)) add('gates', '', `"${device}" . ${gateway}`);
       for (const prefix of prefixes) {
         add('wired', prefix, `"${device}" . ${prefix} : ${network}`);
@@ -210,14 +228,17 @@ chain wire {
 `,
 };
 
-/** Where the host has its address in the VLAN itself the router has none there, and asks by that: it would by another device's, such as a gateway. */
+/**
+ * Where the host has its address in the VLAN itself the router has none there, and asks by that: it would by another device's, such as a gateway.
+ * Where groups have tags of their own it asks by a container's, and goes by its tag.
+ */
 export const ASKING_ARP = {
-  sets: ['asking'],
+  sets: ['asked_by'],
   own: `
-map asking { type ifname : ipv4_addr; }
+map asked_by { type ifname : ipv4_addr; }
 chain output {
   type filter hook output priority 0; policy accept;
-  arp operation request arp saddr ip set oifname map @asking
+  arp operation request arp saddr ip set oifname map @asked_by
 }
 `,
 };

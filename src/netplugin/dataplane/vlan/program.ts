@@ -12,17 +12,32 @@
  *
  * A tag is part of what the kernel knows of a frame, whoever took it off the bytes (linux/if_vlan.h, skb_vlan_tag_present): this needs
  * no 8021q. A frame with a second tag inside is dropped here: it would come to the router as one of another VLAN's.
+ *
+ * A network whose groups have tags of their own (Vlan.tags) has one device all the same. A third map says which address goes by which:
+ *
+ *   leaving    by the tag of who sends it, answers for himself by ARP or is answered for by neighbour discovery, and by the host's MAC
+ *              address in that tag, also in the answer itself; whatever else, by the network's tag
+ *   arriving   what is for an address by its tag alone, so nobody comes round what the fabric lets pass between two tags. What is for
+ *              nobody in particular, such as who tells all that he has moved, by any; a packet for another address by the network's tag
+ *
+ * That map is written by the agent alone, and read by all processors meanwhile. Its memory is another element's at once after a removal
+ * (kernel/bpf/hashtab.c), so a tag that was found counts only where the same address is found with the same tag once more: what was
+ * read of another one in between is not there then. A tag is one word, so no half of it is read.
  */
-import { macBytes } from '../../../linux/address.ts';
+import { addressBytes, macBytes } from '../../../linux/address.ts';
 import * as bpf from '../../../linux/bpf.ts';
-import { assemble, reg } from '../../../linux/ebpf.ts';
+import { type Assembler, assemble, reg } from '../../../linux/ebpf.ts';
 
 /** Of ids, each of which has one entry in either map. */
 export const ROOM = 4096;
 export const ARRIVING = 'contiv_vlan_in';
 export const LEAVING = 'contiv_vlan_out';
+export const TAGS = 'contiv_vlan_tag';
+/** Addresses of containers here that have a tag of their group's. */
+export const TAGS_ROOM = 1 << 16;
 
 // struct __sk_buff, linux/bpf.h
+const SKB_PROTOCOL = 16;
 const SKB_VLAN_PRESENT = 20;
 const SKB_VLAN_TCI = 24;
 const SKB_VLAN_PROTO = 28;
@@ -32,27 +47,117 @@ const SKB_DATA_END = 80;
 const PACKET_HOST = 0;
 // helpers, linux/bpf.h
 const MAP_LOOKUP = 1;
+const STORE_BYTES = 9;
+const CHECKSUM_REPLACE = 11;
 const VLAN_PUSH = 18;
 const VLAN_POP = 19;
 const REDIRECT = 23;
+const LOAD_BYTES = 26;
+const CHECKSUM_DIFFERENCE = 28;
 const CHANGE_TYPE = 32;
 const REDIRECT_PEER = 155;
+const OF_PSEUDO_HEADER = 1 << 4;
 // linux/pkt_cls.h
 const TC_ACT_UNSPEC = -1;
 const TC_ACT_SHOT = 2;
 /** 802.1Q as it stands in a frame, read on a processor that has the lowest byte first, as all that this runs on. */
 const TAGGED = 0x0081;
 const ID_BITS = 0xfff;
-const KEY = -4;
-const MAC = -12;
 const ETHERNET = 14;
+/** As they stand in a frame, read like TAGGED. */
+const IPV4 = 0x0008;
+const IPV6 = 0xdd86;
+const ARP = 0x0608;
+/** From the beginning of a frame. */
+const AT = {
+  source: 6,
+  arp: { mac: 22, sender: 28, target: 38 },
+  ip4: { sender: 26, receiver: 30 },
+  ip6: { next: 20, sender: 22, receiver: 38 },
+  // The first option of a solicitation, or of an advertisement, as the kernel and we send them (RFC 4861, 4.3, 4.4, 4.6.1).
+  nd: { type: 54, checksum: 56, target: 62, option: 78, mac: 80 },
+} as const;
+const ICMP6 = 58;
+const SOLICITATION = 135;
+const ADVERTISEMENT = 136;
+/** Upper bits of an IPv4 address that is mapped (RFC 4291, 2.5.5.2), as a number of 32 bits. */
+const MAPPED_PART = 0xffff0000 | 0;
+/** Lower half of the first byte of a host's MAC address in a group's tag; the tag is the 12 bits around it (compile/deviceNames.ts). */
+const MAC_IN_TAG = 0x0a;
 
-/** Bytes of where a VLAN's frames go. */
+/** Bytes of where a VLAN's frames go, of where a device's go, and of an address in the map of tags: the device's index, the address. */
 export const ARRIVAL = 12;
+export const DEPARTURE = 12;
+export const PLACE = 20;
+/** What a tag is among those of a network's, in an arrival. */
+const OWN = 1;
+const OF_GROUP = 2;
 
-/** id -> index of the device, the router's MAC address */
-const arriving = (map: number): Buffer =>
-  assemble()
+// The stack of both.
+const KEY = -4;
+const PLACE_AT = -24;
+const ADDRESS_AT = -20;
+const MAC = -32;
+const WORD = -36;
+const OPTION = -48;
+const SOURCE_AT = -64;
+
+/** Goes on with bytes of the frame on the stack; to `otherwise` where it is too short. */
+function loadBytes(p: Assembler, from: number, to: number, length: number, otherwise: string): void {
+  p.set(1, reg(6)).set(2, from).set(3, reg(10)).add(3, to).set(4, length);
+  p.call(LOAD_BYTES).jump('!=', 0, 0, otherwise);
+}
+
+/** Where the address that a frame is asked about stands, in frames of each kind. */
+interface Places {
+  readonly arp: number;
+  readonly ip4: number;
+  readonly ip6: number;
+  /** That of a message of neighbour discovery which is about somebody: its type. */
+  readonly about: typeof SOLICITATION | typeof ADVERTISEMENT;
+}
+
+/**
+ * Reads the address into the stack, and goes to `found` with its tag in register 0; to `none` where the map has none. Register 9 is the
+ * frame's kind then: ARP, a message of neighbour discovery (its type), or 0. The device's index is on the stack.
+ */
+function findTag(p: Assembler, tags: number, at: Places, found: string, none: string): void {
+  const look = (): void => {
+    p.map(1, tags).set(2, reg(10)).add(2, PLACE_AT).call(MAP_LOOKUP).jump('==', 0, 0, none);
+    p.load(4, 0, 0, 0);
+  };
+  p.set(9, 0).load(4, 2, 6, SKB_PROTOCOL);
+  p.jump('==', 2, IPV4, 'of IPv4').jump('==', 2, ARP, 'of ARP').jump('==', 2, IPV6, 'of IPv6').go(none);
+  p.label('of ARP').set(9, ARP);
+  loadBytes(p, at.arp, ADDRESS_AT + 12, 4, none);
+  p.go('mapped').label('of IPv4');
+  loadBytes(p, at.ip4, ADDRESS_AT + 12, 4, none);
+  p.label('mapped')
+    .store(4, 10, ADDRESS_AT, 0)
+    .store(4, 10, ADDRESS_AT + 4, 0);
+  p.store(4, 10, ADDRESS_AT + 8, MAPPED_PART).go('look');
+  p.label('of IPv6').store(4, 10, WORD, 0);
+  loadBytes(p, AT.ip6.next, WORD, 1, none);
+  p.load(1, 2, 10, WORD).jump('!=', 2, ICMP6, 'by header');
+  loadBytes(p, AT.nd.type, WORD, 1, 'by header');
+  p.load(1, 2, 10, WORD);
+  for (const type of [SOLICITATION, ADVERTISEMENT])
+    p.jump('==', 2, type, type === at.about ? 'about somebody' : 'discovery');
+  p.go('by header');
+  p.label('about somebody').set(9, reg(2));
+  loadBytes(p, AT.nd.target, ADDRESS_AT, 16, none);
+  p.go('look').label('discovery').set(9, reg(2)).label('by header');
+  loadBytes(p, at.ip6, ADDRESS_AT, 16, none);
+  p.label('look');
+  look();
+  p.store(4, 10, WORD, reg(0));
+  look();
+  p.load(4, 2, 10, WORD).jump('==', 0, reg(2), found).go(none);
+}
+
+/** id -> index of the device, the router's MAC address, what the tag is among those of the network */
+const arriving = (map: number, tags: number): Buffer => {
+  const p = assemble()
     .set(6, reg(1))
     .load(4, 2, 6, SKB_VLAN_PRESENT)
     .jump('==', 2, 0, 'pass')
@@ -71,11 +176,23 @@ const arriving = (map: number): Buffer =>
     .store(4, 10, MAC, reg(2))
     .load(2, 2, 0, 8)
     .store(2, 10, MAC + 4, reg(2))
+    .load(2, 8, 0, 10)
     .set(1, reg(6))
     .call(VLAN_POP)
     .jump('!=', 0, 0, 'drop')
     .load(4, 2, 6, SKB_VLAN_PRESENT)
     .jump('!=', 2, 0, 'drop')
+    .jump('==', 8, 0, 'whom')
+    .store(4, 10, PLACE_AT, reg(7));
+  const at = { arp: AT.arp.target, ip4: AT.ip4.receiver, ip6: AT.ip6.receiver, about: SOLICITATION } as const;
+  findTag(p, tags, at, 'found', 'nobody');
+  p.label('found').load(4, 2, 10, KEY).jump('!=', 0, reg(2), 'drop').go('whom');
+  // By a group's tag nobody else of ours is sent to, only all are told something.
+  p.label('nobody').jump('!=', 8, OF_GROUP, 'whom');
+  loadBytes(p, 0, WORD, 1, 'drop');
+  p.load(1, 2, 10, WORD).and(2, 1).jump('!=', 2, 0, 'other').go('drop');
+  return p
+    .label('whom')
     .load(4, 1, 6, SKB_DATA)
     .load(4, 2, 6, SKB_DATA_END)
     .set(3, reg(1))
@@ -107,10 +224,15 @@ const arriving = (map: number): Buffer =>
     .set(0, TC_ACT_SHOT)
     .exit()
     .code();
+};
 
-/** index of the device -> id, index of the uplink */
-const leaving = (map: number): Buffer =>
-  assemble()
+/**
+ * index of the device -> id, index of the uplink, whether groups have tags
+ *
+ * Of the host's MAC addresses in its tags only the first two bytes differ (compile/deviceNames.ts), so these are all that is written.
+ */
+const leaving = (map: number, tags: number): Buffer => {
+  const p = assemble()
     .set(6, reg(1))
     .load(4, 2, 6, SKB_VLAN_PRESENT)
     .jump('!=', 2, 0, 'drop')
@@ -123,6 +245,44 @@ const leaving = (map: number): Buffer =>
     .jump('==', 0, 0, 'drop')
     .load(4, 7, 0, 0)
     .load(4, 8, 0, 4)
+    .load(4, 2, 0, 8)
+    .jump('==', 2, 0, 'tag')
+    .load(4, 2, 10, KEY)
+    .store(4, 10, PLACE_AT, reg(2));
+  const write = (at: number): void => {
+    p.set(1, reg(6)).set(2, at).set(3, reg(10)).add(3, MAC).set(4, 2).set(5, 0);
+    p.call(STORE_BYTES).jump('!=', 0, 0, 'drop');
+  };
+  const at = { arp: AT.arp.sender, ip4: AT.ip4.sender, ip6: AT.ip6.sender, about: ADVERTISEMENT } as const;
+  findTag(p, tags, at, 'found', 'tag');
+  p.label('found').set(7, reg(0));
+  p.set(2, reg(7)).shiftRight(2, 8).multiply(2, 16).add(2, MAC_IN_TAG).store(1, 10, MAC, reg(2));
+  p.store(1, 10, MAC + 1, reg(7));
+  write(AT.source);
+  p.jump('==', 9, 0, 'tag').jump('!=', 9, ARP, 'discovers');
+  write(AT.arp.mac);
+  p.go('tag').label('discovers').jump('!=', 9, ADVERTISEMENT, 'own source');
+  // What the kernel says for another one it sends from an address of its own (net/ipv6/ndisc.c, ndisc_send_na), which is in no group's tag.
+  loadBytes(p, AT.ip6.sender, SOURCE_AT, 16, 'drop');
+  p.set(1, reg(10)).add(1, SOURCE_AT).set(2, 16).set(3, reg(10)).add(3, ADDRESS_AT).set(4, 16).set(5, 0);
+  p.call(CHECKSUM_DIFFERENCE);
+  p.set(1, reg(6)).set(2, AT.nd.checksum).set(3, 0).set(4, reg(0)).set(5, OF_PSEUDO_HEADER);
+  p.call(CHECKSUM_REPLACE).jump('!=', 0, 0, 'drop');
+  p.set(1, reg(6)).set(2, AT.ip6.sender).set(3, reg(10)).add(3, ADDRESS_AT).set(4, 16).set(5, 0);
+  p.call(STORE_BYTES).jump('!=', 0, 0, 'drop').label('own source');
+  loadBytes(p, AT.nd.option, OPTION, 4, 'tag');
+  // Source or target link-layer address, of 8 bytes. What a frame says is behind two bytes on the stack.
+  p.load(1, 2, 10, OPTION + 1).jump('!=', 2, 1, 'tag');
+  p.load(1, 2, 10, OPTION).jump('==', 2, 0, 'tag').jump('>', 2, 2, 'tag');
+  p.set(1, reg(6))
+    .set(2, AT.nd.checksum)
+    .load(2, 3, 10, OPTION + 2)
+    .load(2, 4, 10, MAC)
+    .set(5, 2);
+  p.call(CHECKSUM_REPLACE).jump('!=', 0, 0, 'drop');
+  write(AT.nd.mac);
+  return p
+    .label('tag')
     .set(1, reg(6))
     .set(2, TAGGED)
     .set(3, reg(7))
@@ -136,6 +296,7 @@ const leaving = (map: number): Buffer =>
     .set(0, TC_ACT_SHOT)
     .exit()
     .code();
+};
 
 interface Loaded {
   readonly map: number;
@@ -147,6 +308,8 @@ interface Loaded {
 export interface VlanPrograms {
   readonly arriving: Loaded;
   readonly leaving: Loaded;
+  /** Map of addresses to tags. */
+  readonly tags: number;
 }
 
 /** With empty maps. Throws where the kernel lacks what it takes. */
@@ -156,13 +319,14 @@ export function openPrograms(): VlanPrograms {
     opened.push(fd);
     return fd;
   };
-  const load = (name: string, valueSize: number, code: (map: number) => Buffer): Loaded => {
-    const map = keep(bpf.createMap('hash', name, 4, valueSize, ROOM));
-    const program = keep(bpf.loadProgram(name, code(map)));
-    return { map, program, id: bpf.programId(program) };
-  };
   try {
-    return { arriving: load(ARRIVING, ARRIVAL, arriving), leaving: load(LEAVING, 8, leaving) };
+    const tags = keep(bpf.createMap('hash', TAGS, PLACE, 4, TAGS_ROOM));
+    const load = (name: string, valueSize: number, code: (map: number, tags: number) => Buffer): Loaded => {
+      const map = keep(bpf.createMap('hash', name, 4, valueSize, ROOM));
+      const program = keep(bpf.loadProgram(name, code(map, tags)));
+      return { map, program, id: bpf.programId(program) };
+    };
+    return { arriving: load(ARRIVING, ARRIVAL, arriving), leaving: load(LEAVING, DEPARTURE, leaving), tags };
   } catch (error) {
     opened.forEach(bpf.closeBpf);
     throw error;
@@ -170,6 +334,7 @@ export function openPrograms(): VlanPrograms {
 }
 
 export function closePrograms(programs: VlanPrograms): void {
+  bpf.closeBpf(programs.tags);
   for (const { map, program } of [programs.arriving, programs.leaving]) {
     bpf.closeBpf(program);
     bpf.closeBpf(map);
@@ -178,10 +343,21 @@ export function closePrograms(programs: VlanPrograms): void {
 
 /**
  * Where a VLAN's frames go: through the device with this index, or, those for `mac`, at once to its other end, which is in another
- * namespace; without one, all through it.
+ * namespace; without one, all through it. `tag`: what it is in a network whose groups have tags of their own; absent: in another one.
  */
-export const arrivalValue = (device: number, mac = '00:00:00:00:00:00'): Buffer =>
-  Buffer.concat([numbers(device), macBytes(mac), Buffer.alloc(2)]);
+export const arrivalValue = (device: number, mac = '00:00:00:00:00:00', tag?: 'network' | 'group'): Buffer =>
+  Buffer.concat([
+    numbers(device),
+    macBytes(mac),
+    Buffer.from([tag === undefined ? 0 : tag === 'network' ? OWN : OF_GROUP, 0]),
+  ]);
+
+/** Key of an address that goes by the device with this index; IPv4 is mapped. */
+export const placeOf = (device: number, address: string): Buffer => {
+  const bytes = addressBytes(address);
+  const mapped = bytes.length === 4 ? [Buffer.alloc(10), Buffer.from([0xff, 0xff])] : [];
+  return Buffer.concat([numbers(device), ...mapped, bytes]);
+};
 
 export const numbers = (...values: readonly number[]): Buffer => {
   const bytes = Buffer.alloc(4 * values.length);

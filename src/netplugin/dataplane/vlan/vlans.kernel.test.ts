@@ -313,9 +313,9 @@ describe('a VLAN that is an infra network', () => {
     const wanted = entered(joined(nearHost));
     applied(near, wanted, true);
     expect(applied(near, wanted, true)).toMatchObject({ writes: 0, repaired: [] });
-    inRouter(`nft 'delete element arp contiv asking { "vl${ID}" }'`);
-    expect(applied(near, wanted, true).repaired.join()).toContain('asking');
-    expect(inRouter('nft list map arp contiv asking')).toContain(at(91));
+    inRouter(`nft 'delete element arp contiv asked_by { "vl${ID}" }'`);
+    expect(applied(near, wanted, true).repaired.join()).toContain('asked_by');
+    expect(inRouter('nft list map arp contiv asked_by')).toContain(at(91));
   });
 });
 

@@ -14,7 +14,12 @@
  *
  * Who asks for an IPv6 address speaks to a group of Ethernet's that follows from it, so the uplink is told to take those too.
  *
- * The kernel's cost: two map entries, a veth and a filter a network, a filter and a MAC address an uplink, a group an IPv6 address.
+ * Where groups of a network have VLAN tags of their own (in an ACI fabric, which joins them on the wire) all of them lead to the network's one
+ * device, and what leaves it goes by the tag of whom it is from: program.ts. The router knows nothing of tags but the MAC addresses that
+ * other hosts have in them.
+ *
+ * The kernel's cost: two map entries, a veth and a filter a network, a filter and a MAC address an uplink, a group an IPv6 address; an
+ * entry and a MAC address a tag, an entry an address that goes by one.
  */
 import { addressBytes, macBytes } from '../../../linux/address.ts';
 import * as bpf from '../../../linux/bpf.ts';
@@ -33,10 +38,15 @@ import {
   ARRIVING,
   arrivalValue,
   closePrograms,
+  DEPARTURE,
   LEAVING,
   numbers,
   openPrograms,
+  PLACE,
+  placeOf,
   ROOM,
+  TAGS,
+  TAGS_ROOM,
   type VlanPrograms,
 } from './program.ts';
 
@@ -112,9 +122,9 @@ export function establishVlans(open: OpenVlans, state: HostState, verify: boolea
   return combine(outcomes);
 }
 
-/** An entry of one of the two maps; key and value as bytes in hex. */
+/** An entry of one of the maps; key and value as bytes in hex. */
 interface Way {
-  readonly at: typeof ARRIVING | typeof LEAVING;
+  readonly at: typeof ARRIVING | typeof LEAVING | typeof TAGS;
   readonly key: string;
   readonly value: string;
   /** In words. */
@@ -130,46 +140,78 @@ const WAYS: Kind<Way> = {
 
 function waysOf({ vlan, wire, uplink }: Wired): Way[] {
   const hex = (...values: readonly number[]): string => numbers(...values).toString('hex');
-  const { id } = vlan;
+  const { id, mac, tags } = vlan;
+  const arrival = (of: { id: number; mac: string }, kind: 'network' | 'group' | undefined): Way => ({
+    at: ARRIVING,
+    key: hex(of.id),
+    value: arrivalValue(wire.index, of.mac, kind).toString('hex'),
+    what: `VLAN ${of.id} from ${uplink.name} to ${wire.name}`,
+  });
   return [
-    {
-      at: ARRIVING,
-      key: hex(id),
-      value: arrivalValue(wire.index, vlan.mac).toString('hex'),
-      what: `VLAN ${id} from ${uplink.name} to ${wire.name}`,
-    },
+    ...(tags ?? []).flatMap((tag) =>
+      tag.addresses.map(
+        (address): Way => ({
+          at: TAGS,
+          key: placeOf(wire.index, address).toString('hex'),
+          value: hex(tag.id),
+          what: `VLAN ${tag.id} of ${address} at ${wire.name}`,
+        }),
+      ),
+    ),
+    ...(tags ?? []).map((tag) => arrival(tag, 'group')),
+    arrival({ id, mac }, tags && 'network'),
     {
       at: LEAVING,
       key: hex(wire.index),
-      value: hex(id, uplink.index),
+      value: hex(id, uplink.index, tags === undefined ? 0 : 1),
       what: `VLAN ${id} from ${wire.name} to ${uplink.name}`,
     },
   ];
 }
 
+/** One of the maps; sizes in bytes. */
+interface WaysMap {
+  readonly at: Way['at'];
+  readonly map: number;
+  readonly keySize: number;
+  readonly valueSize: number;
+  readonly room: number;
+}
+
 /** What is in a map, whoever wrote it. */
-function listWays(at: Way['at'], map: number, valueSize: number): Way[] {
-  const { keys, values, count } = bpf.listMap(map, 4, valueSize, ROOM);
+function listWays({ at, map, keySize, valueSize, room }: WaysMap): Way[] {
+  const { keys, values, count } = bpf.listMap(map, keySize, valueSize, room);
   return Array.from({ length: count }, (_, i): Way => {
-    const key = keys.readUInt32LE(4 * i);
+    const key = keys.subarray(keySize * i, keySize * (i + 1));
+    const first = key.readUInt32LE(0);
     return {
       at,
-      key: keys.toString('hex', 4 * i, 4 * i + 4),
+      key: key.toString('hex'),
       value: values.toString('hex', valueSize * i, valueSize * (i + 1)),
-      what: at === ARRIVING ? `VLAN ${key} of ${at}` : `device ${key} of ${at}`,
+      what: at === ARRIVING ? `VLAN ${first} of ${at}` : `device ${first} of ${at}`,
     };
   });
 }
 
-/** Makes the maps lead where the networks' devices are. Of programs that are only just open they are empty. */
-function fill({ arriving, leaving, ways }: OpenPrograms, wired: readonly Wired[], verify: boolean): Outcome {
-  const maps = [
-    { at: ARRIVING, map: arriving.map, valueSize: ARRIVAL },
-    { at: LEAVING, map: leaving.map, valueSize: 8 },
-  ] as const;
+/**
+ * Makes the maps lead where the networks' devices are. Of programs that are only just open they are empty. Whose tag is which comes first: until
+ * it is there nothing is for somebody by a group's tag, and nothing leaves by it.
+ */
+function fill(
+  { arriving, leaving, tags, ways }: OpenPrograms,
+  wired: readonly Wired[],
+  verify: boolean,
+): Outcome {
+  const maps: readonly WaysMap[] = [
+    { at: TAGS, map: tags, keySize: PLACE, valueSize: 4, room: TAGS_ROOM },
+    { at: ARRIVING, map: arriving.map, keySize: 4, valueSize: ARRIVAL, room: ROOM },
+    { at: LEAVING, map: leaving.map, keySize: 4, valueSize: DEPARTURE, room: ROOM },
+  ];
+  const isTagged = wired.some(({ vlan }) => vlan.tags !== undefined);
   const { outcome } = establish(ways, {
     wanted: new Map([[wired, wired.flatMap(waysOf)]]),
-    list: verify ? () => maps.flatMap(({ at, map, valueSize }) => listWays(at, map, valueSize)) : undefined,
+    // The programs look into the first for networks that have tags.
+    list: verify ? () => (isTagged ? maps : maps.slice(1)).flatMap(listWays) : undefined,
     write({ additions, removals }) {
       for (const { at, map } of maps) {
         const gone = removals.filter((way) => way.at === at);
@@ -220,7 +262,7 @@ function attach(
 
 const isGroup = (mac: string): boolean => mac.startsWith('33:33:');
 
-/** What uplinks are to take beside their own: frames to the routers' MAC address, and to the groups by which IPv6 addresses are asked for. */
+/** What uplinks are to take beside their own: frames to the routers' MAC addresses, and to the groups by which IPv6 addresses are asked for. */
 function macsOf(state: HostState, wired: readonly Wired[]): Map<number, Set<string>> {
   const groups = new Map<string, string[]>();
   for (const { ports, vlans } of state.routers)
@@ -234,7 +276,8 @@ function macsOf(state: HostState, wired: readonly Wired[]): Map<number, Set<stri
     const all = macs.get(uplink.index) ?? new Set<string>();
     macs.set(uplink.index, all);
     const own = vlan.addresses.filter(isV6).map(solicitedMac);
-    for (const mac of [vlan.mac, ...own, ...(groups.get(vlan.device) ?? [])]) all.add(mac);
+    const inTags = (vlan.tags ?? []).map((tag) => tag.mac);
+    for (const mac of [vlan.mac, ...inTags, ...own, ...(groups.get(vlan.device) ?? [])]) all.add(mac);
   }
   return macs;
 }

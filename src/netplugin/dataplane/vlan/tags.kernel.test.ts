@@ -1,0 +1,461 @@
+/**
+ * A VLAN network whose groups have tags of their own, on real devices: two hosts and a plain machine on a fabric that joins the tags on the
+ * wire, as the bridge domain of an ACI fabric does. The network's own tag is joined to nothing.
+ *
+ *   box2 (web) box4 (db) box6 -- contiv-default -- this namespace --- 101, 102 --+
+ *           box3 (db) box5 (web) -- contiv-far -- host2 ------------- 101, 102 --+-- br0 of `fabric` -- plain, untagged
+ */
+import path from 'node:path';
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { tag } from '../../../../lab/tagging.ts';
+import { closeConnections, connection, datagrams, exchange } from '../../../../test/connections.ts';
+import {
+  applied,
+  enter,
+  forwarded,
+  inRouter,
+  LOCAL,
+  NOTHING,
+  PEERS,
+  state,
+  VLAN,
+  VNI,
+  vlanOf,
+  vlanPort,
+} from '../../../../test/hostState.ts';
+import { isolate, sh } from '../../../../test/isolation.ts';
+import { arp, ethernet, solicitation, udp } from '../../../../test/packet.ts';
+import { macBytes } from '../../../linux/address.ts';
+import { echoes } from '../../../linux/echo.ts';
+import {
+  createNamespace,
+  deleteNamespace,
+  inNamespace,
+  listNamespaces,
+  namespacePath,
+} from '../../../linux/netns.ts';
+import { short } from '../../../linux/packet.ts';
+import { linkLocalOf, tagMac, vtepMac } from '../../compile/deviceNames.ts';
+import type { HostState, Port, Tag } from '../../state.ts';
+import { type Applier, openApplier } from '../applier.ts';
+
+beforeAll(isolate);
+
+const { id: ID, network: NETWORK, uplink: UPLINK, at, six } = VLAN;
+const FAR = PEERS[0] as string;
+const [WEB, DB] = [101, 102];
+const PLAIN = at(200);
+const PLAIN6 = six(200);
+const OWN: Readonly<Record<string, string[]>> = { [LOCAL]: [at(91), six(91)], [FAR]: [at(92), six(92)] };
+
+const inBox = <T>(n: number, use: () => T): T => inNamespace(namespacePath(`box${n}`), use);
+const onFar = <T>(use: () => T): T => inNamespace(namespacePath('host2'), use);
+const onPlain = <T>(use: () => T): T => inNamespace(namespacePath('plain'), use);
+const inFabric = (command: string): string => inNamespace(namespacePath('fabric'), () => sh(command));
+
+/** Containers by the tag of their group; none: of no group. */
+const TAG_OF: Readonly<Record<number, number>> = { 2: WEB, 5: WEB, 4: DB, 3: DB };
+const addressesOf = (n: number): string[] => [at(n), six(n)];
+
+interface Host {
+  readonly local: string;
+  readonly peer: string;
+  readonly here: readonly Port[];
+  /** What runs at the peer. */
+  readonly there: readonly number[];
+}
+
+function hostState({ local, peer, here, there }: Host): HostState {
+  const base = state({
+    tenant: local === LOCAL ? 'default' : 'far',
+    local,
+    ports: here,
+    remotes: [{ address: '20.1.1.9', device: `vx${VNI}`, vtep: peer }],
+  });
+  const made = base.routers[0] as HostState['routers'][number];
+  const tags = [WEB, DB].flatMap((id): Tag[] => {
+    const addresses = here
+      .filter((p) => TAG_OF[Number(p.addresses[0]?.split('.').at(-1))] === id)
+      .flatMap((p) => p.addresses);
+    return addresses.length === 0 ? [] : [{ id, mac: tagMac(local, id), addresses }];
+  });
+  return {
+    ...base,
+    underlay: local,
+    members: [peer],
+    routers: [
+      {
+        ...made,
+        vlans: [vlanOf(local, OWN[local] as string[], { tags })],
+        subnets: VLAN.prefixes.map((prefix) => ({ prefix, network: NETWORK, device: `vl${ID}` })),
+        gateways: [at(254)],
+        hosts: made.hosts.map((h) => ({
+          ...h,
+          vlans: [`vl${ID}`],
+          endpoints: there.flatMap((n) =>
+            addressesOf(n).map((address) => {
+              const mac = TAG_OF[n] && tagMac(peer, TAG_OF[n]);
+              return {
+                address,
+                device: `vl${ID}`,
+                network: NETWORK,
+                group: 0,
+                ...(mac && { tagged: { mac, linkLocal: linkLocalOf(mac) } }),
+              };
+            }),
+          ),
+        })),
+      },
+    ],
+  };
+}
+
+let near: Applier;
+let far: Applier;
+const nearHost: Host = { local: LOCAL, peer: FAR, here: [2, 4, 6].map((n) => vlanPort(n)), there: [3, 5] };
+const farHost: Host = { local: FAR, peer: LOCAL, here: [3, 5].map((n) => vlanPort(n)), there: [2, 4, 6] };
+const joined = (host: Host): Host => ({ ...host, here: host.here.map((p) => ({ ...p, joined: true })) });
+
+beforeEach(() => {
+  for (const name of ['fabric', 'host2', 'plain']) createNamespace(name);
+  // Its own devices say nothing.
+  inFabric(
+    'sysctl -qw net.ipv6.conf.default.disable_ipv6=1; ip link add br0 type bridge; ip link set br0 up',
+  );
+  for (const [name, address] of [
+    ['', LOCAL],
+    ['host2', FAR],
+    ['plain', undefined],
+  ] as const) {
+    const end = `w-${name || 'host1'}`;
+    sh(`ip link add ${UPLINK} ${name && `netns ${name}`} type veth peer name ${end} netns fabric`);
+    inFabric(`ip link set ${end} up`);
+    const set = (): string => sh(`ip link set lo up; ip link set ${UPLINK} up`);
+    if (name === '') set();
+    else inNamespace(namespacePath(name), set);
+    if (address === undefined) {
+      inFabric(`ip link set ${end} master br0`);
+      continue;
+    }
+    for (const id of [WEB, DB]) {
+      inNamespace(namespacePath('fabric'), () => tag(end, `${name || 'host1'}-${id}`, id));
+      inFabric(`ip link set ${name || 'host1'}-${id} master br0`);
+    }
+  }
+  onPlain(() => sh(`ip addr add ${PLAIN}/24 dev ${UPLINK}; ip addr add ${PLAIN6}/64 dev ${UPLINK} nodad`));
+  near = openApplier();
+  applied(near, NOTHING);
+  far = onFar(openApplier);
+  onFar(() => applied(far, NOTHING));
+  watch();
+  applied(near, hostState(nearHost));
+  onFar(() => applied(far, hostState(farHost)));
+  for (const [i, p] of nearHost.here.entries()) enter(p, [2, 4, 6][i] as number);
+  onFar(() => {
+    for (const [i, p] of farHost.here.entries()) enter(p, [3, 5][i] as number);
+  });
+});
+
+afterEach(() => {
+  closeConnections();
+  onFar(() => far?.close());
+  near?.close();
+  openApplier().apply(NOTHING, { verify: true });
+  for (const name of listNamespaces()) deleteNamespace(name);
+  for (const link of sh('ip -o link show type veth').matchAll(/^\d+: ([^@:]+)/gm))
+    sh(`ip link delete ${link[1]} 2>/dev/null || true`);
+});
+
+/**
+ * What of the first host's comes to the fabric: where it comes out there, by its tag, with the address that it is from. What nobody has
+ * joined stays at the port.
+ */
+function watch(): void {
+  inFabric(`nft '
+table netdev see {
+  set frames { typeof iifname . ether saddr; size 64; flags dynamic; }
+  set packets { typeof iifname . ip saddr; size 64; flags dynamic; }
+  set packets6 { typeof iifname . ip6 saddr; size 64; flags dynamic; }
+  chain in {
+    type filter hook ingress devices = { ${fabricPort(WEB)}, ${fabricPort(DB)}, w-host1 } priority 0;
+    add @frames { iifname . ether saddr }
+    add @packets { iifname . ip saddr }
+    add @packets6 { iifname . ip6 saddr }
+  }
+}'`);
+}
+const fabricPort = (id: number): string => `host1-${id}`;
+interface Element {
+  readonly concat: readonly string[];
+}
+function seen(set: 'frames' | 'packets' | 'packets6'): string[] {
+  const { nftables } = JSON.parse(inFabric(`nft -j list set netdev see ${set}`)) as {
+    nftables: { set?: { elem?: (Element | { elem: { val: Element } })[] } }[];
+  };
+  return nftables
+    .flatMap((n) => n.set?.elem ?? [])
+    .map((e) => ('elem' in e ? e.elem.val : e).concat.join(' '))
+    .sort();
+}
+
+const echo = (where: number | 'plain', to: string, size: number, patience: number): Promise<boolean> => {
+  const v6 = to.includes(':');
+  const from = where === 'plain' ? (v6 ? PLAIN6 : PLAIN) : (v6 ? six : at)(where);
+  return inNamespace(namespacePath(where === 'plain' ? where : `box${where}`), () =>
+    echoes({ from, to, size, patience }),
+  );
+};
+/** Whether an echo of that size comes back, in one packet: a device that has just come up may lose the first ones. */
+async function pinged(where: number | 'plain', to: string, size = 100): Promise<boolean> {
+  for (let i = 0; i < 20; i++) if (await echo(where, to, size, 500)) return true;
+  return false;
+}
+const silent = async (where: number | 'plain', to: string): Promise<boolean> =>
+  !(await echo(where, to, 100, 500));
+
+const send = (device: string, ...frames: Buffer[]): string =>
+  sh(`node ${path.resolve('test/frames.ts')} ${device} ${frames.map((f) => f.toString('hex')).join(' ')}`);
+
+/** Of IPv4 and IPv6. */
+const BOTH = [at, six];
+
+describe('a group with a VLAN tag of its own', () => {
+  it('sends by it alone, to groups of its network on other hosts and to machines, by IPv4 and IPv6', async () => {
+    for (const of of BOTH) {
+      expect(await pinged(2, of(5))).toBe(true); // web to web
+      expect(await pinged(2, of(3))).toBe(true); // web to db
+      expect(await pinged(5, of(4))).toBe(true);
+      expect(await pinged(4, of(3), 1500)).toBe(true);
+      for (const n of [2, 3, 4, 5]) {
+        expect(await pinged(n, of(200))).toBe(true);
+        expect(await pinged('plain', of(n))).toBe(true);
+      }
+    }
+    const of = (id: number, address: string): string => `${fabricPort(id)} ${address}`;
+    expect(seen('packets')).toEqual([of(WEB, at(2)), of(DB, at(4))]);
+    expect(seen('packets6').filter((text) => !/^w-host1| ::$/.test(text))).toEqual([
+      of(WEB, six(2)),
+      of(DB, six(4)),
+    ]);
+    const ours = seen('frames').filter((text) => !text.startsWith('w-host1'));
+    expect(ours).toEqual([of(WEB, tagMac(LOCAL, WEB)), of(DB, tagMac(LOCAL, DB))]);
+  });
+
+  it('is told and answered for by the host’s address in its tag, so the fabric finds each address in one tag', async () => {
+    for (const n of [2, 4]) for (const of of BOTH) expect(await pinged('plain', of(n))).toBe(true);
+    const known = onPlain(() => sh(`ip neigh show dev ${UPLINK}; ip -6 neigh show dev ${UPLINK}`));
+    for (const of of BOTH) {
+      expect(known).toContain(`${of(2)} lladdr ${tagMac(LOCAL, WEB)}`);
+      expect(known).toContain(`${of(4)} lladdr ${tagMac(LOCAL, DB)}`);
+    }
+    const asked = (address: string): string => {
+      try {
+        return onPlain(() => sh(`arping -c 1 -w 1 -I ${UPLINK} ${address} 2>&1`)).toLowerCase();
+      } catch (error) {
+        return String((error as { stdout: unknown }).stdout).toLowerCase();
+      }
+    };
+    expect(asked(at(4)).match(/(?:[0-9a-f]{2}:){5}[0-9a-f]{2}/g)).toEqual([tagMac(LOCAL, DB)]);
+    for (const address of [at(254), at(77)]) expect(asked(address)).not.toMatch(/from|reply/);
+    // The bridge has each address of Ethernet's behind one port.
+    const learned = inFabric('bridge fdb show br br0 | grep dynamic || bridge fdb show br br0');
+    for (const [id, mac] of [
+      [WEB, tagMac(LOCAL, WEB)],
+      [DB, tagMac(LOCAL, DB)],
+    ] as const)
+      expect([...learned.matchAll(new RegExp(`^${mac} dev (\\S+)`, 'gm'))].map(([, dev]) => dev)).toEqual([
+        `host1-${id}`,
+      ]);
+  });
+
+  it('that moves is found at once by who had spoken to it, in its tag at the other host', async () => {
+    expect(await pinged('plain', at(2))).toBe(true);
+    expect(await pinged('plain', six(2))).toBe(true);
+    applied(near, hostState({ ...joined(nearHost), here: joined(nearHost).here.slice(1), there: [3, 5, 2] }));
+    onFar(() => {
+      applied(far, hostState({ ...farHost, here: [...joined(farHost).here, vlanPort(2)], there: [4, 6] }));
+    });
+    for (const of of BOTH)
+      await expect
+        .poll(() => onPlain(() => sh(`ip neigh show ${of(2)} dev ${UPLINK}`)))
+        .toContain(`lladdr ${tagMac(FAR, WEB)}`);
+  });
+
+  it('has the router ask on the wire by an address that is known there, and one of no group goes by the network’s tag', async () => {
+    expect(await pinged(4, PLAIN)).toBe(true);
+    expect(await pinged(4, PLAIN6)).toBe(true);
+    const known = onPlain(() => sh(`ip neigh show dev ${UPLINK}; ip -6 neigh show dev ${UPLINK}`));
+    for (const own of OWN[LOCAL] as string[]) expect(known).not.toContain(own);
+    expect(await silent(6, PLAIN)).toBe(true);
+    expect(seen('packets')).toContain(`w-host1 ${at(6)}`);
+    expect(seen('frames')).toContain(`w-host1 ${vtepMac(LOCAL)}`);
+    // On its own host it is reached, as all are there.
+    expect(await pinged(6, at(2))).toBe(true);
+  });
+
+  it.each([
+    ['a machine, by IPv4', at(2), PLAIN, 'plain', `${fabricPort(WEB)} ${at(2)}`],
+    [
+      'another group’s container on another host, by IPv6',
+      six(2),
+      six(3),
+      'box3',
+      `${fabricPort(WEB)} ${six(2)}`,
+    ],
+  ] as const)(
+    'keeps it where established connections go past the router: with %s',
+    async (_, from, to, namespace, way) => {
+      applied(near, hostState(joined(nearHost)));
+      onFar(() => applied(far, hostState(joined(farHost))));
+      const pair = connection(
+        { namespace: 'box2', address: from, port: 40_000 },
+        { namespace, address: to, port: 7000 },
+      );
+      await exchange(pair, 5);
+      const before = forwarded();
+      await exchange(pair, 200);
+      expect(forwarded() - before).toBeLessThan(100);
+      const set = from.includes(':') ? 'packets6' : 'packets';
+      expect(seen(set).filter((text) => text.endsWith(` ${from}`))).toEqual([way]);
+    },
+  );
+
+  it('comes and goes without a packet lost of the others', async () => {
+    applied(near, hostState(joined(nearHost)));
+    onFar(() => applied(far, hostState(joined(farHost))));
+    const pair = datagrams(
+      { namespace: 'box2', address: at(2), port: 40_000 },
+      { namespace: 'plain', address: PLAIN, port: 7000 },
+    );
+    await exchange(pair, 20);
+    for (let i = 0; i < 20; i++) {
+      const here = joined(nearHost).here.filter((_, n) => i % 2 === 1 || n !== 1);
+      applied(near, hostState({ ...joined(nearHost), here }));
+      await exchange(pair, 5);
+    }
+  });
+
+  it('has its network again after an agent that starts anew, and what somebody takes of its tags is put right', async () => {
+    near.close();
+    near = openApplier();
+    applied(near, hostState(joined(nearHost)), true);
+    expect(await pinged(2, PLAIN)).toBe(true);
+    expect(near.apply(hostState(joined(nearHost)), { verify: true })).toMatchObject({
+      failed: [],
+      repaired: [],
+    });
+    const program = /\bid (\d+) name contiv_vlan_out\b/.exec(sh(`tc filter show dev cv${ID} ingress`))?.[1];
+    const { map_ids } = JSON.parse(sh(`bpftool -j prog show id ${program}`)) as { map_ids: number[] };
+    const tags = map_ids.find((id) => sh(`bpftool map show id ${id}`).includes('contiv_vlan_tag'));
+    const index = Number(/^\d+/.exec(sh(`ip -o link show cv${ID}`))?.[0]);
+    const mapped = `0 0 0 0 0 0 0 0 0 0 255 255 ${at(4).replaceAll('.', ' ')}`;
+    const key = `${[0, 8, 16, 24].map((bits) => (index >> bits) & 255).join(' ')} ${mapped}`;
+    sh(`bpftool map delete id ${tags} key ${key}`);
+    expect(await silent(4, PLAIN)).toBe(true);
+    const { repaired } = applied(near, hostState(joined(nearHost)), true);
+    expect(repaired).toEqual([`VLANs: restored VLAN ${DB} of ${at(4)} at cv${ID}`]);
+    expect(await pinged(4, PLAIN)).toBe(true);
+  });
+
+  it('leaves nothing at the uplink when the network goes', () => {
+    expect(sh('bridge fdb show dev fab0')).toContain(tagMac(LOCAL, WEB));
+    applied(near, NOTHING, true);
+    expect(sh('bridge fdb show dev fab0')).not.toMatch(
+      new RegExp([WEB, DB].map((id) => tagMac(LOCAL, id)).join('|')),
+    );
+    expect(sh('tc filter show dev fab0 ingress')).not.toContain('pref 4789');
+  });
+});
+
+describe('whoever means harm on the wire', () => {
+  const MAC = '02:aa:aa:aa:aa:aa';
+  const tagged = (id: number, frame: Buffer): Buffer =>
+    Buffer.concat([frame.subarray(0, 12), short(0x8100), short(id), frame.subarray(12)]);
+  const received = (n: number, v6: boolean): number =>
+    Number(
+      inBox(n, () =>
+        sh(
+          v6
+            ? "awk '/^Udp6(InDatagrams|NoPorts)/ { n += $2 } END { print n }' /proc/net/snmp6"
+            : "awk '/^Udp:/ { n = $2 + $3 } END { print n }' /proc/net/snmp",
+        ),
+      ).trim(),
+    );
+  const atHost = (...frames: Buffer[]): string =>
+    inNamespace(namespacePath('fabric'), () => send('w-host1', ...frames));
+
+  it('reaches a group by no tag but its own, whatever he is let do by another one', async () => {
+    for (const [from, of] of [
+      [PLAIN, at],
+      [PLAIN6, six],
+    ] as const) {
+      const packet = (to: number): Buffer => udp(from, of(to), 777, 777, Buffer.from('x'));
+      const frame = (id: number, to: number, mac: string): Buffer => {
+        const made = ethernet(MAC, mac, packet(to));
+        return tagged(id, made);
+      };
+      const before = [2, 4, 6].map((n) => received(n, from.includes(':')));
+      atHost(
+        // To the db by what the web's tag lets pass, and to the web by the network's.
+        frame(WEB, 4, tagMac(LOCAL, WEB)),
+        frame(WEB, 4, tagMac(LOCAL, DB)),
+        frame(DB, 2, tagMac(LOCAL, DB)),
+        frame(DB, 2, tagMac(LOCAL, WEB)),
+        frame(ID, 2, vtepMac(LOCAL)),
+        frame(ID, 4, tagMac(LOCAL, DB)),
+        // To one of no group by a group's.
+        frame(WEB, 6, tagMac(LOCAL, WEB)),
+        frame(DB, 6, vtepMac(LOCAL)),
+        // As they should.
+        frame(WEB, 2, tagMac(LOCAL, WEB)),
+        frame(DB, 4, tagMac(LOCAL, DB)),
+        frame(ID, 6, vtepMac(LOCAL)),
+      );
+      await expect
+        .poll(() => [2, 4, 6].map((n, i) => received(n, from.includes(':')) - (before[i] as number)))
+        .toEqual([1, 1, 1]);
+    }
+  });
+
+  it('is answered for a group by no other tag', async () => {
+    inFabric(`nft '
+table netdev answers {
+  counter told { }
+  counter told6 { }
+  chain in {
+    type filter hook ingress devices = { ${fabricPort(WEB)}, ${fabricPort(DB)} } priority 1;
+    ether daddr ${MAC} ether type arp counter name told
+    ether daddr ${MAC} ether type ip6 counter name told6
+  }
+}'`);
+    const answers = (name: string): number =>
+      Number(/packets (\d+)/.exec(inFabric(`nft list counter netdev answers ${name}`))?.[1]);
+    const question = arp(1, { mac: MAC, address: PLAIN }, { mac: '00:00:00:00:00:00', address: at(4) });
+    const broadcast = Buffer.concat([
+      macBytes('ff:ff:ff:ff:ff:ff'),
+      macBytes(MAC),
+      short(0x0806),
+      question.subarray(question.length - 28),
+    ]);
+    // As whoever makes sure that somebody is there still.
+    const solicited = (id: number): Buffer =>
+      ethernet(MAC, tagMac(LOCAL, id), solicitation({ mac: MAC, address: PLAIN6 }, six(4)));
+    for (const id of [WEB, ID, DB]) atHost(tagged(id, broadcast), tagged(id, solicited(id)));
+    await expect.poll(() => [answers('told'), answers('told6')]).toEqual([1, 1]);
+  });
+
+  it('gets in by no address of another host’s container from elsewhere than its tag there', async () => {
+    const from = (address: string, mac: string): Buffer =>
+      tagged(WEB, ethernet(mac, tagMac(LOCAL, WEB), udp(address, at(2), 777, 777, Buffer.from('x'))));
+    const before = received(2, false);
+    atHost(
+      from(at(3), MAC),
+      from(at(3), tagMac(FAR, WEB)),
+      from(at(4), tagMac(FAR, DB)),
+      from(at(5), tagMac(FAR, DB)),
+      from(at(3), tagMac(FAR, DB)),
+    );
+    await expect.poll(() => received(2, false) - before).toBe(1);
+    expect(inRouter('nft list counter inet contiv foreign')).toMatch(/packets ([4-9]|\d\d) /);
+  });
+});
