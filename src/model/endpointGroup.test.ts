@@ -10,6 +10,7 @@ const WORLD = worldOf({
     { tenantName: 'blue', networkName: 'pooled', subnet: '20.1.2.0/24' },
     { tenantName: 'blue', networkName: 'six', ipv6Subnet: 'fd00:6::/64' },
     { tenantName: 'red', networkName: 'other', subnet: '20.1.1.0/24' },
+    { tenantName: 'blue', networkName: 'lan', encap: 'vlan', subnet: '20.1.3.0/24' },
   ],
   endpointGroup: [
     { ...GROUP, groupName: 'db' },
@@ -113,4 +114,34 @@ describe('endpoint group', () => {
     for (const text of ['', '-', '20.1.1.10-', '20.1.1.10-20.1.1.20-20.1.1.30', '20.1.1.10-x'])
       expect(parsePool(text), text).toBeUndefined();
   });
+});
+
+it('a VLAN of a group’s own is one of the range, in an ACI fabric and a network of encap vlan, and stays', () => {
+  const world = (networkInfraType: string) =>
+    worldOf({
+      global: [{ name: 'global', networkInfraType, vlans: '10-20' }],
+      network: [
+        { tenantName: 'blue', networkName: 'net1', encap: 'vxlan', subnet: '20.1.1.0/24' },
+        { tenantName: 'blue', networkName: 'lan', encap: 'vlan', subnet: '20.1.3.0/24' },
+      ],
+    });
+  const problem = (fields: Partial<EndpointGroup>, mode = 'aci', before?: object) =>
+    endpointGroup.check?.({ ...GROUP, networkName: 'lan', ...fields }, world(mode), before as never)?.message;
+  expect(problem({})).toBeUndefined();
+  expect(problem({ pktTag: 15 })).toBeUndefined();
+  expect(problem({ pktTag: 21 })).toBe(
+    'group blue:web: pktTag 21 is outside of the global vlan range 10-20: choose one in it, or change the range',
+  );
+  expect(problem({ pktTag: 15, networkName: 'net1' })).toBe(
+    'group blue:web: pktTag 15 needs a network of encap vlan, and network net1 has encap vxlan: leave it out',
+  );
+  expect(problem({ pktTag: 15 }, 'default')).toBe(
+    'group blue:web: pktTag 15 needs the fabric mode aci (netctl global set --fabric-mode aci): in others the VLAN is that of network lan',
+  );
+  const before = { ...GROUP, networkName: 'lan', vlan: 12 };
+  expect(problem({}, 'aci', before)).toBeUndefined();
+  expect(problem({ pktTag: 12 }, 'aci', before)).toBeUndefined();
+  expect(problem({ pktTag: 13 }, 'aci', before)).toBe(
+    'group blue:web: pktTag is 12 and cannot change to 13: delete the group and create it anew',
+  );
 });

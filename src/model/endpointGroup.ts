@@ -4,6 +4,7 @@ import { addressNumber, contains, isIpv4, numberAddress, parseSubnet } from './a
 import type { Index, Kind, Problem, World } from './kind.ts';
 import { checkDockerName, checkLabel, Name } from './names.ts';
 import type { Network } from './network.ts';
+import { GLOBAL_DEFAULTS, type Global, parseRange } from './settings.ts';
 import { DEFAULT_TENANT } from './tenant.ts';
 
 export const EndpointGroupSchema = Type.Object(
@@ -34,10 +35,20 @@ export const EndpointGroupSchema = Type.Object(
     cfgdTag: Type.Optional(
       Type.String({ description: 'label for the group, given by the user', maxLength: 128 }),
     ),
+    pktTag: Type.Optional(
+      Type.Integer({
+        description:
+          'VLAN id by which its endpoints are told apart on the wire, in fabric mode aci and a network of encap vlan; given out where absent',
+        minimum: 1,
+        maximum: 4094,
+      }),
+    ),
   },
   { $id: 'endpointGroup', additionalProperties: false },
 );
 export type EndpointGroup = Static<typeof EndpointGroupSchema>;
+/** `vlan`: by which VLAN id its containers are told apart in an ACI fabric; absent: by that of their network. */
+export type StoredEndpointGroup = EndpointGroup & { readonly vlan?: number };
 
 /** First and last address of `a.b.c.d-a.b.c.e`; undefined where it is none. */
 export function parsePool(pool: string): { first: string; last: string } | undefined {
@@ -107,7 +118,7 @@ export const endpointGroup: Kind<typeof EndpointGroupSchema> = {
       'cfgdTag',
     ],
   },
-  allocates: ['pool'],
+  allocates: ['pool', 'vlan'],
   check(g, world, before) {
     const what = `group ${g.tenantName}:${g.groupName}`;
     const wrong = (field: keyof EndpointGroup, text: string, status: Problem['status'] = 400): Problem => ({
@@ -134,11 +145,49 @@ export const endpointGroup: Kind<typeof EndpointGroupSchema> = {
           409,
         );
     }
-    return checkPool(g, world, wrong);
+    return checkTag(g, world, before, wrong) ?? checkPool(g, world, wrong);
   },
 };
 
 type Wrong = (field: keyof EndpointGroup, text: string, status?: Problem['status']) => Problem;
+
+/** In other fabrics a VLAN is a network's: nobody would join those of its groups. */
+function checkTag(
+  g: EndpointGroup,
+  world: World,
+  before: StoredEndpointGroup | undefined,
+  wrong: Wrong,
+): Problem | undefined {
+  if (g.pktTag === undefined || g.pktTag === before?.vlan) return undefined;
+  if (before !== undefined)
+    return wrong(
+      'pktTag',
+      `is ${before.vlan ?? 'unset'} and cannot change to ${g.pktTag}: delete the group and create it anew`,
+      409,
+    );
+  const network = world.get<Network>('network', `${g.tenantName}:${g.networkName}`);
+  if (network !== undefined && network.encap !== 'vlan')
+    return wrong(
+      'pktTag',
+      `${g.pktTag} needs a network of encap vlan, and network ${g.networkName} has encap ${network.encap}: leave it out`,
+      422,
+    );
+  const { networkInfraType, vlans = '' } = world.get<Global>('global', 'global') ?? GLOBAL_DEFAULTS;
+  if (networkInfraType !== 'aci')
+    return wrong(
+      'pktTag',
+      `${g.pktTag} needs the fabric mode aci (netctl global set --fabric-mode aci): in others the VLAN is that of network ${g.networkName}`,
+      422,
+    );
+  const [low, high] = parseRange(vlans) ?? [1, 4094];
+  if (g.pktTag < low || g.pktTag > high)
+    return wrong(
+      'pktTag',
+      `${g.pktTag} is outside of the global vlan range ${vlans}: choose one in it, or change the range`,
+      422,
+    );
+  return undefined;
+}
 
 /** Groups with a pool of their own, by network. */
 export const pooledIn: Index<EndpointGroup> = (g) => (g.ipPool ? [`${g.tenantName}:${g.networkName}`] : []);

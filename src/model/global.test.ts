@@ -47,6 +47,29 @@ describe('global settings', () => {
     expect(problem?.message).toContain(text);
   });
 
+  it('of the fabric stay while groups have VLANs of their own by it, which the range holds', () => {
+    const world = worldOf({
+      endpointGroup: [
+        { tenantName: 'blue', groupName: 'old', networkName: 'net2' },
+        { tenantName: 'blue', groupName: 'web', networkName: 'net2', vlan: 7 },
+      ],
+    });
+    const aci = { ...GLOBAL_DEFAULTS, networkInfraType: 'aci' as const };
+    const problem = (fields: Partial<Global>) => global.check?.({ ...aci, ...fields }, world, aci);
+    expect(problem({})).toBeUndefined();
+    expect(problem({ networkInfraType: 'default' })).toMatchObject({
+      field: 'networkInfraType',
+      status: 409,
+      message:
+        'global: networkInfraType is aci and cannot change to default while a group has a VLAN of its own by it, as group blue:web has 7: delete it first',
+    });
+    expect(problem({ vlans: '8-100' })).toMatchObject({
+      field: 'vlans',
+      status: 409,
+      message: "global: vlans '8-100' leaves out tag 7 of group blue:web",
+    });
+  });
+
   it('of forwarding and private subnet stay while there are networks', () => {
     expect(check({ fwdMode: 'bridge' }, NETWORKS, GLOBAL_DEFAULTS)).toMatchObject({
       field: 'fwdMode',

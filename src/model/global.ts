@@ -1,5 +1,6 @@
 /** Global settings: one object, named global. */
 import { overlap, parseSubnet } from './address.ts';
+import type { StoredEndpointGroup } from './endpointGroup.ts';
 import type { Kind, Problem } from './kind.ts';
 import { type Network, tagSpace } from './network.ts';
 import { GLOBAL_DEFAULTS, type Global, GlobalSchema, parseRange } from './settings.ts';
@@ -18,6 +19,7 @@ export const global: Kind<typeof GlobalSchema> = {
   updatable: true,
   forTenants: {},
   references: [],
+  allocates: ['fabric'],
   note: (g) => {
     const idle = Object.entries(IDLE).flatMap(([field, effect]) => {
       const value = g[field as keyof typeof IDLE] ?? GLOBAL_DEFAULTS[field as keyof typeof IDLE];
@@ -53,6 +55,22 @@ export const global: Kind<typeof GlobalSchema> = {
           409,
         );
     }
+    const tagged = world.list<StoredEndpointGroup>('endpointGroup').filter((e) => e.vlan !== undefined);
+    const [low, high] = parseRange(g.vlans ?? '') ?? [0, 0];
+    const beyond = tagged.find(({ vlan = low }) => vlan < low || vlan > high);
+    if (beyond !== undefined)
+      return wrong(
+        'vlans',
+        `'${g.vlans}' leaves out tag ${beyond.vlan} of group ${beyond.tenantName}:${beyond.groupName}`,
+        409,
+      );
+    const [first] = tagged;
+    if (before !== undefined && before.networkInfraType !== g.networkInfraType && first !== undefined)
+      return wrong(
+        'networkInfraType',
+        `is ${before.networkInfraType} and cannot change to ${g.networkInfraType} while ${tagged.length === 1 ? 'a group has a VLAN of its own' : `${tagged.length} groups have VLANs of their own`} by it, as group ${first.tenantName}:${first.groupName} has ${first.vlan}: delete ${tagged.length === 1 ? 'it' : 'them'} first`,
+        409,
+      );
     if (before !== undefined && before.fwdMode !== g.fwdMode && networks.length > 0)
       return wrong('fwdMode', `cannot change while there are networks: delete ${networks.length} first`, 409);
     const subnet = parseSubnet(g.pvtSubnet ?? '');

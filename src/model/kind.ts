@@ -56,9 +56,19 @@ export interface Problem {
 /**
  * `tag`: a VNI or VLAN id, stored as `vni`. `subnet`: the addresses of a network. `subnets`: those of a tenant.
  * `pool`: a group's cursor in its network. `vip`: an address of the network, stored as `vip`. `vip6`: one of its IPv6 subnet, of a service of
- * Docker's Swarm, stored as `ipv6VirtualAddress`. `member`: those of an external endpoint.
+ * Docker's Swarm, stored as `ipv6VirtualAddress`. `member`: those of an external endpoint. `vlan`: a group's own VLAN id in an ACI fabric,
+ * stored under that name; `fabric`: nothing, where the mode by which groups have one changes.
  */
-export type Allocation = 'tag' | 'subnet' | 'subnets' | 'pool' | 'vip' | 'vip6' | 'member';
+export type Allocation =
+  | 'tag'
+  | 'vlan'
+  | 'fabric'
+  | 'subnet'
+  | 'subnets'
+  | 'pool'
+  | 'vip'
+  | 'vip6'
+  | 'member';
 
 /**
  * What callers who have some tenants only may do with the objects of these; of what is in no tenant all of them read all. What a kind or a

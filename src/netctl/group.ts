@@ -31,6 +31,12 @@ const FLAGS: readonly Flag[] = [
     column: 'CfgdTag',
   },
   {
+    name: 'pkt-tag',
+    kind: 'number',
+    value: 'NUMBER',
+    help: 'VLAN id of its own in an ACI fabric; a free one where none is given',
+  },
+  {
     name: 'policy',
     field: 'policies',
     short: 'p',
@@ -67,6 +73,7 @@ const groups: Objects = {
   command: 'group',
   collection: 'endpointGroups',
   nameField: 'groupName',
+  given: { field: 'pktTag', kind: 'endpointGroup', wide: true },
   inTenant: true,
   columns: [
     { title: 'Tenant', of: (g) => g.tenantName },

@@ -36,7 +36,12 @@ export interface Objects {
   /** Those that a wide list has besides; absent: it has each field that one of the objects has. */
   readonly wide?: readonly Column[];
   /** Field that netmaster gives where the user names none. The API's lists have what the user named, the export both. */
-  readonly given?: { readonly field: string; readonly kind: string };
+  readonly given?: {
+    readonly field: string;
+    readonly kind: string;
+    /** Only a wide list has it. */
+    readonly wide?: true;
+  };
   /** False for objects that are in no tenant. */
   readonly inTenant: boolean;
 }
@@ -90,7 +95,7 @@ export function listCommand(objects: Objects): Subcommand {
     flags: [...tenantFlags(objects), ...LIST_FLAGS],
     examples: [`netctl ${command} ls`, `netctl ${command} ls -q`],
     async run(invocation) {
-      formatOf(invocation, LIST_FORMATS);
+      const format = formatOf(invocation, LIST_FORMATS);
       const tenant = objects.inTenant ? invocation.text('tenant') : '';
       const tableOf = (columns: readonly Column[]) => (whole: readonly Plain[]) =>
         table(
@@ -115,7 +120,10 @@ export function listCommand(objects: Objects): Subcommand {
         shown,
         (object) => String(object[nameField]),
         tableOf(always),
-        () => withGiven(invocation, objects, shown),
+        () =>
+          objects.given?.wide && format !== 'wide'
+            ? Promise.resolve(shown)
+            : withGiven(invocation, objects, shown),
         wide && tableOf([...always, ...wide]),
       );
     },

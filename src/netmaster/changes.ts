@@ -11,6 +11,7 @@ export function givenFields(kind: Kind): Map<string, string> {
 }
 const GIVEN: Partial<Record<Allocation, [field: string, stored: string][]>> = {
   tag: [['pktTag', 'vni']],
+  vlan: [['pktTag', 'vlan']],
   vip: [['ipAddress', 'vip']],
   vip6: [['ipv6VirtualAddress', 'ipv6VirtualAddress']],
 };

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { expect, it, onTestFinished } from 'vitest';
 import { closeCluster, openCluster } from '../../test/cluster.ts';
 import type { Endpoint } from '../model/endpoint.ts';
+import type { Kind } from '../model/kind.ts';
 import { kindByName } from '../model/kinds.ts';
 import { trackAcknowledgements } from './acknowledgements.ts';
 import { decideForgetting } from './endings.ts';
@@ -232,6 +233,49 @@ it('a tag that hosts may go by is passed over where any will do', async () => {
   await c.settle('node1');
   const third = await c.create('network', 'default:l', { networkName: 'l', subnet: '10.4.0.0/29' });
   expect(third.vni).toBe(made.vni);
+});
+
+it('a group has a VLAN of its own in an ACI fabric, for good, and nobody else while hosts may go by it', async () => {
+  const c = await cluster('node1');
+  const group = (groupName: string, more: object = {}) =>
+    c.create('endpointGroup', `default:${groupName}`, { groupName, networkName: 'lan', ...more });
+  const settings = { name: 'global', vlans: '5-8' };
+  const set = async (more: object) => {
+    const kind = kindByName.get('global') as Kind;
+    const object = readObject(kind, 'global', { ...settings, ...more });
+    await c.writer.write(() => decideWrite(kind, 'global', object, 'post', c.mirror));
+  };
+  await set({});
+  await c.create('network', 'default:lan', { networkName: 'lan', encap: 'vlan', subnet: '10.2.0.0/24' });
+  expect(await group('old')).not.toHaveProperty('vlan');
+  await set({ networkInfraType: 'aci' });
+  // Its containers go on by the VLAN that they have.
+  expect(await group('old', { cfgdTag: 'x' })).not.toHaveProperty('vlan');
+  expect(await group('web')).toMatchObject({ vlan: 6 });
+  expect(await group('web', { cfgdTag: 'x' })).toMatchObject({ vlan: 6 });
+  expect(await group('db', { pktTag: 8 })).toMatchObject({ vlan: 8 });
+  expect(
+    await c.create('endpointGroup', 'default:c', { groupName: 'c', networkName: 'n' }),
+  ).not.toHaveProperty('vlan');
+  await expect(group('other', { pktTag: 8 })).rejects.toThrow(
+    'group default:other: pktTag 8 is taken by group default:db; choose another, or none to be given a free one',
+  );
+  await expect(group('other', { pktTag: 5 })).rejects.toThrow('pktTag 5 is taken by network default:lan');
+  const wide = { networkName: 'wide', encap: 'vlan', subnet: '10.3.0.0/24' };
+  await expect(c.create('network', 'default:wide', { ...wide, pktTag: 6 })).rejects.toThrow(
+    'network default:wide: pktTag 6 is taken by group default:web',
+  );
+  await group('third');
+  await expect(group('fourth')).rejects.toThrow(
+    'group default:fourth: all vlan tags of the global range 5-8 are taken',
+  );
+  await c.settle('node1');
+  await c.drop('endpointGroup', 'default:web');
+  await expect(group('fourth', { pktTag: 6 })).rejects.toThrow(
+    "group default:fourth: pktTag 6 was group default:web's, and node1 may still go by that",
+  );
+  await c.settle('node1');
+  expect(await group('fourth')).toMatchObject({ vlan: 6 });
 });
 
 it('an endpoint does not change its group in place', async () => {

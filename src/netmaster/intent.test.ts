@@ -737,6 +737,63 @@ describe('two replicas over one store', () => {
     expect(outcomes.refused).toBeGreaterThan(50);
   });
 
+  it('give a VLAN once, of networks and groups, and no group has one by a fabric that is another by then', async () => {
+    const store = openMemory();
+    onTestFinished(() => store.close());
+    const [one, two] = [await replica(distant(store)), await replica(distant(store))];
+    await one.post('tenants/blue');
+    const mode = (at: typeof one, networkInfraType: string) =>
+      at.post('globals/global', { networkInfraType, vlans: '1-100' });
+    const level = async (): Promise<void> => {
+      const { revision } = await store.list('');
+      await Promise.all([one.mirror.seen(revision), two.mirror.seen(revision)]);
+    };
+    await mode(one, 'aci');
+    await one.post('networks/blue:lan', { subnet: '20.1.0.0/24', encap: 'vlan' });
+    await level();
+    const tags = (): number[] =>
+      [
+        ...one.mirror.list<{ vni: number }>('network').map((n) => n.vni),
+        ...one.mirror.list<{ vlan?: number }>('endpointGroup').flatMap((g) => g.vlan ?? []),
+      ].sort((a, b) => a - b);
+    for (let round = 0; round < 10; round++) {
+      const outcomes = await Promise.allSettled([
+        one.post(`endpointGroups/blue:a${round}`, { networkName: 'lan' }),
+        two.post(`endpointGroups/blue:b${round}`, { networkName: 'lan' }),
+        two.post(`networks/blue:n${round}`, { subnet: `20.2.${round}.0/24`, encap: 'vlan' }),
+      ]);
+      expect(outcomes.map((o) => o.status)).toEqual(['fulfilled', 'fulfilled', 'fulfilled']);
+    }
+    await level();
+    expect(tags()).toEqual(Array.from({ length: 31 }, (_, i) => i + 1));
+    await expect(mode(one, 'default')).rejects.toThrow(
+      /^global: networkInfraType is aci and cannot change to default while 20 groups have VLANs/,
+    );
+    for (const { groupName } of one.mirror.list<{ groupName: string }>('endpointGroup'))
+      await one.delete(`endpointGroups/blue:${groupName}`);
+    await level();
+    expect(tags()).toHaveLength(11);
+    // Against a group that is created elsewhere at that moment: either it has one and the mode stays, or the reverse.
+    for (let round = 0; round < 20; round++) {
+      const [changed] = await Promise.allSettled([
+        mode(two, 'default'),
+        one.post('endpointGroups/blue:g', { networkName: 'lan' }),
+      ]);
+      await level();
+      const { vlan } = one.mirror.get<{ vlan?: number }>('endpointGroup', 'blue:g') ?? {};
+      const { networkInfraType } = one.mirror.get<{ networkInfraType: string }>('global', 'global') ?? {};
+      expect({ changed: changed.status, vlan: vlan !== undefined }).toEqual(
+        networkInfraType === 'aci'
+          ? { changed: 'rejected', vlan: true }
+          : { changed: 'fulfilled', vlan: false },
+      );
+      await one.delete('endpointGroups/blue:g');
+      await level();
+      await mode(one, 'aci');
+      await level();
+    }
+  });
+
   it('give a subnet once in a tenant', async () => {
     const store = openMemory();
     onTestFinished(() => store.close());

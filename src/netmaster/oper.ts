@@ -1,13 +1,13 @@
 /** `Oper` of inspect: what runs, counted from the mirror. Fields as in 1.x. */
 import { isV6 } from '../model/address.ts';
 import type { Endpoint } from '../model/endpoint.ts';
-import type { EndpointGroup } from '../model/endpointGroup.ts';
+import type { EndpointGroup, StoredEndpointGroup } from '../model/endpointGroup.ts';
 import type { StoredExternalEndpoint } from '../model/externalEndpoint.ts';
 import { mainFamily } from '../model/families.ts';
 import type { Host, Reserve } from '../model/host.ts';
 import type { Kind } from '../model/kind.ts';
 import { keyOf, kindByName } from '../model/kinds.ts';
-import { type Network, tagSpace } from '../model/network.ts';
+import type { Network } from '../model/network.ts';
 import { type StoredServiceLB, selects } from '../model/serviceLB.ts';
 import { type Global, parseRange } from '../model/settings.ts';
 import { DEFAULT_TENANT, type Tenant } from '../model/tenant.ts';
@@ -15,7 +15,7 @@ import type { Condition } from '../protocol/hosts.ts';
 import { fabricOf } from './aci/state.ts';
 import { addressRanges } from './allocator/addresses.ts';
 import { poolOf } from './allocator/choose.ts';
-import { tagRanges } from './allocator/tags.ts';
+import { tagRanges, tagsIn } from './allocator/tags.ts';
 import { leftOut } from './draining.ts';
 import { externalMember, externalMembers } from './external.ts';
 import type { Mirror } from './mirror.ts';
@@ -147,16 +147,17 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror, key: string)
     };
   },
   endpointGroup(object, mirror, key) {
-    const group = object as unknown as EndpointGroup;
+    const group = object as unknown as StoredEndpointGroup;
     const networkKey = `${group.tenantName}:${group.networkName}`;
     const network = mirror.get<Network & { vni: number }>('network', networkKey);
+    const tag = group.vlan ?? network?.vni;
     const ranges =
       network !== undefined && group.ipPool
         ? addressRanges(poolOf(mirror, network, 4, group), takenIn(mirror, networkKey, 4))
         : undefined;
     return {
-      pktTag: network?.vni,
-      externalPktTag: network?.encap === 'vlan' ? undefined : network?.vni,
+      pktTag: tag,
+      externalPktTag: network?.encap === 'vlan' ? undefined : tag,
       groupTag: group.cfgdTag ?? `${group.groupName}.${group.tenantName}`,
       allocatedIPAddresses: ranges?.allocated,
       availableIPAddresses: ranges?.available,
@@ -206,9 +207,7 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror, key: string)
   },
 
   global(object, mirror) {
-    const networks = mirror.list<Network & { vni: number }>('network');
-    const tags = (space: string): string =>
-      tagRanges(networks.filter((n) => tagSpace(n) === space).map((n) => n.vni));
+    const networks = mirror.list<Network>('network');
     const [firstVxlan] = parseRange((object as Global).vxlans ?? '') ?? [1];
     return {
       // The hosts' runtimes are whatever they are; 1.x had one for all.
@@ -216,8 +215,8 @@ const OPER: Readonly<Record<string, (object: Plain, mirror: Mirror, key: string)
       defaultNetwork: mirror.get<Tenant>('tenant', DEFAULT_TENANT)?.defaultNetwork,
       freeVXLANsStart: firstVxlan - 1,
       numNetworks: networks.length,
-      vlansInUse: tags('vlan'),
-      vxlansInUse: tags('vxlan'),
+      vlansInUse: tagRanges(tagsIn(mirror, 'vlan')),
+      vxlansInUse: tagRanges(tagsIn(mirror, 'vxlan')),
     };
   },
 };

@@ -138,8 +138,8 @@ export type LiveAnswer = Static<typeof LiveAnswerSchema>;
 /**
  * The kinds on the watch: `tenant`, `network`, `endpointGroup`, `global` and all further intent, `endpoint`, `host`, `draining` for
  * each host that is being drained, by its name, and `reserve` for what a host has in reserve of a network, by `HOST/TENANT:NETWORK`.
- * A `network` carries `vni`, the tag on the wire, also where it was given out automatically, and a `serviceLB` in the
- * same way `vip`, its virtual address.
+ * A `network` carries `vni`, the tag on the wire, also where it was given out automatically, an `endpointGroup` in the same way `vlan`, the
+ * tag of its own that it has in an ACI fabric, and a `serviceLB` `vip`, its virtual address.
  * Objects are without `key`, `links` and `link-sets`.
  */
 export const WatchedObjectSchema = Type.Object({

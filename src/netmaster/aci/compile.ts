@@ -4,7 +4,7 @@
  *   tenant with an application profile   fvTenant, fvCtx TENANT-Vrf
  *   network of such a group              fvBD with fvRsCtx, fvSubnet of each gateway
  *   application profile                  fvAp
- *   group in it                          fvAEPg with fvRsBd, fvRsDomAtt, and the network's VLAN at each path and node
+ *   group in it                          fvAEPg with fvRsBd, fvRsDomAtt, and the group's VLAN at each path and node
  *   rules of its policies                vzBrCP, vzFilter, vzTaboo and what leads to them: contracts.ts
  *   external contracts of it             fvRsProv, fvRsCons, fvRsConsIf: external.ts
  *
@@ -13,7 +13,7 @@
 import type { AciGw } from '../../model/aciGw.ts';
 import { parseSubnet } from '../../model/address.ts';
 import type { AppProfile } from '../../model/appProfile.ts';
-import type { EndpointGroup } from '../../model/endpointGroup.ts';
+import type { StoredEndpointGroup } from '../../model/endpointGroup.ts';
 import type { ExtContractsGroup } from '../../model/extContractsGroup.ts';
 import type { World } from '../../model/kind.ts';
 import type { Network } from '../../model/network.ts';
@@ -105,11 +105,14 @@ interface Part {
 
 /** A group with its place in the fabric. */
 interface Placed {
-  readonly group: EndpointGroup;
+  readonly group: StoredEndpointGroup;
   readonly dn: string;
 }
 
 type Tagged = Network & { readonly vni: number };
+
+/** By which hosts send what is of the group: its own, or, of one that was there before the fabric was ACI's, its network's. */
+export const vlanOf = ({ vlan }: StoredEndpointGroup, network: Tagged): number => vlan ?? network.vni;
 
 function addTenant(part: Part): void {
   const { tenant, gateway, add } = part;
@@ -137,7 +140,7 @@ function placeGroups(
   for (const profile of profiles.toSorted((a, b) => (a.appProfileName < b.appProfileName ? -1 : 1))) {
     const ap = add('fvAp', top, profile.appProfileName, { name: profile.appProfileName });
     for (const name of [...(profile.endpointGroups ?? [])].sort()) {
-      const group = world.get<EndpointGroup>('endpointGroup', `${tenant}:${name}`);
+      const group = world.get<StoredEndpointGroup>('endpointGroup', `${tenant}:${name}`);
       const network = group && world.get<Tagged>('network', `${tenant}:${group.networkName}`);
       if (group === undefined || network === undefined) continue;
       const out = (field: string, problem: string, remedy: string): number =>
@@ -155,16 +158,18 @@ function placeGroups(
           `is of network ${network.networkName}, whose encap is ${network.encap}: the ACI fabric sees nothing of its containers`,
           'declare a network with --encap vlan, and the group in it; or take the group out of its application profile',
         );
-      } else if (taken.has(network.vni)) {
+      } else if (taken.has(vlanOf(group, network))) {
+        const vlan = vlanOf(group, network);
         out(
           'networkName',
-          `shares VLAN ${network.vni} of network ${network.networkName} with group ${taken.get(network.vni)}: to the ACI fabric a VLAN is one group`,
-          'give it a network of its own, or take one of both out of its application profile',
+          `shares VLAN ${vlan} of network ${network.networkName} with group ${taken.get(vlan)}, as both were created before the fabric mode was aci: to the ACI fabric a VLAN is one group`,
+          'delete one of both and create it anew, by which it has a VLAN of its own, or take one out of its application profile',
         );
       } else {
-        taken.set(network.vni, name);
+        const vlan = vlanOf(group, network);
+        taken.set(vlan, name);
         const bd = addBridgeDomain(network, top, vrf, add);
-        placed.set(name, { group, dn: addGroup(group, ap, bd, network.vni, gateway, add) });
+        placed.set(name, { group, dn: addGroup(group, ap, bd, vlan, gateway, add) });
       }
     }
   }
@@ -193,7 +198,7 @@ const listed = (text = ''): string[] =>
     .filter((part) => part !== '');
 
 function addGroup(
-  { groupName: name }: EndpointGroup,
+  { groupName: name }: StoredEndpointGroup,
   ap: string,
   bd: string,
   vlan: number,

@@ -161,6 +161,14 @@ it('what is declared is in the fabric, with the mark of this cluster, and follow
   await gone('uni/tn-blue/BD-back');
   await group('web', 'back');
   await has(`${EPG}/rspathAtt-[${PATH}]`, { encap: 'vlan-102' });
+  // Two of one network, each by its own VLAN.
+  await group('web', 'back', { vlan: 7 });
+  await group('db', 'back', { vlan: 8 });
+  await profile('web', 'db');
+  await has(`${EPG}/rspathAtt-[${PATH}]`, { encap: 'vlan-7' });
+  await has(`uni/tn-blue/ap-shop/epg-db/rspathAtt-[${PATH}]`, { encap: 'vlan-8' });
+  for (const epg of ['web', 'db'])
+    await has(`uni/tn-blue/ap-shop/epg-${epg}/rsbd`, { tnFvBDName: 'back', state: 'formed' });
   await put('appProfile', 'blue:shop', undefined);
   await gone('uni/tn-blue');
   expect(fabric.get('uni/tn-common')).toBeDefined();

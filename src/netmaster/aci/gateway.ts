@@ -10,7 +10,7 @@
 import type { AciGw } from '../../model/aciGw.ts';
 import { parseSubnet } from '../../model/address.ts';
 import type { AppProfile } from '../../model/appProfile.ts';
-import type { EndpointGroup } from '../../model/endpointGroup.ts';
+import type { StoredEndpointGroup } from '../../model/endpointGroup.ts';
 import type { ExtContractsGroup } from '../../model/extContractsGroup.ts';
 import { gatewayOf, mainFamily, subnetOf } from '../../model/families.ts';
 import type { World } from '../../model/kind.ts';
@@ -18,6 +18,7 @@ import type { Network } from '../../model/network.ts';
 import type { Rule } from '../../model/rule.ts';
 import { oneLine } from '../../model/text.ts';
 import type { Status } from '../../protocol/hosts.ts';
+import { vlanOf } from './compile.ts';
 import { contractsOf } from './contracts.ts';
 import type { Service } from './services.ts';
 
@@ -133,7 +134,7 @@ function profileOf(
 ): Profile | undefined {
   const groups = endpointGroups
     .toSorted()
-    .flatMap((each) => world.get<EndpointGroup>('endpointGroup', `${tenant}:${each}`) ?? []);
+    .flatMap((each) => world.get<StoredEndpointGroup>('endpointGroup', `${tenant}:${each}`) ?? []);
   if (groups.length === 0) return undefined;
   const members = groups.map(({ groupName: group, policies = [] }) => ({ group, policies }));
   const { contracts, taboos, unfit } = contractsOf(members, (policy) =>
@@ -159,7 +160,7 @@ function profileOf(
     return { name, 'filter-info': filters.flatMap((filter) => filter ?? []) };
   });
   const kept = new Set(defined.filter((each) => each['filter-info'].length > 0).map((each) => each.name));
-  const linksOf = (group: EndpointGroup): Link[] => [
+  const linksOf = (group: StoredEndpointGroup): Link[] => [
     ...contracts
       .filter((contract) => kept.has(contract.name))
       .flatMap((contract) =>
@@ -195,7 +196,7 @@ function profileOf(
       name: group.groupName,
       'nw-name': group.networkName,
       'gw-cidr': `${gatewayOf(network, family) ?? ''}/${parseSubnet(subnetOf(network, family) ?? '')?.length}`,
-      'vlan-tag': String(network.vni),
+      'vlan-tag': String(vlanOf(group, network)),
       ...(links.length > 0 && { 'contract-links': links }),
     };
   });

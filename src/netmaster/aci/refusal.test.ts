@@ -14,6 +14,7 @@ const cluster = (networkInfraType: string) =>
       { tenantName: 'blue', groupName: 'web', networkName: 'front', policies: ['p'] },
       { tenantName: 'blue', groupName: 'app', networkName: 'front', policies: ['other'] },
       { tenantName: 'blue', groupName: 'db', networkName: 'hidden' },
+      { tenantName: 'blue', groupName: 'new', networkName: 'front', vlan: 7 },
     ],
     policy: ['p', 'other'].map((policyName) => ({ tenantName: 'blue', policyName })),
     appProfile: [{ tenantName: 'blue', appProfileName: 'shop', endpointGroups: ['web'] }],
@@ -46,6 +47,11 @@ it('what the fabric cannot have is refused, and names the object, the field and 
   expect(profile('web', 'app')?.message).toMatch(
     /^group blue:web: shares VLAN 101 of network front with group app/,
   );
+  // Whoever has a VLAN of his own shares none, also where he is declared anew.
+  expect(profile('web', 'new')).toBeUndefined();
+  expect(
+    refused('endpointGroup', 'blue:new', { tenantName: 'blue', groupName: 'new', networkName: 'front' }),
+  ).toBeUndefined();
   expect(
     refused('extContractsGroup', 'blue:wan', {
       tenantName: 'blue',

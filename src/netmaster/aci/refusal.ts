@@ -3,6 +3,7 @@
  * was declared before the mode is told by netctl status.
  */
 import type { AciGw } from '../../model/aciGw.ts';
+import type { StoredEndpointGroup } from '../../model/endpointGroup.ts';
 import type { Problem, World } from '../../model/kind.ts';
 import type { Global } from '../../model/settings.ts';
 import type { Plain } from '../fields.ts';
@@ -36,10 +37,12 @@ const ofTenant = (tenant: string, world: World): World => ({
 
 /** As it is to be. Rules are found by their policy, profiles by their tenant, all others by their key. */
 function withObject(kind: string, key: string, object: Plain, world: World): World {
-  const before = world.get(kind, key);
+  const before = world.get<StoredEndpointGroup>(kind, key);
+  // What was given to it stays.
+  const after = kind === 'endpointGroup' && before?.vlan ? { ...object, vlan: before.vlan } : object;
   const among = <T>(all: readonly T[]): readonly T[] => [
     ...all.filter((each) => each !== before),
-    object as unknown as T,
+    after as unknown as T,
   ];
   const isOfIt = (of: string, name: string): boolean =>
     of === 'tenant'
@@ -48,7 +51,7 @@ function withObject(kind: string, key: string, object: Plain, world: World): Wor
   return {
     ...world,
     get: <T>(of: string, name: string) =>
-      of === kind && name === key ? (object as unknown as T) : world.get<T>(of, name),
+      of === kind && name === key ? (after as unknown as T) : world.get<T>(of, name),
     users: <T>(of: string, name: string, users: string) => {
       const all = world.users<T>(of, name, users);
       return users === kind && isOfIt(of, name) ? among(all) : all;

@@ -1,12 +1,13 @@
 /** What netmaster gives to an object when it is written, in the same transaction, and takes back when it goes. */
-import type { EndpointGroup } from '../../model/endpointGroup.ts';
+import type { EndpointGroup, StoredEndpointGroup } from '../../model/endpointGroup.ts';
 import { mainFamily } from '../../model/families.ts';
 import type { Allocation } from '../../model/kind.ts';
 import { type Network, tagSpace } from '../../model/network.ts';
 import type { ServiceLB, StoredServiceLB } from '../../model/serviceLB.ts';
+import type { Global } from '../../model/settings.ts';
 import type { SwarmService } from '../../model/swarmService.ts';
 import type { Tenant } from '../../model/tenant.ts';
-import type { Write } from '../../store/store.ts';
+import type { Check, Write } from '../../store/store.ts';
 import { addressKey, begin, end, openEndings, tagKey } from '../endings.ts';
 import { storeKey } from '../mirror.ts';
 import { Refusal } from '../problem.ts';
@@ -14,45 +15,103 @@ import { networkReserves } from '../reserved.ts';
 import type { View } from '../tables.ts';
 import { canonical, chooseAddress, cursorKey } from './choose.ts';
 import { member } from './member.ts';
-import { type Allocator, inOrder } from './order.ts';
+import { type Allocator, type Given, inOrder } from './order.ts';
+import type { TagSpace } from './tags.ts';
 
 type Tagged = Network & { readonly vni?: number };
 
 const CHOOSE = 'choose another, or none to be given a free one';
 
+/** Who has a tag: the record of it. */
+type TagRecord = { readonly network: string } | { readonly group: string };
+
+/** `network blue:net1`. */
+const holderOf = (record: TagRecord): string =>
+  'network' in record ? `network ${record.network}` : `group ${record.group}`;
+
+/** Takes a tag of the wire for a network or a group: no two have the same, also of those that are declared at once. */
+function takeTag(
+  view: View,
+  space: TagSpace,
+  tag: number,
+  record: TagRecord,
+  field: string,
+): Pick<Given, 'checks' | 'writes'> {
+  const of = holderOf(record);
+  const taken = view.stored<TagRecord>('tag', `${space}/${tag}`);
+  if (taken !== undefined) {
+    const holder = holderOf(taken.object);
+    throw new Refusal(409, `${of}: ${field} ${tag} is taken by ${holder}; ${CHOOSE}`, field, undefined, {
+      tenant: holder.split(/[ :]/)[1] as string,
+      message: `${of}: ${field} ${tag} is taken; ${CHOOSE}`,
+    });
+  }
+  const ended = tagKey(space, tag);
+  openEndings(view).refuse(ended, { of }, `${of}: ${field} ${tag}`, field);
+  const begun = begin(view, ended);
+  const stored = storeKey('tag', `${space}/${tag}`);
+  return {
+    checks: [{ key: stored, revision: 0 }, ...begun.checks],
+    writes: [{ key: stored, value: record }, ...begun.writes],
+  };
+}
+
+const giveTagBack = (view: View, space: TagSpace, tag: number, record: TagRecord): Write[] => [
+  { key: storeKey('tag', `${space}/${tag}`), value: undefined },
+  ...end(view, tagKey(space, tag), { of: holderOf(record) }),
+];
+
 const tag: Allocator<Tagged> = {
   give(view, key, network, _before, freeTag) {
     const space = tagSpace(network);
-    const vni = network.pktTag ?? freeTag(space, key);
-    const taken = view.stored<{ network: string }>('tag', `${space}/${vni}`);
-    if (taken !== undefined)
-      throw new Refusal(
-        409,
-        `network ${key}: pktTag ${vni} is taken by network ${taken.object.network}; ${CHOOSE}`,
-        'pktTag',
-        undefined,
-        {
-          tenant: taken.object.network.split(':')[0] as string,
-          message: `network ${key}: pktTag ${vni} is taken; ${CHOOSE}`,
-        },
-      );
-    const ended = tagKey(space, vni);
-    openEndings(view).refuse(ended, { of: `network ${key}` }, `network ${key}: pktTag ${vni}`, 'pktTag');
-    const begun = begin(view, ended);
-    const stored = storeKey('tag', `${space}/${vni}`);
+    const vni = network.pktTag ?? freeTag(space, `network ${key}`, 'pktTag');
+    return { fields: { vni }, ...takeTag(view, space, vni, { network: key }, 'pktTag') };
+  },
+  take: (view, key, network) => giveTagBack(view, tagSpace(network), network.vni ?? 0, { network: key }),
+};
+
+const NOTHING: Given = { fields: {}, checks: [], writes: [] };
+
+/** Whose group was given a VLAN last: written with each, so that a change of the fabric's mode sees it. */
+const LAST_VLAN = 'vlan/last';
+const orderOfVlans = (view: View): Check => ({
+  key: storeKey('tag', LAST_VLAN),
+  revision: view.stored('tag', LAST_VLAN)?.revision ?? 0,
+});
+
+/** What groups have by the fabric's mode says model/global.ts: none of them comes while it changes. */
+const fabric: Allocator<Global> = {
+  give: (view, _key, { networkInfraType }, before) =>
+    before === undefined || before.networkInfraType === networkInfraType
+      ? NOTHING
+      : { ...NOTHING, checks: [orderOfVlans(view)] },
+  take: () => [],
+};
+
+/**
+ * A group keeps for good what it was created with, as its containers' frames are told apart by it: one that was there before the fabric was
+ * ACI's goes by its network's tag.
+ */
+const vlan: Allocator<StoredEndpointGroup> = {
+  give(view, key, group, before, freeTag) {
+    if (before !== undefined)
+      return before.vlan === undefined ? NOTHING : { ...NOTHING, fields: { vlan: before.vlan } };
+    const network = view.get<Network>('network', `${group.tenantName}:${group.networkName}`);
+    if (network?.encap !== 'vlan') return NOTHING;
+    const settings = view.stored<Global>('global', 'global');
+    const mode = { key: storeKey('global', 'global'), revision: settings?.revision ?? 0 };
+    if (settings?.object.networkInfraType !== 'aci') return { ...NOTHING, checks: [mode] };
+    const given = group.pktTag ?? freeTag('vlan', `group ${key}`, 'pktTag');
+    const { checks, writes } = takeTag(view, 'vlan', given, { group: key }, 'pktTag');
+    const order = orderOfVlans(view);
     return {
-      fields: { vni },
-      checks: [{ key: stored, revision: 0 }, ...begun.checks],
-      writes: [{ key: stored, value: { network: key } }, ...begun.writes],
+      fields: { vlan: given },
+      checks: [mode, order, ...checks],
+      writes: [{ key: order.key, value: { group: key } }, ...writes],
     };
   },
-  take(view, key, network) {
-    const { vni = 0 } = network;
-    return [
-      { key: storeKey('tag', `${tagSpace(network)}/${vni}`), value: undefined },
-      ...end(view, tagKey(tagSpace(network), vni), { of: `network ${key}` }),
-    ];
-  },
+  take: (view, key, group) =>
+    group.vlan === undefined ? [] : giveTagBack(view, 'vlan', group.vlan, { group: key }),
 };
 
 const cursors = (view: View, keys: readonly string[]): Write[] =>
@@ -154,6 +213,14 @@ const vip6: Allocator<SwarmService> = {
       : virtualTaken(view, key, service, service.ipv6VirtualAddress),
 };
 
-export const ALLOCATORS = { tag, subnet, subnets, pool, vip, vip6, member } as unknown as Readonly<
-  Record<Allocation, Allocator>
->;
+export const ALLOCATORS = {
+  tag,
+  vlan,
+  fabric,
+  subnet,
+  subnets,
+  pool,
+  vip,
+  vip6,
+  member,
+} as unknown as Readonly<Record<Allocation, Allocator>>;

@@ -1,5 +1,6 @@
-/** Tags on the wire: the lowest free ones of the global range. */
+/** Tags on the wire, of networks and of groups: the lowest free ones of the global range. */
 
+import type { StoredEndpointGroup } from '../../model/endpointGroup.ts';
 import type { World } from '../../model/kind.ts';
 import { type Network, tagSpace } from '../../model/network.ts';
 import { GLOBAL_DEFAULTS, type Global, parseRange } from '../../model/settings.ts';
@@ -14,22 +15,31 @@ import type { View } from '../tables.ts';
 const SWARM_FIRST = 4096;
 const SWARM_LAST = 6143;
 
-/** Gives a free tag, each one once: for all networks of one decision. */
-export type FreeTag = (space: TagSpace, network: string) => number;
+/** Gives a free tag, each one once: for all networks and groups of one decision. `of`: `network blue:net1`; a Refusal names it and the field. */
+export type FreeTag = (space: TagSpace, of: string, field: string) => number;
 
-type TagSpace = ReturnType<typeof tagSpace>;
+export type TagSpace = ReturnType<typeof tagSpace>;
+
+/** That networks and groups have. */
+export const tagsIn = (world: World, space: TagSpace): number[] => [
+  ...world
+    .list<Network & { vni: number }>('network')
+    .filter((n) => tagSpace(n) === space)
+    .map((n) => n.vni),
+  ...(space === 'vlan' ? world.list<StoredEndpointGroup>('endpointGroup').flatMap((g) => g.vlan ?? []) : []),
+];
 
 export function freeTags(view: View): FreeTag {
   const left = new Map<string, Iterator<number>>();
-  return (space, network) => {
+  return (space, of, field) => {
     const tags = left.get(space) ?? walk(view, space);
     left.set(space, tags);
     const { value, done } = tags.next();
     if (!done) return value;
     throw new Refusal(
       409,
-      `network ${network}: all ${space} tags of the global range ${rangeOf(view, space)} are taken`,
-      'pktTag',
+      `${of}: all ${space} tags of the global range ${rangeOf(view, space)} are taken`,
+      field,
     );
   };
 }
@@ -42,12 +52,7 @@ function rangeOf(world: World, space: TagSpace): string {
 function* walk(view: View, space: TagSpace): Generator<number, undefined> {
   const [low, high] = parseRange(rangeOf(view, space)) ?? [1, 0];
   const endings = openEndings(view);
-  const taken = new Set(
-    view
-      .list<Network & { vni: number }>('network')
-      .filter((n) => tagSpace(n) === space)
-      .map((n) => n.vni),
-  );
+  const taken = new Set(tagsIn(view, space));
   const swarm = (tag: number): boolean =>
     space === 'vxlan' && low < SWARM_FIRST && tag >= SWARM_FIRST && tag <= SWARM_LAST;
   /** Free, but hosts may still go by what it was: then it is said which. */

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Endpoint } from '../../model/endpoint.ts';
+import type { StoredEndpointGroup } from '../../model/endpointGroup.ts';
 import type { Host } from '../../model/host.ts';
 import {
   type Attachment,
@@ -11,7 +12,15 @@ import {
 } from '../intent/view.ts';
 import type { Bandwidth, Exit, HostState, Publication, Router } from '../state.ts';
 import { compile, openCompiler } from './compile.ts';
-import { exitDevice, peerDevice, portDevice, vtepLinkLocal, vtepMac } from './deviceNames.ts';
+import {
+  exitDevice,
+  linkLocalOf,
+  peerDevice,
+  portDevice,
+  tagMac,
+  vtepLinkLocal,
+  vtepMac,
+} from './deviceNames.ts';
 import { directMac } from './direct.ts';
 
 /** Underlay addresses: this host is node1. */
@@ -54,6 +63,7 @@ const attachment = (of: Endpoint, more: Partial<Attachment> = {}): Attachment =>
 
 interface Case {
   readonly networks?: readonly WatchedNetwork[];
+  readonly groups?: readonly StoredEndpointGroup[];
   /** Attached on this host. */
   readonly here?: readonly (Endpoint | Attachment)[];
   /** What netmaster lists beside those. */
@@ -65,6 +75,7 @@ interface Case {
 
 function input({
   networks = [NET1],
+  groups = [],
   here = [],
   listed = [],
   hosts = HOSTS,
@@ -75,6 +86,7 @@ function input({
   return [
     openView([
       ...networks.map((n) => ({ kind: 'network', key: `${n.tenantName}:${n.networkName}`, object: n })),
+      ...groups.map((g) => ({ kind: 'endpointGroup', key: `${g.tenantName}:${g.groupName}`, object: g })),
       ...[...attachments.map((a) => a.endpoint), ...listed].map((e) => ({
         kind: 'endpoint',
         key: e.endpointID,
@@ -783,6 +795,47 @@ describe('a network of encapsulation vlan, on a host with an uplink', () => {
     ]);
     // The host has an address on the wire, and no way into the tenant by it.
     expect(exits[0]?.access).toBeUndefined();
+  });
+
+  it('whose groups have VLANs of their own leads these to its device, and other hosts are sent to where they are in them', () => {
+    const web = { tenantName: 'default', groupName: 'web', networkName: 'lan', vlan: 7 };
+    const db = { ...web, groupName: 'db', vlan: 500 };
+    // Created before there were any.
+    const old = { tenantName: 'default', groupName: 'old', networkName: 'lan' };
+    const tagged: Case = {
+      ...given,
+      groups: [web, db, old],
+      here: [
+        own,
+        on('02', '10.1.0.2', { groupName: 'web', ipAddress: ['10.1.0.2', 'fd00:1::2'] }),
+        on('05', '10.1.0.5', { groupName: 'old' }),
+        on('06', '10.1.0.6'),
+      ],
+      listed: [
+        on('04', '10.1.0.4', { homingHost: 'node2', groupName: 'db' }),
+        on('07', '10.1.0.7', { homingHost: 'node2', groupName: 'old' }),
+      ],
+    };
+    const [router] = state({ ...tagged, host: { uplink } }).routers as [Router];
+    expect(router.vlans).toMatchObject([
+      {
+        id: 1001,
+        mac: vtepMac(HOSTS.node1),
+        tags: [{ id: 7, mac: tagMac(HOSTS.node1, 7), addresses: ['10.1.0.2', 'fd00:1::2'] }],
+      },
+    ]);
+    expect(router.ports.map(({ wire }) => wire)).toEqual(['vl1001', 'vl1001', 'vl1001']);
+    const mac = tagMac(HOSTS.node2, 500);
+    expect(router.hosts[0]?.endpoints.map(({ address, tagged }) => ({ address, tagged }))).toEqual([
+      { address: '10.1.0.4', tagged: { mac, linkLocal: linkLocalOf(mac) } },
+      { address: '10.1.0.7', tagged: undefined },
+    ]);
+    // With the last of its containers a group's VLAN goes, and with the last group that has one the network is as any.
+    const without = { ...tagged, here: tagged.here?.filter((e) => e !== tagged.here?.[1]) ?? [] };
+    expect(state({ ...without, host: { uplink } }).routers[0]?.vlans?.[0]?.tags).toEqual([]);
+    expect(
+      state({ ...tagged, groups: [old], host: { uplink } }).routers[0]?.vlans?.[0]?.tags,
+    ).toBeUndefined();
   });
 
   it('has the host in it where it is an infra network, by which it reaches all of the tenant', () => {

@@ -13,7 +13,7 @@ import { isV6, numberAddress, parseSubnet, subnetPrefix } from '../../model/addr
 import { zoneOf } from '../../model/backends.ts';
 import { isDirect } from '../../model/direct.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
-import type { EndpointGroup } from '../../model/endpointGroup.ts';
+import type { StoredEndpointGroup } from '../../model/endpointGroup.ts';
 import { subnetsOf } from '../../model/families.ts';
 import { type Netprofile, parseBandwidth } from '../../model/netprofile.ts';
 import type { Workload } from '../../model/workload.ts';
@@ -41,6 +41,7 @@ import type {
   RemoteHost,
   Router,
   Subnet,
+  Vlan,
 } from '../state.ts';
 import { compileAnnounced, compileFabric, openPrefixes, withoutTaken } from './announced.ts';
 import { type CompiledServices, compileClusterServices, PROTOCOLS, placeOf } from './clusterServices.ts';
@@ -64,6 +65,9 @@ import {
   overlayMtu,
   segmentDevice,
   segmentMtu,
+  taggedAt,
+  taggedIn,
+  tagsOf,
   tunnelOf,
   vlanOf,
 } from './segments.ts';
@@ -135,7 +139,10 @@ interface Context {
   readonly mine: TenantView;
   readonly networks: ReadonlyMap<string, WatchedNetwork>;
   /** By name, each with the profile that it carries. */
-  readonly groups: ReadonlyMap<string, { readonly declared: EndpointGroup; readonly profile?: Netprofile }>;
+  readonly groups: ReadonlyMap<
+    string,
+    { readonly declared: StoredEndpointGroup; readonly profile?: Netprofile }
+  >;
   readonly policy: CompiledPolicy;
   readonly local: LocalHost;
 }
@@ -209,7 +216,7 @@ function compileTenant(
         .map((n) => tunnelOf(n, local))
         .sort(byFirst((t) => t.vni)),
     ),
-    ...compileVlans(context, own),
+    ...compileVlans(context, own, here),
     ...compileDirect(context),
     ports: ports(context, attachments, view),
     hosts: remoteHosts(context, view, new Set(attached.flatMap((a) => a.endpoint.ipAddress))),
@@ -263,17 +270,35 @@ function nodePorts({ clusterServices }: TenantView): ReadonlySet<string> {
   return new Set(names);
 }
 
-/** `own`: the host's addresses, of which it has one in each VLAN. */
+/** `own`: the host's addresses, of which it has one in each VLAN; `here`: its containers. */
 function compileVlans(
   { memo, tenant, mine, networks, local }: Context,
   own: readonly Attachment[],
+  here: readonly Endpoint[],
 ): Pick<Router, 'vlans'> {
-  return memo.use(`vlans ${tenant}`, [networks, local.underlay, local.uplink, ...own], () => {
-    const addressesIn = (name: string): string[] =>
-      own.flatMap(({ endpoint: e }) => (e.networkName === name ? e.ipAddress : []));
-    const vlans = mine.networks.flatMap((n) => vlanOf(n, addressesIn(n.networkName), local));
-    return vlans.length === 0 ? {} : { vlans: vlans.sort(byFirst((v) => v.id)) };
+  const vlans = mine.networks.filter(isVlan).flatMap((network): Vlan[] => {
+    const { networkName } = network;
+    const tagged = memo.use(
+      `tagged ${tenant} ${networkName}`,
+      [network, mine.groups],
+      () => new Set(taggedIn(network, mine.groups).map((g) => g.groupName)),
+    );
+    const members = here.filter((e) => e.networkName === networkName && tagged.has(e.groupName ?? ''));
+    const hosts = own.filter(({ endpoint }) => endpoint.networkName === networkName);
+    const inputs = [network, tagged, local.underlay, local.uplink, ...hosts, 'here', ...members];
+    return memo.use(`vlan ${tenant} ${networkName}`, inputs, () => {
+      const byGroup = new Map(
+        [...Map.groupBy(members, (e) => e.groupName ?? '')].map(
+          ([group, endpoints]) => [group, endpoints.flatMap((e) => e.ipAddress).sort()] as const,
+        ),
+      );
+      const addresses = hosts.flatMap(({ endpoint }) => endpoint.ipAddress);
+      return vlanOf(network, addresses, tagsOf(network, mine.groups, byGroup, local), local);
+    });
   });
+  return memo.use(`vlans ${tenant}`, [networks, ...vlans], () =>
+    vlans.length === 0 ? {} : { vlans: vlans.toSorted(byFirst((v) => v.id)) },
+  );
 }
 
 function compileDirect({ memo, tenant, mine, networks, local }: Context): Pick<Router, 'direct'> {
@@ -395,7 +420,7 @@ function groupsByName({ groups, profiles }: TenantView): Context['groups'] {
 
 /** By VTEP, since a host that was renamed has its old endpoints under its old name. `own`: addresses here. */
 function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): RemoteHost[] {
-  const { memo, tenant, mine, networks, policy, local } = context;
+  const { memo, tenant, mine, networks, groups, policy, local } = context;
   const byVtep = new Map<string, (readonly Endpoint[])[]>();
   for (const [host, endpoints] of mine.endpoints) {
     const vtep = view.hosts.get(host)?.underlay ?? local.lastUnderlays.get(host);
@@ -435,7 +460,9 @@ function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): Re
         if (device === undefined) return [];
         const group = policy.numberOf(endpoint);
         const number = networkNumber(network);
-        return endpoint.ipAddress.map((address) => ({ address, device, network: number, group }));
+        const vlan = isVlan(network) ? groups.get(endpoint.groupName ?? '')?.declared.vlan : undefined;
+        const tagged = vlan === undefined ? {} : { tagged: taggedAt(vtep, vlan) };
+        return endpoint.ipAddress.map((address) => ({ address, device, network: number, group, ...tagged }));
       });
       const devices = (vlan: boolean): string[] =>
         mine.networks.flatMap((n) => (isVlan(n) === vlan ? (segmentDevice(n, local) ?? []) : [])).sort();

@@ -2,16 +2,18 @@
  * Segments: how frames of a network go between hosts, by VXLAN, by a VLAN of the fabric, or as they are. What differs between them follows from here.
  *
  *   vxlan   a device vx<VNI>; a container gets what the encapsulation leaves of the underlay's MTU
- *   vlan    a device vl<id>, where this host has an uplink; without one the network has no device here, and nobody elsewhere is reached
+ *   vlan    a device vl<id>, where this host has an uplink; without one the network has no device here, and nobody elsewhere is reached. In an
+ *           ACI fabric a group has a VLAN of its own in it (`vlan`), by which its containers go, all by that one device
  *   direct  one device for all such networks of a tenant, to the hosts that share a link with this one; a device vx<VNI> beside it to the
  *           others, and for what those send (direct.ts)
  */
 import { addressNumber, numberAddress, subnetPrefix } from '../../model/address.ts';
 import { isDirect } from '../../model/direct.ts';
+import type { StoredEndpointGroup } from '../../model/endpointGroup.ts';
 import { subnetsOf } from '../../model/families.ts';
 import type { LocalHost, WatchedNetwork } from '../intent/view.ts';
-import type { Tunnel, Vlan } from '../state.ts';
-import { tunnelDevice, vlanDevice, vtepMac, wireDevice } from './deviceNames.ts';
+import type { Remote, Tag, Tunnel, Vlan } from '../state.ts';
+import { linkLocalOf, tagMac, tunnelDevice, vlanDevice, vtepMac, wireDevice } from './deviceNames.ts';
 
 /** Outer Ethernet, IP, UDP and VXLAN headers (RFC 7348). */
 const ENCAPSULATION = { 4: 50, 6: 70 } as const;
@@ -69,8 +71,45 @@ export function gatewaysOf(network: WatchedNetwork): { readonly own: string[]; r
   return network.externalGateway ? { own: [], external: all } : { own: all, external: [] };
 }
 
-/** `addresses`: the host's own in it. */
-export function vlanOf(network: WatchedNetwork, addresses: readonly string[], local: LocalHost): Vlan[] {
+/** Those of a network that have a VLAN of their own in it. */
+export const taggedIn = (
+  { networkName, ...network }: WatchedNetwork,
+  groups: readonly StoredEndpointGroup[],
+): readonly (StoredEndpointGroup & { readonly vlan: number })[] =>
+  network.encap === 'vlan'
+    ? groups.flatMap(({ vlan, ...g }) => (g.networkName === networkName && vlan ? [{ ...g, vlan }] : []))
+    : [];
+
+/** `here`: addresses of containers here, by their group. */
+export function tagsOf(
+  network: WatchedNetwork,
+  groups: readonly StoredEndpointGroup[],
+  here: ReadonlyMap<string, readonly string[]>,
+  { underlay }: LocalHost,
+): readonly Tag[] | undefined {
+  const tagged = taggedIn(network, groups);
+  if (tagged.length === 0) return undefined;
+  return tagged
+    .flatMap(({ groupName, vlan: id }) => {
+      const addresses = here.get(groupName) ?? [];
+      return addresses.length === 0 ? [] : [{ id, mac: tagMac(underlay, id), addresses }];
+    })
+    .sort((a, b) => a.id - b.id);
+}
+
+/** Of a container in a group with such a VLAN, on the host with this address. */
+export function taggedAt(vtep: string, id: number): NonNullable<Remote['tagged']> {
+  const mac = tagMac(vtep, id);
+  return { mac, linkLocal: linkLocalOf(mac) };
+}
+
+/** `addresses`: the host's own in it; `tags`: as tagsOf. */
+export function vlanOf(
+  network: WatchedNetwork,
+  addresses: readonly string[],
+  tags: readonly Tag[] | undefined,
+  local: LocalHost,
+): Vlan[] {
   const { underlay, uplink } = local;
   if (!isVlan(network) || uplink === undefined) return [];
   const { vni: id } = network;
@@ -88,6 +127,7 @@ export function vlanOf(network: WatchedNetwork, addresses: readonly string[], lo
       addresses,
       ...(isEntered(network, local) && { entered: true as const }),
       ...(external.length > 0 && { gateways: external }),
+      ...(tags !== undefined && { tags }),
     },
   ];
 }

@@ -9,7 +9,7 @@
 import type { Bgp } from '../../model/bgp.ts';
 import type { ClusterService } from '../../model/clusterService.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
-import type { EndpointGroup } from '../../model/endpointGroup.ts';
+import type { StoredEndpointGroup } from '../../model/endpointGroup.ts';
 import type { StoredExternalEndpoint } from '../../model/externalEndpoint.ts';
 import type { Draining, Host, Reserve } from '../../model/host.ts';
 import type { Netprofile } from '../../model/netprofile.ts';
@@ -35,7 +35,7 @@ export const isWhole = (network: KnownNetwork | undefined): network is WatchedNe
 /** Of networks those that are known as a whole. */
 export interface TenantView {
   readonly networks: readonly WatchedNetwork[];
-  readonly groups: readonly EndpointGroup[];
+  readonly groups: readonly StoredEndpointGroup[];
   readonly services: readonly StoredServiceLB[];
   readonly clusterServices: readonly ClusterService[];
   readonly swarmServices: readonly SwarmService[];
@@ -56,7 +56,7 @@ export interface View {
   readonly settings: Global | undefined;
   readonly tenants: ReadonlyMap<string, Tenant>;
   readonly networks: ReadonlyMap<string, KnownNetwork>;
-  readonly groups: ReadonlyMap<string, EndpointGroup>;
+  readonly groups: ReadonlyMap<string, StoredEndpointGroup>;
   readonly endpoints: ReadonlyMap<string, Endpoint>;
   readonly hosts: ReadonlyMap<string, Host>;
   /** By the name of the host that speaks it. */
@@ -174,7 +174,7 @@ class Shelves<T> {
 
 class TenantShelves implements TenantView {
   readonly networkShelf = new Shelf<WatchedNetwork>();
-  readonly groupShelf = new Shelf<EndpointGroup>();
+  readonly groupShelf = new Shelf<StoredEndpointGroup>();
   readonly serviceShelf = new Shelf<StoredServiceLB>();
   readonly clusterServiceShelf = new Shelf<ClusterService>();
   readonly swarmServiceShelf = new Shelf<SwarmService>();
@@ -255,7 +255,7 @@ const PLACES: Readonly<
   network(s, key, object: KnownNetwork, put) {
     if (isWhole(object)) s.networkShelf.put(key, put ? object : null);
   },
-  endpointGroup: (s, key, object: EndpointGroup, put) => s.groupShelf.put(key, put ? object : null),
+  endpointGroup: (s, key, object: StoredEndpointGroup, put) => s.groupShelf.put(key, put ? object : null),
   serviceLB: (s, key, object: StoredServiceLB, put) => s.serviceShelf.put(key, put ? object : null),
   clusterService: (s, key, object: ClusterService, put) =>
     s.clusterServiceShelf.put(key, put ? object : null),
