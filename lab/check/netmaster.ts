@@ -96,6 +96,7 @@ export interface Bgp {
 interface Group {
   readonly tenantName: string;
   readonly groupName: string;
+  readonly networkName: string;
   readonly netProfile?: string;
   readonly policies?: readonly string[];
 }
@@ -122,6 +123,10 @@ export interface Declared {
   readonly judged: ReadonlySet<string>;
   /** `default:web`: groups whose packets are shaped or marked. */
   readonly profiled: ReadonlySet<string>;
+  /** By `default:web`: VLAN ids of groups that have one of their own. */
+  readonly tags: ReadonlyMap<string, number>;
+  /** `default:lan`: networks of such groups. */
+  readonly tagged: ReadonlySet<string>;
 }
 
 /** What it answers at a route of the API. */
@@ -153,7 +158,11 @@ export async function declared(lab: string, state: LabState): Promise<Declared> 
     rest<Group[]>('list', { collection: 'endpointGroups' }),
     rest<Bgp[]>('list', { collection: 'Bgps' }),
   ]);
-  const [judged, profiled] = await Promise.all([judgedGroups(groups, rest), profiledGroups(groups, rest)]);
+  const [judged, profiled, tags] = await Promise.all([
+    judgedGroups(groups, rest),
+    profiledGroups(groups, rest),
+    tagsOf(groups, networks, rest),
+  ]);
   const [endpoints, machines] = [false, true].map((external) =>
     listed.filter((e) => (e.external === true) === external),
   ) as [Endpoint[], Endpoint[]];
@@ -169,6 +178,12 @@ export async function declared(lab: string, state: LabState): Promise<Declared> 
     bgps,
     judged,
     profiled,
+    tags,
+    tagged: new Set(
+      groups.flatMap((g) =>
+        tags.has(`${g.tenantName}:${g.groupName}`) ? [`${g.tenantName}:${g.networkName}`] : [],
+      ),
+    ),
   };
 }
 
@@ -183,6 +198,24 @@ async function networksOf(rest: Rest): Promise<Declared['networks']> {
       allocated: await inspect<Allocated>(rest, 'networks', `${n.tenantName}:${n.networkName}`),
     })),
   );
+}
+
+/** Of groups of VLAN networks, those whose tag is another than their network's. */
+async function tagsOf(
+  groups: readonly Group[],
+  networks: Declared['networks'],
+  rest: Rest,
+): Promise<Map<string, number>> {
+  const tagged = await Promise.all(
+    groups.map(async ({ tenantName, groupName, networkName }) => {
+      const network = networks.find((n) => n.tenantName === tenantName && n.networkName === networkName);
+      if (network?.encap !== 'vlan') return [];
+      const key = `${tenantName}:${groupName}`;
+      const { pktTag } = await inspect<Allocated>(rest, 'endpointGroups', key);
+      return pktTag === network.allocated.pktTag ? [] : [[key, pktTag] as const];
+    }),
+  );
+  return new Map(tagged.flat());
 }
 
 async function servicesOf(rest: Rest): Promise<Service[]> {

@@ -1,4 +1,5 @@
 /** Networks of encapsulation vlan: their devices in routers, what leads from there to the uplink and back, and who is told from whom on the wire. */
+import ipaddr from 'ipaddr.js';
 import { UNDERLAY } from '../state.ts';
 import type { Running } from './docker.ts';
 import { tenantsOf } from './kernel.ts';
@@ -14,6 +15,8 @@ import {
   segmentMac,
   type Table,
   tableOf,
+  tagMac,
+  tagOf,
   type Vlan,
   vlansOf,
 } from './world.ts';
@@ -214,19 +217,67 @@ export const hostWires: Comparison<Host> = async (host, say) => {
     }
     for (const key of have.keys()) say(`${name}: ${program} at ${device} has ${key}, which no network has`);
   };
-  // What is for the router's MAC address goes past the device.
-  const router = numbers(Buffer.from(`${segmentMac(place).replaceAll(':', '')}0000`, 'hex')).join(' ');
+  // What is for the router's MAC address goes past the device. A network whose groups have VLANs of their own is 1, and each of those 2.
+  const arrival = (ifindex: number, mac: string, kind: number): string =>
+    `${ifindex} ${numbers(Buffer.from(`${mac.replaceAll(':', '')}0${kind}00`, 'hex')).join(' ')}`;
+  const isTagged = ({ key }: Vlan): boolean => cluster.tagged.has(key);
+  const tagsOf = ({ key }: Vlan): number[] => [
+    ...new Set(host.here.filter(inNetwork(key)).flatMap((r) => tagOf(cluster, r) ?? [])),
+  ];
   await compare(
     UNDERLAY,
     'contiv_vlan_in',
-    [...ends].map(([{ id }, { ifindex }]) => [id, `${ifindex} ${router}`]),
+    [...ends].flatMap(([vlan, { ifindex }]): [number, string][] => [
+      [vlan.id, arrival(ifindex, segmentMac(place), isTagged(vlan) ? 1 : 0)],
+      ...tagsOf(vlan).map((id): [number, string] => [id, arrival(ifindex, tagMac(place, id), 2)]),
+    ]),
   );
-  const out = [...ends].map(([{ id }, end]): [number, string] => [end.ifindex, `${id} ${uplink?.ifindex}`]);
+  const out = [...ends].map(([vlan, end]): [number, string] => [
+    end.ifindex,
+    `${vlan.id} ${uplink?.ifindex} ${isTagged(vlan) ? 1 : 0}`,
+  ]);
   for (const { ifname } of ends.values()) await compare(ifname, 'contiv_vlan_out', out);
   const taken = JSON.parse(await host.at('bridge', '-j', 'fdb', 'show', 'dev', UNDERLAY)) as {
     mac: string;
   }[];
+  const macs = [...ends.keys()].flatMap(tagsOf).map((id) => tagMac(place, id));
+  for (const mac of macs)
+    if (!taken.some((t) => t.mac === mac)) say(`${name}: ${UNDERLAY} does not take frames for ${mac}`);
+  for (const { mac } of taken)
+    if (/^.a:/.test(mac) && mac.endsWith(segmentMac(place).slice(5)) && !macs.includes(mac))
+      say(`${name}: ${UNDERLAY} takes frames for ${mac}, which no group has here`);
+  await compareTags(host, ends, say);
   const takes = taken.some(({ mac }) => mac === segmentMac(place));
   if (takes !== ends.size > 0)
     say(`${name}: ${UNDERLAY} ${takes ? 'takes' : 'does not take'} frames for ${segmentMac(place)}`);
 };
+
+/** By which VLAN an address here goes. */
+async function compareTags(
+  { at, name, cluster, here }: Host,
+  ends: ReadonlyMap<Vlan, Device>,
+  say: (line: string) => void,
+): Promise<void> {
+  const [id] = (await programsAt(at, UNDERLAY)).flatMap((p) => (p.name === 'contiv_vlan_in' ? [p.id] : []));
+  const entries = id === undefined ? [] : await mapOf(at, id, 'contiv_vlan_tag');
+  const have = new Map(
+    entries.map(([key, value]) => [
+      `${key.readUInt32LE(0)} ${ipaddr.process(ipaddr.fromByteArray([...key.subarray(4)]).toString())}`,
+      value.readUInt32LE(0),
+    ]),
+  );
+  for (const [{ key }, { ifindex }] of ends)
+    for (const r of here.filter(inNetwork(key))) {
+      const tag = tagOf(cluster, r);
+      if (tag === undefined) continue;
+      for (const address of r.addresses) {
+        const place = `${ifindex} ${address}`;
+        if (have.get(place) !== tag)
+          say(
+            `${name}: ${address} of ${r.container} goes by VLAN ${have.get(place) ?? 'of its network'}, not ${tag}`,
+          );
+        have.delete(place);
+      }
+    }
+  for (const place of have.keys()) say(`${name}: contiv_vlan_tag has ${place}, which nobody has`);
+}

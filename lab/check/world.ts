@@ -85,6 +85,8 @@ export interface Device {
 export interface Route {
   readonly dst: string;
   readonly gateway?: string;
+  /** A next hop of another version of IP. */
+  readonly via?: { readonly host: string };
   readonly dev?: string;
   readonly protocol?: string;
   readonly type?: string;
@@ -294,9 +296,24 @@ export const mtuOf = (host: Host, r: Running): number =>
 export const portOf = ({ routes }: Router, { addresses: [address] }: Running): string =>
   routes.find((r) => r.dst === address && r.protocol === '199')?.dev ?? '';
 
+const bytesOf = ({ address }: Place): string =>
+  address
+    .split('.')
+    .map((n) => Number(n).toString(16).padStart(2, '0'))
+    .join(':');
+
 /** Of a host's tunnels and VLANs: 02:ce and the bytes of its address. */
-export const segmentMac = ({ address }: Place): string =>
-  ['02', 'ce', ...address.split('.').map((n) => Number(n).toString(16).padStart(2, '0'))].join(':');
+export const segmentMac = (place: Place): string => `02:ce:${bytesOf(place)}`;
+
+/** In the VLAN of a group's own: the id around an `a`, and the same bytes. */
+export function tagMac(place: Place, id: number): string {
+  const [first, ...rest] = id.toString(16).padStart(3, '0');
+  return `${first}a:${rest.join('')}:${bytesOf(place)}`;
+}
+
+/** The VLAN of its group's own; undefined: it goes by its network's. */
+export const tagOf = ({ tags, fabric }: Cluster, { tenant, group }: Running): number | undefined =>
+  fabric ? tags.get(`${tenant}:${group}`) : undefined;
 
 export const allAddresses = (list: readonly Running[]): string[] => list.flatMap((r) => r.addresses);
 export const four = (list: readonly Running[]): string[] =>
