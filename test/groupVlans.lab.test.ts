@@ -147,6 +147,23 @@ describe('groups of one network with VLANs of their own', () => {
     expect(known).not.toContain(vtepMac(hostAddress(1)));
   });
 
+  it('are reached from the tenant’s other networks, of encapsulation vxlan and vlan, on one host and between hosts', async () => {
+    await netctl('net create over --subnet=20.1.1.0/24 --gateway=20.1.1.254');
+    await netctl('net create beside -e vlan --pkt-tag=120 --subnet=10.120.0.0/24 --gateway=10.120.0.254');
+    await netctl('group create beside app --pkt-tag=121');
+    await Promise.all([
+      run('node1', 'overNear', 'over', '20.1.1.51'),
+      run('node1', 'besideNear', 'app', '10.120.0.51'),
+    ]);
+    for (const name of ['overNear', 'besideNear'])
+      for (const place of ['nearDb', 'farWeb', 'farDb'] as const) {
+        const ping = await inside('node1', name, `ping -c 1 -W 5 ${at(PLACES[place].n)}`);
+        expect([name, place, ping.status]).toEqual([name, place, 0]);
+      }
+    await must('node1', 'docker rm -f overNear besideNear');
+    for (const what of ['group rm app', 'net rm beside', 'net rm over']) await netctl(what);
+  });
+
   it('are judged by our own policy too', async () => {
     await netctl(
       'policy rule-add for-db 1 -direction=in -from-group=web -protocol=tcp -port=80 -action=deny',
@@ -169,7 +186,7 @@ describe('groups of one network with VLANs of their own', () => {
     const { Oper } = JSON.parse(await netctl('group inspect web')) as { Oper: { pktTag: number } };
     expect(Oper.pktTag).toBe(VLAN.web);
     expect(await netctl('group ls --wide')).toMatch(/\bpktTag\b/);
-    expect(await netctl('global inspect')).toContain(`110, 112, 500`);
+    expect(await netctl('global inspect')).toContain('"vlansInUse": "110, 112, 500"');
     expect(await asks('farDb', at(PLACES.nearWeb.n))).toBe(0);
     expect(await on('node1', 'netctl', 'global', 'set', '--fabric-mode=default')).toMatchObject({
       status: 3,

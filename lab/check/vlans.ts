@@ -266,6 +266,9 @@ async function compareTags(
       value.readUInt32LE(0),
     ]),
   );
+  // That it is one of a group's stands there by the tag itself.
+  for (const { ifindex } of ends.values())
+    for (const id of cluster.tags.values()) have.delete(`${ifindex} ::${id.toString(16)}`);
   for (const [{ key }, { ifindex }] of ends)
     for (const r of here.filter(inNetwork(key))) {
       const tag = tagOf(cluster, r);

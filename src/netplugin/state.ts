@@ -113,7 +113,7 @@ export interface Vlan {
   readonly entered?: true;
   /** Routers of the fabric's own on the wire, by which its containers reach what is outside; absent: none. */
   readonly gateways?: readonly string[];
-  /** Of groups that have a tag of their own, those with containers here; absent: no group of the network has one. */
+  /** Of groups that have a tag of their own; absent: no group of the network has one. */
   readonly tags?: readonly Tag[];
 }
 
@@ -122,7 +122,7 @@ export interface Tag {
   readonly id: number;
   /** This host's in it: no address of Ethernet's is in two of them. */
   readonly mac: string;
-  /** Of the group's containers here. */
+  /** Of the group's containers here; where there is none nothing arrives by it. */
   readonly addresses: readonly string[];
 }
 
@@ -145,6 +145,8 @@ export interface RemoteHost {
   readonly mac: string;
   /** What reaches its containers; absent: as much as this host's tunnels take. */
   readonly mtu?: number;
+  /** Its MAC addresses in VLAN tags of groups: in those of its endpoints, and in those by which this host is sent to; absent: none. */
+  readonly tagMacs?: readonly string[];
   /** The router's VXLAN devices. */
   readonly devices: readonly string[];
   /** Those of its VLANs; absent: none. */
@@ -232,7 +234,7 @@ export interface Remote {
   readonly network: number;
   /** Number of the endpoint's identity, 0 for none. */
   readonly group: number;
-  /** Where its group has a VLAN tag of its own: its host's place there, in which it is sent to and sends. */
+  /** Where its group has a VLAN tag of its own: its host's place there, by which it is sent to. */
   readonly tagged?: { readonly mac: string; readonly linkLocal: string };
 }
 

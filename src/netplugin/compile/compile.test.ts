@@ -821,18 +821,25 @@ describe('a network of encapsulation vlan, on a host with an uplink', () => {
       {
         id: 1001,
         mac: vtepMac(HOSTS.node1),
-        tags: [{ id: 7, mac: tagMac(HOSTS.node1, 7), addresses: ['10.1.0.2', 'fd00:1::2'] }],
+        tags: [
+          { id: 7, mac: tagMac(HOSTS.node1, 7), addresses: ['10.1.0.2', 'fd00:1::2'] },
+          { id: 500, mac: tagMac(HOSTS.node1, 500), addresses: [] },
+        ],
       },
     ]);
     expect(router.ports.map(({ wire }) => wire)).toEqual(['vl1001', 'vl1001', 'vl1001']);
     const mac = tagMac(HOSTS.node2, 500);
+    // By that of its own, and by that of whom it is for here where its sender is of another network.
+    expect(router.hosts[0]?.tagMacs).toEqual([tagMac(HOSTS.node2, 7), mac]);
     expect(router.hosts[0]?.endpoints.map(({ address, tagged }) => ({ address, tagged }))).toEqual([
       { address: '10.1.0.4', tagged: { mac, linkLocal: linkLocalOf(mac) } },
       { address: '10.1.0.7', tagged: undefined },
     ]);
-    // With the last of its containers a group's VLAN goes, and with the last group that has one the network is as any.
+    // With the last of its containers nothing arrives by a group's VLAN, and with the last group that has one the network is as any.
     const without = { ...tagged, here: tagged.here?.filter((e) => e !== tagged.here?.[1]) ?? [] };
-    expect(state({ ...without, host: { uplink } }).routers[0]?.vlans?.[0]?.tags).toEqual([]);
+    expect(
+      state({ ...without, host: { uplink } }).routers[0]?.vlans?.[0]?.tags?.map((t) => t.addresses),
+    ).toEqual([[], []]);
     expect(
       state({ ...tagged, groups: [old], host: { uplink } }).routers[0]?.vlans?.[0]?.tags,
     ).toBeUndefined();

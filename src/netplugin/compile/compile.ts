@@ -51,6 +51,7 @@ import {
   peerDevice,
   portDevice,
   routerNamespace,
+  tagMac,
   vtepLinkLocal,
   vtepMac,
 } from './deviceNames.ts';
@@ -207,6 +208,7 @@ function compileTenant(
     },
     memo,
   );
+  const vlans = compileVlans(context, own, here);
   const router: Router = {
     tenant,
     namespace: routerNamespace(tenant),
@@ -216,10 +218,17 @@ function compileTenant(
         .map((n) => tunnelOf(n, local))
         .sort(byFirst((t) => t.vni)),
     ),
-    ...compileVlans(context, own, here),
+    ...vlans,
     ...compileDirect(context),
     ports: ports(context, attachments, view),
-    hosts: remoteHosts(context, view, new Set(attached.flatMap((a) => a.endpoint.ipAddress))),
+    hosts: remoteHosts(
+      context,
+      view,
+      new Set(attached.flatMap((a) => a.endpoint.ipAddress)),
+      (vlans.vlans ?? []).flatMap(({ tags = [] }) =>
+        tags.flatMap(({ id, addresses }) => (addresses.length > 0 ? id : [])),
+      ),
+    ),
     subnets: memo.use(keyOf('subnets'), [networks, local.uplink], () =>
       mine.networks.flatMap((n) => compileSubnets(n, local)).sort(byFirst((s) => s.prefix)),
     ),
@@ -418,8 +427,16 @@ function groupsByName({ groups, profiles }: TenantView): Context['groups'] {
   );
 }
 
-/** By VTEP, since a host that was renamed has its old endpoints under its old name. `own`: addresses here. */
-function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): RemoteHost[] {
+/**
+ * By VTEP, since a host that was renamed has its old endpoints under its old name. `own`: addresses here; `arriving`: tags of groups by which these
+ * are sent to.
+ */
+function remoteHosts(
+  context: Context,
+  view: View,
+  own: ReadonlySet<string>,
+  arriving: readonly number[],
+): RemoteHost[] {
   const { memo, tenant, mine, networks, groups, policy, local } = context;
   const byVtep = new Map<string, (readonly Endpoint[])[]>();
   for (const [host, endpoints] of mine.endpoints) {
@@ -448,10 +465,12 @@ function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): Re
       link?.device,
       link?.prefix,
       underlayMtu,
+      arriving.join(),
       ...lists,
     ];
     const host = memo.use(`host ${tenant} ${vtep}`, inputs, (): RemoteHost => {
       const direct = mine.networks.some(isDirect) ? onLink(tenant, vtep, told.get(vtep), local) : undefined;
+      const theirTags = new Set<number>();
       const endpoints = lists.flat().flatMap((endpoint) => {
         const network = networks.get(endpoint.networkName);
         if (network === undefined) return [];
@@ -462,16 +481,19 @@ function remoteHosts(context: Context, view: View, own: ReadonlySet<string>): Re
         const number = networkNumber(network);
         const vlan = isVlan(network) ? groups.get(endpoint.groupName ?? '')?.declared.vlan : undefined;
         const tagged = vlan === undefined ? {} : { tagged: taggedAt(vtep, vlan) };
+        if (vlan !== undefined) theirTags.add(vlan);
         return endpoint.ipAddress.map((address) => ({ address, device, network: number, group, ...tagged }));
       });
       const devices = (vlan: boolean): string[] =>
         mine.networks.flatMap((n) => (isVlan(n) === vlan ? (segmentDevice(n, local) ?? []) : [])).sort();
       const vlans = devices(true);
+      const tags = new Set([...arriving, ...theirTags]);
       return {
         vtep,
         linkLocal: vtepLinkLocal(vtep),
         mac: vtepMac(vtep),
         ...(mtu && { mtu }),
+        ...(tags.size > 0 && { tagMacs: [...tags].sort((a, b) => a - b).map((id) => tagMac(vtep, id)) }),
         devices: devices(false),
         ...(vlans.length > 0 && { vlans }),
         ...(direct && { direct }),

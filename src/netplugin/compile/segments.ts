@@ -90,10 +90,11 @@ export function tagsOf(
   const tagged = taggedIn(network, groups);
   if (tagged.length === 0) return undefined;
   return tagged
-    .flatMap(({ groupName, vlan: id }) => {
-      const addresses = here.get(groupName) ?? [];
-      return addresses.length === 0 ? [] : [{ id, mac: tagMac(underlay, id), addresses }];
-    })
+    .map(({ groupName, vlan: id }) => ({
+      id,
+      mac: tagMac(underlay, id),
+      addresses: here.get(groupName) ?? [],
+    }))
     .sort((a, b) => a.id - b.id);
 }
 

@@ -70,10 +70,8 @@ ip saddr 127.0.0.0/8 drop`,
     },
     host({ mac, endpoints }, add) {
       add('tunnels', '', mac);
-      for (const { address, network, tagged } of endpoints) {
+      for (const { address, network } of endpoints)
         add('remotes', address, `${mac} . ${address} : ${network}`);
-        if (tagged !== undefined) add('remotes', address, `${tagged.mac} . ${address} : ${network}`);
-      }
     },
     gateways(gateways, add) {
       for (const address of [...gateways, NAMESERVER, NAMESERVER6]) add('routers', address, address);

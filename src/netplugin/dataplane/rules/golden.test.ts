@@ -204,6 +204,7 @@ const TAGGED: Router = {
   })),
   hosts: VLAN.hosts.map((h) => ({
     ...h,
+    tagMacs: ['1a:f4:c0:00:02:02', '1a:f5:c0:00:02:02'],
     endpoints: h.endpoints.map((e) =>
       e.device === 'vl100'
         ? { ...e, tagged: { mac: '1a:f5:c0:00:02:02', linkLocal: 'fe80::1af5:c000:202' } }

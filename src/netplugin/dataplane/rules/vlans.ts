@@ -17,7 +17,8 @@
  * where it is for what is answered for here; an answer changes what was asked for, and nothing that is ours: those neighbours are permanent.
  *
  * Of a network whose groups have tags of their own the programs see to it that nothing comes by another tag than that of whom it is for
- * (vlan/program.ts), and another host is known by its MAC address in the sender's tag. The router asks on such a wire by the address of
+ * (vlan/program.ts). Another host is known by its MAC addresses in the sender's tag, or in that of whom it is for where the sender is of another
+ * network: any of those stands for the host, whose number leads to its endpoints. The router asks on such a wire by the address of
  * a container that is known there: its own is in none of those tags.
  *
  * Of what machines begin, the limit of connections is that of one container, for all of a VLAN's together (limits.ts).
@@ -77,6 +78,18 @@ const byGateway = (direction: 'original' | 'reply'): string =>
     })
     .join('');
 
+const TAGGED = `
+map tag_macs { type ether_addr : mark; }
+map behind { type mark . ipv4_addr : mark; }
+map behind6 { type mark . ipv6_addr : mark; }
+chain by_tag {
+  meta mark set meta mark . ip saddr map @behind goto sent
+  meta mark set meta mark . ip6 saddr map @behind6 goto sent6
+  ip saddr @routers icmp type { destination-unreachable, time-exceeded } accept
+  ip6 saddr @routers6 icmpv6 type { destination-unreachable, packet-too-big, time-exceeded } accept
+  counter name "foreign" drop
+}`;
+
 /** By IPv6 what ASKING_ARP is by IPv4; not of whoever makes sure that nobody has his address. */
 const ASKING6 = `
 map asked_by6 { type ifname : ipv6_addr; }
@@ -99,7 +112,7 @@ chain guard_vlan {
   meta mark set ether saddr . ip6 saddr map @remotes6 goto sent6
   ether saddr @tunnels ip saddr @routers icmp type { destination-unreachable, time-exceeded } accept
   ether saddr @tunnels ip6 saddr @routers6 icmpv6 type { destination-unreachable, packet-too-big, time-exceeded } accept
-  ip6 saddr @claimed6 counter name "foreign" drop
+${variant.tagged ? '  meta mark set ether saddr map @tag_macs goto by_tag\n' : ''}  ip6 saddr @claimed6 counter name "foreign" drop
   exthdr frag missing icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } goto discover
   meta pkttype != host drop
   ip saddr @claimed counter name "foreign" drop
@@ -135,8 +148,11 @@ function askingOf({ entered, addresses, tags = [] }: Vlan): readonly string[] {
   return [known.find((address) => !isV6(address)), known.find(isV6)].filter((a) => a !== undefined);
 }
 
+/** The last four bytes, which are a host's own (compile/deviceNames.ts). */
+const numberOf = (mac: string): number => Number.parseInt(mac.replaceAll(':', '').slice(-8), 16);
+
 export const vlans: RouterFeature = {
-  own: (variant) => (variant.vlans ? `${tableOf(variant)}${variant.tagged ? ASKING6 : ''}` : ''),
+  own: (variant) => (variant.vlans ? `${variant.tagged ? TAGGED + ASKING6 : ''}${tableOf(variant)}` : ''),
   rules: {
     guard: where(`iifname ${VLANS} goto guard_vlan`),
     forward: where(
@@ -151,6 +167,13 @@ export const vlans: RouterFeature = {
     ),
   },
   elements: {
+    host({ mac, tagMacs = [], endpoints }, add) {
+      if (tagMacs.length === 0) return;
+      const number = numberOf(mac);
+      for (const tagMac of tagMacs) add('tag_macs', '', `${tagMac} : ${number}`);
+      for (const { address, network } of endpoints)
+        add('behind', address, `${number} . ${address} : ${network}`);
+    },
     onVlans({ claimed, answered, vlan }, add) {
       for (const address of claimed) {
         add('claimed', address, address);

@@ -16,7 +16,8 @@
  * A network whose groups have tags of their own (Vlan.tags) has one device all the same. A third map says which address goes by which:
  *
  *   leaving    by the tag of who sends it, answers for himself by ARP or is answered for by neighbour discovery, and by the host's MAC
- *              address in that tag, also in the answer itself; whatever else, by the network's tag
+ *              address in that tag, also in the answer itself. What is from another network, or the router's own, for a container on another
+ *              host goes by the tag of whom it is for, which that host's MAC address says; whatever else, by the network's tag
  *   arriving   what is for an address by its tag alone, so nobody comes round what the fabric lets pass between two tags. What is for
  *              nobody in particular, such as who tells all that he has moved, by any; a packet for another address by the network's tag
  *
@@ -117,15 +118,17 @@ interface Places {
   readonly about: typeof SOLICITATION | typeof ADVERTISEMENT;
 }
 
+/** Register 0 is the tag of what is on the stack. */
+function look(p: Assembler, tags: number, none: string): void {
+  p.map(1, tags).set(2, reg(10)).add(2, PLACE_AT).call(MAP_LOOKUP).jump('==', 0, 0, none);
+  p.load(4, 0, 0, 0);
+}
+
 /**
  * Reads the address into the stack, and goes to `found` with its tag in register 0; to `none` where the map has none. Register 9 is the
  * frame's kind then: ARP, a message of neighbour discovery (its type), or 0. The device's index is on the stack.
  */
 function findTag(p: Assembler, tags: number, at: Places, found: string, none: string): void {
-  const look = (): void => {
-    p.map(1, tags).set(2, reg(10)).add(2, PLACE_AT).call(MAP_LOOKUP).jump('==', 0, 0, none);
-    p.load(4, 0, 0, 0);
-  };
   p.set(9, 0).load(4, 2, 6, SKB_PROTOCOL);
   p.jump('==', 2, IPV4, 'of IPv4').jump('==', 2, ARP, 'of ARP').jump('==', 2, IPV6, 'of IPv6').go(none);
   p.label('of ARP').set(9, ARP);
@@ -149,9 +152,9 @@ function findTag(p: Assembler, tags: number, at: Places, found: string, none: st
   p.go('look').label('discovery').set(9, reg(2)).label('by header');
   loadBytes(p, at.ip6, ADDRESS_AT, 16, none);
   p.label('look');
-  look();
+  look(p, tags, none);
   p.store(4, 10, WORD, reg(0));
-  look();
+  look(p, tags, none);
   p.load(4, 2, 10, WORD).jump('==', 0, reg(2), found).go(none);
 }
 
@@ -254,7 +257,18 @@ const leaving = (map: number, tags: number): Buffer => {
     p.call(STORE_BYTES).jump('!=', 0, 0, 'drop');
   };
   const at = { arp: AT.arp.sender, ip4: AT.ip4.sender, ip6: AT.ip6.sender, about: ADVERTISEMENT } as const;
-  findTag(p, tags, at, 'found', 'tag');
+  findTag(p, tags, at, 'found', 'other');
+  // Only the MAC address of a host of ours says a tag: a machine that has such a one as well gets by that what is for it anyway.
+  p.label('other').set(9, 0);
+  loadBytes(p, 0, MAC, 2, 'tag');
+  p.load(1, 2, 10, MAC).set(3, reg(2)).and(3, 0x0f).jump('!=', 3, MAC_IN_TAG, 'tag').shiftRight(2, 4);
+  for (let part = 0; part < 12; part += 4) p.store(4, 10, ADDRESS_AT + part, 0);
+  p.store(2, 10, ADDRESS_AT + 12, 0).store(1, 10, ADDRESS_AT + 14, reg(2));
+  p.load(1, 2, 10, MAC + 1).store(1, 10, ADDRESS_AT + 15, reg(2));
+  look(p, tags, 'tag');
+  p.store(4, 10, WORD, reg(0));
+  look(p, tags, 'tag');
+  p.load(4, 2, 10, WORD).jump('!=', 0, reg(2), 'tag');
   p.label('found').set(7, reg(0));
   p.set(2, reg(7)).shiftRight(2, 8).multiply(2, 16).add(2, MAC_IN_TAG).store(1, 10, MAC, reg(2));
   p.store(1, 10, MAC + 1, reg(7));
@@ -351,6 +365,9 @@ export const arrivalValue = (device: number, mac = '00:00:00:00:00:00', tag?: 'n
     macBytes(mac),
     Buffer.from([tag === undefined ? 0 : tag === 'network' ? OWN : OF_GROUP, 0]),
   ]);
+
+/** What stands among addresses for a tag of the network's groups, of which it says that it is one: nobody has such an address (RFC 4291, 2.5.5.1). */
+export const placeOfTag = (id: number): string => `::${id.toString(16)}`;
 
 /** Key of an address that goes by the device with this index; IPv4 is mapped. */
 export const placeOf = (device: number, address: string): Buffer => {

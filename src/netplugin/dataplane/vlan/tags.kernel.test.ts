@@ -8,7 +8,7 @@
 import path from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { tag } from '../../../../lab/tagging.ts';
-import { closeConnections, connection, datagrams, exchange } from '../../../../test/connections.ts';
+import { closeConnections, connection, datagrams, exchange, MESSAGE } from '../../../../test/connections.ts';
 import {
   applied,
   enter,
@@ -17,6 +17,7 @@ import {
   LOCAL,
   NOTHING,
   PEERS,
+  port,
   state,
   VLAN,
   VNI,
@@ -27,6 +28,7 @@ import { isolate, sh } from '../../../../test/isolation.ts';
 import { arp, ethernet, solicitation, udp } from '../../../../test/packet.ts';
 import { macBytes } from '../../../linux/address.ts';
 import { echoes } from '../../../linux/echo.ts';
+import { received as read, send as transmit } from '../../../linux/libc.ts';
 import {
   createNamespace,
   deleteNamespace,
@@ -77,7 +79,7 @@ function hostState({ local, peer, here, there }: Host): HostState {
     const addresses = here
       .filter((p) => TAG_OF[Number(p.addresses[0]?.split('.').at(-1))] === id)
       .flatMap((p) => p.addresses);
-    return addresses.length === 0 ? [] : [{ id, mac: tagMac(local, id), addresses }];
+    return [{ id, mac: tagMac(local, id), addresses }];
   });
   return {
     ...base,
@@ -91,6 +93,7 @@ function hostState({ local, peer, here, there }: Host): HostState {
         gateways: [at(254)],
         hosts: made.hosts.map((h) => ({
           ...h,
+          tagMacs: [WEB, DB].map((id) => tagMac(peer, id)),
           vlans: [`vl${ID}`],
           endpoints: there.flatMap((n) =>
             addressesOf(n).map((address) => {
@@ -197,6 +200,18 @@ function seen(set: 'frames' | 'packets' | 'packets6'): string[] {
     .map((e) => ('elem' in e ? e.elem.val : e).concat.join(' '))
     .sort();
 }
+
+/** Datagrams that came to a container. */
+const received = (n: number, v6: boolean): number =>
+  Number(
+    inBox(n, () =>
+      sh(
+        v6
+          ? "awk '/^Udp6(InDatagrams|NoPorts)/ { n += $2 } END { print n }' /proc/net/snmp6"
+          : "awk '/^Udp:/ { n = $2 + $3 } END { print n }' /proc/net/snmp",
+      ),
+    ).trim(),
+  );
 
 const echo = (where: number | 'plain', to: string, size: number, patience: number): Promise<boolean> => {
   const v6 = to.includes(':');
@@ -320,6 +335,28 @@ describe('a group with a VLAN tag of its own', () => {
     },
   );
 
+  it('is sent to from another network of the tenant by its own tag, and believes whose host that is', async () => {
+    const other = port(8, { addresses: ['20.1.1.8'] });
+    applied(near, hostState({ ...joined(nearHost), here: [...joined(nearHost).here, other] }));
+    enter(other, 8);
+    const there = hostState(joined(farHost));
+    const beside = { address: '20.1.1.8', device: `vx${VNI}`, network: VNI, group: 0 };
+    const routers = there.routers.map((r) => ({
+      ...r,
+      hosts: r.hosts.map((h) => ({ ...h, endpoints: [beside, ...h.endpoints] })),
+    }));
+    onFar(() => applied(far, { ...there, routers }));
+    // Answers would go by the tunnel, which leads nowhere here.
+    const [client, server] = datagrams(
+      { namespace: 'box8', address: '20.1.1.8', port: 40_000 },
+      { namespace: 'box3', address: at(3), port: 7000 },
+    );
+    transmit(client, MESSAGE, MESSAGE.length, 0);
+    await expect.poll(() => read(server, Buffer.alloc(256))).toBe(MESSAGE.length);
+    expect(seen('packets')).toContain(`${fabricPort(DB)} 20.1.1.8`);
+    expect(seen('frames')).toContain(`${fabricPort(DB)} ${tagMac(LOCAL, DB)}`);
+  });
+
   it('comes and goes without a packet lost of the others', async () => {
     applied(near, hostState(joined(nearHost)));
     onFar(() => applied(far, hostState(joined(farHost))));
@@ -371,16 +408,6 @@ describe('whoever means harm on the wire', () => {
   const MAC = '02:aa:aa:aa:aa:aa';
   const tagged = (id: number, frame: Buffer): Buffer =>
     Buffer.concat([frame.subarray(0, 12), short(0x8100), short(id), frame.subarray(12)]);
-  const received = (n: number, v6: boolean): number =>
-    Number(
-      inBox(n, () =>
-        sh(
-          v6
-            ? "awk '/^Udp6(InDatagrams|NoPorts)/ { n += $2 } END { print n }' /proc/net/snmp6"
-            : "awk '/^Udp:/ { n = $2 + $3 } END { print n }' /proc/net/snmp",
-        ),
-      ).trim(),
-    );
   const atHost = (...frames: Buffer[]): string =>
     inNamespace(namespacePath('fabric'), () => send('w-host1', ...frames));
 
@@ -444,15 +471,15 @@ table netdev answers {
     await expect.poll(() => [answers('told'), answers('told6')]).toEqual([1, 1]);
   });
 
-  it('gets in by no address of another host’s container from elsewhere than its tag there', async () => {
+  it('gets in by no address of another host’s container but from a MAC address of that host’s', async () => {
     const from = (address: string, mac: string): Buffer =>
       tagged(WEB, ethernet(mac, tagMac(LOCAL, WEB), udp(address, at(2), 777, 777, Buffer.from('x'))));
     const before = received(2, false);
     atHost(
       from(at(3), MAC),
-      from(at(3), tagMac(FAR, WEB)),
+      from(at(3), tagMac(FAR, 7)),
+      from(at(3), tagMac(LOCAL, DB)),
       from(at(4), tagMac(FAR, DB)),
-      from(at(5), tagMac(FAR, DB)),
       from(at(3), tagMac(FAR, DB)),
     );
     await expect.poll(() => received(2, false) - before).toBe(1);

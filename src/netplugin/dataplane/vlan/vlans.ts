@@ -44,6 +44,7 @@ import {
   openPrograms,
   PLACE,
   placeOf,
+  placeOfTag,
   ROOM,
   TAGS,
   TAGS_ROOM,
@@ -158,7 +159,15 @@ function waysOf({ vlan, wire, uplink }: Wired): Way[] {
         }),
       ),
     ),
-    ...(tags ?? []).map((tag) => arrival(tag, 'group')),
+    ...(tags ?? []).map(
+      (tag): Way => ({
+        at: TAGS,
+        key: placeOf(wire.index, placeOfTag(tag.id)).toString('hex'),
+        value: hex(tag.id),
+        what: `VLAN ${tag.id} at ${wire.name}`,
+      }),
+    ),
+    ...(tags ?? []).flatMap((tag) => (tag.addresses.length === 0 ? [] : arrival(tag, 'group'))),
     arrival({ id, mac }, tags && 'network'),
     {
       at: LEAVING,
@@ -276,7 +285,7 @@ function macsOf(state: HostState, wired: readonly Wired[]): Map<number, Set<stri
     const all = macs.get(uplink.index) ?? new Set<string>();
     macs.set(uplink.index, all);
     const own = vlan.addresses.filter(isV6).map(solicitedMac);
-    const inTags = (vlan.tags ?? []).map((tag) => tag.mac);
+    const inTags = (vlan.tags ?? []).flatMap((tag) => (tag.addresses.length === 0 ? [] : tag.mac));
     for (const mac of [vlan.mac, ...inTags, ...own, ...(groups.get(vlan.device) ?? [])]) all.add(mac);
   }
   return macs;
