@@ -193,6 +193,7 @@ it("of what a tenant's operator writes these fields are an admin's: a new one is
     'network hostAccess',
     'network externalGateway',
     'network advertise',
+    'endpointGroup pktTag',
   ]);
 });
 
