@@ -115,6 +115,8 @@ export interface Vlan {
   readonly gateways?: readonly string[];
   /** Of groups that have a tag of their own; absent: no group of the network has one. */
   readonly tags?: readonly Tag[];
+  /** Where there are such tags: addresses of containers here that have none of them, and go by the network's own. */
+  readonly untagged?: readonly string[];
 }
 
 /** The VLAN of a group within its network's segment: what is joined by the fabric, on the wire, is told apart by it. */

@@ -825,6 +825,7 @@ describe('a network of encapsulation vlan, on a host with an uplink', () => {
           { id: 7, mac: tagMac(HOSTS.node1, 7), addresses: ['10.1.0.2', 'fd00:1::2'] },
           { id: 500, mac: tagMac(HOSTS.node1, 500), addresses: [] },
         ],
+        untagged: ['10.1.0.5', '10.1.0.6'],
       },
     ]);
     expect(router.ports.map(({ wire }) => wire)).toEqual(['vl1001', 'vl1001', 'vl1001']);

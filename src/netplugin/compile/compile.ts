@@ -292,17 +292,19 @@ function compileVlans(
       [network, mine.groups],
       () => new Set(taggedIn(network, mine.groups).map((g) => g.groupName)),
     );
-    const members = here.filter((e) => e.networkName === networkName && tagged.has(e.groupName ?? ''));
+    const members = tagged.size === 0 ? [] : here.filter((e) => e.networkName === networkName);
     const hosts = own.filter(({ endpoint }) => endpoint.networkName === networkName);
     const inputs = [network, tagged, local.underlay, local.uplink, ...hosts, 'here', ...members];
     return memo.use(`vlan ${tenant} ${networkName}`, inputs, () => {
+      // By '': of all that have no tag of their own.
       const byGroup = new Map(
-        [...Map.groupBy(members, (e) => e.groupName ?? '')].map(
+        [...Map.groupBy(members, ({ groupName = '' }) => (tagged.has(groupName) ? groupName : ''))].map(
           ([group, endpoints]) => [group, endpoints.flatMap((e) => e.ipAddress).sort()] as const,
         ),
       );
       const addresses = hosts.flatMap(({ endpoint }) => endpoint.ipAddress);
-      return vlanOf(network, addresses, tagsOf(network, mine.groups, byGroup, local), local);
+      const tags = tagsOf(network, mine.groups, byGroup, local);
+      return vlanOf(network, addresses, tags && { tags, untagged: byGroup.get('') ?? [] }, local);
     });
   });
   return memo.use(`vlans ${tenant}`, [networks, ...vlans], () =>

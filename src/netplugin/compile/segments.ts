@@ -104,11 +104,11 @@ export function taggedAt(vtep: string, id: number): NonNullable<Remote['tagged']
   return { mac, linkLocal: linkLocalOf(mac) };
 }
 
-/** `addresses`: the host's own in it; `tags`: as tagsOf. */
+/** `addresses`: the host's own in it; `tagging`: where groups have tags, as tagsOf. */
 export function vlanOf(
   network: WatchedNetwork,
   addresses: readonly string[],
-  tags: readonly Tag[] | undefined,
+  tagging: Required<Pick<Vlan, 'tags' | 'untagged'>> | undefined,
   local: LocalHost,
 ): Vlan[] {
   const { underlay, uplink } = local;
@@ -128,7 +128,7 @@ export function vlanOf(
       addresses,
       ...(isEntered(network, local) && { entered: true as const }),
       ...(external.length > 0 && { gateways: external }),
-      ...(tags !== undefined && { tags }),
+      ...tagging,
     },
   ];
 }

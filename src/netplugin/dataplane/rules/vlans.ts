@@ -143,9 +143,10 @@ chain off_wire {
 
 /** By which the router asks on a wire where it has no address that is known there: one of each version of IP at most. */
 function askingOf({ entered, addresses, tags = [] }: Vlan): readonly string[] {
-  if (entered) return addresses.filter((address) => !isV6(address));
   const known = tags.flatMap((tag) => tag.addresses);
-  return [known.find((address) => !isV6(address)), known.find(isV6)].filter((a) => a !== undefined);
+  const isV4 = (address: string): boolean => !isV6(address);
+  const own = entered ? addresses.find(isV4) : undefined;
+  return [known.find(isV4) ?? own, known.find(isV6)].filter((a) => a !== undefined);
 }
 
 /** The last four bytes, which are a host's own (compile/deviceNames.ts). */
@@ -253,7 +254,7 @@ chain wire {
 
 /**
  * Where the host has its address in the VLAN itself the router has none there, and asks by that: it would by another device's, such as a gateway.
- * Where groups have tags of their own it asks by a container's, and goes by its tag.
+ * Where groups have tags of their own it asks by a container's, and goes by its tag: by the network's own nobody may be there.
  */
 export const ASKING_ARP = {
   sets: ['asked_by'],

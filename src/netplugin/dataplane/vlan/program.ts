@@ -16,14 +16,15 @@
  * A network whose groups have tags of their own (Vlan.tags) has one device all the same. A third map says which address goes by which:
  *
  *   leaving    by the tag of who sends it, answers for himself by ARP or is answered for by neighbour discovery, and by the host's MAC
- *              address in that tag, also in the answer itself. What is from another network, or the router's own, for a container on another
- *              host goes by the tag of whom it is for, which that host's MAC address says; whatever else, by the network's tag
+ *              address in that tag, also in the answer itself: whoever is of the network and of no such group has the network's. What is from
+ *              another network, or the router's own, for a container on another host goes by the tag of whom it is for, which that host's MAC
+ *              address says; whatever else, by the network's tag
  *   arriving   what is for an address by its tag alone, so nobody comes round what the fabric lets pass between two tags. What is for
  *              nobody in particular, such as who tells all that he has moved, by any; a packet for another address by the network's tag
  *
  * That map is written by the agent alone, and read by all processors meanwhile. Its memory is another element's at once after a removal
  * (kernel/bpf/hashtab.c), so a tag that was found counts only where the same address is found with the same tag once more: what was
- * read of another one in between is not there then. A tag is one word, so no half of it is read.
+ * read of another one in between is not there then, and the frame is dropped. A tag is one word, so no half of it is read.
  */
 import { addressBytes, macBytes } from '../../../linux/address.ts';
 import * as bpf from '../../../linux/bpf.ts';
@@ -34,7 +35,7 @@ export const ROOM = 4096;
 export const ARRIVING = 'contiv_vlan_in';
 export const LEAVING = 'contiv_vlan_out';
 export const TAGS = 'contiv_vlan_tag';
-/** Addresses of containers here that have a tag of their group's. */
+/** Addresses of containers here, in networks that have tags of groups. */
 export const TAGS_ROOM = 1 << 16;
 
 // struct __sk_buff, linux/bpf.h
@@ -124,6 +125,14 @@ function look(p: Assembler, tags: number, none: string): void {
   p.load(4, 0, 0, 0);
 }
 
+/** Twice, as the map may change meanwhile: to `none` where it has none, to `drop` where it changed. */
+function lookTwice(p: Assembler, tags: number, none: string): void {
+  look(p, tags, none);
+  p.store(4, 10, WORD, reg(0));
+  look(p, tags, 'drop');
+  p.load(4, 2, 10, WORD).jump('!=', 0, reg(2), 'drop');
+}
+
 /**
  * Reads the address into the stack, and goes to `found` with its tag in register 0; to `none` where the map has none. Register 9 is the
  * frame's kind then: ARP, a message of neighbour discovery (its type), or 0. The device's index is on the stack.
@@ -152,10 +161,8 @@ function findTag(p: Assembler, tags: number, at: Places, found: string, none: st
   p.go('look').label('discovery').set(9, reg(2)).label('by header');
   loadBytes(p, at.ip6, ADDRESS_AT, 16, none);
   p.label('look');
-  look(p, tags, none);
-  p.store(4, 10, WORD, reg(0));
-  look(p, tags, none);
-  p.load(4, 2, 10, WORD).jump('==', 0, reg(2), found).go(none);
+  lookTwice(p, tags, none);
+  p.go(found);
 }
 
 /** id -> index of the device, the router's MAC address, what the tag is among those of the network */
@@ -190,7 +197,7 @@ const arriving = (map: number, tags: number): Buffer => {
   const at = { arp: AT.arp.target, ip4: AT.ip4.receiver, ip6: AT.ip6.receiver, about: SOLICITATION } as const;
   findTag(p, tags, at, 'found', 'nobody');
   p.label('found').load(4, 2, 10, KEY).jump('!=', 0, reg(2), 'drop').go('whom');
-  // By a group's tag nobody else of ours is sent to, only all are told something.
+  // By a group's tag nobody else is sent to, only all are told something.
   p.label('nobody').jump('!=', 8, OF_GROUP, 'whom');
   loadBytes(p, 0, WORD, 1, 'drop');
   p.load(1, 2, 10, WORD).and(2, 1).jump('!=', 2, 0, 'other').go('drop');
@@ -265,11 +272,9 @@ const leaving = (map: number, tags: number): Buffer => {
   for (let part = 0; part < 12; part += 4) p.store(4, 10, ADDRESS_AT + part, 0);
   p.store(2, 10, ADDRESS_AT + 12, 0).store(1, 10, ADDRESS_AT + 14, reg(2));
   p.load(1, 2, 10, MAC + 1).store(1, 10, ADDRESS_AT + 15, reg(2));
-  look(p, tags, 'tag');
-  p.store(4, 10, WORD, reg(0));
-  look(p, tags, 'tag');
-  p.load(4, 2, 10, WORD).jump('!=', 0, reg(2), 'tag');
-  p.label('found').set(7, reg(0));
+  lookTwice(p, tags, 'tag');
+  // In the network's own tag the host is as it is.
+  p.label('found').jump('==', 0, reg(7), 'tag').set(7, reg(0));
   p.set(2, reg(7)).shiftRight(2, 8).multiply(2, 16).add(2, MAC_IN_TAG).store(1, 10, MAC, reg(2));
   p.store(1, 10, MAC + 1, reg(7));
   write(AT.source);

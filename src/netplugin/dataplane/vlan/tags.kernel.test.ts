@@ -65,9 +65,11 @@ interface Host {
   readonly here: readonly Port[];
   /** What runs at the peer. */
   readonly there: readonly number[];
+  /** Routers of the fabric's own. */
+  readonly gateways?: readonly string[];
 }
 
-function hostState({ local, peer, here, there }: Host): HostState {
+function hostState({ local, peer, here, there, gateways }: Host): HostState {
   const base = state({
     tenant: local === LOCAL ? 'default' : 'far',
     local,
@@ -75,12 +77,12 @@ function hostState({ local, peer, here, there }: Host): HostState {
     remotes: [{ address: '20.1.1.9', device: `vx${VNI}`, vtep: peer }],
   });
   const made = base.routers[0] as HostState['routers'][number];
-  const tags = [WEB, DB].flatMap((id): Tag[] => {
-    const addresses = here
-      .filter((p) => TAG_OF[Number(p.addresses[0]?.split('.').at(-1))] === id)
+  const inTag = (id?: number): string[] =>
+    here
+      .filter((p) => p.wire !== undefined && TAG_OF[Number(p.addresses[0]?.split('.').at(-1))] === id)
       .flatMap((p) => p.addresses);
-    return [{ id, mac: tagMac(local, id), addresses }];
-  });
+  const tags = [WEB, DB].map((id): Tag => ({ id, mac: tagMac(local, id), addresses: inTag(id) }));
+  const external = gateways !== undefined;
   return {
     ...base,
     underlay: local,
@@ -88,9 +90,16 @@ function hostState({ local, peer, here, there }: Host): HostState {
     routers: [
       {
         ...made,
-        vlans: [vlanOf(local, OWN[local] as string[], { tags })],
-        subnets: VLAN.prefixes.map((prefix) => ({ prefix, network: NETWORK, device: `vl${ID}` })),
-        gateways: [at(254)],
+        vlans: [
+          vlanOf(local, OWN[local] as string[], { tags, untagged: inTag(), ...(external && { gateways }) }),
+        ],
+        subnets: VLAN.prefixes.map((prefix) => ({
+          prefix,
+          network: NETWORK,
+          device: `vl${ID}`,
+          ...(external && { externalGateway: true as const }),
+        })),
+        gateways: external ? [] : [at(254)],
         hosts: made.hosts.map((h) => ({
           ...h,
           tagMacs: [WEB, DB].map((id) => tagMac(peer, id)),
@@ -306,6 +315,69 @@ describe('a group with a VLAN tag of its own', () => {
     expect(seen('frames')).toContain(`w-host1 ${vtepMac(LOCAL)}`);
     // On its own host it is reached, as all are there.
     expect(await pinged(6, at(2))).toBe(true);
+    // To whom it is makes no difference: it is of this network, and in no group's tag.
+    for (const of of BOTH) expect(await silent(6, of(3))).toBe(true);
+    expect(seen('packets').filter((text) => text.endsWith(` ${at(6)}`))).toEqual([`w-host1 ${at(6)}`]);
+    expect(seen('packets6').filter((text) => text.endsWith(` ${six(6)}`))).toEqual([`w-host1 ${six(6)}`]);
+  });
+
+  it('goes outside by a router of the fabric’s own in its tag, and is reached from there by it', async () => {
+    const [GATE, GATE6, OUTSIDE, OUTSIDE6] = [at(254), six(254), '198.51.100.1', '2001:db8::1'];
+    onPlain(() => {
+      sh(`ip addr add ${GATE}/24 dev ${UPLINK}; ip addr add ${GATE6}/64 dev ${UPLINK} nodad`);
+      sh(`ip addr add ${OUTSIDE}/32 dev lo; ip addr add ${OUTSIDE6}/128 dev lo nodad`);
+      sh('sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.arp_announce=2');
+    });
+    const gateways = [GATE, GATE6];
+    const here = joined(nearHost).here.map((p) => ({ ...p, gateways: [], externalGateways: gateways }));
+    // The router had its address itself: no network changes that in place, and what the kernel takes with it is put right.
+    applied(
+      near,
+      hostState({ ...nearHost, here: here.map((p) => ({ ...p, externalGateways: [] })), gateways: [] }),
+    );
+    applied(near, hostState({ ...nearHost, here, gateways }), true);
+    await expect.poll(() => near.gateways().filter(({ mac }) => mac !== '')).toHaveLength(2);
+    applied(near, hostState({ ...nearHost, here, gateways }));
+    const outside = (n: number, v6: boolean): Promise<boolean> =>
+      inBox(n, () =>
+        echoes({
+          from: (v6 ? six : at)(n),
+          to: v6 ? OUTSIDE6 : OUTSIDE,
+          size: 100,
+          patience: 500,
+        }),
+      );
+    for (const n of [2, 4])
+      for (const v6 of [false, true]) {
+        await expect.poll(() => outside(n, v6)).toBe(true);
+        const inward = (): Promise<boolean> =>
+          onPlain(() =>
+            echoes({ from: v6 ? OUTSIDE6 : OUTSIDE, to: (v6 ? six : at)(n), size: 100, patience: 500 }),
+          );
+        await expect.poll(inward).toBe(true);
+      }
+    const of = (id: number, address: string): string => `${fabricPort(id)} ${address}`;
+    expect(seen('packets')).toEqual([of(WEB, at(2)), of(DB, at(4))]);
+    // The gateway knows each by the host's address in its tag, and the router itself by none.
+    const known = onPlain(() => sh(`ip neigh show dev ${UPLINK}; ip -6 neigh show dev ${UPLINK}`));
+    for (const of of BOTH) {
+      expect(known).toContain(`${of(2)} lladdr ${tagMac(LOCAL, WEB)}`);
+      expect(known).toContain(`${of(4)} lladdr ${tagMac(LOCAL, DB)}`);
+    }
+    for (const own of OWN[LOCAL] as string[]) expect(known).not.toContain(own);
+    // One of no group does not, as the fabric joins the network's own tag to nothing.
+    expect(await outside(6, false)).toBe(false);
+  });
+
+  it('in a network that the host has entered asks by a container’s address all the same, as the host’s own is in no tag that is joined', async () => {
+    const entered = hostState(joined(nearHost));
+    const routers = entered.routers.map((r) => ({
+      ...r,
+      vlans: (r.vlans ?? []).map((v) => ({ ...v, entered: true as const })),
+    }));
+    applied(near, { ...entered, routers });
+    for (const of of BOTH) expect(await pinged(2, of(200))).toBe(true);
+    expect(inRouter('nft list map arp contiv asked_by')).toContain(`"vl${ID}" : ${at(2)}`);
   });
 
   it.each([

@@ -141,15 +141,16 @@ const WAYS: Kind<Way> = {
 
 function waysOf({ vlan, wire, uplink }: Wired): Way[] {
   const hex = (...values: readonly number[]): string => numbers(...values).toString('hex');
-  const { id, mac, tags } = vlan;
+  const { id, mac, tags, addresses, untagged = [] } = vlan;
   const arrival = (of: { id: number; mac: string }, kind: 'network' | 'group' | undefined): Way => ({
     at: ARRIVING,
     key: hex(of.id),
     value: arrivalValue(wire.index, of.mac, kind).toString('hex'),
     what: `VLAN ${of.id} from ${uplink.name} to ${wire.name}`,
   });
+  const own = tags === undefined ? [] : [{ id, addresses: [...addresses, ...untagged] }];
   return [
-    ...(tags ?? []).flatMap((tag) =>
+    ...[...own, ...(tags ?? [])].flatMap((tag) =>
       tag.addresses.map(
         (address): Way => ({
           at: TAGS,
