@@ -269,18 +269,20 @@ async function compareTags(
   // That it is one of a group's stands there by the tag itself.
   for (const { ifindex } of ends.values())
     for (const id of cluster.tags.values()) have.delete(`${ifindex} ::${id.toString(16)}`);
-  for (const [{ key }, { ifindex }] of ends)
-    for (const r of here.filter(inNetwork(key))) {
-      const tag = tagOf(cluster, r);
-      if (tag === undefined) continue;
+  const own = cluster.own.filter((r) => r.host === name);
+  for (const [{ key, id: network }, { ifindex }] of ends) {
+    if (!cluster.tagged.has(key)) continue;
+    for (const r of [...here, ...own].filter(inNetwork(key))) {
+      const tag = tagOf(cluster, r) ?? network;
       for (const address of r.addresses) {
         const place = `${ifindex} ${address}`;
         if (have.get(place) !== tag)
           say(
-            `${name}: ${address} of ${r.container} goes by VLAN ${have.get(place) ?? 'of its network'}, not ${tag}`,
+            `${name}: ${address} of ${r.container} goes by VLAN ${have.get(place) ?? 'of whom it is for'}, not ${tag}`,
           );
         have.delete(place);
       }
     }
+  }
   for (const place of have.keys()) say(`${name}: contiv_vlan_tag has ${place}, which nobody has`);
 }

@@ -239,6 +239,42 @@ describe('apply', () => {
     expect(tags).toEqual({ a: 2, b: 1, c: 1 });
   });
 
+  it('gives VLANs in an ACI fabric that no object of the set asks for, groups’ neither, and the export has them all', async () => {
+    const objects = [
+      { kind: 'global', name: 'global', networkInfraType: 'aci', vlans: '1-9' },
+      TENANT,
+      { ...NETWORK, encap: 'vlan' },
+      ...['a', 'b', 'c'].map((groupName) => ({
+        kind: 'endpointGroup',
+        tenantName: 'blue',
+        groupName,
+        networkName: 'net1',
+        // What comes first would have been given these.
+        ...(groupName !== 'b' && { pktTag: groupName === 'a' ? 1 : 3 }),
+      })),
+    ];
+    const vlans = ({ mirror }: Parts): unknown =>
+      Object.fromEntries([
+        ...mirror.list<Plain>('network').map((n) => [n.networkName, n.vni]),
+        ...mirror.list<Plain>('endpointGroup').map((g) => [g.groupName, g.vlan]),
+      ]);
+    const given = { net1: 2, a: 1, b: 4, c: 3 };
+    const first = await cluster();
+    await apply(first, objects);
+    expect(vlans(first)).toEqual(given);
+    expect((await apply(first, objects)).every((line) => line.endsWith(' unchanged'))).toBe(true);
+    const exported = exportSet(first.mirror);
+    const second = await cluster();
+    await apply(second, exported);
+    expect(vlans(second)).toEqual(given);
+    expect((await apply(second, exported)).every((line) => line.endsWith(' unchanged'))).toBe(true);
+    // Of one whose VLAN is another by then nothing is changed.
+    const [a] = exported.filter((o) => o.groupName === 'a');
+    expect((await refusal(second, [{ ...a, pktTag: 7 }])).message).toContain(
+      'group blue:a: pktTag is 1 and cannot change to 7: delete the group and create it anew',
+    );
+  });
+
   it('gives addresses of services that no object of the set asks for, and keeps them', async () => {
     const parts = await cluster();
     const other = { ...SERVICE, serviceName: 'lb2', ipAddress: '20.1.1.2' };

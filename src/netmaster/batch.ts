@@ -196,7 +196,10 @@ export function decideApply(
 ): Decision<ObjectOutcome[]> {
   const batch = openBatch(mirror, scope);
   const { overlay, take } = batch;
-  const freeTag = freeTags(overlay);
+  const asked = set.flatMap(({ kind, object: { pktTag } }) =>
+    kind.name === 'endpointGroup' && typeof pktTag === 'number' ? [pktTag] : [],
+  );
+  const freeTag = freeTags(overlay, asked);
   const doomed = named?.prune ? unnamed(set, mirror, named.name, scope) : [];
   // As much as possible before, so that an address of theirs may be taken; the rest when nothing of the set uses it any more.
   const used = removeFree(doomed, batch);

@@ -29,10 +29,11 @@ export const tagsIn = (world: World, space: TagSpace): number[] => [
   ...(space === 'vlan' ? world.list<StoredEndpointGroup>('endpointGroup').flatMap((g) => g.vlan ?? []) : []),
 ];
 
-export function freeTags(view: View): FreeTag {
+/** `asked`: VLAN ids that groups of the decision name, which come behind the networks that are given any. */
+export function freeTags(view: View, asked: readonly number[] = []): FreeTag {
   const left = new Map<string, Iterator<number>>();
   return (space, of, field) => {
-    const tags = left.get(space) ?? walk(view, space);
+    const tags = left.get(space) ?? walk(view, space, space === 'vlan' ? asked : []);
     left.set(space, tags);
     const { value, done } = tags.next();
     if (!done) return value;
@@ -49,10 +50,10 @@ function rangeOf(world: World, space: TagSpace): string {
   return (space === 'vlan' ? global.vlans : global.vxlans) ?? '';
 }
 
-function* walk(view: View, space: TagSpace): Generator<number, undefined> {
+function* walk(view: View, space: TagSpace, asked: readonly number[]): Generator<number, undefined> {
   const [low, high] = parseRange(rangeOf(view, space)) ?? [1, 0];
   const endings = openEndings(view);
-  const taken = new Set(tagsIn(view, space));
+  const taken = new Set([...tagsIn(view, space), ...asked]);
   const swarm = (tag: number): boolean =>
     space === 'vxlan' && low < SWARM_FIRST && tag >= SWARM_FIRST && tag <= SWARM_LAST;
   /** Free, but hosts may still go by what it was: then it is said which. */
