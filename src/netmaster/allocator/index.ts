@@ -35,19 +35,18 @@ function takeTag(
   space: TagSpace,
   tag: number,
   record: TagRecord,
-  field: string,
 ): Pick<Given, 'checks' | 'writes'> {
   const of = holderOf(record);
   const taken = view.stored<TagRecord>('tag', `${space}/${tag}`);
   if (taken !== undefined) {
     const holder = holderOf(taken.object);
-    throw new Refusal(409, `${of}: ${field} ${tag} is taken by ${holder}; ${CHOOSE}`, field, undefined, {
+    throw new Refusal(409, `${of}: pktTag ${tag} is taken by ${holder}; ${CHOOSE}`, 'pktTag', undefined, {
       tenant: holder.split(/[ :]/)[1] as string,
-      message: `${of}: ${field} ${tag} is taken; ${CHOOSE}`,
+      message: `${of}: pktTag ${tag} is taken; ${CHOOSE}`,
     });
   }
   const ended = tagKey(space, tag);
-  openEndings(view).refuse(ended, { of }, `${of}: ${field} ${tag}`, field);
+  openEndings(view).refuse(ended, { of }, `${of}: pktTag ${tag}`, 'pktTag');
   const begun = begin(view, ended);
   const stored = storeKey('tag', `${space}/${tag}`);
   return {
@@ -64,8 +63,8 @@ const giveTagBack = (view: View, space: TagSpace, tag: number, record: TagRecord
 const tag: Allocator<Tagged> = {
   give(view, key, network, _before, freeTag) {
     const space = tagSpace(network);
-    const vni = network.pktTag ?? freeTag(space, `network ${key}`, 'pktTag');
-    return { fields: { vni }, ...takeTag(view, space, vni, { network: key }, 'pktTag') };
+    const vni = network.pktTag ?? freeTag(space, `network ${key}`);
+    return { fields: { vni }, ...takeTag(view, space, vni, { network: key }) };
   },
   take: (view, key, network) => giveTagBack(view, tagSpace(network), network.vni ?? 0, { network: key }),
 };
@@ -101,8 +100,8 @@ const vlan: Allocator<StoredEndpointGroup> = {
     const settings = view.stored<Global>('global', 'global');
     const mode = { key: storeKey('global', 'global'), revision: settings?.revision ?? 0 };
     if (settings?.object.networkInfraType !== 'aci') return { ...NOTHING, checks: [mode] };
-    const given = group.pktTag ?? freeTag('vlan', `group ${key}`, 'pktTag');
-    const { checks, writes } = takeTag(view, 'vlan', given, { group: key }, 'pktTag');
+    const given = group.pktTag ?? freeTag('vlan', `group ${key}`);
+    const { checks, writes } = takeTag(view, 'vlan', given, { group: key });
     const order = orderOfVlans(view);
     return {
       fields: { vlan: given },

@@ -15,8 +15,8 @@ import type { View } from '../tables.ts';
 const SWARM_FIRST = 4096;
 const SWARM_LAST = 6143;
 
-/** Gives a free tag, each one once: for all networks and groups of one decision. `of`: `network blue:net1`; a Refusal names it and the field. */
-export type FreeTag = (space: TagSpace, of: string, field: string) => number;
+/** Gives a free tag, each one once: for all networks and groups of one decision. `of`: `network blue:net1`; a Refusal names it. */
+export type FreeTag = (space: TagSpace, of: string) => number;
 
 export type TagSpace = ReturnType<typeof tagSpace>;
 
@@ -32,7 +32,7 @@ export const tagsIn = (world: World, space: TagSpace): number[] => [
 /** `asked`: VLAN ids that groups of the decision name, which come behind the networks that are given any. */
 export function freeTags(view: View, asked: readonly number[] = []): FreeTag {
   const left = new Map<string, Iterator<number>>();
-  return (space, of, field) => {
+  return (space, of) => {
     const tags = left.get(space) ?? walk(view, space, space === 'vlan' ? asked : []);
     left.set(space, tags);
     const { value, done } = tags.next();
@@ -40,7 +40,7 @@ export function freeTags(view: View, asked: readonly number[] = []): FreeTag {
     throw new Refusal(
       409,
       `${of}: all ${space} tags of the global range ${rangeOf(view, space)} are taken`,
-      field,
+      'pktTag',
     );
   };
 }
