@@ -34,7 +34,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['src/**/*.test.ts', 'lab/**/*.test.ts', 'test/*.test.ts'],
-          exclude: ['**/*.{kernel,lab,docker,kubernetes,package,ovs}.test.ts'],
+          exclude: ['**/*.{kernel,lab,docker,kubernetes,package,ovs,wireguard}.test.ts'],
           ...polled(20_000, 50),
           testTimeout: 180_000,
           hookTimeout: 60_000,
@@ -75,6 +75,17 @@ export default defineConfig({
           ...polled(20_000, 50),
           testTimeout: 120_000,
           hookTimeout: 120_000,
+          globalSetup: 'test/root.ts',
+        },
+      },
+      {
+        test: {
+          name: 'wireguard',
+          include: ['src/**/*.wireguard.test.ts', 'test/*.wireguard.test.ts'],
+          ...polled(60_000, 200),
+          fileParallelism: false,
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
           globalSetup: 'test/root.ts',
         },
       },

@@ -76,6 +76,11 @@ export const nested = (type: number, ...inner: Buffer[]): Buffer =>
 export function u8(value: number): Buffer {
   return Buffer.of(value);
 }
+export function u16(value: number): Buffer {
+  const out = Buffer.alloc(2);
+  out.writeUInt16LE(value);
+  return out;
+}
 export function u16be(value: number): Buffer {
   const out = Buffer.alloc(2);
   out.writeUInt16BE(value);

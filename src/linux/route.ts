@@ -17,6 +17,7 @@ import {
   readText,
   text,
   u8,
+  u16,
   u16be,
   u32,
 } from './netlink.ts';
@@ -218,6 +219,19 @@ export function addIfb(name: string): Request {
     ]),
   };
 }
+
+/** A device of WireGuard's, without a key yet (wireguard.ts); EOPNOTSUPP where the kernel has none. Its socket is the namespace's that it is made in. */
+export const addWireguard = (name: string, mtu: number): Request => ({
+  type: RTM_NEWLINK,
+  flags: NLM_F_CREATE | NLM_F_EXCL,
+  text: `link add ${name} type wireguard`,
+  body: Buffer.concat([
+    linkHeader(0),
+    attribute(IFLA_IFNAME, text(name)),
+    attribute(IFLA_MTU, u32(mtu)),
+    nested(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, text('wireguard'))),
+  ]),
+});
 
 export interface Vxlan {
   readonly name: string;
@@ -558,6 +572,9 @@ const FRA_SUPPRESS_PREFIXLEN = 14;
 const FRA_TABLE = 15;
 const FRA_FWMASK = 16;
 const FRA_PROTOCOL = 21;
+const FRA_IP_PROTO = 22;
+const FRA_DPORT_RANGE = 24;
+const IPPROTO_UDP = 17;
 const RTPROT_KERNEL = 2;
 
 export interface RoutingRule {
@@ -571,6 +588,8 @@ export interface RoutingRule {
   readonly mark?: number;
   /** The default route of the table does not count. */
   readonly withoutDefault?: true;
+  /** Destination port of UDP; absent: any, of any protocol. */
+  readonly udpPort?: number;
   /** Who has made it, as of a route; ROUTE_PROTOCOL where absent. */
   readonly protocol?: number;
 }
@@ -590,6 +609,13 @@ function ruleBody(rule: RoutingRule): Buffer {
       ? []
       : [attribute(FRA_FWMARK, u32(rule.mark)), attribute(FRA_FWMASK, u32(rule.mark))]),
     ...(rule.withoutDefault ? [attribute(FRA_SUPPRESS_PREFIXLEN, u32(0))] : []),
+    // struct fib_rule_port_range: first and last.
+    ...(rule.udpPort === undefined
+      ? []
+      : [
+          attribute(FRA_IP_PROTO, u8(IPPROTO_UDP)),
+          attribute(FRA_DPORT_RANGE, Buffer.concat([u16(rule.udpPort), u16(rule.udpPort)])),
+        ]),
     attribute(FRA_TABLE, u32(rule.table)),
     attribute(FRA_PROTOCOL, u8(rule.protocol ?? ROUTE_PROTOCOL)),
   ]);
@@ -623,6 +649,7 @@ export function listRules(netlink: Netlink, version: 4 | 6): RoutingRule[] {
       if (protocol === RTPROT_KERNEL) return [];
       const number = (type: number): number | undefined => attributes.get(type)?.readUInt32LE();
       const source = attributes.get(FRA_SRC);
+      const ports = attributes.get(FRA_DPORT_RANGE);
       const mark = number(FRA_FWMARK);
       return [
         {
@@ -632,6 +659,11 @@ export function listRules(netlink: Netlink, version: 4 | 6): RoutingRule[] {
           ...(source === undefined ? {} : { source: `${addressText(source)}/${body[2]}` }),
           ...(mark === undefined || mark === 0 ? {} : { mark }),
           ...(number(FRA_SUPPRESS_PREFIXLEN) === 0 ? { withoutDefault: true as const } : {}),
+          ...(ports !== undefined &&
+          attributes.get(FRA_IP_PROTO)?.[0] === IPPROTO_UDP &&
+          ports.readUInt16LE(0) === ports.readUInt16LE(2)
+            ? { udpPort: ports.readUInt16LE(0) }
+            : {}),
           ...(protocol === ROUTE_PROTOCOL ? {} : { protocol }),
         },
       ];

@@ -1,6 +1,7 @@
 /** A host that runs an agent. Bound to a lease: gone when the agent is not heard of for `HOST_TTL`. */
 import { type Static, Type } from '@sinclair/typebox';
 import { isIpv4, isIpv6 } from './address.ts';
+import { HostKeySchema } from './encryption.ts';
 import type { Problem } from './kind.ts';
 import { isHostName } from './names.ts';
 
@@ -25,6 +26,8 @@ export const HostSchema = Type.Object(
     link: Type.Optional(Type.String({ maxLength: 64 })),
     /** Prefixes that it has routes to which are not ours: what addresses mean there already. The widest, where there are more. */
     prefixes: Type.Optional(Type.Array(Type.String({ maxLength: 64 }), { maxItems: MAX_PREFIXES })),
+    /** By which what is for it is encrypted; absent: nothing is. */
+    keys: Type.Optional(Type.Array(HostKeySchema, { maxItems: 2 })),
     version: Type.Optional(Type.String({ maxLength: 64 })),
     /** One life of its agent, drawn by chance: by it a host that has another address now is told from another host of its name. */
     run: Type.Optional(Type.String({ maxLength: 64 })),

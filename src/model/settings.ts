@@ -19,6 +19,11 @@ export const GlobalSchema = Type.Object(
     arpMode: Type.Optional(
       Type.Union([Type.Literal('proxy'), Type.Literal('flood')], { description: 'how ARP is answered' }),
     ),
+    encryption: Type.Optional(
+      Type.Union([Type.Literal('none'), Type.Literal('wireguard')], {
+        description: 'of what goes between hosts by VXLAN; networks of encap vlan stay as they are',
+      }),
+    ),
     pvtSubnet: Type.Optional(
       Type.String({ description: 'private subnet of the hosts, a /16', maxLength: 32 }),
     ),
@@ -34,6 +39,7 @@ export const GLOBAL_DEFAULTS: Global = {
   vxlans: '1-10000',
   fwdMode: 'routing',
   arpMode: 'proxy',
+  encryption: 'none',
   pvtSubnet: '172.19.0.0/16',
 };
 

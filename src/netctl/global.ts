@@ -19,6 +19,12 @@ export const command: Command = {
         'forwarding mode; bridge: networks of one tenant do not reach each other',
       ],
       'arp-mode': ['arpMode', 'a', 'proxy|flood', 'how ARP is answered'],
+      encryption: [
+        'encryption',
+        'e',
+        'none|wireguard',
+        'of what goes between hosts by VXLAN; their MTU is 60 bytes less then, 80 over IPv6',
+      ],
       'private-subnet': ['pvtSubnet', 's', 'A.B.0.0/16', 'private subnet of the hosts'],
     },
     example: 'netctl global set --vxlan-range 5000-6000',

@@ -66,7 +66,7 @@ export interface Reader {
   behind(): number;
 }
 
-const KINDS_TOLD = [...KINDS.map((k) => k.name), 'endpoint', 'host', 'draining', 'reserve'];
+const KINDS_TOLD = [...KINDS.map((k) => k.name), 'endpoint', 'host', 'draining', 'reserve', 'keyEpochs'];
 
 export const line = (message: WatchMessage): Buffer => Buffer.from(`${JSON.stringify(message)}\n`);
 

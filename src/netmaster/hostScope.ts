@@ -115,10 +115,11 @@ const OUTLINES: ReadonlyMap<string, Form> = new Map<string, Form>([
 
 /** Of no tenant: what every host is told. An orchestrator's policies select by labels, whatever tenant somebody is in. */
 const COMMON: ReadonlyMap<string, Form> = new Map<string, Form>([
-  ['global', only('name', 'fwdMode')],
+  ['global', only('name', 'fwdMode', 'encryption')],
   ['networkPolicy', all],
   ['host', all],
   ['draining', all],
+  ['keyEpochs', all],
 ]);
 
 /** Of one host alone, by whose name it goes: its key is that, or begins with it. */

@@ -37,7 +37,7 @@ const ATTEMPTS = 10;
 export function openHosts({ store, mirror, writer }: HostsOptions): Hosts {
   const leaseOf = (name: string): string | undefined => mirror.stored('host', name)?.lease;
 
-  function refuseTwin({ name, underlay, run }: Host): void {
+  function refuseTwin({ name, underlay, run, keys = [] }: Host): void {
     const own = mirror.get<Host>('host', name);
     const moved = run !== undefined && own?.run === run;
     if (own !== undefined && own.underlay !== underlay && !moved)
@@ -45,6 +45,16 @@ export function openHosts({ store, mirror, writer }: HostsOptions): Hosts {
         409,
         `host ${name}: is alive with underlay ${own.underlay}, and cannot have ${underlay} too: another host needs another name (netplugin --host), one whose agent was started anew is taken ${HOST_TTL} s after its last word`,
         'name',
+      );
+    const told = new Set(keys.map(({ key }) => key));
+    const copied = mirror
+      .list<Host>('host')
+      .find((h) => h.name !== name && h.keys?.some(({ key }) => told.has(key)));
+    if (copied !== undefined)
+      throw new Refusal(
+        409,
+        `host ${name}: its WireGuard key is host ${copied.name}'s already, as on a disk that was copied: stop netplugin there, remove /var/lib/contiv/wireguard, and start it again`,
+        'keys',
       );
     const holder = mirror.get<Underlay>('underlay', underlay)?.host ?? name;
     if (holder !== name)
@@ -114,12 +124,13 @@ export function openHosts({ store, mirror, writer }: HostsOptions): Hosts {
 }
 
 /** Where it is, and which run of its agent. */
-const placeOf = ({ name, underlay, mtu, version, run }: Partial<Host>) => ({
+const placeOf = ({ name, underlay, mtu, version, run, keys }: Partial<Host>) => ({
   name,
   underlay,
   mtu,
   version,
   run,
+  keys,
 });
 
 function arrivals(before: Host | undefined, host: Host): Occurrence[] {

@@ -11,12 +11,14 @@ import fs from 'node:fs';
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { connect } from '../client/client.ts';
+import type { HostKey } from '../model/encryption.ts';
 import { MAX_PREFIXES } from '../model/host.ts';
 import { VERSION } from '../model/version.ts';
 import type { Condition } from '../protocol/hosts.ts';
 import { followBgp } from './bgp/daemon.ts';
 import { openHostCertificate } from './certificate.ts';
 import { openCompiler } from './compile/compile.ts';
+import { isEncrypted } from './compile/encryption.ts';
 import { conditionOf, problemsOf } from './condition.ts';
 import { DEVICE_PREFIXES } from './constants.ts';
 import { startControl } from './control.ts';
@@ -25,6 +27,7 @@ import { startDataplane } from './dataplane/index.ts';
 import { keepAttachments, missingFrom, openAttachments } from './endpoints/attachments.ts';
 import { openEndpoints } from './endpoints/endpoints.ts';
 import { followHostAccess } from './endpoints/hostAccess.ts';
+import { openHostKeys } from './hostKeys.ts';
 import { openFollowers } from './intent/acknowledge.ts';
 import { answerLive } from './intent/answers.ts';
 import { followFlows } from './intent/flows.ts';
@@ -82,11 +85,14 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   certificate.keep(client);
   const attachments = openAttachments(stateDir, options.transitPairs);
   const keeping = keepAttachments(attachments, log);
-  const dataplane = startDataplane();
+  const keys = openHostKeys(stateDir, log);
+  const dataplane = startDataplane(keys.secretOf);
   const firewalls = followFirewalls(dataplane, log);
   const run = randomUUID();
   /** When all that it comes from is there. */
   let condition: (() => Condition) | undefined;
+  /** By which others may send here: those whose devices are there. */
+  let told = keys.found;
   const registration = () => {
     const { address, mtu, prefix: link = '' } = underlay.now;
     return {
@@ -95,6 +101,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       mtu,
       link,
       prefixes: prefixes.now,
+      ...(told.length > 0 && { keys: [...told] }),
       version: VERSION,
       run,
       ...(condition && { condition: condition() }),
@@ -136,6 +143,18 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     log,
   });
   const compiler = openCompiler();
+  const ownKeys = (): readonly HostKey[] => {
+    const { settings, keyEpochs } = replica.view;
+    return settings === undefined ? keys.found : keys.of(isEncrypted(replica.view) ? keyEpochs.epochs : []);
+  };
+  /** netmaster is told of a new key when what is sent by it arrives, and of none before it is gone. */
+  function tellKeys(): void {
+    const acting = new Set(dataplane.encrypting());
+    const now = ownKeys().filter(({ key }) => acting.has(key));
+    if (JSON.stringify(now) === JSON.stringify(told)) return;
+    told = now;
+    intent.changed();
+  }
   const kernel = followers.add(
     followKernel({
       dataplane,
@@ -151,13 +170,18 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
           link: linkOf(underlay.now),
           uplink: uplink.now,
           lastUnderlays: replica.lastUnderlays,
+          keys: ownKeys(),
+          lastKeys: replica.lastKeys,
           transit,
           transit6,
           guarded: guarded.all,
           attachments: attachments.all,
           transitSlots: attachments.slots,
         }),
-      tell: followers.tell,
+      tell(news) {
+        tellKeys();
+        followers.tell(news);
+      },
     }),
   );
   const names = followers.add(

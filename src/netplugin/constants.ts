@@ -30,6 +30,14 @@ export const DIRECT_DEVICE = 'direct';
 /** The router's end of its exit. */
 export const UPLINK_DEVICE = 'uplink';
 export const VXLAN_PORT = 4789;
+/**
+ * WireGuard's devices on the host and their ports of UDP, by place: of two epochs of keys that follow each other one has the first place and one the
+ * second (compile/encryption.ts), on all hosts alike. No ports that the kernel gives to who asks for none (ip_local_port_range).
+ */
+export const WIREGUARD = [
+  { device: 'contiv-wg0', port: 14789 },
+  { device: 'contiv-wg1', port: 14790 },
+] as const;
 /** How a refusal to a runtime begins that is none for good: netmaster was away, or could not write. */
 export const GAVE_UP = 'gave up waiting';
 /** The same, within the refusal of what Docker repeats without its contents to an agent that has just started. */

@@ -56,7 +56,7 @@ describe('a full disk', () => {
     const { folder, fill, free } = disk(512);
     const object = { kind: 'tenant', key: 'blue', object: { tenantName: 'blue' } };
     const copy = openCopy(folder);
-    copy.save({ store: 's', revision: 7, underlays: new Map() }, [object], () => []);
+    copy.save({ store: 's', revision: 7, underlays: new Map(), keys: new Map() }, [object], () => []);
     copy.close();
     fill();
     expect(() => openCopy(folder)).toThrow(/view\.db: .* is its disk full/);

@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { HOST_FILES, HOST_FOLDER } from './certificate.ts';
+import { KEYS_FILE, KEYS_FOLDER } from './hostKeys.ts';
 
 const STATE = ['attachments.json', 'docker.json', 'stopped.json', 'view.db', 'view.db.broken'];
 const SWARM = ['netplugin.sock'];
@@ -21,6 +22,7 @@ export function removeFiles({ stateDir, controlSocket, keepState }: Kept): void 
   const state = [
     [path.join(stateDir, HOST_FOLDER), HOST_FILES],
     [path.join(stateDir, 'swarm'), SWARM],
+    [path.join(stateDir, KEYS_FOLDER), [KEYS_FILE]],
     [stateDir, STATE],
   ] as const;
   const running = [path.dirname(controlSocket), [...RUNNING, path.basename(controlSocket)]] as const;

@@ -24,6 +24,27 @@ export interface HostState {
   readonly members: readonly string[];
   /** How the host takes part in the fabric's routing, by BGP; absent: it does not. */
   readonly fabric?: Fabric;
+  /** What tunnels send to other hosts is encrypted, and nothing else is taken from those; absent: it goes as it is. */
+  readonly encryption?: Encryption;
+}
+
+/** By WireGuard (dataplane/encryption.ts). Private keys are in no state: the data plane is given them by their public ones. */
+export interface Encryption {
+  /** One for each epoch of keys that is in use; none: nothing is sent, and nothing taken. */
+  readonly devices: readonly Wireguard[];
+  /** By which of them tunnels send to a member. What is for those that are not here goes nowhere. */
+  readonly ways: readonly { readonly address: string; readonly device: string }[];
+}
+
+export interface Wireguard {
+  readonly device: string;
+  /** Of UDP, here; a peer's is the one that its device of the same place has. */
+  readonly port: number;
+  readonly mtu: number;
+  /** This host's, base64 as all keys. */
+  readonly publicKey: string;
+  /** Members that have told a key of this epoch, by their underlay address. */
+  readonly peers: readonly { readonly address: string; readonly publicKey: string }[];
 }
 
 export interface Fabric {

@@ -32,6 +32,7 @@ import type {
   Announced,
   Bandwidth,
   DnatEntry,
+  Encryption,
   Entrance,
   Exit,
   HostState,
@@ -56,6 +57,7 @@ import {
   vtepMac,
 } from './deviceNames.ts';
 import { directOf, onLink } from './direct.ts';
+import { compileEncryption, encryptedMtu, isEncrypted, keysOf } from './encryption.ts';
 import { type Memo, openMemo } from './memo.ts';
 import { type CompiledPolicy, compilePolicy } from './policy.ts';
 import {
@@ -82,7 +84,7 @@ export function openCompiler(): Compiler {
   const memo = openMemo();
   return {
     compile(view, local) {
-      const state = compileWith(memo, view, local);
+      const state = compileWith(memo, view, carriedBy(view, local));
       memo.forgetUnused();
       return state;
     },
@@ -91,6 +93,15 @@ export function openCompiler(): Compiler {
 
 /** By a compiler that has seen nothing before. */
 export const compile = (view: View, local: LocalHost): HostState => openCompiler().compile(view, local);
+
+/**
+ * What is encrypted takes room of the underlay's MTU, and goes by tunnels alone: where networks of encapsulation direct are on the hosts' link
+ * they go as they are.
+ */
+const carriedBy = (view: View, local: LocalHost): LocalHost =>
+  isEncrypted(view)
+    ? { ...local, underlayMtu: encryptedMtu(local.underlay, local.underlayMtu), link: undefined }
+    : local;
 
 function compileWith(memo: Memo, view: View, local: LocalHost): HostState {
   const byTenant = new Map<string, Attachment[]>();
@@ -105,6 +116,7 @@ function compileWith(memo: Memo, view: View, local: LocalHost): HostState {
     .sort(byFirst(([tenant]) => tenant))
     .map(([tenant, attachments]) => compileTenant(memo, tenant, attachments, view, local));
   const routers = compiled.map(({ router }) => router);
+  const among = members(memo, routers, view, local);
   return {
     routers,
     exits: withoutTaken(
@@ -114,9 +126,24 @@ function compileWith(memo: Memo, view: View, local: LocalHost): HostState {
     ),
     guarded: local.guarded,
     underlay: local.underlay,
-    members: members(memo, routers, view, local),
+    members: among,
     ...compileFabric(view, local.name, memo),
+    ...(isEncrypted(view) && { encryption: encryptionOf(memo, among, view, local) }),
   };
+}
+
+function encryptionOf(
+  memo: Memo,
+  members: readonly string[],
+  view: View,
+  { underlayMtu: mtu, keys = [], ...local }: LocalHost,
+): Encryption {
+  const { active } = view.keyEpochs;
+  const known = keysOf(view, local);
+  const told = members.map((member) => JSON.stringify(known.get(member) ?? [])).join();
+  return memo.use('encryption', [keys, active, mtu, members, told], () =>
+    compileEncryption({ keys, active, mtu, members, keysOf: known }),
+  );
 }
 
 /** Of hosts that live, and of those whose containers are sent to. What was known last stays while netmaster is away. */
@@ -452,7 +479,8 @@ function remoteHosts(
   const told = new Map([...view.hosts.values()].map((h) => [h.underlay, h]));
   const hosts: RemoteHost[] = [];
   for (const [vtep, lists] of byVtep) {
-    const theirs = told.get(vtep)?.mtu;
+    const mtuThere = told.get(vtep)?.mtu;
+    const theirs = mtuThere !== undefined && isEncrypted(view) ? encryptedMtu(vtep, mtuThere) : mtuThere;
     const takes = theirs === undefined ? most : overlayMtu(vtep, theirs);
     const mtu = takes < most ? takes : undefined;
     const { uplink, link, underlayMtu } = local;

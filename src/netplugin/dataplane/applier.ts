@@ -1,7 +1,7 @@
 /**
  * Makes the kernel equal to a HostState, in steps that each leave what runs running:
  *
- *   the host's table -> routers (namespaces, sysctls) -> rule sets -> links -> addresses, routes, neighbours, FDB
+ *   the host's table -> WireGuard's devices -> routers (namespaces, sysctls) -> rule sets -> links -> addresses, routes, neighbours, FDB
  *   -> what is no longer wanted goes, in the opposite order
  *
  * A pass writes the difference between the parts of this state and of the one before (state.ts): what it costs does not
@@ -40,6 +40,7 @@ import * as route from '../../linux/route.ts';
 import { DENIED_LOG, DEVICE_PREFIXES } from '../constants.ts';
 import type { Exit, HostState, Port, Router } from '../state.ts';
 import { type Change, establish, type Tracker, track } from './difference.ts';
+import { closeEncryption, establishEncryption, openEncryption, type SecretOf } from './encryption.ts';
 import { ENTRIES, type Entry, isAddress, listEntries, routerEntries, writeEntries } from './entries.ts';
 import { establishExits, establishHostTable, openExits } from './exits.ts';
 import { establishFastPath, FAST_PATH_SETTINGS, type FastPath, removeFastPath } from './fastpath/fastpath.ts';
@@ -163,6 +164,8 @@ export interface Applier {
   /** See Dataplane. */
   fastPath(): boolean | undefined;
   /** See Dataplane. */
+  encrypting(): readonly string[];
+  /** See Dataplane. */
   missing(endpoint: string): string[];
   /** Leaves the kernel as it is. */
   close(): void;
@@ -172,11 +175,12 @@ export interface Applier {
 const DENIED_AT_ONCE = 500;
 
 /** Of the thread's current namespace, which is the host's. */
-export function openApplier(): Applier {
+export function openApplier(secretOf: SecretOf = () => undefined): Applier {
   const hostLink = openNetlink();
   const hostNamespace = openNamespace('/proc/thread-self/ns/net');
   const exits = openExits(hostLink, openNft());
   const prober = openProber(exits);
+  const encryption = openEncryption(hostLink, secretOf);
   const routers = new Map<string, OpenRouter>();
   const sandboxes = openSandboxes();
   const vlans = openVlans(hostLink);
@@ -386,6 +390,15 @@ export function openApplier(): Applier {
       outcomes.push(attempt('host', run, verify, ports));
     };
     onHost(establishHostTable);
+    outcomes.push(
+      attempt(
+        'encryption',
+        function* (verify) {
+          yield located('encryption', establishEncryption(encryption, state, verify));
+        },
+        verify,
+      ),
+    );
     const exitOf = new Map(state.exits.map((e) => [e.namespace, e]));
     for (const router of state.routers) {
       const { namespace, ports } = router;
@@ -493,9 +506,11 @@ export function openApplier(): Applier {
       }
       return ['its device'];
     },
+    encrypting: () => encryption.acting,
     close() {
       for (const open of [...routers.values()]) closeRouter(open);
       closeVlans(vlans);
+      closeEncryption(encryption);
       exits.table.nft.close();
       exits.table.netlink.close();
       hostLink.close();

@@ -116,9 +116,10 @@ const WIRES = 1 << 24;
 /** Priorities of rules (ip-rule(8)). */
 const [RULE_BACK, RULE_KNOWN, RULE_NETWORK, RULE_WIRES] = [100, 101, 102, 103];
 
-function ruleEntry(rule: route.RoutingRule): Entry {
-  const { version, priority, table, source = 'all', mark, withoutDefault, protocol } = rule;
+export function ruleEntry(rule: route.RoutingRule): Entry {
+  const { version, priority, table, source = 'all', mark, withoutDefault, udpPort, protocol } = rule;
   const more = [
+    ...(udpPort === undefined ? [] : [`UDP port ${udpPort}`]),
     ...(mark === undefined ? [] : [`mark ${mark}`]),
     ...(withoutDefault ? ['without its default'] : []),
     ...(protocol === undefined ? [] : [`by ${protocol}`]),
@@ -320,13 +321,16 @@ export function routerEntries(router: Router, exit: Exit | undefined): ByPart<En
   return parts;
 }
 
+export const rulesOf = (netlink: Netlink, version: 4 | 6): Entry[] =>
+  route.listRules(netlink, version).map(ruleEntry);
+
 /** Everything of these kinds that the kernel holds and that is not its own doing. */
 export function listEntries(netlink: Netlink, links: readonly route.Link[]): Entry[] {
   const names = new Map(links.map((l) => [l.index, l.name]));
   return [
     ...addressEntries(route.listAddresses(netlink), names),
     ...listRoutes(netlink, names, WIRES),
-    ...VERSIONS.flatMap((version) => route.listRules(netlink, version)).map(ruleEntry),
+    ...VERSIONS.flatMap((version) => rulesOf(netlink, version)),
     ...listNeighbours(netlink, names),
     ...route.listProxies(netlink, 6).map((n) => proxyEntry(nameOf(names, n.device), n.address)),
     ...route.listFdbEntries(netlink).map((f) => fdbEntry(nameOf(names, f.device), f.mac, f.destination)),

@@ -358,5 +358,6 @@ const sameExits = (a: HostState, b: HostState): boolean =>
   a.members === b.members &&
   a.underlay === b.underlay &&
   a.fabric === b.fabric &&
+  (a.encryption === undefined) === (b.encryption === undefined) &&
   sameParts(a.exits, b.exits) &&
   tunnelTags(a).join() === tunnelTags(b).join();

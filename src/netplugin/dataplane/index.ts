@@ -11,6 +11,7 @@ import { type Spent, startClock } from '../clock.ts';
 import type { HostState } from '../state.ts';
 import { admitForwarding } from './admit.ts';
 import { type Gateway, openApplier } from './applier.ts';
+import type { SecretOf } from './encryption.ts';
 import {
   HOST,
   type JudgedPacket,
@@ -55,15 +56,17 @@ export interface Dataplane {
   gateways(): Promise<readonly Gateway[]>;
   /** Whether established connections take the fast path in all routers; undefined: there is no router. */
   fastPath(): boolean | undefined;
+  /** Public keys by which other hosts may send here now: WireGuard's devices have them and listen. */
+  encrypting(): readonly string[];
   /** What an endpoint's container lacks of what it was given, in words, as the kernel has it now. */
   missing(endpoint: string): Promise<readonly string[]>;
   /** Leaves the kernel as it is: running containers keep their traffic. */
   close(): Promise<void>;
 }
 
-/** In this process's network namespace, which is the host's. */
-export function startDataplane(): Dataplane {
-  const applier = openApplier();
+/** In this process's network namespace, which is the host's. `secretOf`: private keys by their public ones. */
+export function startDataplane(secretOf?: SecretOf): Dataplane {
+  const applier = openApplier(secretOf);
   let closed = false;
   return {
     async apply(state, { verify = false } = {}) {
@@ -78,6 +81,7 @@ export function startDataplane(): Dataplane {
     lookUp: async (namespace, question) => applier.lookUp(namespace, question),
     gateways: async () => applier.gateways(),
     fastPath: () => applier.fastPath(),
+    encrypting: () => applier.encrypting(),
     missing: async (endpoint) => applier.missing(endpoint),
     async close() {
       closed = true;

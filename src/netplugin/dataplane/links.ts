@@ -136,7 +136,7 @@ export const hasMac = (name: string, mac: string): Property => ({
   change: (link) => ({ ...link, mac }),
 });
 
-const hasSize = (name: string, mtu: number, of: { mac?: string; local?: string } = {}): Property => ({
+export const hasSize = (name: string, mtu: number, of: { mac?: string; local?: string } = {}): Property => ({
   name,
   text: `${name} mtu ${mtu} ${of.mac ?? ''} ${of.local ?? ''}`,
   said: () => `${name} was changed`,

@@ -1,9 +1,10 @@
-/** What an agent that has ended leaves on a host, on purpose: routers, and the host's table, which guards it. */
+/** What an agent that has ended leaves on a host, on purpose: routers, WireGuard's devices, and the host's table, which guards it. */
 import { inNamespace, namespacePath } from '../../linux/netns.ts';
 import { openNft } from '../../linux/nftables.ts';
 import { NFT_TABLE } from '../constants.ts';
 import { admitForwarding } from './admit.ts';
 import { hasPorts, listRouters, removeClosedRouter } from './applier.ts';
+import { removeEncryption } from './encryption.ts';
 
 /** Throws where there are containers of ours: what they go by is guarded by the host's table. `names`: theirs, as far as known. */
 export function refuseWhileUsed(names: readonly string[]): void {
@@ -18,6 +19,7 @@ export function refuseWhileUsed(names: readonly string[]): void {
 export async function removeFromHost(): Promise<void> {
   refuseWhileUsed([]);
   for (const name of listRouters()) removeClosedRouter(name);
+  removeEncryption();
   const nft = openNft();
   nft.run(`add table inet ${NFT_TABLE}\ndelete table inet ${NFT_TABLE}`);
   nft.close();

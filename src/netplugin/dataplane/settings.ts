@@ -87,6 +87,12 @@ export const direct = (name: string): Settings => ({
   [`net/ipv6/conf/${name}/router_solicitations`]: '0',
 });
 
+/**
+ * Of a device of WireGuard's: members' packets come by it, to whose addresses others lead as well, since the way there is by a rule that the kernel
+ * does not see when it looks who an address belongs to. The greater of this and what `all` says holds (ip-sysctl.rst): 1 would drop them all.
+ */
+export const wireguard = (name: string): Settings => ({ [`net/ipv4/conf/${name}/rp_filter`]: '2' });
+
 /** Of the host's end of an exit. */
 export const exit = (name: string): Settings => ({
   // Published ports are served on localhost too: such packets leave with a source of 127.0.0.1.

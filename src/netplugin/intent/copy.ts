@@ -5,11 +5,13 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import type { HostKey } from '../../model/encryption.ts';
 import type { WatchedObject } from '../../protocol/messages.ts';
 
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS object (kind TEXT, key TEXT, object TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS underlay (host TEXT PRIMARY KEY, address TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS host_key (host TEXT PRIMARY KEY, keys TEXT NOT NULL) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS position (id INTEGER PRIMARY KEY CHECK (id = 0), store TEXT NOT NULL, revision INTEGER NOT NULL);
 `;
 
@@ -19,6 +21,8 @@ export interface Position {
   readonly revision: number;
   /** Last known underlay address by host; to be saved, of those that changed. */
   readonly underlays: ReadonlyMap<string, string>;
+  /** The same of the keys that it has told. */
+  readonly keys: ReadonlyMap<string, readonly HostKey[]>;
 }
 
 export interface Contents extends Position {
@@ -89,6 +93,7 @@ function copyIn(db: DatabaseSync): Omit<Copy, 'lost'> {
   const put = db.prepare('INSERT OR REPLACE INTO object VALUES (?, ?, ?)');
   const remove = db.prepare('DELETE FROM object WHERE kind = ? AND key = ?');
   const putUnderlay = db.prepare('INSERT OR REPLACE INTO underlay VALUES (?, ?)');
+  const putKeys = db.prepare('INSERT OR REPLACE INTO host_key VALUES (?, ?)');
   const putPosition = db.prepare('INSERT OR REPLACE INTO position VALUES (0, ?, ?)');
   let found: Contents | undefined = read(db);
   return {
@@ -97,7 +102,7 @@ function copyIn(db: DatabaseSync): Omit<Copy, 'lost'> {
       found = undefined;
       return contents;
     },
-    save({ store, revision, underlays }, changed, all) {
+    save({ store, revision, underlays, keys }, changed, all) {
       found = undefined;
       db.exec('BEGIN');
       try {
@@ -106,6 +111,7 @@ function copyIn(db: DatabaseSync): Omit<Copy, 'lost'> {
           if (object === null) remove.run(kind, key);
           else put.run(kind, key, JSON.stringify(object));
         for (const [host, address] of underlays) putUnderlay.run(host, address);
+        for (const [host, list] of keys) putKeys.run(host, JSON.stringify(list));
         putPosition.run(store, revision);
         db.exec('COMMIT');
       } catch (error) {
@@ -123,6 +129,7 @@ function read(db: DatabaseSync): Contents {
     | undefined;
   const rows = db.prepare('SELECT kind, key, object FROM object').all() as Record<string, string>[];
   const hosts = db.prepare('SELECT host, address FROM underlay').all() as Record<string, string>[];
+  const keys = db.prepare('SELECT host, keys FROM host_key').all() as Record<string, string>[];
   return {
     store: position?.store ?? '',
     revision: position?.revision ?? 0,
@@ -132,5 +139,6 @@ function read(db: DatabaseSync): Contents {
       object: JSON.parse(row.object as string),
     })),
     underlays: new Map(hosts.map((row) => [row.host as string, row.address as string])),
+    keys: new Map(keys.map((row) => [row.host as string, JSON.parse(row.keys as string)])),
   };
 }

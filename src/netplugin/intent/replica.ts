@@ -9,6 +9,7 @@
  */
 import type { Logger } from 'pino';
 import { ApiError, type Client } from '../../client/client.ts';
+import type { HostKey } from '../../model/encryption.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { Host, LiveQuestion, WatchedObject } from '../../protocol/messages.ts';
 import { FILES_INTERVAL, RETRY_DELAY, retryDelay, SAVE_DELAY } from '../intervals.ts';
@@ -24,6 +25,8 @@ export interface Replica {
   readonly view: View & Pick<MutableView, 'contents'>;
   /** Underlay addresses by host, also of hosts that have gone: their containers may run on. */
   readonly lastUnderlays: ReadonlyMap<string, string>;
+  /** The same of the keys by which what is for them is encrypted. */
+  readonly lastKeys: ReadonlyMap<string, readonly HostKey[]>;
   /** Of the store that the copy comes from; '' before the first list. */
   readonly store: string;
   /** Store revision that the copy shows; 0 before the first list. */
@@ -68,7 +71,7 @@ export interface ReplicaOptions {
 export function openReplica(options: ReplicaOptions): Replica {
   const { client, folder, log, host, asked, changed, missing, waiting } = options;
   const copy = openCopy(folder);
-  const { underlays, ...saved } = copy.load();
+  const { underlays, keys, ...saved } = copy.load();
   const known = openWatching({
     ...saved,
     ...(host === undefined ? {} : { host }),
@@ -76,11 +79,13 @@ export function openReplica(options: ReplicaOptions): Replica {
   });
   const { view } = known;
   const lastUnderlays = new Map(underlays);
+  const lastKeys = new Map(keys);
   const stop = new AbortController();
   let saving: NodeJS.Timeout | undefined;
   /** Changed since the last save, by kind and key; undefined: everything. */
   let unsaved: Map<string, WatchedObject> | undefined = new Map();
   let unsavedUnderlays = new Map<string, string>();
+  let unsavedKeys = new Map<string, readonly HostKey[]>();
   const assumed = new Map<string, Endpoint | null>();
   const toldContents = (): WatchedObject[] => {
     const told = [...assumed].flatMap(([key, object]) => (object ? [{ kind: 'endpoint', key, object }] : []));
@@ -95,13 +100,15 @@ export function openReplica(options: ReplicaOptions): Replica {
       const isLost = copy.lost();
       if (isLost) log.error('the copy on disk was deleted or moved away: it is written anew');
       const underlays = isLost ? lastUnderlays : unsavedUnderlays;
+      const keys = isLost ? lastKeys : unsavedKeys;
       const { store, revision, lingering } = known;
       // What netmaster does not know is not on disk.
-      copy.save({ store, revision, underlays }, isLost ? undefined : unsaved?.values(), () =>
+      copy.save({ store, revision, underlays, keys }, isLost ? undefined : unsaved?.values(), () =>
         toldContents().filter(({ kind, key }) => !(kind === 'endpoint' && lingering.has(key))),
       );
       unsaved = new Map();
       unsavedUnderlays = new Map();
+      unsavedKeys = new Map();
     } catch (error) {
       log.error({ err: error }, 'the copy on disk is not written; it is tried again');
       if (!stop.signal.aborted) saving = setTimeout(save, RETRY_DELAY);
@@ -115,7 +122,9 @@ export function openReplica(options: ReplicaOptions): Replica {
     for (const object of objects) {
       unsaved?.set(`${object.kind} ${object.key}`, object);
       if (object.kind !== 'host' || object.object === null) continue;
-      const { underlay } = object.object as Host;
+      const { underlay, keys = [] } = object.object as Host;
+      lastKeys.set(object.key, keys);
+      unsavedKeys.set(object.key, keys);
       lastUnderlays.set(object.key, underlay);
       unsavedUnderlays.set(object.key, underlay);
     }
@@ -204,6 +213,7 @@ export function openReplica(options: ReplicaOptions): Replica {
   return {
     view,
     lastUnderlays,
+    lastKeys,
     get store() {
       return known.store;
     },

@@ -8,6 +8,7 @@
 
 import type { Bgp } from '../../model/bgp.ts';
 import type { ClusterService } from '../../model/clusterService.ts';
+import { FIRST_EPOCHS, type HostKey, KEY_EPOCHS, type KeyEpochs } from '../../model/encryption.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { StoredEndpointGroup } from '../../model/endpointGroup.ts';
 import type { StoredExternalEndpoint } from '../../model/externalEndpoint.ts';
@@ -61,6 +62,8 @@ export interface View {
   readonly hosts: ReadonlyMap<string, Host>;
   /** By the name of the host that speaks it. */
   readonly bgps: ReadonlyMap<string, Bgp>;
+  /** Which keys of hosts count where what goes between them is encrypted. */
+  readonly keyEpochs: KeyEpochs;
   /** Names of hosts that are being drained: the same set until one comes or goes. */
   readonly draining: ReadonlySet<string>;
   /** By `HOST/TENANT:NETWORK`; where netmaster knows hosts by their certificates, this host's only. */
@@ -110,6 +113,10 @@ export interface LocalHost {
   readonly link?: { readonly device: string; readonly prefix: string } | undefined;
   /** By which networks of encapsulation vlan go; absent: they do not. */
   readonly uplink?: { readonly device: string; readonly mtu: number } | undefined;
+  /** Its own keys, of the epochs that count; none: it encrypts nothing, as it is not to, or has none yet. */
+  readonly keys?: readonly HostKey[];
+  /** The last keys of hosts by name, also of those whose lease has ended; absent: none are known. */
+  readonly lastKeys?: ReadonlyMap<string, readonly HostKey[]>;
   /** Underlay addresses of hosts by name, also of those whose lease has ended: their containers may run on. */
   readonly lastUnderlays: ReadonlyMap<string, string>;
   /** IPv4 prefix, at most /28, that the tenants' transit pairs come from. */
@@ -251,6 +258,7 @@ const PLACES: Readonly<
   host: () => {},
   Bgp: () => {},
   draining: () => {},
+  keyEpochs: () => {},
   reserve: () => {},
   network(s, key, object: KnownNetwork, put) {
     if (isWhole(object)) s.networkShelf.put(key, put ? object : null);
@@ -295,6 +303,9 @@ export function openView(objects: readonly WatchedObject[] = []): MutableView {
     endpoints: table('endpoint'),
     hosts: table('host'),
     bgps: table('Bgp'),
+    get keyEpochs() {
+      return table<KeyEpochs>('keyEpochs').get(KEY_EPOCHS) ?? FIRST_EPOCHS;
+    },
     get draining() {
       return draining;
     },

@@ -1,5 +1,5 @@
 /** Our devices as rules name them, by what they are: a pattern of nft(8), or a name. */
-import { DEVICE_PREFIXES, DIRECT_DEVICE, UPLINK_DEVICE } from '../../constants.ts';
+import { DEVICE_PREFIXES, DIRECT_DEVICE, UPLINK_DEVICE, WIREGUARD } from '../../constants.ts';
 
 /** In a router: towards its containers, towards other hosts by tunnels and by their link, VLANs, and its exit. */
 export const PORTS = `"${DEVICE_PREFIXES.port}*"`;
@@ -10,3 +10,5 @@ export const UPLINK = `"${UPLINK_DEVICE}"`;
 
 /** On the host: the other ends of the routers' exits. */
 export const EXITS = `"${DEVICE_PREFIXES.exit}*"`;
+/** WireGuard's, by which tunnels send and receive where what goes between hosts is encrypted. */
+export const ENCRYPTED = `{ ${WIREGUARD.map(({ device }) => `"${device}"`).join(', ')} }`;

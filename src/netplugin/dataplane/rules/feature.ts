@@ -139,6 +139,8 @@ export interface HostVariant {
   readonly access: boolean;
   /** Some lead to an orchestrator's services. */
   readonly entrances: boolean;
+  /** What tunnels send to other hosts is encrypted. */
+  readonly encrypted: boolean;
   /** The host's own addresses to the routers of the fabric that it tells of containers; none: it tells nobody. */
   readonly fabric: readonly string[];
 }

@@ -116,6 +116,7 @@ export function hostTable(
     connections,
     access: state.exits.some((e) => e.access !== undefined),
     fabric: state.fabric?.addresses ?? [],
+    encrypted: state.encryption !== undefined,
     entrances: state.exits.some((e) => (e.entrances ?? []).some((p) => p.hostAddress !== '')),
   };
   return { name: `inet ${NFT_TABLE}`, parts, body: body(variant) };

@@ -1,0 +1,34 @@
+/**
+ * Encryption of what goes between hosts, by WireGuard: which keys count. Keys have epochs, the same on all hosts; a rotation goes from one to the next
+ *
+ *   epochs 1, active 1     ->  epochs 1 2, active 1     ->  epochs 1 2, active 2   ->  epochs 2, active 2
+ *                              hosts make keys and tell     they send by the new       they forget the old
+ *
+ * in steps, each of which is taken when all hosts have done what the one before asks (netmaster/keyEpochs.ts).
+ */
+import { type Static, Type } from '@sinclair/typebox';
+
+/** Of one host and one epoch. */
+export const HostKeySchema = Type.Object(
+  {
+    epoch: Type.Integer({ minimum: 1, maximum: 2 ** 31 }),
+    /** Public, base64 of 32 bytes. */
+    key: Type.String({ pattern: '^[A-Za-z0-9+/]{43}=$' }),
+  },
+  { additionalProperties: false },
+);
+export type HostKey = Static<typeof HostKeySchema>;
+
+/** One or two that follow each other. */
+export interface KeyEpochs {
+  readonly epochs: readonly number[];
+  /** By which hosts send where both ends have told a key of it; else by an earlier one. */
+  readonly active: number;
+  /** When the active one became that: milliseconds, Unix time. */
+  readonly since: number;
+}
+
+/** While nothing is written of them. */
+export const FIRST_EPOCHS: KeyEpochs = { epochs: [1], active: 1, since: 0 };
+/** The one object of its kind. */
+export const KEY_EPOCHS = 'encryption';

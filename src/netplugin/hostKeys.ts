@@ -1,0 +1,111 @@
+/**
+ * The host's own keys, by which what other hosts send here is encrypted: one an epoch (model/encryption.ts), made here. The private ones are in
+ * one file that root alone reads, and in the kernel; nobody else is told them.
+ *
+ *   STATE/wireguard/keys.json      { "EPOCH": "base64 of 32 bytes" }
+ *
+ * A file that is lost or broken costs nothing but that other hosts have to be told of new keys.
+ */
+import crypto from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+import type { Logger } from 'pino';
+import type { HostKey } from '../model/encryption.ts';
+import { readJson, writeText } from './file.ts';
+
+export const KEYS_FOLDER = 'wireguard';
+export const KEYS_FILE = 'keys.json';
+
+export interface HostKeys {
+  /** Public keys that the host had when the agent started: the kernel has them still, but for a reboot. */
+  readonly found: readonly HostKey[];
+  /**
+   * Public keys of these epochs, in this order: those that are missing are made, and durable, those of other epochs go. The same array until they
+   * change. One that cannot be made or kept is not among them, and `problem` says why.
+   */
+  of(epochs: readonly number[]): readonly HostKey[];
+  /** 32 bytes; undefined: no such key is here. */
+  secretOf(publicKey: string): Buffer | undefined;
+  /** One plain line; '' where there is none. */
+  readonly problem: string;
+}
+
+interface Pair {
+  readonly secret: Buffer;
+  readonly key: string;
+}
+
+const BYTES = 32;
+/** Of PKCS #8 and SubjectPublicKeyInfo, ahead of a key of X25519 (RFC 8410). */
+const PRIVATE = Buffer.from('302e020100300506032b656e04220420', 'hex');
+
+/** As WireGuard has it: the bits that X25519 ignores are set (RFC 7748, 5). */
+function pairOf(bytes: Buffer): Pair {
+  const secret = Buffer.from(bytes);
+  secret[0] = (secret[0] ?? 0) & 248;
+  secret[31] = ((secret[31] ?? 0) & 127) | 64;
+  const key = crypto.createPrivateKey({
+    key: Buffer.concat([PRIVATE, secret]),
+    format: 'der',
+    type: 'pkcs8',
+  });
+  const known = crypto.createPublicKey(key).export({ format: 'der', type: 'spki' });
+  return { secret, key: known.subarray(-BYTES).toString('base64') };
+}
+
+export function openHostKeys(stateDir: string, log: Logger): HostKeys {
+  const folder = path.join(stateDir, KEYS_FOLDER);
+  const file = path.join(folder, KEYS_FILE);
+  let pairs = new Map<number, Pair>();
+  let problem = '';
+  try {
+    const saved = readJson<Record<string, unknown>>(file, 'other hosts are told of new keys') ?? {};
+    for (const [epoch, secret] of Object.entries(saved)) {
+      const bytes = Buffer.from(String(secret), 'base64');
+      if (bytes.length === BYTES) pairs.set(Number(epoch), pairOf(bytes));
+    }
+  } catch (error) {
+    // Never what the file has.
+    log.warn(`${file}: ${(error as NodeJS.ErrnoException).code ?? 'not JSON'}: this host makes new keys`);
+  }
+
+  const found = [...pairs].map(([epoch, { key }]) => ({ epoch, key })).sort((a, b) => a.epoch - b.epoch);
+  let told: readonly HostKey[] = found;
+
+  function keep(next: ReadonlyMap<number, Pair>): void {
+    fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+    const text = Object.fromEntries(
+      [...next].map(([epoch, { secret }]) => [epoch, secret.toString('base64')]),
+    );
+    writeText(file, JSON.stringify(text));
+  }
+
+  return {
+    found,
+    of(epochs) {
+      const next = new Map(
+        epochs.map((epoch) => [epoch, pairs.get(epoch) ?? pairOf(crypto.randomBytes(BYTES))]),
+      );
+      const same = next.size === pairs.size && epochs.every((epoch) => pairs.has(epoch));
+      try {
+        if (!same) keep(next);
+        pairs = next;
+        problem = '';
+      } catch (error) {
+        const line = `the keys of this host cannot be written to ${file}: ${(error as Error).message}`;
+        if (problem === '') log.error({ err: error }, line);
+        problem = line;
+      }
+      const now = epochs.flatMap((epoch): HostKey[] => {
+        const pair = pairs.get(epoch);
+        return pair === undefined ? [] : [{ epoch, key: pair.key }];
+      });
+      if (JSON.stringify(now) !== JSON.stringify(told)) told = now;
+      return told;
+    },
+    secretOf: (publicKey) => [...pairs.values()].find(({ key }) => key === publicKey)?.secret,
+    get problem() {
+      return problem;
+    },
+  };
+}
