@@ -12,8 +12,8 @@ const ENCRYPTED = 'udp port 14789 or udp port 14790';
 
 const reach = (from: 'one' | 'two' = 'one'): Promise<boolean> =>
   (from === 'one'
-    ? cluster.inside('node1', 'one', `ping -n -c 1 -W 1 ${two}`)
-    : cluster.inside('node2', 'two', `ping -n -c 1 -W 1 ${one}`)
+    ? cluster.inside('node1', 'one', `busybox ping -c 1 -W 1 ${two}`)
+    : cluster.inside('node2', 'two', `busybox ping -c 1 -W 1 ${one}`)
   ).then(
     () => true,
     () => false,

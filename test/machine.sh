@@ -4,7 +4,7 @@
 #
 #   test/machine.sh vitest run --project wireguard
 #
-# QEMU emulates the processor where there is no KVM, some twenty times slower than this one. MACHINE_SECONDS: how long it may take (1200).
+# The processor is emulated too (TCG), some twenty times slower than this one: KVM is seldom there where tests run. MACHINE_SECONDS: how long it may take (1200).
 set -eu
 ROOT=$(dirname "$(dirname "$(readlink -f "$0")")")
 CACHE=${MACHINE_CACHE:-/var/cache/contiv-machine}
@@ -34,9 +34,14 @@ trap 'rm -rf "$WORK"' EXIT
 # Answers come by a file, as the console has all that the kernel says too.
 mkdir -p "$WORK/init/bin" "$WORK/init/modules" "$WORK/answer"
 cp "$(command -v busybox)" "$WORK/init/bin/busybox"
-number=10
-for module in 9pnet_virtio 9p virtio_pci overlay; do
-  modprobe -d "$BASE" -S "$RELEASE" --show-depends "$module" | sed -n 's/^insmod \([^ ]*\).*/\1/p'
+number=1000
+# All that is used here comes with the start: what the kernel loads by itself takes a second each, as modprobe is emulated too.
+{
+  printf '%s\n' 9pnet_virtio 9p virtio_pci overlay wireguard vxlan veth bridge dummy macvlan ifb sch_ingress cls_bpf sch_htb sch_tbf act_mirred
+  ls "$BASE/lib/modules/$RELEASE"/kernel/net/netfilter "$BASE/lib/modules/$RELEASE"/kernel/net/ipv[46]/netfilter |
+    sed -n 's/^\(nf[a-z0-9_]*\)[.]ko.*/\1/p'
+} | while read -r module; do
+  modprobe -d "$BASE" -S "$RELEASE" --show-depends "$module" 2>/dev/null | sed -n 's/^insmod \([^ ]*\).*/\1/p'
 done | awk '!seen[$0]++' >"$WORK/modules"
 while read -r file; do
   cp "$file" "$WORK/init/modules/$number-${file##*/}"
@@ -48,7 +53,7 @@ cat >"$WORK/init/init" <<'EOF'
 b=/bin/busybox
 $b mkdir -p /proc /sys /dev /lower /own /root
 $b mount -t proc proc /proc && $b mount -t sysfs sysfs /sys && $b mount -t devtmpfs dev /dev
-for module in /modules/*; do $b insmod "$module"; done
+for module in /modules/*; do $b insmod "$module" 2>/dev/null; done
 p9=trans=virtio,version=9p2000.L,msize=512000
 $b mount -t 9p -o $p9,ro,cache=loose root /lower && $b mount -t tmpfs own /own && $b mkdir /own/upper /own/work
 $b mount -t overlay -o lowerdir=/lower,upperdir=/own/upper,workdir=/own/work all /root
@@ -72,9 +77,7 @@ cd '$ROOT'
 { $quoted; echo \$? >/run/answer/status; } 2>&1 | tee /run/answer/output
 EOF
 
-accelerator=tcg,thread=multi
-[ -w /dev/kvm ] && head -c 0 /dev/kvm 2>/dev/null && [ "${MACHINE_KVM:-no}" = yes ] && accelerator=kvm
-timeout "$SECONDS_MAX" qemu-system-x86_64 -accel "$accelerator" -cpu max -smp 2 -m "${MACHINE_MB:-3072}" -nographic -no-reboot -nic none \
+timeout "$SECONDS_MAX" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m "${MACHINE_MB:-3072}" -nographic -no-reboot -nic none \
   -kernel "$KERNEL" -initrd "$WORK/initrd" -append 'console=ttyS0 quiet panic=-1 mitigations=off' \
   -virtfs local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap \
   -virtfs "local,path=$WORK/answer,mount_tag=answer,security_model=none" </dev/null >"$WORK/console" 2>&1 || true

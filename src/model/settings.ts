@@ -21,7 +21,8 @@ export const GlobalSchema = Type.Object(
     ),
     encryption: Type.Optional(
       Type.Union([Type.Literal('none'), Type.Literal('wireguard')], {
-        description: 'of what goes between hosts by VXLAN; networks of encap vlan stay as they are',
+        description:
+          'of what goes between hosts by VXLAN, default none; networks of encap vlan stay as they are',
       }),
     ),
     pvtSubnet: Type.Optional(
@@ -39,7 +40,6 @@ export const GLOBAL_DEFAULTS: Global = {
   vxlans: '1-10000',
   fwdMode: 'routing',
   arpMode: 'proxy',
-  encryption: 'none',
   pvtSubnet: '172.19.0.0/16',
 };
 

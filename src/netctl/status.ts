@@ -57,8 +57,17 @@ const fabricLine = ({
     ...(subscribed ? ['subscribed'] : []),
   ].join(', ');
 
+const encryptionLine = ({ epoch, since, rotating }: NonNullable<Status['encryption']>): string =>
+  [
+    'WireGuard',
+    `keys of epoch ${epoch}${since === undefined ? '' : ` since ${since}`}`,
+    ...(rotating === undefined
+      ? []
+      : [rotating.length === 0 ? 'rotating' : `rotating, waits for ${some(rotating)}`]),
+  ].join(', ');
+
 export function statusLines(
-  { netmaster, hosts, fabric, networks, pending, problems }: Status,
+  { netmaster, hosts, fabric, encryption, networks, pending, problems }: Status,
   states: readonly HostState[],
 ): string[] {
   const named = (state: HostState['state']): string =>
@@ -80,6 +89,7 @@ export function statusLines(
     ...(netmasters.length > 1 ? [`netmasters ${netmasters.join(', ')}`] : []),
     `hosts      ${(hosts.draining > 0 ? STATES : STATES.slice(0, -1)).map(named).join(', ')}`,
     `pending    ${pending.length === 0 ? 'nothing: all hosts have applied all that was declared' : some(pending.map(({ host, lag }) => `${host} (${lag} revision${lag === 1 ? '' : 's'})`))}`,
+    ...(encryption === undefined ? [] : [`encryption ${encryptionLine(encryption)}`]),
     ...(fabric === undefined ? [] : [`fabric     ${fabricLine(fabric)}`]),
     ...(netmaster.restored === undefined ? [] : [`restored   ${netmaster.restored}`]),
     '',

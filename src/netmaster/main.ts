@@ -19,6 +19,7 @@ import { openDuty } from './duty.ts';
 import { decideForgetting } from './endings.ts';
 import { decideCollection, type Seen } from './endpoints.ts';
 import { INIT_USAGE, init, readInit } from './init.ts';
+import { decideKeyEpochs } from './keyEpochs.ts';
 import { ACCOUNT_FOLDER, type KubernetesOptions, openKubernetes, readKubernetes } from './kubernetes.ts';
 import { decideTerm } from './lineage.ts';
 import { openMirror, storeKey } from './mirror.ts';
@@ -328,6 +329,7 @@ async function run(options: Options): Promise<void> {
         await writer.write(() => decideForgetting(mirror));
         await writer.write(() => decideTokensEnd(mirror));
         await roster.noteAway(writer);
+        await writer.write(() => decideKeyEpochs(mirror, mirror.applied));
         await reserves.keep();
         if (answer > 0) log.info({ addresses: answer }, 'collected addresses that no endpoint used');
       } catch (error) {

@@ -8,6 +8,7 @@ import type { Store } from '../store/store.ts';
 import { type FabricState, fabricOf } from './aci/state.ts';
 import { poolSize } from './allocator/addresses.ts';
 import { poolOf } from './allocator/choose.ts';
+import { encryptionProblems, encryptionStatus } from './keyEpochs.ts';
 import { restoredText } from './lineage.ts';
 import type { Mirror } from './mirror.ts';
 import { readiness } from './readiness.ts';
@@ -35,6 +36,7 @@ export async function clusterStatus({
   const restored = restoredText(mirror);
   const networks = mirror.list<Network>('network').map((network) => useOf(network, mirror));
   const fabric = fabricOf(mirror);
+  const encryption = encryptionStatus(mirror);
   return {
     netmaster: {
       version,
@@ -53,6 +55,7 @@ export async function clusterStatus({
       draining: count('draining'),
     },
     ...(fabric === undefined ? {} : { fabric: shownFabric(fabric) }),
+    ...(encryption === undefined ? {} : { encryption }),
     networks,
     pending: hosts
       .filter(({ state, lag }) => state !== 'away' && state !== 'refused' && lag > 0)
@@ -62,6 +65,7 @@ export async function clusterStatus({
       ...hosts.flatMap((host) =>
         hostProblems(host).map((problem) => ({ of: `host ${host.name}`, ...problem })),
       ),
+      ...encryptionProblems(mirror),
       ...networks.filter(({ used, size }) => used >= size).map(exhausted),
       ...mirror.list<StoredExternalEndpoint>('externalEndpoint').flatMap(failed),
       ...(fabric?.problems ?? []),

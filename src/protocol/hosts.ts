@@ -118,6 +118,12 @@ export const DrainedHostSchema = Type.Object({
   late: Type.Array(Type.String()),
 });
 
+export const RotationSchema = Type.Object({
+  /** Of the keys that hosts make now. */
+  epoch: Type.Integer(),
+  late: Type.Array(Type.String()),
+});
+
 export const RemovedHostSchema = Type.Object({
   revision: Type.Integer(),
   late: Type.Array(Type.String()),
@@ -190,6 +196,17 @@ export const StatusSchema = Type.Object({
       since: Type.String(),
       objects: Type.Integer(),
       subscribed: Type.Optional(Type.Boolean()),
+    }),
+  ),
+  /** Of what goes between hosts; absent: none. */
+  encryption: Type.Optional(
+    Type.Object({
+      /** Of the keys by which hosts send. */
+      epoch: Type.Integer(),
+      /** ISO 8601: since when. */
+      since: Type.Optional(Type.String()),
+      /** Keys are being rotated: hosts that are waited for; absent: they are not. */
+      rotating: Type.Optional(Type.Array(Type.String())),
     }),
   ),
   networks: Type.Array(

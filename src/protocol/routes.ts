@@ -17,6 +17,7 @@ import {
   ReadySchema,
   RegistrationSchema,
   RemovedHostSchema,
+  RotationSchema,
   StatusSchema,
 } from './hosts.ts';
 import {
@@ -345,6 +346,12 @@ export const ROSTER = family('host', {
     who: 'cluster',
     query: Type.Object({ wait }),
     answer: DrainedHostSchema,
+  },
+  rotateKeys: {
+    summary: 'hosts make new keys of WireGuard and change over to them, without a packet lost',
+    who: 'cluster',
+    query: Type.Object({ wait }),
+    answer: RotationSchema,
   },
   hostRemove: {
     summary:

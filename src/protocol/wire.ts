@@ -39,6 +39,7 @@ export const PATHS = {
   hostState: 'GET /api/v1/status/hosts/:name',
   hostDrain: 'POST /api/v1/hosts/:name/drain',
   hostUndrain: 'DELETE /api/v1/hosts/:name/drain',
+  rotateKeys: 'POST /api/v1/encryption/rotation',
 
   // Why a connection passes or not.
   trace: 'GET /api/v1/trace',

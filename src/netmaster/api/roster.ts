@@ -2,6 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import { ROSTER } from '../../protocol/routes.ts';
 import type { Store } from '../../store/store.ts';
+import { decideRotation } from '../keyEpochs.ts';
 import { presentEndpoint } from '../oper.ts';
 import { decideDrain, decideHostRemoval, decideUndrain, endpointsOf, type Roster } from '../roster.ts';
 import type { Security } from '../security.ts';
@@ -36,6 +37,11 @@ export function serveRoster(server: FastifyInstance, parts: RosterParts): void {
       const seconds = waitSeconds(query);
       const { revision } = await writer.write(() => decideUndrain(mirror, name), callerOf(request));
       return { late: await reportLate(acknowledgements, reply, revision, seconds) };
+    },
+    async rotateKeys({ query, request, reply }) {
+      const seconds = waitSeconds(query);
+      const { answer, revision } = await writer.write(() => decideRotation(mirror), callerOf(request));
+      return { epoch: answer, late: await reportLate(acknowledgements, reply, revision, seconds) };
     },
     async hostRemove({ parameters: { name }, query, request, reply }) {
       const seconds = waitSeconds(query);
