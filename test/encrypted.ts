@@ -8,6 +8,12 @@ import fs from 'node:fs';
 import { makeHost, makeSwitch, removeHosts, switchOf } from '../lab/hosts.ts';
 import { run, until } from '../lab/shell.ts';
 import { dataFolder, hostAddress, hostFolder, OUTSIDE_ADDRESS, onHost, ROOT } from '../lab/state.ts';
+import { inject } from '../src/linux/inject.ts';
+import { inNamespace, namespacePath } from '../src/linux/netns.ts';
+import { vtepMac } from '../src/netplugin/compile/deviceNames.ts';
+import { VXLAN_PORT } from '../src/netplugin/constants.ts';
+import { sh } from './isolation.ts';
+import { ethernet, udp, vxlan } from './packet.ts';
 
 const LAB = 'encrypted';
 const SECONDS = 90;
@@ -39,7 +45,9 @@ export interface Encrypted {
   log(node: Node): string;
   /** All that passes the switch. */
   record(): Promise<Recording>;
-  /** Pings a second that go on until it is ended; answers how many of how many came back. */
+  /** Three VXLAN frames that arrive at a host in the clear with the address of another one, as between those containers there. */
+  forge(at: Node, as: Node, inner: { readonly from: string; readonly to: string }): Promise<void>;
+  /** Pings a second that go on until it is ended; answers how many came back of those up to the last that did. */
   pings(node: Node, name: string, to: string): { end(): Promise<{ sent: number; received: number }> };
   down(): Promise<void>;
 }
@@ -133,6 +141,16 @@ export async function openEncrypted(nodes: readonly Node[]): Promise<Encrypted> 
         },
       };
     },
+    async forge(at, as, { from, to }) {
+      const of = (node: Node, address: string) => ({ mac: vtepMac(ADDRESSES[node]), address });
+      const frame = vxlan({ vni: 1, from: of(as, from), to: of(at, to) });
+      const own = JSON.parse(await on(at, 'ip -j link show eth0'))[0].address as string;
+      const packet = udp(ADDRESSES[as], ADDRESSES[at], 50_000, VXLAN_PORT, frame);
+      inNamespace(namespacePath(switchOf(LAB)), () => {
+        const wire = JSON.parse(sh(`ip -j link show w-${at}`))[0].ifindex as number;
+        inject(wire, Array(3).fill(ethernet('02:00:00:00:00:09', own, packet)), 'sent');
+      });
+    },
     pings(node, name, to) {
       const command = ['ip', 'netns', 'exec', name, 'busybox', 'ping', '-i', '0.1', to];
       const child = spawn(...onHost(LAB, node, ...command), { stdio: ['ignore', 'pipe', 'pipe'] });
@@ -142,9 +160,9 @@ export async function openEncrypted(nodes: readonly Node[]): Promise<Encrypted> 
         async end() {
           child.kill('SIGINT');
           await once(child, 'close');
-          const [, sent = 0, received = 0] =
-            /(\d+) packets transmitted, (\d+) packets received/.exec(out) ?? [];
-          return { sent: Number(sent), received: Number(received) };
+          // The last one may not have had its answer yet.
+          const answers = [...out.matchAll(/seq=(\d+)/g)].map((m) => Number(m[1]));
+          return { sent: Math.max(-1, ...answers) + 1, received: new Set(answers).size };
         },
       };
     },

@@ -36,6 +36,8 @@ const LENGTH = 500;
 const REMEDIES: Readonly<Record<DroppedWay['way'], string>> = {
   out: "let through there what comes from the tenants' routers (Other firewalls, in docs/guide/hosts.md)",
   in: 'let through there what comes to published ports (Other firewalls, in docs/guide/hosts.md)',
+  encrypted:
+    'let through there UDP 14789 and 14790 from the other hosts (Other firewalls, in docs/guide/hosts.md)',
   tunnel: 'let through there UDP 4789 from the other hosts (Other firewalls, in docs/guide/hosts.md)',
 };
 

@@ -22,13 +22,28 @@ import { isV6 } from '../../model/address.ts';
 import { VXLAN_PORT, WIREGUARD } from '../constants.ts';
 import type { Encryption, HostState, Wireguard } from '../state.ts';
 import { type ByPart, establish, type Kind, type Tracker, track } from './difference.ts';
-import { ENTRIES, type Entry, listRoutes, routeEntry, ruleEntry, rulesOf, writeEntries } from './entries.ts';
+import {
+  addressEntries,
+  addressEntry,
+  ENTRIES,
+  type Entry,
+  listRoutes,
+  routeEntry,
+  ruleEntry,
+  rulesOf,
+  writeEntries,
+} from './entries.ts';
 import { establishProperties, hasSize, isUp, type Property, trackProperties } from './links.ts';
 import { combine, type Failure, failureOf, type Outcome, send } from './outcome.ts';
 import { establishSettings, wireguard as settings } from './settings.ts';
 
 /** Of routing, on the host: of the kernel's own three there are none near it (ip-route(8)). */
 const ENCRYPTED = 4789;
+/**
+ * Of its devices where the underlay is IPv4: on one without an address the kernel takes no packet whose sender others lead to as well, unless it asks
+ * for no way back at all (net/ipv4/fib_frontend.c, __fib_validate_source; settings.ts). Nobody sends from it: its scope is the host.
+ */
+const OWN = { address: '169.254.53.54', scope: 254 } as const;
 /** Ahead of what VPNs and others lead away. */
 const PRIORITY = 100;
 
@@ -148,10 +163,24 @@ export function establishEncryption(open: OpenEncryption, state: HostState, veri
     running.has(device) && open.keys.holds({ device, publicKey, port }) ? [publicKey] : [],
   );
   open.first = false;
-  const outcome = combine([devices.outcome, sizes.outcome, ...keyed, peers, ...set, up.outcome, entries]);
+  const raised = withPorts(up.outcome, wanted);
+  const outcome = combine([devices.outcome, sizes.outcome, ...keyed, peers, ...set, raised, entries]);
   if (outcome.complete) open.established = { encryption, underlay };
   return outcome;
 }
+
+/** A device listens from when it is up (drivers/net/wireguard/device.c, wg_open). */
+const withPorts = (outcome: Outcome, wanted: readonly Wireguard[]): Outcome => ({
+  ...outcome,
+  failed: (outcome.failed ?? []).map((failure) =>
+    failure.code === 'EADDRINUSE'
+      ? {
+          ...failure,
+          message: `UDP port ${wanted.map(({ port }) => port).join(' or ')} is another program's on this host (ss -lunp): nothing goes between containers here and on other hosts`,
+        }
+      : failure,
+  ),
+});
 
 const byDevice = <E>(devices: readonly Wireguard[], of: (device: Wireguard) => readonly E[]): ByPart<E> =>
   new Map(devices.map((device) => [device, of(device)]));
@@ -294,6 +323,9 @@ function wantedEntries(encryption: Encryption, underlay: string): readonly Entry
   const version = isV6(underlay) ? 6 : 4;
   const [rest, length] = version === 6 ? ['::/0', 128] : ['0.0.0.0/0', 32];
   return [
+    ...(version === 6
+      ? []
+      : encryption.devices.map(({ device }) => addressEntry(device, OWN.address, 32, OWN.scope))),
     routeEntry({ destination: rest, type: 'unreachable', table: ENCRYPTED }, ''),
     ruleEntry({
       version,
@@ -325,6 +357,7 @@ function establishEntries(
     wanted:
       encryption === undefined ? new Map() : new Map([[encryption, wantedEntries(encryption, underlay)]]),
     list: () => [
+      ...addressEntries(route.listAddresses(netlink), names).filter(({ device }) => OURS.has(device)),
       ...listRoutes(netlink, names, ENCRYPTED).filter(({ place }) => place.endsWith(NAMED)),
       ...([4, 6] as const)
         .flatMap((version) => rulesOf(netlink, version))

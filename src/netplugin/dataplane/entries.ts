@@ -77,8 +77,8 @@ export function writeEntries(
 const bits = (address: string): number => (isV6(address) ? 128 : 32);
 const host = (address: string): string => `${address}/${bits(address)}`;
 
-export function addressEntry(device: string, address: string, length: number): Entry {
-  const at = (index: number): route.Address => ({ index, address, length, scope: 0 });
+export function addressEntry(device: string, address: string, length: number, scope = 0): Entry {
+  const at = (index: number): route.Address => ({ index, address, length, scope });
   const text = `address ${address}/${length} dev ${device}`;
   return {
     text,

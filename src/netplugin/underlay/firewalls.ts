@@ -10,6 +10,7 @@ const WAYS = {
   out: 'what containers send out',
   in: 'what comes in to published ports',
   tunnel: 'what other hosts send to tunnels (UDP 4789)',
+  encrypted: 'what other hosts send to WireGuard (UDP 14789 and 14790)',
 } as const;
 
 /** `table ip filter, chain FORWARD (its policy) drops what containers send out, IPv4`. */

@@ -6,7 +6,8 @@
  *
  *   out     router's address -> somebody outside, by the tenant's device
  *   in      somebody outside -> a published port, by the device that leads outside
- *   tunnel  another host -> UDP 4789, by the device that leads to it
+ *   tunnel  another host -> UDP 4789, by the device that leads to it; of what is encrypted WireGuard's
+ *   encrypted  another host -> WireGuard's port, by the device that leads to it
  *
  * Somebody outside has an address that is nobody's, so that the way there is that of the default route.
  */
@@ -18,7 +19,15 @@ import { readGeneration } from '../../../linux/nftset.ts';
 import { ethernet, tcpSyn, udp } from '../../../linux/packet.ts';
 import * as route from '../../../linux/route.ts';
 import { isV6 } from '../../../model/address.ts';
-import { NFT_TABLE, PROBE_PORT, PROBE_TAG, SOMEBODY, SOMEBODY6, VXLAN_PORT } from '../../constants.ts';
+import {
+  NFT_TABLE,
+  PROBE_PORT,
+  PROBE_TAG,
+  SOMEBODY,
+  SOMEBODY6,
+  VXLAN_PORT,
+  WIREGUARD,
+} from '../../constants.ts';
 import type { Exit, HostState } from '../../state.ts';
 import type { OpenExits } from '../exits.ts';
 import { sameParts } from '../parts.ts';
@@ -35,8 +44,8 @@ const SOURCE_PORT = 40_000;
 
 /** What another firewall of the host drops of what is ours, and where. */
 export interface DroppedWay {
-  /** What containers send out; what comes in to their published ports; what other hosts send to the tunnels. */
-  readonly way: 'out' | 'in' | 'tunnel';
+  /** What containers send out; what comes in to their published ports; what other hosts send to the tunnels, and to WireGuard. */
+  readonly way: 'out' | 'in' | 'tunnel' | 'encrypted';
   readonly family: 'IPv4' | 'IPv6';
   /** `ip filter`. */
   readonly table: string;
@@ -78,29 +87,48 @@ export function openProber(open: OpenExits): Prober {
 }
 
 const sameWays = (a: HostState | undefined, b: HostState | undefined): boolean =>
-  sameParts(a?.exits ?? [], b?.exits ?? []) && a?.members === b?.members && a?.underlay === b?.underlay;
+  sameParts(a?.exits ?? [], b?.exits ?? []) &&
+  a?.members === b?.members &&
+  a?.underlay === b?.underlay &&
+  a?.encryption === b?.encryption;
 
 /** Of one tenant and from one host: another firewall does not tell them apart. */
-function probes(open: OpenExits, { exits, underlay, members }: HostState): Probe[] {
+function probes(open: OpenExits, state: HostState): Probe[] {
+  const { exits, underlay } = state;
   const exit = exits.find((e) => e.publications.length > 0) ?? exits[0];
   if (exit === undefined) return [];
   const links = route.listLinks(open.netlink);
-  return [...tunnelProbe(open, links, underlay, members[0]), ...exitProbes(open, links, exit, underlay)];
+  return [...tunnelProbes(open, links, state), ...exitProbes(open, links, exit, underlay)];
 }
 
-function tunnelProbe(
+function tunnelProbes(
   open: OpenExits,
   links: readonly route.Link[],
-  underlay: string,
-  member: string | undefined,
+  { underlay, members, encryption }: HostState,
 ): Probe[] {
+  const v6 = isV6(underlay);
+  const way = encryption?.ways[0];
+  const member = way?.address ?? members[0];
   if (member === undefined) return [];
   const index = route.leadsTo(open.netlink, member);
-  const device = links.find((l) => l.index === index);
-  if (device === undefined) return [];
+  const outside = links.find((l) => l.index === index);
+  const device = encryption === undefined ? outside : links.find((l) => l.name === way?.device);
+  const encrypted = encryption?.devices.flatMap(({ port }): Probe[] =>
+    outside === undefined
+      ? []
+      : [
+          {
+            way: 'encrypted',
+            device: outside,
+            packet: udp(member, underlay, PROBE_PORT, port, Buffer.alloc(8)),
+            v6,
+          },
+        ],
+  );
+  if (device === undefined) return encrypted ?? [];
   const header = Buffer.of(8, 0, 0, 0, PROBE_TAG >> 16, (PROBE_TAG >> 8) & 255, PROBE_TAG & 255, 0); // RFC 7348
   const packet = udp(member, underlay, PROBE_PORT, VXLAN_PORT, header);
-  return [{ way: 'tunnel', device, packet, v6: isV6(underlay) }];
+  return [{ way: 'tunnel', device, packet, v6 }, ...(encrypted ?? [])];
 }
 
 function exitProbes(open: OpenExits, links: readonly route.Link[], exit: Exit, underlay: string): Probe[] {
@@ -147,7 +175,9 @@ function look(open: OpenExits, probe: Probe): DroppedWay[] {
       `ip daddr ${SOMEBODY}`,
       `ip6 saddr ${SOMEBODY6}`,
       `ip6 daddr ${SOMEBODY6}`,
-      `udp sport ${PROBE_PORT} udp dport ${VXLAN_PORT}`,
+      ...[VXLAN_PORT, ...WIREGUARD.map(({ port }) => port)].map(
+        (port) => `udp sport ${PROBE_PORT} udp dport ${port}`,
+      ),
     ].map((match) => `${match} meta nftrace set 1`);
     runCommands(
       open.table,
@@ -180,7 +210,7 @@ function soon<T>(find: () => T | undefined): T | undefined {
 
 /** Rules in the kernel's older interface, which traces nothing: where there are any, and drops among them. */
 function legacy({ v6, way }: Probe): Pick<DroppedWay, 'table' | 'chain' | 'by'>[] {
-  const chain = way === 'tunnel' ? 'INPUT' : 'FORWARD';
+  const chain = way === 'tunnel' || way === 'encrypted' ? 'INPUT' : 'FORWARD';
   const [tables, program] = v6
     ? ['ip6_tables_names', 'ip6tables-legacy']
     : ['ip_tables_names', 'iptables-legacy'];

@@ -1,0 +1,81 @@
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { pino } from 'pino';
+import { expect, it } from 'vitest';
+import { temporaryFolder } from '../../test/folder.ts';
+import { removeFiles } from './files.ts';
+import { openHostKeys } from './hostKeys.ts';
+
+function given() {
+  const folder = temporaryFolder();
+  const lines: string[] = [];
+  const log = pino({ level: 'debug' }, { write: (line: string) => void lines.push(line) });
+  const file = path.join(folder, 'wireguard', 'keys.json');
+  return { folder, file, lines, open: () => openHostKeys(folder, log) };
+}
+
+it('a key of each epoch is made once, and outlives the agent', () => {
+  const { open } = given();
+  const first = open();
+  expect(first.found).toEqual([]);
+  const keys = first.of([1]);
+  expect(keys).toMatchObject([{ epoch: 1, key: expect.stringMatching(/^[A-Za-z0-9+/]{43}=$/) }]);
+  expect(first.of([1])).toBe(keys);
+  const again = open();
+  expect(again.found).toEqual(keys);
+  expect(again.of([1])).toEqual(keys);
+  expect(again.secretOf(keys[0]?.key ?? '')).toEqual(first.secretOf(keys[0]?.key ?? ''));
+});
+
+it('keys of epochs that do not count any more are forgotten, on disk too', () => {
+  const { open, file } = given();
+  const keys = open();
+  const [one] = keys.of([1]);
+  const both = keys.of([1, 2]);
+  expect(both[0]).toEqual(one);
+  expect(both[1]?.key).not.toBe(one?.key);
+  expect(keys.of([2])).toEqual([both[1]]);
+  expect(keys.secretOf(one?.key ?? '')).toBeUndefined();
+  expect(Object.keys(JSON.parse(fs.readFileSync(file, 'utf8')))).toEqual(['2']);
+  keys.of([]);
+  expect(fs.readFileSync(file, 'utf8')).toBe('{}');
+});
+
+it('nobody else may read them, and no line of the log has one', () => {
+  const { folder, file, open, lines } = given();
+  const secret = open().secretOf(open().of([1])[0]?.key ?? '');
+  expect(fs.statSync(file).mode & 0o777).toBe(0o600);
+  expect(fs.statSync(path.dirname(file)).mode & 0o777).toBe(0o700);
+  // A broken one is replaced, and what it has is not told.
+  fs.writeFileSync(file, `{"1": "${secret?.toString('base64')}"`);
+  expect(open().of([1])).toHaveLength(1);
+  expect(lines.join()).toContain('this host makes new keys');
+  expect(lines.join()).not.toContain(secret?.toString('base64').slice(0, 12));
+  removeFiles({ stateDir: folder, controlSocket: path.join(folder, 'run', 'n.sock'), keepState: false });
+  expect(fs.existsSync(path.dirname(file))).toBe(false);
+});
+
+it('where they cannot be kept there is none, and why is said', () => {
+  const { folder, file, open, lines } = given();
+  fs.writeFileSync(path.join(folder, 'wireguard'), 'a file in the way');
+  const keys = open();
+  expect(keys.of([1])).toEqual([]);
+  expect(keys.problem).toMatch(`the keys of this host cannot be written to ${file}`);
+  keys.of([1]);
+  expect(lines.filter((line) => line.includes('cannot be written'))).toHaveLength(1);
+});
+
+it('public keys are what WireGuard’s own program makes of the private ones', (context) => {
+  try {
+    execFileSync('wg', ['--version']);
+  } catch {
+    context.skip(); // wireguard-tools is not needed otherwise
+  }
+  const { open } = given();
+  const keys = open();
+  for (const { key } of keys.of([1, 2])) {
+    const secret = keys.secretOf(key)?.toString('base64') ?? '';
+    expect(execFileSync('wg', ['pubkey'], { input: secret, encoding: 'utf8' }).trim()).toBe(key);
+  }
+});
