@@ -2,7 +2,7 @@
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 export PATH := $(ROOT)node_modules/node/bin:$(ROOT)node_modules/.bin:$(PATH)
 
-.PHONY: help setup install uninstall package plugin demo test test-unit test-kernel test-lab test-docker test-kubernetes test-kubernetes-suites test-ovs test-package churn fuzz lint bench docs clean
+.PHONY: help setup install uninstall package plugin demo test test-unit test-kernel test-lab test-docker test-kubernetes test-kubernetes-suites test-ovs test-wireguard test-package churn fuzz lint bench docs clean
 
 help:
 	@echo 'make setup   installs packages only'
@@ -15,6 +15,7 @@ help:
 	@echo 'make test-kubernetes  builds Kubernetes where it is not yet, and tests in a cluster of it'
 	@echo 'make test-kubernetes-suites  all cases of upstream for networks, policies and Services: two hours and more'
 	@echo 'make test-ovs  VLANs with Open vSwitch for the switch, which it installs'
+	@echo 'make test-wireguard  encryption between hosts, on the kernel of Debian in an emulated machine; MEASURE=yes says what it costs'
 	@echo 'make test-package  installs, upgrades, removes and purges the packages on a Debian of its own, with systemd'
 	@echo 'make churn   ten minutes of faults on three hosts, with senders of what may not pass; CHURN_SEED=N does one again, CHURN_STORE=etcd'
 	@echo 'make fuzz    100,000 requests that a public fuzzer makes up from /openapi.json; REQUESTS=N says how many'
@@ -78,6 +79,10 @@ test-kubernetes-suites:
 
 test-ovs: setup
 	vitest run --project ovs
+
+test-wireguard: setup
+	@bin/netctl version >/dev/null
+	test/machine.sh env MEASURE=$(MEASURE) vitest run --project wireguard
 
 test-package: setup
 	vitest run --project package

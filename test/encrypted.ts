@@ -52,11 +52,16 @@ export interface Encrypted {
   down(): Promise<void>;
 }
 
-export async function openEncrypted(nodes: readonly Node[]): Promise<Encrypted> {
+/** `family` 6: the hosts' underlay is IPv6; netmaster stays where it is. */
+export async function openEncrypted(nodes: readonly Node[], family: 4 | 6 = 4): Promise<Encrypted> {
   await removeHosts(LAB);
   fs.rmSync(dataFolder(LAB), { recursive: true, force: true });
   await makeSwitch(LAB);
   for (const node of nodes) await makeHost(LAB, node, ADDRESSES[node], { resolver: OUTSIDE_ADDRESS });
+  const six = (node: Node): string => `2001:db8::${node.at(-1)}`;
+  if (family === 6)
+    for (const node of nodes)
+      await run(...onHost(LAB, node, 'ip', 'addr', 'add', `${six(node)}/64`, 'dev', 'eth0', 'nodad'));
   const processes = new Map<string, ChildProcess>();
   const logFile = (name: string): string => `${hostFolder(LAB, 'node1')}/${name}.log`;
   const files = new Set<string>();
@@ -80,7 +85,7 @@ export async function openEncrypted(nodes: readonly Node[]): Promise<Encrypted> 
     await once(child, 'exit');
   }
   async function start(node: Node): Promise<void> {
-    const flags = ['--netmaster', NETMASTER, '--underlay', 'eth0', '--host', node];
+    const flags = ['--netmaster', NETMASTER, '--underlay', family === 6 ? six(node) : 'eth0', '--host', node];
     serve(node, node, [`${ROOT}/bin/netplugin`, ...flags]);
     await until(`netplugin on ${node}`, SECONDS, async () => {
       const health = await on(

@@ -50,6 +50,7 @@ const NOT_TYPED: Record<string, number> = {
   'docs/operate/lifecycle.md: test/packages.package.test.ts does it on a Debian with systemd': 5,
   'docs/operate/people.md: flags of a service': 2,
   'docs/operate/people.md: needs a machine with systemd': 2,
+  'docs/operate/network.md: needs a kernel with WireGuard; test/encryption.wireguard.test.ts does it': 4,
   'docs/operate/people.md: asks for a password on the terminal; test/login.test.ts answers it': 5,
   'docs/operate/people.md: needs an OpenID provider; test/oidc.test.ts has one': 3,
   'docs/operate/sizing.md: takes minutes': 1,

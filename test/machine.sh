@@ -10,7 +10,7 @@ ROOT=$(dirname "$(dirname "$(readlink -f "$0")")")
 CACHE=${MACHINE_CACHE:-/var/cache/contiv-machine}
 SECONDS_MAX=${MACHINE_SECONDS:-1200}
 
-for program in qemu-system-x86_64:qemu-system-x86 busybox:busybox depmod:kmod; do
+for program in qemu-system-x86_64:qemu-system-x86 busybox:busybox-static depmod:kmod wg:wireguard-tools tcpdump:tcpdump iperf3:iperf3; do
   command -v "${program%%:*}" >/dev/null 2>&1 || DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${program#*:}" >/dev/null
 done
 

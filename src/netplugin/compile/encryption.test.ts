@@ -42,7 +42,14 @@ interface Case {
   readonly host?: Partial<LocalHost>;
 }
 
-function stateOf({ own = [1], told = {}, epochs, encap = 'vxlan', encryption = 'wireguard', host }: Case): HostState {
+function stateOf({
+  own = [1],
+  told = {},
+  epochs,
+  encap = 'vxlan',
+  encryption = 'wireguard',
+  host,
+}: Case): HostState {
   const here = endpoint('one', 'node1', '20.1.1.2');
   const view = openView([
     { kind: 'global', key: 'global', object: { name: 'global', encryption } },
@@ -50,7 +57,13 @@ function stateOf({ own = [1], told = {}, epochs, encap = 'vxlan', encryption = '
     ...Object.entries(told).map(([name, of]) => ({
       kind: 'host',
       key: name,
-      object: { name, underlay: UNDERLAYS[name], mtu: 1500, link: `${UNDERLAYS[name]}/24`, keys: keys(name, ...of) },
+      object: {
+        name,
+        underlay: UNDERLAYS[name],
+        mtu: 1500,
+        link: `${UNDERLAYS[name]}/24`,
+        keys: keys(name, ...of),
+      },
     })),
     { kind: 'endpoint', key: 'one', object: here },
     { kind: 'endpoint', key: 'two', object: endpoint('two', 'node2', '20.1.1.3') },
@@ -66,9 +79,7 @@ function stateOf({ own = [1], told = {}, epochs, encap = 'vxlan', encryption = '
     transit: '100.127.0.0/16',
     transit6: 'fd6f:6e74:6976::/64',
     guarded: [],
-    attachments: new Map([
-      ['one', { endpoint: here, phase: 'joined', publications: [], runtime: 'docker' }],
-    ]),
+    attachments: new Map([['one', { endpoint: here, phase: 'joined', publications: [], runtime: 'docker' }]]),
     transitSlots: new Map([['default', 0]]),
     ...host,
   });

@@ -98,8 +98,7 @@ export interface OpenEncryption {
   readonly peers: Tracker<Peer>;
   readonly up: Tracker<Property>;
   readonly entries: Tracker<Entry>;
-  /** An earlier agent's may be there. */
-  first: boolean;
+  /** The last that was established as a whole; undefined: something of another may be there, or of an earlier agent's. */
   established?: { readonly encryption: Encryption | undefined; readonly underlay: string };
   /** Public keys of the devices that are as they should be. */
   acting: readonly string[];
@@ -114,7 +113,6 @@ export const openEncryption = (netlink: Netlink, secretOf: SecretOf): OpenEncryp
   peers: track(PEERS),
   up: trackProperties(),
   entries: track({ ...ENTRIES, isOurs: () => true }),
-  first: true,
   acting: [],
 });
 
@@ -132,9 +130,10 @@ export function establishEncryption(open: OpenEncryption, state: HostState, veri
   const { encryption, underlay } = state;
   const before = open.established;
   const wanted = encryption?.devices ?? [];
-  const idle = encryption === undefined && before?.encryption === undefined && !open.first;
-  const same = before?.encryption === encryption && before?.underlay === underlay;
-  if (idle || (same && before !== undefined && !verify)) return {};
+  if (before !== undefined) {
+    if (encryption === undefined && before.encryption === undefined) return {};
+    if (before.encryption === encryption && before.underlay === underlay && !verify) return {};
+  }
   delete open.established;
   open.acting = [];
   const had = new Set([...open.devices.held()].map(({ name }) => name));
@@ -162,7 +161,6 @@ export function establishEncryption(open: OpenEncryption, state: HostState, veri
   open.acting = wanted.flatMap(({ device, publicKey, port }) =>
     running.has(device) && open.keys.holds({ device, publicKey, port }) ? [publicKey] : [],
   );
-  open.first = false;
   const raised = withPorts(up.outcome, wanted);
   const outcome = combine([devices.outcome, sizes.outcome, ...keyed, peers, ...set, raised, entries]);
   if (outcome.complete) open.established = { encryption, underlay };

@@ -28,6 +28,7 @@ import type {
   ClusterService,
   Entrance,
   Exit,
+  HostState,
   Router,
   RuleSet,
   Service,
@@ -43,6 +44,12 @@ const WRITE = process.env.GOLDEN === 'write';
 /** What an agent finds on a host with Docker whose own way out is a bridge. */
 const FACTS: HostFacts = { bridges: ['docker0'], operated: ['br0'], closed: ['tcp . 9999'] };
 const NO_FACTS: HostFacts = { bridges: [], operated: [], closed: [] };
+/** To one of two other hosts that has told its key. */
+const ENCRYPTING: HostState = {
+  ...NOTHING,
+  members: PEERS,
+  encryption: { devices: [], ways: [{ address: PEERS[0] ?? '', device: 'contiv-wg0' }] },
+};
 const ONLY_IPV4: Exit = { ...exit({}), hostAddress6: '', routerAddress6: '' };
 
 /** Of one container. */
@@ -319,6 +326,7 @@ const RULES: Readonly<Record<string, string>> = {
   'routerAnnounced6.nft': rules(ofRouter(router({ services: [SERVICE6] }), exit({ announced: ANNOUNCED6 }))),
   'hostFabric.nft': rules(hostTable({ ...NOTHING, fabric: FABRIC }, NO_FACTS, [])),
   'host.nft': rules(hostTable(NOTHING, NO_FACTS, [])),
+  'hostEncrypting.nft': rules(hostTable({ ...NOTHING, encryption: { devices: [], ways: [] } }, NO_FACTS, [])),
   'hostReaching.nft': rules(hostTable(state({ access: ACCESS, entrances: ENTRANCES }), NO_FACTS, [])),
   'container.nft': rules(stubTable([port(2)])),
   'containerTwoNetworks.nft': rules(stubTable(TWO_NETWORKS)),
@@ -583,6 +591,10 @@ const CASES: Readonly<Record<string, readonly [what: string, table: Table]>> = {
       FACTS,
       [VNI, 2001],
     ),
+  ],
+  'hostEncrypted.nft': [
+    'A host whose tunnels send by WireGuard alone',
+    hostTable({ ...state({}), ...ENCRYPTING }, FACTS, [VNI]),
   ],
   'hostPublished.nft': [
     'A host that publishes ports at all of its addresses and at one, single ones and ranges',
