@@ -6,18 +6,13 @@
  *
  * in steps, each of which is taken when all hosts have done what the one before asks (netmaster/keyEpochs.ts).
  */
-import { type Static, Type } from '@sinclair/typebox';
 
-/** Of one host and one epoch. */
-export const HostKeySchema = Type.Object(
-  {
-    epoch: Type.Integer({ minimum: 1, maximum: 2 ** 31 }),
-    /** Public, base64 of 32 bytes. */
-    key: Type.String({ pattern: '^[A-Za-z0-9+/]{43}=$' }),
-  },
-  { additionalProperties: false },
-);
-export type HostKey = Static<typeof HostKeySchema>;
+/** Of one host and one epoch (host.ts has its schema). */
+export interface HostKey {
+  readonly epoch: number;
+  /** Public, base64 of 32 bytes. */
+  readonly key: string;
+}
 
 /** One or two that follow each other. */
 export interface KeyEpochs {

@@ -1,7 +1,6 @@
 /** A host that runs an agent. Bound to a lease: gone when the agent is not heard of for `HOST_TTL`. */
 import { type Static, Type } from '@sinclair/typebox';
 import { isIpv4, isIpv6 } from './address.ts';
-import { HostKeySchema } from './encryption.ts';
 import type { Problem } from './kind.ts';
 import { isHostName } from './names.ts';
 
@@ -14,6 +13,15 @@ export const MAX_PROBLEMS = 100;
 
 /** That a host tells of. */
 export const MAX_PREFIXES = 64;
+
+/** See HostKey (encryption.ts). */
+const HostKeySchema = Type.Object(
+  {
+    epoch: Type.Integer({ minimum: 1, maximum: 2 ** 31 }),
+    key: Type.String({ pattern: '^[A-Za-z0-9+/]{43}=$' }),
+  },
+  { additionalProperties: false },
+);
 
 export const HostSchema = Type.Object(
   {

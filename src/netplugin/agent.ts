@@ -244,6 +244,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
     paths,
     bgp,
     docker,
+    keys,
     kernel,
   };
   condition = () => conditionOf(seen);

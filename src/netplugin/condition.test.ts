@@ -15,6 +15,7 @@ const WELL: ConditionSources = {
   paths: { narrow: [] },
   bgp: { problems: [], neighbors: undefined, announced: [] },
   docker: { problems: [] },
+  keys: { problem: '' },
   kernel: { failed: [] },
 };
 
@@ -82,4 +83,14 @@ it('is one that netmaster takes, however much is wrong and however it is worded'
   expect(Value.Check(ConditionSchema, condition)).toBe(true);
   expect(condition.problems).toHaveLength(MAX_PROBLEMS);
   expect(condition.problems.at(-1)?.problem).toBe(`${1000 - MAX_PROBLEMS + 1} more problems`);
+});
+
+it('of a host that cannot keep its keys are told, with what comes of it', () => {
+  const { problems } = conditionOf({
+    ...WELL,
+    keys: { problem: 'the keys of this host cannot be written to F: EROFS' },
+  });
+  expect(problems.map(({ problem }) => problem)).toEqual([
+    'the keys of this host cannot be written to F: EROFS: what is to be encrypted does not leave',
+  ]);
 });

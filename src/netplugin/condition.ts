@@ -27,6 +27,7 @@ export interface ConditionSources {
     readonly announced: readonly string[];
   };
   readonly docker: { readonly problems: readonly Problem[] };
+  readonly keys: { readonly problem: string };
   readonly kernel: Pick<Kernel, 'failed'>;
 }
 
@@ -98,6 +99,7 @@ export interface Problems {
   readonly paths: readonly Problem[];
   readonly bgp: readonly Problem[];
   readonly docker: readonly Problem[];
+  readonly keys: readonly Problem[];
   readonly kernel: readonly Problem[];
 }
 
@@ -111,6 +113,7 @@ export function problemsOf({
   paths,
   bgp,
   docker,
+  keys,
   kernel,
 }: ConditionSources): Problems {
   const all = networks();
@@ -142,6 +145,15 @@ export function problemsOf({
     paths: paths.narrow.map((path) => short(tooNarrow(path, underlay.now.device))),
     bgp: bgp.problems.map(short),
     docker: docker.problems.map(short),
+    keys:
+      keys.problem === ''
+        ? []
+        : [
+            short({
+              problem: `${keys.problem}: what is to be encrypted does not leave`,
+              remedy: 'give the folder back to root, and the disk room: it is tried again',
+            }),
+          ],
     kernel: kernel.failed.map((message) =>
       short({
         problem: `not established: ${message}`,
@@ -152,7 +164,8 @@ export function problemsOf({
 }
 
 export function conditionOf(sources: ConditionSources): Condition {
-  const { underlay, uplink, gateways, direct, firewalls, paths, bgp, docker, kernel } = problemsOf(sources);
+  const { underlay, uplink, gateways, direct, firewalls, paths, bgp, docker, keys, kernel } =
+    problemsOf(sources);
   const all = [
     ...underlay,
     ...uplink,
@@ -162,6 +175,7 @@ export function conditionOf(sources: ConditionSources): Condition {
     ...paths,
     ...bgp,
     ...docker,
+    ...keys,
     ...kernel,
   ];
   const more = all.length - MAX_PROBLEMS + 1;

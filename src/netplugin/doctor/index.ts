@@ -117,6 +117,7 @@ function agentFindings(answer: Asked<Agent>, socket: string): Finding[] {
     ...of('underlay', problems.underlay),
     ...of('uplink', problems.uplink),
     ...of('gateways', problems.gateways),
+    ...of('keys', problems.keys),
     ...of('direct', problems.direct),
     ...of('BGP', problems.bgp),
     ...of('Docker', problems.docker),
