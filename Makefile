@@ -81,7 +81,7 @@ test-ovs: setup
 	vitest run --project ovs
 
 test-wireguard: setup
-	@bin/netctl version >/dev/null
+	@bin/netctl --help >/dev/null
 	test/machine.sh env MEASURE=$(MEASURE) vitest run --project wireguard
 
 test-package: setup

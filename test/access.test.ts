@@ -226,6 +226,17 @@ it('a host cannot change an endpoint of another one, though it names itself', as
   expect(api.mirror.get('endpoint', 'e1')).toMatchObject({ homingHost: 'node2' });
 });
 
+it('a host tells of no other host’s key', async () => {
+  const pair = pairs.get('host');
+  const keys = [{ epoch: 1, key: `${'A'.repeat(43)}=` }];
+  for (const name of ['node2', 'node1']) {
+    const body = { name: 'node2', underlay: '192.0.2.2', keys };
+    const path = `/api/v1/hosts/${name}`;
+    expect((await ask({ method: 'PUT', path }, { pair, body })).status).toBe(name === 'node2' ? 403 : 400);
+  }
+  expect(api.mirror.get('registration', 'node2')).toBeUndefined();
+});
+
 it('events say by whom, as the certificate has it', async () => {
   const client = clientOf(credentialsOf(pairs.get('admin')));
   await client.call('post', { collection: 'tenants', key: 'red' }, { tenantName: 'red' });

@@ -54,12 +54,19 @@ export interface WireguardPeer {
   readonly port: number;
 }
 
+export interface KnownPeer extends Pick<WireguardPeer, 'publicKey' | 'address'> {
+  /** Where it was heard of last, `ADDRESS PORT`: what is for it goes there. '' where that is not known. */
+  readonly endpoint: string;
+  /** Seconds, Unix time; 0: there was none. */
+  readonly handshake: number;
+}
+
 export interface WireguardDevice {
   /** '' where it has none yet. */
   readonly publicKey: string;
   readonly port: number;
-  /** Without those that have another number of addresses than one. `handshake`: seconds, Unix time; 0: there was none. */
-  readonly peers: readonly (Pick<WireguardPeer, 'publicKey' | 'address'> & { readonly handshake: number })[];
+  /** Without those that have another number of addresses than one. */
+  readonly peers: readonly KnownPeer[];
   /** Public keys of all. */
   readonly keys: readonly string[];
 }
@@ -77,7 +84,7 @@ export function wireguardFamily(netlink: Netlink): number | undefined {
 /** Throws a NetlinkError where there is no such device, ENODEV, or it is none of WireGuard's. */
 export function readWireguard(netlink: Netlink, family: number, index: number): WireguardDevice {
   const body = message(WG_CMD_GET_DEVICE, attribute(WGDEVICE_A_IFINDEX, u32(index)));
-  const peers = new Map<string, { addresses: string[]; handshake: number }>();
+  const peers = new Map<string, { addresses: string[]; endpoint: string; handshake: number }>();
   let publicKey = '';
   let port = 0;
   // Many peers come in several messages, and one of many addresses in several of those.
@@ -88,9 +95,10 @@ export function readWireguard(netlink: Netlink, family: number, index: number): 
     for (const [, bytes] of listAttributes(attributes.get(WGDEVICE_A_PEERS) ?? Buffer.alloc(0))) {
       const peer = readAttributes(bytes);
       const key = peer.get(WGPEER_A_PUBLIC_KEY)?.toString('base64') ?? '';
-      const known = peers.get(key) ?? { addresses: [], handshake: 0 };
+      const known = peers.get(key) ?? { addresses: [], endpoint: '', handshake: 0 };
       peers.set(key, known);
       known.handshake = Number(peer.get(WGPEER_A_LAST_HANDSHAKE_TIME)?.readBigInt64LE() ?? known.handshake);
+      known.endpoint = readEndpoint(peer.get(WGPEER_A_ENDPOINT)) ?? known.endpoint;
       for (const [, allowed] of listAttributes(peer.get(WGPEER_A_ALLOWEDIPS) ?? Buffer.alloc(0))) {
         const one = readAttributes(allowed);
         const address = one.get(WGALLOWEDIP_A_IPADDR);
@@ -103,10 +111,10 @@ export function readWireguard(netlink: Netlink, family: number, index: number): 
     publicKey,
     port,
     keys: [...peers.keys()],
-    peers: [...peers].flatMap(([key, { addresses, handshake }]) => {
+    peers: [...peers].flatMap(([key, { addresses, endpoint, handshake }]) => {
       const [address = '', length] = addresses[0]?.split('/') ?? [];
       const whole = length === (address.includes(':') ? '128' : '32');
-      return addresses.length === 1 && whole ? [{ publicKey: key, address, handshake }] : [];
+      return addresses.length === 1 && whole ? [{ publicKey: key, address, endpoint, handshake }] : [];
     }),
   };
 }
@@ -137,6 +145,12 @@ function endpoint(address: string, port: number): Buffer {
   out.writeUInt16BE(port, 2);
   bytes.copy(out, bytes.length === 4 ? 4 : 8);
   return out;
+}
+
+function readEndpoint(bytes: Buffer | undefined): string | undefined {
+  if (bytes === undefined) return undefined;
+  const address = bytes.readUInt16LE(0) === AF_INET ? bytes.subarray(4, 8) : bytes.subarray(8, 24);
+  return `${addressText(address)} ${bytes.readUInt16BE(2)}`;
 }
 
 function changePeer(family: number, index: number, what: string, ...attributes: readonly Buffer[]): Request {

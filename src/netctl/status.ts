@@ -57,13 +57,14 @@ const fabricLine = ({
     ...(subscribed ? ['subscribed'] : []),
   ].join(', ');
 
-const encryptionLine = ({ epoch, since, rotating }: NonNullable<Status['encryption']>): string =>
+const encryptionLine = ({ epoch, since, rotating, clear }: NonNullable<Status['encryption']>): string =>
   [
     'WireGuard',
     `keys of epoch ${epoch}${since === undefined ? '' : ` since ${since}`}`,
     ...(rotating === undefined
       ? []
       : [rotating.length === 0 ? 'rotating' : `rotating, waits for ${some(rotating)}`]),
+    ...(clear === undefined ? [] : [`in the clear, as VLANs: ${some(clear)}`]),
   ].join(', ');
 
 export function statusLines(

@@ -148,8 +148,8 @@ it('of two hosts that come at once with one underlay only one is taken, at which
   expect(mirror.list('host')).toEqual([refused]);
 });
 
-it('a host whose key is another one’s is refused, in one line that says what to do', async () => {
-  const { hosts, mirror } = await open();
+it('a host whose key is another one’s is refused, in one line that says what to do, also while that one is away', async () => {
+  const { hosts, mirror, leases, revoke } = await open();
   const keys = [{ epoch: 1, key: `${'A'.repeat(43)}=` }];
   await hosts.beat({ ...NODE1, keys });
   const copied = { name: 'node2', underlay: '192.168.1.2', keys };
@@ -157,5 +157,8 @@ it('a host whose key is another one’s is refused, in one line that says what t
     /^host node2: its WireGuard key is host node1's already.* remove .*wireguard/,
   );
   expect(mirror.get('host', 'node2')).toBeUndefined();
+  await hosts.beat({ ...NODE1, keys });
+  await revoke(leases[0] as string);
+  await expect(hosts.beat(copied)).rejects.toThrow("is host node1's already");
   await hosts.beat({ ...NODE1, keys });
 });

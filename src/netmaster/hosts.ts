@@ -13,7 +13,7 @@ import { changedFields } from './changes.ts';
 import type { Caller, Occurrence } from './events.ts';
 import { type Mirror, storeKey } from './mirror.ts';
 import { Refusal } from './problem.ts';
-import { registrationOf } from './roster.ts';
+import { type Registered, registrationOf } from './roster.ts';
 import type { Decision, Writer } from './writer.ts';
 
 export interface Hosts {
@@ -47,13 +47,14 @@ export function openHosts({ store, mirror, writer }: HostsOptions): Hosts {
         'name',
       );
     const told = new Set(keys.map(({ key }) => key));
-    const copied = mirror
-      .list<Host>('host')
-      .find((h) => h.name !== name && h.keys?.some(({ key }) => told.has(key)));
+    // Of one that is away too: its containers may run on, and what is for them would go nowhere.
+    const copied = [...mirror.list<Host>('host'), ...mirror.list<Registered>('registration')].find(
+      (h) => h.name !== name && h.keys?.some(({ key }) => told.has(key)),
+    );
     if (copied !== undefined)
       throw new Refusal(
         409,
-        `host ${name}: its WireGuard key is host ${copied.name}'s already, as on a disk that was copied: stop netplugin there, remove /var/lib/contiv/wireguard, and start it again`,
+        `host ${name}: its WireGuard key is host ${copied.name}'s already, as on a disk that was copied or where a host has another name now: stop netplugin there, remove /var/lib/contiv/wireguard, and start it again`,
         'keys',
       );
     const holder = mirror.get<Underlay>('underlay', underlay)?.host ?? name;

@@ -110,6 +110,17 @@ describe('a rotation of keys', () => {
     expect(lines).toContain('host node2: keys are not rotated to the end');
   });
 
+  it('has nothing to do with networks that go by VLANs, which status names', async () => {
+    const { step, put, status } = await open();
+    await step();
+    const network = { tenantName: 'default', subnet: '20.1.1.0/24', vni: 1 };
+    await put('network', 'default:n1', { ...network, networkName: 'n1', encap: 'vxlan' });
+    await put('network', 'default:n2', { ...network, networkName: 'n2', encap: 'vlan' });
+    const said = await status();
+    expect(said.encryption?.clear).toEqual(['default:n2']);
+    expect(statusLines(said, []).join('\n')).toContain(', in the clear, as VLANs: default:n2');
+  });
+
   it('is refused where there are no keys, and while there is one', async () => {
     const clear = await open('none');
     await expect(clear.rotate()).rejects.toThrow('global: encryption is none');

@@ -11,6 +11,7 @@
  */
 import { FIRST_EPOCHS, type HostKey, KEY_EPOCHS, type KeyEpochs } from '../model/encryption.ts';
 import type { Host } from '../model/host.ts';
+import type { Network } from '../model/network.ts';
 import type { Global } from '../model/settings.ts';
 import type { Problem, Status } from '../protocol/hosts.ts';
 import type { Mirror } from './mirror.ts';
@@ -122,10 +123,12 @@ export function encryptionStatus(mirror: Mirror): Status['encryption'] {
   if (!isEncrypted(mirror)) return undefined;
   const { epochs, active, since } = epochsOf(mirror);
   const [, next] = epochs;
+  const clear = mirror.list<Network>('network').filter(({ encap }) => encap === 'vlan');
   return {
     epoch: active,
     ...(since > 0 && { since: new Date(since).toISOString() }),
     ...(next !== undefined && { rotating: [...waitingFor(mirror, mirror.applied).keys()].sort() }),
+    ...(clear.length > 0 && { clear: clear.map((n) => `${n.tenantName}:${n.networkName}`).sort() }),
   };
 }
 

@@ -207,6 +207,8 @@ export const StatusSchema = Type.Object({
       since: Type.Optional(Type.String()),
       /** Keys are being rotated: hosts that are waited for; absent: they are not. */
       rotating: Type.Optional(Type.Array(Type.String())),
+      /** Networks that go as they are, by VLANs: `default:contiv-net`; absent: there are none. */
+      clear: Type.Optional(Type.Array(Type.String())),
     }),
   ),
   networks: Type.Array(

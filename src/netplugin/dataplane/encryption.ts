@@ -27,10 +27,9 @@ import {
   addressEntry,
   ENTRIES,
   type Entry,
-  listRoutes,
   routeEntry,
+  routeIn,
   ruleEntry,
-  rulesOf,
   writeEntries,
 } from './entries.ts';
 import { establishProperties, hasSize, isUp, type Property, trackProperties } from './links.ts';
@@ -61,6 +60,12 @@ interface Key {
   readonly publicKey: string;
   readonly port: number;
 }
+/**
+ * Seconds after which a session is over (the paper at wireguard.com, 6.1). A peer is sent to where it was heard of last. So who was on the link for a while,
+ * and handed on what passed from an address of his own, has both ends send to him for ever. One without a session is at its underlay address.
+ */
+const SESSION = 180;
+
 interface Peer {
   readonly device: string;
   readonly publicKey: string;
@@ -279,25 +284,28 @@ function establishPeers(
   if (generic === undefined) return {};
   const indices = new Map(links.map((l) => [l.name, l.index]));
   const ports = new Map(wanted.map(({ device, port }) => [device, port]));
-  return establish(peers, {
+  const add = (peer: Peer) =>
+    wireguard.addPeer(family, indices.get(peer.device) ?? 0, { ...peer, port: ports.get(peer.device) ?? 0 });
+  /** They are where they were not declared, and no packet comes from there. */
+  const lost: Peer[] = [];
+  const { outcome } = establish(peers, {
     wanted: byDevice(wanted, (w) => w.peers.map((peer) => ({ device: w.device, ...peer }))),
     list: () =>
-      readAll(generic, family, links).flatMap(({ name, keys, peers: whole }) =>
-        keys.map((publicKey) => ({
-          device: name,
-          publicKey,
-          address: whole.find((p) => p.publicKey === publicKey)?.address ?? 'other addresses',
-        })),
-      ),
+      readAll(generic, family, links).flatMap(({ name: device, keys, peers: whole }) => {
+        const known = new Map(whole.map((peer) => [peer.publicKey, peer]));
+        return keys.map((publicKey): Peer => {
+          const { address = 'other addresses', endpoint, handshake = 0 } = known.get(publicKey) ?? {};
+          const peer = { device, publicKey, address };
+          if (endpoint !== `${address} ${ports.get(device)}` && handshake < Date.now() / 1000 - SESSION)
+            lost.push(peer);
+          return peer;
+        });
+      }),
     excused: ({ device }) => !indices.has(device),
     write({ additions, removals }) {
       const index = ({ device }: Peer): number => indices.get(device) ?? 0;
       const made = additions.flatMap(({ entry }) => (indices.has(entry.device) ? [entry] : []));
-      const answers = generic.batch(
-        made.map((peer) =>
-          wireguard.addPeer(family, index(peer), { ...peer, port: ports.get(peer.device) ?? 0 }),
-        ),
-      );
+      const answers = generic.batch(made.map(add));
       const removed = send(
         generic,
         removals
@@ -313,7 +321,9 @@ function establishPeers(
         unwritten: [...refused, ...absent],
       };
     },
-  }).outcome;
+  });
+  const back = lost.filter((peer) => peers.holds(peer) && indices.has(peer.device));
+  return combine([outcome, send(generic, back.map(add))]);
 }
 
 /** The routes first: with the rule they are all that a tunnel's frames find. */
@@ -341,9 +351,6 @@ function wantedEntries(encryption: Encryption, underlay: string): readonly Entry
   ];
 }
 
-const NAMED = ` table ${ENCRYPTED}`;
-const OF_RULES = new RegExp(`^rule ${PRIORITY} .* to table ${ENCRYPTED}\\b`);
-
 function establishEntries(
   { netlink, entries }: OpenEncryption,
   { encryption, underlay }: HostState,
@@ -351,15 +358,24 @@ function establishEntries(
 ): Outcome {
   const names = new Map(links.map((l) => [l.index, l.name]));
   const there = new Set(links.map((l) => l.name));
+  // Where nothing is encrypted the table may be somebody else's.
+  const isMine = (protocol: number = route.ROUTE_PROTOCOL): boolean =>
+    encryption !== undefined || protocol === route.ROUTE_PROTOCOL;
   return establish(entries, {
     wanted:
       encryption === undefined ? new Map() : new Map([[encryption, wantedEntries(encryption, underlay)]]),
     list: () => [
       ...addressEntries(route.listAddresses(netlink), names).filter(({ device }) => OURS.has(device)),
-      ...listRoutes(netlink, names, ENCRYPTED).filter(({ place }) => place.endsWith(NAMED)),
-      ...([4, 6] as const)
-        .flatMap((version) => rulesOf(netlink, version))
-        .filter(({ text }) => OF_RULES.test(text)),
+      ...([4, 6] as const).flatMap((version) => [
+        ...route
+          .listRoutes(netlink, version, ENCRYPTED)
+          .filter(({ table, protocol }) => table === ENCRYPTED && isMine(protocol))
+          .map((r) => routeIn(names, r)),
+        ...route
+          .listRules(netlink, version)
+          .filter((rule) => rule.priority === PRIORITY && rule.table === ENCRYPTED && isMine(rule.protocol))
+          .map(ruleEntry),
+      ]),
     ],
     excused: ({ device }) => device !== '' && !there.has(device),
     write: (change) => writeEntries(netlink, links, change),

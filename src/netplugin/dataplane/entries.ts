@@ -321,16 +321,13 @@ export function routerEntries(router: Router, exit: Exit | undefined): ByPart<En
   return parts;
 }
 
-export const rulesOf = (netlink: Netlink, version: 4 | 6): Entry[] =>
-  route.listRules(netlink, version).map(ruleEntry);
-
 /** Everything of these kinds that the kernel holds and that is not its own doing. */
 export function listEntries(netlink: Netlink, links: readonly route.Link[]): Entry[] {
   const names = new Map(links.map((l) => [l.index, l.name]));
   return [
     ...addressEntries(route.listAddresses(netlink), names),
     ...listRoutes(netlink, names, WIRES),
-    ...VERSIONS.flatMap((version) => rulesOf(netlink, version)),
+    ...VERSIONS.flatMap((version) => route.listRules(netlink, version)).map(ruleEntry),
     ...listNeighbours(netlink, names),
     ...route.listProxies(netlink, 6).map((n) => proxyEntry(nameOf(names, n.device), n.address)),
     ...route.listFdbEntries(netlink).map((f) => fdbEntry(nameOf(names, f.device), f.mac, f.destination)),
@@ -348,12 +345,15 @@ export const addressEntries = (addresses: readonly route.Address[], names: Names
     .filter((a) => !a.address.startsWith('fe80:') && a.address !== '127.0.0.1' && a.address !== '::1')
     .map((a) => addressEntry(nameOf(names, a.index), a.address, a.length));
 
+export const routeIn = (names: Names, { device, ...r }: route.Route): Entry =>
+  routeEntry(r, nameOf(names, device));
+
 /** Of the main table, and of those from `tables` on. */
 export function listRoutes(netlink: Netlink, names: Names, tables?: number): Entry[] {
   const PROTO_KERNEL = 2;
   return VERSIONS.flatMap((version) => route.listRoutes(netlink, version, tables))
     .filter((r) => r.protocol !== PROTO_KERNEL)
-    .map(({ device, ...r }) => routeEntry(r, nameOf(names, device)));
+    .map((r) => routeIn(names, r));
 }
 
 export const listNeighbours = (netlink: Netlink, names: Names): Entry[] =>

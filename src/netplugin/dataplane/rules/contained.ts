@@ -1,16 +1,21 @@
 /**
  * What no container may reach, by whatever device it is attached and whoever made it: the control plane's sockets, here and
- * through this host, and the tunnels of any host.
+ * through this host, and the tunnels of any host. WireGuard takes nothing from who has no key, but it works at each attempt.
  */
 import { VXLAN_PORT } from '../../constants.ts';
-import { EXITS } from './devices.ts';
+import { EXITS, WIREGUARD_PORTS } from './devices.ts';
 import type { HostFeature } from './feature.ts';
 
 /** Kinds of devices (rtnetlink's) that containers and virtual machines are attached by. */
 export const CONTAINER_KINDS = ['bridge', 'ipvlan', 'ipvtap', 'macvlan', 'macvtap', 'netkit', 'veth'];
 
+const refuseAtHosts = (ports: string): string => `
+  udp dport ${ports} fib daddr type != unicast counter name "refused" drop
+  udp dport ${ports} ip daddr @members counter name "refused" drop
+  udp dport ${ports} ip6 daddr @members6 counter name "refused" drop`;
+
 export const contained: HostFeature = {
-  own: `
+  own: ({ encrypted }) => `
 set guarded { type ipv4_addr . inet_proto . inet_service; }
 set guarded6 { type ipv6_addr . inet_proto . inet_service; }
 set closed { type inet_proto . inet_service; }
@@ -24,10 +29,7 @@ chain contained {
 chain refuse {
   ip daddr . meta l4proto . th dport @guarded counter name "refused" drop
   ip6 daddr . meta l4proto . th dport @guarded6 counter name "refused" drop
-  fib daddr type != unicast meta l4proto . th dport @closed counter name "refused" drop
-  udp dport ${VXLAN_PORT} fib daddr type != unicast counter name "refused" drop
-  udp dport ${VXLAN_PORT} ip daddr @members counter name "refused" drop
-  udp dport ${VXLAN_PORT} ip6 daddr @members6 counter name "refused" drop
+  fib daddr type != unicast meta l4proto . th dport @closed counter name "refused" drop${refuseAtHosts(`${VXLAN_PORT}`)}${encrypted ? refuseAtHosts(WIREGUARD_PORTS) : ''}
 }`,
   rules: {
     forward: `

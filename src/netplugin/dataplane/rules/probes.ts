@@ -2,7 +2,8 @@
  * Packets of our own that look for a firewall that drops what is ours (observe/probe.ts): what no chain of anybody has dropped is
  * counted last of all, and none leaves the host.
  */
-import { PROBE_PORT, PROBE_TAG, SOMEBODY, SOMEBODY6, VXLAN_PORT, WIREGUARD } from '../../constants.ts';
+import { PROBE_PORT, PROBE_TAG, SOMEBODY, SOMEBODY6, VXLAN_PORT } from '../../constants.ts';
+import { WIREGUARD_PORTS } from './devices.ts';
 import type { HostFeature } from './feature.ts';
 
 export const probes: HostFeature = {
@@ -16,8 +17,12 @@ ip saddr ${SOMEBODY} counter name "arrived" drop
 ip daddr ${SOMEBODY} counter name "arrived" drop
 ip6 saddr ${SOMEBODY6} counter name "arrived" drop
 ip6 daddr ${SOMEBODY6} counter name "arrived" drop`,
-    last_here: `
-udp dport ${VXLAN_PORT} udp sport ${PROBE_PORT} @th,96,24 ${PROBE_TAG} counter name "arrived" drop
-udp dport { ${WIREGUARD.map(({ port }) => port).join(', ')} } udp sport ${PROBE_PORT} counter name "arrived" drop`,
+    last_here: ({ encrypted }) =>
+      [
+        `udp dport ${VXLAN_PORT} udp sport ${PROBE_PORT} @th,96,24 ${PROBE_TAG} counter name "arrived" drop`,
+        ...(encrypted
+          ? [`udp dport ${WIREGUARD_PORTS} udp sport ${PROBE_PORT} counter name "arrived" drop`]
+          : []),
+      ].join('\n'),
   },
 };

@@ -5,12 +5,21 @@
  * need. No verdict here depends on what an earlier packet left. The VNI is the 24 bits from bit 96 of the UDP header on.
  *
  * Where what goes between hosts is encrypted, that way is WireGuard's: what it hands on with a member's address has come from who has that member's
- * key. A frame that would leave by another device, as a route or a rule that leads to WireGuard's is missing, does not leave (../encryption.ts).
+ * key. A frame that would leave by another device, as a route or a rule that leads to WireGuard's is missing, does not leave (../encryption.ts). That is
+ * judged last of all: what a chain of another program's marks or changes has its way looked up anew after our output chain.
  */
 import { isV6 } from '../../../model/address.ts';
 import { PROBE_TAG, VXLAN_PORT } from '../../constants.ts';
 import { ENCRYPTED } from './devices.ts';
 import type { HostFeature } from './feature.ts';
+
+/** Of what this host sends itself: it may lead others' frames, of a cluster inside of virtual machines. */
+const UNENCRYPTED = `
+counter unencrypted { }
+chain leaving {
+  type filter hook postrouting priority 2147483647; policy accept;
+  udp dport ${VXLAN_PORT} @th,96,24 @vnis oifname != ${ENCRYPTED} fib saddr type local counter name "unencrypted" drop
+}`;
 
 export const tunnels: HostFeature = {
   own: ({ encrypted }) => {
@@ -19,27 +28,19 @@ export const tunnels: HostFeature = {
 set members { type ipv4_addr; }
 set members6 { type ipv6_addr; }
 set vnis { typeof @th,96,24; }
-counter strangers { }${encrypted ? '\ncounter unencrypted { }' : ''}
+counter strangers { }
 chain tunnel {
   ip saddr @members ${way} notrack accept
   ip6 saddr @members6 ${way} notrack accept
   counter name "strangers" drop
-}`;
+}${encrypted ? UNENCRYPTED : ''}`;
   },
   rules: {
     // The error quotes an outer IPv6 packet of ours: its UDP destination port is the 16 bits from bit 400 on.
     raw: `
 udp dport ${VXLAN_PORT} fib daddr type != unicast @th,96,24 @vnis goto tunnel
 icmpv6 type packet-too-big @th,400,16 ${VXLAN_PORT} notrack`,
-    sent: ({ encrypted }) =>
-      [
-        ...(encrypted
-          ? [
-              `udp dport ${VXLAN_PORT} @th,96,24 @vnis oifname != ${ENCRYPTED} counter name "unencrypted" drop`,
-            ]
-          : []),
-        `udp dport ${VXLAN_PORT} @th,96,24 @vnis notrack`,
-      ].join('\n'),
+    sent: `udp dport ${VXLAN_PORT} @th,96,24 @vnis notrack`,
   },
   elements: {
     state({ members }, add) {
