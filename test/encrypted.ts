@@ -39,6 +39,8 @@ export interface Encrypted {
   netctl(line: string): Promise<string>;
   start(node: Node): Promise<void>;
   kill(node: Node): Promise<void>;
+  /** Of its agent, as a service is stopped. */
+  end(node: Node): Promise<void>;
   /** A container on the network; answers its address. */
   attach(node: Node, name: string, network: string): Promise<string>;
   inside(node: Node, name: string, line: string): Promise<string>;
@@ -116,6 +118,7 @@ export async function openEncrypted(nodes: readonly Node[], family: 4 | 6 = 4): 
     },
     start,
     kill: (node) => end(node, 'SIGKILL'),
+    end: (node) => end(node, 'SIGTERM'),
     async attach(node, name, network) {
       await on(node, `ip netns add ${name}`);
       await on(

@@ -5,6 +5,7 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '../lab/shell.ts';
+import { ROOT } from '../lab/state.ts';
 import { type Encrypted, type Node, openEncrypted, type Recording } from './encrypted.ts';
 
 let cluster: Encrypted;
@@ -37,6 +38,11 @@ async function recording(what: (recording: Recording) => Promise<void>): Promise
 
 beforeAll(async () => {
   cluster = await openEncrypted(['node1', 'node2']);
+  // As many distributions have it; the greater of all's and a device's own holds.
+  await cluster.on(
+    'node2',
+    'for d in all default eth0; do echo 1 >/proc/sys/net/ipv4/conf/$d/rp_filter; done',
+  );
   await cluster.netctl('net create -s 20.1.1.0/24 -g 20.1.1.254 net1');
   one = await cluster.attach('node1', 'one', 'net1');
   two = await cluster.attach('node2', 'two', 'net1');
@@ -167,6 +173,25 @@ describe('in the clear', () => {
     await until('a ping again', SECONDS, reaches);
   });
 
+  it('nothing leaves where another program’s chain has the way of frames looked up anew, and leads them to the link', async () => {
+    const lines = [
+      'nft "add table ip other; add chain ip other out { type route hook output priority -150; }"',
+      'nft "add rule ip other out udp dport 4789 meta mark set 7"',
+      'ip rule add pref 50 fwmark 7 lookup main',
+    ];
+    const dropped = await counter('node1', 'unencrypted');
+    await recording(async (seen) => {
+      for (const line of lines) await cluster.on('node1', line);
+      await until('a frame that is dropped', SECONDS, async () => {
+        await reaches();
+        return (await counter('node1', 'unencrypted')) > dropped;
+      });
+      expect(await seen.count(CLEAR)).toBe(0);
+    });
+    await cluster.on('node1', 'nft delete table ip other; ip rule del pref 50');
+    await until('a ping again', SECONDS, reaches);
+  });
+
   it('nothing is taken, from the address of another host either', async () => {
     const before = await counter('node1', 'strangers');
     const arrived = async (): Promise<string> =>
@@ -217,6 +242,35 @@ describe('in the clear', () => {
   });
 });
 
+describe('what others do to it', () => {
+  it('a firewall that drops WireGuard is found, and named by status', async () => {
+    await cluster.on(
+      'node2',
+      'nft "add table ip fw; add chain ip fw in { type filter hook input priority 0; }; add rule ip fw in udp dport 14789-14790 drop"',
+    );
+    await until('the problem', SECONDS, async () =>
+      (await status()).includes('chain in drops what other hosts send to WireGuard (UDP 14789 and 14790)'),
+    );
+    await cluster.on('node2', 'nft delete table ip fw');
+    await until('no problem', SECONDS, async () => (await status()).includes('all is well'));
+  });
+
+  it('a host that seems to be elsewhere, and has no session, is sent to at its own address again', async () => {
+    const [device = ''] = (await cluster.on('node1', 'wg show interfaces')).trim().split(' ');
+    const peer = await keyOf('node2', device);
+    const port = device === 'contiv-wg0' ? 14789 : 14790;
+    await cluster.on('node1', `wg set ${device} peer ${peer} remove`);
+    await cluster.on(
+      'node1',
+      `wg set ${device} peer ${peer} endpoint 192.168.50.99:${port} allowed-ips 192.168.50.12/32`,
+    );
+    await until('its own address', SECONDS, async () =>
+      (await cluster.on('node1', `wg show ${device} endpoints`)).includes(`192.168.50.12:${port}`),
+    );
+    await until('a ping', SECONDS, reaches);
+  });
+});
+
 describe.runIf(process.env.MEASURE)('what it costs', () => {
   it('is measured in turns', { timeout: 900_000 }, async () => {
     const median = (values: readonly number[]): number =>
@@ -246,5 +300,16 @@ describe.runIf(process.env.MEASURE)('what it costs', () => {
         median(trips),
       );
     expect(Object.keys(figures)).toEqual(['none', 'wireguard']);
+  });
+});
+
+it('a host that is left has no device, route, rule and key of it any more', async () => {
+  const { on } = cluster;
+  await cluster.end('node2');
+  await cluster.on('node2', `ip netns del two`);
+  await on('node2', `${ROOT}/bin/netplugin leave`);
+  expect(await on('node2', 'ip -o link; ip rule; ip route show table all')).not.toMatch(/contiv-wg|4789/);
+  expect(await cluster.attempt('node2', 'ls /var/lib/contiv/wireguard')).toMatchObject({
+    out: expect.stringContaining('No such file'),
   });
 });

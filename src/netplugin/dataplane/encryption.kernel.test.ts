@@ -64,8 +64,8 @@ it('a kernel without WireGuard is said to have none, tells no key, and what is t
   // The table that frames find is there, and leads nowhere.
   expect(sh('ip rule')).toMatch(/^100:\s+from 192\.0\.2\.1 ipproto udp dport 4789 lookup 4789/m);
   expect(sh('ip route show table 4789').trim()).toMatch(/^unreachable default proto 199\s*$/);
-  expect(sh('nft list chain inet contiv sent')).toMatch(
-    /oifname != \{ "contiv-wg0", "contiv-wg1" \} counter name "unencrypted" drop/,
+  expect(sh('nft list chain inet contiv leaving')).toMatch(
+    /oifname != \{ "contiv-wg0", "contiv-wg1" \} fib saddr type local counter name "unencrypted" drop/,
   );
   // A frame that a tunnel would send is kept even where somebody has taken the rule away.
   const count = (): number =>
@@ -87,6 +87,15 @@ it('nothing of it is left where encryption is no more declared', () => {
   expect(applier.apply(clear, { verify: false }).failed).toEqual([]);
   expect(sh('ip rule')).not.toContain('4789');
   expect(sh('ip route show table 4789 2>/dev/null || true')).toBe('');
-  expect(sh('nft list chain inet contiv sent')).not.toContain('unencrypted');
+  expect(sh('nft list table inet contiv')).not.toContain('unencrypted');
   expect(applier.apply(NOTHING, { verify: true }).failed).toEqual([]);
+});
+
+it('what others have in a table of that number stays where nothing is encrypted', () => {
+  sh('ip route add 203.0.113.0/24 dev eth0 table 4789; ip rule add pref 100 from 203.0.113.1 lookup 4789');
+  const other = openApplier();
+  other.apply(NOTHING, { verify: true });
+  other.close();
+  expect(sh('ip route show table 4789')).toContain('203.0.113.0/24 dev eth0');
+  expect(sh('ip rule')).toContain('from 203.0.113.1 lookup 4789');
 });

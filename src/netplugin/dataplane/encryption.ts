@@ -40,7 +40,7 @@ import { establishSettings, wireguard as settings } from './settings.ts';
 const ENCRYPTED = 4789;
 /**
  * Of its devices where the underlay is IPv4: on one without an address the kernel takes no packet whose sender others lead to as well, unless it asks
- * for no way back at all (net/ipv4/fib_frontend.c, __fib_validate_source; settings.ts). Nobody sends from it: its scope is the host.
+ * for no way back at all (net/ipv4/fib_frontend.c, __fib_validate_source; settings.ts; findings/loose-rp-filter-needs-address.sh). Nobody sends from it: its scope is the host.
  */
 const OWN = { address: '169.254.53.54', scope: 254 } as const;
 /** Ahead of what VPNs and others lead away. */
