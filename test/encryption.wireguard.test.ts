@@ -14,7 +14,7 @@ let one = '';
 let two = '';
 const CLEAR = 'udp port 4789';
 const ENCRYPTED = 'udp port 14789 or udp port 14790';
-const SECONDS = 60;
+const SECONDS = 240;
 
 async function reaches(): Promise<boolean> {
   return (await cluster.attempt('node1', `ip netns exec one busybox ping -c 1 -W 1 ${two}`)).status === 0;
@@ -91,7 +91,7 @@ describe('what containers on two hosts send each other', () => {
       const back = cluster.pings('node2', 'two', one);
       await until('packets', SECONDS, async () => (await seen.count('udp port 14789')) > 4);
       expect(await cluster.netctl('global rotate-keys')).toContain('Rotating keys to epoch 2');
-      await until('epoch 2', 120, async () => {
+      await until('epoch 2', SECONDS, async () => {
         const text = await status();
         return /keys of epoch 2 /.test(text) && !text.includes('rotating');
       });

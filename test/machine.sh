@@ -1,14 +1,15 @@
 #!/bin/sh
 # Runs a command in an emulated machine with Debian's own kernel, which has what the kernel here may lack: WireGuard, conntrack as a module. The
-# machine sees this one's files, and what it writes is its own and gone with it; it has no network. Its status is the command's.
+# machine sees this one's files as they are at each moment, so leave those of src/ alone meanwhile, or programs are bundled anew there; what it writes is its
+# own and gone with it; it has no network. Its status is the command's.
 #
 #   test/machine.sh vitest run --project wireguard
 #
-# The processor is emulated too (TCG), some twenty times slower than this one: KVM is seldom there where tests run. MACHINE_SECONDS: how long it may take (1200).
+# The processor is emulated too (TCG), some twenty times slower than this one: KVM is seldom there where tests run. MACHINE_SECONDS: how long it may take (3000).
 set -eu
 ROOT=$(dirname "$(dirname "$(readlink -f "$0")")")
 CACHE=${MACHINE_CACHE:-/var/cache/contiv-machine}
-SECONDS_MAX=${MACHINE_SECONDS:-1200}
+SECONDS_MAX=${MACHINE_SECONDS:-3000}
 
 for program in qemu-system-x86_64:qemu-system-x86 busybox:busybox-static depmod:kmod wg:wireguard-tools tcpdump:tcpdump iperf3:iperf3; do
   command -v "${program%%:*}" >/dev/null 2>&1 || DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${program#*:}" >/dev/null

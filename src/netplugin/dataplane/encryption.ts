@@ -105,7 +105,7 @@ export interface OpenEncryption {
   readonly entries: Tracker<Entry>;
   /** The last that was established as a whole; undefined: something of another may be there, or of an earlier agent's. */
   established?: { readonly encryption: Encryption | undefined; readonly underlay: string };
-  /** Public keys of the devices that are as they should be. */
+  /** Public keys of the devices that are as they should be; where a pass ends by an error, as the one before has found. */
   acting: readonly string[];
 }
 
@@ -140,7 +140,6 @@ export function establishEncryption(open: OpenEncryption, state: HostState, veri
     if (before.encryption === encryption && before.underlay === underlay && !verify) return {};
   }
   delete open.established;
-  open.acting = [];
   const had = new Set([...open.devices.held()].map(({ name }) => name));
   const devices = establishDevices(open, wanted);
   const sizes = establishProperties(
