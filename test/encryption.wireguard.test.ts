@@ -249,7 +249,7 @@ describe('what others do to it', () => {
       'nft "add table ip fw; add chain ip fw in { type filter hook input priority 0; }; add rule ip fw in udp dport 14789-14790 drop"',
     );
     await until('the problem', SECONDS, async () =>
-      (await status()).includes('chain in drops what other hosts send to WireGuard (UDP 14789 and 14790)'),
+      (await status()).includes('drops what other hosts send to WireGuard (UDP 14789 and 14790)'),
     );
     await cluster.on('node2', 'nft delete table ip fw');
     await until('no problem', SECONDS, async () => (await status()).includes('all is well'));
