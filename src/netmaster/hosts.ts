@@ -46,11 +46,16 @@ export function openHosts({ store, mirror, writer }: HostsOptions): Hosts {
         `host ${name}: is alive with underlay ${own.underlay}, and cannot have ${underlay} too: another host needs another name (netplugin --host), one whose agent was started anew is taken ${HOST_TTL} s after its last word`,
         'name',
       );
-    const told = new Set(keys.map(({ key }) => key));
+    // One that it has told before is its own: heartbeats look at no other host. (Of two that come at once with one, hosts know one: compile/encryption.ts.)
+    const before = new Set(own?.keys?.map(({ key }) => key));
+    const told = new Set(keys.flatMap(({ key }) => (before.has(key) ? [] : [key])));
     // Of one that is away too: its containers may run on, and what is for them would go nowhere.
-    const copied = [...mirror.list<Host>('host'), ...mirror.list<Registered>('registration')].find(
-      (h) => h.name !== name && h.keys?.some(({ key }) => told.has(key)),
-    );
+    const copied =
+      told.size === 0
+        ? undefined
+        : [...mirror.list<Host>('host'), ...mirror.list<Registered>('registration')].find(
+            (h) => h.name !== name && h.keys?.some(({ key }) => told.has(key)),
+          );
     if (copied !== undefined)
       throw new Refusal(
         409,
