@@ -257,7 +257,8 @@ beforeAll(async () => {
   expect((await api.send('POST', '/api/v1/apply', { objects: BASE })).status).toBe(200);
   // Without a lease: on a slow machine it would end in between, and the store change without a request.
   const host = { key: storeKey('host', 'node1'), value: { name: 'node1', underlay: '10.0.0.1' } };
-  await api.store.transact([], [host]);
+  const underlay = { key: storeKey('underlay', '10.0.0.1'), value: { host: 'node1' } };
+  await api.store.transact([], [host, underlay]);
 });
 afterAll(() => api.close());
 
