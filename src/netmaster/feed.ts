@@ -106,9 +106,15 @@ interface Batch {
   readonly keys: readonly Named[];
   readonly scopes: readonly ScopeChange[];
   /** As hosts are told it, by those of its tenants that they have; made where the first one asks. */
-  readonly forms: Map<string, Buffer>;
+  readonly forms: Map<string, Form>;
   /** Bytes of all batches up to its end. */
   readonly end: number;
+}
+
+interface Form {
+  readonly line: Buffer;
+  /** It says that a revision was, and nothing else. */
+  readonly isEmpty: boolean;
 }
 
 interface Named {
@@ -330,7 +336,7 @@ export function openFeed(mirror: Mirror): Feed {
     host: string,
     tenants: ReadonlySet<string>,
     { line: whole, keys, begins, forms }: Batch,
-  ): Buffer {
+  ): Form {
     const concerned = new Set(
       keys.flatMap(({ kind, key, before, after }) => [
         ...[before?.tenantName, after?.tenantName].filter((t) => t !== undefined && tenants.has(t)),
@@ -351,32 +357,46 @@ export function openFeed(mirror: Mirror): Feed {
     const isWhole =
       own.length === changes.length && own.every(({ object }, i) => object === changes[i]?.object);
     const store = begins && { store: hostPosition(rest.store ?? '') };
-    const form = isWhole && !begins ? whole : line({ ...rest, changes: own, ...store });
+    const form = {
+      line: isWhole && !begins ? whole : line({ ...rest, changes: own, ...store }),
+      isEmpty: own.length === 0 && !begins,
+    };
     forms.set(which, form);
     return form;
   }
 
-  /** `tenants`: those that the host has at this place. */
+  /**
+   * `tenants`: those that the host has at this place. Of changes in a row that are nothing of its own it is told the last one's revision:
+   * a thousand hosts that start write ten thousand, and each would be told of each.
+   */
   function* hostChanges(
     host: string,
     tenants: ReadonlySet<string>,
     at: { number: number },
   ): Generator<Buffer | undefined, never> {
+    let passed: Buffer | undefined;
     for (let own = tenants; ; ) {
       mustBeKept(at.number);
       const batch = batches[at.number - first];
-      if (batch === undefined) yield undefined;
-      else if (batch.scopes.some((change) => change.host === host)) {
+      if (batch === undefined) {
+        const revision = passed;
+        passed = undefined;
+        yield revision;
+      } else if (batch.scopes.some((change) => change.host === host)) {
         const rest = batches.slice(at.number - first);
         const changes = changedFor(host, own, at.number);
         own = mirror.scopes.of(host);
         at.number = first + batches.length;
         const { revision } = rest.at(-1) as Batch;
+        passed = undefined;
         const store = rest.some(({ begins }) => begins) && { store: hostPosition(mirror.storeId) };
         yield line({ type: 'change', revision, changes, ...store });
       } else {
         at.number++;
-        if (batch.begins || batch.keys.length > 0) yield formFor(host, own, batch);
+        if (!batch.begins && batch.keys.length === 0) continue;
+        const form = formFor(host, own, batch);
+        passed = form.isEmpty ? form.line : undefined;
+        if (!form.isEmpty) yield form.line;
       }
     }
   }

@@ -277,6 +277,35 @@ it('of a change there are as many forms as hosts differ in the tenants that it i
   expect(nothing).toEqual({ type: 'change', revision: mirror.revision, changes: [] });
 });
 
+it('of changes in a row that are nothing of its own a host is told the last revision alone, also where its own come between', async () => {
+  const { feed, mirror, put } = await opened();
+  await put({ endpoint: [endpointOf('blue', 'a', 1, 1)] });
+  const reader = feed.listFor('a');
+  while (reader.next() !== undefined);
+  const told = (): { revision: number; keys: string[] }[] => {
+    const lines: Buffer[] = [];
+    for (let next = reader.next(); next !== undefined; next = reader.next()) lines.push(next);
+    return lines.map((line) => {
+      const { revision, changes } = JSON.parse(String(line));
+      return { revision, keys: changes.map((c: WatchedObject) => c.key) };
+    });
+  };
+  for (let i = 0; i < 50; i++) await put({ rule: [rule('red', 1, i)] });
+  expect(told()).toEqual([{ revision: mirror.revision, keys: [] }]);
+  expect(told()).toEqual([]);
+  for (let i = 0; i < 5; i++) await put({ rule: [rule('red', 1, 100 + i)] });
+  await put({ rule: [rule('blue', 1, 9)] });
+  const own = mirror.revision;
+  expect(told()).toEqual([{ revision: own, keys: ['blue:p:1'] }]);
+  await put({ rule: [rule('blue', 1, 8)] });
+  const before = mirror.revision;
+  for (let i = 0; i < 5; i++) await put({ rule: [rule('red', 1, 200 + i)] });
+  expect(told()).toEqual([
+    { revision: before, keys: ['blue:p:1'] },
+    { revision: mirror.revision, keys: [] },
+  ]);
+});
+
 it('a host’s first address of a tenant brings it all of that in one line, before it has an endpoint; others hear nothing', async () => {
   const { feed, mirror, put, remove } = await opened();
   const [a, b, everybody] = [feed.listFor('a'), feed.listFor('b'), feed.list()];

@@ -22,6 +22,8 @@ import { type Query, readRevision, scopeOf } from './request.ts';
 const PING_INTERVAL = 3000;
 /** Watchers that are written to at once, before other requests are served. */
 const AT_ONCE = 16;
+/** Bytes of lines that are written as one: to encrypt and to hand on one of a hundred bytes costs nearly as much. */
+const TOGETHER = 16 << 10;
 /** Pings in a row for which a connection has taken nothing, or its machine said nothing: then it is closed. */
 const PATIENCE = 20;
 /** Pings between two questions to the kernel whether the machines are there: it lists all connections for an answer. */
@@ -87,6 +89,14 @@ interface Watcher {
   kept: Kept;
 }
 
+/** Not out of Node's pool: its 8 kB would stay for as long as any line of the history that lies in them too. */
+function joined(lines: readonly Buffer[], bytes: number): Buffer {
+  const all = Buffer.allocUnsafeSlow(bytes);
+  let at = 0;
+  for (const line of lines) at += line.copy(all, at);
+  return all;
+}
+
 export function openWatches({ mirror, feed, known, lineage, questions, log, limits }: WatchParts): Watches {
   const watchers = new Set<Watcher>();
   const byClient = new Map<string, Set<Watcher>>();
@@ -127,17 +137,31 @@ export function openWatches({ mirror, feed, known, lineage, questions, log, limi
 
   /** True: there may be more for it now. */
   function sendPiece(watcher: Watcher): boolean {
-    const { out, reader } = watcher;
+    const { out, reader, questions } = watcher;
     if (out.socket.writableNeedDrain || out.socket.destroyed) return false;
+    const small: Buffer[] = [];
+    let bytes = 0;
+    let large: Buffer | undefined;
+    let isAll = false;
     try {
-      const next = watcher.questions.shift() ?? reader.next();
-      if (next !== undefined) out.write(next);
-      else watcher.limit = BACKLOG;
-      return next !== undefined;
+      while (bytes < TOGETHER && large === undefined && !isAll) {
+        const next = questions.shift() ?? reader.next();
+        if (next === undefined) isAll = true;
+        else if (next.length >= TOGETHER) large = next;
+        else {
+          small.push(next);
+          bytes += next.length;
+        }
+      }
     } catch {
       end(watcher); // what comes next is no longer kept
       return false;
     }
+    if (small.length > 0) out.write(small.length === 1 ? (small[0] as Buffer) : joined(small, bytes));
+    // As it is: many wait for the same bytes.
+    if (large !== undefined) out.write(large);
+    if (isAll) watcher.limit = BACKLOG;
+    return !isAll;
   }
 
   function end(watcher: Watcher): void {
