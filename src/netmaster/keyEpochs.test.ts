@@ -110,6 +110,65 @@ describe('a rotation of keys', () => {
     expect(lines).toContain('host node2: keys are not rotated to the end');
   });
 
+  it('goes on from the keys that hosts have where the store was put back, or is an empty one', async () => {
+    for (const known of [undefined, { epochs: [1], active: 1, since: 5 }]) {
+      const { put, step, rotate, tells, applies, status } = await open();
+      if (known !== undefined) await put('keyEpochs', KEY_EPOCHS, known);
+      await tells('node1', 4);
+      await tells('node2', 4);
+      await tells('node3');
+      await expect(rotate()).rejects.toThrow('hosts have keys of epoch 4 already');
+      // It is not said of hosts that have newer ones that they have none.
+      expect((await status()).problems.filter(({ problem }) => problem.includes('node2'))).toEqual([]);
+      expect(await step()).toEqual({ epochs: [4], active: 4, since: NOW });
+      expect(await step()).toEqual({ epochs: [4], active: 4, since: NOW });
+      expect(await rotate()).toBe(5);
+      await tells('node1', 4, 5);
+      await tells('node2', 4, 5);
+      applies('node1');
+      applies('node2');
+      expect(await step()).toMatchObject({ epochs: [4, 5], active: 5 });
+    }
+  });
+
+  it('ends where it was when the store was put back in the middle of it', async () => {
+    const { put, step, tells, applies } = await open();
+    await put('keyEpochs', KEY_EPOCHS, { epochs: [1], active: 1, since: NOW });
+    await tells('node1', 2, 3);
+    await tells('node2', 3);
+    expect(await step()).toMatchObject({ epochs: [2, 3], active: 2 });
+    applies('node1');
+    applies('node2');
+    expect(await step()).toMatchObject({ epochs: [2, 3], active: 3 });
+    applies('node1');
+    applies('node2');
+    expect(await step()).toMatchObject({ epochs: [3], active: 3 });
+  });
+
+  it('takes no key from hosts that came since the store was put back: one after the other until they have what the others have', async () => {
+    const { put, step, tells, applies, waiting } = await open();
+    await put('keyEpochs', KEY_EPOCHS, { epochs: [1], active: 1, since: NOW });
+    await tells('node1', 3);
+    await tells('node2', 1);
+    expect(await step()).toMatchObject({ epochs: [1, 2], active: 1 });
+    expect(waiting()).toEqual({ node2: 'it has told no new key' });
+    await tells('node2', 1, 2);
+    applies('node2');
+    expect(await step()).toMatchObject({ epochs: [1, 2], active: 2 });
+    applies('node2');
+    expect(await step()).toMatchObject({ epochs: [2], active: 2 });
+    await tells('node2', 2);
+    expect(await step()).toMatchObject({ epochs: [2, 3], active: 2 });
+    await tells('node2', 2, 3);
+    applies('node1');
+    applies('node2');
+    expect(await step()).toMatchObject({ epochs: [2, 3], active: 3 });
+    applies('node1');
+    applies('node2');
+    expect(await step()).toMatchObject({ epochs: [3], active: 3 });
+    expect(await step()).toMatchObject({ epochs: [3], active: 3 });
+  });
+
   it('has nothing to do with networks that go by VLANs, which status names', async () => {
     const { step, put, status } = await open();
     await step();

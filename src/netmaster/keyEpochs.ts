@@ -6,6 +6,9 @@
  *   change   that one is active      when each has told, and each has applied what all have told: every device knows every other
  *   end      the first one goes      when each has applied the change: nobody sends by it any more
  *
+ * A store that was put back may know less than hosts have, who keep their keys (netplugin/hostKeys.ts): where none has one that counts here, these epochs are
+ * taken as they are; else keys are rotated until they are reached, which those wait for that have come since.
+ *
  * A host that is away with containers is waited for: they may run on and be sent to, by keys that it cannot change meanwhile. One that has told no
  * key at all has no part in it.
  */
@@ -48,8 +51,9 @@ export function waitingFor(view: View, applied: ReadonlyMap<string, number>): Re
     ...hosts.map(({ name }) => view.stored('host', name)?.revision ?? 0),
     stored?.revision ?? 0,
   );
-  for (const { name, keys } of hosts)
-    if (!hasKey(keys, next)) waiting.set(name, 'it has told no new key');
+  for (const { name, keys = [] } of hosts)
+    if (keys.every(({ epoch }) => epoch > next)) continue;
+    else if (!hasKey(keys, next)) waiting.set(name, 'it has told no new key');
     else if ((applied.get(name) ?? 0) < (active === next ? (stored?.revision ?? 0) : told))
       waiting.set(name, 'it has not applied what others told');
   for (const { name, keys = [] } of view.list<Host>('registration'))
@@ -78,6 +82,36 @@ const began = (view: View, { active, since }: KeyEpochs): Decision<undefined> =>
     `hosts make keys of epoch ${active + 1}`,
   );
 
+/** Of all that living hosts have told, where it is newer than what is to count; else undefined. */
+function newerThan(view: View, { epochs }: KeyEpochs): number | undefined {
+  const newest = Math.max(...toldBy(view));
+  return newest > Math.max(...epochs) ? newest : undefined;
+}
+
+const toldBy = (view: View): number[] =>
+  view.list<Host>('host').flatMap(({ keys = [] }) => keys.map(({ epoch }) => epoch));
+
+/** Towards `newest`, which hosts have: they send on by what they send by now. */
+function caughtUp(
+  view: View,
+  known: KeyEpochs,
+  newest: number,
+  now: number,
+): Decision<undefined> | undefined {
+  const told = new Set(toldBy(view));
+  if (Math.min(...told) > Math.max(...known.epochs)) {
+    const epochs = told.has(newest - 1) ? [newest - 1, newest] : [newest];
+    const to = { epochs, active: epochs[0] ?? newest, since: now };
+    return written(
+      view,
+      to,
+      'changed',
+      `hosts have keys of epoch ${newest}, as the store was put back: these count`,
+    );
+  }
+  return known.epochs.length === 1 ? began(view, known) : undefined;
+}
+
 /** The next step, where there is one. `now`: milliseconds, Unix time. */
 export function decideKeyEpochs(
   view: View,
@@ -86,6 +120,11 @@ export function decideKeyEpochs(
 ): Decision<undefined> {
   if (!isEncrypted(view)) return NOTHING;
   const stored = view.get<KeyEpochs>('keyEpochs', KEY_EPOCHS);
+  const newest = newerThan(view, stored ?? FIRST_EPOCHS);
+  if (newest !== undefined) {
+    const step = caughtUp(view, stored ?? { ...FIRST_EPOCHS, since: now }, newest, now);
+    if (step !== undefined) return step;
+  }
   if (stored === undefined) return written(view, { ...FIRST_EPOCHS, since: now });
   const [first = stored.active, next] = stored.epochs;
   if (next === undefined) return now - stored.since < KEY_AGE ? NOTHING : began(view, stored);
@@ -115,6 +154,12 @@ export function decideRotation(view: View): Decision<number> {
       409,
       `keys are being rotated to epoch ${next} already: netctl status says which hosts are waited for`,
     );
+  const newest = newerThan(view, epochs);
+  if (newest !== undefined)
+    throw new Refusal(
+      409,
+      `hosts have keys of epoch ${newest} already, as the store was put back: try again when netctl status says that epoch`,
+    );
   return { ...began(view, epochs), answer: epochs.active + 1 };
 }
 
@@ -138,7 +183,7 @@ export function encryptionProblems(mirror: Mirror): (Problem & { readonly of: st
   const { active } = epochsOf(mirror);
   const silent = mirror
     .list<Host>('host')
-    .filter(({ keys }) => !hasKey(keys, active))
+    .filter(({ keys = [] }) => keys.every(({ epoch }) => epoch < active))
     .map(({ name }) => ({
       of: `host ${name}`,
       problem:

@@ -42,6 +42,24 @@ it('keys of epochs that do not count any more are forgotten, on disk too', () =>
   expect(fs.readFileSync(file, 'utf8')).toBe('{}');
 });
 
+it('keys stay where only older epochs are told, as of a store that was put back, and those to come follow them', () => {
+  const { open, file } = given();
+  const keys = open();
+  keys.of([1]);
+  const both = keys.of([1, 2]);
+  expect(keys.of([1])).toBe(both);
+  const two = keys.of([2]);
+  expect(keys.of([1])).toBe(two);
+  // What is on its way out is not made anew.
+  expect(keys.of([1, 2])).toBe(two);
+  expect(open().of([1])).toEqual(two);
+  expect(Object.keys(JSON.parse(fs.readFileSync(file, 'utf8')))).toEqual(['2']);
+  const later = keys.of([2, 3]);
+  expect(later).toEqual([two[0], { epoch: 3, key: expect.any(String) }]);
+  expect(keys.of([3])).toEqual([later[1]]);
+  expect(keys.of([])).toEqual([]);
+});
+
 it('nobody else may read them, and no line of the log has one', () => {
   const { folder, file, open, lines } = given();
   const secret = open().secretOf(open().of([1])[0]?.key ?? '');

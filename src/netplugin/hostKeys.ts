@@ -20,8 +20,11 @@ export interface HostKeys {
   /** Public keys that the host had when the agent started: the kernel has them still, but for a reboot. */
   readonly found: readonly HostKey[];
   /**
-   * Public keys of these epochs, in this order: those that are missing are made, and durable, those of other epochs go. The same array until they
-   * change. One that cannot be made or kept is not among them, and `problem` says why.
+   * Public keys, the oldest first: of these epochs those that are newer than all that are here are made, and durable; those of other epochs go. The same
+   * array until they change. One that cannot be made or kept is not among them, and `problem` says why.
+   *
+   * A netmaster whose store was put back to an earlier state tells older epochs than it did. What is here stays then, as other hosts send by it, and
+   * netmaster follows (netmaster/keyEpochs.ts).
    */
   of(epochs: readonly number[]): readonly HostKey[];
   /** 32 bytes; undefined: no such key is here. */
@@ -53,6 +56,9 @@ function pairOf(bytes: Buffer): Pair {
   return { secret, key: known.subarray(-BYTES).toString('base64') };
 }
 
+const publicOf = (pairs: ReadonlyMap<number, Pair>): HostKey[] =>
+  [...pairs].map(([epoch, { key }]) => ({ epoch, key })).sort((a, b) => a.epoch - b.epoch);
+
 export function openHostKeys(stateDir: string, log: Logger): HostKeys {
   const folder = path.join(stateDir, KEYS_FOLDER);
   const file = path.join(folder, KEYS_FILE);
@@ -69,7 +75,7 @@ export function openHostKeys(stateDir: string, log: Logger): HostKeys {
     log.warn(`${file}: ${(error as NodeJS.ErrnoException).code ?? 'not JSON'}: this host makes new keys`);
   }
 
-  const found = [...pairs].map(([epoch, { key }]) => ({ epoch, key })).sort((a, b) => a.epoch - b.epoch);
+  const found = publicOf(pairs);
   let told: readonly HostKey[] = found;
 
   function keep(next: ReadonlyMap<number, Pair>): void {
@@ -83,10 +89,14 @@ export function openHostKeys(stateDir: string, log: Logger): HostKeys {
   return {
     found,
     of(epochs) {
-      const next = new Map(
-        epochs.map((epoch) => [epoch, pairs.get(epoch) ?? pairOf(crypto.randomBytes(BYTES))]),
-      );
-      const same = next.size === pairs.size && epochs.every((epoch) => pairs.has(epoch));
+      const newest = Math.max(0, ...pairs.keys());
+      const isBehind = epochs.length > 0 && epochs.every((epoch) => epoch < newest);
+      const made = epochs.filter((epoch) => epoch > newest);
+      const next = new Map([
+        ...[...pairs].filter(([epoch]) => isBehind || epochs.includes(epoch)),
+        ...made.map((epoch) => [epoch, pairOf(crypto.randomBytes(BYTES))] as const),
+      ]);
+      const same = made.length === 0 && next.size === pairs.size;
       try {
         if (!same) keep(next);
         pairs = next;
@@ -96,10 +106,9 @@ export function openHostKeys(stateDir: string, log: Logger): HostKeys {
         if (problem === '') log.error({ err: error }, line);
         problem = line;
       }
-      const now = epochs.flatMap((epoch): HostKey[] => {
-        const pair = pairs.get(epoch);
-        return pair === undefined ? [] : [{ epoch, key: pair.key }];
-      });
+      const all = publicOf(pairs);
+      // Those that should go and could not, as the file cannot be written, are nobody's any more.
+      const now = all.filter(({ epoch }) => next.has(epoch));
       if (JSON.stringify(now) !== JSON.stringify(told)) told = now;
       return told;
     },

@@ -164,6 +164,17 @@ describe('while keys are rotated', () => {
     }
   });
 
+  it('a store that was put back and tells older epochs takes no way from hosts that keep their keys', () => {
+    const known = { epochs: [1], active: 1, since: 0 };
+    const ways = (own: readonly number[], node2: readonly number[]) =>
+      encryptionOf({ own, told: { node2 }, epochs: known })?.ways.map((way) => way.device);
+    expect(ways([2], [2])).toEqual(['contiv-wg1']);
+    expect(ways([1, 2], [2])).toEqual(['contiv-wg1']);
+    expect(ways([1, 2], [1, 2])).toEqual(['contiv-wg0']);
+    expect(ways([2, 3], [2, 3])).toEqual(['contiv-wg1']);
+    expect(ways([1], [2])).toEqual([]);
+  });
+
   it('two hosts that tell one key are not taken for each other', () => {
     const told = { node2: [1] };
     const host = {

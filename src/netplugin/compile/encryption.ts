@@ -2,7 +2,8 @@
  * Encryption of what goes between hosts: which devices of WireGuard's this host has, with which keys, whom they know, and by which of them it sends.
  *
  *   own keys --epoch--> device at the epoch's place     a peer: each member that has told a key of that epoch
- *   member --> the newest epoch that both have keys of, the active one at most --> the device that what is for it leaves by
+ *   member --> the newest epoch that both have keys of, the active one at most --> the device that what is for it leaves by;
+ *              where both have newer ones alone, as netmaster's store was put back, the oldest of them
  *
  * A member that has told none of these is sent nothing: not in the clear either. One that is away, whose containers may run on, keeps the
  * keys that it has told last.
@@ -62,7 +63,10 @@ export function compileEncryption(input: EncryptionInput): Encryption {
     });
     return { device, port, mtu, publicKey: key, peers };
   });
-  const usable = inOrder.filter(({ epoch }) => epoch <= active).toReversed();
+  const usable = [
+    ...inOrder.filter(({ epoch }) => epoch <= active).toReversed(),
+    ...inOrder.filter(({ epoch }) => epoch > active),
+  ];
   const ways = members.flatMap((address) => {
     const epoch = usable.find((own) => keyIn(input.keysOf.get(address), own.epoch) !== undefined)?.epoch;
     return epoch === undefined ? [] : [{ address, device: placeOf(epoch).device }];
