@@ -59,7 +59,7 @@ export function openHosts({ store, mirror, writer }: HostsOptions): Hosts {
     if (copied !== undefined)
       throw new Refusal(
         409,
-        `host ${name}: its WireGuard key is host ${copied.name}'s already, as on a disk that was copied or where a host has another name now: stop netplugin there, remove /var/lib/contiv/wireguard, and start it again`,
+        `host ${name}: its WireGuard key is host ${copied.name}'s already, as on a disk that was copied or where a host has another name now: it needs new ones, which its netplugin makes by itself`,
         'keys',
       );
     const holder = mirror.get<Underlay>('underlay', underlay)?.host ?? name;

@@ -92,7 +92,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   /** When all that it comes from is there. */
   let condition: (() => Condition) | undefined;
   /** By which others may send here: those whose devices are there. */
-  let told = keys.found;
+  let told = keys.known;
   const registration = () => {
     const { address, mtu, prefix: link = '' } = underlay.now;
     return {
@@ -107,7 +107,11 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       ...(condition && { condition: condition() }),
     };
   };
-  const intent = startIntent(client, registration, log);
+  const intent = startIntent(client, registration, log, () => {
+    keys.renew();
+    told = [];
+    void pass();
+  });
   const replica = openReplica({
     client,
     folder: stateDir,
@@ -145,7 +149,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const compiler = openCompiler();
   const ownKeys = (): readonly HostKey[] => {
     const { settings, keyEpochs } = replica.view;
-    return settings === undefined ? keys.found : keys.of(isEncrypted(replica.view) ? keyEpochs.epochs : []);
+    return settings === undefined ? keys.known : keys.of(isEncrypted(replica.view) ? keyEpochs.epochs : []);
   };
   /** netmaster is told of a new key when what is sent by it arrives, and of none before it is gone. */
   function tellKeys(): void {
@@ -256,7 +260,9 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   followers.add(followHealth({ host, view, log }));
   followers.add(followChecks({ host, view, client, log }));
 
-  const pass = (): Promise<unknown> => kernel.now().catch(() => {}); // converge.ts logs and tries again
+  function pass(): Promise<unknown> {
+    return kernel.now().catch(() => {}); // converge.ts logs and tries again
+  }
   // The tunnels first: who hears where this host is sends to it.
   underlay.onChange((before) => {
     if (underlay.now.address !== before.address) client.reconnect();

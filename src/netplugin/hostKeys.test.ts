@@ -18,12 +18,12 @@ function given() {
 it('a key of each epoch is made once, and outlives the agent', () => {
   const { open } = given();
   const first = open();
-  expect(first.found).toEqual([]);
+  expect(first.known).toEqual([]);
   const keys = first.of([1]);
   expect(keys).toMatchObject([{ epoch: 1, key: expect.stringMatching(/^[A-Za-z0-9+/]{43}=$/) }]);
   expect(first.of([1])).toBe(keys);
   const again = open();
-  expect(again.found).toEqual(keys);
+  expect(again.known).toEqual(keys);
   expect(again.of([1])).toEqual(keys);
   expect(again.secretOf(keys[0]?.key ?? '')).toEqual(first.secretOf(keys[0]?.key ?? ''));
 });
@@ -58,6 +58,19 @@ it('keys stay where only older epochs are told, as of a store that was put back,
   expect(later).toEqual([two[0], { epoch: 3, key: expect.any(String) }]);
   expect(keys.of([3])).toEqual([later[1]]);
   expect(keys.of([])).toEqual([]);
+});
+
+it('keys that are another host’s too are all made anew, on disk as well', () => {
+  const { open } = given();
+  const keys = open();
+  const before = keys.of([1, 2]);
+  keys.renew();
+  expect(keys.known).toEqual([]);
+  expect(keys.secretOf(before[0]?.key ?? '')).toBeUndefined();
+  const after = keys.of([1, 2]);
+  expect(after.map(({ epoch }) => epoch)).toEqual([1, 2]);
+  expect(before.filter(({ key }) => after.some((k) => k.key === key))).toEqual([]);
+  expect(open().known).toEqual(after);
 });
 
 it('nobody else may read them, and no line of the log has one', () => {

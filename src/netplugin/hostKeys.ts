@@ -17,8 +17,8 @@ export const KEYS_FOLDER = 'wireguard';
 export const KEYS_FILE = 'keys.json';
 
 export interface HostKeys {
-  /** Public keys that the host had when the agent started: the kernel has them still, but for a reboot. */
-  readonly found: readonly HostKey[];
+  /** What `of` has answered last; before that public keys that the host had when the agent started: the kernel has them still, but for a reboot. */
+  readonly known: readonly HostKey[];
   /**
    * Public keys, the oldest first: of these epochs those that are newer than all that are here are made, and durable; those of other epochs go. The same
    * array until they change. One that cannot be made or kept is not among them, and `problem` says why.
@@ -27,6 +27,8 @@ export interface HostKeys {
    * netmaster follows (netmaster/keyEpochs.ts).
    */
   of(epochs: readonly number[]): readonly HostKey[];
+  /** Those that are here are another host's too: none is left, and `of` makes new ones. */
+  renew(): void;
   /** 32 bytes; undefined: no such key is here. */
   secretOf(publicKey: string): Buffer | undefined;
   /** One plain line; '' where there is none. */
@@ -75,8 +77,7 @@ export function openHostKeys(stateDir: string, log: Logger): HostKeys {
     log.warn(`${file}: ${(error as NodeJS.ErrnoException).code ?? 'not JSON'}: this host makes new keys`);
   }
 
-  const found = publicOf(pairs);
-  let told: readonly HostKey[] = found;
+  let told: readonly HostKey[] = publicOf(pairs);
 
   function keep(next: ReadonlyMap<number, Pair>): void {
     fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -87,7 +88,13 @@ export function openHostKeys(stateDir: string, log: Logger): HostKeys {
   }
 
   return {
-    found,
+    get known() {
+      return told;
+    },
+    renew() {
+      pairs = new Map();
+      told = [];
+    },
     of(epochs) {
       const newest = Math.max(0, ...pairs.keys());
       const isBehind = epochs.length > 0 && epochs.every((epoch) => epoch < newest);

@@ -75,3 +75,27 @@ it('asks once more where one of several netmasters has ended, and does not go on
   answers.reserve = [UNREACHABLE, UNREACHABLE, UNREACHABLE, undefined];
   expect(await intent.reserve(REQUEST, 'until it answers')).toMatchObject({ address: '20.1.1.2' });
 });
+
+it('makes new keys where its own are another host’s, says so once, and registers again at once', async () => {
+  const lines: string[] = [];
+  const told: unknown[] = [];
+  const keys = [{ epoch: 1, key: 'ours' }];
+  let own: typeof keys | undefined = keys;
+  answers.register = [new ApiError(409, 'conflict', 'its key is another one’s', 'keys'), undefined];
+  intent = startIntent(
+    client,
+    () => {
+      told.push(own);
+      return { name: 'node1', underlay: '192.0.2.1', version: '1', ...(own && { keys: own }) };
+    },
+    pino({ level: 'warn' }, { write: (line: string) => void lines.push(line) }),
+    () => {
+      own = undefined;
+    },
+  );
+  await expect.poll(() => intent.registered).toBe(true);
+  // The first is asked for its name.
+  expect(told).toEqual([keys, keys, undefined]);
+  expect(lines).toHaveLength(1);
+  expect(lines[0]).toContain('makes new WireGuard keys');
+});

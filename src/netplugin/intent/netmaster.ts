@@ -60,8 +60,16 @@ export interface Intent {
   close(): void;
 }
 
-/** `registration`: as the host is now, of one name. */
-export function startIntent(client: Client, registration: () => Registration, log: Logger): Intent {
+/**
+ * `registration`: as the host is now, of one name. `renewKeys`: its keys are another host's, as on a copied disk or where it had another name; from
+ * then on it registers without them, and later with new ones.
+ */
+export function startIntent(
+  client: Client,
+  registration: () => Registration,
+  log: Logger,
+  renewKeys?: () => void,
+): Intent {
   let closed = false;
   let latest: Applied | undefined;
   const host = registration().name;
@@ -79,8 +87,9 @@ export function startIntent(client: Client, registration: () => Registration, lo
   let silent = false;
 
   async function beat(): Promise<void> {
+    const told = registration();
     try {
-      await client.call('register', { name: host }, registration());
+      await client.call('register', { name: host }, told);
       if (registered === false) log.info('netmaster answers again');
       registered = true;
       silent = false;
@@ -90,7 +99,12 @@ export function startIntent(client: Client, registration: () => Registration, lo
       if (isAway(error)) awaySince ??= performance.now();
       silent = isSilence(error);
       refusal = error instanceof ApiError && error.status === 409 ? error : undefined;
-      if (registered !== false) log.warn({ err: error }, 'cannot register at netmaster; trying on');
+      // The refused one is the newcomer, and a key costs nothing.
+      if (refusal?.field === 'keys' && told.keys !== undefined && renewKeys !== undefined) {
+        log.warn({ err: error }, 'this host makes new WireGuard keys, and registers again');
+        renewKeys();
+        beats.ask();
+      } else if (registered !== false) log.warn({ err: error }, 'cannot register at netmaster; trying on');
       registered = false;
     }
   }
