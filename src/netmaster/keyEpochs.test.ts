@@ -107,6 +107,7 @@ describe('a rotation of keys', () => {
       `encryption WireGuard, keys of epoch 1 since ${SINCE}, rotating, waits for node2`,
     );
     expect(lines).toContain('host node3: it has told no WireGuard key');
+    expect(lines).toContain('an address or tag that is freed may be given to nobody');
     expect(lines).toContain('host node2: keys are not rotated to the end');
   });
 

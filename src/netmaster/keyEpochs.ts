@@ -189,7 +189,7 @@ export function encryptionProblems(mirror: Mirror): (Problem & { readonly of: st
       problem:
         'it has told no WireGuard key: nothing goes between containers there and on other hosts, in the clear neither',
       remedy:
-        'netctl doctor there says why: its kernel may have no WireGuard (modprobe wireguard), or its netplugin be an older one',
+        'netctl doctor there says why: its kernel may have no WireGuard (modprobe wireguard), or its netplugin be an older one. Until it can, or is gone for good (stop its netplugin, then netctl host rm NAME), an address or tag that is freed may be given to nobody',
     }));
   const away = [...waitingFor(mirror, mirror.applied)].filter(([, why]) => why === 'it is away');
   return [
