@@ -20,7 +20,12 @@ mkdir -p "$CACHE"
 if ! ls "$CACHE"/*/boot/vmlinuz-* >/dev/null 2>&1; then
   apt-get update -qq
   package=$(apt-cache depends linux-image-amd64 | sed -n 's/^ *Depends: //p' | head -n 1)
-  (cd "$CACHE" && apt-get download -qq "$package" 2>/dev/null)
+  # What a run that was killed has left is no whole kernel.
+  rm -rf "$CACHE/.new" "$CACHE/$package"_*.deb
+  said=$(cd "$CACHE" && apt-get download -qq "$package" 2>&1) || {
+    printf '%s\n' "$said" >&2
+    exit 1
+  }
   dpkg-deb -x "$CACHE/$package"_*.deb "$CACHE/.new"
   rm -f "$CACHE/$package"_*.deb
   depmod -b "$CACHE/.new" "${package#linux-image-}"
