@@ -6,6 +6,7 @@
  *
  * in steps, each of which is taken when all hosts have done what the one before asks (netmaster/keyEpochs.ts).
  */
+import type { Global } from './settings.ts';
 
 /** Of one host and one epoch (host.ts has its schema). */
 export interface HostKey {
@@ -23,7 +24,15 @@ export interface KeyEpochs {
   readonly since: number;
 }
 
+/** Of a cluster that declares so; undefined: nothing is known of it. */
+export const isEncrypted = (global: Pick<Global, 'encryption'> | undefined): boolean =>
+  global?.encryption === 'wireguard';
+
+export const keyOf = (keys: readonly HostKey[] | undefined, epoch: number): string | undefined =>
+  keys?.find((key) => key.epoch === epoch)?.key;
+
 /** While nothing is written of them. */
 export const FIRST_EPOCHS: KeyEpochs = { epochs: [1], active: 1, since: 0 };
+export const epochsIn = (written: KeyEpochs | undefined): KeyEpochs => written ?? FIRST_EPOCHS;
 /** The one object of its kind. */
 export const KEY_EPOCHS = 'encryption';

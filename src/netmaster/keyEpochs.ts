@@ -12,7 +12,14 @@
  * A host that is away with containers is waited for: they may run on and be sent to, by keys that it cannot change meanwhile. One that has told no
  * key at all has no part in it.
  */
-import { FIRST_EPOCHS, type HostKey, KEY_EPOCHS, type KeyEpochs } from '../model/encryption.ts';
+import {
+  epochsIn,
+  FIRST_EPOCHS,
+  isEncrypted,
+  KEY_EPOCHS,
+  type KeyEpochs,
+  keyOf,
+} from '../model/encryption.ts';
 import type { Host } from '../model/host.ts';
 import type { Network } from '../model/network.ts';
 import type { Global } from '../model/settings.ts';
@@ -31,18 +38,14 @@ type Reason = 'it is away' | 'it has told no new key' | 'it has not applied what
 const KEY = storeKey('keyEpochs', KEY_EPOCHS);
 const NOTHING: Decision<undefined> = { checks: [], writes: [], answer: undefined };
 
-export const isEncrypted = (view: View): boolean =>
-  view.get<Global>('global', 'global')?.encryption === 'wireguard';
+const encrypts = (view: View): boolean => isEncrypted(view.get<Global>('global', 'global'));
 
-const epochsOf = (view: View): KeyEpochs => view.get<KeyEpochs>('keyEpochs', KEY_EPOCHS) ?? FIRST_EPOCHS;
-
-const hasKey = (keys: readonly HostKey[] | undefined, epoch: number): boolean =>
-  keys?.some((key) => key.epoch === epoch) === true;
+const epochsOf = (view: View): KeyEpochs => epochsIn(view.get<KeyEpochs>('keyEpochs', KEY_EPOCHS));
 
 /** Hosts that a rotation waits for, by name, each with what it has not done. `applied`: revisions, by host. */
 export function waitingFor(view: View, applied: ReadonlyMap<string, number>): ReadonlyMap<string, Reason> {
   const stored = view.stored<KeyEpochs>('keyEpochs', KEY_EPOCHS);
-  const { epochs, active } = stored?.object ?? FIRST_EPOCHS;
+  const { epochs, active } = epochsIn(stored?.object);
   const [, next] = epochs;
   const waiting = new Map<string, Reason>();
   if (next === undefined) return waiting;
@@ -53,7 +56,7 @@ export function waitingFor(view: View, applied: ReadonlyMap<string, number>): Re
   );
   for (const { name, keys = [] } of hosts)
     if (keys.every(({ epoch }) => epoch > next)) continue;
-    else if (!hasKey(keys, next)) waiting.set(name, 'it has told no new key');
+    else if (keyOf(keys, next) === undefined) waiting.set(name, 'it has told no new key');
     else if ((applied.get(name) ?? 0) < (active === next ? (stored?.revision ?? 0) : told))
       waiting.set(name, 'it has not applied what others told');
   for (const { name, keys = [] } of view.list<Host>('registration'))
@@ -118,14 +121,13 @@ export function decideKeyEpochs(
   applied: ReadonlyMap<string, number>,
   now: number = Date.now(),
 ): Decision<undefined> {
-  if (!isEncrypted(view)) return NOTHING;
+  if (!encrypts(view)) return NOTHING;
   const stored = view.get<KeyEpochs>('keyEpochs', KEY_EPOCHS);
-  const newest = newerThan(view, stored ?? FIRST_EPOCHS);
-  if (newest !== undefined) {
-    const step = caughtUp(view, stored ?? { ...FIRST_EPOCHS, since: now }, newest, now);
-    if (step !== undefined) return step;
-  }
-  if (stored === undefined) return written(view, { ...FIRST_EPOCHS, since: now });
+  const known = stored ?? { ...FIRST_EPOCHS, since: now };
+  const newest = newerThan(view, known);
+  const step = newest === undefined ? undefined : caughtUp(view, known, newest, now);
+  if (step !== undefined) return step;
+  if (stored === undefined) return written(view, known);
   const [first = stored.active, next] = stored.epochs;
   if (next === undefined) return now - stored.since < KEY_AGE ? NOTHING : began(view, stored);
   if (waitingFor(view, applied).size > 0) return NOTHING;
@@ -141,7 +143,7 @@ export function decideKeyEpochs(
 
 /** By an operator's word. Answers the epoch that begins. */
 export function decideRotation(view: View): Decision<number> {
-  if (!isEncrypted(view))
+  if (!encrypts(view))
     throw new Refusal(
       409,
       'global: encryption is none, so there are no keys: netctl global set --encryption wireguard',
@@ -165,7 +167,7 @@ export function decideRotation(view: View): Decision<number> {
 
 /** For netctl status; undefined: nothing is encrypted. */
 export function encryptionStatus(mirror: Mirror): Status['encryption'] {
-  if (!isEncrypted(mirror)) return undefined;
+  if (!encrypts(mirror)) return undefined;
   const { epochs, active, since } = epochsOf(mirror);
   const [, next] = epochs;
   const clear = mirror.list<Network>('network').filter(({ encap }) => encap === 'vlan');
@@ -179,7 +181,7 @@ export function encryptionStatus(mirror: Mirror): Status['encryption'] {
 
 /** Of hosts that live and have no part in it, and of those that a rotation cannot go past. */
 export function encryptionProblems(mirror: Mirror): (Problem & { readonly of: string })[] {
-  if (!isEncrypted(mirror)) return [];
+  if (!encrypts(mirror)) return [];
   const { active } = epochsOf(mirror);
   const silent = mirror
     .list<Host>('host')

@@ -11,14 +11,13 @@ import fs from 'node:fs';
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { connect } from '../client/client.ts';
-import type { HostKey } from '../model/encryption.ts';
+import { type HostKey, isEncrypted } from '../model/encryption.ts';
 import { MAX_PREFIXES } from '../model/host.ts';
 import { VERSION } from '../model/version.ts';
 import type { Condition } from '../protocol/hosts.ts';
 import { followBgp } from './bgp/daemon.ts';
 import { openHostCertificate } from './certificate.ts';
 import { openCompiler } from './compile/compile.ts';
-import { isEncrypted } from './compile/encryption.ts';
 import { conditionOf, problemsOf } from './condition.ts';
 import { DEVICE_PREFIXES } from './constants.ts';
 import { startControl } from './control.ts';
@@ -149,7 +148,7 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const compiler = openCompiler();
   const ownKeys = (): readonly HostKey[] => {
     const { settings, keyEpochs } = replica.view;
-    return settings === undefined ? keys.known : keys.of(isEncrypted(replica.view) ? keyEpochs.epochs : []);
+    return settings === undefined ? keys.known : keys.of(isEncrypted(settings) ? keyEpochs.epochs : []);
   };
   /** netmaster is told of a new key when what is sent by it arrives, and of none before it is gone. */
   function tellKeys(): void {

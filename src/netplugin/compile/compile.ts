@@ -12,6 +12,7 @@
 import { isV6, numberAddress, parseSubnet, subnetPrefix } from '../../model/address.ts';
 import { zoneOf } from '../../model/backends.ts';
 import { isDirect } from '../../model/direct.ts';
+import { isEncrypted } from '../../model/encryption.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { StoredEndpointGroup } from '../../model/endpointGroup.ts';
 import { subnetsOf } from '../../model/families.ts';
@@ -57,7 +58,7 @@ import {
   vtepMac,
 } from './deviceNames.ts';
 import { directOf, onLink } from './direct.ts';
-import { compileEncryption, encryptedMtu, isEncrypted, keysOf } from './encryption.ts';
+import { compileEncryption, encryptedMtu, keysOf } from './encryption.ts';
 import { type Memo, openMemo } from './memo.ts';
 import { type CompiledPolicy, compilePolicy } from './policy.ts';
 import {
@@ -99,7 +100,7 @@ export const compile = (view: View, local: LocalHost): HostState => openCompiler
  * they go as they are.
  */
 const carriedBy = (view: View, local: LocalHost): LocalHost =>
-  isEncrypted(view)
+  isEncrypted(view.settings)
     ? { ...local, underlayMtu: encryptedMtu(local.underlay, local.underlayMtu), link: undefined }
     : local;
 
@@ -128,7 +129,7 @@ function compileWith(memo: Memo, view: View, local: LocalHost): HostState {
     underlay: local.underlay,
     members: among,
     ...compileFabric(view, local.name, memo),
-    ...(isEncrypted(view) && { encryption: encryptionOf(memo, among, view, local) }),
+    ...(isEncrypted(view.settings) && { encryption: encryptionOf(memo, among, view, local) }),
   };
 }
 
@@ -480,7 +481,8 @@ function remoteHosts(
   const hosts: RemoteHost[] = [];
   for (const [vtep, lists] of byVtep) {
     const mtuThere = told.get(vtep)?.mtu;
-    const theirs = mtuThere !== undefined && isEncrypted(view) ? encryptedMtu(vtep, mtuThere) : mtuThere;
+    const theirs =
+      mtuThere !== undefined && isEncrypted(view.settings) ? encryptedMtu(vtep, mtuThere) : mtuThere;
     const takes = theirs === undefined ? most : overlayMtu(vtep, theirs);
     const mtu = takes < most ? takes : undefined;
     const { uplink, link, underlayMtu } = local;

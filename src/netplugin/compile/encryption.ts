@@ -8,16 +8,13 @@
  * A member that has told none of these is sent nothing: not in the clear either. One that is away, whose containers may run on, keeps the
  * keys that it has told last.
  */
-import type { HostKey } from '../../model/encryption.ts';
+import { type HostKey, keyOf } from '../../model/encryption.ts';
 import { WIREGUARD } from '../constants.ts';
 import type { LocalHost, View } from '../intent/view.ts';
 import type { Encryption, Wireguard } from '../state.ts';
 
 /** Outer IP and UDP headers, and WireGuard's own with its tag (the paper at wireguard.com, 5.4.6). */
 const OVERHEAD = { 4: 60, 6: 80 } as const;
-
-export const isEncrypted = ({ settings }: Pick<View, 'settings'>): boolean =>
-  settings?.encryption === 'wireguard';
 
 /** What is left to tunnels of an underlay's MTU. */
 export const encryptedMtu = (underlay: string, mtu: number): number =>
@@ -45,9 +42,6 @@ export interface EncryptionInput {
   readonly keysOf: ReadonlyMap<string, readonly HostKey[]>;
 }
 
-const keyIn = (keys: readonly HostKey[] | undefined, epoch: number): string | undefined =>
-  keys?.find((k) => k.epoch === epoch)?.key;
-
 export function compileEncryption(input: EncryptionInput): Encryption {
   const { keys, active, mtu, members } = input;
   const inOrder = keys.toSorted((a, b) => a.epoch - b.epoch);
@@ -55,7 +49,7 @@ export function compileEncryption(input: EncryptionInput): Encryption {
     const { device, port } = placeOf(epoch);
     const seen = new Set([key]);
     const peers = members.flatMap((address) => {
-      const publicKey = keyIn(input.keysOf.get(address), epoch);
+      const publicKey = keyOf(input.keysOf.get(address), epoch);
       // Of two that tell one key, which netmaster refuses, WireGuard would know one.
       if (publicKey === undefined || seen.has(publicKey)) return [];
       seen.add(publicKey);
@@ -68,7 +62,7 @@ export function compileEncryption(input: EncryptionInput): Encryption {
     ...inOrder.filter(({ epoch }) => epoch > active),
   ];
   const ways = members.flatMap((address) => {
-    const epoch = usable.find((own) => keyIn(input.keysOf.get(address), own.epoch) !== undefined)?.epoch;
+    const epoch = usable.find((own) => keyOf(input.keysOf.get(address), own.epoch) !== undefined)?.epoch;
     return epoch === undefined ? [] : [{ address, device: placeOf(epoch).device }];
   });
   return { devices, ways };

@@ -8,7 +8,7 @@
 
 import type { Bgp } from '../../model/bgp.ts';
 import type { ClusterService } from '../../model/clusterService.ts';
-import { FIRST_EPOCHS, type HostKey, KEY_EPOCHS, type KeyEpochs } from '../../model/encryption.ts';
+import { epochsIn, type HostKey, KEY_EPOCHS, type KeyEpochs } from '../../model/encryption.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { StoredEndpointGroup } from '../../model/endpointGroup.ts';
 import type { StoredExternalEndpoint } from '../../model/externalEndpoint.ts';
@@ -304,7 +304,7 @@ export function openView(objects: readonly WatchedObject[] = []): MutableView {
     hosts: table('host'),
     bgps: table('Bgp'),
     get keyEpochs() {
-      return table<KeyEpochs>('keyEpochs').get(KEY_EPOCHS) ?? FIRST_EPOCHS;
+      return epochsIn(table<KeyEpochs>('keyEpochs').get(KEY_EPOCHS));
     },
     get draining() {
       return draining;
