@@ -71,6 +71,10 @@ it('keys that are another host’s too are all made anew, on disk as well', () =
   expect(after.map(({ epoch }) => epoch)).toEqual([1, 2]);
   expect(before.filter(({ key }) => after.some((k) => k.key === key))).toEqual([]);
   expect(open().known).toEqual(after);
+  // Also where none is to be there, as encryption was taken back.
+  keys.renew();
+  expect(keys.of([])).toEqual([]);
+  expect(open().known).toEqual([]);
 });
 
 it('nobody else may read them, and no line of the log has one', () => {

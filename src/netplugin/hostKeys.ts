@@ -66,6 +66,8 @@ export function openHostKeys(stateDir: string, log: Logger): HostKeys {
   const file = path.join(folder, KEYS_FILE);
   let pairs = new Map<number, Pair>();
   let problem = '';
+  /** The file has others than `pairs`. */
+  let isStale = false;
   try {
     const saved = readJson<Record<string, unknown>>(file, 'other hosts are told of new keys') ?? {};
     for (const [epoch, secret] of Object.entries(saved)) {
@@ -94,6 +96,7 @@ export function openHostKeys(stateDir: string, log: Logger): HostKeys {
     renew() {
       pairs = new Map();
       told = [];
+      isStale = true;
     },
     of(epochs) {
       const newest = Math.max(0, ...pairs.keys());
@@ -103,9 +106,10 @@ export function openHostKeys(stateDir: string, log: Logger): HostKeys {
         ...[...pairs].filter(([epoch]) => isBehind || epochs.includes(epoch)),
         ...made.map((epoch) => [epoch, pairOf(crypto.randomBytes(BYTES))] as const),
       ]);
-      const same = made.length === 0 && next.size === pairs.size;
+      const same = !isStale && made.length === 0 && next.size === pairs.size;
       try {
         if (!same) keep(next);
+        isStale = false;
         pairs = next;
         problem = '';
       } catch (error) {
