@@ -340,11 +340,14 @@ async function run(options: Options): Promise<void> {
       if (found === undefined && problem !== undefined) log.info('the store can be written again');
       problem = found;
     }
-    let collecting: NodeJS.Timeout | undefined;
+    let waiting: NodeJS.Timeout | undefined;
+    let collecting = Promise.resolve();
     let closing = false;
     const collectLater = (): void => {
       if (closing) return;
-      collecting = setTimeout(() => void collect().finally(collectLater), COLLECTION_INTERVAL);
+      waiting = setTimeout(() => {
+        collecting = collect().finally(collectLater);
+      }, COLLECTION_INTERVAL);
     };
     collectLater();
 
@@ -368,13 +371,14 @@ async function run(options: Options): Promise<void> {
     if (security !== undefined) kubernetes?.publish(security.authority);
     const close = async (): Promise<void> => {
       closing = true;
-      clearTimeout(collecting);
+      clearTimeout(waiting);
       reserves.close();
       kubernetes?.close();
       await fabric.close();
       await duty.close();
       await server.close();
       await replicas.close();
+      await collecting;
       await mirror.close();
       await store.close();
     };

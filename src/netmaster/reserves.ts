@@ -236,18 +236,24 @@ export async function keepReserves(
 ): Promise<number> {
   const uses: Uses = new Map();
   let sum = 0;
+  let failed: unknown;
   for (const name of hosts) {
     if (mirror.get<Host>('host', name) === undefined) continue;
-    if (decideReserves(mirror, name, uses).writes.length === 0) continue;
-    const { answer } = await writer.write(() => decideReserves(mirror, name, uses));
-    for (const [key, { count, from }] of answer) {
-      const use = uses.get(key);
-      if (use === undefined) continue;
-      use.reserved += BigInt(count);
-      use.from = from;
-      sum += count;
+    try {
+      if (decideReserves(mirror, name, uses).writes.length === 0) continue;
+      const { answer } = await writer.write(() => decideReserves(mirror, name, uses));
+      for (const [key, { count, from }] of answer) {
+        const use = uses.get(key);
+        if (use === undefined) continue;
+        use.reserved += BigInt(count);
+        use.from = from;
+        sum += count;
+      }
+    } catch (error) {
+      failed ??= error; // of one host: those behind it have theirs
     }
   }
+  if (failed !== undefined) throw failed;
   return sum;
 }
 
