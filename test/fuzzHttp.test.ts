@@ -282,6 +282,33 @@ it('a client that asks for lists and reads none is refused more of them, others 
   await vi.waitFor(async () => expect(await status('127.0.0.1')).toBe(200), { timeout: 30_000 });
 });
 
+it('a large answer is written in pieces, as Node keeps for a connection by TLS as much as was ever written on it at once', async () => {
+  const large = await openApi();
+  onTestFinished(() => large.close());
+  const objects: object[] = [{ kind: 'policy', policyName: 'p' }];
+  for (let i = 0; i < 5000; i++)
+    objects.push({ kind: 'rule', policyName: 'p', ruleId: `${i}`, direction: 'in', action: 'deny' });
+  expect((await large.send('POST', '/api/v1/apply', { objects })).status).toBe(200);
+  const written = vi.spyOn(http.ServerResponse.prototype, 'write');
+  const ended = vi.spyOn(http.ServerResponse.prototype, 'end');
+  onTestFinished(() => {
+    written.mockRestore();
+    ended.mockRestore();
+  });
+  const url = `http://127.0.0.1:${large.port}/api/v1/rules/`;
+  const answer = await fetch(url);
+  const text = await answer.text();
+  expect(JSON.parse(text)).toHaveLength(5000);
+  expect(answer.headers.get('content-length')).toBe(`${text.length}`);
+  const pieces = [...written.mock.calls, ...ended.mock.calls].map(
+    ([piece]) => (piece as Buffer)?.length ?? 0,
+  );
+  expect(pieces.reduce((sum, length) => sum + length, 0)).toBe(text.length);
+  expect(Math.max(...pieces)).toBe(64 << 10);
+  const head = await fetch(url, { method: 'HEAD' });
+  expect([head.status, await head.text()]).toEqual([200, '']);
+});
+
 it('a netmaster process on SQLite answers after all of it, and keeps none of the bodies', async () => {
   const url = await startNetmaster(`sqlite:${join(temporaryFolder(), 'store.db')}`);
   const port = Number(new URL(url).port);

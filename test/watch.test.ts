@@ -124,6 +124,44 @@ describe('a watch', () => {
     expect(texts(third.changes())).toEqual(['network default:n4', 'network default:n5']);
   });
 
+  it('of what waits for it has small changes in one piece and large ones as they are, each once and in order', async () => {
+    const { client } = await started();
+    const { synced } = watch(client);
+    const { store, revision } = await synced();
+    const set = (objects: DeclaredObject[]) => client.call('apply', {}, { objects });
+    const rules = (first: number, count: number) =>
+      Array.from({ length: count }, (_, i): DeclaredObject => {
+        const ruleId = `${first + i}`;
+        return {
+          kind: 'rule',
+          tenantName: 'default',
+          policyName: 'p',
+          ruleId,
+          direction: 'in',
+          action: 'deny',
+        };
+      });
+    await set([{ kind: 'policy', tenantName: 'default', policyName: 'p' }]);
+    for (let i = 0; i < 40; i++) await set(rules(i, 1));
+    await set(rules(40, 300)); // one change, of more than is written as one
+    for (let i = 0; i < 40; i++) await set(rules(340 + i, 1));
+    // All of it waits for who comes now.
+    const { changes } = watch(client, { store, after: revision });
+    await until(() =>
+      changes()
+        .at(-1)
+        ?.changes.some(({ key }) => key === 'default:p:379'),
+    );
+    const told = changes();
+    expect(told.map((change) => change.revision)).toEqual(
+      told.map((change) => change.revision).toSorted((a, b) => a - b),
+    );
+    const keys = told
+      .flatMap((change) => change.changes.filter(({ kind }) => kind === 'rule'))
+      .map(({ key }) => key);
+    expect(keys).toEqual(Array.from({ length: 380 }, (_, i) => `default:p:${i}`));
+  });
+
   it('of another store, of a revision that is not yet, and after a restart is 410: list again', async () => {
     const { netmaster, client } = await started(`sqlite:${join(temporaryFolder(), 'netmaster.db')}`);
     const first = watch(client);

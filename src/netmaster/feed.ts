@@ -39,8 +39,15 @@ import { isShown, type Scope } from './scope.ts';
 /** Changes, and bytes of them, that a watcher can resume over. */
 const HISTORY = 10_000;
 const HISTORY_BYTES = 128 << 20;
-/** Bytes: of a piece of the list, and of changes that are not worth a new list. */
-const PIECE = 64 << 10;
+/**
+ * Bytes of a piece of the list: by TLS Node keeps as much for each watcher, as long as it is there, as was ever written to it at once
+ * (findings/node-tls-keeps-largest-write.sh).
+ */
+const PIECE = 16 << 10;
+/** Changes in a row of which a host is told the last one's revision alone. */
+const LOOKED = 256;
+/** Bytes of changes that are not worth a new list. */
+const FEW = 64 << 10;
 
 export interface Feed {
   /** From the list on; of some tenants only where there is a scope. */
@@ -204,7 +211,7 @@ export function openFeed(mirror: Mirror): Feed {
   /** Too much has changed since for it to be worth while. */
   function isOld({ revision, bytes }: Pick<List, 'revision' | 'bytes'>): boolean {
     const number = numberAfter(revision);
-    return number === undefined || behind(number) > Math.max(PIECE, bytes / 4);
+    return number === undefined || behind(number) > Math.max(FEW, bytes / 4);
   }
 
   function currentList(): List {
@@ -375,13 +382,16 @@ export function openFeed(mirror: Mirror): Feed {
     at: { number: number },
   ): Generator<Buffer | undefined, never> {
     let passed: Buffer | undefined;
+    let looked = 0;
     for (let own = tenants; ; ) {
       mustBeKept(at.number);
       const batch = batches[at.number - first];
-      if (batch === undefined) {
+      // Not all at once either: others are served between two lines.
+      if (batch === undefined || ++looked > LOOKED) {
         const revision = passed;
         passed = undefined;
-        yield revision;
+        looked = 0;
+        if (batch === undefined || revision !== undefined) yield revision;
       } else if (batch.scopes.some((change) => change.host === host)) {
         const rest = batches.slice(at.number - first);
         const changes = changedFor(host, own, at.number);
@@ -396,7 +406,9 @@ export function openFeed(mirror: Mirror): Feed {
         if (!batch.begins && batch.keys.length === 0) continue;
         const form = formFor(host, own, batch);
         passed = form.isEmpty ? form.line : undefined;
-        if (!form.isEmpty) yield form.line;
+        if (form.isEmpty) continue;
+        looked = 0;
+        yield form.line;
       }
     }
   }

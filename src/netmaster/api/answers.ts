@@ -1,9 +1,13 @@
 /**
  * Answers that nobody reads. A list is megabytes, and stays in memory until its client has taken it: one that asks on and on and
  * reads nothing is refused further answers, and a connection that takes nothing for a minute is closed.
+ *
+ * They are written in pieces: by TLS Node keeps for each connection, as long as it is open, as much as was ever written on it at once, so that a
+ * client with many connections and a list on each would have all of these lists kept (findings/node-tls-keeps-largest-write.sh).
  */
 import type { ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
+import { Readable } from 'node:stream';
 import type { FastifyInstance } from 'fastify';
 import { methodAndPath } from '../../protocol/wire.ts';
 import { Refusal } from '../problem.ts';
@@ -16,17 +20,32 @@ export interface AnswerLimits {
 }
 export const ANSWER_LIMITS: AnswerLimits = { client: 32 << 20, all: 256 << 20 };
 
-/** Smaller ones are not worth to be counted: the number of connections bounds them. */
+/** Bytes of a piece. Smaller answers are not worth to be counted: the number of connections bounds them. */
 const LARGE = 64 << 10;
 const [, WATCH] = methodAndPath('watch');
 /** Milliseconds. */
 const PATIENCE = 60_000;
 
+/** On its way. */
+interface Answer {
+  readonly response: ServerResponse;
+  /** Bytes that are not handed to it yet. */
+  left: number;
+}
+
+function* piecesOf(bytes: Buffer, answer: Answer): Generator<Buffer> {
+  for (let at = 0; at < bytes.length; at += LARGE) {
+    const piece = bytes.subarray(at, at + LARGE);
+    answer.left -= piece.length;
+    yield piece;
+  }
+}
+
 export function limitAnswers(server: FastifyInstance, limits: AnswerLimits): void {
   /** Large ones on their way, by client. */
-  const waiting = new Map<string, Set<ServerResponse>>();
-  const bytesOf = (answers: Iterable<ServerResponse>): number =>
-    [...answers].reduce((sum, answer) => sum + answer.writableLength, 0);
+  const waiting = new Map<string, Set<Answer>>();
+  const bytesOf = (answers: Iterable<Answer>): number =>
+    [...answers].reduce((sum, { response, left }) => sum + response.writableLength + left, 0);
 
   // What agents need goes on, whoever else asks from their address: writes have small answers, watches limits of their own.
   server.addHook('onRequest', async ({ raw, routeOptions }) => {
@@ -43,14 +62,17 @@ export function limitAnswers(server: FastifyInstance, limits: AnswerLimits): voi
     const counted = typeof payload === 'string' || Buffer.isBuffer(payload);
     if (!counted || payload.length < LARGE || reply.raw.destroyed) return payload;
     const client = clientOf(raw.socket);
+    const bytes = Buffer.from(payload);
+    const answer: Answer = { response: reply.raw, left: bytes.length };
     const answers = waiting.get(client) ?? new Set();
-    waiting.set(client, answers.add(reply.raw));
+    waiting.set(client, answers.add(answer));
     // Node closes one that makes no progress; for the next request it sets its own.
     if (raw.socket instanceof Socket) raw.socket.setTimeout(PATIENCE);
     reply.raw.once('close', () => {
-      answers.delete(reply.raw);
+      answers.delete(answer);
       if (answers.size === 0 && waiting.get(client) === answers) waiting.delete(client);
     });
-    return payload;
+    reply.header('content-length', bytes.length);
+    return Readable.from(piecesOf(bytes, answer), { objectMode: false, highWaterMark: LARGE });
   });
 }
