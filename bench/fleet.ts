@@ -8,7 +8,7 @@
  *
  *   node bench/fleet.ts [HOSTS]      (default 1000)
  */
-import { type ChildProcess, fork, spawn } from 'node:child_process';
+import { type ChildProcess, fork, type StdioOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
@@ -148,29 +148,35 @@ async function main(hosts: number): Promise<void> {
   let server: ChildProcess | undefined;
   const latest = new Map<ChildProcess, Reached>();
   let news: () => void = () => {};
+  /** A process ended that should not have. */
+  const failed = Promise.withResolvers<never>();
+  failed.promise.catch(() => {});
 
   function serve(): ChildProcess {
     const flags = ['--listen', ADDRESS, '--store', `sqlite:${folder}/m.db`];
     for (const name of Object.keys(files)) flags.push(`--tls-${name}`, path.join(folder, name));
-    return spawn(COMMAND, [...flags, '--log-level', 'error'], { stdio: ['ignore', 'inherit', 'inherit'] });
+    const stdio: StdioOptions = ['ignore', 'inherit', 'inherit'];
+    const process = spawn(COMMAND, [...flags, '--log-level', 'error'], { stdio });
+    process.on('exit', (code) => code !== null && failed.reject(new Error(`netmaster ended with ${code}`)));
+    return process;
   }
+  const isReady = (): Promise<boolean> =>
+    client.call('ready').then(
+      () => true,
+      () => false,
+    );
   async function ready(): Promise<void> {
-    while (
-      !(await client.call('ready').then(
-        () => true,
-        () => false,
-      ))
-    )
-      await pause(20);
+    while (!(await isReady())) await Promise.race([pause(20), failed.promise]);
   }
   /** When the last agent had that. */
   async function allHave(isSo: (reached: Reached) => boolean): Promise<number> {
     for (;;) {
       const all = [...latest.values()];
       if (all.length === processes.length && all.every(isSo)) return Math.max(...all.map(({ at }) => at));
-      await new Promise<void>((done) => {
+      const told = new Promise<void>((done) => {
         news = done;
       });
+      await Promise.race([told, failed.promise]);
     }
   }
   const ofProcess = (field: string, file: string): number =>
@@ -204,6 +210,7 @@ async function main(hosts: number): Promise<void> {
         latest.set(child, message as Reached);
         news();
       });
+      child.on('exit', (code) => failed.reject(new Error(`a process of agents ended with ${code}`)));
       processes.push(child);
     }
     await allHave(({ rules }) => rules === 0);
@@ -255,7 +262,9 @@ async function main(hosts: number): Promise<void> {
     );
   } finally {
     client.close();
+    const ends = processes.filter((child) => child.exitCode === null).map((child) => once(child, 'exit'));
     for (const child of processes) child.kill('SIGKILL');
+    await Promise.all(ends);
     if (server !== undefined && server.exitCode === null) {
       const ended = once(server, 'close');
       server.kill('SIGTERM');
