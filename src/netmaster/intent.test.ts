@@ -792,6 +792,24 @@ describe('two replicas over one store', () => {
       await mode(one, 'aci');
       await level();
     }
+    // The range likewise: no group has a VLAN that it leaves out.
+    for (let round = 0; round < 20; round++) {
+      const [changed] = await Promise.allSettled([
+        two.post('globals/global', { networkInfraType: 'aci', vlans: '1-31' }),
+        one.post('endpointGroups/blue:g', { networkName: 'lan', pktTag: 99 }),
+      ]);
+      await level();
+      const { vlan } = one.mirror.get<{ vlan?: number }>('endpointGroup', 'blue:g') ?? {};
+      expect({ changed: changed.status, vlan }).toEqual(
+        one.mirror.get<{ vlans: string }>('global', 'global')?.vlans === '1-100'
+          ? { changed: 'rejected', vlan: 99 }
+          : { changed: 'fulfilled', vlan: undefined },
+      );
+      if (vlan !== undefined) await one.delete('endpointGroups/blue:g');
+      await level();
+      await mode(one, 'aci');
+      await level();
+    }
   });
 
   it('give a subnet once in a tenant', async () => {

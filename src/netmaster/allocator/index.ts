@@ -71,17 +71,17 @@ const tag: Allocator<Tagged> = {
 
 const NOTHING: Given = { fields: {}, checks: [], writes: [] };
 
-/** Whose group was given a VLAN last: written with each, so that a change of the fabric's mode sees it. */
+/** Whose group was given a VLAN last: written with each, so that a change of the fabric's mode or range sees it. */
 const LAST_VLAN = 'vlan/last';
 const orderOfVlans = (view: View): Check => ({
   key: storeKey('tag', LAST_VLAN),
   revision: view.stored('tag', LAST_VLAN)?.revision ?? 0,
 });
 
-/** What groups have by the fabric's mode says model/global.ts: none of them comes while it changes. */
+/** What groups have by the fabric's mode says model/global.ts: none of them comes while it or the range changes. */
 const fabric: Allocator<Global> = {
-  give: (view, _key, { networkInfraType }, before) =>
-    before === undefined || before.networkInfraType === networkInfraType
+  give: (view, _key, { networkInfraType, vlans }, before) =>
+    before === undefined || (before.networkInfraType === networkInfraType && before.vlans === vlans)
       ? NOTHING
       : { ...NOTHING, checks: [orderOfVlans(view)] },
   take: () => [],
