@@ -102,6 +102,10 @@ it('what is to run, and did not start as an agent ended or netmaster was away, i
       'failed: Post "http://%2Frun%2Fdocker%2Fplugins%2Fnetplugin.sock/NetworkDriver.Join": EOF',
     'netmaster-away': `remote: ${GAVE_UP}: netmaster cannot be reached`,
     repeated: `driver failed: remote: ${await saidToRepeated('NetworkDriver.ProgramExternalConnectivity')}`,
+    'own-address':
+      'remote: network default:net: address 10.1.1.1 is in use by own-address on node1; choose a free one of 10.1.0.0/16',
+    'taken-address':
+      'remote: network default:net: address 10.1.1.2 is in use by other on node1; choose a free one of 10.1.0.0/16',
     port: 'remote: cannot publish tcp 0.0.0.0:80: port 80 is taken on this host',
     'on-demand': 'netplugin.sock',
     fine: '',
@@ -136,7 +140,7 @@ it('what is to run, and did not start as an agent ended or netmaster was away, i
   } as unknown as Parameters<typeof followContainers>[0]);
   onTestFinished(() => containers.close());
   const limit = { timeout: 30_000 };
-  const ours = ['nobody-answered', 'netmaster-away', 'repeated'];
+  const ours = ['nobody-answered', 'netmaster-away', 'repeated', 'own-address'];
   await vi.waitFor(() => expect(started).toEqual(ours), limit);
 
   // And where Docker is told so while it is followed.

@@ -212,7 +212,9 @@ export function followContainers(options: ContainersOptions): Containers {
       const { Name: name, HostConfig, State } = found;
       const policy = HostConfig.RestartPolicy?.Name ?? '';
       const gaveUp = State.Error.includes(GAVE_UP);
-      const ours = gaveUp || State.Error.includes(pluginSocket) || State.Error.includes(REPEATED);
+      // Its own address, which netmaster has not heard yet that it left: Docker was killed, and what came then was not written.
+      const own = State.Error.includes(` is in use by ${name.replace(/^\//, '')} on `);
+      const ours = gaveUp || own || State.Error.includes(pluginSocket) || State.Error.includes(REPEATED);
       if (!['always', 'unless-stopped'].includes(policy) || !ours) continue;
       // It would wait again, and keep Docker from saying which others start meanwhile (stopped.ts).
       if (gaveUp && !endpoints.live()) {
@@ -315,7 +317,8 @@ export function followContainers(options: ContainersOptions): Containers {
 
   return {
     refused(message) {
-      if (message.startsWith(GAVE_UP) || message.includes(REPEATED)) refusedAt = performance.now();
+      if (message.startsWith(GAVE_UP) || message.includes(REPEATED) || message.includes(' is in use by '))
+        refusedAt = performance.now();
       if (remains.busy()) return;
       suspicious = true;
       comparisons.ask();
