@@ -1,27 +1,21 @@
-/**
- * Networks of encapsulation direct, on real devices: two hosts and a stranger on one switch. Both hosts share one folder of names: the router of
- * the second one is called as no router is, so that the first one's agent leaves it alone, and is that of tenant `far` on the link.
- *
- *   box2, box4, box6 -- contiv-default -- this namespace --+
- *                        box3, box7 -- far -- host2 -------+-- switch -- stranger
- *
- * Boxes 2, 3 and 4 are in the direct network, 6 and 7 in a VXLAN network of the tenant.
- */
-import path from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { closeAll, provide, tcp } from '../../../test/boxes.ts';
 import { startFlood } from '../../../test/flooding.ts';
-import { applied, inRouter, LOCAL, NOTHING, PEERS, port, state, VNI } from '../../../test/hostState.ts';
+import {
+  applied,
+  clean,
+  inRouter,
+  LOCAL,
+  NOTHING,
+  PEERS,
+  port,
+  state,
+  VNI,
+} from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { arp, ethernet, icmpError, udp } from '../../../test/packet.ts';
-import { echoes } from '../../linux/echo.ts';
-import {
-  createNamespace,
-  deleteNamespace,
-  inNamespace,
-  listNamespaces,
-  namespacePath,
-} from '../../linux/netns.ts';
+import { atSwitch, joinSwitch, openPings, sendFrames } from '../../../test/wire.ts';
+import { createNamespace, deleteNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
 import { vtepMac } from '../compile/deviceNames.ts';
 import { directMac } from '../compile/direct.ts';
 import { DIRECT_DEVICE, NAMESERVER, NAMESERVER6 } from '../constants.ts';
@@ -133,23 +127,9 @@ const farHost: Host = { local: FAR, peer: LOCAL, ports: [member(3), member(7)], 
 const joined = (host: Host): Host => ({ ...host, ports: host.ports.map((p) => ({ ...p, joined: true })) });
 
 beforeEach(() => {
-  createNamespace('switch');
-  inNamespace(namespacePath('switch'), () => sh('ip link add br0 type bridge; ip link set br0 up'));
-  for (const name of ['host2', 'stranger']) createNamespace(name);
-  for (const [name, address] of [
-    ['', LOCAL],
-    ['host2', FAR],
-    ['stranger', '192.0.2.200'],
-  ] as const) {
-    const at = `w-${name || 'host1'}`;
-    sh(`ip link add ${LINK} ${name && `netns ${name}`} type veth peer name ${at} netns switch`);
-    inNamespace(namespacePath('switch'), () => sh(`ip link set ${at} master br0 up`));
-    const set = () => sh(`ip link set lo up; ip link set ${LINK} up; ip addr add ${address}/24 dev ${LINK}`);
-    if (name === '') set();
-    else inNamespace(namespacePath(name), set);
-  }
+  joinSwitch(LINK, { '': LOCAL, host2: FAR, stranger: '192.0.2.200' });
   // What the stranger says that it is, the switch is not to believe: hosts are to hear it all.
-  inNamespace(namespacePath('switch'), () => sh('bridge link set dev w-stranger learning off'));
+  atSwitch('bridge link set dev w-stranger learning off');
   near = openApplier();
   applied(near, NOTHING);
   far = onFar(openApplier);
@@ -169,22 +149,14 @@ afterEach(() => {
     far?.close();
   });
   near?.close();
-  openApplier().apply(NOTHING, { verify: true });
-  for (const name of listNamespaces()) deleteNamespace(name);
-  for (const link of sh('ip -o link show type veth').matchAll(/^\d+: ([^@:]+)/gm))
-    sh(`ip link delete ${link[1]} 2>/dev/null || true`);
+  clean();
 });
 
-const echo = (n: number, to: string, size: number, patience: number): Promise<boolean> =>
-  inBox(n, () => echoes({ from: to.includes(':') ? six(n) : four(n), to, size, patience }));
-/** Whether an echo of that size comes back, in one packet: a device that has just come up may lose the first ones. */
-async function pinged(n: number, to: string, size = 60): Promise<boolean> {
-  for (let i = 0; i < 20; i++) if (await echo(n, to, size, 500)) return true;
-  return false;
-}
-const silent = async (n: number, to: string): Promise<boolean> => !(await echo(n, to, 60, 500));
+const { pinged, silent } = openPings(
+  (n: number, to) => ({ namespace: `box${n}`, address: to.includes(':') ? six(n) : four(n) }),
+  60,
+);
 
-const atSwitch = (command: string): string => inNamespace(namespacePath('switch'), () => sh(command));
 /** Counts at the switch what comes from this host; answers how much by then. */
 function count(rule: string): () => number {
   atSwitch(
@@ -245,7 +217,7 @@ describe('a container of a direct network', () => {
     for (const to of [four, six]) expect(await pinged(2, to(3))).toBe(true);
     expect(tunnelled()).toBeGreaterThan(1);
     // What it is told that is too large for a tunnel it sends smaller.
-    expect(await echo(2, four(3), 1500, 500)).toBe(false);
+    expect(await silent(2, four(3), 1500)).toBe(true);
     expect(await pinged(2, four(3), 1450)).toBe(true);
   });
 
@@ -399,10 +371,7 @@ describe('whoever means harm on the link', () => {
   const datagram = (from: string, to: string): Buffer => udp(from, to, 777, 0xffff - 777, Buffer.from('x'));
   const frame = (from: string, to: string, mac: string, destination = macOf(LOCAL)): Buffer =>
     ethernet(mac, destination, datagram(from, to));
-  const send = (...frames: Buffer[]): string =>
-    asStranger(() =>
-      sh(`node ${path.resolve('test/frames.ts')} ${LINK} ${frames.map((f) => f.toString('hex')).join(' ')}`),
-    );
+  const send = (...frames: Buffer[]): string => asStranger(() => sendFrames(LINK, ...frames));
   const OTHERS = ['192.0.2.200', '8.8.8.8', '20.9.9.9', '127.0.0.1', '100.127.0.0', NAMESERVER];
   /** All that is wrong in one way or another: whom they say to be from, by which address. */
   const wrong = (to: number): Buffer[] => [
@@ -499,13 +468,11 @@ describe('whoever means harm on the link', () => {
     const out = count(`ether saddr != ${macOf(LOCAL)} ip daddr ${four(3)}`);
     const before = inBox(3, () => received(3));
     inBox(6, () =>
-      sh(
-        `node ${path.resolve('test/frames.ts')} eth0 ${[macOf(FAR), macOf(LOCAL), vtepMac(FAR)]
-          .flatMap((mac) =>
-            [four(2), four(4), four(3)].map((from) => frame(from, four(3), macOf(LOCAL), mac)),
-          )
-          .map((f) => f.toString('hex'))
-          .join(' ')}`,
+      sendFrames(
+        'eth0',
+        ...[macOf(FAR), macOf(LOCAL), vtepMac(FAR)].flatMap((mac) =>
+          [four(2), four(4), four(3)].map((from) => frame(from, four(3), macOf(LOCAL), mac)),
+        ),
       ),
     );
     expect(await pinged(6, four(3))).toBe(true);

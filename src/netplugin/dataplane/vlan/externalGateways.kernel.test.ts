@@ -1,14 +1,8 @@
-/**
- * A VLAN network whose gateway is a router of the fabric's own, on real devices:
- *
- *   box2 (of the network), box6 (of a VXLAN network) -- contiv-default -- this namespace -- switch -- gate, at VLAN 100, and beyond it 198.51.100.1
- *                                                                             `-- plain, at VLAN 100
- */
-import path from 'node:path';
 import { afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { tag } from '../../../../lab/tagging.ts';
 import {
   applied,
+  clean,
   GATEWAYS,
   inRouter,
   LOCAL,
@@ -22,14 +16,8 @@ import {
 } from '../../../../test/hostState.ts';
 import { isolate, sh } from '../../../../test/isolation.ts';
 import { ethernet, icmpError, udp } from '../../../../test/packet.ts';
-import { echoes } from '../../../linux/echo.ts';
-import {
-  createNamespace,
-  deleteNamespace,
-  inNamespace,
-  listNamespaces,
-  namespacePath,
-} from '../../../linux/netns.ts';
+import { joinSwitch, openPings, sendFrames } from '../../../../test/wire.ts';
+import { createNamespace, inNamespace, namespacePath } from '../../../linux/netns.ts';
 import { vtepMac } from '../../compile/deviceNames.ts';
 import { NAMESERVER } from '../../constants.ts';
 import type { HostState, Port, RuleSet } from '../../state.ts';
@@ -96,18 +84,7 @@ function enter(given: Port, n: number, gateway: string): void {
 }
 
 beforeEach(async () => {
-  createNamespace('switch');
-  on('switch', () => sh('ip link add br0 type bridge; ip link set br0 up'));
-  for (const name of ['', 'gate', 'plain']) {
-    const end = `w-${name || 'host1'}`;
-    if (name !== '') createNamespace(name);
-    sh(`ip link add ${UPLINK} ${name && `netns ${name}`} type veth peer name ${end} netns switch`);
-    on('switch', () => sh(`ip link set ${end} master br0 up`));
-    const up = (): string => sh(`ip link set lo up; ip link set ${UPLINK} up`);
-    if (name === '') up();
-    else on(name, up);
-  }
-  sh(`ip addr add ${LOCAL}/24 dev ${UPLINK}`);
+  joinSwitch(UPLINK, { '': LOCAL, gate: undefined, plain: undefined });
   on('gate', () => {
     tag(UPLINK, 'lan', ID);
     sh(`ip addr add ${GATE}/24 dev lan; ip addr add ${GATE6}/64 dev lan nodad`);
@@ -130,47 +107,37 @@ beforeEach(async () => {
 
 afterEach(() => {
   near?.close();
-  openApplier().apply(NOTHING, { verify: true });
-  for (const name of listNamespaces()) deleteNamespace(name);
-  for (const link of sh('ip -o link show type veth').matchAll(/^\d+: ([^@:]+)/gm))
-    sh(`ip link delete ${link[1]} 2>/dev/null || true`);
+  clean();
 });
 
-const echo = (where: string, from: string, to: string, patience: number): Promise<boolean> =>
-  on(where, () => echoes({ from, to, size: 100, patience }));
-async function pinged(where: string, from: string, to: string): Promise<boolean> {
-  for (let i = 0; i < 20; i++) if (await echo(where, from, to, 500)) return true;
-  return false;
-}
-const silent = async (where: string, from: string, to: string): Promise<boolean> =>
-  !(await echo(where, from, to, 500));
+const { pinged, silent } = openPings(
+  ([namespace, address]: readonly [namespace: string, from: string]) => ({ namespace, address }),
+  100,
+);
 
 const macOf = (name: string): string => on(name, () => /ether (\S+)/.exec(sh('ip link show lan'))?.[1] ?? '');
-const send = (name: string, ...frames: Buffer[]): string =>
-  on(name, () =>
-    sh(`node ${path.resolve('test/frames.ts')} lan ${frames.map((f) => f.toString('hex')).join(' ')}`),
-  );
+const send = (name: string, ...frames: Buffer[]): string => on(name, () => sendFrames('lan', ...frames));
 
 it('containers reach what is outside by it, and are reached, with their own addresses', async () => {
-  expect(await pinged('box2', at(2), OUTSIDE)).toBe(true);
-  expect(await pinged('box2', six(2), OUTSIDE6)).toBe(true);
-  expect(await pinged('gate', OUTSIDE, at(2))).toBe(true);
-  expect(await pinged('gate', OUTSIDE6, six(2))).toBe(true);
-  expect(await pinged('box2', at(2), GATE)).toBe(true);
-  expect(await pinged('box2', at(2), PLAIN)).toBe(true);
-  expect(await pinged('plain', PLAIN, at(2))).toBe(true);
+  expect(await pinged(['box2', at(2)], OUTSIDE)).toBe(true);
+  expect(await pinged(['box2', six(2)], OUTSIDE6)).toBe(true);
+  expect(await pinged(['gate', OUTSIDE], at(2))).toBe(true);
+  expect(await pinged(['gate', OUTSIDE6], six(2))).toBe(true);
+  expect(await pinged(['box2', at(2)], GATE)).toBe(true);
+  expect(await pinged(['box2', at(2)], PLAIN)).toBe(true);
+  expect(await pinged(['plain', PLAIN], at(2))).toBe(true);
   // The gate has no way to anybody but by the wire of the VLAN, so nothing was translated; the host itself had no part.
   expect(sh('conntrack -L 2>/dev/null || true')).not.toContain(OUTSIDE);
 });
 
 it('networks of the tenant are reached by its own router, and others of it go outside by the host as before', async () => {
-  expect(await pinged('box2', at(2), OTHER)).toBe(true);
-  expect(await pinged('box6', OTHER, at(2))).toBe(true);
-  expect(await silent('box6', OTHER, OUTSIDE)).toBe(true);
+  expect(await pinged(['box2', at(2)], OTHER)).toBe(true);
+  expect(await pinged(['box6', OTHER], at(2))).toBe(true);
+  expect(await silent(['box6', OTHER], OUTSIDE)).toBe(true);
   expect(inRouter(`ip route get ${OUTSIDE} from ${at(2)} iif ${member().device}`)).toContain(`via ${GATE}`);
   expect(inRouter(`ip route get ${OUTSIDE} from ${OTHER} iif ${other.device}`)).toContain('dev uplink');
   // A container's packets to nobody of the tenant's are not led out of it.
-  expect(await silent('box2', at(2), '20.1.1.77')).toBe(true);
+  expect(await silent(['box2', at(2)], '20.1.1.77')).toBe(true);
 });
 
 it('published ports are answered by the way that they were asked', async () => {
@@ -189,8 +156,8 @@ it('policy judges what comes from outside', async () => {
     decisions: [{ group: 0, rule: 1, action: 'deny', key: 'default:none:1' }],
   };
   applied(near, hostState([member({ joined: true, judgedIn: 1 })], [deny]));
-  expect(await silent('gate', OUTSIDE, at(2))).toBe(true);
-  expect(await pinged('box2', at(2), OUTSIDE)).toBe(true);
+  expect(await silent(['gate', OUTSIDE], at(2))).toBe(true);
+  expect(await pinged(['box2', at(2)], OUTSIDE)).toBe(true);
 });
 
 it('nobody else on the wire speaks for whoever is outside, and it does not for what is the tenant’s', async () => {
@@ -225,7 +192,7 @@ it('it is known when it does not answer, and what was set up comes back where so
   expect(repaired.filter((line) => line.includes('restored'))).toHaveLength(5);
   expect(inRouter('ip rule')).not.toContain('50:');
   expect(near.apply(settled, { verify: true })).toMatchObject({ failed: [], repaired: [] });
-  expect(await pinged('box2', at(2), OUTSIDE)).toBe(true);
+  expect(await pinged(['box2', at(2)], OUTSIDE)).toBe(true);
   near.close();
   near = openApplier();
   expect(near.apply(settled, { verify: false })).toMatchObject({ failed: [], repaired: [] });

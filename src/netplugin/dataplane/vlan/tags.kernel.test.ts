@@ -1,16 +1,9 @@
-/**
- * A VLAN network whose groups have tags of their own, on real devices: two hosts and a plain machine on a fabric that joins the tags on the
- * wire, as the bridge domain of an ACI fabric does. The network's own tag is joined to nothing.
- *
- *   box2 (web) box4 (db) box6 -- contiv-default -- this namespace --- 101, 102 --+
- *           box3 (db) box5 (web) -- contiv-far -- host2 ------------- 101, 102 --+-- br0 of `fabric` -- plain, untagged
- */
-import path from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { tag } from '../../../../lab/tagging.ts';
 import { closeConnections, connection, datagrams, exchange, MESSAGE } from '../../../../test/connections.ts';
 import {
   applied,
+  clean,
   enter,
   forwarded,
   inRouter,
@@ -26,16 +19,11 @@ import {
 } from '../../../../test/hostState.ts';
 import { isolate, sh } from '../../../../test/isolation.ts';
 import { arp, ethernet, solicitation, udp } from '../../../../test/packet.ts';
+import { openPings, sendFrames } from '../../../../test/wire.ts';
 import { macBytes } from '../../../linux/address.ts';
 import { echoes } from '../../../linux/echo.ts';
 import { received as read, send as transmit } from '../../../linux/libc.ts';
-import {
-  createNamespace,
-  deleteNamespace,
-  inNamespace,
-  listNamespaces,
-  namespacePath,
-} from '../../../linux/netns.ts';
+import { createNamespace, inNamespace, namespacePath } from '../../../linux/netns.ts';
 import { short } from '../../../linux/packet.ts';
 import { linkLocalOf, tagMac, vtepMac } from '../../compile/deviceNames.ts';
 import type { HostState, Port, Tag } from '../../state.ts';
@@ -172,10 +160,7 @@ afterEach(() => {
   closeConnections();
   onFar(() => far?.close());
   near?.close();
-  openApplier().apply(NOTHING, { verify: true });
-  for (const name of listNamespaces()) deleteNamespace(name);
-  for (const link of sh('ip -o link show type veth').matchAll(/^\d+: ([^@:]+)/gm))
-    sh(`ip link delete ${link[1]} 2>/dev/null || true`);
+  clean();
 });
 
 /**
@@ -222,23 +207,12 @@ const received = (n: number, v6: boolean): number =>
     ).trim(),
   );
 
-const echo = (where: number | 'plain', to: string, size: number, patience: number): Promise<boolean> => {
-  const v6 = to.includes(':');
-  const from = where === 'plain' ? (v6 ? PLAIN6 : PLAIN) : (v6 ? six : at)(where);
-  return inNamespace(namespacePath(where === 'plain' ? where : `box${where}`), () =>
-    echoes({ from, to, size, patience }),
-  );
-};
-/** Whether an echo of that size comes back, in one packet: a device that has just come up may lose the first ones. */
-async function pinged(where: number | 'plain', to: string, size = 100): Promise<boolean> {
-  for (let i = 0; i < 20; i++) if (await echo(where, to, size, 500)) return true;
-  return false;
-}
-const silent = async (where: number | 'plain', to: string): Promise<boolean> =>
-  !(await echo(where, to, 100, 500));
-
-const send = (device: string, ...frames: Buffer[]): string =>
-  sh(`node ${path.resolve('test/frames.ts')} ${device} ${frames.map((f) => f.toString('hex')).join(' ')}`);
+const { pinged, silent } = openPings((where: number | 'plain', to) => {
+  const of = to.includes(':') ? six : at;
+  return where === 'plain'
+    ? { namespace: where, address: of(200) }
+    : { namespace: `box${where}`, address: of(where) };
+}, 100);
 
 /** Of IPv4 and IPv6. */
 const BOTH = [at, six];
@@ -481,7 +455,7 @@ describe('whoever means harm on the wire', () => {
   const tagged = (id: number, frame: Buffer): Buffer =>
     Buffer.concat([frame.subarray(0, 12), short(0x8100), short(id), frame.subarray(12)]);
   const atHost = (...frames: Buffer[]): string =>
-    inNamespace(namespacePath('fabric'), () => send('w-host1', ...frames));
+    inNamespace(namespacePath('fabric'), () => sendFrames('w-host1', ...frames));
 
   it('reaches a group by no tag but its own, whatever he is let do by another one', async () => {
     for (const [from, of] of [

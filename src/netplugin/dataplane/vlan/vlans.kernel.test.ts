@@ -1,11 +1,3 @@
-/**
- * Networks of encapsulation vlan, on real devices: two hosts and plain machines on one switch. The router of the second host has another
- * name, as both share one folder of names.
- *
- *   box2, box4 -- contiv-default -- this namespace --+
- *                 box3 -- contiv-far -- host2 -------+-- switch -- plain, at VLAN 100 and VLAN 200
- */
-import path from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { tag } from '../../../../lab/tagging.ts';
 import {
@@ -19,6 +11,7 @@ import {
 } from '../../../../test/connections.ts';
 import {
   applied,
+  clean,
   enter,
   exit,
   forwarded,
@@ -36,16 +29,11 @@ import {
 } from '../../../../test/hostState.ts';
 import { isolate, sh } from '../../../../test/isolation.ts';
 import { ethernet, solicitation, udp } from '../../../../test/packet.ts';
+import { atSwitch, joinSwitch, openPings, sendFrames } from '../../../../test/wire.ts';
 import { addressBytes, macBytes } from '../../../linux/address.ts';
 import { echoes } from '../../../linux/echo.ts';
 import { received, send as transmit } from '../../../linux/libc.ts';
-import {
-  createNamespace,
-  deleteNamespace,
-  inNamespace,
-  listNamespaces,
-  namespacePath,
-} from '../../../linux/netns.ts';
+import { inNamespace, namespacePath } from '../../../linux/netns.ts';
 import { short, solicitedMac, unsolicitedAdvertisement } from '../../../linux/packet.ts';
 import { vtepMac } from '../../compile/deviceNames.ts';
 import { NAMESERVER, NAMESERVER6 } from '../../constants.ts';
@@ -132,22 +120,7 @@ const farHost: Host = { local: FAR, peer: LOCAL, ports: [vlanPort(3)], there: [2
 const joined = (host: Host): Host => ({ ...host, ports: host.ports.map((p) => ({ ...p, joined: true })) });
 
 beforeEach(() => {
-  createNamespace('switch');
-  inNamespace(namespacePath('switch'), () => sh('ip link add br0 type bridge; ip link set br0 up'));
-  for (const name of ['host2', 'plain']) createNamespace(name);
-  for (const [name, address] of [
-    ['', LOCAL],
-    ['host2', FAR],
-    ['plain', '192.0.2.200'],
-  ] as const) {
-    const port = `w-${name || 'host1'}`;
-    sh(`ip link add ${UPLINK} ${name && `netns ${name}`} type veth peer name ${port} netns switch`);
-    inNamespace(namespacePath('switch'), () => sh(`ip link set ${port} master br0 up`));
-    const set = () =>
-      sh(`ip link set lo up; ip link set ${UPLINK} up; ip addr add ${address}/24 dev ${UPLINK}`);
-    if (name === '') set();
-    else inNamespace(namespacePath(name), set);
-  }
+  joinSwitch(UPLINK, { '': LOCAL, host2: FAR, plain: '192.0.2.200' });
   onPlain(() => {
     tag(UPLINK, 'lan', ID);
     sh(`ip addr add ${PLAIN}/24 dev lan; ip addr add ${PLAIN6}/64 dev lan nodad`);
@@ -166,10 +139,7 @@ afterEach(() => {
   closeConnections();
   onFar(() => far?.close());
   near?.close();
-  openApplier().apply(NOTHING, { verify: true });
-  for (const name of listNamespaces()) deleteNamespace(name);
-  for (const link of sh('ip -o link show type veth').matchAll(/^\d+: ([^@:]+)/gm))
-    sh(`ip link delete ${link[1]} 2>/dev/null || true`);
+  clean();
 });
 
 /** Of the family of the other end. */
@@ -180,22 +150,14 @@ function addressIn(where: number | 'plain', to: string): string {
   return (v6 ? six : at)(where);
 }
 const isOther = (n: number): boolean => n === 6;
-const echo = (where: number | 'plain', to: string, size: number, patience: number): Promise<boolean> =>
-  inNamespace(namespacePath(where === 'plain' ? where : `box${where}`), () =>
-    echoes({ from: addressIn(where, to), to, size, patience }),
-  );
-/** Whether an echo of that size comes back, in one packet: a device that has just come up may lose the first ones. */
-async function pinged(where: number | 'plain', to: string, size = 100): Promise<boolean> {
-  for (let i = 0; i < 20; i++) if (await echo(where, to, size, 500)) return true;
-  return false;
-}
-const silent = async (where: number | 'plain', to: string): Promise<boolean> =>
-  !(await echo(where, to, 100, 500));
+const { pinged, silent } = openPings(
+  (where: number | 'plain', to) => ({
+    namespace: where === 'plain' ? where : `box${where}`,
+    address: addressIn(where, to),
+  }),
+  100,
+);
 
-const send = (device: string, ...frames: Buffer[]): string =>
-  sh(`node ${path.resolve('test/frames.ts')} ${device} ${frames.map((f) => f.toString('hex')).join(' ')}`);
-
-const atSwitch = (command: string): string => inNamespace(namespacePath('switch'), () => sh(command));
 /** Counts what comes from this host in the VLAN, at the switch. */
 const watchTagged = (rule: string): string =>
   atSwitch(
@@ -293,7 +255,7 @@ describe('a VLAN that is an infra network', () => {
     );
     const sent = (to: string): Buffer =>
       ethernet(vtepMac(FAR), vtepMac(LOCAL), udp(at(3), to, 4242, 4242, Buffer.from('x')));
-    onPlain(() => send('lan', sent(EXIT.hostAddress), sent(EXIT.routerAddress), sent(at(91))));
+    onPlain(() => sendFrames('lan', sent(EXIT.hostAddress), sent(EXIT.routerAddress), sent(at(91))));
     await expect.poll(() => sh('nft list chain ip see in')).toContain('packets 1 ');
     applied(near, hostState(joined(nearHost)));
     expect(sh('ip -o addr show')).not.toContain(`${at(91)}/32`);
@@ -555,7 +517,10 @@ describe('an established connection', () => {
       .toBeLessThan(20);
     const say = (mac: string, words: string): string =>
       onPlain(() =>
-        send('lan', ethernet(mac, vtepMac(LOCAL), udp(at(3), at(2), SERVER, CLIENT, Buffer.from(words)))),
+        sendFrames(
+          'lan',
+          ethernet(mac, vtepMac(LOCAL), udp(at(3), at(2), SERVER, CLIENT, Buffer.from(words))),
+        ),
       );
     const foreign = (): number =>
       Number(/packets (\d+)/.exec(inRouter('nft list counter inet contiv foreign'))?.[1]);
@@ -618,7 +583,7 @@ describe('whoever means harm', () => {
       2,
       () => {
         onPlain(() =>
-          send(
+          sendFrames(
             'lan',
             ...[
               at(4),
@@ -649,7 +614,7 @@ describe('whoever means harm', () => {
       2,
       () => {
         onPlain(() =>
-          send(
+          sendFrames(
             'lan',
             ...lies.map((from) => frame(from, six(2))),
             ...lies.map((address) =>
@@ -679,8 +644,8 @@ describe('whoever means harm', () => {
         solicitation({ mac: MAC, address: `fd00:100::1:${i.toString(16)}` }, six(2)),
       ),
     );
-    onPlain(() => send('lan', ...many.slice(0, 200)));
-    onPlain(() => send('lan', ...many.slice(200)));
+    onPlain(() => sendFrames('lan', ...many.slice(0, 200)));
+    onPlain(() => sendFrames('lan', ...many.slice(200)));
     const learned = () =>
       inRouter(`ip -6 neigh show dev vl${ID} nud all`)
         .split('\n')
@@ -705,7 +670,7 @@ describe('whoever means harm', () => {
       2,
       () => {
         onPlain(() =>
-          send(
+          sendFrames(
             UPLINK,
             tagged([100, 100], packet),
             tagged([200, 100], packet),
@@ -730,7 +695,7 @@ describe('whoever means harm', () => {
           ethernet(MAC, vtepMac(LOCAL), arp(operation, { mac: MAC, address }, to), { type: 0x0806 }),
         ),
     );
-    onPlain(() => send('lan', ...lies));
+    onPlain(() => sendFrames('lan', ...lies));
     expect(await pinged('plain', at(2))).toBe(true);
     expect(ours()).toBe(before);
     expect(inRouter(`ip neigh show dev vl${ID}`)).not.toContain(MAC);
@@ -748,8 +713,8 @@ describe('whoever means harm', () => {
         type: 0x0806,
       }),
     );
-    onPlain(() => send('lan', ...many.slice(0, 300)));
-    onPlain(() => send('lan', ...many.slice(300)));
+    onPlain(() => sendFrames('lan', ...many.slice(0, 300)));
+    onPlain(() => sendFrames('lan', ...many.slice(300)));
     const portMac = (): string =>
       /ether (\S+)/.exec(inRouter(`ip link show ${vlanPort(2).device}`))?.[1] ?? '';
     const unsought = (): number =>
@@ -761,7 +726,7 @@ describe('whoever means harm', () => {
     await expect.poll(learned).toBeGreaterThan(100);
     expect(learned()).toBeLessThanOrEqual(256);
     inBox(2, () =>
-      send(
+      sendFrames(
         'eth0',
         ...Array.from({ length: 300 }, (_, i) =>
           ethernet(vlanPort(2).mac, portMac(), datagram(at(2), `10.100.${8 + (i >> 8)}.${i & 255}`)),
@@ -776,7 +741,7 @@ describe('whoever means harm', () => {
   it('in a container sends no tags', async () => {
     const packet = ethernet(vlanPort(2).mac, vtepMac(LOCAL), datagram(at(2), PLAIN), { vlan: ID });
     watchTagged('ip protocol udp counter');
-    inBox(2, () => send('eth0', packet));
+    inBox(2, () => sendFrames('eth0', packet));
     expect(await pinged(2, PLAIN)).toBe(true);
     expect(atSwitch('nft list chain netdev see in')).toContain('packets 0 ');
   });
