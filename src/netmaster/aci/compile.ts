@@ -112,7 +112,7 @@ interface Placed {
 type Tagged = Network & { readonly vni: number };
 
 /** By which hosts send what is of the group: its own, or, of one that was there before the fabric was ACI's, its network's. */
-export const vlanOf = ({ vlan }: StoredEndpointGroup, network: Tagged): number => vlan ?? network.vni;
+export const tagOf = ({ vlan }: StoredEndpointGroup, network: Tagged): number => vlan ?? network.vni;
 
 function addTenant(part: Part): void {
   const { tenant, gateway, add } = part;
@@ -158,15 +158,15 @@ function placeGroups(
           `is of network ${network.networkName}, whose encap is ${network.encap}: the ACI fabric sees nothing of its containers`,
           'declare a network with --encap vlan, and the group in it; or take the group out of its application profile',
         );
-      } else if (taken.has(vlanOf(group, network))) {
-        const vlan = vlanOf(group, network);
+      } else if (taken.has(tagOf(group, network))) {
+        const vlan = tagOf(group, network);
         out(
           'networkName',
           `shares VLAN ${vlan} of network ${network.networkName} with group ${taken.get(vlan)}, as both were created before the fabric mode was aci: to the ACI fabric a VLAN is one group`,
           'delete one of both and create it anew, by which it has a VLAN of its own, or take one out of its application profile',
         );
       } else {
-        const vlan = vlanOf(group, network);
+        const vlan = tagOf(group, network);
         taken.set(vlan, name);
         const bd = addBridgeDomain(network, top, vrf, add);
         placed.set(name, { group, dn: addGroup(group, ap, bd, vlan, gateway, add) });

@@ -18,7 +18,7 @@ import type { Network } from '../../model/network.ts';
 import type { Rule } from '../../model/rule.ts';
 import { oneLine } from '../../model/text.ts';
 import type { Status } from '../../protocol/hosts.ts';
-import { vlanOf } from './compile.ts';
+import { tagOf } from './compile.ts';
 import { contractsOf } from './contracts.ts';
 import type { Service } from './services.ts';
 
@@ -196,7 +196,7 @@ function profileOf(
       name: group.groupName,
       'nw-name': group.networkName,
       'gw-cidr': `${gatewayOf(network, family) ?? ''}/${parseSubnet(subnetOf(network, family) ?? '')?.length}`,
-      'vlan-tag': String(vlanOf(group, network)),
+      'vlan-tag': String(tagOf(group, network)),
       ...(links.length > 0 && { 'contract-links': links }),
     };
   });
