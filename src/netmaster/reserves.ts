@@ -232,7 +232,7 @@ function freeBehindHalf(
 export async function keepReserves(
   mirror: Mirror,
   writer: Writer,
-  hosts: Iterable<string> = mirror.list<Host>('host').map(({ name }) => name),
+  hosts: readonly string[] = mirror.list<Host>('host').map(({ name }) => name),
 ): Promise<number> {
   const uses: Uses = new Map();
   let sum = 0;
@@ -277,7 +277,7 @@ export function openReserves(mirror: Mirror, writer: Writer): { keep(): Promise<
   return {
     close,
     async keep() {
-      const hosts = left === 0 ? mirror.list<Host>('host').map(({ name }) => name) : [...changed];
+      const hosts = left === 0 ? undefined : [...changed];
       left = left === 0 ? ROUNDS : left - 1;
       changed.clear();
       try {
