@@ -147,4 +147,7 @@ it('what is to run, and did not start as an agent ended or netmaster was away, i
   errors.later = errors.repeated as string;
   containers.refused(errors.later.replace(/^.*remote: /, ''));
   await vi.waitFor(() => expect(started).toEqual([...ours, 'later']), limit);
+  errors.last = (errors['own-address'] as string).replace('by own-address', 'by last');
+  containers.refused(errors.last.replace(/^.*remote: /, ''));
+  await vi.waitFor(() => expect(started).toEqual([...ours, 'later', 'last']), limit);
 });

@@ -92,6 +92,9 @@ export function statusOf(
   return Health?.Status === 'starting' && Config.Labels?.[TASK_LABEL] !== undefined ? 'created' : 'running';
 }
 
+/** In netmaster's refusal of an address, ahead of whose it is. */
+const TAKEN = ' is in use by ';
+
 export interface Containers {
   /** A call of Docker's was refused with this line. */
   refused(message: string): void;
@@ -213,7 +216,7 @@ export function followContainers(options: ContainersOptions): Containers {
       const policy = HostConfig.RestartPolicy?.Name ?? '';
       const gaveUp = State.Error.includes(GAVE_UP);
       // Its own address, which netmaster has not heard yet that it left: Docker was killed, and what came then was not written.
-      const own = State.Error.includes(` is in use by ${name.replace(/^\//, '')} on `);
+      const own = State.Error.includes(`${TAKEN}${name.replace(/^\//, '')} on `);
       const ours = gaveUp || own || State.Error.includes(pluginSocket) || State.Error.includes(REPEATED);
       if (!['always', 'unless-stopped'].includes(policy) || !ours) continue;
       // It would wait again, and keep Docker from saying which others start meanwhile (stopped.ts).
@@ -317,7 +320,7 @@ export function followContainers(options: ContainersOptions): Containers {
 
   return {
     refused(message) {
-      if (message.startsWith(GAVE_UP) || message.includes(REPEATED) || message.includes(' is in use by '))
+      if (message.startsWith(GAVE_UP) || message.includes(REPEATED) || message.includes(TAKEN))
         refusedAt = performance.now();
       if (remains.busy()) return;
       suspicious = true;
