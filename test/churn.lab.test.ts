@@ -22,7 +22,7 @@ const PAGE = process.env.CHURN_PAGE;
 
 const say = (line: string): void => void process.stdout.write(`churn: ${line}\n`);
 
-describe('three hosts under churn', () => {
+describe('four hosts under churn', () => {
   let churn: Churn;
   beforeAll(async () => {
     if (!['sqlite', 'etcd'].includes(STORE))

@@ -1,5 +1,5 @@
 /**
- * A churn of three hosts: for a while everything is killed, stopped, cut off and changed, in an order that follows from a seed, and
+ * A churn of four hosts: for a while everything is killed, stopped, cut off and changed, in an order that follows from a seed, and
  * senders send all the time what may pass and what may not.
  *
  *   host n   good-n  group open    to safe-n and safe-(n+1)     allowed all the time
@@ -22,8 +22,10 @@ import { startClients } from './history.ts';
 import { type Background, lab, mustLab, until } from './lab.ts';
 import { randomFrom } from './random.ts';
 
-export const HOSTS = ['node1', 'node2', 'node3'] as const;
+export const HOSTS = ['node1', 'node2', 'node3', 'node4'] as const;
 export type Host = (typeof HOSTS)[number];
+/** Where netmaster runs: with etcd one of its members and a replica on each of three. */
+export const serversOf = (store: ChurnStore): readonly Host[] => HOSTS.slice(0, store === 'etcd' ? 3 : 1);
 const ROOT = path.dirname(import.meta.dirname);
 
 export interface Interval {
@@ -100,7 +102,8 @@ export async function startChurn(name: string, seed: number, store: ChurnStore =
 }
 
 async function prepare(churn: Churn): Promise<void> {
-  const replicas = churn.store === 'etcd' ? ['--store', 'etcd', '--netmasters', String(HOSTS.length)] : [];
+  const replicas =
+    churn.store === 'etcd' ? ['--store', 'etcd', '--netmasters', String(serversOf(churn.store).length)] : [];
   await mustLab('--name', churn.lab, 'up', '--quiet', '--hosts', String(HOSTS.length), ...replicas);
   churn.clients = startClients(churn.lab, 'outside', historyOf(churn), churn.seed);
   const netctl = (...args: string[]): Promise<string> => on(churn, 'node1', 'netctl', ...args);

@@ -11,6 +11,7 @@ import {
   type Interval,
   pause,
   randomOf,
+  serversOf,
   starts,
 } from './churn.ts';
 import { now } from './churnPackets.ts';
@@ -158,7 +159,7 @@ const bare: Fault = async (churn, at, ms) => {
 const killAll =
   (server: Server): Fault =>
   async (churn, _at, ms) => {
-    await Promise.all(HOSTS.map((h) => kill(server)(churn, h, ms)));
+    await Promise.all(serversOf(churn.store).map((h) => kill(server)(churn, h, ms)));
   };
 
 /** What members of etcd, and netmasters, send to these hosts' members is lost, and what these send: but what each says to itself. */
@@ -181,7 +182,7 @@ const minority: Fault = (churn, at, ms) => isolate(churn, [at], 2 * ms);
 const majority: Fault = (churn, at, ms) =>
   isolate(
     churn,
-    HOSTS.filter((h) => h !== at),
+    serversOf(churn.store).filter((h) => h !== at),
     3 * ms,
   );
 
@@ -338,9 +339,10 @@ const FAULTS: readonly FaultKind[] = [
   { what: 'slow fsync of etcd', weight: 1, subject: 'etcd', store: 'etcd', do: slow('etcd') },
 ];
 
-/** Where a host has it. */
+/** What only a host with netmaster has. */
+const SERVED: readonly (Subject | 'alone')[] = ['netmaster', 'etcd', 'store'];
 const isAt = (churn: Churn, { subject }: FaultKind, at: Host): boolean =>
-  subject !== 'netmaster' || churn.store === 'etcd' || at === 'node1';
+  !SERVED.includes(subject) || serversOf(churn.store).includes(at);
 
 /** Faults one after the other, each on its way while the next ones come. Throws where one does not come to its end; none begins after that. */
 export async function fault(churn: Churn, goesOn: () => boolean): Promise<void> {
