@@ -2,7 +2,7 @@
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 export PATH := $(ROOT)node_modules/node/bin:$(ROOT)node_modules/.bin:$(PATH)
 
-.PHONY: help setup install uninstall package plugin demo test test-unit test-kernel test-lab test-docker test-kubernetes test-kubernetes-suites test-ovs test-wireguard test-package churn fuzz lint bench docs clean
+.PHONY: help setup install uninstall package plugin demo test test-unit test-kernel test-lab test-docker test-kubernetes test-kubernetes-suites test-ovs test-wireguard test-package churn soak fuzz lint bench docs clean
 
 help:
 	@echo 'make setup   installs packages only'
@@ -17,7 +17,8 @@ help:
 	@echo 'make test-ovs  VLANs with Open vSwitch for the switch, which it installs'
 	@echo 'make test-wireguard  encryption between hosts, on the kernel of Debian in an emulated machine; MEASURE=yes says what it costs'
 	@echo 'make test-package  installs, upgrades, removes and purges the packages on a Debian of its own, with systemd'
-	@echo 'make churn   ten minutes of faults on three hosts, with senders of what may not pass; CHURN_SEED=N does one again, CHURN_STORE=etcd'
+	@echo 'make churn   ten minutes of faults on four hosts, with senders of what may not pass; CHURN_SEED=N does one again, CHURN_STORE=etcd'
+	@echo 'make soak    10,000 containers that come and go on four hosts: nothing of them stays; SOAK_LIVES=N'
 	@echo 'make fuzz    100,000 requests that a public fuzzer makes up from /openapi.json; REQUESTS=N says how many'
 	@echo 'make bench   this network against its peers, and what policy and changes cost, as ratios'
 	@echo 'make docs    docs/reference from the commands and schemas, manifests from the chart'
@@ -89,6 +90,9 @@ test-package: setup
 
 churn: setup
 	CHURN_SECONDS=$${CHURN_SECONDS:-600} vitest run --project lab test/churn.lab.test.ts
+
+soak: setup
+	SOAK_LIVES=$${SOAK_LIVES:-10000} vitest run --project lab test/soak.lab.test.ts
 
 fuzz: setup
 	test/schemathesis.sh
