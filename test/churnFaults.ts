@@ -49,9 +49,9 @@ const kill =
   async (churn, at, ms) => {
     await lab('--name', churn.lab, 'kill', server, at);
     await pause(ms / 2);
-    await until(`${server} on ${at}`, async () => {
-      return (await lab('--name', churn.lab, 'start', server, at)).status === 0;
-    });
+    const started = async () => (await lab('--name', churn.lab, 'start', server, at)).status === 0;
+    // dockerd asks netplugin for its networks before it answers, which may be stopped, or killed, again and again.
+    await until(`${server} on ${at}`, started, 180);
   };
 
 /** Of one that runs. */
