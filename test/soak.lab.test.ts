@@ -27,14 +27,15 @@ const standing = (i: number) => ({
   address: `10.30.0.${(i % HOSTS.length) + 1}`,
 });
 
-const BY_CNI = `set -e
+/** What fails says on its standard error which step it was. */
+const BY_CNI = `tried() { said=$("$@" 2>&1) && return; echo "$*: exit status $?: $said" >&2; exit 1; }
 cni() { printf %s '{"cniVersion":"1.1.0","name":"soak","type":"contiv-cni","network":"soak","group":"app"}' |
-  env CNI_COMMAND=$1 CNI_CONTAINERID=$2 CNI_NETNS=/run/netns/$2 CNI_IFNAME=eth0 CNI_PATH=/opt/cni/bin ${PROGRAM} >/dev/null; }
-i=$1; while [ $i -lt $2 ]; do name=soak-$i; i=$((i + 1))
-  ip netns add $name; cni ADD $name
-  ip netns exec $name busybox nc -w 30 $3 80 -e true
-  ip netns exec $name ping -q -c 1 -W 30 $3 >/dev/null
-  cni DEL $name; ip netns delete $name
+  env CNI_COMMAND=$1 CNI_CONTAINERID=$2 CNI_NETNS=/run/netns/$2 CNI_IFNAME=eth0 CNI_PATH=/opt/cni/bin ${PROGRAM}; }
+i=$1; while [ $i -lt $2 ]; do name=soak-$4-$i; i=$((i + 1))
+  tried ip netns add $name; tried cni ADD $name
+  tried ip netns exec $name busybox nc -w 30 $3 80 -e true
+  tried ip netns exec $name busybox ping -q -c 1 -W 30 $3
+  tried cni DEL $name; tried ip netns delete $name
 done`;
 const OF_DOCKER = `set -e
 i=$1; while [ $i -lt $2 ]; do
@@ -52,7 +53,7 @@ async function live(from: number, to: number): Promise<void> {
         const other = standing(i + 1);
         const [first, last] = [String(at), String(at + share - docker)];
         return [
-          must(host, 'sh -c', BY_CNI, 'sh', first, last, other.address),
+          must(host, 'sh -c', BY_CNI, 'sh', first, last, other.address, host),
           must(host, 'sh -c', OF_DOCKER, 'sh', String(at), String(at + docker), other.name),
         ];
       }),
@@ -137,12 +138,12 @@ describe(`${LIVES} containers that come and go (SOAK_LIVES)`, () => {
     await mustLab('up --quiet --hosts 4');
     await netctl('net create soak --subnet=10.30.0.0/16 --gateway=10.30.255.254');
     await netctl('policy create soak');
+    await netctl('group create soak app -policy=soak');
     await netctl('policy rule-add soak none -action=deny');
     await netctl('policy rule-add soak ping -protocol=icmp -action=allow -priority=10');
     await netctl(
       'policy rule-add soak web -protocol=tcp -port=80 --from-group=app -action=allow -priority=10',
     );
-    await netctl('group create soak app -policy=soak');
     for (const [i, host] of HOSTS.entries())
       await serving(host, standing(i).name, 'app.soak', standing(i).address);
     // What the first of all leave for good is no leak: a router's tables, a file for each kind.
