@@ -5,6 +5,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Store } from '../store/store.ts';
+import { inTurn } from '../turns.ts';
 import { type Mirror, storeKey } from './mirror.ts';
 import type { Writer } from './writer.ts';
 
@@ -35,13 +36,11 @@ export function openDuty(name: string, { store, mirror, writer, alone, taken, fa
   let lease: string | undefined;
   /** performance.now() until which the lease holds for certain. */
   let until = 0;
-  let closed = false;
 
   const holder = (): string | undefined => mirror.get<{ id: string }>('duty', name)?.id;
   const isHeld = (): boolean => holder() === id && performance.now() < until;
 
   async function take(): Promise<void> {
-    if (closed) return;
     const began = performance.now();
     if (lease !== undefined && (await store.renew(lease))) {
       if (holder() === id) until = began + TTL * 1000;
@@ -61,19 +60,13 @@ export function openDuty(name: string, { store, mirror, writer, alone, taken, fa
     taken();
   }
 
-  let beating: Promise<void> = Promise.resolve();
-  const beat = (): void => {
-    beating = beating.then(take).catch(failed);
-  };
-  const beats = setInterval(beat, BEAT);
-  beat();
+  const beats = inTurn(take, { every: BEAT, failed });
+  beats.ask();
 
   return {
     isHeld,
     async close() {
-      closed = true;
-      clearInterval(beats);
-      await beating;
+      await beats.close();
       if (lease !== undefined) await store.revoke(lease).catch(() => {}); // it ends by itself
     },
   };

@@ -14,6 +14,7 @@ import https from 'node:https';
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { readText } from '../client/textFile.ts';
+import { inTurn, type Turns } from '../turns.ts';
 import { openAttempts } from './attempts.ts';
 import { Refusal } from './problem.ts';
 
@@ -100,8 +101,7 @@ export function openKubernetes(
   const namespace = file('namespace');
   const attempts = openAttempts(PACE);
   let asking = 0;
-  let publishing: NodeJS.Timeout | undefined;
-  let closed = false;
+  let publishing: Turns<void> | undefined;
 
   async function call<T>(
     method: string,
@@ -201,27 +201,25 @@ export function openKubernetes(
     },
     publish(authority) {
       let said = '';
-      const turn = async (): Promise<void> => {
-        let next = LOOK;
-        try {
+      publishing = inTurn(
+        async () => {
           await write(authority);
           if (said !== 'written')
             log.info(`ConfigMap ${namespace}/${AUTHORITY} has the authority that pods are to believe`);
           said = 'written';
-        } catch (error) {
-          const { message } = error as Error;
-          if (said !== message)
-            log.warn(`ConfigMap ${namespace}/${AUTHORITY} is not written; tried again: ${message}`);
-          said = message;
-          next = AGAIN;
-        }
-        if (!closed) publishing = setTimeout(turn, next);
-      };
-      void turn();
+        },
+        {
+          again: (failures) => (failures > 0 ? AGAIN : LOOK),
+          failed(error) {
+            const { message } = error as Error;
+            if (said !== message)
+              log.warn(`ConfigMap ${namespace}/${AUTHORITY} is not written; tried again: ${message}`);
+            said = message;
+          },
+        },
+      );
+      publishing.ask();
     },
-    close() {
-      closed = true;
-      clearTimeout(publishing);
-    },
+    close: () => void publishing?.close(),
   };
 }

@@ -9,6 +9,7 @@ import { DEFAULT_TENANT } from '../model/tenant.ts';
 import { oneLine } from '../model/text.ts';
 import { VERSION } from '../model/version.ts';
 import { checkStoreSpec, openStore } from '../store/open.ts';
+import { inTurn } from '../turns.ts';
 import { FOLDER as ACI_FOLDER } from './aci/access.ts';
 import { followFabric } from './aci/follower.ts';
 import { trackAcknowledgements } from './acknowledgements.ts';
@@ -320,7 +321,6 @@ async function run(options: Options): Promise<void> {
     const seen: Seen = new Map();
     let problem: string | undefined;
     const reserves = openReserves(mirror, writer);
-    /** One at a time: a round that takes longer than the interval is not met by the next. */
     async function collect(): Promise<void> {
       try {
         const { answer } = await writer.write(() =>
@@ -340,16 +340,8 @@ async function run(options: Options): Promise<void> {
       if (found === undefined && problem !== undefined) log.info('the store can be written again');
       problem = found;
     }
-    let waiting: NodeJS.Timeout | undefined;
-    let collecting = Promise.resolve();
-    let closing = false;
-    const collectLater = (): void => {
-      if (closing) return;
-      waiting = setTimeout(() => {
-        collecting = collect().finally(collectLater);
-      }, COLLECTION_INTERVAL);
-    };
-    collectLater();
+    const collections = inTurn(collect, { again: () => COLLECTION_INTERVAL });
+    collections.soon(COLLECTION_INTERVAL);
 
     // When the feed is there: who has seen all until now goes on from there.
     await writer.write(() => decideTerm(mirror));
@@ -370,15 +362,14 @@ async function run(options: Options): Promise<void> {
     log.info({ store: options.store, revision: mirror.revision }, 'netmaster is ready');
     if (security !== undefined) kubernetes?.publish(security.authority);
     const close = async (): Promise<void> => {
-      closing = true;
-      clearTimeout(waiting);
+      const collected = collections.close();
       reserves.close();
       kubernetes?.close();
       await fabric.close();
       await duty.close();
       await server.close();
       await replicas.close();
-      await collecting;
+      await collected;
       await mirror.close();
       await store.close();
     };

@@ -17,6 +17,7 @@ import type { Credentials } from '../client/credentials.ts';
 import type { Heard, RefusedHost } from '../protocol/hosts.ts';
 import type { KeptReport, LiveAnswer, LiveQuestion, ReplicaMessage } from '../protocol/messages.ts';
 import type { Store } from '../store/store.ts';
+import { inTurn } from '../turns.ts';
 import type { Acknowledgements } from './acknowledgements.ts';
 import { type Mirror, storeKey } from './mirror.ts';
 import type { Roster } from './roster.ts';
@@ -167,8 +168,7 @@ export function openReplicas(options: ReplicasOptions): Replicas {
   }
 
   let lease: string | undefined;
-  async function register(): Promise<void> {
-    if (url === undefined || closed) return;
+  async function register(url: string): Promise<void> {
     if (lease !== undefined && (await store.renew(lease)) && mirror.stored('replica', id) !== undefined)
       return;
     const granted = await store.grant(TTL);
@@ -179,15 +179,15 @@ export function openReplicas(options: ReplicasOptions): Replicas {
       answer: undefined,
     }));
   }
-  let beating: Promise<void> = Promise.resolve();
-  const beat = (): void => {
-    beating = beating
-      .then(register)
-      .catch((error) => log.warn({ err: error }, 'not registered among the netmasters; trying on'));
-  };
-  const beats = url === undefined ? undefined : setInterval(beat, BEAT);
+  const beats =
+    url === undefined
+      ? undefined
+      : inTurn(() => register(url), {
+          every: BEAT,
+          failed: (error) => log.warn({ err: error }, 'not registered among the netmasters; trying on'),
+        });
   const unsubscribe = mirror.onReplicas(meet);
-  beat();
+  beats?.ask();
   meet();
 
   const within = <T>(answer: Promise<T>, otherwise: T): Promise<T> => {
@@ -254,11 +254,10 @@ export function openReplicas(options: ReplicasOptions): Replicas {
     },
     async close() {
       closed = true;
-      clearInterval(beats);
       clearTimeout(gathering);
       unsubscribe();
       meet();
-      await beating;
+      await beats?.close();
       if (lease !== undefined) await store.revoke(lease).catch(() => {}); // it ends by itself
     },
   };

@@ -22,9 +22,9 @@ import { readText } from '../client/textFile.ts';
 import { isHostName } from '../model/names.ts';
 import type { CertificateAnswer } from '../protocol/security.ts';
 import { fingerprint, lifeOf } from '../tls/identity.ts';
+import { inTurn } from '../turns.ts';
 import { writeText } from './file.ts';
 import { HASTY_DELAY, RENEWAL_INTERVAL } from './intervals.ts';
-import { inTurn } from './turns.ts';
 
 export const JOIN_USAGE = `netplugin join: gets this host's certificate from netmaster
 

@@ -3,13 +3,13 @@
  * one pass after it. Every VERIFY_INTERVAL the kernel is read and drift is put right.
  */
 import type { Logger } from 'pino';
+import { inTurn } from '../turns.ts';
 import { startClock } from './clock.ts';
 import type { ApplyReport, Dataplane } from './dataplane/index.ts';
 import type { Follower, News } from './follower.ts';
 import { AWAITED_INTERVAL, passDelay, VERIFY_INTERVAL } from './intervals.ts';
 import type { Metrics } from './metrics.ts';
 import type { HostState } from './state.ts';
-import { inTurn } from './turns.ts';
 
 export interface Kernel extends Follower {
   /** A pass that starts after this call: it sees all that is known now. With the state that it brought the kernel to. */

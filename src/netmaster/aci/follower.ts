@@ -11,6 +11,7 @@ import type { AciGw } from '../../model/aciGw.ts';
 import type { Global } from '../../model/settings.ts';
 import { oneLine } from '../../model/text.ts';
 import type { Problem } from '../../protocol/hosts.ts';
+import { inTurn } from '../../turns.ts';
 import type { Duty } from '../duty.ts';
 import type { Occurrence } from '../events.ts';
 import type { Mirror } from '../mirror.ts';
@@ -78,90 +79,55 @@ export interface FabricFollower {
 export function followFabric(options: FabricOptions): FabricFollower {
   const { mirror, log, interval = INTERVAL, spacing: least = SPACING } = options;
   const pass = openPasses(options, nudge);
-  let timer: NodeJS.Timeout | undefined;
-  /** When the timer is due, and when the last pass began: performance.now(). */
-  let due = Number.POSITIVE_INFINITY;
+  /** When the last pass began: performance.now(). */
   let begun = Number.NEGATIVE_INFINITY;
-  let running: Promise<void> | undefined;
-  let asked = false;
-  /** By the fabric, while a pass runs. */
+  /** By the fabric, since then. */
   let nudged = false;
   let spacing = least;
+  /** Since what is declared changed. */
   let failures = 0;
-  let closed = false;
 
-  function schedule(delay: number): void {
-    clearTimeout(timer);
-    due = performance.now() + delay;
-    if (!closed) timer = setTimeout(run, delay);
-  }
+  const passes = inTurn(
+    () => {
+      const now = performance.now();
+      if (nudged) spacing = now - begun > 2 * spacing ? least : Math.min(SPACING_LIMIT * least, 2 * spacing);
+      nudged = false;
+      begun = now;
+      return pass();
+    },
+    {
+      again(_, error, retry) {
+        if (error !== undefined) return RETRY_LIMIT; // of the store, or of ours
+        if (retry === undefined) {
+          failures = 0;
+          return interval;
+        }
+        return Math.max(retry, Math.min(RETRY_LIMIT, RETRY * 2 ** failures++));
+      },
+      failed: (error) => log.error({ err: error }, 'the fabric is not followed; tried again'),
+    },
+  );
 
-  /** No later than that: what asks again and again puts nothing off. */
-  function soon(delay: number): void {
-    if (running === undefined && performance.now() + delay < due) schedule(delay);
-  }
-
-  /** The fabric says that something is another there, which may be by ourselves. */
+  /** The fabric says that something is another there, which may be by ourselves. What nudges again and again puts nothing off. */
   function nudge(): void {
     nudged = true;
-    soon(Math.max(GATHER, begun + spacing - performance.now()));
-  }
-
-  function run(): void {
-    if (running !== undefined) {
-      asked = true;
-      return;
-    }
-    const now = performance.now();
-    if (nudged) spacing = now - begun > 2 * spacing ? least : Math.min(SPACING_LIMIT * least, 2 * spacing);
-    asked = false;
-    nudged = false;
-    begun = now;
-    due = Number.POSITIVE_INFINITY;
-    running = turn().then((delay) => {
-      running = undefined;
-      schedule(delay);
-      if (nudged) nudge();
-    });
-  }
-
-  /** Answers milliseconds until the next one. */
-  async function turn(): Promise<number> {
-    let delay = interval;
-    try {
-      const retry = await pass();
-      failures = retry === undefined ? 0 : failures + 1;
-      if (retry !== undefined) delay = Math.max(retry, Math.min(RETRY_LIMIT, RETRY * 2 ** (failures - 1)));
-    } catch (error) {
-      // Of the store, or of ours.
-      failures++;
-      delay = RETRY_LIMIT;
-      log.error({ err: error }, 'the fabric is not followed; tried again');
-    }
-    return asked && failures === 0 ? GATHER : delay;
+    passes.soon(Math.max(GATHER, begun + spacing - performance.now()));
   }
 
   const unsubscribe = mirror.onChange(({ changes }) => {
-    if (changes.some(({ kind }) => KINDS.has(kind))) {
-      failures = 0;
-      if (running === undefined) soon(GATHER);
-      else asked = true;
-    }
+    if (!changes.some(({ kind }) => KINDS.has(kind))) return;
+    failures = 0;
+    passes.soon(GATHER);
   });
-  schedule(0);
+  passes.begin();
 
   return {
-    ask() {
-      // The pass that runs would set its timer over ours.
-      if (running === undefined) schedule(0);
-      else asked = true;
-    },
+    ask: () => passes.begin(),
     async close() {
-      closed = true;
       unsubscribe();
-      clearTimeout(timer);
+      const ended = passes.close();
       pass.close();
-      await running;
+      await ended;
     },
   };
 }

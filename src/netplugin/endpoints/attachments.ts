@@ -17,10 +17,10 @@ import path from 'node:path';
 import type { Logger } from 'pino';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { workloadName } from '../../model/workload.ts';
+import { inTurn } from '../../turns.ts';
 import { readJson, writeJson } from '../file.ts';
 import { type Attachment, isWhole, type View } from '../intent/view.ts';
 import { FILES_INTERVAL } from '../intervals.ts';
-import { inTurn } from '../turns.ts';
 
 const FILE = 'attachments.json';
 

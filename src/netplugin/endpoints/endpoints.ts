@@ -20,6 +20,7 @@ import { isV6, parseSubnet } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import type { Reserved } from '../../model/host.ts';
 import type { AddressAnswer, AddressRequest } from '../../protocol/messages.ts';
+import { insist, inTurn } from '../../turns.ts';
 import { equal } from '../compile/memo.ts';
 import { GAVE_UP, TASK_LABEL } from '../constants.ts';
 import type { Kernel, Passed } from '../converge.ts';
@@ -31,7 +32,6 @@ import { type Attachment, isWhole, type View } from '../intent/view.ts';
 import { ENDPOINTS_INTERVAL, FOLLOWED_INTERVAL } from '../intervals.ts';
 import type { Attached, Endpoints } from '../runtimes/runtime.ts';
 import type { HostState } from '../state.ts';
-import { insist, inTurn } from '../turns.ts';
 import { type Attachments, placeOf } from './attachments.ts';
 import { publishedText } from './published.ts';
 

@@ -11,10 +11,10 @@ import type { Logger } from 'pino';
 import { contains, macOf, parseSubnet } from '../../model/address.ts';
 import type { Endpoint } from '../../model/endpoint.ts';
 import { familiesOf, subnetsOf } from '../../model/families.ts';
+import { afterFailure, inTurn } from '../../turns.ts';
 import type { Follower } from '../follower.ts';
 import type { Attachment, KnownNetwork } from '../intent/view.ts';
 import { ENDPOINTS_INTERVAL, RETRY_DELAY } from '../intervals.ts';
-import { afterFailure, inTurn } from '../turns.ts';
 import type { LocalEndpoints } from './endpoints.ts';
 
 export interface HostAccessOptions {

@@ -2,13 +2,13 @@ import { pino } from 'pino';
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { NOTHING, REPORT } from '../../../test/hostState.ts';
 import type { Applied, WatchedObject } from '../../protocol/messages.ts';
+import { openProgress } from '../../turns.ts';
 import { followKernel } from '../converge.ts';
 import type { TimedReport } from '../dataplane/index.ts';
 import { combine } from '../dataplane/outcome.ts';
 import type { Follower } from '../follower.ts';
 import type { Docker } from '../runtimes/docker/engine.ts';
 import { followOffer, startOffer } from '../runtimes/docker/networks.ts';
-import { openProgress } from '../turns.ts';
 import { openFollowers } from './acknowledge.ts';
 import { openView } from './view.ts';
 

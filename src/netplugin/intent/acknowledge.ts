@@ -15,9 +15,9 @@
  */
 import type { Logger } from 'pino';
 import type { Applied } from '../../protocol/messages.ts';
+import { afterFailure, inTurn } from '../../turns.ts';
 import type { Follower, News } from '../follower.ts';
 import { ACKNOWLEDGE_INTERVAL, RETRY_DELAY } from '../intervals.ts';
-import { afterFailure, inTurn } from '../turns.ts';
 
 /** Milliseconds: a little more than netmaster's deadline, so that it names this host to whoever asked for what is not there yet. */
 const PATIENCE = 2500;

@@ -14,11 +14,11 @@ import type { Client } from '../../client/client.ts';
 import { networkPolicyKey } from '../../model/networkPolicy.ts';
 import type { ToldEvent } from '../../protocol/events.ts';
 import type { DeniedFlow, FlowReport, RefusedPackets, RuleHits } from '../../protocol/messages.ts';
+import { inTurn } from '../../turns.ts';
 import { type Dataplane, HOST, type JudgedPacket, type Observation } from '../dataplane/index.ts';
 import type { Follower } from '../follower.ts';
 import { FLOWS_INTERVAL } from '../intervals.ts';
 import type { Decision, HostState, Router, RuleSet } from '../state.ts';
-import { inTurn } from '../turns.ts';
 import type { Happenings } from './happenings.ts';
 import type { View } from './view.ts';
 

@@ -15,9 +15,9 @@ import type {
   SwarmReport,
   WriteAnswer,
 } from '../../protocol/messages.ts';
+import { afterFailure, insist, inTurn } from '../../turns.ts';
 import { GAVE_UP } from '../constants.ts';
 import { HASTY_DELAY } from '../intervals.ts';
-import { afterFailure, insist, inTurn } from '../turns.ts';
 
 /**
  * Milliseconds that a runtime's call is held while netmaster cannot be reached: dockerd gives up after 30 s. Calls that come

@@ -23,10 +23,10 @@ import {
   parseHealthCheck,
   type StoredExternalEndpoint,
 } from '../../model/externalEndpoint.ts';
+import { inTurn } from '../../turns.ts';
 import type { Follower } from '../follower.ts';
 import type { View } from '../intent/view.ts';
 import { CHECK_INTERVAL } from '../intervals.ts';
-import { inTurn } from '../turns.ts';
 
 /** So many in a row until it counts as failing, and until it counts as well again. */
 export const FALL = 3;

@@ -3,10 +3,10 @@
  * programs: no pass waits for it, but the first container does, whose exit is open when it starts.
  */
 import type { Logger } from 'pino';
+import { afterFailure, inTurn } from '../../turns.ts';
 import type { Dataplane } from '../dataplane/index.ts';
 import type { Follower } from '../follower.ts';
 import { RETRY_DELAY } from '../intervals.ts';
-import { afterFailure, inTurn } from '../turns.ts';
 import type { Firewalls } from './firewalls.ts';
 
 export interface AdmissionOptions {

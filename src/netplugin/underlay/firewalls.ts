@@ -3,8 +3,8 @@
  * when it begins and when it ends, and kept for who asks.
  */
 import type { Logger } from 'pino';
+import { inTurn } from '../../turns.ts';
 import type { Dataplane, DroppedWay } from '../dataplane/index.ts';
-import { inTurn } from '../turns.ts';
 
 const WAYS = {
   out: 'what containers send out',

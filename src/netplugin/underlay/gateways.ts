@@ -2,9 +2,10 @@
  * Whether the routers of the fabric answer that are gateways of VLAN networks (externalGateway). The kernel asks them over and over
  * (dataplane/entries.ts); what comes by them is let in once it is known where they are, which takes a pass.
  */
+
+import { inTurn } from '../../turns.ts';
 import type { Gateway } from '../dataplane/index.ts';
 import { LISTEN_INTERVAL } from '../intervals.ts';
-import { inTurn } from '../turns.ts';
 
 /** Milliseconds in which one may keep silent: the kernel asks three times, a second apart. */
 const PATIENCE = 4000;

@@ -12,8 +12,8 @@
  */
 import type { Logger } from 'pino';
 import { echoes, LEAST_ECHO } from '../../linux/echo.ts';
+import { inTurn } from '../../turns.ts';
 import { PATHS_INTERVAL } from '../intervals.ts';
-import { inTurn } from '../turns.ts';
 
 /** Hosts that are asked in one round: the others' turn comes in the next ones. */
 const AT_ONCE = 32;

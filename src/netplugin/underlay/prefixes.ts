@@ -5,8 +5,8 @@
 import type { Logger } from 'pino';
 import { openListener, openNetlink, PATH_GROUPS } from '../../linux/netlink.ts';
 import { listLinks, listRoutes, ROUTE_PROTOCOL } from '../../linux/route.ts';
+import { inTurn } from '../../turns.ts';
 import { PREFIXES_INTERVAL } from '../intervals.ts';
-import { inTurn } from '../turns.ts';
 
 export interface FollowedPrefixes {
   /** The widest first; the same array until they change. */

@@ -4,9 +4,9 @@ import net from 'node:net';
 import type { Logger } from 'pino';
 import { INTERFACE_GROUPS, openListener, openNetlink } from '../../linux/netlink.ts';
 import { type Address, type Link, listAddresses, listLinks } from '../../linux/route.ts';
+import { insist, inTurn } from '../../turns.ts';
 import { LISTEN_INTERVAL, RESOLVE_INTERVAL } from '../intervals.ts';
 import type { Guarded } from '../state.ts';
-import { insist, inTurn } from '../turns.ts';
 
 export interface Underlay {
   readonly address: string;

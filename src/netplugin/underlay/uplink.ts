@@ -2,8 +2,8 @@
 import type { Logger } from 'pino';
 import { INTERFACE_GROUPS, openListener, openNetlink } from '../../linux/netlink.ts';
 import { listLinks } from '../../linux/route.ts';
+import { inTurn } from '../../turns.ts';
 import { LISTEN_INTERVAL } from '../intervals.ts';
-import { inTurn } from '../turns.ts';
 
 export interface Uplink {
   readonly device: string;

@@ -17,9 +17,9 @@
  */
 import type { Logger } from 'pino';
 import type { Endpoint } from '../../../model/endpoint.ts';
+import { inTurn } from '../../../turns.ts';
 import { GAVE_UP, REPEATED, TASK_LABEL } from '../../constants.ts';
 import { CONTAINERS_INTERVAL, RETRY_DELAY } from '../../intervals.ts';
-import { inTurn } from '../../turns.ts';
 import type { Description, Endpoints } from '../runtime.ts';
 import type { ContainerInspectInfo, Docker } from './engine.ts';
 import { DRIVER, type Offer } from './networks.ts';

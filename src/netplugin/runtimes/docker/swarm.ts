@@ -7,9 +7,9 @@ import path from 'node:path';
 import type { Logger } from 'pino';
 import { LONGEST_NAME, MOST_ALIASES } from '../../../model/swarmService.ts';
 import type { SwarmReport } from '../../../protocol/messages.ts';
+import { inTurn } from '../../../turns.ts';
 import { RETRY_DELAY, SWARM_INTERVAL } from '../../intervals.ts';
 import type { Options } from '../../options.ts';
-import { inTurn } from '../../turns.ts';
 import type { Target } from '../network.ts';
 import type { Docker, NetworkInspectInfo } from './engine.ts';
 

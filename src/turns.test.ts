@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { expect, it, onTestFinished, vi } from 'vitest';
-import { lines } from '../client/lines.ts';
+import { lines } from './client/lines.ts';
 import { insist, inTurn, type TurnsOptions } from './turns.ts';
 
 /** Runs that end when they are told to. */
@@ -235,4 +235,35 @@ it('insists on a call until it succeeds, or there is no hope', async () => {
     throw error;
   });
   await expect(hopeless).rejects.toThrow('failure 0');
+});
+
+it('runs at the latest when it is told to, and what is due before is not put off', async () => {
+  const { state, turns } = acting({ again: (_failures, _error, result) => Number(result) }, async () => 1000);
+  turns.soon(100);
+  await vi.advanceTimersByTimeAsync(50);
+  turns.soon(100);
+  await vi.advanceTimersByTimeAsync(50);
+  expect(state.runs).toBe(1);
+  await vi.advanceTimersByTimeAsync(50);
+  expect(state.runs).toBe(1); // the second one was after the first, which was for both
+  turns.soon(5000);
+  await vi.advanceTimersByTimeAsync(950);
+  expect(state.runs).toBe(2);
+  turns.soon(10);
+  await vi.advanceTimersByTimeAsync(10);
+  expect(state.runs).toBe(3);
+});
+
+it('told to while it runs, has another run when it has ended, whatever that says', async () => {
+  const { state, turns } = acting({ again: () => 1000 }, async () => {
+    await new Promise((done) => setTimeout(done, 30));
+    return 0;
+  });
+  turns.ask();
+  await vi.advanceTimersByTimeAsync(1);
+  turns.soon(10);
+  await vi.advanceTimersByTimeAsync(28);
+  expect(state.runs).toBe(1);
+  await vi.advanceTimersByTimeAsync(2);
+  expect(state.runs).toBe(2);
 });

@@ -1,8 +1,8 @@
 /**
- * Work that goes on for as long as the agent does: one run at a time, each by what is so when it begins, so that the last state
+ * Work that goes on for as long as a process does: one run at a time, each by what is so when it begins, so that the last state
  * wins whatever comes meanwhile; again by itself after a while, or after a failure.
  *
- *   next, ask, every, again --> waits while one runs --> run --> settled
+ *   next, ask, every, soon, again --> waits while one runs --> run --> settled
  */
 import { setTimeout as after } from 'node:timers/promises';
 
@@ -13,6 +13,8 @@ export interface Turns<T> {
   ask(): void;
   /** A run that nobody needs to have: settled() does not wait for it. */
   begin(): void;
+  /** The same at the latest in so many milliseconds: one that is due sooner stays. */
+  soon(delay: number): void;
   /** When nothing runs that was asked for before the call, whatever came of it. */
   idle(): Promise<void>;
   /** When what was asked for before the call has been done well, however often it had to be tried. */
@@ -33,10 +35,10 @@ export interface TurnsOptions<T> {
   /** Asked before a run that nobody asks for; false: not this time. */
   due?(): boolean;
   /**
-   * After a run, milliseconds until the next one that nobody asks for; undefined: none. `failures` in a row, of those that did not do
-   * all too, 0 where it ended well; `error` is the last one's.
+   * After a run, milliseconds until the next one that nobody asks for, at the latest; undefined: none. `failures` in a row, of those that did
+   * not do all too, 0 where it ended well; `error` is the last one's, else `result` is.
    */
-  again?(failures: number, error: unknown): number | undefined;
+  again?(failures: number, error: unknown, result: T | undefined): number | undefined;
   /** Whether a run that ended did all that it was asked for. */
   whole?(result: T): boolean;
   /** Of a run that failed; `first`: the one before did not. */
@@ -54,21 +56,25 @@ const nothing = (): void => {};
 const othersTurn = (): Promise<void> => new Promise((done) => void setImmediate(done));
 
 export function inTurn<T>(run: () => Promise<T>, options: TurnsOptions<T> = {}): Turns<T> {
-  const { every, othersFirst = false, due = () => true, again, whole = () => true, failed } = options;
+  const { every, othersFirst = false, due: isDue = () => true, again, whole = () => true, failed } = options;
   const progress = openProgress();
   let running: Promise<void> = Promise.resolve();
   let waiting: Promise<T> | undefined;
   let later: NodeJS.Timeout | undefined;
+  /** When that is due: performance.now(). */
+  let due = Number.POSITIVE_INFINITY;
   let failures = 0;
   let closed = false;
 
   async function turn(): Promise<T> {
     waiting = undefined;
     clearTimeout(later);
+    due = Number.POSITIVE_INFINITY;
     const { asked } = progress;
     let reason: unknown;
+    let result: T | undefined;
     try {
-      const result = await run();
+      result = await run();
       const well = whole(result);
       failures = well ? 0 : failures + 1;
       if (well) progress.done(asked);
@@ -79,8 +85,8 @@ export function inTurn<T>(run: () => Promise<T>, options: TurnsOptions<T> = {}):
       failures++;
       throw error;
     } finally {
-      const delay = closed ? undefined : again?.(failures, reason);
-      if (delay !== undefined) later = setTimeout(begin, delay);
+      const delay = again?.(failures, reason, result);
+      if (delay !== undefined) soon(delay);
     }
   }
 
@@ -94,15 +100,22 @@ export function inTurn<T>(run: () => Promise<T>, options: TurnsOptions<T> = {}):
   const begin = (): void => {
     if (!closed) start().catch(nothing);
   };
+  function soon(delay: number): void {
+    const at = performance.now() + delay;
+    if (closed || at >= due) return;
+    clearTimeout(later);
+    due = at;
+    later = setTimeout(begin, delay);
+  }
   const timer =
     every === undefined
       ? undefined
       : setInterval(() => {
-          if (due()) begin();
+          if (isDue()) begin();
         }, every);
 
   const next = (): Promise<T> => {
-    if (closed) return Promise.reject(new Error('the agent is ending'));
+    if (closed) return Promise.reject(new Error('it is ending'));
     progress.ask();
     return start();
   };
@@ -110,6 +123,7 @@ export function inTurn<T>(run: () => Promise<T>, options: TurnsOptions<T> = {}):
     next,
     ask: () => void next().catch(nothing),
     begin,
+    soon,
     idle: () => running,
     settled: () => progress.settled(),
     close() {
