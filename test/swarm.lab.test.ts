@@ -374,6 +374,22 @@ it('what is declared is a network of Swarm’s on every manager; what stands for
   await until('it goes', async () => (await names('node3')) === 'shop__default\nstorefronts\nweb_shop');
 });
 
+it('a network of IPv6 alone is none of Swarm’s: it is told, and who makes it by hand or asks for it is refused', async () => {
+  await done('node1', 'netctl net create alone --subnetv6=fd00:66::/64');
+  const told = (line: string) => async () => (await done('node1', 'netctl events')).includes(line);
+  const why = "it has no IPv4 subnet, and Docker's Swarm gives each of its networks IPv4: make it anew with";
+  await until('it is told', told(`network default:alone is not offered to Docker's Swarm: ${why}`));
+  const drivers = '-d contiv:latest -o network=alone --ipam-driver contiv:latest --ipam-opt network=alone';
+  await done('node2', `docker network create ${drivers} --ipv6 mine`);
+  await until('it goes', told(`mine is removed from Docker's Swarm: network default:alone: ${why}`));
+  const asked = await type(
+    'node1',
+    'docker service create --detach --network alone__default contiv/lab true',
+  );
+  expect(asked.err).toContain('network alone__default not found');
+  await done('node1', 'netctl net rm alone');
+});
+
 it('with the service and the network everything goes that was theirs', async () => {
   await done('node1', 'docker service rm front');
   await done('node1', 'docker stack rm store');

@@ -70,9 +70,6 @@ it("of Docker's NAT for its resolver nothing stays in a container: it would have
   await docker('node1', 'rm -f plain');
 });
 
-/** Docker's own resolver asks ours, by IPv6, where it is told so: what is asked of it cannot be led there within IPv4. */
-const NAMESERVER6 = 'fd6f:6e74:6976:53::53';
-
 describe.runIf(VERSION >= 28)('a network of IPv6 alone', () => {
   beforeAll(async () => {
     await netctl('net create six --subnetv6=fd00:6::/64 --gatewayv6=fd00:6::1');
@@ -88,14 +85,34 @@ describe.runIf(VERSION >= 28)('a network of IPv6 alone', () => {
     );
     expect([EnableIPv4, EnableIPv6]).toEqual([false, true]);
     expect(IPAM.Config).toEqual([{ Subnet: 'fd00:6::/64', Gateway: 'fd00:6::1' }]);
-    await run('node1', 'here', 'closed.six', '--dns', NAMESERVER6);
-    await run('node2', 'there', 'closed.six', '--dns', NAMESERVER6);
+    await run('node1', 'here', 'closed.six', '--network-alias', 'alias');
+    await run('node2', 'there', 'closed.six', '--label', 'app=web');
     for (const port of [80, 81]) await docker('node2', `exec -d there httpd -f -p ${port} -h /www`);
     expect((await inside('node1', 'here', 'ip -4 -o addr show dev eth0')).out).toBe('');
-    const asked = async (name: string): Promise<string> =>
-      (await inside('node1', 'here', `dig +short ${name} AAAA`)).out.trim();
+    const asked = async (
+      name: string,
+      type = 'AAAA',
+      from: [string, string] = ['node1', 'here'],
+    ): Promise<string> => (await inside(...from, `dig +short ${name} ${type}`)).out.trim();
     await expect.poll(() => asked('there')).toMatch(/^fd00:6::[0-9a-f]+$/);
     await expect.poll(async () => (await asked('closed')).split('\n').length).toBe(2);
+    await expect.poll(() => asked('alias', 'AAAA', ['node2', 'there'])).toBe(await asked('here'));
+    expect(await asked('there', 'A')).toBe('');
+    expect(await asked('', `-x ${await asked('there')}`)).toMatch(/^there\./);
+    await netctl('service create lb6 --network=six --selector=app=web --port=80:80:TCP');
+    const vip = JSON.parse(await netctl('service inspect lb6')).Oper.serviceVip as string;
+    await expect.poll(() => asked('lb6')).toBe(vip);
+    await until(
+      'the service',
+      async () => (await inside('node1', 'here', 'curl -s -m 2 http://lb6/')).out === 'hello from contiv\n',
+    );
+    await netctl('service rm lb6');
+    // Docker's NAT for its own resolver goes, as elsewhere.
+    const pid = await docker('node1', 'inspect -f {{.State.Pid}} here');
+    await until(
+      'our table alone',
+      async () => (await on('node1', `nsenter -t ${pid} -n nft list tables`)).out === 'table ip contiv\n',
+    );
     const get = async (port: number): Promise<number> =>
       (await inside('node1', 'here', `curl -s -m 2 http://there:${port}/`)).status;
     await until('port 80', async () => (await get(80)) === 0);

@@ -154,7 +154,7 @@ export const network: Kind<typeof NetworkSchema> = {
     ...(subnet || nwType === 'infra'
       ? []
       : [
-          'has no IPv4 subnet: Docker before 28, and Swarm, are not offered it, as netctl status says of each host, and whatever comes by CNI takes it',
+          'has no IPv4 subnet: Docker before 28, and Swarm, are not offered it, as netctl events says of each host, and whatever comes by CNI takes it',
         ]),
   ],
   normalize({ hostAccess, externalGateway, advertise, ...n }) {

@@ -11,6 +11,8 @@ export const NAMESERVER6 = 'fd6f:6e74:6976:53::53';
 export const STUB_PORTS = { loopback: 5311, bound: 5312, kept: 5313 } as const;
 /** Docker's embedded resolver in every container. */
 export const DOCKER_RESOLVER = '127.0.0.11';
+/** At that address the nameserver's own port in a container of IPv6 alone (dataplane/rules/stub.ts). */
+export const RESOLVER_PORT = 5311;
 /**
  * How our devices' names begin, by what they are: in a router the end of a container's veth and the VXLAN devices; the
  * container's end until it is in its container; on the host the end of a router's exit; what queues what a port sends; and a

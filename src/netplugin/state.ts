@@ -232,6 +232,8 @@ export interface Port {
   readonly sandbox?: string;
   /** There Docker's resolver is led to the nameserver. */
   readonly stub?: true;
+  /** There the nameserver listens itself where Docker's resolver is asked: the container has no IPv4 by which to lead it to the router. */
+  readonly resolver?: true;
   /** The VLAN's device on which the router answers for its addresses, by ARP and neighbour discovery; absent: none. */
   readonly wire?: string;
   /** What the container has of us on its end; none where that is not known. */

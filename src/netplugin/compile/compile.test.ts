@@ -932,9 +932,25 @@ describe('a network of IPv6 alone', () => {
         },
       },
     ]);
-    // Its questions to Docker's resolver cannot be led to the nameserver, so they are left to Docker.
+    // Its questions to Docker's resolver cannot be led to the router, so the nameserver listens in the container.
     expect(found.ports[0]).not.toHaveProperty('stub');
+    expect(found.ports[0]).toHaveProperty('resolver', true);
     expect(state(given).exits[0]?.routerAddress6).not.toBe('');
+  });
+
+  it('has the nameserver listen in a container of Docker’s once, and nowhere where another network leads there', () => {
+    const names = (...endpoints: Endpoint[]) =>
+      router({
+        networks: [SHUT, network('net3', '20.1.3.0/24', { vni: 1003 }), SIX],
+        here: endpoints.map((e) => attachment(e, { sandbox: '/run/a', stub: true })),
+      }).ports.map(({ stub, resolver }) => (stub ? 'stub' : resolver && 'resolver'));
+    const [six, shut, four] = [
+      on('02', 'six', 'fd00:6::2'),
+      on('03', 'shut', 'fd00:7::2'),
+      on('04', 'net3', '20.1.3.2'),
+    ];
+    expect(names(six, shut)).toEqual(['resolver', undefined]);
+    expect(names(six, four)).toEqual([undefined, 'stub']);
   });
 
   it('beside others in one container leaves the way to the nameserver by IPv4 to those', () => {

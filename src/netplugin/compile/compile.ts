@@ -615,13 +615,25 @@ function port(
     ...shape(profile, workload, attachment.bandwidth),
     ...(end && { end }),
     ...(sandbox === undefined ? {} : { sandbox }),
-    // What Docker's resolver is asked leads to the nameserver within IPv4 (rules/stub.ts).
-    ...(stub && !endpoint.ipAddress.every(isV6) && { stub }),
+    ...(stub && namesBy(endpoint.ipAddress, alsoFrom, before)),
     ...(wire === undefined ? {} : { wire }),
     ...(sandbox === undefined || network === undefined
       ? {}
       : { inside: insideOf(network, attachment, before, view) }),
   }));
+}
+
+/**
+ * How what a container asks Docker's resolver comes to the nameserver (rules/stub.ts): within IPv4, so by those of its networks that
+ * have it; where none has, without leaving the container, as who is in the first of them.
+ */
+function namesBy(
+  addresses: readonly string[],
+  alsoFrom: readonly string[],
+  before: readonly Attachment[],
+): Pick<Port, 'stub' | 'resolver'> {
+  if (!addresses.every(isV6)) return { stub: true };
+  return before.length === 0 && alsoFrom.every(isV6) ? { resolver: true } : {};
 }
 
 /**

@@ -1,8 +1,8 @@
 /**
  * Containers' own namespaces. Two things are seen to in each:
  *
- *   names        where the runtime has its containers ask Docker's resolver (127.0.0.11), that is led to the router's nameserver by a
- *                table of nftables in the namespace. Where the runtime has made the namespace before it starts the first process, as
+ *   names        where the runtime has its containers ask Docker's resolver (127.0.0.11), that is led to the router's nameserver, or to
+ *                where that listens in the container, by a table of nftables in the namespace. Where the runtime has made the namespace before it starts the first process, as
  *                Docker does, the table is there before that process asks for its first name
  *   its own end  of the veth has what it was given (inside.ts)
  */
@@ -161,7 +161,7 @@ export function openSandboxes(): Sandboxes {
             look(port, link, before?.ports.has(port) !== true),
             leadNames(
               before?.table,
-              [...ports].filter((p) => p.stub),
+              [...ports].filter((p) => p.stub ?? p.resolver),
               verify,
             ),
           ],

@@ -1,5 +1,5 @@
 /**
- * A nameserver on sockets in one router's namespace.
+ * A nameserver on sockets in one router's namespace, and in those of containers that cannot reach it there (dataplane/rules/stub.ts).
  *
  *   query --decide()--> answer of ours: addresses, name, empty, NXDOMAIN
  *                   \-> ask: the server that the container has named, by a socket of the router's; else the host's resolvers
@@ -96,11 +96,14 @@ export interface NameserverOptions {
 }
 
 export interface Nameserver {
+  /** Also on these, which are closed with it; or before, by what it answers. */
+  listen(sockets: readonly NameserverSocket[]): () => Promise<void>;
   close(): Promise<void>;
 }
 
 interface Client {
   readonly protocol: 'tcp' | 'udp';
+  /** By which it is known. */
   readonly address: string;
   readonly port: number;
   /** It asked a socket to which nothing comes that was sent to others. */
@@ -133,7 +136,7 @@ type Decision =
     };
 
 export function startNameserver(options: NameserverOptions): Nameserver {
-  const { sockets, log } = options;
+  const { log } = options;
   const asking = new Set<Asking>();
   const told = new Map<string, number>();
   /** In the log once in a while: a line for each would be one more thing to fill. */
@@ -263,9 +266,10 @@ export function startNameserver(options: NameserverOptions): Nameserver {
     }
   }
 
-  let closed = false;
-  const of = (protocol: 'tcp' | 'udp') => sockets.filter((socket) => socket.protocol === protocol);
-  const udp = of('udp').map(({ fd, version, stub }) => {
+  type Close = () => Promise<void>;
+
+  function listenUdp({ fd, version, stub, of }: NameserverSocket): Close {
+    let closed = false;
     const socket = dgram.createSocket(`udp${version}`);
     socket.bind({ fd });
     socket.on('error', (error) => log.error({ err: error }, 'nameserver socket'));
@@ -274,7 +278,7 @@ export function startNameserver(options: NameserverOptions): Nameserver {
     };
     /** The answer, where it is there at once; what takes longer is sent when it is there. */
     const answer = ({ bytes, address, port }: Datagram): Buffer | undefined => {
-      const client: Client = { protocol: 'udp', address, port, stub };
+      const client: Client = { protocol: 'udp', address: of ?? address, port, stub };
       try {
         const reading = read(bytes, client);
         const now = atOnce(reading, client);
@@ -291,7 +295,8 @@ export function startNameserver(options: NameserverOptions): Nameserver {
     const arrived = openFairQueue<Datagram>(ARRIVED);
     const take = (datagram: Datagram): void => {
       const { bytes, address } = datagram;
-      if (isQuery(bytes) && !arrived.add(address, datagram, bytes.length + COST)) flooding(address);
+      if (isQuery(bytes) && !arrived.add(of ?? address, datagram, bytes.length + COST))
+        flooding(of ?? address);
     };
     let again = false;
     const serveArrived = (): void => {
@@ -313,8 +318,11 @@ export function startNameserver(options: NameserverOptions): Nameserver {
       take({ bytes, address, port });
       if (!again) serveArrived();
     });
-    return socket;
-  });
+    return () => {
+      closed = true;
+      return new Promise((done) => socket.close(() => done()));
+    };
+  }
 
   // ---- TCP
 
@@ -361,10 +369,10 @@ export function startNameserver(options: NameserverOptions): Nameserver {
     if (stream === undefined) socket.end();
   }
 
-  const connected = new Set<net.Socket>();
-  const tcp = of('tcp').map(({ fd, stub }) => {
+  function listenTcp({ fd, stub, of }: NameserverSocket): Close {
+    const connected = new Set<net.Socket>();
     const server = net.createServer({ allowHalfOpen: true }, (socket) => {
-      const address = (socket.remoteAddress ?? '').replace(/^::ffff:/, '');
+      const address = of ?? (socket.remoteAddress ?? '').replace(/^::ffff:/, '');
       const leave = connections.take(address, () => socket.destroy());
       connected.add(socket);
       socket.on('close', () => {
@@ -380,18 +388,28 @@ export function startNameserver(options: NameserverOptions): Nameserver {
     });
     server.on('error', (error) => log.error({ err: error }, 'nameserver socket'));
     server.listen({ fd });
-    return server;
-  });
+    return () => {
+      for (const socket of connected) socket.destroy();
+      return new Promise((done) => server.close(() => done()));
+    };
+  }
+
+  const open = new Set<Close>();
+  function listen(sockets: readonly NameserverSocket[]): Close {
+    const all = sockets.map((socket) => (socket.protocol === 'udp' ? listenUdp(socket) : listenTcp(socket)));
+    const close: Close = async () => {
+      if (open.delete(close)) await Promise.all(all.map((end) => end()));
+    };
+    open.add(close);
+    return close;
+  }
+  listen(options.sockets);
 
   return {
+    listen,
     async close() {
-      closed = true;
-      for (const socket of connected) socket.destroy();
       for (const began of asking) began.giveUp();
-      await Promise.all([
-        ...udp.map((socket) => new Promise<void>((done) => socket.close(() => done()))),
-        ...tcp.map((server) => new Promise<void>((done) => server.close(() => done()))),
-      ]);
+      await Promise.all([...open].map((close) => close()));
     },
   };
 }

@@ -1,4 +1,4 @@
-/** A nameserver's way into its router: sockets there, and the router's connection table. */
+/** A nameserver's way into its router: sockets there and in containers, and the router's connection table. */
 import { findByReply } from '../../linux/conntrack.ts';
 import { NETLINK_NETFILTER, openNetlink } from '../../linux/netlink.ts';
 import {
@@ -10,7 +10,7 @@ import {
   setReceiveBuffer,
 } from '../../linux/netns.ts';
 import { isV6 } from '../../model/address.ts';
-import { NAMESERVER, NAMESERVER6, STUB_PORTS } from '../constants.ts';
+import { DOCKER_RESOLVER, NAMESERVER, NAMESERVER6, RESOLVER_PORT, STUB_PORTS } from '../constants.ts';
 
 /**
  * Bytes for queries that wait until the nameserver reads them, some 768 each as the kernel counts: more than half a second of what one container may
@@ -18,13 +18,17 @@ import { NAMESERVER, NAMESERVER6, STUB_PORTS } from '../constants.ts';
  */
 const QUERIES = 16 << 20;
 
-/** A listening socket in a router's namespace, as a file descriptor of this process; of TCP, bound and not yet listening. */
+const PROTOCOLS = ['udp', 'tcp'] as const;
+
+/** A listening socket in a router's or a container's namespace, as a file descriptor of this process; of TCP, bound and not yet listening. */
 export interface NameserverSocket {
   readonly protocol: 'tcp' | 'udp';
   readonly version: 4 | 6;
   readonly fd: number;
   /** Only what containers ask Docker's resolver comes here, so it was sent to nobody else (dataplane/rules/stub.ts). */
   readonly stub: boolean;
+  /** In a container: the address by which it is known, whatever it asks from; absent: the sender's is. */
+  readonly of?: string;
 }
 
 /** Where a query that the router led to our nameserver was going. */
@@ -72,25 +76,40 @@ export function openRouter(namespace: string): RouterAccess {
   });
 }
 
+/** Where a container asks Docker's resolver, in its namespace; `of`: its address. Throws where somebody has the port, or no such namespace is. */
+export const openResolver = (sandbox: string, of: string): NameserverSocket[] =>
+  inNamespace(sandbox, () =>
+    bindAll(PROTOCOLS.map((protocol) => ({ protocol, address: DOCKER_RESOLVER, port: RESOLVER_PORT, of }))),
+  );
+
 /**
  * On port 53 of the nameserver's addresses and on the ports of stubs, in the thread's current namespace, also where an earlier process has
  * them still: of UDP sockets the one that was bound last gets what comes (net/ipv4/udp.c, udp_lib_get_port), of TCP's either.
  */
 function bindNameserver(): NameserverSocket[] {
+  const sockets = bindAll(
+    PROTOCOLS.flatMap((protocol) => [
+      ...[NAMESERVER, NAMESERVER6].map((address) => ({ protocol, address, port: 53 })),
+      ...Object.values(STUB_PORTS).map((port) => ({ protocol, address: NAMESERVER, port })),
+    ]),
+  );
+  for (const { protocol, fd } of sockets) if (protocol === 'udp') setReceiveBuffer(fd, QUERIES);
+  return sockets;
+}
+
+type Bound = Pick<NameserverSocket, 'protocol' | 'of'> & { readonly address: string; readonly port: number };
+
+/** All of them, or none: it is tried again. */
+function bindAll(wanted: readonly Bound[]): NameserverSocket[] {
   const sockets: NameserverSocket[] = [];
-  const open = (protocol: 'tcp' | 'udp', address: string, port: number): void => {
-    const fd = bindPort(protocol, address, port, { shared: true, nonblocking: true });
-    sockets.push({ protocol, version: isV6(address) ? 6 : 4, fd, stub: port !== 53 });
-    if (protocol === 'udp') setReceiveBuffer(fd, QUERIES);
-  };
   try {
-    for (const protocol of ['udp', 'tcp'] as const) {
-      for (const address of [NAMESERVER, NAMESERVER6]) open(protocol, address, 53);
-      for (const port of Object.values(STUB_PORTS)) open(protocol, NAMESERVER, port);
+    for (const { address, port, ...of } of wanted) {
+      const fd = bindPort(of.protocol, address, port, { shared: true, nonblocking: true });
+      sockets.push({ ...of, version: isV6(address) ? 6 : 4, fd, stub: port !== 53 });
     }
     return sockets;
   } catch (error) {
-    for (const { fd } of sockets) closeSocket(fd); // it is tried again
+    for (const { fd } of sockets) closeSocket(fd);
     throw error;
   }
 }

@@ -1,4 +1,4 @@
-/** One nameserver in each router, by what the agent told last. */
+/** One nameserver in each router, and in containers that cannot reach it there, by what the agent told last. */
 import type { Logger } from 'pino';
 import { receiveRound, sendDatagrams } from '../../linux/datagrams.ts';
 import { namespaceId, namespacePath } from '../../linux/netns.ts';
@@ -12,7 +12,7 @@ import { type MutableView, openView } from '../intent/view.ts';
 import { NAMES_INTERVAL } from '../intervals.ts';
 import { fromRouter } from './outside.ts';
 import type { ServedRouter } from './parcel.ts';
-import { openRouter, type RouterAccess } from './router.ts';
+import { openResolver, openRouter, type RouterAccess } from './router.ts';
 
 export interface Nameservers {
   /** What is known is this and nothing else. */
@@ -25,12 +25,19 @@ export interface Nameservers {
   close(): Promise<void>;
 }
 
+/** A router's, and by their namespaces the containers in which it listens too, each known by an address. */
+interface Running {
+  readonly router: RouterAccess;
+  readonly server: Nameserver;
+  readonly inside: Map<string, { readonly id: number; readonly client: string; close(): Promise<void> }>;
+}
+
 export function openNameservers(log: Logger): Nameservers {
   let view: MutableView = openView();
   const names = createNames();
   names.update(view, undefined);
   const upstreams = openUpstreams();
-  const running = new Map<string, { readonly router: RouterAccess; readonly server: Nameserver }>();
+  const running = new Map<string, Running>();
   let wanted: readonly ServedRouter[] = [];
   /** By namespace: as the kernel has its router now. */
   const reach = new Map<string, MayAsk>();
@@ -55,7 +62,30 @@ export function openNameservers(log: Logger): Nameservers {
       sendDatagrams,
       log,
     });
-    running.set(namespace, { router, server });
+    running.set(namespace, { router, server, inside: new Map() });
+  }
+
+  /** Containers in which it listens too. One that begins may not be to be entered yet, one that ends no more: it is tried again. */
+  async function placeInside(wanted: ServedRouter['ports'], { server, inside }: Running): Promise<void> {
+    const clients = new Map(
+      wanted.flatMap(({ resolver, sandbox, addresses: [client] }) =>
+        resolver && sandbox !== undefined && client !== undefined ? [[sandbox, client]] : [],
+      ),
+    );
+    for (const [sandbox, { id, client, close }] of inside)
+      if (clients.get(sandbox) !== client || namespaceId(sandbox) !== id) {
+        inside.delete(sandbox);
+        await close();
+      }
+    for (const [sandbox, client] of clients) {
+      const id = namespaceId(sandbox);
+      if (id === undefined || inside.has(sandbox)) continue;
+      try {
+        inside.set(sandbox, { id, client, close: server.listen(openResolver(sandbox, client)) });
+      } catch (error) {
+        log.warn({ err: error, sandbox, client }, 'no nameserver in the container; it is tried again');
+      }
+    }
   }
 
   async function place(): Promise<void> {
@@ -74,6 +104,10 @@ export function openNameservers(log: Logger): Nameservers {
             'no nameserver in the router; it is tried again',
           );
         }
+    for (const { namespace, ports } of wanted) {
+      const open = running.get(namespace);
+      if (open !== undefined) await placeInside(ports, open);
+    }
   }
   const turns = inTurn(place, { every: NAMES_INTERVAL });
 

@@ -5,7 +5,7 @@
 import { NAMESERVER, NAMESERVER6 } from '../../constants.ts';
 import { PORTS, UPLINK } from './devices.ts';
 import type { RouterFeature } from './feature.ts';
-import { QUERY_PORTS } from './stub.ts';
+import { ASKING, QUERY_PORTS } from './stub.ts';
 
 export const dns: RouterFeature = {
   rules: {
@@ -20,13 +20,9 @@ fib daddr oifname ${UPLINK} dnat ip6 to ${NAMESERVER6}`,
 };
 
 /**
- * What one container may send to the nameserver by UDP. Who is answered when is decided there, in turn (dns/fairQueue.ts); this keeps the queue of its
- * one socket, which is all containers' of the tenant, so short that it can be read. Each has a bucket of its own, by the device that it sends by,
- * which it cannot choose: what one sends, on however many processors, fills no other's. A container that found no place in the set would
- * not be limited; there are more places than devices. A program that waits for each answer must never meet it, as what is lost costs it
- * seconds: such a one comes to 10,000 to 20,000 a second on a quiet machine, where an answer takes 50 to 100 microseconds.
+ * Places for what each container asks (ASKING), a bucket each, by the device that it sends by, which it cannot choose: what one sends, on
+ * however many processors, fills no other's. A container that found no place in the set would not be limited; there are more places than devices.
  */
-const ASKING = '30000/second burst 3000 packets';
 const MAX_ASKING = 4096;
 
 /**

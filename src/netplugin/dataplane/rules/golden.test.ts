@@ -329,6 +329,7 @@ const RULES: Readonly<Record<string, string>> = {
   'hostEncrypting.nft': rules(hostTable({ ...NOTHING, encryption: { devices: [], ways: [] } }, NO_FACTS, [])),
   'hostReaching.nft': rules(hostTable(state({ access: ACCESS, entrances: ENTRANCES }), NO_FACTS, [])),
   'container.nft': rules(stubTable([port(2)])),
+  'containerIpv6Alone.nft': rules(stubTable([port(2, { resolver: true })])),
   'containerTwoNetworks.nft': rules(stubTable(TWO_NETWORKS)),
 };
 

@@ -17,7 +17,7 @@ import { bindPort, createNamespace, inNamespace, namespacePath } from '../../../
 import { openNft } from '../../../linux/nftables.ts';
 import { listChains } from '../../../linux/nftset.ts';
 import { DOCKER_RESOLVER, NAMESERVER, STUB_PORTS } from '../../constants.ts';
-import { openRouter } from '../../nameservers/router.ts';
+import { type NameserverSocket, openResolver, openRouter } from '../../nameservers/router.ts';
 import type { Port } from '../../state.ts';
 import { type Applier, openApplier } from '../applier.ts';
 import { removeDockerNat } from '../sandboxes.ts';
@@ -52,17 +52,22 @@ function container(...ports: readonly Port[]): void {
   inBox('ip link set lo up; ip link set eth0 up; ip addr add 20.1.1.2/24 dev eth0');
   const hop = first.gateways.length > 0 ? GATEWAYS[0] : undefined;
   inBox(hop ? `ip route add default via ${hop}` : `ip route add ${NAMESERVER} dev eth0`);
-  for (const { protocol, version, fd } of openRouter('contiv-default').sockets)
+  answering(openRouter('contiv-default').sockets);
+}
+
+/** Says what was asked, by whom, at length. */
+function answering(sockets: readonly NameserverSocket[]): void {
+  for (const { protocol, version, fd, of } of sockets)
     if (protocol === 'udp') {
       const server = dgram.createSocket(`udp${version}`);
       server.on('message', (bytes, from) =>
-        server.send(`${bytes} from ${from.address} ${LONG}`, from.port, from.address),
+        server.send(`${bytes} from ${of ?? from.address} ${LONG}`, from.port, from.address),
       );
       opened.push(server.bind({ fd }));
     } else {
       const tcp = net.createServer((socket) => {
         socket.on('error', () => {}); // the client's end is not what is tested
-        socket.once('data', (bytes) => socket.end(`${bytes} from ${socket.remoteAddress} ${LONG}`));
+        socket.once('data', (bytes) => socket.end(`${bytes} from ${of ?? socket.remoteAddress} ${LONG}`));
       });
       opened.push(tcp.listen({ fd }));
     }
@@ -189,6 +194,56 @@ it('a question by UDP is no connection for the router, whether it asks or is ans
   expect(entries()).toBe('');
   await ask('0.0.0.0', NAMESERVER); // as others do, whose questions the router may have to translate
   expect(entries()).toContain('dport=53 ');
+});
+
+describe('what a container of IPv6 alone asks of Docker’s resolver', () => {
+  const six = port(2, { sandbox: BOX, resolver: true, addresses: ['fd00:1::2'], gateways: [] });
+  const OF_SIX = `who from fd00:1::2 ${LONG}`;
+  const opens = (): void => answering(openResolver(BOX, 'fd00:1::2'));
+  beforeEach(() => {
+    inBox('ip link set lo up');
+    applied(applier, state({ ports: [six] }));
+  });
+
+  it('is answered in it, from the address that was asked, and stays as it is over verifications', async () => {
+    opens();
+    for (const own of ['0.0.0.0', '127.0.0.1', '127.0.0.2'])
+      for (const checksums of [true, false])
+        expect(await ask(own, DOCKER_RESOLVER, checksums), `${own} ${checksums}`).toEqual({
+          answer: OF_SIX,
+          from: `${DOCKER_RESOLVER}:53`,
+        });
+    expect(await askByTcp(DOCKER_RESOLVER)).toBe(OF_SIX);
+    expect(await askByTcp(DOCKER_RESOLVER, '127.0.0.2')).toBe(OF_SIX);
+    expect(verify(six)).toMatchObject({ repaired: [], writes: 0 });
+  });
+
+  it('is answered so beside rules of the container’s own that track connections, and before Docker’s, which goes', async () => {
+    opens();
+    dockerNat();
+    inBox('nft add table ip own');
+    inBox("nft add chain ip own in '{ type filter hook input priority 0; policy drop; }'");
+    inBox('nft add rule ip own in ct state established accept');
+    // As Docker's own resolver needs it: what is asked arrives in the container too.
+    inBox(`nft add rule ip own in iif lo ip daddr ${DOCKER_RESOLVER} ct state new accept`);
+    expect(await ask('0.0.0.0', DOCKER_RESOLVER)).toEqual({ answer: OF_SIX, from: `${DOCKER_RESOLVER}:53` });
+    expect(await askByTcp(DOCKER_RESOLVER)).toBe(OF_SIX);
+    verify(six);
+    expect(tables()).toBe('table ip contiv\ntable ip own\n');
+  });
+
+  it('waits while nobody listens yet: the name is not said to be out of reach', async () => {
+    const fd = inNamespace(BOX, () => bindPort('udp', '127.0.0.1', 0, { nonblocking: true }));
+    const socket = dgram.createSocket('udp4').bind({ fd });
+    opened.push(socket);
+    socket.connect(53, DOCKER_RESOLVER);
+    await once(socket, 'connect');
+    const answered = once(socket, 'message', { signal: AbortSignal.timeout(20_000) }); // throws by an error of the socket's
+    for (let i = 0; i < 3; i++) socket.send('early');
+    opens();
+    socket.send('who');
+    expect(String((await answered)[0])).toBe(OF_SIX);
+  });
 });
 
 describe('who shares another network with a container', () => {

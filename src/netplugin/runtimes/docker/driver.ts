@@ -453,14 +453,17 @@ const staticRoutes = ({ routes }: Inside): Json[] =>
 /** Of what stands for no network: nobody has an address in it (RFC 5737). */
 const NO_POOL = { Pool: '192.0.2.0/24', Data: { [GATEWAY]: '192.0.2.1/24' } };
 
+/** Of a network, why Swarm cannot have it, in any version, and what to do. */
+export const NO_IPV4 =
+  "it has no IPv4 subnet, and Docker's Swarm gives each of its networks IPv4: make it anew with netctl net create --subnet=... --subnetv6=..., or start containers on it with docker run";
+
 /** Why a network of Docker's with these options stands for nothing, with what to do; undefined: it does. */
 export function undeclared(view: View, options: Record<string, string> | undefined): string | undefined {
   try {
     const target = readTarget(options, SWARM_DRIVER);
     const { subnet } = networkIn(view, target);
     const { tenant, network, group } = target;
-    if (!subnet)
-      return `network ${tenant}:${network} has no IPv4 subnet, and Docker's Swarm gives each of its networks IPv4: make it anew with netctl net create --subnet=...`;
+    if (!subnet) return `network ${tenant}:${network}: ${NO_IPV4}`;
     if (group === '' || view.groups.get(`${tenant}:${group}`)?.networkName === network) return undefined;
     return `group ${tenant}:${group} does not exist in network ${network}: create it with netctl group create -t ${tenant} ${network} ${group}`;
   } catch (error) {

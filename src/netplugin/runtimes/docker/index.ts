@@ -83,6 +83,7 @@ export async function startDocker({
         live: endpoints.live(),
         refused,
         tell: denied,
+        notOffered: (line) => happened('name', line),
         log,
       });
     },

@@ -92,7 +92,7 @@ export function takesIpv6Alone(version: string): boolean {
 }
 
 /** Keys of networks that a Docker which gives each network IPv4 is not offered, and else would be. */
-const withoutIpv4 = (view: View, vlans: boolean): string[] =>
+export const withoutIpv4 = (view: View, vlans: boolean): string[] =>
   [...view.networks].flatMap(([key, n]) => (!n.subnet && isForDocker(n, vlans) ? [key] : [])).sort();
 
 /** Text that is equal for equal Docker networks. */
@@ -252,17 +252,13 @@ export function startOffer(
       remedy: `docker network rm ${name} on this host, or give contiv's another name`,
     }));
     for (const name of plan.shadowed) complain(name);
+    // No problem of this host's: nothing here may want it, and who asks Docker for it is refused with what to do.
     const lacking = ipv6Alone ? [] : withoutIpv4(view, vlans);
-    const why = `has no IPv4 subnet, and Docker ${version.Version} gives each network IPv4`;
-    for (const key of lacking) {
-      untaken.push({
-        problem: `network ${key} is not offered to Docker here: it ${why}`,
-        remedy:
-          'have Docker 28 or newer on this host, or make the network anew with --subnet; what comes by CNI takes it as it is',
-      });
+    for (const key of lacking)
       if (!beyond.includes(key))
-        tell(`network ${key} is not offered to Docker: it ${why} (from 28 on it does not have to)`);
-    }
+        tell(
+          `network ${key} is not offered to Docker: it has no IPv4 subnet, and Docker ${version.Version} gives each network IPv4; for containers of Docker's have 28 or newer on this host, or make the network anew with --subnet`,
+        );
     beyond = lacking;
     for (const network of plan.create) {
       if (ours.has(network.name)) continue;

@@ -14,9 +14,17 @@ import type { Logger } from 'pino';
 import { DEFAULT_TENANT } from '../../../model/tenant.ts';
 import type { View } from '../../intent/view.ts';
 import type { Target } from '../network.ts';
-import { undeclared } from './driver.ts';
+import { NO_IPV4, undeclared } from './driver.ts';
 import type { Docker, NetworkInspectInfo } from './engine.ts';
-import { fingerprint, LABEL, planNetworks, presentNetworks, versionsOf, wantedNetworks } from './networks.ts';
+import {
+  fingerprint,
+  LABEL,
+  planNetworks,
+  presentNetworks,
+  versionsOf,
+  wantedNetworks,
+  withoutIpv4,
+} from './networks.ts';
 import { SWARM_DRIVER } from './swarm.ts';
 import { dockerName } from './target.ts';
 
@@ -33,17 +41,18 @@ export interface SwarmNetworksOptions {
   readonly vlans: boolean;
   /** What is declared is what netmaster says now: else nothing is removed. */
   readonly live: boolean;
-  /** Names that Swarm has refused, of which the log has a line. */
+  /** What Swarm does not have, and was told: names that it has refused, and keys of networks that it cannot have. */
   readonly refused: Set<string>;
-  /** In a line: a network was not taken. */
+  /** In a line: a network was not taken, and one is not offered. */
   tell(line: string): void;
+  notOffered(line: string): void;
   readonly log: Logger;
 }
 
 /** `listed`: all of Docker's. Answers whether something was changed. */
 export async function offerToSwarm(
   listed: readonly NetworkInspectInfo[],
-  { docker, view, vlans, live, refused, tell, log }: SwarmNetworksOptions,
+  { docker, view, vlans, live, refused, tell, notOffered, log }: SwarmNetworksOptions,
 ): Promise<boolean> {
   // A Swarm without the plugin has nothing to do with us.
   const plugins = await docker.listPlugins();
@@ -55,6 +64,12 @@ export async function offerToSwarm(
     wantedNetworks(view, { vlans, ipv6Alone: false }, (target) => [swarmNetworkName(target)]),
     live,
   );
+  const beyond = withoutIpv4(view, vlans);
+  for (const key of refused) if (key.includes(':') && !beyond.includes(key)) refused.delete(key);
+  for (const key of beyond) {
+    if (!refused.has(key)) notOffered(`network ${key} is not offered to Docker's Swarm: ${NO_IPV4}`);
+    refused.add(key);
+  }
   let changed = false;
   const remove = async (name: string, id: string): Promise<boolean> => {
     try {
