@@ -4,10 +4,11 @@
  */
 import { tryRun } from '../shell.ts';
 import { onHost } from '../state.ts';
-import { isV6, NAMESERVER6, type Running } from './docker.ts';
+import { isV6, type Running } from './docker.ts';
 
 /** Where there is no gateway, the nameserver's own address. */
 const NAMESERVER = '169.254.53.53';
+const NAMESERVER6 = 'fd6f:6e74:6976:53::53';
 
 interface Saved {
   readonly attachments: readonly {

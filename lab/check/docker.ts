@@ -24,9 +24,6 @@ export interface Running {
   readonly labels: Readonly<Record<string, string>>;
 }
 
-/** Our nameserver's address of IPv6. */
-export const NAMESERVER6 = 'fd6f:6e74:6976:53::53';
-
 /** The networks of one host's Docker, and those of Swarm that tasks on it are in. */
 const OURS = ['netplugin', 'contiv:latest'].flatMap((driver) => ['--filter', `driver=${driver}`]);
 
@@ -55,8 +52,7 @@ export async function attachments(lab: string, host: string): Promise<Running[]>
         endpoint: n.EndpointID ?? '',
         container: container.Name.slice(1),
         netns: `/proc/${container.State.Pid}/ns/net`,
-        // Docker's leads to ours within IPv4.
-        resolver: addresses.every(isV6) ? NAMESERVER6 : '127.0.0.11',
+        resolver: '127.0.0.11', // Docker's, which leads to ours
         ...target,
         addresses,
         mac: n.MacAddress ?? '',
