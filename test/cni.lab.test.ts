@@ -469,7 +469,7 @@ describe('in a network of IPv6 alone', () => {
       await until(host, async () => told(host).test(await netctl('events --kind name')));
       expect((await on(host, 'docker network inspect told6')).status).not.toBe(0);
     }
-    expect((await on('node1', 'netctl status')).out).not.toContain('told6');
+    expect((await on('node1', 'netctl status')).out).not.toContain('not offered');
     const byHand =
       'network create -d netplugin -o network=told6 --ipam-driver netplugin --ipam-opt network=told6';
     expect((await on('node1', `docker ${byHand} --ipv6 mine`)).err).toContain(
