@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { pino } from 'pino';
-import { afterEach, beforeAll, expect, it, onTestFinished } from 'vitest';
+import { afterEach, beforeAll, expect, it, onTestFinished, vi } from 'vitest';
 import { applied, clean, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
@@ -52,11 +52,12 @@ function containers() {
     createNamespace(`box${n}`);
     inNamespace(sandbox(n), () => sh('ip link set lo up'));
   }
+  const pass = (...ports: Port[]) => applied(applier, state({ ports }), true);
   return {
+    pass,
     async serve(...ports: Port[]) {
-      const wanted = state({ ports });
-      applied(applier, wanted);
-      await nameservers.serve(wanted.routers);
+      pass(...ports);
+      await nameservers.serve(state({ ports }).routers);
     },
     async ask(n: number, ...asked: string[]): Promise<string> {
       const dig = ['dig', '+short', '+tries=10', '+time=1', `@${DOCKER_RESOLVER}`, ...asked];
@@ -90,6 +91,18 @@ it('nobody listens any more in a container that is none of these, nor in one tha
   const { resolver: _, ...led } = ofSix(3);
   await serve({ ...led, stub: true, addresses: ['20.1.1.3', 'fd00:6::3'] });
   expect(listening(3)).toBe('');
+});
+
+it('a container whose namespace is made after it has joined has names without a look by interval', async () => {
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] }); // which never comes
+  onTestFinished(() => void vi.useRealTimers());
+  const { serve, pass, ask, listening } = containers();
+  sh('ip netns del box2');
+  await serve(ofSix(3), ofSix(2));
+  sh('ip netns add box2; ip -n box2 link set lo up');
+  await expect.poll(() => listening(2)).toContain(DOCKER_RESOLVER);
+  pass(ofSix(3), ofSix(2));
+  expect(await ask(2, 'two', 'AAAA')).toBe('fd00:6::3');
 });
 
 it('another container with a namespace of the same path is asked for itself', async () => {

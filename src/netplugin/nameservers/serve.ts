@@ -9,7 +9,7 @@ import { type MayAsk, reachOf } from '../dns/reach.ts';
 import { type Nameserver, startNameserver } from '../dns/server.ts';
 import { openUpstreams } from '../dns/upstreams.ts';
 import { type MutableView, openView } from '../intent/view.ts';
-import { NAMES_INTERVAL } from '../intervals.ts';
+import { AWAITED_INTERVAL, NAMES_INTERVAL } from '../intervals.ts';
 import { fromRouter } from './outside.ts';
 import type { ServedRouter } from './parcel.ts';
 import { openResolver, openRouter, type RouterAccess } from './router.ts';
@@ -65,8 +65,8 @@ export function openNameservers(log: Logger): Nameservers {
     running.set(namespace, { router, server, inside: new Map() });
   }
 
-  /** Containers in which it listens too. One that begins may not be to be entered yet, one that ends no more: it is tried again. */
-  async function placeInside(wanted: ServedRouter['ports'], { server, inside }: Running): Promise<void> {
+  /** Containers in which it listens too. False: one is not to be entered yet, as its runtime makes its namespace after it has joined. */
+  async function placeInside(wanted: ServedRouter['ports'], { server, inside }: Running): Promise<boolean> {
     const clients = new Map(
       wanted.flatMap(({ resolver, sandbox, addresses: [client] }) =>
         resolver && sandbox !== undefined && client !== undefined ? [[sandbox, client]] : [],
@@ -77,8 +77,10 @@ export function openNameservers(log: Logger): Nameservers {
         inside.delete(sandbox);
         await close();
       }
+    let all = true;
     for (const [sandbox, client] of clients) {
       const id = namespaceId(sandbox);
+      if (id === undefined) all = false;
       if (id === undefined || inside.has(sandbox)) continue;
       try {
         inside.set(sandbox, { id, client, close: server.listen(openResolver(sandbox, client)) });
@@ -86,9 +88,11 @@ export function openNameservers(log: Logger): Nameservers {
         log.warn({ err: error, sandbox, client }, 'no nameserver in the container; it is tried again');
       }
     }
+    return all;
   }
 
-  async function place(): Promise<void> {
+  /** False: a container is about to be there. */
+  async function place(): Promise<boolean> {
     const namespaces = new Set(wanted.map((router) => router.namespace));
     for (const [namespace, { router }] of running) {
       const id = namespaceId(namespacePath(namespace)); // one whose name is gone is the same router still
@@ -104,12 +108,18 @@ export function openNameservers(log: Logger): Nameservers {
             'no nameserver in the router; it is tried again',
           );
         }
+    let all = true;
     for (const { namespace, ports } of wanted) {
       const open = running.get(namespace);
-      if (open !== undefined) await placeInside(ports, open);
+      if (open !== undefined && !(await placeInside(ports, open))) all = false;
     }
+    return all;
   }
-  const turns = inTurn(place, { every: NAMES_INTERVAL });
+  const turns = inTurn(place, {
+    every: NAMES_INTERVAL,
+    whole: (all) => all,
+    again: (failures) => (failures > 0 ? AWAITED_INTERVAL : undefined),
+  });
 
   return {
     list(objects) {
@@ -124,7 +134,7 @@ export function openNameservers(log: Logger): Nameservers {
       wanted = routers;
       reach.clear();
       for (const router of routers) reach.set(router.namespace, reachOf(router));
-      return turns.next();
+      return turns.next().then(() => {});
     },
     get routers() {
       return [...running.keys()];
