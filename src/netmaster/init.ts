@@ -10,7 +10,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Pair } from '../tls/certificates.ts';
 import { fingerprintOf, lifeOf } from '../tls/identity.ts';
-import { FILES, FOLDER } from './security.ts';
+import { FILES, FOLDER, namesOf } from './security.ts';
 
 const DAY = 86_400_000;
 /** Of netmaster's own certificate and the operator's. */
@@ -23,7 +23,8 @@ Usage: netmaster init [flags]
   --dir FOLDER   where the files go (default /var/lib/contiv/tls; as a service /var/lib/contiv-netmaster/tls): ca.crt, ca.key, netmaster.crt, netmaster.key, admin.crt, admin.key
   --name NAME    how clients call this machine: a name or an address (more than once for several; its host name, addresses,
                  localhost and netmaster are in the certificate anyway)
-  --renew        makes netmaster's and the operator's certificate anew, by the authority that is there
+  --renew        makes netmaster's and the operator's certificate anew, by the authority that is there; netmaster that runs
+                 shows its new one within seconds
   --help
 
 What is there is not written over, but for a certificate that ends within a third of its time, which is made anew. ca.key signs the certificates of hosts: whoever has it may be any host and any operator. For a second
@@ -68,30 +69,27 @@ function ownNames(): string[] {
 /** Whole or not at all, and never over another: a file is there under its name only when all of it is on disk. */
 function writeNew(file: string, text: string, mode: number, over: boolean): boolean {
   const draft = `${file}.${randomUUID()}`;
-  const descriptor = fs.openSync(draft, 'wx', mode);
   try {
-    fs.writeSync(descriptor, text);
-    fs.fsyncSync(descriptor);
-  } finally {
-    fs.closeSync(descriptor);
-  }
-  if (over) {
-    fs.renameSync(draft, file);
-    return true;
-  }
-  try {
-    fs.linkSync(draft, file);
+    const descriptor = fs.openSync(draft, 'wx', mode);
+    try {
+      fs.writeSync(descriptor, text);
+      fs.fsyncSync(descriptor);
+    } finally {
+      fs.closeSync(descriptor);
+    }
+    if (over) fs.renameSync(draft, file);
+    else fs.linkSync(draft, file);
     return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
     return false;
   } finally {
-    fs.rmSync(draft);
+    fs.rmSync(draft, { force: true });
   }
 }
 
-/** netmaster's service and pod begin with netmaster init, so what is due is renewed when netmaster is started for whatever reason. */
-function isDue(certificate: string): boolean {
+/** netmaster's service and pod begin with netmaster init, and netmaster that runs looks itself (certificate.ts). */
+export function isDue(certificate: string): boolean {
   const { from, to } = lifeOf(certificate);
   return Date.now() > from + (2 * (to - from)) / 3;
 }
@@ -133,7 +131,12 @@ export async function init({ folder, names, renew }: InitOptions): Promise<strin
     certificate: fs.readFileSync(at(FILES.authority), 'utf8'),
     key: fs.readFileSync(at(FILES.authorityKey), 'utf8'),
   };
-  const called = [...new Set([...ownNames(), ...names])];
+  // One that is due is for whoever asks by the names that it had.
+  const before =
+    has(FILES.certificate) && !renew ? fs.readFileSync(at(FILES.certificate), 'utf8') : undefined;
+  const called = [
+    ...new Set([...ownNames(), ...names, ...(before === undefined ? [] : namesOf({ certificate: before }))]),
+  ];
   await ensure(
     "netmaster's certificate",
     [FILES.certificate, FILES.key],

@@ -2,6 +2,7 @@
 import net from 'node:net';
 import { parseArgs } from 'node:util';
 import { pino } from 'pino';
+import type { Credentials } from '../client/credentials.ts';
 import { parseDuration } from '../model/duration.ts';
 import { each, FORMER_OF_BOTH, translateFlags } from '../model/formerFlags.ts';
 import { GLOBAL_DEFAULTS } from '../model/settings.ts';
@@ -15,6 +16,7 @@ import { followFabric } from './aci/follower.ts';
 import { trackAcknowledgements } from './acknowledgements.ts';
 import type { LoginOptions } from './api/login.ts';
 import { createServer } from './api/server.ts';
+import { keepCertificate } from './certificate.ts';
 import { COPIES_USAGE, type CopyOptions, copy, isCopy, readCopy } from './copies.ts';
 import { openDuty } from './duty.ts';
 import { decideForgetting } from './endings.ts';
@@ -98,6 +100,10 @@ function wrongUsage(error: unknown, command = ''): never {
 
 interface Options {
   security: Security | undefined;
+  /** The same, of the files as they are by then. */
+  readAgain: () => Security | undefined;
+  /** Absent: what is there is of somebody else's PKI. */
+  tlsFolder: string | undefined;
   login: LoginOptions;
   kubernetes: KubernetesOptions | undefined;
   host: string;
@@ -156,7 +162,8 @@ function readOptions(): Options | undefined {
   if (!LEVELS.includes(level)) throw new Error(`--log-level: '${level}' must be one of ${LEVELS.join(', ')}`);
   const store = values.store ?? 'sqlite:/var/lib/contiv/netmaster.db';
   checkStoreSpec(store);
-  const security = securityOf(values);
+  const readAgain = (): Security | undefined => securityOf(values);
+  const security = readAgain();
   if (security === undefined && !isLoopback(host) && !values.insecure)
     throw new Error(
       `--listen ${listen}: without certificates whoever reaches it may do everything: make them (netmaster init), or say --insecure`,
@@ -189,6 +196,8 @@ function readOptions(): Options | undefined {
     throw new Error(`--advertise: '${url}' is not a URL like http://10.0.0.1:9999`);
   return {
     security,
+    readAgain,
+    tlsFolder: values['tls-cert'] === undefined ? (values['tls-dir'] ?? FOLDER) : undefined,
     login: { life, provider },
     kubernetes,
     host,
@@ -201,6 +210,13 @@ function readOptions(): Options | undefined {
     level,
   };
 }
+
+/** What netmaster shows to others. */
+const credentialsOf = ({ authority, certificate, key }: Security): Credentials => ({
+  authority,
+  certificate,
+  key,
+});
 
 /** Of nobody but this machine. */
 const isLoopback = (host: string): boolean =>
@@ -272,24 +288,31 @@ async function run(options: Options): Promise<void> {
         writes: mirror.stored(kind, key) === undefined ? [{ key: storeKey(kind, key), value }] : [],
         answer: undefined,
       }));
-    const { names, url, security } = options;
+    const { names, url } = options;
+    const certificate =
+      options.security && keepCertificate(options.security, options.readAgain, options.tlsFolder, log);
+    const security = certificate?.security;
     const exposed = security === undefined && !isLoopback(options.host);
     if (exposed)
       log.warn(
         `--insecure: whoever reaches port ${options.port} of this machine may do everything: make certificates (netmaster init)`,
       );
     const roster = openRoster(mirror, log, { alone: url === undefined });
-    const shown =
-      security === undefined
-        ? {}
-        : {
-            credentials: {
-              authority: security.authority,
-              certificate: security.certificate,
-              key: security.key,
-            },
-          };
-    const replicas = openReplicas({ store, mirror, writer, acknowledgements, roster, log, url, ...shown });
+    let shown = security === undefined ? {} : credentialsOf(security);
+    security?.renewed?.((now) => {
+      shown = credentialsOf(now);
+    });
+    const credentials = () => shown;
+    const replicas = openReplicas({
+      store,
+      mirror,
+      writer,
+      acknowledgements,
+      roster,
+      log,
+      url,
+      credentials,
+    });
     const kubernetes = options.kubernetes && openKubernetes(options.kubernetes, log);
     const server = await createServer({
       grace: options.grace * 1000,
@@ -365,6 +388,7 @@ async function run(options: Options): Promise<void> {
       const collected = collections.close();
       reserves.close();
       kubernetes?.close();
+      await certificate?.close();
       await fabric.close();
       await duty.close();
       await server.close();

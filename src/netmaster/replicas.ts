@@ -63,7 +63,7 @@ export interface ReplicasOptions {
   /** Where other netmasters reach this one; absent: it is the only one. */
   readonly url?: string | undefined;
   /** What it shows to the others. */
-  readonly credentials?: Credentials | undefined;
+  readonly credentials?: (() => Credentials) | undefined;
 }
 
 interface Registered {
@@ -150,7 +150,7 @@ export function openReplicas(options: ReplicasOptions): Replicas {
         client: connect({
           urls: [object.url],
           timeoutMs: ASKING,
-          ...(credentials && { credentials: () => credentials }),
+          ...(credentials && { credentials }),
         }),
         watched: new Set(),
         stop: new AbortController(),

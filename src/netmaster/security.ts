@@ -12,6 +12,8 @@ export interface Security extends Pair {
   readonly issuer?: Pair;
   /** Milliseconds that a host's certificate holds. */
   readonly hostLife: number;
+  /** Calls it with what netmaster shows from then on; absent: it stays what it is (certificate.ts). */
+  readonly renewed?: (use: (now: Security) => void) => void;
 }
 
 /** As a service it may write to this folder alone (systemd.exec(5), StateDirectory=). */
@@ -69,7 +71,7 @@ export function readFolder(folder: string, hostLife: number): Security | undefin
 }
 
 /** Names and addresses in netmaster's certificate: it is called so. */
-export const namesOf = ({ certificate }: Pair): string[] =>
+export const namesOf = ({ certificate }: Pick<Pair, 'certificate'>): string[] =>
   [...(new X509Certificate(certificate).subjectAltName ?? '').matchAll(/(?:DNS|IP Address):([^,\s]+)/g)].map(
     ([, name]) => name as string,
   );

@@ -3,6 +3,7 @@
  * serve.ts adds them.
  */
 import http from 'node:http';
+import type https from 'node:https';
 import type { Socket } from 'node:net';
 import fastify, { type FastifyInstance, LogController } from 'fastify';
 import type { Logger } from 'pino';
@@ -73,7 +74,13 @@ export function openListener(options: ListenerOptions): FastifyInstance {
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 1000 },
   }) as unknown as FastifyInstance;
 
-  const judgeOrigin = openOrigins(security === undefined ? names : [...names, ...namesOf(security)]);
+  const judging = (now: Security | undefined) =>
+    openOrigins(now === undefined ? names : [...names, ...namesOf(now)]);
+  let judgeOrigin = judging(security);
+  security?.renewed?.((now) => {
+    (server.server as unknown as https.Server).setSecureContext(secured(now));
+    judgeOrigin = judging(now);
+  });
   server.addHook('onRequest', async ({ raw }) => judgeOrigin(raw));
   limitAnswers(server, answerLimits);
   // JSON whatever the content type says: 1.x clients do not always send one.

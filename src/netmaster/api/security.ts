@@ -48,7 +48,7 @@ export function serveSecurity(
       );
     return security;
   }
-  function issuing(): Required<Security> {
+  function issuing(): Security & Required<Pick<Security, 'issuer'>> {
     const { issuer, ...rest } = needed();
     if (issuer === undefined)
       throw new Refusal(

@@ -1,0 +1,159 @@
+/** netmaster's own certificate while it runs, with netmaster as the program that it is. */
+import { execFile } from 'node:child_process';
+import { X509Certificate } from 'node:crypto';
+import fs from 'node:fs';
+import https from 'node:https';
+import path from 'node:path';
+import tls from 'node:tls';
+import { promisify } from 'node:util';
+import { expect, it, onTestFinished, vi } from 'vitest';
+import { connect } from '../src/client/client.ts';
+import { readCredentials } from '../src/client/credentials.ts';
+import { namesOf } from '../src/netmaster/security.ts';
+import { issuePair, makeAuthority, type Pair } from '../src/tls/certificates.ts';
+import { lifeOf } from '../src/tls/identity.ts';
+import { temporaryFolder } from './folder.ts';
+import { restarted } from './netmaster.ts';
+import { freePort } from './ports.ts';
+
+vi.setConfig({ testTimeout: 240_000 });
+
+const DAY = 86_400_000;
+const run = promisify(execFile);
+const init = (...args: string[]): Promise<unknown> =>
+  run(path.join(import.meta.dirname, '../bin/netmaster'), ['init', ...args]);
+
+/** One made ten days before the end of it, as it is by now. */
+async function endingSoon(authority: Pair, names: readonly string[]): Promise<Pair> {
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - 815 * DAY });
+  const subject = { role: 'netmaster', name: 'one', names } as const;
+  return issuePair(authority, subject, 825 * DAY).finally(() => void vi.useRealTimers());
+}
+
+/** A netmaster with these flags; ends with the test. */
+async function netmaster(authority: string, ...flags: string[]) {
+  const port = await freePort();
+  const { begin } = restarted();
+  const store = `sqlite:${temporaryFolder()}/m.db`;
+  const process = begin(['--listen', `127.0.0.1:${port}`, '--store', store, ...flags]);
+  let said = '';
+  process.stderr.setEncoding('utf8').on('data', (chunk) => {
+    said += chunk;
+  });
+  return {
+    port,
+    said: () => said,
+    /** What a new connection is shown, which is believed. */
+    shown: () =>
+      new Promise<X509Certificate>((done, fail) => {
+        const socket = tls.connect({ port, host: '127.0.0.1', ca: authority }, () => {
+          done(socket.getPeerX509Certificate() as X509Certificate);
+          socket.destroy();
+        });
+        socket.once('error', fail);
+      }),
+  };
+}
+
+it('is renewed in its last third, with the names that it had; connections that are open go on, new ones are shown the new one', async () => {
+  const dir = `${temporaryFolder()}/tls`;
+  const file = (name: string): string => path.join(dir, name);
+  await init('--dir', dir);
+  const authority = {
+    certificate: fs.readFileSync(file('ca.crt'), 'utf8'),
+    key: fs.readFileSync(file('ca.key'), 'utf8'),
+  };
+  const old = await endingSoon(authority, ['127.0.0.1', 'localhost', 'netmaster.example']);
+  fs.writeFileSync(file('netmaster.key'), old.key);
+  fs.writeFileSync(file('netmaster.crt'), old.certificate);
+  const before = new X509Certificate(old.certificate).serialNumber;
+
+  const { port, shown } = await netmaster(authority.certificate, '--tls-dir', dir);
+  const credentials = readCredentials({
+    'tls-ca': file('ca.crt'),
+    'tls-cert': file('admin.crt'),
+    'tls-key': file('admin.key'),
+  });
+  const client = connect({ urls: [`https://127.0.0.1:${port}`], credentials: () => credentials });
+  onTestFinished(() => client.close());
+  await expect
+    .poll(
+      () =>
+        client.call('version').then(
+          ({ status }) => status,
+          () => 0,
+        ),
+      { timeout: 60_000 },
+    )
+    .toBe(200);
+  const stop = new AbortController();
+  onTestFinished(() => stop.abort());
+  const keys: string[] = [];
+  const watching = (async () => {
+    for await (const message of client.watch({ signal: stop.signal }))
+      if (message.type === 'change') keys.push(...message.changes.map(({ key }) => key));
+  })();
+
+  await expect.poll(async () => (await shown()).serialNumber, { timeout: 60_000 }).not.toBe(before);
+  const now = fs.readFileSync(file('netmaster.crt'), 'utf8');
+  expect((await shown()).serialNumber).toBe(new X509Certificate(now).serialNumber);
+  expect(lifeOf(now).to).toBeGreaterThan(Date.now() + 800 * DAY);
+  expect(namesOf({ certificate: now })).toEqual(expect.arrayContaining(['127.0.0.1', 'netmaster.example']));
+  await client.call('post', { collection: 'networks', key: 'default:later' }, { subnet: '10.1.0.0/24' });
+  await expect.poll(() => keys).toContain('default:later');
+  stop.abort();
+  await watching.catch(() => {});
+});
+
+it('is the one that netmaster init --renew has made, with another name that netmaster is asked by', async () => {
+  const dir = `${temporaryFolder()}/tls`;
+  await init('--dir', dir);
+  const authority = fs.readFileSync(`${dir}/ca.crt`, 'utf8');
+  const { port, shown } = await netmaster(authority, '--tls-dir', dir);
+  await expect
+    .poll(
+      () =>
+        shown().then(
+          () => true,
+          () => false,
+        ),
+      { timeout: 60_000 },
+    )
+    .toBe(true);
+  const asked = (): Promise<number> =>
+    new Promise((done, fail) => {
+      const options = { host: '127.0.0.1', port, path: '/healthz', ca: authority, agent: false };
+      const headers = { host: 'other.example' };
+      https
+        .get({ ...options, headers, servername: 'localhost' }, (answer) =>
+          done(answer.resume().statusCode ?? 0),
+        )
+        .once('error', fail);
+    });
+  expect(await asked()).not.toBe(200);
+  await init('--dir', dir, '--renew', '--name', 'other.example');
+  await expect
+    .poll(async () => (await shown()).subjectAltName, { timeout: 60_000 })
+    .toContain('other.example');
+  expect(await asked()).toBe(200);
+});
+
+it("of a PKI of one's own is read anew as it changes, when key and certificate go together", async () => {
+  const folder = temporaryFolder();
+  const authority = await makeAuthority();
+  const names = ['127.0.0.1', 'localhost'];
+  const make = (): Promise<Pair> => issuePair(authority, { role: 'netmaster', name: 'one', names }, DAY);
+  const [first, second] = [await make(), await make()];
+  const files = { 'tls-ca': authority.certificate, 'tls-cert': first.certificate, 'tls-key': first.key };
+  for (const [name, text] of Object.entries(files)) fs.writeFileSync(`${folder}/${name}`, text);
+  const flags = Object.keys(files).flatMap((name) => [`--${name}`, `${folder}/${name}`]);
+  const { shown, said } = await netmaster(authority.certificate, ...flags);
+  const serial = async (): Promise<string> => (await shown()).serialNumber;
+  const of = ({ certificate }: Pair): string => new X509Certificate(certificate).serialNumber;
+  await expect.poll(() => serial().catch(() => ''), { timeout: 60_000 }).toBe(of(first));
+  fs.writeFileSync(`${folder}/tls-cert`, second.certificate);
+  await expect.poll(said, { timeout: 60_000 }).toContain('is not the key of');
+  expect(await serial()).toBe(of(first));
+  fs.writeFileSync(`${folder}/tls-key`, second.key);
+  await expect.poll(serial, { timeout: 60_000 }).toBe(of(second));
+});
