@@ -20,12 +20,12 @@ const NAMES: Readonly<Record<string, string>> = {
 /** Columns of `kubectl get`. */
 const COLUMNS: Readonly<Record<string, readonly string[]>> = {
   tenant: [],
-  network: ['tenantName', 'subnet', 'gateway'],
+  network: ['tenantName', 'subnet', 'gateway', 'ipv6Subnet', 'ipv6Gateway'],
   policy: ['tenantName'],
   netprofile: ['tenantName', 'bandwidth'],
   endpointGroup: ['tenantName', 'networkName', 'policies'],
   externalEndpoint: ['tenantName', 'groupName', 'ipAddress', 'healthCheck'],
-  rule: ['policyName', 'direction', 'action', 'protocol', 'port'],
+  rule: ['policyName', 'direction', 'action', 'protocol', 'protocols', 'port', 'ports'],
 };
 
 /** As a structural schema (apiextensions). */

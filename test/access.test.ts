@@ -5,7 +5,8 @@ import tls from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { connect } from '../src/client/client.ts';
 import type { Credentials } from '../src/client/credentials.ts';
-import { KINDS } from '../src/model/kinds.ts';
+import { KINDS, kindByName } from '../src/model/kinds.ts';
+import { DECLARED } from '../src/netkube/declared.ts';
 import { grantOf, hostPlace, type Role, tenantPlace } from '../src/protocol/access.ts';
 import { ROUTES, type Route } from '../src/protocol/routes.ts';
 import {
@@ -121,6 +122,7 @@ it('netkube writes what its orchestrator has and declares, by sets too, and noth
   const apply = (objects: object[], query = '') =>
     ask({ method: 'POST', path: `/api/v1/apply${query}` }, { pair, body: { objects } });
   expect((await apply([{ kind: 'tenant', tenantName: 'ofKubernetes' }])).status).toBe(200);
+  for (const { kind } of DECLARED) expect(kindByName.get(kind)?.forOrchestrators, kind).toBe(true);
   expect(
     await apply([
       { kind: 'tenant', tenantName: 'other' },

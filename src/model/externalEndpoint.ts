@@ -95,6 +95,7 @@ export const externalEndpoint: Kind<typeof ExternalEndpointSchema> = {
   ],
   lookupName: 'endpointName',
   forTenants: {},
+  forOrchestrators: true,
   allocates: ['member'],
   normalize: (e) => ({
     ...e,
