@@ -9,6 +9,7 @@ import { promisify } from 'node:util';
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { connect } from '../src/client/client.ts';
 import { readCredentials } from '../src/client/credentials.ts';
+import { init } from '../src/netmaster/init.ts';
 import { namesOf } from '../src/netmaster/security.ts';
 import { issuePair, makeAuthority, type Pair } from '../src/tls/certificates.ts';
 import { lifeOf } from '../src/tls/identity.ts';
@@ -20,15 +21,17 @@ vi.setConfig({ testTimeout: 240_000 });
 
 const DAY = 86_400_000;
 const run = promisify(execFile);
-const init = (...args: string[]): Promise<unknown> =>
+const initBy = (...args: string[]): Promise<unknown> =>
   run(path.join(import.meta.dirname, '../bin/netmaster'), ['init', ...args]);
 
-/** One made ten days before the end of it, as it is by now. */
-async function endingSoon(authority: Pair, names: readonly string[]): Promise<Pair> {
-  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - 815 * DAY });
-  const subject = { role: 'netmaster', name: 'one', names } as const;
-  return issuePair(authority, subject, 825 * DAY).finally(() => void vi.useRealTimers());
+/** What is done so many days from now. */
+function at<T>(days: number, use: () => Promise<T>): Promise<T> {
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + days * DAY });
+  return use().finally(() => void vi.useRealTimers());
 }
+/** One that ends in ten days. */
+const endingSoon = (authority: Pair, names: readonly string[]): Promise<Pair> =>
+  at(-815, () => issuePair(authority, { role: 'netmaster', name: 'one', names }, 825 * DAY));
 
 /** A netmaster with these flags; ends with the test. */
 async function netmaster(authority: string, ...flags: string[]) {
@@ -58,7 +61,7 @@ async function netmaster(authority: string, ...flags: string[]) {
 it('is renewed in its last third, with the names that it had; connections that are open go on, new ones are shown the new one', async () => {
   const dir = `${temporaryFolder()}/tls`;
   const file = (name: string): string => path.join(dir, name);
-  await init('--dir', dir);
+  await initBy('--dir', dir);
   const authority = {
     certificate: fs.readFileSync(file('ca.crt'), 'utf8'),
     key: fs.readFileSync(file('ca.key'), 'utf8'),
@@ -107,7 +110,7 @@ it('is renewed in its last third, with the names that it had; connections that a
 
 it('is the one that netmaster init --renew has made, with another name that netmaster is asked by', async () => {
   const dir = `${temporaryFolder()}/tls`;
-  await init('--dir', dir);
+  await initBy('--dir', dir);
   const authority = fs.readFileSync(`${dir}/ca.crt`, 'utf8');
   const { port, shown } = await netmaster(authority, '--tls-dir', dir);
   await expect
@@ -131,7 +134,7 @@ it('is the one that netmaster init --renew has made, with another name that netm
         .once('error', fail);
     });
   expect(await asked()).not.toBe(200);
-  await init('--dir', dir, '--renew', '--name', 'other.example');
+  await initBy('--dir', dir, '--renew', '--name', 'other.example');
   await expect
     .poll(async () => (await shown()).subjectAltName, { timeout: 60_000 })
     .toContain('other.example');
@@ -156,4 +159,21 @@ it("of a PKI of one's own is read anew as it changes, when key and certificate g
   expect(await serial()).toBe(of(first));
   fs.writeFileSync(`${folder}/tls-key`, second.key);
   await expect.poll(serial, { timeout: 60_000 }).toBe(of(second));
+});
+
+it('holds no longer than its authority, which stays: in the last third of that both are as they were', async () => {
+  const folder = temporaryFolder();
+  const textOf = (name: string): string => fs.readFileSync(`${folder}/${name}`, 'utf8');
+  const again = (days: number): Promise<unknown> =>
+    at(days, () => init({ folder, names: ['netmaster.example'], renew: false }));
+  await again(0);
+  const [authority, first] = [textOf('ca.crt'), textOf('netmaster.crt')];
+  // Ten years are 3650 days.
+  await again(3000);
+  expect(textOf('netmaster.crt')).not.toBe(first);
+  expect(lifeOf(textOf('netmaster.crt')).to).toBe(lifeOf(authority).to);
+  const [last, admin] = [textOf('netmaster.crt'), textOf('admin.crt')];
+  await again(3640);
+  await again(3660);
+  expect([textOf('ca.crt'), textOf('netmaster.crt'), textOf('admin.crt')]).toEqual([authority, last, admin]);
 });

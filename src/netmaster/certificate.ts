@@ -44,7 +44,7 @@ export function keepCertificate(
   }
 
   async function look(): Promise<void> {
-    if (!take() || folder === undefined || !isDue(current.certificate)) return;
+    if (!take() || folder === undefined || !isDue(current.certificate, current.authority)) return;
     for (const line of await init({ folder, names: [], renew: false })) log.info(line);
     take();
   }

@@ -89,9 +89,10 @@ function writeNew(file: string, text: string, mode: number, over: boolean): bool
 }
 
 /** netmaster's service and pod begin with netmaster init, and netmaster that runs looks itself (certificate.ts). */
-export function isDue(certificate: string): boolean {
+export function isDue(certificate: string, authority: string): boolean {
   const { from, to } = lifeOf(certificate);
-  return Date.now() > from + (2 * (to - from)) / 3;
+  // None holds for longer than its authority, which is never made anew: all that it signed would go with it.
+  return Date.now() > from + (2 * (to - from)) / 3 && to < lifeOf(authority).to;
 }
 
 /** Answers a line for each thing that it did or found. */
@@ -100,6 +101,7 @@ export async function init({ folder, names, renew }: InitOptions): Promise<strin
   fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
   const at = (file: string): string => path.join(folder, file);
   const has = (file: string): boolean => fs.existsSync(at(file));
+  const textOf = (file: string): string => fs.readFileSync(at(file), 'utf8');
   const lines: string[] = [];
 
   /** The key last: where that is there, both are. */
@@ -110,7 +112,7 @@ export async function init({ folder, names, renew }: InitOptions): Promise<strin
     again: boolean,
   ): Promise<void> {
     const both = has(certificate) && has(key);
-    const anew = again || (both && isDue(fs.readFileSync(at(certificate), 'utf8')));
+    const anew = again || (both && isDue(textOf(certificate), textOf(FILES.authority)));
     if (both && !anew) {
       lines.push(`${what} is there: ${at(certificate)}`);
       return;
@@ -127,16 +129,10 @@ export async function init({ folder, names, renew }: InitOptions): Promise<strin
   }
 
   await ensure("the cluster's authority", [FILES.authority, FILES.authorityKey], makeAuthority, false);
-  const authority: Pair = {
-    certificate: fs.readFileSync(at(FILES.authority), 'utf8'),
-    key: fs.readFileSync(at(FILES.authorityKey), 'utf8'),
-  };
+  const authority: Pair = { certificate: textOf(FILES.authority), key: textOf(FILES.authorityKey) };
   // One that is due is for whoever asks by the names that it had.
-  const before =
-    has(FILES.certificate) && !renew ? fs.readFileSync(at(FILES.certificate), 'utf8') : undefined;
-  const called = [
-    ...new Set([...ownNames(), ...names, ...(before === undefined ? [] : namesOf({ certificate: before }))]),
-  ];
+  const before = has(FILES.certificate) && !renew ? namesOf({ certificate: textOf(FILES.certificate) }) : [];
+  const called = [...new Set([...ownNames(), ...names, ...before])];
   await ensure(
     "netmaster's certificate",
     [FILES.certificate, FILES.key],
