@@ -1,6 +1,7 @@
 /**
  * First packets of connections between network namespaces, by real sockets, many at once: TCP and UDP to a port where
- * something listens, ICMP echo. All system calls return at once; what has arrived is looked up when all are sent.
+ * something listens, ICMP echo, and the first packet of SCTP, which raw sockets send and receive where a kernel has none. All system calls return at
+ * once; what has arrived is looked up when all are sent.
  */
 import koffi from 'koffi';
 import { addressBytes } from '../src/linux/address.ts';
@@ -39,6 +40,7 @@ const TCP_INFO = 11;
 const TCP_ESTABLISHED = 1;
 const TCP = 6;
 const UDP = 17;
+const SCTP = 132;
 
 /** struct sockaddr_in or sockaddr_in6. */
 export function socketAddress(address: string, port: number): Buffer {
@@ -70,8 +72,8 @@ export async function probe(
   try {
     const receivers = new Map<string, number>();
     for (const { to, protocol, port = 0 } of packets) {
-      if (protocol !== TCP && protocol !== UDP) continue;
-      const name = `${protocol} ${to} ${port}`;
+      if (protocol !== TCP && protocol !== UDP && protocol !== SCTP) continue;
+      const name = `${protocol} ${to} ${protocol === SCTP ? '' : port}`;
       if (!receivers.has(name))
         receivers.set(
           name,
@@ -83,10 +85,12 @@ export async function probe(
     const arrived = new Set<number>();
     for (const [name, fd] of receivers)
       if (name.startsWith(`${UDP} `)) for (const bytes of received(fd)) arrived.add(bytes.readUInt32BE(0));
+      else if (name.startsWith(`${SCTP} `))
+        for (const bytes of received(fd)) arrived.add(tagOf(payload(bytes, name.includes(':'))));
     return packets.map(({ protocol, from }, id) => {
       const fd = senders[id] as number;
       if (protocol === TCP) return isEstablished(fd);
-      if (protocol === UDP) return arrived.has(id);
+      if (protocol === UDP || protocol === SCTP) return arrived.has(id);
       return received(fd).some((bytes) => isEchoReply(bytes, from, id));
     });
   } finally {
@@ -95,10 +99,11 @@ export async function probe(
 }
 
 function receiver(address: string, protocol: number, port: number): number {
-  const fd = socket(familyOf(address), (protocol === TCP ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK, 0);
+  const type = protocol === SCTP ? SOCK_RAW : protocol === TCP ? SOCK_STREAM : SOCK_DGRAM;
+  const fd = socket(familyOf(address), type | SOCK_NONBLOCK, protocol === SCTP ? SCTP : 0);
   setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-  if (address.includes(':')) setOption(fd, SOL_IPV6, IPV6_V6ONLY, 1);
-  const at = socketAddress(address, port);
+  if (address.includes(':') && protocol !== SCTP) setOption(fd, SOL_IPV6, IPV6_V6ONLY, 1);
+  const at = socketAddress(address, protocol === SCTP ? 0 : port);
   bind(fd, at, at.length);
   if (protocol === TCP) listen(fd, 512);
   return fd;
@@ -106,18 +111,18 @@ function receiver(address: string, protocol: number, port: number): number {
 
 /** A socket in the thread's namespace that has sent its first packet: for TCP one that is connecting. */
 export function sender({ from, to, protocol, port = 0 }: Packet, id: number): number {
-  const icmp = protocol !== TCP && protocol !== UDP;
-  const type = icmp ? SOCK_RAW : protocol === TCP ? SOCK_STREAM : SOCK_DGRAM;
-  const fd = socket(familyOf(from), type | SOCK_NONBLOCK, icmp ? protocol : 0);
+  const raw = protocol !== TCP && protocol !== UDP;
+  const type = raw ? SOCK_RAW : protocol === TCP ? SOCK_STREAM : SOCK_DGRAM;
+  const fd = socket(familyOf(from), type | SOCK_NONBLOCK, raw ? protocol : 0);
   const own = socketAddress(from, 0);
   bind(fd, own, own.length);
-  const peer = socketAddress(to, icmp ? 0 : port);
+  const peer = socketAddress(to, raw ? 0 : port);
   if (protocol === TCP) {
     connect(fd, peer, peer.length);
     return fd;
   }
-  const data = icmp ? echoRequest(to, id) : Buffer.alloc(4);
-  if (!icmp) data.writeUInt32BE(id);
+  const data = protocol === SCTP ? sctpInit(port, id) : raw ? echoRequest(to, id) : Buffer.alloc(4);
+  if (protocol === UDP) data.writeUInt32BE(id);
   sendto(fd, data, data.length, 0, peer, peer.length);
   return fd;
 }
@@ -132,9 +137,39 @@ function echoRequest(to: string, id: number): Buffer {
   return bytes;
 }
 
+/** An INIT alone (RFC 9260, 3.3.2), whose initiate tag, which may not be 0, says which it is. */
+function sctpInit(port: number, id: number): Buffer {
+  const bytes = Buffer.alloc(32);
+  bytes.writeUInt16BE(20_000 + (id % 40_000), 0);
+  bytes.writeUInt16BE(port, 2);
+  bytes[12] = 1;
+  bytes.writeUInt16BE(20, 14);
+  bytes.writeUInt32BE(id + 1, 16);
+  bytes.writeUInt32BE(65_536, 20);
+  bytes.writeUInt16BE(1, 24);
+  bytes.writeUInt16BE(1, 26);
+  bytes.writeUInt32LE(crc32c(bytes), 8);
+  return bytes;
+}
+/** Of the INIT that an SCTP packet is; -1 for any other, as the kernel's own answers. */
+const tagOf = (bytes: Buffer): number => (bytes[12] === 1 ? bytes.readUInt32BE(16) - 1 : -1);
+
+/** RFC 9260, appendix A. */
+function crc32c(bytes: Buffer): number {
+  let crc = 0xffffffff;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f63b78 : 0);
+  }
+  return ~crc >>> 0;
+}
+
 /** A raw IPv4 socket gives the IP header too. */
+const payload = (bytes: Buffer, six: boolean): Buffer =>
+  six ? bytes : bytes.subarray(((bytes[0] ?? 0) & 15) * 4);
+
 function isEchoReply(bytes: Buffer, own: string, id: number): boolean {
-  const icmp = own.includes(':') ? bytes : bytes.subarray(((bytes[0] ?? 0) & 15) * 4);
+  const icmp = payload(bytes, own.includes(':'));
   return icmp[0] === (own.includes(':') ? 129 : 0) && icmp.readUInt16BE(4) === id;
 }
 

@@ -138,6 +138,7 @@ const packets = (): Packet[] =>
         : [v4, v6].flatMap((at) => [
             ...PORTS.map((port) => ({ from: at(a), to: at(b), protocol: 6, port })),
             { from: at(a), to: at(b), protocol: 17, port: 8080 },
+            ...[7, 80, 8080].map((port) => ({ from: at(a), to: at(b), protocol: 132, port })),
             { from: at(a), to: at(b), protocol: at === v6 ? 58 : 1 },
           ]),
     ),
@@ -211,6 +212,21 @@ const CASES: Readonly<Record<string, readonly NetworkPolicy[]>> = {
       rules: [
         { direction: 'in', action: 'accept', ports: [{ protocol: 6, name: 'http' }] },
         { direction: 'out', action: 'accept', ports: [{ protocol: 6, name: 'http' }] },
+      ],
+    }),
+  ],
+  'ports of SCTP, and of others the same numbers': [
+    policy('sctp', {
+      rules: [
+        {
+          direction: 'in',
+          action: 'accept',
+          ports: [
+            { protocol: 132, port: 7 },
+            { protocol: 132, port: 8000, endPort: 9000 },
+            { protocol: 6, port: 80 },
+          ],
+        },
       ],
     }),
   ],
