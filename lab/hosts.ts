@@ -21,6 +21,10 @@ import {
   prefixLength,
 } from './state.ts';
 
+/** Addresses in the world, which `outside` has. */
+export const WORLD = '198.51.100.1';
+export const WORLD6 = '2001:db8:198::1';
+
 export const switchOf = (lab: string): string => networkNamespace(lab, 'switch');
 
 export async function makeSwitch(lab: string): Promise<void> {
@@ -50,23 +54,27 @@ export interface HostOptions {
   readonly files?: Readonly<Record<string, string>>;
 }
 
+/** `addresses`: one of each family that it has. */
 export async function makeHost(
   lab: string,
   host: string,
-  address: string,
+  addresses: readonly string[],
   options: HostOptions,
 ): Promise<void> {
   await makeNamespaces(lab, host, options);
   await plug(lab, host);
   const set = (...args: string[]): Promise<string> => inHost(lab, host, ...args);
-  const six = address.includes(':');
-  const add = (what: string, device: string): Promise<string> =>
-    set('addr', 'add', what, 'dev', device, ...(six ? ['nodad'] : []));
-  await add(`${address}/${prefixLength(address)}`, 'eth0');
   await set('link', 'set', 'eth0', 'up');
-  if (host !== OUTSIDE) await set('route', 'add', 'default', 'via', six ? OUTSIDE_ADDRESS6 : OUTSIDE_ADDRESS);
-  // A place in the world, to be reached and seen by.
-  else await add(six ? '2001:db8:198::1/128' : '198.51.100.1/32', 'lo');
+  for (const address of addresses) {
+    const six = address.includes(':');
+    const add = (what: string, device: string): Promise<string> =>
+      set('addr', 'add', what, 'dev', device, ...(six ? ['nodad'] : []));
+    await add(`${address}/${prefixLength(address)}`, 'eth0');
+    if (host !== OUTSIDE)
+      await set('route', 'add', 'default', 'via', six ? OUTSIDE_ADDRESS6 : OUTSIDE_ADDRESS);
+    // A place in the world, to be reached and seen by.
+    else await add(`${six ? WORLD6 : WORLD}/${six ? 128 : 32}`, 'lo');
+  }
   if (options.forwards) await run(...onHost(lab, host, 'sysctl', '-qw', 'net.ipv4.ip_forward=1'));
 }
 

@@ -21,8 +21,10 @@ import { end, endAll, namesProcess, type ProcessName, start } from './processes.
 import { PROGRAMS } from './programs.ts';
 import { makeRouter, requireRouter } from './router.ts';
 import {
+  addressesOf,
   ETCD_PORT,
   etcdHosts,
+  type Families,
   hostAddress,
   hostAddress6,
   inUrl,
@@ -50,13 +52,13 @@ const USAGE = `lab: virtual hosts on this machine, each with its own network, Do
 
 Usage: bin/lab [--name LAB] COMMAND
 
-  up [--brief] [--hosts N] [--kubernetes] [--ipv6] [--swarm] [--store sqlite|memory|etcd] [--netmasters N] [--insecure]
+  up [--brief] [--hosts N] [--kubernetes] [--families 4|6|4,6] [--swarm] [--store sqlite|memory|etcd] [--netmasters N] [--insecure]
      [--docker 28|29 [--firewall-backend iptables|nftables]] [--fabric] [--loopback-resolver HOST]
      [--address-grace SECONDS]
                               N hosts (default 2) with dockerd and netplugin, netmaster on node1, or with etcd (on three of
                               them) on the first N; with --kubernetes also a node of one cluster each, with its API server
-                              on node1 (built the first time); with --ipv6 hosts have IPv6 alone, and so have nodes, pods and
-                              Services; with --swarm
+                              on node1 (built the first time); with --families 6 hosts have IPv6 alone, with 4,6 both, and so have
+                              nodes, pods and Services (default 4); with --swarm
                               Docker's Swarm mode on all, the first three as managers; with --insecure nobody shows a certificate,
                               and who reaches netmaster may do everything; with --docker a newer Docker than the machine's (built
                               the first time; if not given, what LAB_DOCKER and LAB_FIREWALL_BACKEND say); with --fabric VLAN networks go by the hosts' eth0, and machines of VLAN 100
@@ -79,6 +81,8 @@ kube-apiserver, kube-controller-manager, kube-scheduler, netkube on node1. HOST 
 Example: bin/lab up && bin/lab exec node1 -- docker ps
          bin/lab up --kubernetes && bin/lab exec node1 -- kubectl get nodes
 `;
+
+const FAMILIES: Readonly<Record<string, Families>> = { 4: [4], 6: [6], '4,6': [4, 6] };
 
 /** Hosts whose servers are started together. */
 const AT_ONCE = 4;
@@ -106,7 +110,7 @@ async function up(args: string[]): Promise<void> {
       netmasters: { type: 'string', default: '1' },
       'loopback-resolver': { type: 'string', multiple: true, default: [] },
       kubernetes: { type: 'boolean', default: false },
-      ipv6: { type: 'boolean', default: false },
+      families: { type: 'string', default: '4' },
       insecure: { type: 'boolean', default: false },
       swarm: { type: 'boolean', default: false },
       fabric: { type: 'boolean', default: false },
@@ -127,8 +131,10 @@ async function up(args: string[]): Promise<void> {
     throw new Error(`--netmasters: '${values.netmasters}' must be 1 to ${count}, the number of hosts`);
   if (netmasters > 1 && values.store !== 'etcd')
     throw new Error('--netmasters: more than one netmaster needs --store etcd');
-  if (values.ipv6 && values.fabric)
-    throw new Error('--ipv6: not with --fabric, whose machines speak to hosts by IPv4');
+  const families = FAMILIES[values.families];
+  if (families === undefined) throw new Error(`--families: '${values.families}' must be 4, 6 or 4,6`);
+  if (families[0] === 6 && values.fabric)
+    throw new Error('--families 6: not with --fabric, whose machines speak to hosts by IPv4');
   const docker = readDocker(values.docker, values['firewall-backend']);
   requireKernel();
   if (docker.docker !== undefined) await setUpDocker(docker.docker);
@@ -141,7 +147,8 @@ async function up(args: string[]): Promise<void> {
   await clean({ starting: true }); // what an `up` that was killed left
   const hosts = Array.from({ length: count }, (_, i) => ({
     name: `node${i + 1}`,
-    address: values.ipv6 ? hostAddress6(i + 1) : hostAddress(i + 1),
+    address: families[0] === 6 ? hostAddress6(i + 1) : hostAddress(i + 1),
+    ...(families.length > 1 && { address6: hostAddress6(i + 1) }),
   }));
   const state: LabPlan = {
     name: lab,
@@ -149,7 +156,7 @@ async function up(args: string[]): Promise<void> {
     netmasters,
     hosts,
     kubernetes: values.kubernetes,
-    ...(values.ipv6 && { ipv6: true }),
+    families,
     tls: !values.insecure,
     fabric: values.fabric,
     ...(values['address-grace'] !== undefined && { addressGrace: values['address-grace'] }),
@@ -163,11 +170,12 @@ async function up(args: string[]): Promise<void> {
   step(`making ${count} hosts`);
   await makeSwitch(lab);
   fs.writeFileSync(`${namespaceFolder(lab)}/netmaster`, netmasterUrls(state).join());
-  const outside = values.ipv6 ? OUTSIDE_ADDRESS6 : OUTSIDE_ADDRESS;
-  await makeHost(lab, OUTSIDE, outside, { resolver: outside, forwards: true });
-  for (const { name, address } of hosts) {
-    const resolver = values['loopback-resolver'].includes(name) ? '127.0.0.53' : outside;
-    await makeHost(lab, name, address, hostOptions(state, resolver));
+  const outside = families.map((family) => (family === 6 ? OUTSIDE_ADDRESS6 : OUTSIDE_ADDRESS));
+  await makeHost(lab, OUTSIDE, outside, { resolver: outside[0] as string, forwards: true });
+  for (const host of hosts) {
+    const { name } = host;
+    const resolver = values['loopback-resolver'].includes(name) ? '127.0.0.53' : (outside[0] as string);
+    await makeHost(lab, name, addressesOf(host), hostOptions(state, resolver));
   }
   if (values.fabric) await Promise.all([makeMachines(lab), makeRouter(lab)]);
   if (values.kubernetes) {
@@ -254,7 +262,7 @@ async function reboot(name: string): Promise<void> {
   await endAll(lab, name);
   await removeHost(lab, name);
   removeControlGroups(lab, name);
-  await makeHost(lab, name, host.address, hostOptions(state, resolverOf(lab, name)));
+  await makeHost(lab, name, addressesOf(host), hostOptions(state, resolverOf(lab, name)));
   if (state.kubernetes) makeControlGroups(lab, name);
   for (const program of Object.keys(PROGRAMS) as ProcessName[])
     if (ran.has(program)) await start(lab, program, name);

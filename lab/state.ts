@@ -13,9 +13,13 @@
 import fs from 'node:fs';
 import path from 'node:path';
 
+export type Families = readonly (4 | 6)[];
+
 export interface LabHost {
   readonly name: string;
   readonly address: string;
+  /** Of IPv6 beside it, in a lab of both families. */
+  readonly address6?: string;
 }
 
 /** `start` is the process's start time in clock ticks since boot: the same pid with another is another process. */
@@ -33,8 +37,8 @@ export interface LabState {
   readonly netmasters: number;
   readonly hosts: readonly LabHost[];
   readonly kubernetes: boolean;
-  /** Its hosts have IPv6 alone, and of Kubernetes nodes, pods and Services have it. */
-  readonly ipv6?: boolean;
+  /** That its hosts have; of Kubernetes nodes, pods and Services have them too. The first is the one that hosts speak to each other by. */
+  readonly families: Families;
   /** With certificates (certificates.ts). */
   readonly tls: boolean;
   /** VLAN networks act: each host has an uplink, the underlay's interface, and machines are beside them (fabric.ts). */
@@ -57,7 +61,7 @@ export const OUTSIDE_ADDRESS = '192.168.50.1';
 /** The fabric's router on the same link (router.ts). */
 export const ROUTER_ADDRESS = '192.168.50.2';
 export const hostAddress = (index: number): string => `192.168.50.${10 + index}`;
-/** Of a lab of IPv6 alone. */
+/** Where hosts have IPv6. */
 export const OUTSIDE_ADDRESS6 = 'fd00:50::1';
 export const hostAddress6 = (index: number): string => `fd00:50::${10 + index}`;
 /** Of hosts' addresses, the part of all that is on the link. */
@@ -83,6 +87,12 @@ export function labName(): string {
 
 /** How a command of this lab begins, as it must be typed. */
 export const typed = (lab: string): string => `${process.env.LAB === undefined ? '' : `LAB=${lab} `}bin/lab`;
+
+/** Of each family that it has. */
+export const addressesOf = ({ address, address6 }: LabHost): string[] => [
+  address,
+  ...(address6 === undefined ? [] : [address6]),
+];
 
 export const namespaceFolder = (lab: string): string => `/run/contiv-lab/${lab}`;
 export const dataFolder = (lab: string): string => `/var/lib/contiv-lab/${lab}`;

@@ -60,7 +60,7 @@ export async function openEncrypted(nodes: readonly Node[], family: 4 | 6 = 4): 
   await removeHosts(LAB);
   fs.rmSync(dataFolder(LAB), { recursive: true, force: true });
   await makeSwitch(LAB);
-  for (const node of nodes) await makeHost(LAB, node, ADDRESSES[node], { resolver: OUTSIDE_ADDRESS });
+  for (const node of nodes) await makeHost(LAB, node, [ADDRESSES[node]], { resolver: OUTSIDE_ADDRESS });
   const six = (node: Node): string => `2001:db8::${node.at(-1)}`;
   if (family === 6)
     for (const node of nodes)

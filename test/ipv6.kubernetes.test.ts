@@ -3,86 +3,28 @@
  * and the API server go by it too.
  */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { hostAddress6, inUrl } from '../lab/state.ts';
-import { AGNHOST, openKubernetes, type PodOptions } from './kubernetes.ts';
+import { WORLD6 } from '../lab/hosts.ts';
+import { hostAddress6 } from '../lab/state.ts';
+import { openAsking, WEB } from './asking.ts';
+import { AGNHOST, openKubernetes } from './kubernetes.ts';
 import { type Background, LAB, openLab, until } from './lab.ts';
 import { openPackaged } from './packaged.ts';
 
 const NAME = `${LAB.slice(-10)}k6`;
 const { mustLab, lab, must, on, netctl, differences, background } = openLab(NAME);
-const {
-  kubectl,
-  apply,
-  get,
-  makeNamespace,
-  pod,
-  podsReady,
-  addressesOf,
-  inPod,
-  networkSuite,
-  nodesReady,
-  removeNamespace,
-} = openKubernetes(NAME);
+const { kubectl, get, makeNamespace, pod, podsReady, inPod, networkSuite, nodesReady, removeNamespace } =
+  openKubernetes(NAME);
 
 const SPACE = 'six';
 const NODES = { node1: hostAddress6(1), node2: hostAddress6(2) } as const;
 const HOSTS = Object.keys(NODES) as (keyof typeof NODES)[];
-/** An address in the world, which `outside` has (lab/hosts.ts). */
-const WORLD = '2001:db8:198::1';
-const WEB = { matchLabels: { app: 'web' } };
-const PORTS = [
-  { name: 'web', protocol: 'TCP', port: 8080, targetPort: 'http' },
-  { name: 'names', protocol: 'UDP', port: 8053, targetPort: 53 },
-];
-
-/** What curl's exit status says of nobody's answer: refused at once, or silent. */
-const ASK = 'curl -s -m 3 "http://$0/hostname"; case $? in 0) echo;; 7) echo refused;; *) echo silent;; esac';
-/** Who answers, asked by a pod, a node, or outside. */
-async function ask(from: string, address: string, port: number): Promise<string> {
-  const target = `${inUrl(address)}:${port}`;
-  const { out } = await (from === 'outside' || from in NODES
-    ? on(from, 'bash -c', ASK, target)
-    : inPod(`${SPACE}/${from}`, 'bash -c', ASK, target));
-  return out.trim();
-}
-/** One datagram each way. */
-async function askByUdp(from: string, address: string, port: number): Promise<string> {
-  const script = `exec 3<>/dev/udp/$0/$1; echo hostname >&3; timeout 3 dd bs=512 count=1 <&3 2>/dev/null`;
-  return (await inPod(`${SPACE}/${from}`, 'bash -c', script, address, `${port}`)).out.trim();
-}
-const becomes = (what: string, look: () => Promise<string>, answer: string): Promise<true> =>
-  until(what, async () => (await look()) === answer || undefined);
-
-const server = (name: string, options: PodOptions = {}): Promise<void> =>
-  pod(name, {
-    namespace: SPACE,
-    args: 'netexec --http-port=80 --udp-port=53',
-    ports: [{ name: 'http', containerPort: 80 }],
-    ...options,
-  });
-const policy = (name: string, spec: object): Promise<string> =>
-  apply(
-    JSON.stringify({
-      apiVersion: 'networking.k8s.io/v1',
-      kind: 'NetworkPolicy',
-      metadata: { name, namespace: SPACE },
-      spec,
-    }),
-  );
-async function service(name: string, spec: object): Promise<{ address: string; nodePort: number }> {
-  const object = { apiVersion: 'v1', kind: 'Service', metadata: { name, namespace: SPACE } };
-  await apply(JSON.stringify({ ...object, spec: { selector: WEB.matchLabels, ports: PORTS, ...spec } }));
-  const { spec: declared } = await get<{ spec: { clusterIP: string; ports: { nodePort?: number }[] } }>(
-    `service ${name} -n ${SPACE}`,
-  );
-  return { address: declared.clusterIP, nodePort: declared.ports[0]?.nodePort ?? 0 };
-}
-const one = async (name: string): Promise<string> => (await addressesOf(name, SPACE))[0] as string;
+const { ask, askByUdp, becomes, server, policy, service, addresses } = openAsking(NAME, SPACE);
+const one = async (name: string): Promise<string> => (await addresses(name))[0] as string;
 
 let world: Background | undefined;
 beforeAll(async () => {
   await mustLab('down');
-  await mustLab('up --quiet --kubernetes --ipv6');
+  await mustLab('up --quiet --kubernetes --families 6');
   world = background(
     'outside',
     'sh -c',
@@ -113,7 +55,7 @@ describe('a cluster of IPv6 alone', () => {
     );
     expect(internal.sort()).toEqual(Object.values(NODES));
     for (const name of ['web', 'far', 'client', 'other'])
-      expect(await addressesOf(name, SPACE)).toEqual([expect.stringMatching(/^fd32::/)]);
+      expect(await addresses(name)).toEqual([expect.stringMatching(/^fd32::/)]);
     for (const has of [
       (await inPod(`${SPACE}/web`, 'ip -4 -o addr show scope global')).out,
       await must('node1', 'ip -4 -o addr show dev eth0'),
@@ -133,7 +75,7 @@ describe('a cluster of IPv6 alone', () => {
         await becomes(`${from} asks ${name}`, () => ask(from, address, 80), name);
     // Nothing listens there, so the world itself has answered.
     for (const from of ['client', 'other'])
-      await becomes(`${from} asks the world`, () => ask(from, WORLD, 9), 'refused');
+      await becomes(`${from} asks the world`, () => ask(from, WORLD6, 9), 'refused');
     for (const from of ['client', 'other'])
       await until(`${from} asks the API server`, async () =>
         (await inPod(`${SPACE}/${from}`, 'curl -sk -m 5 https://kubernetes.default/version')).out.includes(
@@ -166,7 +108,7 @@ describe('a cluster of IPv6 alone', () => {
       policyTypes: ['Egress'],
       egress: [{ to: [{ ipBlock: { cidr: 'fd32::/64', except: [`${await one('client')}/128`] } }] }],
     });
-    await becomes('the world is denied', () => ask('web', WORLD, 80), 'silent');
+    await becomes('the world is denied', () => ask('web', WORLD6, 80), 'silent');
     await becomes('far is let through', () => ask('web', far, 80), 'far');
     await policy('kept', {
       podSelector: WEB,
@@ -201,7 +143,8 @@ describe('a cluster of IPv6 alone', () => {
   });
 
   it('leads ClusterIPs to pods by TCP and UDP, from pods and nodes, refuses where there is none, and node ports from outside', async () => {
-    const { address, nodePort } = await service('web', { type: 'NodePort' });
+    const { addresses: assigned, nodePort } = await service('web', { type: 'NodePort' });
+    const address = assigned[0] as string;
     for (const from of ['client', 'other', 'web', ...HOSTS])
       await becomes(`${from} asks the Service`, () => ask(from, address, 8080), 'web');
     for (const from of ['client', 'other'])
@@ -209,7 +152,7 @@ describe('a cluster of IPv6 alone', () => {
     for (const from of ['outside', 'client', ...HOSTS])
       for (const node of HOSTS)
         await becomes(`${from} asks ${node}`, () => ask(from, NODES[node], nodePort), 'web');
-    const { address: empty } = await service('empty', { selector: { app: 'nobody' } });
+    const [empty = ''] = (await service('empty', { selector: { app: 'nobody' } })).addresses;
     await becomes('refused', () => ask('client', empty, 8080), 'refused');
     expect(await differences()).toBe('');
     // Policy is decided after translation.
@@ -218,7 +161,7 @@ describe('a cluster of IPv6 alone', () => {
   });
 
   it('answers names with AAAA: of Services, of pods behind a headless one, and of groups; and backwards', async () => {
-    const { address } = await service('web', {});
+    const [address = ''] = (await service('web', {})).addresses;
     await service('each', { clusterIP: 'None' });
     const dig = async (...words: string[]): Promise<string> =>
       (await inPod(`${SPACE}/client`, 'dig +short +tries=2 +time=3', ...words)).out.trim();
@@ -254,7 +197,7 @@ describe('a cluster of IPv6 alone', () => {
     await podsReady(SPACE, 'mapped', 'inhost');
     for (const from of ['outside', 'node1', 'client'])
       await becomes(`${from} asks hostPort`, () => ask(from, NODES.node2, 8088), 'mapped');
-    expect(await addressesOf('inhost', SPACE)).toEqual([NODES.node2]);
+    expect(await addresses('inhost')).toEqual([NODES.node2]);
     for (const from of ['client', 'other', 'node1'])
       await becomes(`${from} asks a pod of the host`, () => ask(from, NODES.node2, 8089), 'node2');
     await kubectl(`-n ${SPACE} delete pod mapped inhost --now`);
@@ -274,7 +217,7 @@ describe('a cluster of IPv6 alone', () => {
     await mustLab('reboot node2');
     await nodesReady();
     await podsReady(SPACE);
-    const { address } = await service('web', {});
+    const [address = ''] = (await service('web', {})).addresses;
     await becomes('other asks the Service', () => ask('other', address, 8080), 'web');
     await becomes('client asks far', async () => ask('client', await one('far'), 80), 'far');
     expect(await must('node2', 'ip -j -6 addr show dev eth0')).toContain(NODES.node2);

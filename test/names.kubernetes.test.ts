@@ -1,6 +1,6 @@
 /** Names in pods: the cluster's, by its nameserver as kubelet tells them of it, and contiv's, by that nameserver too. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { rangesOf } from '../lab/kubernetes/files.ts';
+import { RANGES } from '../lab/kubernetes/files.ts';
 import {
   addressesOf,
   apply,
@@ -56,7 +56,7 @@ describe('a pod', () => {
   it('is told of the cluster’s nameserver as Kubernetes has it', async () => {
     const { out } = await inPod(`${SPACE}/client`, 'cat /etc/resolv.conf');
     expect(out.trim().split('\n').sort()).toEqual([
-      `nameserver ${rangesOf({}).nameserver}`,
+      `nameserver ${RANGES[4].nameserver}`,
       'options ndots:5',
       `search ${SPACE}.svc.cluster.local svc.cluster.local cluster.local`,
     ]);

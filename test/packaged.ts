@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { rangesOf } from '../lab/kubernetes/files.ts';
+import { RANGES } from '../lab/kubernetes/files.ts';
 import { inUrl, type LabState, readState } from '../lab/state.ts';
 import { openKubernetes } from './kubernetes.ts';
 import { openLab, until } from './lab.ts';
@@ -33,10 +33,10 @@ function manifest(name: string, state: LabState): string {
     .replace("'KUBERNETES'", `'${api}'`)
     .replace('hostPath: { path: /var/lib/contiv-netmaster,', 'hostPath: { path: /var/lib/contiv/netmaster,')
     .replace('- --kubernetes=', `- --host-certificates=${LIFE}\n            - --kubernetes=`);
-  if (!state.ipv6) return text;
+  const range = (family: 4 | 6): string => (state.families.includes(family) ? RANGES[family].pods : '');
   return text
-    .replace(/^ {2}subnet: .*$/m, '  subnet: ""')
-    .replace(/^ {2}subnet6: .*$/m, `  subnet6: "${rangesOf(state).pods}"`);
+    .replace(/^ {2}subnet: .*$/m, `  subnet: "${range(4)}"`)
+    .replace(/^ {2}subnet6: .*$/m, `  subnet6: "${range(6)}"`);
 }
 
 export function openPackaged(lab: string) {

@@ -10,8 +10,8 @@ import {
   FOLDERS,
   kubeconfig,
   kubernetesFile,
+  nameserverOf,
   programFile,
-  rangesOf,
   TUNABLES,
   writeFiles,
 } from './files.ts';
@@ -73,7 +73,7 @@ async function declareNameserver(state: LabPlan): Promise<void> {
   const lab = state.name;
   const filled: Readonly<Record<string, string>> = {
     __DNS__DOMAIN__: CLUSTER_DOMAIN,
-    __DNS__SERVER__: rangesOf(state).nameserver,
+    __DNS__SERVER__: nameserverOf(state),
     __DNS__MEMORY__LIMIT__: '170Mi',
   };
   const manifest = fs.readFileSync(programFile(lab, 'coredns.yaml'), 'utf8');

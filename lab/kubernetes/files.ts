@@ -14,11 +14,13 @@ export const PAUSE = 'registry.k8s.io/pause:3.10.2';
 export const API_PORT = 6443;
 export const CLUSTER_DOMAIN = 'cluster.local';
 /** Addresses of a cluster's Services and pods, and where its nameserver answers, which is a Service's address. */
-const RANGES = { services: '10.96.0.0/16', pods: '10.32.0.0/16', nameserver: '10.96.0.10' } as const;
-const RANGES6 = { services: 'fd96::/112', pods: 'fd32::/64', nameserver: 'fd96::a' } as const;
-export const rangesOf = ({
-  ipv6 = false,
-}: Pick<LabPlan, 'ipv6'>): Readonly<Record<keyof typeof RANGES, string>> => (ipv6 ? RANGES6 : RANGES);
+export const RANGES = {
+  4: { services: '10.96.0.0/16', pods: '10.32.0.0/16', nameserver: '10.96.0.10' },
+  6: { services: 'fd96::/112', pods: 'fd32::/64', nameserver: 'fd96::a' },
+} as const;
+/** Of upstream's manifest, whose Service has one family: the cluster's first. */
+export const nameserverOf = ({ families }: Pick<LabPlan, 'families'>): string =>
+  RANGES[families[0] ?? 4].nameserver;
 export const NETKUBE_PORT = 9996;
 /** Not where dockerd would find it: it takes a containerd at /run/containerd/containerd.sock for its own. */
 export const CONTAINERD_SOCKET = '/run/kubernetes/containerd.sock';
@@ -128,7 +130,7 @@ const kubelet = (state: LabPlan, host: string): object => ({
   apiVersion: 'kubelet.config.k8s.io/v1beta1',
   kind: 'KubeletConfiguration',
   containerRuntimeEndpoint: `unix://${CONTAINERD_SOCKET}`,
-  clusterDNS: [rangesOf(state).nameserver],
+  clusterDNS: [nameserverOf(state)],
   clusterDomain: CLUSTER_DOMAIN,
   cgroupDriver: 'cgroupfs',
   cgroupRoot: `/${cgroup(state.name, host)}`,

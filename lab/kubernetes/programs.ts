@@ -2,7 +2,7 @@
 import { NETKUBE_TOKEN } from '../certificates.ts';
 import { curl, type Program } from '../program.ts';
 import { tryRun } from '../shell.ts';
-import { etcdHosts, etcdUrl, netmasterUrls, onHost, ROOT } from '../state.ts';
+import { addressesOf, etcdHosts, etcdUrl, netmasterUrls, onHost, ROOT } from '../state.ts';
 import {
   apiUrl,
   CONTAINERD_SOCKET,
@@ -11,7 +11,7 @@ import {
   kubernetesFile,
   NETKUBE_PORT,
   programFile,
-  rangesOf,
+  RANGES,
 } from './files.ts';
 
 const healthAt =
@@ -26,9 +26,9 @@ const apiserver: Program = {
     '--service-account-issuer=https://kubernetes.default.svc',
     `--service-account-key-file=${kubernetesFile(name, 'sa.pub')}`,
     `--service-account-signing-key-file=${kubernetesFile(name, 'sa.key')}`,
-    `--service-cluster-ip-range=${rangesOf(state).services}`,
+    `--service-cluster-ip-range=${state.families.map((family) => RANGES[family].services)}`,
     `--cert-dir=${kubernetesFile(name, 'pki')}`,
-    `--bind-address=${state.ipv6 ? '::' : '0.0.0.0'}`,
+    `--bind-address=${state.families.includes(6) ? '::' : '0.0.0.0'}`,
     `--advertise-address=${host.address}`,
     `--token-auth-file=${kubernetesFile(name, 'tokens.csv')}`,
     '--authorization-mode=Node,RBAC',
@@ -82,7 +82,7 @@ const kubelet: Program = {
     `--config=${hostFile(name, host.name, 'kubelet.json')}`,
     `--kubeconfig=${kubeconfig(name, host.name)}`,
     `--hostname-override=${host.name}`,
-    `--node-ip=${host.address}`,
+    `--node-ip=${addressesOf(host)}`,
   ],
   answers: healthAt('http://127.0.0.1:10248/healthz'),
 };
@@ -108,8 +108,7 @@ const netkube: Program = {
     '--netmaster',
     netmasterUrls(state).join(),
     ...(state.tls ? ['--tls-ca', '/var/lib/contiv/tls/ca.crt', '--token-file', NETKUBE_TOKEN] : []),
-    state.ipv6 ? '--subnet6' : '--subnet',
-    rangesOf(state).pods,
+    ...state.families.flatMap((family) => [family === 6 ? '--subnet6' : '--subnet', RANGES[family].pods]),
     '--listen',
     `127.0.0.1:${NETKUBE_PORT}`,
   ],
