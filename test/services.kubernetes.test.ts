@@ -22,6 +22,7 @@ const SERVER = 'netexec --http-port=80 --udp-port=53';
 /** Where a test routes it, outside reaches it by a node. */
 const EXTERNAL = '198.51.100.40';
 const BOTH = ['web1', 'web2'];
+const ZONE = 'topology.kubernetes.io/zone';
 const REFUSED = ['refused'];
 const SILENT = ['silent'];
 
@@ -71,6 +72,15 @@ async function answers(
     throw new Error(`${error.message}, but ${found.join()}`);
   });
 }
+
+/** Of all that may answer, this one does each time. */
+const always = (from: string, target: string, who: string): Promise<true> =>
+  until(
+    `${from}, of ${target}, hears ${who} alone`,
+    async () => (await ask(from, target, { times: 20 })).join() === who,
+  ) as Promise<true>;
+/** Who is on the node of whom. */
+const NEAR = { client: 'web1', node1: 'web1', other: 'web2', node2: 'web2' } as const;
 
 interface Declared {
   readonly spec: { clusterIP: string; healthCheckNodePort?: number; ports?: { nodePort?: number }[] };
@@ -240,6 +250,47 @@ describe('a Service', () => {
     await routed('node2', () => answers('outside', `${EXTERNAL}:8080`, ['web2']));
     await kubectl(`-n ${SPACE} delete service local`);
   });
+
+  it('with internalTrafficPolicy Local leads pods and nodes to their own node, and is silent where that has none', async () => {
+    const near = await service('near', { internalTrafficPolicy: 'Local' });
+    for (const [from, own] of Object.entries(NEAR)) await always(from, `${near.address}:8080`, own);
+    const far = await service('far', {
+      type: 'NodePort',
+      internalTrafficPolicy: 'Local',
+      selector: { one: 'web2' },
+    });
+    for (const from of ['other', 'node2']) {
+      await answers(from, `${far.address}:8080`, ['web2']);
+      await answers(from, `${far.address}:8053`, ['web2'], 'UDP');
+    }
+    for (const from of ['client', 'node1']) {
+      await answers(from, `${far.address}:8080`, SILENT);
+      await answers(from, `${far.address}:8053`, SILENT, 'UDP');
+    }
+    // It says nothing of who comes from outside.
+    await answers('outside', `${NODES.node1}:${far.tcp}`, ['web2']);
+  });
+
+  it.each(['PreferSameZone', 'PreferSameNode', 'PreferClose'])(
+    'with trafficDistribution %s leads to who is near, and elsewhere where nobody is',
+    async (trafficDistribution) => {
+      // Zones that are their nodes.
+      if (trafficDistribution !== 'PreferSameNode')
+        for (const node of HOSTS) await kubectl(`label node ${node} ${ZONE}=${node} --overwrite`);
+      try {
+        const { address } = await service('preferring', { trafficDistribution });
+        for (const [from, own] of Object.entries(NEAR)) await always(from, `${address}:8080`, own);
+        await kubectl(`-n ${SPACE} label pod web1 app-`);
+        for (const from of Object.keys(NEAR)) await always(from, `${address}:8080`, 'web2');
+        await kubectl(`-n ${SPACE} label pod web1 app=web`);
+        await always('client', `${address}:8080`, 'web1');
+      } finally {
+        await kubectl(`-n ${SPACE} label pod web1 app=web --overwrite`);
+        await kubectl(`-n ${SPACE} delete service preferring`);
+        for (const node of HOSTS) await kubectl(`label node ${node} ${ZONE}-`);
+      }
+    },
+  );
 
   it('leads to pods that are not ready only where it publishes them', async () => {
     const container = {
