@@ -98,7 +98,8 @@ export async function probe(
   }
 }
 
-function receiver(address: string, protocol: number, port: number): number {
+/** Of SCTP one that has all that come for the address. */
+export function receiver(address: string, protocol: number, port: number): number {
   const type = protocol === SCTP ? SOCK_RAW : protocol === TCP ? SOCK_STREAM : SOCK_DGRAM;
   const fd = socket(familyOf(address), type | SOCK_NONBLOCK, protocol === SCTP ? SCTP : 0);
   setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
@@ -151,6 +152,17 @@ function sctpInit(port: number, id: number): Buffer {
   bytes.writeUInt32LE(crc32c(bytes), 8);
   return bytes;
 }
+/** Ports that packets of SCTP were for, of those whose checksum is right. */
+export const sctpPorts = (packets: readonly Buffer[], six: boolean): number[] =>
+  packets
+    .map((bytes) => payload(bytes, six))
+    .filter((bytes) => {
+      const sum = bytes.readUInt32LE(8);
+      bytes.writeUInt32LE(0, 8);
+      return crc32c(bytes) === sum;
+    })
+    .map((bytes) => bytes.readUInt16BE(2));
+
 /** Of the INIT that an SCTP packet is; -1 for any other, as the kernel's own answers. */
 const tagOf = (bytes: Buffer): number => (bytes[12] === 1 ? bytes.readUInt32BE(16) - 1 : -1);
 
@@ -173,7 +185,7 @@ function isEchoReply(bytes: Buffer, own: string, id: number): boolean {
   return icmp[0] === (own.includes(':') ? 129 : 0) && icmp.readUInt16BE(4) === id;
 }
 
-function received(fd: number): Buffer[] {
+export function received(fd: number): Buffer[] {
   const found: Buffer[] = [];
   const buffer = Buffer.alloc(2048);
   for (;;) {

@@ -3,7 +3,9 @@ import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vite
 import { addressOf, closeAll, enterBox, inBox, provide, tcp, udp } from '../../../test/boxes.ts';
 import { applied, clean, inRouter, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
+import { received, receiver, sctpPorts, sender } from '../../../test/probe.ts';
 import { type Case, exit } from '../../../test/states.ts';
+import { close } from '../../linux/libc.ts';
 import { createNamespace } from '../../linux/netns.ts';
 import { NAMESERVER, NAMESERVER6 } from '../constants.ts';
 import type { Access, ClusterService, Frontend, HostState, RuleSet } from '../state.ts';
@@ -79,6 +81,23 @@ describe('an address of a service', () => {
     const { clients } = await provide(3, address6Of(3));
     expect(await (await connect(2, ADDRESS6, 80, address6Of(2))).ask()).toBe('3');
     expect(new Set(clients)).toEqual(new Set([address6Of(2)]));
+  });
+
+  it.each([
+    [ADDRESS, addressOf],
+    [ADDRESS6, address6Of],
+  ])('%s leads SCTP to the port of a backend', async (address, of) => {
+    boxes();
+    declare([frontend([], { protocol: 132, address, backends: [{ address: of(3), port: 8080 }] })]);
+    const fds = [
+      inBox(3, () => receiver(of(3), 132, 0)),
+      inBox(2, () => sender({ from: of(2), to: address, protocol: 132, port: 80 }, 1)),
+    ];
+    try {
+      await expect.poll(() => sctpPorts(received(fds[0] as number), address.includes(':'))).toEqual([8080]);
+    } finally {
+      for (const fd of fds) close(fd);
+    }
   });
 
   it.each(KINDS)(
