@@ -4,6 +4,7 @@
  * `netmaster init` does it. Connections that are open go on as they are.
  */
 import type { Logger } from 'pino';
+import { inTurn } from '../turns.ts';
 import { init, isDue } from './init.ts';
 import type { Security } from './security.ts';
 
@@ -51,39 +52,28 @@ export function keepCertificate(
 
   let failed = '';
   let told = '';
-  async function turn(): Promise<void> {
-    try {
+  const looks = inTurn(
+    async () => {
       await look();
       failed = told = '';
-    } catch (error) {
-      const { message } = error as Error;
-      // Key and certificate are written one after the other, and do not go together in between: told where it stays so.
-      if (message === failed && message !== told) {
-        log.warn(`netmaster's certificate is not taken anew or renewed; tried again: ${message}`);
-        told = message;
-      }
-      failed = message;
-    }
-  }
-
-  let waiting: NodeJS.Timeout | undefined;
-  let looking = Promise.resolve();
-  let closed = false;
-  function lookLater(): void {
-    if (closed) return;
-    waiting = setTimeout(() => {
-      looking = turn().finally(lookLater);
-    }, LOOK);
-    waiting.unref();
-  }
-  lookLater();
+    },
+    {
+      again: () => LOOK,
+      failed(error) {
+        const { message } = error as Error;
+        // Key and certificate are written one after the other, and do not go together in between: told where it stays so.
+        if (message === failed && message !== told) {
+          log.warn(`netmaster's certificate is not taken anew or renewed; tried again: ${message}`);
+          told = message;
+        }
+        failed = message;
+      },
+    },
+  );
+  looks.soon(LOOK);
 
   return {
     security: { ...first, renewed: (use) => void users.add(use) },
-    async close() {
-      closed = true;
-      clearTimeout(waiting);
-      await looking;
-    },
+    close: () => looks.close(),
   };
 }
