@@ -42,6 +42,22 @@ describe('a write that waits', () => {
     expect(await waiting).toEqual([]);
   });
 
+  it('names a host that is away as long as it has containers, which go on by what was applied there last', async () => {
+    const { store, mirror, acknowledgements } = await tracking(2);
+    const registration = { key: storeKey('registration', 'h1'), value: { underlay: 'u1' } };
+    const endpoint = { key: storeKey('endpoint', 'e'), value: { endpointID: 'e', homingHost: 'h1' } };
+    await store.transact([], [registration, endpoint]);
+    const waiting = acknowledgements.wait(5, 60);
+    acknowledgements.applied('h0', 9);
+    await store.transact([], [{ key: storeKey('host', 'h1'), value: undefined }]);
+    expect(await waiting).toEqual(['h1']);
+    expect(await acknowledgements.wait(6, 60)).toEqual(['h1']);
+    expect(await acknowledgements.wait(7, 60, 'h1')).toEqual([]);
+    const gone = await store.transact([], [{ key: storeKey('endpoint', 'e'), value: undefined }]);
+    if (gone.ok) await mirror.seen(gone.revision);
+    expect(await acknowledgements.wait(8, 60)).toEqual([]);
+  });
+
   it('names who is late, whom no other write waits for until it has caught up', async () => {
     const { acknowledgements } = await tracking(2);
     const patient = acknowledgements.wait(4, 60);

@@ -1,13 +1,15 @@
 /**
  * Which host has applied which revision: a write answers when the live hosts have. A deadline wins, and a host that
- * missed one is not waited for until it has caught up.
+ * missed one is not waited for until it has caught up. One that is away is not waited for either, and named as long as it has containers: it
+ * may be no more than cut off, and they go on by what was applied there last.
  */
 import type { Host } from '../model/host.ts';
 import type { Mirror } from './mirror.ts';
+import { endpointsOf } from './roster.ts';
 
 export interface Acknowledgements {
   applied(host: string, revision: number): void;
-  /** Names of the live hosts that had not applied the revision in time. `seconds` 0 waits for none. */
+  /** Names of the hosts that live, or have containers, and had not applied the revision in time. `seconds` 0 waits for none. */
   wait(revision: number, seconds: number, except?: string): Promise<string[]>;
 }
 
@@ -24,6 +26,11 @@ export function trackAcknowledgements(mirror: Mirror): Acknowledgements {
   const waiting = new Set<Waiting>();
   const appliedBy = (host: string): number => mirror.applied.get(host) ?? 0;
   const missedBy = (host: string): number => missed.get(host) ?? Number.POSITIVE_INFINITY;
+
+  const awayWithContainers = (): string[] =>
+    [...mirror.entries('registration')].flatMap(([name]) =>
+      mirror.get('host', name) === undefined && endpointsOf(mirror, name).length > 0 ? [name] : [],
+    );
 
   // One host at a time: what a write costs grows with the number of hosts, not with its square.
   const crossOff = (host: string, applied: number): void => {
@@ -47,10 +54,9 @@ export function trackAcknowledgements(mirror: Mirror): Acknowledgements {
     },
     async wait(revision, seconds, except) {
       const pending = (): string[] =>
-        mirror
-          .list<Host>('host')
-          .map((h) => h.name)
-          .filter((name) => name !== except && appliedBy(name) < revision);
+        [...mirror.list<Host>('host').map((h) => h.name), ...awayWithContainers()].filter(
+          (name) => name !== except && appliedBy(name) < revision,
+        );
       const left = new Set(pending().filter((name) => missedBy(name) === 0));
       if (seconds > 0 && left.size > 0)
         await new Promise<void>((done) => {
