@@ -74,6 +74,10 @@ it('a host whose agent was killed is away, its containers are unreachable, and b
     remedy: /start its agent .* netctl host rm node2/,
   };
   await named(away);
+  // Its container runs on by what was applied there last.
+  const write = await on('node1', 'netctl policy create unheard');
+  expect(write).toMatchObject({ status: 0, err: 'netctl: warning: not yet applied on node2\n' });
+  await netctl('policy rm unheard');
   // A netmaster that has just been started has heard of nobody, and names it all the same.
   await mustLab('kill netmaster node1');
   await mustLab('start netmaster node1');
