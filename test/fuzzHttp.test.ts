@@ -309,6 +309,15 @@ it('a large answer is written in pieces, as Node keeps for a connection by TLS a
   expect([head.status, await head.text()]).toEqual([200, '']);
 });
 
+it('clients are told to end a connection on which they ask nothing for the time of three heartbeats', async () => {
+  const [response] = (await once(
+    http.get(`http://127.0.0.1:${api.port}/healthz`, { agent: new http.Agent({ keepAlive: true }) }),
+    'response',
+  )) as [http.IncomingMessage];
+  response.resume();
+  expect(response.headers['keep-alive']).toBe('timeout=9');
+});
+
 it('a netmaster process on SQLite answers after all of it, and keeps none of the bodies', async () => {
   const url = await startNetmaster(`sqlite:${join(temporaryFolder(), 'store.db')}`);
   const port = Number(new URL(url).port);

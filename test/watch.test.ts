@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { ApiError, type Client, connect } from '../src/client/client.ts';
+import { storeKey } from '../src/netmaster/mirror.ts';
 import type { DeclaredObject } from '../src/protocol/declared.ts';
 import type { WatchedObject, WatchMessage } from '../src/protocol/messages.ts';
 import { openApi } from './apiServer.ts';
@@ -357,6 +358,33 @@ describe('many watchers', () => {
     );
     expect(await metric(netmaster.url, 'lists')).toBe(1);
     expect(await metric(netmaster.url, 'watch_queued_bytes')).toBeLessThan(count * (128 << 10));
+  });
+
+  it('are handed a piece at a time, as Node keeps for a connection by TLS as much as was ever handed to it at once', async () => {
+    const api = await openApi();
+    onTestFinished(() => api.close());
+    // More than a connection's buffers hold, so that some of it waits.
+    const [bytes, count] = [4000, 2500];
+    const writes = Array.from({ length: count }, (_, i) => ({
+      key: storeKey('endpoint', `e${i}`),
+      value: large(`e${i}`, i, bytes),
+    }));
+    await api.store.transact([], writes);
+    const handed = vi.spyOn(net.Socket.prototype, '_writev' as never);
+    onTestFinished(() => handed.mockRestore());
+    const asleep = await sleeper(api.port);
+    await until(async () => (await metric(`http://127.0.0.1:${api.port}`, 'watch_queued_bytes')) > 0);
+    let end = '';
+    asleep.setEncoding('latin1').on('data', (chunk) => {
+      end = `${end}${chunk}`.slice(-500);
+    });
+    asleep.resume();
+    await vi.waitUntil(() => end.includes('"synced"'), { timeout: 120_000, interval: 50 });
+    const calls = handed.mock.calls as unknown as [{ chunk: Buffer }[]][];
+    const pieces = calls.map(([chunks]) => chunks.reduce((sum, { chunk }) => sum + chunk.length, 0));
+    expect(pieces.reduce((sum, length) => sum + length, 0)).toBeGreaterThan(count * bytes);
+    // A piece, with the line that fills it.
+    expect(Math.max(...pieces)).toBeLessThan((16 << 10) + 2 * bytes);
   });
 
   it('are refused above a number of one client and of all, and the log says so in one line', async () => {

@@ -7,6 +7,7 @@ import type https from 'node:https';
 import type { Socket } from 'node:net';
 import fastify, { type FastifyInstance, LogController } from 'fastify';
 import type { Logger } from 'pino';
+import { HEARTBEAT } from '../../model/host.ts';
 import { Refusal } from '../problem.ts';
 import { namesOf, type Security } from '../security.ts';
 import { type AnswerLimits, limitAnswers } from './answers.ts';
@@ -39,6 +40,12 @@ export interface ListenerOptions {
  */
 const IDLE_PARSERS = 64;
 
+/**
+ * Milliseconds after which a connection ends on which nothing is asked. By TLS each takes 60 to 120 kB of memory, and of an agent's one is enough, on which
+ * it says every few seconds that it lives: those beside it were for what was asked at once.
+ */
+const IDLE = 3 * HEARTBEAT * 1000;
+
 /** Milliseconds that a client has to greet by TLS. */
 const HANDSHAKE = 10_000;
 
@@ -67,6 +74,7 @@ export function openListener(options: ListenerOptions): FastifyInstance {
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: BODY_LIMIT,
     requestTimeout: timeouts.request,
+    keepAliveTimeout: IDLE,
     ...(security === undefined ? { http: limits } : { https: { ...limits, ...secured(security) } }),
     clientErrorHandler: answerBroken,
     frameworkErrors: answerError,

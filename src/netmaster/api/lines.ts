@@ -11,10 +11,10 @@ import type { Socket } from 'node:net';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
 export interface Lines {
-  /** Its `drain`, `close`, `writableLength`, ... are what tells how it takes them. */
+  /** Its `close`, `writableLength`, ... are what tells how it takes them. */
   readonly socket: Socket;
-  /** Whole lines. */
-  write(lines: Buffer): void;
+  /** Whole lines; `taken` is called when the kernel has them, or the connection is gone. */
+  write(lines: Buffer, taken: () => void): void;
 }
 
 const NOTHING = Buffer.alloc(0);
@@ -58,15 +58,15 @@ export function openLines({ raw: asked }: FastifyRequest, reply: FastifyReply): 
 
   return {
     socket,
-    write(lines) {
+    write(lines, taken) {
       if (!chunkedEncoding) {
-        socket.write(lines);
+        socket.write(lines, taken);
         return;
       }
       socket.cork();
       socket.write(`${lines.length.toString(16)}\r\n`, 'latin1');
       socket.write(lines);
-      socket.write(END);
+      socket.write(END, taken);
       socket.uncork();
     },
   };

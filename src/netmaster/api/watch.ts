@@ -129,16 +129,19 @@ export function openWatches({ mirror, feed, known, lineage, questions, log, limi
     for (const watcher of ready) {
       if (left-- === 0) break;
       ready.delete(watcher);
-      if (sendPiece(watcher)) ready.add(watcher);
+      sendPiece(watcher);
     }
     isSending = ready.size > 0;
     if (isSending) setImmediate(sendPieces);
   }
 
-  /** True: there may be more for it now. */
-  function sendPiece(watcher: Watcher): boolean {
+  /**
+   * When the one before has been taken: by TLS Node keeps for each watcher as much as was ever handed to it at once
+   * (findings/node-tls-keeps-largest-write.sh), and what waits is handed to it as one.
+   */
+  function sendPiece(watcher: Watcher): void {
     const { out, reader, questions } = watcher;
-    if (out.socket.writableNeedDrain || out.socket.destroyed) return false;
+    if (out.socket.writableLength > 0 || out.socket.destroyed) return;
     const small: Buffer[] = [];
     let bytes = 0;
     let large: Buffer | undefined;
@@ -155,13 +158,21 @@ export function openWatches({ mirror, feed, known, lineage, questions, log, limi
       }
     } catch {
       end(watcher); // what comes next is no longer kept
-      return false;
+      return;
     }
-    if (small.length > 0) out.write(small.length === 1 ? (small[0] as Buffer) : joined(small, bytes));
+    if (small.length > 0) write(watcher, small.length === 1 ? (small[0] as Buffer) : joined(small, bytes));
     // As it is: many wait for the same bytes.
-    if (large !== undefined) out.write(large);
+    if (large !== undefined) write(watcher, large);
     if (isAll) watcher.limit = BACKLOG;
-    return !isAll;
+  }
+
+  function write(watcher: Watcher, lines: Buffer): void {
+    watcher.out.write(lines, () => {
+      // What the kernel has room for it takes, whoever is there.
+      if (watcher.stuck > 0) watcher.silent = 0;
+      watcher.stuck = 0;
+      wake(watcher);
+    });
   }
 
   function end(watcher: Watcher): void {
@@ -246,11 +257,8 @@ export function openWatches({ mirror, feed, known, lineage, questions, log, limi
   const ticking = setInterval(() => {
     const ping = line({ type: 'ping', revision: mirror.revision });
     for (const watcher of watchers) {
-      const { out } = watcher;
-      if (!out.socket.writableNeedDrain) {
-        watcher.stuck = 0;
-        out.write(ping);
-      } else if (++watcher.stuck > PATIENCE) end(watcher);
+      if (watcher.out.socket.writableLength === 0) write(watcher, ping);
+      else if (++watcher.stuck > PATIENCE) end(watcher);
     }
     if (--look === 0) {
       look = LOOK;
@@ -326,11 +334,6 @@ export function openWatches({ mirror, feed, known, lineage, questions, log, limi
               if (watcher.questions.length < QUESTIONS) watcher.questions.push(line(message));
               wake(watcher);
             });
-      socket.on('drain', () => {
-        watcher.stuck = 0;
-        watcher.silent = 0;
-        wake(watcher);
-      });
       socket.on('close', () => {
         detach();
         leave(watcher);
