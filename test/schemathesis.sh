@@ -2,7 +2,7 @@
 # An API fuzzer that nobody here wrote, schemathesis from PyPI, over the /openapi.json of a netmaster of its own: no answer may be a 5xx, of
 # another status, type or form than the document says. Watches, which do not end, and what netmasters ask each other are left out.
 #
-#   REQUESTS=100000 SEED=1 test/schemathesis.sh
+#   REQUESTS=100000 SEED=1 test/schemathesis.sh       # WORKERS=4: as many at once, for a machine that is busy with other things too
 #
 # Exit status: 0 nothing found, 1 something (said with the request), 2 it could not be tried.
 set -euo pipefail
@@ -49,6 +49,6 @@ echo "  $operations operations, $each requests each, as many seconds as this mac
 # It keeps what it has found in the folder that it runs in.
 cd "$folder"
 "$CACHE/bin/schemathesis" run "$url/openapi.json" \
-  --phases coverage,fuzzing --max-examples "$each" --generation-database none ${SEED:+--seed "$SEED"} \
+  --phases coverage,fuzzing --max-examples "$each" --generation-database none ${SEED:+--seed "$SEED"} ${WORKERS:+--workers "$WORKERS"} \
   --checks not_a_server_error,response_schema_conformance,status_code_conformance,content_type_conformance \
   --exclude-path-regex "$UNTRIED" --continue-on-failure --request-timeout 20 --warnings off --no-color
