@@ -20,7 +20,7 @@ import { openFollowers } from '../src/netplugin/intent/acknowledge.ts';
 import { startIntent } from '../src/netplugin/intent/netmaster.ts';
 import { openReplica, type Replica } from '../src/netplugin/intent/replica.ts';
 import { issuePair, makeAuthority, type Pair, type Subject } from '../src/tls/certificates.ts';
-import { median } from './numbers.ts';
+import { median, processorTime } from './numbers.ts';
 
 const COMMAND = path.join(import.meta.dirname, '../bin/netmaster');
 const ADDRESS = '127.0.0.1:19791';
@@ -122,12 +122,6 @@ async function runAgents(first: number, end: number, folder: string): Promise<vo
       while (next < end) await start(next++);
     }),
   );
-}
-
-/** Of a process that runs, user and system, in seconds. */
-function processorTime(pid: number | undefined): number {
-  const fields = fs.readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-  return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
 const rulesOf = ({ view }: Pick<Replica, 'view'>): number => view.of('all').rules.get('p')?.length ?? 0;

@@ -1,4 +1,5 @@
 /** Numbers and tables of them, for people. */
+import fs from 'node:fs';
 
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
@@ -53,4 +54,10 @@ export function textTable(lines: readonly (readonly string[])[], words: number):
         .trimEnd(),
     )
     .join('\n');
+}
+
+/** Of a process that runs, user and system, in seconds. */
+export function processorTime(pid: number | undefined): number {
+  const fields = fs.readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+  return (Number(fields[11]) + Number(fields[12])) / 100;
 }

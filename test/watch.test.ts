@@ -370,7 +370,8 @@ describe('many watchers', () => {
       value: large(`e${i}`, i, bytes),
     }));
     await api.store.transact([], writes);
-    const handed = vi.spyOn(net.Socket.prototype, '_writev' as never);
+    const writing = net.Socket.prototype as unknown as { _writev(chunks: { chunk: Buffer }[]): void };
+    const handed = vi.spyOn(writing, '_writev');
     onTestFinished(() => handed.mockRestore());
     const asleep = await sleeper(api.port);
     await until(async () => (await metric(`http://127.0.0.1:${api.port}`, 'watch_queued_bytes')) > 0);
@@ -380,8 +381,9 @@ describe('many watchers', () => {
     });
     asleep.resume();
     await vi.waitUntil(() => end.includes('"synced"'), { timeout: 120_000, interval: 50 });
-    const calls = handed.mock.calls as unknown as [{ chunk: Buffer }[]][];
-    const pieces = calls.map(([chunks]) => chunks.reduce((sum, { chunk }) => sum + chunk.length, 0));
+    const pieces = handed.mock.calls.map(([chunks]) =>
+      chunks.reduce((sum, { chunk }) => sum + chunk.length, 0),
+    );
     expect(pieces.reduce((sum, length) => sum + length, 0)).toBeGreaterThan(count * bytes);
     // A piece, with the line that fills it.
     expect(Math.max(...pieces)).toBeLessThan((16 << 10) + 2 * bytes);
