@@ -61,6 +61,10 @@ async function watched({ client }: Netmaster): Promise<number> {
 }
 
 const wanted = Number(process.argv[2] ?? 100_000);
+if (!Number.isInteger(wanted) || wanted < 1) {
+  process.stderr.write(`replica: OBJECTS: '${process.argv[2]}' must be a number of objects, 1 or more\n`);
+  process.exit(2);
+}
 const policies = Math.ceil(wanted / (RULES + 2));
 const etcd = await startEtcd(1);
 const store = `etcd://${etcd.endpoints.join()}`;
