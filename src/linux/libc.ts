@@ -37,6 +37,15 @@ function checked<A extends unknown[]>(name: string, declaration: string): (...ar
   };
 }
 
+const mallocTrim = libc.func('int malloc_trim(size_t pad)');
+/**
+ * Gives the kernel back what has been freed, every so many milliseconds: malloc by itself gives back what is free at the end of its heap, and what
+ * lies before something that stays it keeps (malloc_trim(3)). Keeps no process alive.
+ */
+export function giveBackMemory(interval: number): void {
+  setInterval(() => void mallocTrim(0), interval).unref();
+}
+
 const makeSocket = checked<[domain: number, type: number, protocol: number]>(
   'socket',
   'int socket(int domain, int type, int protocol)',

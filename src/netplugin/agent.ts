@@ -11,6 +11,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { connect } from '../client/client.ts';
+import { giveBackMemory } from '../linux/libc.ts';
 import { type HostKey, isEncrypted } from '../model/encryption.ts';
 import { MAX_PREFIXES } from '../model/host.ts';
 import { VERSION } from '../model/version.ts';
@@ -34,6 +35,7 @@ import { openHappenings } from './intent/happenings.ts';
 import { startIntent } from './intent/netmaster.ts';
 import { openReplica } from './intent/replica.ts';
 import type { LocalHost } from './intent/view.ts';
+import { MEMORY_INTERVAL } from './intervals.ts';
 import { openMetrics } from './metrics.ts';
 import { followNames } from './nameservers/supervisor.ts';
 import type { Options } from './options.ts';
@@ -67,6 +69,7 @@ export interface Agent {
 export async function startAgent(options: Options, log: Logger): Promise<Agent> {
   const { host, stateDir, transit, transit6 } = options;
   fs.mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+  giveBackMemory(MEMORY_INTERVAL);
   const underlay = await awaitUnderlay(options.underlay, log);
   const uplink = followUplink(options.uplink, log);
   const prefixes = followPrefixes({ ours: DEVICE_PREFIXES.exit, most: MAX_PREFIXES }, log);

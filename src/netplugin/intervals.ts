@@ -35,6 +35,9 @@ export const CONTAINERS_INTERVAL = 20_000;
 /** Between looks at Docker's Swarm where no event tells of a change: whether there is one, and where a manager here leads it, what it has. */
 export const SWARM_INTERVAL = 10_000;
 
+/** Between times when what was freed is given back to the kernel: much is, after a first list, and after each change of a large tenant. */
+export const MEMORY_INTERVAL = 30_000;
+
 /** Until what has failed or ended is tried again: the watch, Docker's events, the process that answers names, a write to disk. */
 export const RETRY_DELAY = 500;
 /** The longest of them, where a server says that it has too many. */

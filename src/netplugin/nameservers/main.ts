@@ -10,7 +10,9 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { pino } from 'pino';
 import { lines } from '../../client/lines.ts';
+import { giveBackMemory } from '../../linux/libc.ts';
 import { listenOnSocket } from '../control.ts';
+import { MEMORY_INTERVAL } from '../intervals.ts';
 import { openUnpacker } from './parcel.ts';
 import { enterPlace, placeIn } from './place.ts';
 import type { Health, Said, Told } from './protocol.ts';
@@ -26,6 +28,7 @@ const output = pino.destination(2);
 output.on('error', () => {}); // whoever read the agent's log may be gone, as the agent is
 const log = pino({ name: 'names', level: values['log-level'], base: { host: values.host } }, output);
 
+giveBackMemory(MEMORY_INTERVAL);
 const nameservers = openNameservers(log);
 fs.mkdirSync(values.folder, { recursive: true });
 const place = enterPlace(placeIn(values.folder));
