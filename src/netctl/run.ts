@@ -2,7 +2,7 @@
 import os from 'node:os';
 import { ApiError, connect } from '../client/client.ts';
 import { oneLine } from '../model/text.ts';
-import { LATE_HEADER, WARNING_HEADER } from '../protocol/wire.ts';
+import { AWAY_HEADER, LATE_HEADER, WARNING_HEADER } from '../protocol/wire.ts';
 import { type Command, type Flag, fieldOf, type Invocation, type Subcommand, UsageError } from './command.ts';
 import { COMMANDS } from './commands.ts';
 import { credentialFiles, findCredentials } from './credentials.ts';
@@ -207,6 +207,11 @@ async function runSubcommand(
         if (line) printError(`netctl: warning: ${line}`);
       const late = headers[LATE_HEADER];
       if (late) printError(`netctl: warning: not yet applied on ${late}`);
+      const away = headers[AWAY_HEADER];
+      if (away)
+        printError(
+          `netctl: warning: hosts that are away have not applied it, and containers there go on as before: ${away}`,
+        );
     },
   };
   try {

@@ -1,16 +1,18 @@
 /**
  * Which host has applied which revision: a write answers when the live hosts have. A deadline wins, and a host that
- * missed one is not waited for until it has caught up. One that is away is not waited for either, and named as long as it has containers: it
+ * missed one is not waited for until it has caught up. One that is away is none of these, and named beside them as long as it has containers: it
  * may be no more than cut off, and they go on by what was applied there last.
  */
 import type { Host } from '../model/host.ts';
 import type { Mirror } from './mirror.ts';
-import { endpointsOf } from './roster.ts';
+import { endpointsOf, isContainer } from './roster.ts';
 
 export interface Acknowledgements {
   applied(host: string, revision: number): void;
-  /** Names of the hosts that live, or have containers, and had not applied the revision in time. `seconds` 0 waits for none. */
+  /** Names of the live hosts that had not applied the revision in time. `seconds` 0 waits for none. */
   wait(revision: number, seconds: number, except?: string): Promise<string[]>;
+  /** Names of the hosts that are away, have containers, and have not applied the revision. */
+  away(revision: number): string[];
 }
 
 /** A write that waits: `left` are the hosts that it is still waited for. */
@@ -26,11 +28,6 @@ export function trackAcknowledgements(mirror: Mirror): Acknowledgements {
   const waiting = new Set<Waiting>();
   const appliedBy = (host: string): number => mirror.applied.get(host) ?? 0;
   const missedBy = (host: string): number => missed.get(host) ?? Number.POSITIVE_INFINITY;
-
-  const awayWithContainers = (): string[] =>
-    [...mirror.entries('registration')].flatMap(([name]) =>
-      mirror.get('host', name) === undefined && endpointsOf(mirror, name).length > 0 ? [name] : [],
-    );
 
   // One host at a time: what a write costs grows with the number of hosts, not with its square.
   const crossOff = (host: string, applied: number): void => {
@@ -54,9 +51,10 @@ export function trackAcknowledgements(mirror: Mirror): Acknowledgements {
     },
     async wait(revision, seconds, except) {
       const pending = (): string[] =>
-        [...mirror.list<Host>('host').map((h) => h.name), ...awayWithContainers()].filter(
-          (name) => name !== except && appliedBy(name) < revision,
-        );
+        mirror
+          .list<Host>('host')
+          .map((h) => h.name)
+          .filter((name) => name !== except && appliedBy(name) < revision);
       const left = new Set(pending().filter((name) => missedBy(name) === 0));
       if (seconds > 0 && left.size > 0)
         await new Promise<void>((done) => {
@@ -78,5 +76,13 @@ export function trackAcknowledgements(mirror: Mirror): Acknowledgements {
         }
       return late;
     },
+    away: (revision) =>
+      [...mirror.entries('registration')].flatMap(([name]) =>
+        mirror.get('host', name) === undefined &&
+        appliedBy(name) < revision &&
+        endpointsOf(mirror, name).some(isContainer)
+          ? [name]
+          : [],
+      ),
   };
 }

@@ -69,7 +69,8 @@ export const endpointsOf = (view: View, host: string): readonly Endpoint[] =>
   view.where<Endpoint>('endpoint', byHost, host);
 
 const iso = (at: number): string => new Date(at).toISOString();
-const isContainer = (endpoint: Endpoint): boolean => endpoint.ofHost !== true;
+/** And no endpoint of the host's own. */
+export const isContainer = (endpoint: Endpoint): boolean => endpoint.ofHost !== true;
 const byHost = ({ homingHost }: Endpoint): readonly string[] => [homingHost];
 const counted = (count: number): string => `${count} container${count === 1 ? '' : 's'}`;
 

@@ -100,8 +100,10 @@ export const SECRET_ROUTES: ReadonlySet<RouteName> = new Set<RouteName>([
   'userPassword',
 ]);
 
-/** Header of every answer to a write of intent that names hosts which had not applied it: `node1,node2`. */
+/** Header of every answer to a write of intent that names live hosts which had not applied it: `node1,node2`, or `node1,node2,and 300 more`. */
 export const LATE_HEADER = 'contiv-late-hosts';
+/** The same of hosts that are away and have containers: these go on by what was applied there before. */
+export const AWAY_HEADER = 'contiv-away-hosts';
 /** Header of an answer to a write that was done and may surprise: lines for people, with '; ' between them. */
 export const WARNING_HEADER = 'contiv-warning';
 /**

@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Api, openApi } from '../../../test/apiServer.ts';
 import { netctl } from '../../netctl/run.ts';
+import { listed } from './writes.ts';
 
 let api: Api;
 beforeEach(async () => {
@@ -216,4 +217,10 @@ describe('rm of several names', () => {
     const { status, out } = await run(`${command} rm a1 none b1`);
     expect({ status, removed: out.length }).toEqual({ status: 3, removed: 2 });
   });
+});
+
+it('hosts of a large cluster are named as far as a header goes, and the others counted', () => {
+  const names = Array.from({ length: 700 }, (_, i) => `ip-10-20-30-${i}.somewhere.example`);
+  expect(listed(names.slice(0, 2))).toBe(`${names[0]},${names[1]}`);
+  expect(listed(names)).toMatch(new RegExp(`^${names[0]},.*,${names[49]},and 650 more$`));
 });

@@ -2,7 +2,7 @@
 import type { FastifyReply } from 'fastify';
 import type { Kind } from '../../model/kind.ts';
 import type { FieldChanges, ObjectOutcome } from '../../protocol/declared.ts';
-import { CHANGES_HEADER, LATE_HEADER, WARNING_HEADER } from '../../protocol/wire.ts';
+import { AWAY_HEADER, CHANGES_HEADER, LATE_HEADER, WARNING_HEADER } from '../../protocol/wire.ts';
 import type { Acknowledgements } from '../acknowledgements.ts';
 import type { Plain } from '../fields.ts';
 import { hidingNames } from '../hidden.ts';
@@ -18,9 +18,17 @@ export interface WriteParts {
 
 /** A header has its limits; bytes of the changes. */
 const MAX_WARNINGS = 10;
+const MAX_HOSTS = 50;
 const MAX_CHANGES = 4096;
 
-/** Names the hosts that have not applied it in time, but for the one that wrote it. */
+/** Clients refuse an answer with more than 16 KiB of headers: `node1,node2,and 300 more`. */
+export function listed(names: readonly string[]): string {
+  const first = names.slice(0, MAX_HOSTS);
+  const more = names.length - first.length;
+  return [...first, ...(more === 0 ? [] : [`and ${more} more`])].join(',');
+}
+
+/** Names the hosts that have not applied it in time, but for the one that wrote it, and those that are away. */
 export async function reportLate(
   acknowledgements: Acknowledgements,
   reply: FastifyReply,
@@ -29,7 +37,9 @@ export async function reportLate(
   writer?: string,
 ): Promise<string[]> {
   const late = await acknowledgements.wait(revision, seconds, writer);
-  if (late.length > 0) void reply.header(LATE_HEADER, late.join(','));
+  if (late.length > 0) void reply.header(LATE_HEADER, listed(late));
+  const away = acknowledgements.away(revision);
+  if (away.length > 0) void reply.header(AWAY_HEADER, listed(away));
   return late;
 }
 
