@@ -146,7 +146,7 @@ it("of a PKI of one's own is read anew as it changes, when key and certificate g
   const authority = await makeAuthority();
   const names = ['127.0.0.1', 'localhost'];
   const make = (): Promise<Pair> => issuePair(authority, { role: 'netmaster', name: 'one', names }, DAY);
-  const [first, second] = [await make(), await make()];
+  const [first, second, third] = [await make(), await make(), await make()];
   const files = { 'tls-ca': authority.certificate, 'tls-cert': first.certificate, 'tls-key': first.key };
   for (const [name, text] of Object.entries(files)) fs.writeFileSync(`${folder}/${name}`, text);
   const flags = Object.keys(files).flatMap((name) => [`--${name}`, `${folder}/${name}`]);
@@ -159,6 +159,14 @@ it("of a PKI of one's own is read anew as it changes, when key and certificate g
   expect(await serial()).toBe(of(first));
   fs.writeFileSync(`${folder}/tls-key`, second.key);
   await expect.poll(serial, { timeout: 60_000 }).toBe(of(second));
+  // What is first in the file is in order, and TLS takes it with all else that is there.
+  const none = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n';
+  fs.writeFileSync(`${folder}/tls-key`, third.key);
+  fs.writeFileSync(`${folder}/tls-cert`, `${third.certificate}${none}`);
+  await expect.poll(said, { timeout: 60_000 }).toContain('TLS does not take it');
+  expect(await serial()).toBe(of(second));
+  fs.writeFileSync(`${folder}/tls-cert`, third.certificate);
+  await expect.poll(serial, { timeout: 60_000 }).toBe(of(third));
 });
 
 it('holds no longer than its authority, which stays: in the last third of that both are as they were', async () => {

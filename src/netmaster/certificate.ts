@@ -37,8 +37,10 @@ export function keepCertificate(
     if (now.authority !== first.authority)
       throw new Error('ca.crt is another one, which netmaster goes by when it is started again');
     if (now.certificate !== current.certificate) {
-      current = { ...first, certificate: now.certificate, key: now.key };
-      for (const use of users) use(current);
+      const next = { ...first, certificate: now.certificate, key: now.key };
+      for (const use of users) use(next);
+      // Not before all have it: where one does not take it, the next look tries again, and says so.
+      current = next;
       log.info('new connections are shown a new certificate of netmaster');
     }
     return now.issuer !== undefined;

@@ -2,6 +2,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
+import tls from 'node:tls';
 import { readText } from '../client/textFile.ts';
 import type { Pair } from '../tls/certificates.ts';
 
@@ -43,6 +44,12 @@ export function readSecurity(
     throw new Error(`--tls-key ${files.key}: is no private key in PEM`);
   }
   if (!matches) throw new Error(`--tls-key ${files.key}: is not the key of ${files.cert}`);
+  // It takes less than can be read: no short keys, and no file whose further certificates are none.
+  try {
+    tls.createSecureContext({ cert: certificate, key, ca: authority });
+  } catch (error) {
+    throw new Error(`--tls-cert ${files.cert}: TLS does not take it: ${(error as Error).message}`);
+  }
   return { certificate, key, authority, hostLife };
 }
 

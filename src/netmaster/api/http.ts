@@ -52,7 +52,7 @@ const HANDSHAKE = 10_000;
 /** A client without a certificate, or with one that does not hold, is told so in an answer (access.ts): a handshake that is refused says nothing. */
 const secured = ({ certificate, key, authority, issuer }: Security) => ({
   // The authority goes with it: who joins knows it by its fingerprint.
-  cert: issuer === undefined ? certificate : certificate + issuer.certificate,
+  cert: issuer === undefined ? certificate : `${certificate}\n${issuer.certificate}`,
   key,
   ca: authority,
   minVersion: 'TLSv1.3' as const,
