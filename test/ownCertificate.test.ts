@@ -1,6 +1,6 @@
 /** netmaster's own certificate while it runs, with netmaster as the program that it is. */
 import { execFile } from 'node:child_process';
-import { X509Certificate } from 'node:crypto';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import fs from 'node:fs';
 import https from 'node:https';
 import path from 'node:path';
@@ -77,6 +77,8 @@ it('is renewed in its last third, with the names that it had; connections that a
     'tls-cert': file('admin.crt'),
     'tls-key': file('admin.key'),
   });
+  // The operator's are for who asks, and need not be there.
+  for (const name of ['admin.crt', 'admin.key']) fs.rmSync(file(name));
   const client = connect({ urls: [`https://127.0.0.1:${port}`], credentials: () => credentials });
   onTestFinished(() => client.close());
   await expect
@@ -102,6 +104,7 @@ it('is renewed in its last third, with the names that it had; connections that a
   expect((await shown()).serialNumber).toBe(new X509Certificate(now).serialNumber);
   expect(lifeOf(now).to).toBeGreaterThan(Date.now() + 800 * DAY);
   expect(namesOf({ certificate: now })).toEqual(expect.arrayContaining(['127.0.0.1', 'netmaster.example']));
+  expect(fs.readdirSync(dir).sort()).toEqual(['ca.crt', 'ca.key', 'netmaster.crt', 'netmaster.key']);
   await client.call('post', { collection: 'networks', key: 'default:later' }, { subnet: '10.1.0.0/24' });
   await expect.poll(() => keys).toContain('default:later');
   stop.abort();
@@ -167,6 +170,23 @@ it("of a PKI of one's own is read anew as it changes, when key and certificate g
   expect(await serial()).toBe(of(second));
   fs.writeFileSync(`${folder}/tls-cert`, third.certificate);
   await expect.poll(serial, { timeout: 60_000 }).toBe(of(third));
+});
+
+it('is made anew by netmaster init where a renewal ended between its two files, and the authority never is', async () => {
+  const folder = temporaryFolder();
+  const of = (name: string): string => fs.readFileSync(`${folder}/${name}`, 'utf8');
+  const again = (): Promise<unknown> => init({ folder, names: [], renew: false });
+  await again();
+  const [authority, admin] = [of('ca.crt'), of('admin.crt')];
+  fs.copyFileSync(`${folder}/admin.key`, `${folder}/netmaster.key`);
+  await again();
+  const own = of('netmaster.crt');
+  expect(new X509Certificate(own).checkPrivateKey(createPrivateKey(of('netmaster.key')))).toBe(true);
+  await again();
+  expect([of('ca.crt'), of('netmaster.crt'), of('admin.crt')]).toEqual([authority, own, admin]);
+  fs.copyFileSync(`${folder}/admin.key`, `${folder}/ca.key`);
+  await expect(again()).rejects.toThrow(`${folder}: ca.key is not the key of ca.crt`);
+  expect([of('ca.crt'), of('netmaster.crt')]).toEqual([authority, own]);
 });
 
 it('holds no longer than its authority, which stays: in the last third of that both are as they were', async () => {

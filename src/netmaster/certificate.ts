@@ -5,7 +5,7 @@
  */
 import type { Logger } from 'pino';
 import { inTurn } from '../turns.ts';
-import { init, isDue } from './init.ts';
+import { initOwn, isDue } from './init.ts';
 import type { Security } from './security.ts';
 
 /** Milliseconds. */
@@ -48,7 +48,7 @@ export function keepCertificate(
 
   async function look(): Promise<void> {
     if (!take() || folder === undefined || !isDue(current.certificate, current.authority)) return;
-    for (const line of await init({ folder, names: [], renew: false })) log.info(line);
+    log.info(await initOwn(folder));
     take();
   }
 

@@ -2,7 +2,7 @@
  * `netmaster init`: the cluster's authority, netmaster's own certificate, and an operator's. What is there stays as it is: where the authority
  * has been copied from another netmaster, the rest is made by it.
  */
-import { randomUUID } from 'node:crypto';
+import { createPrivateKey, type KeyObject, randomUUID, X509Certificate } from 'node:crypto';
 import fs from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
@@ -95,56 +95,97 @@ export function isDue(certificate: string, authority: string): boolean {
   return Date.now() > from + (2 * (to - from)) / 3 && to < lifeOf(authority).to;
 }
 
-/** Answers a line for each thing that it did or found. */
-export async function init({ folder, names, renew }: InitOptions): Promise<string[]> {
-  const { issuePair, makeAuthority } = await import('../tls/certificates.ts');
-  fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+/** Certificate and key. */
+type Files = readonly [certificate: string, key: string];
+const AUTHORITY: Files = [FILES.authority, FILES.authorityKey];
+const OWN: Files = [FILES.certificate, FILES.key];
+const OPERATOR: Files = [FILES.admin, FILES.adminKey];
+
+/** A key that cannot be read, such as one with a passphrase, is somebody's own, of which nothing is known. */
+function goTogether({ certificate, key }: Pair): boolean {
+  let known: KeyObject;
+  try {
+    known = createPrivateKey(key);
+  } catch {
+    return true;
+  }
+  return new X509Certificate(certificate).checkPrivateKey(known);
+}
+
+function openFolder(folder: string) {
   const at = (file: string): string => path.join(folder, file);
   const has = (file: string): boolean => fs.existsSync(at(file));
   const textOf = (file: string): string => fs.readFileSync(at(file), 'utf8');
-  const lines: string[] = [];
+  const pairOf = ([certificate, key]: Files): Pair => ({
+    certificate: textOf(certificate),
+    key: textOf(key),
+  });
 
-  /** The key last: where that is there, both are. */
+  /** Answers a line that says what it did or found. */
   async function ensure(
     what: string,
-    [certificate, key]: readonly [string, string],
+    files: Files,
     make: () => Promise<Pair>,
-    again: boolean,
-  ): Promise<void> {
+    again: (there: Pair) => boolean,
+  ): Promise<string> {
+    const [certificate, key] = files;
     const both = has(certificate) && has(key);
-    const anew = again || (both && isDue(textOf(certificate), textOf(FILES.authority)));
-    if (both && !anew) {
-      lines.push(`${what} is there: ${at(certificate)}`);
-      return;
-    }
+    const anew = both && again(pairOf(files));
+    if (both && !anew) return `${what} is there: ${at(certificate)}`;
     if (!anew && (has(certificate) || has(key)))
       throw new Error(
         `${folder}: of ${certificate} and ${key} one alone is there: put the other one beside it, or take it away`,
       );
     const made = await make();
+    // The key first: where there was none, both are there when the certificate is.
     const written =
       writeNew(at(key), made.key, 0o600, anew) && writeNew(at(certificate), made.certificate, 0o644, anew);
     if (!written) throw new Error(`${folder}: another netmaster init is at work there: try again`);
-    lines.push(`made ${what}: ${at(certificate)}`);
+    return `made ${what}: ${at(certificate)}`;
   }
 
-  await ensure("the cluster's authority", [FILES.authority, FILES.authorityKey], makeAuthority, false);
-  const authority: Pair = { certificate: textOf(FILES.authority), key: textOf(FILES.authorityKey) };
-  // One that is due is for whoever asks by the names that it had.
-  const before = has(FILES.certificate) && !renew ? namesOf({ certificate: textOf(FILES.certificate) }) : [];
-  const called = [...new Set([...ownNames(), ...names, ...before])];
-  await ensure(
-    "netmaster's certificate",
-    [FILES.certificate, FILES.key],
-    () => issuePair(authority, { role: 'netmaster', name: os.hostname(), names: called }, LIFE),
-    renew,
-  );
-  await ensure(
-    "an operator's certificate",
-    [FILES.admin, FILES.adminKey],
-    () => issuePair(authority, { role: 'admin', name: 'admin' }, LIFE),
-    renew,
-  );
-  lines.push(`the authority is sha256:${fingerprintOf(authority.certificate)}`);
-  return lines;
+  /** What is of no use is made anew too: who ended between the two files of a renewal has left a key beside the certificate of another one. */
+  const signed = (renew: boolean) => (there: Pair) =>
+    renew || isDue(there.certificate, textOf(FILES.authority)) || !goTogether(there);
+
+  return {
+    async ensureAuthority(): Promise<string> {
+      const { makeAuthority } = await import('../tls/certificates.ts');
+      const line = await ensure("the cluster's authority", AUTHORITY, makeAuthority, () => false);
+      // It is never made anew: all that it signed would go with it.
+      if (!goTogether(pairOf(AUTHORITY)))
+        throw new Error(`${folder}: ${FILES.authorityKey} is not the key of ${FILES.authority}`);
+      return line;
+    },
+    async ensureOwn(names: readonly string[], renew: boolean): Promise<string> {
+      const { issuePair } = await import('../tls/certificates.ts');
+      // One that is due is for whoever asks by the names that it had.
+      const before =
+        has(FILES.certificate) && !renew ? namesOf({ certificate: textOf(FILES.certificate) }) : [];
+      const called = [...new Set([...ownNames(), ...names, ...before])];
+      const subject = { role: 'netmaster', name: os.hostname(), names: called } as const;
+      const make = (): Promise<Pair> => issuePair(pairOf(AUTHORITY), subject, LIFE);
+      return ensure("netmaster's certificate", OWN, make, signed(renew));
+    },
+    async ensureOperator(renew: boolean): Promise<string> {
+      const { issuePair } = await import('../tls/certificates.ts');
+      const make = (): Promise<Pair> => issuePair(pairOf(AUTHORITY), { role: 'admin', name: 'admin' }, LIFE);
+      return ensure("an operator's certificate", OPERATOR, make, signed(renew));
+    },
+  };
 }
+
+/** Answers a line for each thing that it did or found. */
+export async function init({ folder, names, renew }: InitOptions): Promise<string[]> {
+  fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const files = openFolder(folder);
+  return [
+    await files.ensureAuthority(),
+    await files.ensureOwn(names, renew),
+    await files.ensureOperator(renew),
+    `the authority is sha256:${fingerprintOf(fs.readFileSync(path.join(folder, FILES.authority), 'utf8'))}`,
+  ];
+}
+
+/** The same of netmaster's own certificate alone, where the authority is: an operator's may have been taken elsewhere. */
+export const initOwn = (folder: string): Promise<string> => openFolder(folder).ensureOwn([], false);
