@@ -450,6 +450,15 @@ it.each<[string, Options, string, string]>([
   expect(controllers[0]?.requests.filter((each) => each.endsWith('aaaLogin.json')).length).toBeLessThan(2);
 });
 
+it('begins nothing any more when it is closed, whatever was asked for before', async () => {
+  const { reached, controllers, follower } = await open({ interval: NEVER });
+  await reached();
+  const before = controllers[0]?.requests.length;
+  follower.ask();
+  await follower.close();
+  expect(controllers[0]?.requests.length).toBe(before);
+});
+
 it('signs its requests by a key in place of a password', async () => {
   const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
   const { reached, controllers, has } = await open({

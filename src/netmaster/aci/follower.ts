@@ -168,6 +168,8 @@ function openPasses({ mirror, writer, duty, folder, env }: FabricOptions, change
   }
 
   async function pass(): Promise<number | undefined> {
+    // One that was asked for before the end has its turn after it.
+    if (closed) return undefined;
     if (!duty.isHeld()) {
       leave();
       return undefined;
