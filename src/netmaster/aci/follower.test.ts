@@ -450,6 +450,32 @@ it.each<[string, Options, string, string]>([
   expect(controllers[0]?.requests.filter((each) => each.endsWith('aaaLogin.json')).length).toBeLessThan(2);
 });
 
+it('a password that is refused is not shown again because something is declared, but another one is', async () => {
+  const { profile, put, reached, state, controllers, folder } = await open({
+    password: 'other',
+  });
+  const refusal = /refuses user contiv/;
+  await vi.waitFor(() => expect(state()?.problems[0]?.problem).toMatch(refusal), PATIENT);
+  const logins = () => controllers[0]?.requests.filter((each) => each.endsWith('aaaLogin.json')).length;
+  // What does not fit is told by the pass that follows it, and no more when it has gone.
+  for (const round of [1, 2]) {
+    await put('appProfile', 'blue:more', {
+      tenantName: 'blue',
+      appProfileName: 'more',
+      endpointGroups: ['web'],
+    });
+    await vi.waitFor(() => expect(state()?.problems.length).toBeGreaterThan(1), PATIENT);
+    await put('appProfile', 'blue:more', undefined);
+    await vi.waitFor(() => expect(state()?.problems.length, `round ${round}`).toBe(1), PATIENT);
+  }
+  expect(state()?.problems[0]?.problem).toMatch(refusal);
+  expect(logins()).toBe(1);
+  fs.writeFileSync(path.join(folder, 'apic'), 'other\n');
+  await profile('web');
+  await reached();
+  expect(logins()).toBe(2);
+});
+
 it('begins nothing any more when it is closed, whatever was asked for before', async () => {
   const { reached, controllers, follower } = await open({ interval: NEVER });
   await reached();

@@ -141,11 +141,14 @@ function openPasses({ mirror, writer, duty, folder, env }: FabricOptions, change
   /** As it was when the fabric had it last; undefined: not yet. */
   let had: Tree | undefined;
   let closed = false;
+  /** What it was refused by last; until then (performance.now()) it is not tried by that again, whatever is declared meanwhile. */
+  let denied: { readonly by: string; readonly error: LoginError; readonly until: number } | undefined;
 
   /** The same session as long as nothing of what it goes by is another. */
   function apicOf(gateway: AciGw): Apic {
     const access = readAccess(gateway, folder, env);
     const by = JSON.stringify(access);
+    if (denied?.by === by && performance.now() < denied.until) throw denied.error;
     if (session?.by !== by) {
       leave();
       session = { by, apic: openApic({ ...access, changed }) };
@@ -236,6 +239,9 @@ function openPasses({ mirror, writer, duty, folder, env }: FabricOptions, change
           'put it there on each netmaster, or name another one (netctl aci-gw set)',
         );
       else if (error instanceof LoginError) {
+        const now = performance.now();
+        if (session !== undefined && denied?.error !== error)
+          denied = { by: session.by, error, until: now + RETRY_LOGIN };
         // What a socket of the last session still tells would have the password tried more often.
         leave();
         await failed(
@@ -243,7 +249,8 @@ function openPasses({ mirror, writer, duty, folder, env }: FabricOptions, change
           message,
           'see to the user, its password or key, and its rights in the fabric; tried again each minute',
         );
-        return RETRY_LOGIN;
+        // A timer may be early.
+        return (denied?.until ?? now + RETRY_LOGIN) - now + GATHER;
       } else if (error instanceof UnreachableError || error instanceof GatewayError)
         await failed(
           'unreachable',
