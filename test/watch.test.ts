@@ -235,6 +235,36 @@ describe('the connection of a watch', () => {
     for (const line of lines.trimEnd().split('\n')) expect(JSON.parse(line)).toHaveProperty('type');
   });
 
+  it('goes on as soon as its head is taken, which may wait too', async () => {
+    const api = await openApi();
+    onTestFinished(() => api.close());
+    // More than the buffers of a connection hold.
+    let filled = 0;
+    const full = new Promise<void>((done) => {
+      api.server.server.prependListener('request', ({ socket }: http.IncomingMessage) => {
+        while (socket.writableLength < 1 << 20) {
+          const filling = Buffer.alloc(1 << 20);
+          filled += filling.length;
+          socket.write(filling);
+        }
+        done();
+      });
+    });
+    const socket = net.connect(api.port, '127.0.0.1').setEncoding('latin1').pause();
+    onTestFinished(() => void socket.destroy());
+    socket.write('GET /api/v1/watch HTTP/1.1\r\nHost: x\r\n\r\n');
+    await full;
+    await until(async () => /^contiv_netmaster_watches 1$/m.test((await api.server.inject('/metrics')).body));
+    let text = '';
+    socket.on('data', (chunk: string) => {
+      text += chunk;
+    });
+    socket.resume();
+    await until(() => text.includes('"type"'));
+    const [first] = /"type":"\w+"/.exec(text.slice(filled)) ?? [];
+    expect(first).not.toBe('"type":"ping"');
+  });
+
   it('is closed where a request waits behind the watch, or its client has ended', async () => {
     const { port, close } = await openApi();
     onTestFinished(close);

@@ -15,6 +15,8 @@ export interface Lines {
   readonly socket: Socket;
   /** Whole lines; `taken` is called when the kernel has them, or the connection is gone. */
   write(lines: Buffer, taken: () => void): void;
+  /** `taken` is called when that is so of the head of the answer, which may wait behind what was asked for before. */
+  begun(taken: () => void): void;
 }
 
 const NOTHING = Buffer.alloc(0);
@@ -69,5 +71,6 @@ export function openLines({ raw: asked }: FastifyRequest, reply: FastifyReply): 
       socket.write(END, taken);
       socket.uncork();
     },
+    begun: (taken) => void socket.write(NOTHING, taken),
   };
 }

@@ -338,7 +338,8 @@ export function openWatches({ mirror, feed, known, lineage, questions, log, limi
         detach();
         leave(watcher);
       });
-      wake(watcher);
+      // Nothing but what is taken wakes one that waits for it.
+      out.begun(() => wake(watcher));
     },
     get count() {
       return watchers.size;
