@@ -38,7 +38,7 @@ async function netmaster(authority: string, ...flags: string[]) {
   const port = await freePort();
   const { begin } = restarted();
   const store = `sqlite:${temporaryFolder()}/m.db`;
-  const process = begin(['--listen', `127.0.0.1:${port}`, '--store', store, ...flags]);
+  const process = begin(['--listen', `localhost:${port}`, '--store', store, ...flags]);
   let said = '';
   process.stderr.setEncoding('utf8').on('data', (chunk) => {
     said += chunk;
@@ -47,9 +47,9 @@ async function netmaster(authority: string, ...flags: string[]) {
     port,
     said: () => said,
     /** What a new connection is shown, which is believed. */
-    shown: () =>
+    shown: (host = '127.0.0.1') =>
       new Promise<X509Certificate>((done, fail) => {
-        const socket = tls.connect({ port, host: '127.0.0.1', ca: authority }, () => {
+        const socket = tls.connect({ port, host, ca: authority }, () => {
           done(socket.getPeerX509Certificate() as X509Certificate);
           socket.destroy();
         });
@@ -142,6 +142,8 @@ it('is the one that netmaster init --renew has made, with another name that netm
     .poll(async () => (await shown()).subjectAltName, { timeout: 60_000 })
     .toContain('other.example');
   expect(await asked()).toBe(200);
+  // Nowhere else is there another server, which would go on with the old one.
+  await expect(shown('::1')).rejects.toThrow(/ECONNREFUSED|EADDRNOTAVAIL/);
 });
 
 it("of a PKI of one's own is read anew as it changes, when key and certificate go together", async () => {

@@ -222,6 +222,13 @@ const credentialsOf = ({ authority, certificate, key }: Security): Credentials =
 const isLoopback = (host: string): boolean =>
   host === 'localhost' || host === '::1' || (net.isIPv4(host) && host.startsWith('127.'));
 
+/**
+ * What netmaster listens at. By the name localhost Fastify would make a server of its own for each address of it, and only the first has what
+ * is set here: the certificate as it is renewed, and how connections end.
+ */
+const addressOf = (host: string): string =>
+  host === '' ? '0.0.0.0' : host === 'localhost' ? '127.0.0.1' : host;
+
 /** Throws an Error with one plain line where the flags do not go together, or a file is not what it should be. */
 function securityOf(flags: Readonly<Record<string, unknown>>): Security | undefined {
   const given = (flag: string): string | undefined => flags[flag] as string | undefined;
@@ -380,8 +387,9 @@ async function run(options: Options): Promise<void> {
     });
     const fabric = followFabric({ mirror, writer, duty, log, folder: options.aciFolder, env: process.env });
 
-    const address = { host: options.host === '' ? '0.0.0.0' : options.host, port: options.port };
-    await server.listen(address).catch((error) => refuseListening(error, options));
+    await server
+      .listen({ host: addressOf(options.host), port: options.port })
+      .catch((error) => refuseListening(error, options));
     log.info({ store: options.store, revision: mirror.revision }, 'netmaster is ready');
     if (security !== undefined) kubernetes?.publish(security.authority);
     const close = async (): Promise<void> => {

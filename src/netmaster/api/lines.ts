@@ -34,7 +34,7 @@ export async function turnOf({ raw: out }: FastifyReply): Promise<void> {
 export function openLines({ raw: asked }: FastifyRequest, reply: FastifyReply): Lines | undefined {
   reply.hijack();
   const { raw: out } = reply;
-  // Of several that listen, as on both addresses of localhost, Node asks the one that the connection came to.
+  // Node asks the server that the connection came to.
   const socket = asked.socket as Socket & { readonly server: EventEmitter };
   if (socket.destroyed) return undefined;
   out.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
