@@ -123,7 +123,8 @@ ${sources.size > 1 ? sourceChain(map) : ''}chain input {
 /**
  * Where the nameserver listens in the container. The chains are where the others are, ahead of conntrack and of Docker's NAT, and after
  * conntrack has found whose answer it is. While nobody listens there, as before the nameserver has heard of the container, who asks by UDP
- * waits and asks again, as elsewhere: the kernel's error is about another port than was asked, and comes to nobody.
+ * waits and asks again, as elsewhere: the kernel's error is about another port than was asked, and comes to nobody. The nameserver's own port
+ * can be asked too, as in a router, so what is limited is both.
  */
 function resolverTable(): Table {
   const lead = (protocol: string, summed = ''): string =>
@@ -136,7 +137,7 @@ function resolverTable(): Table {
 chain output {
   type filter hook output priority -300; policy accept;
   ip daddr != ${DOCKER_RESOLVER} accept
-  udp dport 53 limit rate over ${ASKING} drop
+  udp dport { 53, ${RESOLVER_PORT} } limit rate over ${ASKING} drop
   udp checksum 0 ${lead('udp', ' udp checksum set 0')} accept${PROTOCOLS.map(
     (protocol) => `
   ${lead(protocol)}`,
