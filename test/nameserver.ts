@@ -34,7 +34,10 @@ export function listening(): { port: number; sockets: NameserverSocket[] } {
         sockets.push({
           protocol,
           version: address === '::1' ? 6 : 4,
-          fd: bindPort(protocol, address, port, { shared: protocol === 'tcp', nonblocking: true }),
+          fd: bindPort(protocol, address, port, {
+            shared: protocol === 'tcp' ? 'latest' : undefined,
+            nonblocking: true,
+          }),
           stub: false,
         });
       return { port, sockets };

@@ -167,31 +167,61 @@ export function socketAddress(address: string, port: number): Buffer {
   return out;
 }
 
-/**
- * A socket bound in the thread's current namespace; answers its file descriptor, which the caller closes. Not
- * listening. `shared`: also where another has the port and shares it; of UDP sockets the last one gets what comes, of TCP sockets
- * that listen either. `both`: at `::`, of IPv4 too. Errors: EADDRINUSE, EADDRNOTAVAIL.
- */
-export function bindPort(
+export interface SocketOptions {
+  /**
+   * Its port also where another has it and shares it alike (socket(7)); of TCP sockets that listen either gets what comes. Of UDP sockets, `latest`:
+   * the last one that was bound, whoever binds it; `user`: either too, and none but the same user's can be bound.
+   */
+  readonly shared?: 'latest' | 'user' | undefined;
+  readonly nonblocking?: boolean;
+  /** At `::`, of IPv4 too. */
+  readonly both?: boolean;
+}
+
+/** A socket of the thread's current namespace, not yet bound; answers its file descriptor, which the caller closes. */
+export function openSocket(
   protocol: 'tcp' | 'udp' | 'sctp',
-  address: string,
-  port: number,
-  { shared = false, nonblocking = false, both = false } = {},
+  version: 4 | 6,
+  { shared, nonblocking = false, both = false }: SocketOptions = {},
 ): number {
   const stream = protocol !== 'udp';
-  const domain = address.includes(':') ? libc.AF_INET6 : libc.AF_INET;
   const type =
     (stream ? libc.SOCK_STREAM : libc.SOCK_DGRAM) |
     libc.SOCK_CLOEXEC |
     (nonblocking ? libc.SOCK_NONBLOCK : 0);
-  const fd = libc.socket(domain, type, protocol === 'sctp' ? 132 : 0);
+  const fd = libc.socket(version === 6 ? libc.AF_INET6 : libc.AF_INET, type, protocol === 'sctp' ? 132 : 0);
   try {
-    if (shared) libc.setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    if (shared && stream) libc.setOption(fd, SOL_SOCKET, SO_REUSEPORT, 1); // UDP's would be dealt out among all (socket(7))
+    if (shared === 'latest') letOthersBind(fd, true);
+    if (shared === 'user' || (shared === 'latest' && stream)) libc.setOption(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     libc.setOption(fd, SOL_IP, IP_FREEBIND, 1);
-    if (domain === libc.AF_INET6) libc.setOption(fd, SOL_IPV6, IPV6_V6ONLY, both ? 0 : 1);
-    const bytes = socketAddress(address, port);
-    libc.bind(fd, bytes, bytes.length);
+    if (version === 6) libc.setOption(fd, SOL_IPV6, IPV6_V6ONLY, both ? 0 : 1);
+    return fd;
+  } catch (error) {
+    libc.close(fd);
+    throw error;
+  }
+}
+
+/** Whether the port of a UDP socket is shared with whoever lets it be shared so (SO_REUSEADDR). */
+export const letOthersBind = (fd: number, others: boolean): void =>
+  libc.setOption(fd, SOL_SOCKET, SO_REUSEADDR, others ? 1 : 0);
+
+/** In the namespace that the socket was made in. Errors: EADDRINUSE, EADDRNOTAVAIL. */
+export function bindSocket(fd: number, address: string, port: number): void {
+  const bytes = socketAddress(address, port);
+  libc.bind(fd, bytes, bytes.length);
+}
+
+/** Both: bound in the thread's current namespace, and of TCP not listening. */
+export function bindPort(
+  protocol: 'tcp' | 'udp' | 'sctp',
+  address: string,
+  port: number,
+  options?: SocketOptions,
+): number {
+  const fd = openSocket(protocol, address.includes(':') ? 6 : 4, options);
+  try {
+    bindSocket(fd, address, port);
     return fd;
   } catch (error) {
     libc.close(fd);

@@ -610,5 +610,5 @@ it('close ends what is connected, and gives the port back', async () => {
   await ended;
   for (const protocol of ['udp', 'tcp'] as const)
     for (const address of ['127.0.0.1', '::1'])
-      closeSocket(bindPort(protocol, address, port, { shared: protocol === 'tcp' }));
+      closeSocket(bindPort(protocol, address, port, { shared: protocol === 'tcp' ? 'latest' : undefined }));
 });

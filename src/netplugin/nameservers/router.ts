@@ -3,10 +3,14 @@ import { findByReply } from '../../linux/conntrack.ts';
 import { NETLINK_NETFILTER, openNetlink } from '../../linux/netlink.ts';
 import {
   bindPort,
+  bindSocket,
   closeSocket,
   inNamespace,
+  letOthersBind,
   namespaceId,
   namespacePath,
+  openSocket,
+  type SocketOptions,
   setReceiveBuffer,
 } from '../../linux/netns.ts';
 import { isV6 } from '../../model/address.ts';
@@ -76,11 +80,29 @@ export function openRouter(namespace: string): RouterAccess {
   });
 }
 
-/** Where a container asks Docker's resolver, in its namespace; `of`: its address. Throws where somebody has the port, or no such namespace is. */
-export const openResolver = (sandbox: string, of: string): NameserverSocket[] =>
-  inNamespace(sandbox, () =>
-    bindAll(PROTOCOLS.map((protocol) => ({ protocol, address: DOCKER_RESOLVER, port: RESOLVER_PORT, of }))),
-  );
+/**
+ * Where a container asks Docker's resolver, in its namespace; `of`: its address. Answers what closes it. Throws where somebody has the port, or
+ * no such namespace is.
+ *
+ * Any program there can bind ports, so what is asked must not go to who has bound last: only root has a part in it, as an earlier process
+ * of ours, which answers too until it ends. Node lets others bind the port of each UDP socket that it takes (uv_udp_open sets SO_REUSEADDR), so this
+ * one is bound when Node has it: there is no moment for others.
+ */
+export const openResolver = (sandbox: string, of: string, listen: Listen): (() => Promise<void>) =>
+  inNamespace(sandbox, () => {
+    const stream = bindAll([{ protocol: 'tcp', address: DOCKER_RESOLVER, port: RESOLVER_PORT, of }], 'user');
+    const fd = openSocket('udp', 4, { shared: 'user', nonblocking: true });
+    const close = listen([...stream, { protocol: 'udp', version: 4, fd, stub: true, of }]);
+    try {
+      letOthersBind(fd, false);
+      bindSocket(fd, DOCKER_RESOLVER, RESOLVER_PORT);
+      return close;
+    } catch (error) {
+      void close();
+      throw error;
+    }
+  });
+type Listen = (sockets: readonly NameserverSocket[]) => () => Promise<void>;
 
 /**
  * On port 53 of the nameserver's addresses and on the ports of stubs, in the thread's current namespace, also where an earlier process has
@@ -92,6 +114,7 @@ function bindNameserver(): NameserverSocket[] {
       ...[NAMESERVER, NAMESERVER6].map((address) => ({ protocol, address, port: 53 })),
       ...Object.values(STUB_PORTS).map((port) => ({ protocol, address: NAMESERVER, port })),
     ]),
+    'latest',
   );
   for (const { protocol, fd } of sockets) if (protocol === 'udp') setReceiveBuffer(fd, QUERIES);
   return sockets;
@@ -100,11 +123,11 @@ function bindNameserver(): NameserverSocket[] {
 type Bound = Pick<NameserverSocket, 'protocol' | 'of'> & { readonly address: string; readonly port: number };
 
 /** All of them, or none: it is tried again. */
-function bindAll(wanted: readonly Bound[]): NameserverSocket[] {
+function bindAll(wanted: readonly Bound[], shared: SocketOptions['shared']): NameserverSocket[] {
   const sockets: NameserverSocket[] = [];
   try {
     for (const { address, port, ...of } of wanted) {
-      const fd = bindPort(of.protocol, address, port, { shared: true, nonblocking: true });
+      const fd = bindPort(of.protocol, address, port, { shared, nonblocking: true });
       sockets.push({ ...of, version: isV6(address) ? 6 : 4, fd, stub: port !== 53 });
     }
     return sockets;

@@ -83,7 +83,7 @@ export function openNameservers(log: Logger): Nameservers {
       if (id === undefined) all = false;
       if (id === undefined || inside.has(sandbox)) continue;
       try {
-        inside.set(sandbox, { id, client, close: server.listen(openResolver(sandbox, client)) });
+        inside.set(sandbox, { id, client, close: openResolver(sandbox, client, server.listen) });
       } catch (error) {
         log.warn({ err: error, sandbox, client }, 'no nameserver in the container; it is tried again');
       }

@@ -16,7 +16,7 @@ import { NETLINK_NETFILTER, openNetlink } from '../../../linux/netlink.ts';
 import { bindPort, createNamespace, inNamespace, namespacePath } from '../../../linux/netns.ts';
 import { openNft } from '../../../linux/nftables.ts';
 import { listChains } from '../../../linux/nftset.ts';
-import { DOCKER_RESOLVER, NAMESERVER, STUB_PORTS } from '../../constants.ts';
+import { DOCKER_RESOLVER, NAMESERVER, RESOLVER_PORT, STUB_PORTS } from '../../constants.ts';
 import { type NameserverSocket, openResolver, openRouter } from '../../nameservers/router.ts';
 import type { Port } from '../../state.ts';
 import { type Applier, openApplier } from '../applier.ts';
@@ -56,7 +56,7 @@ function container(...ports: readonly Port[]): void {
 }
 
 /** Says what was asked, by whom, at length. */
-function answering(sockets: readonly NameserverSocket[]): void {
+function answering(sockets: readonly NameserverSocket[]): () => Promise<void> {
   for (const { protocol, version, fd, of } of sockets)
     if (protocol === 'udp') {
       const server = dgram.createSocket(`udp${version}`);
@@ -71,6 +71,7 @@ function answering(sockets: readonly NameserverSocket[]): void {
       });
       opened.push(tcp.listen({ fd }));
     }
+  return async () => {}; // with the others, after the test
 }
 
 /** What is answered to a socket that is bound to `own`, and who answers. */
@@ -199,7 +200,7 @@ it('a question by UDP is no connection for the router, whether it asks or is ans
 describe('what a container of IPv6 alone asks of Docker’s resolver', () => {
   const six = port(2, { sandbox: BOX, resolver: true, addresses: ['fd00:1::2'], gateways: [] });
   const OF_SIX = `who from fd00:1::2 ${LONG}`;
-  const opens = (): void => answering(openResolver(BOX, 'fd00:1::2'));
+  const opens = () => openResolver(BOX, 'fd00:1::2', answering);
   beforeEach(() => {
     inBox('ip link set lo up');
     applied(applier, state({ ports: [six] }));
@@ -230,6 +231,28 @@ describe('what a container of IPv6 alone asks of Docker’s resolver', () => {
     expect(await askByTcp(DOCKER_RESOLVER)).toBe(OF_SIX);
     verify(six);
     expect(tables()).toBe('table ip contiv\ntable ip own\n');
+  });
+
+  it('goes to ours alone: another user’s program cannot have a part in it, and an earlier process of ours answers until it ends', async () => {
+    opens();
+    const NOBODY = 65534;
+    for (const protocol of ['udp', 'tcp'] as const)
+      for (const shared of ['latest', 'user'] as const)
+        inNamespace(BOX, () => {
+          process.seteuid?.(NOBODY);
+          try {
+            expect(() => bindPort(protocol, DOCKER_RESOLVER, RESOLVER_PORT, { shared }), protocol).toThrow(
+              'EADDRINUSE',
+            );
+          } finally {
+            process.seteuid?.(0);
+          }
+        });
+    opens();
+    for (let i = 0; i < 20; i++) {
+      expect((await ask('0.0.0.0', DOCKER_RESOLVER)).answer).toBe(OF_SIX);
+      expect(await askByTcp(DOCKER_RESOLVER)).toBe(OF_SIX);
+    }
   });
 
   it('waits while nobody listens yet: the name is not said to be out of reach', async () => {
