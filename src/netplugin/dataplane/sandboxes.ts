@@ -13,18 +13,13 @@ import { type Nft, openNft } from '../../linux/nftables.ts';
 import { deleteTables, listChains, readGeneration } from '../../linux/nftset.ts';
 import type { Link } from '../../linux/route.ts';
 import { startClock } from '../clock.ts';
+import { ARRIVAL } from '../intervals.ts';
 import type { Port } from '../state.ts';
 import { establishInside, type Found } from './inside.ts';
 import { combine, failureOf, type Outcome } from './outcome.ts';
 import { sameParts } from './parts.ts';
 import { stubTable, tablesOfDockerNat } from './rules/stub.ts';
 import { establishTable, type KnownTable, openTable } from './tables.ts';
-
-/**
- * Milliseconds for which a container's end of its veth is looked for in every pass, after the router has the other end. The runtime
- * moves it into the container, and tells nobody when it has done so; meanwhile passes come one after the other (`awaited`).
- */
-const ARRIVAL = 10_000;
 
 /**
  * How much there is to look at in a container is up to the container, which may have any number of addresses, routes and rules. So that
@@ -61,6 +56,7 @@ interface Led {
 /** Of an endpoint: what was found of it in its container, or since when that is looked for. */
 interface Arrival {
   readonly found?: Found;
+  /** For ARRIVAL from then on passes come one after the other (`awaited`). */
   readonly since: number;
   /** When it is looked at again, at the earliest. */
   readonly next: number;

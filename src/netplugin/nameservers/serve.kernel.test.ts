@@ -6,9 +6,10 @@ import { pino } from 'pino';
 import { afterEach, beforeAll, expect, it, onTestFinished, vi } from 'vitest';
 import { applied, clean, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
-import { createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
-import { DOCKER_RESOLVER } from '../constants.ts';
+import { bindPort, closeSocket, createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
+import { DOCKER_RESOLVER, RESOLVER_PORT } from '../constants.ts';
 import { openApplier } from '../dataplane/applier.ts';
+import { ARRIVAL, AWAITED_INTERVAL } from '../intervals.ts';
 import type { Port } from '../state.ts';
 import { openNameservers } from './serve.ts';
 
@@ -37,7 +38,9 @@ const endpoint = (n: number, containerName: string) => ({
 /** What containers 2 and 3, one and two, are answered, whose namespaces have nothing but their loopback interface. */
 function containers() {
   const applier = openApplier();
-  const nameservers = openNameservers(pino({ level: 'silent' }));
+  /** What the log says. */
+  const said: string[] = [];
+  const nameservers = openNameservers(pino({}, { write: (line) => void said.push(JSON.parse(line).msg) }));
   onTestFinished(() => nameservers.close());
   nameservers.list([
     { kind: 'host', key: 'node1', object: { name: 'node1' } },
@@ -55,6 +58,7 @@ function containers() {
   }
   const pass = (...ports: Port[]) => applied(applier, state({ ports }), true);
   return {
+    said,
     pass,
     async serve(...ports: Port[]) {
       pass(...ports);
@@ -116,4 +120,40 @@ it('another container with a namespace of the same path is asked for itself', as
   sh('ip netns del box2; ip netns add box2; ip -n box2 link set lo up');
   await serve(ofSix(3), { ...ofSix(2), endpoint: 'ep4' });
   expect(await ask(2, 'two', 'AAAA')).toBe('fd00:6::3');
+});
+
+it('a container whose own program has the port is told of once, and has names when that has ended', async () => {
+  const { serve, ask, said } = containers();
+  const take = (): number => inNamespace(sandbox(2), () => bindPort('udp', '0.0.0.0', RESOLVER_PORT));
+  const told = (): number => said.filter((text) => text.startsWith('no nameserver in the container')).length;
+  let taken = take();
+  for (let i = 0; i < 3; i++) await serve(ofSix(2), ofSix(3));
+  expect(told()).toBe(1);
+  expect(await ask(3, 'one', 'AAAA')).toBe('fd00:6::2');
+  closeSocket(taken);
+  await serve(ofSix(2), ofSix(3));
+  expect(await ask(2, 'two', 'AAAA')).toBe('fd00:6::3');
+  await serve(ofSix(3));
+  taken = take();
+  for (let i = 0; i < 3; i++) await serve(ofSix(2), ofSix(3));
+  expect(told()).toBe(2);
+  closeSocket(taken);
+});
+
+it('a container whose namespace does not come is looked for at intervals after a while, and others as they come', async () => {
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'setTimeout', 'clearTimeout', 'performance'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const { serve, listening } = containers();
+  sh('ip netns del box2; ip netns del box3');
+  const quiet = vi.getTimerCount();
+  await serve(ofSix(2));
+  expect(vi.getTimerCount()).toBe(quiet + 1);
+  await vi.advanceTimersByTimeAsync(2 * ARRIVAL);
+  expect(vi.getTimerCount()).toBe(quiet);
+  await serve(ofSix(2), ofSix(3));
+  expect(vi.getTimerCount()).toBe(quiet + 1);
+  sh('ip netns add box3; ip -n box3 link set lo up');
+  await vi.advanceTimersByTimeAsync(AWAITED_INTERVAL);
+  expect(listening(3)).toContain(DOCKER_RESOLVER);
+  expect(vi.getTimerCount()).toBe(quiet);
 });

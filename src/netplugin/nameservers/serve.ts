@@ -9,7 +9,7 @@ import { type MayAsk, reachOf } from '../dns/reach.ts';
 import { type Nameserver, startNameserver } from '../dns/server.ts';
 import { openUpstreams } from '../dns/upstreams.ts';
 import { type MutableView, openView } from '../intent/view.ts';
-import { AWAITED_INTERVAL, NAMES_INTERVAL } from '../intervals.ts';
+import { ARRIVAL, AWAITED_INTERVAL, NAMES_INTERVAL } from '../intervals.ts';
 import { fromRouter } from './outside.ts';
 import type { ServedRouter } from './parcel.ts';
 import { openResolver, openRouter, type RouterAccess } from './router.ts';
@@ -42,6 +42,28 @@ export function openNameservers(log: Logger): Nameservers {
   /** By namespace: as the kernel has its router now. */
   const reach = new Map<string, MayAsk>();
 
+  /**
+   * Routers and containers that could not have one, until they can or are gone: each is tried again at every look, and told of once, as a
+   * container's own programs may keep its port for good.
+   */
+  const failing = new Set<string>();
+  function attempt(place: string, run: () => void, tell: (error: unknown) => void): void {
+    try {
+      run();
+      failing.delete(place);
+    } catch (error) {
+      if (!failing.has(place)) tell(error);
+      failing.add(place);
+    }
+  }
+  /** Containers whose namespaces are not there, and since when. */
+  const awaited = new Map<string, number>();
+  function isAwaited(sandbox: string): boolean {
+    const since = awaited.get(sandbox) ?? performance.now();
+    awaited.set(sandbox, since);
+    return performance.now() - since < ARRIVAL;
+  }
+
   async function end(namespace: string): Promise<void> {
     const open = running.get(namespace);
     running.delete(namespace);
@@ -65,7 +87,7 @@ export function openNameservers(log: Logger): Nameservers {
     running.set(namespace, { router, server, inside: new Map() });
   }
 
-  /** Containers in which it listens too. False: one is not to be entered yet, as its runtime makes its namespace after it has joined. */
+  /** Containers in which it listens too. False: one is about to be there, as its runtime makes its namespace after it has joined. */
   async function placeInside(wanted: ServedRouter['ports'], { server, inside }: Running): Promise<boolean> {
     const clients = new Map(
       wanted.flatMap(({ resolver, sandbox, addresses: [client] }) =>
@@ -80,13 +102,17 @@ export function openNameservers(log: Logger): Nameservers {
     let all = true;
     for (const [sandbox, client] of clients) {
       const id = namespaceId(sandbox);
-      if (id === undefined) all = false;
-      if (id === undefined || inside.has(sandbox)) continue;
-      try {
-        inside.set(sandbox, { id, client, close: openResolver(sandbox, client, server.listen) });
-      } catch (error) {
-        log.warn({ err: error, sandbox, client }, 'no nameserver in the container; it is tried again');
+      if (id === undefined) {
+        if (isAwaited(sandbox)) all = false;
+        continue;
       }
+      awaited.delete(sandbox);
+      if (inside.has(sandbox)) continue;
+      attempt(
+        sandbox,
+        () => inside.set(sandbox, { id, client, close: openResolver(sandbox, client, server.listen) }),
+        (err) => log.warn({ err, sandbox, client }, 'no nameserver in the container; it is tried again'),
+      );
     }
     return all;
   }
@@ -94,20 +120,23 @@ export function openNameservers(log: Logger): Nameservers {
   /** False: a container is about to be there. */
   async function place(): Promise<boolean> {
     const namespaces = new Set(wanted.map((router) => router.namespace));
+    const places = new Set<string | undefined>(namespaces);
+    for (const { ports } of wanted)
+      for (const { resolver, sandbox } of ports) if (resolver) places.add(sandbox);
+    for (const place of failing) if (!places.has(place)) failing.delete(place);
+    for (const place of awaited.keys()) if (!places.has(place)) awaited.delete(place);
     for (const [namespace, { router }] of running) {
       const id = namespaceId(namespacePath(namespace)); // one whose name is gone is the same router still
       if (!namespaces.has(namespace) || (id !== undefined && id !== router.id)) await end(namespace);
     }
     for (const router of wanted)
       if (!running.has(router.namespace))
-        try {
-          start(router);
-        } catch (error) {
-          log.error(
-            { err: error, namespace: router.namespace },
-            'no nameserver in the router; it is tried again',
-          );
-        }
+        attempt(
+          router.namespace,
+          () => start(router),
+          (err) =>
+            log.error({ err, namespace: router.namespace }, 'no nameserver in the router; it is tried again'),
+        );
     let all = true;
     for (const { namespace, ports } of wanted) {
       const open = running.get(namespace);
