@@ -400,6 +400,8 @@ export function openApplier(secretOf: SecretOf = () => undefined): Applier {
       ),
     );
     const exitOf = new Map(state.exits.map((e) => [e.namespace, e]));
+    const all = state.routers.flatMap((r) => r.ports);
+    sandboxes.retain(all);
     for (const router of state.routers) {
       const { namespace, ports } = router;
       const exit = exitOf.get(namespace);
@@ -419,7 +421,6 @@ export function openApplier(secretOf: SecretOf = () => undefined): Applier {
             verify,
           ),
         );
-    const all = state.routers.flatMap((r) => r.ports);
     onHost(establishExits, all);
     outcomes.push(
       attempt(
@@ -430,7 +431,7 @@ export function openApplier(secretOf: SecretOf = () => undefined): Applier {
         verify,
       ),
     );
-    outcomes.push({ awaited: sandboxes.retain(all) });
+    outcomes.push({ awaited: sandboxes.awaited });
     first = false;
     return combine(outcomes);
   }

@@ -41,8 +41,10 @@ export interface Sandboxes {
    * container, which may not keep the host from acknowledging. `link`: the router's end of its veth; none where it is not there.
    */
   establish(port: Port, link: Link | undefined, verify: boolean): Outcome;
-  /** What is known of the others is forgotten. Answers whether ends of containers are about to arrive there. */
-  retain(ports: readonly Port[]): boolean;
+  /** Before these are established: what is known of the others is forgotten, so that a container's names go by none that it has no more. */
+  retain(ports: readonly Port[]): void;
+  /** Ends of containers are about to arrive there. */
+  readonly awaited: boolean;
 }
 
 /** A namespace whose names lead to us, and the ports that it was seen to for: one a network. */
@@ -176,13 +178,15 @@ export function openSandboxes(): Sandboxes {
     },
     retain(ports) {
       const kept = new Set(ports);
-      for (const [sandbox, known] of led) {
-        const left = [...known.ports].filter((port) => kept.has(port));
-        if (left.length === 0) led.delete(sandbox);
-        else if (left.length < known.ports.size) led.set(sandbox, { ...known, ports: new Set(left) });
-      }
+      const sandboxes = new Set(ports.map((port) => port.sandbox));
+      for (const [sandbox, known] of led)
+        if (!sandboxes.has(sandbox)) led.delete(sandbox);
+        else if (![...known.ports].every((port) => kept.has(port)))
+          led.set(sandbox, { ...known, ports: new Set([...known.ports].filter((port) => kept.has(port))) });
       const endpoints = new Set(ports.map((port) => port.endpoint));
       for (const endpoint of arrivals.keys()) if (!endpoints.has(endpoint)) arrivals.delete(endpoint);
+    },
+    get awaited() {
       return [...arrivals.values()].some(isAwaited);
     },
   };

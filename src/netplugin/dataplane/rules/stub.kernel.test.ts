@@ -233,6 +233,17 @@ describe('what a container of IPv6 alone asks of Docker’s resolver', () => {
     expect(tables()).toBe('table ip contiv\ntable ip own\n');
   });
 
+  it('is led there in the pass in which its network of IPv4 has gone, and to the router in the one in which it has come', () => {
+    const { resolver: _, ...beside } = six;
+    const four = port(3, { sandbox: BOX, stub: true });
+    const leads = (): string => (inBox('nft list table ip contiv').includes(NAMESERVER) ? 'router' : 'here');
+    expect(leads()).toBe('here');
+    applied(applier, state({ ports: [{ ...beside }, four] }));
+    expect(leads()).toBe('router');
+    applied(applier, state({ ports: [{ ...six }] }));
+    expect(leads()).toBe('here');
+  });
+
   it('goes to ours alone: another user’s program cannot have a part in it, and an earlier process of ours answers until it ends', async () => {
     opens();
     const NOBODY = 65534;
