@@ -126,11 +126,11 @@ function openFolder(folder: string) {
     what: string,
     files: Files,
     make: () => Promise<Pair>,
-    again: (there: Pair) => boolean,
+    again: (there: Pair | undefined) => boolean,
   ): Promise<string> {
     const [certificate, key] = files;
     const both = has(certificate) && has(key);
-    const anew = both && again(pairOf(files));
+    const anew = again(both ? pairOf(files) : undefined);
     if (both && !anew) return `${what} is there: ${at(certificate)}`;
     if (!anew && (has(certificate) || has(key)))
       throw new Error(
@@ -145,8 +145,9 @@ function openFolder(folder: string) {
   }
 
   /** What is of no use is made anew too: who ended between the two files of a renewal has left a key beside the certificate of another one. */
-  const signed = (renew: boolean) => (there: Pair) =>
-    renew || isDue(there.certificate, textOf(FILES.authority)) || !goTogether(there);
+  const signed = (renew: boolean) => (there: Pair | undefined) =>
+    renew ||
+    (there !== undefined && (isDue(there.certificate, textOf(FILES.authority)) || !goTogether(there)));
 
   return {
     async ensureAuthority(): Promise<string> {
