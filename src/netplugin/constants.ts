@@ -1,4 +1,4 @@
-/** Addresses and names that the host's parts must agree on. */
+/** Addresses, names and limits that the host's parts must agree on. */
 
 /** The nameserver's address in every router and, by a connected route, in every container. */
 export const NAMESERVER = '169.254.53.53';
@@ -54,6 +54,11 @@ export const TRANSIT = '100.127.0.0/16';
 export const TRANSIT6 = 'fd6f:6e74:6976::/64';
 /** Name of the nftables table in every router and in the host's namespace. */
 export const NFT_TABLE = 'contiv';
+/**
+ * Milliseconds for which what a runtime is about to make, a container's namespace or the end of its veth there, is looked for at short intervals, as
+ * nobody tells when it is there. What comes later is seen by the next look at a long one.
+ */
+export const ARRIVAL = 10_000;
 /** Who stands for somebody outside in packets of our own (dataplane/observe/probe.ts): nobody has it, none leaves a host (RFC 7600, RFC 6666). */
 export const SOMEBODY = '192.0.0.8';
 export const SOMEBODY6 = '100::8';

@@ -4,11 +4,6 @@
 export const VERIFY_INTERVAL = 4000;
 /** Between passes while a container starts. */
 export const AWAITED_INTERVAL = 100;
-/**
- * For how long that is looked for so, in a container's namespace, which its runtime makes or moves there and tells nobody when it has done so. What comes
- * later is seen by the next look at an interval.
- */
-export const ARRIVAL = 10_000;
 /** After which netmaster is told once more what this host has applied: it may have forgotten. */
 export const ACKNOWLEDGE_INTERVAL = 4000;
 /** Between comparisons of this host's endpoints with netmaster's. */

@@ -13,7 +13,7 @@ import { type Nft, openNft } from '../../linux/nftables.ts';
 import { deleteTables, listChains, readGeneration } from '../../linux/nftset.ts';
 import type { Link } from '../../linux/route.ts';
 import { startClock } from '../clock.ts';
-import { ARRIVAL } from '../intervals.ts';
+import { ARRIVAL } from '../constants.ts';
 import type { Port } from '../state.ts';
 import { establishInside, type Found } from './inside.ts';
 import { combine, failureOf, type Outcome } from './outcome.ts';

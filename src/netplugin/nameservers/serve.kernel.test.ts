@@ -7,9 +7,9 @@ import { afterEach, beforeAll, expect, it, onTestFinished, vi } from 'vitest';
 import { applied, clean, port, state } from '../../../test/hostState.ts';
 import { isolate, sh } from '../../../test/isolation.ts';
 import { bindPort, closeSocket, createNamespace, inNamespace, namespacePath } from '../../linux/netns.ts';
-import { DOCKER_RESOLVER, RESOLVER_PORT } from '../constants.ts';
+import { ARRIVAL, DOCKER_RESOLVER, RESOLVER_PORT } from '../constants.ts';
 import { openApplier } from '../dataplane/applier.ts';
-import { ARRIVAL, AWAITED_INTERVAL } from '../intervals.ts';
+import { AWAITED_INTERVAL } from '../intervals.ts';
 import type { Port } from '../state.ts';
 import { openNameservers } from './serve.ts';
 
