@@ -76,7 +76,7 @@ each ip rule | count 'rules of routing'
 each nft list ruleset | tr -s ' ,' '\\n\\n' | count 'words of rules and sets'
 for n in $(ls /run/netns | grep ^contiv-); do ip netns exec $n cat /proc/sys/net/netfilter/nf_conntrack_count; done |
   awk '{ n += $1 } END { print "connections", n + 0 }'
-find /var/lib/contiv /run/contiv -type f ! -name 'netmaster.db-*' | count files
+find /var/lib/contiv /run/contiv -type f ! -name '*.db-*' | count files
 docker ps -aq | count containers
 docker network ls -q | count 'networks of Docker'`;
 
@@ -136,11 +136,11 @@ async function held(): Promise<Map<string, Held>> {
   }
   return least;
 }
-/** Of the store and of what hosts keep, in kB; SQLite's log is as long as it ever had to be. */
+/** Of the store and of what hosts keep, in kB; SQLite's logs are as long as they ever had to be. */
 const disk = async (): Promise<number[]> =>
   Promise.all(
     HOSTS.map(async (host) =>
-      Number((await must(host, 'sh -c', 'du -sk --exclude=netmaster.db-* /var/lib/contiv')).split('\t')[0]),
+      Number((await must(host, 'sh -c', 'du -sk --exclude=*.db-* /var/lib/contiv')).split('\t')[0]),
     ),
   );
 
