@@ -20,7 +20,7 @@ import { openFollowers } from '../src/netplugin/intent/acknowledge.ts';
 import { startIntent } from '../src/netplugin/intent/netmaster.ts';
 import { openReplica, type Replica } from '../src/netplugin/intent/replica.ts';
 import { issuePair, makeAuthority, type Pair, type Subject } from '../src/tls/certificates.ts';
-import { median, processorTime } from './numbers.ts';
+import { median, megabytes, processorTime } from './numbers.ts';
 
 const COMMAND = path.join(import.meta.dirname, '../bin/netmaster');
 const ADDRESS = '127.0.0.1:19791';
@@ -173,12 +173,6 @@ async function main(hosts: number): Promise<void> {
       await Promise.race([told, failed.promise]);
     }
   }
-  const ofProcess = (field: string, file: string): number =>
-    Number(
-      new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(
-        fs.readFileSync(`/proc/${server?.pid}/${file}`, 'utf8'),
-      )?.[1],
-    ) / 1024;
   const revisionNow = async (): Promise<number> => (await client.call('health')).body.revision;
 
   try {
@@ -238,7 +232,7 @@ async function main(hosts: number): Promise<void> {
       `${Math.round(median(values))} ms (most: ${Math.round(Math.max(...values))})`;
     console.log(`rule until the last agent has it: ${shown(toLast)}; until the answer: ${shown(toAnswer)}`);
     console.log(
-      `netmaster: ${Math.round(ofProcess('Pss', 'smaps_rollup'))} MB PSS, at most ${Math.round(ofProcess('VmHWM', 'status'))} MB RSS`,
+      `netmaster: ${Math.round(megabytes(server.pid, 'smaps_rollup', 'Pss'))} MB PSS, at most ${Math.round(megabytes(server.pid, 'status', 'VmHWM'))} MB RSS`,
     );
 
     const ended = once(server, 'close');

@@ -61,3 +61,9 @@ export function processorTime(pid: number | undefined): number {
   const fields = fs.readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
   return (Number(fields[11]) + Number(fields[12])) / 100;
 }
+
+/** Of a process that runs: a field in kB of a file of /proc, such as Pss of smaps_rollup or VmHWM of status, in megabytes. */
+export function megabytes(pid: number | undefined, file: string, field: string): number {
+  const text = fs.readFileSync(`/proc/${pid}/${file}`, 'utf8');
+  return Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(text)?.[1]) / 1024;
+}

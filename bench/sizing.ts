@@ -10,6 +10,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { connect } from '../src/client/client.ts';
+import { megabytes } from './numbers.ts';
 
 const COMMAND = path.join(import.meta.dirname, '../bin/netmaster');
 const PORT = 19_790;
@@ -86,16 +87,16 @@ async function measure(endpoints: number): Promise<string[]> {
     }
     const list = performance.now() - started;
     const backup = String((await client.call('backup')).body).length;
-    const rss = /VmHWM:\s+(\d+)/.exec(fs.readFileSync(`/proc/${server.pid}/status`, 'utf8'))?.[1];
+    const most = megabytes(server.pid, 'status', 'VmHWM');
     const disk = ['m.db', 'm.db-wal'].reduce((sum, name) => sum + fs.statSync(`${folder}/${name}`).size, 0);
-    const megabytes = (count: number): string => (count / 1024 / 1024).toFixed(1);
+    const shown = (count: number): string => (count / 1024 / 1024).toFixed(1);
     return [
       `${endpoints}`,
       `${groups * 10}`,
-      (Number(rss) / 1024).toFixed(0),
-      megabytes(disk),
-      megabytes(backup),
-      `${megabytes(bytes)} in ${Math.round(list)} ms`,
+      most.toFixed(0),
+      shown(disk),
+      shown(backup),
+      `${shown(bytes)} in ${Math.round(list)} ms`,
     ];
   } finally {
     client.close();

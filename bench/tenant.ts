@@ -6,7 +6,6 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import fs from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { netmasterUrls, readState } from '../lab/state.ts';
@@ -14,6 +13,7 @@ import { connect } from '../src/client/client.ts';
 import { macOf } from '../src/model/address.ts';
 import type { DeclaredObject } from '../src/protocol/declared.ts';
 import { openLab } from '../test/lab.ts';
+import { megabytes } from './numbers.ts';
 import { each, openHosts } from './simulated.ts';
 
 const LAB = process.env.LAB ?? 'benchtenant';
@@ -65,11 +65,6 @@ async function others(url: string, count: number): Promise<void> {
   process.stdin.resume().on('end', () => process.exit(0));
 }
 
-const memoryOf = (pid: number): number => {
-  const [, kB] = /^Pss:\s+(\d+)/m.exec(fs.readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8')) ?? [];
-  return Number(kB) / 1024;
-};
-
 async function main(count: number): Promise<void> {
   const { mustLab, must } = openLab(LAB);
   await mustLab('up --brief --hosts 1 --insecure');
@@ -97,7 +92,8 @@ async function main(count: number): Promise<void> {
     const found = processes.filter(({ name }) => AGENTS.includes(name));
     const least = new Map(found.map(({ name }) => [name, Number.POSITIVE_INFINITY]));
     for (let i = 0; i < 45; i++) {
-      for (const { name, pid } of found) least.set(name, Math.min(least.get(name) as number, memoryOf(pid)));
+      for (const { name, pid } of found)
+        least.set(name, Math.min(least.get(name) as number, megabytes(pid, 'smaps_rollup', 'Pss')));
       await new Promise((done) => setTimeout(done, 2000));
     }
     const sum = [...least.values()].reduce((a, b) => a + b);
